@@ -1,0 +1,90 @@
+"""Every error a user can meet, in one tree.
+
+    LifecycleError                something is wrong; the message says what, where and what to do
+    ├── ProjectError              the project file: unknown key, wrong type, contradiction
+    ├── SettingsError             where it runs: unknown environment, unusable folder
+    ├── DataError                 the data
+    │   ├── SourceError           missing, unreadable or empty source
+    │   ├── ContractError         the data break the contract by more than it allows
+    │   ├── TargetError           constant target, one class only, missing target
+    │   └── SplitError            a part of the split would be empty
+    ├── FeatureError              the features hook cannot be loaded or returns something unusable
+    ├── TrainingError             tuning or training could not finish
+    ├── BundleError               a model bundle is incomplete, changed or foreign
+    ├── RegistryError             a model version or alias that is asked for does not exist
+    ├── RequestError              a prediction request with a missing or wrong-typed field
+    └── BackendError              a service that should be there is not; trying again may help
+        ├── RayError              Ray cannot be started or reached
+        ├── PortInUseError        the port to serve on is taken
+        └── ServingError          the endpoint does not answer as the offline model does
+
+Each carries only its message, so that it crosses process borders unchanged.
+"""
+
+
+class LifecycleError(Exception):
+    """Base of every error this project raises on purpose; a script ends with exit code 2 on it."""
+
+
+class ProjectError(LifecycleError):
+    """The project file cannot be used; the message names the file, the line and the key."""
+
+
+class SettingsError(LifecycleError):
+    """The settings of an environment cannot be used."""
+
+
+class DataError(LifecycleError):
+    """The data cannot be used; running again on the same data will not help."""
+
+
+class SourceError(DataError):
+    """The source is missing, unreadable or empty."""
+
+
+class ContractError(DataError):
+    """More rows break the data contract than it allows, or a column of it is missing."""
+
+
+class TargetError(DataError):
+    """The target is missing, constant or has one class only."""
+
+
+class SplitError(DataError):
+    """A part of the split would be empty."""
+
+
+class FeatureError(LifecycleError):
+    """The features hook cannot be loaded, fails, or returns something unusable."""
+
+
+class TrainingError(LifecycleError):
+    """Tuning or training could not finish."""
+
+
+class BundleError(LifecycleError):
+    """A model bundle is incomplete, changed since it was written, or made for other code."""
+
+
+class RegistryError(LifecycleError):
+    """A model version or alias that is asked for does not exist."""
+
+
+class RequestError(LifecycleError):
+    """A prediction request has a missing, unknown or wrong-typed field."""
+
+
+class BackendError(LifecycleError):
+    """A service that should be there is not; trying again may help."""
+
+
+class RayError(BackendError):
+    """Ray cannot be started or reached."""
+
+
+class PortInUseError(BackendError):
+    """The port to serve on is taken by another process."""
+
+
+class ServingError(BackendError):
+    """The endpoint does not answer, or not as the offline model does."""

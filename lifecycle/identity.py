@@ -1,0 +1,64 @@
+"""The run's identity, what a model is made from: cache key, resume key and a tag in MLflow."""
+
+import hashlib
+import json
+from functools import cache
+from importlib.metadata import distributions
+from pathlib import Path
+
+from lifecycle.project import Project
+from lifecycle.records import Identity, Split
+
+PACKAGE = Path(__file__).parent
+SHAPING = ("project.py", "specs.py", "records.py", "identity.py", "data", "training")
+"""What of the package shapes a model; a change in serving must not retrain everything."""
+
+
+def sha256(value: object) -> str:
+    """SHA-256 of a JSON-able value, keys sorted."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def code_digest(*parts: str) -> str:
+    """SHA-256 over the named files and folders of the `lifecycle` package; by default all of it."""
+    roots = [PACKAGE / part for part in parts] or [PACKAGE]
+    files = sorted(f for root in roots for f in ([root] if root.is_file() else root.rglob("*.py")))
+    return sha256({str(f.relative_to(PACKAGE)): file_digest(f) for f in files})
+
+
+@cache
+def lock_digest() -> str:
+    """SHA-256 of `requirements.lock`; outside a checkout, of the installed distributions."""
+    lock = PACKAGE.parent / "requirements.lock"
+    if lock.is_file():
+        return file_digest(lock)
+    return sha256(sorted({f"{d.metadata['Name']}=={d.version}" for d in distributions()}))
+
+
+def project_digest(project: Project) -> str:
+    """SHA-256 over the sections that shape a model; the gate judges it, serving runs it."""
+    sections = {"serving", "monitoring", "scoring", "retraining", "gate", "checks", "description"}
+    return sha256(project.model_dump(mode="json", exclude=sections) | {"metric": project.metric})
+
+
+def identity_of(project: Project, split: Split, hook: str) -> Identity:
+    """The identity of the model that training `project` on `split` makes.
+
+    Args:
+        hook: digest of the features hook's file, empty if there is none.
+    """
+    parts = {
+        "data": sha256([part.digest for part in (split.train, split.validation, split.holdout)]),
+        "code": sha256([code_digest(*SHAPING), hook]),
+        "lock": lock_digest(),
+        "project": project_digest(project),
+        "seed": project.training.seed,
+    }
+    return Identity.model_validate(parts | {"digest": sha256(parts)})

@@ -1,0 +1,256 @@
+"""`Project`: what a user declares, as one YAML file read into frozen, typed values.
+
+Unknown keys are errors; every message names the file, the line and the key (see `load_project`).
+The JSON schema for editors is `docs/project.schema.json`, written by `lifecycle schema`.
+"""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Self, get_args
+
+import yaml
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from lifecycle.errors import ProjectError
+from lifecycle.specs import (
+    METRICS,
+    ChecksSpec,
+    ContractSpec,
+    GateSpec,
+    Metric,
+    MonitoringSpec,
+    RetrainingSpec,
+    Scalar,
+    ScoringSpec,
+    Section,
+    ServingSpec,
+    SourceSpec,
+    SplitSpec,
+    TaskKind,
+    TimeSpec,
+    TrainingSpec,
+    TuningSpec,
+)
+
+KeyPath = tuple[int | str, ...]
+
+
+class Project(Section):
+    """One machine-learning project: what, never where."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    """Names the registered model, the tables and the endpoint: lower case, digits, underscores."""
+    description: str = ""
+    source: SourceSpec
+    task: TaskKind
+    target: str
+    positive: Scalar | None = None
+    """Binary: the target value that counts as positive; by default 1."""
+    entity: str | None = None
+    """Column that identifies the person or thing a row is about; never a feature."""
+    time: TimeSpec | None = None
+    inputs: tuple[str, ...] | None = None
+    """Columns the model may see; by default every contract column without another role."""
+    leakage: tuple[str, ...] = ()
+    """Consequences of the target: refused as features."""
+    protected: tuple[str, ...] = ()
+    """Protected attributes: reported on, and not features unless named in `inputs`."""
+    ignore: tuple[str, ...] = ()
+    """Columns that are neither features nor anything else."""
+    features: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    """`module:function` that turns a frame of inputs into a frame of features, same rows."""
+    contract: ContractSpec
+    split: SplitSpec = SplitSpec()
+    training: TrainingSpec = TrainingSpec()
+    tuning: TuningSpec = TuningSpec()
+    checks: ChecksSpec = ChecksSpec()
+    gate: GateSpec = GateSpec()
+    serving: ServingSpec = ServingSpec()
+    scoring: ScoringSpec = ScoringSpec()
+    monitoring: MonitoringSpec = MonitoringSpec()
+    retraining: RetrainingSpec = RetrainingSpec()
+
+    _folder: Path = PrivateAttr(default=Path("."))
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the project file: relative paths and the features module start there."""
+        return self._folder
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that decides in tuning, gate and monitoring."""
+        return self.gate.metric or METRICS[self.task][0]
+
+    @property
+    def input_columns(self) -> tuple[str, ...]:
+        """Contract columns the model may see, in the contract's order."""
+        if self.inputs is not None:
+            return self.inputs
+        taken = {self.target, *self.leakage, *self.protected, *self.ignore}
+        taken |= {self.entity} if self.entity else set()
+        taken |= {self.time.column} if self.time else set()
+        return tuple(name for name in self.contract.columns if name not in taken)
+
+    @model_validator(mode="after")
+    def _columns_exist(self) -> Self:
+        for key, name in self._named_columns():
+            if name not in self.contract.columns:
+                known = ", ".join(self.contract.columns)
+                raise ValueError(
+                    f"{key} names {name!r}, which contract.columns does not have: {known}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _roles_agree(self) -> Self:
+        for name in self.inputs or ():
+            if name == self.target or name in self.leakage:
+                role = "the target" if name == self.target else "declared as leakage"
+                raise ValueError(f"inputs: {name!r} is {role} and cannot be a feature")
+        if not self.input_columns:
+            raise ValueError("no column is left as input: every contract column has another role")
+        if self.metric not in METRICS[self.task]:
+            raise ValueError(
+                f"gate.metric: {self.metric!r} is not a metric of task {self.task!r}: "
+                f"choose one of {', '.join(METRICS[self.task])}"
+            )
+        if self.split.holdout + self.split.validation >= 1:
+            raise ValueError("split: holdout and validation together leave nothing to train on")
+        if self.split.holdout_periods is not None and self.time is None:
+            raise ValueError("split.holdout_periods needs `time`: name the column that orders rows")
+        return self
+
+    def _named_columns(self) -> Iterator[tuple[str, str]]:
+        yield "target", self.target
+        if self.entity:
+            yield "entity", self.entity
+        if self.time:
+            yield "time.column", self.time.column
+        for key in ("inputs", "leakage", "protected", "ignore"):
+            yield from ((key, name) for name in getattr(self, key) or ())
+        for group in self.contract.unique_together:
+            yield from (("contract.unique_together", name) for name in group)
+
+
+def load_project(path: str | Path) -> Project:
+    """Read a project file.
+
+    Raises:
+        ProjectError: the file is missing or no YAML, or a key is unknown, missing or wrong; the
+            message has one line a problem, each with file, line and key.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ProjectError(
+            f"{file}: cannot read the project file ({error.strerror}); "
+            "name one with --project, or write one with `lifecycle init data.csv --target COLUMN`"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ProjectError(f"{file}: the project file is not UTF-8 text ({error.reason})") from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        declared = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ProjectError(f"{file}:{line}: not valid YAML: {error.problem}") from None
+    if root is None or not isinstance(declared, dict):
+        raise ProjectError(f"{file}:1: a project file is a mapping of keys, starting with `name:`")
+    lines = _lines(root, file)
+    try:
+        project = Project.model_validate(declared)
+    except ValidationError as error:
+        problems = (_problem(file, lines, detail) for detail in error.errors())
+        raise ProjectError("\n".join(problems)) from None
+    project._folder = file.resolve().parent
+    return project
+
+
+def _lines(node: yaml.Node, file: Path, at: KeyPath = ()) -> dict[KeyPath, int]:
+    """Line (from 1) of every key path; a key given twice is an error, where YAML keeps the last."""
+    lines = {at: node.start_mark.line + 1}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            path = (*at, str(key.value))
+            if path in lines:
+                where = f"{file}:{key.start_mark.line + 1}"
+                raise ProjectError(
+                    f"{where}: {_dotted(path)}: given twice, first in line {lines[path]}"
+                )
+            lines |= _lines(value, file, path) | {path: key.start_mark.line + 1}
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines |= _lines(value, file, (*at, index))
+    return lines
+
+
+def _problem(file: Path, lines: dict[KeyPath, int], detail: ErrorDetails) -> str:
+    """One problem as `file:line: key: what is wrong (got …)`."""
+    key = tuple(part for part in detail["loc"])
+    message = detail["msg"].removeprefix("Value error, ")
+    if (
+        not key and ":" in message
+    ):  # a validator of the whole project starts with the key it is about
+        named = tuple(message.split(" ")[0].rstrip(":").split("."))
+        key = named if named in lines else key
+    known = key
+    while known not in lines:  # pydantic adds union tags that the file does not have
+        known = known[:-1]
+    where = f"{file}:{lines[known]}: "
+    if detail["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(key[-1]), _keys_beside(key), n=1)
+        return f"{where}{_dotted(key)}: unknown key" + (
+            f"; did you mean {close[0]!r}?" if close else ""
+        )
+    if detail["type"] == "missing":
+        return f"{where}{_dotted(key)}: this key is missing"
+    if not key or message.startswith(_dotted(key)):
+        return where + message
+    got = (
+        ""
+        if "got " in message or isinstance(detail["input"], dict)
+        else f" (got {detail['input']!r})"
+    )
+    return f"{where}{_dotted(known)}: {message}{got}"
+
+
+def _keys_beside(key: KeyPath) -> list[str]:
+    """Known keys of the section that `key` stands in."""
+    section: Any = Project
+    for part in key[:-1]:
+        field = getattr(section, "model_fields", {}).get(part)
+        if field is None:  # inside a mapping such as contract.columns: its values' sections
+            values = [kind for kind in get_args(section) if hasattr(kind, "model_fields")]
+            section = values[-1] if values else section
+            continue
+        section = field.annotation
+        options = [kind for kind in get_args(section) if hasattr(kind, "model_fields")]
+        section = options[0] if options and not str(section).startswith("dict") else section
+    return list(getattr(section, "model_fields", {}))
+
+
+def _dotted(key: KeyPath) -> str:
+    return ".".join(str(part) for part in key)
+
+
+def _from_file(value: object) -> object:
+    return load_project(value) if isinstance(value, str | Path) else value
+
+
+ProjectFile = Annotated[
+    Project,
+    BeforeValidator(_from_file),
+    WithJsonSchema({"type": "string", "description": "Path of a project file"}),
+]
+"""A flow's parameter: a path where people and schedules call it, a `Project` where flows do."""

@@ -1,0 +1,248 @@
+"""The values that move between stages: small, frozen, JSON-able. References move, frames do not."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from lifecycle.specs import Metric, Scalar, TimeValue
+
+
+class Record(BaseModel):
+    """A frozen value without unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Window(Record):
+    """A stretch of the time column, both ends included; an open end is None."""
+
+    first: TimeValue | None = None
+    last: TimeValue | None = None
+
+    def __str__(self) -> str:
+        if self.first == self.last:
+            return "all rows" if self.first is None else str(self.first)
+        first = "start" if self.first is None else self.first
+        return f"{first} to {'end' if self.last is None else self.last}"
+
+
+class DatasetVersion(Record):
+    """One version of a Delta table."""
+
+    uri: str
+    """The table, without the version."""
+    version: int
+    digest: str
+    """SHA-256 of the content: column names, types and values, in row order."""
+    rows: int
+
+
+class Split(Record):
+    """The three parts of a dataset version; `withheld` rows are in none of them."""
+
+    train: DatasetVersion
+    validation: DatasetVersion
+    holdout: DatasetVersion
+    withheld: int
+    """Rows left out to keep entities and times apart; the four add up to the dataset's rows."""
+    rule: str
+    """The rule in words, as it was applied."""
+
+
+class Ingested(Record):
+    """A dataset version, and what became of every row of the source."""
+
+    dataset: DatasetVersion
+    window: Window
+    rows_in: int
+    """Rows of the source inside the window: accepted + rejected."""
+    rejected: DatasetVersion | None
+    """Quarantined rows with their reasons; None if every row was accepted."""
+    source_digest: str
+    """SHA-256 of the source file."""
+
+    @property
+    def rows_rejected(self) -> int:
+        return self.rejected.rows if self.rejected else 0
+
+
+class Prepared(Record):
+    """What `prepare` hands to `train`."""
+
+    ingested: Ingested
+    split: Split
+
+
+class Identity(Record):
+    """What a model is made from; equal identities make equal models."""
+
+    data: str
+    code: str
+    lock: str
+    project: str
+    seed: int
+    digest: str
+    """SHA-256 over the five."""
+
+
+class Tuned(Record):
+    """The best parameters a search found on the validation part."""
+
+    parameters: dict[str, Scalar]
+    value: float | None
+    """The metric on the validation part; None if there was no search."""
+    trials: int
+    pruned: int = 0
+
+
+class Bundle(Record):
+    """A model on disk: UBJSON, schema and manifest."""
+
+    path: Path
+    digest: str
+    """SHA-256 of the manifest, which holds the SHA-256 of every other file."""
+    rounds: int
+    """Boosting rounds kept after early stopping."""
+
+
+class Estimate(Record):
+    """A metric with its 95 % bootstrap confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Evaluation(Record):
+    """How one model does on one holdout."""
+
+    subject: str
+    """Who was evaluated: a model version, `candidate` or the baseline, in words."""
+    metrics: dict[Metric, Estimate]
+    holdout: str
+    """Digest of the holdout: evaluations of different holdouts must not be compared."""
+    rows: int
+
+
+class CheckReport(Record):
+    """What the deepchecks suites found. A check that could not run is never counted as passed."""
+
+    passed: tuple[str, ...]
+    failed: dict[str, str]
+    """Check → what it found."""
+    not_run: dict[str, str]
+    """Check → why not."""
+    reports: tuple[Path, ...]
+    """One HTML file a suite."""
+    sampled_rows: int
+    """Rows the suites looked at, at most."""
+
+
+class Decision(Record):
+    """A gate's verdict with its reasons, in words."""
+
+    gate: str
+    passed: bool
+    reasons: tuple[str, ...]
+
+
+class ModelVersion(Record):
+    """A registered model version."""
+
+    name: str
+    version: int
+    uri: str
+    """`models:/name/version`."""
+    run_id: str
+    digest: str
+    """The bundle's digest."""
+    identity: str
+    """The digest of the identity."""
+
+
+class Trained(Record):
+    """What `train` hands to `release`."""
+
+    model: ModelVersion
+    evaluation: Evaluation
+    baseline: Evaluation
+    checks: CheckReport
+    decision: Decision
+    split: Split
+    tuned: Tuned
+    identity: Identity
+    cached: bool = False
+    """Whether the model was found under its identity rather than trained."""
+
+
+class Endpoint(Record):
+    """Where a served model answers."""
+
+    url: str
+    application: str
+    model: ModelVersion
+    smoke_rows: int
+    """Holdout rows whose answers over HTTP equalled the offline model's."""
+
+
+class Release(Record):
+    """What came of a challenger."""
+
+    decision: Decision
+    challenger: ModelVersion
+    champion: ModelVersion | None
+    """The champion after the release: the challenger if it passed."""
+    evaluation: Evaluation
+    champion_evaluation: Evaluation | None
+    """The former champion on the same holdout."""
+    endpoint: Endpoint | None
+    """None if nothing was deployed."""
+
+
+class Scored(Record):
+    """Predictions of one model version for one dataset version."""
+
+    dataset: DatasetVersion
+    predictions: DatasetVersion
+    model: ModelVersion
+    window: Window
+    engine: Literal["process", "ray_data"]
+
+
+class ColumnDrift(Record):
+    """One column's distance between reference and current window."""
+
+    column: str
+    test: str
+    statistic: float
+    threshold: float
+
+    @property
+    def drifted(self) -> bool:
+        return self.statistic > self.threshold
+
+
+class DriftReport(Record):
+    """Reference window against one current window."""
+
+    window: Window
+    reference_rows: int
+    current_rows: int
+    features: tuple[ColumnDrift, ...]
+    predictions: ColumnDrift
+
+    @property
+    def drifted(self) -> tuple[ColumnDrift, ...]:
+        return tuple(column for column in self.features if column.drifted)
+
+
+class Monitored(Record):
+    """What `monitor` found in the latest windows, oldest first."""
+
+    drift: tuple[DriftReport, ...]
+    quality: tuple[Evaluation | None, ...]
+    """The champion's metrics a window; None where no labels have arrived."""
+    decision: Decision
+    """Passed means: nothing to do. Not passed asks for retraining."""
+    report: Path

@@ -1,0 +1,124 @@
+"""`Settings`: where it runs; variables `LIFECYCLE_*` win over `deployments/<env>.env`."""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lifecycle.errors import SettingsError
+
+Environment = Literal["dev", "staging", "prod"]
+ENVIRONMENTS: tuple[Environment, ...] = ("dev", "staging", "prod")
+
+
+class Settings(BaseSettings):
+    """Stores, Ray and serving of one environment; the defaults are the embedded ones of `dev`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LIFECYCLE_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+    env: Environment = "dev"
+    home: Path = Path(".lifecycle")
+    """Folder of the local stores: Delta tables, MLflow database and artifacts, bundles, reports."""
+    lake_uri: str = ""
+    """Root of the Delta tables: a folder, or a URI that deltalake opens; by default `home`/lake."""
+    mlflow_tracking_uri: str = ""
+    """MLflow tracking and registry; by default SQLite in `home`."""
+    mlflow_artifact_root: str = ""
+    """Where new MLflow experiments keep artifacts; by default `home`/mlartifacts."""
+    ray_address: str = "local"
+    """`local` starts a Ray of its own and stops it; anything else is joined and left running."""
+    ray_cpus: int | None = Field(default=None, ge=1)
+    """CPUs of a local Ray; by default those of the machine, at least 2."""
+    ray_dashboard: bool = False
+    """Whether a local Ray starts its dashboard."""
+    serve_host: str = "127.0.0.1"
+    serve_port: int = Field(default=8000, ge=1, le=65535)
+    progress: bool = True
+    """Whether scripts show progress."""
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def lake(self) -> str:
+        """Root of the Delta tables."""
+        return self.lake_uri or str(self.home / "lake")
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow tracking URI."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow.db'}"
+
+    @property
+    def artifact_root(self) -> str:
+        """Artifact location for new MLflow experiments."""
+        return self.mlflow_artifact_root or (self.home / "mlartifacts").as_uri()
+
+    @property
+    def local_cpus(self) -> int:
+        """CPUs of a local Ray: at least 2, so that serving and one stage fit side by side."""
+        return self.ray_cpus or max(2, os.cpu_count() or 1)
+
+    @property
+    def local_ray(self) -> bool:
+        """Whether this process starts Ray itself, and so has to stop it."""
+        return self.ray_address == "local"
+
+    def folder(self, *parts: str) -> Path:
+        """A folder under `home`, made if needed.
+
+        Raises:
+            SettingsError: the folder cannot be made.
+        """
+        path = self.home.joinpath(*parts)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"LIFECYCLE_HOME: cannot make the folder {path} ({error.strerror}); "
+                "name one that can be written"
+            ) from None
+        return path
+
+    def store_id(self) -> str:
+        """A random name kept in `home`: cached results must not outlive what they refer to."""
+        file = self.folder() / "store-id"
+        if not file.exists():
+            aside = file.with_name(f"store-id.{os.getpid()}")
+            aside.write_text(secrets.token_hex(8))
+            try:
+                os.link(aside, file)  # fails if another process was first, so all see one id
+            except FileExistsError:
+                pass
+            finally:
+                aside.unlink()
+        return file.read_text()
+
+    @classmethod
+    def load(cls, env: str | None = None) -> Self:
+        """Settings of an environment: `LIFECYCLE_*` variables win over `deployments/<env>.env`.
+
+        Raises:
+            SettingsError: unknown environment, or a value of the wrong type; names the variable.
+        """
+        name = env or os.environ.get("LIFECYCLE_ENV", "dev")
+        if name not in ENVIRONMENTS:
+            raise SettingsError(
+                f"--env: unknown environment {name!r}: choose one of {', '.join(ENVIRONMENTS)}"
+            )
+        file = Path(__file__).parents[1] / "deployments" / f"{name}.env"
+        try:
+            return cls(_env_file=file, env=name)
+        except ValidationError as error:
+            problems = [
+                f"LIFECYCLE_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']} (got {e['input']!r})"
+                for e in error.errors()
+            ]
+            raise SettingsError("\n".join(problems)) from None

@@ -1,0 +1,277 @@
+"""The sections of a project file: small frozen values, each documented where it is declared."""
+
+from datetime import date
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Scalar = bool | int | float | str
+TimeValue = int | date | str
+Share = Annotated[float, Field(gt=0, lt=1)]
+TaskKind = Literal["binary", "regression"]
+Metric = Literal[
+    "roc_auc", "average_precision", "log_loss", "brier", "accuracy", "rmse", "mae", "r2"
+]
+ColumnType = Literal["integer", "number", "boolean", "string", "category", "datetime"]
+
+METRICS: dict[TaskKind, tuple[Metric, ...]] = {
+    "binary": ("roc_auc", "average_precision", "log_loss", "brier", "accuracy"),
+    "regression": ("rmse", "mae", "r2"),
+}
+GREATER_IS_BETTER: dict[Metric, bool] = {
+    "roc_auc": True,
+    "average_precision": True,
+    "log_loss": False,
+    "brier": False,
+    "accuracy": True,
+    "rmse": False,
+    "mae": False,
+    "r2": True,
+}
+
+
+class Section(BaseModel):
+    """A part of the project file: frozen, and without room for keys nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class SourceSpec(Section):
+    """Where the raw data are."""
+
+    path: str
+    """File path relative to the project file, an absolute path, or `package://name/inside/file`."""
+    format: Literal["csv", "parquet"] = "csv"
+    separator: str = Field(default=",", min_length=1, max_length=1)
+    """Field separator of a CSV file."""
+    encoding: str = "utf-8"
+    """Text encoding of a CSV file."""
+
+
+class TimeSpec(Section):
+    """The column that orders rows in time, and how time is cut into periods."""
+
+    column: str
+    period: Literal["value", "day", "week", "month"] = "value"
+    """What one period is: each distinct value, or a calendar period of a datetime column."""
+    arrives_from: TimeValue | None = None
+    """Rows from here on arrive later, period by period: scored, monitored, then learned from."""
+
+
+class ColumnSpec(Section):
+    """What the contract promises of one column."""
+
+    type: ColumnType
+    nullable: bool = False
+    unique: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    categories: tuple[Scalar, ...] | None = None
+    """Allowed values; a `category` column without them takes the values seen in training."""
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.categories is not None and not self.categories:
+            raise ValueError("categories is empty: name the allowed values or leave it out")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum is above maximum: got {self.minimum=} {self.maximum=}")
+        if self.type not in ("integer", "number") and (self.minimum, self.maximum) != (None, None):
+            raise ValueError(f"minimum and maximum are for numbers: got {self.type=}")
+        return self
+
+
+class FreshnessSpec(Section):
+    """How new the newest row must be; exactly one of the two."""
+
+    max_age_days: float | None = Field(default=None, gt=0)
+    """For a datetime time column: the newest row is at most this old, in days."""
+    at_least: int | None = None
+    """For an integer time column: the newest value is at least this."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.max_age_days is None) == (self.at_least is None):
+            raise ValueError("give exactly one of max_age_days and at_least")
+        return self
+
+
+class ContractSpec(Section):
+    """The data contract: what every row of the source must keep."""
+
+    columns: dict[str, ColumnSpec] = Field(min_length=1)
+    unique_together: tuple[tuple[str, ...], ...] = ()
+    """Column groups whose combination identifies a row."""
+    freshness: FreshnessSpec | None = None
+    max_rejected_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of rows that may go to quarantine before the whole batch is refused."""
+    extra_columns: Literal["refuse", "drop"] = "drop"
+    """What to do with columns of the source that the contract does not name."""
+
+
+class SplitSpec(Section):
+    """How rows are divided: the holdout is never seen by tuning or training.
+
+    With an entity, whole entities are held out (by a seeded hash, so an entity keeps its part for
+    ever). With time, the holdout is the newest part. With both, it is the newest periods of the
+    held-out entities, and training takes the earlier periods of the others.
+    """
+
+    holdout: Share = 0.2
+    """Share of entities (or, without an entity, of rows) held out."""
+    validation: Share = 0.15
+    """Share of entities (or rows) for early stopping and tuning."""
+    holdout_periods: int | None = Field(default=None, ge=1)
+    """With time: how many of the newest periods are the holdout; without it the share decides."""
+    seed: int = 17
+
+
+class TrainingSpec(Section):
+    """XGBoost on Ray Train."""
+
+    rounds: int = Field(default=200, ge=1)
+    """Boosting rounds at most; early stopping may end sooner."""
+    early_stopping_rounds: int = Field(default=20, ge=1)
+    parameters: dict[str, Scalar] = Field(default_factory=dict)
+    """XGBoost parameters that tuning does not choose."""
+    num_workers: int = Field(default=1, ge=1)
+    """Ray Train workers."""
+    seed: int = 17
+
+
+def _check_range(low: float, high: float, log: bool) -> None:
+    if low > high:
+        raise ValueError(f"low is above high: got {low=} {high=}")
+    if log and low <= 0:
+        raise ValueError(f"a log range starts above 0: got {low=}")
+
+
+class IntRange(Section):
+    """An integer parameter of the search space, both ends included."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_range(self.low, self.high, self.log)
+        return self
+
+
+class FloatRange(Section):
+    """A real parameter of the search space, both ends included."""
+
+    type: Literal["float"]
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_range(self.low, self.high, self.log)
+        return self
+
+
+class Choice(Section):
+    """A parameter of the search space with listed values."""
+
+    type: Literal["choice"]
+    values: tuple[Scalar, ...] = Field(min_length=1)
+
+
+Range = Annotated[IntRange | FloatRange | Choice, Field(discriminator="type")]
+
+
+class TuningSpec(Section):
+    """Optuna over Ray; no search space means no tuning."""
+
+    trials: int = Field(default=20, ge=1)
+    workers: int = Field(default=2, ge=1)
+    """Trials that run at the same time, one CPU each."""
+    space: dict[str, Range] = Field(default_factory=dict)
+
+
+class ChecksSpec(Section):
+    """The deepchecks suites."""
+
+    sample_rows: int = Field(default=10_000, ge=100)
+    """Rows a suite looks at, at most; the report states the sampling."""
+    accept: dict[str, str] = Field(default_factory=dict)
+    """Checks whose failure does not block, each with the reason why."""
+
+
+class GateSpec(Section):
+    """What a model must show before it moves on."""
+
+    metric: Metric | None = None
+    """The metric that decides; by default `roc_auc` (binary) or `rmse` (regression)."""
+    floor: float | None = None
+    """Worst value of the metric that is good enough, in the metric's own direction."""
+    gain_over_baseline: float = 0.0
+    """By how much the metric must be better than the trivial baseline's."""
+    gain_over_champion: float = 0.0
+    """By how much the metric must be better than the champion's on the same holdout."""
+    require_checks: bool = True
+    """Whether a failed check (not accepted under `checks.accept`) blocks."""
+
+
+class ServingSpec(Section):
+    """The Ray Serve application; host and port belong to the settings."""
+
+    replicas: int = Field(default=1, ge=1)
+    max_ongoing_requests: int = Field(default=100, ge=1)
+    """Requests one replica works on at the same time; more wait."""
+    max_queued_requests: int = Field(default=1000, ge=1)
+    """Requests that may wait before the endpoint answers 503."""
+    max_rows: int = Field(default=10_000, ge=1)
+    """Rows of one request, at most."""
+    smoke_rows: int = Field(default=25, ge=1)
+    """Holdout rows sent over HTTP before a model becomes champion."""
+
+
+class ScoringSpec(Section):
+    """Batch inference."""
+
+    ray_data_above_rows: int = Field(default=2_000_000, ge=1)
+    """Datasets with more rows are scored on Ray Data, smaller ones in one process."""
+
+
+class DriftSpec(Section):
+    """When a distribution counts as drifted (test statistics, not p-values)."""
+
+    numeric_test: Literal["kolmogorov_smirnov", "wasserstein"] = "kolmogorov_smirnov"
+    numeric_threshold: float = Field(default=0.1, gt=0)
+    """Wasserstein is in standard deviations of the reference."""
+    categorical_test: Literal["cramers_v", "total_variation"] = "cramers_v"
+    categorical_threshold: float = Field(default=0.15, gt=0)
+    prediction_threshold: float = Field(default=0.1, gt=0)
+    """Threshold for the predictions, with the numeric test."""
+    max_drifted_share: float = Field(default=0.25, ge=0, le=1)
+    """Share of features that may drift before a window counts as violating."""
+
+
+class MonitoringSpec(Section):
+    """Current windows against the reference window."""
+
+    drift: DriftSpec = DriftSpec()
+    max_quality_loss: float = Field(default=0.05, ge=0)
+    """How much worse the gate's metric may be in a window than on the holdout at release."""
+    windows: int = Field(default=1, ge=1)
+    """How many of the latest windows are looked at."""
+    violations: int = Field(default=1, ge=1)
+    """Retraining is asked for if this many of them violate, the newest among them."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.violations > self.windows:
+            raise ValueError(f"violations exceed windows: got {self.violations=} {self.windows=}")
+        return self
+
+
+class RetrainingSpec(Section):
+    """What may start retraining."""
+
+    triggers: tuple[Literal["drift", "quality"], ...] = ("drift", "quality")
+    """Findings of monitoring that lead to retraining."""
