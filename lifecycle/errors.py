@@ -10,6 +10,7 @@
     │   └── SplitError            a part of the split would be empty
     ├── FeatureError              the features hook cannot be loaded or returns something unusable
     ├── TrainingError             tuning or training could not finish
+    ├── GateError                 a gate is closed and nothing else can go on
     ├── BundleError               a model bundle is incomplete, changed or foreign
     ├── RegistryError             a model version or alias that is asked for does not exist
     ├── RequestError              a prediction request with a missing or wrong-typed field
@@ -60,6 +61,10 @@ class FeatureError(LifecycleError):
 
 class TrainingError(LifecycleError):
     """Tuning or training could not finish."""
+
+
+class GateError(LifecycleError):
+    """A gate is closed, and what comes next cannot do without what it holds back."""
 
 
 class BundleError(LifecycleError):

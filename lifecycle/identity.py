@@ -10,8 +10,8 @@ from lifecycle.project import Project
 from lifecycle.records import Identity, Split
 
 PACKAGE = Path(__file__).parent
-SHAPING = ("project.py", "specs.py", "records.py", "identity.py", "data", "training")
-"""What of the package shapes a model; a change in serving must not retrain everything."""
+SHAPING = ("project.py", "specs.py", "records.py", "identity.py", "data/features.py", "training")
+"""What of the package shapes a model beyond its data, whose digests say what made them."""
 
 
 def sha256(value: object) -> str:
@@ -43,8 +43,19 @@ def lock_digest() -> str:
 
 
 def project_digest(project: Project) -> str:
-    """SHA-256 over the sections that shape a model; the gate judges it, serving runs it."""
-    sections = {"serving", "monitoring", "scoring", "retraining", "gate", "checks", "description"}
+    """SHA-256 over the sections that shape a model; the gate judges it, serving runs it,
+    and where the data lie says nothing of what they are.
+    """
+    sections = {
+        "source",
+        "serving",
+        "monitoring",
+        "scoring",
+        "retraining",
+        "gate",
+        "checks",
+        "description",
+    }
     return sha256(project.model_dump(mode="json", exclude=sections) | {"metric": project.metric})
 
 

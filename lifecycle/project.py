@@ -6,6 +6,7 @@ The JSON schema for editors is `docs/project.schema.json`, written by `lifecycle
 
 import difflib
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Self, get_args
 
@@ -86,6 +87,13 @@ class Project(Section):
         """Folder of the project file: relative paths and the features module start there."""
         return self._folder
 
+    def with_source(self, path: str | Path) -> Self:
+        """The same project on another source file; a relative path starts where the caller is."""
+        text = str(path)
+        if not text.startswith("package://"):
+            text = str(Path(text).expanduser().absolute())
+        return self.model_copy(update={"source": self.source.model_copy(update={"path": text})})
+
     @property
     def metric(self) -> Metric:
         """The metric that decides in tuning, gate and monitoring."""
@@ -128,6 +136,38 @@ class Project(Section):
             raise ValueError("split: holdout and validation together leave nothing to train on")
         if self.split.holdout_periods is not None and self.time is None:
             raise ValueError("split.holdout_periods needs `time`: name the column that orders rows")
+        return self
+
+    @model_validator(mode="after")
+    def _time_and_entity_fit(self) -> Self:
+        columns = self.contract.columns
+        for key, name in (("entity", self.entity), ("time.column", self.time and self.time.column)):
+            if name and columns[name].nullable:
+                raise ValueError(f"{key}: {name!r} is nullable in the contract: it must not be")
+        if self.time is None:
+            if self.contract.freshness:
+                raise ValueError("contract.freshness needs `time`: name the column that is fresh")
+            return self
+        kind = columns[self.time.column].type
+        if kind not in ("integer", "datetime"):
+            raise ValueError(
+                f"time.column: {self.time.column!r} has contract type {kind}: "
+                "make it integer or datetime"
+            )
+        if self.time.period != "value" and kind != "datetime":
+            raise ValueError(
+                f"time.period: {self.time.period} needs a datetime column, and "
+                f"{self.time.column!r} is {kind}: use value"
+            )
+        if kind == "integer" and isinstance(self.time.arrives_from, date | str):
+            raise ValueError(
+                f"time.arrives_from: {self.time.arrives_from} is no whole number, as the values "
+                f"of {self.time.column!r} are"
+            )
+        freshness = self.contract.freshness
+        if freshness and (freshness.at_least is None) == (kind == "integer"):
+            right = "at_least" if kind == "integer" else "max_age_days"
+            raise ValueError(f"contract.freshness: a column of type {kind} takes {right}")
         return self
 
     def _named_columns(self) -> Iterator[tuple[str, str]]:

@@ -1,11 +1,12 @@
 """The values that move between stages: small, frozen, JSON-able. References move, frames do not."""
 
+from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from lifecycle.specs import Metric, Scalar, TimeValue
+from lifecycle.specs import Metric, Scalar
 
 
 class Record(BaseModel):
@@ -14,11 +15,24 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class Window(Record):
-    """A stretch of the time column, both ends included; an open end is None."""
+def _end(value: object) -> object:
+    if isinstance(value, date):
+        return value.isoformat()
+    return int(value) if isinstance(value, str) and value.lstrip("-").isdigit() else value
 
-    first: TimeValue | None = None
-    last: TimeValue | None = None
+
+WindowEnd = Annotated[int | str, BeforeValidator(_end)]
+"""One spelling for one end, whether it comes from Python, JSON or a command line."""
+
+
+class Window(Record):
+    """A stretch of the time column, both ends included; an open end is None.
+
+    Ends are whole numbers, or ISO 8601 text, where a date without a time means the whole day.
+    """
+
+    first: WindowEnd | None = None
+    last: WindowEnd | None = None
 
     def __str__(self) -> str:
         if self.first == self.last:
@@ -131,6 +145,8 @@ class CheckReport(Record):
     passed: tuple[str, ...]
     failed: dict[str, str]
     """Check → what it found."""
+    warned: dict[str, str] = Field(default_factory=dict)
+    """Check → what it found, where the check itself only warns: shown, never blocking."""
     not_run: dict[str, str]
     """Check → why not."""
     reports: tuple[Path, ...]
@@ -184,6 +200,8 @@ class Endpoint(Record):
     model: ModelVersion
     smoke_rows: int
     """Holdout rows whose answers over HTTP equalled the offline model's."""
+    curl: str
+    """A command that asks for one real row."""
 
 
 class Release(Record):
@@ -246,3 +264,42 @@ class Monitored(Record):
     decision: Decision
     """Passed means: nothing to do. Not passed asks for retraining."""
     report: Path
+
+
+class Period(Record):
+    """What happened with one arriving period."""
+
+    scored: Scored
+    monitored: Monitored
+    release: Release | None
+    """What came of retraining; None if there was none."""
+
+
+class Cycle(Record):
+    """The whole cycle, as `end_to_end` ran it."""
+
+    prepared: Prepared
+    trained: Trained
+    release: Release
+    periods: tuple[Period, ...]
+    report: Path
+    """The summary as one HTML page."""
+
+
+class Evaluated(Record):
+    """Candidate, trivial baseline and (where there is one) champion on the same holdout."""
+
+    candidate: Evaluation
+    baseline: Evaluation
+    champion: Evaluation | None
+    gain: Estimate | None
+    """By how much the candidate's deciding metric is better than the champion's, paired."""
+
+
+class Duel(Record):
+    """Challenger and champion on the challenger's holdout, and what the gate says."""
+
+    champion: ModelVersion | None
+    challenger_evaluation: Evaluation
+    champion_evaluation: Evaluation | None
+    decision: Decision

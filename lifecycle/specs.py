@@ -74,6 +74,8 @@ class ColumnSpec(Section):
     def _consistent(self) -> Self:
         if self.categories is not None and not self.categories:
             raise ValueError("categories is empty: name the allowed values or leave it out")
+        if self.categories is not None and len({isinstance(v, str) for v in self.categories}) > 1:
+            raise ValueError("categories: texts and numbers are mixed: put quotes around all")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError(f"minimum is above maximum: got {self.minimum=} {self.maximum=}")
         if self.type not in ("integer", "number") and (self.minimum, self.maximum) != (None, None):
@@ -107,6 +109,20 @@ class ContractSpec(Section):
     """Share of rows that may go to quarantine before the whole batch is refused."""
     extra_columns: Literal["refuse", "drop"] = "drop"
     """What to do with columns of the source that the contract does not name."""
+
+    @model_validator(mode="after")
+    def _storable(self) -> Self:
+        seen: dict[str, str] = {}
+        for name in self.columns:
+            if name.startswith("__"):
+                raise ValueError(f"columns: names with two leading underscores are ours: {name!r}")
+            if other := seen.get(name.lower()):
+                raise ValueError(
+                    f"columns: {other!r} and {name!r} differ only in case, which Delta tables "
+                    "cannot keep apart: rename one in the source"
+                )
+            seen[name.lower()] = name
+        return self
 
 
 class SplitSpec(Section):

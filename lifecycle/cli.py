@@ -1,0 +1,186 @@
+"""`lifecycle`: helper verbs. Running the lifecycle itself is what `flows/` is for."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lifecycle.data.arrivals import first_window, select
+from lifecycle.data.contract import apply_contract, check_columns
+from lifecycle.data.infer import infer_project
+from lifecycle.data.ingest import check_share
+from lifecycle.data.lake import history, table_uri
+from lifecycle.data.sources import read_source
+from lifecycle.data.split import PARTS, divide
+from lifecycle.errors import LifecycleError, ProjectError, RegistryError
+from lifecycle.project import Project, load_project
+from lifecycle.settings import Settings
+
+SCHEMA = Path(__file__).parents[1] / "docs" / "project.schema.json"
+TABLES = ("accepted", "rejected", *PARTS, "current", "predictions")
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Helpers around project files; the lifecycle itself runs with `python flows/….py`.",
+)
+ProjectPath = Annotated[Path, typer.Argument(help="Project file.")]
+EnvOption = Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")]
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one message on stderr and exit code 2."""
+    try:
+        app()
+    except LifecycleError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+
+
+@app.command()
+def init(
+    csv: Annotated[Path, typer.Argument(help="CSV file with one row a case.")],
+    target: Annotated[str, typer.Option(help="Column to predict.")],
+    output: Annotated[
+        Path | None, typer.Option(help="By default project.yaml beside the CSV file.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="By default the CSV file's name.")] = None,
+    force: Annotated[bool, typer.Option(help="Overwrite an existing project file.")] = False,
+) -> None:
+    """Write a working project file for a CSV file, and say what was guessed."""
+    file = output or csv.parent / "project.yaml"
+    if file.exists() and not force:
+        raise ProjectError(f"{file} is there already: name another --output, or use --force")
+    text, guesses = infer_project(csv, target, name, file.parent)
+    if SCHEMA.is_file():
+        schema = os.path.relpath(SCHEMA, file.parent.resolve())
+        text = f"# yaml-language-server: $schema={schema}\n{text}"
+    _write(file, text)
+    console = _console()
+    table = Table("guess", "because", title=f"Guessed from {csv}", title_justify="left")
+    for guess in guesses:
+        key, _, why = guess.partition(": ")
+        table.add_row(escape(key), escape(why))
+    console.print(table)
+    console.print(f"Wrote {file}. Read it once, then:")
+    console.print(f"  python flows/end_to_end.py --project {file}")
+    console.print(_rehearse(load_project(file)), style="dim")
+
+
+@app.command()
+def validate(project: ProjectPath) -> None:
+    """Say whether a project file is sound, and whether its data keep the contract."""
+    loaded = load_project(project)
+    _console().print(f"{project}: sound. {_rehearse(loaded)}")
+
+
+@app.command()
+def schema(
+    output: Annotated[Path, typer.Option(help="Where to write it.")] = SCHEMA,
+) -> None:
+    """Write the JSON schema of project files, which editors complete and check with."""
+    _write(output, json.dumps(Project.model_json_schema(), indent=1) + "\n")
+    _console().print(f"Wrote {output}")
+
+
+@app.command()
+def versions(project: ProjectPath, env: EnvOption = None) -> None:
+    """List a project's dataset versions and model versions."""
+    from lifecycle.release.registry import versions as model_versions  # MLflow takes a while
+
+    loaded, settings = load_project(project), Settings.load(env)
+    console = _console()
+    data = Table("table", "version", "rows", "written (UTC)", "digest", "note", title="Data")
+    for name in TABLES:
+        for row in history(table_uri(settings, loaded.name, name)).to_dict("records"):
+            note = ", ".join(f"{k} {_short(v)}" for k, v in row["note"].items() if k != "project")
+            data.add_row(
+                name,
+                str(row["version"]),
+                f"{row['rows']:,}",
+                f"{row['time']:%Y-%m-%d %H:%M:%S}",
+                row["digest"][:12],
+                escape(note),
+            )
+    models = Table("version", "alias", "digest", "identity", title="Models")
+    for model, aliases in model_versions(loaded.name, settings).items():
+        models.add_row(
+            str(model.version), ", ".join(aliases), model.digest[:12], model.identity[:12]
+        )
+    console.print(data, models)
+
+
+@app.command()
+def serve(project: ProjectPath, env: EnvOption = None) -> None:
+    """Serve the champion in the foreground, until Ctrl-C."""
+    from lifecycle.cluster import connect_ray  # Ray and MLflow take a while
+    from lifecycle.release.registry import bundle_path, by_alias
+    from lifecycle.serving.deployment import deploy, undeploy
+
+    loaded, settings = load_project(project), Settings.load(env)
+    champion = by_alias(loaded.name, "champion", settings)
+    if champion is None:
+        raise RegistryError(
+            f"{loaded.name} has no champion yet: run python flows/end_to_end.py --project {project}"
+        )
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with connect_ray(settings):
+        url = deploy(bundle_path(champion, settings), champion, loaded, settings)
+        console = _console()
+        console.print(f"{champion.name} v{champion.version} answers at {url}/predict")
+        console.print(f"  curl -s {url}/model")
+        console.print("Ctrl-C stops it.")
+        stop.wait()
+        undeploy(loaded.name)
+
+
+def _rehearse(project: Project) -> str:
+    """What ingestion and split would make of the source, without writing anything.
+
+    Raises:
+        DataError: the source, a column or the target cannot be used.
+    """
+    source = read_source(project)
+    check_columns(source, project.contract)
+    window = first_window(project)
+    rows = select(source, project, window)
+    time = project.time.column if project.time else None
+    now = datetime.now(UTC).replace(tzinfo=None)
+    accepted, rejected = apply_contract(rows, project.contract, now=now, time=time)
+    check_share(project, rejected, len(rows))
+    divided, _ = divide(accepted, project)
+    sizes = ", ".join(f"{part} {len(part_rows):,}" for part, part_rows in divided.items())
+    return f"{window}: {len(accepted):,} of {len(rows):,} rows keep the contract; {sizes}"
+
+
+def _write(file: Path, text: str) -> None:
+    """Write aside, then rename: a reader never sees half a file."""
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(file)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise ProjectError(
+            f"{file}: cannot write it ({error.strerror}); name another place with --output"
+        ) from None
+
+
+def _short(value: str) -> str:
+    return value[:12] if len(value) == 64 else value
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)

@@ -1,0 +1,148 @@
+"""Ray for a `with` block: started here and stopped at its end, or joined and left running."""
+
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from lifecycle.errors import RayError
+from lifecycle.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LONGEST_TEMP = 30
+"""Characters of a temporary folder at most: Ray's socket paths below it are limited to 107."""
+
+# Read by Ray's processes when they start, so set before it starts; a variable set outside wins.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.05",  # a report waits for this poll; 2 s by default
+    "RAY_SERVE_LOG_TO_STDERR": "0",  # Serve's messages stay in Ray's log files
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise each start warns about its future
+}
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""One machine only: every port of a local Ray (GCS, raylet, agents) then listens on loopback."""
+ATTEMPTS = 3
+"""Ray gives its processes 30 s to start, which a busy machine may miss."""
+
+
+@contextmanager
+def connect_ray(settings: Settings) -> Iterator[None]:
+    """Have Ray for the block; inside a running connection this does nothing.
+
+    `local` starts a Ray of its own, on loopback only, and stops it at the end; any other address is
+    joined and left running.
+
+    Raises:
+        RayError: Ray cannot be started, or does not answer at the address.
+    """
+    prepare_environment(local=settings.local_ray)
+    import ray  # seconds to import, and it reads the environment while importing
+
+    if ray.is_initialized():
+        yield
+        return
+    folder = _temp_folder() if settings.local_ray else None
+    try:
+        if folder:
+            _start(settings, folder)
+        else:
+            _join(settings.ray_address)
+        yield
+    finally:
+        ray.shutdown()
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_connected() -> bool:
+    """Whether this process has Ray already; costs nothing where Ray was never imported."""
+    ray = sys.modules.get("ray")
+    return bool(ray and ray.is_initialized())
+
+
+def capacity() -> str:
+    """What the connected Ray has, in words."""
+    import ray
+
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+    return f"{resources.get('CPU', 0):.0f} CPUs on {len(ray.nodes())} node(s)"  # type: ignore[no-untyped-call]  # the same
+
+
+def prepare_environment(local: bool) -> None:
+    """Set what Ray reads when it starts; variables that are set already stay."""
+    for name, value in (ENVIRONMENT | LOOPBACK if local else ENVIRONMENT).items():
+        os.environ.setdefault(name, value)
+
+
+def _start(settings: Settings, folder: Path) -> None:
+    import ray
+    from ray._private import ray_constants
+
+    ray_constants.ENABLE_RAY_CLUSTER = False  # LOOPBACK, for a Ray that was imported before
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=settings.local_cpus,
+                include_dashboard=settings.ray_dashboard,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=str(folder),
+            )
+        except Exception as error:
+            ray.shutdown()
+            if attempt < ATTEMPTS and "timed out" in str(error):
+                log.warning("Ray did not start in time, trying once more")
+                continue
+            raise RayError(
+                f"cannot start a local Ray with {settings.local_cpus} CPUs ({_first_line(error)}); "
+                "free memory and space in /dev/shm and the temporary folder, "
+                "or name a running cluster with LIFECYCLE_RAY_ADDRESS"
+            ) from error
+        return
+
+
+def _join(address: str) -> None:
+    import ray
+
+    advice = "start that cluster, or set LIFECYCLE_RAY_ADDRESS=local"
+    target = urlsplit(address if "://" in address else f"ray-gcs://{address}")
+    try:
+        with socket.create_connection((target.hostname or "", target.port or 6379), timeout=5):
+            pass
+    except (OSError, ValueError) as error:
+        raise RayError(
+            f"LIFECYCLE_RAY_ADDRESS: no Ray answers at {address!r} ({_first_line(error)}); {advice}"
+        ) from None
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:
+        raise RayError(
+            f"LIFECYCLE_RAY_ADDRESS: cannot join Ray at {address!r} ({_first_line(error)}); "
+            f"{advice}"
+        ) from error
+
+
+def _temp_folder() -> Path:
+    """A new short folder for Ray's sockets and logs."""
+    parent = tempfile.gettempdir()
+    if len(parent) > LONGEST_TEMP:
+        parent = "/tmp"  # noqa: S108 - mkdtemp below makes a private folder in it
+    try:
+        return Path(tempfile.mkdtemp(prefix="lc-", dir=parent))
+    except OSError as error:
+        raise RayError(
+            f"cannot start a local Ray: {parent} cannot be written ({error.strerror}); "
+            "set TMPDIR to a folder that can"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,121 @@
+"""Windows of time: what the first training sees, and the periods that arrive later.
+
+A window's ends are whole numbers for an integer time column, and ISO 8601 text for a datetime
+column, where an end without a time of day means the whole day.
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from lifecycle.data.coerce import coerce
+from lifecycle.errors import ProjectError
+from lifecycle.project import Project
+from lifecycle.records import Window
+from lifecycle.specs import TimeSpec, TimeValue
+
+CALENDAR = {"day": "D", "week": "W", "month": "M"}
+
+
+def first_window(project: Project) -> Window:
+    """What the first training sees: everything before `time.arrives_from`, or all rows.
+
+    Raises:
+        ProjectError: `arrives_from` does not fit the time column's type.
+    """
+    if project.time is None or project.time.arrives_from is None:
+        return Window()
+    start = project.time.arrives_from
+    if _is_integer(project):
+        return Window(last=_integer(start) - 1)
+    first = _moment(start)
+    last = first - pd.Timedelta(microseconds=1)
+    return Window(last=_text(last.normalize() if first == first.normalize() else last))
+
+
+def periods(project: Project, frame: pd.DataFrame) -> list[Window]:
+    """The arriving periods a raw frame holds rows of, oldest first; none without `arrives_from`.
+
+    Raises:
+        ProjectError: `arrives_from` does not fit the time column's type.
+    """
+    if project.time is None or project.time.arrives_from is None:
+        return []
+    times = _times(frame, project).dropna()
+    if _is_integer(project):
+        start = _integer(project.time.arrives_from)
+        return [Window(first=int(v), last=int(v)) for v in sorted(times[times >= start].unique())]
+    start_time = _moment(project.time.arrives_from)
+    found = times[times >= start_time]
+    if project.time.period == "value":
+        return [Window(first=_text(v), last=_text(v)) for v in sorted(found.unique())]
+    calendar = sorted(period_of(found, project.time).unique())
+    return [
+        Window(
+            first=_text(max(period.start_time, start_time)),
+            last=_text(period.end_time.normalize()),
+        )
+        for period in calendar
+    ]
+
+
+def select(frame: pd.DataFrame, project: Project, window: Window) -> pd.DataFrame:
+    """The rows of a window, with their index in the source.
+
+    A row whose time is missing or no time at all belongs to windows with an open start, where the
+    contract puts it into quarantine: no row of the source is lost.
+    """
+    if project.time is None or (window.first is None and window.last is None):
+        return frame
+    times = _times(frame, project)
+    inside = pd.Series(True, index=frame.index)
+    if window.first is not None:
+        first = _integer(window.first) if _is_integer(project) else _moment(window.first)
+        inside &= (times >= first).fillna(False).astype(bool)
+    if window.last is not None:
+        last = _integer(window.last) if _is_integer(project) else _moment(window.last, end=True)
+        after = (times > last).fillna(False).astype(bool)
+        inside &= ~after
+    return frame[inside]
+
+
+def period_of(times: "pd.Series[Any]", spec: TimeSpec) -> "pd.Series[Any]":
+    """The period each time lies in: its value, or a calendar period that sorts by time."""
+    return times if spec.period == "value" else times.dt.to_period(CALENDAR[spec.period])
+
+
+def _times(frame: pd.DataFrame, project: Project) -> "pd.Series[Any]":
+    assert project.time  # noqa: S101 - every caller has looked
+    name = project.time.column
+    return coerce(frame[name], project.contract.columns[name].type).values
+
+
+def _is_integer(project: Project) -> bool:
+    assert project.time  # noqa: S101 - every caller has looked
+    return project.contract.columns[project.time.column].type == "integer"
+
+
+def _integer(value: TimeValue) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        raise ProjectError(
+            f"time: {value!r} is no whole number, as the time column's values are"
+        ) from None
+
+
+def _moment(value: TimeValue, end: bool = False) -> pd.Timestamp:
+    """A time from an end of a window; with `end`, the last microsecond of a whole day."""
+    text = str(value)
+    try:
+        moment = pd.Timestamp(text)
+    except ValueError:
+        raise ProjectError(f"time: {text!r} is no ISO 8601 date or time") from None
+    if moment.tzinfo is not None:
+        moment = moment.tz_convert("UTC").tz_localize(None)
+    whole_day = len(text) <= len("2012-01-31")
+    return moment + pd.Timedelta(days=1, microseconds=-1) if end and whole_day else moment
+
+
+def _text(moment: pd.Timestamp) -> str:
+    return str(moment.date()) if moment == moment.normalize() else moment.isoformat()

@@ -1,0 +1,137 @@
+"""Cells to the type the contract promises; a cell that cannot be one is marked, never guessed."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lifecycle.specs import ColumnSpec, ColumnType
+
+MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+"""Texts that mean `missing` where the contract does not ask for text."""
+TRUE = ["true", "1", "yes", "t", "y", "1.0"]
+FALSE = ["false", "0", "no", "f", "n", "0.0"]
+WHOLE = r"^[+-]?[0-9]{1,18}(\.0*)?$"
+EXACT = 2.0**53
+"""Beyond it, a 64-bit float no longer tells two neighbouring whole numbers apart."""
+FAILURES: dict[ColumnType, str] = {
+    "integer": "not a whole number",
+    "number": "not a finite number",
+    "boolean": "neither true nor false",
+    "string": "not text",
+    "category": "not one of the categories",
+    "datetime": "not an ISO 8601 date or time",
+}
+
+
+class Coerced(NamedTuple):
+    """A column in its type; where a cell could not be, it is missing and `failed` is True."""
+
+    values: pd.Series
+    failed: NDArray[np.bool_]
+
+
+def storage_type(spec: ColumnSpec) -> ColumnType:
+    """The type a column's values have; a category has that of its allowed values, else text."""
+    if spec.type != "category":
+        return spec.type
+    kinds = {type(value) for value in spec.categories or ("",)}
+    if kinds <= {bool}:
+        return "boolean"
+    if kinds <= {int}:
+        return "integer"
+    return "number" if kinds <= {int, float} else "string"
+
+
+def coerce(raw: pd.Series, kind: ColumnType) -> Coerced:
+    """A raw column as `Int64`, `float64`, `boolean`, object of str, or `datetime64[us]`."""
+    if kind in ("string", "category"):
+        return _to_text(raw)
+    if raw.dtype == object and kind != "datetime":
+        raw = _without_missing_words(raw)
+    convert = {
+        "integer": _to_integer,
+        "number": _to_number,
+        "boolean": _to_boolean,
+        "datetime": _to_datetime,
+    }[kind]
+    values = convert(raw)
+    failed = (values.isna() & raw.notna()).to_numpy(dtype=bool)
+    return Coerced(values, failed)
+
+
+def narrow(values: pd.Series, spec: ColumnSpec) -> pd.Series:
+    """The type of accepted rows: plain numpy types where nothing can be missing."""
+    if spec.nullable:
+        return values
+    kind = storage_type(spec)
+    if kind == "integer":
+        return values.astype("int64")
+    return values.astype("bool") if kind == "boolean" else values
+
+
+def _to_text(raw: pd.Series) -> Coerced:
+    none_failed = np.zeros(len(raw), dtype=bool)
+    if raw.dtype != object or pd.api.types.infer_dtype(raw, skipna=True) not in ("string", "empty"):
+        missing = raw.isna()
+        if pd.api.types.is_float_dtype(raw.dtype) and (raw.dropna() % 1 == 0).all():
+            raw = raw.astype("Int64")  # a 7 next to a missing value must not become "7.0"
+        raw = raw.astype(str).astype(object).mask(missing)
+    return Coerced(raw.where(raw.notna(), None), none_failed)
+
+
+def _without_missing_words(raw: pd.Series) -> pd.Series:
+    text = pa.array(raw.astype(str).where(raw.notna(), None), type=pa.string())
+    text = pc.utf8_trim_whitespace(text)
+    words = pc.is_in(text, value_set=pa.array(MISSING))
+    text = pc.if_else(words, pa.scalar(None, pa.string()), text)
+    return _as_series(text, raw.index)
+
+
+def _to_integer(raw: pd.Series) -> pd.Series:
+    if pd.api.types.is_bool_dtype(raw.dtype) or pd.api.types.is_integer_dtype(raw.dtype):
+        return raw.astype(pd.Int64Dtype())
+    if pd.api.types.is_float_dtype(raw.dtype):
+        numbers = raw.astype("float64")
+        whole = (numbers % 1 == 0) & (numbers.abs() <= EXACT)
+        return numbers.where(whole).astype("Int64")
+    text = pa.array(raw, type=pa.string())
+    whole = pc.match_substring_regex(text, WHOLE)
+    digits = pc.replace_substring_regex(text, r"^\+|\.0*$", "")
+    numbers = pc.if_else(whole, digits, pa.scalar(None, pa.string())).cast(pa.int64())
+    return _as_series(numbers, raw.index)
+
+
+def _to_number(raw: pd.Series) -> pd.Series:
+    if pd.api.types.is_datetime64_any_dtype(raw.dtype):
+        return pd.Series(np.nan, index=raw.index)
+    numbers = raw
+    if raw.dtype != np.float64:
+        numbers = pd.to_numeric(raw, errors="coerce").astype("Float64").astype("float64")
+    return numbers.where(np.isfinite(numbers))
+
+
+def _to_boolean(raw: pd.Series) -> pd.Series:
+    if pd.api.types.is_bool_dtype(raw.dtype):
+        return raw.astype("boolean")
+    text = raw.astype(pd.StringDtype()).str.lower()
+    values = pd.Series(pd.NA, index=raw.index, dtype="boolean")
+    values[text.isin(TRUE).to_numpy(dtype=bool, na_value=False)] = True
+    values[text.isin(FALSE).to_numpy(dtype=bool, na_value=False)] = False
+    return values
+
+
+def _to_datetime(raw: pd.Series) -> pd.Series:
+    """Times with a zone become UTC; the result has no zone."""
+    if not pd.api.types.is_datetime64_any_dtype(raw.dtype):
+        raw = _without_missing_words(_to_text(raw).values)
+    times = pd.to_datetime(raw, format="ISO8601", utc=True, errors="coerce")
+    return times.dt.tz_localize(None).astype("datetime64[us]")
+
+
+def _as_series(values: pa.Array | pa.ChunkedArray, index: pd.Index) -> pd.Series:
+    series: pd.Series = values.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return series.set_axis(index)

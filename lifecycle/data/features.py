@@ -1,0 +1,250 @@
+"""Features: the same inputs → hook → matrix in training, evaluation, scoring and serving."""
+
+import importlib.util
+import traceback
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lifecycle.errors import FeatureError
+from lifecycle.identity import file_digest
+from lifecycle.project import Project
+from lifecycle.records import Record
+from lifecycle.specs import ContractSpec, Scalar
+
+Hook = Callable[[pd.DataFrame], pd.DataFrame]
+Kind = Literal["q", "c"]
+"""XGBoost's words: a quantity or a category."""
+
+
+class FeatureSchema(Record):
+    """What the columns of the matrix are, in order; decided by the training part alone."""
+
+    names: tuple[str, ...]
+    kinds: tuple[Kind, ...]
+    levels: dict[str, tuple[Scalar, ...]]
+    """Values of each categorical feature; a value's code is its place."""
+
+    @cached_property
+    def codes(self) -> dict[str, "pd.Index[Any]"]:
+        """The levels as indexes to look values up in."""
+        return {name: pd.Index(list(levels)) for name, levels in self.levels.items()}
+
+
+def load_hook(project: Project) -> Hook | None:
+    """The function `features` names; None if the project names none.
+
+    The module is the file beside the project file if there is one, else it is imported.
+
+    Raises:
+        FeatureError: there is no such module or function, or the module fails.
+    """
+    if project.features is None:
+        return None
+    file, function = _hook_file(project)
+    # a name of its own: two projects may both call their file features.py
+    spec = importlib.util.spec_from_file_location(f"lifecycle_hook_{file_digest(file)[:16]}", file)
+    if spec is None or spec.loader is None:
+        raise FeatureError(f"features: {file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise FeatureError(f"features: {_where(error, file)}") from None
+    hook = getattr(module, function, None)
+    if not callable(hook):
+        raise FeatureError(f"features: {file} has no function {function!r}")
+    return _reported(hook, file)
+
+
+def hook_digest(project: Project) -> str:
+    """SHA-256 of the hook's file, empty if there is no hook.
+
+    Raises:
+        FeatureError: there is no such module.
+    """
+    return file_digest(_hook_file(project)[0]) if project.features else ""
+
+
+def build_features(
+    frame: pd.DataFrame, inputs: Project | Sequence[str], hook: Hook | None
+) -> pd.DataFrame:
+    """The features of a frame's rows: its inputs, through the hook if there is one.
+
+    The hook sees no column but the inputs, as a frame of its own; numbers that may be missing are
+    floats with NaN, in training and in serving alike.
+
+    Args:
+        inputs: a project, whose target and leakage are then refused as features; or the names of
+            the input columns, as a bundle has them.
+
+    Raises:
+        FeatureError: an input column is missing, the hook fails, or what it returns has other
+            rows, names given twice, or a column that must not be a feature.
+    """
+    names = list(inputs.input_columns if isinstance(inputs, Project) else inputs)
+    missing = [name for name in names if name not in frame.columns]
+    if missing:
+        raise FeatureError(f"features: the data have no input column {', '.join(missing)}")
+    features = _plain(frame[names])
+    if hook is None:
+        return features
+    built = hook(features)
+    if not isinstance(built, pd.DataFrame):
+        raise FeatureError(f"features: the hook returned {type(built).__name__}, not a DataFrame")
+    if not built.index.equals(frame.index):
+        raise FeatureError(
+            f"features: the hook must return the same rows with the same index: got {len(built)} "
+            f"rows for {len(frame)}"
+        )
+    columns = list(map(str, built.columns))
+    if not columns or len(set(columns)) < len(columns):
+        raise FeatureError("features: the hook's columns need names that differ, at least one")
+    if isinstance(inputs, Project):
+        _refuse(columns, inputs)
+    return _plain(built.set_axis(columns, axis=1))
+
+
+def fit_schema(features: pd.DataFrame, contract: ContractSpec) -> FeatureSchema:
+    """What each feature is: numbers and booleans are quantities, texts and categories categories.
+
+    A category of the contract has the contract's values; others have the values seen here, sorted.
+
+    Raises:
+        FeatureError: a feature is a time, free text, or a category without any value.
+    """
+    kinds: dict[str, Kind] = {}
+    levels: dict[str, tuple[Scalar, ...]] = {}
+    for name in map(str, features.columns):
+        values = features[name]
+        spec = contract.columns.get(name)
+        if pd.api.types.is_datetime64_any_dtype(values.dtype):
+            raise FeatureError(
+                f"features: {name!r} is a time, which trees cannot learn from as it is: turn it "
+                "into numbers in a features hook, or name it under `ignore`"
+            )
+        if spec and spec.type == "string":
+            raise FeatureError(
+                f"features: {name!r} is free text (contract type string): make its type category, "
+                "turn it into numbers in a features hook, or name it under `ignore`"
+            )
+        is_category = spec is not None and spec.type == "category"
+        if not is_category and pd.api.types.is_numeric_dtype(values.dtype):
+            kinds[name] = "q"
+            continue
+        kinds[name] = "c"
+        levels[name] = _levels(values, spec.categories if is_category and spec else None)
+    return FeatureSchema(names=tuple(kinds), kinds=tuple(kinds.values()), levels=levels)
+
+
+def encode(features: pd.DataFrame, schema: FeatureSchema) -> NDArray[np.float32]:
+    """Features as a matrix (rows, features); categories are codes, missing and unknown ones NaN.
+
+    Raises:
+        FeatureError: a feature of the schema is missing, no number, or infinite.
+    """
+    matrix = np.empty((len(features), len(schema.names)), dtype=np.float32)
+    for at, (name, kind) in enumerate(zip(schema.names, schema.kinds, strict=True)):
+        if name not in features.columns:
+            raise FeatureError(f"features: {name!r} was there in training and is missing now")
+        values = features[name]
+        if kind == "c":
+            found = schema.codes[name].get_indexer(pd.Index(values))
+            matrix[:, at] = np.where(found < 0, np.nan, found)
+            continue
+        try:
+            numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError):
+            raise FeatureError(f"features: {name!r} was a number in training, not now") from None
+        # beyond float32 a number becomes infinite too, and XGBoost refuses those without a name
+        large = np.abs(numbers) > np.finfo(np.float32).max
+        if large.any():
+            raise FeatureError(
+                f"features: {name!r} is infinite or beyond 3.4e38 in row {large.argmax()}: divide "
+                "by zero nowhere in the features hook, or bound the column in the contract"
+            )
+        matrix[:, at] = numbers
+    return matrix
+
+
+def labels(frame: pd.DataFrame, project: Project) -> NDArray[np.float64]:
+    """The target, shape (rows,): 1 where it is `positive` and 0 elsewhere, or the value itself.
+
+    A missing target is NaN.
+    """
+    target = frame[project.target]
+    if project.task == "regression":
+        return target.to_numpy(dtype=np.float64, na_value=np.nan)
+    positive = 1 if project.positive is None else project.positive
+    return np.where(target.isna(), np.nan, (target == positive).fillna(False).astype(np.float64))
+
+
+def _hook_file(project: Project) -> tuple[Path, str]:
+    """The hook's file and the name of its function."""
+    module, _, function = str(project.features).partition(":")
+    beside = project.folder.joinpath(*module.split(".")).with_suffix(".py")
+    if beside.is_file():
+        return beside, function
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        raise FeatureError(
+            f"features: {project.features}: there is neither {beside} nor an installed module "
+            f"{module!r}"
+        )
+    return Path(spec.origin), function
+
+
+def _reported(hook: Callable[..., Any], file: Path) -> Hook:
+    """The hook, with its failures told as one message that names the line."""
+
+    def build(inputs: pd.DataFrame) -> pd.DataFrame:
+        try:
+            built: pd.DataFrame = hook(inputs)
+        except Exception as error:
+            raise FeatureError(f"features: {_where(error, file)}") from None
+        return built
+
+    return build
+
+
+def _where(error: Exception, file: Path) -> str:
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
+    place = f"{file}:{lines[-1]}" if lines else str(file)
+    return f"{place}: {type(error).__name__}: {error}"
+
+
+def _refuse(columns: list[str], project: Project) -> None:
+    for role, names in (("the target", (project.target,)), ("leakage", project.leakage)):
+        found = [name for name in columns if name in names]
+        if found:
+            raise FeatureError(
+                f"features: the hook returned {', '.join(found)}, which is {role} and cannot be "
+                "a feature; remove it from what the hook returns"
+            )
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """A copy in which numbers that may be missing are floats with NaN, not pandas' own types."""
+    nullable = {
+        name: "float64"
+        for name, dtype in frame.dtypes.items()
+        if pd.api.types.is_extension_array_dtype(dtype) and pd.api.types.is_numeric_dtype(dtype)
+    }
+    return frame.astype(nullable)  # a copy, so that a hook may change its argument
+
+
+def _levels(values: "pd.Series[Any]", allowed: tuple[Scalar, ...] | None) -> tuple[Scalar, ...]:
+    if allowed is not None:
+        return allowed
+    seen = values.dropna().unique()
+    if not len(seen):
+        raise FeatureError(f"features: category {values.name!r} has no value in training at all")
+    return tuple(sorted((v.item() if isinstance(v, np.generic) else v for v in seen), key=str))

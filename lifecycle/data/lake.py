@@ -1,0 +1,217 @@
+"""The lake: versioned Delta tables; a version is written whole, in one commit, or not at all."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from lifecycle.data.digest import digest_of, to_arrow
+from lifecycle.errors import BackendError
+from lifecycle.records import DatasetVersion
+from lifecycle.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+CONFIGURATION = {"delta.logRetentionDuration": "interval 36500 days"}
+"""Versions are references: they must stay readable for as long as a model names them."""
+ATTEMPTS = 5
+ROW = "__row"
+"""Column that keeps the row order, which Delta's parallel writer does not; never handed out."""
+NOTE = "note."
+INTEGERS = {
+    pa.int8(): pd.Int64Dtype(),
+    pa.int16(): pd.Int64Dtype(),
+    pa.int32(): pd.Int64Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+}
+
+
+def table_uri(settings: Settings, project_name: str, table: str) -> str:
+    """Where a project's table is."""
+    return f"{settings.lake}/{project_name}/{table}"
+
+
+def write_version(frame: pd.DataFrame, uri: str, *, note: Mapping[str, str]) -> DatasetVersion:
+    """Write `frame` as the next version of a table; content it already has is not written again.
+
+    The commit carries `digest`, `rows` and `note`, so that a version says itself what it is.
+
+    Raises:
+        BackendError: the table cannot be written.
+    """
+    table = to_arrow(frame)
+    digest = digest_of(table)
+    for attempt in range(ATTEMPTS):
+        try:
+            return _write(table.schema, iter(table.to_batches()), uri, note, digest)
+        except CommitFailedError:
+            logger.info("%s: another writer was faster, attempt %d", uri, attempt + 1)
+    raise BackendError(f"{uri}: other processes keep writing this table; run again")
+
+
+def write_batches(
+    schema: pa.Schema,
+    batches: Iterator[pa.RecordBatch],
+    uri: str,
+    *,
+    note: Mapping[str, str],
+    digest: str,
+) -> DatasetVersion:
+    """Write a stream of batches as the next version of a table, in one commit.
+
+    Args:
+        digest: what identifies the content; a version that has it already is returned, and the
+            stream is left alone.
+
+    Raises:
+        BackendError: the table cannot be written, or another writer was faster.
+    """
+    try:
+        return _write(schema, batches, uri, note, digest)
+    except CommitFailedError:
+        raise BackendError(
+            f"{uri}: another process wrote this table meanwhile; run again"
+        ) from None
+
+
+def read_version(ref: DatasetVersion, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Exactly the version that `ref` names, rows in the order written, index 0..n-1.
+
+    Whole numbers and booleans are numpy types where the contract allows no missing value, pandas'
+    nullable `Int64` and `boolean` where it does.
+
+    Raises:
+        BackendError: the table or the version is not there, or does not hold these rows.
+    """
+    try:
+        found = DeltaTable(ref.uri, version=ref.version)
+        wanted = [*columns, ROW] if columns is not None else None
+        table = found.to_pyarrow_dataset().to_table(columns=wanted)
+    except (DeltaError, pa.ArrowException, OSError) as error:
+        raise BackendError(
+            f"{ref.uri}: version {ref.version} cannot be read: {_first_line(error)}"
+        ) from None
+    if table.num_rows != ref.rows:
+        raise BackendError(
+            f"{ref.uri}: version {ref.version} has {table.num_rows} rows, not the {ref.rows} of "
+            "the reference; the table was made anew since, so prepare the data again"
+        )
+    table = _in_order(table)
+    frame = table.to_pandas(types_mapper=INTEGERS.get)
+    strict = {
+        field.name: "bool" if pa.types.is_boolean(field.type) else "int64"
+        for field in table.schema
+        if not field.nullable and field.type in INTEGERS
+    }
+    typed: pd.DataFrame = frame.astype(strict)
+    return typed
+
+
+def history(uri: str) -> pd.DataFrame:
+    """Versions of a table, oldest first: version, digest, rows, time (UTC) and note.
+
+    Raises:
+        BackendError: the table cannot be read. (A table that is not there has no versions.)
+    """
+    versions = [
+        {
+            "version": commit["version"],
+            "digest": commit["digest"],
+            "rows": commit["operationMetrics"]["num_added_rows"],
+            "time": pd.Timestamp(commit["timestamp"], unit="ms"),
+            "note": {k.removeprefix(NOTE): v for k, v in commit.items() if k.startswith(NOTE)},
+        }
+        for commit in _commits(uri)
+    ]
+    return pd.DataFrame(versions[::-1], columns=["version", "digest", "rows", "time", "note"])
+
+
+def find_version(uri: str, digest: str) -> DatasetVersion | None:
+    """The version of a table with this digest, the newest if there are several.
+
+    Raises:
+        BackendError: the table cannot be read.
+    """
+    for commit in _commits(uri):
+        if commit["digest"] == digest:
+            rows = commit["operationMetrics"]["num_added_rows"]
+            return DatasetVersion(uri=uri, version=commit["version"], digest=digest, rows=rows)
+    return None
+
+
+def _write(
+    schema: pa.Schema,
+    batches: Iterator[pa.RecordBatch],
+    uri: str,
+    note: Mapping[str, str],
+    digest: str,
+) -> DatasetVersion:
+    """One overwriting commit; if another one comes between, this one fails and leaves nothing."""
+    known = find_version(uri, digest)
+    if known is not None:
+        logger.info("%s: version %d has this content already", uri, known.version)
+        return known
+    numbered = schema.append(pa.field(ROW, pa.int64(), nullable=False))
+    failures: list[Exception] = []
+    metadata = {NOTE + key: value for key, value in note.items()} | {"digest": digest}
+    try:
+        write_deltalake(
+            uri,
+            pa.RecordBatchReader.from_batches(numbered, _numbered(numbered, batches, failures)),
+            mode="overwrite",
+            schema_mode="overwrite",
+            configuration=CONFIGURATION,
+            commit_properties=CommitProperties(custom_metadata=metadata, max_commit_retries=0),
+            post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+        )
+    except CommitFailedError:
+        raise
+    except (DeltaError, OSError) as error:
+        if failures:  # not Delta's: what makes the batches failed
+            raise failures[0] from None
+        raise BackendError(f"{uri}: cannot write the table: {_first_line(error)}") from None
+    written = find_version(uri, digest)
+    if written is None:
+        raise BackendError(f"{uri}: the version just written is gone; was the table replaced?")
+    return written
+
+
+def _numbered(
+    schema: pa.Schema, batches: Iterator[pa.RecordBatch], failures: list[Exception]
+) -> Iterator[pa.RecordBatch]:
+    """The batches with row numbers; what they raise is kept, since Delta would only quote it."""
+    start = 0
+    try:
+        for batch in batches:
+            rows = pa.array(np.arange(start, start + batch.num_rows))
+            yield pa.RecordBatch.from_arrays([*batch.columns, rows], schema=schema)
+            start += batch.num_rows
+    except Exception as error:
+        failures.append(error)
+        raise
+
+
+def _in_order(table: pa.Table) -> pa.Table:
+    rows = table[ROW].to_numpy()
+    table = table.drop_columns([ROW])
+    return table if (np.diff(rows) > 0).all() else table.take(np.argsort(rows))
+
+
+def _commits(uri: str) -> list[dict[str, Any]]:
+    """Commits that wrote a version, newest first; none if there is no table yet."""
+    try:
+        return [commit for commit in DeltaTable(uri).history() if "digest" in commit]
+    except TableNotFoundError:
+        return []
+    except (DeltaError, OSError) as error:
+        raise BackendError(f"{uri}: cannot read the table: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]

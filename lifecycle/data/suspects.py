@@ -1,0 +1,71 @@
+"""Leakage suspects: columns that alone say almost all about the target. Said, never acted on."""
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+SAMPLE = 50_000
+BINS = 50
+SUSPICIOUS = 0.9
+"""Share of the target's variance that one column explains by itself."""
+ROWS_A_GROUP = 20
+MOST_PAIRS_OF = 40
+
+
+def leakage_suspects(frame: pd.DataFrame, target: NDArray[np.float64]) -> dict[str, str]:
+    """Columns that look like consequences of the target, each with what was found.
+
+    The correlation ratio (Fisher 1925): the share of the target's variance between the groups of a
+    column, adjusted for their number; numbers are cut into 50 quantiles. And pairs of numbers
+    whose sum is the target.
+
+    Args:
+        frame: inputs, typed as the contract says.
+        target: one number a row, without missing values.
+    """
+    step = max(1, len(frame) // SAMPLE)
+    frame, target = frame.iloc[::step], target[::step]
+    if not target.var():
+        return {}
+    found = {}
+    for name in map(str, frame.columns):
+        explained = _explained(frame[name], target)
+        if explained > SUSPICIOUS:
+            found[name] = f"explains {explained:.0%} of the target alone"
+    for first, second in _summing_pairs(frame, target):
+        found[first] = f"{first} + {second} is the target"
+        found[second] = found[first]
+    return found
+
+
+def _explained(values: "pd.Series[Any]", target: NDArray[np.float64]) -> float:
+    if pd.api.types.is_datetime64_any_dtype(values.dtype):
+        return 0.0
+    if pd.api.types.is_numeric_dtype(values.dtype) and values.nunique() > BINS:
+        numbers = pd.Series(values.to_numpy(dtype=np.float64, na_value=np.nan))
+        codes = pd.qcut(numbers, BINS, labels=False, duplicates="drop").fillna(-1).to_numpy()
+    else:
+        codes = pd.factorize(values)[0]
+    groups = pd.Series(target).groupby(codes)
+    if len(target) < ROWS_A_GROUP * groups.ngroups:
+        return 0.0
+    within = float((groups.var(ddof=0) * groups.size()).sum() / (len(target) - groups.ngroups))
+    return 1 - within / float(target.var(ddof=1))
+
+
+def _summing_pairs(frame: pd.DataFrame, target: NDArray[np.float64]) -> list[tuple[str, str]]:
+    numbers = {
+        str(name): frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        for name in frame.columns
+        if pd.api.types.is_numeric_dtype(frame[name].dtype) and frame[name].nunique() > 2
+    }
+    if len(numbers) > MOST_PAIRS_OF:
+        return []
+    return [
+        (first, second)
+        for first, second in combinations(numbers, 2)
+        if np.isclose(numbers[first] + numbers[second], target).mean() > 0.99
+    ]
