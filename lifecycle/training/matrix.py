@@ -1,0 +1,81 @@
+"""What a booster learns from: a project's parts as matrices, opened where they are needed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xgboost
+from numpy.typing import NDArray
+
+from lifecycle.data.features import (
+    FeatureSchema,
+    build_features,
+    encode,
+    fit_schema,
+    labels,
+    load_hook,
+)
+from lifecycle.data.lake import read_version
+from lifecycle.errors import TargetError
+from lifecycle.project import Project
+from lifecycle.records import DatasetVersion
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """Train and validation part under one schema, which the train part alone decides."""
+
+    schema: FeatureSchema
+    train: NDArray[np.float32]
+    """(rows, features); categories as codes, missing as NaN."""
+    train_labels: NDArray[np.float64]
+    validation: NDArray[np.float32]
+    validation_labels: NDArray[np.float64]
+
+
+def open_matrices(project: Project, train: DatasetVersion, validation: DatasetVersion) -> Matrices:
+    """Read both parts, build their features and encode them; rows without a target are left out.
+
+    Raises:
+        BackendError: a part cannot be read.
+        FeatureError: the hook cannot be loaded or fails.
+        TargetError: no row of a part has a target.
+    """
+    hook = load_hook(project)
+    learned, learned_labels = _labelled(project, train, "train")
+    checked, checked_labels = _labelled(project, validation, "validation")
+    features = build_features(learned, project, hook)
+    schema = fit_schema(features, project.contract)
+    return Matrices(
+        schema=schema,
+        train=encode(features, schema),
+        train_labels=learned_labels,
+        validation=encode(build_features(checked, project, hook), schema),
+        validation_labels=checked_labels,
+    )
+
+
+def _labelled(
+    project: Project, part: DatasetVersion, name: str
+) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+    frame = read_version(part)
+    truth = labels(frame, project)
+    known = np.isfinite(truth)
+    if not known.any():
+        raise TargetError(
+            f"{project.target}: no row of the {name} part has a value; check the source"
+        )
+    return frame[known].reset_index(drop=True), truth[known]
+
+
+def as_dmatrix(
+    values: NDArray[np.float32], truth: NDArray[np.float64], schema: FeatureSchema, threads: int
+) -> xgboost.DMatrix:
+    """A matrix and its labels as XGBoost takes them."""
+    return xgboost.DMatrix(
+        values,
+        label=truth,
+        feature_types=list(schema.kinds),
+        enable_categorical=True,
+        nthread=threads,
+    )

@@ -1,0 +1,150 @@
+"""XGBoost's parameters: what the project says, what its task and metric imply, what is wrong."""
+
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import xgboost
+
+from lifecycle.errors import ProjectError
+from lifecycle.project import Project
+from lifecycle.specs import Choice, Metric, Range, Scalar
+
+STOPPING: dict[Metric, str] = {
+    "roc_auc": "auc",
+    "average_precision": "aucpr",
+    "log_loss": "logloss",
+    "brier": "rmse",  # of probabilities: its square is the Brier score
+    "accuracy": "error",
+    "rmse": "rmse",
+    "mae": "mae",
+    "r2": "rmse",  # on the same rows both order models alike
+}
+"""The metric of XGBoost's own that stops training early where the project's metric would."""
+
+DEFAULTS: dict[str, Scalar] = {
+    "eta": 0.3,
+    "learning_rate": 0.3,
+    "max_depth": 6,
+    "min_child_weight": 1.0,
+    "subsample": 1.0,
+    "colsample_bytree": 1.0,
+    "colsample_bylevel": 1.0,
+    "colsample_bynode": 1.0,
+    "lambda": 1.0,
+    "reg_lambda": 1.0,
+    "alpha": 0.0,
+    "reg_alpha": 0.0,
+    "gamma": 0.0,
+    "min_split_loss": 0.0,
+    "max_delta_step": 0.0,
+    "max_leaves": 0,
+    "max_bin": 256,
+    "scale_pos_weight": 1.0,
+    "grow_policy": "depthwise",
+}
+"""XGBoost's documented defaults of the parameters people search over."""
+
+RESERVED = {
+    "booster": "a bundle holds trees",
+    "eval_metric": "gate.metric decides it",
+    "num_class": "the task decides it",
+    "random_state": "training.seed is the seed",
+    "seed": "training.seed is the seed",
+    "validate_parameters": "parameters are always validated",
+    "verbosity": "training is silent",
+}
+ALIASES = {
+    "eta": "learning_rate",
+    "lambda": "reg_lambda",
+    "alpha": "reg_alpha",
+    "gamma": "min_split_loss",
+}
+OBJECTIVES = {"binary": ("binary:logistic",), "regression": ("reg:", "count:")}
+
+
+def xgboost_parameters(project: Project, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """What `xgboost.train` is given: `parameters` and all that the project implies.
+
+    One thread unless the project names `nthread`: how many threads add up a histogram may change
+    the last bit of a model, and equal identities have to make equal models.
+    """
+    objective = "binary:logistic" if project.task == "binary" else "reg:squarederror"
+    return {
+        "objective": objective,
+        "tree_method": "hist",
+        "nthread": 1,
+        **parameters,
+        "eval_metric": STOPPING[project.metric],
+        "seed": project.training.seed,
+        "verbosity": 0,
+    }
+
+
+def check_parameters(project: Project) -> None:
+    """Try every parameter and both ends of every range of the search space on a few rows.
+
+    Raises:
+        ProjectError: a parameter XGBoost does not know, would not use, or refuses; names the key.
+    """
+    named = {*project.training.parameters, *project.tuning.space}
+    for name, other in ALIASES.items():
+        if {name, other} <= named:
+            raise ProjectError(
+                f"training.parameters, tuning.space: {name!r} and {other!r} are one parameter; "
+                "use one of the names"
+            )
+    for key, name, value in _declared(project):
+        if name in RESERVED:
+            raise ProjectError(f"{key}.{name}: leave this out: {RESERVED[name]}")
+        allowed = OBJECTIVES[project.task]
+        if name == "objective" and not str(value).startswith(allowed):
+            raise ProjectError(
+                f"{key}.objective: task {project.task!r} takes {' or '.join(allowed)} "
+                f"(got {value!r})"
+            )
+        _try(project, key, name, value)
+
+
+def _declared(project: Project) -> Iterator[tuple[str, str, Scalar]]:
+    for name, value in project.training.parameters.items():
+        yield "training.parameters", name, value
+    for name, values in project.tuning.space.items():
+        for value in _ends(values):
+            yield "tuning.space", name, value
+
+
+def _ends(values: Range) -> tuple[Scalar, ...]:
+    return values.values if isinstance(values, Choice) else (values.low, values.high)
+
+
+def _try(project: Project, key: str, name: str, value: Scalar) -> None:
+    rows = xgboost.DMatrix(np.arange(8.0).reshape(8, 1), label=np.arange(8) % 2, nthread=1)
+    parameters = xgboost_parameters(project, project.training.parameters | {name: value})
+    parameters |= {"verbosity": 1, "validate_parameters": True}
+    try:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            xgboost.train(parameters, rows, num_boost_round=1)
+    except xgboost.core.XGBoostError as error:
+        reason = plain(error)
+        raise ProjectError(f"{key}.{name}: XGBoost refuses {value!r}: {reason}") from None
+    said = [str(one.message) for one in warned]
+    if any("are not used" in text and f'"{name}"' in text for text in said):
+        raise ProjectError(
+            f"{key}.{name}: XGBoost does not use this parameter for task {project.task!r}; "
+            "correct its name or leave it out"
+        )
+
+
+def plain(error: xgboost.core.XGBoostError) -> str:
+    """What XGBoost says, without the place in its C++ source and the stack."""
+    line = next((part for part in str(error).splitlines() if part.strip()), "no reason given")
+    return re.sub(r"^\[[\d:]+\]\s*\S+:\d+:\s*", "", line).strip()
+
+
+def key_of(parameters: Mapping[str, Scalar]) -> str:
+    """A text that is equal for equal parameters."""
+    return json.dumps(dict(parameters), sort_keys=True)

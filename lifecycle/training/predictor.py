@@ -1,0 +1,66 @@
+"""Predictions of a loaded bundle: the same few lines in training, serving, scoring and MLflow."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lifecycle.data.features import Hook, build_features, encode, hook_digest, load_hook
+from lifecycle.errors import BundleError
+from lifecycle.project import Project
+from lifecycle.training.bundle import LoadedBundle
+
+
+class Predictor:
+    """A model that takes a frame of inputs, with the columns of `schema.inputs`.
+
+    Args:
+        hook: the features hook, already known to be the training's; see `open_predictor`.
+        threads: 1 suits single rows (more make the slowest answers slower), more suit batches.
+    """
+
+    def __init__(self, loaded: LoadedBundle, hook: Hook | None, threads: int = 1) -> None:
+        self.loaded = loaded
+        self._hook = hook
+        self._columns = tuple(loaded.schema.inputs)
+        loaded.booster.set_param({"nthread": threads})
+
+    def predict(self, inputs: pd.DataFrame) -> NDArray[np.float64]:
+        """Probability of `schema.positive` (binary) or the value (regression), shape (n,).
+
+        Raises:
+            FeatureError: an input column is missing, or the hook fails.
+        """
+        schema = self.loaded.schema.features
+        matrix = encode(build_features(inputs, self._columns, self._hook), schema)
+        predicted: NDArray[np.float64] = self.loaded.booster.inplace_predict(matrix).astype("f8")
+        return predicted
+
+
+def open_predictor(loaded: LoadedBundle, project: Project, threads: int = 1) -> Predictor:
+    """A predictor with the project's hook, which must be the one the model was trained with.
+
+    Raises:
+        BundleError: the project names another hook, or its code has changed since training.
+        FeatureError: the hook cannot be loaded.
+    """
+    check_hook(loaded, project.features, hook_digest(project))
+    return Predictor(loaded, load_hook(project), threads)
+
+
+def check_hook(loaded: LoadedBundle, hook: str | None, digest: str) -> None:
+    """Refuse features other than those of training, before any code of them runs.
+
+    Raises:
+        BundleError: the hook has another name or another digest.
+    """
+    schema = loaded.schema
+    if hook != schema.hook:
+        raise BundleError(
+            f"model {loaded.digest[:12]}…: trained with features {schema.hook or 'without a hook'},"
+            f" the project has {hook or 'none'}; train again, or use the project it was made with"
+        )
+    if digest != schema.hook_digest:
+        raise BundleError(
+            f"model {loaded.digest[:12]}…: the features hook {hook} has changed since training; "
+            "train again, or restore the code the model was made with"
+        )
