@@ -1,0 +1,147 @@
+"""How far two windows are apart, column by column: distances, not p-values.
+
+With many rows a p-value calls every small difference drift; a distance stays what it is.
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from lifecycle.errors import DataError
+from lifecycle.records import ColumnDrift, DriftReport, Window
+from lifecycle.specs import DriftSpec
+
+
+def drift(
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    reference_predictions: NDArray[np.float64],
+    current_predictions: NDArray[np.float64],
+    spec: DriftSpec,
+    window: Window,
+    categorical: Collection[str],
+) -> DriftReport:
+    """Compare every feature and the predictions of a current window with the reference.
+
+    A missing value is a value of its own: a column that suddenly lacks half its values has drifted.
+
+    Args:
+        categorical: features that are categories; the others are numbers or times.
+
+    Raises:
+        DataError: a window has no rows, or the current one lacks a feature of the reference.
+    """
+    for name, frame in (("reference window", reference), (f"window {window}", current)):
+        if not len(frame):
+            raise DataError(f"{name}: no rows to measure drift on")
+    if missing := [name for name in reference.columns if name not in current.columns]:
+        raise DataError(f"window {window}: lacks the features {', '.join(missing)}")
+    features = tuple(
+        _categories(str(name), reference[name], current[name], spec)
+        if name in categorical
+        else _numbers(str(name), reference[name], current[name], spec, spec.numeric_threshold)
+        for name in reference.columns
+    )
+    predictions = _numbers(
+        "prediction",
+        pd.Series(reference_predictions),
+        pd.Series(current_predictions),
+        spec,
+        spec.prediction_threshold,
+    )
+    return DriftReport(
+        window=window,
+        reference_rows=len(reference),
+        current_rows=len(current),
+        features=features,
+        predictions=predictions,
+    )
+
+
+def kolmogorov_smirnov(reference: NDArray[np.float64], current: NDArray[np.float64]) -> float:
+    """Largest distance of the two distribution functions, 0 to 1; missing counts as lowest.
+
+    The statistic of scipy.stats.ks_2samp, without its p-value, which fails for single rows.
+    """
+    a, b = (np.sort(np.nan_to_num(values, nan=-np.inf)) for values in (reference, current))
+    at = np.concatenate([a, b])
+    below_a = np.searchsorted(a, at, side="right") / len(a)
+    below_b = np.searchsorted(b, at, side="right") / len(b)
+    return float(np.abs(below_a - below_b).max())
+
+
+def wasserstein(reference: NDArray[np.float64], current: NDArray[np.float64]) -> float:
+    """Earth mover's distance in standard deviations of the reference.
+
+    Of the values that are there; if the share of missing values moved by more, that share.
+    A reference without spread is measured in standard deviations of both windows together.
+    """
+    present = [values[~np.isnan(values)] for values in (reference, current)]
+    moved = abs(len(present[0]) / len(reference) - len(present[1]) / len(current))
+    if not len(present[0]) or not len(present[1]):
+        return moved
+    scale = np.std(present[0]) or np.std(np.concatenate(present)) or 1.0
+    return max(float(stats.wasserstein_distance(*present) / scale), moved)
+
+
+def total_variation(reference: NDArray[np.float64], current: NDArray[np.float64]) -> float:
+    """Half the sum of the differences of the levels' shares, 0 to 1."""
+    return float(np.abs(reference - current).sum() / 2)
+
+
+def cramers_v(reference: NDArray[np.float64], current: NDArray[np.float64]) -> float:
+    """Cramér's V of window and level, 0 to 1, with both windows given equal weight.
+
+    V of the 2 × k table of shares (Cramér 1946, ch. 21.9): √(χ²/n) = √(½ Σ (p−q)²/(p+q)). With
+    the counts themselves V would shrink the more the windows differ in size.
+    """
+    total = reference + current
+    return float(np.sqrt(((reference - current)[total > 0] ** 2 / total[total > 0]).sum() / 2))
+
+
+def _numbers(
+    name: str, reference: pd.Series, current: pd.Series, spec: DriftSpec, threshold: float
+) -> ColumnDrift:
+    test = {"kolmogorov_smirnov": kolmogorov_smirnov, "wasserstein": wasserstein}[spec.numeric_test]
+    statistic = test(as_floats(reference), as_floats(current))
+    return ColumnDrift(
+        column=name, test=spec.numeric_test, statistic=statistic, threshold=threshold
+    )
+
+
+def _categories(
+    name: str, reference: pd.Series, current: pd.Series, spec: DriftSpec
+) -> ColumnDrift:
+    test = {"cramers_v": cramers_v, "total_variation": total_variation}[spec.categorical_test]
+    counts = shares(reference, current)
+    return ColumnDrift(
+        column=name,
+        test=spec.categorical_test,
+        statistic=test(counts["reference"].to_numpy(), counts["current"].to_numpy()),
+        threshold=spec.categorical_threshold,
+    )
+
+
+def as_floats(column: pd.Series) -> NDArray[np.float64]:
+    """A column as floats, missing and infinite values as NaN; times in seconds since 1970."""
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        known = column.notna().to_numpy()
+        seconds = column.astype("datetime64[us]").astype("int64").to_numpy() / 1e6
+        return np.where(known, seconds, np.nan)
+    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.where(np.isinf(values), np.nan, values)
+
+
+def shares(reference: pd.Series, current: pd.Series) -> pd.DataFrame:
+    """Share of each level, columns `reference` and `current`; missing is a level of its own."""
+    counted = {
+        name: column.astype(object)
+        .where(column.notna(), "(missing)")
+        .map(str)
+        .value_counts(normalize=True)
+        for name, column in (("reference", reference), ("current", current))
+    }
+    return pd.DataFrame(counted).fillna(0.0).sort_index()

@@ -1,0 +1,37 @@
+"""How good the predictions of a window were, once labels have arrived."""
+
+import logging
+
+import numpy as np
+
+from lifecycle.errors import TargetError
+from lifecycle.monitoring.windows import Seen
+from lifecycle.project import Project
+from lifecycle.records import Evaluation, Scored
+from lifecycle.training.evaluate import evaluate
+
+log = logging.getLogger(__name__)
+
+
+def quality(seen: Seen, scored: Scored, project: Project) -> Evaluation | None:
+    """Every metric on the labelled rows; None where there are none, or too few to measure.
+
+    Whole entities are resampled for the intervals, as they are at release.
+    """
+    labelled = ~np.isnan(seen.truth)
+    if not labelled.any():
+        return None
+    model = scored.model
+    try:
+        return evaluate(
+            seen.truth[labelled],
+            seen.prediction[labelled],
+            project.task,
+            scored.dataset.digest,
+            f"{model.name} v{model.version} in window {scored.window}",
+            project.split.seed,
+            None if seen.entity is None else seen.entity[labelled],
+        )
+    except TargetError as error:  # few labels so far, all of one class
+        log.warning("Window %s: quality is not measured: %s", scored.window, error)
+        return None

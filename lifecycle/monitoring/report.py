@@ -1,0 +1,178 @@
+"""The monitoring report: the decision, quality, drift in numbers, and what drifted in plots."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lifecycle.monitoring.drift import as_floats, shares
+from lifecycle.monitoring.windows import Seen
+from lifecycle.project import Project
+from lifecycle.quality.report import Cell, Picture, Section, Table, page
+from lifecycle.records import ColumnDrift, Decision, DriftReport, Evaluation, Scored
+
+BINS = 30
+LEVELS = 12
+"""Levels of a category that a plot shows; the report's numbers are about all."""
+PLOTS = 12
+"""Plots a window, the furthest drifted first."""
+REFERENCE, CURRENT = "#7a8696", "#c2410c"
+
+
+def monitoring_page(
+    project: Project,
+    reference: tuple[Scored, Seen],
+    windows: Sequence[tuple[Scored, Seen]],
+    drift: Sequence[DriftReport],
+    quality: Sequence[Evaluation | None],
+    released: Evaluation,
+    decision: Decision,
+    categorical: Sequence[str],
+) -> str:
+    """The report as a self-contained HTML page; newest window first."""
+    scored, seen = reference
+    model = scored.model
+    lead = (
+        f"{model.name} v{model.version}. Reference: {len(seen.features):,} rows of "
+        f"{scored.dataset.uri.rsplit('/', 1)[-1]} version {scored.dataset.version}."
+    )
+    verdict = (
+        Cell("Nothing to do", "good") if decision.passed else Cell("Retraining is asked for", "bad")
+    )
+    parts = [Section("Why", points=decision.reasons)]
+    parts.append(Section("Quality", table=_quality(released, quality, drift)))
+    for (_, current), report in reversed(list(zip(windows, drift, strict=True))):
+        parts.append(_window(report, seen, current, categorical))
+    return page(f"Monitoring {project.name}", parts, lead=lead, verdict=verdict)
+
+
+def _quality(
+    released: Evaluation, quality: Sequence[Evaluation | None], drift: Sequence[DriftReport]
+) -> Table:
+    header = ("window", "labelled rows", *released.metrics)
+    rows = [("release", f"{released.rows:,}", *_metrics(released, released))]
+    for report, measured in reversed(list(zip(drift, quality, strict=True))):
+        labelled = "no labels yet" if measured is None else f"{measured.rows:,}"
+        rows.append((f"window {report.window}", labelled, *_metrics(measured, released)))
+    return Table(header, tuple(rows))
+
+
+def _metrics(measured: Evaluation | None, released: Evaluation) -> list[str]:
+    if measured is None:
+        return ["–" for _ in released.metrics]
+    found = (measured.metrics.get(name) for name in released.metrics)
+    return [f"{m.value:.3g} ({m.low:.3g} to {m.high:.3g})" if m else "–" for m in found]
+
+
+def _window(
+    report: DriftReport, reference: Seen, current: Seen, categorical: Sequence[str]
+) -> Section:
+    ordered = sorted(report.features, key=lambda c: -c.statistic / c.threshold)
+    columns = [report.predictions, *ordered]
+    rows = tuple(
+        (
+            column.column,
+            Cell("drifted", "bad") if column.drifted else Cell("kept", "good"),
+            f"{column.statistic:.3f}",
+            f"{column.threshold:.3g}",
+            column.test.replace("_", " "),
+            *_middles(column.column, reference, current, categorical),
+        )
+        for column in columns
+    )
+    plots = [column for column in columns if column.drifted or column is report.predictions]
+    hidden = len(plots) - PLOTS
+    return Section(
+        f"Window {report.window}",
+        text=(
+            f"{report.current_rows:,} rows; {len(report.drifted)} of {len(report.features)} "
+            "features drifted.",
+            *([f"Plots of {hidden} more drifted columns are left out."] if hidden > 0 else []),
+        ),
+        table=Table(("column", "state", "distance", "limit", "test", "reference", "current"), rows),
+        pictures=tuple(_picture(c, reference, current, categorical) for c in plots[:PLOTS]),
+    )
+
+
+def _values(name: str, seen: Seen) -> pd.Series:
+    """A feature; `prediction` is the model's answer unless a feature bears that name."""
+    return seen.features[name] if name in seen.features else pd.Series(seen.prediction)
+
+
+def _middles(
+    name: str, reference: Seen, current: Seen, categorical: Sequence[str]
+) -> tuple[str, str]:
+    """What is typical in either window: mean ± deviation, or the most frequent level."""
+    before, after = _values(name, reference), _values(name, current)
+    if name in categorical:
+        table = shares(before, after)
+        tops = [table[side].idxmax() for side in ("reference", "current")]
+        return (
+            f"{tops[0]} ({table['reference'].max():.0%})",
+            f"{tops[1]} ({table['current'].max():.0%})",
+        )
+    return _typical(before), _typical(after)
+
+
+def _typical(column: pd.Series) -> str:
+    values = as_floats(column)
+    lacking = float(np.isnan(values).mean())
+    share = f"{lacking:.0%}" if lacking >= 0.01 else "under 1%"
+    note = f", {share} missing" if lacking else ""
+    if lacking == 1:
+        return "all missing"
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return f"{column.min():%Y-%m-%d} to {column.max():%Y-%m-%d}{note}"
+    return f"{_short(float(np.nanmean(values)))} ± {_short(float(np.nanstd(values)))}{note}"
+
+
+def _short(value: float) -> str:
+    """Three digits, or whole thousands."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
+
+
+def _picture(
+    column: ColumnDrift, reference: Seen, current: Seen, categorical: Sequence[str]
+) -> Picture:
+    before, after = _values(column.column, reference), _values(column.column, current)
+    figure = Figure(figsize=(4.6, 2.6))
+    axes: Axes = figure.subplots()
+    if column.column in categorical:
+        _bars(axes, shares(before, after))
+    else:
+        _histogram(axes, as_floats(before), as_floats(after))
+    axes.set_title(column.column, fontsize=10, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    axes.legend(fontsize=8, frameon=False)
+    test = column.test.replace("_", " ")
+    caption = f"{test} {column.statistic:.3f}, limit {column.threshold:.3g}; share of rows"
+    return Picture(figure, f"{column.column}: {caption}")
+
+
+def _histogram(axes: Axes, reference: NDArray[np.float64], current: NDArray[np.float64]) -> None:
+    """Shares over common bins between the 0.5 and 99.5 percentiles; a tail would hide the rest."""
+    known = [values[~np.isnan(values)] for values in (reference, current)]
+    both = np.concatenate(known)
+    low, high = np.quantile(both, [0.005, 0.995]) if len(both) else (0.0, 1.0)
+    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    sides = zip(known, ("reference", "current"), (REFERENCE, CURRENT), strict=True)
+    for values, label, colour in sides:
+        heights = np.histogram(values.clip(low, high), edges)[0] / max(len(values), 1)
+        axes.stairs(heights, edges, label=label, color=colour, linewidth=1.6)
+
+
+def _bars(axes: Axes, table: pd.DataFrame) -> None:
+    """The levels whose shares moved most, side by side."""
+    moved = (table["reference"] - table["current"]).abs()
+    shown = table.loc[moved.nlargest(LEVELS).index].sort_index()
+    at = np.arange(len(shown))
+    axes.bar(at - 0.2, shown["reference"], 0.4, label="reference", color=REFERENCE)
+    axes.bar(at + 0.2, shown["current"], 0.4, label="current", color=CURRENT)
+    names = [name if len(name) <= 14 else f"{name[:13]}…" for name in map(str, shown.index)]
+    axes.set_xticks(
+        at, names, rotation=45 if len(shown) > 4 else 0, ha="right" if len(shown) > 4 else "center"
+    )

@@ -1,0 +1,70 @@
+"""Scored windows as frames: what the model saw, what it answered, what came true."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lifecycle.data.features import build_features, labels, load_hook
+from lifecycle.data.lake import read_version
+from lifecycle.errors import DataError
+from lifecycle.project import Project
+from lifecycle.records import Scored
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One scored window, opened; rows in the order of its dataset version."""
+
+    features: pd.DataFrame
+    """(n, k): as the model sees them, categories not encoded."""
+    prediction: NDArray[np.float64]
+    """(n,): probability of the positive class, or the value."""
+    truth: NDArray[np.float64]
+    """(n,): NaN where no label has arrived."""
+    entity: NDArray[np.object_] | None
+    """(n,): who or what each row is about, if the project has an entity."""
+
+
+def open_window(scored: Scored, project: Project) -> Seen:
+    """Open a window's rows and the predictions made for them.
+
+    Raises:
+        BackendError: a table cannot be read.
+        DataError: the window has no rows, or the predictions are not those of its rows.
+        FeatureError: the features hook fails.
+    """
+    frame = read_version(scored.dataset)
+    if not len(frame):
+        raise DataError(f"window {scored.window}: {scored.dataset.uri} has no rows to monitor")
+    answers = read_version(scored.predictions, columns=["row", "prediction"]).sort_values("row")
+    if not np.array_equal(answers["row"].to_numpy(), np.arange(len(frame))):
+        raise DataError(
+            f"window {scored.window}: {scored.predictions.uri} version "
+            f"{scored.predictions.version} has {len(answers)} predictions, which are not those of "
+            f"the {len(frame)} rows of {scored.dataset.uri} version {scored.dataset.version}: "
+            "score the window again"
+        )
+    arrived = project.target in frame.columns
+    return Seen(
+        features=build_features(frame, project, load_hook(project)),
+        prediction=answers["prediction"].to_numpy(dtype=np.float64),
+        truth=labels(frame, project) if arrived else np.full(len(frame), np.nan),
+        entity=frame[project.entity].to_numpy(dtype=object) if project.entity else None,
+    )
+
+
+def categorical_features(features: pd.DataFrame, project: Project) -> tuple[str, ...]:
+    """Features that are categories: by the contract where it names them, else by their type."""
+    columns = project.contract.columns
+    return tuple(
+        name
+        for name in features.columns
+        if (
+            columns[name].type in ("category", "string", "boolean")
+            if name in columns
+            else not pd.api.types.is_numeric_dtype(features[name].dtype)
+            and not pd.api.types.is_datetime64_any_dtype(features[name].dtype)
+        )
+    )

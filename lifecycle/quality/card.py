@@ -1,0 +1,132 @@
+"""The model card, after Mitchell et al., "Model Cards for Model Reporting" (2019), in Markdown."""
+
+from collections.abc import Iterable, Sequence
+
+from lifecycle.project import Project
+from lifecycle.quality.findings import one_line
+from lifecycle.quality.gates import render
+from lifecycle.records import CheckReport, DatasetVersion, Decision, Evaluation, Split
+
+
+def model_card(
+    project: Project,
+    split: Split,
+    evaluation: Evaluation,
+    baseline: Evaluation,
+    checks: CheckReport,
+    decision: Decision,
+) -> str:
+    """What the model is for, what it learnt from, how good it is, and where its limits are."""
+    sections = {
+        "Intended use": _use(project),
+        "Data": _data(project, split),
+        "Columns with a role": _roles(project),
+        "Quality on the holdout": _quality(project, evaluation, baseline),
+        "Checks": _checks(project, checks),
+        "Limits": _limits(project),
+    }
+    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
+    return f"# Model card: {project.name}\n\n{body}\n\n{render(decision)}"
+
+
+def _use(project: Project) -> str:
+    answer = (
+        f"the probability that `{project.target}` is "
+        f"`{1 if project.positive is None else project.positive}`"
+        if project.task == "binary"
+        else f"the value of `{project.target}`"
+    )
+    about = f" One row is about one `{project.entity}`." if project.entity else ""
+    purpose = " ".join(project.description.split()) or "The project file says no purpose."
+    return f"{purpose}\n\nThe model predicts {answer}.{about} It is an XGBoost model."
+
+
+def _data(project: Project, split: Split) -> str:
+    def row(part: str, dataset: DatasetVersion) -> tuple[str, ...]:
+        return part, f"{dataset.rows:,}", str(dataset.version), f"`{dataset.digest[:12]}`"
+
+    parts = (
+        row("train", split.train),
+        row("validation", split.validation),
+        row("holdout", split.holdout),
+    )
+    withheld = f"{split.withheld:,} rows are in none of the parts."
+    source = f"Source: `{project.source.path}`. Split: {one_line(split.rule)} {withheld}"
+    return f"{source}\n\n{_table(('part', 'rows', 'version', 'digest'), parts)}"
+
+
+def _roles(project: Project) -> str:
+    hook = f" They pass through `{project.features}`." if project.features else ""
+    lines = [
+        f"- **Inputs:** {_names(project.input_columns)}.{hook}",
+        f"- **Leakage, refused as features:** {_names(project.leakage)}.",
+        f"- **Protected attributes:** {_names(project.protected)}.{_protected(project)}",
+        f"- **Ignored:** {_names(project.ignore)}.",
+    ]
+    return "\n".join(lines)
+
+
+def _protected(project: Project) -> str:
+    if not project.protected:
+        return ""
+    used = [name for name in project.protected if name in project.input_columns]
+    if used:
+        return f" **Used as inputs:** {_names(used)}."
+    return " None is an input; other inputs may still stand in for them."
+
+
+def _quality(project: Project, evaluation: Evaluation, baseline: Evaluation) -> str:
+    rows = [
+        (
+            f"**{name}**" if name == project.metric else name,
+            f"{found.value:.4g}",
+            f"{found.low:.4g} to {found.high:.4g}",
+            f"{baseline.metrics[name].value:.4g}" if name in baseline.metrics else "–",
+        )
+        for name, found in evaluation.metrics.items()
+    ]
+    table = _table(("metric", "value", "95 % interval", baseline.subject), rows)
+    return f"{evaluation.rows:,} rows. The metric that decides is in bold.\n\n{table}"
+
+
+def _checks(project: Project, checks: CheckReport) -> str:
+    accepted = [
+        f"- accepted: {name}: {one_line(why)}" for name, why in project.checks.accept.items()
+    ]
+    lines = [
+        f"{len(checks.passed)} passed; each looked at {checks.sampled_rows:,} rows at most.",
+        "",
+        *(f"- failed: {name}: {found}" for name, found in checks.failed.items()),
+        *accepted,
+        *(f"- warning: {name}: {found}" for name, found in checks.warned.items()),
+        *(f"- not run: {name}: {why}" for name, why in checks.not_run.items()),
+    ]
+    return "\n".join(lines).rstrip()
+
+
+def _limits(project: Project) -> str:
+    lines = [
+        "- The numbers hold for data like the holdout's; monitoring says when data have moved.",
+        "- A prediction is an association in the data, not a cause: changing an input does not "
+        "change the outcome as the model's answer changes.",
+    ]
+    if project.time is not None:
+        lines.append(
+            f"- It knows nothing of what changed after the newest `{project.time.column}`."
+        )
+    if project.task == "binary":
+        lines.append("- Probabilities are those of the training data's base rate.")
+    else:
+        lines.append("- It cannot predict values outside the range of the training data.")
+    return "\n".join(lines)
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "none"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; a `|` inside a cell is escaped."""
+    lines = [header, ["---"] * len(header), *rows]
+    cells = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -1,0 +1,251 @@
+"""The one gate: pure decisions from numbers and the project's thresholds, with reasons in words."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from lifecycle.quality.findings import one_line, same_check, without_part
+from lifecycle.records import CheckReport, Decision, DriftReport, Estimate, Evaluation
+from lifecycle.specs import GREATER_IS_BETTER, GateSpec, Metric, MonitoringSpec, RetrainingSpec
+
+Verdict = tuple[bool, str]
+"""Whether one condition holds, and the sentence that says so."""
+
+NAMED = 5
+"""Drifted columns a reason names; the report lists all."""
+
+
+def decide(
+    challenger: Evaluation,
+    champion: Evaluation | None,
+    baseline: Evaluation,
+    checks: CheckReport,
+    gate: GateSpec,
+    metric: Metric,
+    accept: Mapping[str, str] | None = None,
+    difference: Estimate | None = None,
+) -> Decision:
+    """Compare a challenger with the floor, the baseline, the champion if any, and the checks.
+
+    All evaluations must come from the same holdout: a gain measured on different rows is no gain.
+    A metric that is not a number passes nothing.
+
+    Args:
+        accept: `project.checks.accept`: check → why its failure does not block.
+        difference: the gain over the champion measured in pairs (`training.assess.gain`); said in
+            the reasons, as it is much surer than a comparison of the two intervals.
+
+    Raises:
+        ValueError: the evaluations come from different holdouts, or lack the metric.
+    """
+    for other in (baseline, champion):
+        if other is not None and other.holdout != challenger.holdout:
+            raise ValueError(
+                f"{challenger.subject} and {other.subject} were evaluated on different holdouts "
+                f"({challenger.holdout[:12]} and {other.holdout[:12]}): "
+                "evaluate both on the same one before deciding"
+            )
+    score = _estimate(challenger, metric)
+    verdicts = [
+        *_floor(score, gate.floor, metric),
+        _gain(score, baseline, gate.gain_over_baseline, metric, "gate.gain_over_baseline"),
+    ]
+    if champion is None:
+        verdicts.append((True, "No champion yet: there is nothing to compare with."))
+    else:
+        required = gate.gain_over_champion
+        holds, words = _gain(score, champion, required, metric, "gate.gain_over_champion")
+        pairs = (
+            "" if difference is None else f" Measured in pairs the gain is {_words(difference)}."
+        )
+        verdicts.append((holds, words + pairs))
+    verdicts += _checks(checks, gate.require_checks, accept or {})
+    return Decision(
+        gate="promotion",
+        passed=all(holds for holds, _ in verdicts),
+        reasons=tuple(sentence for _, sentence in verdicts),
+    )
+
+
+def decide_retraining(
+    drift: Sequence[DriftReport],
+    quality: Sequence[Evaluation | None],
+    released: Evaluation,
+    spec: MonitoringSpec,
+    retraining: RetrainingSpec,
+    metric: Metric,
+) -> Decision:
+    """Ask for retraining if enough of the latest windows violate, the newest among them.
+
+    A window violates by drift (too large a share of features, or the predictions) or by quality
+    (the metric lost too much since release), as far as `retraining.triggers` names them. The rule
+    "n of the last m and the newest" keeps one odd window, long gone, from starting anything.
+
+    Args:
+        drift: one report a window, oldest first.
+        quality: the metrics of the same windows; None where no labels have arrived.
+        released: the evaluation the model was released with.
+
+    Returns:
+        A decision; passed means that there is nothing to do.
+
+    Raises:
+        ValueError: `drift` and `quality` differ in length, or an evaluation lacks the metric.
+    """
+    if not drift:
+        return Decision(gate="retraining", passed=True, reasons=("No window has arrived yet.",))
+    reasons: list[str] = []
+    violating: list[set[str]] = []
+    windows = list(zip(drift, quality, strict=True))[-spec.windows :]
+    for report, measured in windows:
+        moved, moved_words = _drift_words(report, spec)
+        worse, worse_words = _quality_words(measured, released, spec.max_quality_loss, metric)
+        found = {"drift"} if moved else set()
+        found |= {"quality"} if worse else set()
+        violating.append(found & set(retraining.triggers))
+        muted = sorted(found - set(retraining.triggers))
+        note = f" Not a trigger of retraining here: {' and '.join(muted)}." if muted else ""
+        reasons.append(f"Window {report.window}: {moved_words} {worse_words}{note}")
+    count = sum(bool(found) for found in violating)
+    needed = count >= spec.violations and bool(violating[-1])
+    causes = sorted(set().union(*violating))
+    reasons.append(_retraining_words(needed, count, len(windows), spec, causes, violating[-1]))
+    return Decision(gate="retraining", passed=not needed, reasons=tuple(reasons))
+
+
+def render(decision: Decision) -> str:
+    """A decision as Markdown."""
+    if decision.gate == "retraining":
+        verdict = "nothing to do" if decision.passed else "retraining is asked for"
+    else:
+        verdict = "passed" if decision.passed else "not passed"
+    reasons = "\n".join(f"- {reason.replace('<', '&lt;')}" for reason in decision.reasons)
+    return f"## Gate `{decision.gate}`: {verdict}\n\n{reasons}\n"
+
+
+def _estimate(evaluation: Evaluation, metric: Metric) -> Estimate:
+    if metric not in evaluation.metrics:
+        known = ", ".join(evaluation.metrics)
+        raise ValueError(f"the evaluation of {evaluation.subject} has no {metric}, only {known}")
+    return evaluation.metrics[metric]
+
+
+def _words(estimate: Estimate) -> str:
+    """A value with its confidence interval."""
+    return f"{estimate.value:.4g} (95 % CI {estimate.low:.4g} to {estimate.high:.4g})"
+
+
+def _better_by(value: float, than: float, metric: Metric) -> float:
+    """By how much `value` is better, in the metric's own direction; negative is worse."""
+    return value - than if GREATER_IS_BETTER[metric] else than - value
+
+
+def _floor(score: Estimate, floor: float | None, metric: Metric) -> list[Verdict]:
+    if floor is None:
+        return []
+    margin = _better_by(score.value, floor, metric)
+    limit = "at least" if GREATER_IS_BETTER[metric] else "at most"
+    holds = margin >= 0  # False for a value that is not a number
+    sentence = f"{metric} {_words(score)}; gate.floor asks for {limit} {floor:.4g}"
+    if holds:
+        return [(True, f"Floor held: {sentence}.")]
+    missing = "" if math.isnan(margin) else f", {-margin:.4g} short"
+    return [(False, f"Floor missed: {sentence}{missing}.")]
+
+
+def _gain(score: Estimate, other: Evaluation, required: float, metric: Metric, key: str) -> Verdict:
+    """Better by at least `required`; where that is 0, a tie is no gain."""
+    than = _estimate(other, metric)
+    gain = _better_by(score.value, than.value, metric)
+    holds = gain >= required and (gain > 0 or required < 0)
+    asked = "more than 0" if required == 0 else f"at least {required:.4g}"
+    found = "cannot be compared" if math.isnan(gain) else f"is {_direction(gain)}"
+    return holds, (
+        f"{'Better than' if holds else 'Not enough better than'} {other.subject}: "
+        f"{metric} {_words(score)} against {_words(than)} {found}; "
+        f"{key} asks for a gain of {asked}."
+    )
+
+
+def _direction(gain: float) -> str:
+    if gain == 0:
+        return "equal"
+    return f"{abs(gain):.4g} {'better' if gain > 0 else 'worse'}"
+
+
+def _checks(checks: CheckReport, required: bool, accept: Mapping[str, str]) -> list[Verdict]:
+    verdicts: list[Verdict] = []
+    for name, finding in checks.failed.items():
+        why = next((why for key, why in accept.items() if same_check(name, key)), None)
+        if why is not None:
+            verdicts.append((True, f"Check {name} failed: {finding} Accepted: {one_line(why)}"))
+        elif required:
+            plain = without_part(name)
+            way_out = f'mend it, or say why it is fine: checks.accept: {{"{plain}": "…"}}'
+            verdicts.append((False, f"Check {name} failed: {finding} Way out: {way_out}."))
+        else:
+            verdicts.append(
+                (True, f"Check {name} failed, which gate.require_checks lets pass: {finding}")
+            )
+    verdicts += [(True, f"Check {name} warns: {text}") for name, text in checks.warned.items()]
+    counts = f"{len(checks.passed)} passed, {len(checks.failed)} failed"
+    not_run = f", {len(checks.not_run)} did not run and count as neither" if checks.not_run else ""
+    ran = bool(checks.passed or checks.failed or checks.warned)
+    if required and not ran:
+        return [(False, "No check ran, and gate.require_checks asks for them.")]
+    return [*verdicts, (True, f"Checks: {counts}{not_run}.")]
+
+
+def _drift_words(report: DriftReport, spec: MonitoringSpec) -> tuple[bool, str]:
+    """Whether a window drifted too far, and what did."""
+    drifted = sorted(report.drifted, key=lambda column: -column.statistic / column.threshold)
+    share = len(drifted) / len(report.features) if report.features else 0.0
+    names = ", ".join(
+        f"{c.column} ({c.test} {c.statistic:.3g}, limit {c.threshold:.3g})" for c in drifted[:NAMED]
+    )
+    more = f" and {len(drifted) - NAMED} more" if len(drifted) > NAMED else ""
+    limit = spec.drift.max_drifted_share
+    too_many = share > limit
+    predictions = report.predictions
+    features = (
+        f"{len(drifted)} of {len(report.features)} features drifted"
+        f"{f': {names}{more}' if drifted else ''} "
+        f"({share:.0%}, {'above' if too_many else 'within'} the {limit:.0%} allowed)"
+    )
+    answers = (
+        f"predictions {'drifted' if predictions.drifted else 'kept'} ({predictions.test} "
+        f"{predictions.statistic:.3g}, limit {predictions.threshold:.3g})"
+    )
+    return too_many or predictions.drifted, f"{features}; {answers}."
+
+
+def _quality_words(
+    measured: Evaluation | None, released: Evaluation, allowed: float, metric: Metric
+) -> tuple[bool, str]:
+    """Whether the metric lost more than allowed since release, and the numbers."""
+    if measured is None:
+        return False, "No labels to measure quality with yet."
+    now, then = _estimate(measured, metric), _estimate(released, metric)
+    loss = -_better_by(now.value, then.value, metric)
+    worse = not loss <= allowed  # a value that is not a number counts as lost
+    verdict = "above" if worse else "within"
+    change = "cannot be compared" if math.isnan(loss) else f"is {_direction(-loss)}"
+    return worse, (
+        f"{metric} {_words(now)} on {measured.rows} labelled rows against {then.value:.4g} at "
+        f"release {change}, {verdict} the loss of {allowed:.4g} allowed."
+    )
+
+
+def _retraining_words(
+    needed: bool,
+    count: int,
+    seen: int,
+    spec: MonitoringSpec,
+    causes: list[str],
+    newest: set[str],
+) -> str:
+    found = f"{count} of the last {seen} windows violate{'s' if count == 1 else ''}"
+    rule = f"{spec.violations} needed, the newest among them"
+    if needed:
+        return f"Retraining is asked for: {found} ({rule}) by {' and '.join(causes)}."
+    old = " The newest does not." if count and not newest else ""
+    return f"Nothing to do: {found} ({rule}).{old}"

@@ -1,0 +1,115 @@
+"""Self-contained HTML pages: text, tables and figures in one file that opens without a network."""
+
+import base64
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import jinja2
+import matplotlib as mpl
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+Tone = Literal["good", "bad", "warn", "plain"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table cell with a tone, for states such as `drifted`."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; cells of numbers are set flush right."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str | Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with the text that stands in for it and below it."""
+
+    figure: Figure
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page; all text is escaped, `html` (from code, never from data) is not."""
+
+    title: str
+    text: tuple[str, ...] = ()
+    points: tuple[str | Cell, ...] = ()
+    table: Table | None = None
+    pictures: tuple[Picture, ...] = ()
+    code: str = ""
+    html: str = ""
+
+
+def page(
+    title: str,
+    sections: Sequence[Section],
+    *,
+    lead: str = "",
+    verdict: Cell | None = None,
+    scripts: Sequence[str] = (),
+) -> str:
+    """An HTML page.
+
+    Args:
+        lead: one sentence below the title.
+        verdict: the result, set off.
+        scripts: JavaScript to embed, in order; from code, never from data.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lifecycle.quality", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["cell"] = lambda value: Cell(value) if isinstance(value, str) else value
+    environment.filters["svg"] = _data_uri
+    environment.filters["number"] = _is_number
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        lead=lead,
+        verdict=verdict,
+        sections=[(section, Markup(section.html)) for section in sections],  # noqa: S704
+        scripts=[Markup(script) for script in scripts],  # noqa: S704
+    )
+
+
+def write_page(html: str, path: Path) -> Path:
+    """Write a page in one atomic step; the folder is made if needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(html, encoding="utf-8")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path
+
+
+def _data_uri(figure: Figure) -> str:
+    """A figure as an SVG data URI; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "lifecycle", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "").removesuffix("%").strip())
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,148 @@
+"""The end of a cycle in words: one list of sections, shown as text and as an HTML page."""
+
+from pathlib import Path
+
+from lifecycle.project import Project
+from lifecycle.quality.report import Cell, Section, Table
+from lifecycle.records import (
+    DatasetVersion,
+    Decision,
+    Estimate,
+    Evaluation,
+    Period,
+    Prepared,
+    Release,
+    Trained,
+)
+from lifecycle.settings import Settings
+
+
+def sections(
+    project: Project,
+    settings: Settings,
+    prepared: Prepared,
+    trained: Trained,
+    first: Release,
+    periods: list[Period],
+) -> list[Section]:
+    """Data, models, gates, drift and where to look, in the order things happened."""
+    releases = [first, *(period.release for period in periods if period.release)]
+    return [
+        Section("Data", table=_data(prepared, periods)),
+        Section(f"Models by {project.metric}", table=_models(project, trained, releases)),
+        *(_gate(release) for release in releases),
+        *(_period(period) for period in periods),
+        _places(settings, trained, releases, periods),
+    ]
+
+
+def as_text(found: list[Section]) -> str:
+    """The sections for a terminal: titles, aligned tables, bullet points."""
+    lines: list[str] = []
+    for section in found:
+        lines += ["", section.title, "─" * len(section.title), *section.text]
+        lines += [f"· {_plain(point)}" for point in section.points]
+        if section.table:
+            lines += _aligned(section.table)
+        if section.code:
+            lines += [section.code]
+    return "\n".join(lines[1:])
+
+
+def _aligned(table: Table) -> list[str]:
+    rows = [table.header, *(tuple(map(_plain, row)) for row in table.rows)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(table.header))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _plain(value: str | Cell) -> str:
+    return value if isinstance(value, str) else value.text
+
+
+def _data(prepared: Prepared, periods: list[Period]) -> Table:
+    ingested, split = prepared.ingested, prepared.split
+    parts = [
+        (f"learned from ({ingested.window})", ingested.dataset),
+        ("· train", split.train),
+        ("· validation", split.validation),
+        ("· holdout", split.holdout),
+    ]
+    for period in periods:
+        parts += [
+            (f"arrived ({period.scored.window})", period.scored.dataset),
+            ("· predictions", period.scored.predictions),
+        ]
+    return Table(("data", "rows", "version", "digest"), tuple(_dataset(*part) for part in parts))
+
+
+def _dataset(name: str, version: DatasetVersion) -> tuple[str, ...]:
+    table = f"{Path(version.uri).name} v{version.version}"
+    return name, f"{version.rows:,}", table, version.digest[:12]
+
+
+def _models(project: Project, trained: Trained, releases: list[Release]) -> Table:
+    """Every evaluation next to what it was compared with, on the same holdout."""
+    rows: list[tuple[str | Cell, ...]] = [
+        ("baseline", _spell(trained.baseline, project), "", _rows(trained.baseline))
+    ]
+    for release in releases:
+        model, champion = release.challenger, release.champion_evaluation
+        outcome = (
+            Cell("champion", "good") if release.decision.passed else Cell("not promoted", "warn")
+        )
+        name = f"{model.name} v{model.version} ({model.digest[:12]})"
+        rows.append((name, _spell(release.evaluation, project), outcome, _rows(release.evaluation)))
+        if champion:
+            rows.append((f"· {champion.subject}", _spell(champion, project), "", _rows(champion)))
+    return Table(
+        ("model", f"{project.metric} [95 % interval]", "outcome", "holdout rows"), tuple(rows)
+    )
+
+
+def _spell(evaluation: Evaluation, project: Project) -> str:
+    return spell(evaluation.metrics[project.metric])
+
+
+def spell(estimate: Estimate) -> str:
+    """A metric as a person reads it: value and interval."""
+    return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
+
+
+def _rows(evaluation: Evaluation) -> str:
+    return f"{evaluation.rows:,}"
+
+
+def _gate(release: Release) -> Section:
+    verdict = "passed" if release.decision.passed else "not passed: the champion goes on serving"
+    model = release.challenger
+    return Section(f"Gate for v{model.version}: {verdict}", points=release.decision.reasons)
+
+
+def _period(period: Period) -> Section:
+    monitored: Decision = period.monitored.decision
+    verdict = "nothing to do" if monitored.passed else "retraining asked for"
+    drift = period.monitored.drift[-1]
+    columns = (*drift.drifted, drift.predictions)
+    table = Table(
+        ("drift", "test", "statistic", "threshold"),
+        tuple((c.column, c.test, f"{c.statistic:.3f}", f"{c.threshold:g}") for c in columns),
+    )
+    title = f"Period {period.scored.window}: {verdict}"
+    return Section(title, points=monitored.reasons, table=table)
+
+
+def _places(
+    settings: Settings, trained: Trained, releases: list[Release], periods: list[Period]
+) -> Section:
+    lines = [f"deepchecks   {path}" for path in trained.checks.reports]
+    lines += [f"monitoring   {period.monitored.report}" for period in periods]
+    lines += [
+        f"MLflow       make ui, then http://127.0.0.1:5000 ({settings.tracking_uri})",
+        "Prefect      make ui, then http://127.0.0.1:4200",
+    ]
+    endpoints = [release.endpoint for release in releases if release.endpoint]
+    code = f"make serve   # then, in another terminal:\n{endpoints[-1].curl}" if endpoints else ""
+    return Section("Where to look", text=tuple(lines), code=code)
