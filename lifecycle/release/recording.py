@@ -1,0 +1,151 @@
+"""Registering a model: one MLflow run that says everything about it, then one version.
+
+The order makes it safe to be killed anywhere: files first, then the version with its tags, its
+record, the end of the run, the alias, and last the tag that says nothing is missing. Registering
+the same identity again takes up a version that was cut short, and closes cut-short runs as KILLED.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from lifecycle.errors import BundleError
+from lifecycle.project import Project
+from lifecycle.records import Bundle, Identity, ModelVersion, Trained
+from lifecycle.release.registry import (
+    BUNDLE,
+    CHALLENGER,
+    CHAMPION,
+    COMPLETE,
+    IDENTITY,
+    RECORD,
+    as_record,
+    verify_registered,
+    versions_of,
+)
+from lifecycle.release.run import log_datasets, log_files, log_model, log_numbers
+from lifecycle.release.store import backend_errors, connect, experiment_id
+from lifecycle.settings import Settings
+from lifecycle.training.bundle import load_bundle
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+
+def unregistered(project: Project, identity: Identity, bundle: Bundle) -> ModelVersion:
+    """What stands in `Trained.model` until `register` has given the model a version."""
+    return ModelVersion(
+        name=project.name,
+        version=0,
+        uri="",
+        run_id="",
+        digest=bundle.digest,
+        identity=identity.digest,
+    )
+
+
+def register(
+    project: Project,
+    settings: Settings,
+    *,
+    bundle: Bundle,
+    trained: Trained,
+    figures: "Mapping[str, Figure]",
+    card: str,
+) -> Trained:
+    """Register a bundle with everything known about it, as the `challenger`.
+
+    Args:
+        trained: what training found out; its `model` is `unregistered`.
+        figures: name → figure of the evaluation.
+        card: the model card, Markdown.
+
+    Returns:
+        `trained` with the registered version.
+
+    Raises:
+        BackendError: MLflow cannot be reached or written.
+        BundleError: the bundle is not what its digest says.
+    """
+    load_bundle(bundle.path, bundle.digest)
+    client = connect(settings)
+    model = _cut_short_version(client, project, trained, settings)
+    if model is None:
+        with backend_errors(settings):
+            run_id = _start_run(client, project, settings, trained)
+            try:
+                log_numbers(client, run_id, bundle, trained)
+                log_datasets(client, run_id, trained.split)
+                log_files(client, run_id, trained.checks, figures, card)
+                source = log_model(client, run_id, project, bundle, trained.split)
+                model = _create_version(client, project, run_id, source, trained)
+            except Exception:
+                client.set_terminated(run_id, "FAILED")
+                raise
+    registered = trained.model_copy(update={"model": model})
+    with backend_errors(settings):
+        client.log_text(model.run_id, registered.model_dump_json(indent=1), RECORD)
+        _finish(client, model)
+    return registered
+
+
+def _cut_short_version(
+    client: "MlflowClient", project: Project, trained: Trained, settings: Settings
+) -> ModelVersion | None:
+    """A version of this identity and bundle that is there already, whole on disk."""
+    for found in versions_of(client, project.name, trained.identity.digest, settings):
+        model = as_record(found)
+        if model.digest != trained.model.digest:
+            continue
+        try:
+            verify_registered(client, model, settings)
+        except BundleError as error:
+            logger.warning("%s is not taken up: %s", model.uri, error)
+            continue
+        return model
+    return None
+
+
+def _start_run(
+    client: "MlflowClient", project: Project, settings: Settings, trained: Trained
+) -> str:
+    parts = trained.identity.model_dump(exclude={"digest"})
+    tags = _tags(trained) | {f"{IDENTITY}.{part}": str(value) for part, value in parts.items()}
+    experiment = experiment_id(client, project.name, settings)
+    name = f"{project.name}-{trained.identity.digest[:8]}"
+    return str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)
+
+
+def _tags(trained: Trained) -> dict[str, str]:
+    return {IDENTITY: trained.identity.digest, BUNDLE: trained.model.digest}
+
+
+def _create_version(
+    client: "MlflowClient", project: Project, run_id: str, source: str, trained: Trained
+) -> ModelVersion:
+    """The version with its tags, in one step."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(project.name, description=project.description)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    found = client.create_model_version(project.name, source, run_id, tags=_tags(trained))
+    return as_record(found)
+
+
+def _finish(client: "MlflowClient", model: ModelVersion) -> None:
+    """End the run, close those cut short before it, and make the version the challenger."""
+    client.set_terminated(model.run_id, "FINISHED")
+    experiment = client.get_run(model.run_id).info.experiment_id
+    query = f"attributes.status = 'RUNNING' and tags.`{IDENTITY}` = '{model.identity}'"
+    for run in client.search_runs([experiment], query):
+        client.set_terminated(run.info.run_id, "KILLED")
+    champion = client.get_registered_model(model.name).aliases.get(CHAMPION)
+    if str(champion) != str(model.version):
+        client.set_registered_model_alias(model.name, CHALLENGER, str(model.version))
+    client.set_model_version_tag(model.name, str(model.version), COMPLETE, "true")

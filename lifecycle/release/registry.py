@@ -1,0 +1,247 @@
+"""The model registry (MLflow): versions by identity, by alias, and their verified bundles."""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from lifecycle.errors import BundleError, RegistryError
+from lifecycle.project import Project
+from lifecycle.records import Evaluation, ModelVersion, Trained
+from lifecycle.release.run import CHECKS
+from lifecycle.release.store import backend_errors, connect
+from lifecycle.settings import Settings
+from lifecycle.training.bundle import load_bundle
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion as Registered
+
+logger = logging.getLogger(__name__)
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+IDENTITY, BUNDLE, COMPLETE = "lifecycle.identity", "lifecycle.bundle", "lifecycle.complete"
+"""Tags of a version: digest of its identity, digest of its bundle, and that nothing is missing."""
+RECORD = "lifecycle/trained.json"
+DATA = "data"
+"""Folder of a registered pyfunc model that holds the bundle, under the bundle's digest."""
+
+
+def find_by_identity(project: Project, settings: Settings, identity: str) -> ModelVersion | None:
+    """The newest complete version made from this identity whose registered bundle is unchanged.
+
+    Args:
+        identity: digest of the identity.
+
+    Raises:
+        BackendError: the registry cannot be reached.
+    """
+    client = connect(settings)
+    for found in versions_of(client, project.name, identity, settings):
+        if COMPLETE not in found.tags:
+            continue
+        model = as_record(found)
+        try:
+            verify_registered(client, model, settings)
+        except BundleError as error:
+            logger.warning("%s version %d is passed over: %s", model.name, model.version, error)
+            continue
+        return model
+    return None
+
+
+def by_alias(project_name: str, alias: str, settings: Settings) -> ModelVersion | None:
+    """The version that bears an alias; None if no version does.
+
+    Raises:
+        BackendError: the registry cannot be reached.
+        RegistryError: the version was not registered by this project.
+    """
+    client = connect(settings)
+    with backend_errors(settings):
+        # asked for through the list of aliases, because a missing one is no error here
+        for found in client.search_registered_models(f"name = '{project_name}'"):
+            if alias in found.aliases:
+                return as_record(client.get_model_version(project_name, found.aliases[alias]))
+    return None
+
+
+def versions(project_name: str, settings: Settings) -> dict[ModelVersion, tuple[str, ...]]:
+    """Every complete version, newest first, with its aliases.
+
+    Raises:
+        BackendError: the registry cannot be reached.
+    """
+    client = connect(settings)
+    with backend_errors(settings):
+        aliases = {
+            name: int(version)
+            for model in client.search_registered_models(f"name = '{project_name}'")
+            for name, version in model.aliases.items()
+        }
+    models = [
+        as_record(found)
+        for found in versions_of(client, project_name, None, settings)
+        if COMPLETE in found.tags
+    ]
+    return {
+        model: tuple(sorted(name for name, at in aliases.items() if at == model.version))
+        for model in models
+    }
+
+
+def set_alias(model: ModelVersion, alias: str, settings: Settings) -> None:
+    """Let an alias point to this version, in one step; again is the same as once.
+
+    Raises:
+        BackendError: the registry cannot be reached.
+    """
+    client = connect(settings)
+    with backend_errors(settings):
+        client.set_registered_model_alias(model.name, alias, str(model.version))
+
+
+def delete_alias(model: ModelVersion, alias: str, settings: Settings) -> None:
+    """Take an alias away from this version; nothing happens if it points elsewhere or nowhere.
+
+    Raises:
+        BackendError: the registry cannot be reached.
+    """
+    if by_alias(model.name, alias, settings) == model:
+        with backend_errors(settings):
+            connect(settings).delete_registered_model_alias(model.name, alias)
+
+
+def bundle_path(model: ModelVersion, settings: Settings) -> Path:
+    """The version's bundle as a verified local folder; fetched from the registry if it is not here.
+
+    Raises:
+        BackendError: the registry cannot be reached.
+        BundleError: the registered bundle is incomplete or was changed.
+    """
+    folder = settings.folder("bundles", model.name)
+    path = folder / model.digest
+    try:
+        load_bundle(path, model.digest)
+    except BundleError:
+        _put(verify_registered(connect(settings), model, settings), path)
+    return path
+
+
+def record_of(model: ModelVersion, settings: Settings) -> Trained:
+    """What training handed on when this version was registered, marked as cached.
+
+    Raises:
+        BackendError: the registry cannot be reached.
+        RegistryError: the version carries no readable record.
+    """
+    client = connect(settings)
+    with backend_errors(settings):
+        text = _artifact(client, model, RECORD).read_text()
+    try:
+        trained = Trained.model_validate_json(text)
+    except ValidationError as error:
+        raise RegistryError(
+            f"{model.uri}: its record {RECORD} cannot be read ({error.error_count()} problems); "
+            "train again with the installed version"
+        ) from None
+    reports = trained.checks.reports
+    if reports:
+        with backend_errors(settings):
+            kept = _artifact(client, model, CHECKS)
+        reports = tuple(kept / report.name for report in reports)
+    checks = trained.checks.model_copy(update={"reports": reports})
+    return trained.model_copy(update={"model": model, "checks": checks, "cached": True})
+
+
+def evaluation_of(model: ModelVersion, settings: Settings) -> Evaluation:
+    """The version's evaluation on the holdout of its training.
+
+    Raises:
+        BackendError, RegistryError: see `record_of`.
+    """
+    return record_of(model, settings).evaluation
+
+
+def versions_of(
+    client: "MlflowClient", name: str, identity: str | None, settings: Settings
+) -> list["Registered"]:
+    """Registered versions, newest first; with an identity only those made from it."""
+    query = f"name = '{name}'" + (f" and tag.`{IDENTITY}` = '{identity}'" if identity else "")
+    with backend_errors(settings):
+        found = list(_pages(client, query))
+    return sorted(found, key=lambda version: -int(version.version))
+
+
+def verify_registered(client: "MlflowClient", model: ModelVersion, settings: Settings) -> Path:
+    """The bundle as the registry holds it, verified: in place for a local store, else downloaded.
+
+    Raises:
+        BackendError: the registry cannot be reached.
+        BundleError: the registered bundle is missing, incomplete or was changed.
+    """
+    import mlflow
+
+    with backend_errors(settings):
+        source = client.get_model_version_download_uri(model.name, str(model.version))
+    try:
+        local = mlflow.artifacts.download_artifacts(source)
+    except Exception as error:
+        # each kind of artifact store raises its own errors; a missing folder is one of them
+        raise BundleError(
+            f"{model.uri}: the registry's files cannot be fetched ({error}); train again"
+        ) from None
+    path = Path(local) / DATA / model.digest
+    load_bundle(path, model.digest)
+    return path
+
+
+def as_record(found: "Registered") -> ModelVersion:
+    """A registered version as a record.
+
+    Raises:
+        RegistryError: it does not carry the tags this project gives to its versions.
+    """
+    if BUNDLE not in found.tags or IDENTITY not in found.tags:
+        raise RegistryError(
+            f"models:/{found.name}/{found.version}: was not registered by this project (no tag "
+            f"{BUNDLE}); give the alias to a version that was, or delete that version"
+        )
+    return ModelVersion(
+        name=found.name,
+        version=int(found.version),
+        uri=f"models:/{found.name}/{found.version}",
+        run_id=found.run_id or "",
+        digest=found.tags[BUNDLE],
+        identity=found.tags[IDENTITY],
+    )
+
+
+def _pages(client: "MlflowClient", query: str) -> Iterator["Registered"]:
+    token: str | None = None
+    while True:
+        page = client.search_model_versions(query, max_results=200, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _artifact(client: "MlflowClient", model: ModelVersion, name: str) -> Path:
+    return Path(client.download_artifacts(model.run_id, name))
+
+
+def _put(source: Path, path: Path) -> None:
+    """Copy aside, then one rename; a broken bundle in its place is moved away first."""
+    aside = Path(tempfile.mkdtemp(prefix=".fetching-", dir=path.parent))
+    try:
+        shutil.copytree(source, aside / "bundle")
+        if path.exists():
+            path.rename(aside / "broken")
+        (aside / "bundle").rename(path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

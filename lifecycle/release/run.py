@@ -1,0 +1,164 @@
+"""What the MLflow run of a model says: numbers, datasets, plots, reports and the model itself."""
+
+import shutil
+import time
+from collections.abc import Mapping
+from importlib.metadata import version as installed
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from lifecycle.data.coerce import storage_type
+from lifecycle.data.lake import read_version
+from lifecycle.project import Project
+from lifecycle.records import Bundle, CheckReport, DatasetVersion, Split, Trained
+from lifecycle.specs import ColumnType
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+
+LOADER = "lifecycle.training.pyfunc"
+REQUIREMENTS = ("lifecycle-flows", "xgboost", "pandas", "numpy")
+EXAMPLE_ROWS = 3
+CHECKS = "checks"
+"""Artifact folder of the check reports."""
+DATASET_DIGEST = 36
+"""MLflow keeps this many characters of a dataset's digest; the whole one is a tag beside it."""
+
+
+def log_numbers(client: "MlflowClient", run_id: str, bundle: Bundle, trained: Trained) -> None:
+    """Parameters and metrics in one batch: one at a time they cost 5 ms each."""
+    from mlflow.entities import Metric, Param
+
+    now, tuned = time.time_ns() // 1_000_000, trained.tuned
+    numbers: dict[str, float] = {"rounds": bundle.rounds, "tuning.trials": tuned.trials}
+    if tuned.value is not None:
+        numbers["validation"] = tuned.value
+    for part, measured in (("holdout", trained.evaluation), ("baseline", trained.baseline)):
+        for name, estimate in measured.metrics.items():
+            numbers[f"{part}.{name}"] = estimate.value
+            numbers[f"{part}.{name}.low"] = estimate.low
+            numbers[f"{part}.{name}.high"] = estimate.high
+    client.log_batch(
+        run_id,
+        metrics=[Metric(name, value, now, 0) for name, value in numbers.items()],
+        params=[Param(name, str(value)) for name, value in tuned.parameters.items()],
+    )
+
+
+def log_datasets(client: "MlflowClient", run_id: str, split: Split) -> None:
+    """The three parts as references: table, version and digest, no rows."""
+    from mlflow.data.delta_dataset_source import DeltaDatasetSource
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    parts: dict[str, DatasetVersion] = {
+        "training": split.train,
+        "validation": split.validation,
+        "holdout": split.holdout,
+    }
+    inputs = []
+    for context, part in parts.items():
+        source = DeltaDatasetSource(path=part.uri, delta_table_version=part.version)
+        dataset = Dataset(
+            context, part.digest[:DATASET_DIGEST], source._get_source_type(), source.to_json()
+        )
+        tags = {
+            "mlflow.data.context": context,
+            "lifecycle.digest": part.digest,
+            "lifecycle.rows": str(part.rows),
+        }
+        inputs.append(DatasetInput(dataset, [InputTag(k, v) for k, v in tags.items()]))
+    client.log_inputs(run_id, inputs)
+
+
+def log_files(
+    client: "MlflowClient",
+    run_id: str,
+    checks: CheckReport,
+    figures: "Mapping[str, Figure]",
+    card: str,
+) -> None:
+    for name, figure in figures.items():
+        client.log_figure(run_id, figure, f"plots/{name}.png")
+    for report in checks.reports:
+        client.log_artifact(run_id, str(report), CHECKS)
+    client.log_text(run_id, card, "model_card.md")
+
+
+def log_model(
+    client: "MlflowClient", run_id: str, project: Project, bundle: Bundle, split: Split
+) -> str:
+    """Log the bundle as a pyfunc model without pickle; its URI."""
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
+    columns = list(project.input_columns)
+    example = read_version(split.holdout, columns).head(EXAMPLE_ROWS)
+    experiment = client.get_run(run_id).info.experiment_id
+    # Model.log is what mlflow.pyfunc.log_model calls; that one needs a run of the fluent API, which
+    # would end too early for us, and without one both take the default experiment and ./mlruns
+    entry = client.create_logged_model(experiment, name="model", source_run_id=run_id)
+    with TemporaryDirectory() as aside:
+        logged = Model.log(
+            artifact_path=None,
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
+            name="model",
+            model_id=entry.model_id,
+            loader_module=LOADER,
+            data_path=str(bundle.path),
+            code_paths=_hook_code(project, Path(aside)),
+            signature=_signature(project),
+            input_example=example,
+            pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
+        )
+    return str(logged.model_uri)
+
+
+def _hook_code(project: Project, aside: Path) -> list[str] | None:
+    """The features hook that stands beside the project file, under its module's path.
+
+    The loader checks its digest before any of it runs; a hook of an installed module stays there.
+    """
+    if project.features is None:
+        return None
+    parts = project.features.partition(":")[0].split(".")
+    hook = project.folder.joinpath(*parts).with_suffix(".py")
+    if not hook.is_file():
+        return None
+    copy = aside.joinpath(*parts).with_suffix(".py")
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(hook, copy)
+    return [str(path) for path in aside.iterdir()]
+
+
+def _signature(project: Project) -> "ModelSignature":
+    """Columns a model takes, with the contract's types and which of them may be missing.
+
+    MLflow converts to these types before predicting; its whole numbers and booleans cannot be
+    missing, so a nullable whole number is a double there, and a nullable boolean is left alone.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType, TensorSpec
+
+    kinds: dict[ColumnType, DataType | AnyType] = {
+        "integer": DataType.long,
+        "number": DataType.double,
+        "boolean": DataType.boolean,
+        "string": DataType.string,
+        "datetime": DataType.datetime,
+    }
+    missing_apart: dict[ColumnType, DataType | AnyType] = {
+        "integer": DataType.double,
+        "boolean": AnyType(),  # type: ignore[no-untyped-call]  # mlflow gives it no types
+    }
+    columns: list[ColSpec | TensorSpec] = []
+    for name in project.input_columns:
+        spec = project.contract.columns[name]
+        stored = storage_type(spec)
+        kind = missing_apart.get(stored, kinds[stored]) if spec.nullable else kinds[stored]
+        columns.append(ColSpec(kind, name, required=not spec.nullable))
+    return ModelSignature(Schema(columns), Schema([ColSpec(DataType.double)]))

@@ -1,0 +1,124 @@
+"""The MLflow store: reached, or made on first use, without the noise it makes by itself."""
+
+import logging
+import os
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from lifecycle.errors import BackendError
+from lifecycle.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+SQLITE = "sqlite:///"
+PROBE_SECONDS = 5.0
+CHATTY = ("alembic", "mlflow")
+"""Loggers that tell every migration and every download at INFO."""
+
+
+def connect(settings: Settings) -> "MlflowClient":
+    """Client of the tracking store and registry of these settings; made if it is a SQLite file.
+
+    The fluent API of this process is pointed to the same store.
+
+    Raises:
+        BackendError: the store cannot be reached, made or read.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # by default it retries minutes
+    import mlflow
+
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    uri = settings.tracking_uri
+    with backend_errors(settings):
+        if uri.startswith(SQLITE):
+            _make(Path("/" + uri.removeprefix(SQLITE).lstrip("/")), settings)
+        elif uri.startswith(("http://", "https://")):
+            _probe(uri)
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def experiment_id(client: "MlflowClient", project_name: str, settings: Settings) -> str:
+    """The project's experiment; made on first use, with its artifacts under the settings' root.
+
+    Raises:
+        BackendError: the store cannot be written.
+    """
+    from mlflow.exceptions import MlflowException
+
+    with backend_errors(settings):
+        found = client.get_experiment_by_name(project_name)
+        if found is None:
+            root = settings.artifact_root.rstrip("/")
+            try:
+                return str(client.create_experiment(project_name, f"{root}/{project_name}"))
+            except MlflowException:  # another process was first
+                found = client.get_experiment_by_name(project_name)
+                if found is None:
+                    raise
+        return str(found.experiment_id)
+
+
+@contextmanager
+def backend_errors(settings: Settings) -> Iterator[None]:
+    """Turn what MLflow and its database raise into one message that names the store."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise BackendError(
+            f"MLflow at {_without_password(settings.tracking_uri)}: {reason}; start that server, "
+            "mend or move that file, or set LIFECYCLE_MLFLOW_TRACKING_URI"
+        ) from error
+
+
+def _make(file: Path, settings: Settings) -> None:
+    """Make the database aside and put it in place whole: a killed migration leaves none."""
+    if file.exists():
+        return
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry
+
+    settings.folder()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    aside.unlink(missing_ok=True)
+    try:
+        # mlflow leaves these two without types
+        engine = create_sqlalchemy_engine_with_retry(f"{SQLITE}{aside}")  # type: ignore[no-untyped-call]
+        try:
+            _initialize_tables(engine)  # type: ignore[no-untyped-call]
+        finally:
+            engine.dispose()
+        os.link(aside, file)  # fails if another process was first
+    except FileExistsError:
+        pass
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _probe(uri: str) -> None:
+    """One quick request, so that a server that is down is told within seconds."""
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PROBE_SECONDS):  # noqa: S310 - http(s) only
+            pass
+    except urllib.error.HTTPError:
+        pass  # it answers; a proxy in front may not let this path through
+
+
+def _without_password(uri: str) -> str:
+    parts = urlsplit(uri)
+    return uri.replace(f":{parts.password}@", ":…@") if parts.password else uri

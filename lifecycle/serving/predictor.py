@@ -1,0 +1,86 @@
+"""One served model: a request's bytes in, the answer's values out. No web framework in here."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from lifecycle.project import Project
+from lifecycle.records import ModelVersion
+from lifecycle.serving.protocol import parse_records, to_frame
+
+
+class ServedModel:
+    """A verified bundle with its features hook, answering one request at a time."""
+
+    def __init__(self, model: ModelVersion, project: Project, predictor: Any) -> None:
+        self.model = model
+        self._project = project
+        self._predictor = predictor
+        self._inputs = predictor.loaded.schema.inputs
+
+    @classmethod
+    def open(cls, bundle: Path, model: ModelVersion, project: Project) -> Self:
+        """Verify the bundle, then load it; one thread, since single rows are slower on two.
+
+        Raises:
+            BundleError: the bundle is not the model's, or the features hook is not training's.
+            FeatureError: the features hook cannot be loaded.
+        """
+        with _without("sklearn"):
+            from lifecycle.training.bundle import load_bundle
+            from lifecycle.training.predictor import open_predictor
+
+            loaded = load_bundle(bundle, model.digest)
+        return cls(model, project, open_predictor(loaded, project, threads=1))
+
+    def answer(self, body: bytes) -> list[float]:
+        """Predictions for a request's body, one a record: probabilities (binary) or values.
+
+        Raises:
+            RequestError: the request cannot be answered as it is; see `protocol`.
+            FeatureError: the features hook fails on these rows.
+        """
+        records = parse_records(body, self._project.serving.max_rows)
+        predictions: list[float] = self._predictor.predict(to_frame(records, self._inputs)).tolist()
+        return predictions
+
+    def describe(self) -> dict[str, Any]:
+        """What a client needs to know: version, digest, task and the fields of a record."""
+        schema = self._predictor.loaded.schema
+        return {
+            "model": self.identity(),
+            "task": schema.task,
+            "target": schema.target,
+            "positive": schema.positive,
+            "inputs": {
+                name: spec.model_dump(mode="json", exclude_none=True)
+                for name, spec in self._inputs.items()
+            },
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """Which model answers."""
+        return {
+            "name": self.model.name,
+            "version": self.model.version,
+            "digest": self.model.digest,
+        }
+
+
+@contextmanager
+def _without(package: str) -> Iterator[None]:
+    """Hide a package from the imports in the block, unless it is imported already.
+
+    XGBoost imports scikit-learn wherever it is installed, for estimators that serving never uses;
+    it does without if that fails, which makes a replica start sooner and smaller.
+    """
+    if package in sys.modules or "xgboost" in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]  # how the import system marks "no"
+    try:
+        yield
+    finally:
+        del sys.modules[package]

@@ -1,0 +1,203 @@
+"""What goes over the wire: requests checked against the bundle's schema, and the answers' shape.
+
+POST /<project>/predict  {"records": [{"age": 41, "city": "Rome"}, …]}
+200  {"predictions": [0.73, …], "model": {"name", "version", "digest"}, "id": "…"}
+422  {"error": "row 0: age: …"}
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lifecycle.data.coerce import narrow, storage_type
+from lifecycle.errors import RequestError
+from lifecycle.specs import ColumnSpec, ColumnType
+
+Records = list[dict[str, Any]]
+
+SHOWN = 10
+"""Problems named in one answer, at most."""
+LARGEST = 2**63
+MISSING = object()
+EXPECTED: dict[ColumnType, str] = {
+    "integer": "a whole number",
+    "number": "a finite number",
+    "boolean": "true or false",
+    "string": "text",
+    "category": "a category",
+    "datetime": "an ISO 8601 date or time",
+}
+DTYPES: dict[ColumnType, str] = {
+    "integer": "Int64",
+    "number": "float64",
+    "boolean": "boolean",
+    "string": "object",
+    "category": "object",
+    "datetime": "datetime64[us]",
+}
+
+
+def parse_records(body: bytes, max_rows: int) -> Records:
+    """The records of a request's body.
+
+    Raises:
+        RequestError: no JSON, another shape than `{"records": [{…}]}`, no row or too many.
+    """
+    try:
+        request = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"the body is not JSON: {error}") from None
+    if not isinstance(request, dict) or set(request) != {"records"}:
+        raise RequestError('the body must be {"records": [{column: value, …}, …]} and nothing else')
+    records = request["records"]
+    if not isinstance(records, list) or not all(isinstance(row, dict) for row in records):
+        raise RequestError("records: must be a list of objects, one a row")
+    if not 1 <= len(records) <= max_rows:
+        raise RequestError(f"records: got {len(records)} rows, allowed are 1 to {max_rows}")
+    return records
+
+
+def to_frame(records: Records, inputs: Mapping[str, ColumnSpec]) -> pd.DataFrame:
+    """Records as the frame that training saw: columns of `inputs` in order, same types.
+
+    Raises:
+        RequestError: a field is missing, unknown, null, of the wrong type, not finite, out of its
+            range or not one of its categories; one line a problem, with row and field.
+    """
+    problems: list[str] = []
+    columns: dict[str, list[Any]] = {}
+    for name, spec in inputs.items():
+        columns[name] = _column(name, spec, records, problems)
+        if len(problems) >= SHOWN:
+            break
+    problems += _unknown_fields(records, inputs)
+    if problems:
+        more = len(problems) - SHOWN
+        listed = problems[:SHOWN] + ([f"… and {more} more"] if more > 0 else [])
+        raise RequestError("\n".join(listed))
+    return pd.DataFrame(
+        {
+            name: narrow(pd.Series(columns[name], dtype=DTYPES[storage_type(spec)]), spec)
+            for name, spec in inputs.items()
+        }
+    )
+
+
+def to_records(frame: pd.DataFrame) -> Records:
+    """A frame's rows as JSON-able records; missing values become null, times ISO 8601."""
+    columns = [[_plain(value) for value in frame[name].tolist()] for name in frame.columns]
+    names = [str(name) for name in frame.columns]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def curl_command(url: str, rows: pd.DataFrame) -> str:
+    """A command for a shell that asks the endpoint for the predictions of these rows."""
+    body = json.dumps({"records": to_records(rows)}).replace("'", "'\\''")
+    return f"curl -s {url}/predict -H 'Content-Type: application/json' -d '{body}'"
+
+
+def _column(name: str, spec: ColumnSpec, records: Records, problems: list[str]) -> list[Any]:
+    """One field of every record; what is wrong with it goes to `problems`, at most a row each."""
+    kind = storage_type(spec)
+    convert = _CONVERT[kind]
+    values: list[Any] = []
+    for row, record in enumerate(records):
+        raw = record.get(name, MISSING)
+        value = None if raw is None else convert(raw)
+        reason = _reason(raw, value, spec, kind)
+        if reason:
+            problems.append(f"row {row}: {name}: {reason}")
+            if len(problems) >= SHOWN:
+                break
+        values.append(value)
+    return values
+
+
+def _reason(raw: object, value: Any, spec: ColumnSpec, kind: ColumnType) -> str | None:
+    """Why a field cannot be used; None if it can."""
+    if raw is MISSING:
+        return "this field is missing"
+    if raw is None:
+        return None if spec.nullable else "must not be null"
+    if value is None:
+        return f"must be {EXPECTED[kind]}, got {json.dumps(raw)[:60]}"
+    if spec.categories is not None and value not in spec.categories:
+        known = ", ".join(map(repr, spec.categories[:SHOWN]))
+        return f"must be one of {known}{', …' * (len(spec.categories) > SHOWN)}; got {value!r}"
+    if spec.minimum is not None and value < spec.minimum:
+        return f"must be at least {spec.minimum:g}, got {value!r}"
+    if spec.maximum is not None and value > spec.maximum:
+        return f"must be at most {spec.maximum:g}, got {value!r}"
+    return None
+
+
+def _unknown_fields(records: Records, inputs: Mapping[str, ColumnSpec]) -> Iterator[str]:
+    for row, record in enumerate(records):
+        if not record.keys() <= inputs.keys():
+            yield from (
+                f"row {row}: {name}: unknown field" for name in record if name not in inputs
+            )
+
+
+def _integer(raw: object) -> int | None:
+    if isinstance(raw, bool):
+        return None
+    if isinstance(raw, float) and raw.is_integer():  # JSON has one kind of number: 3.0 is 3
+        raw = int(raw)
+    return raw if isinstance(raw, int) and -LARGEST <= raw < LARGEST else None
+
+
+def _number(raw: object) -> float | None:
+    if isinstance(raw, bool) or not isinstance(raw, int | float):
+        return None
+    try:
+        value = float(raw)
+    except OverflowError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _boolean(raw: object) -> bool | None:
+    return raw if isinstance(raw, bool) else None
+
+
+def _string(raw: object) -> str | None:
+    return raw if isinstance(raw, str) else None
+
+
+def _datetime(raw: object) -> datetime | None:
+    """Times with a zone become UTC; the result has no zone, as in the contract."""
+    if not isinstance(raw, str):
+        return None
+    try:
+        time = datetime.fromisoformat(raw)
+        return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
+    except (ValueError, OverflowError):
+        return None
+
+
+_CONVERT: dict[ColumnType, Callable[[object], Any]] = {
+    "integer": _integer,
+    "number": _number,
+    "boolean": _boolean,
+    "string": _string,
+    "category": _string,
+    "datetime": _datetime,
+}
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pd.Timestamp | datetime):
+        return None if value is pd.NaT else value.isoformat()
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return value.item() if isinstance(value, np.generic) else value
