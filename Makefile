@@ -1,0 +1,57 @@
+# Two commands are enough: `make demo` and `make test`. `make help` lists all.
+PROJECT ?= examples/health_visits/project.yaml
+ENV ?= dev
+LIFECYCLE_HOME ?= $(CURDIR)/.lifecycle
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo test lint bench serve ui deploy clean distclean
+help:
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+
+demo: $(READY)  ## the whole lifecycle on the bundled example: SQLite, local Ray, local files
+	$(BIN)/python flows/end_to_end.py --project $(PROJECT)
+
+test: $(READY)  ## all tests
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## ruff, mypy strict, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(READY)  ## measure against the bare libraries; writes benchmarks/results.json
+	$(BIN)/python -m benchmarks
+
+serve: $(READY)  ## serve the champion of PROJECT in the foreground
+	$(BIN)/lifecycle serve $(PROJECT)
+
+ui: $(READY)  ## MLflow UI and Prefect UI on loopback, until Ctrl-C
+	@mkdir -p $(LIFECYCLE_HOME)/prefect
+	@echo "MLflow   http://127.0.0.1:5000    Prefect   http://127.0.0.1:4200    Ctrl-C stops both"
+	@trap 'kill $$mlflow $$prefect 2>/dev/null; wait' INT TERM EXIT; \
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(LIFECYCLE_HOME)/mlflow.db --host 127.0.0.1 --port 5000 & mlflow=$$!; \
+	PREFECT_HOME=$(LIFECYCLE_HOME)/prefect PREFECT_SERVER_ANALYTICS_ENABLED=false \
+	  $(BIN)/prefect server start --host 127.0.0.1 --port 4200 & prefect=$$!; \
+	wait
+
+deploy: $(READY)  ## every flow as a Prefect deployment of ENV (dev, staging, prod)
+	set -a; . deployments/$(ENV).env; set +a; $(BIN)/prefect --no-prompt deploy --name '*/$(ENV)'
+
+clean:  ## remove .lifecycle (data versions, models, runs) and tool caches
+	rm -rf .lifecycle .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+distclean: clean  ## also remove .venv
+	rm -rf .venv *.egg-info
+
+$(READY): requirements.lock pyproject.toml
+	@python=; for p in $(PYTHON) python3.11 python3.12 python3; do \
+	  if $$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; \
+	  then python=$$p; break; fi; done; \
+	if [ -z "$$python" ]; then echo "Python 3.11 or 3.12 is needed: install one, or name it with PYTHON=/path/to/python"; exit 2; fi; \
+	echo "Installing the locked packages into .venv with $$($$python --version): about 3 minutes, 2.5 GB"; \
+	$$python -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,103 @@
+"""What every flow does when it is run as a script: read the command line, run, end with a code.
+
+Exit codes: 0 all stages did their work; 2 a mistake the user can mend (one message, no traceback);
+1 a failure of ours (with traceback); 130 interrupted.
+"""
+
+import argparse
+import inspect
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import Flow
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    PREFECT_LOGGING_EXTRA_LOGGERS,
+    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
+    PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
+from rich.console import Console
+
+from flows.console import Screen
+from lifecycle.errors import LifecycleError
+from lifecycle.project import load_project
+from lifecycle.records import Window
+from lifecycle.settings import ENVIRONMENTS, Settings
+from tasks.progress import update
+
+
+def script(flow: Flow[..., Any]) -> int:
+    """Run `flow` with the options of the command line; returns the exit code."""
+    options = _parser(flow).parse_args()
+    console = Console(highlight=False)
+    try:
+        settings = Settings.load(options.env)
+        project = load_project(options.project)
+        if options.source:
+            project = project.with_source(options.source)
+        arguments: dict[str, Any] = {"project": project, "env": options.env}
+        if hasattr(options, "first"):
+            window = Window(first=options.first, last=options.last)
+            arguments["window"] = None if window == Window() else window
+        if hasattr(options, "force"):
+            arguments["force"] = options.force
+        with embedded_prefect(settings), Screen(console):
+            if not PREFECT_API_URL.value():
+                update("prefect", "starting a temporary server")
+            flow(**arguments)
+    except LifecycleError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"{error}", markup=False)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+@contextmanager
+def embedded_prefect(settings: Settings) -> Iterator[None]:
+    """Without a Prefect server in environment or profile, use a temporary one kept in `home`."""
+    updates: dict[Any, Any] = {
+        PREFECT_LOGGING_EXTRA_LOGGERS: "lifecycle",
+        PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
+    }
+    if not PREFECT_API_URL.value():
+        updates |= {
+            PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
+            PREFECT_SERVER_ANALYTICS_ENABLED: False,  # its first insert meets a locked database
+            PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,  # the first start migrates
+        }
+        if "PREFECT_HOME" not in os.environ:
+            updates[PREFECT_HOME] = settings.folder("prefect")
+    with temporary_settings(updates):
+        yield
+
+
+def _parser(flow: Flow[..., Any]) -> argparse.ArgumentParser:
+    known = inspect.signature(flow.fn).parameters
+    parser = argparse.ArgumentParser(
+        prog=Path(sys.argv[0]).name, description=inspect.getdoc(flow.fn) or ""
+    )
+    parser.add_argument("--project", required=True, help="project file (YAML)")
+    parser.add_argument("--env", choices=ENVIRONMENTS, help="by default LIFECYCLE_ENV, or dev")
+    parser.add_argument("--source", help="data file instead of the project's source.path")
+    if "window" in known:
+        parser.add_argument("--first", type=_time, help="first time of the window, included")
+        parser.add_argument("--last", type=_time, help="last time of the window, included")
+    if "force" in known:
+        parser.add_argument("--force", action="store_true", help=_FORCE)
+    return parser
+
+
+_FORCE = "go on although monitoring found nothing to do"
+
+
+def _time(text: str) -> int | str:
+    return int(text) if text.lstrip("-").isdigit() else text

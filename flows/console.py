@@ -1,0 +1,78 @@
+"""The screen of a script: one line a result, a live line for what runs now, nobody else's noise."""
+
+import logging
+import time
+import warnings
+from types import TracebackType
+from typing import Self
+
+from prefect.logging.handlers import PrefectConsoleHandler
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+
+class Screen(logging.Handler):
+    """Shows the records of `tasks.progress`; a terminal also gets a live line with the time.
+
+    Use as a context manager: the live line is gone when the block ends, whatever happens.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(level=logging.INFO)
+        self.console = console
+        self.started = time.monotonic()
+        self.live: Progress | None = None
+        self.task: TaskID | None = None
+        if console.is_terminal:
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            self.live = Progress(*columns, console=console, transient=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        phase = getattr(record, "phase", "result" if record.levelno >= logging.WARNING else "")
+        stage, text = getattr(record, "stage", "note"), record.getMessage()
+        if not phase:
+            return
+        if phase == "result" or self.live is None:
+            dots = "" if phase == "result" else " …"
+            seconds = f"{time.monotonic() - self.started:7.1f} s  "
+            line = Text(seconds, style="dim") + Text(f"{stage:<9} ", style="bold cyan")
+            indent = " " * len(line.plain)
+            line += Text(text.replace("\n", "\n" + indent) + dots, "dim" if dots else "")
+            self.console.print(line, soft_wrap=True)
+        if self.live is None:
+            return
+        if phase == "begin" or self.task is None:
+            if self.task is not None:
+                self.live.remove_task(self.task)
+            self.task = self.live.add_task("", total=None)
+        if phase != "result":
+            self.live.update(self.task, description=f"{stage}: {text}")
+
+    def __enter__(self) -> Self:
+        quiet_third_parties()
+        logging.getLogger("lifecycle").addHandler(self)
+        logging.getLogger("lifecycle").setLevel(logging.INFO)
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        logging.getLogger("lifecycle").removeHandler(self)
+        if self.live:
+            self.live.stop()
+
+
+def quiet_third_parties() -> None:
+    """Keep other libraries off the screen; what they log still reaches the Prefect server."""
+    warnings.simplefilter("ignore")
+    loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
+    for logger in loggers:
+        for handler in list(logger.handlers):
+            if isinstance(handler, PrefectConsoleHandler):
+                logger.removeHandler(handler)

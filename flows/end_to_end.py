@@ -1,0 +1,45 @@
+"""end_to_end: the whole cycle on the periods as they arrive, ending with a summary."""
+
+import sys
+
+from prefect import flow
+
+from flows.command import script
+from flows.monitor import monitor
+from flows.prepare import prepare
+from flows.release import release
+from flows.retrain import retrain
+from flows.score import score
+from flows.train import train
+from lifecycle.project import ProjectFile
+from lifecycle.records import Cycle, Period
+from lifecycle.settings import Environment, Settings
+from tasks.cluster import ray_cluster
+from tasks.data import arriving_windows
+from tasks.summary import require_champion, summarise
+
+
+@flow(flow_run_name="end-to-end-{project.name}")
+def end_to_end(project: ProjectFile, env: Environment | None = None) -> Cycle:
+    """Prepare → train → release, then for each period that arrives: score → monitor → retrain.
+
+    A project without `time.arrives_from` has one period: all its rows.
+    """
+    settings = Settings.load(env)
+    with ray_cluster(settings):
+        prepared = prepare(project, env)
+        trained = train(project, env, prepared=prepared)
+        first = release(project, env, trained)
+        require_champion(project, first)
+        periods: list[Period] = []
+        scored = []
+        for window in arriving_windows(project, settings):
+            scored.append(score(project, env, window))
+            monitored = monitor(project, env, scored[-project.monitoring.windows :])
+            again = retrain(project, env, monitored)
+            periods.append(Period(scored=scored[-1], monitored=monitored, release=again))
+        return summarise(project, settings, prepared, trained, first, periods)
+
+
+if __name__ == "__main__":
+    sys.exit(script(end_to_end))

@@ -1,0 +1,35 @@
+"""monitor: current windows against the reference window → drift, quality → decision."""
+
+import sys
+
+from prefect import flow
+
+from flows.command import script
+from flows.score import score
+from lifecycle.project import ProjectFile
+from lifecycle.records import Monitored, Scored
+from lifecycle.settings import Environment, Settings
+from tasks.data import latest_windows
+from tasks.monitoring import monitor_windows
+from tasks.release import current_champion
+
+
+@flow(flow_run_name="monitor-{project.name}")
+def monitor(
+    project: ProjectFile, env: Environment | None = None, scored: list[Scored] | None = None
+) -> Monitored:
+    """Compare scored windows with what the champion was released on, and decide on retraining.
+
+    Without `scored`: the latest `monitoring.windows` periods, scored first.
+    """
+    settings = Settings.load(env)
+    champion = current_champion(project, settings)
+    if scored is None:
+        scored = [score(project, env, window) for window in latest_windows(project, settings)]
+    # predictions of a former champion say nothing about this one
+    scored = [s if s.model == champion.model else score(project, env, s.window) for s in scored]
+    return monitor_windows(project, settings, champion, scored)
+
+
+if __name__ == "__main__":
+    sys.exit(script(monitor))

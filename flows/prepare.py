@@ -1,0 +1,28 @@
+"""prepare: ingest → validate → split."""
+
+import sys
+
+from prefect import flow
+
+from flows.command import script
+from lifecycle.project import ProjectFile
+from lifecycle.records import Prepared, Window
+from lifecycle.settings import Environment, Settings
+from tasks.data import ingest_window, split_parts
+
+
+@flow(flow_run_name="prepare-{project.name}")
+def prepare(
+    project: ProjectFile, env: Environment | None = None, window: Window | None = None
+) -> Prepared:
+    """Read the source, keep what the contract accepts as a new version, and split it.
+
+    Without a window: everything before `time.arrives_from`, which is what the first model learns.
+    """
+    settings = Settings.load(env)
+    ingested = ingest_window(project, settings, window)
+    return Prepared(ingested=ingested, split=split_parts(project, settings, ingested))
+
+
+if __name__ == "__main__":
+    sys.exit(script(prepare))

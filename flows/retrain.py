@@ -1,0 +1,40 @@
+"""retrain: prepare → train → release, when monitoring asks for it."""
+
+import sys
+
+from prefect import flow
+from tasks.monitoring import tell_no_retraining
+
+from flows.command import script
+from flows.monitor import monitor
+from flows.prepare import prepare
+from flows.release import release
+from flows.train import train
+from lifecycle.project import ProjectFile
+from lifecycle.records import Monitored, Release, Window
+from lifecycle.settings import Environment, Settings
+from tasks.data import window_through
+
+
+@flow(flow_run_name="retrain-{project.name}")
+def retrain(
+    project: ProjectFile,
+    env: Environment | None = None,
+    monitored: Monitored | None = None,
+    window: Window | None = None,
+    force: bool = False,
+) -> Release | None:
+    """Learn from all that has arrived; the new model must beat the champion to replace it.
+
+    Without `monitored`, monitoring runs first. None if it finds nothing to do and `force` is off.
+    """
+    monitored = monitored or monitor(project, env)
+    if monitored.decision.passed and not force:
+        tell_no_retraining(monitored)
+        return None
+    window = window or window_through(project, Settings.load(env), monitored)
+    return release(project, env, train(project, env, prepared=prepare(project, env, window)))
+
+
+if __name__ == "__main__":
+    sys.exit(script(retrain))

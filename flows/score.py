@@ -1,0 +1,31 @@
+"""score: batch inference of a dataset version with the champion."""
+
+import sys
+
+from prefect import flow
+
+from flows.command import script
+from lifecycle.project import ProjectFile
+from lifecycle.records import Scored, Window
+from lifecycle.settings import Environment, Settings
+from tasks.data import ingest_current
+from tasks.monitoring import score_dataset
+from tasks.release import current_champion
+
+
+@flow(flow_run_name="score-{project.name}")
+def score(
+    project: ProjectFile, env: Environment | None = None, window: Window | None = None
+) -> Scored:
+    """Predict for a window of the source with the champion, into a versioned table.
+
+    Without a window: the newest period that has arrived, or all rows where there is no time.
+    """
+    settings = Settings.load(env)
+    champion = current_champion(project, settings)
+    current = ingest_current(project, settings, window)
+    return score_dataset(project, settings, current, champion)
+
+
+if __name__ == "__main__":
+    sys.exit(script(score))

@@ -1,0 +1,47 @@
+"""train: tune → fit → evaluate → check → gate → register as challenger."""
+
+import sys
+
+from prefect import flow
+
+from flows.command import script
+from flows.prepare import prepare
+from lifecycle.project import ProjectFile
+from lifecycle.records import Prepared, Trained, Window
+from lifecycle.settings import Environment, Settings
+from tasks.cluster import ray_cluster
+from tasks.quality import check_candidate, gate_candidate
+from tasks.release import champion_of, find_trained, register_challenger
+from tasks.training import evaluate_candidate, fit_model, identify, tune_parameters
+
+
+@flow(flow_run_name="train-{project.name}")
+def train(
+    project: ProjectFile,
+    env: Environment | None = None,
+    window: Window | None = None,
+    prepared: Prepared | None = None,
+) -> Trained:
+    """Train a model and register it; it becomes challenger if the gate lets it.
+
+    A model with the same identity is not trained again: it is taken from the registry.
+    """
+    settings = Settings.load(env)
+    prepared = prepared or prepare(project, env, window)
+    split = prepared.split
+    identity = identify(project, split)
+    if found := find_trained(project, settings, identity):
+        return found
+    with ray_cluster(settings):
+        tuned = tune_parameters(project, settings, split, identity)
+        bundle = fit_model(project, settings, split, tuned, identity)
+    evaluated = evaluate_candidate(project, settings, split, bundle, champion_of(project, settings))
+    checks = check_candidate(project, settings, split, bundle)
+    decision = gate_candidate(project, evaluated, checks)
+    return register_challenger(
+        project, settings, identity, split, tuned, bundle, evaluated, checks, decision
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(script(train))

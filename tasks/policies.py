@@ -1,0 +1,83 @@
+"""When a task's result is taken from the cache, and which failures are worth another try."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+
+from lifecycle.errors import BackendError
+from lifecycle.identity import code_digest, lock_digest, sha256
+from lifecycle.project import Project
+from lifecycle.settings import Settings
+from tasks.progress import say
+
+RETRIES: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay_seconds": [1, 5],
+    "retry_condition_fn": lambda task, run, state: backend_failed(task, run, state),
+}
+"""For tasks that talk to a service: try again if it was down, never on bad data."""
+
+
+def cached_by(*names: str) -> Callable[[TaskRunContext, dict[str, Any]], str]:
+    """Cache key over the named arguments, the task's source, our code, the lock and these stores.
+
+    `TASK_SOURCE` alone would return an old result after the function below a thin task has changed;
+    the store's id keeps a result from outliving the tables it refers to.
+    """
+
+    def key(context: TaskRunContext, arguments: dict[str, Any]) -> str:
+        settings: Settings = arguments["settings"]
+        return sha256(
+            {
+                "task": context.task.name,
+                "source": inspect.getsource(context.task.fn),
+                "code": code_digest(),
+                "lock": lock_digest(),
+                "store": settings.store_id(),
+                "arguments": {name: _plain(arguments[name]) for name in names},
+            }
+        )
+
+    return key
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def backend_failed(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether a task failed because a service was not there."""
+    try:
+        state.result()
+    except BackendError:
+        return True
+    except Exception:
+        return False
+    return False
+
+
+def say_if_cached(task: Task[..., Any], run: TaskRun, state: State[Any]) -> None:
+    """Completion hook: a result from the cache says so."""
+    if state.name == "Cached":
+        say("cache", f"{task.name}: unchanged, served from the cache")
+
+
+CACHED: dict[str, Any] = {
+    "persist_result": True,
+    "result_serializer": "json",  # references only, and readable; no pickle
+    "on_completion": [say_if_cached],
+}
+"""For tasks whose result is determined by what `cached_by` names."""
+
+NOT_CACHED: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+"""For tasks with effects, and for those that look at something outside."""
+
+
+def slug(project: Project) -> str:
+    """The project's name as Prefect's artifact keys want it."""
+    return project.name.replace("_", "-")

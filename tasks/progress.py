@@ -1,0 +1,30 @@
+"""What a person sees while it runs: one log record a step, shown by the console or by Prefect."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+log = logging.getLogger("lifecycle.progress")
+
+
+def say(stage: str, text: str) -> None:
+    """Tell a result that stays on the screen."""
+    _tell("result", stage, text)
+
+
+def update(stage: str, text: str) -> None:
+    """Tell how far a long step is; a terminal shows only the latest."""
+    _tell("update", stage, text)
+
+
+@contextmanager
+def step(stage: str, doing: str) -> Iterator[Callable[[str], None]]:
+    """Show that `doing` runs; the yielded function tells its result."""
+    _tell("begin", stage, doing)
+    yield lambda text: say(stage, text)
+
+
+def _tell(phase: Literal["begin", "update", "result"], stage: str, text: str) -> None:
+    log.setLevel(logging.INFO)  # the root of a worker's process lets only warnings through
+    log.info(text, extra={"stage": stage, "phase": phase})

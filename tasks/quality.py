@@ -1,0 +1,73 @@
+"""Judgement steps as Prefect tasks: run the checks, let the gate decide, show both."""
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+
+from lifecycle.project import Project
+from lifecycle.quality import checks, gates
+from lifecycle.records import Bundle, CheckReport, Decision, Evaluated, Split
+from lifecycle.settings import Settings
+from lifecycle.training import assess
+from tasks.policies import CACHED, NOT_CACHED, cached_by, slug
+from tasks.progress import say, step
+
+
+@task(name="check", cache_key_fn=cached_by("project", "split", "bundle"), **CACHED)
+def check_candidate(
+    project: Project, settings: Settings, split: Split, bundle: Bundle
+) -> CheckReport:
+    """Run the three deepchecks suites on train and holdout with the candidate's predictions."""
+    with step("train", "deepchecks: data integrity, train against holdout, model") as done:
+        train = assess.answer(project, split.train, bundle.path, bundle.digest)
+        holdout = assess.answer(project, split.holdout, bundle.path, bundle.digest)
+        folder = settings.folder("reports", project.name, bundle.digest[:12])
+        report = checks.run_checks(
+            _answered(train),
+            _answered(holdout),
+            task=project.task,
+            metric=project.metric,
+            categorical=holdout.categorical,
+            importances=holdout.importances,
+            spec=project.checks,
+            folder=folder,
+        )
+        failed = f" ({', '.join(report.failed)})" if report.failed else ""
+        done(
+            f"deepchecks: {len(report.passed)} passed, {len(report.warned)} warned, "
+            f"{len(report.failed)} failed{failed}, {len(report.not_run)} not run → {folder}"
+        )
+    return report
+
+
+def _answered(answers: assess.Answers) -> checks.Answered:
+    return checks.Answered(
+        features=answers.features,
+        truth=answers.truth,
+        prediction=answers.prediction,
+        entity=answers.entity,
+        time=answers.time,
+    )
+
+
+@task(name="gate", **NOT_CACHED)
+def gate_candidate(project: Project, evaluated: Evaluated, report: CheckReport) -> Decision:
+    """Decide whether the candidate may become challenger, and leave the reasons to be seen."""
+    decision = gates.decide(
+        evaluated.candidate,
+        evaluated.champion,
+        evaluated.baseline,
+        report,
+        project.gate,
+        project.metric,
+        project.checks.accept,
+        evaluated.gain,
+    )
+    show_decision(project, "train", decision)
+    return decision
+
+
+def show_decision(project: Project, stage: str, decision: Decision) -> None:
+    """Reasons on the screen and as a Prefect artifact."""
+    verdict = "passed" if decision.passed else "NOT passed"
+    say(stage, "\n".join([f"gate {verdict}:", *(f"· {reason}" for reason in decision.reasons)]))
+    create_markdown_artifact(key=f"{slug(project)}-{stage}-gate", markdown=gates.render(decision))

@@ -1,0 +1,219 @@
+"""Registry and release steps as Prefect tasks: idempotent where they have effects, not cached."""
+
+import json
+import shlex
+
+import pandas as pd
+from prefect import task
+
+from lifecycle.errors import RegistryError
+from lifecycle.project import Project
+from lifecycle.quality import card, gates
+from lifecycle.quality.summary import spell
+from lifecycle.records import (
+    Bundle,
+    CheckReport,
+    DatasetVersion,
+    Decision,
+    Duel,
+    Endpoint,
+    Evaluated,
+    Identity,
+    ModelVersion,
+    Release,
+    Split,
+    Trained,
+    Tuned,
+)
+from lifecycle.release import recording, registry, rollout
+from lifecycle.release.registry import CHALLENGER, CHAMPION
+from lifecycle.serving import deployment
+from lifecycle.serving.protocol import to_records
+from lifecycle.serving.smoke import smoke_test
+from lifecycle.settings import Settings
+from lifecycle.training import assess, plots
+from tasks.policies import NOT_CACHED, RETRIES
+from tasks.progress import say, step
+from tasks.quality import show_decision
+from tasks.training import measure
+
+
+@task(name="find-trained", **NOT_CACHED, **RETRIES)
+def find_trained(project: Project, settings: Settings, identity: Identity) -> Trained | None:
+    """The registered model with this identity, made challenger again; None if there is none."""
+    model = registry.find_by_identity(project, settings, identity.digest)
+    if model is None:
+        return None
+    trained = registry.record_of(model, settings)
+    registry.set_alias(model, CHALLENGER, settings)
+    say(
+        "train",
+        f"identity {identity.digest[:12]} is unchanged: {model.name} v{model.version} is served "
+        f"from the cache, {project.metric} {spell(trained.evaluation.metrics[project.metric])}",
+    )
+    return trained
+
+
+def champion_of(project: Project, settings: Settings) -> ModelVersion | None:
+    """The version that serves, if there is one."""
+    return registry.by_alias(project.name, CHAMPION, settings)
+
+
+def current_champion(project: Project, settings: Settings) -> Trained:
+    """The champion with what training found out about it.
+
+    Raises:
+        RegistryError: there is none.
+    """
+    return _holder(project, settings, CHAMPION, "python flows/end_to_end.py")
+
+
+def current_challenger(project: Project, settings: Settings) -> Trained:
+    """The challenger with what training found out about it.
+
+    Raises:
+        RegistryError: there is none.
+    """
+    return _holder(project, settings, CHALLENGER, "python flows/train.py")
+
+
+def _holder(project: Project, settings: Settings, alias: str, command: str) -> Trained:
+    model = registry.by_alias(project.name, alias, settings)
+    if model is None:
+        raise RegistryError(
+            f"{project.name}: no model version has the alias {alias!r} in "
+            f"{settings.env}; train and release one first with `{command} --project …`"
+        )
+    return registry.record_of(model, settings)
+
+
+@task(name="register", **NOT_CACHED, **RETRIES)
+def register_challenger(
+    project: Project,
+    settings: Settings,
+    identity: Identity,
+    split: Split,
+    tuned: Tuned,
+    bundle: Bundle,
+    evaluated: Evaluated,
+    checks: CheckReport,
+    decision: Decision,
+) -> Trained:
+    """Record everything in one MLflow run and register the bundle as challenger."""
+    with step("train", "registering in MLflow") as done:
+        answers = assess.answer(project, split.holdout, bundle.path, bundle.digest)
+        figures = plots.evaluation_plots(
+            answers.truth, answers.prediction, project.task, answers.importances
+        )
+        found = Trained(
+            model=recording.unregistered(project, identity, bundle),
+            evaluation=evaluated.candidate,
+            baseline=evaluated.baseline,
+            checks=checks,
+            decision=decision,
+            split=split,
+            tuned=tuned,
+            identity=identity,
+        )
+        text = card.model_card(
+            project, split, evaluated.candidate, evaluated.baseline, checks, decision
+        )
+        trained = recording.register(
+            project, settings, bundle=bundle, trained=found, figures=figures, card=text
+        )
+        model = trained.model
+        done(f"registered {model.name} v{model.version} (digest {model.digest[:12]}) as challenger")
+    return trained
+
+
+@task(name="challenge", **NOT_CACHED, **RETRIES)
+def challenge(project: Project, settings: Settings, trained: Trained) -> Duel:
+    """Measure challenger and champion on the challenger's holdout, and let the gate decide."""
+    champion = champion_of(project, settings)
+    if champion == trained.model:
+        reason = f"{champion.name} v{champion.version} is champion already."
+        decision = Decision(gate="promotion", passed=True, reasons=(reason,))
+        duel = Duel(
+            champion=champion,
+            challenger_evaluation=trained.evaluation,
+            champion_evaluation=None,
+            decision=decision,
+        )
+    else:
+        duel = _measure(project, settings, trained, champion)
+    show_decision(project, "release", duel.decision)
+    return duel
+
+
+def _measure(
+    project: Project, settings: Settings, trained: Trained, champion: ModelVersion | None
+) -> Duel:
+    path = registry.bundle_path(trained.model, settings)
+    answers = assess.answer(project, trained.split.holdout, path, trained.model.digest)
+    measured = measure(project, settings, trained.split, answers, champion)
+    ours = measured.candidate.model_copy(update={"subject": f"challenger v{trained.model.version}"})
+    decision = gates.decide(
+        ours,
+        measured.champion,
+        measured.baseline,
+        trained.checks,
+        project.gate,
+        project.metric,
+        project.checks.accept,
+        measured.gain,
+    )
+    return Duel(
+        champion=champion,
+        challenger_evaluation=ours,
+        champion_evaluation=measured.champion,
+        decision=decision,
+    )
+
+
+@task(name="roll-out", **NOT_CACHED)
+def roll_out(project: Project, settings: Settings, trained: Trained, duel: Duel) -> Endpoint:
+    """Deploy on Ray Serve, smoke-test over HTTP, and only then move the alias `champion`."""
+    with step("release", f"deploying v{trained.model.version} on Ray Serve") as done:
+
+        def deploy(model: ModelVersion) -> Endpoint:
+            return _deploy(project, settings, model, trained.split.holdout)
+
+        endpoint = rollout.straight(trained.model, duel.champion, deploy, settings)
+        done(
+            f"{endpoint.model.name} v{endpoint.model.version} is champion and answers at "
+            f"{endpoint.url}; {endpoint.smoke_rows} holdout rows over HTTP equal the offline model"
+        )
+    return endpoint
+
+
+def _deploy(
+    project: Project, settings: Settings, model: ModelVersion, holdout: DatasetVersion
+) -> Endpoint:
+    path = registry.bundle_path(model, settings)
+    answers = assess.answer(project, holdout, path, model.digest)
+    rows = answers.frame[list(project.input_columns)].head(project.serving.smoke_rows)
+    url = deployment.deploy(path, model, project, settings)
+    return Endpoint(
+        url=url,
+        application=project.name,
+        model=model,
+        smoke_rows=smoke_test(url, model, rows, answers.prediction[: len(rows)]),
+        curl=_curl(url, rows.head(1)),
+    )
+
+
+def _curl(url: str, row: pd.DataFrame) -> str:
+    body = shlex.quote(json.dumps({"records": to_records(row)}))
+    return f"curl -s {url}/predict -H 'content-type: application/json' -d {body}"
+
+
+def concluded(trained: Trained, duel: Duel, endpoint: Endpoint | None) -> Release:
+    """What came of the challenger."""
+    return Release(
+        decision=duel.decision,
+        challenger=trained.model,
+        champion=trained.model if endpoint else duel.champion,
+        evaluation=duel.challenger_evaluation,
+        champion_evaluation=duel.champion_evaluation,
+        endpoint=endpoint,
+    )
