@@ -1,0 +1,1 @@
+"""Measurements: the framework beside the bare libraries at the same work, in the same run."""

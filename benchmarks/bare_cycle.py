@@ -1,0 +1,206 @@
+"""The demo's work with pandas, Optuna, XGBoost, scipy and deepchecks alone, without a framework.
+
+Run as `python -m benchmarks.bare_cycle --trainings N`; prints seconds a stage as JSON. It reads the
+same data, splits by the same rule, searches the same space with as many trials, and runs the same
+deepchecks suites with the same sampling. It does without what the framework is for: no quarantine,
+versions, registry, endpoint, resume or cache.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import time
+import warnings
+from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import optuna
+import pandas as pd
+import xgboost as xgb
+from deepchecks.tabular import Dataset
+from deepchecks.tabular.suites import data_integrity, model_evaluation, train_test_validation
+from scipy.stats import ks_2samp
+from sklearn.metrics import roc_auc_score
+
+from lifecycle.data.features import load_hook
+from lifecycle.project import Project, load_project
+from lifecycle.specs import Choice, FloatRange
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "health_visits" / "project.yaml"
+Floats = npt.NDArray[np.float64]
+
+
+class Stopwatch:
+    """Seconds a stage, added up."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, stage: str) -> Any:
+        started = time.perf_counter()
+        yield
+        elapsed = time.perf_counter() - started
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed
+
+
+def read(project: Project) -> pd.DataFrame:
+    """The source with the declared ranges and categories asserted, bad rows dropped."""
+    resource = project.source.path.removeprefix("package://")
+    package, inside = resource.split("/", 1)
+    frame = pd.read_csv(str(files(package).joinpath(inside)))
+    keep = pd.Series(True, index=frame.index)
+    for name, spec in project.contract.columns.items():
+        column = frame[name]
+        if not spec.nullable:
+            keep &= column.notna()
+        if spec.minimum is not None:
+            keep &= ~(column < spec.minimum)
+        if spec.maximum is not None:
+            keep &= ~(column > spec.maximum)
+        if spec.categories is not None:
+            keep &= column.isin(list(spec.categories))
+    return frame[keep & ~frame.duplicated(["zper", "year"])]
+
+
+def split(frame: pd.DataFrame, project: Project) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Newest year of 30 % of the persons is the holdout; the others' earlier years are learned."""
+    people = np.sort(frame["zper"].unique())
+    draw = pd.Series(np.random.default_rng(project.split.seed).random(len(people)), index=people)
+    share = frame["zper"].map(draw)
+    newest = frame["year"] == frame["year"].max()
+    held = project.split.holdout
+    validating = share < held + project.split.validation
+    return (
+        frame[~newest & ~validating],
+        frame[~newest & (share >= held) & validating],
+        frame[newest & (share < held)],
+    )
+
+
+def matrix(frame: pd.DataFrame, project: Project) -> xgb.DMatrix:
+    """Inputs through the hook, categories native."""
+    hook = load_hook(project)
+    inputs = frame[list(project.input_columns)]
+    features = hook(inputs) if hook else inputs
+    for name, spec in project.contract.columns.items():
+        if name in features and spec.type == "category":
+            levels = list(spec.categories or ())
+            features[name] = pd.Categorical(features[name], categories=levels)
+    return xgb.DMatrix(features, frame[project.target], enable_categorical=True)
+
+
+def tune(train: xgb.DMatrix, valid: xgb.DMatrix, project: Project) -> dict[str, Any]:
+    """The project's search space with Optuna alone."""
+    fixed = {"objective": "binary:logistic", "eval_metric": "auc", "nthread": 2, "seed": 17}
+
+    def objective(trial: optuna.Trial) -> float:
+        chosen: dict[str, Any] = {}
+        for name, space in project.tuning.space.items():
+            if isinstance(space, Choice):
+                chosen[name] = trial.suggest_categorical(name, list(space.values))
+            elif isinstance(space, FloatRange):
+                chosen[name] = trial.suggest_float(name, space.low, space.high, log=space.log)
+            else:
+                chosen[name] = trial.suggest_int(name, space.low, space.high, log=space.log)
+        return float(boost(fixed | chosen, train, valid, project).best_score)
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(
+        direction="maximize", sampler=optuna.samplers.TPESampler(seed=project.training.seed)
+    )
+    study.optimize(objective, n_trials=project.tuning.trials)
+    return fixed | study.best_params
+
+
+def boost(
+    parameters: dict[str, Any], train: xgb.DMatrix, valid: xgb.DMatrix, project: Project
+) -> xgb.Booster:
+    return xgb.train(
+        parameters,
+        train,
+        project.training.rounds,
+        [(valid, "valid")],
+        early_stopping_rounds=project.training.early_stopping_rounds,
+        verbose_eval=False,
+    )
+
+
+def check(
+    train: pd.DataFrame, holdout: pd.DataFrame, project: Project, booster: xgb.Booster
+) -> None:
+    """The three suites, each with its HTML report."""
+    inputs = list(project.input_columns)
+    categories = [n for n in inputs if project.contract.columns[n].type == "category"]
+    data = [
+        Dataset(part[[*inputs, project.target]], label=project.target, cat_features=categories)
+        for part in (train, holdout)
+    ]
+    answers = {
+        f"y_{kind}_{name}": values
+        for name, part in (("train", train), ("test", holdout))
+        for kind, values in _answers(booster, matrix(part, project)).items()
+    }
+    with TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        runs = (
+            data_integrity().run(data[0]),
+            train_test_validation().run(*data),
+            model_evaluation().run(*data, **answers),
+        )
+        for number, result in enumerate(runs):
+            result.save_as_html(f"{folder}/{number}.html", requirejs=False)
+
+
+def _answers(booster: xgb.Booster, data: xgb.DMatrix) -> dict[str, Any]:
+    positive = booster.predict(data)
+    return {"pred": (positive >= 0.5).astype(int), "proba": np.c_[1 - positive, positive]}
+
+
+def evaluate(booster: xgb.Booster, holdout: pd.DataFrame, project: Project) -> Floats:
+    """ROC AUC with a bootstrap interval."""
+    truth = holdout[project.target].to_numpy()
+    answers = booster.predict(matrix(holdout, project))
+    rng = np.random.default_rng(17)
+    draws = (rng.integers(0, len(truth), len(truth)) for _ in range(200))
+    return np.quantile([roc_auc_score(truth[d], answers[d]) for d in draws], [0.025, 0.975])
+
+
+def cycle(trainings: int) -> dict[str, float]:
+    """Train on years 1-3, score and compare each later year, train again where asked to."""
+    watch, project = Stopwatch(), load_project(EXAMPLE)
+    with watch("prepare"):
+        frame = read(project)
+    booster = xgb.Booster()
+    for year in range(3, 3 + trainings):
+        with watch("prepare"):
+            train, valid, holdout = split(frame[frame["year"] <= year], project)
+            data, validation = matrix(train, project), matrix(valid, project)
+        with watch("tune"):
+            parameters = tune(data, validation, project)
+        with watch("fit"):
+            booster = boost(parameters, data, validation, project)
+        with watch("evaluate"):
+            evaluate(booster, holdout, project)
+        with watch("check"):
+            check(train, holdout, project, booster)
+    for year in (4, 5):
+        current = frame[frame["year"] == year]
+        with watch("score"):
+            answers = booster.predict(matrix(current, project))
+        with watch("monitor"):
+            for name in project.input_columns:
+                ks_2samp(train[name], current[name])
+            ks_2samp(booster.predict(matrix(holdout, project)), answers)
+    return watch.seconds
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--trainings", type=int, required=True)
+    warnings.simplefilter("ignore")
+    print(json.dumps(cycle(parser.parse_args().trainings)))
