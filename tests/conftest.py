@@ -1,0 +1,107 @@
+"""Fixtures: settings in a temporary folder, the example project, small projects, one Ray."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from lifecycle.project import Project, load_project
+from lifecycle.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "lifecycle")
+
+
+@pytest.fixture(scope="session")
+def health() -> Project:
+    return load_project(ROOT / "examples" / "health_visits" / "project.yaml")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"{folder} must be there in CI")
+        pytest.skip(f"the real data sets are not at {folder}")
+    return folder
+
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "source": {"path": "small.csv"},
+    "task": "binary",
+    "target": "bought",
+    "entity": "customer",
+    "contract": {
+        "max_rejected_share": 0.1,
+        "columns": {
+            "customer": {"type": "integer"},
+            "age": {"type": "number", "nullable": True, "minimum": 0, "maximum": 120},
+            "visits": {"type": "integer", "minimum": 0},
+            "city": {"type": "category", "categories": ["Rome", "Oslo", "Lima"]},
+            "bought": {"type": "integer", "minimum": 0, "maximum": 1},
+        },
+    },
+    "split": {"holdout": 0.25, "validation": 0.15},
+    "training": {"rounds": 10, "early_stopping_rounds": 5},
+    "gate": {"gain_over_baseline": -1.0},
+}
+
+
+def small_frame(rows: int = 400) -> pd.DataFrame:
+    """Deterministic rows with a signal: older visitors from Rome buy."""
+    index = pd.RangeIndex(rows)
+    frame = pd.DataFrame(
+        {
+            "customer": index // 2 + 1000,
+            "age": ((index * 7) % 60 + 18).astype(float),
+            "visits": (index * 13) % 11,
+            "city": [("Rome", "Oslo", "Lima")[i % 3] for i in index],
+        }
+    )
+    noise = (index * 2654435761) % 97 / 97
+    score = frame["age"] / 60 + (frame["city"] == "Rome") * 0.5 + frame["visits"] / 11 + noise
+    return frame.assign(bought=(score > score.median()).astype(int))
+
+
+@pytest.fixture
+def make_project(tmp_path: Path) -> Callable[..., Project]:
+    """Write `small.csv` and a project file with some top-level keys changed; load it."""
+
+    def make(frame: pd.DataFrame | None = None, **changes: Any) -> Project:
+        (small_frame() if frame is None else frame).to_csv(tmp_path / "small.csv", index=False)
+        file = tmp_path / "project.yaml"
+        file.write_text(yaml.safe_dump(SMALL | changes, sort_keys=False))
+        return load_project(file)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    from lifecycle.cluster import connect_ray
+
+    with connect_ray(Settings(ray_cpus=2)):
+        yield
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """One temporary Prefect server for all tests that run flows in this process."""
+    from prefect.settings import PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    with (
+        temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False}),
+        prefect_test_harness(server_startup_timeout=180),
+    ):
+        yield

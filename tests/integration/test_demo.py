@@ -1,0 +1,125 @@
+"""The README's main command as a user runs it: twice, in an environment of its own."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMAND = ["flows/end_to_end.py", "--project", "examples/health_visits/project.yaml"]
+
+pytestmark = pytest.mark.slow
+
+
+class Demo(NamedTuple):
+    code: int
+    screen: str
+    seconds: float
+    left: list[str]
+    """Command lines of processes that outlived the run by more than a few seconds."""
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """A user's environment: no Prefect profile, no MLflow, stores under `home`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "RAY"))}
+    return kept | {"LIFECYCLE_HOME": str(home), "LIFECYCLE_SERVE_PORT": port, **more}
+
+
+def marked(mark: str) -> list[str]:
+    """Command lines of running processes that inherited the mark."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if mark in process.environ().get("LIFECYCLE_TEST_MARK", ""):
+                found.append(" ".join(process.cmdline())[:200])
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def run_demo(home: Path) -> Demo:
+    mark = uuid.uuid4().hex
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, *COMMAND],
+        cwd=ROOT,
+        env=environment(home, LIFECYCLE_TEST_MARK=mark),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=580,
+    )
+    seconds = time.monotonic() - started
+    deadline = time.monotonic() + 10
+    while (left := marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return Demo(done.returncode, done.stdout, seconds, left)
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Demo, Demo]:
+    home = tmp_path_factory.mktemp("demo") / "lifecycle"
+    return run_demo(home), run_demo(home)
+
+
+def test_both_runs_end_well(demos: tuple[Demo, Demo]) -> None:
+    for demo in demos:
+        assert demo.code == 0, demo.screen[-4000:]
+
+
+def test_no_process_is_left(demos: tuple[Demo, Demo]) -> None:
+    assert [demo.left for demo in demos] == [[], []]
+
+
+def test_the_screen_is_ours(demos: tuple[Demo, Demo]) -> None:
+    """No third-party noise: every line is a result with its time, or belongs to one."""
+    noise = re.compile(r"Warning|Traceback|INFO|WARN|ERROR|\(pid=|it/s|%\|")
+    for demo in demos:
+        lines = [line for line in demo.screen.splitlines() if noise.search(line)]
+        assert lines == []
+
+
+def test_the_summary_says_it_all(demos: tuple[Demo, Demo]) -> None:
+    screen = demos[0].screen
+    for word in (
+        "learned from (start to 3)",
+        "health_visits v1",
+        "baseline",
+        "Gate for v1: passed",
+        "Period 4",
+        "Period 5",
+        "make serve",
+        "curl ",
+        "deepchecks ",
+        "MLflow ",
+        "Prefect ",
+    ):
+        assert word in screen, word
+
+
+def test_the_second_run_reuses_what_is_unchanged(demos: tuple[Demo, Demo]) -> None:
+    assert "served from the cache" not in demos[0].screen
+    again = demos[1].screen
+    assert "ingest: unchanged, served from the cache" in again
+    assert "split: unchanged, served from the cache" in again
+    assert re.search(r"identity \w+ is unchanged: health_visits v1 is served from the cache", again)
+    assert "registered health_visits" not in again, "nothing may be trained twice"
+
+
+def test_the_report_is_a_page(demos: tuple[Demo, Demo]) -> None:
+    found = re.search(r"(\S+summary\.html)", demos[0].screen)
+    assert found
+    page = Path(found[1]).read_text()
+    assert "health_visits" in page
+    assert "http://" not in re.sub(r"http://(127\.0\.0\.1|www\.w3\.org)\S*", "", page)

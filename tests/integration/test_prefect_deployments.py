@@ -1,0 +1,157 @@
+"""A real Prefect server and a process worker on loopback: deploy all, run the dev training."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from lifecycle.project import Project
+
+ROOT = Path(__file__).parents[2]
+PREFECT = str(Path(sys.executable).with_name("prefect"))
+
+pytestmark = pytest.mark.slow
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.5)
+
+
+class Server:
+    """A Prefect server of the test's own, and the environment of those who talk to it."""
+
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        self.api = f"http://127.0.0.1:{port}/api"
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))}
+        dev = dict(
+            line.split("=", 1)
+            for line in (ROOT / "deployments" / "dev.env").read_text().splitlines()
+            if line and not line.startswith("#")
+        )
+        self.env = (
+            kept
+            | dev
+            | {
+                "PREFECT_HOME": str(folder / "prefect"),
+                "PREFECT_API_URL": self.api,
+                "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                "LIFECYCLE_HOME": str(folder / "lifecycle"),
+                "LIFECYCLE_WORKSPACE": str(ROOT),
+            }
+        )
+        (folder / "prefect").mkdir()
+        self.log = (folder / "server.log").open("w")
+        self.process = self.start("server", "start", "--host", "127.0.0.1", "--port", str(port))
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [PREFECT, *command], cwd=ROOT, env=self.env, stdout=self.log, stderr=self.log, text=True
+        )
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(
+            [PREFECT, "--no-prompt", *command],
+            cwd=ROOT,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def healthy(self) -> bool:
+        try:
+            return httpx.get(f"{self.api}/health").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def post(self, path: str, body: object) -> httpx.Response:
+        return httpx.post(f"{self.api}{path}", json=body, timeout=30)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("prefect-server")
+    running = Server(folder)
+    try:
+        wait_for(running.healthy, 120, "the Prefect server")
+        yield running
+    finally:
+        running.process.terminate()
+        running.process.wait(30)
+        running.log.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def deployed(server: Server) -> Server:
+    for env in ("dev", "staging", "prod"):
+        server.run("work-pool", "create", f"lifecycle-{env}", "--type", "process")
+    server.run("deploy", "--all")
+    return server
+
+
+def test_every_flow_is_deployed_for_every_environment(deployed: Server) -> None:
+    found = deployed.post("/deployments/filter", {"limit": 100}).json()
+    declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert len(found) == len(declared) == 21
+    train = next(d for d in found if d["entrypoint"] == "flows.train.train" and d["name"] == "dev")
+    assert train["parameters"]["project"] == "examples/health_visits/project.yaml"
+    assert train["concurrency_limit"] == 1 or train["global_concurrency_limit"]["limit"] == 1
+    scheduled = {(d["entrypoint"], d["name"]) for d in found if d["schedules"]}
+    assert ("flows.retrain.retrain", "prod") in scheduled
+    assert not any(name == "dev" for _, name in scheduled)
+
+
+def test_a_bad_parameter_is_refused(deployed: Server) -> None:
+    found = httpx.get(f"{deployed.api}/deployments/name/train/dev").json()
+    answer = deployed.post(
+        f"/deployments/{found['id']}/create_flow_run", {"parameters": {"env": "moon"}}
+    )
+    assert answer.status_code == 409
+
+
+def test_the_dev_training_deployment_completes(
+    deployed: Server, make_project: Callable[..., Project], tmp_path: Path
+) -> None:
+    make_project()
+    worker = deployed.start("worker", "start", "--pool", "lifecycle-dev", "--name", "of-the-test")
+    try:
+        deployed.run(
+            "deployment", "run", "train/dev", "--param", f"project={tmp_path / 'project.yaml'}"
+        )
+
+        def state() -> str:
+            runs = deployed.post("/flow_runs/filter", {"flows": {"name": {"any_": ["train"]}}})
+            return str(runs.json()[0]["state"]["type"])
+
+        wait_for(lambda: state() in ("COMPLETED", "FAILED", "CRASHED"), 240, "the flow run")
+        assert state() == "COMPLETED", Path(deployed.log.name).read_text()[-4000:]
+
+        def told() -> bool:
+            logs = deployed.post("/logs/filter", {"limit": 200}).json()
+            return any("registered small v1" in entry["message"] for entry in logs)
+
+        wait_for(told, 30, "what the steps say, on the server")
+    finally:
+        worker.terminate()
+        worker.wait(60)

@@ -1,0 +1,128 @@
+"""A small model, really ingested, split and trained (without Ray Train, in a second)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xgboost
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lifecycle.data.arrivals import first_window
+from lifecycle.data.features import hook_digest, labels
+from lifecycle.data.ingest import ingest
+from lifecycle.data.lake import read_version
+from lifecycle.data.split import split_dataset
+from lifecycle.identity import identity_of
+from lifecycle.project import Project
+from lifecycle.records import (
+    Bundle,
+    CheckReport,
+    Decision,
+    Identity,
+    Ingested,
+    ModelVersion,
+    Split,
+    Trained,
+    Tuned,
+)
+from lifecycle.release.recording import register, unregistered
+from lifecycle.settings import Settings
+from lifecycle.training.bundle import load_bundle, write_bundle
+from lifecycle.training.evaluate import baseline, evaluate
+from lifecycle.training.fit import bundle_schema
+from lifecycle.training.matrix import open_matrices
+from lifecycle.training.predictor import open_predictor
+
+
+@dataclass(frozen=True)
+class Made:
+    project: Project
+    settings: Settings
+    ingested: Ingested
+    split: Split
+    identity: Identity
+    bundle: Bundle
+
+    @property
+    def model(self) -> ModelVersion:
+        """As if registered: serving needs no registry."""
+        return ModelVersion(
+            name=self.project.name,
+            version=1,
+            uri=f"models:/{self.project.name}/1",
+            run_id="",
+            digest=self.bundle.digest,
+            identity=self.identity.digest,
+        )
+
+    def holdout(self) -> Any:
+        return read_version(self.split.holdout)
+
+    def expected(self, frame: Any) -> NDArray[np.float64]:
+        loaded = load_bundle(self.bundle.path, self.bundle.digest)
+        inputs = frame[list(self.project.input_columns)]
+        return open_predictor(loaded, self.project).predict(inputs)
+
+    def trained(self, reports: tuple[Path, ...] = ()) -> Trained:
+        """What training hands to `register`."""
+        holdout = self.holdout()
+        truth = labels(holdout, self.project)
+        measured = (self.project.task, self.split.holdout.digest)
+        train = labels(read_version(self.split.train), self.project)
+        return Trained(
+            model=unregistered(self.project, self.identity, self.bundle),
+            identity=self.identity,
+            split=self.split,
+            tuned=Tuned(parameters={"eta": 0.3, "max_depth": 3}, value=0.7, trials=3),
+            evaluation=evaluate(truth, self.expected(holdout), *measured, "candidate", 1),
+            baseline=baseline(train, truth, *measured, 1),
+            checks=CheckReport(
+                passed=("a",), failed={}, not_run={"b": "why"}, reports=reports, sampled_rows=9
+            ),
+            decision=Decision(gate="training", passed=True, reasons=("good enough",)),
+        )
+
+    def register(self, reports: tuple[Path, ...] = ()) -> Trained:
+        """Register it, with a figure."""
+        figure = Figure()
+        figure.subplots().plot([0, 1], [0, 1])
+        return register(
+            self.project,
+            self.settings,
+            bundle=self.bundle,
+            trained=self.trained(reports),
+            figures={"roc": figure},
+            card="# A model",
+        )
+
+
+def _train(project: Project, settings: Settings, seed: int = 1) -> Made:
+    ingested = ingest(project, settings, first_window(project))
+    split = split_dataset(project, settings, ingested)
+    matrices = open_matrices(project, split.train, split.validation)
+    data = xgboost.DMatrix(matrices.train, matrices.train_labels)
+    chosen = {"max_depth": 3, "seed": seed, "subsample": 0.7, "nthread": 1}
+    objective = "binary:logistic" if project.task == "binary" else "reg:squarederror"
+    booster = xgboost.train(chosen | {"objective": objective}, data, num_boost_round=10)
+    identity = identity_of(project, split, hook_digest(project))
+    identity = identity.model_copy(update={"seed": seed, "digest": f"{identity.digest}{seed}"})
+    schema = bundle_schema(project, matrices.schema)
+    bundle = write_bundle(
+        booster, schema, identity.digest, settings.folder("bundles", project.name)
+    )
+    return Made(project, settings, ingested, split, identity, bundle)
+
+
+@pytest.fixture(scope="session")
+def train() -> Callable[..., Made]:
+    """Ingest, split and train a project; `seed` makes another model of the same data."""
+    return _train
+
+
+@pytest.fixture
+def small_model(make_project: Callable[..., Project], settings: Settings) -> Made:
+    return _train(make_project(), settings)

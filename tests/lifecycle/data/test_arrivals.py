@@ -1,0 +1,125 @@
+"""Windows: what the first training sees, and the periods that arrive later."""
+
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lifecycle.data.arrivals import first_window, periods, select
+from lifecycle.data.sources import read_source
+from lifecycle.errors import ProjectError
+from lifecycle.project import Project
+from lifecycle.records import Window
+
+MakeProject = Callable[..., Project]
+TIMES = ["2020-01-30", "2020-01-31T23:59:59", "2020-02-01", "2020-02-29T12:00", "2020-04-01", ""]
+
+
+@pytest.fixture
+def timed(make_project: MakeProject) -> Callable[..., Project]:
+    def make(values: list[Any], kind: str = "datetime", **time: Any) -> Project:
+        columns = {"t": {"type": kind}, "x": {"type": "integer"}, "y": {"type": "integer"}}
+        frame = pd.DataFrame({"t": values, "x": range(len(values)), "y": 1})
+        return make_project(
+            frame, target="y", entity=None, time={"column": "t"} | time,
+            contract={"columns": columns},
+        )  # fmt: skip
+
+    return make
+
+
+def rows(project: Project, window: Window) -> list[int]:
+    return list(select(read_source(project), project, window).index)
+
+
+def test_whole_numbers(timed: Callable[..., Project]) -> None:
+    project = timed([1, 2, 3, 5, 5, "x"], "integer", arrives_from=3)
+    assert first_window(project) == Window(last=2)
+    assert periods(project, read_source(project)) == [
+        Window(first=3, last=3),
+        Window(first=5, last=5),
+    ]
+    assert rows(project, first_window(project)) == [0, 1, 5]
+    assert rows(project, Window(first=3, last=3)) == [2]
+    assert rows(project, Window(last=3)) == [0, 1, 2, 5]
+    assert rows(project, Window(first=2)) == [1, 2, 3, 4]
+    assert rows(project, Window()) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("period", "expected"),
+    [
+        ("month", [("2020-02-01", "2020-02-29"), ("2020-04-01", "2020-04-30")]),
+        (
+            "day",
+            [
+                ("2020-02-01", "2020-02-01"),
+                ("2020-02-29", "2020-02-29"),
+                ("2020-04-01", "2020-04-01"),
+            ],
+        ),
+        (
+            "value",
+            [
+                ("2020-02-01", "2020-02-01"),
+                ("2020-02-29T12:00:00", "2020-02-29T12:00:00"),
+                ("2020-04-01", "2020-04-01"),
+            ],
+        ),
+    ],
+)
+def test_calendar_periods(
+    timed: Callable[..., Project], period: str, expected: list[tuple[str, str]]
+) -> None:
+    project = timed(TIMES, period=period, arrives_from="2020-02-01")
+    found = periods(project, read_source(project))
+    assert [(window.first, window.last) for window in found] == expected
+    assert first_window(project) == Window(last="2020-01-31")
+
+
+def test_every_row_arrives_once(timed: Callable[..., Project]) -> None:
+    for period in ("value", "day", "week", "month"):
+        project = timed(TIMES, period=period, arrives_from="2020-01-31")
+        windows = [first_window(project), *periods(project, read_source(project))]
+        arrived = [row for window in windows for row in rows(project, window)]
+        assert sorted(arrived) == list(range(len(TIMES)))
+
+
+def test_arrival_in_the_middle_of_a_period_and_of_a_day(timed: Callable[..., Project]) -> None:
+    project = timed(TIMES, period="month", arrives_from="2020-02-29")
+    assert str(periods(project, read_source(project))[0]) == "2020-02-29"
+    project = timed(TIMES, period="month", arrives_from="2020-02-29T12:00")
+    assert first_window(project).last == "2020-02-29T11:59:59.999999"
+    assert rows(project, first_window(project)) == [0, 1, 2, 5]
+
+
+def test_windows_survive_json(timed: Callable[..., Project]) -> None:
+    project = timed(TIMES, period="month", arrives_from="2020-02-01")
+    for window in periods(project, read_source(project)):
+        again = Window.model_validate_json(window.model_dump_json())
+        assert again == window
+        assert rows(project, again) == rows(project, window)
+
+
+def test_one_spelling_for_one_end() -> None:
+    assert Window.model_validate({"first": date(2020, 2, 1)}) == Window(first="2020-02-01")
+    assert Window(last="4") == Window(last=4)
+
+
+def test_without_time_or_arrivals(make_project: MakeProject, timed: Callable[..., Project]) -> None:
+    project = make_project()
+    source = read_source(project)
+    assert first_window(project) == Window()
+    assert periods(project, source) == []
+    assert select(source, project, Window()) is source
+    assert periods(timed(TIMES), source) == []
+
+
+def test_a_window_that_does_not_fit_the_time_column(timed: Callable[..., Project]) -> None:
+    with pytest.raises(ProjectError, match="no ISO 8601"):
+        first_window(timed(TIMES, arrives_from="first of May"))
+    project = timed([1, 2], "integer", arrives_from=2)
+    with pytest.raises(ProjectError, match="no whole number"):
+        rows(project, Window(last="2020-01-01"))

@@ -1,0 +1,202 @@
+"""`lifecycle init` guesses: what it writes works as it is, on real files and awkward ones."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lifecycle.data.arrivals import first_window
+from lifecycle.data.guess import guess_column
+from lifecycle.data.infer import infer_project
+from lifecycle.data.ingest import ingest
+from lifecycle.data.split import split_dataset
+from lifecycle.data.suspects import leakage_suspects
+from lifecycle.errors import SourceError, TargetError
+from lifecycle.project import Project, load_project
+from lifecycle.settings import Settings
+from tests.conftest import small_frame
+
+
+def infer(csv: Path, target: str) -> tuple[Project, list[str]]:
+    text, guesses = infer_project(csv, target)
+    file = csv.parent / "project.yaml"
+    file.write_text(text)
+    return load_project(file), guesses
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "rows", "expected", "said"),
+    [
+        (
+            "telco_churn.csv",
+            "Churn",
+            7_043,
+            {"task": "binary", "positive": "Yes", "entity": "customerID", "ignore": ()},
+            ["nullable: TotalCharges (number) has 11 missing values"],
+        ),
+        (
+            "bike_sharing_hour.csv",
+            "cnt",
+            17_379,
+            {"task": "regression", "entity": None, "ignore": ("instant",), "leakage": ()},
+            ["leakage? registered: casual + registered is the target"],
+        ),
+        (
+            "california_housing.csv",
+            "median_house_value",
+            20_640,
+            {"task": "regression", "entity": None, "time": None, "ignore": ()},
+            ["nullable: total_bedrooms (number) has 207 missing values"],
+        ),
+    ],
+)
+def test_real_files_ingest_and_split_without_surprise(
+    shared_data: Path,
+    settings: Settings,
+    tmp_path: Path,
+    name: str,
+    target: str,
+    rows: int,
+    expected: dict[str, Any],
+    said: list[str],
+) -> None:
+    text, guesses = infer_project(shared_data / name, target, folder=tmp_path)
+    (tmp_path / "project.yaml").write_text(text)
+    project = load_project(tmp_path / "project.yaml")
+    assert {key: getattr(project, key) for key in expected} == expected
+    assert set(said) <= set(guesses)
+    ingested = ingest(project, settings, first_window(project))
+    assert (ingested.rows_in, ingested.rows_rejected) == (rows, 0)
+    parts = split_dataset(project, settings, ingested)
+    assert parts.withheld == 0
+    assert 0.15 < parts.holdout.rows / rows < 0.25
+
+
+@pytest.mark.parametrize(
+    ("cells", "spec"),
+    [
+        (["1", "2", None] * 20, {"type": "integer", "nullable": True, "minimum": 1, "maximum": 2}),
+        (["1.0", "2.5", " "] * 20, {"type": "number", "nullable": True, "minimum": 0}),
+        (["-1.5", "2", "NA"] * 20, {"type": "number", "nullable": True}),
+        (["true", "False"] * 20, {"type": "boolean"}),
+        (["2020-01-01", "2020-01-02T10:00"] * 20, {"type": "datetime"}),
+        (["01/02/2020"] * 40, {"type": "category", "categories": ["01/02/2020"]}),
+        (["007", "12"] * 20, {"type": "category", "categories": ["007", "12"]}),
+        (["a", "b"] * 20, {"type": "category", "categories": ["a", "b"]}),
+        ([f"word {i}" for i in range(40)], {"type": "string"}),
+        ([None] * 40, {"type": "string", "nullable": True}),
+        ([str(i) for i in range(40)], {"type": "integer", "minimum": 0}),
+        ([str(2**62 + i) for i in range(40)], {"type": "string"}),
+    ],
+)
+def test_columns(cells: list[str | None], spec: dict[str, Any]) -> None:
+    guessed = guess_column(pd.Series(cells, dtype=object))
+    assert guessed.spec == spec
+
+
+def write(tmp_path: Path, frame: pd.DataFrame, **how: Any) -> Path:
+    file = tmp_path / "file.csv"
+    frame.to_csv(file, index=False, **how)
+    return file
+
+
+def test_roles(tmp_path: Path) -> None:
+    frame = small_frame().assign(
+        row=range(400), same=1, empty=None, note=[f"n{i // 2}" for i in range(400)],
+        seen=pd.date_range("2020", periods=400).astype(str),
+        also=pd.date_range("2021", periods=400).astype(str),
+    ).rename(columns={"customer": "customer_id"})  # fmt: skip
+    project, guesses = infer(write(tmp_path, frame), "bought")
+    assert project.entity == "customer_id"
+    assert project.time
+    assert (project.time.column, project.time.period) == ("seen", "month")
+    assert project.ignore == ("row", "same", "empty", "note", "also")
+    assert "ignore: row counts the rows" in guesses
+    assert project.input_columns == ("age", "visits", "city")
+
+
+def test_an_identifier_of_rows_is_no_entity_where_time_divides(tmp_path: Path) -> None:
+    frame = small_frame().assign(
+        order_id=[f"o{i}" for i in range(400)], day=pd.date_range("2020", periods=400).astype(str)
+    )
+    project, _ = infer(write(tmp_path, frame.drop(columns="customer")), "bought")
+    assert project.entity is None
+    assert project.ignore == ("order_id",)
+
+
+def test_another_separator_and_a_name_that_is_no_name(tmp_path: Path) -> None:
+    file = tmp_path / "2024 Käufer-Daten.csv"
+    small_frame().to_csv(file, index=False, sep=";")
+    project, _ = infer(file, "bought")
+    assert project.source.separator == ";"
+    assert project.name == "project_2024_k_ufer_daten"
+    assert project.source.path == file.name
+
+
+def test_column_names_that_yaml_would_misread(tmp_path: Path) -> None:
+    frame = small_frame().rename(columns={"age": "no", "visits": "a: b", "city": "#3"})
+    project, _ = infer(write(tmp_path, frame), "bought")
+    assert set(project.contract.columns) == {"customer", "no", "a: b", "#3", "bought"}
+
+
+@pytest.mark.parametrize(
+    ("target", "positive"),
+    [
+        (["yes", "no", "no"], "yes"),
+        ([1, 2, 2], 1),
+        ([3, 2, 2], 3),
+        (["True", "False", "False"], True),
+        (["left", "stayed", "stayed"], "left"),
+    ],
+)
+def test_positive(tmp_path: Path, target: list[Any], positive: Any) -> None:
+    frame = small_frame(300).assign(bought=target * 100)
+    project, _ = infer(write(tmp_path, frame), "bought")
+    assert project.positive == positive
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("bougth", "no column 'bougth'; did you mean 'bought'?"),
+        ("same", "'same' has one value only"),
+        ("empty", "'empty' has no value"),
+        ("city", "'city' is category with 3 values"),
+    ],
+)
+def test_unusable_targets(tmp_path: Path, target: str, says: str) -> None:
+    file = write(tmp_path, small_frame().assign(same=1, empty=None))
+    with pytest.raises(TargetError) as caught:
+        infer_project(file, target)
+    assert says in str(caught.value)
+
+
+def test_unusable_files(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="No such file"):
+        infer_project(tmp_path / "none.csv", "x")
+    (tmp_path / "junk.csv").write_bytes(bytes(range(256)) * 10)
+    with pytest.raises(SourceError, match="binary"):
+        infer_project(tmp_path / "junk.csv", "x")
+
+
+def test_suspects() -> None:
+    random = np.random.default_rng(3)
+    target = random.normal(size=2_000)
+    frame = pd.DataFrame(
+        {
+            "copy": target * 2 + random.normal(size=2_000) * 0.05,
+            "half": target * 0.5,
+            "noise": random.normal(size=2_000),
+            "grade": np.where(target > 0, "high", "low"),
+            "id": [f"i{i}" for i in range(2_000)],
+            "seen": pd.date_range("2020", periods=2_000),
+        }
+    )
+    frame["rest"] = target - frame["noise"]
+    found = leakage_suspects(frame, target)
+    assert set(found) == {"copy", "half", "noise", "rest"}
+    assert found["rest"] == "noise + rest is the target"
+    assert set(leakage_suspects(frame, (target > 0).astype(float))) == {"copy", "half", "grade"}
+    assert leakage_suspects(frame, np.ones(2_000)) == {}

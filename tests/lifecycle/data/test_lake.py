@@ -1,0 +1,173 @@
+"""The lake: exact versions, digests, atomic commits."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from lifecycle.data.digest import digest_of, to_arrow
+from lifecycle.data.lake import (
+    find_version,
+    history,
+    read_version,
+    table_uri,
+    write_batches,
+    write_version,
+)
+from lifecycle.errors import BackendError, FeatureError
+from lifecycle.settings import Settings
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    return str(tmp_path / "lake" / "project" / "table")
+
+
+def frame_of(rows: int = 5) -> pd.DataFrame:
+    index = np.arange(rows)
+    frame = pd.DataFrame(
+        {
+            "whole": index,
+            "maybe": pd.array(index, dtype="Int64"),
+            "number": index / 3,
+            "flag": index % 2 == 0,
+            "maybe flag": pd.array(index % 2 == 0, dtype="boolean"),
+            "text": np.array([f"é{i}" for i in index], dtype=object),
+            "time": pd.date_range("2020-02-28", periods=rows).astype("datetime64[us]"),
+        }
+    )
+    if rows:
+        frame.loc[0, ["maybe", "number", "maybe flag", "text", "time"]] = None
+    return frame
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_what_is_read_is_what_was_written(uri: str, rows: int) -> None:
+    frame = frame_of(rows)
+    ref = write_version(frame, uri, note={})
+    pd.testing.assert_frame_equal(read_version(ref), frame)
+    assert ref.rows == rows
+    assert digest_of(read_version(ref)) == ref.digest == digest_of(frame)
+
+
+def test_many_rows_keep_their_order(uri: str) -> None:
+    frame = pd.DataFrame({"i": np.random.default_rng(1).permutation(300_000)})
+    batches = iter(to_arrow(frame).to_batches(max_chunksize=1000))
+    ref = write_batches(to_arrow(frame).schema, batches, uri, note={}, digest="d")
+    pd.testing.assert_frame_equal(read_version(ref), frame)
+
+
+def test_selected_columns(uri: str) -> None:
+    ref = write_version(frame_of(), uri, note={})
+    assert list(read_version(ref, ["text", "whole"])) == ["text", "whole"]
+
+
+def test_versions_stay_what_they_were(uri: str) -> None:
+    first = write_version(frame_of(3), uri, note={"window": "one"})
+    second = write_version(pd.DataFrame({"other": [1.5]}), uri, note={"window": "two"})
+    assert (first.version, second.version) == (0, 1)
+    assert len(read_version(first)) == 3
+    assert list(read_version(second)) == ["other"]
+    table = history(uri)
+    assert table["rows"].tolist() == [3, 1]
+    assert table["digest"].tolist() == [first.digest, second.digest]
+    assert table["note"].tolist() == [{"window": "one"}, {"window": "two"}]
+
+
+def test_the_same_content_is_not_written_twice(uri: str) -> None:
+    first = write_version(frame_of(3), uri, note={})
+    write_version(frame_of(4), uri, note={})
+    assert write_version(frame_of(3), uri, note={"later": "yes"}) == first
+    assert len(history(uri)) == 2
+
+    def never() -> Iterator[pa.RecordBatch]:
+        raise AssertionError("the stream was opened")
+        yield
+
+    assert write_batches(pa.schema([]), never(), uri, note={}, digest=first.digest) == first
+
+
+def test_no_table_no_version_and_a_replaced_table(uri: str) -> None:
+    assert history(uri).empty
+    assert find_version(uri, "x") is None
+    ref = write_version(frame_of(3), uri, note={})
+    with pytest.raises(BackendError, match="version 7 cannot be read"):
+        read_version(ref.model_copy(update={"version": 7}))
+    with pytest.raises(BackendError, match="has 3 rows, not the 4 of the reference"):
+        read_version(ref.model_copy(update={"rows": 4}))
+    with pytest.raises(BackendError, match="cannot be read"):
+        read_version(ref.model_copy(update={"uri": f"{uri}-none"}))
+
+
+def test_an_unwritable_place(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BackendError):
+        write_version(frame_of(), f"{tmp_path}/file/table", note={})
+
+
+def test_table_uri(settings: Settings) -> None:
+    assert table_uri(settings, "p", "train") == f"{settings.home}/lake/p/train"
+
+
+def _write_for_ever(uri: str) -> None:
+    seed = 0
+    while True:
+        seed += 1
+        frame = pd.DataFrame(np.random.default_rng(seed).random((20_000, 5))).rename(columns=str)
+        write_version(frame, uri, note={})
+
+
+def test_a_killed_writer_leaves_whole_versions_only(uri: str) -> None:
+    write_version(frame_of(), uri, note={})
+    context = multiprocessing.get_context("spawn")
+    writer = context.Process(target=_write_for_ever, args=(uri,))
+    writer.start()
+    deadline = time.monotonic() + 60
+    while len(history(uri)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert writer.pid
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    table = history(uri)
+    assert len(table) >= 4
+    for digest in table["digest"]:
+        ref = find_version(uri, digest)
+        assert ref is not None
+        assert digest_of(read_version(ref)) == digest
+    assert write_version(frame_of(7), uri, note={}).rows == 7
+
+
+def test_a_second_writer_in_between_loses_nothing(uri: str) -> None:
+    write_version(frame_of(1), uri, note={})
+    schema = pa.schema([pa.field("a", pa.int64(), nullable=False)])
+
+    def slow() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch({"a": [1]}, schema=schema)
+        other = threading.Thread(target=write_version, args=(frame_of(2), uri), kwargs={"note": {}})
+        other.start()
+        other.join()
+        yield pa.record_batch({"a": [2]}, schema=schema)
+
+    with pytest.raises(BackendError, match="run again"):
+        write_batches(schema, slow(), uri, note={}, digest="slow")
+    assert history(uri)["rows"].tolist() == [1, 2]
+
+
+def test_a_stream_that_fails_writes_nothing_and_says_why(uri: str) -> None:
+    schema = pa.schema([pa.field("a", pa.int64(), nullable=False)])
+
+    def broken() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch({"a": [1]}, schema=schema)
+        raise FeatureError("the hook failed")
+
+    with pytest.raises(FeatureError, match="the hook failed"):
+        write_batches(schema, broken(), uri, note={}, digest="broken")
+    assert history(uri).empty

@@ -1,0 +1,221 @@
+"""Splitting: nobody and no moment of the holdout is in training, whatever the data."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lifecycle.data.arrivals import first_window
+from lifecycle.data.ingest import ingest
+from lifecycle.data.lake import history, read_version
+from lifecycle.data.split import Parts, hash_share, split, split_dataset
+from lifecycle.errors import SplitError, TargetError
+from lifecycle.project import Project
+from lifecycle.records import Split
+from lifecycle.settings import Settings
+from lifecycle.specs import SplitSpec, TimeSpec
+from tests.conftest import small_frame
+
+MakeProject = Callable[..., Project]
+SPEC = SplitSpec(holdout=0.25, validation=0.15)
+
+
+def check(parts: Parts, rows: int) -> None:
+    together = parts.train.astype(int) + parts.validation + parts.holdout
+    assert together.max(initial=0) <= 1
+    assert together.sum() + parts.withheld == rows
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=200), st.integers(0, 5))
+def test_by_entity(entities: list[int], seed: int) -> None:
+    frame = pd.DataFrame({"who": entities})
+    parts = split(frame, SPEC.model_copy(update={"seed": seed}), "who")
+    check(parts, len(frame))
+    assert parts.withheld == 0
+    seen = [set(frame["who"][mask]) for mask in parts[:3]]
+    assert len(set.union(*seen)) == sum(map(len, seen))
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6)), min_size=1, max_size=200))
+def test_by_entity_and_time(rows: list[tuple[int, int]]) -> None:
+    frame = pd.DataFrame(rows, columns=["who", "year"])
+    parts = split(frame, SPEC, "who", TimeSpec(column="year"))
+    check(parts, len(frame))
+    people, years = frame["who"], frame["year"]
+    assert not set(people[parts.holdout]) & set(people[parts.train | parts.validation])
+    assert not set(people[parts.train]) & set(people[parts.validation])
+    assert set(years[parts.holdout]) <= {years.max()}
+    assert (years[parts.train | parts.validation] < years.max()).all()
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=200), st.sampled_from([None, 1, 2]))
+def test_by_time(years: list[int], periods: int | None) -> None:
+    frame = pd.DataFrame({"year": years})
+    spec = SPEC.model_copy(update={"holdout_periods": periods})
+    parts = split(frame, spec, None, TimeSpec(column="year"))
+    check(parts, len(frame))
+    assert parts.withheld == 0
+    assert parts.holdout.any()
+    train, validation, holdout = (frame["year"][mask] for mask in parts[:3])
+    if len(validation):
+        assert validation.max() < holdout.min()
+    if len(train):
+        assert train.max() < validation.min() < holdout.min()
+
+
+def test_shares_come_close() -> None:
+    frame = pd.DataFrame({"who": np.arange(20_000), "text": [f"c{i}" for i in range(20_000)]})
+    for entity in ("who", "text", None):
+        parts = split(frame, SPEC, entity)
+        assert parts.holdout.mean() == pytest.approx(0.25, abs=0.01)
+        assert parts.validation.mean() == pytest.approx(0.15, abs=0.01)
+    days = pd.DataFrame({"day": pd.date_range("2020", periods=2_000)})
+    parts = split(days, SPEC, None, TimeSpec(column="day", period="week"))
+    assert parts.holdout.mean() == pytest.approx(0.25, abs=0.01)
+    assert parts.validation.mean() == pytest.approx(0.15, abs=0.01)
+
+
+def test_rows_of_a_calendar_period_stay_together() -> None:
+    frame = pd.DataFrame({"hour": pd.date_range("2020", periods=5_000, freq="h")})
+    spec = SPEC.model_copy(update={"holdout_periods": 2})
+    parts = split(frame, spec, None, TimeSpec(column="hour", period="month"))
+    months = frame["hour"].dt.to_period("M").astype(str)
+    assert set(months[parts.holdout]) == {"2020-06", "2020-07"}
+    assert not set(months[parts.train]) & set(months[parts.validation])
+
+
+def test_an_entity_keeps_its_part_when_rows_come() -> None:
+    few, many = pd.Series(np.arange(100)), pd.Series(np.arange(1_000)[::-1])
+    assert (hash_share(few, 17) == hash_share(many, 17)[::-1][:100]).all()
+    assert (hash_share(few, 17) != hash_share(few, 18)).any()
+
+
+def test_the_hash_is_for_ever() -> None:
+    """Written down once: another value would move people between training and holdout."""
+    assert hash_share(pd.Series([125024, 0, -1]), 17).round(6).tolist() == WHOLE
+    assert hash_share(pd.Series(["7590-VHVEG", "é"]), 17).round(6).tolist() == TEXT
+
+
+WHOLE = [0.407449, 0.365009, 0.768379]
+TEXT = [0.971185, 0.650151]
+
+
+def prepare(project: Project, settings: Settings) -> Split:
+    return split_dataset(project, settings, ingest(project, settings, first_window(project)))
+
+
+def test_split_dataset_adds_up_and_is_idempotent(
+    make_project: MakeProject, settings: Settings
+) -> None:
+    project = make_project()
+    done = prepare(project, settings)
+    rows = done.train.rows + done.validation.rows + done.holdout.rows + done.withheld
+    assert rows == 400
+    people = [set(read_version(part)["customer"]) for part in (done.train, done.holdout)]
+    assert not people[0] & people[1]
+    assert prepare(project, settings) == done
+    assert len(history(done.train.uri)) == 1
+
+
+def test_rows_without_target_are_withheld(make_project: MakeProject, settings: Settings) -> None:
+    frame = small_frame().astype({"bought": "Int64"})
+    frame.loc[:9, "bought"] = pd.NA
+    contract = _contract(make_project, bought={"type": "integer", "nullable": True})
+    done = prepare(make_project(frame, contract=contract), settings)
+    assert done.withheld == 10
+    assert "10 rows without target" in done.rule
+
+
+def _contract(make_project: MakeProject, **columns: Any) -> dict[str, Any]:
+    contract = make_project().contract.model_dump(mode="json", exclude_none=True)
+    return contract | {"columns": contract["columns"] | columns}
+
+
+@pytest.mark.parametrize(
+    ("bought", "changes", "says"),
+    [
+        (1, {}, "one class only (1)"),
+        (1, {"target": "visits", "task": "regression"}, None),
+        ([0, 1, 2, 0], {}, "has 3 classes (0, 1, 2…) and task: binary takes two"),
+        ([0, 1], {"positive": 2}, "never is 2, only 0, 1; set `positive`"),
+        (1, {"task": "regression"}, "is constant (always 1)"),
+        (None, {}, "is missing in every row"),
+    ],
+)
+def test_targets_that_cannot_be_learned(
+    make_project: MakeProject,
+    settings: Settings,
+    bought: Any,
+    changes: dict[str, Any],
+    says: str | None,
+) -> None:
+    values = np.resize(np.array(bought, dtype=object), 400)
+    columns = {"bought": {"type": "integer", "nullable": True}}
+    contract = _contract(make_project, **columns)
+    project = make_project(small_frame().assign(bought=values), contract=contract, **changes)
+    if says is None:
+        assert prepare(project, settings).train.rows
+        return
+    with pytest.raises(TargetError) as caught:
+        prepare(project, settings)
+    assert says in str(caught.value)
+    assert history(f"{settings.lake}/small/train").empty
+
+
+def test_one_class_in_a_part(make_project: MakeProject, settings: Settings) -> None:
+    """The newest year has buyers only: an AUC of the holdout would mean nothing."""
+    frame = small_frame().assign(year=np.arange(400) // 100)
+    frame.loc[300:, "bought"] = 1
+    contract = _contract(make_project, year={"type": "integer"})
+    project = make_project(frame, contract=contract, entity=None, time={"column": "year"})
+    with pytest.raises(TargetError, match="in the holdout part has one class only"):
+        prepare(project, settings)
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "says"),
+    [
+        (2, {"split": {"holdout": 0.01, "validation": 0.98}}, "train part of 2 rows"),
+        (2, {"split": {"holdout": 0.01, "validation": 0.01}}, "validation part of 2 rows"),
+        (2, {"split": {"holdout": 0.5, "validation": 0.01, "seed": 3}}, "change split.validation"),
+    ],
+)
+def test_an_empty_part_names_the_key(
+    make_project: MakeProject, settings: Settings, rows: int, changes: dict[str, Any], says: str
+) -> None:
+    frame = small_frame().iloc[:rows].assign(bought=[0, 1])
+    project = make_project(frame, **changes)
+    with pytest.raises(SplitError) as caught:
+        prepare(project, settings)
+    assert says in str(caught.value)
+    assert history(f"{settings.lake}/small/train").empty
+
+
+def test_empty_holdout(make_project: MakeProject, settings: Settings) -> None:
+    """Two periods, but nobody who was held out came back in the newest."""
+    contract = _contract(make_project, year={"type": "integer"})
+    customers = pd.Series(np.arange(1000, 1200))
+    frame = small_frame()
+    gone = frame["customer"].isin(customers[hash_share(customers, 17) < 0.25])
+    project = make_project(
+        frame.assign(year=np.where(gone, 1, 1 + frame.index % 2)),
+        contract=contract,
+        time={"column": "year"},
+    )
+    with pytest.raises(
+        SplitError, match=r"holdout part of 400 rows would be empty.*split\.holdout"
+    ):
+        prepare(project, settings)
+
+
+def test_one_period_only(make_project: MakeProject, settings: Settings) -> None:
+    contract = _contract(make_project, year={"type": "integer"})
+    project = make_project(
+        small_frame().assign(year=1), contract=contract, entity=None, time={"column": "year"}
+    )
+    with pytest.raises(SplitError, match=r"change split\.holdout or split\.holdout_periods"):
+        prepare(project, settings)

@@ -1,0 +1,263 @@
+"""The gate: every condition for itself, words with numbers, and what must never pass."""
+
+import math
+
+import pytest
+
+from lifecycle.quality.gates import decide, decide_retraining, render
+from lifecycle.records import (
+    CheckReport,
+    ColumnDrift,
+    Decision,
+    DriftReport,
+    Estimate,
+    Evaluation,
+    Window,
+)
+from lifecycle.specs import DriftSpec, GateSpec, Metric, MonitoringSpec, RetrainingSpec
+
+
+def evaluation(
+    value: float, subject: str = "challenger v2", metric: Metric = "roc_auc", holdout: str = "h1"
+) -> Evaluation:
+    estimate = Estimate(value=value, low=value - 0.01, high=value + 0.01)
+    return Evaluation(subject=subject, metrics={metric: estimate}, holdout=holdout, rows=500)
+
+
+def checks(failed: dict[str, str] | None = None, passed: tuple[str, ...] = ("A",)) -> CheckReport:
+    return CheckReport(
+        passed=passed,
+        failed=failed or {},
+        not_run={"Boosting Overfit": "needs the model"},
+        reports=(),
+        sampled_rows=100,
+    )
+
+
+BASELINE = evaluation(0.5, "baseline")
+
+
+def decision(
+    challenger: float,
+    champion: float | None = None,
+    report: CheckReport | None = None,
+    accept: dict[str, str] | None = None,
+    **gate: object,
+) -> Decision:
+    return decide(
+        evaluation(challenger),
+        None if champion is None else evaluation(champion, "champion v1"),
+        BASELINE,
+        report or checks(),
+        GateSpec.model_validate(gate),
+        "roc_auc",
+        accept,
+    )
+
+
+def test_passes_and_says_why() -> None:
+    passed = decision(0.72, 0.70, floor=0.62, gain_over_baseline=0.05)
+    assert passed.passed
+    text = "\n".join(passed.reasons)
+    assert "Floor held: roc_auc 0.72 (95 % CI 0.71 to 0.73)" in text
+    assert "Better than baseline" in text
+    assert "Better than champion v1" in text
+    assert "0.02 better" in text
+    assert "1 passed, 0 failed, 1 did not run and count as neither" in text
+
+
+def test_floor_says_how_much_is_short() -> None:
+    failed = decision(0.60, floor=0.62)
+    assert not failed.passed
+    assert "Floor missed" in failed.reasons[0]
+    assert "0.02 short" in failed.reasons[0]
+
+
+def test_a_worse_challenger_does_not_replace_the_champion() -> None:
+    failed = decision(0.69, 0.70)
+    assert not failed.passed
+    assert any(
+        "Not enough better than champion v1" in r and "0.01 worse" in r for r in failed.reasons
+    )
+
+
+def test_a_tie_is_no_gain_unless_a_loss_is_allowed() -> None:
+    assert not decision(0.7, 0.7).passed
+    assert decision(0.7, 0.7, gain_over_champion=-0.01).passed
+
+
+def test_a_gain_that_is_asked_for_must_be_reached() -> None:
+    assert decision(0.72, 0.70, gain_over_champion=0.01).passed
+    assert not decision(0.705, 0.70, gain_over_champion=0.01).passed
+
+
+def test_smaller_is_better_for_losses() -> None:
+    def compare(challenger: float) -> bool:
+        return decide(
+            evaluation(challenger, metric="rmse"),
+            evaluation(10.0, "champion", "rmse"),
+            evaluation(20.0, "baseline", "rmse"),
+            checks(),
+            GateSpec(floor=12.0),
+            "rmse",
+        ).passed
+
+    assert compare(9.0)
+    assert not compare(11.0)
+
+
+@pytest.mark.parametrize("against", ["challenger", "champion", "baseline"])
+def test_what_is_no_number_never_passes(against: str) -> None:
+    values = {"challenger": 0.8, "champion": 0.7, "baseline": 0.5} | {against: math.nan}
+    made = {name: evaluation(value, name) for name, value in values.items()}
+    gate = GateSpec(floor=0.1, gain_over_baseline=-10, gain_over_champion=-10)
+    order = made["challenger"], made["champion"], made["baseline"]
+    assert not decide(*order, checks(), gate, "roc_auc").passed
+
+
+def test_different_holdouts_are_not_compared() -> None:
+    other = evaluation(0.5, "champion v1", holdout="h2")
+    with pytest.raises(ValueError, match="champion v1 were evaluated on different holdouts"):
+        decide(evaluation(0.7), other, BASELINE, checks(), GateSpec(), "roc_auc")
+
+
+def test_a_missing_metric_is_named() -> None:
+    with pytest.raises(ValueError, match="challenger v2 has no brier, only roc_auc"):
+        decide(evaluation(0.7), None, BASELINE, checks(), GateSpec(), "brier")
+
+
+def test_a_failed_check_blocks_and_shows_the_way_out() -> None:
+    report = checks({"Label Drift (train)": "Drift 0.4."})
+    failed = decision(0.7, report=report)
+    assert not failed.passed
+    assert any('checks.accept: {"Label Drift": "…"}' in reason for reason in failed.reasons)
+    assert decision(0.7, report=report, require_checks=False).passed
+
+
+@pytest.mark.parametrize("key", ["Label Drift (train)", "Label Drift", "label_drift"])
+def test_an_accepted_check_does_not_block_and_the_reason_is_shown(key: str) -> None:
+    passed = decision(
+        0.7, report=checks({"Label Drift (train)": "Drift."}), accept={key: "known season"}
+    )
+    assert passed.passed
+    assert any("Accepted: known season." in reason for reason in passed.reasons)
+
+
+def test_accepting_one_check_accepts_no_other() -> None:
+    report = checks({"Label Drift (train)": "Drift.", "Feature Drift": "Drift."})
+    assert not decision(0.7, report=report, accept={"Label Drift": "season"}).passed
+
+
+def test_no_check_ran_is_not_all_checks_passed() -> None:
+    assert not decision(0.7, report=checks(passed=())).passed
+    assert decision(0.7, report=checks(passed=()), require_checks=False).passed
+
+
+def test_the_paired_difference_is_said() -> None:
+    words = decide(
+        evaluation(0.72),
+        evaluation(0.70, "champion"),
+        BASELINE,
+        checks(),
+        GateSpec(),
+        "roc_auc",
+        difference=Estimate(value=0.02, low=0.015, high=0.025),
+    ).reasons
+    assert any("in pairs the gain is 0.02 (95 % CI 0.015 to 0.025)" in reason for reason in words)
+
+
+def window(name: int, drifted: int = 0, predictions: float = 0.0) -> DriftReport:
+    columns = tuple(
+        ColumnDrift(column=f"c{i}", test="ks", statistic=0.3 if i < drifted else 0.0, threshold=0.1)
+        for i in range(10)
+    )
+    answers = ColumnDrift(column="prediction", test="ks", statistic=predictions, threshold=0.1)
+    return DriftReport(
+        window=Window(first=name, last=name),
+        reference_rows=100,
+        current_rows=100,
+        features=columns,
+        predictions=answers,
+    )
+
+
+RELEASED = evaluation(0.70, "v1 at release")
+
+
+def retraining(drift: list[DriftReport], quality: list[float | None], **spec: object) -> Decision:
+    retrain = RetrainingSpec.model_validate({k: spec.pop(k) for k in ("triggers",) if k in spec})
+    return decide_retraining(
+        drift,
+        [None if value is None else evaluation(value, holdout="window") for value in quality],
+        RELEASED,
+        MonitoringSpec.model_validate({"drift": DriftSpec(max_drifted_share=0.25)} | spec),
+        retrain,
+        "roc_auc",
+    )
+
+
+def test_nothing_to_do() -> None:
+    calm = retraining([window(4, drifted=2)], [0.69])
+    assert calm.passed
+    assert "2 of 10 features drifted: c0 (ks 0.3, limit 0.1)" in calm.reasons[0]
+    assert "within the loss of 0.05 allowed" in calm.reasons[0]
+    assert "Nothing to do" in calm.reasons[-1]
+
+
+@pytest.mark.parametrize(
+    ("report", "value", "cause"),
+    [
+        (window(4, drifted=3), 0.70, "drift"),
+        (window(4, predictions=0.2), 0.70, "drift"),
+        (window(4), 0.60, "quality"),
+        (window(4), math.nan, "quality"),
+        (window(4, drifted=3), 0.60, "drift and quality"),
+    ],
+)
+def test_each_cause_asks_for_retraining(report: DriftReport, value: float, cause: str) -> None:
+    found = retraining([report], [value])
+    assert not found.passed
+    assert found.reasons[-1].endswith(f"by {cause}.")
+
+
+def test_a_cause_that_is_no_trigger_is_said_but_starts_nothing() -> None:
+    found = retraining([window(4, drifted=9)], [0.70], triggers=("quality",))
+    assert found.passed
+    assert "Not a trigger of retraining here: drift." in found.reasons[0]
+
+
+def test_no_labels_yet_is_not_bad_quality() -> None:
+    found = retraining([window(4)], [None])
+    assert found.passed
+    assert "No labels to measure quality with yet." in found.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "asked"),
+    [
+        ([0.7, 0.6, 0.6], True),
+        ([0.6, 0.7, 0.6], True),
+        ([0.6, 0.6, 0.7], False),  # the newest is fine again
+        ([0.7, 0.7, 0.6], False),  # one odd window
+        ([0.6, 0.6, 0.6, 0.7, 0.7], False),  # long gone
+    ],
+)
+def test_n_of_the_last_m_and_the_newest(values: list[float | None], asked: bool) -> None:
+    drift = [window(i) for i in range(len(values))]
+    found = retraining(drift, values, windows=3, violations=2)
+    assert found.passed is not asked
+
+
+def test_no_window_yet() -> None:
+    assert retraining([], []).passed
+
+
+def test_windows_and_quality_belong_together() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        retraining([window(1), window(2)], [0.7])
+
+
+def test_render_is_markdown_without_markup_from_data() -> None:
+    text = render(Decision(gate="promotion", passed=False, reasons=("column <b> drifted",)))
+    assert text == "## Gate `promotion`: not passed\n\n- column &lt;b> drifted\n"
+    assert "nothing to do" in render(Decision(gate="retraining", passed=True, reasons=()))

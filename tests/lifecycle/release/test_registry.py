@@ -1,0 +1,237 @@
+"""The registry: register, find again, aliases, bundles that were tampered with, kills."""
+
+import json
+import logging
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lifecycle.data.lake import read_version
+from lifecycle.errors import BackendError, BundleError, RegistryError
+from lifecycle.project import Project
+from lifecycle.release.registry import (
+    CHALLENGER,
+    CHAMPION,
+    bundle_path,
+    by_alias,
+    evaluation_of,
+    find_by_identity,
+    record_of,
+    set_alias,
+    versions,
+)
+from lifecycle.release.store import connect
+from lifecycle.settings import Settings
+
+pytestmark = pytest.mark.slow
+
+
+def registered_files(made: Any, version: int = 1) -> Path:
+    client = connect(made.settings)
+    uri = client.get_model_version_download_uri(made.project.name, str(version))
+    return Path(uri.removeprefix("file://")) / "data" / made.bundle.digest
+
+
+def test_a_registered_model_says_everything(small_model: Any, tmp_path: Path) -> None:
+    report = tmp_path / "integrity.html"
+    report.write_text("<h1>fine</h1>")
+    trained = small_model.register((report,))
+    model = trained.model
+    assert (model.name, model.version, model.uri) == ("small", 1, "models:/small/1")
+    assert model.digest == small_model.bundle.digest
+
+    client = connect(small_model.settings)
+    run = client.get_run(model.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"eta": "0.3", "max_depth": "3"}
+    assert run.data.tags["lifecycle.identity"] == small_model.identity.digest
+    assert run.data.tags["lifecycle.identity.data"] == small_model.identity.data
+    roc_auc = trained.evaluation.metrics["roc_auc"]
+    assert run.data.metrics["holdout.roc_auc"] == roc_auc.value
+    assert run.data.metrics["holdout.roc_auc.low"] == roc_auc.low
+    assert "baseline.brier" in run.data.metrics
+    inputs = {i.dataset.name: i for i in run.inputs.dataset_inputs}
+    assert set(inputs) == {"training", "validation", "holdout"}
+    tags = {t.key: t.value for t in inputs["holdout"].tags}
+    assert tags["lifecycle.digest"] == small_model.split.holdout.digest
+    assert {f.path for f in client.list_artifacts(model.run_id)} == {
+        "checks",
+        "lifecycle",
+        "model_card.md",
+        "plots",
+    }
+    logged = client.search_logged_models([run.info.experiment_id])
+    assert [(entry.status, entry.source_run_id) for entry in logged] == [("READY", model.run_id)]
+    assert registered_files(small_model).is_relative_to(small_model.settings.home)
+    files = [p for p in registered_files(small_model).parents[1].rglob("*") if p.is_file()]
+    assert not [p for p in files if p.suffix in (".pkl", ".py")]
+
+    found = record_of(model, small_model.settings)
+    assert found.cached
+    assert found.checks.reports[0].read_text() == "<h1>fine</h1>"
+    assert found.model_copy(update={"cached": False, "checks": trained.checks}) == trained
+    assert evaluation_of(model, small_model.settings) == trained.evaluation
+
+
+def test_found_by_identity_and_by_alias(small_model: Any) -> None:
+    project, settings = small_model.project, small_model.settings
+    assert find_by_identity(project, settings, small_model.identity.digest) is None
+    assert by_alias("small", CHALLENGER, settings) is None
+    model = small_model.register().model
+    assert find_by_identity(project, settings, small_model.identity.digest) == model
+    assert find_by_identity(project, settings, "another") is None
+    assert by_alias("small", CHALLENGER, settings) == model
+    assert by_alias("small", CHAMPION, settings) is None
+    set_alias(model, CHAMPION, settings)
+    set_alias(model, CHAMPION, settings)
+    assert by_alias("small", CHAMPION, settings) == model
+    assert versions("small", settings) == {model: (CHALLENGER, CHAMPION)}
+
+
+def test_registering_again_makes_no_second_version(small_model: Any) -> None:
+    first = small_model.register()
+    assert small_model.register() == first
+    assert len(versions("small", small_model.settings)) == 1
+
+
+def test_pyfunc_predicts_what_the_bundle_does(small_model: Any) -> None:
+    import mlflow
+
+    set_alias(small_model.register().model, CHAMPION, small_model.settings)
+    holdout = read_version(small_model.split.holdout)
+    inputs = holdout[list(small_model.project.input_columns)]
+    loaded = mlflow.pyfunc.load_model("models:/small@champion")
+    np.testing.assert_array_equal(loaded.predict(inputs), small_model.expected(holdout))
+
+
+def test_pyfunc_finds_the_features_hook(
+    health: Project, settings: Settings, train: Callable[..., Any]
+) -> None:
+    import mlflow
+
+    made = train(health, settings)
+    made.register()
+    holdout = made.holdout().head(200)
+    loaded = mlflow.pyfunc.load_model("models:/health_visits@challenger")
+    predicted = loaded.predict(holdout[list(health.input_columns)])
+    np.testing.assert_array_equal(predicted, made.expected(holdout))
+
+
+def test_a_changed_file_in_the_registry_is_noticed(small_model: Any) -> None:
+    model = small_model.register().model
+    file = registered_files(small_model) / "model.ubj"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    digest = small_model.identity.digest
+    assert find_by_identity(small_model.project, small_model.settings, digest) is None
+    shutil.rmtree(small_model.bundle.path)
+    with pytest.raises(BundleError, match=r"model\.ubj"):
+        bundle_path(model, small_model.settings)
+    assert not small_model.bundle.path.exists()
+
+
+def test_a_lost_local_bundle_is_fetched_again(small_model: Any) -> None:
+    model = small_model.register().model
+    path = bundle_path(model, small_model.settings)
+    assert path == small_model.bundle.path
+    (path / "model.ubj").write_bytes(b"broken")
+    assert bundle_path(model, small_model.settings) == path
+    shutil.rmtree(path)
+    assert bundle_path(model, small_model.settings) == path
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_version_somebody_else_registered(small_model: Any) -> None:
+    client = connect(small_model.settings)
+    client.create_registered_model("small")
+    client.create_model_version("small", "file:///nowhere")
+    client.set_registered_model_alias("small", CHAMPION, "1")
+    with pytest.raises(RegistryError, match=r"models:/small/1: was not registered by this project"):
+        by_alias("small", CHAMPION, small_model.settings)
+    assert versions("small", small_model.settings) == {}
+    assert small_model.register().model.version == 2
+
+
+def test_the_store_is_made_without_noise(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(home=tmp_path / "new")
+    caplog.set_level(logging.INFO)
+    connect(settings)
+    connect(settings).search_experiments()
+    assert capfd.readouterr() == ("", "")
+    assert [p.name for p in settings.home.iterdir()] == ["mlflow.db"]
+
+
+def test_a_server_that_is_down(settings: Settings) -> None:
+    down = settings.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:1"})
+    start = time.monotonic()
+    with pytest.raises(BackendError, match=r"MLflow at http://127\.0\.0\.1:1: .*refused"):
+        connect(down)
+    assert time.monotonic() - start < 10
+
+
+def test_a_store_that_is_no_database(settings: Settings) -> None:
+    (settings.folder() / "mlflow.db").write_text("this is not a database" * 100)
+    with pytest.raises(BackendError, match="MLflow at sqlite"):
+        connect(settings).search_experiments()
+
+
+KILLED = """
+import os, pickle, signal, sys
+import lifecycle.release.recording as recording
+made, step = pickle.load(open(sys.argv[1], "rb"))
+real = getattr(recording, step)
+def die(*args, **kwargs):
+    if sys.argv[2] == "after":
+        real(*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(recording, step, die)
+recording.register(made["project"], made["settings"], bundle=made["bundle"],
+                   trained=made["trained"], figures={}, card="# card")
+"""
+"""The real steps, with a real SIGKILL before or after one of them."""
+
+
+@pytest.mark.parametrize(
+    ("step", "when"),
+    [("log_files", "before"), ("log_model", "after"), ("_create_version", "after")],
+)
+def test_killed_in_the_middle_then_run_again(
+    small_model: Any, tmp_path: Path, step: str, when: str
+) -> None:
+    import pickle
+
+    connect(small_model.settings)
+    made = {
+        "project": small_model.project,
+        "settings": small_model.settings,
+        "bundle": small_model.bundle,
+        "trained": small_model.trained(),
+    }
+    file = tmp_path / "made.pickle"
+    file.write_bytes(pickle.dumps((made, step)))
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(file), when], capture_output=True, text=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+    identity = small_model.identity.digest
+    assert find_by_identity(small_model.project, small_model.settings, identity) is None
+    model = small_model.register().model
+    client = connect(small_model.settings)
+    assert list(versions("small", small_model.settings)) == [model]
+    assert len(client.search_model_versions("name = 'small'")) == 1
+    runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    statuses = sorted(run.info.status for run in runs)
+    assert statuses == (["FINISHED"] if step == "_create_version" else ["FINISHED", "KILLED"])
+    assert find_by_identity(small_model.project, small_model.settings, identity) == model
+    assert by_alias("small", CHALLENGER, small_model.settings) == model
+    assert json.loads(record_of(model, small_model.settings).model_dump_json())["cached"]

@@ -1,0 +1,216 @@
+"""The real endpoint over HTTP: answers, refusals, a new version, a taken port, nothing left."""
+
+import json
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from lifecycle.errors import PortInUseError, ServingError
+from lifecycle.project import Project
+from lifecycle.serving.deployment import check_port, deploy, undeploy
+from lifecycle.serving.protocol import to_records
+from lifecycle.serving.smoke import smoke_test
+from lifecycle.settings import Settings
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def made(
+    health: Project, train: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    settings = Settings(home=tmp_path_factory.mktemp("served"), serve_port=free_port())
+    return train(health, settings)
+
+
+@pytest.fixture(scope="module")
+def url(made: Any, ray_cluster: None) -> Iterator[str]:
+    yield deploy(made.bundle.path, made.model, made.project, made.settings)
+    undeploy(made.project.name)
+
+
+def rows(made: Any, count: int = 50) -> Any:
+    return made.holdout()[list(made.project.input_columns)].head(count)
+
+
+@pytest.mark.slow
+def test_answers_equal_the_offline_model(made: Any, url: str) -> None:
+    inputs = rows(made)
+    assert smoke_test(url, made.model, inputs, made.expected(inputs)) == 50
+
+    answer = httpx.post(f"{url}/predict", json={"records": to_records(inputs.head(2))}).json()
+    assert set(answer) == {"predictions", "model", "id"}
+    assert answer["model"] == {
+        "name": "health_visits",
+        "version": 1,
+        "digest": made.bundle.digest,
+    }
+    np.testing.assert_array_equal(answer["predictions"], made.expected(inputs.head(2)))
+
+
+@pytest.mark.slow
+def test_health_and_model(made: Any, url: str) -> None:
+    assert httpx.get(f"{url}/health").json()["status"] == "ok"
+    described = httpx.get(f"{url}/model").json()
+    assert list(described["inputs"]) == list(made.project.input_columns)
+    assert described["inputs"]["xage"]["maximum"] == 120
+
+
+@pytest.mark.slow
+def test_bad_requests_get_422_with_the_reason(made: Any, url: str) -> None:
+    good = to_records(rows(made, 1))[0]
+    for content, reason in [
+        (b"no json", "not JSON"),
+        (json.dumps({"records": []}).encode(), "0 rows"),
+        (json.dumps({"records": [good | {"xage": "old"}]}).encode(), "row 0: xage: must be"),
+        (json.dumps({"records": [good | {"shoe\ud800": 1}]}).encode(), "unknown field"),
+        (json.dumps({"records": [{}]}).encode(), "this field is missing"),
+    ]:
+        response = httpx.post(f"{url}/predict", content=content)
+        assert response.status_code == 422, response.text
+        assert reason in response.json()["error"]
+        assert "Traceback" not in response.text
+    assert httpx.get(f"{url}/predict").status_code == 405
+    assert httpx.get(f"{url}/nothing").json() == {"error": "Not Found"}
+
+
+@pytest.mark.slow
+def test_another_version_takes_over_and_a_wrong_one_is_noticed(
+    made: Any, url: str, train: Callable[..., Any]
+) -> None:
+    other = train(made.project, made.settings, seed=2)
+    second = other.model.model_copy(update={"version": 2})
+    inputs = rows(made, 5)
+    deploy(other.bundle.path, second, made.project, made.settings)
+    assert smoke_test(url, second, inputs, other.expected(inputs)) == 5
+    with pytest.raises(ServingError, match=r"answers differ from the offline model's; row 0 is"):
+        smoke_test(url, second, inputs, made.expected(inputs))
+
+    deploy(made.bundle.path, made.model, made.project, made.settings)
+    assert smoke_test(url, made.model, inputs, made.expected(inputs)) == 5
+
+
+@pytest.mark.slow
+def test_a_changed_bundle_is_not_served_and_the_former_goes_on(
+    made: Any, url: str, train: Callable[..., Any]
+) -> None:
+    other = train(made.project, made.settings, seed=3)
+    file = other.bundle.path / "model.ubj"
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(ServingError, match=r"cannot be served as /health_visits: .*model\.ubj"):
+        deploy(other.bundle.path, other.model, made.project, made.settings)
+    deploy(made.bundle.path, made.model, made.project, made.settings)
+    inputs = rows(made, 5)
+    assert smoke_test(url, made.model, inputs, made.expected(inputs)) == 5
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(PortInUseError, match=rf"port {port} of .* is in use; .*_PORT"):
+            check_port("127.0.0.1", port)
+    check_port("127.0.0.1", port)
+    with pytest.raises(PortInUseError, match="LIFECYCLE_SERVE_HOST"):
+        check_port("192.0.2.1", port)
+
+
+def test_no_endpoint(made: Any) -> None:
+    with pytest.raises(ServingError, match="no answer"):
+        smoke_test("http://127.0.0.1:1/x", made.model, rows(made, 1), np.zeros(1), patience=0)
+
+
+IMPORTS = """
+import json, pickle, sys
+model, project, bundle, body = pickle.load(open(sys.argv[1], "rb"))
+import lifecycle.serving.app
+from lifecycle.serving.predictor import ServedModel
+served = ServedModel.open(bundle, model, project)
+heavy = {"prefect", "deepchecks", "mlflow", "optuna", "sklearn", "matplotlib", "pandera"}
+print(json.dumps([served.answer(body), sorted(heavy & set(sys.modules))]))
+"""
+
+
+def test_a_replica_is_light(made: Any, tmp_path: Path) -> None:
+    import pickle
+
+    body = json.dumps({"records": to_records(rows(made, 1))}).encode()
+    file = tmp_path / "made.pickle"
+    file.write_bytes(pickle.dumps((made.model, made.project, made.bundle.path, body)))
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS, str(file)], capture_output=True, text=True, check=True
+    )
+    answer, heavy = json.loads(done.stdout)
+    assert heavy == []
+    assert answer == made.expected(rows(made, 1)).tolist()
+
+
+WHOLE_LIFE = textwrap.dedent("""
+    import json, pickle, sys, time
+    start = time.monotonic()
+    import psutil
+    from lifecycle.cluster import connect_ray
+    from lifecycle.serving.deployment import deploy, undeploy
+    from lifecycle.serving.smoke import smoke_test
+    made, inputs, expected = pickle.load(open(sys.argv[1], "rb"))
+    times = {}
+    with connect_ray(made["settings"]):
+        times["ray"] = time.monotonic() - start
+        url = deploy(made["bundle"], made["model"], made["project"], made["settings"])
+        smoke_test(url, made["model"], inputs, expected)
+        times["answer"] = time.monotonic() - start
+        children = psutil.Process().children(recursive=True)
+        ports = [
+            (p.name(), c.laddr.ip, c.laddr.port)
+            for p in children
+            for c in p.net_connections("inet")
+            if c.status == psutil.CONN_LISTEN
+        ]
+        if "undeploy" in sys.argv:
+            undeploy(made["project"].name)
+            undeploy(made["project"].name)
+    times["end"] = time.monotonic() - start
+    print(json.dumps({"children": [p.pid for p in children], "ports": ports, "times": times}))
+""")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["leave", "undeploy"])
+def test_nothing_is_said_and_nothing_is_left(made: Any, tmp_path: Path, how: str) -> None:
+    import pickle
+
+    settings = made.settings.model_copy(update={"serve_port": free_port()})
+    inputs = rows(made, 5)
+    content = {
+        "settings": settings,
+        "bundle": made.bundle.path,
+        "model": made.model,
+        "project": made.project,
+    }
+    file = tmp_path / "made.pickle"
+    file.write_bytes(pickle.dumps((content, inputs, made.expected(inputs))))
+    done = subprocess.run(
+        [sys.executable, "-c", WHOLE_LIFE, str(file), how], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    said = json.loads(done.stdout)
+    assert {ip for _, ip, _ in said["ports"]} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert settings.serve_port in [port for *_, port in said["ports"]]
+    psutil.wait_procs([psutil.Process(p) for p in said["children"] if psutil.pid_exists(p)], 10)
+    assert not [p for p in said["children"] if psutil.pid_exists(p)]
+    check_port("127.0.0.1", settings.serve_port)
+    print(said["times"])  # noqa: T201 - the cold start, shown by `pytest -s`

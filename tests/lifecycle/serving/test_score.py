@@ -1,0 +1,75 @@
+"""Batch inference into a versioned table."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lifecycle.data.lake import history, read_version, table_uri
+from lifecycle.errors import BundleError
+from lifecycle.project import Project
+from lifecycle.records import Scored, Window
+from lifecycle.serving.score import score
+from lifecycle.settings import Settings
+
+
+def run(made: Any, project: Project | None = None, **changes: Any) -> Scored:
+    model = made.model.model_copy(update=changes)
+    dataset = made.ingested.dataset
+    project = project or made.project
+    return score(project, made.settings, dataset, Window(), model, made.bundle.path)
+
+
+def test_every_row_gets_its_prediction_with_its_keys(small_model: Any) -> None:
+    scored = run(small_model)
+    source = read_version(small_model.ingested.dataset)
+    table = read_version(scored.predictions)
+
+    assert scored.engine == "process"
+    assert list(table) == ["customer", "row", "prediction", "model_version"]
+    np.testing.assert_array_equal(table["row"], np.arange(len(source)))
+    np.testing.assert_array_equal(table["customer"], source["customer"])
+    np.testing.assert_array_equal(table["prediction"], small_model.expected(source))
+    assert set(table["model_version"]) == {1}
+
+
+def test_the_same_model_and_dataset_are_scored_once(small_model: Any) -> None:
+    first = run(small_model)
+    assert run(small_model) == first
+    run(small_model, version=2, uri="models:/small/2")
+    assert len(history(table_uri(small_model.settings, "small", "predictions"))) == 2
+
+
+def test_a_changed_bundle_scores_nothing(small_model: Any) -> None:
+    model = small_model.bundle.path / "model.ubj"
+    model.write_bytes(model.read_bytes() + b" ")
+    with pytest.raises(BundleError, match=r"model\.ubj"):
+        run(small_model)
+    assert history(table_uri(small_model.settings, "small", "predictions")).empty
+
+
+def test_a_project_without_keys(
+    train: Callable[..., Any], make_project: Any, settings: Settings
+) -> None:
+    made = train(make_project(entity=None, inputs=["age", "visits", "city"]), settings)
+    assert list(read_version(run(made).predictions)) == ["row", "prediction", "model_version"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_ray_data_gives_the_same_table_and_says_nothing(
+    small_model: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    here = read_version(run(small_model).predictions)
+    scoring = small_model.project.scoring.model_copy(update={"ray_data_above_rows": 1})
+    project = small_model.project.model_copy(update={"scoring": scoring})
+    scored = run(small_model, project, version=2, uri="models:/small/2")
+
+    assert scored.engine == "ray_data"
+    assert capfd.readouterr() == ("", "")
+    there = read_version(scored.predictions)
+    pd.testing.assert_frame_equal(
+        here.drop(columns="model_version"), there.drop(columns="model_version")
+    )

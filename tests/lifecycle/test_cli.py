@@ -1,0 +1,162 @@
+"""The command `lifecycle`: what it writes and says, and that mistakes end with exit code 2."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lifecycle.cli import SCHEMA, main
+from lifecycle.data.arrivals import first_window
+from lifecycle.data.ingest import ingest
+from lifecycle.project import Project, load_project
+from lifecycle.settings import Settings
+from tests.conftest import small_frame
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Exit code, stdout and stderr of a command in this process."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lifecycle", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    file = tmp_path / "small.csv"
+    small_frame().to_csv(file, index=False)
+    return file
+
+
+def test_init_writes_a_working_project_and_says_what_it_guessed(run: Run, csv: Path) -> None:
+    code, out, _ = run("init", csv, "--target", "bought")
+    assert code == 0
+    file = csv.parent / "project.yaml"
+    assert load_project(file).target == "bought"
+    assert file.read_text().startswith("# yaml-language-server: $schema=")
+    assert "binary, because bought has two values" in out
+    assert f"python flows/end_to_end.py --project {file}" in out
+    assert "400 of 400 rows keep the contract; train" in out
+    assert [f.name for f in csv.parent.iterdir() if f.name.startswith(".")] == []
+
+
+def test_init_does_not_overwrite_unless_told(run: Run, csv: Path) -> None:
+    file = csv.parent / "project.yaml"
+    file.write_text("mine")
+    code, _, err = run("init", csv, "--target", "bought")
+    assert code == 2
+    assert "--force" in err
+    assert file.read_text() == "mine"
+    assert run("init", csv, "--target", "bought", "--force")[0] == 0
+    assert load_project(file)
+
+
+def test_init_elsewhere_finds_its_source(run: Run, csv: Path, tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    output = tmp_path / "deep" / "p.yaml"
+    assert run("init", csv, "--target", "bought", "--output", output, "--name", "shop")[0] == 0
+    assert load_project(output).name == "shop"
+    assert run("validate", output)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("init", "none.csv", "--target", "x"), "none.csv: cannot read it: No such file"),
+        (("init", "{csv}", "--target", "bougth"), "did you mean 'bought'?"),
+        (("init", "{csv}", "--target", "bought", "--output", "/no/such/p.yaml"), "--output"),
+        (("init", "{csv}"), "--target"),
+        (("validate", "none.yaml"), "cannot read the project file"),
+        (("validate", "{csv}"), "small.csv:1:"),
+        (("versions", "none.yaml"), "cannot read the project file"),
+        (("fly",), "fly"),
+    ],
+)
+def test_mistakes_end_with_2_and_one_message(
+    run: Run, csv: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    code, _, err = run(*(a.format(csv=csv) for a in arguments))
+    assert code == 2
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_no_traceback_in_a_real_process(tmp_path: Path) -> None:
+    command = Path(sys.executable).with_name("lifecycle")
+    done = subprocess.run(
+        [command, "validate", "none.yaml"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+
+
+def test_validate_rehearses_on_the_data(
+    run: Run, make_project: Callable[..., Project], tmp_path: Path
+) -> None:
+    make_project()
+    code, out, _ = run("validate", tmp_path / "project.yaml")
+    assert code == 0
+    assert "sound. all rows: 400 of 400 rows keep the contract" in out
+    make_project(small_frame().assign(bought=1))
+    code, _, err = run("validate", tmp_path / "project.yaml")
+    assert code == 2
+    assert "one class only" in err
+    make_project(small_frame().assign(city="Atlantis"))
+    code, _, err = run("validate", tmp_path / "project.yaml")
+    assert code == 2
+    assert "city: not one of the categories: 400 rows" in err
+
+
+def test_the_schema_in_docs_is_the_present_one(run: Run, tmp_path: Path) -> None:
+    code, _, _ = run("schema", "--output", tmp_path / "schema.json")
+    assert code == 0
+    written = (tmp_path / "schema.json").read_text()
+    assert json.loads(written)["additionalProperties"] is False
+    assert SCHEMA.read_text() == written, "run `lifecycle schema`"
+
+
+def test_versions(
+    run: Run,
+    make_project: Callable[..., Project],
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    project = make_project()
+    done = ingest(project, settings, first_window(project))
+    monkeypatch.setenv("LIFECYCLE_HOME", str(settings.home))
+    code, out, _ = run("versions", tmp_path / "project.yaml")
+    assert code == 0
+    assert done.dataset.digest[:12] in out
+    assert "Models" in out
+
+
+def test_serve_without_a_champion(
+    run: Run,
+    make_project: Callable[..., Project],
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    make_project()
+    monkeypatch.setenv("LIFECYCLE_HOME", str(settings.home))
+    code, _, err = run("serve", tmp_path / "project.yaml")
+    assert code == 2
+    assert "has no champion yet" in err

@@ -1,0 +1,100 @@
+"""Ray: started on loopback and gone afterwards, or refused with a message that helps."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lifecycle.cluster import connect_ray
+from lifecycle.errors import RayError
+from lifecycle.settings import Settings
+
+STARTED = textwrap.dedent("""
+    import json, os, sys, time
+    import psutil
+    from lifecycle.cluster import connect_ray
+    from lifecycle.settings import Settings
+
+    with connect_ray(Settings(home=sys.argv[1], ray_cpus=1)):
+        import ray
+        me = psutil.Process()
+        with connect_ray(Settings(ray_address="127.0.0.1:1")):   # nested: nothing happens
+            assert ray.get(ray.remote(lambda: os.getpid()).remote()) != me.pid
+        assert ray.is_initialized()
+        children = me.children(recursive=True)
+        ports = [
+            (p.name(), c.laddr.ip)
+            for p in [me, *children]
+            for c in p.net_connections("inet")
+            if c.status == psutil.CONN_LISTEN
+        ]
+        agents = [p.pid for p in children if "Agent" in p.name() or "Agent" in p.cmdline()[0]]
+        print(json.dumps({"children": [p.pid for p in children], "agents": agents, "ports": ports,
+                          "folder": ray._private.worker._global_node.temp_dir}), flush=True)
+        if "wait" in sys.argv:
+            time.sleep(600)
+""")
+
+
+def gone(pids: list[int], seconds: float) -> bool:
+    """Whether all processes ended (a zombie has) within some seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        alive = [p for p in pids if psutil.pid_exists(p)]
+        if all(psutil.Process(p).status() == psutil.STATUS_ZOMBIE for p in alive):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.slow
+def test_a_local_ray_is_on_loopback_says_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STARTED, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    said = json.loads(done.stdout)
+    assert said["ports"]
+    assert {ip for _, ip in said["ports"]} <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    assert gone(said["children"], 5)
+    assert not Path(said["folder"]).exists()
+
+
+@pytest.mark.slow
+def test_a_killed_driver_takes_its_ray_along(tmp_path: Path) -> None:
+    """All but Ray's two agents, which for a minute try to report the death to the dead GCS."""
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTED, str(tmp_path), "wait"], stdout=subprocess.PIPE, text=True
+    ) as driver:
+        assert driver.stdout is not None
+        said = json.loads(driver.stdout.readline())
+        driver.send_signal(signal.SIGKILL)
+    assert len(said["agents"]) == 2
+    assert gone(sorted(set(said["children"]) - set(said["agents"])), 20)
+    shutil.rmtree(said["folder"])
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379"])
+def test_an_address_where_no_ray_is(address: str) -> None:
+    with (
+        pytest.raises(RayError, match=r"LIFECYCLE_RAY_ADDRESS: no Ray answers at .*=local"),
+        connect_ray(Settings(ray_address=address)),
+    ):
+        pass
+
+
+def test_no_place_for_rays_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/proc")
+    with (
+        pytest.raises(RayError, match="cannot start a local Ray: /proc cannot be written"),
+        connect_ray(Settings()),
+    ):
+        pass

@@ -1,0 +1,21 @@
+"""Real parts in a real lake: what training is handed."""
+
+from collections.abc import Callable
+
+import pytest
+
+from lifecycle.data.ingest import ingest
+from lifecycle.data.split import split_dataset
+from lifecycle.project import Project
+from lifecycle.records import Split, Window
+from lifecycle.settings import Settings
+
+
+@pytest.fixture
+def prepare(settings: Settings) -> Callable[[Project], Split]:
+    """Ingest the whole source of a project and split it."""
+
+    def prepared(project: Project) -> Split:
+        return split_dataset(project, settings, ingest(project, settings, Window()))
+
+    return prepared

@@ -1,0 +1,161 @@
+"""Metrics equal scikit-learn's, intervals cover, entities widen them, nonsense is refused."""
+
+import time
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from lifecycle.errors import TargetError
+from lifecycle.training.evaluate import baseline, compare, evaluate, metric_value
+
+RNG = np.random.default_rng(5)
+TRUTH = RNG.integers(0, 2, 900)
+SCORES = np.round(np.clip(TRUTH * 0.25 + RNG.random(900) * 0.75, 0, 1), 2)  # with many ties
+VALUES = RNG.normal(100, 20, 900)
+GUESSES = VALUES + RNG.normal(0, 5, 900)
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("roc_auc", sk.roc_auc_score(TRUTH, SCORES)),
+        ("average_precision", sk.average_precision_score(TRUTH, SCORES)),
+        ("log_loss", sk.log_loss(TRUTH, SCORES)),
+        ("brier", sk.brier_score_loss(TRUTH, SCORES)),
+        ("accuracy", sk.accuracy_score(TRUTH, SCORES >= 0.5)),
+    ],
+)
+def test_binary_metrics_are_those_of_scikit_learn(metric, expected):
+    found = evaluate(TRUTH, SCORES, "binary", "d", "candidate", seed=1).metrics[metric]
+    assert found.value == pytest.approx(expected, rel=1e-9)
+    assert found.low < found.value < found.high
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("rmse", sk.root_mean_squared_error(VALUES, GUESSES)),
+        ("mae", sk.mean_absolute_error(VALUES, GUESSES)),
+        ("r2", sk.r2_score(VALUES, GUESSES)),
+    ],
+)
+def test_regression_metrics_are_those_of_scikit_learn(metric, expected):
+    found = evaluate(VALUES, GUESSES, "regression", "d", "candidate", seed=1).metrics[metric]
+    assert found.value == pytest.approx(expected, rel=1e-9)
+    assert found.low < found.value < found.high
+
+
+def test_evaluation_names_its_holdout_and_is_repeatable():
+    first = evaluate(TRUTH, SCORES, "binary", "digest", "candidate", seed=3)
+    assert (first.holdout, first.rows, first.subject) == ("digest", 900, "candidate")
+    assert first == evaluate(TRUTH, SCORES, "binary", "digest", "candidate", seed=3)
+    assert first != evaluate(TRUTH, SCORES, "binary", "digest", "candidate", seed=4)
+
+
+def test_resampled_auc_is_the_auc_of_the_drawn_rows():
+    """A weight of k is the row k times: the vectorised metrics rest on it."""
+    from lifecycle.training.evaluate import _WEIGHTED, _resamples
+
+    weights = next(_resamples(len(TRUTH), seed=2, groups=None))[:3]
+    for metric, reference in [
+        ("roc_auc", sk.roc_auc_score),
+        ("average_precision", sk.average_precision_score),
+    ]:
+        for drawn, value in zip(
+            weights, _WEIGHTED[metric](TRUTH * 1.0, SCORES, weights), strict=True
+        ):
+            rows = np.repeat(np.arange(len(TRUTH)), drawn.astype(int))
+            assert value == pytest.approx(reference(TRUTH[rows], SCORES[rows]))
+    for drawn, value in zip(weights, _WEIGHTED["r2"](VALUES, GUESSES, weights), strict=True):
+        rows = np.repeat(np.arange(len(VALUES)), drawn.astype(int))
+        assert value == pytest.approx(sk.r2_score(VALUES[rows], GUESSES[rows]))
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says():
+    covered = 0
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        truth = rng.normal(0, 1, 300)
+        found = evaluate(truth, np.zeros(300), "regression", "d", "zero", seed=seed)
+        covered += found.metrics["rmse"].low <= 1.0 <= found.metrics["rmse"].high
+    assert 0.88 <= covered / 120 <= 1.0
+
+
+def test_rows_of_one_entity_are_drawn_together():
+    """Ten copies of each row carry no more knowledge than one: the interval must not shrink."""
+    truth, guess = np.repeat(VALUES[:90], 10), np.repeat(GUESSES[:90], 10)
+    entity = np.repeat([f"p{i}" for i in range(90)], 10)
+
+    def width(groups):
+        found = evaluate(truth, guess, "regression", "d", "s", 1, groups).metrics["mae"]
+        return found.high - found.low
+
+    once = evaluate(VALUES[:90], GUESSES[:90], "regression", "d", "s", 1).metrics["mae"]
+    assert width(entity) == pytest.approx(once.high - once.low, rel=0.15)
+    assert width(None) < 0.5 * width(entity)
+
+
+def test_baseline_is_the_prior_or_the_mean():
+    found = baseline([0, 1, 1, 1], TRUTH, "binary", "d", seed=1)
+    assert found.metrics["roc_auc"].value == 0.5
+    assert found.metrics["brier"].value == pytest.approx(np.mean((TRUTH - 0.75) ** 2))
+    assert found.subject == "baseline (always 0.75)"
+    mean = baseline(VALUES, VALUES, "regression", "d", seed=1)
+    assert mean.metrics["r2"].value == pytest.approx(0)
+
+
+def test_comparison_is_positive_for_the_better_in_the_metrics_own_direction():
+    worse = GUESSES + 3
+    gain = compare(VALUES, GUESSES, worse, "regression", "rmse", seed=1)
+    assert 0 < gain.low < gain.value < gain.high
+    loss = compare(TRUTH, SCORES * 0 + 0.5, SCORES, "binary", "roc_auc", seed=1)
+    assert loss.high < 0
+
+
+def test_comparison_of_equals_is_exactly_zero():
+    same = compare(TRUTH, SCORES, SCORES, "binary", "average_precision", seed=1)
+    assert (same.low, same.value, same.high) == (0, 0, 0)
+
+
+def test_paired_interval_is_narrower_than_the_two_apart():
+    nudged = GUESSES + RNG.normal(0, 0.5, 900)
+    gain = compare(VALUES, GUESSES, nudged, "regression", "rmse", seed=1)
+    alone = evaluate(VALUES, GUESSES, "regression", "d", "s", seed=1).metrics["rmse"]
+    assert gain.high - gain.low < 0.5 * (alone.high - alone.low)
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "message"),
+    [
+        ([1, 1, 1], [0.1, 0.2, 0.3], "both classes"),
+        ([0, 1, 2], [0.1, 0.2, 0.3], "both classes"),
+        ([], [], "empty"),
+        ([0, 1], [0.1], "shape"),
+        ([0, 1], [0.1, np.nan], "prediction: 1 of 2"),
+        ([0, np.nan], [0.1, 0.2], "truth: 1 of 2"),
+    ],
+)
+def test_nonsense_is_refused(truth, prediction, message):
+    with pytest.raises(TargetError, match=message):
+        evaluate(truth, prediction, "binary", "d", "s", seed=1)
+
+
+def test_extreme_probabilities_cost_a_finite_amount():
+    assert np.isfinite(metric_value("log_loss", [0, 1], [1.0, 0.0], "binary"))
+
+
+def test_few_rows_give_finite_intervals():
+    """Resamples with one class only are left out; with none left the value stands alone."""
+    found = evaluate([0, 1], [0.2, 0.8], "binary", "d", "s", seed=1).metrics["roc_auc"]
+    assert (found.low, found.value, found.high) == (1, 1, 1)
+    constant = evaluate([2.0, 2.0], [1.0, 3.0], "regression", "d", "s", seed=1)
+    assert constant.metrics["rmse"].value == 1
+    assert constant.metrics["r2"].value == sk.r2_score([2.0, 2.0], [1.0, 3.0]) == 0
+
+
+def test_large_holdouts_are_quick_and_bounded():
+    truth = RNG.integers(0, 2, 50_000)
+    start = time.monotonic()
+    evaluate(truth, RNG.random(50_000), "binary", "d", "s", seed=1)
+    assert time.monotonic() - start < 60
