@@ -167,7 +167,9 @@ def evaluate(booster: xgb.Booster, holdout: pd.DataFrame, project: Project) -> F
     answers = booster.predict(matrix(holdout, project))
     rng = np.random.default_rng(17)
     draws = (rng.integers(0, len(truth), len(truth)) for _ in range(200))
-    return np.quantile([roc_auc_score(truth[d], answers[d]) for d in draws], [0.025, 0.975])
+    scores = [roc_auc_score(truth[d], answers[d]) for d in draws]
+    interval: Floats = np.quantile(scores, [0.025, 0.975])
+    return interval
 
 
 def cycle(trainings: int) -> dict[str, float]:

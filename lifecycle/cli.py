@@ -18,7 +18,7 @@ from lifecycle.data.arrivals import first_window, select
 from lifecycle.data.contract import apply_contract, check_columns
 from lifecycle.data.infer import infer_project
 from lifecycle.data.ingest import check_share
-from lifecycle.data.lake import history, table_uri
+from lifecycle.data.lake import history, read_version, table_uri
 from lifecycle.data.sources import read_source
 from lifecycle.data.split import PARTS, divide
 from lifecycle.errors import LifecycleError, ProjectError, RegistryError
@@ -124,8 +124,9 @@ def versions(project: ProjectPath, env: EnvOption = None) -> None:
 def serve(project: ProjectPath, env: EnvOption = None) -> None:
     """Serve the champion in the foreground, until Ctrl-C."""
     from lifecycle.cluster import connect_ray  # Ray and MLflow take a while
-    from lifecycle.release.registry import bundle_path, by_alias
+    from lifecycle.release.registry import bundle_path, by_alias, record_of
     from lifecycle.serving.deployment import deploy, undeploy
+    from lifecycle.serving.protocol import curl_command
 
     loaded, settings = load_project(project), Settings.load(env)
     champion = by_alias(loaded.name, "champion", settings)
@@ -136,12 +137,14 @@ def serve(project: ProjectPath, env: EnvOption = None) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    console = _console()
+    console.print(f"Starting Ray Serve with {champion.name} v{champion.version} …")
+    row = read_version(record_of(champion, settings).split.holdout).head(1)
     with connect_ray(settings):
         url = deploy(bundle_path(champion, settings), champion, loaded, settings)
-        console = _console()
-        console.print(f"{champion.name} v{champion.version} answers at {url}/predict")
-        console.print(f"  curl -s {url}/model")
-        console.print("Ctrl-C stops it.")
+        console.print(f"{champion.name} v{champion.version} answers. Ctrl-C stops it. Try:")
+        console.print(f"curl -s {url}/model", soft_wrap=True)
+        console.print(curl_command(url, row[list(loaded.input_columns)]), soft_wrap=True)
         stop.wait()
         undeploy(loaded.name)
 

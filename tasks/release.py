@@ -1,9 +1,5 @@
 """Registry and release steps as Prefect tasks: idempotent where they have effects, not cached."""
 
-import json
-import shlex
-
-import pandas as pd
 from prefect import task
 
 from lifecycle.errors import RegistryError
@@ -28,7 +24,7 @@ from lifecycle.records import (
 from lifecycle.release import recording, registry, rollout
 from lifecycle.release.registry import CHALLENGER, CHAMPION
 from lifecycle.serving import deployment
-from lifecycle.serving.protocol import to_records
+from lifecycle.serving.protocol import curl_command
 from lifecycle.serving.smoke import smoke_test
 from lifecycle.settings import Settings
 from lifecycle.training import assess, plots
@@ -198,13 +194,8 @@ def _deploy(
         application=project.name,
         model=model,
         smoke_rows=smoke_test(url, model, rows, answers.prediction[: len(rows)]),
-        curl=_curl(url, rows.head(1)),
+        curl=curl_command(url, rows.head(1)),
     )
-
-
-def _curl(url: str, row: pd.DataFrame) -> str:
-    body = shlex.quote(json.dumps({"records": to_records(row)}))
-    return f"curl -s {url}/predict -H 'content-type: application/json' -d {body}"
 
 
 def concluded(trained: Trained, duel: Duel, endpoint: Endpoint | None) -> Release:

@@ -1,0 +1,130 @@
+"""Where the demo's wall time goes, stage by stage, beside the bare libraries at the same work."""
+
+import json
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypedDict
+
+ROOT = Path(__file__).parents[1]
+DEMO = [sys.executable, "flows/end_to_end.py"]
+DEMO += ["--project", "examples/health_visits/project.yaml"]
+LINE = re.compile(r"^ *(\d+\.\d) s  (\w+) +(.*)$")
+STAGES = {
+    "starting a temporary server": "start Prefect",
+    "starting": "start Ray",
+    "reading and validating": "prepare",
+    "splitting": "prepare",
+    "tuning": "tune",
+    "fitting": "fit",
+    "evaluating": "evaluate",
+    "deepchecks": "check",
+    "registering": "register",
+    "deploying": "deploy",
+    "scoring": "score",
+    "comparing": "monitor",
+}
+"""How a step's first words on the screen name the stage."""
+
+Seconds = dict[str, float]
+
+
+class Result(TypedDict):
+    """One row of results.json."""
+
+    name: str
+    value: float
+    unit: str
+    bar: float | None
+    holds: bool | None
+    detail: str
+
+
+def stages_of(screen: str, wall: float) -> Seconds:
+    """Seconds a stage: from the line that starts a step to the line that ends it.
+
+    What lies between steps (flow and task runs, registry look-ups) is `between steps`; what comes
+    before the first line and after the last one is `imports` and `stop`.
+    """
+    seconds: Seconds = defaultdict(float)
+    stage, since = "imports", 0.0
+    last = 0.0
+    for line in screen.splitlines():
+        found = LINE.match(line)
+        if not found:
+            continue
+        last = float(found[1])
+        if "tuning: trial" in found[3]:
+            continue
+        seconds[stage] += last - since
+        since = last
+        begins = found[3].endswith("…")
+        words = next((w for w in STAGES if found[3].startswith(w)), None)
+        stage = STAGES[words] if begins and words else "between steps"
+    # the screen's clock starts after the imports, and stops before Ray and Prefect do
+    seconds["imports and stop"] = wall - last
+    seconds.pop("imports", None)
+    return dict(seconds)
+
+
+def run_demo(home: Path) -> tuple[float, str]:
+    """Wall seconds and screen of the demo on these stores."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))}
+    env = kept | {"LIFECYCLE_HOME": str(home), "LIFECYCLE_SERVE_PORT": port}
+    started = time.perf_counter()
+    done = subprocess.run(DEMO, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    return time.perf_counter() - started, done.stdout
+
+
+def run_bare(trainings: int) -> tuple[float, Seconds]:
+    """Wall seconds and seconds a stage of the bare twin."""
+    command = [sys.executable, "-m", "benchmarks.bare_cycle", "--trainings", str(trainings)]
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    wall = time.perf_counter() - started
+    seconds: Seconds = json.loads(done.stdout.strip().splitlines()[-1])
+    return wall, seconds | {"imports and stop": wall - sum(seconds.values())}
+
+
+def measure(rounds: int) -> Iterator[Result]:
+    """Interleaved rounds of ours and the twin; medians."""
+    ours: list[Seconds] = []
+    bare: list[Seconds] = []
+    walls: list[tuple[float, float, float]] = []
+    trainings = 0
+    for _ in range(rounds):
+        with TemporaryDirectory() as folder:
+            first, screen = run_demo(Path(folder))
+            again, _ = run_demo(Path(folder))
+        trainings = screen.count("  fitted ")
+        twin, stages = run_bare(trainings)
+        ours.append(stages_of(screen, first))
+        bare.append(stages)
+        walls.append((first, again, twin))
+    first, again, twin = (statistics.median(column) for column in zip(*walls, strict=True))
+    detail = f"median of {rounds} interleaved rounds, {trainings} trainings"
+    yield _row("cycle: wall time, first run", first, "s", detail)
+    yield _row("cycle: wall time, second run (unchanged)", again, "s", detail)
+    yield _row("cycle: wall time, bare libraries", twin, "s", f"{detail}; no release, no registry")
+    yield _row("cycle: overhead ratio", first / twin, "×", f"{detail}; ours / bare, wall time")
+    for stage in dict.fromkeys(name for seconds in ours for name in seconds):
+        mine = statistics.median(seconds.get(stage, 0.0) for seconds in ours)
+        theirs = [seconds[stage] for seconds in bare if stage in seconds]
+        beside = f"bare {statistics.median(theirs):.2f} s" if theirs else "bare does without"
+        yield _row(f"cycle: {stage}", mine, "s", beside)
+
+
+def _row(name: str, value: float, unit: str, detail: str) -> Result:
+    rounded = round(value, 3)
+    return Result(name=name, value=rounded, unit=unit, bar=None, holds=None, detail=detail)

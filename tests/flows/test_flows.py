@@ -1,0 +1,130 @@
+"""The flows on other projects: real data of other kinds, a closed gate, a taken port."""
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.command import script
+from flows.end_to_end import end_to_end
+from flows.monitor import monitor
+from flows.release import release
+from flows.retrain import retrain
+from flows.score import score
+from flows.train import train
+from lifecycle.project import Project, load_project
+from lifecycle.records import Trained
+from lifecycle.release.registry import by_alias
+from lifecycle.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server", "ray_cluster")]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """Settings as the flows will load them: from the environment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("LIFECYCLE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LIFECYCLE_SERVE_PORT", str(port))
+    yield Settings.load()
+
+
+def example(name: str, source: Path) -> Project:
+    project = load_project(ROOT / "examples" / name / "project.yaml").with_source(source)
+    tuning = project.tuning.model_copy(update={"trials": 3})
+    return project.model_copy(update={"tuning": tuning})
+
+
+def in_words(trained: Trained) -> str:
+    return "\n".join(trained.decision.reasons)
+
+
+def test_telco_churn_trains(settings: Settings, shared_data: Path) -> None:
+    """Binary with text labels and many categories."""
+    trained = train(example("telco_churn", shared_data / "telco_churn.csv"))
+    assert trained.decision.passed, in_words(trained)
+    assert trained.evaluation.metrics["roc_auc"].low > 0.8
+    assert trained.baseline.metrics["roc_auc"].value == 0.5
+    assert trained.model == by_alias("telco_churn", "challenger", settings)
+
+
+def test_bike_sharing_trains(settings: Settings, shared_data: Path) -> None:
+    """Regression over time: the holdout is the newest part, never a random one."""
+    trained = train(example("bike_sharing", shared_data / "bike_sharing_hour.csv"))
+    assert trained.decision.passed, in_words(trained)
+    rmse, trivial = trained.evaluation.metrics["rmse"], trained.baseline.metrics["rmse"]
+    assert rmse.high < trivial.low
+    assert trained.checks.not_run, "what deepchecks cannot run must be listed"
+
+
+def test_the_stages_one_by_one(settings: Settings, make_project: Callable[..., Project]) -> None:
+    """Each flow finds what it needs in the stores; a worse model does not replace the champion."""
+    lax: dict[str, Any] = {"gain_over_baseline": -1.0, "require_checks": False}
+    project = make_project(gate=lax)
+    trained = train(project)
+    released = release(project)
+    assert released.champion == trained.model
+    assert released.endpoint
+    assert released.endpoint.smoke_rows == 25
+    assert by_alias("small", "champion", settings) == trained.model
+    assert train(project).cached, "the same identity is not trained again"
+
+    scored = score(project)
+    assert scored.model == trained.model
+    assert scored.predictions.rows == 400
+    assert monitor(project).decision.passed, "the same rows do not drift"
+    assert retrain(project) is None
+
+    worse = make_project(gate=lax, training={"rounds": 1, "parameters": {"max_depth": 1}})
+    challenger = train(worse)
+    refused = release(worse, trained=challenger)
+    assert not refused.decision.passed
+    assert refused.endpoint is None
+    assert refused.champion == trained.model == by_alias("small", "champion", settings)
+    assert any("champion" in reason for reason in refused.decision.reasons)
+
+
+def test_port_in_use(
+    settings: Settings,
+    make_project: Callable[..., Project],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    project = make_project(gate={"gain_over_baseline": -1.0, "require_checks": False})
+    train(project)
+    from ray import serve
+
+    serve.shutdown()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", settings.serve_port))
+        taken.listen()
+        monkeypatch.setattr(
+            "sys.argv", ["release.py", "--project", str(tmp_path / "project.yaml")]
+        )
+        assert script(release) == 2
+    message = capfd.readouterr().err
+    assert f"port {settings.serve_port} of 127.0.0.1 is in use" in message
+    assert "LIFECYCLE_SERVE_PORT" in message
+    assert by_alias("small", "champion", settings) is None
+
+
+def test_a_first_model_behind_its_gate_ends_the_cycle(
+    settings: Settings,
+    make_project: Callable[..., Project],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    make_project(gate={"floor": 0.999})
+    monkeypatch.setattr("sys.argv", ["end_to_end.py", "--project", str(tmp_path / "project.yaml")])
+    assert script(end_to_end) == 2
+    out, err = capfd.readouterr()
+    assert "gate.floor" in out
+    assert "nothing can be served" in err
