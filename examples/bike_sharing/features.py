@@ -6,7 +6,7 @@ import pandas as pd
 
 def build(inputs: pd.DataFrame) -> pd.DataFrame:
     """Add the rush hours of working days, and months since the start for the growth."""
-    features = inputs.copy()
+    features = inputs.drop(columns="yr")  # in `months`
     hour = inputs["hr"]
     rush = hour.isin([7, 8, 17, 18, 19])
     features["rush"] = (rush & (inputs["workingday"] == 1)).astype("int64")

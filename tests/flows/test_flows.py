@@ -1,7 +1,7 @@
 """The flows on other projects: real data of other kinds, a closed gate, a taken port."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server", "ray_c
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings as the flows will load them: from the environment."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     monkeypatch.setenv("LIFECYCLE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LIFECYCLE_SERVE_PORT", str(port))
-    yield Settings.load()
+    return Settings.load()
 
 
 def example(name: str, source: Path) -> Project:
@@ -66,7 +66,9 @@ def test_bike_sharing_trains(settings: Settings, shared_data: Path) -> None:
 def test_the_stages_one_by_one(settings: Settings, make_project: Callable[..., Project]) -> None:
     """Each flow finds what it needs in the stores; a worse model does not replace the champion."""
     lax: dict[str, Any] = {"gain_over_baseline": -1.0, "require_checks": False}
-    project = make_project(gate=lax)
+    # 94 holdout rows: two samples of one distribution are often more than 0.1 apart
+    calm = {"drift": {"prediction_threshold": 0.3, "numeric_threshold": 0.3}}
+    project = make_project(gate=lax, monitoring=calm)
     trained = train(project)
     released = release(project)
     assert released.champion == trained.model
@@ -81,7 +83,9 @@ def test_the_stages_one_by_one(settings: Settings, make_project: Callable[..., P
     assert monitor(project).decision.passed, "the same rows do not drift"
     assert retrain(project) is None
 
-    worse = make_project(gate=lax, training={"rounds": 1, "parameters": {"max_depth": 1}})
+    worse = make_project(
+        gate=lax, monitoring=calm, training={"rounds": 1, "parameters": {"max_depth": 1}}
+    )
     challenger = train(worse)
     refused = release(worse, trained=challenger)
     assert not refused.decision.passed
@@ -105,9 +109,7 @@ def test_port_in_use(
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", settings.serve_port))
         taken.listen()
-        monkeypatch.setattr(
-            "sys.argv", ["release.py", "--project", str(tmp_path / "project.yaml")]
-        )
+        monkeypatch.setattr("sys.argv", ["release.py", "--project", str(tmp_path / "project.yaml")])
         assert script(release) == 2
     message = capfd.readouterr().err
     assert f"port {settings.serve_port} of 127.0.0.1 is in use" in message

@@ -1,0 +1,61 @@
+"""SIGKILL in the middle of training: run again, the result is that of an uninterrupted run."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lifecycle.project import Project
+from lifecycle.release.registry import versions
+from lifecycle.release.store import connect
+from lifecycle.settings import Settings
+from tests.integration.test_demo import ROOT, environment
+
+pytestmark = pytest.mark.slow
+
+
+def start(project: Path, home: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.train", "--project", str(project)],
+        cwd=ROOT,
+        env=environment(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_training_goes_on_behind_the_last_finished_step(
+    make_project: Callable[..., Project], settings: Settings, tmp_path: Path
+) -> None:
+    project = make_project(gate={"gain_over_baseline": -1.0, "require_checks": False})
+    first = start(tmp_path / "project.yaml", settings.home)
+    assert first.stdout
+    seen = ""
+    for line in first.stdout:
+        seen += line
+        if "deepchecks: data integrity" in line:  # fitted, but not yet checked or registered
+            break
+    first.send_signal(signal.SIGKILL)
+    first.wait(30)
+    first.stdout.close()
+    assert "fitted" in seen, seen
+    assert versions(project.name, settings) == {}
+
+    second = start(tmp_path / "project.yaml", settings.home)
+    screen, _ = second.communicate(timeout=300)
+    assert second.returncode == 0, screen
+    for step in ("ingest", "split", "tune", "fit"):
+        assert f"{step}: unchanged, served from the cache" in screen
+    assert "registered small v1" in screen
+
+    found = versions(project.name, settings)
+    assert [(model.version, aliases) for model, aliases in found.items()] == [(1, ("challenger",))]
+    client = connect(settings)
+    experiment = client.get_experiment_by_name(project.name)
+    assert experiment
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"]
