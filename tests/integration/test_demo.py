@@ -24,7 +24,7 @@ class Demo(NamedTuple):
     screen: str
     seconds: float
     left: list[str]
-    """Command lines of processes that outlived the run by more than a few seconds."""
+    """Processes that outlived the run by more than a few seconds."""
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -36,13 +36,13 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return kept | {"LIFECYCLE_HOME": str(home), "LIFECYCLE_SERVE_PORT": port, **more}
 
 
-def marked(mark: str) -> list[str]:
-    """Command lines of running processes that inherited the mark."""
+def marked(mark: str) -> list[psutil.Process]:
+    """Running processes that inherited the mark."""
     found = []
     for process in psutil.process_iter():
         try:
-            if mark in process.environ().get("LIFECYCLE_TEST_MARK", ""):
-                found.append(" ".join(process.cmdline())[:200])
+            if mark == process.environ().get("LIFECYCLE_TEST_MARK", ""):
+                found.append(process)
         except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
     return found
@@ -64,7 +64,7 @@ def run_demo(home: Path) -> Demo:
     deadline = time.monotonic() + 10
     while (left := marked(mark)) and time.monotonic() < deadline:
         time.sleep(0.5)
-    return Demo(done.returncode, done.stdout, seconds, left)
+    return Demo(done.returncode, done.stdout, seconds, [str(process) for process in left])
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,16 +13,16 @@ from lifecycle.project import Project
 from lifecycle.release.registry import versions
 from lifecycle.release.store import connect
 from lifecycle.settings import Settings
-from tests.integration.test_demo import ROOT, environment
+from tests.integration.test_demo import ROOT, environment, marked
 
 pytestmark = pytest.mark.slow
 
 
-def start(project: Path, home: Path) -> subprocess.Popen[str]:
+def start(project: Path, home: Path, mark: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "flows.train", "--project", str(project)],
         cwd=ROOT,
-        env=environment(home),
+        env=environment(home, LIFECYCLE_TEST_MARK=mark),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -32,7 +33,8 @@ def test_training_goes_on_behind_the_last_finished_step(
     make_project: Callable[..., Project], settings: Settings, tmp_path: Path
 ) -> None:
     project = make_project(gate={"gain_over_baseline": -1.0, "require_checks": False})
-    first = start(tmp_path / "project.yaml", settings.home)
+    mark = uuid.uuid4().hex
+    first = start(tmp_path / "project.yaml", settings.home, mark)
     assert first.stdout
     seen = ""
     for line in first.stdout:
@@ -42,6 +44,8 @@ def test_training_goes_on_behind_the_last_finished_step(
     first.send_signal(signal.SIGKILL)
     first.wait(30)
     first.stdout.close()
+    for orphan in marked(mark):  # what a killed run could not stop itself: Prefect's server
+        orphan.kill()
     assert "fitted" in seen, seen
     assert versions(project.name, settings) == {}
 

@@ -82,6 +82,14 @@ def test_a_killed_driver_takes_its_ray_along(tmp_path: Path) -> None:
     shutil.rmtree(said["folder"])
 
 
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another test's Ray may run in this process: neither be content with it nor stop it."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+
+
+@pytest.mark.usefixtures("without_ray")
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379"])
 def test_an_address_where_no_ray_is(address: str) -> None:
     with (
@@ -91,6 +99,7 @@ def test_an_address_where_no_ray_is(address: str) -> None:
         pass
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_no_place_for_rays_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/proc")
     with (

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,8 @@ from lifecycle.data.lake import read_version
 from lifecycle.project import Project
 from lifecycle.quality.checks import Answered, run_checks
 from lifecycle.quality.findings import check_name, same_check
-from lifecycle.records import CheckReport, DatasetVersion, Window
+from lifecycle.records import CheckReport, DatasetVersion
+from lifecycle.settings import Settings
 from lifecycle.specs import ChecksSpec
 from tests.conftest import small_frame
 
@@ -79,27 +81,27 @@ def unchanged() -> Iterator[None]:
 
 def test_a_sound_model_on_the_real_example(
     health: Project,
-    make_model: Callable[..., object],
+    train: Callable[..., Any],
+    settings: Settings,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     unchanged: None,
 ) -> None:
-    made = make_model(health, window=Window(last=3))
+    made = train(health, settings)
 
     def part(version: DatasetVersion) -> Answered:
         frame = read_version(version)
         return Answered(
             features=build_features(frame, health, load_hook(health)),
             truth=labels(frame, health),
-            prediction=made.expected(frame),  # type: ignore[attr-defined]  # Made of the conftest
+            prediction=made.expected(frame),
             entity=frame["zper"].to_numpy(),
             time=frame["year"].to_numpy(),
         )
 
-    split = made.split  # type: ignore[attr-defined]
-    train, holdout = part(split.train), part(split.holdout)
+    learned, holdout = part(made.split.train), part(made.split.holdout)
     report = run_checks(
-        train,
+        learned,
         holdout,
         task="binary",
         metric="roc_auc",
