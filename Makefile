@@ -1,6 +1,5 @@
 # Two commands are enough: `make demo` and `make test`. `make help` lists all.
 PROJECT ?= examples/health_visits/project.yaml
-ENV ?= dev
 LIFECYCLE_HOME ?= $(CURDIR)/.lifecycle
 BIN := .venv/bin
 READY := .venv/.ready
@@ -10,7 +9,7 @@ help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
 
 demo: $(READY)  ## the whole lifecycle on the bundled example: SQLite, local Ray, local files
-	$(BIN)/python flows/end_to_end.py --project $(PROJECT)
+	$(BIN)/python flows/end_to_end.py --project $(PROJECT)$(if $(ENV), --env $(ENV))
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest
@@ -25,7 +24,7 @@ bench: $(READY)  ## measure against the bare libraries; writes benchmarks/result
 	$(BIN)/python -m benchmarks
 
 serve: $(READY)  ## serve the champion of PROJECT in the foreground
-	$(BIN)/lifecycle serve $(PROJECT)
+	$(BIN)/lifecycle serve $(PROJECT)$(if $(ENV), --env $(ENV))
 
 ui: $(READY)  ## MLflow UI and Prefect UI on loopback, until Ctrl-C
 	@mkdir -p $(LIFECYCLE_HOME)/prefect
@@ -37,6 +36,9 @@ ui: $(READY)  ## MLflow UI and Prefect UI on loopback, until Ctrl-C
 	wait
 
 deploy: $(READY)  ## every flow as a Prefect deployment of ENV (dev, staging, prod)
+	@test -f deployments/$(ENV).env || { echo "Say which environment: make deploy ENV=dev (or staging, prod)"; exit 2; }
+	@$(BIN)/python -c 'import sys; from prefect.settings import PREFECT_API_URL as url; sys.exit(not url.value())' \
+	  || { echo "PREFECT_API_URL is not set: name your Prefect server, see docs/how-to/deploy.md"; exit 2; }
 	set -a; . deployments/$(ENV).env; set +a; $(BIN)/prefect --no-prompt deploy --name '*/$(ENV)'
 
 clean:  ## remove .lifecycle (data versions, models, runs) and tool caches

@@ -33,7 +33,7 @@ class Screen(logging.Handler):
         stage, text = getattr(record, "stage", "note"), record.getMessage()
         if not phase:
             return
-        if phase == "result" or self.live is None:
+        if phase == "result" or (self.live is None and phase != "detail"):
             dots = "" if phase == "result" else " …"
             seconds = f"{time.monotonic() - self.started:7.1f} s  "
             line = Text(seconds, style="dim") + Text(f"{stage:<9} ", style="bold cyan")

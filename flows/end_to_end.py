@@ -16,6 +16,7 @@ from lifecycle.records import Cycle, Period
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_cluster
 from tasks.data import arriving_windows
+from tasks.release import require_port
 from tasks.summary import require_champion, summarise
 
 
@@ -23,9 +24,10 @@ from tasks.summary import require_champion, summarise
 def end_to_end(project: ProjectFile, env: Environment | None = None) -> Cycle:
     """Prepare → train → release, then for each period that arrives: score → monitor → retrain.
 
-    A project without `time.arrives_from` has one period: all its rows.
+    In a project without `time.arrives_from` nothing arrives later.
     """
     settings = Settings.load(env)
+    require_port(settings)
     with ray_cluster(settings):
         prepared = prepare(project, env)
         trained = train(project, env, prepared=prepared)

@@ -9,7 +9,7 @@ from lifecycle.project import ProjectFile
 from lifecycle.records import Release, Trained
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_cluster
-from tasks.release import challenge, concluded, current_challenger, roll_out
+from tasks.release import challenge, concluded, current_challenger, require_port, roll_out
 
 
 @flow(flow_run_name="release-{project.name}")
@@ -22,6 +22,7 @@ def release(
     version with the alias `challenger` is taken.
     """
     settings = Settings.load(env)
+    require_port(settings)
     trained = trained or current_challenger(project, settings)
     duel = challenge(project, settings, trained)
     if not duel.decision.passed:

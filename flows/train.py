@@ -22,7 +22,7 @@ def train(
     window: Window | None = None,
     prepared: Prepared | None = None,
 ) -> Trained:
-    """Train a model and register it; it becomes challenger if the gate lets it.
+    """Train a model and register it as challenger; only release, with the same gate, promotes it.
 
     A model with the same identity is not trained again: it is taken from the registry.
     """

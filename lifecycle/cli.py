@@ -16,6 +16,7 @@ from rich.table import Table
 
 from lifecycle.data.arrivals import first_window, select
 from lifecycle.data.contract import apply_contract, check_columns
+from lifecycle.data.features import build_features, load_hook
 from lifecycle.data.infer import infer_project
 from lifecycle.data.ingest import check_share
 from lifecycle.data.lake import history, read_version, table_uri
@@ -26,6 +27,8 @@ from lifecycle.project import Project, load_project
 from lifecycle.settings import Settings
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "project.schema.json"
+REHEARSED = 1_000
+"""Rows the features hook is tried on by `validate`."""
 TABLES = ("accepted", "rejected", *PARTS, "current", "predictions")
 
 app = typer.Typer(
@@ -59,7 +62,7 @@ def init(
 ) -> None:
     """Write a working project file for a CSV file, and say what was guessed."""
     file = output or csv.parent / "project.yaml"
-    if file.exists() and not force:
+    if file.exists() and not force and csv.exists():
         raise ProjectError(f"{file} is there already: name another --output, or use --force")
     text, guesses = infer_project(csv, target, name, file.parent)
     if SCHEMA.is_file():
@@ -73,15 +76,20 @@ def init(
         table.add_row(escape(key), escape(why))
     console.print(table)
     console.print(f"Wrote {file}. Read it once, then:")
-    console.print(f"  python flows/end_to_end.py --project {file}")
+    flow = os.path.relpath(Path(__file__).parents[1] / "flows" / "end_to_end.py")
+    console.print(f"  {os.path.relpath(sys.executable)} {flow} --project {file}")
     console.print(_rehearse(load_project(file)), style="dim")
 
 
 @app.command()
 def validate(project: ProjectPath) -> None:
-    """Say whether a project file is sound, and whether its data keep the contract."""
+    """Say whether a project file is sound: contract, split, features and parameters are tried."""
+    from lifecycle.training.parameters import check_parameters  # XGBoost takes a while
+
     loaded = load_project(project)
-    _console().print(f"{project}: sound. {_rehearse(loaded)}")
+    text = _rehearse(loaded)
+    check_parameters(loaded)
+    _console().print(f"{project}: sound. {text}")
 
 
 @app.command()
@@ -117,7 +125,10 @@ def versions(project: ProjectPath, env: EnvOption = None) -> None:
         models.add_row(
             str(model.version), ", ".join(aliases), model.digest[:12], model.identity[:12]
         )
-    console.print(data, models)
+    if not data.row_count and not models.row_count:
+        console.print(f"{loaded.name}: nothing yet in {settings.home} (LIFECYCLE_HOME)")
+    else:
+        console.print(data, models)
 
 
 @app.command()
@@ -164,6 +175,7 @@ def _rehearse(project: Project) -> str:
     accepted, rejected = apply_contract(rows, project.contract, now=now, time=time)
     check_share(project, rejected, len(rows))
     divided, _ = divide(accepted, project)
+    build_features(accepted.head(REHEARSED), project, load_hook(project))
     sizes = ", ".join(f"{part} {len(part_rows):,}" for part, part_rows in divided.items())
     return f"{window}: {len(accepted):,} of {len(rows):,} rows keep the contract; {sizes}"
 

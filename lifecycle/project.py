@@ -80,12 +80,17 @@ class Project(Section):
     monitoring: MonitoringSpec = MonitoringSpec()
     retraining: RetrainingSpec = RetrainingSpec()
 
-    _folder: Path = PrivateAttr(default=Path("."))
+    _file: Path = PrivateAttr(default=Path("project.yaml"))
+
+    @property
+    def file(self) -> Path:
+        """The project file."""
+        return self._file
 
     @property
     def folder(self) -> Path:
         """Folder of the project file: relative paths and the features module start there."""
-        return self._folder
+        return self._file.parent
 
     def with_source(self, path: str | Path) -> Self:
         """The same project on another source file; a relative path starts where the caller is."""
@@ -213,7 +218,7 @@ def load_project(path: str | Path) -> Project:
     except ValidationError as error:
         problems = (_problem(file, lines, detail) for detail in error.errors())
         raise ProjectError("\n".join(problems)) from None
-    project._folder = file.resolve().parent
+    project._file = file.resolve()
     return project
 
 

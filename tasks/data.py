@@ -6,10 +6,11 @@ from prefect import task
 
 from lifecycle.data import arrivals, ingest, sources, split
 from lifecycle.project import Project
+from lifecycle.quality.summary import spoken
 from lifecycle.records import Ingested, Monitored, Split, Window
 from lifecycle.settings import Settings
 from tasks.policies import CACHED, NOT_CACHED, cached_by
-from tasks.progress import step
+from tasks.progress import say, step
 
 
 def ingest_window(project: Project, settings: Settings, window: Window | None) -> Ingested:
@@ -45,12 +46,12 @@ def _ingest(
     today: str,
 ) -> Ingested:
     """Read, validate, quarantine and write a new version."""
-    with step("prepare", f"reading and validating {window}") as done:
+    with step("prepare", f"reading and validating {spoken(project, window)}") as done:
         ingested = ingest.ingest(project, settings, window, table)
         share = f"{ingested.rows_in:,} rows in, {ingested.dataset.rows:,} accepted"
         if ingested.rejected:
             share += f", {ingested.rows_rejected:,} in quarantine ({ingested.rejected.uri})"
-        done(f"{window}: {share} → {table} version {ingested.dataset.version}")
+        done(f"{spoken(project, window)}: {share} → {table} version {ingested.dataset.version}")
     return ingested
 
 
@@ -68,13 +69,16 @@ def split_parts(project: Project, settings: Settings, ingested: Ingested) -> Spl
 
 @task(name="arriving-windows", **NOT_CACHED)
 def arriving_windows(project: Project, settings: Settings) -> list[Window]:
-    """Periods from `time.arrives_from` on, oldest first; all rows as one where there is none."""
-    return arrivals.periods(project, sources.read_source(project)) or [Window()]
+    """Periods from `time.arrives_from` on, oldest first; none without it."""
+    found = arrivals.periods(project, sources.read_source(project))
+    if not found:
+        say("arrivals", "none: nothing in this source is later (`time.arrives_from`)")
+    return found
 
 
 def latest_windows(project: Project, settings: Settings) -> list[Window]:
-    """The periods monitoring looks at, oldest first."""
-    return arriving_windows(project, settings)[-project.monitoring.windows :]
+    """The periods monitoring looks at, oldest first; all rows where there are no periods."""
+    return arriving_windows(project, settings)[-project.monitoring.windows :] or [Window()]
 
 
 def window_through(project: Project, settings: Settings, monitored: Monitored) -> Window:

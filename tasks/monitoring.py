@@ -6,6 +6,7 @@ from prefect.artifacts import create_markdown_artifact
 from lifecycle.monitoring import monitor
 from lifecycle.project import Project
 from lifecycle.quality import gates
+from lifecycle.quality.summary import spoken
 from lifecycle.records import DriftReport, Ingested, Monitored, Scored, Trained, Window
 from lifecycle.release import registry
 from lifecycle.serving import score
@@ -19,14 +20,16 @@ def score_dataset(
     project: Project, settings: Settings, current: Ingested, champion: Trained
 ) -> Scored:
     """Predict for a current window with the champion; the same rows are scored once."""
-    with step("score", f"scoring {current.dataset.rows:,} rows of {current.window}") as done:
+    with step(
+        "score", f"scoring {current.dataset.rows:,} rows of {spoken(project, current.window)}"
+    ) as done:
         path = registry.bundle_path(champion.model, settings)
         scored = score.score(
             project, settings, current.dataset, current.window, champion.model, path
         )
         how = "Ray Data" if scored.engine == "ray_data" else "one process"
         done(
-            f"{current.window}: {scored.predictions.rows:,} predictions of "
+            f"{spoken(project, current.window)}: {scored.predictions.rows:,} predictions of "
             f"v{champion.model.version} in {how} → predictions version {scored.predictions.version}"
         )
     return scored
@@ -37,12 +40,14 @@ def monitor_windows(
     project: Project, settings: Settings, champion: Trained, scored: list[Scored]
 ) -> Monitored:
     """Compare scored windows with the champion's holdout, and leave the findings to be seen."""
-    with step("monitor", f"comparing {scored[-1].window} with the reference") as done:
+    with step(
+        "monitor", f"comparing {spoken(project, scored[-1].window)} with the reference"
+    ) as done:
         path = registry.bundle_path(champion.model, settings)
         holdout = champion.split.holdout
         reference = score.score(project, settings, holdout, Window(), champion.model, path)
         found = monitor.monitor_windows(project, settings, reference, scored, champion.evaluation)
-        done(f"{_drift_line(found.drift[-1])} → {found.report}")
+        done(f"{_drift_line(project, found.drift[-1])} → {found.report}")
     verdict = "nothing to do" if found.decision.passed else "retraining is asked for"
     say("monitor", "\n".join([f"{verdict}:", *(f"· {r}" for r in found.decision.reasons)]))
     create_markdown_artifact(
@@ -51,9 +56,9 @@ def monitor_windows(
     return found
 
 
-def _drift_line(drift: DriftReport) -> str:
+def _drift_line(project: Project, drift: DriftReport) -> str:
     drifted = ", ".join(f"{c.column} {c.statistic:.2f}" for c in drift.drifted) or "none"
-    return f"{drift.window}: drifted features of {len(drift.features)}: {drifted}"
+    return f"{spoken(project, drift.window)}: drifted features of {len(drift.features)}: {drifted}"
 
 
 def tell_no_retraining(monitored: Monitored) -> None:

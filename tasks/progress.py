@@ -13,9 +13,9 @@ def say(stage: str, text: str) -> None:
     _tell("result", stage, text)
 
 
-def update(stage: str, text: str) -> None:
-    """Tell how far a long step is; a terminal shows only the latest."""
-    _tell("update", stage, text)
+def update(stage: str, text: str, notable: bool = True) -> None:
+    """Tell how far a long step is; without a live line only what is notable is shown."""
+    _tell("update" if notable else "detail", stage, text)
 
 
 @contextmanager
@@ -25,6 +25,6 @@ def step(stage: str, doing: str) -> Iterator[Callable[[str], None]]:
     yield lambda text: say(stage, text)
 
 
-def _tell(phase: Literal["begin", "update", "result"], stage: str, text: str) -> None:
+def _tell(phase: Literal["begin", "update", "detail", "result"], stage: str, text: str) -> None:
     log.setLevel(logging.INFO)  # the root of a worker's process lets only warnings through
     log.info(text, extra={"stage": stage, "phase": phase})

@@ -5,6 +5,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from lifecycle.project import Project
 from lifecycle.quality import checks, gates
+from lifecycle.quality.summary import decides
 from lifecycle.records import Bundle, CheckReport, Decision, Evaluated, Split
 from lifecycle.settings import Settings
 from lifecycle.training import assess
@@ -66,8 +67,13 @@ def gate_candidate(project: Project, evaluated: Evaluated, report: CheckReport) 
     return decision
 
 
-def show_decision(project: Project, stage: str, decision: Decision) -> None:
-    """Reasons on the screen and as a Prefect artifact."""
+def show_decision(
+    project: Project, stage: str, decision: Decision, told: Decision | None = None
+) -> None:
+    """Reasons on the screen (unless `told` just now) and as a Prefect artifact."""
     verdict = "passed" if decision.passed else "NOT passed"
-    say(stage, "\n".join([f"gate {verdict}:", *(f"· {reason}" for reason in decision.reasons)]))
+    lines = [f"· {reason}" for reason in decision.reasons if decides(reason)]
+    if told and told.reasons == decision.reasons:
+        lines = ["· for the reasons train told"]
+    say(stage, "\n".join([f"gate {verdict}:", *lines]))
     create_markdown_artifact(key=f"{slug(project)}-{stage}-gate", markdown=gates.render(decision))

@@ -2,6 +2,7 @@
 
 from prefect import task
 
+from lifecycle.cluster import is_connected
 from lifecycle.errors import RegistryError
 from lifecycle.project import Project
 from lifecycle.quality import card, gates
@@ -34,6 +35,16 @@ from tasks.quality import show_decision
 from tasks.training import measure
 
 
+def require_port(settings: Settings) -> None:
+    """Say at once that the endpoint will find its port taken, not after an hour of training.
+
+    Raises:
+        PortInUseError: another process listens there.
+    """
+    if settings.local_ray and not is_connected():
+        deployment.check_port(settings.serve_host, settings.serve_port)
+
+
 @task(name="find-trained", **NOT_CACHED, **RETRIES)
 def find_trained(project: Project, settings: Settings, identity: Identity) -> Trained | None:
     """The registered model with this identity, made challenger again; None if there is none."""
@@ -61,7 +72,7 @@ def current_champion(project: Project, settings: Settings) -> Trained:
     Raises:
         RegistryError: there is none.
     """
-    return _holder(project, settings, CHAMPION, "python flows/end_to_end.py")
+    return _holder(project, settings, CHAMPION, "end_to_end")
 
 
 def current_challenger(project: Project, settings: Settings) -> Trained:
@@ -70,15 +81,16 @@ def current_challenger(project: Project, settings: Settings) -> Trained:
     Raises:
         RegistryError: there is none.
     """
-    return _holder(project, settings, CHALLENGER, "python flows/train.py")
+    return _holder(project, settings, CHALLENGER, "train")
 
 
-def _holder(project: Project, settings: Settings, alias: str, command: str) -> Trained:
+def _holder(project: Project, settings: Settings, alias: str, flow: str) -> Trained:
     model = registry.by_alias(project.name, alias, settings)
     if model is None:
         raise RegistryError(
             f"{project.name}: no model version has the alias {alias!r} in "
-            f"{settings.env}; train and release one first with `{command} --project …`"
+            f"{settings.env} ({settings.tracking_uri}); make one with "
+            f"`python flows/{flow}.py --project {project.file}`"
         )
     return registry.record_of(model, settings)
 
@@ -137,7 +149,7 @@ def challenge(project: Project, settings: Settings, trained: Trained) -> Duel:
         )
     else:
         duel = _measure(project, settings, trained, champion)
-    show_decision(project, "release", duel.decision)
+    show_decision(project, "release", duel.decision, None if trained.cached else trained.decision)
     return duel
 
 

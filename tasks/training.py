@@ -4,6 +4,7 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 
 from lifecycle.data.features import hook_digest
+from lifecycle.errors import BundleError, FeatureError
 from lifecycle.identity import identity_of
 from lifecycle.project import Project
 from lifecycle.quality.summary import spell
@@ -21,7 +22,7 @@ from lifecycle.settings import Settings
 from lifecycle.specs import Metric
 from lifecycle.training import assess, fit, tune
 from tasks.policies import CACHED, NOT_CACHED, cached_by, slug
-from tasks.progress import step, update
+from tasks.progress import say, step, update
 
 
 def identify(project: Project, split: Split) -> Identity:
@@ -36,10 +37,13 @@ def tune_parameters(
     """Search parameters with Optuna over Ray; the holdout is not handed over."""
     trials = project.tuning.trials if project.tuning.space else 0
     with step("train", f"tuning: {trials} trials" if trials else "no search space") as done:
+        seen: set[float | None] = set()
 
         def show(finished: int, trials: int, best: float | None) -> None:
             value = "" if best is None else f", best {project.metric} {best:.4f}"
-            update("train", f"tuning: trial {finished} of {trials}{value}")
+            better = best not in seen
+            seen.add(best)
+            update("train", f"tuning: trial {finished} of {trials}{value}", notable=better)
 
         study = settings.folder("tuning", project.name, identity.digest)
         tuned = tune.tune(project, split.train, split.validation, study, show)
@@ -95,18 +99,27 @@ def measure(
     champion: ModelVersion | None,
 ) -> Evaluated:
     """The candidate whose answers these are, next to the baseline and the champion."""
-    holdout, theirs = split.holdout, None
-    if champion:
-        path = registry.bundle_path(champion, settings)
-        theirs = assess.answer(project, holdout, path, champion.digest)
+    theirs = _answer_of_champion(project, settings, split, champion) if champion else None
     return Evaluated(
-        candidate=assess.assess(project, answers, holdout, "candidate"),
+        candidate=assess.assess(project, answers, split.holdout, "candidate"),
         baseline=assess.assess_baseline(project, split, answers),
-        champion=theirs
-        and champion
-        and assess.assess(project, theirs, holdout, f"champion v{champion.version}"),
+        champion=assess.assess(project, theirs, split.holdout, f"champion v{champion.version}")
+        if champion and theirs
+        else None,
         gain=theirs and assess.gain(project, answers, theirs),
     )
+
+
+def _answer_of_champion(
+    project: Project, settings: Settings, split: Split, champion: ModelVersion
+) -> assess.Predicted | None:
+    """None if it cannot: then nothing can be compared, which must not stop a new model."""
+    try:
+        predict = registry.predict_of(champion, settings)
+        return assess.answer_by(project, split.holdout, predict)
+    except (BundleError, FeatureError) as error:
+        say("train", f"champion v{champion.version} is not compared: {error}")
+        return None
 
 
 def _subjects(evaluated: Evaluated) -> list[Evaluation]:

@@ -39,6 +39,21 @@ DEFAULTS: dict[str, Any] = {
     },
 }
 
+MORE = """\
+# More sections, with their defaults; docs/project.schema.json has all of them.
+# features: features:build      # a function in features.py beside this file: frame in, frame out
+# gate:
+#   floor: null                 # the worst value of the metric you would put in front of anyone
+#   gain_over_baseline: 0.0
+#   gain_over_champion: 0.0
+# checks:
+#   accept: {}                  # deepchecks' check: why its failure does not block
+# monitoring:
+#   drift: {numeric_threshold: 0.1, categorical_threshold: 0.15, max_drifted_share: 0.25}
+#   max_quality_loss: 0.05
+# serving: {replicas: 1, smoke_rows: 25}\
+""".splitlines()
+
 
 def infer_project(
     csv: Path, target: str, name: str | None = None, folder: Path | None = None
@@ -67,7 +82,9 @@ def infer_project(
     roles = guess_roles(columns, target)
     suspects = _suspects(columns, roles, target)
     guesses = [*roles.said, *_said_of_types(columns)]
-    guesses += [f"leakage? {column}: {found}" for column, found in suspects.items()]
+    guesses += [f"leakage {column}: {found}; no feature" for column, found in suspects.items()]
+    if not roles.time:
+        guesses.append("time: none found, so nothing arrives later and nothing is monitored")
     path = source.model_copy(update={"path": _relative(csv, folder or csv.parent)})
     return _text(name or _name(csv), path, target, columns, roles, suspects), guesses
 
@@ -131,8 +148,8 @@ def _text(
             "# Written by `lifecycle init`: every line is a guess, to be read once by a person.",
             *_block(head),
             "# Consequences of the target, known only when the target is: never features.",
-            *(f"# suspect: {column}: {found}" for column, found in suspects.items()),
-            "leakage: []",
+            *(f"# suspected: {column}: {found}" for column, found in suspects.items()),
+            *_block({"leakage": list(suspects)}),
             "# Attributes that must not decide, such as sex or race: reported on only.",
             "protected: []",
             *_block({"ignore": roles.ignore}),
@@ -140,6 +157,8 @@ def _text(
             *_block({"contract": {"max_rejected_share": 0.01, "columns": contract}}),
             "",
             *_block(DEFAULTS),
+            "",
+            *MORE,
             "",
         ]
     )

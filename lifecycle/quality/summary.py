@@ -1,5 +1,6 @@
 """The end of a cycle in words: one list of sections, shown as text and as an HTML page."""
 
+from html import escape
 from pathlib import Path
 
 from lifecycle.project import Project
@@ -13,6 +14,7 @@ from lifecycle.records import (
     Prepared,
     Release,
     Trained,
+    Window,
 )
 from lifecycle.settings import Settings
 
@@ -28,11 +30,11 @@ def sections(
     """Data, models, gates, drift and where to look, in the order things happened."""
     releases = [first, *(period.release for period in periods if period.release)]
     return [
-        Section("Data", table=_data(prepared, periods)),
+        Section("Data", text=_arrivals(project, periods), table=_data(project, prepared, periods)),
         Section(f"Models by {project.metric}", table=_models(project, trained, releases)),
         *(_gate(release) for release in releases),
-        *(_period(period) for period in periods),
-        _places(settings, trained, releases, periods),
+        *(_period(project, period) for period in periods),
+        _places(project, settings, trained, releases, periods),
     ]
 
 
@@ -41,12 +43,17 @@ def as_text(found: list[Section]) -> str:
     lines: list[str] = []
     for section in found:
         lines += ["", section.title, "─" * len(section.title), *section.text]
-        lines += [f"· {_plain(point)}" for point in section.points]
+        lines += [f"· {point}" for point in map(_plain, section.points) if decides(point)]
         if section.table:
             lines += _aligned(section.table)
         if section.code:
             lines += [section.code]
     return "\n".join(lines[1:])
+
+
+def decides(reason: str) -> bool:
+    """Whether a gate's reason belongs on a screen; what only warns is in pages and artifacts."""
+    return " warns: " not in reason
 
 
 def _aligned(table: Table) -> list[str]:
@@ -62,17 +69,28 @@ def _plain(value: str | Cell) -> str:
     return value if isinstance(value, str) else value.text
 
 
-def _data(prepared: Prepared, periods: list[Period]) -> Table:
+def _arrivals(project: Project, periods: list[Period]) -> tuple[str, ...]:
+    if periods:
+        return ()
+    return ("Nothing in this source arrives later (`time.arrives_from`): nothing to monitor yet.",)
+
+
+def spoken(project: Project, window: Window) -> str:
+    """A window as a person says it: `year 4`, not `4`."""
+    return f"{project.time.column} {window}" if project.time else str(window)
+
+
+def _data(project: Project, prepared: Prepared, periods: list[Period]) -> Table:
     ingested, split = prepared.ingested, prepared.split
     parts = [
-        (f"learned from ({ingested.window})", ingested.dataset),
+        (f"learned from ({spoken(project, ingested.window)})", ingested.dataset),
         ("· train", split.train),
         ("· validation", split.validation),
         ("· holdout", split.holdout),
     ]
     for period in periods:
         parts += [
-            (f"arrived ({period.scored.window})", period.scored.dataset),
+            (f"arrived ({spoken(project, period.scored.window)})", period.scored.dataset),
             ("· predictions", period.scored.predictions),
         ]
     return Table(("data", "rows", "version", "digest"), tuple(_dataset(*part) for part in parts))
@@ -121,7 +139,7 @@ def _gate(release: Release) -> Section:
     return Section(f"Gate for v{model.version}: {verdict}", points=release.decision.reasons)
 
 
-def _period(period: Period) -> Section:
+def _period(project: Project, period: Period) -> Section:
     monitored: Decision = period.monitored.decision
     verdict = "nothing to do" if monitored.passed else "retraining asked for"
     drift = period.monitored.drift[-1]
@@ -130,19 +148,28 @@ def _period(period: Period) -> Section:
         ("drift", "test", "statistic", "threshold"),
         tuple((c.column, c.test, f"{c.statistic:.3f}", f"{c.threshold:g}") for c in columns),
     )
-    title = f"Period {period.scored.window}: {verdict}"
+    title = f"Arrived: {spoken(project, period.scored.window)}: {verdict}"
     return Section(title, points=monitored.reasons, table=table)
 
 
 def _places(
-    settings: Settings, trained: Trained, releases: list[Release], periods: list[Period]
+    project: Project,
+    settings: Settings,
+    trained: Trained,
+    releases: list[Release],
+    periods: list[Period],
 ) -> Section:
-    lines = [f"deepchecks   {path}" for path in trained.checks.reports]
-    lines += [f"monitoring   {period.monitored.report}" for period in periods]
+    pages = [("deepchecks", path) for path in trained.checks.reports]
+    pages += [("monitoring", period.monitored.report) for period in periods]
+    lines = [f"{name:<12} {path}" for name, path in pages]
     lines += [
         f"MLflow       make ui, then http://127.0.0.1:5000 ({settings.tracking_uri})",
         "Prefect      make ui, then http://127.0.0.1:4200",
     ]
+    links = (f'<a href="{escape(path.as_uri())}">{escape(path.name)}</a>' for _, path in pages)
     endpoints = [release.endpoint for release in releases if release.endpoint]
-    code = f"make serve   # then, in another terminal:\n{endpoints[-1].curl}" if endpoints else ""
-    return Section("Where to look", text=tuple(lines), code=code)
+    serve = f"make serve PROJECT={project.file}   # then, in another terminal:"
+    code = f"{serve}\n{endpoints[-1].curl}" if endpoints else ""
+    return Section(
+        "Where to look", text=tuple(lines), code=code, html=f"<p>{' · '.join(links)}</p>"
+    )

@@ -3,10 +3,13 @@
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from lifecycle.errors import BundleError, RegistryError
@@ -132,6 +135,33 @@ def bundle_path(model: ModelVersion, settings: Settings) -> Path:
     return path
 
 
+def predict_of(
+    model: ModelVersion, settings: Settings
+) -> Callable[[pd.DataFrame], NDArray[np.float64]]:
+    """The version as a function, with the features hook it was trained with.
+
+    Through MLflow's pyfunc, whose loader verifies bundle and hook before any of it runs: a
+    champion can be measured although the project's hook has changed since.
+
+    Raises:
+        BackendError: the registry cannot be reached.
+        BundleError, FeatureError: bundle or hook are not what they were.
+    """
+    connect(settings)
+    import mlflow
+
+    loaded = mlflow.pyfunc.load_model(model.uri)
+
+    def predict(frame: pd.DataFrame) -> NDArray[np.float64]:
+        try:
+            return np.asarray(loaded.predict(frame), dtype=np.float64)
+        except mlflow.exceptions.MlflowException as error:
+            reason = next(iter(str(error).splitlines()), "")
+            raise BundleError(f"{model.uri} cannot answer for these rows: {reason}") from None
+
+    return predict
+
+
 def record_of(model: ModelVersion, settings: Settings) -> Trained:
     """What training handed on when this version was registered, marked as cached.
 
@@ -139,9 +169,11 @@ def record_of(model: ModelVersion, settings: Settings) -> Trained:
         BackendError: the registry cannot be reached.
         RegistryError: the version carries no readable record.
     """
-    client = connect(settings)
+    connect(settings)
+    import mlflow
+
     with backend_errors(settings):
-        text = _artifact(client, model, RECORD).read_text()
+        text = mlflow.artifacts.load_text(f"runs:/{model.run_id}/{RECORD}")
     try:
         trained = Trained.model_validate_json(text)
     except ValidationError as error:
@@ -149,13 +181,23 @@ def record_of(model: ModelVersion, settings: Settings) -> Trained:
             f"{model.uri}: its record {RECORD} cannot be read ({error.error_count()} problems); "
             "train again with the installed version"
         ) from None
-    reports = trained.checks.reports
-    if reports:
-        with backend_errors(settings):
-            kept = _artifact(client, model, CHECKS)
-        reports = tuple(kept / report.name for report in reports)
+    reports = _reports(model, trained.checks.reports, settings)
     checks = trained.checks.model_copy(update={"reports": reports})
     return trained.model_copy(update={"model": model, "checks": checks, "cached": True})
+
+
+def _reports(
+    model: ModelVersion, reports: tuple[Path, ...], settings: Settings
+) -> tuple[Path, ...]:
+    """The check reports where they were written or, on another machine, fetched beside there."""
+    if all(report.is_file() for report in reports):
+        return reports
+    folder = settings.folder("reports", model.name) / f"{model.digest[:12]}-registered"
+    if not all((folder / report.name).is_file() for report in reports):
+        with backend_errors(settings), tempfile.TemporaryDirectory() as aside:
+            fetched = connect(settings).download_artifacts(model.run_id, CHECKS, aside)
+            _put(Path(fetched), folder)
+    return tuple(folder / report.name for report in reports)
 
 
 def evaluation_of(model: ModelVersion, settings: Settings) -> Evaluation:
@@ -229,10 +271,6 @@ def _pages(client: "MlflowClient", query: str) -> Iterator["Registered"]:
         token = page.token
         if not token:
             return
-
-
-def _artifact(client: "MlflowClient", model: ModelVersion, name: str) -> Path:
-    return Path(client.download_artifacts(model.run_id, name))
 
 
 def _put(source: Path, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Open a part of the split, let a bundle answer for it, and measure the answers."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +41,24 @@ class Answers(NamedTuple):
     """Feature → share of the total gain, largest first."""
 
 
+class Predicted(NamedTuple):
+    """What is needed to measure a model on a part."""
+
+    truth: Floats
+    prediction: Floats
+    entity: npt.NDArray[Any] | None
+
+
+Predict = Callable[[pd.DataFrame], Floats]
+
+
+def answer_by(project: Project, part: DatasetVersion, predict: Predict) -> Predicted:
+    """Let a model that is only known as a function predict every row of a part."""
+    frame = read_version(part)
+    entity = frame[project.entity].to_numpy() if project.entity else None
+    return Predicted(labels(frame, project), predict(frame), entity)
+
+
 def answer(project: Project, part: DatasetVersion, bundle: Path, digest: str) -> Answers:
     """Let a verified bundle predict every row of a part.
 
@@ -63,7 +82,9 @@ def answer(project: Project, part: DatasetVersion, bundle: Path, digest: str) ->
     )
 
 
-def assess(project: Project, answers: Answers, part: DatasetVersion, subject: str) -> Evaluation:
+def assess(
+    project: Project, answers: Answers | Predicted, part: DatasetVersion, subject: str
+) -> Evaluation:
     """Every metric of the project's task with its interval; whole entities are resampled."""
     return evaluate(
         answers.truth,
@@ -89,7 +110,7 @@ def assess_baseline(project: Project, split: Split, answers: Answers) -> Evaluat
     )
 
 
-def gain(project: Project, challenger: Answers, champion: Answers) -> Estimate:
+def gain(project: Project, challenger: Answers, champion: Predicted) -> Estimate:
     """By how much the challenger's deciding metric is better, paired on the same rows."""
     return compare(
         challenger.truth,

@@ -53,7 +53,7 @@ def _project(schema: BundleSchema, folder: Path) -> Project:
         features=schema.hook,
         contract=ContractSpec(columns=columns),
     )
-    project._folder = folder
+    project._file = folder / "project.yaml"
     return project
 
 

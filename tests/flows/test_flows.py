@@ -94,6 +94,22 @@ def test_the_stages_one_by_one(settings: Settings, make_project: Callable[..., P
     assert any("champion" in reason for reason in refused.decision.reasons)
 
 
+def test_a_changed_hook_is_compared_with_the_champion_as_it_was(
+    settings: Settings, make_project: Callable[..., Project], tmp_path: Path
+) -> None:
+    lax: dict[str, Any] = {"gain_over_baseline": -1.0, "require_checks": False}
+    hook = tmp_path / "features.py"
+    hook.write_text("def build(inputs):\n    return inputs\n")
+    project = make_project(gate=lax, features="features:build")
+    first = release(project, trained=train(project))
+    hook.write_text("def build(inputs):\n    return inputs.assign(old=inputs['age'] > 60)\n")
+    trained = train(project)
+    assert trained.model != first.champion
+    second = release(project, trained=trained)
+    assert second.champion_evaluation
+    assert second.champion_evaluation.metrics == first.evaluation.metrics, "same rows, same model"
+
+
 def test_port_in_use(
     settings: Settings,
     make_project: Callable[..., Project],
@@ -101,11 +117,8 @@ def test_port_in_use(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    project = make_project(gate={"gain_over_baseline": -1.0, "require_checks": False})
-    train(project)
-    from ray import serve
-
-    serve.shutdown()
+    make_project()
+    monkeypatch.setattr("tasks.release.is_connected", lambda: False)  # other tests' Ray is here
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", settings.serve_port))
         taken.listen()

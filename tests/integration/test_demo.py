@@ -93,12 +93,12 @@ def test_the_screen_is_ours(demos: tuple[Demo, Demo]) -> None:
 def test_the_summary_says_it_all(demos: tuple[Demo, Demo]) -> None:
     screen = demos[0].screen
     for word in (
-        "learned from (start to 3)",
+        "learned from (year start to 3)",
         "health_visits v1",
         "baseline",
         "Gate for v1: passed",
-        "Period 4",
-        "Period 5",
+        "Arrived: year 4",
+        "Arrived: year 5",
         "make serve",
         "curl ",
         "deepchecks ",

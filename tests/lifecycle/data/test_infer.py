@@ -40,8 +40,13 @@ def infer(csv: Path, target: str) -> tuple[Project, list[str]]:
             "bike_sharing_hour.csv",
             "cnt",
             17_379,
-            {"task": "regression", "entity": None, "ignore": ("instant",), "leakage": ()},
-            ["leakage? registered: casual + registered is the target"],
+            {
+                "task": "regression",
+                "entity": None,
+                "ignore": ("instant",),
+                "leakage": ("registered", "casual"),
+            },
+            ["leakage registered: casual + registered is the target; no feature"],
         ),
         (
             "california_housing.csv",
