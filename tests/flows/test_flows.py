@@ -24,12 +24,21 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server", "ray_cluster")]
 
 
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings as the flows will load them: from the environment."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    """One for all tests here: they share a Ray, and so its Serve."""
+    return free_port()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int) -> Settings:
+    """Settings as the flows will load them: from the environment."""
     monkeypatch.setenv("LIFECYCLE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LIFECYCLE_SERVE_PORT", str(port))
     return Settings.load()
@@ -120,12 +129,14 @@ def test_port_in_use(
     make_project()
     monkeypatch.setattr("tasks.release.is_connected", lambda: False)  # other tests' Ray is here
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", settings.serve_port))
+        taken.bind(("127.0.0.1", 0))
         taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("LIFECYCLE_SERVE_PORT", str(port))
         monkeypatch.setattr("sys.argv", ["release.py", "--project", str(tmp_path / "project.yaml")])
         assert script(release) == 2
     message = capfd.readouterr().err
-    assert f"port {settings.serve_port} of 127.0.0.1 is in use" in message
+    assert f"port {port} of 127.0.0.1 is in use" in message
     assert "LIFECYCLE_SERVE_PORT" in message
     assert by_alias("small", "champion", settings) is None
 
