@@ -15,13 +15,6 @@ from lifecycle.project import Project
 from lifecycle.settings import Settings
 from tasks.progress import say
 
-RETRIES: dict[str, Any] = {
-    "retries": 2,
-    "retry_delay_seconds": [1, 5],
-    "retry_condition_fn": lambda task, run, state: backend_failed(task, run, state),
-}
-"""For tasks that talk to a service: try again if it was down, never on bad data."""
-
 
 def cached_by(*names: str) -> Callable[[TaskRunContext, dict[str, Any]], str]:
     """Cache key over the named arguments, the task's source, our code, the lock and these stores.
@@ -73,6 +66,13 @@ CACHED: dict[str, Any] = {
     "on_completion": [say_if_cached],
 }
 """For tasks whose result is determined by what `cached_by` names."""
+
+RETRIES: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay_seconds": [1, 5],
+    "retry_condition_fn": backend_failed,
+}
+"""For tasks that talk to a service: try again if it was down, never on bad data."""
 
 NOT_CACHED: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
 """For tasks with effects, and for those that look at something outside."""
