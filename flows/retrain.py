@@ -3,7 +3,6 @@
 import sys
 
 from prefect import flow
-from tasks.monitoring import tell_no_retraining
 
 from flows.command import script
 from flows.monitor import monitor
@@ -14,6 +13,7 @@ from lifecycle.project import ProjectFile
 from lifecycle.records import Monitored, Release, Window
 from lifecycle.settings import Environment, Settings
 from tasks.data import window_through
+from tasks.monitoring import tell_no_retraining
 
 
 @flow(flow_run_name="retrain-{project.name}")
