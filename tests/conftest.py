@@ -1,6 +1,7 @@
 """Fixtures: settings in a temporary folder, the example project, small projects, one Ray."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,14 @@ def make_project(tmp_path: Path) -> Callable[..., Project]:
         return load_project(file)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def serve_port() -> int:
+    """One for all tests: they share a Ray, which has one Serve on one port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

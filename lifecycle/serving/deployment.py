@@ -3,7 +3,9 @@
 import errno
 import logging
 import socket
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from lifecycle.errors import PortInUseError, ServingError
 from lifecycle.project import Project
@@ -71,13 +73,14 @@ def start_proxy(settings: Settings) -> None:
     """Have Serve's HTTP proxy listen on the settings' host and port.
 
     Raises:
-        PortInUseError: another process listens there.
+        PortInUseError: another process listens there, or Serve runs on another port already.
         ServingError: the proxy does not start.
     """
     from ray import serve
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)  # it tells each step on stderr
     if serve.status().proxies:
+        _check_running(settings)
         return
     check_port(settings.serve_host, settings.serve_port)
     try:
@@ -90,6 +93,17 @@ def start_proxy(settings: Settings) -> None:
         raise ServingError(
             f"Ray Serve cannot listen on {settings.serve_host}:{settings.serve_port}: {error}"
         ) from error
+
+
+def _check_running(settings: Settings) -> None:
+    """A Ray has one Serve, and so one port for all its applications."""
+    context: Any = import_module("ray.serve.context")  # no public call tells the port
+    port = context._get_global_client().http_config.port
+    if port != settings.serve_port:
+        raise PortInUseError(
+            f"Ray Serve of this cluster listens on port {port} already, not on "
+            f"{settings.serve_port}; set LIFECYCLE_SERVE_PORT={port}"
+        )
 
 
 def check_port(host: str, port: int) -> None:

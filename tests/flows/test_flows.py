@@ -24,23 +24,11 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server", "ray_cluster")]
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def port() -> int:
-    """One for all tests here: they share a Ray, and so its Serve."""
-    return free_port()
-
-
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int) -> Settings:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve_port: int) -> Settings:
     """Settings as the flows will load them: from the environment."""
     monkeypatch.setenv("LIFECYCLE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("LIFECYCLE_SERVE_PORT", str(port))
+    monkeypatch.setenv("LIFECYCLE_SERVE_PORT", str(serve_port))
     return Settings.load()
 
 

@@ -31,9 +31,12 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def made(
-    health: Project, train: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+    health: Project,
+    train: Callable[..., Any],
+    tmp_path_factory: pytest.TempPathFactory,
+    serve_port: int,
 ) -> Any:
-    settings = Settings(home=tmp_path_factory.mktemp("served"), serve_port=free_port())
+    settings = Settings(home=tmp_path_factory.mktemp("served"), serve_port=serve_port)
     return train(health, settings)
 
 
@@ -60,6 +63,15 @@ def test_answers_equal_the_offline_model(made: Any, url: str) -> None:
         "digest": made.bundle.digest,
     }
     np.testing.assert_array_equal(answer["predictions"], made.expected(inputs.head(2)))
+
+
+@pytest.mark.slow
+def test_one_serve_has_one_port(made: Any, url: str) -> None:
+    elsewhere = made.settings.model_copy(update={"serve_port": made.settings.serve_port + 1})
+    with pytest.raises(
+        PortInUseError, match=f"set LIFECYCLE_SERVE_PORT={made.settings.serve_port}"
+    ):
+        deploy(made.bundle.path, made.model, made.project, elsewhere)
 
 
 @pytest.mark.slow
