@@ -2,8 +2,9 @@
 
 Run as `python -m benchmarks.bare_cycle --trainings N`; prints seconds a stage as JSON. It reads the
 same data, splits by the same rule, searches the same space with as many trials, and runs the same
-deepchecks suites as they come (ours slim the two slowest checks, see lifecycle/quality/suites.py). It does without what the framework is for: no quarantine,
-versions, registry, endpoint, resume or cache.
+deepchecks suites as they come (ours slim the two slowest checks, see lifecycle/quality/suites.py).
+It does without what the framework is for: no quarantine, versions, registry, endpoint, resume or
+cache.
 """
 
 import argparse
