@@ -38,8 +38,6 @@ class Settings(BaseSettings):
     """Whether a local Ray starts its dashboard."""
     serve_host: str = "127.0.0.1"
     serve_port: int = Field(default=8000, ge=1, le=65535)
-    progress: bool = True
-    """Whether scripts show progress."""
 
     @field_validator("home")
     @classmethod
