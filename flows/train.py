@@ -10,9 +10,11 @@ from lifecycle.project import ProjectFile
 from lifecycle.records import Prepared, Trained, Window
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_cluster
+from tasks.evaluation import evaluate_candidate
 from tasks.quality import check_candidate, gate_candidate
 from tasks.release import champion_of, find_trained, register_challenger
-from tasks.training import evaluate_candidate, fit_model, identify, tune_parameters
+from tasks.training import fit_model, identify
+from tasks.tuning import tune_parameters
 
 
 @flow(flow_run_name="train-{project.name}")
@@ -29,7 +31,7 @@ def train(
     settings = Settings.load(env)
     prepared = prepared or prepare(project, env, window)
     split = prepared.split
-    identity = identify(project, split)
+    identity = identify(project, settings, split)
     if found := find_trained(project, settings, identity):
         return found
     with ray_cluster(settings):

@@ -10,7 +10,7 @@ from lifecycle.project import Project
 from lifecycle.records import Identity, Split
 
 PACKAGE = Path(__file__).parent
-SHAPING = ("project.py", "specs.py", "records.py", "identity.py", "data/features.py", "training")
+SHAPING = ("project.py", "specs.py", "records.py", "identity.py", "plugs.py", "data/features.py", "training")
 """What of the package shapes a model beyond its data, whose digests say what made them."""
 
 
@@ -53,23 +53,25 @@ def project_digest(project: Project) -> str:
         "scoring",
         "retraining",
         "gate",
+        "evaluation",
         "checks",
         "description",
     }
     return sha256(project.model_dump(mode="json", exclude=sections) | {"metric": project.metric})
 
 
-def identity_of(project: Project, split: Split, hook: str) -> Identity:
+def identity_of(project: Project, split: Split, hooks: str, threads: int) -> Identity:
     """The identity of the model that training `project` on `split` makes.
 
     Args:
-        hook: digest of the features hook's file, empty if there is none.
+        hooks: digest of the user's own code: features hook, metric, trainer; empty without any.
+        threads: a worker's; how many add up a sum may change its last bit.
     """
     parts = {
         "data": sha256([part.digest for part in (split.train, split.validation, split.holdout)]),
-        "code": sha256([code_digest(*SHAPING), hook]),
+        "code": sha256([code_digest(*SHAPING), hooks]),
         "lock": lock_digest(),
-        "project": project_digest(project),
+        "project": sha256([project_digest(project), threads]),
         "seed": project.training.seed,
     }
     return Identity.model_validate(parts | {"digest": sha256(parts)})

@@ -23,9 +23,11 @@ from pydantic_core import ErrorDetails
 
 from lifecycle.errors import ProjectError
 from lifecycle.specs import (
+    GREATER_IS_BETTER,
     METRICS,
     ChecksSpec,
     ContractSpec,
+    EvaluationSpec,
     GateSpec,
     Metric,
     MonitoringSpec,
@@ -43,6 +45,8 @@ from lifecycle.specs import (
 )
 
 KeyPath = tuple[int | str, ...]
+HookName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Project(Section):
@@ -67,13 +71,16 @@ class Project(Section):
     """Protected attributes: reported on, and not features unless named in `inputs`."""
     ignore: tuple[str, ...] = ()
     """Columns that are neither features nor anything else."""
-    features: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    features: HookName | None = None
     """`module:function` that turns a frame of inputs into a frame of features, same rows."""
     contract: ContractSpec
     split: SplitSpec = SplitSpec()
     training: TrainingSpec = TrainingSpec()
     tuning: TuningSpec = TuningSpec()
     checks: ChecksSpec = ChecksSpec()
+    metrics: dict[MetricName, HookName] = Field(default_factory=dict)
+    """Metrics of your own: name → `module:function` of (truth, prediction), greater is better."""
+    evaluation: EvaluationSpec = EvaluationSpec()
     gate: GateSpec = GateSpec()
     serving: ServingSpec = ServingSpec()
     scoring: ScoringSpec = ScoringSpec()
@@ -105,6 +112,18 @@ class Project(Section):
         return self.gate.metric or METRICS[self.task][0]
 
     @property
+    def metric_names(self) -> tuple[Metric, ...]:
+        """Every metric an evaluation has: those of the task, then the project's own."""
+        return (*METRICS[self.task], *self.metrics)
+
+    @property
+    def classes(self) -> tuple[Scalar, ...]:
+        """Multiclass: the target's values, in the order of their codes; otherwise empty."""
+        if self.task != "multiclass":
+            return ()
+        return self.contract.columns[self.target].categories or ()
+
+    @property
     def input_columns(self) -> tuple[str, ...]:
         """Contract columns the model may see, in the contract's order."""
         if self.inputs is not None:
@@ -132,15 +151,44 @@ class Project(Section):
                 raise ValueError(f"inputs: {name!r} is {role} and cannot be a feature")
         if not self.input_columns:
             raise ValueError("no column is left as input: every contract column has another role")
-        if self.metric not in METRICS[self.task]:
+        if self.metric not in self.metric_names:
             raise ValueError(
                 f"gate.metric: {self.metric!r} is not a metric of task {self.task!r}: "
-                f"choose one of {', '.join(METRICS[self.task])}"
+                f"choose one of {', '.join(self.metric_names)}, or declare it under `metrics`"
             )
+        for name in self.metrics:
+            if name in GREATER_IS_BETTER:
+                raise ValueError(f"metrics: {name!r} is the name of a built-in metric: take another")
         if self.split.holdout + self.split.validation >= 1:
             raise ValueError("split: holdout and validation together leave nothing to train on")
         if self.split.holdout_periods is not None and self.time is None:
             raise ValueError("split.holdout_periods needs `time`: name the column that orders rows")
+        return self
+
+    @model_validator(mode="after")
+    def _training_fits_task(self) -> Self:
+        training, task = self.training, self.task
+        if task == "multiclass" and len(self.classes) < 3:
+            raise ValueError(
+                f"task: multiclass needs contract.columns.{self.target} to be of type category "
+                f"with its categories, three or more: they are the classes"
+            )
+        if training.class_weight and task not in ("binary", "multiclass"):
+            raise ValueError(f"training.class_weight: task {task!r} has no classes: leave it out")
+        if isinstance(training.class_weight, dict):
+            known = self.classes or self.contract.columns[self.target].categories
+            unknown = set(training.class_weight) - set(map(str, known or training.class_weight))
+            if unknown:
+                raise ValueError(f"training.class_weight: {min(unknown)!r} is no class")
+        if training.calibration != "none" and task != "binary":
+            raise ValueError("training.calibration: only task binary is calibrated: leave it out")
+        if training.trainer != "xgboost" and training.num_workers > 1:
+            raise ValueError(
+                f"training.num_workers: trainer {training.trainer!r} runs in one process; "
+                "several workers are for xgboost"
+            )
+        if training.trainer != "xgboost" and training.monotone:
+            raise ValueError("training.monotone: only trainer xgboost takes constraints")
         return self
 
     @model_validator(mode="after")
@@ -183,6 +231,7 @@ class Project(Section):
             yield "time.column", self.time.column
         for key in ("inputs", "leakage", "protected", "ignore"):
             yield from ((key, name) for name in getattr(self, key) or ())
+        yield from (("evaluation.slices", name) for name in self.evaluation.slices)
         for group in self.contract.unique_together:
             yield from (("contract.unique_together", name) for name in group)
 

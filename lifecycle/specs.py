@@ -8,15 +8,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Scalar = bool | int | float | str
 TimeValue = int | date | str
 Share = Annotated[float, Field(gt=0, lt=1)]
-TaskKind = Literal["binary", "regression"]
-Metric = Literal[
-    "roc_auc", "average_precision", "log_loss", "brier", "accuracy", "rmse", "mae", "r2"
-]
+TaskKind = Literal["binary", "multiclass", "regression", "count"]
+Metric = str
+"""A name of `METRICS`, or one that the project declares under `metrics`."""
 ColumnType = Literal["integer", "number", "boolean", "string", "category", "datetime"]
 
 METRICS: dict[TaskKind, tuple[Metric, ...]] = {
     "binary": ("roc_auc", "average_precision", "log_loss", "brier", "accuracy"),
+    "multiclass": ("log_loss", "accuracy", "roc_auc", "f1_macro"),
     "regression": ("rmse", "mae", "r2"),
+    "count": ("poisson_deviance", "rmse", "mae"),
 }
 GREATER_IS_BETTER: dict[Metric, bool] = {
     "roc_auc": True,
@@ -27,7 +28,15 @@ GREATER_IS_BETTER: dict[Metric, bool] = {
     "rmse": False,
     "mae": False,
     "r2": True,
+    "f1_macro": True,
+    "poisson_deviance": False,
 }
+
+
+def greater_is_better(metric: Metric) -> bool:
+    """The direction of a metric; one of a project's own is a score, as scikit-learn's scorers."""
+    return GREATER_IS_BETTER.get(metric, True)
+
 
 
 class Section(BaseModel):
@@ -143,15 +152,34 @@ class SplitSpec(Section):
 
 
 class TrainingSpec(Section):
-    """XGBoost on Ray Train."""
+    """The trainer, and how it runs on Ray."""
 
+    trainer: str = Field(
+        default="xgboost",
+        pattern=r"^(xgboost|sklearn:[A-Za-z_][\w.]*|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
+    )
+    """`xgboost`, `sklearn:<dotted estimator>`, or `module:Class` with a trainer of your own."""
     rounds: int = Field(default=200, ge=1)
     """Boosting rounds at most; early stopping may end sooner."""
     early_stopping_rounds: int = Field(default=20, ge=1)
     parameters: dict[str, Scalar] = Field(default_factory=dict)
-    """XGBoost parameters that tuning does not choose."""
+    """The trainer's parameters that tuning does not choose."""
+    class_weight: Literal["balanced"] | dict[str, float] | None = None
+    """Classification: weight of a row by its class, or `balanced`, as scikit-learn has it."""
+    monotone: dict[str, Literal[-1, 1]] = Field(default_factory=dict)
+    """Feature → 1 if the prediction may only rise with it, -1 if only fall (xgboost)."""
+    calibration: Literal["none", "sigmoid", "isotonic"] = "none"
+    """Binary: how probabilities are calibrated, on the validation part."""
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    """XGBoost's device."""
+    threads: int | None = Field(default=None, ge=1)
+    """Threads a worker trains with; by default the machine's CPUs, divided among the workers."""
     num_workers: int = Field(default=1, ge=1)
-    """Ray Train workers."""
+    """Ray Train workers; with several, each holds its share of the rows only (xgboost)."""
+    checkpoint_rounds: int = Field(default=25, ge=1)
+    """With several workers: rounds between checkpoints, so what a lost worker costs at most."""
+    max_failures: int = Field(default=3, ge=0)
+    """With several workers: how often training resumes from a checkpoint before it gives up."""
     seed: int = 17
 
 
@@ -206,12 +234,21 @@ class TuningSpec(Section):
     trials: int = Field(default=20, ge=1)
     workers: int = Field(default=2, ge=1)
     """Trials that run at the same time, one CPU each."""
+    pruner: Literal["none", "median", "halving", "hyperband"] = "median"
+    """Optuna's pruner that stops bad trials by their metric after each round (xgboost)."""
+    max_seconds: float | None = Field(default=None, gt=0)
+    """No trial starts later than this after the search began; finished ones count."""
     space: dict[str, Range] = Field(default_factory=dict)
+
+
+Suite = Literal["data_integrity", "train_test_validation", "model_evaluation"]
 
 
 class ChecksSpec(Section):
     """The deepchecks suites."""
 
+    suites: tuple[Suite, ...] = ("data_integrity", "train_test_validation", "model_evaluation")
+    """Which suites run; without any, `gate.require_checks` has to be false."""
     sample_rows: int = Field(default=10_000, ge=100)
     """Rows a suite looks at, at most; the report states the sampling."""
     accept: dict[str, str] = Field(default_factory=dict)
@@ -222,15 +259,31 @@ class GateSpec(Section):
     """What a model must show before it moves on."""
 
     metric: Metric | None = None
-    """The metric that decides; by default `roc_auc` (binary) or `rmse` (regression)."""
+    """The metric that decides; by default the first of the task in `specs.METRICS`."""
     floor: float | None = None
     """Worst value of the metric that is good enough, in the metric's own direction."""
     gain_over_baseline: float = 0.0
     """By how much the metric must be better than the trivial baseline's."""
     gain_over_champion: float = 0.0
     """By how much the metric must be better than the champion's on the same holdout."""
+    gain_over_noise: float = Field(default=0.0, ge=0)
+    """With `train --seeds`: the gain over the champion must exceed this many standard deviations
+    of the metric over the seeds."""
     require_checks: bool = True
     """Whether a failed check (not accepted under `checks.accept`) blocks."""
+
+
+class EvaluationSpec(Section):
+    """What the evaluation report looks at beyond the whole holdout."""
+
+    slices: tuple[str, ...] = ()
+    """Contract columns whose values (numbers: quartiles) are evaluated apart."""
+    segments: dict[str, str] = Field(default_factory=dict)
+    """Name → condition on contract columns as `DataFrame.query` takes it, such as `age >= 65`."""
+    min_rows: int = Field(default=50, ge=1)
+    """Slices with fewer rows are counted, not measured."""
+    explain_rows: int = Field(default=2000, ge=10)
+    """Rows of the holdout that the SHAP summary is made from, at most."""
 
 
 class ServingSpec(Section):

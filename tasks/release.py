@@ -32,7 +32,7 @@ from lifecycle.training import assess, plots
 from tasks.policies import NOT_CACHED, RETRIES
 from tasks.progress import say, step
 from tasks.quality import show_decision
-from tasks.training import measure
+from tasks.evaluation import measure
 
 
 def require_port(settings: Settings) -> None:

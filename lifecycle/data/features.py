@@ -1,7 +1,5 @@
 """Features: the same inputs → hook → matrix in training, evaluation, scoring and serving."""
 
-import importlib.util
-import traceback
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from lifecycle.errors import FeatureError
 from lifecycle.identity import file_digest
+from lifecycle.plugs import load_plug, plug_file, where
 from lifecycle.project import Project
 from lifecycle.records import Record
 from lifecycle.specs import ContractSpec, Scalar
@@ -39,27 +38,13 @@ class FeatureSchema(Record):
 def load_hook(project: Project) -> Hook | None:
     """The function `features` names; None if the project names none.
 
-    The module is the file beside the project file if there is one, else it is imported.
-
     Raises:
         FeatureError: there is no such module or function, or the module fails.
     """
     if project.features is None:
         return None
-    file, function = _hook_file(project)
-    # a name of its own: two projects may both call their file features.py
-    spec = importlib.util.spec_from_file_location(f"lifecycle_hook_{file_digest(file)[:16]}", file)
-    if spec is None or spec.loader is None:
-        raise FeatureError(f"features: {file} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise FeatureError(f"features: {_where(error, file)}") from None
-    hook = getattr(module, function, None)
-    if not callable(hook):
-        raise FeatureError(f"features: {file} has no function {function!r}")
-    return _reported(hook, file)
+    hook: Callable[..., Any] = load_plug(project, project.features, "features")
+    return _reported(hook, plug_file(project, project.features, "features")[0])
 
 
 def hook_digest(project: Project) -> str:
@@ -68,7 +53,9 @@ def hook_digest(project: Project) -> str:
     Raises:
         FeatureError: there is no such module.
     """
-    return file_digest(_hook_file(project)[0]) if project.features else ""
+    if project.features is None:
+        return ""
+    return file_digest(plug_file(project, project.features, "features")[0])
 
 
 def build_features(
@@ -173,33 +160,17 @@ def encode(features: pd.DataFrame, schema: FeatureSchema) -> NDArray[np.float32]
 
 
 def labels(frame: pd.DataFrame, project: Project) -> NDArray[np.float64]:
-    """The target, shape (rows,): 1 where it is `positive` and 0 elsewhere, or the value itself.
-
-    A missing target is NaN.
+    """The target, shape (rows,): 1 where it is `positive` and 0 elsewhere (binary), the place of
+    its class in `project.classes` (multiclass), or the value itself. A missing target is NaN.
     """
     target = frame[project.target]
-    if project.task == "regression":
+    if project.task in ("regression", "count"):
         return target.to_numpy(dtype=np.float64, na_value=np.nan)
+    if project.task == "multiclass":
+        codes = pd.Index(list(project.classes)).get_indexer(pd.Index(target))
+        return np.where(codes < 0, np.nan, codes.astype(np.float64))
     positive = 1 if project.positive is None else project.positive
     return np.where(target.isna(), np.nan, (target == positive).fillna(False).astype(np.float64))
-
-
-def _hook_file(project: Project) -> tuple[Path, str]:
-    """The hook's file and the name of its function."""
-    module, _, function = str(project.features).partition(":")
-    beside = project.folder.joinpath(*module.split(".")).with_suffix(".py")
-    if beside.is_file():
-        return beside, function
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
-        raise FeatureError(
-            f"features: {project.features}: there is neither {beside} nor an installed module "
-            f"{module!r}"
-        )
-    return Path(spec.origin), function
 
 
 def _reported(hook: Callable[..., Any], file: Path) -> Hook:
@@ -209,16 +180,10 @@ def _reported(hook: Callable[..., Any], file: Path) -> Hook:
         try:
             built: pd.DataFrame = hook(inputs)
         except Exception as error:
-            raise FeatureError(f"features: {_where(error, file)}") from None
+            raise FeatureError(f"features: {where(error, file)}") from None
         return built
 
     return build
-
-
-def _where(error: Exception, file: Path) -> str:
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
-    place = f"{file}:{lines[-1]}" if lines else str(file)
-    return f"{place}: {type(error).__name__}: {error}"
 
 
 def _refuse(columns: list[str], project: Project) -> None:

@@ -107,11 +107,17 @@ def check_target(target: "pd.Series[Any]", project: Project, where: str) -> None
     name, place = project.target, f"{project.source.path}: target {target.name!r} in {where}"
     if len(values) == 0:
         raise TargetError(f"{place} is missing in every row; name another column or other data")
-    if project.task == "regression":
+    if project.task != "binary":
         if len(values) == 1:
             raise TargetError(
                 f"{place} is constant (always {values[0]}): there is nothing to learn; check "
                 "`target`, the data, or the sizes under `split`"
+            )
+        if project.task == "count" and ((values < 0) | (values % 1 != 0)).any():
+            wrong = values[(values < 0) | (values % 1 != 0)][0]
+            raise TargetError(
+                f"{place} has {wrong}, which is no count; use task: regression, or set minimum: 0 "
+                "and type: integer in the contract"
             )
         return
     positive = 1 if project.positive is None else project.positive
@@ -119,7 +125,7 @@ def check_target(target: "pd.Series[Any]", project: Project, where: str) -> None
     if len(values) > 2:
         raise TargetError(
             f"{place} has {len(values)} classes ({shown}…) and task: binary takes two; "
-            "use task: regression or another target"
+            "use task: multiclass, task: regression or another target"
         )
     if not (target.dropna() == positive).any() and where == "the data":
         raise TargetError(

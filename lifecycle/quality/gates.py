@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from lifecycle.quality.findings import one_line, same_check, without_part
 from lifecycle.records import CheckReport, Decision, DriftReport, Estimate, Evaluation
-from lifecycle.specs import GREATER_IS_BETTER, GateSpec, Metric, MonitoringSpec, RetrainingSpec
+from lifecycle.specs import GateSpec, Metric, MonitoringSpec, RetrainingSpec, greater_is_better
 
 Verdict = tuple[bool, str]
 """Whether one condition holds, and the sentence that says so."""
@@ -136,14 +136,14 @@ def _words(estimate: Estimate) -> str:
 
 def _better_by(value: float, than: float, metric: Metric) -> float:
     """By how much `value` is better, in the metric's own direction; negative is worse."""
-    return value - than if GREATER_IS_BETTER[metric] else than - value
+    return value - than if greater_is_better(metric) else than - value
 
 
 def _floor(score: Estimate, floor: float | None, metric: Metric) -> list[Verdict]:
     if floor is None:
         return []
     margin = _better_by(score.value, floor, metric)
-    limit = "at least" if GREATER_IS_BETTER[metric] else "at most"
+    limit = "at least" if greater_is_better(metric) else "at most"
     holds = margin >= 0  # False for a value that is not a number
     sentence = f"{metric} {_words(score)}; gate.floor asks for {limit} {floor:.4g}"
     if holds:

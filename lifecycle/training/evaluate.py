@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lifecycle.errors import TargetError
 from lifecycle.records import Estimate, Evaluation
-from lifecycle.specs import GREATER_IS_BETTER, METRICS, Metric, TaskKind
+from lifecycle.specs import METRICS, Metric, TaskKind, greater_is_better
 
 RESAMPLES = 400
 CONFIDENCE = 0.95
@@ -93,7 +93,7 @@ def compare(
     """
     y, new = _checked(truth, challenger, task)
     _, old = _checked(truth, champion, task)
-    sign = 1.0 if GREATER_IS_BETTER[metric] else -1.0
+    sign = 1.0 if greater_is_better(metric) else -1.0
     weighted = _WEIGHTED[metric]
     gain = sign * (_value(metric, y, new) - _value(metric, y, old))
     gains = [

@@ -10,7 +10,8 @@ import xgboost
 
 from lifecycle.errors import ProjectError
 from lifecycle.project import Project
-from lifecycle.specs import Choice, Metric, Range, Scalar
+from lifecycle.settings import Settings
+from lifecycle.specs import Choice, Metric, Range, Scalar, TaskKind
 
 STOPPING: dict[Metric, str] = {
     "roc_auc": "auc",
@@ -21,6 +22,14 @@ STOPPING: dict[Metric, str] = {
     "rmse": "rmse",
     "mae": "mae",
     "r2": "rmse",  # on the same rows both order models alike
+    "poisson_deviance": "poisson-nloglik",  # differ by what the model cannot change
+    "f1_macro": "merror",
+}
+FALLBACK: dict[TaskKind, str] = {
+    "binary": "logloss",
+    "multiclass": "mlogloss",
+    "regression": "rmse",
+    "count": "poisson-nloglik",
 }
 """The metric of XGBoost's own that stops training early where the project's metric would."""
 
@@ -51,7 +60,12 @@ RESERVED = {
     "booster": "a bundle holds trees",
     "eval_metric": "gate.metric decides it",
     "num_class": "the task decides it",
+    "device": "training.device is the device",
+    "monotone_constraints": "training.monotone has the constraints",
+    "nthread": "training.threads is their number",
+    "n_jobs": "training.threads is their number",
     "random_state": "training.seed is the seed",
+    "seed_per_iteration": "resuming depends on it",
     "seed": "training.seed is the seed",
     "validate_parameters": "parameters are always validated",
     "verbosity": "training is silent",
@@ -62,23 +76,53 @@ ALIASES = {
     "alpha": "reg_alpha",
     "gamma": "min_split_loss",
 }
-OBJECTIVES = {"binary": ("binary:logistic",), "regression": ("reg:", "count:")}
+OBJECTIVES: dict[TaskKind, tuple[str, ...]] = {
+    "binary": ("binary:logistic",),
+    "multiclass": ("multi:softprob",),
+    "regression": ("reg:squarederror", "reg:", "count:"),
+    "count": ("count:poisson", "count:", "reg:tweedie"),
+}
+"""The default, and how others that the task allows begin."""
 
 
-def xgboost_parameters(project: Project, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
+def threads_of(project: Project, settings: Settings) -> int:
+    """Threads a training worker uses: declared, or the machine's CPUs divided among the workers."""
+    training = project.training
+    return training.threads or max(1, settings.local_cpus // training.num_workers)
+
+
+def stopping_metric(project: Project) -> tuple[str, bool]:
+    """The metric of XGBoost's own that stops training early, and whether greater is better.
+
+    A metric of the project's own is called by its own name, and is a score.
+    """
+    if project.metric in project.metrics:
+        return FALLBACK[project.task], True
+    multiclass = {"log_loss": "mlogloss", "accuracy": "merror"}
+    names = STOPPING | multiclass if project.task == "multiclass" else STOPPING
+    name = names[project.metric]
+    return name, name in ("auc", "aucpr")
+
+
+def xgboost_parameters(
+    project: Project, parameters: Mapping[str, Scalar], threads: int
+) -> dict[str, Scalar]:
     """What `xgboost.train` is given: `parameters` and all that the project implies.
 
-    One thread unless the project names `nthread`: how many threads add up a histogram may change
-    the last bit of a model, and equal identities have to make equal models.
+    `seed_per_iteration` makes a round's random draws depend on its number only, so that training
+    resumed from a checkpoint goes on as if it had never stopped.
     """
-    objective = "binary:logistic" if project.task == "binary" else "reg:squarederror"
+    classes = {"num_class": len(project.classes)} if project.classes else {}
     return {
-        "objective": objective,
+        "objective": OBJECTIVES[project.task][0],
         "tree_method": "hist",
-        "nthread": 1,
         **parameters,
-        "eval_metric": STOPPING[project.metric],
+        **classes,
+        "device": project.training.device,
+        "nthread": threads,
+        "eval_metric": stopping_metric(project)[0],
         "seed": project.training.seed,
+        "seed_per_iteration": True,
         "verbosity": 0,
     }
 
@@ -122,7 +166,7 @@ def _ends(values: Range) -> tuple[Scalar, ...]:
 
 def _try(project: Project, key: str, name: str, value: Scalar) -> None:
     rows = xgboost.DMatrix(np.arange(8.0).reshape(8, 1), label=np.arange(8) % 2, nthread=1)
-    parameters = xgboost_parameters(project, project.training.parameters | {name: value})
+    parameters = xgboost_parameters(project, project.training.parameters | {name: value}, threads=1)
     parameters |= {"verbosity": 1, "validate_parameters": True}
     try:
         with warnings.catch_warnings(record=True) as warned:

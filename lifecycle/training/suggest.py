@@ -14,7 +14,7 @@ from optuna.distributions import (
 )
 
 from lifecycle.project import Project
-from lifecycle.specs import GREATER_IS_BETTER, Choice, IntRange, Range, Scalar
+from lifecycle.specs import Choice, IntRange, Range, Scalar, greater_is_better
 from lifecycle.training.parameters import DEFAULTS
 
 Direction = Literal["minimize", "maximize"]
@@ -44,7 +44,7 @@ class Suggestions:
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of each trial by default
         self._own = dict(project.training.parameters)
         self._seed = project.training.seed
-        self.direction: Direction = "maximize" if GREATER_IS_BETTER[project.metric] else "minimize"
+        self.direction: Direction = "maximize" if greater_is_better(project.metric) else "minimize"
         self.space = {name: _distribution(r) for name, r in project.tuning.space.items()}
         self._study = optuna.create_study(direction=self.direction)
 

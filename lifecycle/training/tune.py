@@ -21,7 +21,7 @@ from ray.exceptions import RayError as AnyRayError
 from lifecycle.errors import LifecycleError, RayError, TrainingError
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, Tuned
-from lifecycle.specs import GREATER_IS_BETTER, Scalar
+from lifecycle.specs import Scalar, greater_is_better
 from lifecycle.training.evaluate import metric_value
 from lifecycle.training.matrix import Matrices, as_dmatrix, open_matrices
 from lifecycle.training.parameters import check_parameters, key_of, plain
@@ -119,7 +119,7 @@ def _search(
 
 def _best(project: Project, told: list[Told]) -> Told:
     """The best trial, the earliest among equals."""
-    sign = 1 if GREATER_IS_BETTER[project.metric] else -1
+    sign = 1 if greater_is_better(project.metric) else -1
     return max(told, key=lambda trial: sign * trial.value)
 
 

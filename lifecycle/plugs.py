@@ -1,0 +1,87 @@
+"""The user's own code: `module:name`, from a file beside the project file or an installed module.
+
+A features hook, a metric or a trainer. It is read from where it stands and never copied into a
+bundle; its digest is part of a model's identity.
+"""
+
+import importlib.util
+import traceback
+from pathlib import Path
+from typing import Any
+
+from lifecycle.errors import FeatureError
+from lifecycle.identity import file_digest, sha256
+from lifecycle.project import Project
+
+
+def load_plug(project: Project, reference: str, key: str) -> Any:
+    """What `module:name` means.
+
+    The module is the file beside the project file if there is one, else it is imported.
+
+    Args:
+        key: the project's key that names it, for messages.
+
+    Raises:
+        FeatureError: there is no such module or name, or the module fails.
+    """
+    file, name = plug_file(project, reference, key)
+    # a name of its own: two projects may both call their file features.py
+    spec = importlib.util.spec_from_file_location(f"lifecycle_plug_{file_digest(file)[:16]}", file)
+    if spec is None or spec.loader is None:
+        raise FeatureError(f"{key}: {file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise FeatureError(f"{key}: {where(error, file)}") from None
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise FeatureError(f"{key}: {file} has no function {name!r}")
+    return found
+
+
+def plug_file(project: Project, reference: str, key: str) -> tuple[Path, str]:
+    """The file of `module:name`, and the name in it.
+
+    Raises:
+        FeatureError: there is no such module.
+    """
+    module, _, name = reference.partition(":")
+    beside = project.folder.joinpath(*module.split(".")).with_suffix(".py")
+    if beside.is_file():
+        return beside, name
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        raise FeatureError(
+            f"{key}: {reference}: there is neither {beside} nor an installed module {module!r}"
+        )
+    return Path(spec.origin), name
+
+
+def plugs_digest(project: Project) -> str:
+    """SHA-256 over the files of everything the project plugs in; empty if it plugs in nothing.
+
+    Raises:
+        FeatureError: one of the modules is not there.
+    """
+    named = {f"metrics.{name}": reference for name, reference in project.metrics.items()}
+    if project.features:
+        named["features"] = project.features
+    trainer = project.training.trainer
+    if ":" in trainer and not trainer.startswith("sklearn:"):
+        named["training.trainer"] = trainer
+    files = {
+        key: file_digest(plug_file(project, reference, key)[0]) for key, reference in named.items()
+    }
+    return sha256(files) if files else ""
+
+
+def where(error: Exception, file: Path) -> str:
+    """An error of the user's code as one line that names file and line."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
+    place = f"{file}:{lines[-1]}" if lines else str(file)
+    return f"{place}: {type(error).__name__}: {error}"

@@ -1,0 +1,83 @@
+"""What a trainer is: one protocol, whether the model is XGBoost's, scikit-learn's or the user's."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lifecycle.project import Project
+from lifecycle.specs import Scalar
+from lifecycle.training.matrix import Matrices
+
+Floats = NDArray[np.float64]
+Matrix = NDArray[np.float32]
+ModelKind = Literal["xgboost", "onnx"]
+
+OnRound = Callable[[int, float], bool]
+"""Round (from 0) and validation score, in the direction of the project's metric; True stops."""
+
+Curve = dict[str, tuple[float, ...]]
+"""`train` and `validation`: XGBoost's stopping metric after each round; empty without rounds."""
+
+
+class Model(Protocol):
+    """A fitted model that is data only: an XGBoost booster or an ONNX graph."""
+
+    @property
+    def kind(self) -> ModelKind: ...
+
+    @property
+    def rounds(self) -> int:
+        """Boosting rounds; 1 where there are none."""
+
+    def predict(self, matrix: Matrix, threads: int = 1) -> Floats:
+        """(rows,): probability of the positive class, or the value; multiclass (rows, classes)."""
+
+    def importances(self) -> Floats:
+        """(features,): share of the total gain, sums to 1; zeros where the model cannot say."""
+
+    def contributions(self, matrix: Matrix, threads: int = 1) -> Floats | None:
+        """(rows, features + 1), the last the bias; multiclass (rows, classes, features + 1).
+
+        SHAP values on the margin's scale; None where the model cannot say.
+        """
+
+    def save(self) -> bytes:
+        """UBJSON or ONNX; equal models give equal bytes."""
+
+
+class Fitted(NamedTuple):
+    """What a trainer hands back."""
+
+    model: Model
+    curve: Curve
+    pruned: bool = False
+    """Whether `on_round` stopped it."""
+
+
+class Trainer(Protocol):
+    """Fits one model in one process. `module:Class` is called without arguments."""
+
+    def check(self, project: Project) -> None:
+        """See that the project's parameters and ranges can be used, before any data are read.
+
+        Raises:
+            ProjectError: one cannot; names the key.
+        """
+
+    def fit(
+        self,
+        project: Project,
+        data: Matrices,
+        parameters: Mapping[str, Scalar],
+        threads: int,
+        on_round: OnRound | None = None,
+    ) -> Fitted:
+        """Learn from the train part, with the validation part to stop by.
+
+        Equal arguments give equal models.
+
+        Raises:
+            TrainingError: it cannot be fitted with these parameters.
+        """

@@ -1,0 +1,79 @@
+"""Evaluation as a Prefect task: candidate, trivial baseline and champion on the same holdout."""
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+
+from lifecycle.errors import BundleError, FeatureError
+from lifecycle.project import Project
+from lifecycle.quality.summary import spell
+from lifecycle.records import Bundle, Evaluated, Evaluation, ModelVersion, Split
+from lifecycle.release import registry
+from lifecycle.settings import Settings
+from lifecycle.specs import Metric
+from lifecycle.training import assess
+from tasks.policies import NOT_CACHED, slug
+from tasks.progress import say, step
+
+
+@task(name="evaluate", **NOT_CACHED)
+def evaluate_candidate(
+    project: Project,
+    settings: Settings,
+    split: Split,
+    bundle: Bundle,
+    champion: ModelVersion | None,
+) -> Evaluated:
+    """Measure candidate, trivial baseline and champion on the same holdout."""
+    with step("train", "evaluating on the holdout") as done:
+        answers = assess.answer(project, split.holdout, bundle.path, bundle.digest)
+        evaluated = measure(project, settings, split, answers, champion)
+        done(f"holdout {project.metric}: {_line(evaluated, project.metric)}")
+    create_table_artifact(
+        key=f"{slug(project)}-evaluation",
+        table=[
+            {"metric": metric} | {e.subject: spell(e.metrics[metric]) for e in _subjects(evaluated)}
+            for metric in evaluated.candidate.metrics
+        ],
+        description="On the same holdout, with 95 % bootstrap confidence intervals",
+    )
+    return evaluated
+
+
+def measure(
+    project: Project,
+    settings: Settings,
+    split: Split,
+    answers: assess.Answers,
+    champion: ModelVersion | None,
+) -> Evaluated:
+    """The candidate whose answers these are, next to the baseline and the champion."""
+    theirs = _answer_of_champion(project, settings, split, champion) if champion else None
+    return Evaluated(
+        candidate=assess.assess(project, answers, split.holdout, "candidate"),
+        baseline=assess.assess_baseline(project, split, answers),
+        champion=assess.assess(project, theirs, split.holdout, f"champion v{champion.version}")
+        if champion and theirs
+        else None,
+        gain=theirs and assess.gain(project, answers, theirs),
+    )
+
+
+def _answer_of_champion(
+    project: Project, settings: Settings, split: Split, champion: ModelVersion
+) -> assess.Predicted | None:
+    """None if it cannot: then nothing can be compared, which must not stop a new model."""
+    try:
+        predict = registry.predict_of(champion, settings)
+        return assess.answer_by(project, split.holdout, predict)
+    except (BundleError, FeatureError) as error:
+        say("train", f"champion v{champion.version} is not compared: {error}")
+        return None
+
+
+def _subjects(evaluated: Evaluated) -> list[Evaluation]:
+    found = (evaluated.candidate, evaluated.baseline, evaluated.champion)
+    return [evaluation for evaluation in found if evaluation]
+
+
+def _line(evaluated: Evaluated, metric: Metric) -> str:
+    return ", ".join(f"{e.subject} {spell(e.metrics[metric])}" for e in _subjects(evaluated))
