@@ -6,32 +6,19 @@ Exit codes: 0 all stages did their work; 2 a mistake the user can mend (one mess
 
 import argparse
 import inspect
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from prefect import Flow
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_HOME,
-    PREFECT_LOGGING_EXTRA_LOGGERS,
-    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
-    PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
-    PREFECT_SERVER_ANALYTICS_ENABLED,
-    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
-    temporary_settings,
-)
 from rich.console import Console
 
 from flows.console import Screen
+from flows.server import prefect_server
 from lifecycle.errors import LifecycleError
 from lifecycle.project import load_project
 from lifecycle.records import Window
 from lifecycle.settings import ENVIRONMENTS, Settings
-from tasks.progress import update
 
 
 def script(flow: Flow[..., Any]) -> int:
@@ -49,9 +36,7 @@ def script(flow: Flow[..., Any]) -> int:
             arguments["window"] = None if window == Window() else window
         if hasattr(options, "force"):
             arguments["force"] = options.force
-        with embedded_prefect(settings), Screen(console):
-            if not PREFECT_API_URL.value():
-                update("prefect", "starting a temporary server")
+        with Screen(console), prefect_server(settings):
             flow(**arguments)
     except LifecycleError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"{error}", markup=False)
@@ -59,25 +44,6 @@ def script(flow: Flow[..., Any]) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
-
-
-@contextmanager
-def embedded_prefect(settings: Settings) -> Iterator[None]:
-    """Without a Prefect server in environment or profile, use a temporary one kept in `home`."""
-    updates: dict[Any, Any] = {
-        PREFECT_LOGGING_EXTRA_LOGGERS: "lifecycle",
-        PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
-    }
-    if not PREFECT_API_URL.value():
-        updates |= {
-            PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
-            PREFECT_SERVER_ANALYTICS_ENABLED: False,  # its first insert meets a locked database
-            PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,  # the first start migrates
-        }
-        if "PREFECT_HOME" not in os.environ:
-            updates[PREFECT_HOME] = settings.folder("prefect")
-    with temporary_settings(updates):
-        yield
 
 
 def _parser(flow: Flow[..., Any]) -> argparse.ArgumentParser:
