@@ -34,8 +34,9 @@ def script(flow: Flow[..., Any]) -> int:
         if hasattr(options, "first"):
             window = Window(first=options.first, last=options.last)
             arguments["window"] = None if window == Window() else window
-        if hasattr(options, "force"):
-            arguments["force"] = options.force
+        for name in ("force", "seeds"):
+            if hasattr(options, name):
+                arguments[name] = getattr(options, name)
         with Screen(console), prefect_server(settings):
             flow(**arguments)
     except LifecycleError as error:
@@ -59,10 +60,19 @@ def _parser(flow: Flow[..., Any]) -> argparse.ArgumentParser:
         parser.add_argument("--last", type=_time, help="last time of the window, included")
     if "force" in known:
         parser.add_argument("--force", action="store_true", help=_FORCE)
+    if "seeds" in known:
+        parser.add_argument("--seeds", type=_count, metavar="N", help=_SEEDS)
     return parser
 
 
 _FORCE = "go on although monitoring found nothing to do"
+_SEEDS = "train with N seeds, to tell a gain from noise; by default gate.seeds"
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on (got {text!r})")
+    return int(text)
 
 
 def _time(text: str) -> int | str:

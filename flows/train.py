@@ -1,8 +1,10 @@
 """train: tune → fit → evaluate → check → gate → register as challenger."""
 
 import sys
+from typing import Annotated
 
 from prefect import flow
+from pydantic import Field
 
 from flows.command import script
 from flows.prepare import prepare
@@ -13,6 +15,7 @@ from tasks.cluster import ray_cluster
 from tasks.evaluation import evaluate_candidate
 from tasks.quality import check_candidate, gate_candidate
 from tasks.release import champion_of, find_trained, register_challenger
+from tasks.sensitivity import measure_noise
 from tasks.training import fit_model, identify
 from tasks.tuning import tune_parameters
 
@@ -23,25 +26,30 @@ def train(
     env: Environment | None = None,
     window: Window | None = None,
     prepared: Prepared | None = None,
+    seeds: Annotated[int, Field(ge=1)] | None = None,
 ) -> Trained:
     """Train a model and register it as challenger; only release, with the same gate, promotes it.
 
-    A model with the same identity is not trained again: it is taken from the registry.
+    A model with the same identity is not trained again: it is taken from the registry. With
+    `seeds` (by default `gate.seeds`) training is repeated with others, to tell a gain from noise.
     """
     settings = Settings.load(env)
     prepared = prepared or prepare(project, env, window)
     split = prepared.split
     identity = identify(project, settings, split)
-    if found := find_trained(project, settings, identity):
+    seeds = seeds or project.gate.seeds
+    if found := find_trained(project, settings, identity, seeds):
         return found
     with ray_cluster(settings):
         tuned = tune_parameters(project, settings, split, identity)
         bundle = fit_model(project, settings, split, tuned, identity)
-    evaluated = evaluate_candidate(project, settings, split, bundle, champion_of(project, settings))
+        champion = champion_of(project, settings)
+        evaluated = evaluate_candidate(project, settings, split, bundle, champion)
+        noise = measure_noise(project, settings, split, tuned, identity, evaluated, seeds)
     checks = check_candidate(project, settings, split, bundle)
-    decision = gate_candidate(project, evaluated, checks)
+    decision = gate_candidate(project, evaluated, checks, noise)
     return register_challenger(
-        project, settings, identity, split, tuned, bundle, evaluated, checks, decision
+        project, settings, identity, split, tuned, bundle, evaluated, checks, decision, noise
     )
 
 

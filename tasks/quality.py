@@ -5,8 +5,9 @@ from prefect.artifacts import create_markdown_artifact
 
 from lifecycle.project import Project
 from lifecycle.quality import checks, gates
+from lifecycle.quality.answered import Answered
 from lifecycle.quality.summary import decides
-from lifecycle.records import Bundle, CheckReport, Decision, Evaluated, Split
+from lifecycle.records import Bundle, CheckReport, Decision, Evaluated, Noise, Split
 from lifecycle.settings import Settings
 from lifecycle.training import assess
 from tasks.policies import CACHED, NOT_CACHED, cached_by, slug
@@ -31,6 +32,7 @@ def check_candidate(
             importances=holdout.importances,
             spec=project.checks,
             folder=folder,
+            classes=project.classes,
         )
         failed = f" ({', '.join(report.failed)})" if report.failed else ""
         done(
@@ -40,8 +42,8 @@ def check_candidate(
     return report
 
 
-def _answered(answers: assess.Answers) -> checks.Answered:
-    return checks.Answered(
+def _answered(answers: assess.Answers) -> Answered:
+    return Answered(
         features=answers.features,
         truth=answers.truth,
         prediction=answers.prediction,
@@ -51,7 +53,9 @@ def _answered(answers: assess.Answers) -> checks.Answered:
 
 
 @task(name="gate", **NOT_CACHED)
-def gate_candidate(project: Project, evaluated: Evaluated, report: CheckReport) -> Decision:
+def gate_candidate(
+    project: Project, evaluated: Evaluated, report: CheckReport, noise: Noise | None
+) -> Decision:
     """Decide whether the candidate may become challenger, and leave the reasons to be seen."""
     decision = gates.decide(
         evaluated.candidate,
@@ -62,6 +66,7 @@ def gate_candidate(project: Project, evaluated: Evaluated, report: CheckReport) 
         project.metric,
         project.checks.accept,
         evaluated.gain,
+        noise,
     )
     show_decision(project, "train", decision)
     return decision

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from lifecycle.quality.findings import one_line, same_check, without_part
-from lifecycle.records import CheckReport, Decision, DriftReport, Estimate, Evaluation
+from lifecycle.records import CheckReport, Decision, DriftReport, Estimate, Evaluation, Noise
 from lifecycle.specs import GateSpec, Metric, MonitoringSpec, RetrainingSpec, greater_is_better
 
 Verdict = tuple[bool, str]
@@ -23,6 +23,7 @@ def decide(
     metric: Metric,
     accept: Mapping[str, str] | None = None,
     difference: Estimate | None = None,
+    noise: Noise | None = None,
 ) -> Decision:
     """Compare a challenger with the floor, the baseline, the champion if any, and the checks.
 
@@ -33,6 +34,7 @@ def decide(
         accept: `project.checks.accept`: check → why its failure does not block.
         difference: the gain over the champion measured in pairs (`training.assess.gain`); said in
             the reasons, as it is much surer than a comparison of the two intervals.
+        noise: what other seeds do to the metric, if that was measured.
 
     Raises:
         ValueError: the evaluations come from different holdouts, or lack the metric.
@@ -58,6 +60,8 @@ def decide(
             "" if difference is None else f" Measured in pairs the gain is {_words(difference)}."
         )
         verdicts.append((holds, words + pairs))
+        gain = _better_by(score.value, _estimate(champion, metric).value, metric)
+        verdicts += _above_noise(gain, noise, gate.gain_over_noise, metric)
     verdicts += _checks(checks, gate.require_checks, accept or {})
     return Decision(
         gate="promotion",
@@ -164,6 +168,25 @@ def _gain(score: Estimate, other: Evaluation, required: float, metric: Metric, k
         f"{metric} {_words(score)} against {_words(than)} {found}; "
         f"{key} asks for a gain of {asked}."
     )
+
+
+def _above_noise(gain: float, noise: Noise | None, times: float, metric: Metric) -> list[Verdict]:
+    """Whether a gain is more than another seed would have brought."""
+    if noise is None:
+        if not times:
+            return []
+        asked = "gate.gain_over_noise asks for the noise over seeds, which was not measured"
+        return [(False, f"Noise unknown: {asked}: train with `gate.seeds` or `--seeds`.")]
+    found = (
+        f"over {len(noise.values)} seeds {metric} varies with a standard deviation of "
+        f"{noise.deviation:.4g}; the gain is {_direction(gain)}"
+    )
+    if not times:
+        inside = "within" if abs(gain) <= 2 * noise.deviation else "beyond"
+        return [(True, f"Noise: {found}, {inside} twice the noise.")]
+    holds = gain > times * noise.deviation
+    verdict = "More than noise" if holds else "Not more than noise"
+    return [(holds, f"{verdict}: {found}; gate.gain_over_noise asks for more than {times:g} ×.")]
 
 
 def _direction(gain: float) -> str:

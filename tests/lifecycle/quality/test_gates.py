@@ -12,6 +12,7 @@ from lifecycle.records import (
     DriftReport,
     Estimate,
     Evaluation,
+    Noise,
     Window,
 )
 from lifecycle.specs import DriftSpec, GateSpec, Metric, MonitoringSpec, RetrainingSpec
@@ -261,3 +262,41 @@ def test_render_is_markdown_without_markup_from_data() -> None:
     text = render(Decision(gate="promotion", passed=False, reasons=("column <b> drifted",)))
     assert text == "## Gate `promotion`: not passed\n\n- column &lt;b> drifted\n"
     assert "nothing to do" in render(Decision(gate="retraining", passed=True, reasons=()))
+
+
+NOISE = Noise(metric="roc_auc", values={17: 0.70, 18: 0.71, 19: 0.72})
+
+
+def noisy(challenger: float, noise: Noise | None, times: float) -> Decision:
+    gate = GateSpec(seeds=3, gain_over_noise=times)
+    champion = evaluation(0.70, "champion v1")
+    return decide(
+        evaluation(challenger), champion, BASELINE, checks(), gate, "roc_auc", noise=noise
+    )
+
+
+def test_a_gain_must_exceed_the_noise_over_seeds() -> None:
+    assert NOISE.deviation == pytest.approx(0.01)
+    passed = noisy(0.73, NOISE, 2)
+    assert passed.passed
+    assert any(reason.startswith("More than noise: over 3 seeds") for reason in passed.reasons)
+    refused = noisy(0.719, NOISE, 2)
+    assert not refused.passed
+    assert any("Not more than noise" in reason for reason in refused.reasons)
+
+
+def test_noise_that_is_only_known_is_told_and_does_not_block() -> None:
+    told = noisy(0.715, NOISE, 0)
+    assert told.passed
+    assert any("within twice the noise" in reason for reason in told.reasons)
+
+
+def test_unmeasured_noise_blocks_where_the_gate_asks_for_it() -> None:
+    refused = noisy(0.9, None, 2)
+    assert not refused.passed
+    assert any("--seeds" in reason for reason in refused.reasons)
+
+
+def test_the_gate_refuses_to_judge_noise_by_one_seed() -> None:
+    with pytest.raises(ValueError, match="needs seeds: 3 or more"):
+        GateSpec(gain_over_noise=1)
