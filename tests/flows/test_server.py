@@ -1,0 +1,86 @@
+"""The Prefect server of a script: there for its length, gone with it even after SIGKILL."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from flows.server import prefect_server
+from lifecycle.errors import BackendError
+from lifecycle.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import time
+from prefect import flow
+from prefect.settings import PREFECT_API_URL
+from flows.server import prefect_server
+from lifecycle.settings import Settings
+
+@flow
+def hello(): return 1
+
+with prefect_server(Settings.load()):
+    hello()
+    print(PREFECT_API_URL.value(), flush=True)
+    time.sleep({seconds})
+"""
+
+
+def start(home: Path, seconds: float) -> tuple["subprocess.Popen[str]", str, psutil.Process]:
+    """A script with a server, when it is up; its URL and the server's process."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
+    script = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(seconds=seconds)],
+        cwd=ROOT,
+        env=kept | {"LIFECYCLE_HOME": str(home), "PREFECT_HOME": str(home / "prefect")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert script.stdout
+    url = script.stdout.readline().strip()
+    (server,) = psutil.Process(script.pid).children()
+    return script, url, server
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shared by the tests of this module: the first server makes the database."""
+    return tmp_path_factory.mktemp("server")
+
+
+def test_a_script_killed_takes_its_server_along(home: Path) -> None:
+    script, url, server = start(home, seconds=300)
+    found = httpx.post(f"{url}/flow_runs/filter", json={}).json()
+    assert [run["state_name"] for run in found] == ["Completed"]
+    os.kill(script.pid, signal.SIGKILL)
+    script.communicate()
+    server.wait(15)
+    assert not server.is_running()
+
+
+def test_a_script_that_ends_leaves_no_server_and_its_page_can_be_seen(home: Path) -> None:
+    script, url, server = start(home, seconds=2)
+    assert "<html" in httpx.get(url.removesuffix("/api"), follow_redirects=True).text.lower()
+    script.communicate()
+    assert script.returncode == 0
+    assert not server.is_running()
+
+
+def test_a_server_that_cannot_start_says_where_to_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:////no/such/db")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    with (
+        pytest.raises(BackendError, match=r"server\.log says why"),
+        prefect_server(Settings(home=tmp_path)),
+    ):
+        raise AssertionError("it started")
