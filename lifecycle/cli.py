@@ -174,9 +174,9 @@ def _rehearse(project: Project) -> str:
     now = datetime.now(UTC).replace(tzinfo=None)
     accepted, rejected = apply_contract(rows, project.contract, now=now, time=time)
     check_share(project, rejected, len(rows))
-    divided, _ = divide(accepted, project)
+    parts = divide(accepted, project)
     build_features(accepted.head(REHEARSED), project, load_hook(project))
-    sizes = ", ".join(f"{part} {len(part_rows):,}" for part, part_rows in divided.items())
+    sizes = ", ".join(f"{part} {mask.sum():,}" for part, mask in parts.masks.items())
     return f"{window}: {len(accepted):,} of {len(rows):,} rows keep the contract; {sizes}"
 
 

@@ -23,6 +23,8 @@ LONGEST_TEMP = 30
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.05",  # a report waits for this poll; 2 s by default
+    "RAY_TRAIN_METRICS_ENABLED": "0",  # ours go to MLflow
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in a worker
     "RAY_SERVE_LOG_TO_STDERR": "0",  # Serve's messages stay in Ray's log files
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise each start warns about its future
 }

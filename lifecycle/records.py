@@ -2,6 +2,7 @@
 
 from datetime import date
 from pathlib import Path
+from statistics import stdev
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -100,6 +101,21 @@ class Identity(Record):
     """SHA-256 over the five."""
 
 
+class Trial(Record):
+    """One trial of a search."""
+
+    number: int
+    """From 0, which is the project's own parameters."""
+    state: Literal["complete", "pruned"]
+    value: float | None
+    """The metric on the validation part; None if it was pruned."""
+    parameters: dict[str, Scalar]
+    """All that the trainer was given, the suggested ones among them."""
+    seconds: float
+    rounds: int
+    """Rounds it went; 0 with a trainer that has none."""
+
+
 class Tuned(Record):
     """The best parameters a search found on the validation part."""
 
@@ -107,17 +123,22 @@ class Tuned(Record):
     value: float | None
     """The metric on the validation part; None if there was no search."""
     trials: int
+    """Trials that ended, the pruned ones among them."""
     pruned: int = 0
+    history: tuple[Trial, ...] = ()
+    """In the order they were suggested."""
 
 
 class Bundle(Record):
-    """A model on disk: UBJSON, schema and manifest."""
+    """A model on disk: UBJSON or ONNX, schema and manifest."""
 
     path: Path
     digest: str
     """SHA-256 of the manifest, which holds the SHA-256 of every other file."""
     rounds: int
     """Boosting rounds kept after early stopping."""
+    curve: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    """`train` and `validation`: the stopping metric after each round; empty without rounds."""
 
 
 class Estimate(Record):
@@ -126,6 +147,32 @@ class Estimate(Record):
     value: float
     low: float
     high: float
+
+
+class Slice(Record):
+    """Some rows of a holdout, with the deciding metric on them."""
+
+    by: str
+    """The column, or `segment`."""
+    value: str
+    """The column's value or range, or the segment's name."""
+    rows: int
+    estimate: Estimate | None
+    """None if the slice was only counted."""
+    note: str = ""
+    """Why it was only counted."""
+
+
+class Gap(Record):
+    """A measure's largest difference between the groups of a protected attribute."""
+
+    attribute: str
+    measure: str
+    value: float
+    """Highest minus lowest; 0 means that all groups are treated alike."""
+    lowest: str
+    """The group, or groups, at either end."""
+    highest: str
 
 
 class Evaluation(Record):
@@ -137,6 +184,13 @@ class Evaluation(Record):
     holdout: str
     """Digest of the holdout: evaluations of different holdouts must not be compared."""
     rows: int
+    method: str = ""
+    """How the intervals were made, in words."""
+    calibration_error: float | None = None
+    """Expected calibration error (0 to 1) in 10 bins; None where nothing is a probability."""
+    slices: tuple[Slice, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    """How far the groups of each protected attribute lie apart."""
 
 
 class CheckReport(Record):
@@ -177,6 +231,19 @@ class ModelVersion(Record):
     """The digest of the identity."""
 
 
+class Noise(Record):
+    """The deciding metric on the holdout after training with other seeds: what chance alone does."""
+
+    metric: Metric
+    values: dict[int, float]
+    """Training seed → metric; the candidate's own seed first."""
+
+    @property
+    def deviation(self) -> float:
+        """Sample standard deviation over the seeds."""
+        return stdev(self.values.values())
+
+
 class Trained(Record):
     """What `train` hands to `release`."""
 
@@ -188,6 +255,8 @@ class Trained(Record):
     split: Split
     tuned: Tuned
     identity: Identity
+    noise: Noise | None = None
+    """None if it was not measured (`gate.seeds`, or `--seeds`)."""
     cached: bool = False
     """Whether the model was found under its identity rather than trained."""
 
@@ -294,6 +363,10 @@ class Evaluated(Record):
     champion: Evaluation | None
     gain: Estimate | None
     """By how much the candidate's deciding metric is better than the champion's, paired."""
+    report: Path | None = None
+    """The evaluation as one HTML page; None if only the numbers were asked for."""
+    plots: tuple[Path, ...] = ()
+    """One PNG a figure of the report."""
 
 
 class Duel(Record):

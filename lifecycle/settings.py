@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     """`local` starts a Ray of its own and stops it; anything else is joined and left running."""
     ray_cpus: int | None = Field(default=None, ge=1)
     """CPUs of a local Ray; by default those of the machine, at least 2."""
+    ray_storage: str = ""
+    """Where several training workers leave checkpoints: a folder or URI that every node reaches; by
+    default `home`/ray."""
     ray_dashboard: bool = False
     """Whether a local Ray starts its dashboard."""
     serve_host: str = "127.0.0.1"

@@ -266,11 +266,20 @@ class GateSpec(Section):
     """By how much the metric must be better than the trivial baseline's."""
     gain_over_champion: float = 0.0
     """By how much the metric must be better than the champion's on the same holdout."""
+    seeds: int = Field(default=1, ge=1)
+    """With how many seeds training is repeated, to know what chance does to the metric."""
     gain_over_noise: float = Field(default=0.0, ge=0)
-    """With `train --seeds`: the gain over the champion must exceed this many standard deviations
-    of the metric over the seeds."""
+    """The gain over the champion must exceed this many standard deviations over the seeds."""
     require_checks: bool = True
     """Whether a failed check (not accepted under `checks.accept`) blocks."""
+
+    @model_validator(mode="after")
+    def _noise_is_known(self) -> Self:
+        if self.gain_over_noise and self.seeds < 3:
+            raise ValueError(
+                f"gain_over_noise needs seeds: 3 or more to know the noise: got {self.seeds=}"
+            )
+        return self
 
 
 class EvaluationSpec(Section):
@@ -316,7 +325,8 @@ class DriftSpec(Section):
     categorical_test: Literal["cramers_v", "total_variation"] = "cramers_v"
     categorical_threshold: float = Field(default=0.15, gt=0)
     prediction_threshold: float = Field(default=0.1, gt=0)
-    """Threshold for the predictions, with the numeric test."""
+    """Threshold for the predictions, with the numeric test; multiclass: for the predicted class,
+    with the categorical test."""
     max_drifted_share: float = Field(default=0.25, ge=0, le=1)
     """Share of features that may drift before a window counts as violating."""
 

@@ -47,7 +47,7 @@ def _ingest(
 ) -> Ingested:
     """Read, validate, quarantine and write a new version."""
     with step("prepare", f"reading and validating {spoken(project, window)}") as done:
-        ingested = ingest.ingest(project, settings, window, table)
+        ingested = ingest.ingest(project, settings, window, table, source_digest)
         share = f"{ingested.rows_in:,} rows in, {ingested.dataset.rows:,} accepted"
         if ingested.rejected:
             share += f", {ingested.rows_rejected:,} in quarantine ({ingested.rejected.uri})"

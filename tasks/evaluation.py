@@ -5,6 +5,7 @@ from prefect.artifacts import create_table_artifact
 
 from lifecycle.errors import BundleError, FeatureError
 from lifecycle.project import Project
+from lifecycle.quality.evaluation_page import write_evaluation
 from lifecycle.quality.summary import spell
 from lifecycle.records import Bundle, Evaluated, Evaluation, ModelVersion, Split
 from lifecycle.release import registry
@@ -23,11 +24,20 @@ def evaluate_candidate(
     bundle: Bundle,
     champion: ModelVersion | None,
 ) -> Evaluated:
-    """Measure candidate, trivial baseline and champion on the same holdout."""
+    """Measure candidate, trivial baseline and champion on the same holdout; write the report."""
     with step("train", "evaluating on the holdout") as done:
         answers = assess.answer(project, split.holdout, bundle.path, bundle.digest)
-        evaluated = measure(project, settings, split, answers, champion)
-        done(f"holdout {project.metric}: {_line(evaluated, project.metric)}")
+        measured = measure(project, settings, split, answers, champion)
+        closer = assess.assess_closely(project, answers, measured.candidate)
+        evaluated = write_evaluation(
+            project,
+            split,
+            bundle,
+            measured.model_copy(update={"candidate": closer}),
+            assess.draw(project, answers, closer, bundle),
+            settings.folder("reports", project.name, bundle.digest[:12]),
+        )
+        done(f"holdout {project.metric}: {_line(evaluated, project.metric)} → {evaluated.report}")
     create_table_artifact(
         key=f"{slug(project)}-evaluation",
         table=[

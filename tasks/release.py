@@ -17,6 +17,7 @@ from lifecycle.records import (
     Evaluated,
     Identity,
     ModelVersion,
+    Noise,
     Release,
     Split,
     Trained,
@@ -28,11 +29,11 @@ from lifecycle.serving import deployment
 from lifecycle.serving.protocol import curl_command
 from lifecycle.serving.smoke import smoke_test
 from lifecycle.settings import Settings
-from lifecycle.training import assess, plots
+from lifecycle.training import assess
+from tasks.evaluation import measure
 from tasks.policies import NOT_CACHED, RETRIES
 from tasks.progress import say, step
 from tasks.quality import show_decision
-from tasks.evaluation import measure
 
 
 def require_port(settings: Settings) -> None:
@@ -46,12 +47,19 @@ def require_port(settings: Settings) -> None:
 
 
 @task(name="find-trained", **NOT_CACHED, **RETRIES)
-def find_trained(project: Project, settings: Settings, identity: Identity) -> Trained | None:
-    """The registered model with this identity, made challenger again; None if there is none."""
+def find_trained(
+    project: Project, settings: Settings, identity: Identity, seeds: int = 1
+) -> Trained | None:
+    """The registered model with this identity, made challenger again; None if there is none.
+
+    None too if its noise is asked for and was not measured over as many seeds.
+    """
     model = registry.find_by_identity(project, settings, identity.digest)
     if model is None:
         return None
     trained = registry.record_of(model, settings)
+    if seeds > 1 and (trained.noise is None or len(trained.noise.values) < seeds):
+        return None
     registry.set_alias(model, CHALLENGER, settings)
     say(
         "train",
@@ -106,13 +114,10 @@ def register_challenger(
     evaluated: Evaluated,
     checks: CheckReport,
     decision: Decision,
+    noise: Noise | None,
 ) -> Trained:
     """Record everything in one MLflow run and register the bundle as challenger."""
     with step("train", "registering in MLflow") as done:
-        answers = assess.answer(project, split.holdout, bundle.path, bundle.digest)
-        figures = plots.evaluation_plots(
-            answers.truth, answers.prediction, project.task, answers.importances
-        )
         found = Trained(
             model=recording.unregistered(project, identity, bundle),
             evaluation=evaluated.candidate,
@@ -122,12 +127,19 @@ def register_challenger(
             split=split,
             tuned=tuned,
             identity=identity,
+            noise=noise,
         )
         text = card.model_card(
             project, split, evaluated.candidate, evaluated.baseline, checks, decision
         )
         trained = recording.register(
-            project, settings, bundle=bundle, trained=found, figures=figures, card=text
+            project,
+            settings,
+            bundle=bundle,
+            trained=found,
+            plots=evaluated.plots,
+            report=evaluated.report,
+            card=text,
         )
         model = trained.model
         done(f"registered {model.name} v{model.version} (digest {model.digest[:12]}) as challenger")
@@ -169,6 +181,7 @@ def _measure(
         project.metric,
         project.checks.accept,
         measured.gain,
+        trained.noise,
     )
     return Duel(
         champion=champion,
@@ -205,7 +218,9 @@ def _deploy(
         url=url,
         application=project.name,
         model=model,
-        smoke_rows=smoke_test(url, model, rows, answers.prediction[: len(rows)]),
+        smoke_rows=smoke_test(
+            url, model, rows, answers.prediction[: len(rows)], classes=project.classes
+        ),
         curl=curl_command(url, rows.head(1)),
     )
 

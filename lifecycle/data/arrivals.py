@@ -76,7 +76,7 @@ def select(frame: pd.DataFrame, project: Project, window: Window) -> pd.DataFram
         last = _integer(window.last) if _is_integer(project) else _moment(window.last, end=True)
         after = (times > last).fillna(False).astype(bool)
         inside &= ~after
-    return frame[inside]
+    return frame if inside.all() else frame[inside]
 
 
 def period_of(times: "pd.Series[Any]", spec: TimeSpec) -> "pd.Series[Any]":

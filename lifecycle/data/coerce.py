@@ -47,7 +47,11 @@ def storage_type(spec: ColumnSpec) -> ColumnType:
 
 
 def coerce(raw: pd.Series, kind: ColumnType) -> Coerced:
-    """A raw column as `Int64`, `float64`, `boolean`, object of str, or `datetime64[us]`."""
+    """A raw column as whole numbers, `float64`, booleans, object of str, or `datetime64[us]`.
+
+    Whole numbers are `int64` and booleans `bool` if numpy's types say that none is missing, else
+    `Int64` and `boolean`. A column that has its type already is not copied.
+    """
     if kind in ("string", "category"):
         return _to_text(raw)
     if raw.dtype == object and kind != "datetime":
@@ -59,28 +63,32 @@ def coerce(raw: pd.Series, kind: ColumnType) -> Coerced:
         "datetime": _to_datetime,
     }[kind]
     values = convert(raw)
+    if values is raw:
+        return Coerced(values, np.zeros(len(raw), dtype=bool))
     failed = (values.isna() & raw.notna()).to_numpy(dtype=bool)
     return Coerced(values, failed)
 
 
 def narrow(values: pd.Series, spec: ColumnSpec) -> pd.Series:
     """The type of accepted rows: plain numpy types where nothing can be missing."""
-    if spec.nullable:
-        return values
     kind = storage_type(spec)
+    if kind not in ("integer", "boolean"):
+        return values
     if kind == "integer":
-        return values.astype("int64")
-    return values.astype("bool") if kind == "boolean" else values
+        wanted = "Int64" if spec.nullable else "int64"
+    else:
+        wanted = "boolean" if spec.nullable else "bool"
+    return values if values.dtype == wanted else values.astype(wanted)
 
 
 def _to_text(raw: pd.Series) -> Coerced:
     none_failed = np.zeros(len(raw), dtype=bool)
+    missing = raw.isna()
     if raw.dtype != object or pd.api.types.infer_dtype(raw, skipna=True) not in ("string", "empty"):
-        missing = raw.isna()
         if pd.api.types.is_float_dtype(raw.dtype) and (raw.dropna() % 1 == 0).all():
             raw = raw.astype("Int64")  # a 7 next to a missing value must not become "7.0"
-        raw = raw.astype(str).astype(object).mask(missing)
-    return Coerced(raw.where(raw.notna(), None), none_failed)
+        raw = raw.astype(str).astype(object)
+    return Coerced(raw.mask(missing, None) if missing.any() else raw, none_failed)
 
 
 def _without_missing_words(raw: pd.Series) -> pd.Series:
@@ -92,6 +100,8 @@ def _without_missing_words(raw: pd.Series) -> pd.Series:
 
 
 def _to_integer(raw: pd.Series) -> pd.Series:
+    if isinstance(raw.dtype, np.dtype) and raw.dtype.kind in "iu" and raw.dtype != np.uint64:
+        return raw if raw.dtype == np.int64 else raw.astype("int64")
     if pd.api.types.is_bool_dtype(raw.dtype) or pd.api.types.is_integer_dtype(raw.dtype):
         return raw.astype(pd.Int64Dtype())
     if pd.api.types.is_float_dtype(raw.dtype):
@@ -111,10 +121,13 @@ def _to_number(raw: pd.Series) -> pd.Series:
     numbers = raw
     if raw.dtype != np.float64:
         numbers = pd.to_numeric(raw, errors="coerce").astype("Float64").astype("float64")
-    return numbers.where(np.isfinite(numbers))
+    infinite = np.isinf(numbers.to_numpy())
+    return numbers.mask(infinite) if infinite.any() else numbers
 
 
 def _to_boolean(raw: pd.Series) -> pd.Series:
+    if raw.dtype == bool:
+        return raw
     if pd.api.types.is_bool_dtype(raw.dtype):
         return raw.astype("boolean")
     text = raw.astype(pd.StringDtype()).str.lower()

@@ -27,7 +27,8 @@ class Checked(NamedTuple):
     """Every row of a frame is in one of the two."""
 
     accepted: pd.DataFrame
-    """Typed as the contract says, its columns only, index 0..n-1."""
+    """Typed as the contract says, its columns only, index 0..n-1; to be read only, since a column
+    that had its type already is the raw frame's."""
     rejected: pd.DataFrame
     """`row` (its number in the source, the first is 1), `reasons` (joined by `; `), `record` (the
     raw row as JSON)."""
@@ -74,15 +75,16 @@ def apply_contract(
     coerced = {
         name: coerce(frame[name], storage_type(spec)) for name, spec in contract.columns.items()
     }
-    typed = pd.DataFrame({name: column.values for name, column in coerced.items()})
+    typed = pd.DataFrame({name: column.values for name, column in coerced.items()}, copy=False)
     typed.index = pd.RangeIndex(len(typed))
     failed = {name: column.failed for name, column in coerced.items()}
     reasons = _reasons(typed, contract, failed)
-    kept = np.ones(len(typed), dtype=bool)
-    kept[reasons.index] = False
-    accepted = typed[kept].reset_index(drop=True)
+    accepted = typed
+    if len(reasons):
+        accepted = typed.drop(index=reasons.index)
+        accepted.index = pd.RangeIndex(len(accepted))
     accepted = pd.DataFrame(
-        {name: narrow(accepted[name], spec) for name, spec in contract.columns.items()}
+        {name: narrow(accepted[name], spec) for name, spec in contract.columns.items()}, copy=False
     )
     if contract.freshness and time and len(accepted):
         _check_freshness(accepted[time], contract.freshness, now, time)
@@ -112,13 +114,15 @@ def _reasons(
         if mask.any()
     ]
     keys = {_group_name(group): group for group in contract.unique_together}
-    for name, group in keys.items():
-        typed = typed.assign(**{name: typed.groupby(list(group), dropna=False).ngroup()})
+    numbers = {k: typed.groupby(list(g), dropna=False).ngroup() for k, g in keys.items()}
+    if keys:
+        typed = pd.DataFrame({**typed, **numbers}, copy=False)
     try:
         with warnings.catch_warnings():
             # pandera puts failures of several types into one frame, and pandas warns of that
             warnings.simplefilter("ignore", FutureWarning)
-            _schema(contract, list(keys)).validate(typed, lazy=True)
+            # in place, though nothing is changed: otherwise pandera copies the frame first
+            _schema(contract, list(keys)).validate(typed, lazy=True, inplace=True)
     except SchemaErrors as error:
         cases = error.failure_cases[["index", "column", "check"]]
         found += [

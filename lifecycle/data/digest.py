@@ -1,38 +1,40 @@
-"""Digests: frames as Arrow tables, and what identifies their content."""
+"""What identifies the content of a table."""
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lifecycle.data.arrow import to_arrow
 
-def digest_of(frame: pd.DataFrame | pa.Table) -> str:
-    """SHA-256 over column names, types and values in row order, whatever the chunks are."""
-    table = to_arrow(frame) if isinstance(frame, pd.DataFrame) else frame
-    digest = hashlib.sha256(f"{table.num_rows}".encode())
-    for field, column in zip(table.schema, table.columns, strict=True):
-        digest.update(f"\0{field.name}\0{field.type}\0{field.nullable}\0".encode())
-        for part in _bytes_of(column):
-            digest.update(part)
+
+def digest_of(content: pd.DataFrame | pa.Table, rows: pa.BooleanArray | None = None) -> str:
+    """SHA-256 over each column's name, type and SHA-256 of its values in row order.
+
+    Chunks do not count. The columns are hashed on several threads, one column at a time on each.
+
+    Args:
+        rows: which rows count, as if the others were not there; None for all.
+    """
+    table = to_arrow(content) if isinstance(content, pd.DataFrame) else content
+    count = table.num_rows if rows is None else rows.true_count
+    digest = hashlib.sha256(f"{count}".encode())
+    with ThreadPoolExecutor() as threads:
+        columns = threads.map(lambda column: _column_digest(column, rows), table.columns)
+        for field, values in zip(table.schema, columns, strict=True):
+            digest.update(f"\0{field.name}\0{field.type}\0{field.nullable}\0".encode() + values)
     return digest.hexdigest()
 
 
-def to_arrow(frame: pd.DataFrame) -> pa.Table:
-    """A frame as Arrow; columns of numpy's whole numbers and booleans are marked not nullable."""
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    fields = [
-        pa.field(
-            field.name,
-            pa.string() if pa.types.is_null(field.type) else field.type,
-            nullable=frame[field.name].dtype.kind not in "iub"
-            or pd.api.types.is_extension_array_dtype(frame[field.name].dtype),
-        )
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields))
+def _column_digest(column: pa.ChunkedArray, rows: pa.BooleanArray | None) -> bytes:
+    digest = hashlib.sha256()
+    for part in _bytes_of(column if rows is None else column.filter(rows)):
+        digest.update(part)
+    return digest.digest()
 
 
 def _bytes_of(column: pa.ChunkedArray) -> Iterator[bytes | memoryview]:
@@ -40,7 +42,9 @@ def _bytes_of(column: pa.ChunkedArray) -> Iterator[bytes | memoryview]:
 
     What memory holds under a missing value is undefined, so it is filled first.
     """
-    yield np.packbits(column.is_null().to_numpy()).tobytes()
+    yield f"{column.null_count}\0".encode()
+    if column.null_count:
+        yield np.packbits(column.is_null().to_numpy()).tobytes()
     if pa.types.is_string(column.type):
         column = column.cast(pa.large_string())
     if pa.types.is_large_string(column.type):
@@ -54,4 +58,5 @@ def _bytes_of(column: pa.ChunkedArray) -> Iterator[bytes | memoryview]:
         column = column.cast(pa.int64())
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
-    yield np.ascontiguousarray(column.fill_null(0).to_numpy()).view(np.uint8).data
+    for chunk in column.fill_null(0).chunks:
+        yield np.ascontiguousarray(chunk.to_numpy()).view(np.uint8).data

@@ -17,6 +17,7 @@ from lifecycle.records import Record
 from lifecycle.specs import ContractSpec, Scalar
 
 Hook = Callable[[pd.DataFrame], pd.DataFrame]
+BLOCK_ROWS = 4096
 Kind = Literal["q", "c"]
 """XGBoost's words: a quantity or a category."""
 
@@ -78,7 +79,7 @@ def build_features(
     missing = [name for name in names if name not in frame.columns]
     if missing:
         raise FeatureError(f"features: the data have no input column {', '.join(missing)}")
-    features = _plain(frame[names])
+    features = _plain(frame[names])  # a list of names makes a copy, which a hook may change
     if hook is None:
         return features
     built = hook(features)
@@ -135,28 +136,50 @@ def encode(features: pd.DataFrame, schema: FeatureSchema) -> NDArray[np.float32]
     Raises:
         FeatureError: a feature of the schema is missing, no number, or infinite.
     """
-    matrix = np.empty((len(features), len(schema.names)), dtype=np.float32)
-    for at, (name, kind) in enumerate(zip(schema.names, schema.kinds, strict=True)):
-        if name not in features.columns:
-            raise FeatureError(f"features: {name!r} was there in training and is missing now")
-        values = features[name]
-        if kind == "c":
-            found = schema.codes[name].get_indexer(pd.Index(values))
-            matrix[:, at] = np.where(found < 0, np.nan, found)
-            continue
-        try:
-            numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-        except (TypeError, ValueError):
-            raise FeatureError(f"features: {name!r} was a number in training, not now") from None
+    columns = [
+        _codes(features, name, schema) if kind == "c" else _numbers(features, name)
+        for name, kind in zip(schema.names, schema.kinds, strict=True)
+    ]
+    matrix = np.empty((len(features), len(columns)), dtype=np.float32)
+    # rows are filled in blocks that fit a cache: column by column would touch every line of the
+    # whole matrix as often as there are columns
+    for start in range(0, len(matrix), BLOCK_ROWS):
+        block = matrix[start : start + BLOCK_ROWS]
+        with np.errstate(over="ignore"):
+            for at, column in enumerate(columns):
+                block[:, at] = column[start : start + BLOCK_ROWS].astype(np.float64, copy=False)
         # beyond float32 a number becomes infinite too, and XGBoost refuses those without a name
-        large = np.abs(numbers) > np.finfo(np.float32).max
+        large = np.isinf(block)
         if large.any():
+            row, at = np.argwhere(large)[0]
             raise FeatureError(
-                f"features: {name!r} is infinite or beyond 3.4e38 in row {large.argmax()}: divide "
-                "by zero nowhere in the features hook, or bound the column in the contract"
+                f"features: {schema.names[at]!r} is infinite or beyond 3.4e38 in row "
+                f"{start + row}: divide by zero nowhere in the features hook, or bound the column "
+                "in the contract"
             )
-        matrix[:, at] = numbers
     return matrix
+
+
+def _codes(features: pd.DataFrame, name: str, schema: FeatureSchema) -> NDArray[np.float32]:
+    found = schema.codes[name].get_indexer(pd.Index(_column(features, name)))
+    return np.where(found < 0, np.float32(np.nan), found.astype(np.float32))
+
+
+def _numbers(features: pd.DataFrame, name: str) -> NDArray[Any]:
+    """The values themselves where they are NumPy's numbers, else a copy as floats."""
+    values = _column(features, name)
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "fiub":
+        return values.to_numpy()
+    try:
+        return values.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError):
+        raise FeatureError(f"features: {name!r} was a number in training, not now") from None
+
+
+def _column(features: pd.DataFrame, name: str) -> "pd.Series[Any]":
+    if name not in features.columns:
+        raise FeatureError(f"features: {name!r} was there in training and is missing now")
+    return features[name]
 
 
 def labels(frame: pd.DataFrame, project: Project) -> NDArray[np.float64]:
@@ -197,13 +220,13 @@ def _refuse(columns: list[str], project: Project) -> None:
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """A copy in which numbers that may be missing are floats with NaN, not pandas' own types."""
+    """Numbers that may be missing become floats with NaN, instead of pandas' own types."""
     nullable = {
         name: "float64"
         for name, dtype in frame.dtypes.items()
         if pd.api.types.is_extension_array_dtype(dtype) and pd.api.types.is_numeric_dtype(dtype)
     }
-    return frame.astype(nullable)  # a copy, so that a hook may change its argument
+    return frame.astype(nullable, copy=False)
 
 
 def _levels(values: "pd.Series[Any]", allowed: tuple[Scalar, ...] | None) -> tuple[Scalar, ...]:

@@ -14,6 +14,7 @@ from lifecycle.specs import ColumnType, TaskKind
 FEW_CATEGORIES = 50
 MANY_CATEGORIES = 1000
 FEW_NUMBERS = 30
+MOST_CLASSES = 20
 ISO_DATE = r"\s*\d{4}-\d{2}-\d{2}"
 LEADING_ZERO = r"\s*[+-]?0\d"
 LONG = r"\s*[+-]?\d{16,}\s*"
@@ -49,6 +50,8 @@ class Roles:
     time: dict[str, Any] | None = None
     ignore: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    otherwise: str = ""
+    """What the task may be instead, for the person who reads the file."""
 
 
 def guess_column(raw: "pd.Series[str]") -> Column:
@@ -78,7 +81,7 @@ def guess_roles(columns: dict[str, Column], target: str) -> Roles:
     """Task, positive value, entity, time and what to leave out.
 
     Raises:
-        TargetError: the target is constant, missing everywhere, or has more than two classes.
+        TargetError: the target is constant, missing everywhere, or has too many classes.
     """
     roles = _task(columns[target], target)
     others = {name: column for name, column in columns.items() if name != target}
@@ -137,15 +140,46 @@ def _task(column: Column, target: str) -> Roles:
         said = [f"task: binary, because {target} has two values ({values[0]}, {values[1]})"]
         said.append(f"positive: {native!r}, which {share:.1%} of the rows have")
         return Roles("binary", positive=native, said=said)
+    if column.distinct <= MOST_CLASSES and column.kind in ("integer", "category", "string"):
+        return _multiclass(column, target)
     if column.kind not in ("integer", "number"):
         raise TargetError(
-            f"--target: {target!r} is {column.kind} with {column.distinct} values: only two "
-            "classes or numbers can be predicted; name another column, or derive one"
+            f"--target: {target!r} is {column.kind} with {column.distinct} values: only numbers "
+            f"and up to {MOST_CLASSES} classes can be predicted; name another column, or derive one"
         )
-    column.spec.pop("minimum", None)
+    lowest = column.spec.pop("minimum", None)
     column.spec.pop("maximum", None)
     said = [f"task: regression, because {target} is a number with {column.distinct} values"]
-    return Roles("regression", said=said)
+    roles = Roles("regression", said=said)
+    if column.kind == "integer" and lowest is not None and lowest >= 0:
+        column.spec["minimum"] = 0
+        roles.otherwise = (
+            f"If {target} counts events, such as visits or sales in a time, write `task: count`: "
+            "its predictions are never negative, and errors weigh by the size of the count."
+        )
+    return roles
+
+
+def _multiclass(column: Column, target: str) -> Roles:
+    """Few texts or whole numbers are classes; whether the numbers are amounts only people know."""
+    counts = column.values.value_counts()
+    classes = sorted(counts.index.tolist())
+    whole = column.kind == "integer"
+    missing = {"nullable": True} if column.values.isna().any() else {}
+    column.spec.clear()
+    column.spec.update({"type": "category", **missing, "categories": classes})
+    kind = "whole numbers" if whole else "texts"
+    said = [f"task: multiclass, because {target} has {len(classes)} different {kind}"]
+    rarest, rows = counts.index[-1], int(counts.iloc[-1])
+    said.append(f"classes: as seen; the rarest, {rarest!r}, has {rows:,} of {counts.sum():,} rows")
+    roles = Roles("multiclass", said=said)
+    if whole:
+        other = "count` or `task: regression" if classes[0] >= 0 else "regression"
+        roles.otherwise = (
+            f"If {target} is an amount and not a name or a grade, write `task: {other}`, and make "
+            "its contract `{type: integer}`."
+        )
+    return roles
 
 
 def _place(name: str, column: Column, roles: Roles) -> None:

@@ -101,6 +101,8 @@ def _suspects(columns: dict[str, Column], roles: Roles, target: str) -> dict[str
     known = values.notna().to_numpy()
     if roles.task == "binary":
         numbers = (values[known] == roles.positive).to_numpy(dtype=np.float64)
+    elif roles.task == "multiclass":
+        numbers = pd.get_dummies(values[known]).to_numpy(dtype=np.float64)
     else:
         numbers = values[known].to_numpy(dtype=np.float64)
     inputs = {name: column.values for name, column in columns.items() if name not in taken}
@@ -143,10 +145,13 @@ def _text(
     if roles.time:
         head["time"] = roles.time
     contract = {name: guess.spec for name, guess in columns.items()}
+    lines = _block(head)
+    if roles.otherwise:
+        lines.insert(list(head).index("task"), f"# {roles.otherwise}")
     return "\n".join(
         [
             "# Written by `lifecycle init`: every line is a guess, to be read once by a person.",
-            *_block(head),
+            *lines,
             "# Consequences of the target, known only when the target is: never features.",
             *(f"# suspected: {column}: {found}" for column, found in suspects.items()),
             *_block({"leakage": list(suspects)}),

@@ -20,11 +20,18 @@ REASONS_SHOWN = 8
 
 
 def ingest(
-    project: Project, settings: Settings, window: Window, table: Table = "accepted"
+    project: Project,
+    settings: Settings,
+    window: Window,
+    table: Table = "accepted",
+    digest: str | None = None,
 ) -> Ingested:
     """Write the window's rows that keep the contract as a version; quarantine the others.
 
     Running again on the same source and window writes nothing and returns the same.
+
+    Args:
+        digest: SHA-256 of the source, if it has been taken already.
 
     Raises:
         SourceError: the source cannot be read, or has no rows in the window.
@@ -32,27 +39,30 @@ def ingest(
             than `max_rejected_share` allows; they are in quarantine then, and no version is made.
         BackendError: the lake cannot be written.
     """
-    digest = source_digest(project)
+    digest = digest or source_digest(project)
     source = read_source(project)
     check_columns(source, project.contract)
     rows = select(source, project, window)
+    del source  # frames go as soon as they can: there is room for little more than one
     if rows.empty:
         raise SourceError(f"{project.source.path}: no rows in the window {window}")
     now = datetime.now(UTC).replace(tzinfo=None)
     time = project.time.column if project.time else None
     checked = apply_contract(rows, project.contract, now=now, time=time)
+    rows_in = len(rows)
+    del rows
     note = {"source": digest, "window": str(window), "project": project.name}
     rejected = None
     if len(checked.rejected):
         uri = table_uri(settings, project.name, "rejected")
         rejected = write_version(checked.rejected, uri, note=note)
         place = f"The rejected rows are in {uri}, version {rejected.version}. "
-        check_share(project, checked.rejected, len(rows), place)
+        check_share(project, checked.rejected, rows_in, place)
     uri = table_uri(settings, project.name, table)
     return Ingested(
         dataset=write_version(checked.accepted, uri, note=note),
         window=window,
-        rows_in=len(rows),
+        rows_in=rows_in,
         rejected=rejected,
         source_digest=digest,
     )

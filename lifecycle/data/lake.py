@@ -7,10 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, write_deltalake
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from pyarrow.dataset import ParquetFragmentScanOptions
 
-from lifecycle.data.digest import digest_of, to_arrow
+from lifecycle.data.arrow import to_arrow, to_frame
+from lifecycle.data.digest import digest_of
 from lifecycle.errors import BackendError
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
@@ -30,6 +39,10 @@ INTEGERS = {
     pa.int64(): pd.Int64Dtype(),
     pa.bool_(): pd.BooleanDtype(),
 }
+GROUP = 1 << 17
+"""Rows of a Parquet row group, and of a batch: what a writer holds in memory of a table."""
+PLAIN = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+"""For floats: most are distinct, so that looking for repeated ones and ranges is time lost."""
 
 
 def table_uri(settings: Settings, project_name: str, table: str) -> str:
@@ -45,11 +58,24 @@ def write_version(frame: pd.DataFrame, uri: str, *, note: Mapping[str, str]) -> 
     Raises:
         BackendError: the table cannot be written.
     """
-    table = to_arrow(frame)
-    digest = digest_of(table)
+    return write_rows(to_arrow(frame), None, uri, note=note)
+
+
+def write_rows(
+    table: pa.Table, rows: pa.BooleanArray | None, uri: str, *, note: Mapping[str, str]
+) -> DatasetVersion:
+    """Write some rows of an Arrow table, as `write_version` does; they are never copied together.
+
+    Args:
+        rows: which rows; None for all.
+
+    Raises:
+        BackendError: the table cannot be written.
+    """
+    digest = digest_of(table, rows)
     for attempt in range(ATTEMPTS):
         try:
-            return _write(table.schema, iter(table.to_batches()), uri, note, digest)
+            return _write(table.schema, _batches(table, rows), uri, note, digest)
         except CommitFailedError:
             logger.info("%s: another writer was faster, attempt %d", uri, attempt + 1)
     raise BackendError(f"{uri}: other processes keep writing this table; run again")
@@ -89,10 +115,26 @@ def read_version(ref: DatasetVersion, columns: Sequence[str] | None = None) -> p
     Raises:
         BackendError: the table or the version is not there, or does not hold these rows.
     """
+    return to_frame(read_table(ref, columns), is_nullable)
+
+
+def is_nullable(field: pa.Field, _: pa.ChunkedArray) -> bool:
+    """Whether the contract allows a missing value in a column of a version."""
+    return bool(field.nullable)
+
+
+def read_table(ref: DatasetVersion, columns: Sequence[str] | None = None) -> pa.Table:
+    """What `read_version` reads, as Arrow.
+
+    Raises:
+        BackendError: the table or the version is not there, or does not hold these rows.
+    """
+    # reading ahead of what is decoded pays over a network, and holds the files in memory
+    options = ParquetFragmentScanOptions(pre_buffer="://" in ref.uri)
+    wanted = [*columns, ROW] if columns is not None else None
     try:
-        found = DeltaTable(ref.uri, version=ref.version)
-        wanted = [*columns, ROW] if columns is not None else None
-        table = found.to_pyarrow_dataset().to_table(columns=wanted)
+        found = DeltaTable(ref.uri, version=ref.version).to_pyarrow_dataset()
+        table = found.to_table(columns=wanted, fragment_scan_options=options)
     except (DeltaError, pa.ArrowException, OSError) as error:
         raise BackendError(
             f"{ref.uri}: version {ref.version} cannot be read: {_first_line(error)}"
@@ -102,15 +144,7 @@ def read_version(ref: DatasetVersion, columns: Sequence[str] | None = None) -> p
             f"{ref.uri}: version {ref.version} has {table.num_rows} rows, not the {ref.rows} of "
             "the reference; the table was made anew since, so prepare the data again"
         )
-    table = _in_order(table)
-    frame = table.to_pandas(types_mapper=INTEGERS.get)
-    strict = {
-        field.name: "bool" if pa.types.is_boolean(field.type) else "int64"
-        for field in table.schema
-        if not field.nullable and field.type in INTEGERS
-    }
-    typed: pd.DataFrame = frame.astype(strict)
-    return typed
+    return _in_order(table)
 
 
 def history(uri: str) -> pd.DataFrame:
@@ -169,6 +203,7 @@ def _write(
             configuration=CONFIGURATION,
             commit_properties=CommitProperties(custom_metadata=metadata, max_commit_retries=0),
             post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+            writer_properties=_writer(numbered),
         )
     except CommitFailedError:
         raise
@@ -180,6 +215,23 @@ def _write(
     if written is None:
         raise BackendError(f"{uri}: the version just written is gone; was the table replaced?")
     return written
+
+
+def _writer(schema: pa.Schema) -> WriterProperties:
+    plain = [f.name for f in schema if pa.types.is_floating(f.type) or f.name == ROW]
+    return WriterProperties(
+        compression="LZ4_RAW",  # Snappy's size at half its time
+        max_row_group_size=GROUP,
+        column_properties=dict.fromkeys(plain, PLAIN),
+    )
+
+
+def _batches(table: pa.Table, rows: pa.BooleanArray | None) -> Iterator[pa.RecordBatch]:
+    for start in range(0, table.num_rows, GROUP):
+        some = table.slice(start, GROUP)
+        if rows is not None:
+            some = some.filter(rows.slice(start, GROUP))
+        yield from some.combine_chunks().to_batches()
 
 
 def _numbered(

@@ -1,6 +1,7 @@
 """Sources: a CSV or Parquet file becomes a frame, or one clear message."""
 
 import importlib.util
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from lifecycle.data.arrow import to_frame
 from lifecycle.errors import SourceError
 from lifecycle.identity import file_digest
 from lifecycle.project import Project
@@ -17,6 +19,8 @@ from lifecycle.specs import SourceSpec
 PACKAGE_SCHEME = "package://"
 TEXT_TYPES = ("string", "category")
 """Contract types read as text, so that `007` and `1` stay what they are."""
+UNNAMED = re.compile(r"__index_level_\d+__")
+"""What pandas calls a frame's index in Parquet if it has no name."""
 
 
 def source_file(project: Project) -> Path:
@@ -57,14 +61,19 @@ def read_source(project: Project) -> pd.DataFrame:
 
     Contract columns of type string and category are text, the others have the type all their cells
     agree on (text if they don't). Only an empty cell is missing here: what `NA` means is the
-    contract's to say.
+    contract's to say. Whole numbers stay whole numbers where some are missing. The frame is to be
+    read only: columns share memory with what the file was read into.
 
     Raises:
         SourceError: the file is missing, unreadable, ragged, not text in its encoding, or empty.
     """
     columns = project.contract.columns
     text = [name for name, column in columns.items() if column.type in TEXT_TYPES]
-    return to_frame(read_table(source_file(project), project.source, text))
+    return to_frame(
+        read_table(source_file(project), project.source, text),
+        lambda _, column: column.null_count > 0,
+        split_blocks=True,
+    )
 
 
 def read_table(file: Path, spec: SourceSpec, text: Collection[str]) -> pa.Table:
@@ -74,7 +83,7 @@ def read_table(file: Path, spec: SourceSpec, text: Collection[str]) -> pa.Table:
         SourceError: the file is unreadable, ragged, not text in its encoding, or empty.
     """
     try:
-        table = pa.parquet.read_table(file) if spec.format == "parquet" else _csv(file, spec, text)
+        table = _parquet(file) if spec.format == "parquet" else _csv(file, spec, text)
     except OSError as error:
         raise _unreadable(file, error.strerror or str(error)) from None
     except (pa.ArrowException, ValueError, LookupError) as error:
@@ -86,15 +95,6 @@ def read_table(file: Path, spec: SourceSpec, text: Collection[str]) -> pa.Table:
     if not table.num_rows:
         raise SourceError(f"{file}: the file has a header but no rows")
     return table
-
-
-def to_frame(table: pa.Table) -> pd.DataFrame:
-    """A pandas frame in which whole numbers stay whole numbers where some are missing."""
-    frame: pd.DataFrame = table.to_pandas(date_as_object=False)
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        if pa.types.is_integer(column.type) and column.null_count:
-            frame[name] = column.to_pandas(types_mapper={column.type: pd.Int64Dtype()}.get)
-    return frame
 
 
 def header(file: Path, spec: SourceSpec) -> list[str]:
@@ -119,6 +119,12 @@ def header(file: Path, spec: SourceSpec) -> list[str]:
     except (pa.ArrowException, ValueError, LookupError) as error:
         raise _unreadable(file, str(error)) from None
     return list(table.column_names)
+
+
+def _parquet(file: Path) -> pa.Table:
+    # without a buffer beside the columns, which would hold the whole file once more
+    table = pa.parquet.read_table(file, pre_buffer=False)
+    return table.drop_columns([name for name in table.column_names if UNNAMED.fullmatch(name)])
 
 
 def _csv(file: Path, spec: SourceSpec, text: Collection[str]) -> pa.Table:

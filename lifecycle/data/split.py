@@ -1,16 +1,19 @@
 """Splitting by time and by entity: nobody and no moment of the holdout is seen by training."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.data.arrivals import period_of
-from lifecycle.data.lake import read_version, table_uri, write_version
+from lifecycle.data.arrow import to_frame
+from lifecycle.data.lake import is_nullable, read_table, table_uri, write_rows
 from lifecycle.errors import SplitError, TargetError
 from lifecycle.project import Project
-from lifecycle.records import Ingested, Split
+from lifecycle.records import DatasetVersion, Ingested, Split
 from lifecycle.settings import Settings
 from lifecycle.specs import SplitSpec, TimeSpec
 
@@ -29,6 +32,10 @@ class Parts(NamedTuple):
     @property
     def withheld(self) -> int:
         return int((~(self.train | self.validation | self.holdout)).sum())
+
+    @property
+    def masks(self) -> dict[str, Mask]:
+        return {"train": self.train, "validation": self.validation, "holdout": self.holdout}
 
 
 def split(
@@ -58,23 +65,30 @@ def split(
     )
 
 
-def divide(frame: pd.DataFrame, project: Project) -> tuple[dict[str, pd.DataFrame], str]:
-    """The rows of each part, and the rule in words. Rows without a target are in none.
+def divide(frame: pd.DataFrame, project: Project) -> Parts:
+    """Which rows are in which part; rows without a target are in none.
+
+    Args:
+        frame: the project's target, entity and time columns, typed as the contract says.
 
     Raises:
         TargetError: the target is missing everywhere, constant, or does not fit the task.
         SplitError: a part would be empty.
     """
     check_target(frame[project.target], project, "the data")
-    labelled = frame[frame[project.target].notna()].reset_index(drop=True)
+    known = frame[project.target].notna().to_numpy(dtype=bool)
+    labelled = frame if known.all() else frame[known]
     parts = split(labelled, project.split, project.entity, project.time)
-    divided = {part: labelled[getattr(parts, part)].reset_index(drop=True) for part in PARTS}
-    for part, rows in divided.items():
-        if rows.empty:
+    for part, mask in parts.masks.items():
+        if not mask.any():
             raise SplitError(_empty(part, project, len(labelled), parts.rule))
-        check_target(rows[project.target], project, f"the {part} part")
+        check_target(labelled[project.target][mask], project, f"the {part} part")
+    if labelled is frame:
+        return parts
+    train, validation, holdout = whole = np.zeros((len(PARTS), len(frame)), dtype=bool)
+    whole[:, known] = list(parts.masks.values())
     unknown = len(frame) - len(labelled)
-    return divided, parts.rule + (f"; {unknown:,} rows without target" if unknown else "")
+    return Parts(train, validation, holdout, f"{parts.rule}; {unknown:,} rows without target")
 
 
 def split_dataset(project: Project, settings: Settings, ingested: Ingested) -> Split:
@@ -85,15 +99,20 @@ def split_dataset(project: Project, settings: Settings, ingested: Ingested) -> S
         SplitError: a part would be empty.
         BackendError: the lake cannot be read or written.
     """
-    frame = read_version(ingested.dataset)
-    divided, rule = divide(frame, project)
-    note = {"dataset": ingested.dataset.digest, "rule": rule}
-    versions = {
-        part: write_version(rows, table_uri(settings, project.name, part), note=note)
-        for part, rows in divided.items()
-    }
-    used = sum(version.rows for version in versions.values())
-    return Split(**versions, withheld=len(frame) - used, rule=rule)
+    table = read_table(ingested.dataset)
+    keys = [project.target, project.entity, project.time.column if project.time else None]
+    names = list(dict.fromkeys(key for key in keys if key is not None))
+    parts = divide(to_frame(table.select(names), is_nullable), project)
+    note = {"dataset": ingested.dataset.digest, "rule": parts.rule}
+
+    def write(part: str, mask: Mask) -> DatasetVersion:
+        uri = table_uri(settings, project.name, part)
+        return write_rows(table, pa.array(mask), uri, note=note)
+
+    with ThreadPoolExecutor(len(PARTS)) as threads:
+        written = threads.map(write, PARTS, parts.masks.values())
+        versions = dict(zip(PARTS, written, strict=True))
+    return Split(**versions, withheld=parts.withheld, rule=parts.rule)
 
 
 def check_target(target: "pd.Series[Any]", project: Project, where: str) -> None:
@@ -103,23 +122,23 @@ def check_target(target: "pd.Series[Any]", project: Project, where: str) -> None
         TargetError: it is missing everywhere, constant, has one class only or more than two, or
             never has the `positive` value.
     """
-    values = target.dropna().unique()
+    known = target.dropna()
     name, place = project.target, f"{project.source.path}: target {target.name!r} in {where}"
-    if len(values) == 0:
+    if known.empty:
         raise TargetError(f"{place} is missing in every row; name another column or other data")
     if project.task != "binary":
-        if len(values) == 1:
+        if (known == known.iloc[0]).all():
             raise TargetError(
-                f"{place} is constant (always {values[0]}): there is nothing to learn; check "
+                f"{place} is constant (always {known.iloc[0]}): there is nothing to learn; check "
                 "`target`, the data, or the sizes under `split`"
             )
-        if project.task == "count" and ((values < 0) | (values % 1 != 0)).any():
-            wrong = values[(values < 0) | (values % 1 != 0)][0]
+        if project.task == "count" and (wrong := (known < 0) | (known % 1 != 0)).any():
             raise TargetError(
-                f"{place} has {wrong}, which is no count; use task: regression, or set minimum: 0 "
-                "and type: integer in the contract"
+                f"{place} has {known[wrong].iloc[0]}, which is no count; use task: regression, or "
+                "set minimum: 0 and type: integer in the contract"
             )
         return
+    values = known.unique()
     positive = 1 if project.positive is None else project.positive
     shown = ", ".join(map(repr, sorted(map(_native, values), key=str)[:6]))
     if len(values) > 2:
@@ -127,7 +146,7 @@ def check_target(target: "pd.Series[Any]", project: Project, where: str) -> None
             f"{place} has {len(values)} classes ({shown}…) and task: binary takes two; "
             "use task: multiclass, task: regression or another target"
         )
-    if not (target.dropna() == positive).any() and where == "the data":
+    if not (values == positive).any() and where == "the data":
         raise TargetError(
             f"{place} never is {positive!r}, only {shown}; set `positive` to the value of "
             f"{name!r} that the model should predict"

@@ -19,23 +19,25 @@ def leakage_suspects(frame: pd.DataFrame, target: NDArray[np.float64]) -> dict[s
     """Columns that look like consequences of the target, each with what was found.
 
     The correlation ratio (Fisher 1925): the share of the target's variance between the groups of a
-    column, adjusted for their number; numbers are cut into 50 quantiles. And pairs of numbers
-    whose sum is the target.
+    column, adjusted for their number; numbers are cut into 50 quantiles. For classes that is
+    Goodman and Kruskal's tau (1954): the variance is that of the classes' indicators together. And
+    pairs of numbers whose sum is the target.
 
     Args:
         frame: inputs, typed as the contract says.
-        target: one number a row, without missing values.
+        target: (n,), a number a row, or (n, classes) with 1 where a row is of the class; without
+            missing values.
     """
     step = max(1, len(frame) // SAMPLE)
     frame, target = frame.iloc[::step], target[::step]
-    if not target.var():
+    if not target.var(axis=0).any():
         return {}
     found = {}
     for name in map(str, frame.columns):
         explained = _explained(frame[name], target)
         if explained > SUSPICIOUS:
             found[name] = f"explains {explained:.0%} of the target alone"
-    for first, second in _summing_pairs(frame, target):
+    for first, second in _summing_pairs(frame, target) if target.ndim == 1 else ():
         found[first] = f"{first} + {second} is the target"
         found[second] = found[first]
     return found
@@ -49,11 +51,12 @@ def _explained(values: "pd.Series[Any]", target: NDArray[np.float64]) -> float:
         codes = pd.qcut(numbers, BINS, labels=False, duplicates="drop").fillna(-1).to_numpy()
     else:
         codes = pd.factorize(values)[0]
-    groups = pd.Series(target).groupby(codes)
+    groups = pd.DataFrame(target).groupby(codes)
     if len(target) < ROWS_A_GROUP * groups.ngroups:
         return 0.0
-    within = float((groups.var(ddof=0) * groups.size()).sum() / (len(target) - groups.ngroups))
-    return 1 - within / float(target.var(ddof=1))
+    inside = groups.var(ddof=0).mul(groups.size(), axis=0).to_numpy().sum()
+    within = float(inside / (len(target) - groups.ngroups))
+    return 1 - within / float(target.var(axis=0, ddof=1).sum())
 
 
 def _summing_pairs(frame: pd.DataFrame, target: NDArray[np.float64]) -> list[tuple[str, str]]:

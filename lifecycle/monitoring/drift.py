@@ -4,10 +4,11 @@ With many rows a p-value calls every small difference drift; a distance stays wh
 """
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from lifecycle.errors import DataError
@@ -18,18 +19,22 @@ from lifecycle.specs import DriftSpec
 def drift(
     reference: pd.DataFrame,
     current: pd.DataFrame,
-    reference_predictions: NDArray[np.float64],
-    current_predictions: NDArray[np.float64],
+    reference_predictions: "ArrayLike | pd.Series[Any]",
+    current_predictions: "ArrayLike | pd.Series[Any]",
     spec: DriftSpec,
     window: Window,
     categorical: Collection[str],
+    *,
+    classes: bool = False,
 ) -> DriftReport:
     """Compare every feature and the predictions of a current window with the reference.
 
     A missing value is a value of its own: a column that suddenly lacks half its values has drifted.
 
     Args:
+        reference_predictions: (n,), numbers, or classes if `classes` says so.
         categorical: features that are categories; the others are numbers or times.
+        classes: whether predictions are classes, which the categorical test compares.
 
     Raises:
         DataError: a window has no rows, or the current one lacks a feature of the reference.
@@ -40,12 +45,13 @@ def drift(
     if missing := [name for name in reference.columns if name not in current.columns]:
         raise DataError(f"window {window}: lacks the features {', '.join(missing)}")
     features = tuple(
-        _categories(str(name), reference[name], current[name], spec)
+        _categories(str(name), reference[name], current[name], spec, spec.categorical_threshold)
         if name in categorical
         else _numbers(str(name), reference[name], current[name], spec, spec.numeric_threshold)
         for name in reference.columns
     )
-    predictions = _numbers(
+    compare = _categories if classes else _numbers
+    predictions = compare(
         "prediction",
         pd.Series(reference_predictions),
         pd.Series(current_predictions),
@@ -113,7 +119,7 @@ def _numbers(
 
 
 def _categories(
-    name: str, reference: pd.Series, current: pd.Series, spec: DriftSpec
+    name: str, reference: pd.Series, current: pd.Series, spec: DriftSpec, threshold: float
 ) -> ColumnDrift:
     test = {"cramers_v": cramers_v, "total_variation": total_variation}[spec.categorical_test]
     counts = shares(reference, current)
@@ -121,7 +127,7 @@ def _categories(
         column=name,
         test=spec.categorical_test,
         statistic=test(counts["reference"].to_numpy(), counts["current"].to_numpy()),
-        threshold=spec.categorical_threshold,
+        threshold=threshold,
     )
 
 

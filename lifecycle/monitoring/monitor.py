@@ -57,11 +57,12 @@ def monitor_windows(
         drift(
             before.features,
             seen.features,
-            before.prediction,
-            seen.prediction,
+            before.answer,
+            seen.answer,
             spec,
             window.window,
             categorical,
+            classes=bool(project.classes),
         )
         for window, seen in windows
     )

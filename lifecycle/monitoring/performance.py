@@ -4,11 +4,12 @@ import logging
 
 import numpy as np
 
-from lifecycle.errors import TargetError
+from lifecycle.errors import FeatureError, TargetError
 from lifecycle.monitoring.windows import Seen
 from lifecycle.project import Project
 from lifecycle.records import Evaluation, Scored
 from lifecycle.training.evaluate import evaluate
+from lifecycle.training.own_metrics import own_metrics
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ def quality(seen: Seen, scored: Scored, project: Project) -> Evaluation | None:
     labelled = ~np.isnan(seen.truth)
     if not labelled.any():
         return None
-    model = scored.model
+    model, own = scored.model, own_metrics(project)
     try:
         return evaluate(
             seen.truth[labelled],
@@ -31,7 +32,8 @@ def quality(seen: Seen, scored: Scored, project: Project) -> Evaluation | None:
             f"{model.name} v{model.version} in window {scored.window}",
             project.split.seed,
             None if seen.entity is None else seen.entity[labelled],
+            own,
         )
-    except TargetError as error:  # few labels so far, all of one class
+    except (TargetError, FeatureError) as error:  # few labels so far, all of one class
         log.warning("Window %s: quality is not measured: %s", scored.window, error)
         return None

@@ -99,7 +99,11 @@ def _window(
 
 def _values(name: str, seen: Seen) -> pd.Series:
     """A feature; `prediction` is the model's answer unless a feature bears that name."""
-    return seen.features[name] if name in seen.features else pd.Series(seen.prediction)
+    return seen.features.get(name, seen.answer)
+
+
+def _is_category(name: str, seen: Seen, categorical: Sequence[str]) -> bool:
+    return name in categorical if name in seen.features else bool(seen.classes)
 
 
 def _middles(
@@ -107,7 +111,7 @@ def _middles(
 ) -> tuple[str, str]:
     """What is typical in either window: mean ± deviation, or the most frequent level."""
     before, after = _values(name, reference), _values(name, current)
-    if name in categorical:
+    if _is_category(name, reference, categorical):
         table = shares(before, after)
         tops = [table[side].idxmax() for side in ("reference", "current")]
         return (
@@ -140,7 +144,7 @@ def _picture(
     before, after = _values(column.column, reference), _values(column.column, current)
     figure = Figure(figsize=(4.6, 2.6))
     axes: Axes = figure.subplots()
-    if column.column in categorical:
+    if _is_category(column.column, reference, categorical):
         _bars(axes, shares(before, after))
     else:
         _histogram(axes, as_floats(before), as_floats(after))

@@ -1,16 +1,19 @@
 """Scored windows as frames: what the model saw, what it answered, what came true."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lifecycle.data.classes import most_probable, probability_columns
 from lifecycle.data.features import build_features, labels, load_hook
 from lifecycle.data.lake import read_version
 from lifecycle.errors import DataError
 from lifecycle.project import Project
 from lifecycle.records import Scored
+from lifecycle.specs import Scalar
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,19 @@ class Seen:
     features: pd.DataFrame
     """(n, k): as the model sees them, categories not encoded."""
     prediction: NDArray[np.float64]
-    """(n,): probability of the positive class, or the value."""
+    """(n,): probability of the positive class, or the value; multiclass (n, k)."""
     truth: NDArray[np.float64]
     """(n,): NaN where no label has arrived."""
     entity: NDArray[np.object_] | None
     """(n,): who or what each row is about, if the project has an entity."""
+    classes: tuple[Scalar, ...] = ()
+    """Multiclass: what the columns of `prediction` are."""
+
+    @property
+    def answer(self) -> "pd.Series[Any]":
+        """What the model said of each row: the most probable class, or the number."""
+        found = most_probable(self.prediction, self.classes) if self.classes else self.prediction
+        return pd.Series(found)
 
 
 def open_window(scored: Scored, project: Project) -> Seen:
@@ -38,7 +49,8 @@ def open_window(scored: Scored, project: Project) -> Seen:
     frame = read_version(scored.dataset)
     if not len(frame):
         raise DataError(f"window {scored.window}: {scored.dataset.uri} has no rows to monitor")
-    answers = read_version(scored.predictions, columns=["row", "prediction"]).sort_values("row")
+    numbers = list(probability_columns(project.classes)) or ["prediction"]
+    answers = read_version(scored.predictions, columns=["row", *numbers]).sort_values("row")
     if not np.array_equal(answers["row"].to_numpy(), np.arange(len(frame))):
         raise DataError(
             f"window {scored.window}: {scored.predictions.uri} version "
@@ -49,9 +61,10 @@ def open_window(scored: Scored, project: Project) -> Seen:
     arrived = project.target in frame.columns
     return Seen(
         features=build_features(frame, project, load_hook(project)),
-        prediction=answers["prediction"].to_numpy(dtype=np.float64),
+        prediction=answers[numbers if project.classes else "prediction"].to_numpy(dtype=np.float64),
         truth=labels(frame, project) if arrived else np.full(len(frame), np.nan),
         entity=frame[project.entity].to_numpy(dtype=object) if project.entity else None,
+        classes=project.classes,
     )
 
 

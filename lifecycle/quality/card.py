@@ -6,6 +6,7 @@ from lifecycle.project import Project
 from lifecycle.quality.findings import one_line
 from lifecycle.quality.gates import render
 from lifecycle.records import CheckReport, DatasetVersion, Decision, Evaluation, Split
+from lifecycle.specs import Scalar
 
 
 def model_card(
@@ -30,15 +31,22 @@ def model_card(
 
 
 def _use(project: Project) -> str:
-    answer = (
-        f"the probability that `{project.target}` is "
-        f"`{1 if project.positive is None else project.positive}`"
-        if project.task == "binary"
-        else f"the value of `{project.target}`"
-    )
+    target = f"`{project.target}`"
+    match project.task:
+        case "binary":
+            positive = 1 if project.positive is None else project.positive
+            answer = f"the probability that {target} is `{positive}`"
+        case "multiclass":
+            answer = f"the probability of each class of {target}: {_names(project.classes)}"
+        case "count":
+            answer = f"how large the count {target} is on average"
+        case "regression":
+            answer = f"the value of {target}"
     about = f" One row is about one `{project.entity}`." if project.entity else ""
     purpose = " ".join(project.description.split()) or "The project file says no purpose."
-    return f"{purpose}\n\nThe model predicts {answer}.{about} It is an XGBoost model."
+    trainer = project.training.trainer
+    model = "an XGBoost model" if trainer == "xgboost" else f"a model trained by `{trainer}`"
+    return f"{purpose}\n\nThe model predicts {answer}.{about} It is {model}."
 
 
 def _data(project: Project, split: Split) -> str:
@@ -93,8 +101,9 @@ def _checks(project: Project, checks: CheckReport) -> str:
     accepted = [
         f"- accepted: {name}: {one_line(why)}" for name, why in project.checks.accept.items()
     ]
+    looked = f"{len(checks.passed)} passed; each looked at {checks.sampled_rows:,} rows at most."
     lines = [
-        f"{len(checks.passed)} passed; each looked at {checks.sampled_rows:,} rows at most.",
+        looked if checks.sampled_rows else "No suite was run.",
         "",
         *(f"- failed: {name}: {found}" for name, found in checks.failed.items()),
         *accepted,
@@ -114,14 +123,21 @@ def _limits(project: Project) -> str:
         lines.append(
             f"- It knows nothing of what changed after the newest `{project.time.column}`."
         )
-    if project.task == "binary":
-        lines.append("- Probabilities are those of the training data's base rate.")
-    else:
+    if project.task in ("regression", "count"):
         lines.append("- It cannot predict values outside the range of the training data.")
+    elif project.training.class_weight:
+        lines.append(
+            "- It was trained with `class_weight`: its probabilities are not those of the training "
+            "data's base rate."
+        )
+    else:
+        lines.append("- Probabilities are those of the training data's base rate.")
+    if project.task == "multiclass":
+        lines.append("- A row of a class that it was not trained on gets one of the others.")
     return "\n".join(lines)
 
 
-def _names(names: Iterable[str]) -> str:
+def _names(names: Iterable[Scalar]) -> str:
     return ", ".join(f"`{name}`" for name in names) or "none"
 
 

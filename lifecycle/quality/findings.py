@@ -1,12 +1,13 @@
 """What the checks found, in words: deepchecks' results as one `CheckReport`."""
 
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, get_args
 
 import numpy as np
 
 from lifecycle.records import CheckReport
-from lifecycle.specs import TaskKind
+from lifecycle.specs import ChecksSpec, Suite, TaskKind
 
 ADVISORY = {"Feature-Feature Correlation"}
 """Failures that count as warnings: features that say the same cost a tree model nothing."""
@@ -14,8 +15,8 @@ LEFT_OUT = {
     "Boosting Overfit": "needs the model object; the suites are handed predictions",
     "Model Inference Time": "needs the model object; the endpoint's smoke test times the answers",
 }
-BINARY_LEFT_OUT = {"Regression Error Distribution": "for regression only"}
-REGRESSION_LEFT_OUT = dict.fromkeys(
+CLASSES_LEFT_OUT = {"Regression Error Distribution": "for regression only"}
+VALUES_LEFT_OUT = dict.fromkeys(
     (
         "Conflicting Labels",
         "New Label Train Test",
@@ -29,7 +30,13 @@ REGRESSION_LEFT_OUT = dict.fromkeys(
 
 def left_out(task: TaskKind) -> dict[str, str]:
     """Checks that are not run at all → why."""
-    return LEFT_OUT | (REGRESSION_LEFT_OUT if task == "regression" else BINARY_LEFT_OUT)
+    return LEFT_OUT | (VALUES_LEFT_OUT if task in ("regression", "count") else CLASSES_LEFT_OUT)
+
+
+def suites_left_out(spec: ChecksSpec) -> dict[str, str]:
+    """Suites that the project file does not ask for → that reason."""
+    missing = [suite for suite in get_args(Suite) if suite not in spec.suites]
+    return {f"Suite {suite}": "checks.suites does not name it" for suite in missing}
 
 
 def kind_of(check: Any) -> str:
@@ -37,15 +44,15 @@ def kind_of(check: Any) -> str:
     return type(check).__name__
 
 
-def collect(results: list[Any], task: TaskKind) -> CheckReport:
+def collect(results: list[Any], skipped: Mapping[str, str]) -> CheckReport:
     """Every check with a condition, by its worst one; checks without are on the page only.
 
     Args:
         results: deepchecks' `CheckResult`s and `CheckFailure`s.
+        skipped: what was not even tried → why.
     """
     passed: list[str] = []
-    found: dict[str, dict[str, str]] = {"failed": {}, "warned": {}, "not_run": {}}
-    found["not_run"] |= left_out(task)
+    found: dict[str, dict[str, str]] = {"failed": {}, "warned": {}, "not_run": dict(skipped)}
     for result in results:
         stopped = hasattr(result, "exception")
         name = check_name(result.header if stopped else result.get_header())

@@ -36,7 +36,8 @@ class Table:
 class Picture:
     """A figure with the text that stands in for it and below it."""
 
-    figure: Figure
+    figure: Figure | Path
+    """Drawn as SVG; or a PNG file that is there already."""
     caption: str
 
 
@@ -76,7 +77,7 @@ def page(
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["cell"] = lambda value: Cell(value) if isinstance(value, str) else value
-    environment.filters["svg"] = _data_uri
+    environment.filters["image"] = _data_uri
     environment.filters["number"] = _is_number
     return environment.get_template("report.html.j2").render(
         title=title,
@@ -99,8 +100,10 @@ def write_page(html: str, path: Path) -> Path:
     return path
 
 
-def _data_uri(figure: Figure) -> str:
-    """A figure as an SVG data URI; the same figure gives the same bytes."""
+def _data_uri(figure: Figure | Path) -> str:
+    """A figure as an SVG data URI, or a PNG file as it is; the same figure gives the same bytes."""
+    if isinstance(figure, Path):
+        return "data:image/png;base64," + base64.b64encode(figure.read_bytes()).decode()
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "lifecycle", "svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")

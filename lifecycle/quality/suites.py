@@ -3,19 +3,19 @@
 Imported inside `checks.quiet()` only: importing deepchecks reaches out and makes noise elsewhere.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from deepchecks.core import SuiteResult
+from deepchecks.core import CheckResult, SuiteResult
 from deepchecks.tabular import Suite
+from deepchecks.tabular.checks import DatasetsSizeComparison
 from deepchecks.tabular.suites import data_integrity, model_evaluation, train_test_validation
-from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from lifecycle.quality.findings import kind_of, left_out
-from lifecycle.specs import METRICS, ChecksSpec, Metric, TaskKind
+from lifecycle.quality.scorers import compared_by, scorer
+from lifecycle.specs import ChecksSpec, Metric, TaskKind
 
-Scorer = str | Callable[[Any, pd.DataFrame, Any], float]
 SLOW_ROWS = 2_000
 """Rows for the checks whose time grows with the square of the rows (see `_slim`)."""
 CONFLICTS, IDENTIFIER_PPS, SYSTEMATIC_ERROR = 0.01, 0.5, 0.1
@@ -24,46 +24,62 @@ SEGMENT_FEATURES = 6
 """Weak segments are searched in pairs of this many of the most important features."""
 
 
+class SizesBeforeSampling(DatasetsSizeComparison):  # type: ignore[misc]  # deepchecks has no types
+    """Verify test dataset size comparing it to the train dataset size; of the whole parts."""
+
+    def __init__(self, sizes: tuple[int, int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sizes = sizes
+
+    @classmethod
+    def name(cls) -> str:
+        return str(DatasetsSizeComparison.name())
+
+    def run_logic(self, context: Any) -> Any:
+        # the context has the sample only
+        sizes = dict(zip(("Train", "Test"), self.sizes, strict=True))
+        return CheckResult(value=sizes, display=pd.DataFrame(sizes, index=["Size"]))
+
+
 def make_suites(
-    task: TaskKind, metric: Metric, spec: ChecksSpec, identifiers: list[str]
-) -> dict[str, Any]:
-    """The three stock suites by name, without what cannot run, the slow checks slimmed.
+    task: TaskKind,
+    metric: Metric,
+    spec: ChecksSpec,
+    identifiers: list[str],
+    sizes: tuple[int, int],
+) -> dict[str, tuple[Any, dict[str, str]]]:
+    """The stock suites that `spec` names, without what cannot run, the slow checks slimmed.
 
     Args:
         identifiers: columns of the datasets that are neither features nor label.
+        sizes: rows of train part and holdout, of which deepchecks is given a sample.
+
+    Returns:
+        Name → suite, and the checks taken out of it with the reason.
     """
-    suites: dict[str, Any] = {
-        "data_integrity": data_integrity(n_samples=spec.sample_rows),
-        "train_test_validation": train_test_validation(n_samples=spec.sample_rows),
-        "model_evaluation": model_evaluation(
-            n_samples=spec.sample_rows, scorers={metric: _scorer(metric)}
-        ),
+    by = compared_by(task, metric)
+    stock: dict[str, Any] = {
+        "data_integrity": data_integrity,
+        "train_test_validation": train_test_validation,
+        "model_evaluation": model_evaluation,
     }
-    for suite in suites.values():
+    suites: dict[str, tuple[Any, dict[str, str]]] = {}
+    for key in spec.suites:
+        more = {"scorers": {by: scorer(task, by)}} if key == "model_evaluation" else {}
+        suite = stock[key](n_samples=spec.sample_rows, **more)
+        skipped = {}
         for index, check in list(suite.checks.items()):
             if check.name() in left_out(task):
+                skipped[check.name()] = left_out(task)[check.name()]
                 suite.remove(index)
+            elif kind_of(check) == "DatasetsSizeComparison":
+                sized = SizesBeforeSampling(sizes)
+                suite.checks[index] = sized.add_condition_test_train_size_ratio_greater_than()
             else:
-                _slim(check, metric, spec)
+                _slim(check, task, by, spec)
                 _loosen(check, identifiers)
+        suites[key] = suite, skipped
     return suites
-
-
-def _scorer(metric: Metric) -> Scorer:
-    """The project's metric as deepchecks takes it; greater is better.
-
-    For regression it is a function: scikit-learn's own scorers, from 1.4 on, refuse the stand-in
-    that deepchecks makes of predictions, as it is no regressor by type.
-    """
-    errors: dict[Metric, Callable[..., float]] = {
-        "rmse": root_mean_squared_error,
-        "mae": mean_absolute_error,
-    }
-    if metric in errors:
-        return lambda model, features, truth: -errors[metric](truth, model.predict(features))
-    if metric == "r2":
-        return lambda model, features, truth: float(r2_score(truth, model.predict(features)))
-    return {"log_loss": "neg_log_loss", "brier": "neg_brier_score"}.get(metric, metric)
 
 
 def run_suite(suite: Any, given: dict[str, Any]) -> Any:
@@ -83,7 +99,7 @@ def run_suite(suite: Any, given: dict[str, Any]) -> Any:
     return SuiteResult(suite.name, result.results + more.results)
 
 
-def _slim(check: Any, metric: Metric, spec: ChecksSpec) -> None:
+def _slim(check: Any, task: TaskKind, metric: Metric, spec: ChecksSpec) -> None:
     """Bring down what dominates: 12,000 × 23 took 140 s, of it 118 s in these two checks.
 
     Both grow with the square of the rows: Gower distances of all pairs of rows, and decision trees
@@ -93,8 +109,8 @@ def _slim(check: Any, metric: Metric, spec: ChecksSpec) -> None:
         check.n_samples = min(SLOW_ROWS, spec.sample_rows)
     if kind_of(check) == "WeakSegmentsPerformance":
         check.n_top_features = SEGMENT_FEATURES
-        if metric in METRICS["regression"]:  # stock scorers cannot run, see `_scorer`
-            check.alternative_scorer = {metric: _scorer(metric)}
+        if task not in ("binary", "multiclass"):  # stock scorers cannot run, see `scorers`
+            check.alternative_scorer = {metric: scorer(task, metric)}
 
 
 def _loosen(check: Any, identifiers: list[str]) -> None:
@@ -120,10 +136,26 @@ def _loosen(check: Any, identifiers: list[str]) -> None:
             check.ignore_columns = identifiers or None
 
 
-def notes_on(key: str, task: TaskKind, spec: ChecksSpec) -> list[str]:
-    """What the page says about how its suite was run."""
-    rows = f"{spec.sample_rows:,} rows of a part at most (checks.sample_rows)"
-    notes = [f"Each check looks at {rows}."]
+def notes_on(
+    key: str,
+    task: TaskKind,
+    metric: Metric,
+    spec: ChecksSpec,
+    rows: tuple[tuple[int, int], tuple[int, int]],
+    skipped: Mapping[str, str],
+) -> list[str]:
+    """What the page says about how its suite was run.
+
+    Args:
+        rows: rows looked at of train part and holdout, and rows they have.
+        skipped: checks taken out of the suite → why.
+    """
+    looked, whole = rows
+    notes = [
+        f"The checks look at {looked[0]:,} of {whole[0]:,} rows of the train part and "
+        f"{looked[1]:,} of {whole[1]:,} of the holdout: those with a target, of a part with more "
+        f"than {spec.sample_rows:,} so many drawn at random (checks.sample_rows)."
+    ]
     slow = min(SLOW_ROWS, spec.sample_rows)
     if key == "data_integrity":
         notes += [
@@ -138,8 +170,10 @@ def notes_on(key: str, task: TaskKind, spec: ChecksSpec) -> list[str]:
             f"Weak Segments Performance looks at {slow:,} rows of the holdout and pairs of the "
             f"{SEGMENT_FEATURES} most important features."
         )
-        if task == "regression":
+        if metric != (by := compared_by(task, metric)):
+            notes.append(f"Compared by {by}, as {metric} is a metric of the project's own.")
+        if task in ("regression", "count"):
             notes.append(
                 f"The mean error may be up to {SYSTEMATIC_ERROR:.0%} of the RMSE (deepchecks: 1 %)."
             )
-    return [*notes, *(f"Not run: {name}: {why}." for name, why in left_out(task).items())]
+    return [*notes, *(f"Not run: {name}: {why}." for name, why in skipped.items())]

@@ -1,12 +1,14 @@
 """Registering a model: one MLflow run that says everything about it, then one version.
 
 The order makes it safe to be killed anywhere: files first, then the version with its tags, its
-record, the end of the run, the alias, and last the tag that says nothing is missing. Registering
-the same identity again takes up a version that was cut short, and closes cut-short runs as KILLED.
+record, the runs of the trials below it, the end of the run, the alias, and last the tag that says
+nothing is missing. Registering the same identity again takes up a version that was cut short, and
+closes cut-short runs as KILLED.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lifecycle.errors import BundleError
@@ -25,11 +27,11 @@ from lifecycle.release.registry import (
 )
 from lifecycle.release.run import log_datasets, log_files, log_model, log_numbers
 from lifecycle.release.store import backend_errors, connect, experiment_id
+from lifecycle.release.trials import log_search
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
 logger = logging.getLogger(__name__)
@@ -53,14 +55,16 @@ def register(
     *,
     bundle: Bundle,
     trained: Trained,
-    figures: "Mapping[str, Figure]",
+    plots: Sequence[Path] = (),
+    report: Path | None = None,
     card: str,
 ) -> Trained:
     """Register a bundle with everything known about it, as the `challenger`.
 
     Args:
         trained: what training found out; its `model` is `unregistered`.
-        figures: name → figure of the evaluation.
+        plots: PNG files of the evaluation.
+        report: the evaluation as a page.
         card: the model card, Markdown.
 
     Returns:
@@ -79,7 +83,7 @@ def register(
             try:
                 log_numbers(client, run_id, bundle, trained)
                 log_datasets(client, run_id, trained.split)
-                log_files(client, run_id, trained.checks, figures, card)
+                log_files(client, run_id, trained.checks, plots, report, card)
                 source = log_model(client, run_id, project, bundle, trained.split)
                 model = _create_version(client, project, run_id, source, trained)
             except Exception:
@@ -88,6 +92,7 @@ def register(
     registered = trained.model_copy(update={"model": model})
     with backend_errors(settings):
         client.log_text(model.run_id, registered.model_dump_json(indent=1), RECORD)
+        log_search(client, model.run_id, project, settings, registered)
         _finish(client, model)
     return registered
 

@@ -2,11 +2,13 @@
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from importlib.metadata import version as installed
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lifecycle.data.coerce import storage_type
 from lifecycle.data.lake import read_version
@@ -15,13 +17,13 @@ from lifecycle.records import Bundle, CheckReport, DatasetVersion, Split, Traine
 from lifecycle.specs import ColumnType
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
 LOADER = "lifecycle.training.pyfunc"
 REQUIREMENTS = ("lifecycle-flows", "xgboost", "pandas", "numpy")
 EXAMPLE_ROWS = 3
+PLOTS = "plots"
 CHECKS = "checks"
 """Artifact folder of the check reports."""
 DATASET_DIGEST = 36
@@ -77,11 +79,14 @@ def log_files(
     client: "MlflowClient",
     run_id: str,
     checks: CheckReport,
-    figures: "Mapping[str, Figure]",
+    plots: Sequence[Path],
+    report: Path | None,
     card: str,
 ) -> None:
-    for name, figure in figures.items():
-        client.log_figure(run_id, figure, f"plots/{name}.png")
+    for plot in plots:
+        client.log_artifact(run_id, str(plot), PLOTS)
+    if report:
+        client.log_artifact(run_id, str(report))
     for report in checks.reports:
         client.log_artifact(run_id, str(report), CHECKS)
     client.log_text(run_id, card, "model_card.md")
@@ -135,7 +140,8 @@ def _hook_code(project: Project, aside: Path) -> list[str] | None:
 
 
 def _signature(project: Project) -> "ModelSignature":
-    """Columns a model takes, with the contract's types and which of them may be missing.
+    """Columns a model takes, with the contract's types and which of them may be missing; and what
+    it gives: a number a row, or for multiclass the probability of each class, (n, k).
 
     MLflow converts to these types before predicting; its whole numbers and booleans cannot be
     missing, so a nullable whole number is a double there, and a nullable boolean is left alone.
@@ -161,4 +167,7 @@ def _signature(project: Project) -> "ModelSignature":
         stored = storage_type(spec)
         kind = missing_apart.get(stored, kinds[stored]) if spec.nullable else kinds[stored]
         columns.append(ColSpec(kind, name, required=not spec.nullable))
-    return ModelSignature(Schema(columns), Schema([ColSpec(DataType.double)]))
+    answers: ColSpec | TensorSpec = ColSpec(DataType.double)
+    if project.classes:
+        answers = TensorSpec(np.dtype(np.float64), (-1, len(project.classes)), "probabilities")
+    return ModelSignature(Schema(columns), Schema([answers]))

@@ -1,4 +1,4 @@
-"""The Ray Serve application: one deployment, three routes, every answer JSON.
+"""The Ray Serve application: one deployment, four routes, every answer JSON.
 
 This module is imported by the replicas: what it imports is their cold start.
 """
@@ -87,3 +87,8 @@ class ModelServer:
     async def model(self) -> Response:
         """What the model takes and gives."""
         return _json(self._served.describe())
+
+    @api.get("/openapi.json")
+    async def openapi(self) -> Response:
+        """The routes for machines, with this model's fields and classes."""
+        return _json(self._served.openapi())

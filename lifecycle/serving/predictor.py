@@ -4,11 +4,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
+from lifecycle.data.classes import most_probable
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.serving.protocol import parse_records, to_frame
+from lifecycle.specs import Scalar
+
+# functional form: `class` is a word of Python's
+ClassAnswer = TypedDict("ClassAnswer", {"class": Scalar, "probabilities": dict[str, float]})
+"""Multiclass: the most probable class, and the probability of each by its name."""
 
 
 class ServedModel:
@@ -35,16 +41,28 @@ class ServedModel:
             loaded = load_bundle(bundle, model.digest)
         return cls(model, project, open_predictor(loaded, project, threads=1))
 
-    def answer(self, body: bytes) -> list[float]:
-        """Predictions for a request's body, one a record: probabilities (binary) or values.
+    def answer(self, body: bytes) -> list[float] | list[ClassAnswer]:
+        """Predictions for a request's body, one a record.
+
+        The probability of `positive` (binary), the class and the probabilities of all classes
+        (multiclass), the value (regression) or the expected count (count).
 
         Raises:
             RequestError: the request cannot be answered as it is; see `protocol`.
             FeatureError: the features hook fails on these rows.
         """
         records = parse_records(body, self._project.serving.max_rows)
-        predictions: list[float] = self._predictor.predict(to_frame(records, self._inputs)).tolist()
-        return predictions
+        predictions = self._predictor.predict(to_frame(records, self._inputs))
+        classes = self._predictor.loaded.schema.classes
+        if not classes:
+            values: list[float] = predictions.tolist()
+            return values
+        names = [str(value) for value in classes]
+        chosen = most_probable(predictions, classes).tolist()
+        return [
+            ClassAnswer({"class": one, "probabilities": dict(zip(names, row, strict=True))})
+            for one, row in zip(chosen, predictions.tolist(), strict=True)
+        ]
 
     def describe(self) -> dict[str, Any]:
         """What a client needs to know: version, digest, task and the fields of a record."""
@@ -54,11 +72,19 @@ class ServedModel:
             "task": schema.task,
             "target": schema.target,
             "positive": schema.positive,
+            "classes": list(schema.classes),
             "inputs": {
                 name: spec.model_dump(mode="json", exclude_none=True)
                 for name, spec in self._inputs.items()
             },
         }
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document of this model's endpoint."""
+        from lifecycle.serving.openapi import document  # seldom asked for, so no part of the start
+
+        schema = self._predictor.loaded.schema
+        return document(self.model, schema, self._project.serving.max_rows)
 
     def identity(self) -> dict[str, Any]:
         """Which model answers."""

@@ -2,6 +2,7 @@
 
 POST /<project>/predict  {"records": [{"age": 41, "city": "Rome"}, …]}
 200  {"predictions": [0.73, …], "model": {"name", "version", "digest"}, "id": "…"}
+     multiclass: {"predictions": [{"class": "b", "probabilities": {"a": 0.2, "b": 0.8}}, …], …}
 422  {"error": "row 0: age: …"}
 """
 

@@ -15,8 +15,9 @@ from deltalake import DeltaTable
 from numpy.typing import NDArray
 
 from lifecycle.cluster import connect_ray
+from lifecycle.data.classes import most_probable, probability_columns
 from lifecycle.data.coerce import narrow
-from lifecycle.data.digest import to_arrow
+from lifecycle.data.arrow import to_arrow
 from lifecycle.data.lake import (
     INTEGERS,
     ROW,
@@ -29,6 +30,7 @@ from lifecycle.identity import sha256
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
 from lifecycle.settings import Settings
+from lifecycle.specs import Scalar
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.predictor import open_predictor
 
@@ -37,11 +39,6 @@ SLICE = 100_000
 """Rows predicted at a time."""
 THREADS = 2
 """XGBoost threads of one scorer; batches use them, single rows would not."""
-NUMBERS = [
-    pa.field("row", pa.int64(), nullable=False),
-    pa.field("prediction", pa.float64(), nullable=False),
-    pa.field("model_version", pa.int64(), nullable=False),
-]
 
 
 def score(
@@ -55,7 +52,8 @@ def score(
     """Predict every row of a dataset version; the same dataset and model are scored only once.
 
     The table has the entity and time columns, `row` (0..n-1 in the dataset), `prediction` and
-    `model_version`, in the dataset's order.
+    `model_version`, in the dataset's order. Multiclass: `prediction` is the most probable class,
+    and each class has a column with its probability (`classes.probability_columns`).
 
     Args:
         bundle: the model's verified bundle.
@@ -98,14 +96,29 @@ class Scorer:
     def score(self, frame: pd.DataFrame, rows: NDArray[np.int64]) -> pa.Table:
         """Keys, row numbers, predictions and model version of rows typed as the contract says."""
         keys = to_arrow(frame[key_columns(self._project)])
-        numbers = [
-            pa.array(rows),
-            pa.array(self._predictor.predict(frame[self._inputs])),
-            pa.array(np.full(len(frame), self._version, dtype=np.int64)),
-        ]
+        numbers = {
+            "row": pa.array(rows),
+            **_answers(
+                self._predictor.predict(frame[self._inputs]),
+                self._predictor.loaded.schema.classes,
+            ),
+            "model_version": pa.array(np.full(len(frame), self._version, dtype=np.int64)),
+        }
+        fields = [pa.field(name, values.type, nullable=False) for name, values in numbers.items()]
         return pa.Table.from_arrays(
-            [*keys.columns, *numbers], schema=pa.schema([*keys.schema, *NUMBERS])
+            [*keys.columns, *numbers.values()], schema=pa.schema([*keys.schema, *fields])
         )
+
+
+def _answers(predictions: NDArray[np.float64], classes: tuple[Scalar, ...]) -> dict[str, pa.Array]:
+    """Column `prediction`, and for multiclass one more a class."""
+    if not classes:
+        return {"prediction": pa.array(predictions)}
+    columns = zip(probability_columns(classes), predictions.T, strict=True)
+    return {
+        "prediction": pa.array(most_probable(predictions, classes)),
+        **{name: pa.array(values) for name, values in columns},
+    }
 
 
 def _score_batch(batch: pa.Table, bundle: Path, model: ModelVersion, project: Project) -> pa.Table:

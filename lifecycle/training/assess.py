@@ -8,14 +8,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from lifecycle.data.features import build_features, labels, load_hook
 from lifecycle.data.lake import read_version
 from lifecycle.project import Project
-from lifecycle.records import DatasetVersion, Estimate, Evaluation, Split
-from lifecycle.training.bundle import load_bundle
-from lifecycle.training.evaluate import baseline, compare, evaluate
+from lifecycle.records import Bundle, DatasetVersion, Estimate, Evaluation, Split
+from lifecycle.training.bundle import LoadedBundle, load_bundle
+from lifecycle.training.evaluate import baseline, compare, evaluate, metric_value
+from lifecycle.training.explain import explain, summary_plot
+from lifecycle.training.own_metrics import own_metrics
+from lifecycle.training.plots import evaluation_plots, learning_curve, slices_plot
 from lifecycle.training.predictor import open_predictor
+from lifecycle.training.reliability import reliability
+from lifecycle.training.slices import fairness_gaps, measure_slices, parts_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -28,9 +34,9 @@ class Answers(NamedTuple):
     features: pd.DataFrame
     """(n, k): what the features hook made of the inputs."""
     truth: Floats
-    """(n,): 0 or 1, or the target's own unit."""
+    """(n,): 0 or 1, the class's code, or the target's own unit."""
     prediction: Floats
-    """(n,): probability of the positive class, or the value."""
+    """(n,): probability of the positive class, or the value; multiclass (n, k)."""
     entity: npt.NDArray[Any] | None
     """(n,): who or what each row is about, if the project says so."""
     time: npt.NDArray[Any] | None
@@ -39,6 +45,8 @@ class Answers(NamedTuple):
     """Features that are categories."""
     importances: dict[str, float]
     """Feature → share of the total gain, largest first."""
+    loaded: LoadedBundle
+    """The model itself."""
 
 
 class Predicted(NamedTuple):
@@ -79,13 +87,19 @@ def answer(project: Project, part: DatasetVersion, bundle: Path, digest: str) ->
         time=frame[project.time.column].to_numpy() if project.time else None,
         categorical=tuple(n for n, k in zip(schema.names, schema.kinds, strict=True) if k == "c"),
         importances=loaded.importances(),
+        loaded=loaded,
     )
 
 
 def assess(
     project: Project, answers: Answers | Predicted, part: DatasetVersion, subject: str
 ) -> Evaluation:
-    """Every metric of the project's task with its interval; whole entities are resampled."""
+    """Every metric of the project with its interval; whole entities are resampled.
+
+    Raises:
+        FeatureError: a metric of the project's own fails.
+        TargetError: the part cannot be measured.
+    """
     return evaluate(
         answers.truth,
         answers.prediction,
@@ -94,19 +108,42 @@ def assess(
         subject,
         project.split.seed,
         answers.entity,
+        own_metrics(project),
+    )
+
+
+def assess_closely(project: Project, answers: Answers, evaluation: Evaluation) -> Evaluation:
+    """The evaluation of these answers with slices, gaps and calibration error.
+
+    Raises:
+        ProjectError: the condition of a segment cannot be evaluated.
+        FeatureError: a metric of the project's own cannot be loaded.
+    """
+    truth, prediction, task = answers.truth, answers.prediction, project.task
+    parts = parts_of(answers.frame, project)
+    slices = measure_slices(parts, truth, prediction, answers.entity, project, own_metrics(project))
+    threshold = answers.loaded.schema.threshold or 0.5
+    probable = task in ("binary", "multiclass")
+    return evaluation.model_copy(
+        update={
+            "slices": slices,
+            "gaps": fairness_gaps(parts, slices, truth, prediction, threshold, project),
+            "calibration_error": reliability(truth, prediction, task).error if probable else None,
+        }
     )
 
 
 def assess_baseline(project: Project, split: Split, answers: Answers) -> Evaluation:
     """The trivial model of the train part on the holdout that `answers` are for."""
-    train = read_version(split.train, columns=[project.target])
+    train = labels(read_version(split.train, columns=[project.target]), project)
     return baseline(
-        labels(train, project),
+        train[np.isfinite(train)],
         answers.truth,
         project.task,
         split.holdout.digest,
         project.split.seed,
         answers.entity,
+        own_metrics(project),
     )
 
 
@@ -120,4 +157,39 @@ def gain(project: Project, challenger: Answers, champion: Predicted) -> Estimate
         project.metric,
         project.split.seed,
         challenger.entity,
+        own_metrics(project),
     )
+
+
+def score(project: Project, answers: Answers | Predicted) -> float:
+    """The deciding metric alone.
+
+    Raises:
+        FeatureError, TargetError: as `assess`.
+    """
+    truth, prediction = answers.truth, answers.prediction
+    return metric_value(project.metric, truth, prediction, project.task, own_metrics(project))
+
+
+def draw(
+    project: Project, answers: Answers, evaluation: Evaluation, bundle: Bundle
+) -> dict[str, Figure]:
+    """Name → figure of everything the evaluation found: see `evaluation_plots`, and `slices`,
+    `learning_curve` and `shap` where there are slices, rounds, and a model that can say.
+
+    Args:
+        evaluation: what `assess_closely` made of the answers.
+    """
+    found = evaluation_plots(
+        answers.truth, answers.prediction, project.task, answers.importances, project.classes
+    )
+    overall = evaluation.metrics[project.metric]
+    if slices := slices_plot(evaluation.slices, overall, project.metric):
+        found["slices"] = slices
+    if bundle.curve:
+        found["learning_curve"] = learning_curve(bundle.curve, bundle.rounds)
+    rows, threads = project.evaluation.explain_rows, os.cpu_count() or 1
+    explained = explain(answers.loaded, answers.features, rows, project.split.seed, threads)
+    if explained:
+        found["shap"] = summary_plot(explained, project.classes)
+    return found

@@ -1,7 +1,8 @@
 """The bundle: a model on disk as data only, each file under its SHA-256.
 
     <digest>/
-    ├── model.ubj       XGBoost's UBJSON, cut to the rounds that early stopping kept
+    ├── model.ubj       XGBoost's UBJSON, cut to the rounds that early stopping kept;
+    │                   or model.onnx, a graph that ONNX Runtime runs
     ├── schema.json     what the model takes and gives (`BundleSchema`)
     └── manifest.json   format, identity, rounds, SHA-256 of the two; its own SHA-256 is the digest
 
@@ -15,50 +16,17 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-import xgboost
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import BundleError
 from lifecycle.records import Bundle, Record
-from lifecycle.specs import ColumnSpec, Scalar, TaskKind
+from lifecycle.training.schema import BundleSchema, Manifest
+from lifecycle.training.trainers.load import load_model
+from lifecycle.training.trainers.protocol import Curve, Model, ModelKind
 
 MODEL, SCHEMA, MANIFEST = "model.ubj", "schema.json", "manifest.json"
-UBJSON = b"{L"
-"""How an object with a 64-bit key length begins; XGBoost writes no other."""
-
-
-class BundleSchema(Record):
-    """What a model takes and what it gives."""
-
-    project: str
-    task: TaskKind
-    target: str
-    positive: Scalar | None
-    """Binary: the target value whose probability is predicted."""
-    threshold: float | None
-    """Binary: the probability from which a row counts as positive."""
-    inputs: dict[str, ColumnSpec]
-    """Columns of a request, in order, with what the contract promises of each."""
-    features: FeatureSchema
-    """Columns of the matrix the booster sees."""
-    hook: str | None
-    """`module:function` that turns inputs into features; its code is not in the bundle."""
-    hook_digest: str
-    """SHA-256 of the hook at training; empty if there is none."""
-
-
-class Manifest(Record):
-    """What belongs to a bundle."""
-
-    format: Literal[1] = 1
-    identity: str
-    """Digest of the identity the model was made from."""
-    rounds: int = Field(ge=1)
-    files: dict[str, str]
-    """File name → SHA-256."""
+MODELS: dict[ModelKind, str] = {"xgboost": MODEL, "onnx": "model.onnx"}
 
 
 @dataclass(frozen=True)
@@ -66,40 +34,40 @@ class LoadedBundle:
     """A verified model in memory."""
 
     schema: BundleSchema
-    booster: xgboost.Booster
+    model: Model
     manifest: Manifest
     digest: str
 
     def importances(self) -> dict[str, float]:
-        """Share of the total gain a feature brought, over all features, largest first; sums to 1.
+        """Share of the total gain a feature brought, over all features, largest first.
 
-        Gain as XGBoost defines it: the loss reduction of a feature's splits (Chen and Guestrin,
-        2016). All zero for a model without a split.
+        They sum to 1; all zero for a model that cannot say.
         """
-        names = self.schema.features.names
-        gains: dict[str, Any] = self.booster.get_score(importance_type="total_gain")
-        total = sum(gains.values()) or 1.0
-        shares = {name: gains.get(f"f{at}", 0.0) / total for at, name in enumerate(names)}
-        return dict(sorted(shares.items(), key=lambda item: -item[1]))
+        named = zip(self.schema.features.names, self.model.importances().tolist(), strict=True)
+        return dict(sorted(named, key=lambda item: -item[1]))
 
 
 def write_bundle(
-    booster: xgboost.Booster, schema: BundleSchema, identity: str, folder: Path
+    model: Model,
+    schema: BundleSchema,
+    identity: str,
+    folder: Path,
+    curve: Curve | None = None,
 ) -> Bundle:
     """Write a model as `folder/<digest>`, in one rename; if it is there already, leave it.
 
     Args:
         identity: digest of the identity the model was made from.
+        curve: its learning curve, which goes with the reference; it is no part of the model.
 
     Raises:
         BundleError: the folder cannot be written.
     """
-    rounds = booster.num_boosted_rounds()
-    contents = {MODEL: bytes(booster.save_raw("ubj")), SCHEMA: _json(schema)}
+    contents = {MODELS[model.kind]: model.save(), SCHEMA: _json(schema)}
     files = {name: _sha256(content) for name, content in contents.items()}
-    contents[MANIFEST] = _json(Manifest(identity=identity, rounds=rounds, files=files))
+    contents[MANIFEST] = _json(Manifest(identity=identity, rounds=model.rounds, files=files))
     digest = _sha256(contents[MANIFEST])
-    bundle = Bundle(path=folder / digest, digest=digest, rounds=rounds)
+    bundle = Bundle(path=folder / digest, digest=digest, rounds=model.rounds, curve=curve or {})
     try:
         _write_folder(contents, bundle)
     except OSError as error:
@@ -129,25 +97,19 @@ def load_bundle(path: str | Path, digest: str | None = None) -> LoadedBundle:
             f"{folder / SCHEMA}: not a schema this version reads ({_problem(error)}); "
             "train the model again with the installed version"
         ) from None
-    booster = _booster(contents[MODEL], folder / MODEL)
-    columns = booster.num_features()
-    if columns != len(schema.features.names):
+    name = MODELS[schema.model]
+    if name not in contents:
         raise BundleError(
-            f"{folder}: {MODEL} takes {columns} features and {SCHEMA} names "
+            f"{folder / SCHEMA}: is of a model in {name}, which the bundle does not have: "
+            "they are not of one model"
+        )
+    model = load_model(schema.model, contents[name], folder / name)
+    if model.features != len(schema.features.names):
+        raise BundleError(
+            f"{folder}: {name} takes {model.features} features and {SCHEMA} names "
             f"{len(schema.features.names)}: they are not of one model"
         )
-    return LoadedBundle(schema, booster, manifest, _sha256(contents[MANIFEST]))
-
-
-def _booster(content: bytes, file: Path) -> xgboost.Booster:
-    booster = xgboost.Booster()
-    try:
-        if not content.startswith(UBJSON):  # XGBoost ends the whole process on an empty buffer
-            raise xgboost.core.XGBoostError("not UBJSON")
-        booster.load_model(bytearray(content))
-    except xgboost.core.XGBoostError:
-        raise BundleError(f"{file}: not a model that XGBoost {xgboost.__version__} reads") from None
-    return booster
+    return LoadedBundle(schema, model, manifest, _sha256(contents[MANIFEST]))
 
 
 def _verified(folder: Path, digest: str | None) -> dict[str, bytes]:
@@ -164,10 +126,10 @@ def _verified(folder: Path, digest: str | None) -> dict[str, bytes]:
         raise BundleError(
             f"{folder / MANIFEST}: not a manifest this version reads ({_problem(error)})"
         ) from None
-    if set(files) != {MODEL, SCHEMA}:
+    if set(files) not in [{name, SCHEMA} for name in MODELS.values()]:
         raise BundleError(
             f"{folder / MANIFEST}: names the files {', '.join(sorted(files)) or 'none'} "
-            f"where a bundle has {MODEL} and {SCHEMA}"
+            f"where a bundle has {' or '.join(MODELS.values())}, and {SCHEMA}"
         )
     extra = sorted({entry.name for entry in folder.iterdir()} - {*files, MANIFEST})
     if extra:
@@ -230,7 +192,7 @@ def _read(file: Path) -> bytes:
     except OSError as error:
         raise BundleError(
             f"{file}: cannot be read ({error.strerror}); a bundle has "
-            f"{MODEL}, {SCHEMA} and {MANIFEST}: fetch it again from the registry"
+            f"a model, {SCHEMA} and {MANIFEST}: fetch it again from the registry"
         ) from None
 
 

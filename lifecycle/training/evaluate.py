@@ -1,28 +1,22 @@
 """Metrics with bootstrap confidence intervals; handed truth and predictions, never a model.
 
-The interval is the percentile bootstrap (Efron and Tibshirani, 1993, chapter 13). Where rows of one
-entity belong together, whole entities are drawn (the cluster bootstrap, Field and Welsh, 2007):
-single rows would make the interval too narrow.
+How the intervals are made is told in `lifecycle.training.bootstrap`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from lifecycle.errors import TargetError
 from lifecycle.records import Estimate, Evaluation
 from lifecycle.specs import METRICS, Metric, TaskKind, greater_is_better
+from lifecycle.training.bootstrap import LARGE, interval, method, resamples
+from lifecycle.training.metrics import FAMILIES, Floats, family_of
+from lifecycle.training.own_metrics import OwnMetric, family_of_own
 
-RESAMPLES = 400
-CONFIDENCE = 0.95
-BLOCK = 4_000_000
-"""Weights held at the same time, at most: bounds memory on large holdouts."""
-
-Floats = NDArray[np.float64]
-WeightedMetric = Callable[[Floats, Floats, Floats], Floats]
-"""truth (n,), prediction (n,), weights (resamples, n) → value a resample (resamples,)."""
+Own = Mapping[Metric, OwnMetric]
+"""The project's own metrics, as `own_metrics(project)` loads them."""
 
 
 def evaluate(
@@ -33,27 +27,46 @@ def evaluate(
     subject: str,
     seed: int,
     groups: ArrayLike | None = None,
+    own: Own | None = None,
 ) -> Evaluation:
-    """Every metric of the task, with its 95 % interval.
+    """Every metric of the task and every own one, with its 95 % interval.
 
     Args:
-        truth: (n,), 0 or 1 for binary, the target's own unit for regression.
-        prediction: (n,), the probability of 1, or the value.
+        truth: (n,), 0 or 1 for binary, class codes from 0 for multiclass, else the target's unit.
+        prediction: (n,), the probability of 1, or the value; multiclass (n, k), probabilities.
         groups: (n,), the entity of each row; None treats rows as independent.
 
     Raises:
-        TargetError: no rows, one class only (binary), or a prediction that is no number.
+        FeatureError: an own metric fails.
+        TargetError: no rows, one class only, a negative count, or a prediction that is no number.
     """
     y, p = _checked(truth, prediction, task)
-    resampled: dict[Metric, list[Floats]] = {metric: [] for metric in METRICS[task]}
-    for weights in _resamples(len(y), seed, groups):
-        for metric, values in resampled.items():
-            values.append(_WEIGHTED[metric](y, p, weights))
-    metrics = {
-        metric: _estimate(_value(metric, y, p), np.concatenate(values))
-        for metric, values in resampled.items()
-    }
-    return Evaluation(subject=subject, metrics=metrics, holdout=holdout_digest, rows=len(y))
+    names = (*METRICS[task], *(own or {}))
+    return Evaluation(
+        subject=subject,
+        metrics=_estimates(names, y, p, task, seed, groups, own or {}),
+        holdout=holdout_digest,
+        rows=len(y),
+        method=method(len(y), groups is not None),
+    )
+
+
+def estimate(
+    metric: Metric,
+    truth: ArrayLike,
+    prediction: ArrayLike,
+    task: TaskKind,
+    seed: int,
+    groups: ArrayLike | None = None,
+    own: Own | None = None,
+) -> Estimate:
+    """One metric with its 95 % interval.
+
+    Raises:
+        FeatureError, TargetError: as `evaluate`.
+    """
+    y, p = _checked(truth, prediction, task)
+    return _estimates((metric,), y, p, task, seed, groups, own or {})[metric]
 
 
 def baseline(
@@ -63,16 +76,24 @@ def baseline(
     holdout_digest: str,
     seed: int,
     groups: ArrayLike | None = None,
+    own: Own | None = None,
 ) -> Evaluation:
-    """The trivial model on the same holdout: always the training part's share of 1, or its mean.
+    """The trivial model on the same holdout: always the train part's mean, or its class shares.
 
     Raises:
-        TargetError: as `evaluate`.
+        FeatureError, TargetError: as `evaluate`.
     """
-    constant = float(np.mean(np.asarray(train_truth, dtype=np.float64)))
-    prediction = np.full(len(np.asarray(truth)), constant)
-    subject = f"baseline (always {constant:.4g})"
-    return evaluate(truth, prediction, task, holdout_digest, subject, seed, groups)
+    learned = np.asarray(train_truth, dtype=np.float64)
+    rows = len(np.asarray(truth))
+    if task == "multiclass":
+        classes = int(np.max(np.r_[learned, np.asarray(truth, dtype=np.float64)])) + 1
+        shares = np.bincount(learned.astype(np.intp), minlength=classes) / len(learned)
+        prediction = np.tile(shares, (rows, 1))
+        subject = "baseline (always the class shares)"
+    else:
+        prediction = np.full(rows, learned.mean())
+        subject = f"baseline (always {learned.mean():.4g})"
+    return evaluate(truth, prediction, task, holdout_digest, subject, seed, groups, own)
 
 
 def compare(
@@ -83,152 +104,134 @@ def compare(
     metric: Metric,
     seed: int,
     groups: ArrayLike | None = None,
+    own: Own | None = None,
 ) -> Estimate:
     """By how much the challenger is better on the same rows; above 0 means better.
 
     Paired: both are measured on the same resamples, so what makes the rows easy or hard cancels.
 
     Raises:
-        TargetError: as `evaluate`.
+        FeatureError, TargetError: as `evaluate`.
     """
     y, new = _checked(truth, challenger, task)
     _, old = _checked(truth, champion, task)
     sign = 1.0 if greater_is_better(metric) else -1.0
-    weighted = _WEIGHTED[metric]
-    gain = sign * (_value(metric, y, new) - _value(metric, y, old))
+    own = own or {}
+    gain = sign * (_value(metric, y, new, task, own) - _value(metric, y, old, task, own))
+    family = family_of_own(metric, own[metric]) if metric in own else family_of(metric, task)
+    at = family.names.index(metric)
+    (y, new, old), groups = _by_score((y, new, old), groups, task)
+    ours, theirs = family.prepare(y, new), family.prepare(y, old)
     gains = [
-        sign * (weighted(y, new, block) - weighted(y, old, block))
-        for block in _resamples(len(y), seed, groups)
+        sign * (ours(weights)[at] - theirs(weights)[at])
+        for weights in resamples(len(y), seed, groups)
     ]
-    return _estimate(gain, np.concatenate(gains))
+    return interval(gain, np.array(gains), len(y))
 
 
-def metric_value(metric: Metric, truth: ArrayLike, prediction: ArrayLike, task: TaskKind) -> float:
+def metric_value(
+    metric: Metric,
+    truth: ArrayLike,
+    prediction: ArrayLike,
+    task: TaskKind,
+    own: Own | None = None,
+) -> float:
     """One metric, without an interval.
 
     Raises:
-        TargetError: as `evaluate`.
+        FeatureError, TargetError: as `evaluate`.
     """
-    return _value(metric, *_checked(truth, prediction, task))
+    return _value(metric, *_checked(truth, prediction, task), task, own or {})
 
 
-def _value(metric: Metric, y: Floats, p: Floats) -> float:
-    return float(_WEIGHTED[metric](y, p, np.ones((1, len(y))))[0])
+def _value(metric: Metric, y: Floats, p: Floats, task: TaskKind, own: Own) -> float:
+    if metric in own:
+        return own[metric](y, p)
+    family = family_of(metric, task)
+    return family.prepare(y, p)(np.ones(len(y), dtype=np.int64))[family.names.index(metric)]
+
+
+def _estimates(
+    names: Sequence[Metric],
+    y: Floats,
+    p: Floats,
+    task: TaskKind,
+    seed: int,
+    groups: ArrayLike | None,
+    own: Own,
+) -> dict[Metric, Estimate]:
+    values = {name: own[name](y, p) for name in names if name in own}
+    families = [family for family in FAMILIES[task] if set(family.names) & set(names)]
+    families += [family_of_own(name, own[name]) for name in values]
+    (y, p), groups = _by_score((y, p), groups, task)
+    measures = [family.prepare(y, p) for family in families]
+    whole = [measure(np.ones(len(y), dtype=np.int64)) for measure in measures]
+    drawn: list[list[list[float]]] = [[] for _ in families]
+    for weights in resamples(len(y), seed, groups):
+        for found, measure in zip(drawn, measures, strict=True):
+            found.append(measure(weights))
+    estimates: dict[Metric, Estimate] = {}
+    for family, value, found in zip(families, whole, drawn, strict=True):
+        resampled = np.array(found)  # (resamples, metrics of the family)
+        for at, name in enumerate(family.names):
+            known = values.get(name, value[at])
+            estimates[name] = interval(known, resampled[:, at], len(y))
+    return {name: estimates[name] for name in names}
+
+
+def _by_score(
+    arrays: tuple[Floats, ...], groups: ArrayLike | None, task: TaskKind
+) -> tuple[tuple[Floats, ...], ArrayLike | None]:
+    """Rows, highest first prediction first, so that ranking metrics need not move the weights.
+
+    A small part keeps its order: which rows a seed draws must not hang on the model there, and
+    costs nothing.
+    """
+    if task != "binary" or len(arrays[0]) <= LARGE:
+        return arrays, groups
+    order = np.argsort(-arrays[1], kind="stable")
+    moved = None if groups is None else np.asarray(groups)[order]
+    return tuple(values[order] for values in arrays), moved
 
 
 def _checked(truth: ArrayLike, prediction: ArrayLike, task: TaskKind) -> tuple[Floats, Floats]:
     y, p = np.asarray(truth, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
-    if y.ndim != 1 or y.shape != p.shape:
+    columns = p.ndim if task == "multiclass" else p.ndim + 1
+    if y.ndim != 1 or len(y) != len(p) or columns != 2:
         raise TargetError(f"truth and prediction differ in shape: got {y.shape=} {p.shape=}")
     if not len(y):
         raise TargetError("no rows to evaluate: the part is empty")
     for name, values in (("truth", y), ("prediction", p)):
         if not np.isfinite(values).all():
             raise TargetError(f"{name}: {(~np.isfinite(values)).sum()} of {len(y)} are no number")
-    if task == "binary" and (len(found := np.unique(y)) != 2 or tuple(found) != (0, 1)):
-        classes = ", ".join(f"{value:g}" for value in found[:5])
-        raise TargetError(
-            f"a binary metric needs rows of both classes, 0 and 1; the {len(y)} rows have "
-            f"{classes} only: evaluate a larger part"
-        )
+    if task == "binary":
+        _two_classes(y)
+    if task == "multiclass":
+        _classes(y, p.shape[1])
+    if task == "count" and (y < 0).any():
+        raise TargetError(f"task count: {(y < 0).sum()} of {len(y)} values are negative")
     return y, p
 
 
-def _resamples(rows: int, seed: int, groups: ArrayLike | None) -> Iterator[Floats]:
-    """How often each row is drawn: blocks of (resamples, rows), RESAMPLES in all."""
-    codes = None if groups is None else pd.factorize(np.asarray(groups), use_na_sentinel=False)[0]
-    units = rows if codes is None else int(codes.max()) + 1
-    rng = np.random.default_rng(seed)
-    size = max(1, BLOCK // rows)
-    for start in range(0, RESAMPLES, size):
-        count = min(size, RESAMPLES - start)
-        drawn = np.stack(
-            [np.bincount(rng.integers(0, units, units), minlength=units) for _ in range(count)]
+def _two_classes(y: Floats) -> None:
+    zeros, ones = int((y == 0).sum()), int((y == 1).sum())
+    if zeros and ones and zeros + ones == len(y):
+        return
+    classes = ", ".join(f"{value:g}" for value in np.unique(y)[:5])
+    raise TargetError(
+        f"a binary metric needs rows of both classes, 0 and 1; the {len(y)} rows have "
+        f"{classes} only: evaluate a larger part"
+    )
+
+
+def _classes(y: Floats, classes: int) -> None:
+    if y.min() < 0 or y.max() >= classes or (y % 1).any():
+        raise TargetError(
+            f"truth: class codes go from 0 to {classes - 1}, as prediction has {classes} columns; "
+            f"got {y.min():g} to {y.max():g}"
         )
-        yield (drawn if codes is None else drawn[:, codes]).astype(np.float64)
-
-
-def _estimate(value: float, resampled: Floats) -> Estimate:
-    """Resamples in which the metric is undefined (one class only) are left out."""
-    tail = (1 - CONFIDENCE) / 2
-    defined = resampled[np.isfinite(resampled)]
-    if not len(defined):  # a few rows only: nothing is known beyond the value itself
-        return Estimate(value=value, low=value, high=value)
-    low, high = np.quantile(defined, [tail, 1 - tail])
-    return Estimate(value=value, low=min(float(low), value), high=max(float(high), value))
-
-
-def _mean(loss: Callable[[Floats, Floats], Floats]) -> WeightedMetric:
-    """A metric that is the mean of a loss a row."""
-
-    def weighted(y: Floats, p: Floats, weights: Floats) -> Floats:
-        total: Floats = weights @ loss(y, p) / weights.sum(axis=1)
-        return total
-
-    return weighted
-
-
-def _log_loss(y: Floats, p: Floats) -> Floats:
-    epsilon = np.finfo(np.float64).eps  # as scikit-learn clips
-    clipped = np.clip(p, epsilon, 1 - epsilon)
-    loss: Floats = -np.where(y == 1, np.log(clipped), np.log1p(-clipped))
-    return loss
-
-
-def _rmse(y: Floats, p: Floats, weights: Floats) -> Floats:
-    root: Floats = np.sqrt(_mean(lambda a, b: (a - b) ** 2)(y, p, weights))
-    return root
-
-
-def _r2(y: Floats, p: Floats, weights: Floats) -> Floats:
-    """1 − residual / total sum of squares; where the truth is constant 0, or 1 without residual.
-
-    (scikit-learn's convention: the metric has no value there, and a report needs one.)
-    """
-    centred = y - y.mean()  # r2 does not change, and the squares keep their digits
-    total = weights @ centred**2 - (weights @ centred) ** 2 / weights.sum(axis=1)
-    residual = weights @ (y - p) ** 2
-    constant = total <= 0
-    explained: Floats = 1 - residual / np.where(constant, 1, total)
-    return np.where(constant, np.where(residual == 0, 1.0, 0.0), explained)
-
-
-def _counts(y: Floats, p: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Weight of positives and negatives at each distinct score, highest score first."""
-    order = np.argsort(-p, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(p[order]) != 0])
-    ordered = weights[:, order]
-    positives = np.add.reduceat(ordered * y[order], starts, axis=1)
-    return positives, np.add.reduceat(ordered, starts, axis=1) - positives
-
-
-def _roc_auc(y: Floats, p: Floats, weights: Floats) -> Floats:
-    """Chance that a positive scores above a negative, ties counting half (Mann and Whitney)."""
-    positives, negatives = _counts(y, p, weights)
-    above = positives.cumsum(axis=1) - positives / 2
-    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        area: Floats = (above * negatives).sum(axis=1) / pairs
-    return area
-
-
-def _average_precision(y: Floats, p: Floats, weights: Floats) -> Floats:
-    """Precision at each distinct score, weighted by the recall gained there."""
-    positives, negatives = _counts(y, p, weights)
-    hits = positives.cumsum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        precision = np.nan_to_num(hits / (hits + negatives.cumsum(axis=1)))
-        mean: Floats = (positives * precision).sum(axis=1) / hits[:, -1]
-    return mean
-
-
-_WEIGHTED: dict[Metric, WeightedMetric] = {
-    "roc_auc": _roc_auc,
-    "average_precision": _average_precision,
-    "log_loss": _mean(_log_loss),
-    "brier": _mean(lambda y, p: (y - p) ** 2),
-    "accuracy": _mean(lambda y, p: ((p >= 0.5) == (y == 1)).astype(np.float64)),
-    "rmse": _rmse,
-    "mae": _mean(lambda y, p: np.abs(y - p)),
-    "r2": _r2,
-}
+    if (y == y[0]).all():
+        raise TargetError(
+            f"a multiclass metric needs rows of two classes at least; the {len(y)} rows have "
+            f"{y[0]:g} only: evaluate a larger part"
+        )

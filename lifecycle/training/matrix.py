@@ -19,6 +19,7 @@ from lifecycle.data.lake import read_version
 from lifecycle.errors import TargetError
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
+from lifecycle.training.weights import row_weights
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Matrices:
     train_labels: NDArray[np.float64]
     validation: NDArray[np.float32]
     validation_labels: NDArray[np.float64]
+    train_weights: NDArray[np.float64] | None = None
+    """(rows,): of `training.class_weight`; None weighs all rows alike."""
 
 
 def open_matrices(project: Project, train: DatasetVersion, validation: DatasetVersion) -> Matrices:
@@ -42,39 +45,51 @@ def open_matrices(project: Project, train: DatasetVersion, validation: DatasetVe
         TargetError: no row of a part has a target.
     """
     hook = load_hook(project)
-    learned, learned_labels = _labelled(project, train, "train")
-    checked, checked_labels = _labelled(project, validation, "validation")
+    # one part after the other, so that no more than one frame is held beside the matrices
+    learned, train_labels = _labelled(project, train, "train")
     features = build_features(learned, project, hook)
+    del learned
     schema = fit_schema(features, project.contract)
+    matrix = encode(features, schema)
+    del features
+    checked, validation_labels = _labelled(project, validation, "validation")
     return Matrices(
         schema=schema,
-        train=encode(features, schema),
-        train_labels=learned_labels,
+        train=matrix,
+        train_labels=train_labels,
         validation=encode(build_features(checked, project, hook), schema),
-        validation_labels=checked_labels,
+        validation_labels=validation_labels,
+        train_weights=row_weights(project, train_labels),
     )
 
 
 def _labelled(
     project: Project, part: DatasetVersion, name: str
 ) -> tuple[pd.DataFrame, NDArray[np.float64]]:
-    frame = read_version(part)
+    frame = read_version(part, columns=[*project.input_columns, project.target])
     truth = labels(frame, project)
     known = np.isfinite(truth)
     if not known.any():
         raise TargetError(
             f"{project.target}: no row of the {name} part has a value; check the source"
         )
+    if known.all():
+        return frame, truth
     return frame[known].reset_index(drop=True), truth[known]
 
 
 def as_dmatrix(
-    values: NDArray[np.float32], truth: NDArray[np.float64], schema: FeatureSchema, threads: int
+    values: NDArray[np.float32],
+    truth: NDArray[np.float64],
+    schema: FeatureSchema,
+    threads: int,
+    weights: NDArray[np.float64] | None = None,
 ) -> xgboost.DMatrix:
     """A matrix and its labels as XGBoost takes them."""
     return xgboost.DMatrix(
         values,
         label=truth,
+        weight=weights,
         feature_types=list(schema.kinds),
         enable_categorical=True,
         nthread=threads,

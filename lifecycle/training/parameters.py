@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import xgboost
 
+from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import ProjectError
 from lifecycle.project import Project
 from lifecycle.settings import Settings
@@ -127,12 +128,44 @@ def xgboost_parameters(
     }
 
 
+def constrained(
+    project: Project, parameters: Mapping[str, Scalar], schema: FeatureSchema
+) -> dict[str, Scalar]:
+    """`parameters` with `training.monotone` as XGBoost takes it, by the features' places.
+
+    Raises:
+        ProjectError: a constraint names no feature, or a category, which has no order.
+    """
+    constraints = project.training.monotone
+    if not constraints:
+        return dict(parameters)
+    for name in constraints:
+        if name not in schema.names:
+            raise ProjectError(
+                f"training.monotone.{name}: there is no such feature: "
+                f"choose from {', '.join(schema.names)}"
+            )
+        if schema.kinds[schema.names.index(name)] == "c":
+            raise ProjectError(
+                f"training.monotone.{name}: this feature is a category, and categories have no "
+                "order; leave it out"
+            )
+    signs = ",".join(str(constraints.get(name, 0)) for name in schema.names)
+    return {**parameters, "monotone_constraints": f"({signs})"}
+
+
 def check_parameters(project: Project) -> None:
     """Try every parameter and both ends of every range of the search space on a few rows.
 
     Raises:
         ProjectError: a parameter XGBoost does not know, would not use, or refuses; names the key.
     """
+    if project.features is None:  # else the hook decides the names
+        for name in set(project.training.monotone) - set(project.input_columns):
+            raise ProjectError(
+                f"training.monotone.{name}: there is no such feature: "
+                f"choose from {', '.join(project.input_columns)}"
+            )
     named = {*project.training.parameters, *project.tuning.space}
     for name, other in ALIASES.items():
         if {name, other} <= named:
@@ -140,7 +173,7 @@ def check_parameters(project: Project) -> None:
                 f"training.parameters, tuning.space: {name!r} and {other!r} are one parameter; "
                 "use one of the names"
             )
-    for key, name, value in _declared(project):
+    for key, name, value in declared(project):
         if name in RESERVED:
             raise ProjectError(f"{key}.{name}: leave this out: {RESERVED[name]}")
         allowed = OBJECTIVES[project.task]
@@ -152,7 +185,8 @@ def check_parameters(project: Project) -> None:
         _try(project, key, name, value)
 
 
-def _declared(project: Project) -> Iterator[tuple[str, str, Scalar]]:
+def declared(project: Project) -> Iterator[tuple[str, str, Scalar]]:
+    """Key, name and value of every parameter, and of both ends of every range searched."""
     for name, value in project.training.parameters.items():
         yield "training.parameters", name, value
     for name, values in project.tuning.space.items():
@@ -167,7 +201,8 @@ def _ends(values: Range) -> tuple[Scalar, ...]:
 def _try(project: Project, key: str, name: str, value: Scalar) -> None:
     rows = xgboost.DMatrix(np.arange(8.0).reshape(8, 1), label=np.arange(8) % 2, nthread=1)
     parameters = xgboost_parameters(project, project.training.parameters | {name: value}, threads=1)
-    parameters |= {"verbosity": 1, "validate_parameters": True}
+    # the device is seen to where training runs, which may be another machine
+    parameters |= {"verbosity": 1, "validate_parameters": True, "device": "cpu"}
     try:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")

@@ -1,91 +1,202 @@
-"""Figures of an evaluation, for the registry and for reports.
+"""Figures of an evaluation, for the registry and for the report."""
 
-Figures are made without pyplot: no global state, no display, nothing to close.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib import colormaps
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.metrics import roc_curve
 
-from lifecycle.specs import TaskKind
+from lifecycle.records import Estimate, Slice
+from lifecycle.specs import Metric, Scalar, TaskKind
+from lifecycle.training.drawing import BLUE, GREY, ORANGE, blank, clipped
 from lifecycle.training.evaluate import metric_value
+from lifecycle.training.metrics import Floats
+from lifecycle.training.reliability import reliability
 
-BINS = 10
 MOST_FEATURES = 20
 MOST_POINTS = 5_000
-BLUE, GREY = "#2563a8", "#8a8f98"
-
-Floats = NDArray[np.float64]
+MOST_SLICES = 40
+MOST_CLASSES = 10
+"""ROC curves in one figure, those of the most frequent classes."""
+WRITTEN_CLASSES = 12
+"""Up to so many classes a confusion matrix has room for its numbers."""
 
 
 def evaluation_plots(
-    truth: ArrayLike, prediction: ArrayLike, task: TaskKind, importances: Mapping[str, float]
+    truth: ArrayLike,
+    prediction: ArrayLike,
+    task: TaskKind,
+    importances: Mapping[str, float],
+    classes: Sequence[Scalar] = (),
 ) -> dict[str, Figure]:
-    """Name → figure: `roc` (binary) or `residuals` (regression), `calibration`, `importances`.
+    """Name → figure: how good the answers are, and which features brought it about.
+
+    `roc` (binary, multiclass), `confusion` (multiclass), `residuals` (regression, count),
+    `calibration`, and `importances` where the model has some.
 
     Args:
-        truth: (n,), 0 or 1 for binary.
-        prediction: (n,), the probability of 1, or the value.
+        truth: (n,), 0 or 1 for binary, class codes for multiclass.
+        prediction: (n,), the probability of 1, or the value; multiclass (n, k).
         importances: feature → share of the gain, largest first.
+        classes: multiclass: the name of each code.
 
     Raises:
-        TargetError: binary, and one class only.
+        TargetError: classes are predicted, and the truth has one only.
     """
     y, p = np.asarray(truth, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
-    first = {"roc": _roc(y, p)} if task == "binary" else {"residuals": _residuals(y, p)}
-    return first | {"calibration": _calibration(y, p, task), "importances": _bars(importances)}
+    figures: dict[str, Figure] = {}
+    if task == "binary":
+        figures["roc"] = _roc(y, p)
+    elif task == "multiclass":
+        figures["roc"] = _roc_by_class(y, p, classes)
+        figures["confusion"] = _confusion(y, p, classes)
+    else:
+        figures["residuals"] = _residuals(y, p)
+    figures["calibration"] = _calibration(y, p, task)
+    if any(importances.values()):
+        figures["importances"] = _importances(importances)
+    return figures
+
+
+def learning_curve(curve: Mapping[str, Sequence[float]], rounds: int, metric: str) -> Figure:
+    """The metric that stops training, after each round.
+
+    Args:
+        curve: part → value a round.
+        rounds: rounds that early stopping kept.
+    """
+    figure, axes = blank("Learning curve", "boosting round", metric)
+    colours = {"validation": BLUE, "train": ORANGE}
+    for part, values in curve.items():
+        label = f"{part}, a sample" if part == "train" else part
+        at = np.arange(1, len(values) + 1)
+        axes.plot(at, values, color=colours.get(part, GREY), label=label, linewidth=1.6)
+    axes.axvline(rounds, color=GREY, linestyle="--", label=f"kept: {rounds} rounds")
+    axes.legend(loc="best", frameon=False)
+    return figure
+
+
+def slices_plot(slices: Sequence[Slice], overall: Estimate, metric: Metric) -> Figure | None:
+    """The metric of each measured slice with its interval, beside the whole holdout's."""
+    measured = [(found, found.estimate) for found in slices if found.estimate][:MOST_SLICES][::-1]
+    if not measured:
+        return None
+    height = 1.2 + 0.26 * len(measured)
+    figure, axes = blank(f"{metric} of slices, 95 % intervals", metric, "", height=height)
+    values = np.array([estimate.value for _, estimate in measured])
+    low = values - [estimate.low for _, estimate in measured]
+    high = np.array([estimate.high for _, estimate in measured]) - values
+    axes.axvspan(overall.low, overall.high, color=GREY, alpha=0.2, linewidth=0)
+    axes.axvline(overall.value, color=GREY, linestyle="--", label="whole holdout")
+    at = range(len(measured))
+    axes.errorbar(values, at, xerr=[low, high], fmt="o", color=BLUE, markersize=4, capsize=2)
+    axes.set_yticks(at, [clipped(f"{found.by}: {found.value}", 36) for found, _ in measured])
+    axes.set_ylim(-0.7, len(measured) - 0.3)
+    figure.legend(loc="outside lower right", frameon=False, fontsize=8)
+    return figure
 
 
 def _roc(y: Floats, p: Floats) -> Figure:
-    figure, axes = _blank("ROC on the holdout", "false positive rate", "true positive rate")
+    figure, axes = blank("ROC on the holdout", "false positive rate", "true positive rate")
     area = metric_value("roc_auc", y, p, "binary")
-    false_positive, true_positive, _ = roc_curve(y, p)
-    axes.plot(false_positive, true_positive, color=BLUE, label=f"model, area {area:.3f}")
+    axes.plot(*_curve(y, p), color=BLUE, label=f"model, area {area:.3f}")
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="chance, area 0.500")
     axes.set_aspect("equal")
     axes.legend(loc="lower right", frameon=False)
     return figure
 
 
+def _roc_by_class(y: Floats, p: Floats, classes: Sequence[Scalar]) -> Figure:
+    figure, axes = blank("ROC, each class against the others", "false positive", "true positive")
+    codes, counts = np.unique(y.astype(int), return_counts=True)
+    shown = sorted(codes[np.argsort(-counts, kind="stable")][:MOST_CLASSES])
+    palette = colormaps["viridis"](np.linspace(0.05, 0.9, len(shown)))
+    for code, colour in zip(shown, palette, strict=True):
+        one = (y == code).astype(np.float64)
+        area = metric_value("roc_auc", one, p[:, code], "binary")
+        label = f"{clipped(classes[code])}, area {area:.3f}"
+        axes.plot(*_curve(one, p[:, code]), color=colour, label=label, linewidth=1.4)
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--")
+    axes.set_aspect("equal")
+    axes.legend(loc="lower right", frameon=False, fontsize=8)
+    return figure
+
+
+def _curve(y: Floats, p: Floats) -> tuple[Floats, Floats]:
+    """False and true positive rate, thinned to what a page can show."""
+    false_positive, true_positive, _ = roc_curve(y, p)
+    step = _step(len(false_positive))
+    return (
+        np.r_[false_positive[::step], 1.0],
+        np.r_[true_positive[::step], 1.0],
+    )
+
+
+def _step(points: int) -> int:
+    return max(1, -(-points // MOST_POINTS))  # evenly thinned: more only blacken the page
+
+
+def _confusion(y: Floats, p: Floats, classes: Sequence[Scalar]) -> Figure:
+    """Rows of the table sum to 1: colours show which class is taken for which, however rare."""
+    figure, axes = blank("Confusion matrix, shares of each actual class", "predicted", "actual")
+    k = p.shape[1]
+    table = np.bincount(y.astype(np.intp) * k + p.argmax(axis=1), minlength=k * k).reshape(k, k)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, shrink=0.8)
+    names = [clipped(name, 16) for name in classes]
+    axes.set_xticks(range(k), names, rotation=45 if k > 4 else 0, ha="right" if k > 4 else "center")
+    axes.set_yticks(range(k), names)
+    axes.spines[:].set_visible(False)
+    for row, column in np.ndindex(k, k) if k <= WRITTEN_CLASSES else ():
+        axes.text(
+            column,
+            row,
+            f"{shares[row, column]:.0%}\n{table[row, column]:,}",
+            color="white" if shares[row, column] > 0.6 else "black",
+            ha="center",
+            va="center",
+            fontsize=9 if k <= 6 else 6,
+        )
+    return figure
+
+
 def _residuals(y: Floats, p: Floats) -> Figure:
-    figure, axes = _blank("Residuals on the holdout", "predicted", "actual − predicted")
-    step = max(1, -(-len(y) // MOST_POINTS))  # evenly thinned: more points only blacken the page
-    axes.scatter(p[::step], (y - p)[::step], s=6, alpha=0.35, color=BLUE, linewidths=0)
+    figure, axes = blank("Residuals on the holdout", "predicted", "actual − predicted")
+    step = _step(len(y))
+    axes.scatter(
+        p[::step], (y - p)[::step], color=BLUE, s=6, alpha=0.35, linewidths=0, rasterized=True
+    )
     axes.axhline(0, color=GREY, linestyle="--")
     return figure
 
 
 def _calibration(y: Floats, p: Floats, task: TaskKind) -> Figure:
-    """Mean truth against mean prediction in bins of equally many rows (a reliability diagram)."""
-    actual = "share of positives" if task == "binary" else "mean actual value"
-    figure, axes = _blank("Calibration on the holdout", "mean prediction", actual)
-    bins = [rows for rows in np.array_split(np.argsort(p, kind="stable"), BINS) if len(rows)]
-    predicted, observed = [p[rows].mean() for rows in bins], [y[rows].mean() for rows in bins]
-    ends = [min(*predicted, *observed), max(*predicted, *observed)]
+    """A reliability diagram: on the diagonal, predictions mean what they say."""
+    x, actual = {
+        "binary": ("mean predicted probability", "share of positives"),
+        "multiclass": ("mean probability of the most probable class", "share of right answers"),
+    }.get(task, ("mean prediction", "mean actual value"))
+    figure, axes = blank("Calibration on the holdout", x, actual)
+    bins = reliability(y, p, task)
+    ends = [
+        min(bins.predicted.min(), bins.observed.min()),
+        max(bins.predicted.max(), bins.observed.max()),
+    ]
+    label = f"{len(bins.rows)} equal bins"
     axes.plot(ends, ends, color=GREY, linestyle="--", label="perfect")
-    axes.plot(predicted, observed, color=BLUE, marker="o", label=f"{len(bins)} equal bins")
+    axes.plot(bins.predicted, bins.observed, color=BLUE, marker="o", label=label)
     axes.legend(loc="upper left", frameon=False)
     return figure
 
 
-def _bars(importances: Mapping[str, float]) -> Figure:
-    figure, axes = _blank("Share of the gain", "share", "")
+def _importances(importances: Mapping[str, float]) -> Figure:
     shown = list(importances.items())[:MOST_FEATURES][::-1]
-    axes.barh([name for name, _ in shown], [share for _, share in shown], color=BLUE)
-    if len(importances) > len(shown):
-        axes.set_title(f"Share of the gain, {len(shown)} of {len(importances)} features")
+    many = len(importances) > len(shown)
+    title = f", {len(shown)} of {len(importances)} features" if many else ""
+    height = 1.2 + 0.24 * max(len(shown), 6)
+    figure, axes = blank(f"Share of the gain{title}", "share", "", height=height)
+    axes.barh([clipped(name) for name, _ in shown], [share for _, share in shown], color=BLUE)
     return figure
-
-
-def _blank(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6, 4.5), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set(title=title, xlabel=x, ylabel=y)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes

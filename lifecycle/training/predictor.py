@@ -22,18 +22,19 @@ class Predictor:
         self.loaded = loaded
         self._hook = hook
         self._columns = tuple(loaded.schema.inputs)
-        loaded.booster.set_param({"nthread": threads})
+        self._threads = threads
 
     def predict(self, inputs: pd.DataFrame) -> NDArray[np.float64]:
-        """Probability of `schema.positive` (binary) or the value (regression), shape (n,).
+        """Probability of `schema.positive` (binary) or the value (regression, count), shape (n,);
+        multiclass: the probabilities of `schema.classes`, shape (n, classes).
 
         Raises:
             FeatureError: an input column is missing, or the hook fails.
         """
-        schema = self.loaded.schema.features
-        matrix = encode(build_features(inputs, self._columns, self._hook), schema)
-        predicted: NDArray[np.float64] = self.loaded.booster.inplace_predict(matrix).astype("f8")
-        return predicted
+        schema = self.loaded.schema
+        matrix = encode(build_features(inputs, self._columns, self._hook), schema.features)
+        predicted = self.loaded.model.predict(matrix, self._threads)
+        return schema.calibration.apply(predicted) if schema.calibration else predicted
 
 
 def open_predictor(loaded: LoadedBundle, project: Project, threads: int = 1) -> Predictor:

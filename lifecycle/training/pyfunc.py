@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from lifecycle.project import Project
 from lifecycle.specs import ColumnSpec, ContractSpec, SourceSpec
-from lifecycle.training.bundle import BundleSchema, load_bundle
+from lifecycle.training.bundle import load_bundle
 from lifecycle.training.predictor import Predictor, open_predictor
+from lifecycle.training.schema import BundleSchema
 
 CODE = "code"
 """Where MLflow keeps `code_paths` in a model's folder."""
@@ -27,7 +28,7 @@ class BundleModel:
         self._predictor = predictor
 
     def predict(self, model_input: pd.DataFrame) -> NDArray[np.float64]:
-        """Probability of the positive class (binary) or the value (regression), shape (n,)."""
+        """What `Predictor.predict` answers: shape (n,), or (n, classes) for multiclass."""
         return self._predictor.predict(model_input)
 
 
@@ -44,7 +45,10 @@ def _load_pyfunc(path: str) -> BundleModel:
 
 def _project(schema: BundleSchema, folder: Path) -> Project:
     """What a model knows of its project: enough to find the hook; a model has no project file."""
-    columns = schema.inputs | {schema.target: ColumnSpec(type="number")}
+    target = ColumnSpec(
+        type="category" if schema.classes else "number", categories=schema.classes or None
+    )
+    columns = schema.inputs | {schema.target: target}
     project = Project(
         name=schema.project,
         source=SourceSpec(path="none"),

@@ -1,7 +1,7 @@
 """The study on disk: every finished trial, kept through a SIGKILL, readable by Optuna's own tools.
 
-The search itself is replayed on resumption (see `tune`); what is kept is what costs time, the
-values. One process writes at a time: it holds a lock that the kernel drops when it dies.
+The search itself is replayed on resumption (see `search`); what is kept is what costs time, the
+outcomes. One process writes at a time: it holds a lock that the kernel drops when it dies.
 """
 
 import fcntl
@@ -9,48 +9,77 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypedDict
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import TrialState
 
+from lifecycle.project import Project
+from lifecycle.records import Identity
+from lifecycle.settings import Settings
 from lifecycle.specs import Scalar
 from lifecycle.training.parameters import key_of
-from lifecycle.training.suggest import Asked, Direction, as_trial
+from lifecycle.training.pool import Outcome
+from lifecycle.training.suggest import Asked, Suggestions, as_trial
 
 logger = logging.getLogger(__name__)
 
 NAME = "tuning"
-PARAMETERS = "parameters"
+JOURNAL = "journal.log"
+
+
+class Notes(TypedDict):
+    """What the journal says of a trial beside what Optuna knows."""
+
+    number: int
+    parameters: dict[str, Scalar]
+    seconds: float
+    elapsed: float
+    """Seconds of search until it was kept, of earlier processes too."""
 
 
 class Finished:
-    """Values of finished trials by their XGBoost parameters, in memory and in Optuna's journal."""
+    """Outcomes of finished trials by their parameters, in memory and in Optuna's journal."""
 
-    def __init__(self, study: optuna.Study) -> None:
-        self._study = study
-        self._values = {
-            key_of(trial.user_attrs[PARAMETERS]): trial.value
-            for trial in study.get_trials(deepcopy=False)
-        }
+    def __init__(self, study: optuna.Study, space: Mapping[str, BaseDistribution]) -> None:
+        self._study, self._space = study, space
+        self._outcomes: dict[str, Outcome] = {}
+        self.elapsed = 0.0
+        """Seconds that earlier processes have searched."""
+        for trial in study.get_trials(deepcopy=False):
+            notes: Notes = trial.user_attrs  # type: ignore[assignment]  # ours, see `keep`
+            self._outcomes[key_of(notes["parameters"])] = _outcome(trial, notes)
+            self.elapsed = max(self.elapsed, notes["elapsed"])
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._outcomes)
 
-    def value(self, parameters: Mapping[str, Scalar]) -> float | None:
-        """The value of a finished trial with exactly these parameters."""
-        return self._values.get(key_of(parameters))
+    def outcome(self, parameters: Mapping[str, Scalar]) -> Outcome | None:
+        """What came of the finished trial with exactly these parameters."""
+        return self._outcomes.get(key_of(parameters))
 
-    def keep(self, asked: Asked, space: Mapping[str, BaseDistribution], value: float) -> None:
+    def keep(self, asked: Asked, outcome: Outcome, elapsed: float) -> None:
         """Write a finished trial, in one append that is on the disk when this returns."""
-        notes = {PARAMETERS: asked.parameters}
-        self._study.add_trial(as_trial(asked.suggested, space, value, notes))
-        self._values[key_of(asked.parameters)] = value
+        notes = Notes(
+            number=asked.number,
+            parameters=asked.parameters,
+            seconds=outcome.seconds,
+            elapsed=elapsed,
+        )
+        self._study.add_trial(as_trial(asked.suggested, self._space, outcome, notes))
+        self._outcomes[key_of(asked.parameters)] = outcome
+
+
+def study_folder(settings: Settings, project: Project, identity: Identity) -> Path:
+    """Where the study of an identity is on this machine."""
+    return settings.folder("tuning", project.name, identity.digest)
 
 
 @contextmanager
-def open_study(folder: Path, direction: Direction) -> Iterator[Finished]:
+def open_study(folder: Path, suggestions: Suggestions) -> Iterator[Finished]:
     """The study in `folder`, made if needed and ours alone for the block.
 
     If another process has it, wait for it: it makes the very trials we would make.
@@ -62,14 +91,44 @@ def open_study(folder: Path, direction: Direction) -> Iterator[Finished]:
         except BlockingIOError:
             logger.info("%s: another process tunes the same; waiting for it", folder)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        file = folder / "journal.log"
+        file = folder / JOURNAL
         _cut_half_line(file)
-        storage = JournalStorage(JournalFileBackend(str(file), lock_obj=_Held(str(file))))
-        yield Finished(
-            optuna.create_study(
-                storage=storage, study_name=NAME, direction=direction, load_if_exists=True
-            )
+        storage = _storage(file)
+        study = optuna.create_study(
+            storage=storage,
+            study_name=NAME,
+            direction=suggestions.direction,
+            load_if_exists=True,
         )
+        yield Finished(study, suggestions.space)
+
+
+def read_curves(folder: Path) -> dict[str, tuple[float, ...]]:
+    """The score after each round of the finished trials, by `key_of` their parameters.
+
+    Empty if there is no study in `folder`, as on another machine than the one that searched.
+    """
+    file = folder / JOURNAL
+    if not file.exists():
+        return {}
+    study = optuna.load_study(study_name=NAME, storage=_storage(file))
+    return {
+        key_of(trial.user_attrs["parameters"]): tuple(trial.intermediate_values.values())
+        for trial in study.get_trials(deepcopy=False)
+    }
+
+
+def _storage(file: Path) -> JournalStorage:
+    return JournalStorage(JournalFileBackend(str(file), lock_obj=_Held(str(file))))
+
+
+def _outcome(trial: optuna.trial.FrozenTrial, notes: Notes) -> Outcome:
+    return Outcome(
+        value=None if trial.state == TrialState.PRUNED else trial.value,
+        scores=tuple(trial.intermediate_values.values()),
+        marks=dict(trial.system_attrs),
+        seconds=notes["seconds"],
+    )
 
 
 class _Held(JournalFileOpenLock):

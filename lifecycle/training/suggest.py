@@ -12,10 +12,12 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.trial import TrialState
 
 from lifecycle.project import Project
 from lifecycle.specs import Choice, IntRange, Range, Scalar, greater_is_better
 from lifecycle.training.parameters import DEFAULTS
+from lifecycle.training.pool import Outcome
 
 Direction = Literal["minimize", "maximize"]
 
@@ -26,7 +28,7 @@ class Asked:
 
     number: int
     parameters: dict[str, Scalar]
-    """XGBoost's parameters: those of the project, and the suggested ones."""
+    """The trainer's: those of the project, and the suggested ones."""
     suggested: dict[str, Scalar]
     """Place in the search space; empty if it has none there."""
     trial: optuna.Trial | None
@@ -44,57 +46,80 @@ class Suggestions:
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of each trial by default
         self._own = dict(project.training.parameters)
         self._seed = project.training.seed
-        self.direction: Direction = "maximize" if greater_is_better(project.metric) else "minimize"
-        self.space = {name: _distribution(r) for name, r in project.tuning.space.items()}
+        self.direction = direction_of(project)
+        self.space = space_of(project)
         self._study = optuna.create_study(direction=self.direction)
 
     def ask(self, number: int) -> Asked:
         """Trial `number`, counted from 0."""
         if number == 0:
-            return Asked(number, self._own, self._place(), None)
+            return Asked(number, self._own, place_of(self._own, self.space), None)
         state = np.random.SeedSequence([self._seed, number]).generate_state(1)
         self._study.sampler = optuna.samplers.TPESampler(seed=int(state[0]))
         trial = self._study.ask(self.space)
         suggested: dict[str, Scalar] = dict(trial.params)
         return Asked(number, self._own | suggested, suggested, trial)
 
-    def tell(self, asked: Asked, value: float) -> None:
-        """Let later suggestions know a trial's value."""
-        if asked.trial is not None:
-            self._study.tell(asked.trial, value)
-        elif asked.suggested:
-            self._study.add_trial(as_trial(asked.suggested, self.space, value))
+    def tell(self, asked: Asked, outcome: Outcome) -> None:
+        """Let later suggestions know what came of a trial.
 
-    def _place(self) -> dict[str, Scalar]:
-        """The project's own parameters in the search space, XGBoost's defaults where it is silent.
-
-        Empty if they have no place there: a range leaves them out, or the default is not known.
+        TPE orders pruned trials by how far they came and the score they had there.
         """
-        try:
-            place = {name: (DEFAULTS | self._own)[name] for name in self.space}
-            as_trial(place, self.space, 0.0)
-        except (KeyError, ValueError):
-            return {}
-        return place
+        if asked.trial is None:
+            if asked.suggested:
+                self._study.add_trial(as_trial(asked.suggested, self.space, outcome))
+        elif outcome.value is None:
+            asked.trial.report(outcome.scores[-1], len(outcome.scores))
+            self._study.tell(asked.trial, state=TrialState.PRUNED)
+        else:
+            self._study.tell(asked.trial, outcome.value)
+
+
+def place_of(
+    parameters: Mapping[str, Scalar], space: Mapping[str, BaseDistribution]
+) -> dict[str, Scalar]:
+    """Parameters in the search space, XGBoost's defaults where they are silent.
+
+    Empty if they have no place there: a range leaves them out, or the default is not known.
+    """
+    try:
+        place = {name: (DEFAULTS | dict(parameters))[name] for name in space}
+        as_trial(place, space, Outcome(0.0, (), {}, 0.0))
+    except (KeyError, ValueError):
+        return {}
+    return place
 
 
 def as_trial(
     suggested: Mapping[str, Scalar],
     space: Mapping[str, BaseDistribution],
-    value: float,
+    outcome: Outcome,
     notes: Mapping[str, object] | None = None,
 ) -> optuna.trial.FrozenTrial:
-    """A finished trial.
+    """A trial that has ended, with the score after each round.
 
     Raises:
         ValueError: it lies outside the space.
     """
     return optuna.trial.create_trial(
+        state=TrialState.PRUNED if outcome.value is None else TrialState.COMPLETE,
+        value=outcome.value,
         params=dict(suggested),
         distributions={name: space[name] for name in suggested},
-        value=value,
+        intermediate_values=outcome.steps,
+        system_attrs=dict(outcome.marks),
         user_attrs=dict(notes or {}),
     )
+
+
+def direction_of(project: Project) -> Direction:
+    """Of the deciding metric, as Optuna has it."""
+    return "maximize" if greater_is_better(project.metric) else "minimize"
+
+
+def space_of(project: Project) -> dict[str, BaseDistribution]:
+    """The search space as Optuna has it."""
+    return {name: _distribution(values) for name, values in project.tuning.space.items()}
 
 
 def _distribution(values: Range) -> BaseDistribution:

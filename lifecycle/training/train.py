@@ -1,165 +1,138 @@
-"""The final model: XGBoost on Ray Train V2, stopped early by the validation part."""
+"""The final model, fitted where Ray has room: in this process, in one worker, or in several."""
 
-import tempfile
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import ray
-import ray.train
-import xgboost
-from ray.train.v2.api.exceptions import TrainingFailedError
-from ray.train.xgboost import XGBoostTrainer
+from ray.exceptions import RayError as AnyRayError
 
 from lifecycle.data.features import FeatureSchema
-from lifecycle.errors import LifecycleError, TrainingError
+from lifecycle.errors import LifecycleError, ProjectError, TrainingError
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
 from lifecycle.specs import Scalar
-from lifecycle.training.matrix import Matrices, as_dmatrix, open_matrices
-from lifecycle.training.parameters import STOPPING, check_parameters, plain, xgboost_parameters
+from lifecycle.training.matrix import open_matrices
+from lifecycle.training.parameters import threads_of
+from lifecycle.training.trainers.load import load_model
+from lifecycle.training.trainers.open import open_trainer
+from lifecycle.training.trainers.protocol import Curve, Model, ModelKind
 
 
-@dataclass(frozen=True)
-class TrainedBooster:
-    """A booster cut to the rounds that early stopping kept, and the schema of its matrix."""
+class Trained(NamedTuple):
+    """A fitted model, and the schema of its matrix."""
 
-    booster: xgboost.Booster
+    model: Model
     features: FeatureSchema
-    rounds: int
+    curve: Curve
 
 
-@dataclass(frozen=True)
-class Job:
-    """What every worker is told; each opens the data itself."""
+class _Sent(NamedTuple):
+    """A fitted model on its way from a worker."""
 
-    project: Project
-    train: DatasetVersion
-    validation: DatasetVersion
-    parameters: dict[str, Scalar]
+    kind: ModelKind
+    model: bytes
+    features: FeatureSchema
+    curve: Curve
 
 
-def train_booster(
+def train_model(
     project: Project,
     train: DatasetVersion,
     validation: DatasetVersion,
     parameters: Mapping[str, Scalar],
     settings: Settings,
-) -> TrainedBooster:
-    """Train on Ray, with `training.num_workers` workers; Ray is connected already.
+) -> Trained:
+    """Fit with the chosen parameters, in `training.num_workers` workers; Ray is connected already.
 
-    Args:
-        parameters: XGBoost's parameters, as the project or the search chose them.
-
-    Raises:
-        ProjectError: XGBoost cannot use a parameter.
-        TrainingError: a worker failed.
-    """
-    check_parameters(project)
-    job = Job(project, train, validation, dict(parameters))
-    _check_workers(job)
-    with tempfile.TemporaryDirectory(prefix="train-", dir=settings.folder("ray")) as storage:
-        result = _run(job, storage, alone=settings.local_ray and project.training.num_workers == 1)
-    booster = xgboost.Booster()
-    booster.load_model(bytearray(result["model"]))
-    return TrainedBooster(booster, result["features"], booster.num_boosted_rounds())
-
-
-def fit_booster(
-    project: Project, data: Matrices, parameters: Mapping[str, Scalar], rank: int = 0, of: int = 1
-) -> xgboost.Booster:
-    """Train in this process on every `of`-th row; the rounds after the best one are cut off.
-
-    Every worker sees the whole validation part, so each measures the metric exactly and all stop
-    at the same round.
+    One worker needs no collective: on a Ray of this machine it is this process, on a cluster it is
+    one task. Equal arguments give equal models wherever they are fitted.
 
     Raises:
-        xgboost.core.XGBoostError: XGBoost cannot train with these parameters.
+        ProjectError: the trainer cannot use a parameter, or does not know several workers.
+        TrainingError: the cluster has no room for the workers, or a worker failed.
+        BackendError, FeatureError, TargetError: as `open_matrices` raises.
     """
-    given = xgboost_parameters(project, parameters)
-    threads = int(given["nthread"])
-    share = slice(rank, None, of)
-    validation = as_dmatrix(data.validation, data.validation_labels, data.schema, threads)
-    stopping = xgboost.callback.EarlyStopping(
-        rounds=project.training.early_stopping_rounds,
-        metric_name=STOPPING[project.metric],
-        data_name="validation",
-        maximize=STOPPING[project.metric] in ("auc", "aucpr"),
-        save_best=True,
-    )
-    booster: xgboost.Booster = xgboost.train(
-        given,
-        as_dmatrix(data.train[share], data.train_labels[share], data.schema, threads),
-        num_boost_round=project.training.rounds,
-        evals=[(validation, "validation")],
-        callbacks=[stopping],
-        verbose_eval=False,
-    )
-    return booster
+    open_trainer(project).check(project)
+    workers, threads = project.training.num_workers, threads_of(project, settings)
+    if workers == 1 and settings.local_ray:
+        return _fit(project, train, validation, parameters, threads)
+    check_workers(project, train.rows, threads)
+    if workers == 1:
+        return _fit_in_task(project, train, validation, parameters, threads)
+    from lifecycle.training.distributed import fit_on_workers  # Ray Train takes a second to import
+
+    fitted, schema = fit_on_workers(project, train, validation, parameters, settings)
+    return Trained(fitted.model, schema, fitted.curve)
 
 
-def _check_workers(job: Job) -> None:
-    """Refuse what would wait for ever: workers without rows, or more CPUs than there are."""
-    workers = job.project.training.num_workers
-    threads = int(xgboost_parameters(job.project, job.parameters)["nthread"])
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's
-    cpus = int(resources.get("CPU", 0))
-    if workers > job.train.rows:
-        raise TrainingError(
-            f"training.num_workers: {workers} workers for {job.train.rows} rows; ask for fewer"
+def check_workers(project: Project, rows: int, threads: int) -> None:
+    """Refuse what would fail late or wait for ever.
+
+    Raises:
+        ProjectError: several workers for a trainer that knows one only.
+        TrainingError: more workers than rows, or than the cluster's nodes have CPUs for.
+    """
+    workers = project.training.num_workers
+    if workers > 1 and project.training.trainer != "xgboost":
+        raise ProjectError(
+            f"training.num_workers: {workers} workers are for the trainer xgboost; "
+            f"{project.training.trainer!r} takes 1"
         )
-    if workers * threads > cpus:
+    if workers > rows:
         raise TrainingError(
-            f"training.num_workers: {workers} workers with {threads} threads each, and Ray has "
-            f"{cpus} CPUs; ask for fewer workers, or give Ray more with LIFECYCLE_RAY_CPUS"
+            f"training.num_workers: {workers} workers for {rows} rows; ask for fewer"
+        )
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's
+    cpus = [int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]]
+    if sum(count // threads for count in cpus) < workers:
+        has = " + ".join(
+            f"{many} × {count}" if many > 1 else f"{count}"
+            for count, many in sorted(Counter(cpus).items(), reverse=True)
+        )
+        raise TrainingError(
+            f"training.num_workers: {workers} workers with {threads} threads each, and Ray's nodes "
+            f"have {has} CPUs; ask for fewer workers or training.threads, or give Ray more "
+            "(LIFECYCLE_RAY_CPUS for a local one)"
         )
 
 
-def _run(job: Job, storage: str, alone: bool) -> dict[str, Any]:
-    """What rank 0 returned; nothing is reported, since a report waits for the controller's poll.
+def _fit(
+    project: Project,
+    train: DatasetVersion,
+    validation: DatasetVersion,
+    parameters: Mapping[str, Scalar],
+    threads: int,
+) -> Trained:
+    data = open_matrices(project, train, validation)
+    fitted = open_trainer(project).fit(project, data, parameters, threads)
+    return Trained(fitted.model, data.schema, fitted.curve)
 
-    One worker on the machine that asks is Ray Train's local mode: controller and worker processes
-    would take 10 s to start for what takes one.
-    """
-    threads = xgboost_parameters(job.project, job.parameters)["nthread"]
-    worker: Any = _worker  # Ray's annotation forbids a return value, its documentation has one
-    trainer = XGBoostTrainer(
-        worker,
-        train_loop_config={"job": job},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=0 if alone else job.project.training.num_workers,
-            resources_per_worker={"CPU": threads},
-        ),
-        run_config=ray.train.RunConfig(storage_path=storage, name=job.project.name),
-    )
+
+def _fit_in_task(project: Project, *arguments: Any) -> Trained:
+    """The same in one worker of the cluster; Ray starts it again if its node dies."""
+    remote: Any = ray.remote(num_cpus=arguments[-1], max_retries=project.training.max_failures)
+    running = remote(_send).remote(project, *arguments)
     try:
-        result: Any = trainer.fit()
-    except TrainingFailedError as error:
-        raise _plain(error) from error
-    except xgboost.core.XGBoostError as error:
-        raise TrainingError(f"XGBoost could not train: {plain(error)}") from error
-    returned: dict[str, Any] = result.return_value
-    return returned
+        sent: _Sent | LifecycleError = ray.get(running)
+    except AnyRayError as error:
+        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise TrainingError(f"training on Ray failed: {line}; run again") from None
+    except BaseException:  # cancelled
+        ray.cancel(running, force=True)
+        raise
+    if isinstance(sent, LifecycleError):
+        raise sent
+    model = load_model(sent.kind, sent.model, Path("the worker's answer"))
+    return Trained(model, sent.features, sent.curve)
 
 
-def _worker(config: dict[str, Any]) -> dict[str, Any]:
-    """Runs in each Ray Train worker."""
-    job: Job = config["job"]
-    context = ray.train.get_context()
-    data = open_matrices(job.project, job.train, job.validation)
-    rank, of = context.get_world_rank(), context.get_world_size()
-    booster = fit_booster(job.project, data, job.parameters, rank, of)
-    return {"model": bytes(booster.save_raw("ubj")), "features": data.schema}
-
-
-def _plain(error: TrainingFailedError) -> LifecycleError:
-    """The cause on a worker, if it is one of ours or XGBoost's; otherwise Ray's own words."""
-    failures = getattr(error, "worker_failures", {})
-    for rank, failure in sorted(failures.items()):
-        cause = getattr(failure, "_base_exc", failure)
-        if isinstance(cause, LifecycleError):
-            return cause
-        if isinstance(cause, xgboost.core.XGBoostError):
-            return TrainingError(f"XGBoost could not train on worker {rank}: {plain(cause)}")
-    return TrainingError(f"training on Ray failed: {str(error).strip().splitlines()[-1]}")
+def _send(project: Project, *arguments: Any) -> _Sent | LifecycleError:
+    """Runs in the worker. An error of ours is returned: raised, Ray would print it."""
+    try:
+        trained = _fit(project, *arguments)
+    except LifecycleError as error:
+        return error
+    return _Sent(trained.model.kind, trained.model.save(), trained.features, trained.curve)

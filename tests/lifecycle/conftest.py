@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import xgboost
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lifecycle.data.arrivals import first_window
-from lifecycle.data.features import hook_digest, labels
+from lifecycle.data.features import labels
 from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import read_version
 from lifecycle.data.split import split_dataset
 from lifecycle.identity import identity_of
+from lifecycle.plugs import plugs_digest
 from lifecycle.project import Project
 from lifecycle.records import (
     Bundle,
@@ -31,11 +31,13 @@ from lifecycle.records import (
 )
 from lifecycle.release.recording import register, unregistered
 from lifecycle.settings import Settings
+from lifecycle.specs import Scalar
 from lifecycle.training.bundle import load_bundle, write_bundle
 from lifecycle.training.evaluate import baseline, evaluate
 from lifecycle.training.fit import bundle_schema
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.predictor import open_predictor
+from lifecycle.training.trainers.open import open_trainer
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,14 @@ class Made:
         """Register it, with a figure."""
         figure = Figure()
         figure.subplots().plot([0, 1], [0, 1])
+        plot = self.settings.folder("reports") / "roc.png"
+        figure.savefig(plot)
         return register(
             self.project,
             self.settings,
             bundle=self.bundle,
             trained=self.trained(reports),
-            figures={"roc": figure},
+            plots=(plot,),
             card="# A model",
         )
 
@@ -104,15 +108,20 @@ def _train(project: Project, settings: Settings, seed: int = 1) -> Made:
     ingested = ingest(project, settings, first_window(project))
     split = split_dataset(project, settings, ingested)
     matrices = open_matrices(project, split.train, split.validation)
-    data = xgboost.DMatrix(matrices.train, matrices.train_labels)
-    chosen = {"max_depth": 3, "seed": seed, "subsample": 0.7, "nthread": 1}
-    objective = "binary:logistic" if project.task == "binary" else "reg:squarederror"
-    booster = xgboost.train(chosen | {"objective": objective}, data, num_boost_round=10)
-    identity = identity_of(project, split, hook_digest(project))
+    training = project.training.model_copy(update={"seed": seed, "rounds": 10})
+    seeded = project.model_copy(update={"training": training})
+    chosen: dict[str, Scalar] = {"max_depth": 3, "subsample": 0.7}
+    if project.training.trainer != "xgboost":
+        chosen = dict(project.training.parameters)
+    fitted = open_trainer(seeded).fit(seeded, matrices, chosen, threads=1)
+    identity = identity_of(project, split, plugs_digest(project), threads=1)
     identity = identity.model_copy(update={"seed": seed, "digest": f"{identity.digest}{seed}"})
-    schema = bundle_schema(project, matrices.schema)
     bundle = write_bundle(
-        booster, schema, identity.digest, settings.folder("bundles", project.name)
+        fitted.model,
+        bundle_schema(project, matrices.schema, fitted.model.kind),
+        identity.digest,
+        settings.folder("bundles", project.name),
+        fitted.curve,
     )
     return Made(project, settings, ingested, split, identity, bundle)
 

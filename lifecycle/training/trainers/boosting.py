@@ -9,11 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 import xgboost
+from numpy.typing import NDArray
 
 from lifecycle.project import Project
 from lifecycle.specs import Scalar, greater_is_better
 from lifecycle.training.parameters import stopping_metric, xgboost_parameters
 from lifecycle.training.trainers.protocol import Curve, OnRound
+
+BoosterMetric = Callable[[NDArray[np.float32], xgboost.DMatrix], tuple[str, float]]
+"""The project's own metric as XGBoost calls it: predictions, rows → its name and the score."""
 
 
 class Progress(NamedTuple):
@@ -39,7 +43,7 @@ def boost(
     parameters: Mapping[str, Scalar],
     threads: int,
     *,
-    metric: Callable[[np.ndarray, xgboost.DMatrix], tuple[str, float]] | None = None,
+    metric: BoosterMetric | None = None,
     on_round: OnRound | None = None,
     after_round: Callable[[Progress], None] | None = None,
     start: Progress | None = None,
@@ -100,4 +104,5 @@ def _waited(scores: list[float], maximize: bool) -> int:
 def _scores(said: str, name: str) -> list[tuple[str, float]]:
     """What `eval_set` said: `[3]\\tvalidation-auc:0.9\\tsample-auc:0.95`."""
     found = [entry.rsplit(":", 1) for entry in said.split("\t")[1:]]
-    return [(key[: -len(name) - 1], float(value)) for key, value in found if key.endswith(name)]
+    named = [(*key.partition("-"), value) for key, value in found]  # no part's name has a dash
+    return [(part, float(value)) for part, _, metric, value in named if metric == name]

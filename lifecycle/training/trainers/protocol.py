@@ -31,6 +31,10 @@ class Model(Protocol):
     def rounds(self) -> int:
         """Boosting rounds; 1 where there are none."""
 
+    @property
+    def features(self) -> int:
+        """Columns of the matrix it takes."""
+
     def predict(self, matrix: Matrix, threads: int = 1) -> Floats:
         """(rows,): probability of the positive class, or the value; multiclass (rows, classes)."""
 

@@ -20,6 +20,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
     ("name", "file", "rows", "rejected", "arriving"),
     [
         ("health_visits", None, 16_761, 4, 2),
+        ("party_identification", None, 944, 0, 0),
         ("telco_churn", "telco_churn.csv", 7_043, 0, 0),
         ("bike_sharing", "bike_sharing_hour.csv", 13_003, 0, 6),
     ],

@@ -13,7 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from lifecycle.data.digest import digest_of, to_arrow
+from lifecycle.data.arrow import to_arrow
+from lifecycle.data.digest import digest_of
 from lifecycle.data.lake import (
     find_version,
     history,

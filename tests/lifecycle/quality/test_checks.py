@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.datasets import load_digits
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from lifecycle.data.features import build_features, labels, load_hook
 from lifecycle.data.lake import read_version
 from lifecycle.project import Project
-from lifecycle.quality.checks import Answered, run_checks
+from lifecycle.quality.answered import Answered, draw
+from lifecycle.quality.checks import run_checks
 from lifecycle.quality.findings import check_name, same_check
 from lifecycle.records import CheckReport, DatasetVersion
 from lifecycle.settings import Settings
-from lifecycle.specs import ChecksSpec
+from lifecycle.specs import METRICS, ChecksSpec
 from tests.conftest import small_frame
 
 pytestmark = pytest.mark.slow
@@ -180,6 +183,161 @@ def test_every_metric_can_decide(
 ) -> None:
     report = check(*parts, tmp_path, metric=metric, spec=ChecksSpec(sample_rows=200))
     assert not [name for name in report.not_run if "Performance" in name or "Simple" in name]
+
+
+def digits() -> tuple[Answered, Answered]:
+    """Half of the pixels of scikit-learn's digits, known with some doubt."""
+    data = load_digits()
+    pixels = [at for at in range(10, 60, 2) if data.data[:, at].std() > 3]
+    features = pd.DataFrame(data.data[:, pixels], columns=[f"pixel {at}" for at in pixels])
+    model = LinearDiscriminantAnalysis().fit(features[:1000], data.target[:1000])
+    parts = [
+        Answered(features[rows], data.target[rows].astype(float), probabilities)
+        for rows in (slice(0, 1000), slice(1000, None))
+        for probabilities in [model.predict_proba(features[rows])]
+    ]
+    return parts[0], parts[1]
+
+
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def test_multiclass_runs_on_names_in_any_order(tmp_path: Path, unchanged: None) -> None:
+    train, holdout = digits()
+    report = check(
+        train,
+        holdout,
+        tmp_path,
+        task="multiclass",
+        metric="log_loss",
+        classes=NAMES,
+        categorical=(),
+        importances={"pixel 20": 1.0},
+        spec=ChecksSpec(sample_rows=500),
+    )
+    for name in (
+        "Simple Model Comparison",
+        "Conflicting Labels (train)",
+        "ROC Report (holdout)",  # the probabilities stand under the right names
+        "Prediction Drift",
+    ):
+        assert name in report.passed, report
+    assert "Weak Segments Performance (holdout)" in {*report.passed, *report.warned}, report.failed
+    assert report.not_run["Regression Error Distribution"] == "for regression only"
+    page = (tmp_path / "model_evaluation.html").read_text()
+    assert "seven" in page
+    assert "500 of 1,000 rows of the train part and 500 of 797 of the holdout" in page
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "roc_auc", "f1_macro", "own"])
+def test_every_multiclass_metric_can_decide_though_a_class_is_missing(
+    tmp_path: Path, metric: str
+) -> None:
+    train, holdout = digits()
+    rare = Answered(holdout.features, np.clip(holdout.truth, 0, 7), holdout.prediction)
+    spec = ChecksSpec(sample_rows=300, suites=("model_evaluation",))
+    report = check(
+        train,
+        rare,
+        tmp_path,
+        task="multiclass",
+        metric=metric,
+        classes=NAMES,
+        categorical=(),
+        spec=spec,
+    )
+    judged = {*report.passed, *report.failed, *report.warned}
+    assert judged >= {
+        "Train Test Performance",
+        "Simple Model Comparison",
+        "Weak Segments Performance (holdout)",
+    }, report.not_run
+    if metric == "own":
+        page = (tmp_path / "model_evaluation.html").read_text()
+        assert "Compared by log_loss, as own is a metric of the project&#39;s own." in page
+
+
+@pytest.mark.parametrize("metric", METRICS["count"])
+def test_counts_are_checked_as_regression_is(tmp_path: Path, metric: str) -> None:
+    frame = small_frame(1000)
+    expected = (frame["age"] / 3 + (frame["city"] == "Rome") * 9).to_numpy(dtype=float)
+    truth = np.random.default_rng(3).poisson(expected).astype(float)
+
+    def part(rows: slice) -> Answered:
+        features = frame[["age", "visits", "city"]][rows]
+        return Answered(features, truth[rows], expected[rows])
+
+    spec = ChecksSpec(sample_rows=300, suites=("model_evaluation",))
+    report = check(
+        part(slice(0, 700)),
+        part(slice(700, None)),
+        tmp_path,
+        task="count",
+        metric=metric,
+        spec=spec,
+    )
+    assert report.not_run["Roc Report"] == "for classification only"
+    assert "Simple Model Comparison" in report.passed, report
+    assert "Train Test Performance" in report.passed
+    assert "Weak Segments Performance (holdout)" in {*report.passed, *report.warned}
+
+
+def test_only_the_suites_that_are_named_run(
+    parts: tuple[Answered, Answered], tmp_path: Path
+) -> None:
+    spec = ChecksSpec(sample_rows=100, suites=("train_test_validation",))
+    report = check(*parts, tmp_path, spec=spec)
+    assert [path.name for path in report.reports] == ["train_test_validation.html"]
+    assert report.not_run["Suite data_integrity"] == "checks.suites does not name it"
+    assert "Boosting Overfit" not in report.not_run  # of a suite that is not named
+    assert "Datasets Size Comparison" in report.passed
+    text = report.reports[0].read_text()
+    assert "Test-Train size ratio is 0.25" in text  # of the parts, not of the samples
+    assert "100 of 800 rows of the train part and 100 of 200 of the holdout" in text
+
+
+def test_without_suites_nothing_runs_and_deepchecks_is_not_imported(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+import numpy as np, pandas as pd
+from lifecycle.quality.answered import Answered, draw
+from lifecycle.quality.checks import run_checks
+from lifecycle.specs import METRICS, ChecksSpec
+part = Answered(pd.DataFrame({"a": [1.0, 2.0]}), np.zeros(2), np.zeros(2))
+report = run_checks(part, part, task="count", metric="rmse", categorical=(), importances={},
+                    spec=ChecksSpec(suites=()), folder=Path(sys.argv[1]))
+assert not report.passed and not report.failed and not report.reports, report
+assert list(report.not_run) == [
+    "Suite data_integrity", "Suite train_test_validation", "Suite model_evaluation"
+]
+assert report.sampled_rows == 0
+assert "deepchecks" not in sys.modules
+"""
+    folder = tmp_path / "reports"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not folder.exists()
+
+
+def test_rows_without_a_truth_are_left_out_and_a_draw_keeps_order() -> None:
+    truth = np.array([0.0, np.nan, 1.0, 1.0, np.nan, 0.0] * 100)
+    part = Answered(
+        pd.DataFrame({"a": np.arange(600.0)}), truth, np.arange(600.0), entity=np.arange(600)
+    )
+    whole = draw(part, 1000)
+    assert len(whole.features) == 400
+    assert np.isfinite(whole.truth).all()
+    some = draw(part, 50)
+    assert len(some.features) == 50
+    assert some.time is None
+    assert (np.diff(some.prediction) > 0).all()
+    np.testing.assert_array_equal(some.prediction, some.features["a"])
+    np.testing.assert_array_equal(some.prediction, some.entity)  # type: ignore[arg-type]  # given
+    np.testing.assert_array_equal(draw(part, 50).prediction, some.prediction)
+    assert draw(some, 50) is some
 
 
 def test_nullable_and_missing_values(parts: tuple[Answered, Answered], tmp_path: Path) -> None:

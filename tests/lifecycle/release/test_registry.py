@@ -195,7 +195,7 @@ def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
 setattr(recording, step, die)
 recording.register(made["project"], made["settings"], bundle=made["bundle"],
-                   trained=made["trained"], figures={}, card="# card")
+                   trained=made["trained"], card="# card")
 """
 """The real steps, with a real SIGKILL before or after one of them."""
 

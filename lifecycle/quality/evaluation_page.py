@@ -1,0 +1,201 @@
+"""The evaluation report: how good a model is, where, for whom and why, as one HTML page."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from lifecycle.project import Project
+from lifecycle.quality.report import Cell, Picture, Section, Table, page, write_page
+from lifecycle.quality.summary import spell
+from lifecycle.records import Bundle, Evaluated, Evaluation, Gap, Slice, Split
+from lifecycle.specs import greater_is_better
+
+CAPTIONS = {
+    "roc": "True against false positives at every threshold.",
+    "confusion": "Rows are what was, columns what was predicted as most probable.",
+    "residuals": "What the model did not explain; a pattern here is something left to learn.",
+    "calibration": "On the diagonal, predictions mean what they say; bins of equally many rows.",
+    "learning_curve": "After each boosting round; the gap between the lines is what was memorised.",
+    "shap": "How each feature moves the answers, the strongest on top; grey: category or missing.",
+    "importances": "Share of the loss reduction that the splits of a feature brought in training.",
+    "slices": "Grey: the whole holdout with its interval.",
+}
+DPI = 160
+QUALITY = ("roc", "confusion", "residuals", "calibration")
+LEARNED = ("learning_curve", "shap", "importances")
+
+
+def write_evaluation(
+    project: Project,
+    split: Split,
+    bundle: Bundle,
+    evaluated: Evaluated,
+    figures: Mapping[str, Figure],
+    folder: Path,
+) -> Evaluated:
+    """Write each figure as `plots/<name>.png` and everything as `evaluation.html`.
+
+    Figures are drawn once: the page has the pictures inside, the registry takes the files.
+
+    Args:
+        figures: name → figure, as `training.assess.draw` makes them.
+
+    Returns:
+        `evaluated` with the paths.
+    """
+    plots = {name: folder / "plots" / f"{name}.png" for name in figures}
+    (folder / "plots").mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        aside = plots[name].with_name(f".{name}.{os.getpid()}.png")
+        figure.savefig(aside, dpi=DPI)
+        aside.replace(plots[name])
+    html = evaluation_page(project, split, bundle, evaluated, plots)
+    report = write_page(html, folder / "evaluation.html")
+    return evaluated.model_copy(update={"report": report, "plots": tuple(plots.values())})
+
+
+def evaluation_page(
+    project: Project,
+    split: Split,
+    bundle: Bundle,
+    evaluated: Evaluated,
+    figures: Mapping[str, Path],
+) -> str:
+    """A self-contained page; the same arguments give the same bytes.
+
+    Args:
+        figures: name → PNG file.
+    """
+    candidate = evaluated.candidate
+    sections = [
+        _metrics(project, evaluated),
+        Section("Quality", text=_calibration(candidate), pictures=_pictures(figures, QUALITY)),
+        *_slices(project, candidate, figures),
+        *_fairness(project, candidate),
+        Section("What was learned", pictures=_pictures(figures, LEARNED)),
+        _origin(split, bundle, candidate),
+    ]
+    lead = (
+        f"Candidate {bundle.digest[:12]} for {project.target}, task {project.task}, "
+        f"on {candidate.rows:,} rows of the holdout, which neither training nor tuning saw."
+    )
+    return page(f"{project.name}: evaluation", sections, lead=lead, verdict=_verdict(evaluated))
+
+
+def _verdict(evaluated: Evaluated) -> Cell | None:
+    """The gain over the champion, where there is one: the gate has the last word."""
+    gain, champion = evaluated.gain, evaluated.champion
+    if gain is None or champion is None:
+        return None
+    if gain.low > 0:
+        return Cell(f"Better than the {champion.subject}, beyond chance.", "good")
+    if gain.high < 0:
+        return Cell(f"Worse than the {champion.subject}, beyond chance.", "bad")
+    return Cell(f"No difference to the {champion.subject} beyond chance.", "warn")
+
+
+def _metrics(project: Project, evaluated: Evaluated) -> Section:
+    subjects = [e for e in (evaluated.candidate, evaluated.champion, evaluated.baseline) if e]
+    rows = tuple(
+        (
+            f"{name} (decides)" if name == project.metric else name,
+            "higher" if greater_is_better(name) else "lower",
+            *(spell(e.metrics[name]) if name in e.metrics else "–" for e in subjects),
+        )
+        for name in evaluated.candidate.metrics
+    )
+    text = [f"With {evaluated.candidate.method}."] if evaluated.candidate.method else []
+    if evaluated.gain:
+        text.append(
+            f"Gain in {project.metric} over the champion, measured in pairs on the same resamples: "
+            f"{spell(evaluated.gain)}; above 0 the candidate is better."
+        )
+    header = ("metric", "better", *(e.subject for e in subjects))
+    return Section("Metrics", text=tuple(text), table=Table(header, rows))
+
+
+def _calibration(candidate: Evaluation) -> tuple[str, ...]:
+    if candidate.calibration_error is None:
+        return ()
+    return (
+        f"Expected calibration error {candidate.calibration_error:.4f}: by so much predicted "
+        "probabilities are off on average, in 10 bins of equally many rows.",
+    )
+
+
+def _slices(
+    project: Project, candidate: Evaluation, figures: Mapping[str, Path]
+) -> Iterator[Section]:
+    if not candidate.slices:
+        return
+    overall = candidate.metrics[project.metric]
+    sign = 1 if greater_is_better(project.metric) else -1
+
+    def cell(found: Slice) -> Cell:
+        estimate = found.estimate
+        if estimate is None:
+            return Cell(f"not measured: {found.note}")
+        best, worst = sorted((sign * estimate.low, sign * estimate.high), reverse=True)
+        if best < sign * overall.value:
+            return Cell("worse", "bad")
+        return Cell("better", "good") if worst > sign * overall.value else Cell("within chance")
+
+    rows = tuple(
+        (s.by, s.value, f"{s.rows:,}", spell(s.estimate) if s.estimate else "–", cell(s))
+        for s in candidate.slices
+    )
+    header = ("slice", "value", "rows", project.metric, "against the whole")
+    yield Section(
+        "Slices",
+        text=(
+            "Worse or better: the slice's whole interval lies on one side of the value on the "
+            "whole holdout. Of many slices, one in twenty does so by chance.",
+        ),
+        table=Table(header, rows),
+        pictures=_pictures(figures, ("slices",)),
+    )
+
+
+def _fairness(project: Project, candidate: Evaluation) -> Iterator[Section]:
+    if not project.protected:
+        return
+    text = [f"Protected attributes: {', '.join(project.protected)}."]
+    if project.task == "binary":
+        text.append(
+            "Demographic parity difference: of the share predicted positive. Equalized odds "
+            "difference: of the true or the false positive rate, whichever is larger. Both as "
+            "fairlearn defines them; 0 means that all groups are treated alike."
+        )
+    text.append(f"Groups with fewer than {project.evaluation.min_rows} rows are left out.")
+    compared = {gap.attribute for gap in candidate.gaps}
+    lacking = [name for name in project.protected if name not in compared]
+    if lacking:
+        text.append(f"Nothing to compare for {', '.join(lacking)}: fewer than two such groups.")
+    yield Section("Fairness", text=tuple(text), table=_gaps(candidate.gaps))
+
+
+def _gaps(gaps: tuple[Gap, ...]) -> Table | None:
+    if not gaps:
+        return None
+    header = ("attribute", "measure", "difference", "lowest", "highest")
+    return Table(
+        header, tuple((g.attribute, g.measure, f"{g.value:.4f}", g.lowest, g.highest) for g in gaps)
+    )
+
+
+def _origin(split: Split, bundle: Bundle, candidate: Evaluation) -> Section:
+    return Section(
+        "Origin",
+        points=(
+            f"Bundle {bundle.digest}, {bundle.rounds} boosting rounds",
+            f"Holdout {split.holdout.uri} version {split.holdout.version}, digest "
+            f"{candidate.holdout}",
+            f"Split: {split.rule}",
+        ),
+    )
+
+
+def _pictures(figures: Mapping[str, Path], names: tuple[str, ...]) -> tuple[Picture, ...]:
+    return tuple(Picture(figures[name], CAPTIONS[name]) for name in names if name in figures)

@@ -1,0 +1,260 @@
+"""XGBoost on several workers of Ray Train: each holds its own rows, and all grow the same trees.
+
+Every `training.checkpoint_rounds` rounds the first worker leaves a checkpoint where all nodes
+reach it. When a worker or its node dies, Ray Train starts the workers again and they go on from
+there. A run is named by what it is made from, so the next run after a killed one goes on too.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import xgboost
+from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.train.xgboost import XGBoostTrainer as RayTrainer
+from xgboost import collective
+
+from lifecycle.data.features import FeatureSchema
+from lifecycle.errors import LifecycleError, TrainingError
+from lifecycle.identity import code_digest, lock_digest, project_digest, sha256
+from lifecycle.plugs import plugs_digest
+from lifecycle.project import Project
+from lifecycle.records import DatasetVersion
+from lifecycle.settings import Settings
+from lifecycle.specs import Scalar
+from lifecycle.training.matrix import Matrices
+from lifecycle.training.parameters import constrained, plain, threads_of
+from lifecycle.training.shards import Plan, plan, read_shard
+from lifecycle.training.trainers.boosting import BoosterMetric, Progress, boost
+from lifecycle.training.trainers.protocol import Fitted
+from lifecycle.training.trainers.xgb import (
+    booster_metric,
+    check_device,
+    load_booster,
+    parts_of,
+)
+from lifecycle.training.weights import row_weights
+
+MODEL, CURVE = "model.ubj", "curve.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker is told; each reads its rows itself."""
+
+    project: Project
+    train: DatasetVersion
+    validation: DatasetVersion
+    parameters: dict[str, Scalar]
+    threads: int
+    plan: Plan
+
+
+class _AgreedError(Exception):
+    """A worker's own error that all have been told of: they end together, and are not retried."""
+
+    def __init__(self, error: LifecycleError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Trainer(RayTrainer):
+    """Ray's, but Ctrl-C stays what it was; Ray's handler would outlive the training."""
+
+    controller: Any = None
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        self.controller = controller
+
+
+def fit_on_workers(
+    project: Project,
+    train: DatasetVersion,
+    validation: DatasetVersion,
+    parameters: Mapping[str, Scalar],
+    settings: Settings,
+) -> tuple[Fitted, FeatureSchema]:
+    """Train with `training.num_workers` workers; Ray is connected already.
+
+    Equal arguments give equal models, also after failures. What one worker gives differs a little:
+    the histograms' bins come from sketches that are merged, sums are added in another order.
+
+    Raises:
+        TrainingError: a worker failed more often than `training.max_failures` allows.
+        BackendError, FeatureError, TargetError: as `shards.plan` and `shards.read_shard` raise.
+    """
+    workers = project.training.num_workers
+    job = Job(
+        project,
+        train,
+        validation,
+        dict(parameters),
+        threads_of(project, settings),
+        plan(project, train, validation, workers),
+    )
+    trainer = _trainer(job, settings.ray_storage or str(settings.folder("ray")))
+    try:
+        result: Any = trainer.fit()
+    except TrainingFailedError as error:
+        raise _plain(error) from None
+    except BaseException:  # cancelled: with the controller its workers end
+        if trainer.controller is not None:
+            ray.kill(trainer.controller)
+        raise
+    result.filesystem.delete_dir(result.path)  # its checkpoints are of no more use
+    answer: dict[str, Any] = result.return_value
+    if "error" in answer:
+        raise answer["error"]
+    return Fitted(load_booster(answer["model"]), answer["curve"]), job.plan.schema
+
+
+def _trainer(job: Job, storage: str) -> _Trainer:
+    training = job.project.training
+    worker: Any = _worker  # Ray's annotation forbids a return value, its documentation has one
+    return _Trainer(
+        worker,
+        train_loop_config={"job": job},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=training.num_workers, resources_per_worker={"CPU": job.threads}
+        ),
+        run_config=ray.train.RunConfig(
+            name=_name(job),
+            storage_path=storage,
+            failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+        ),
+    )
+
+
+def _name(job: Job) -> str:
+    """The same for the same training, so that Ray Train finds its checkpoints again."""
+    made_from = {
+        "code": [code_digest(), plugs_digest(job.project), lock_digest()],
+        "project": project_digest(job.project),
+        "data": [job.train.digest, job.validation.digest],
+        "parameters": job.parameters,
+        "threads": job.threads,
+    }
+    return f"{job.project.name}-{sha256(made_from)[:16]}"
+
+
+def _worker(config: dict[str, Any]) -> dict[str, Any]:
+    """Runs in each worker; what the first one returns is the result."""
+    try:
+        return _train(config["job"])
+    except _AgreedError as agreed:
+        return {"error": agreed.error}
+
+
+def _train(job: Job) -> dict[str, Any]:
+    project, schema = job.project, job.plan.schema
+    parts: dict[str, xgboost.DMatrix] = {}
+    problem = None
+    try:
+        check_device(project)
+        given = constrained(project, job.parameters, schema)
+        parts = parts_of(project, _matrices(job), job.threads)
+    except LifecycleError as error:
+        problem = error
+    _agree(problem)
+    boosted = boost(
+        project,
+        parts,
+        given,
+        job.threads,
+        metric=_averaged(booster_metric(project)),
+        after_round=lambda progress: _keep(progress, project.training.checkpoint_rounds),
+        start=_kept(),
+    )
+    curve = {"train": boosted.curve["sample"], "validation": boosted.curve["validation"]}
+    return {"model": bytes(boosted.booster.save_raw("ubj")), "curve": curve}
+
+
+def _matrices(job: Job) -> Matrices:
+    """This worker's rows of both parts."""
+    rank = ray.train.get_context().get_world_rank()
+    project, schema = job.project, job.plan.schema
+    train = read_shard(project, job.train, job.plan.train, rank, schema)
+    validation = read_shard(project, job.validation, job.plan.validation, rank, schema)
+    return Matrices(
+        schema=schema,
+        train=train.matrix,
+        train_labels=train.labels,
+        validation=validation.matrix,
+        validation_labels=validation.labels,
+        train_weights=row_weights(project, train.labels, job.plan.counts),
+    )
+
+
+def _agree(problem: LifecycleError | None) -> None:
+    """Go on together, or end together with the error of the first worker that has one."""
+    rank, workers = collective.get_rank(), collective.get_world_size()
+    mine = np.array([workers if problem is None else rank], dtype=np.int32)
+    first = int(collective.allreduce(mine, collective.Op.MIN)[0])
+    if first < workers:
+        told: Any = collective.broadcast(problem, first)
+        raise _AgreedError(told)
+
+
+def _averaged(metric: BoosterMetric | None) -> BoosterMetric | None:
+    """The project's own metric over all workers: the mean of theirs, weighted by rows.
+
+    XGBoost adds up its own metrics over the workers, but not this one, and workers that saw
+    different values would stop at different rounds.
+    """
+    if metric is None:
+        return None
+
+    def measure(predicted: Any, rows: xgboost.DMatrix) -> tuple[str, float]:
+        problem, name, value = None, "", 0.0
+        try:
+            name, value = metric(predicted, rows)
+        except LifecycleError as error:
+            problem = error
+        _agree(problem)
+        sums = np.array([value * rows.num_row(), rows.num_row()], dtype=np.float64)
+        total, count = collective.allreduce(sums, collective.Op.SUM)
+        return name, float(total / count)
+
+    return measure
+
+
+def _keep(progress: Progress, every: int) -> None:
+    """Leave a checkpoint now and then; a report waits until the controller has seen it."""
+    if len(progress.curve["validation"]) % every:
+        return
+    if ray.train.get_context().get_world_rank() > 0:
+        ray.train.report({})
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        progress.booster.save_model(Path(folder, MODEL))
+        Path(folder, CURVE).write_text(json.dumps(progress.curve))
+        ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _kept() -> Progress | None:
+    """The last checkpoint, if there is one."""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as folder:
+        booster = xgboost.Booster(model_file=Path(folder, MODEL))
+        return Progress(booster, json.loads(Path(folder, CURVE).read_text()))
+
+
+def _plain(error: TrainingFailedError) -> LifecycleError:
+    """The cause on a worker, if it is one of ours or XGBoost's; otherwise Ray's own words."""
+    failures = getattr(error, "worker_failures", {})
+    for rank, failure in sorted(failures.items()):
+        cause = getattr(failure, "_base_exc", failure)
+        if isinstance(cause, LifecycleError):
+            return cause
+        if isinstance(cause, xgboost.core.XGBoostError):
+            return TrainingError(f"XGBoost could not train on worker {rank}: {plain(cause)}")
+    return TrainingError(f"training on Ray failed: {str(error).strip().splitlines()[-1]}")

@@ -1,0 +1,223 @@
+"""The metrics of the four tasks, weighted: a weight of k is the row k times.
+
+Metrics that share their work are one family: it is prepared once for truth and prediction, and then
+measures every resample from its weights alone.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lifecycle.specs import Metric, TaskKind
+
+Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
+Measure = Callable[[Whole], list[float]]
+"""How often each row counts (n,) → the family's metrics; NaN where one is undefined."""
+
+EPSILON = float(np.finfo(np.float64).eps)
+"""Probabilities are clipped by it for the log loss, as scikit-learn does; so are predicted counts,
+which scikit-learn's Poisson deviance refuses at 0: a forest may well predict exactly 0."""
+
+
+class Family(NamedTuple):
+    """Metrics that share their work."""
+
+    names: tuple[Metric, ...]
+    prepare: Callable[[Floats, Floats], Measure]
+    """truth (n,), prediction (n,), multiclass (n, k) → how to measure weights."""
+
+
+def family_of(metric: Metric, task: TaskKind) -> Family:
+    """The family that a built-in metric of a task belongs to."""
+    return next(family for family in FAMILIES[task] if metric in family.names)
+
+
+def _dot(a: Floats, b: Floats) -> float:
+    """Without BLAS, whose threads cost more than they bring here and change the last digits."""
+    return float(np.einsum("i,i", a, b))
+
+
+def _means(
+    rows: Callable[[Floats, Floats], list[Floats]],
+    finish: Callable[[list[float]], list[float]] = lambda means: means,
+) -> Callable[[Floats, Floats], Measure]:
+    """Metrics that follow from weighted means of values a row."""
+
+    def prepare(y: Floats, p: Floats) -> Measure:
+        values = rows(y, p)
+
+        def measure(weights: Whole) -> list[float]:
+            drawn = weights.astype(np.float64)
+            total = float(drawn.sum())
+            return finish([_dot(drawn, value) / total for value in values])
+
+        return measure
+
+    return prepare
+
+
+def _binary_losses(y: Floats, p: Floats) -> list[Floats]:
+    clipped = np.clip(p, EPSILON, 1 - EPSILON)
+    log_loss = -np.log(np.where(y == 1, clipped, 1 - clipped))
+    return [log_loss, (y - p) ** 2, ((p >= 0.5) == (y == 1)).astype(np.float64)]
+
+
+def _class_losses(y: Floats, p: Floats) -> list[Floats]:
+    of_truth = p[np.arange(len(y)), y.astype(np.intp)]
+    return [-np.log(np.clip(of_truth, EPSILON, 1 - EPSILON))]
+
+
+def _squares(y: Floats, p: Floats) -> list[Floats]:
+    centred = y - y.mean()  # r2 does not change, and the squares keep their digits
+    return [(y - p) ** 2, np.abs(y - p), centred**2, centred]
+
+
+def _errors(means: list[float]) -> list[float]:
+    """rmse, mae, and r2 as 1 − residual / total; where the truth is constant 0, or 1 without error.
+
+    (scikit-learn's convention: r2 has no value there, and a report needs one.)
+    """
+    squared, absolute, total, centre = means
+    variance = total - centre**2
+    r2 = 1 - squared / variance if variance > 0 else float(squared == 0)
+    return [squared**0.5, absolute, r2]
+
+
+def _count_losses(y: Floats, p: Floats) -> list[Floats]:
+    """Unit Poisson deviance 2 (y log(y / p) − y + p), 0 log 0 = 0 (McCullagh and Nelder, 1989)."""
+    positive = np.maximum(p, EPSILON)
+    ratio = np.where(y > 0, y, 1) / np.where(y > 0, positive, 1)
+    return [2 * (y * np.log(ratio) - y + positive), (y - p) ** 2, np.abs(y - p)]
+
+
+def _count_errors(means: list[float]) -> list[float]:
+    deviance, squared, absolute = means
+    return [deviance, squared**0.5, absolute]
+
+
+class _Ranked(NamedTuple):
+    """Weights at each distinct score that a positive has, highest first; each (scores,)."""
+
+    positives: Whole
+    """At this score."""
+    hits: Whole
+    """Positives at this score or above."""
+    drawn: Whole
+    """Rows at this score or above."""
+    above: Whole
+    """Rows above this score."""
+    negatives: int
+    """All of them."""
+
+
+def _rank(y: Floats, p: Floats) -> Callable[[Whole], _Ranked]:
+    """Sorted once; rows that come highest score first already are not moved.
+
+    Both ranking metrics are sums over the positives, so only their scores are looked at.
+    """
+    descending = bool((p[:-1] >= p[1:]).all())
+    order = None if descending else np.argsort(-p, kind="stable")
+    if order is not None:
+        y, p = y[order], p[order]
+    starts = np.flatnonzero(np.r_[True, p[1:] != p[:-1]])
+    ends = np.r_[starts[1:], len(p)]
+    positive = np.flatnonzero(y == 1)
+    hit = np.r_[0, np.cumsum(y == 1)][ends]  # positives at or above each distinct score
+    with_hit = np.flatnonzero(np.diff(hit, prepend=0))
+    starts, ends, hit = starts[with_hit], ends[with_hit], hit[with_hit]
+
+    def ranked(weights: Whole) -> _Ranked:
+        if order is not None:
+            weights = weights[order]
+        summed = _from_zero(weights)
+        hits = _from_zero(weights[positive])
+        negatives = int(summed[-1] - hits[-1])
+        hits = hits[hit] if len(hit) < len(positive) else hits[1:]
+        positives = hits.copy()
+        positives[1:] -= hits[:-1]
+        return _Ranked(positives, hits, summed[ends], summed[starts], negatives)
+
+    return ranked
+
+
+def _from_zero(weights: Whole) -> Whole:
+    """Running sums, with 0 before the first."""
+    summed = np.zeros(len(weights) + 1, dtype=np.int64)
+    np.cumsum(weights, out=summed[1:])
+    return summed
+
+
+def _area(ranked: _Ranked) -> float:
+    """Chance that a positive scores above a negative, ties counting half (Mann and Whitney)."""
+    pairs = int(ranked.hits[-1]) * ranked.negatives if len(ranked.hits) else 0
+    if not pairs:
+        return float("nan")
+    # negatives at this score or above, and above it: 2 rows − 2 hits + positives at it
+    twice_above = ranked.drawn + ranked.above - 2 * ranked.hits + ranked.positives
+    below_or_tied = 2 * ranked.negatives - twice_above
+    return int(ranked.positives @ below_or_tied) / (2 * pairs)
+
+
+def _average_precision(ranked: _Ranked) -> float:
+    """Precision at each distinct score, weighted by the recall gained there."""
+    if not ranked.hits[-1]:
+        return float("nan")
+    precision = ranked.hits / np.maximum(ranked.drawn, 1)  # where nothing is drawn, nothing is hit
+    return _dot(ranked.positives.astype(np.float64), precision) / float(ranked.hits[-1])
+
+
+def _ranking(y: Floats, p: Floats) -> Measure:
+    rank = _rank(y, p)
+
+    def measure(weights: Whole) -> list[float]:
+        ranked = rank(weights)
+        return [_area(ranked), _average_precision(ranked)]
+
+    return measure
+
+
+def _one_vs_rest(y: Floats, p: Floats) -> Measure:
+    """The mean over the classes of each one's area against the others (Provost and Domingos, 2000).
+
+    Classes without a row in the resample are left out of the mean.
+    """
+    ranks = [_rank((y == code).astype(np.float64), p[:, code]) for code in np.unique(y).astype(int)]
+
+    def measure(weights: Whole) -> list[float]:
+        areas = np.array([_area(rank(weights)) for rank in ranks])
+        defined = areas[np.isfinite(areas)]
+        return [float(defined.mean()) if len(defined) else float("nan")]
+
+    return measure
+
+
+def _labelled(y: Floats, p: Floats) -> Measure:
+    """Accuracy, and the mean of the F1 of each class that is in truth or prediction."""
+    classes = p.shape[1]
+    cells = y.astype(np.intp) * classes + p.argmax(axis=1)
+
+    def measure(weights: Whole) -> list[float]:
+        table = np.bincount(cells, weights, classes**2).reshape(classes, classes)
+        right, both = np.diagonal(table), table.sum(axis=0) + table.sum(axis=1)
+        f1 = 2 * right[both > 0] / both[both > 0]
+        return [float(right.sum() / table.sum()), float(f1.mean())]
+
+    return measure
+
+
+FAMILIES: Mapping[TaskKind, tuple[Family, ...]] = {
+    "binary": (
+        Family(("roc_auc", "average_precision"), _ranking),
+        Family(("log_loss", "brier", "accuracy"), _means(_binary_losses)),
+    ),
+    "multiclass": (
+        Family(("log_loss",), _means(_class_losses)),
+        Family(("accuracy", "f1_macro"), _labelled),
+        Family(("roc_auc",), _one_vs_rest),
+    ),
+    "regression": (Family(("rmse", "mae", "r2"), _means(_squares, _errors)),),
+    "count": (Family(("poisson_deviance", "rmse", "mae"), _means(_count_losses, _count_errors)),),
+}

@@ -1,0 +1,77 @@
+"""The project's own metrics: functions of truth and prediction that the user writes."""
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lifecycle.errors import FeatureError
+from lifecycle.plugs import load_plug, plug_file, where
+from lifecycle.project import Project
+from lifecycle.specs import Metric
+from lifecycle.training.metrics import Family, Floats, Measure, Whole
+
+OwnMetric = Callable[[Floats, Floats], float]
+"""truth (n,), prediction (n,), multiclass (n, k) → value, greater is better."""
+
+
+def own_metrics(project: Project) -> dict[Metric, OwnMetric]:
+    """The functions under the project's `metrics`, their failures told with function and line.
+
+    Raises:
+        FeatureError: there is no such module or function, or the module fails. So does a metric
+            when it is called, if the function fails or returns no finite number.
+    """
+    return {name: _own(project, name, place) for name, place in project.metrics.items()}
+
+
+def family_of_own(name: Metric, metric: OwnMetric) -> Family:
+    """An own metric as the bootstrap takes it: called on the drawn rows themselves.
+
+    A resample on which it fails, as a metric without its second class may, is undefined.
+    """
+
+    def prepare(y: Floats, p: Floats) -> Measure:
+        def measure(weights: Whole) -> list[float]:
+            rows = np.repeat(np.arange(len(y)), weights)
+            try:
+                return [metric(y[rows], p[rows])]
+            except FeatureError:
+                return [math.nan]
+
+        return measure
+
+    return Family((name,), prepare)
+
+
+def _own(project: Project, name: Metric, reference: str) -> OwnMetric:
+    key = f"metrics.{name}"
+    function = load_plug(project, reference, key)
+    file, _ = plug_file(project, reference, key)
+
+    def metric(truth: NDArray[Any], prediction: NDArray[Any]) -> float:
+        try:
+            value = function(truth.copy(), prediction.copy())  # it may change its arguments
+        except Exception as error:
+            raise FeatureError(f"{key}: {where(error, file)}") from None
+        return _number(value, key, reference, function, file)
+
+    return metric
+
+
+def _number(
+    value: object, key: str, reference: str, function: Callable[..., Any], file: Path
+) -> float:
+    number = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+    if isinstance(number, Real | np.number) and math.isfinite(float(number)):
+        return float(number)
+    code = getattr(function, "__code__", None)
+    line = f":{code.co_firstlineno}" if code else ""
+    raise FeatureError(
+        f"{key}: {file}{line}: {reference} returned {value!r}, not a finite number: "
+        "return one float"
+    )

@@ -1,0 +1,48 @@
+"""What a bundle says of its model: what it takes, what it gives, which files belong to it."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from lifecycle.data.features import FeatureSchema
+from lifecycle.records import Record
+from lifecycle.specs import ColumnSpec, Scalar, TaskKind
+from lifecycle.training.calibration import Calibration
+from lifecycle.training.trainers.protocol import ModelKind
+
+
+class BundleSchema(Record):
+    """What a model takes and what it gives."""
+
+    project: str
+    model: ModelKind = "xgboost"
+    """Which library runs it, and so which file holds it."""
+    task: TaskKind
+    target: str
+    positive: Scalar | None
+    """Binary: the target value whose probability is predicted."""
+    threshold: float | None
+    """Binary: the probability from which a row counts as positive."""
+    classes: tuple[Scalar, ...] = ()
+    """Multiclass: what the columns of the predicted probabilities are, in order."""
+    inputs: dict[str, ColumnSpec]
+    """Columns of a request, in order, with what the contract promises of each."""
+    features: FeatureSchema
+    """Columns of the matrix the model sees."""
+    hook: str | None
+    """`module:function` that turns inputs into features; its code is not in the bundle."""
+    hook_digest: str
+    """SHA-256 of the hook at training; empty if there is none."""
+    calibration: Calibration | None = None
+    """Binary: what turns the model's own answers into calibrated probabilities."""
+
+
+class Manifest(Record):
+    """What belongs to a bundle."""
+
+    format: Literal[1] = 1
+    identity: str
+    """Digest of the identity the model was made from."""
+    rounds: int = Field(ge=1)
+    files: dict[str, str]
+    """File name → SHA-256."""

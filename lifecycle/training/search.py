@@ -1,0 +1,161 @@
+"""The search: Optuna's TPE and pruners, its trials on Ray actors, for any objective.
+
+Deterministic for a given number of workers, whatever the timing: trial n is asked when trial
+n − workers has been told, results are told in the order they were asked, a pruner compares a trial
+with those told before it was asked, and each trial draws from a generator of its own. So a search
+that was killed is resumed by replaying it, with the outcomes of the finished trials taken from the
+study on disk, and ends as if it had never stopped. A time budget alone depends on the clock: it
+decides how many trials there are, not what they are.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from lifecycle.errors import LifecycleError
+from lifecycle.project import Project
+from lifecycle.records import Trial, Tuned
+from lifecycle.specs import greater_is_better
+from lifecycle.training.parameters import key_of
+from lifecycle.training.pool import Objective, Outcome, Pool, Pruning, Told, worker_pool
+from lifecycle.training.study import Finished, open_study
+from lifecycle.training.suggest import Asked, Suggestions
+
+
+class Now(NamedTuple):
+    """Where a search stands when a trial has been told."""
+
+    trial: Trial
+    done: int
+    total: int
+    """Trials if time allows."""
+    best: float
+    kept: int
+    """Trials that an earlier process had finished."""
+
+
+OnTrial = Callable[[Now], None]
+
+
+def search(project: Project, objective: Objective, folder: Path, on_trial: OnTrial) -> Tuned:
+    """Search `tuning.space` for the best value of the objective; Ray is connected already.
+
+    Args:
+        folder: of the study; finished trials in it are not run again.
+
+    Raises:
+        LifecycleError: a trial failed; finished ones are kept.
+        RayError: no CPU became free for a worker.
+    """
+    spec = project.tuning
+    maximize = greater_is_better(project.metric)
+    pruning = Pruning(spec.pruner, project.training.rounds, maximize)
+    suggestions = Suggestions(project)
+    with (
+        open_study(folder, suggestions) as finished,
+        worker_pool(objective, spec.workers, None if spec.pruner == "none" else pruning) as pool,
+    ):
+        history = _Search(project, suggestions, finished, pool, on_trial).run()
+    value, best = best_of(history, maximize)
+    return Tuned(
+        parameters=best.parameters,
+        value=value,
+        trials=len(history),
+        pruned=sum(trial.state == "pruned" for trial in history),
+        history=tuple(history),
+    )
+
+
+def best_of(trials: list[Trial], maximize: bool) -> tuple[float, Trial]:
+    """The best trial that was not pruned, the earliest among equals, and its value."""
+    whole = [(trial.value, trial) for trial in trials if trial.value is not None]
+    return max(whole, key=lambda pair: pair[0] if maximize else -pair[0])
+
+
+class _Search:
+    """Ask and tell in a sliding window as wide as there are workers."""
+
+    def __init__(
+        self,
+        project: Project,
+        suggestions: Suggestions,
+        finished: Finished,
+        pool: Pool,
+        on_trial: OnTrial,
+    ) -> None:
+        self._spec = project.tuning
+        self._maximize = greater_is_better(project.metric)
+        self._suggestions, self._finished, self._pool = suggestions, finished, pool
+        self._on_trial = on_trial
+        self._kept = len(finished)
+        self._since = time.monotonic() - finished.elapsed
+        self._waiting: deque[Asked] = deque()
+        self._running: dict[int, Asked] = {}
+        self._failed: dict[int, LifecycleError] = {}
+        self._late: set[int] = set()
+        self._history: list[Trial] = []
+
+    def run(self) -> list[Trial]:
+        for number in range(self._spec.trials):
+            if len(self._waiting) == self._spec.workers:
+                self._tell_oldest()
+            asked = self._suggestions.ask(number)
+            self._waiting.append(asked)
+            if self._known(asked):
+                continue
+            if number and self._elapsed() > (self._spec.max_seconds or float("inf")):
+                self._late.add(number)
+                if {waiting.number for waiting in self._waiting} <= self._late:
+                    break  # no trial on disk can follow: it would have been asked after these
+                continue
+            self._running[number] = asked
+            self._pool.start(number, asked.parameters)
+        while self._waiting:
+            self._tell_oldest()
+        return self._history
+
+    def _known(self, asked: Asked) -> bool:
+        """Whether a trial with exactly these parameters has ended or is running."""
+        running = (key_of(other.parameters) for other in self._running.values())
+        return bool(self._finished.outcome(asked.parameters)) or key_of(asked.parameters) in running
+
+    def _elapsed(self) -> float:
+        """Seconds of search, of earlier processes too."""
+        return time.monotonic() - self._since
+
+    def _tell_oldest(self) -> None:
+        asked = self._waiting.popleft()
+        if asked.number in self._late:
+            return
+        while (outcome := self._finished.outcome(asked.parameters)) is None:
+            if asked.number in self._failed:  # only now: the same run fails with the same trial
+                raise self._failed[asked.number]
+            self._collect()
+        self._suggestions.tell(asked, outcome)
+        self._pool.tell(Told(asked.number, outcome))
+        self._history.append(_record(asked, outcome))
+        best, _ = best_of(self._history, self._maximize)
+        done, total = len(self._history), self._spec.trials
+        self._on_trial(Now(self._history[-1], done, total, best, self._kept))
+
+    def _collect(self) -> None:
+        """Wait for a trial to end, and keep it."""
+        number, outcome = self._pool.result()
+        asked = self._running.pop(number)
+        if isinstance(outcome, LifecycleError):
+            self._failed[number] = outcome
+        else:
+            self._finished.keep(asked, outcome, self._elapsed())
+
+
+def _record(asked: Asked, outcome: Outcome) -> Trial:
+    return Trial(
+        number=asked.number,
+        state="pruned" if outcome.value is None else "complete",
+        value=outcome.value,
+        parameters=asked.parameters,
+        seconds=round(outcome.seconds, 3),
+        rounds=len(outcome.scores),
+    )

@@ -1,0 +1,179 @@
+"""The deciding metric on parts of the holdout: columns' values, segments, protected attributes."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lifecycle.errors import FeatureError, ProjectError, TargetError
+from lifecycle.project import Project
+from lifecycle.records import Gap, Slice
+from lifecycle.training.evaluate import Own, estimate
+from lifecycle.training.metrics import Floats
+
+QUARTERS = 4
+MOST_VALUES = 20
+"""Values of a column that are slices of their own; rarer ones are taken together."""
+SEGMENT, MISSING = "segment", "missing"
+
+Mask = NDArray[np.bool_]
+
+
+class Part(NamedTuple):
+    """Some rows, and what they are."""
+
+    by: str
+    value: str
+    mask: Mask
+    """(n,)"""
+
+
+def parts_of(frame: pd.DataFrame, project: Project) -> list[Part]:
+    """Every slice of the project: protected attributes, `evaluation.slices`, then the segments.
+
+    Raises:
+        ProjectError: the condition of a segment cannot be evaluated.
+    """
+    columns = dict.fromkeys((*project.protected, *project.evaluation.slices))
+    found = [
+        Part(name, value, mask) for name in columns for value, mask in _values(frame[name], project)
+    ]
+    for name, condition in project.evaluation.segments.items():
+        found.append(Part(SEGMENT, name, _segment(frame, name, condition)))
+    return found
+
+
+def measure_slices(
+    parts: list[Part],
+    truth: Floats,
+    prediction: Floats,
+    entity: NDArray[Any] | None,
+    project: Project,
+    own: Own,
+) -> tuple[Slice, ...]:
+    """The deciding metric with its interval on each part that has `evaluation.min_rows` rows."""
+
+    def measured(part: Part) -> Slice:
+        by, value, mask = part
+        rows, estimated, note = int(mask.sum()), None, ""
+        if rows < project.evaluation.min_rows:
+            note = f"fewer than {project.evaluation.min_rows} rows"
+        else:
+            groups = None if entity is None else entity[mask]
+            arguments = (project.task, project.split.seed, groups, own)
+            try:
+                estimated = estimate(project.metric, truth[mask], prediction[mask], *arguments)
+            except TargetError:  # the whole holdout was measured: only the classes can be missing
+                note = "one class only"
+            except FeatureError:
+                note = f"{project.metric} fails on these rows"
+        return Slice(by=by, value=value, rows=rows, estimate=estimated, note=note)
+
+    return tuple(measured(part) for part in parts)
+
+
+def fairness_gaps(
+    parts: list[Part],
+    slices: tuple[Slice, ...],
+    truth: Floats,
+    prediction: Floats,
+    threshold: float,
+    project: Project,
+) -> tuple[Gap, ...]:
+    """How far the groups of each protected attribute lie apart; groups with few rows are left out.
+
+    For every task the difference of the deciding metric. For binary also, as fairlearn defines
+    them, the demographic parity difference (Agarwal et al., 2018) and the equalized odds difference
+    (Hardt et al., 2016): the larger one of the differences in true and false positive rate.
+
+    Args:
+        slices: what `measure_slices` said of `parts`.
+        threshold: binary: the probability from which a row counts as positive.
+    """
+    gaps: list[Gap] = []
+    chosen = prediction >= threshold
+    for attribute in project.protected:
+        groups = [
+            (part, found)
+            for part, found in zip(parts, slices, strict=True)
+            if part.by == attribute and found.rows >= project.evaluation.min_rows
+        ]
+        metric = {p.value: s.estimate.value for p, s in groups if s.estimate}
+        gaps += _gap(attribute, f"{project.metric} difference", metric)
+        if project.task != "binary":
+            continue
+        everyone = np.ones(len(truth), dtype=bool)
+        selected, right, wrong = (
+            {p.value: float(chosen[p.mask & of].mean()) for p, _ in groups if (p.mask & of).any()}
+            for of in (everyone, truth == 1, truth == 0)
+        )
+        gaps += _gap(attribute, "demographic parity difference", selected)
+        odds = [
+            *_gap(attribute, "equalized odds difference (true positive rate)", right),
+            *_gap(attribute, "equalized odds difference (false positive rate)", wrong),
+        ]
+        gaps += sorted(odds, key=lambda gap: -gap.value)[:1]
+    return tuple(gaps)
+
+
+def _gap(attribute: str, measure: str, values: dict[str, float]) -> list[Gap]:
+    """Nothing with fewer than two groups."""
+    if len(values) < 2:
+        return []
+    lowest, highest = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+    return [
+        Gap(
+            attribute=attribute,
+            measure=measure,
+            value=values[highest] - values[lowest],
+            lowest=lowest,
+            highest=highest,
+        )
+    ]
+
+
+def _values(column: "pd.Series[Any]", project: Project) -> Iterator[tuple[str, Mask]]:
+    """A column's quartiles (numbers and times) or values, each with its rows; missing ones last."""
+    kind = project.contract.columns[str(column.name)].type
+    if kind in ("integer", "number", "datetime") and column.nunique() > QUARTERS:
+        cut = pd.qcut(column, QUARTERS, duplicates="drop")
+        for at, interval in enumerate(cut.cat.categories):
+            low, high = _text(interval.left), _text(interval.right)
+            label = f"over {low} to {high}" if at else f"up to {high}"
+            yield label, (cut.cat.codes == at).to_numpy()
+    else:
+        counted = column.value_counts()
+        shown = counted.index[:MOST_VALUES]
+        for value in sorted(shown, key=lambda v: (isinstance(v, str), v)):
+            yield _text(value), (column == value).fillna(False).to_numpy(dtype=bool)
+        if rest := len(counted) - len(shown):
+            rare = column.notna() & ~column.isin(shown)
+            yield f"{rest} rarer values", rare.to_numpy(dtype=bool)
+    missing = column.isna().to_numpy()
+    if missing.any():
+        yield MISSING, missing
+
+
+def _text(value: object) -> str:
+    if isinstance(value, pd.Timestamp):
+        return str(value.date() if value == value.normalize() else value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _segment(frame: pd.DataFrame, name: str, condition: str) -> Mask:
+    key = f"evaluation.segments.{name}"
+    try:
+        found = frame.eval(condition)
+    except Exception as error:  # pandas lets through whatever its parser or the columns raise
+        raise ProjectError(
+            f"{key}: {condition!r} cannot be evaluated ({type(error).__name__}: {error}); write it "
+            f"as DataFrame.query takes it, on the columns {', '.join(frame.columns)}"
+        ) from None
+    if not isinstance(found, pd.Series) or not pd.api.types.is_bool_dtype(found.dtype):
+        raise ProjectError(
+            f"{key}: {condition!r} is no condition: it must be true or false for each row, "
+            "such as `age >= 65`"
+        )
+    return found.fillna(False).to_numpy(dtype=bool)

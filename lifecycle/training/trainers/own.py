@@ -1,0 +1,96 @@
+"""`module:Class`: the user's own trainer, and what is asked of what it returns."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lifecycle.errors import LifecycleError, TrainingError
+from lifecycle.plugs import load_plug, plug_file, where
+from lifecycle.project import Project
+from lifecycle.specs import Scalar
+from lifecycle.training.matrix import Matrices
+from lifecycle.training.trainers.graph import OnnxModel
+from lifecycle.training.trainers.protocol import Fitted, OnRound
+from lifecycle.training.trainers.xgb import XGBoostModel
+
+KEY = "training.trainer"
+
+
+class OwnTrainer:
+    """The user's class behind the protocol; its failures name file and line.
+
+    Raises:
+        FeatureError: there is no such module or class.
+        TrainingError: it cannot be made without arguments, or has no `fit`.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self._reference = project.training.trainer
+        self._file = plug_file(project, self._reference, KEY)[0]
+        made = load_plug(project, self._reference, KEY)
+        self._trainer = _told(made, self._file)()
+        if not callable(getattr(self._trainer, "fit", None)):
+            raise TrainingError(f"{KEY}: {self._file}: {self._reference} has no method `fit`")
+
+    def check(self, project: Project) -> None:
+        check = getattr(self._trainer, "check", None)
+        if check is not None:
+            _told(check, self._file)(project)
+
+    def fit(
+        self,
+        project: Project,
+        data: Matrices,
+        parameters: Mapping[str, Scalar],
+        threads: int,
+        on_round: OnRound | None = None,
+    ) -> Fitted:
+        fit = _told(self._trainer.fit, self._file)
+        fitted = fit(project, data, parameters, threads, on_round)
+        if not isinstance(fitted, Fitted) or not isinstance(fitted.model, XGBoostModel | OnnxModel):
+            got = type(fitted.model if isinstance(fitted, Fitted) else fitted).__name__
+            raise TrainingError(
+                f"{KEY}: {self._file}: {self._reference}.fit returned {got}; return "
+                "Fitted(XGBoostModel(booster), curve) or Fitted(OnnxModel(graph), curve)"
+            )
+        self._check_answers(project, data, fitted)
+        return fitted
+
+    def _check_answers(self, project: Project, data: Matrices, fitted: Fitted) -> None:
+        """A model that cannot answer is the trainer's mistake, and said before it is bundled."""
+        columns, features = fitted.model.features, len(data.schema.names)
+        if columns != features:
+            raise TrainingError(
+                f"{KEY}: {self._file}: the model of {self._reference} takes {columns} features, "
+                f"and the data have {features}"
+            )
+        rows = data.validation[:100]
+        answers = _told(fitted.model.predict, self._file)(rows)
+        shape = (len(rows), len(project.classes)) if project.classes else (len(rows),)
+        if answers.shape != shape or not np.isfinite(answers).all():
+            raise TrainingError(
+                f"{KEY}: {self._file}: the model of {self._reference} answers {len(rows)} rows "
+                f"with shape {answers.shape}, or with what is no number; task {project.task!r} "
+                f"needs numbers of shape {shape}"
+            )
+        if project.task in ("binary", "multiclass") and (answers.min() < 0 or answers.max() > 1):
+            raise TrainingError(
+                f"{KEY}: {self._file}: the model of {self._reference} answers between "
+                f"{answers.min():.3g} and {answers.max():.3g}, and not with probabilities"
+            )
+
+
+def _told(function: Callable[..., Any], file: Path) -> Callable[..., Any]:
+    """The function, with its failures told as one message that names the line."""
+
+    def call(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except LifecycleError:
+            raise
+        except Exception as error:
+            raise TrainingError(f"{KEY}: {where(error, file)}") from None
+
+    return call
