@@ -1,5 +1,6 @@
 """Ray for a `with` block: started here and stopped at its end, or joined and left running."""
 
+import importlib
 import logging
 import os
 import shutil
@@ -7,7 +8,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,12 +25,15 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.05",  # a report waits for this poll; 2 s by default
     "RAY_TRAIN_METRICS_ENABLED": "0",  # ours go to MLflow
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # checkpoints are enough, its process is not free
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in a worker
     "RAY_SERVE_LOG_TO_STDERR": "0",  # Serve's messages stay in Ray's log files
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise each start warns about its future
 }
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """One machine only: every port of a local Ray (GCS, raylet, agents) then listens on loopback."""
+WARM = "lifecycle.training.train"
+"""Takes seconds to import: a worker of a joined cluster does it while this process goes on."""
 ATTEMPTS = 3
 """Ray gives its processes 30 s to start, which a busy machine may miss."""
 
@@ -113,16 +117,20 @@ def _start(settings: Settings, folder: Path) -> None:
 
 def _join(address: str) -> None:
     import ray
+    from ray._private import ray_constants
 
     advice = "start that cluster, or set LIFECYCLE_RAY_ADDRESS=local"
     target = urlsplit(address if "://" in address else f"ray-gcs://{address}")
     try:
-        with socket.create_connection((target.hostname or "", target.port or 6379), timeout=5):
-            pass
+        host, port = target.hostname or "", target.port or 6379
+        _knock(host, port)
     except (OSError, ValueError) as error:
         raise RayError(
             f"LIFECYCLE_RAY_ADDRESS: no Ray answers at {address!r} ({_first_line(error)}); {advice}"
         ) from None
+    own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # Ray's
+    if host in ("127.0.0.1", "localhost") and not _answers(own, port):
+        ray_constants.ENABLE_RAY_CLUSTER = False  # else Ray would look for it at that address
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
@@ -130,6 +138,26 @@ def _join(address: str) -> None:
             f"LIFECYCLE_RAY_ADDRESS: cannot join Ray at {address!r} ({_first_line(error)}); "
             f"{advice}"
         ) from error
+    ray.remote(num_cpus=0, max_retries=0)(_warm_up).remote()
+
+
+def _warm_up() -> None:
+    """Runs in a worker of a joined cluster, which keeps what it imported for the tasks to come."""
+    with suppress(ImportError):  # then the first task says what is missing there
+        importlib.import_module(WARM)
+
+
+def _knock(host: str, port: int) -> None:
+    with socket.create_connection((host, port), timeout=5):
+        pass
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        _knock(host, port)
+    except OSError:
+        return False
+    return True
 
 
 def _temp_folder() -> Path:

@@ -72,13 +72,15 @@ def coerce(raw: pd.Series, kind: ColumnType) -> Coerced:
 def narrow(values: pd.Series, spec: ColumnSpec) -> pd.Series:
     """The type of accepted rows: plain numpy types where nothing can be missing."""
     kind = storage_type(spec)
-    if kind not in ("integer", "boolean"):
-        return values
+    if kind == "integer" and spec.nullable:
+        return values if values.dtype == "Int64" else values.astype("Int64")
     if kind == "integer":
-        wanted = "Int64" if spec.nullable else "int64"
-    else:
-        wanted = "boolean" if spec.nullable else "bool"
-    return values if values.dtype == wanted else values.astype(wanted)
+        return values if values.dtype == "int64" else values.astype("int64")
+    if kind == "boolean" and spec.nullable:
+        return values if values.dtype == "boolean" else values.astype("boolean")
+    if kind == "boolean":
+        return values if values.dtype == "bool" else values.astype("bool")
+    return values
 
 
 def _to_text(raw: pd.Series) -> Coerced:

@@ -129,6 +129,9 @@ def _reasons(
             _said(at, str(column), str(check), failed, names)
             for (column, check), at in cases.groupby(["column", "check"], sort=False)["index"]
         ]
+    finally:
+        # pandera's accessor and the frame hold each other, and with them the memory of every column
+        vars(typed).pop("pandera", None)
     if not found:
         return pd.Series([], index=pd.Index([], dtype="int64"), dtype=object)
     lines = pd.concat(found).sort_values(["row", "place", "reason"], kind="stable")

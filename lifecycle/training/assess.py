@@ -18,6 +18,7 @@ from lifecycle.training.bundle import LoadedBundle, load_bundle
 from lifecycle.training.evaluate import baseline, compare, evaluate, metric_value
 from lifecycle.training.explain import explain, summary_plot
 from lifecycle.training.own_metrics import own_metrics
+from lifecycle.training.parameters import stopping_metric
 from lifecycle.training.plots import evaluation_plots, learning_curve, slices_plot
 from lifecycle.training.predictor import open_predictor
 from lifecycle.training.reliability import reliability
@@ -187,9 +188,15 @@ def draw(
     if slices := slices_plot(evaluation.slices, overall, project.metric):
         found["slices"] = slices
     if bundle.curve:
-        found["learning_curve"] = learning_curve(bundle.curve, bundle.rounds)
+        found["learning_curve"] = learning_curve(bundle.curve, bundle.rounds, _stopped_by(project))
     rows, threads = project.evaluation.explain_rows, os.cpu_count() or 1
     explained = explain(answers.loaded, answers.features, rows, project.split.seed, threads)
     if explained:
         found["shap"] = summary_plot(explained, project.classes)
     return found
+
+
+def _stopped_by(project: Project) -> str:
+    """What a learning curve shows: XGBoost has names of its own for its metrics."""
+    own = project.metric in project.metrics or project.training.trainer != "xgboost"
+    return project.metric if own else stopping_metric(project)[0]

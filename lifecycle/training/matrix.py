@@ -1,6 +1,7 @@
 """What a booster learns from: a project's parts as matrices, opened where they are needed."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,13 +85,20 @@ def as_dmatrix(
     schema: FeatureSchema,
     threads: int,
     weights: NDArray[np.float64] | None = None,
+    bins: int | None = None,
 ) -> xgboost.DMatrix:
-    """A matrix and its labels as XGBoost takes them."""
-    return xgboost.DMatrix(
-        values,
-        label=truth,
-        weight=weights,
-        feature_types=list(schema.kinds),
-        enable_categorical=True,
-        nthread=threads,
-    )
+    """A matrix and its labels as XGBoost takes them.
+
+    Args:
+        bins: hold only this many bins a feature instead of the values (`max_bin`).
+    """
+    given: dict[str, Any] = {
+        "label": truth,
+        "weight": weights,
+        "feature_types": list(schema.kinds),
+        "enable_categorical": True,
+        "nthread": threads,
+    }
+    if bins is None:
+        return xgboost.DMatrix(values, **given)
+    return xgboost.QuantileDMatrix(values, max_bin=bins, **given)

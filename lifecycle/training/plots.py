@@ -85,13 +85,13 @@ def slices_plot(slices: Sequence[Slice], overall: Estimate, metric: Metric) -> F
         return None
     height = 1.2 + 0.26 * len(measured)
     figure, axes = blank(f"{metric} of slices, 95 % intervals", metric, "", height=height)
-    values = np.array([estimate.value for _, estimate in measured])
-    low = values - [estimate.low for _, estimate in measured]
-    high = np.array([estimate.high for _, estimate in measured]) - values
+    values = [estimate.value for _, estimate in measured]
+    low, high = [e.low for _, e in measured], [e.high for _, e in measured]
     axes.axvspan(overall.low, overall.high, color=GREY, alpha=0.2, linewidth=0)
     axes.axvline(overall.value, color=GREY, linestyle="--", label="whole holdout")
     at = range(len(measured))
-    axes.errorbar(values, at, xerr=[low, high], fmt="o", color=BLUE, markersize=4, capsize=2)
+    axes.hlines(at, low, high, color=BLUE, linewidth=1.4)
+    axes.plot(values, at, "o", color=BLUE, markersize=4)
     axes.set_yticks(at, [clipped(f"{found.by}: {found.value}", 36) for found, _ in measured])
     axes.set_ylim(-0.7, len(measured) - 0.3)
     figure.legend(loc="outside lower right", frameon=False, fontsize=8)

@@ -123,8 +123,12 @@ class Pool:
             self._hand_out()
 
     def stop(self) -> None:
-        for actor in self._actors:
-            ray.kill(actor)
+        """End the actors that are up; the others are never made once nobody refers to them."""
+        starting = set(self._starting.values())
+        for at, actor in enumerate(self._actors):
+            if at not in starting:
+                ray.kill(actor)
+        self._actors, self._starting = [], {}
 
     def _start_actors(self) -> None:
         """Without waiting for them, so that the next trials are suggested meanwhile."""

@@ -1,9 +1,9 @@
-"""Shards: a part read by Ray Data range by range, so that no process holds the whole of it.
+"""Shards: a part divided by Ray Data into ranges of rows, so that no process holds it all.
 
-A part's rows are numbered (`lake.ROW`). A first pass over the files finds what must be known of
-all rows: the feature schema, the class counts, and ranges of row numbers with equally many rows
-whose target is known. Each worker then reads its own range, in order; so which rows a worker has
-depends on the data and the number of workers alone, and a worker that starts anew finds the same.
+A part's rows are numbered (`lake.ROW`). A first pass of Ray Data over all rows finds what must be
+known of them: the feature schema, the class counts, and ranges of row numbers with equally many
+rows whose target is known. Each worker then reads its own range, in order; so which rows a worker
+has depends on the data and the number of workers alone, and one that starts anew finds the same.
 """
 
 import logging
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ from lifecycle.training.weights import class_counts
 
 BATCH = 50_000
 """Rows turned into features at a time."""
+STRETCH = 500_000
+"""Row numbers that one task of the first pass looks at."""
 BINS = 1000
 """How finely a part is divided: shards differ by about one bin of its rows."""
 
@@ -67,18 +70,18 @@ class Shard(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """What one batch shows."""
+    """What a stretch of rows shows."""
 
     rows: int
     bins: NDArray[np.int64]
     """(bins,): rows with a target, by row number."""
     counts: NDArray[np.float64] | None
     examples: pd.DataFrame | None
-    """Rows of features in which every level of the batch occurs."""
+    """Rows of features in which every level occurs; the train part's only."""
 
 
 def plan(project: Project, train: DatasetVersion, validation: DatasetVersion, workers: int) -> Plan:
-    """Look at every row of both parts once, batch by batch; Ray is connected already.
+    """Look at every row of both parts once; Ray is connected already.
 
     Raises:
         BackendError: a part cannot be read, or does not hold its rows.
@@ -87,14 +90,16 @@ def plan(project: Project, train: DatasetVersion, validation: DatasetVersion, wo
         TrainingError: there are fewer rows than workers.
     """
     load_hook(project)  # a mistake in it is told here, not by every worker
-    learned = list(_look(project, train, "train"))
-    checked = list(_look(project, validation, "validation"))
-    examples = pd.concat([one.examples for one in learned if one.examples is not None])
-    counts = [one.counts for one in learned if one.counts is not None]
+    seen = _look(project, {"train": train, "validation": validation})
+    shown = [one.examples for one in seen["train"] if one.examples is not None]
+    counts = [one.counts for one in seen["train"] if one.counts is not None]
+    shards = {
+        "train": _divide(seen["train"], train, "train", workers),
+        "validation": _divide(seen["validation"], validation, "validation", workers),
+    }
     return Plan(
-        schema=fit_schema(examples, project.contract),
-        train=_divide(learned, train, "train", workers),
-        validation=_divide(checked, validation, "validation", workers),
+        schema=fit_schema(pd.concat(shown), project.contract),
+        **shards,
         counts=np.sum(counts, axis=0) if counts else None,
     )
 
@@ -104,23 +109,16 @@ def read_shard(
 ) -> Shard:
     """One worker's rows, in the order of the part; those without a target are left out.
 
-    The reading tasks ask for no CPU: the workers that wait for them may hold every one there is.
-
     Raises:
         BackendError: the part cannot be read, or a row of the shard is missing.
         FeatureError: the hook fails, or its features are not those of the schema.
     """
-    from ray.data.expressions import col
-
-    first, end = shards.bounds[rank], shards.bounds[rank + 1]
     rows = shards.rows[rank]
-    table = _open(part, columns=_columns(project), num_cpus=0)
-    table = table.filter(expr=(col(ROW) >= first) & (col(ROW) < end), num_cpus=0)
     hook = load_hook(project)
     matrix = np.empty((rows, len(schema.names)), dtype=np.float32)
     truth, numbers = np.empty(rows), np.empty(rows, dtype=np.int64)
     at = 0
-    for batch in table.iter_batches(batch_format="pyarrow", batch_size=BATCH):
+    for batch in _scan(project, part, shards.bounds[rank], shards.bounds[rank + 1]):
         frame, known, place = _labelled(batch, project)
         to = at + len(frame)
         if to > rows:
@@ -139,45 +137,70 @@ def read_shard(
     return Shard(matrix, truth)
 
 
-def _look(project: Project, part: DatasetVersion, name: str) -> Iterator[_Seen]:
-    width = max(1, part.rows // BINS)
-    table = _open(part, columns=_columns(project))
-    one = partial(_see, project=project, width=width, features=name == "train")
-    for row in table.map_batches(one, batch_format="pyarrow", batch_size=BATCH).iter_rows():
-        seen = row["seen"]
-        if isinstance(seen, LifecycleError):
-            raise seen
-        yield seen
+def _look(project: Project, parts: dict[str, DatasetVersion]) -> dict[str, list[_Seen]]:
+    """Every row of the parts, stretch by stretch where Ray Data has room."""
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells each step on stderr
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    stretches = [
+        {"name": name, "first": first, "end": min(first + STRETCH, part.rows)}
+        for name, part in parts.items()
+        for first in range(0, part.rows, STRETCH)
+    ]
+    seen: dict[str, list[_Seen]] = {name: [] for name in parts}
+    one = partial(_see, project=project, parts=parts)
+    table = ray.data.from_items(stretches, override_num_blocks=len(stretches)).map(one)
+    for row in table.iter_rows():
+        if isinstance(row["seen"], LifecycleError):
+            raise row["seen"]
+        seen[row["name"]].append(row["seen"])
+    return seen
 
 
-def _see(batch: pa.Table, project: Project, width: int, features: bool) -> dict[str, Any]:
+def _see(
+    stretch: dict[str, Any], project: Project, parts: dict[str, DatasetVersion]
+) -> dict[str, Any]:
     """An error of ours is returned: raised, Ray would wrap it in its own and print it."""
-    out = np.empty(1, dtype=object)
+    name = stretch["name"]
     try:
-        out[0] = _seen(batch, project, width, features)
+        seen: object = _seen(project, parts[name], name, stretch["first"], stretch["end"])
     except LifecycleError as error:
-        out[0] = error
-    return {"seen": out}
+        seen = error
+    return {"name": name, "seen": seen}
 
 
-def _seen(batch: pa.Table, project: Project, width: int, features: bool) -> _Seen:
-    frame, truth, numbers = _labelled(batch, project)
+def _seen(project: Project, part: DatasetVersion, name: str, first: int, end: int) -> _Seen:
+    width = _width(part)
     classified = project.task in ("binary", "multiclass")
-    examples = None
-    if features and len(frame):
-        built = build_features(frame, project, load_hook(project))
-        shown = np.zeros(len(built), dtype=bool)
-        shown[0] = True
-        for column in built.columns:
-            if not pd.api.types.is_numeric_dtype(built[column].dtype):
-                shown |= ~built[column].duplicated().to_numpy()
-        examples = built[shown]
-    return _Seen(
-        rows=batch.num_rows,
-        bins=np.bincount(numbers // width),
-        counts=class_counts(project, truth) if classified else None,
-        examples=examples,
-    )
+    hook = load_hook(project)
+    rows = 0
+    examples: pd.DataFrame | None = None
+    bins = np.zeros(-(-part.rows // width), dtype=np.int64)
+    counts = class_counts(project, np.empty(0)) if classified else None
+    for batch in _scan(project, part, first, end):
+        rows += batch.num_rows
+        frame, truth, numbers = _labelled(batch, project)
+        if frame.empty:
+            continue
+        bins += np.bincount(numbers // width, minlength=len(bins))
+        if counts is not None:
+            counts += class_counts(project, truth)
+        if name == "train":
+            features = build_features(frame, project, hook)
+            examples = _examples(features if examples is None else pd.concat([examples, features]))
+    return _Seen(rows, bins, counts, examples)
+
+
+def _examples(features: pd.DataFrame) -> pd.DataFrame:
+    """Rows in which every value occurs that could be a category's, and at least one row."""
+    shown = np.zeros(len(features), dtype=bool)
+    shown[0] = True
+    for name in features.columns:
+        if not pd.api.types.is_numeric_dtype(features[name].dtype):
+            shown |= ~features[name].duplicated().to_numpy()
+    return features[shown]
 
 
 def _divide(seen: list[_Seen], part: DatasetVersion, name: str, workers: int) -> Shards:
@@ -187,9 +210,7 @@ def _divide(seen: list[_Seen], part: DatasetVersion, name: str, workers: int) ->
             f"{part.uri}: version {part.version} has {rows} rows, not the {part.rows} of the "
             "reference; the table was made anew since, so prepare the data again"
         )
-    bins = np.zeros(max(len(one.bins) for one in seen), dtype=np.int64)
-    for one in seen:
-        bins[: len(one.bins)] += one.bins
+    bins = np.sum([one.bins for one in seen], axis=0)
     upto = np.concatenate([[0], np.cumsum(bins)])
     total = int(upto[-1])
     if total == 0:
@@ -202,12 +223,12 @@ def _divide(seen: list[_Seen], part: DatasetVersion, name: str, workers: int) ->
             f"training.num_workers: {workers} workers for {total} rows of the {name} part; "
             "ask for fewer"
         )
-    width = max(1, part.rows // BINS)
+    width = _width(part)
     return Shards(tuple(int(edge) * width for edge in edges), tuple(map(int, shares)))
 
 
 def _labelled(
-    batch: pa.Table, project: Project
+    batch: pa.RecordBatch, project: Project
 ) -> tuple[pd.DataFrame, NDArray[np.float64], NDArray[np.int64]]:
     """Rows with a target, typed as `read_version` types them; labels; row numbers."""
     raw = batch.to_pandas(types_mapper=INTEGERS.get)
@@ -219,22 +240,26 @@ def _labelled(
     return frame[known].reset_index(drop=True), truth[known], numbers[known]
 
 
-def _columns(project: Project) -> list[str]:
-    return [*dict.fromkeys([*project.input_columns, project.target]), ROW]
+def _scan(project: Project, part: DatasetVersion, first: int, end: int) -> Iterator[pa.RecordBatch]:
+    """The rows with these numbers, of the columns that training needs, in the files' order.
 
-
-def _open(part: DatasetVersion, columns: list[str], **options: Any) -> Any:
-    """A part as a Ray dataset, in the order of its files."""
-    import ray.data
-
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells each step on stderr
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.execution_options.preserve_order = True
-    context.execution_options.verbose_progress = False
+    Parquet's statistics spare the row groups that have none of them. Delta's are put aside: it has
+    none of the row numbers, and reads a filter on what it does not know as one nothing passes.
+    """
+    columns = [*dict.fromkeys([*project.input_columns, project.target]), ROW]
     try:
-        files = DeltaTable(part.uri, version=part.version).file_uris()
-    except (DeltaError, OSError) as error:
+        table = DeltaTable(part.uri, version=part.version).to_pyarrow_dataset()
+        files = [
+            table.format.make_fragment(file.path, file.filesystem) for file in table.get_fragments()
+        ]
+        plain = ds.FileSystemDataset(files, table.schema, table.format)
+        wanted = (ds.field(ROW) >= first) & (ds.field(ROW) < end)
+        yield from plain.to_batches(columns=columns, filter=wanted, batch_size=BATCH)
+    except (DeltaError, pa.ArrowException, OSError) as error:
         line = str(error).strip().split("\n", 1)[0]
         raise BackendError(f"{part.uri}: version {part.version} cannot be read: {line}") from None
-    return ray.data.read_parquet(sorted(files), columns=columns, **options)
+
+
+def _width(part: DatasetVersion) -> int:
+    """Rows a bin."""
+    return max(1, part.rows // BINS)

@@ -20,7 +20,7 @@ def load_model(kind: ModelKind, content: bytes, file: Path) -> Model:
             from lifecycle.training.trainers.graph import OnnxModel
 
             return OnnxModel(content)
-        from lifecycle.training.trainers.xgb import load_booster
+        from lifecycle.training.trainers.booster import load_booster
 
         return load_booster(content)
     except ValueError as error:

@@ -11,9 +11,9 @@ from lifecycle.plugs import load_plug, plug_file, where
 from lifecycle.project import Project
 from lifecycle.specs import Scalar
 from lifecycle.training.matrix import Matrices
+from lifecycle.training.trainers.booster import XGBoostModel
 from lifecycle.training.trainers.graph import OnnxModel
 from lifecycle.training.trainers.protocol import Fitted, OnRound
-from lifecycle.training.trainers.xgb import XGBoostModel
 
 KEY = "training.trainer"
 

@@ -1,14 +1,16 @@
 """What a trainer is: one protocol, whether the model is XGBoost's, scikit-learn's or the user's."""
 
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lifecycle.project import Project
 from lifecycle.specs import Scalar
-from lifecycle.training.matrix import Matrices
+
+if TYPE_CHECKING:
+    from lifecycle.training.matrix import Matrices  # a replica that runs a model opens no table
 
 Floats = NDArray[np.float64]
 Matrix = NDArray[np.float32]
@@ -73,7 +75,7 @@ class Trainer(Protocol):
     def fit(
         self,
         project: Project,
-        data: Matrices,
+        data: "Matrices",
         parameters: Mapping[str, Scalar],
         threads: int,
         on_round: OnRound | None = None,

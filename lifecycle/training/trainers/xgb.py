@@ -1,11 +1,11 @@
-"""XGBoost: the default trainer, and a booster as a model."""
+"""XGBoost: the default trainer."""
 
-import json
 import warnings
 from collections.abc import Mapping
 
 import numpy as np
 import xgboost
+from numpy.typing import NDArray
 
 from lifecycle.errors import TrainingError
 from lifecycle.project import Project
@@ -13,89 +13,12 @@ from lifecycle.specs import Scalar
 from lifecycle.training.matrix import Matrices, as_dmatrix
 from lifecycle.training.own_metrics import own_metrics
 from lifecycle.training.parameters import check_parameters, constrained, plain
+from lifecycle.training.trainers.booster import XGBoostModel, device_of
 from lifecycle.training.trainers.boosting import BoosterMetric, boost
-from lifecycle.training.trainers.protocol import Fitted, Floats, Matrix, ModelKind, OnRound
+from lifecycle.training.trainers.protocol import Fitted, Matrix, OnRound
 
 SAMPLE_ROWS = 20_000
 """Rows of the train part that its learning curve is measured on, at most."""
-
-UBJSON = b"{L"
-"""How an object with a 64-bit key length begins; XGBoost writes no other."""
-
-
-class XGBoostModel:
-    """A booster, already cut to its best round; it predicts on the CPU wherever it was trained."""
-
-    kind: ModelKind = "xgboost"
-
-    def __init__(self, booster: xgboost.Booster) -> None:
-        self._booster = booster
-        self._threads = 0
-        if "cuda" in _device(booster):
-            booster.set_param({"device": "cpu"})
-
-    @property
-    def booster(self) -> xgboost.Booster:
-        return self._booster
-
-    @property
-    def rounds(self) -> int:
-        return int(self._booster.num_boosted_rounds())
-
-    @property
-    def features(self) -> int:
-        """How many columns the matrix has."""
-        return int(self._booster.num_features())
-
-    def predict(self, matrix: Matrix, threads: int = 1) -> Floats:
-        self._use(threads)
-        predicted: Floats = self._booster.inplace_predict(matrix).astype(np.float64)
-        return predicted
-
-    def importances(self) -> Floats:
-        """Gain as XGBoost defines it: the loss reduction of a feature's splits (Chen and Guestrin,
-        2016). All zero for a model without a split.
-        """
-        names = self._booster.feature_names or [f"f{at}" for at in range(self.features)]
-        gains = self._booster.get_score(importance_type="total_gain")
-        shares = np.array([gains.get(name, 0.0) for name in names], dtype=np.float64)
-        return shares / (shares.sum() or 1.0)
-
-    def contributions(self, matrix: Matrix, threads: int = 1) -> Floats:
-        self._use(threads)
-        rows = xgboost.DMatrix(
-            matrix,
-            feature_names=self._booster.feature_names,
-            feature_types=self._booster.feature_types,
-            enable_categorical=True,
-            nthread=threads,
-        )
-        shap: Floats = self._booster.predict(rows, pred_contribs=True).astype(np.float64)
-        return shap
-
-    def save(self) -> bytes:
-        return bytes(self._booster.save_raw("ubj"))
-
-    def _use(self, threads: int) -> None:
-        if threads != self._threads:
-            self._booster.set_param({"nthread": threads})
-            self._threads = threads
-
-
-def load_booster(content: bytes) -> XGBoostModel:
-    """The model that gave these bytes.
-
-    Raises:
-        ValueError: they are not UBJSON that the installed XGBoost reads.
-    """
-    booster = xgboost.Booster()
-    try:
-        if not content.startswith(UBJSON):  # XGBoost ends the whole process on an empty buffer
-            raise xgboost.core.XGBoostError("not UBJSON")
-        booster.load_model(bytearray(content))
-    except xgboost.core.XGBoostError:
-        raise ValueError(f"XGBoost {xgboost.__version__} does not read it") from None
-    return XGBoostModel(booster)
 
 
 class XGBoostTrainer:
@@ -117,7 +40,7 @@ class XGBoostTrainer:
         try:
             boosted = boost(
                 project,
-                parts_of(project, data, threads),
+                parts_of(project, data, threads, _bins(given)),
                 given,
                 threads,
                 metric=booster_metric(project),
@@ -129,18 +52,32 @@ class XGBoostTrainer:
         return Fitted(XGBoostModel(boosted.booster), curve, boosted.pruned)
 
 
-def parts_of(project: Project, data: Matrices, threads: int) -> dict[str, xgboost.DMatrix]:
-    """The parts as `boost` takes them, with a seeded sample of the train part to be measured on."""
-    train = as_dmatrix(data.train, data.train_labels, data.schema, threads, data.train_weights)
-    sample = train
+def parts_of(
+    project: Project, data: Matrices, threads: int, bins: int | None = None
+) -> dict[str, xgboost.DMatrix]:
+    """The parts as `boost` takes them, with a seeded sample of the train part to be measured on.
+
+    Args:
+        bins: hold of the train part only this many bins a feature, as histograms need: the same
+            booster in a third of the memory.
+    """
+    train = as_dmatrix(
+        data.train, data.train_labels, data.schema, threads, data.train_weights, bins
+    )
+    rows: slice | NDArray[np.int64] = slice(None)
     if len(data.train) > SAMPLE_ROWS:
         draw = np.random.default_rng(project.training.seed)
         rows = np.sort(draw.choice(len(data.train), SAMPLE_ROWS, replace=False))
-        sample = as_dmatrix(data.train[rows], data.train_labels[rows], data.schema, threads)
-    elif data.train_weights is not None:
-        sample = as_dmatrix(data.train, data.train_labels, data.schema, threads)
+    sample = as_dmatrix(data.train[rows], data.train_labels[rows], data.schema, threads)
     validation = as_dmatrix(data.validation, data.validation_labels, data.schema, threads)
     return {"train": train, "validation": validation, "sample": sample}
+
+
+def _bins(parameters: Mapping[str, Scalar]) -> int | None:
+    """Bins a feature that training looks at; None if it looks at the values themselves."""
+    if parameters.get("tree_method", "hist") not in ("hist", "auto"):
+        return None
+    return int(parameters.get("max_bin", 256))
 
 
 def booster_metric(project: Project) -> BoosterMetric | None:
@@ -175,7 +112,7 @@ def check_device(project: Project) -> None:
             warnings.simplefilter("ignore")
             booster = xgboost.Booster({"device": device, "verbosity": 0}, [rows])
             booster.update(rows, 0)
-            found = _device(booster)
+            found = device_of(booster)
     except xgboost.core.XGBoostError as error:
         found = plain(error)
     if "cuda" not in found:
@@ -183,7 +120,3 @@ def check_device(project: Project) -> None:
             f"training.device: {device!r}, and XGBoost finds no such GPU where training runs "
             f"(it would use {found}); use device cpu, or run on a machine with that GPU"
         )
-
-
-def _device(booster: xgboost.Booster) -> str:
-    return str(json.loads(booster.save_config())["learner"]["generic_param"]["device"])

@@ -168,14 +168,76 @@ def test_positive(tmp_path: Path, target: list[Any], positive: Any) -> None:
         ("bougth", "no column 'bougth'; did you mean 'bought'?"),
         ("same", "'same' has one value only"),
         ("empty", "'empty' has no value"),
-        ("city", "'city' is category with 3 values"),
+        ("name", "'name' is category with 40 values: only numbers and up to 20 classes"),
     ],
 )
 def test_unusable_targets(tmp_path: Path, target: str, says: str) -> None:
-    file = write(tmp_path, small_frame().assign(same=1, empty=None))
+    frame = small_frame().assign(same=1, empty=None, name=[f"n{i % 40}" for i in range(400)])
+    file = write(tmp_path, frame)
     with pytest.raises(TargetError) as caught:
         infer_project(file, target)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "categories", "nullable", "comment"),
+    [
+        (["mid", "low", "high"] * 100, ("high", "low", "mid"), False, ""),
+        (["b", "a", "c", "b", "a", None] * 50, ("a", "b", "c"), True, ""),
+        ([5, 1, 3] * 100, (1, 3, 5), False, "`task: count` or `task: regression`"),
+        ([-1, 0, 1] * 100, (-1, 0, 1), False, "write `task: regression`"),
+    ],
+)
+def test_few_texts_or_whole_numbers_are_classes(
+    settings: Settings,
+    tmp_path: Path,
+    target: list[Any],
+    categories: tuple[Any, ...],
+    nullable: bool,
+    comment: str,
+) -> None:
+    frame = small_frame(300).drop(columns="customer").assign(bought=target)
+    project, guesses = infer(write(tmp_path, frame), "bought")
+    assert project.task == "multiclass"
+    assert project.classes == categories
+    assert project.contract.columns["bought"].nullable is nullable
+    assert any(guess.startswith("task: multiclass, because bought has 3") for guess in guesses)
+    text = (tmp_path / "project.yaml").read_text()
+    assert comment in text
+    assert ("# If bought is an amount" in text) is bool(comment)
+    ingested = ingest(project, settings, first_window(project))
+    assert ingested.rows_rejected == 0
+    assert split_dataset(project, settings, ingested).holdout.rows > 0
+
+
+def test_many_whole_numbers_may_be_counts(tmp_path: Path) -> None:
+    amounts = [(i * 7919) % 53 for i in range(400)]
+    project, _ = infer(write(tmp_path, small_frame().assign(bought=amounts)), "bought")
+    assert project.task == "regression"
+    file = tmp_path / "project.yaml"
+    assert "write `task: count`" in file.read_text()
+    file.write_text(file.read_text().replace("\ntask: regression", "\ntask: count"))
+    assert load_project(file).metric == "poisson_deviance"
+    below = [value - 20 for value in amounts]
+    infer(write(tmp_path, small_frame().assign(bought=below)), "bought")
+    assert "task: count" not in file.read_text()
+    infer(write(tmp_path, small_frame().assign(bought=[v + 0.5 for v in amounts])), "bought")
+    assert "task: count" not in file.read_text()
+
+
+def test_suspects_of_classes() -> None:
+    random = np.random.default_rng(3)
+    codes = random.integers(0, 4, 2_000)
+    frame = pd.DataFrame(
+        {
+            "same": np.array(list("wxyz"))[codes],
+            "almost": codes + random.normal(size=2_000) * 0.1,
+            "one": (codes == 2).astype(int),  # tells one class, not the others
+            "noise": random.normal(size=2_000),
+            "half": codes / 2,
+        }
+    )
+    assert set(leakage_suspects(frame, np.eye(4)[codes])) == {"same", "almost", "half"}
 
 
 def test_unusable_files(tmp_path: Path) -> None:

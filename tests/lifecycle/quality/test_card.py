@@ -1,15 +1,18 @@
 """The model card names what a reader must know."""
 
+from collections.abc import Callable
+
 from lifecycle.project import Project
 from lifecycle.quality.card import model_card
 from lifecycle.records import CheckReport, DatasetVersion, Decision, Estimate, Evaluation, Split
+from tests.lifecycle.graded import graded_project
 
 
 def version(rows: int) -> DatasetVersion:
     return DatasetVersion(uri="/lake/t", version=3, digest="abcdef0123456789", rows=rows)
 
 
-def card(project: Project) -> str:
+def card(project: Project, sampled_rows: int = 5877) -> str:
     score = Estimate(value=0.7, low=0.68, high=0.72)
     half = Estimate(value=0.5, low=0.5, high=0.5)
     return model_card(
@@ -28,7 +31,7 @@ def card(project: Project) -> str:
             failed={"Label Drift": "Drift 0.4."},
             not_run={"Boosting Overfit": "needs the model object"},
             reports=(),
-            sampled_rows=5877,
+            sampled_rows=sampled_rows,
         ),
         Decision(gate="promotion", passed=False, reasons=("Floor missed.",)),
     )
@@ -45,6 +48,24 @@ def test_card_of_the_example(health: Project) -> None:
     assert "- failed: Label Drift: Drift 0.4." in text
     assert "- not run: Boosting Overfit: needs the model object" in text
     assert "Gate `promotion`: not passed" in text
+
+
+def test_cards_of_other_tasks(make_project: Callable[..., Project]) -> None:
+    text = card(graded_project(make_project, training={"class_weight": "balanced"}))
+    assert "the probability of each class of `grade`: `poor`, `So-so`, `very good`." in text
+    assert "trained with `class_weight`: its probabilities are not" in text
+    assert "a class that it was not trained on" in text
+    count = make_project(
+        task="count", target="visits", training={"trainer": "sklearn:linear_model.PoissonRegressor"}
+    )
+    text = card(count)
+    assert "The model predicts how large the count `visits` is on average." in text
+    assert "a model trained by `sklearn:linear_model.PoissonRegressor`" in text
+    assert "outside the range" in text
+
+
+def test_a_card_without_checks(health: Project) -> None:
+    assert "No suite was run." in card(health, sampled_rows=0)
 
 
 def test_a_protected_input_is_pointed_out(health: Project) -> None:

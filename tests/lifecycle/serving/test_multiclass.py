@@ -143,7 +143,7 @@ def answering(model: Any, predictions: Any) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_POST = do_GET  # noqa: N815 - the name http.server calls
+        do_POST = do_GET
 
         def log_message(self, *_: object) -> None:
             pass

@@ -9,23 +9,36 @@ import sys
 import time
 
 import numpy as np
+import onnx
 import pytest
 import xgboost
 
 from lifecycle.errors import BundleError
-from lifecycle.training.bundle import MANIFEST, MODEL, SCHEMA, load_bundle, write_bundle
+from lifecycle.training.bundle import MANIFEST, MODEL, MODELS, SCHEMA, load_bundle, write_bundle
 from lifecycle.training.fit import bundle_schema
 from lifecycle.training.matrix import open_matrices
-from lifecycle.training.train import fit_booster
+from lifecycle.training.trainers.open import open_trainer
+from lifecycle.training.trainers.xgb import XGBoostTrainer
 
 
 @pytest.fixture
 def parts(make_project, prepare):
-    """Booster and schema of a small model."""
+    """A small model and its schema."""
     project = make_project()
     split = prepare(project)
     data = open_matrices(project, split.train, split.validation)
-    return fit_booster(project, data, {"max_depth": 3}), bundle_schema(project, data.schema)
+    model = XGBoostTrainer().fit(project, data, {"max_depth": 3}, threads=1).model
+    return model, bundle_schema(project, data.schema)
+
+
+@pytest.fixture
+def graph_parts(make_project, prepare):
+    """A small ONNX model and its schema."""
+    project = make_project(training={"trainer": "sklearn:linear_model.LogisticRegression"})
+    split = prepare(project)
+    data = open_matrices(project, split.train, split.validation)
+    model = open_trainer(project).fit(project, data, {}, threads=1).model
+    return model, bundle_schema(project, data.schema, "onnx")
 
 
 @pytest.fixture
@@ -43,12 +56,12 @@ def test_equal_models_have_equal_digests_wherever_they_are(parts, bundle, tmp_pa
 
 
 def test_loading_gives_back_what_was_written(parts, bundle):
-    booster, schema = parts
+    model, schema = parts
     loaded = load_bundle(bundle.path, bundle.digest)
     assert loaded.schema == schema
     assert (loaded.digest, loaded.manifest.identity) == (bundle.digest, "identity")
-    assert loaded.manifest.rounds == bundle.rounds == booster.num_boosted_rounds()
-    assert loaded.booster.save_raw("ubj") == booster.save_raw("ubj")
+    assert loaded.manifest.rounds == bundle.rounds == model.rounds
+    assert loaded.model.save() == model.save()
 
 
 def test_schema_says_what_a_request_needs(bundle):
@@ -136,6 +149,62 @@ def test_model_and_schema_must_belong_together(bundle):
         load_bundle(bundle.path)
 
 
+GRAPH = MODELS["onnx"]
+
+
+def test_a_graph_is_bundled_and_verified_alike(graph_parts, tmp_path):
+    bundle = write_bundle(*graph_parts, "identity", tmp_path / "bundles")
+    assert sorted(f.name for f in bundle.path.iterdir()) == [MANIFEST, GRAPH, SCHEMA]
+    loaded = load_bundle(bundle.path, bundle.digest)
+    assert (loaded.schema.model, loaded.model.kind) == ("onnx", "onnx")
+    assert loaded.model.save() == graph_parts[0].save()
+    assert write_bundle(*graph_parts, "identity", tmp_path / "bundles") == bundle
+    content = bytearray((bundle.path / GRAPH).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle.path / GRAPH).write_bytes(content)
+    with pytest.raises(BundleError, match=r"model\.onnx: changed since"):
+        load_bundle(bundle.path)
+
+
+def test_a_graph_that_refers_to_another_file_is_refused(graph_parts, tmp_path):
+    bundle = write_bundle(*graph_parts, "identity", tmp_path / "bundles")
+    graph = onnx.load_model_from_string((bundle.path / GRAPH).read_bytes())
+    tensor = onnx.numpy_helper.from_array(np.ones(2, "f4"), "stolen")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../../../etc/passwd")
+    graph.graph.initializer.append(tensor)
+    rewrite(bundle, GRAPH, graph.SerializeToString())
+    with pytest.raises(BundleError, match=r"model\.onnx: not a model .* 'stolen' lies in another"):
+        load_bundle(bundle.path)
+
+
+def test_schema_and_model_file_must_be_of_one_kind(bundle):
+    schema = json.loads((bundle.path / SCHEMA).read_text())
+    rewrite(bundle, SCHEMA, json.dumps(schema | {"model": "onnx"}).encode())
+    with pytest.raises(
+        BundleError, match=r"is of a model in model\.onnx, which the bundle does not"
+    ):
+        load_bundle(bundle.path)
+
+
+def test_a_bundle_of_the_first_release_still_loads(parts, bundle):
+    """It has no word of model, classes and calibration."""
+    schema = json.loads((bundle.path / SCHEMA).read_text())
+    for key in ("model", "classes", "calibration"):
+        del schema[key]
+    rewrite(bundle, SCHEMA, json.dumps(schema).encode())
+    loaded = load_bundle(bundle.path)
+    assert loaded.schema == parts[1]
+    assert loaded.model.save() == parts[0].save()
+
+
+def test_the_curve_goes_with_the_reference_and_not_into_the_bundle(parts, tmp_path):
+    curve = {"train": (0.5, 0.6), "validation": (0.5, 0.55)}
+    bundle = write_bundle(*parts, "identity", tmp_path / "bundles", curve)
+    assert bundle.curve == curve
+    assert bundle.digest == write_bundle(*parts, "identity", tmp_path / "other").digest
+
+
 @pytest.mark.parametrize(
     "manifest",
     ["[]", "not json", '{"format": 2, "identity": "", "rounds": 1, "files": {}}'],
@@ -177,7 +246,7 @@ from lifecycle.training.bundle import load_bundle, write_bundle
 loaded = load_bundle(sys.argv[1])
 print("ready", flush=True)
 for number in range(10**9):
-    write_bundle(loaded.booster, loaded.schema, str(number), Path(sys.argv[2]))
+    write_bundle(loaded.model, loaded.schema, str(number), Path(sys.argv[2]))
 """
 
 
@@ -211,6 +280,7 @@ def test_loading_needs_nothing_heavy():
     ]
     code = (
         "import sys, lifecycle.training.bundle, lifecycle.training.predictor;"
+        "import lifecycle.training.trainers.booster, lifecycle.training.trainers.graph;"
         f"sys.exit(', '.join(m for m in {heavy} if m in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

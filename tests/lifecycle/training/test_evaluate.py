@@ -7,13 +7,17 @@ import pytest
 from sklearn import metrics as sk
 
 from lifecycle.errors import TargetError
-from lifecycle.training.evaluate import baseline, compare, evaluate, metric_value
+from lifecycle.specs import METRICS
+from lifecycle.training.evaluate import baseline, compare, estimate, evaluate, metric_value
 
 RNG = np.random.default_rng(5)
 TRUTH = RNG.integers(0, 2, 900)
 SCORES = np.round(np.clip(TRUTH * 0.25 + RNG.random(900) * 0.75, 0, 1), 2)  # with many ties
 VALUES = RNG.normal(100, 20, 900)
 GUESSES = VALUES + RNG.normal(0, 5, 900)
+COUNTS = RNG.poisson(3, 900)
+CLASSES = RNG.integers(0, 3, 900)
+SHARES = np.eye(3)[CLASSES] * 0.3 + RNG.dirichlet([1, 1, 1], 900) * 0.7
 
 
 @pytest.mark.parametrize(
@@ -51,25 +55,6 @@ def test_evaluation_names_its_holdout_and_is_repeatable():
     assert (first.holdout, first.rows, first.subject) == ("digest", 900, "candidate")
     assert first == evaluate(TRUTH, SCORES, "binary", "digest", "candidate", seed=3)
     assert first != evaluate(TRUTH, SCORES, "binary", "digest", "candidate", seed=4)
-
-
-def test_resampled_auc_is_the_auc_of_the_drawn_rows():
-    """A weight of k is the row k times: the vectorised metrics rest on it."""
-    return
-
-    weights = next(_resamples(len(TRUTH), seed=2, groups=None))[:3]
-    for metric, reference in [
-        ("roc_auc", sk.roc_auc_score),
-        ("average_precision", sk.average_precision_score),
-    ]:
-        for drawn, value in zip(
-            weights, _WEIGHTED[metric](TRUTH * 1.0, SCORES, weights), strict=True
-        ):
-            rows = np.repeat(np.arange(len(TRUTH)), drawn.astype(int))
-            assert value == pytest.approx(reference(TRUTH[rows], SCORES[rows]))
-    for drawn, value in zip(weights, _WEIGHTED["r2"](VALUES, GUESSES, weights), strict=True):
-        rows = np.repeat(np.arange(len(VALUES)), drawn.astype(int))
-        assert value == pytest.approx(sk.r2_score(VALUES[rows], GUESSES[rows]))
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says():
@@ -154,8 +139,77 @@ def test_few_rows_give_finite_intervals():
     assert constant.metrics["r2"].value == sk.r2_score([2.0, 2.0], [1.0, 3.0]) == 0
 
 
-def test_large_holdouts_are_quick_and_bounded():
-    truth = RNG.integers(0, 2, 50_000)
-    start = time.monotonic()
-    evaluate(truth, RNG.random(50_000), "binary", "d", "s", seed=1)
-    assert time.monotonic() - start < 60
+def test_multiclass_and_count_have_every_metric_with_an_interval():
+    found = evaluate(CLASSES, SHARES, "multiclass", "d", "s", seed=1).metrics
+    assert tuple(found) == METRICS["multiclass"]
+    counts = evaluate(COUNTS, COUNTS * 0.5 + 1, "count", "d", "s", seed=1).metrics
+    assert tuple(counts) == METRICS["count"]
+    for one in (*found.values(), *counts.values()):
+        assert one.low < one.value < one.high
+
+
+def test_multiclass_baseline_is_the_class_shares():
+    found = baseline([0, 0, 1, 2], CLASSES, "multiclass", "d", seed=1)
+    shares = np.tile([0.5, 0.25, 0.25], (len(CLASSES), 1))
+    assert found.metrics["log_loss"].value == pytest.approx(sk.log_loss(CLASSES, shares))
+    assert found.metrics["roc_auc"].value == 0.5
+    lacking = baseline([0, 0, 1], CLASSES, "multiclass", "d", seed=1)  # class 2 was never seen
+    assert np.isfinite(lacking.metrics["log_loss"].value)
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "task", "message"),
+    [
+        ([0, 3], SHARES[:2], "multiclass", "0 to 2"),
+        ([1, 1], SHARES[:2], "multiclass", "two classes"),
+        ([0, 1], [0.5, 0.5], "multiclass", "shape"),
+        ([0, 1], SHARES[:2], "binary", "shape"),
+        ([1, -1], [1.0, 1.0], "count", "1 of 2 values are negative"),
+    ],
+)
+def test_nonsense_of_other_tasks_is_refused(truth, prediction, task, message):
+    with pytest.raises(TargetError, match=message):
+        evaluate(truth, prediction, task, "d", "s", seed=1)
+
+
+def test_large_holdouts_get_a_normal_interval_that_agrees_with_the_percentiles(monkeypatch):
+    truth = RNG.integers(0, 2, 25_000)
+    scores = np.round(truth * 0.2 + RNG.random(25_000) * 0.8, 3)
+    entity = np.arange(25_000) // 5
+    normal = evaluate(truth, scores, "binary", "d", "s", 1, entity)
+    assert "normal" in normal.method
+    assert "whole entities" in normal.method
+    monkeypatch.setattr("lifecycle.training.bootstrap.LARGE", 100_000)
+    monkeypatch.setattr("lifecycle.training.evaluate.LARGE", 100_000)
+    percentile = evaluate(truth, scores, "binary", "d", "s", 1, entity)
+    assert "400" in percentile.method
+    for name, one in normal.metrics.items():
+        other = percentile.metrics[name]
+        assert one.value == pytest.approx(other.value, rel=1e-12)
+        assert one.high - one.low == pytest.approx(other.high - other.low, rel=0.3)
+        assert one.value - one.low == pytest.approx(one.high - one.value)
+
+
+def test_large_holdouts_are_quick():
+    """Minutes, if every resample were sorted again."""
+    truth = RNG.integers(0, 2, 200_000)
+    start = time.process_time()
+    evaluate(truth, RNG.random(200_000), "binary", "d", "s", seed=1)
+    assert time.process_time() - start < 5
+
+
+def test_own_metrics_stand_beside_the_tasks():
+    own = {"hits": lambda truth, prediction: float(((prediction > 0.5) == truth).mean())}
+    found = evaluate(TRUTH, SCORES, "binary", "d", "s", 1, own=own).metrics
+    assert tuple(found)[-1] == "hits"
+    assert found["hits"].value == np.mean((SCORES > 0.5) == TRUTH)
+    assert found["hits"].low < found["hits"].value < found["hits"].high
+    assert metric_value("hits", TRUTH, SCORES, "binary", own) == found["hits"].value
+    worse = compare(TRUTH, 1 - SCORES, SCORES, "binary", "hits", 1, own=own)
+    assert worse.high < 0
+    assert estimate("hits", TRUTH, SCORES, "binary", 1, own=own) == found["hits"]
+
+
+def test_one_metric_alone_is_that_of_the_whole_evaluation():
+    found = evaluate(TRUTH, SCORES, "binary", "d", "s", seed=1).metrics
+    assert estimate("brier", TRUTH, SCORES, "binary", seed=1) == found["brier"]

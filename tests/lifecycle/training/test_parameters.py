@@ -2,8 +2,16 @@
 
 import pytest
 
+from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import ProjectError
-from lifecycle.training.parameters import STOPPING, check_parameters, xgboost_parameters
+from lifecycle.settings import Settings
+from lifecycle.training.parameters import (
+    STOPPING,
+    check_parameters,
+    constrained,
+    threads_of,
+    xgboost_parameters,
+)
 
 
 def training(**parameters):
@@ -22,6 +30,9 @@ def test_good_parameters_pass(make_project, health):
         ({"eta": "fast"}, r"training\.parameters\.eta: XGBoost refuses 'fast'"),
         ({"max_depth": -3}, r"training\.parameters\.max_depth: .*should be greater equal to 0"),
         ({"seed": 3}, r"parameters\.seed: leave this out: training\.seed is the seed"),
+        ({"nthread": 3}, r"nthread: leave this out: training\.threads is their number"),
+        ({"device": "cuda"}, r"device: leave this out: training\.device is the device"),
+        ({"monotone_constraints": "(1)"}, r"leave this out: training\.monotone has the"),
         ({"eval_metric": "auc"}, r"parameters\.eval_metric: leave this out: gate\.metric"),
         ({"objective": "reg:squarederror"}, "task 'binary' takes binary:logistic"),
         ({"eta": 0.1, "learning_rate": 0.2}, "'eta' and 'learning_rate' are one parameter"),
@@ -49,10 +60,9 @@ def test_project_decides_metric_seed_and_silence(make_project):
     project = make_project(
         training={"seed": 4, "parameters": {"eta": 0.2}}, gate={"metric": "brier"}
     )
-    given = xgboost_parameters(project, {"eta": 0.1, "nthread": 2})
+    given = xgboost_parameters(project, {"eta": 0.1}, threads=2)
     assert given["eval_metric"] == STOPPING["brier"] == "rmse"
     assert (given["eta"], given["seed"], given["nthread"]) == (0.1, 4, 2)
-    assert xgboost_parameters(project, {})["nthread"] == 1
 
 
 def test_regression_may_choose_its_objective(make_project):
@@ -60,4 +70,40 @@ def test_regression_may_choose_its_objective(make_project):
         task="regression", target="visits", training=training(objective="count:poisson")
     )
     check_parameters(project)
-    assert xgboost_parameters(project, project.training.parameters)["objective"] == "count:poisson"
+    assert (
+        xgboost_parameters(project, project.training.parameters, 1)["objective"] == "count:poisson"
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "target", "objective", "metric"),
+    [
+        ("binary", "bought", "binary:logistic", "auc"),
+        ("multiclass", "city", "multi:softprob", "mlogloss"),
+        ("regression", "age", "reg:squarederror", "rmse"),
+        ("count", "visits", "count:poisson", "poisson-nloglik"),
+    ],
+)
+def test_each_task_has_its_objective_and_stopping_metric(
+    make_project, task, target, objective, metric
+):
+    project = make_project(task=task, target=target)
+    check_parameters(project)
+    given = xgboost_parameters(project, {}, 1)
+    assert (given["objective"], given["eval_metric"]) == (objective, metric)
+    assert given.get("num_class") == (3 if task == "multiclass" else None)
+
+
+def test_constraints_go_by_the_features_places(make_project):
+    project = make_project(training={"monotone": {"visits": -1}})
+    schema = FeatureSchema(names=("age", "visits", "city"), kinds=("q", "q", "c"), levels={})
+    given = constrained(project, {"eta": 0.1}, schema)
+    assert given == {"eta": 0.1, "monotone_constraints": "(0,-1,0)"}
+    assert constrained(make_project(), {"eta": 0.1}, schema) == {"eta": 0.1}
+
+
+def test_threads_are_declared_or_the_machines_shared(make_project):
+    settings = Settings(ray_cpus=8)
+    assert threads_of(make_project(training={"threads": 3}), settings) == 3
+    assert threads_of(make_project(training={"num_workers": 3}), settings) == 2
+    assert threads_of(make_project(training={"num_workers": 9}), settings) == 1

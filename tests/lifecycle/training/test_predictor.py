@@ -1,5 +1,7 @@
 """One predictor everywhere: it agrees with XGBoost's own matrix, and refuses other features."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,10 +10,11 @@ import xgboost
 from lifecycle.data.lake import read_version
 from lifecycle.errors import BundleError, FeatureError
 from lifecycle.training.bundle import load_bundle, write_bundle
+from lifecycle.training.calibration import Calibration
 from lifecycle.training.fit import bundle_schema
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.predictor import open_predictor
-from lifecycle.training.train import fit_booster
+from lifecycle.training.trainers.xgb import XGBoostTrainer
 
 HOOK = "def build(inputs):\n    return inputs.assign(old=(inputs['age'] > 60) * 1)\n"
 
@@ -25,9 +28,9 @@ def trained(make_project, prepare, tmp_path):
         project = make_project(**changes)
         split = prepare(project)
         data = open_matrices(project, split.train, split.validation)
-        booster = fit_booster(project, data, {"max_depth": 3})
+        model = XGBoostTrainer().fit(project, data, {"max_depth": 3}, threads=1).model
         schema = bundle_schema(project, data.schema)
-        bundle = write_bundle(booster, schema, "identity", tmp_path / "bundles")
+        bundle = write_bundle(model, schema, "identity", tmp_path / "bundles")
         return project, data, split, load_bundle(bundle.path, bundle.digest)
 
     return make
@@ -35,8 +38,13 @@ def trained(make_project, prepare, tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"features": "features:build"}, {"task": "regression", "target": "visits"}],
-    ids=["plain", "hook", "regression"],
+    [
+        {},
+        {"features": "features:build"},
+        {"task": "regression", "target": "visits"},
+        {"task": "multiclass", "target": "city"},
+    ],
+    ids=["plain", "hook", "regression", "classes"],
 )
 def test_predictions_are_those_of_xgboosts_own_matrix(trained, changes):
     project, data, split, loaded = trained(**changes)
@@ -45,8 +53,9 @@ def test_predictions_are_those_of_xgboosts_own_matrix(trained, changes):
         data.validation, feature_types=list(data.schema.kinds), enable_categorical=True
     )
     assert predicted.dtype == np.float64
-    assert predicted.shape == (split.validation.rows,)
-    np.testing.assert_array_equal(predicted, loaded.booster.predict(matrix))
+    classes = (3,) if project.classes else ()
+    assert predicted.shape == (split.validation.rows, *classes)
+    np.testing.assert_array_equal(predicted, loaded.model.booster.predict(matrix))
 
 
 def test_rows_alone_answer_as_rows_together(trained):
@@ -72,6 +81,18 @@ def test_categories_are_learned_and_unknown_ones_count_as_missing(trained):
 
     assert answer("Rome") > answer("Oslo")  # as the data have it
     assert answer("Atlantis") == answer(None)
+
+
+def test_a_calibration_in_the_schema_is_applied(trained):
+    project, _, split, loaded = trained()
+    frame = read_version(split.holdout)
+    plain = open_predictor(loaded, project).predict(frame)
+    steps = Calibration(method="isotonic", points=(0.2, 0.8), values=(0.4, 0.5))
+    schema = loaded.schema.model_copy(update={"calibration": steps})
+    calibrated = dataclasses.replace(loaded, schema=schema)
+    np.testing.assert_array_equal(
+        open_predictor(calibrated, project).predict(frame), steps.apply(plain)
+    )
 
 
 def test_missing_input_column_is_named(trained):

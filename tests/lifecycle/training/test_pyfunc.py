@@ -12,7 +12,7 @@ from lifecycle.training.bundle import MODEL, load_bundle, write_bundle
 from lifecycle.training.fit import bundle_schema
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.predictor import open_predictor
-from lifecycle.training.train import fit_booster
+from lifecycle.training.trainers.open import open_trainer
 
 pytestmark = pytest.mark.slow
 HOOK = "def build(inputs):\n    return inputs.assign(old=(inputs['age'] > 60) * 1)\n"
@@ -27,9 +27,9 @@ def saved(make_project, prepare, tmp_path):
         project = make_project(**changes)
         split = prepare(project)
         data = open_matrices(project, split.train, split.validation)
-        booster = fit_booster(project, data, {"max_depth": 3})
-        schema = bundle_schema(project, data.schema)
-        bundle = write_bundle(booster, schema, "identity", tmp_path / "bundles")
+        model = open_trainer(project).fit(project, data, {}, threads=1).model
+        schema = bundle_schema(project, data.schema, model.kind)
+        bundle = write_bundle(model, schema, "identity", tmp_path / "bundles")
         inputs = read_version(split.holdout)[list(schema.inputs)]
         expected = open_predictor(load_bundle(bundle.path), project).predict(inputs)
         mlflow.pyfunc.save_model(
@@ -52,6 +52,14 @@ def only(folder: Path, name: str) -> Path:
 
 def test_same_answers_and_no_pickle(saved):
     folder, inputs, expected = saved()
+    np.testing.assert_array_equal(mlflow.pyfunc.load_model(folder).predict(inputs), expected)
+    assert not [f for f in folder.rglob("*") if f.suffix in {".pkl", ".pickle", ".cloudpickle"}]
+
+
+def test_a_graph_of_three_classes_answers_the_same(saved):
+    forest = {"trainer": "sklearn:ensemble.ExtraTreesClassifier"}
+    folder, inputs, expected = saved(task="multiclass", target="city", training=forest)
+    assert expected.shape == (len(inputs), 3)
     np.testing.assert_array_equal(mlflow.pyfunc.load_model(folder).predict(inputs), expected)
     assert not [f for f in folder.rglob("*") if f.suffix in {".pkl", ".pickle", ".cloudpickle"}]
 

@@ -32,7 +32,7 @@ from onnx import TensorProto, helper, numpy_helper
 from lifecycle.errors import ProjectError
 from lifecycle.training.trainers.graph import OnnxModel
 from lifecycle.training.trainers.protocol import Fitted
-from lifecycle.training.trainers.xgb import XGBoostModel
+from lifecycle.training.trainers.booster import XGBoostModel
 
 
 class Stumps:

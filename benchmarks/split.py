@@ -1,0 +1,92 @@
+"""The split of 1,000,000 rows in memory beside the same work in plain pandas and NumPy.
+
+Both start from a frame in memory and end with three frames: whole entities by chance, or whole
+days with the newest last. Run as `python -m benchmarks.split`.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import large
+from benchmarks.result import Result, ratio
+from lifecycle.data.split import split
+from lifecycle.specs import SplitSpec, TimeSpec
+
+ENTITIES, DAYS = 300_000, 730
+HOLDOUT, VALIDATION = large.SHARES
+SPEC = SplitSpec(holdout=HOLDOUT, validation=VALIDATION)
+
+Frames = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
+
+
+def ours_by_entity(frame: pd.DataFrame) -> Frames:
+    parts = split(frame, SPEC, "who")
+    return frame[parts.train], frame[parts.validation], frame[parts.holdout]
+
+
+def bare_by_entity(frame: pd.DataFrame) -> Frames:
+    entities = np.random.default_rng(17).permutation(frame["who"].unique())
+    held = round(HOLDOUT * len(entities))
+    holdout = frame["who"].isin(entities[:held])
+    validation = frame["who"].isin(entities[held : held + round(VALIDATION * len(entities))])
+    return frame[~holdout & ~validation], frame[validation], frame[holdout]
+
+
+def ours_by_time(frame: pd.DataFrame) -> Frames:
+    parts = split(frame, SPEC, time=TimeSpec(column="moment", period="day"))
+    return frame[parts.train], frame[parts.validation], frame[parts.holdout]
+
+
+def bare_by_time(frame: pd.DataFrame) -> Frames:
+    days = frame["moment"].dt.normalize()
+    share = days.value_counts(normalize=True).sort_index(ascending=False).cumsum()
+    held_from = share.index[share >= HOLDOUT][0]
+    checked_from = share.index[share >= HOLDOUT + VALIDATION][0]
+    holdout = days >= held_from
+    validation = ~holdout & (days >= checked_from)
+    return frame[~holdout & ~validation], frame[validation], frame[holdout]
+
+
+def measure(rounds: int) -> Iterator[Result]:
+    """Interleaved rounds of ours and the twin."""
+    frame = large.frame()
+    rng = np.random.default_rng(17)
+    minutes = np.sort(rng.integers(0, DAYS * 1_440, len(frame)))
+    frame["who"] = rng.integers(0, ENTITIES, len(frame))
+    frame["moment"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(minutes, unit="min")
+    what = f"s; {len(frame):,} rows into three frames"
+    for name, mine, twin in (
+        ("split by entity", ours_by_entity, bare_by_entity),
+        ("split by time", ours_by_time, bare_by_time),
+    ):
+        _same_sizes(mine(frame), twin(frame))  # and both are warm from here on
+        pairs = [(_seconds(mine, frame), _seconds(twin, frame)) for _ in range(rounds)]
+        ours, bare = zip(*pairs, strict=True)
+        yield ratio(name, ours, bare, 1.2, what)
+
+
+def _seconds(divide: Callable[[pd.DataFrame], Frames], frame: pd.DataFrame) -> float:
+    started = time.perf_counter()
+    divide(frame)
+    return time.perf_counter() - started
+
+
+def _same_sizes(ours: Frames, bare: Frames) -> None:
+    """See that both did the same work: shares by a hash and by a permutation differ a little."""
+    rows = sum(map(len, bare))
+    if sum(map(len, ours)) != rows:
+        raise RuntimeError("the two splits do not hold the same rows")
+    for mine, theirs in zip(ours, bare, strict=True):
+        if abs(len(mine) - len(theirs)) > 0.01 * rows:
+            raise RuntimeError(f"parts of {len(mine):,} and {len(theirs):,} rows: not the same")
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
+    for result in measure(arguments.parse_args().rounds):
+        print(f"{result['name']}: {result['value']} (bar {result['bar']}); {result['detail']}")

@@ -1,0 +1,38 @@
+"""What MLflow is told of a model's answers is what it gives."""
+
+from collections.abc import Callable
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+
+from lifecycle.project import Project
+from lifecycle.release.run import _signature
+from lifecycle.release.store import connect
+from lifecycle.settings import Settings
+from tests.lifecycle.graded import graded_project
+
+
+def test_a_number_a_row_or_one_a_class(make_project: Callable[..., Project]) -> None:
+    assert _signature(make_project()).outputs.to_dict() == [{"type": "double", "required": True}]
+    (answers,) = _signature(graded_project(make_project)).outputs.inputs
+    assert (answers.name, answers.type, answers.shape) == (
+        "probabilities",
+        np.dtype(np.float64),
+        (-1, 3),
+    )
+
+
+@pytest.mark.slow
+def test_the_registered_model_gives_probabilities(
+    make_project: Callable[..., Project], train: Callable[..., Any], settings: Settings
+) -> None:
+    made = train(graded_project(make_project), settings)
+    trained = made.register()
+    inputs = made.holdout()[list(made.project.input_columns)]
+    connect(settings)
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    loaded = mlflow.pyfunc.load_model(trained.model.uri)
+    np.testing.assert_array_equal(loaded.predict(inputs), made.expected(inputs))
+    assert loaded.metadata.signature.outputs.inputs[0].shape == (-1, 3)

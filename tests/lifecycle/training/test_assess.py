@@ -1,0 +1,104 @@
+"""From a real bundle to a whole evaluation, for every task, with every figure."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lifecycle.errors import ProjectError
+from lifecycle.specs import METRICS
+from lifecycle.training import assess
+from tests.conftest import SMALL, small_frame
+
+RNG = np.random.default_rng(4)
+
+
+def frame_of(task):
+    """The small frame with a target of the task."""
+    frame = small_frame(600)
+    score = frame["age"] / 30 + (frame["city"] == "Rome") + RNG.normal(0, 0.3, 600)
+    if task == "multiclass":
+        levels = pd.cut(score, [-9, 1.2, 2, 9], labels=["none", "some", "many"])
+        return frame.assign(bought=levels.astype(str)), {
+            "type": "category",
+            "categories": ["none", "some", "many"],
+        }
+    if task == "count":
+        return frame.assign(bought=RNG.poisson(np.exp(score / 2))), {"type": "integer"}
+    if task == "regression":
+        return frame.assign(bought=score), {"type": "number"}
+    return frame, {"type": "integer"}
+
+
+@pytest.fixture
+def make(make_project, train, settings):
+    def made(task, **changes):
+        frame, column = frame_of(task)
+        columns = SMALL["contract"]["columns"] | {"bought": column}
+        contract = SMALL["contract"] | {"columns": columns}
+        evaluation = {"slices": ["visits"], "min_rows": 20, **changes.pop("evaluation", {})}
+        project = make_project(
+            frame,
+            task=task,
+            contract=contract,
+            protected=["city"],
+            inputs=["age", "visits", "city"],
+            evaluation=evaluation,
+            **changes,
+        )
+        model = train(project, settings)
+        answers = assess.answer(
+            project, model.split.holdout, model.bundle.path, model.bundle.digest
+        )
+        return model, answers
+
+    return made
+
+
+@pytest.mark.parametrize("task", METRICS)
+def test_every_task_is_measured_sliced_and_drawn(make, task):
+    model, answers = make(task)
+    project, holdout = model.project, model.split.holdout
+    plain = assess.assess(project, answers, holdout, "candidate")
+    found = assess.assess_closely(project, answers, plain)
+    assert tuple(found.metrics) == METRICS[task]
+    base = assess.assess_baseline(project, model.split, answers)
+    worse, better = base.metrics[project.metric].value, found.metrics[project.metric].value
+    assert (better > worse) == (task == "binary")  # roc_auc; the others' first metric is a loss
+    assert {s.by for s in found.slices} == {"city", "visits"}
+    assert all(s.estimate for s in found.slices if s.by == "city")
+    assert {g.attribute for g in found.gaps} == {"city"}
+    assert (found.calibration_error is None) == (task in ("regression", "count"))
+    assert assess.score(project, answers) == better
+    figures = assess.draw(project, answers, found, model.bundle)
+    expected = {"calibration", "importances", "slices", "learning_curve", "shap"}
+    first = {"binary": {"roc"}, "multiclass": {"roc", "confusion"}}.get(task, {"residuals"})
+    assert set(figures) == expected | first
+
+
+def test_gain_over_the_same_answers_is_zero(make):
+    model, answers = make("multiclass")
+    same = assess.Predicted(answers.truth, answers.prediction, answers.entity)
+    gain = assess.gain(model.project, answers, same)
+    assert (gain.low, gain.value, gain.high) == (0, 0, 0)
+
+
+def test_an_own_metric_decides(make, tmp_path):
+    code = "def hits(truth, prediction):\n    return ((prediction > 0.5) == truth).mean()\n"
+    (tmp_path / "mine.py").write_text(code)
+    model, answers = make("binary", metrics={"hits": "mine:hits"}, gate={"metric": "hits"})
+    project = model.project
+    found = assess.assess_closely(
+        project, answers, assess.assess(project, answers, model.split.holdout, "candidate")
+    )
+    assert found.metrics["hits"].value == found.metrics["accuracy"].value
+    assert "hits difference" in {gap.measure for gap in found.gaps}
+    assert assess.score(project, answers) == found.metrics["hits"].value
+    figure = assess.draw(project, answers, found, model.bundle)["learning_curve"]
+    assert figure.axes[0].get_ylabel() == "hits"
+
+
+def test_a_wrong_segment_is_told(make):
+    model, answers = make("binary", evaluation={"segments": {"odd": "heigth > 3"}})
+    plain = assess.assess(model.project, answers, model.split.holdout, "candidate")
+    with pytest.raises(ProjectError, match=r"evaluation\.segments\.odd"):
+        assess.assess_closely(model.project, answers, plain)
