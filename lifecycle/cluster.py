@@ -4,9 +4,11 @@ import importlib
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,16 +57,25 @@ def connect_ray(settings: Settings) -> Iterator[None]:
         yield
         return
     folder = _temp_folder() if settings.local_ray else None
+    sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if folder:
             _start(settings, folder)
         else:
             _join(settings.ray_address)
+        _give_back(sigterm)
         yield
     finally:
         ray.shutdown()
+        _give_back(sigterm)
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _give_back(sigterm: object) -> None:
+    """Undo that Ray takes SIGTERM for itself: who handled it, as Prefect does, cancels with it."""
+    if callable(sigterm) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, sigterm)
 
 
 def is_connected() -> bool:

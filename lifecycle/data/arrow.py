@@ -53,6 +53,11 @@ def to_frame(
     return frame
 
 
+def release_memory() -> None:
+    """Give back what Arrow keeps of tables that are gone: training comes next, and needs it."""
+    pa.default_memory_pool().release_unused()
+
+
 def _nullable_type(kind: pa.DataType) -> str:
     if pa.types.is_boolean(kind):
         return "boolean"

@@ -6,6 +6,7 @@ from typing import Literal
 import pandas as pd
 
 from lifecycle.data.arrivals import select
+from lifecycle.data.arrow import release_memory
 from lifecycle.data.contract import apply_contract, check_columns, count_reasons
 from lifecycle.data.lake import table_uri, write_version
 from lifecycle.data.sources import read_source, source_digest
@@ -59,8 +60,11 @@ def ingest(
         place = f"The rejected rows are in {uri}, version {rejected.version}. "
         check_share(project, checked.rejected, rows_in, place)
     uri = table_uri(settings, project.name, table)
+    dataset = write_version(checked.accepted, uri, note=note)
+    del checked
+    release_memory()
     return Ingested(
-        dataset=write_version(checked.accepted, uri, note=note),
+        dataset=dataset,
         window=window,
         rows_in=rows_in,
         rejected=rejected,

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.data.arrivals import period_of
-from lifecycle.data.arrow import to_frame
+from lifecycle.data.arrow import release_memory, to_frame
 from lifecycle.data.lake import is_nullable, read_table, table_uri, write_rows
 from lifecycle.errors import SplitError, TargetError
 from lifecycle.project import Project
@@ -104,15 +104,23 @@ def split_dataset(project: Project, settings: Settings, ingested: Ingested) -> S
     names = list(dict.fromkeys(key for key in keys if key is not None))
     parts = divide(to_frame(table.select(names), is_nullable), project)
     note = {"dataset": ingested.dataset.digest, "rule": parts.rule}
-
-    def write(part: str, mask: Mask) -> DatasetVersion:
-        uri = table_uri(settings, project.name, part)
-        return write_rows(table, pa.array(mask), uri, note=note)
-
-    with ThreadPoolExecutor(len(PARTS)) as threads:
-        written = threads.map(write, PARTS, parts.masks.values())
-        versions = dict(zip(PARTS, written, strict=True))
+    uris = {part: table_uri(settings, project.name, part) for part in PARTS}
+    versions = _write(table, parts, uris, note)
+    del table
+    release_memory()
     return Split(**versions, withheld=parts.withheld, rule=parts.rule)
+
+
+def _write(
+    table: pa.Table, parts: Parts, uris: dict[str, str], note: dict[str, str]
+) -> dict[str, DatasetVersion]:
+    """The parts' rows as versions, written at the same time."""
+    with ThreadPoolExecutor(len(PARTS)) as threads:
+        writing = {
+            part: threads.submit(write_rows, table, pa.array(mask), uris[part], note=note)
+            for part, mask in parts.masks.items()
+        }
+        return {part: written.result() for part, written in writing.items()}
 
 
 def check_target(target: "pd.Series[Any]", project: Project, where: str) -> None:

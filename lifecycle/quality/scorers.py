@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from deepchecks.core.errors import DeepchecksValueError
+from deepchecks.core.errors import ModelValidationError
 from sklearn.metrics import (
     accuracy_score,
     f1_score,
@@ -56,7 +56,7 @@ def _of_probabilities(function: Callable[[Any, Any], float]) -> Scorer:
     def scored(model: Any, features: pd.DataFrame, truth: Any) -> float:
         try:
             answers = model.predict_proba(features)
-        except DeepchecksValueError:
+        except ModelValidationError:
             # the simple and the perfect model know only the classes of their rows, and are certain
             answers = model.predict(features)
         return float(function(np.asarray(truth), np.asarray(answers)))

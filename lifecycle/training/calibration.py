@@ -110,7 +110,8 @@ def _log_odds(probability: Floats) -> Floats:
 
 
 def _sigmoid(margin: Floats) -> Floats:
-    return 0.5 * (1 + np.tanh(0.5 * margin))  # never overflows
+    probability: Floats = 0.5 * (1 + np.tanh(0.5 * margin))  # never overflows
+    return probability
 
 
 def _log_loss(margin: Floats, target: Floats) -> float:

@@ -33,14 +33,10 @@ from lifecycle.specs import Scalar
 from lifecycle.training.matrix import Matrices
 from lifecycle.training.parameters import constrained, plain, threads_of
 from lifecycle.training.shards import Plan, plan, read_shard
+from lifecycle.training.trainers.booster import load_booster
 from lifecycle.training.trainers.boosting import BoosterMetric, Progress, boost
 from lifecycle.training.trainers.protocol import Fitted
-from lifecycle.training.trainers.xgb import (
-    booster_metric,
-    check_device,
-    load_booster,
-    parts_of,
-)
+from lifecycle.training.trainers.xgb import booster_metric, check_device, parts_of
 from lifecycle.training.weights import row_weights
 
 MODEL, CURVE = "model.ubj", "curve.json"
@@ -182,7 +178,8 @@ def _train(job: Job) -> dict[str, Any]:
         given,
         job.threads,
         metric=_averaged(booster_metric(project)),
-        after_round=lambda progress: _keep(progress, project.training.checkpoint_rounds),
+        keep=_keep,
+        keep_every=project.training.checkpoint_rounds,
         start=_kept(),
     )
     curve = {"train": boosted.curve["sample"], "validation": boosted.curve["validation"]}
@@ -238,10 +235,8 @@ def _averaged(metric: BoosterMetric | None) -> BoosterMetric | None:
     return measure
 
 
-def _keep(progress: Progress, every: int) -> None:
-    """Leave a checkpoint now and then; a report waits until the controller has seen it."""
-    if len(progress.curve["validation"]) % every:
-        return
+def _keep(progress: Progress) -> None:
+    """Leave a checkpoint; a report waits until the controller has seen it."""
     if ray.train.get_context().get_world_rank() > 0:
         ray.train.report({})
         return

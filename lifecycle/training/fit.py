@@ -1,5 +1,7 @@
 """One stage: from the parts of a split and chosen parameters to a bundle on disk."""
 
+from pathlib import Path
+
 import numpy as np
 
 from lifecycle.data.features import (
@@ -25,11 +27,19 @@ THRESHOLD = 0.5
 
 
 def fit(
-    project: Project, split: Split, tuned: Tuned, settings: Settings, identity: Identity
+    project: Project,
+    split: Split,
+    tuned: Tuned,
+    settings: Settings,
+    identity: Identity,
+    folder: Path | None = None,
 ) -> Bundle:
     """Train with the chosen parameters and write the bundle; Ray is connected already.
 
     Equal arguments give a bundle with the same digest.
+
+    Args:
+        folder: where the bundle goes; by default where the project's bundles are.
 
     Raises:
         ProjectError, TrainingError, FeatureError, TargetError: training could not be done.
@@ -38,7 +48,7 @@ def fit(
     trained = train_model(project, split.train, split.validation, tuned.parameters, settings)
     calibration = _calibration(project, trained, split.validation)
     schema = bundle_schema(project, trained.features, trained.model.kind, calibration)
-    folder = settings.folder("bundles", project.name)
+    folder = folder or settings.folder("bundles", project.name)
     return write_bundle(trained.model, schema, identity.digest, folder, trained.curve)
 
 

@@ -109,6 +109,7 @@ class Pool:
             TrainingError: an actor could not start.
         """
         while True:
+            self._hand_out()
             timeout = None if self._running else max(0.0, self._deadline - time.monotonic())
             waiting = [*self._running, *self._starting]
             done, _ = ray.wait(waiting, num_returns=1, timeout=timeout)
@@ -120,15 +121,10 @@ class Pool:
             if done[0] in self._running:
                 return self._ended(done[0])
             self._up(done[0])
-            self._hand_out()
 
     def stop(self) -> None:
-        """End the actors that are up; the others are never made once nobody refers to them."""
-        starting = set(self._starting.values())
-        for at, actor in enumerate(self._actors):
-            if at not in starting:
-                ray.kill(actor)
-        self._actors, self._starting = [], {}
+        for actor in self._actors:
+            ray.kill(actor)
 
     def _start_actors(self) -> None:
         """Without waiting for them, so that the next trials are suggested meanwhile."""

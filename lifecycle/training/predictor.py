@@ -32,7 +32,10 @@ class Predictor:
             FeatureError: an input column is missing, or the hook fails.
         """
         schema = self.loaded.schema
-        matrix = encode(build_features(inputs, self._columns, self._hook), schema.features)
+        # without a hook the inputs are the features, and need not be copied for it
+        plain = self._hook is None
+        features = inputs if plain else build_features(inputs, self._columns, self._hook)
+        matrix = encode(features, schema.features)
         predicted = self.loaded.model.predict(matrix, self._threads)
         return schema.calibration.apply(predicted) if schema.calibration else predicted
 

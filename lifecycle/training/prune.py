@@ -75,7 +75,10 @@ def pruner_of(pruner: str, rounds: int) -> BasePruner:
 
 
 class _Trials(InMemoryStorage):
-    """The trials told so far and the one that runs, each under its number in the whole search."""
+    """The trials told so far, each under its number in the whole search, and what is being judged.
+
+    The latter is no rival of itself: pruners add its score to those of the others.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,8 +91,7 @@ class _Trials(InMemoryStorage):
         deepcopy: bool = True,
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
-        trials = [*self.told, self.running] if self.running else self.told
-        return [trial for trial in trials if states is None or trial.state in states]
+        return [trial for trial in self.told if states is None or trial.state in states]
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: object) -> None:
         assert self.running is not None  # noqa: S101 - only the running trial is ever judged

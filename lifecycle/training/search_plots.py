@@ -50,7 +50,9 @@ def search_plots(project: Project, tuned: Tuned) -> dict[str, Figure]:
     varied = [name for name in project.tuning.space if len({t.params.get(name) for t in whole}) > 1]
     if len(whole) < FEWEST_TRIALS or len({trial.value for trial in whole}) < 2 or not varied:
         return plots
-    shares = optuna.importance.get_param_importances(study, params=varied)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about parameters that few trials have
+        shares = optuna.importance.get_param_importances(study, params=varied)
     if sum(shares.values()) > 0:
         plots["tuning_importances"] = _draw(
             plot_param_importances, study, project.metric, params=varied
@@ -86,6 +88,7 @@ def _draw(
     with _pyplot, warnings.catch_warnings(), matplotlib.rc_context():
         # all of optuna.visualization.matplotlib is experimental; nothing is decided by a plot
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.simplefilter("ignore", UserWarning)  # about parameters that few trials have
         if matplotlib.get_backend(auto_select=False) is None:
             matplotlib.use("agg")  # nobody looks at a window of ours
         from matplotlib import pyplot

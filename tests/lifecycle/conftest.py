@@ -89,17 +89,20 @@ class Made:
         )
 
     def register(self, reports: tuple[Path, ...] = ()) -> Trained:
-        """Register it, with a figure."""
+        """Register it, with a figure and a report."""
         figure = Figure()
         figure.subplots().plot([0, 1], [0, 1])
         plot = self.settings.folder("reports") / "roc.png"
         figure.savefig(plot)
+        page = plot.with_name("evaluation.html")
+        page.write_text("<h1>good</h1>")
         return register(
             self.project,
             self.settings,
             bundle=self.bundle,
             trained=self.trained(reports),
             plots=(plot,),
+            report=page,
             card="# A model",
         )
 

@@ -45,7 +45,8 @@ def boost(
     *,
     metric: BoosterMetric | None = None,
     on_round: OnRound | None = None,
-    after_round: Callable[[Progress], None] | None = None,
+    keep: Callable[[Progress], None] | None = None,
+    keep_every: int = 1,
     start: Progress | None = None,
 ) -> Boosted:
     """Train round by round until the validation score has not improved for long enough.
@@ -54,8 +55,9 @@ def boost(
         parts: `train` is learned from and `validation` decides when to stop; others, such as a
             sample of the train part, are only measured.
         metric: the project's own metric as XGBoost calls it; takes the place of its built-in one.
-        after_round: is told where training stands after each round, as for a checkpoint.
-        start: a checkpoint to go on from; the result is that of an uninterrupted training.
+        keep: is told where training stands after every `keep_every` rounds, for a checkpoint.
+        start: such a checkpoint to go on from; the result is that of an uninterrupted training
+            that kept its checkpoints at the same rounds.
 
     Raises:
         xgboost.core.XGBoostError: XGBoost cannot train with these parameters.
@@ -63,10 +65,10 @@ def boost(
     name, maximize = stopping_metric(project)
     same_direction = maximize == greater_is_better(project.metric)
     evals = [(data, part) for part, data in parts.items() if part != "train"]
+    given = xgboost_parameters(project, parameters, threads)
+    draws = any(_is_sampling(key, value) for key, value in parameters.items())
     booster = xgboost.Booster(
-        xgboost_parameters(project, parameters, threads),
-        list(parts.values()),
-        model_file=start.booster if start else None,
+        given, list(parts.values()), model_file=start.booster if start else None
     )
     curve = {part: list((start.curve if start else {}).get(part, ())) for _, part in evals}
     pruned = False
@@ -77,8 +79,11 @@ def boost(
         measured = booster.eval_set(evals, at, metric, output_margin=False)
         for part, value in _scores(measured, name if metric is None else project.metric):
             curve[part].append(value)
-        if after_round:
-            after_round(Progress(booster, curve))
+        if keep and (at + 1) % keep_every == 0:
+            keep(Progress(booster, curve))
+            if draws:  # its random state is not in a checkpoint: from here both start with none
+                kept = xgboost.Booster(model_file=booster.save_raw("ubj"))
+                booster = xgboost.Booster(given, list(parts.values()), model_file=kept)
         score = curve["validation"][-1]
         if on_round and on_round(at, score if same_direction else -score):
             pruned = True
@@ -89,6 +94,11 @@ def boost(
         {part: tuple(values) for part, values in curve.items()},
         pruned,
     )
+
+
+def _is_sampling(name: str, value: Scalar) -> bool:
+    """Whether a parameter makes XGBoost draw rows or columns at random."""
+    return name.startswith(("subsample", "colsample")) and float(value) < 1
 
 
 def _best(scores: list[float], maximize: bool) -> int:

@@ -1,15 +1,19 @@
 """The contract: each promise broken once, types of what is accepted, quarantine of the rest."""
 
+import gc
 import json
 from datetime import datetime
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lifecycle.data.arrow import to_frame
 from lifecycle.data.contract import Checked, apply_contract, check_columns, count_reasons
 from lifecycle.errors import ContractError
 from lifecycle.specs import ContractSpec
@@ -121,6 +125,45 @@ def test_all_reasons_of_a_row_in_the_order_of_the_columns() -> None:
     assert json.loads(checked.rejected["record"][0]) == {"a": -1, "b": None, "c": "y"}
 
 
+def test_columns_that_have_their_type_are_not_copied() -> None:
+    frame = pd.DataFrame({"number": [0.5, np.nan], "whole": [1, 2], "flag": [True, False]})
+    contract = ContractSpec.model_validate(
+        {
+            "columns": {
+                "number": {"type": "number", "nullable": True, "minimum": 0},
+                "whole": {"type": "integer", "unique": True},
+                "flag": {"type": "boolean"},
+            }
+        }
+    )
+    accepted = apply_contract(frame, contract, now=NOW).accepted
+    pd.testing.assert_frame_equal(accepted, frame)
+    for name in frame:
+        assert np.shares_memory(accepted[name].to_numpy(), frame[name].to_numpy())
+
+
+def test_the_frame_is_freed_with_its_last_name() -> None:
+    """Not when the garbage collector comes by: the next frame needs the room."""
+    contract = ContractSpec.model_validate({"columns": {"a": {"type": "number"}}})
+    before = pa.total_allocated_bytes()
+    gc.disable()
+    try:
+        table = pa.table({"a": pa.array(range(1_000), type=pa.float64())})
+        frame = to_frame(table, lambda *_: False, split_blocks=True)
+        checked = apply_contract(frame, contract, now=NOW)
+        del table, frame
+        assert pa.total_allocated_bytes() > before
+        del checked
+        assert pa.total_allocated_bytes() == before
+    finally:
+        gc.enable()
+
+
+def test_narrow_whole_numbers_become_int64() -> None:
+    small = check({"a": np.array([1, 2], dtype=np.uint8)}, {"a": {"type": "integer"}})
+    assert small.accepted["a"].dtype == "int64"
+
+
 def test_unique_together_keeps_the_first_row() -> None:
     checked = check(
         {"a": [1, 1, 2, 1], "b": [1, 2, 1, 1]},
@@ -179,6 +222,7 @@ def test_nothing_rejected_and_everything_rejected() -> None:
     assert count_reasons(checked.rejected) == {"a: not a whole number": 2}
 
 
+@hypothesis.settings(deadline=None)  # pandera's first check takes a while
 @given(
     st.lists(
         st.one_of(st.none(), st.text(max_size=5), st.integers(-9, 9).map(str)),

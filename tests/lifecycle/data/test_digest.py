@@ -25,6 +25,24 @@ def test_digest_sees_names_types_values_and_order_but_not_chunks() -> None:
     assert digest_of(pa.concat_tables([table.slice(0, 1), table.slice(1)])) == digest_of(base)
 
 
+def test_rows_left_out_do_not_count() -> None:
+    index = np.arange(40)
+    frame = pd.DataFrame(
+        {
+            "maybe": pd.array(np.where(index % 3, index, None), dtype="Int64"),
+            "number": np.where(index % 4, index / 3, np.nan),
+            "flag": index % 2 == 0,
+            "text": np.where(index % 5, "é", None),
+            "time": pd.date_range("2020", periods=40).astype("datetime64[us]"),
+        }
+    )
+    rows = index % 7 < 3
+    table = to_arrow(frame)
+    chunks = pa.concat_tables([table.slice(0, 11), table.slice(11)])
+    assert digest_of(chunks, pa.array(rows)) == digest_of(frame[rows].reset_index(drop=True))
+    assert digest_of(chunks, pa.array(~rows)) != digest_of(chunks, pa.array(rows))
+
+
 def test_what_is_under_a_missing_value_does_not_count() -> None:
     one = pa.array([1, 2], mask=np.array([False, True]))
     other = pa.array([1, 99], mask=np.array([False, True]))

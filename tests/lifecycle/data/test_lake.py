@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
+from lifecycle.data import lake
 from lifecycle.data.arrow import to_arrow
 from lifecycle.data.digest import digest_of
 from lifecycle.data.lake import (
@@ -21,6 +24,7 @@ from lifecycle.data.lake import (
     read_version,
     table_uri,
     write_batches,
+    write_rows,
     write_version,
 )
 from lifecycle.errors import BackendError, FeatureError
@@ -64,6 +68,26 @@ def test_many_rows_keep_their_order(uri: str) -> None:
     batches = iter(to_arrow(frame).to_batches(max_chunksize=1000))
     ref = write_batches(to_arrow(frame).schema, batches, uri, note={}, digest="d")
     pd.testing.assert_frame_equal(read_version(ref), frame)
+
+
+@pytest.mark.parametrize("most", [10_000, 3])
+def test_mixed_runs_of_rows_come_back_in_order(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """The writer's threads take turns: with a few runs nothing is copied, with many it is."""
+    monkeypatch.setattr(lake, "RUNS", most)
+    rows = np.r_[4:7, 0:2, 7:9, 2:4]
+    mixed = pa.table({"value": rows * 10, lake.ROW: rows})
+    assert lake._in_order(mixed)["value"].to_pylist() == list(range(0, 90, 10))
+
+
+def test_some_rows_of_a_table(uri: str) -> None:
+    frame = frame_of(80_000)
+    rows = np.random.default_rng(1).random(80_000) < 0.4
+    ref = write_rows(to_arrow(frame), pa.array(rows), uri, note={})
+    part = frame[rows].reset_index(drop=True)
+    pd.testing.assert_frame_equal(read_version(ref), part)
+    assert write_version(part, uri, note={}) == ref
+    files = DeltaTable(uri).file_uris()
+    assert sum(pq.read_metadata(file).num_rows for file in files) == rows.sum()
 
 
 def test_selected_columns(uri: str) -> None:

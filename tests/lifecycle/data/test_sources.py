@@ -62,6 +62,16 @@ def test_unusable_files(source: Callable[[bytes], Project], content: bytes, says
     assert "small.csv" in str(caught.value)
 
 
+def test_parquet_without_pandas_index(make_project: MakeProject, tmp_path: Path) -> None:
+    """Rows count from 0, and the numbers pandas had for them are no column of the data."""
+    project = make_project(source={"path": "small.parquet", "format": "parquet"})
+    visits = pd.array([3, None, 5], dtype="Int64")
+    frame = pd.DataFrame({"visits": visits, "age": [1.5, None, 2.5]}, index=[7, 3, 9])
+    frame.to_parquet(tmp_path / "small.parquet")
+    read = read_source(project)
+    pd.testing.assert_frame_equal(read, frame.reset_index(drop=True))
+
+
 def test_missing_file_says_where_it_looked(make_project: MakeProject, tmp_path: Path) -> None:
     project = make_project()
     (tmp_path / "small.csv").unlink()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle.data.arrivals import first_window
+from lifecycle.data.arrivals import first_window, period_of
 from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import history, read_version
 from lifecycle.data.split import Parts, hash_share, split, split_dataset
@@ -164,6 +164,57 @@ def test_targets_that_cannot_be_learned(
         prepare(project, settings)
     assert says in str(caught.value)
     assert history(f"{settings.lake}/small/train").empty
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ([0, 3, 1, 7], None),
+        ([0, 3, -1, 7], "has -1.0, which is no count"),
+        ([0, 3, 1.5, 7], "has 1.5, which is no count"),
+        ([3], "is constant (always 3"),
+    ],
+)
+def test_counts(
+    make_project: MakeProject, settings: Settings, values: list[float], says: str | None
+) -> None:
+    frame = small_frame().assign(calls=np.resize(np.array(values), 400))
+    contract = _contract(make_project, calls={"type": "number", "nullable": True})
+    project = make_project(frame, contract=contract, target="calls", task="count")
+    if says is None:
+        assert prepare(project, settings).withheld == 0
+        return
+    with pytest.raises(TargetError) as caught:
+        prepare(project, settings)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(("cities", "fits"), [(["Rome", "Oslo", "Lima"], True), (["Rome"], False)])
+def test_classes(
+    make_project: MakeProject, settings: Settings, cities: list[str], fits: bool
+) -> None:
+    frame = small_frame().assign(city=np.resize(np.array(cities), 400))
+    project = make_project(frame, target="city", task="multiclass")
+    if fits:
+        parts = prepare(project, settings)
+        assert parts.train.rows + parts.validation.rows + parts.holdout.rows == 400
+        return
+    with pytest.raises(TargetError, match="is constant"):
+        prepare(project, settings)
+
+
+@pytest.mark.parametrize("period", ["day", "week", "month"])
+def test_calendar_periods_are_those_of_arrivals(period: Any) -> None:
+    """Splitting reckons in days since 1970 and arrivals in pandas' periods: they must agree."""
+    seconds = np.random.default_rng(3).integers(-(10**9), 2 * 10**9, 2_000)
+    times = pd.Series(pd.to_datetime(seconds, unit="s")).astype("datetime64[us]")
+    spec = TimeSpec(column="time", period=period)
+    found = split(pd.DataFrame({"time": times}), SPEC, None, spec)
+    periods = period_of(times, spec)
+    first, first_held = periods[found.validation].min(), periods[found.holdout].min()
+    assert f"training before {first}, validation before {first_held}," in found.rule
+    assert (found.train == (periods < first)).all()
+    assert (found.holdout == (periods >= first_held)).all()
 
 
 def test_one_class_in_a_part(make_project: MakeProject, settings: Settings) -> None:

@@ -64,10 +64,12 @@ def test_a_registered_model_says_everything(small_model: Any, tmp_path: Path) ->
     assert tags["lifecycle.digest"] == small_model.split.holdout.digest
     assert {f.path for f in client.list_artifacts(model.run_id)} == {
         "checks",
+        "evaluation.html",
         "lifecycle",
         "model_card.md",
         "plots",
     }
+    assert [f.path for f in client.list_artifacts(model.run_id, "plots")] == ["plots/roc.png"]
     logged = client.search_logged_models([run.info.experiment_id])
     assert [(entry.status, entry.source_run_id) for entry in logged] == [("READY", model.run_id)]
     assert registered_files(small_model).is_relative_to(small_model.settings.home)

@@ -31,7 +31,7 @@ def run(judge: Judge, number: int, curve: np.ndarray) -> Outcome:
 @pytest.mark.parametrize("pruner", PRUNERS)
 @pytest.mark.parametrize("maximize", [True, False])
 def test_one_after_another_is_optunas_own_study(pruner, maximize):
-    given = curves(1)
+    given = curves(1) if maximize else -curves(1)
 
     def objective(trial: optuna.Trial) -> float:
         for at, score in enumerate(given[trial.number], start=1):
@@ -54,7 +54,7 @@ def test_one_after_another_is_optunas_own_study(pruner, maximize):
         assert list(outcome.scores) == list(trial.intermediate_values.values())
         assert (outcome.value is None) == (trial.state == optuna.trial.TrialState.PRUNED)
     pruned = sum(trial.state == optuna.trial.TrialState.PRUNED for trial in study.trials)
-    assert 5 < pruned < len(given) - 3
+    assert 3 < pruned < len(given) - 1
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
@@ -74,7 +74,7 @@ def test_what_else_a_judge_has_seen_does_not_matter(pruner):
         outcome = run(alone, number, curve)
         assert run(shared[at], number, curve) == outcome
         told.append(Told(number, outcome))
-    assert 5 < sum(trial.outcome.value is None for trial in told) < len(given) - 3
+    assert 3 < sum(trial.outcome.value is None for trial in told) < len(given) - 1
 
 
 def test_median_lets_trials_warm_up():

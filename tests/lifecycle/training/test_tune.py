@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import ray
 
+from lifecycle.data.lake import read_version
 from lifecycle.errors import ProjectError, TrainingError
 from lifecycle.training.evaluate import metric_value
 from lifecycle.training.matrix import open_matrices
-from lifecycle.training.train import fit_booster
+from lifecycle.training.trainers.open import open_trainer
 from lifecycle.training.tune import tune
+from tests.conftest import SMALL, small_frame
 
 SPACE = {
     "max_depth": {"type": "int", "low": 1, "high": 6},
@@ -36,9 +38,9 @@ from lifecycle.training.tune import tune
 
 project, train, validation, folder, address = sys.argv[1:]
 
-def on_trial(told, total, best):
-    print(told, flush=True)
-    if told == 6:
+def on_trial(now):
+    print(now.done, flush=True)
+    if now.done == 6:
         time.sleep(600)  # until the SIGKILL, with trials 7 and 8 on the workers
 
 with connect_ray(Settings(ray_address=address)):
@@ -47,8 +49,20 @@ with connect_ray(Settings(ray_address=address)):
 """
 
 
-def quiet(told, total, best):
+def quiet(now):
     pass
+
+
+def without_times(tuned):
+    history = tuple(trial.model_copy(update={"seconds": 0.0}) for trial in tuned.history)
+    return tuned.model_copy(update={"history": history})
+
+
+def value_of(project, split, parameters):
+    """The metric on the validation part of what these parameters give, fitted in this process."""
+    data = open_matrices(project, split.train, split.validation)
+    model = open_trainer(project).fit(project, data, parameters, threads=1).model
+    return metric_value("roc_auc", data.validation_labels, model.predict(data.validation), "binary")
 
 
 def journal(folder: Path) -> list[dict]:
@@ -69,24 +83,22 @@ def test_killed_and_resumed_equals_uninterrupted(tunable, tmp_path):
     """One story, since each start of workers costs seconds: whole, killed, resumed, done."""
     project, split = tunable
     shutil.rmtree(split.holdout.uri)  # nothing below can read it
-    seen: list[tuple[int, int, float | None]] = []
-    whole = tune(
-        project, split.train, split.validation, tmp_path / "whole", lambda *now: seen.append(now)
-    )
-    assert [told for told, _, _ in seen] == list(range(1, 17))
-    assert [best for _, _, best in seen] == sorted(best for _, _, best in seen)
-    assert seen[-1] == (16, 16, whole.value)
-    assert (whole.trials, whole.pruned) == (16, 0)
+    seen = []
+    whole = tune(project, split.train, split.validation, tmp_path / "whole", seen.append)
+    assert [now.done for now in seen] == list(range(1, 17))
+    assert [now.best for now in seen] == sorted(now.best for now in seen)
+    assert (seen[-1].total, seen[-1].best, seen[-1].kept) == (16, whole.value, 0)
+    assert tuple(now.trial for now in seen) == whole.history
+    assert (whole.trials, whole.pruned) == (16, sum(t.state == "pruned" for t in whole.history))
+    assert whole.pruned > 0
 
     # the first trial is the project's own parameters: tuning does not end worse
-    data = open_matrices(project, split.train, split.validation)
-    own = fit_booster(project, data, TRAINING["parameters"]).inplace_predict(data.validation)
-    assert seen[0][2] == metric_value("roc_auc", data.validation_labels, own, "binary")
-    assert whole.value > seen[0][2]
+    assert whole.history[0].parameters == TRAINING["parameters"]
+    assert seen[0].best == value_of(project, split, TRAINING["parameters"])
+    assert whole.value > seen[0].best
 
     # the value is what these parameters give, and those the space does not name are kept
-    best = fit_booster(project, data, whole.parameters).inplace_predict(data.validation)
-    assert whole.value == metric_value("roc_auc", data.validation_labels, best, "binary")
+    assert whole.value == value_of(project, split, whole.parameters)
     assert set(whole.parameters) == set(SPACE)
 
     # killed in the middle
@@ -110,21 +122,70 @@ def test_killed_and_resumed_equals_uninterrupted(tunable, tmp_path):
         file.write('{"op_code":4,"worker_id":"cut o')  # as if killed inside a write
 
     # resumed: the finished trials stay, the others are made, the end is the same
-    told: list[int] = []
-    resumed = tune(
-        project, split.train, split.validation, folder, lambda done, *_: told.append(done)
-    )
-    assert resumed == whole
-    assert told == list(range(1, 17))
+    again = []
+    resumed = tune(project, split.train, split.validation, folder, again.append)
+    assert without_times(resumed) == without_times(whole)
+    assert [now.done for now in again] == list(range(1, 17))
+    assert {now.kept for now in again} == {len(kept)}
     assert journal(folder)[: len(kept)] == kept
     assert len(journal(folder)) == 16
-    values = [(entry["values"], entry["user_attrs"]) for entry in journal(tmp_path / "whole")]
-    both = [(entry["values"], entry["user_attrs"]) for entry in journal(folder)]
-    assert sorted(map(repr, values)) == sorted(map(repr, both))
+    assert by_number(journal(folder)) == by_number(journal(tmp_path / "whole"))
 
     # done: nothing is run again, so not even the data are needed
     shutil.rmtree(split.train.uri)
-    assert tune(project, split.train, split.validation, folder, quiet) == whole
+    assert tune(project, split.train, split.validation, folder, quiet) == resumed
+
+
+def by_number(entries):
+    """What a journal says of each trial, without times: values, curves, what the pruner noted."""
+    said = ("state", "values", "params", "intermediate_values", "system_attrs")
+    return {e["user_attrs"]["number"]: [e.get(key) for key in said] for e in entries}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_another_holdout_changes_nothing(make_project, prepare, tmp_path):
+    """The labels of all held-out customers turned round: tuning finds the same."""
+    tuning = TUNING | {"trials": 4}
+    project = make_project(tuning=tuning, training=TRAINING)
+    first = prepare(project)
+    held_out = read_version(first.holdout)["customer"].unique()
+    frame = small_frame()
+    frame.loc[frame["customer"].isin(held_out), "bought"] ^= 1
+    second = prepare(make_project(frame, tuning=tuning, training=TRAINING))
+    assert second.holdout.digest != first.holdout.digest
+    assert second.train.digest == first.train.digest
+    assert second.validation.digest == first.validation.digest
+    found = [
+        tune(project, split.train, split.validation, tmp_path / name, quiet)
+        for name, split in (("first", first), ("second", second))
+    ]
+    assert without_times(found[0]) == without_times(found[1])
+
+
+@pytest.mark.parametrize("entity", ["customer", None])
+def test_what_tuning_measures_on_respects_time_and_entities(make_project, prepare, entity):
+    """No customer is on both sides, and no row is learned from that is newer than the holdout."""
+    frame = small_frame().assign(year=[2000 + row // 40 for row in range(400)])
+    columns = SMALL["contract"]["columns"] | {"year": {"type": "integer"}}
+    project = make_project(
+        frame,
+        contract=SMALL["contract"] | {"columns": columns},
+        entity=entity,
+        ignore=[] if entity else ["customer"],
+        time={"column": "year"},
+    )
+    split = prepare(project)
+    train, validation, holdout = map(read_version, (split.train, split.validation, split.holdout))
+    assert len(train)
+    assert len(validation)
+    assert train["year"].max() < holdout["year"].min()
+    assert validation["year"].max() < holdout["year"].min()
+    if entity:
+        assert not set(train["customer"]) & set(validation["customer"])
+        assert not set(validation["customer"]) & set(holdout["customer"])
+    else:
+        assert train["year"].max() < validation["year"].min()
 
 
 @pytest.mark.slow
@@ -134,7 +195,9 @@ def test_a_trial_xgboost_refuses_is_told_with_its_parameters(make_project, prepa
     training = TRAINING | {"parameters": {"tree_method": "exact"}}
     project = make_project(tuning=TUNING, training=training)
     split = prepare(project)
-    with pytest.raises(TrainingError, match=r"XGBoost refuses {'tree_method': 'exact'} \("):
+    with pytest.raises(
+        TrainingError, match=r"trial 0 with {'tree_method': 'exact'}: XGBoost .* narrow"
+    ):
         tune(project, split.train, split.validation, tmp_path / "study", quiet)
 
 
@@ -144,7 +207,9 @@ def test_a_worker_that_dies_is_told(make_project, prepare, tmp_path):
     project = make_project(tuning=TUNING, training=TRAINING, features="features:build")
     (tmp_path / "features.py").write_text("import os\n\ndef build(inputs):\n    os._exit(1)\n")
     split = prepare(project)
-    with pytest.raises(TrainingError, match=r"tuning: a worker died on .* run again, finished"):
+    with pytest.raises(
+        TrainingError, match=r"tuning: a worker died on trial 0 .* run again, finished"
+    ):
         tune(project, split.train, split.validation, tmp_path / "study", quiet)
 
 

@@ -1,0 +1,129 @@
+"""Writing a bundle and predicting through it, beside the bare library at the same work.
+
+The model is trained on 1,000,000 rows × 28 features. The twin of writing saves the model and a JSON
+file, hashes both, and syncs them to disk; the twin of predicting builds the matrix and calls the
+booster. Run as `python -m benchmarks.bundle`.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+import xgboost
+from numpy.typing import NDArray
+
+from benchmarks import large
+from benchmarks.result import Result, limit, ratio
+from lifecycle.data.features import FeatureSchema, encode
+from lifecycle.specs import ColumnSpec
+from lifecycle.training.bundle import load_bundle, write_bundle
+from lifecycle.training.predictor import Predictor
+from lifecycle.training.schema import BundleSchema
+from lifecycle.training.trainers.booster import XGBoostModel
+
+ROUNDS = large.ROUNDS
+THREADS = os.cpu_count() or 1
+ENCODED_ROWS = 700_000
+"""What the train part of the train benchmark has."""
+
+
+def measure(rounds: int) -> Iterator[Result]:
+    """Interleaved rounds of ours and the twin."""
+    data = large.frame()
+    inputs, truth = data.drop(columns=large.TARGET), data[large.TARGET]
+    names = tuple(inputs.columns)
+    rows = xgboost.QuantileDMatrix(inputs, label=truth, nthread=THREADS)
+    given = {**large.PARAMETERS, "nthread": THREADS}
+    trained = xgboost.train(given, rows, ROUNDS)
+    booster = xgboost.Booster(given)
+    booster.load_model(bytearray(trained.save_raw("ubj")))
+    del rows, trained, data
+    schema = _schema(names)
+    with TemporaryDirectory() as folder:
+        yield _written(XGBoostModel(booster), schema, Path(folder), rounds)
+        bundle = write_bundle(XGBoostModel(booster), schema, "identity", Path(folder))
+        predictor = Predictor(load_bundle(bundle.path, bundle.digest), None, THREADS)
+    yield _predicted(predictor, booster, inputs, rounds)
+    yield _encoded(inputs.head(ENCODED_ROWS), schema.features, rounds)
+
+
+def _written(model: XGBoostModel, schema: BundleSchema, folder: Path, rounds: int) -> Result:
+    ours, bare = [], []
+    size = len(model.save()) / 1e6
+    for number in range(-1, rounds):
+        mine = _seconds(lambda at=number: write_bundle(model, schema, str(at), folder / "ours"))
+        theirs = _seconds(lambda at=number: bare_write(model.booster, schema, folder / f"bare{at}"))
+        if number >= 0:  # the first round warms both up
+            ours.append(mine)
+            bare.append(theirs)
+    what = f"s; {ROUNDS} rounds, {size:.1f} MB, synced to disk"
+    return ratio("bundle: write", ours, bare, 1.2, what)
+
+
+def bare_write(booster: xgboost.Booster, schema: BundleSchema, folder: Path) -> None:
+    """Model, schema and the digests of both, synced to disk."""
+    folder.mkdir()
+    booster.save_model(folder / "model.ubj")
+    (folder / "schema.json").write_text(json.dumps(schema.model_dump(mode="json")))
+    files = [folder / "model.ubj", folder / "schema.json"]
+    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    (folder / "manifest.json").write_text(json.dumps(digests))
+    for path in (*folder.iterdir(), folder.parent):
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def _predicted(
+    predictor: Predictor, booster: xgboost.Booster, inputs: pd.DataFrame, rounds: int
+) -> Result:
+    def bare() -> NDArray[np.float32]:
+        answers: NDArray[np.float32] = booster.inplace_predict(inputs.to_numpy(dtype=np.float32))
+        return answers
+
+    np.testing.assert_array_equal(predictor.predict(inputs), bare())  # and both are warm
+    pairs = [(_seconds(lambda: predictor.predict(inputs)), _seconds(bare)) for _ in range(rounds)]
+    ours, theirs = zip(*pairs, strict=True)
+    what = f"s; {len(inputs):,} rows from a frame, {THREADS} threads"
+    return ratio("bundle: predict", ours, theirs, 1.2, what)
+
+
+def _encoded(inputs: pd.DataFrame, schema: FeatureSchema, rounds: int) -> Result:
+    encode(inputs, schema)
+    seconds = [_seconds(lambda: encode(inputs, schema)) for _ in range(rounds)]
+    rows, columns = inputs.shape
+    return limit("encode", seconds, "s", 0.3, f"{rows:,} rows × {columns} into a matrix")
+
+
+def _seconds(act: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    act()
+    return time.perf_counter() - started
+
+
+def _schema(names: tuple[str, ...]) -> BundleSchema:
+    return BundleSchema(
+        project="large",
+        task="binary",
+        target=large.TARGET,
+        positive=1,
+        threshold=0.5,
+        inputs={name: ColumnSpec(type="number") for name in names},
+        features=FeatureSchema(names=names, kinds=("q",) * len(names), levels={}),
+        hook=None,
+        hook_digest="",
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
+    for result in measure(parser.parse_args().rounds):
+        print(json.dumps(result, ensure_ascii=False))

@@ -1,0 +1,53 @@
+"""Quality of a window: the labelled rows only, own metrics too, None where nothing can be said."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lifecycle.monitoring.performance import quality
+from lifecycle.monitoring.windows import Seen
+from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
+
+TRUTH = np.array([0.0, 1.0, 1.0, 0.0, np.nan])
+SCORES = np.array([0.1, 0.9, 0.4, 0.2, 0.7])
+
+
+@pytest.fixture
+def scored():
+    table = DatasetVersion(uri="memory", version=0, digest="d", rows=5)
+    model = ModelVersion(name="small", version=3, uri="", run_id="", digest="b", identity="i")
+    return Scored(
+        dataset=table, predictions=table, model=model, window=Window(first=2, last=2),
+        engine="process",
+    )  # fmt: skip
+
+
+def seen(truth=TRUTH, prediction=SCORES):
+    return Seen(pd.DataFrame(), prediction, truth, None)
+
+
+def test_labelled_rows_are_measured(make_project, scored):
+    found = quality(seen(), scored, make_project())
+    assert (found.rows, found.metrics["accuracy"].value) == (4, 0.75)
+    assert found.subject == "small v3 in window 2"
+
+
+def test_own_metrics_are_measured(make_project, scored, tmp_path):
+    code = "def share(truth, prediction):\n    return prediction.mean()\n"
+    (tmp_path / "mine.py").write_text(code)
+    found = quality(seen(), scored, make_project(metrics={"share": "mine:share"}))
+    assert found.metrics["share"].value == pytest.approx(SCORES[:4].mean())
+
+
+def test_nothing_can_be_said_without_labels_or_with_one_class(make_project, scored, caplog):
+    assert quality(seen(np.full(5, np.nan)), scored, make_project()) is None
+    assert quality(seen(np.array([1.0] * 4 + [np.nan])), scored, make_project()) is None
+    assert "quality is not measured" in caplog.text
+
+
+def test_an_own_metric_that_fails_on_few_rows_is_not_measured(
+    make_project, scored, tmp_path, caplog
+):
+    (tmp_path / "mine.py").write_text("def broken(truth, prediction):\n    return 1 / 0\n")
+    assert quality(seen(), scored, make_project(metrics={"broken": "mine:broken"})) is None
+    assert "ZeroDivisionError" in caplog.text

@@ -1,0 +1,67 @@
+"""Boosting goes on from a checkpoint as if it had never stopped."""
+
+import json
+
+import pytest
+import xgboost
+
+from lifecycle.training.matrix import open_matrices
+from lifecycle.training.trainers.boosting import Progress, boost
+from lifecycle.training.trainers.xgb import parts_of
+
+RANDOM = {"subsample": 0.6, "colsample_bynode": 0.5, "max_depth": 3, "eta": 0.4}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"gate": {"metric": "log_loss", "gain_over_baseline": -1.0}},
+        {"task": "regression", "target": "visits", "gate": {"metric": "mae"}},
+        {"task": "count", "target": "visits", "gate": {"metric": "poisson_deviance"}},
+    ],
+)
+@pytest.mark.parametrize("rounds_before", [3, 9])
+def test_the_model_is_that_of_an_uninterrupted_training(
+    make_project, prepare, changes, rounds_before
+):
+    """Even with random rows and columns; the checkpoint is what a disk keeps, and no more."""
+    training = {"rounds": 40, "early_stopping_rounds": 6}
+    project = make_project(training=training, **changes)
+    split = prepare(project)
+    data = open_matrices(project, split.train, split.validation)
+    kept: list[tuple[bytes, str]] = []
+
+    def keep(progress: Progress) -> None:
+        kept.append((bytes(progress.booster.save_raw("ubj")), json.dumps(progress.curve)))
+
+    whole = boost(project, parts_of(project, data, 1), RANDOM, 1, keep=keep, keep_every=3)
+    rounds = len(whole.curve["validation"])
+    assert len(kept) == rounds // 3 >= rounds_before // 3
+    model, curve = kept[rounds_before // 3 - 1]
+    start = Progress(xgboost.Booster(model_file=bytearray(model)), json.loads(curve))
+    seen: list[int] = []
+    resumed = boost(
+        project,
+        parts_of(project, data, 1),
+        RANDOM,
+        1,
+        keep=lambda _: None,
+        keep_every=3,
+        start=start,
+        on_round=lambda at, _: bool(seen.append(at)),
+    )
+    assert seen == list(range(rounds_before, rounds))
+    assert resumed.curve == whole.curve
+    assert resumed.booster.save_raw("ubj") == whole.booster.save_raw("ubj")
+
+
+def test_a_checkpoint_after_the_last_round_trains_no_more(make_project, prepare):
+    project = make_project(training={"rounds": 5, "early_stopping_rounds": 5})
+    split = prepare(project)
+    data = open_matrices(project, split.train, split.validation)
+    kept: list[Progress] = []
+    whole = boost(project, parts_of(project, data, 1), {}, 1, keep=kept.append)
+    again = boost(project, parts_of(project, data, 1), {}, 1, start=kept[-1])
+    assert again.curve == whole.curve
+    assert again.booster.save_raw("ubj") == whole.booster.save_raw("ubj")
