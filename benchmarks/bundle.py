@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -58,8 +59,9 @@ def _written(model: XGBoostModel, schema: BundleSchema, folder: Path, rounds: in
     ours, bare = [], []
     size = len(model.save()) / 1e6
     for number in range(-1, rounds):
-        mine = _seconds(lambda at=number: write_bundle(model, schema, str(at), folder / "ours"))
-        theirs = _seconds(lambda at=number: bare_write(model.booster, schema, folder / f"bare{at}"))
+        name = str(number)
+        mine = _seconds(partial(write_bundle, model, schema, name, folder / "ours"))
+        theirs = _seconds(partial(bare_write, model.booster, schema, folder / f"bare{name}"))
         if number >= 0:  # the first round warms both up
             ours.append(mine)
             bare.append(theirs)

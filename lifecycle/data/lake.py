@@ -41,7 +41,7 @@ INTEGERS = {
     pa.int64(): pd.Int64Dtype(),
     pa.bool_(): pd.BooleanDtype(),
 }
-GROUP = 1 << 17
+GROUP = 1 << 16
 """Rows of a Parquet row group, and of a batch: what a writer holds in memory of a table."""
 PLAIN = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
 """For floats: most are distinct, so that looking for repeated ones and ranges is time lost."""

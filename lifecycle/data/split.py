@@ -114,8 +114,8 @@ def split_dataset(project: Project, settings: Settings, ingested: Ingested) -> S
 def _write(
     table: pa.Table, parts: Parts, uris: dict[str, str], note: dict[str, str]
 ) -> dict[str, DatasetVersion]:
-    """The parts' rows as versions, written at the same time."""
-    with ThreadPoolExecutor(len(PARTS)) as threads:
+    """The parts' rows as versions, two at a time: one more would only hold more in memory."""
+    with ThreadPoolExecutor(2) as threads:
         writing = {
             part: threads.submit(write_rows, table, pa.array(mask), uris[part], note=note)
             for part, mask in parts.masks.items()

@@ -15,9 +15,9 @@ from deltalake import DeltaTable
 from numpy.typing import NDArray
 
 from lifecycle.cluster import connect_ray
+from lifecycle.data.arrow import to_arrow
 from lifecycle.data.classes import most_probable, probability_columns
 from lifecycle.data.coerce import narrow
-from lifecycle.data.arrow import to_arrow
 from lifecycle.data.lake import (
     INTEGERS,
     ROW,

@@ -91,15 +91,18 @@ def _isotonic(probability: Floats, truth: Floats) -> Calibration:
 
     No answer is further out than n rows can show, which is 1 / (n + 2) by Laplace's rule.
     """
-    from sklearn.isotonic import IsotonicRegression  # only where models are trained
+    from scipy.optimize import isotonic_regression  # only where models are trained
 
+    points, at = np.unique(probability, return_inverse=True)
+    rows = np.bincount(at)
+    rising = isotonic_regression(np.bincount(at, truth) / rows, weights=rows).x
     bound = 1 / (len(truth) + 2)
-    fitted = IsotonicRegression(y_min=bound, y_max=1 - bound, out_of_bounds="clip")
-    fitted.fit(probability, truth)
+    steps = np.flatnonzero(np.diff(rising))
+    ends = np.unique([0, *steps, *(steps + 1), len(rising) - 1])  # of every level stretch
     return Calibration(
         method="isotonic",
-        points=tuple(map(float, fitted.X_thresholds_)),
-        values=tuple(map(float, fitted.y_thresholds_)),
+        points=tuple(points[ends].tolist()),
+        values=tuple(rising[ends].clip(bound, 1 - bound).tolist()),
     )
 
 

@@ -19,6 +19,7 @@ import xgboost
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.train.v2.api.report_config import CheckpointConsistencyMode
 from ray.train.xgboost import XGBoostTrainer as RayTrainer
 from xgboost import collective
 
@@ -236,7 +237,7 @@ def _averaged(metric: BoosterMetric | None) -> BoosterMetric | None:
 
 
 def _keep(progress: Progress) -> None:
-    """Leave a checkpoint; a report waits until the controller has seen it."""
+    """Leave a checkpoint that Ray Train knows of before the next round begins."""
     if ray.train.get_context().get_world_rank() > 0:
         ray.train.report({})
         return
@@ -244,6 +245,8 @@ def _keep(progress: Progress) -> None:
         progress.booster.save_model(Path(folder, MODEL))
         Path(folder, CURVE).write_text(json.dumps(progress.curve))
         ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+    # a report returns before the controller knows of it; the others wait for this worker anyway
+    ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)
 
 
 def _kept() -> Progress | None:

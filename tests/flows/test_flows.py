@@ -52,7 +52,7 @@ def test_telco_churn_trains(settings: Settings, shared_data: Path) -> None:
 
 
 def test_bike_sharing_trains(settings: Settings, shared_data: Path) -> None:
-    """Regression over time: the holdout is the newest part, never a random one."""
+    """Counts over time: the holdout is the newest part, never a random one."""
     trained = train(example("bike_sharing", shared_data / "bike_sharing_hour.csv"))
     assert trained.decision.passed, in_words(trained)
     rmse, trivial = trained.evaluation.metrics["rmse"], trained.baseline.metrics["rmse"]

@@ -58,8 +58,8 @@ def parts_of(
     """The parts as `boost` takes them, with a seeded sample of the train part to be measured on.
 
     Args:
-        bins: hold of the train part only this many bins a feature, as histograms need: the same
-            booster in a third of the memory.
+        bins: hold only this many bins a feature of the train part, as histograms need: the same
+            booster, in less memory.
     """
     train = as_dmatrix(
         data.train, data.train_labels, data.schema, threads, data.train_weights, bins

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.isotonic import IsotonicRegression
 
 from lifecycle.data.features import labels
 from lifecycle.data.lake import read_version
@@ -65,6 +66,19 @@ def test_sigmoid_is_platts():
         assert loss(found.values[0] + step, found.values[1]) > best
         assert loss(found.values[0], found.values[1] + step) > best
     assert found.values == pytest.approx((1 / 3, -1 / 3), abs=0.1)
+
+
+def test_isotonic_is_scikit_learns():
+    probability, truth = overconfident(2000, seed=1)
+    probability = probability.round(2)  # many rows with the same answer
+    expected = IsotonicRegression(out_of_bounds="clip").fit(probability, truth)
+    found = calibrate("isotonic", probability, truth)
+    everywhere = np.linspace(-0.1, 1.1, 500)
+    bound = 1 / 2002
+    np.testing.assert_allclose(
+        found.apply(everywhere), expected.predict(everywhere).clip(bound, 1 - bound), atol=1e-3
+    )
+    assert len(found.points) < 60  # level stretches have two ends
 
 
 def test_it_survives_json_bit_by_bit():

@@ -1,5 +1,8 @@
 """A trainer of the user's own: what it must return, and how its failures are told."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from lifecycle.data.ingest import ingest
@@ -125,3 +128,21 @@ def test_check_is_called_and_its_errors_pass(opened):
 def test_a_class_that_is_no_trainer_is_refused(opened, name, error, message):
     with pytest.raises(error, match=message):
         open_trainer(opened(name)[0])
+
+
+def test_the_example_of_the_documentation_learns(declared, settings):
+    page = Path(__file__).parents[4] / "docs" / "how-to" / "trainers.md"
+    code = re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL)[1]
+    training = {"trainer": "trainer:RandomForest", "parameters": {"trees": 50}}
+    project = declared("binary", training=training)
+    (project.folder / "trainer.py").write_text(code)
+    split = split_dataset(project, settings, ingest(project, settings, Window()))
+    data = open_matrices(project, split.train, split.validation)
+    trainer = open_trainer(project)
+    trainer.check(project)
+    fitted = trainer.fit(project, data, project.training.parameters, threads=1)
+    right = (fitted.model.predict(data.validation) >= 0.5) == data.validation_labels
+    assert right.mean() > 0.75
+    wrong = declared("binary", training=training | {"parameters": {"leaves": 3}})
+    with pytest.raises(ProjectError, match=r"parameters\.leaves: there is only `trees`"):
+        open_trainer(wrong).check(wrong)
