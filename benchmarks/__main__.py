@@ -3,29 +3,70 @@
 import argparse
 import json
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import cycle
+from benchmarks import (
+    bundle,
+    checks,
+    cycle,
+    evaluation,
+    orchestration,
+    split,
+    tracking,
+    train_flow,
+    tuning,
+)
+from benchmarks.result import Result
 
 RESULTS = Path(__file__).with_name("results.json")
+PARTS: dict[str, Callable[[int], Iterator[Result]]] = {
+    "train_flow": train_flow.measure,
+    "tuning": tuning.measure,
+    "orchestration": orchestration.measure,
+    "tracking": tracking.measure,
+    "checks": checks.measure,
+    "split": split.measure,
+    "evaluation": evaluation.measure,
+    "bundle": bundle.measure,
+    "cycle": cycle.measure,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds")
-    results = list(cycle.measure(parser.parse_args().rounds))
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="by default all")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
+    options = parser.parse_args()
+    console = Console(width=150)
+    for name in options.parts or PARTS:
+        console.print(f"measuring {name} …", style="dim")
+        found = list(PARTS[name](options.rounds))
+        console.print(_table(found))
+        _keep(found)
+    console.print(f"all of it: {RESULTS}")
+
+
+def _table(results: list[Result]) -> Table:
     table = Table("measurement", "value", "unit", "bar", "holds", "detail")
     for result in results:
         bar = "–" if result["bar"] is None else f"{result['bar']:g}"
         holds = {None: "–", True: "yes", False: "NO"}[result["holds"]]
-        value = f"{result['value']:.2f}"
+        value = f"{result['value']:.4g}"
         table.add_row(result["name"], value, result["unit"], bar, holds, result["detail"])
-    Console(width=140).print(table)
+    return table
+
+
+def _keep(results: list[Result]) -> None:
+    """Put results in the place of those with the same names, in one step."""
+    known: list[Result] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    names = {result["name"] for result in results}
+    merged = [*(one for one in known if one["name"] not in names), *results]
     aside = RESULTS.with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    aside.write_text(json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
     aside.replace(RESULTS)
 
 

@@ -1,12 +1,12 @@
 """What the search costs beside Optuna alone, and how well it fills the workers."""
 
 import argparse
-import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import optuna
 from optuna.storages import JournalStorage
@@ -21,7 +21,8 @@ from lifecycle.training.pool import Objective
 from lifecycle.training.search import search
 
 TRIALS = 100
-LONG_TRIALS = 16
+WORKERS = 2
+LONG_TRIALS = 20
 LONG_SECONDS = 1.0
 OnRound = Callable[[int, float], bool]
 
@@ -58,18 +59,32 @@ def project_of(trials: int, workers: int) -> Project:
     )
 
 
-def ours(trials: int, workers: int, objective: Objective) -> tuple[float, float]:
-    """Seconds of a whole search, and of it from the first trial told to the last."""
+class Search(NamedTuple):
+    """One search, in seconds."""
+
+    whole: float
+    """With starting and stopping the actors."""
+    running: float
+    """From the first trial told to the last one."""
+    work: float
+    """What the trials told after the first one took, added up."""
+
+
+def ours(trials: int, workers: int, objective: Objective) -> Search:
+    """A search with the machinery of `lifecycle.training.tune`, and this objective."""
     told: list[float] = []
     with TemporaryDirectory() as folder:
         started = time.perf_counter()
-        search(
+        tuned = search(
             project_of(trials, workers),
             objective,
             Path(folder) / "study",
             lambda now: told.append(time.perf_counter()),
         )
-        return time.perf_counter() - started, told[-1] - told[0]
+        whole = time.perf_counter() - started
+    # the trials that ran beside the first one had ended when it was told
+    work = sum(trial.seconds for trial in tuned.history[workers:])
+    return Search(whole, told[-1] - told[0], work)
 
 
 def bare(trials: int) -> float:
@@ -95,26 +110,54 @@ def bare(trials: int) -> float:
 
 def measure(rounds: int) -> Iterator[Result]:
     """Interleaved rounds of the search and Optuna alone; medians of ratios within a round."""
-    walls: list[tuple[float, float, float]] = []
-    efficiencies: list[float] = []
-    with connect_ray(Settings(ray_cpus=2)):
-        ours(2, 2, trivial)  # Ray's worker processes have started once
+    alone: list[float] = []
+    short: list[Search] = []
+    long: list[Search] = []
+    with connect_ray(Settings(ray_cpus=WORKERS)):
+        first = ours(TRIALS, WORKERS, trivial)  # on a Ray that has just started
         for _ in range(rounds):
-            gc.collect()
-            alone = bare(TRIALS)
-            whole, running = ours(TRIALS, 2, trivial)
-            walls.append((alone, whole, running))
-        for _ in range(rounds):
-            _, running = ours(LONG_TRIALS + 2, 2, one_second)
-            # from the first trial told on, 17 more end, the first of them at the same time
-            efficiencies.append(LONG_TRIALS * LONG_SECONDS / 2 / running)
-    alone, whole, running = (statistics.median(column) for column in zip(*walls, strict=True))
-    print(walls, efficiencies)
-    yield from ()
+            alone.append(bare(TRIALS))
+            short.append(ours(TRIALS, WORKERS, trivial))
+            long.append(ours(LONG_TRIALS, WORKERS, one_second))
+    detail = f"median of {rounds} interleaved rounds, {TRIALS} trials, {WORKERS} workers"
+    ran = statistics.median(one.running for one in short)
+    yield _row("tuning: Optuna alone on its journal", statistics.median(alone), "s", detail)
+    yield _row("tuning: trivial trials, actors already up", ran, "s", detail)
+    whole = [one.whole / bare_s for one, bare_s in zip(short, alone, strict=True)]
+    warm = [one.running / bare_s for one, bare_s in zip(short, alone, strict=True)]
+    beside = f"{detail}; ours / Optuna alone"
+    yield _row("tuning: ratio, actors already up", statistics.median(warm), "×", beside, most=7)
+    name = "tuning: ratio, with starting and stopping the actors"
+    yield _row(name, statistics.median(whole), "×", beside, most=7)
+    cold = first.whole / statistics.median(alone)
+    once = "once: the first search on a Ray that has just started; ours / Optuna alone"
+    yield _row("tuning: ratio, first search", cold, "×", once, most=7)
+    filled = [one.work / WORKERS / one.running for one in long]
+    trials = f"median of {rounds} rounds, {LONG_TRIALS} trials of 1 s: work / workers / wall time"
+    name = "tuning: parallel efficiency, actors already up"
+    yield _row(name, statistics.median(filled), "", trials, least=0.9)
+    total = [LONG_TRIALS * LONG_SECONDS / WORKERS / one.whole for one in long]
+    name = "tuning: parallel efficiency, with starting the actors"
+    yield _row(name, statistics.median(total), "", trials)
+
+
+def _row(
+    name: str,
+    value: float,
+    unit: str,
+    detail: str,
+    most: float | None = None,
+    least: float | None = None,
+) -> Result:
+    bar = most if least is None else least
+    holds = None if bar is None else (value <= bar if least is None else value >= bar)
+    return Result(name=name, value=round(value, 3), unit=unit, bar=bar, holds=holds, detail=detail)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     for row in measure(parser.parse_args().rounds):
-        print(row)
+        print(
+            f"{row['name']:<56} {row['value']:>8} {row['unit']:<2} bar {row['bar']} {row['holds']}"
+        )

@@ -52,8 +52,7 @@ def run_checks(
         ValueError: a part has no row with a truth, or train and holdout differ in features.
     """
     if not spec.suites:
-        skipped = suites_left_out(spec)
-        return CheckReport(passed=(), failed={}, not_run=skipped, reports=(), sampled_rows=0)
+        return without_suites(spec)
     if list(train.features.columns) != list(holdout.features.columns):
         raise ValueError("train and holdout must have the same features in the same order")
     sizes = len(train.features), len(holdout.features)
@@ -81,6 +80,12 @@ def run_checks(
             left_out |= skipped
     found = collect(results, left_out)
     return found.model_copy(update={"reports": tuple(reports), "sampled_rows": max(rows)})
+
+
+def without_suites(spec: ChecksSpec) -> CheckReport:
+    """What is reported where the project names no suite."""
+    skipped = suites_left_out(spec)
+    return CheckReport(passed=(), failed={}, not_run=skipped, reports=(), sampled_rows=0)
 
 
 @contextmanager

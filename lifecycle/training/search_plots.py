@@ -68,7 +68,7 @@ def study_of(project: Project, history: tuple[Trial, ...]) -> optuna.Study:
     study = optuna.create_study(direction=direction_of(project))
     space = space_of(project)
     for trial in history:
-        place = place_of(trial.parameters, space)
+        place = place_of(project, trial.parameters)
         outcome = Outcome(trial.value, (), {}, trial.seconds)
         study.add_trial(as_trial(place, space, outcome))
     return study

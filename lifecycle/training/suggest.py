@@ -48,12 +48,13 @@ class Suggestions:
         self._seed = project.training.seed
         self.direction = direction_of(project)
         self.space = space_of(project)
+        self._place = place_of(project, self._own)
         self._study = optuna.create_study(direction=self.direction)
 
     def ask(self, number: int) -> Asked:
         """Trial `number`, counted from 0."""
         if number == 0:
-            return Asked(number, self._own, place_of(self._own, self.space), None)
+            return Asked(number, self._own, self._place, None)
         state = np.random.SeedSequence([self._seed, number]).generate_state(1)
         self._study.sampler = optuna.samplers.TPESampler(seed=int(state[0]))
         trial = self._study.ask(self.space)
@@ -75,15 +76,15 @@ class Suggestions:
             self._study.tell(asked.trial, outcome.value)
 
 
-def place_of(
-    parameters: Mapping[str, Scalar], space: Mapping[str, BaseDistribution]
-) -> dict[str, Scalar]:
+def place_of(project: Project, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """Parameters in the search space, XGBoost's defaults where they are silent.
 
     Empty if they have no place there: a range leaves them out, or the default is not known.
     """
+    space = space_of(project)
+    defaults = DEFAULTS if project.training.trainer == "xgboost" else {}
     try:
-        place = {name: (DEFAULTS | dict(parameters))[name] for name in space}
+        place = {name: (defaults | dict(parameters))[name] for name in space}
         as_trial(place, space, Outcome(0.0, (), {}, 0.0))
     except (KeyError, ValueError):
         return {}

@@ -50,8 +50,16 @@ def searched(make_project: Callable[..., Project], train: Any, settings: Any) ->
 
 
 def register_it(made: Any, trained: Any) -> Any:
+    page = made.settings.folder("reports") / "evaluation.html"
+    page.write_text("<h1>good</h1>")
     return register(
-        made.project, made.settings, bundle=made.bundle, trained=trained, figures={}, card="# m"
+        made.project,
+        made.settings,
+        bundle=made.bundle,
+        trained=trained,
+        plots=(),
+        report=page,
+        card="# A model",
     )
 
 

@@ -9,7 +9,7 @@ from lifecycle.data.features import FeatureSchema
 from lifecycle.records import ModelVersion
 from lifecycle.serving.openapi import document
 from lifecycle.specs import ColumnSpec
-from lifecycle.training.bundle import BundleSchema
+from lifecycle.training.schema import BundleSchema
 
 MODEL = ModelVersion(name="p", version=4, uri="models:/p/4", run_id="", digest="d", identity="i")
 INPUTS = {
