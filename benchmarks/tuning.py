@@ -12,7 +12,7 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from benchmarks.cycle import Result
+from benchmarks.result import Result, at_least, limit, ratio, shown
 from lifecycle.cluster import connect_ray
 from lifecycle.project import Project
 from lifecycle.settings import Settings
@@ -119,45 +119,25 @@ def measure(rounds: int) -> Iterator[Result]:
             alone.append(bare(TRIALS))
             short.append(ours(TRIALS, WORKERS, trivial))
             long.append(ours(LONG_TRIALS, WORKERS, one_second))
-    detail = f"median of {rounds} interleaved rounds, {TRIALS} trials, {WORKERS} workers"
-    ran = statistics.median(one.running for one in short)
-    yield _row("tuning: Optuna alone on its journal", statistics.median(alone), "s", detail)
-    yield _row("tuning: trivial trials, actors already up", ran, "s", detail)
-    whole = [one.whole / bare_s for one, bare_s in zip(short, alone, strict=True)]
-    warm = [one.running / bare_s for one, bare_s in zip(short, alone, strict=True)]
-    beside = f"{detail}; ours / Optuna alone"
-    yield _row("tuning: ratio, actors already up", statistics.median(warm), "×", beside, most=7)
-    name = "tuning: ratio, with starting and stopping the actors"
-    yield _row(name, statistics.median(whole), "×", beside, most=7)
-    cold = first.whole / statistics.median(alone)
-    once = "once: the first search on a Ray that has just started; ours / Optuna alone"
-    yield _row("tuning: ratio, first search", cold, "×", once, most=7)
+    detail = f"{TRIALS} trivial trials, {WORKERS} workers"
+    whole, ran = [one.whole for one in short], [one.running for one in short]
+    started = "tuning: trivial trials, with starting and stopping the actors"
+    yield ratio(started, whole, alone, 7, f"s of Optuna on its journal; {detail}")
+    yield ratio("tuning: trivial trials, actors already up", ran, alone, 7, f"s; {detail}")
+    cold = [first.whole / statistics.median(alone)]
+    yield limit(
+        "tuning: trivial trials, Ray just started", cold, "×", 7, f"{detail}; ours / Optuna"
+    )
     filled = [one.work / WORKERS / one.running for one in long]
-    trials = f"median of {rounds} rounds, {LONG_TRIALS} trials of 1 s: work / workers / wall time"
-    name = "tuning: parallel efficiency, actors already up"
-    yield _row(name, statistics.median(filled), "", trials, least=0.9)
+    detail = f"{LONG_TRIALS} trials of 1 s: work / workers / wall time"
+    yield at_least("tuning: parallel efficiency, actors already up", filled, "", 0.9, detail)
     total = [LONG_TRIALS * LONG_SECONDS / WORKERS / one.whole for one in long]
-    name = "tuning: parallel efficiency, with starting the actors"
-    yield _row(name, statistics.median(total), "", trials)
-
-
-def _row(
-    name: str,
-    value: float,
-    unit: str,
-    detail: str,
-    most: float | None = None,
-    least: float | None = None,
-) -> Result:
-    bar = most if least is None else least
-    holds = None if bar is None else (value <= bar if least is None else value >= bar)
-    return Result(name=name, value=round(value, 3), unit=unit, bar=bar, holds=holds, detail=detail)
+    yield shown("tuning: parallel efficiency, with starting the actors", total, "", detail)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     for row in measure(parser.parse_args().rounds):
-        print(
-            f"{row['name']:<56} {row['value']:>8} {row['unit']:<2} bar {row['bar']} {row['holds']}"
-        )
+        holds = "" if row["bar"] is None else f"(bar {row['bar']:g}: {row['holds']})"
+        print(f"{row['name']:<62} {row['value']:>6} {row['unit']} {holds} {row['detail']}")

@@ -10,7 +10,15 @@ from lifecycle.project import Project
 from lifecycle.records import Identity, Split
 
 PACKAGE = Path(__file__).parent
-SHAPING = ("project.py", "specs.py", "records.py", "identity.py", "plugs.py", "data/features.py", "training")
+SHAPING = (
+    "project.py",
+    "specs.py",
+    "records.py",
+    "identity.py",
+    "plugs.py",
+    "data/features.py",
+    "training",
+)
 """What of the package shapes a model beyond its data, whose digests say what made them."""
 
 

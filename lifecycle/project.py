@@ -158,7 +158,7 @@ class Project(Section):
             )
         for name in self.metrics:
             if name in GREATER_IS_BETTER:
-                raise ValueError(f"metrics: {name!r} is the name of a built-in metric: take another")
+                raise ValueError(f"metrics: {name!r} is a built-in metric's name: take another")
         if self.split.holdout + self.split.validation >= 1:
             raise ValueError("split: holdout and validation together leave nothing to train on")
         if self.split.holdout_periods is not None and self.time is None:

@@ -232,7 +232,7 @@ class ModelVersion(Record):
 
 
 class Noise(Record):
-    """The deciding metric on the holdout after training with other seeds: what chance alone does."""
+    """The deciding metric on the holdout after training with other seeds: what chance does."""
 
     metric: Metric
     values: dict[int, float]

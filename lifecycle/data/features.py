@@ -226,7 +226,7 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
         for name, dtype in frame.dtypes.items()
         if pd.api.types.is_extension_array_dtype(dtype) and pd.api.types.is_numeric_dtype(dtype)
     }
-    return frame.astype(nullable, copy=False)
+    return frame.astype(nullable, copy=False)  # type: ignore[call-arg]  # the stubs lack it
 
 
 def _levels(values: "pd.Series[Any]", allowed: tuple[Scalar, ...] | None) -> tuple[Scalar, ...]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PARENT = "mlflow.parentRunId"
 NUMBER = "lifecycle.trial"
 STATE = "lifecycle.trial.state"
-CURVE_POINTS = 40
+CURVE_POINTS = 25
 """Rounds of a trial that are logged, at most: evenly thinned, since each costs a row."""
 PAGE = 1000
 

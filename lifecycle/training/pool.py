@@ -24,10 +24,7 @@ STARTUP_S = 120.0
 """Seconds the first actor may wait for a CPU and start."""
 
 Objective = Callable[["Mapping[str, Scalar]", Callable[[int, float], bool]], float | None]
-"""What a trial is: parameters and `OnRound` → the value; None once `OnRound` has stopped it.
-
-It is pickled into each actor, and called there for one trial after another.
-"""
+"""What a trial is: parameters and `OnRound` → the value; None once `OnRound` has stopped it."""
 
 
 class Outcome(NamedTuple):
@@ -73,7 +70,8 @@ class _Queued(NamedTuple):
 class Pool:
     """As many actors as there are workers, made when the first trial needs one.
 
-    Each takes trials as soon as a CPU is free for it, however long other actors wait for theirs.
+    The objective is pickled into each, and called there for one trial after another. Each takes
+    trials as soon as a CPU is free for it, however long other actors wait for theirs.
     """
 
     def __init__(self, objective: Objective, workers: int, pruning: Pruning | None) -> None:
@@ -160,10 +158,8 @@ class Pool:
         except RayTaskError:
             raise
         except AnyRayError as error:  # the actor is gone, and is given nothing more
-            return number, TrainingError(
-                f"tuning: a worker died on trial {number} ({_first_line(error)}); "
-                "run again, finished trials are kept"
-            )
+            why = f"a worker died on trial {number} ({_first_line(error)})"
+            return number, TrainingError(f"tuning: {why}; run again, finished trials are kept")
         self._idle.append(at)
         return number, outcome
 

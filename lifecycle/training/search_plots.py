@@ -14,6 +14,7 @@ import matplotlib
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from optuna.trial import TrialState
 from optuna.visualization.matplotlib import (
     plot_optimization_history,
@@ -102,4 +103,9 @@ def _draw(
     first: Axes = axes if isinstance(axes, Axes) else axes.flat[0]
     figure = first.get_figure(root=True)
     assert figure is not None  # noqa: S101 - axes that were just drawn are in one
+    if figure.get_layout_engine() is None:  # as Optuna leaves it, long names are cut off
+        figure.set_layout_engine("constrained")
+    for one in figure.axes:
+        if one.get_xscale() == "log":
+            one.xaxis.set_minor_formatter(NullFormatter())  # they would overlap
     return figure

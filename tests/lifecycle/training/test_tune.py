@@ -227,3 +227,23 @@ def test_unusable_space_is_refused_before_anything_runs(make_project, prepare, t
     split = prepare(project)
     with pytest.raises(ProjectError, match=r"tuning\.space\.subsample"):
         tune(project, split.train, split.validation, tmp_path / "study", quiet)
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("lifecycle.training.pool", ["optuna", "xgboost", "pandas", "pydantic", "sklearn"]),
+        ("lifecycle.training.objective", ["optuna", "ray"]),
+        ("lifecycle.training.tune", []),
+    ],
+)
+def test_an_actor_imports_no_more_than_it_needs(module, heavy):
+    """What an actor imports is what each search waits for."""
+    never = [*heavy, "mlflow", "matplotlib", "deepchecks", "prefect", "sklearn.ensemble"]
+    code = f"import sys, {module}; print([n for n in {never} if n in sys.modules])"
+    if module.endswith("pool"):  # Ray has these in every worker's process already
+        code = f"import ray, sys; there = set(sys.modules); import {module}; " + (
+            f"print([n for n in {never} if n in set(sys.modules) - there])"
+        )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
