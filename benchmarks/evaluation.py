@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from benchmarks.cycle import Result
-from lifecycle.training.bootstrap import RESAMPLES_OF_LARGE
-from lifecycle.training.evaluate import evaluate
+from lifecycle.training.evaluation.bootstrap import RESAMPLES_OF_LARGE
+from lifecycle.training.evaluation.evaluate import evaluate
 
 ROWS, SMALLER = 1_000_000, 200_000
 BAR, SECONDS = 1.2, 0.6

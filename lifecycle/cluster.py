@@ -9,7 +9,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -57,25 +57,45 @@ def connect_ray(settings: Settings) -> Iterator[None]:
         yield
         return
     folder = _temp_folder() if settings.local_ray else None
-    sigterm = signal.getsignal(signal.SIGTERM)
+    with _interrupted_by_sigterm() as arm:
+        try:
+            if folder:
+                _start(settings, folder)
+            else:
+                _join(settings.ray_address)
+            arm()
+            yield
+        finally:
+            ray.shutdown()
+            if folder:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[Callable[[], None]]:
+    """Let who handles SIGTERM, as Prefect does to cancel, end the block though it waits for Ray.
+
+    Ray takes the signal for itself when it starts, so `arm` is called after that. And a call that
+    waits for Ray loses whatever a handler raises in it, but for KeyboardInterrupt and SystemExit:
+    so that is raised, and the handler is called when the block has been left.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    received: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        if not received:  # what is being tidied up is not disturbed
+            received.append(number)
+            raise KeyboardInterrupt
+
     try:
-        if folder:
-            _start(settings, folder)
-        else:
-            _join(settings.ray_address)
-        _give_back(sigterm)
-        yield
+        yield lambda: signal.signal(signal.SIGTERM, interrupt) and None
     finally:
-        ray.shutdown()
-        _give_back(sigterm)
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _give_back(sigterm: object) -> None:
-    """Undo that Ray takes SIGTERM for itself: who handled it, as Prefect does, cancels with it."""
-    if callable(sigterm) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, sigterm)
+        signal.signal(signal.SIGTERM, before)
+        if received:
+            before(received[0], None)
 
 
 def is_connected() -> bool:

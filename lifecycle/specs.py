@@ -38,7 +38,6 @@ def greater_is_better(metric: Metric) -> bool:
     return GREATER_IS_BETTER.get(metric, True)
 
 
-
 class Section(BaseModel):
     """A part of the project file: frozen, and without room for keys nobody reads."""
 

@@ -11,7 +11,7 @@ from lifecycle.records import Bundle, Evaluated, Evaluation, ModelVersion, Split
 from lifecycle.release import registry
 from lifecycle.settings import Settings
 from lifecycle.specs import Metric
-from lifecycle.training import assess
+from lifecycle.training.evaluation import assess
 from tasks.policies import NOT_CACHED, slug
 from tasks.progress import say, step
 

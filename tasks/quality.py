@@ -9,7 +9,7 @@ from lifecycle.quality.answered import Answered
 from lifecycle.quality.summary import decides
 from lifecycle.records import Bundle, CheckReport, Decision, Evaluated, Noise, Split
 from lifecycle.settings import Settings
-from lifecycle.training import assess
+from lifecycle.training.evaluation import assess
 from tasks.policies import CACHED, NOT_CACHED, cached_by, slug
 from tasks.progress import say, step
 

@@ -29,7 +29,7 @@ from lifecycle.serving import deployment
 from lifecycle.serving.protocol import curl_command
 from lifecycle.serving.smoke import smoke_test
 from lifecycle.settings import Settings
-from lifecycle.training import assess
+from lifecycle.training.evaluation import assess
 from tasks.evaluation import measure
 from tasks.policies import NOT_CACHED, RETRIES
 from tasks.progress import say, step

@@ -8,8 +8,8 @@ from lifecycle.errors import FeatureError, TargetError
 from lifecycle.monitoring.windows import Seen
 from lifecycle.project import Project
 from lifecycle.records import Evaluation, Scored
-from lifecycle.training.evaluate import evaluate
-from lifecycle.training.own_metrics import own_metrics
+from lifecycle.training.evaluation.evaluate import evaluate
+from lifecycle.training.evaluation.own_metrics import own_metrics
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.specs import Scalar
-from lifecycle.training.evaluate import metric_value
+from lifecycle.training.evaluation.evaluate import metric_value
+from lifecycle.training.evaluation.own_metrics import own_metrics
 from lifecycle.training.matrix import Matrices, open_matrices
-from lifecycle.training.own_metrics import own_metrics
 from lifecycle.training.trainers.open import open_trainer
 from lifecycle.training.trainers.protocol import OnRound
 

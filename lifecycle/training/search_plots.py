@@ -104,7 +104,8 @@ def _draw(
     figure = first.get_figure(root=True)
     assert figure is not None  # noqa: S101 - axes that were just drawn are in one
     if figure.get_layout_engine() is None:  # as Optuna leaves it, long names are cut off
-        figure.set_layout_engine("constrained")
+        shared_bar = len(figure.axes) > 2  # which tight cannot place; constrained no single one
+        figure.set_layout_engine("constrained" if shared_bar else "tight")
     for one in figure.axes:
         if one.get_xscale() == "log":
             one.xaxis.set_minor_formatter(NullFormatter())  # they would overlap

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from lifecycle.project import Project
 from lifecycle.records import Evaluated, Identity, Noise, Split, Tuned
 from lifecycle.settings import Settings
-from lifecycle.training.assess import answer, score
+from lifecycle.training.evaluation.assess import answer, score
 from lifecycle.training.fit import fit
 
 OnSeed = Callable[[int, float], None]

@@ -33,7 +33,7 @@ from lifecycle.release.recording import register, unregistered
 from lifecycle.settings import Settings
 from lifecycle.specs import Scalar
 from lifecycle.training.bundle import load_bundle, write_bundle
-from lifecycle.training.evaluate import baseline, evaluate
+from lifecycle.training.evaluation.evaluate import baseline, evaluate
 from lifecycle.training.fit import bundle_schema
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.predictor import open_predictor

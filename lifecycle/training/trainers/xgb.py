@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from lifecycle.errors import TrainingError
 from lifecycle.project import Project
 from lifecycle.specs import Scalar
+from lifecycle.training.evaluation.own_metrics import own_metrics
 from lifecycle.training.matrix import Matrices, as_dmatrix
-from lifecycle.training.own_metrics import own_metrics
 from lifecycle.training.parameters import check_parameters, constrained, plain
 from lifecycle.training.trainers.booster import XGBoostModel, device_of
 from lifecycle.training.trainers.boosting import BoosterMetric, boost

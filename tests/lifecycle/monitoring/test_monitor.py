@@ -15,7 +15,7 @@ from lifecycle.monitoring.windows import categorical_features, open_window
 from lifecycle.project import Project
 from lifecycle.records import Evaluation, ModelVersion, Scored, Window
 from lifecycle.settings import Settings
-from lifecycle.training.evaluate import evaluate
+from lifecycle.training.evaluation.evaluate import evaluate
 from tests.conftest import small_frame
 
 MODEL = ModelVersion(

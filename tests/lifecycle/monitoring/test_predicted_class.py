@@ -17,7 +17,7 @@ from lifecycle.records import Scored, Window
 from lifecycle.serving.score import score
 from lifecycle.settings import Settings
 from lifecycle.specs import DriftSpec
-from lifecycle.training.evaluate import evaluate
+from lifecycle.training.evaluation.evaluate import evaluate
 from tests.lifecycle.graded import GRADES, graded_frame, graded_project
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from lifecycle.quality.evaluation_page import evaluation_page, write_evaluation
 from lifecycle.records import Estimate, Evaluated
-from lifecycle.training import assess
+from lifecycle.training.evaluation import assess
 
 
 @pytest.fixture

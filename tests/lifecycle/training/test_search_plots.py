@@ -87,3 +87,11 @@ def test_own_parameters_outside_the_space_have_a_place_in_the_history_only(proje
     figures = search_plots(project, found.model_copy(update={"history": (own, *found.history[1:])}))
     assert set(figures) == {"tuning_history", "tuning_importances", "tuning_slices"}
     assert len(figures["tuning_history"].axes[0].collections[0].get_offsets()) == 18
+
+
+@pytest.mark.parametrize("names", [["eta"], ["eta", "max_depth"], ["grow_policy"]])
+def test_spaces_of_any_size_can_be_drawn(make_project, names):
+    project = make_project(tuning={"space": {name: SPACE[name] for name in names}})
+    figures = search_plots(project, tuned(24))
+    assert {"tuning_history", "tuning_slices"} <= set(figures)
+    assert all(as_png(figure).startswith(b"\x89PNG") for figure in figures.values())

@@ -12,7 +12,7 @@ import ray
 
 from lifecycle.data.lake import read_version
 from lifecycle.errors import ProjectError, TrainingError
-from lifecycle.training.evaluate import metric_value
+from lifecycle.training.evaluation.evaluate import metric_value
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.trainers.open import open_trainer
 from lifecycle.training.tune import tune

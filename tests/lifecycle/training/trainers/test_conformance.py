@@ -16,7 +16,7 @@ from lifecycle.project import Project
 from lifecycle.records import Split, Window
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle, write_bundle
-from lifecycle.training.evaluate import baseline, metric_value
+from lifecycle.training.evaluation.evaluate import baseline, metric_value
 from lifecycle.training.fit import bundle_schema
 from lifecycle.training.matrix import Matrices, open_matrices
 from lifecycle.training.predictor import Predictor, open_predictor

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from lifecycle.errors import FeatureError
-from lifecycle.training.evaluate import evaluate
-from lifecycle.training.own_metrics import own_metrics
+from lifecycle.training.evaluation.evaluate import evaluate
+from lifecycle.training.evaluation.own_metrics import own_metrics
 
 CODE = """
 def profit(truth, prediction):

@@ -15,14 +15,14 @@ from lifecycle.data.lake import read_version
 from lifecycle.project import Project
 from lifecycle.records import Bundle, DatasetVersion, Estimate, Evaluation, Split
 from lifecycle.training.bundle import LoadedBundle, load_bundle
-from lifecycle.training.evaluate import baseline, compare, evaluate, metric_value
-from lifecycle.training.explain import explain, summary_plot
-from lifecycle.training.own_metrics import own_metrics
+from lifecycle.training.evaluation.evaluate import baseline, compare, evaluate, metric_value
+from lifecycle.training.evaluation.explain import explain, summary_plot
+from lifecycle.training.evaluation.own_metrics import own_metrics
+from lifecycle.training.evaluation.plots import evaluation_plots, learning_curve, slices_plot
+from lifecycle.training.evaluation.reliability import reliability
+from lifecycle.training.evaluation.slices import fairness_gaps, measure_slices, parts_of
 from lifecycle.training.parameters import stopping_metric
-from lifecycle.training.plots import evaluation_plots, learning_curve, slices_plot
 from lifecycle.training.predictor import open_predictor
-from lifecycle.training.reliability import reliability
-from lifecycle.training.slices import fairness_gaps, measure_slices, parts_of
 
 Floats = npt.NDArray[np.float64]
 

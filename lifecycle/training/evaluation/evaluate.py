@@ -1,6 +1,6 @@
 """Metrics with bootstrap confidence intervals; handed truth and predictions, never a model.
 
-How the intervals are made is told in `lifecycle.training.bootstrap`.
+How the intervals are made is told in `lifecycle.training.evaluation.bootstrap`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 from lifecycle.errors import TargetError
 from lifecycle.records import Estimate, Evaluation
 from lifecycle.specs import METRICS, Metric, TaskKind, greater_is_better
-from lifecycle.training.bootstrap import LARGE, interval, method, resamples
-from lifecycle.training.metrics import FAMILIES, Floats, family_of
-from lifecycle.training.own_metrics import OwnMetric, family_of_own
+from lifecycle.training.evaluation.bootstrap import LARGE, interval, method, resamples
+from lifecycle.training.evaluation.metrics import FAMILIES, Floats, family_of
+from lifecycle.training.evaluation.own_metrics import OwnMetric, family_of_own
 
 Own = Mapping[Metric, OwnMetric]
 """The project's own metrics, as `own_metrics(project)` loads them."""

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from lifecycle.records import Estimate
-from lifecycle.training.metrics import Floats, Whole
+from lifecycle.training.evaluation.metrics import Floats, Whole
 
 CONFIDENCE = 0.95
 LARGE = 20_000

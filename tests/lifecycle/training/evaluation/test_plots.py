@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from lifecycle.errors import TargetError
 from lifecycle.records import Estimate, Slice
-from lifecycle.training.plots import (
+from lifecycle.training.evaluation.plots import (
     MOST_CLASSES,
     MOST_FEATURES,
     evaluation_plots,
@@ -112,5 +112,6 @@ def test_one_class_has_no_roc():
 
 
 def test_pyplot_is_not_imported():
-    code = "import sys, lifecycle.training.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    plots = "lifecycle.training.evaluation.plots"
+    code = f"import sys, {plots}; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -6,7 +6,7 @@ import pytest
 
 from lifecycle.errors import ProjectError
 from lifecycle.specs import METRICS
-from lifecycle.training import assess
+from lifecycle.training.evaluation import assess
 from tests.conftest import SMALL, small_frame
 
 RNG = np.random.default_rng(4)

@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from lifecycle.data.features import build_features
 from lifecycle.training.bundle import load_bundle
-from lifecycle.training.explain import WIDTH, Explained, _spread, explain, summary_plot
+from lifecycle.training.evaluation.explain import WIDTH, Explained, _spread, explain, summary_plot
 
 
 def drawn(figure):

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from lifecycle.errors import FeatureError, ProjectError, TargetError
 from lifecycle.project import Project
 from lifecycle.records import Gap, Slice
-from lifecycle.training.evaluate import Own, estimate
-from lifecycle.training.metrics import Floats
+from lifecycle.training.evaluation.evaluate import Own, estimate
+from lifecycle.training.evaluation.metrics import Floats
 
 QUARTERS = 4
 MOST_VALUES = 20

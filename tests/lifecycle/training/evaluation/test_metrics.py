@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from lifecycle.specs import METRICS
-from lifecycle.training.metrics import FAMILIES, family_of
+from lifecycle.training.evaluation.metrics import FAMILIES, family_of
 
 ROWS, CLASSES = 500, 4
 RNG = np.random.default_rng(7)

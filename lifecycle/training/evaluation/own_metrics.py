@@ -13,7 +13,7 @@ from lifecycle.errors import FeatureError
 from lifecycle.plugs import load_plug, plug_file, where
 from lifecycle.project import Project
 from lifecycle.specs import Metric
-from lifecycle.training.metrics import Family, Floats, Measure, Whole
+from lifecycle.training.evaluation.metrics import Family, Floats, Measure, Whole
 
 OwnMetric = Callable[[Floats, Floats], float]
 """truth (n,), prediction (n,), multiclass (n, k) → value, greater is better."""

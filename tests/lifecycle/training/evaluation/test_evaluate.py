@@ -8,7 +8,13 @@ from sklearn import metrics as sk
 
 from lifecycle.errors import TargetError
 from lifecycle.specs import METRICS
-from lifecycle.training.evaluate import baseline, compare, estimate, evaluate, metric_value
+from lifecycle.training.evaluation.evaluate import (
+    baseline,
+    compare,
+    estimate,
+    evaluate,
+    metric_value,
+)
 
 RNG = np.random.default_rng(5)
 TRUTH = RNG.integers(0, 2, 900)
@@ -179,8 +185,8 @@ def test_large_holdouts_get_a_normal_interval_that_agrees_with_the_percentiles(m
     normal = evaluate(truth, scores, "binary", "d", "s", 1, entity)
     assert "normal" in normal.method
     assert "whole entities" in normal.method
-    monkeypatch.setattr("lifecycle.training.bootstrap.LARGE", 100_000)
-    monkeypatch.setattr("lifecycle.training.evaluate.LARGE", 100_000)
+    monkeypatch.setattr("lifecycle.training.evaluation.bootstrap.LARGE", 100_000)
+    monkeypatch.setattr("lifecycle.training.evaluation.evaluate.LARGE", 100_000)
     percentile = evaluate(truth, scores, "binary", "d", "s", 1, entity)
     assert "400" in percentile.method
     for name, one in normal.metrics.items():

@@ -10,10 +10,10 @@ from sklearn.metrics import roc_curve
 
 from lifecycle.records import Estimate, Slice
 from lifecycle.specs import Metric, Scalar, TaskKind
-from lifecycle.training.drawing import BLUE, GREY, ORANGE, blank, clipped
-from lifecycle.training.evaluate import metric_value
-from lifecycle.training.metrics import Floats
-from lifecycle.training.reliability import reliability
+from lifecycle.training.evaluation.drawing import BLUE, GREY, ORANGE, blank, clipped
+from lifecycle.training.evaluation.evaluate import metric_value
+from lifecycle.training.evaluation.metrics import Floats
+from lifecycle.training.evaluation.reliability import reliability
 
 MOST_FEATURES = 20
 MOST_POINTS = 5_000

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from lifecycle.data.features import encode
 from lifecycle.specs import Scalar
 from lifecycle.training.bundle import LoadedBundle
-from lifecycle.training.drawing import BLUE, GREY, ORANGE, blank, clipped
-from lifecycle.training.metrics import Floats
+from lifecycle.training.evaluation.drawing import BLUE, GREY, ORANGE, blank, clipped
+from lifecycle.training.evaluation.metrics import Floats
 
 MOST_FEATURES = 15
 LANES = 40

@@ -5,8 +5,13 @@ import pandas as pd
 import pytest
 
 from lifecycle.errors import ProjectError
-from lifecycle.training.evaluate import metric_value
-from lifecycle.training.slices import MOST_VALUES, fairness_gaps, measure_slices, parts_of
+from lifecycle.training.evaluation.evaluate import metric_value
+from lifecycle.training.evaluation.slices import (
+    MOST_VALUES,
+    fairness_gaps,
+    measure_slices,
+    parts_of,
+)
 from tests.conftest import SMALL, small_frame
 
 RNG = np.random.default_rng(2)

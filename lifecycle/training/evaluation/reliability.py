@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lifecycle.specs import TaskKind
-from lifecycle.training.metrics import Floats
+from lifecycle.training.evaluation.metrics import Floats
 
 BINS = 10
 
