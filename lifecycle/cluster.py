@@ -90,8 +90,11 @@ def _interrupted_by_sigterm() -> Iterator[Callable[[], None]]:
             received.append(number)
             raise KeyboardInterrupt
 
+    def arm() -> None:
+        signal.signal(signal.SIGTERM, interrupt)
+
     try:
-        yield lambda: signal.signal(signal.SIGTERM, interrupt) and None
+        yield arm
     finally:
         signal.signal(signal.SIGTERM, before)
         if received:

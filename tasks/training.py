@@ -22,8 +22,10 @@ def identify(project: Project, settings: Settings, split: Split) -> Identity:
 def fit_model(
     project: Project, settings: Settings, split: Split, tuned: Tuned, identity: Identity
 ) -> Bundle:
-    """Train on Ray and write the bundle."""
-    with step("train", "fitting XGBoost on Ray Train") as done:
+    """Train where Ray has room and write the bundle."""
+    training = project.training
+    workers = f" on {training.num_workers} workers" if training.num_workers > 1 else ""
+    with step("train", f"fitting {training.trainer}{workers}") as done:
         bundle = fit.fit(project, split, tuned, settings, identity)
         done(f"fitted {bundle.rounds} rounds → bundle {bundle.digest[:12]}")
     return bundle

@@ -18,6 +18,8 @@ from lifecycle.cluster import connect_ray, prepare_environment
 from lifecycle.settings import Settings
 
 SLOTS = {"object_store_memory": 100 << 20, "include_dashboard": False}
+SERVICES = ("Agent", "_StatsActor", "_AutoscalingCoordinatorActor")
+"""A node's own processes, and two that Ray Data keeps for a whole cluster; none holds a CPU."""
 DEATH = {"health_check_initial_delay_ms": 2000, "health_check_period_ms": 1000}
 
 
@@ -49,7 +51,7 @@ def working(process: psutil.Process) -> bool:
         name = (process.cmdline() or [""])[0]
     except psutil.Error:  # it ended meanwhile
         return False
-    return name.startswith("ray::") and name != "ray::IDLE" and not name.endswith("Agent")
+    return name.startswith("ray::") and name != "ray::IDLE" and not name.endswith(SERVICES)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What the MLflow run of a model says: numbers, datasets, plots, reports and the model itself."""
 
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -26,28 +27,46 @@ EXAMPLE_ROWS = 3
 PLOTS = "plots"
 CHECKS = "checks"
 """Artifact folder of the check reports."""
+BATCH = 1000
+"""Metrics of one request, at most: MLflow refuses more."""
 DATASET_DIGEST = 36
 """MLflow keeps this many characters of a dataset's digest; the whole one is a tag beside it."""
 
 
 def log_numbers(client: "MlflowClient", run_id: str, bundle: Bundle, trained: Trained) -> None:
-    """Parameters and metrics in one batch: one at a time they cost 5 ms each."""
+    """Parameters, metrics and the learning curve in batches: one at a time they cost 5 ms each."""
     from mlflow.entities import Metric, Param
 
-    now, tuned = time.time_ns() // 1_000_000, trained.tuned
+    now = time.time_ns() // 1_000_000
+    metrics = [Metric(name, value, now, 0) for name, value in _numbers(bundle, trained).items()]
+    metrics += [
+        Metric(f"curve.{part}", value, now, step)
+        for part, values in bundle.curve.items()
+        for step, value in enumerate(values, start=1)
+    ]
+    params = [Param(name, str(value)) for name, value in trained.tuned.parameters.items()]
+    for start in range(0, len(metrics), BATCH):
+        client.log_batch(run_id, metrics[start : start + BATCH], [] if start else params)
+
+
+def _numbers(bundle: Bundle, trained: Trained) -> dict[str, float]:
+    tuned, evaluation = trained.tuned, trained.evaluation
     numbers: dict[str, float] = {"rounds": bundle.rounds, "tuning.trials": tuned.trials}
     if tuned.value is not None:
         numbers["validation"] = tuned.value
+    if evaluation.calibration_error is not None:
+        numbers["holdout.calibration_error"] = evaluation.calibration_error
+    for gap in evaluation.gaps:
+        name = re.sub(r"\W+", "_", f"{gap.attribute}_{gap.measure}").strip("_")
+        numbers[f"gap.{name}"] = gap.value  # MLflow takes no brackets in a name
+    if trained.noise:
+        numbers["noise.deviation"] = trained.noise.deviation
     for part, measured in (("holdout", trained.evaluation), ("baseline", trained.baseline)):
         for name, estimate in measured.metrics.items():
             numbers[f"{part}.{name}"] = estimate.value
             numbers[f"{part}.{name}.low"] = estimate.low
             numbers[f"{part}.{name}.high"] = estimate.high
-    client.log_batch(
-        run_id,
-        metrics=[Metric(name, value, now, 0) for name, value in numbers.items()],
-        params=[Param(name, str(value)) for name, value in tuned.parameters.items()],
-    )
+    return numbers
 
 
 def log_datasets(client: "MlflowClient", run_id: str, split: Split) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.server import prefect_server
 from lifecycle.errors import BackendError
@@ -76,10 +77,10 @@ def test_a_script_that_ends_leaves_no_server_and_its_page_can_be_seen(home: Path
 def test_a_server_that_cannot_start_says_where_to_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:////no/such/db")
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     with (
+        temporary_settings(restore_defaults={PREFECT_API_URL}),  # that of other tests' server
         pytest.raises(BackendError, match=r"server\.log says why"),
         prefect_server(Settings(home=tmp_path)),
     ):

@@ -15,7 +15,7 @@ from tests.nodes import Nodes, nodes, working
 
 pytestmark = pytest.mark.slow
 
-SECONDS = 60
+SECONDS = 10
 ENDLESS = {"rounds": 1_000_000, "early_stopping_rounds": 1_000_000, "threads": 1}
 
 
