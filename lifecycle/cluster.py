@@ -172,7 +172,8 @@ def _join(address: str) -> None:
             f"LIFECYCLE_RAY_ADDRESS: cannot join Ray at {address!r} ({_first_line(error)}); "
             f"{advice}"
         ) from error
-    ray.remote(num_cpus=0, max_retries=0)(_warm_up).remote()
+    # asks for a CPU, so that it is where tasks will be; a head often has none
+    ray.remote(num_cpus=1, max_retries=0)(_warm_up).remote()
 
 
 def _warm_up() -> None:

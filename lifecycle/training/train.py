@@ -9,7 +9,7 @@ import ray
 from ray.exceptions import RayError as AnyRayError
 
 from lifecycle.data.features import FeatureSchema
-from lifecycle.errors import LifecycleError, ProjectError, TrainingError
+from lifecycle.errors import LifecycleError, TrainingError
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
@@ -51,7 +51,7 @@ def train_model(
     one task. Equal arguments give equal models wherever they are fitted.
 
     Raises:
-        ProjectError: the trainer cannot use a parameter, or does not know several workers.
+        ProjectError: the trainer cannot use a parameter.
         TrainingError: the cluster has no room for the workers, or a worker failed.
         BackendError, FeatureError, TargetError: as `open_matrices` raises.
     """
@@ -72,15 +72,9 @@ def check_workers(project: Project, rows: int, threads: int) -> None:
     """Refuse what would fail late or wait for ever.
 
     Raises:
-        ProjectError: several workers for a trainer that knows one only.
         TrainingError: more workers than rows, or than the cluster's nodes have CPUs for.
     """
     workers = project.training.num_workers
-    if workers > 1 and project.training.trainer != "xgboost":
-        raise ProjectError(
-            f"training.num_workers: {workers} workers are for the trainer xgboost; "
-            f"{project.training.trainer!r} takes 1"
-        )
     if workers > rows:
         raise TrainingError(
             f"training.num_workers: {workers} workers for {rows} rows; ask for fewer"

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from lifecycle.data.lake import read_version, write_version
-from lifecycle.errors import FeatureError, ProjectError, TargetError, TrainingError
+from lifecycle.errors import FeatureError, TargetError, TrainingError
 from lifecycle.identity import identity_of
 from lifecycle.plugs import plugs_digest
 from lifecycle.records import Tuned
@@ -14,7 +14,7 @@ from lifecycle.training.bundle import load_bundle
 from lifecycle.training.fit import fit
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.predictor import open_predictor
-from lifecycle.training.train import check_workers, train_model
+from lifecycle.training.train import train_model
 
 OWN = Tuned(parameters={"max_depth": 3}, value=None, trials=0)
 
@@ -80,13 +80,6 @@ def test_one_worker_on_a_local_ray_needs_no_ray(make_project, prepare, settings,
     project = make_project()
     split = prepare(project)
     assert train_model(project, split.train, split.validation, {}, settings).model.rounds > 0
-
-
-def test_several_workers_are_for_xgboost(make_project):
-    trainer = "sklearn:sklearn.linear_model.LogisticRegression"
-    project = make_project(training={"trainer": trainer, "num_workers": 2})
-    with pytest.raises(ProjectError, match="num_workers: 2 workers are for the trainer xgboost"):
-        check_workers(project, rows=100, threads=1)
 
 
 @pytest.mark.parametrize("threads", [2, 3])
