@@ -17,8 +17,8 @@ from lifecycle.cluster import connect_ray
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 from lifecycle.specs import Scalar
-from lifecycle.training.pool import Objective
-from lifecycle.training.search import search
+from lifecycle.training.tuning.pool import Objective
+from lifecycle.training.tuning.search import search
 
 TRIALS = 100
 WORKERS = 2
@@ -71,7 +71,7 @@ class Search(NamedTuple):
 
 
 def ours(trials: int, workers: int, objective: Objective) -> Search:
-    """A search with the machinery of `lifecycle.training.tune`, and this objective."""
+    """A search with the machinery of `lifecycle.training.tuning.tune`, and this objective."""
     told: list[float] = []
     with TemporaryDirectory() as folder:
         started = time.perf_counter()

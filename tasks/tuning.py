@@ -16,10 +16,10 @@ from lifecycle.project import Project
 from lifecycle.records import Identity, Split, Trial, Tuned
 from lifecycle.settings import Settings
 from lifecycle.specs import greater_is_better
-from lifecycle.training import tune
-from lifecycle.training.search import Now
-from lifecycle.training.search_plots import as_png, search_plots
-from lifecycle.training.study import study_folder
+from lifecycle.training.tuning import tune
+from lifecycle.training.tuning.search import Now
+from lifecycle.training.tuning.search_plots import as_png, search_plots
+from lifecycle.training.tuning.study import study_folder
 from tasks.policies import CACHED, cached_by, slug
 from tasks.progress import say, step, update
 

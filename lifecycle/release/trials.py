@@ -30,8 +30,8 @@ def log_search(
     if not tuned.history:
         return
     from lifecycle.training.parameters import key_of
-    from lifecycle.training.search_plots import search_plots
-    from lifecycle.training.study import read_curves, study_folder
+    from lifecycle.training.tuning.search_plots import search_plots
+    from lifecycle.training.tuning.study import read_curves, study_folder
 
     curves = read_curves(study_folder(settings, project, trained.identity))
     experiment = client.get_run(run_id).info.experiment_id

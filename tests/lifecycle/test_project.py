@@ -66,7 +66,12 @@ def test_a_sound_file_is_loaded(write: Callable[[str], Path]) -> None:
             "spent.typ: unknown key; did you mean 'typ",
         ),
         ("task: binary", "task: binary\ntask: regression", 4, "given twice, first in line 3"),
-        ("task: binary", "task: ternary", 3, "'binary' or 'regression' (got 'ternary')"),
+        (
+            "task: binary",
+            "task: ternary",
+            3,
+            "'binary', 'multiclass', 'regression' or 'count' (got 'ternary')",
+        ),
         ("      type: number", "      type: float", 11, "contract.columns.spent.type"),
         ("target: bought\n", "", 1, "target: this key is missing"),
         ("target: bought", "target: sold", 4, "names 'sold', which contract.columns does not have"),

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, Tuned
-from lifecycle.training.objective import ValidationMetric
-from lifecycle.training.search import OnTrial, search
 from lifecycle.training.trainers.open import open_trainer
+from lifecycle.training.tuning.objective import ValidationMetric
+from lifecycle.training.tuning.search import OnTrial, search
 
 
 def tune(

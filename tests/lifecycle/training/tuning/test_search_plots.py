@@ -5,7 +5,7 @@ import pytest
 from matplotlib import pyplot
 
 from lifecycle.records import Trial, Tuned
-from lifecycle.training.search_plots import as_png, search_plots
+from lifecycle.training.tuning.search_plots import as_png, search_plots
 
 SPACE = {
     "eta": {"type": "float", "low": 0.02, "high": 0.5, "log": True},

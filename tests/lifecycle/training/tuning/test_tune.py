@@ -15,7 +15,7 @@ from lifecycle.errors import ProjectError, TrainingError
 from lifecycle.training.evaluation.evaluate import metric_value
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.trainers.open import open_trainer
-from lifecycle.training.tune import tune
+from lifecycle.training.tuning.tune import tune
 from tests.conftest import SMALL, small_frame
 
 SPACE = {
@@ -34,7 +34,7 @@ from lifecycle.cluster import connect_ray
 from lifecycle.project import load_project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
-from lifecycle.training.tune import tune
+from lifecycle.training.tuning.tune import tune
 
 project, train, validation, folder, address = sys.argv[1:]
 
@@ -232,9 +232,9 @@ def test_unusable_space_is_refused_before_anything_runs(make_project, prepare, t
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("lifecycle.training.pool", ["optuna", "xgboost", "pandas", "pydantic", "sklearn"]),
-        ("lifecycle.training.objective", ["optuna", "ray"]),
-        ("lifecycle.training.tune", []),
+        ("lifecycle.training.tuning.pool", ["optuna", "xgboost", "pandas", "pydantic", "sklearn"]),
+        ("lifecycle.training.tuning.objective", ["optuna", "ray"]),
+        ("lifecycle.training.tuning.tune", []),
     ],
 )
 def test_an_actor_imports_no_more_than_it_needs(module, heavy):

@@ -18,7 +18,7 @@ from lifecycle.errors import LifecycleError, RayError, TrainingError
 
 if TYPE_CHECKING:
     from lifecycle.specs import Scalar
-    from lifecycle.training.prune import Judge
+    from lifecycle.training.tuning.prune import Judge
 
 STARTUP_S = 120.0
 """Seconds the first actor may wait for a CPU and start."""
@@ -218,7 +218,7 @@ class _Worker:
         if self._pruning is None:
             return None
         if self._judge is None:
-            from lifecycle.training.prune import Judge
+            from lifecycle.training.tuning.prune import Judge
 
             self._judge = Judge(*self._pruning)
         self._judge.learn(self._news)

@@ -19,9 +19,9 @@ from lifecycle.project import Project
 from lifecycle.records import Trial, Tuned
 from lifecycle.specs import greater_is_better
 from lifecycle.training.parameters import key_of
-from lifecycle.training.pool import Objective, Outcome, Pool, Pruning, Told, worker_pool
-from lifecycle.training.study import Finished, open_study
-from lifecycle.training.suggest import Asked, Suggestions
+from lifecycle.training.tuning.pool import Objective, Outcome, Pool, Pruning, Told, worker_pool
+from lifecycle.training.tuning.study import Finished, open_study
+from lifecycle.training.tuning.suggest import Asked, Suggestions
 
 
 class Now(NamedTuple):
