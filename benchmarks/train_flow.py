@@ -1,7 +1,9 @@
 """The whole train flow on 1,000,000 × 28 beside bare XGBoost, in processes of their own.
 
-Warm: a Ray cluster and a Prefect server run already; what counts is the call of the flow, with
-everything in it (read, contract, lake, split, fit, evaluation, bundle, MLflow). Cold: the script
+Warm: Ray runs and is joined, the script's Prefect server is up, libraries are imported; what counts
+is the call of the flow, with everything in it (read, contract, lake, split, fit, evaluation,
+bundle, MLflow). A lasting Prefect server adds 1 s of heartbeat to each of its two flow runs, see
+`orchestration`. Cold: the script
 from the shell, with its imports and its own Prefect server, beside the whole bare process. Each
 round has new stores, so that nothing comes from a cache; their databases are made beforehand.
 deepchecks is left out here: it has a row of its own.
@@ -14,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,20 +25,24 @@ from typing import Any
 import psutil
 
 from benchmarks import large
-from benchmarks.result import Result, ratio, shown
+from benchmarks.result import Result, ratio
 
 ROOT = Path(__file__).parents[1]
-SAMPLE_S = 0.05
+SAMPLE_S = 0.1
+MEMORY_ROUNDS = 2
 FLOW = """
 import json, sys, time
 from flows.server import prefect_server
 from flows.train import train
 from flows.console import quiet_third_parties
 from lifecycle.cluster import connect_ray
+from lifecycle.release.store import load_mlflow
 from lifecycle.settings import Settings
 settings = Settings.load()
 quiet_third_parties()
+load_mlflow(settings)  # as the twin has imported its libraries when its clock starts
 with connect_ray(settings), prefect_server(settings):
+    time.sleep(6)  # warm is when the cluster's worker has imported what it needs
     started = time.perf_counter()
     trained = train(sys.argv[1])
     print(json.dumps({"work": time.perf_counter() - started}))
@@ -50,21 +56,17 @@ print(cluster.address, flush=True)
 sys.stdin.read()
 cluster.shutdown()
 """
-SERVER = """
-import sys
-from flows.server import prefect_server
-from lifecycle.settings import Settings
-from prefect.settings import PREFECT_API_URL
-with prefect_server(Settings.load()):
-    print(PREFECT_API_URL.value(), flush=True)
-    sys.stdin.read()
-"""
 
 
 class Measured:
-    """What a process printed as its last line, its wall time, and the peak memory of its tree."""
+    """What a process printed as its last line, its wall time, and the peak memory of its tree.
 
-    def __init__(self, command: list[str], env: dict[str, str], beside: list[int]) -> None:
+    Looking at memory takes CPU time from the process, so it is for runs that are not timed.
+    """
+
+    def __init__(
+        self, command: list[str], env: dict[str, str], beside: Sequence[int], memory: bool
+    ) -> None:
         self.peak = 0
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -72,11 +74,13 @@ class Measured:
         )
         done = threading.Event()
         watch = threading.Thread(target=self._watch, args=([process.pid, *beside], done))
-        watch.start()
+        if memory:
+            watch.start()
         out, err = process.communicate()
         self.wall = time.perf_counter() - started
-        done.set()
-        watch.join()
+        if memory:
+            done.set()
+            watch.join()
         if process.returncode:
             raise RuntimeError(f"{command} ended with {process.returncode}: {err[-2000:]}")
         self.printed: dict[str, Any] = {}
@@ -139,49 +143,48 @@ def _prepared_home(folder: Path, project: Path) -> Path:
 
 
 def measure(rounds: int) -> Iterator[Result]:
-    """Interleaved rounds: bare, warm, bare process, cold."""
-    warm: list[Measured] = []
-    cold: list[Measured] = []
-    bare: list[Measured] = []
+    """Interleaved rounds of bare, warm and cold; then some more that only look at memory."""
     with TemporaryDirectory(dir="/tmp") as place:
         folder = Path(place)
         project = large.write(folder)
         template = _prepared_home(folder, project)
-        source = str(folder / "large.parquet")
-        twin = [sys.executable, "-m", "benchmarks.bare_train", source]
-        for at in range(rounds):
-            bare.append(Measured(twin, environment(folder), []))
-            for kind, found in (("warm", warm), ("cold", cold)):
-                home = folder / f"{kind}{at}"
-                shutil.copytree(template, home)
-                found.append(_warm(home, project) if kind == "warm" else _cold(home, project))
-                shutil.rmtree(home)
-    work = [b.printed["work"] for b in bare]
+        timed = [_round(folder, project, template, memory=False) for _ in range(rounds)]
+        looked = [_round(folder, project, template, memory=True) for _ in range(MEMORY_ROUNDS)]
+    bare, warm, cold = zip(*timed, strict=True)
+    work = [one.printed["work"] for one in bare]
     what = f"s; {large.ROWS:,} × {large.FEATURES}, {large.ROUNDS} rounds"
-    yield ratio("train flow, warm", [w.printed["work"] for w in warm], work, 1.5, what)
-    yield ratio("train flow, cold", [c.wall for c in cold], [b.wall for b in bare], 2.5, what)
-    memory = "GB at the peak, all processes, PSS"
-    peaks = [b.peak / 1e9 for b in bare]
-    yield ratio("train flow, peak memory, cold", [c.peak / 1e9 for c in cold], peaks, 2, memory)
-    yield ratio(
-        "train flow, peak memory, warm, with Ray and Prefect's server",
-        [w.peak / 1e9 for w in warm],
-        peaks,
-        2,
-        memory,
-    )
-    imports = [b.printed["imports"] for b in bare]
-    yield shown("train flow: imports of the bare process", imports, "s", "part of its cold start")
+    yield ratio("train flow, warm", [one.printed["work"] for one in warm], work, 1.5, what)
+    walls = [one.wall for one in bare]
+    yield ratio("train flow, cold", [one.wall for one in cold], walls, 2.5, what)
+    bare, warm, cold = zip(*looked, strict=True)
+    peaks = [one.peak / 1e9 for one in bare]
+    memory = "GB at the peak, PSS of all processes"
+    yield ratio("train flow, peak memory", [one.peak / 1e9 for one in cold], peaks, 2, memory)
+    beside = "train flow, peak memory with a Ray cluster beside"
+    yield ratio(beside, [one.peak / 1e9 for one in warm], peaks, 2, memory)
 
 
-def _warm(home: Path, project: Path) -> Measured:
+def _round(folder: Path, project: Path, template: Path, memory: bool) -> tuple[Measured, ...]:
+    """Bare, warm, cold."""
+    twin = [sys.executable, "-m", "benchmarks.bare_train", str(folder / "large.parquet")]
+    bare = Measured(twin, environment(folder), [], memory)
+    found = []
+    for run in (_warm, _cold):
+        home = folder / run.__name__
+        shutil.copytree(template, home)
+        found.append(run(home, project, memory))
+        shutil.rmtree(home)
+    return bare, *found
+
+
+def _warm(home: Path, project: Path, memory: bool) -> Measured:
     alone = environment(home)
-    with _running(CLUSTER, alone) as (ray, head), _running(SERVER, alone) as (api, its):
-        joined = environment(home, LIFECYCLE_RAY_ADDRESS=ray, PREFECT_API_URL=api)
+    with _running(CLUSTER, alone) as (ray, head):
+        joined = environment(home, LIFECYCLE_RAY_ADDRESS=ray)
         command = [sys.executable, "-c", FLOW, str(project)]
-        return Measured(command, joined, [head, its])
+        return Measured(command, joined, [head], memory)
 
 
-def _cold(home: Path, project: Path) -> Measured:
+def _cold(home: Path, project: Path, memory: bool) -> Measured:
     command = [sys.executable, "flows/train.py", "--project", str(project)]
-    return Measured(command, environment(home), [])
+    return Measured(command, environment(home), [], memory)

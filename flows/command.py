@@ -19,6 +19,7 @@ from lifecycle.errors import LifecycleError
 from lifecycle.project import load_project
 from lifecycle.records import Window
 from lifecycle.settings import ENVIRONMENTS, Settings
+from tasks.preload import preload
 
 
 def script(flow: Flow[..., Any]) -> int:
@@ -37,6 +38,7 @@ def script(flow: Flow[..., Any]) -> int:
         for name in ("force", "seeds"):
             if hasattr(options, name):
                 arguments[name] = getattr(options, name)
+        preload(settings)
         with Screen(console), prefect_server(settings):
             flow(**arguments)
     except LifecycleError as error:

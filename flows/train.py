@@ -11,7 +11,7 @@ from flows.prepare import prepare
 from lifecycle.project import ProjectFile
 from lifecycle.records import Prepared, Trained, Window
 from lifecycle.settings import Environment, Settings
-from tasks.cluster import ray_cluster
+from tasks.cluster import ray_for_training, running_cluster
 from tasks.evaluation import evaluate_candidate
 from tasks.quality import check_candidate, gate_candidate
 from tasks.release import champion_of, find_trained, register_challenger
@@ -34,23 +34,24 @@ def train(
     `seeds` (by default `gate.seeds`) training is repeated with others, to tell a gain from noise.
     """
     settings = Settings.load(env)
-    prepared = prepared or prepare(project, env, window)
-    split = prepared.split
-    identity = identify(project, settings, split)
-    seeds = seeds or project.gate.seeds
-    if found := find_trained(project, settings, identity, seeds):
-        return found
-    with ray_cluster(settings):
-        tuned = tune_parameters(project, settings, split, identity)
-        bundle = fit_model(project, settings, split, tuned, identity)
-        champion = champion_of(project, settings)
-        evaluated = evaluate_candidate(project, settings, split, bundle, champion)
-        noise = measure_noise(project, settings, split, tuned, identity, evaluated, seeds)
-    checks = check_candidate(project, settings, split, bundle)
-    decision = gate_candidate(project, evaluated, checks, noise)
-    return register_challenger(
-        project, settings, identity, split, tuned, bundle, evaluated, checks, decision, noise
-    )
+    with running_cluster(settings):
+        prepared = prepared or prepare(project, env, window)
+        split = prepared.split
+        identity = identify(project, settings, split)
+        seeds = seeds or project.gate.seeds
+        if found := find_trained(project, settings, identity, seeds):
+            return found
+        with ray_for_training(project, settings):
+            tuned = tune_parameters(project, settings, split, identity)
+            bundle = fit_model(project, settings, split, tuned, identity)
+            champion = champion_of(project, settings)
+            evaluated = evaluate_candidate(project, settings, split, bundle, champion)
+            noise = measure_noise(project, settings, split, tuned, identity, evaluated, seeds)
+        checks = check_candidate(project, settings, split, bundle)
+        decision = gate_candidate(project, evaluated, checks, noise)
+        return register_challenger(
+            project, settings, identity, split, tuned, bundle, evaluated, checks, decision, noise
+        )
 
 
 if __name__ == "__main__":

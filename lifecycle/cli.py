@@ -84,11 +84,11 @@ def init(
 @app.command()
 def validate(project: ProjectPath) -> None:
     """Say whether a project file is sound: contract, split, features and parameters are tried."""
-    from lifecycle.training.parameters import check_parameters  # XGBoost takes a while
+    from lifecycle.training.trainers.open import open_trainer  # XGBoost takes a while
 
     loaded = load_project(project)
     text = _rehearse(loaded)
-    check_parameters(loaded)
+    open_trainer(loaded).check(loaded)
     _console().print(f"{project}: sound. {text}")
 
 
@@ -176,6 +176,10 @@ def _rehearse(project: Project) -> str:
     check_share(project, rejected, len(rows))
     parts = divide(accepted, project)
     build_features(accepted.head(REHEARSED), project, load_hook(project))
+    if project.evaluation.segments:
+        from lifecycle.training.evaluation.slices import parts_of  # as above
+
+        parts_of(accepted.head(REHEARSED), project)
     sizes = ", ".join(f"{part} {mask.sum():,}" for part, mask in parts.masks.items())
     return f"{window}: {len(accepted):,} of {len(rows):,} rows keep the contract; {sizes}"
 

@@ -178,6 +178,7 @@ def _join(address: str) -> None:
 
 def _warm_up() -> None:
     """Runs in a worker of a joined cluster, which keeps what it imported for the tasks to come."""
+    os.environ.pop("OMP_NUM_THREADS", None)  # Ray's, for one CPU: XGBoost would keep to it later
     with suppress(ImportError):  # then the first task says what is missing there
         importlib.import_module(WARM)
 

@@ -290,7 +290,7 @@ class EvaluationSpec(Section):
     """Name → condition on contract columns as `DataFrame.query` takes it, such as `age >= 65`."""
     min_rows: int = Field(default=50, ge=1)
     """Slices with fewer rows are counted, not measured."""
-    explain_rows: int = Field(default=2000, ge=10)
+    explain_rows: int = Field(default=500, ge=10)
     """Rows of the holdout that the SHAP summary is made from, at most."""
 
 

@@ -1,9 +1,10 @@
 """Ray for the length of a flow's block."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from lifecycle.cluster import capacity, connect_ray, is_connected
+from lifecycle.project import Project
 from lifecycle.settings import Settings
 from tasks.progress import say, update
 
@@ -17,4 +18,19 @@ def ray_cluster(settings: Settings) -> Iterator[None]:
     with connect_ray(settings):
         if not running:
             say("ray", capacity())
+        yield
+
+
+@contextmanager
+def running_cluster(settings: Settings) -> Iterator[None]:
+    """A cluster that runs anyway, joined before it is needed: a worker gets ready meanwhile."""
+    with nullcontext() if settings.local_ray else ray_cluster(settings):
+        yield
+
+
+@contextmanager
+def ray_for_training(project: Project, settings: Settings) -> Iterator[None]:
+    """Ray where training needs it: one worker without a search does without one of its own."""
+    needed = bool(project.tuning.space) or project.training.num_workers > 1
+    with ray_cluster(settings) if needed else nullcontext():
         yield

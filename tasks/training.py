@@ -27,5 +27,6 @@ def fit_model(
     workers = f" on {training.num_workers} workers" if training.num_workers > 1 else ""
     with step("train", f"fitting {training.trainer}{workers}") as done:
         bundle = fit.fit(project, split, tuned, settings, identity)
-        done(f"fitted {bundle.rounds} rounds → bundle {bundle.digest[:12]}")
+        rounds = f" {bundle.rounds} rounds" if bundle.curve else ""
+        done(f"fitted{rounds} → bundle {bundle.digest[:12]}")
     return bundle

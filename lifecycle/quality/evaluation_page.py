@@ -74,7 +74,7 @@ def evaluation_page(
         Section("Quality", text=_calibration(candidate), pictures=_pictures(figures, QUALITY)),
         *_slices(project, candidate, figures),
         *_fairness(project, candidate),
-        Section("What was learned", pictures=_pictures(figures, LEARNED)),
+        *_learned(figures),
         _origin(split, bundle, candidate),
     ]
     lead = (
@@ -185,11 +185,17 @@ def _gaps(gaps: tuple[Gap, ...]) -> Table | None:
     )
 
 
+def _learned(figures: Mapping[str, Path]) -> list[Section]:
+    """Importances, learning curve and SHAP values, as far as the model can say."""
+    pictures = _pictures(figures, LEARNED)
+    return [Section("What was learned", pictures=pictures)] if pictures else []
+
+
 def _origin(split: Split, bundle: Bundle, candidate: Evaluation) -> Section:
     return Section(
         "Origin",
         points=(
-            f"Bundle {bundle.digest}, {bundle.rounds} boosting rounds",
+            f"Bundle {bundle.digest}" + (f", {bundle.rounds} rounds" if bundle.curve else ""),
             f"Holdout {split.holdout.uri} version {split.holdout.version}, digest "
             f"{candidate.holdout}",
             f"Split: {split.rule}",

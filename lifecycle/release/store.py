@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -31,11 +32,7 @@ def connect(settings: Settings) -> "MlflowClient":
     Raises:
         BackendError: the store cannot be reached, made or read.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # by default it retries minutes
-    import mlflow
-
+    mlflow = load_mlflow(settings)
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
     uri = settings.tracking_uri
@@ -46,7 +43,20 @@ def connect(settings: Settings) -> "MlflowClient":
             _probe(uri)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
-        return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client: MlflowClient = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+        return client
+
+
+def load_mlflow(settings: Settings) -> ModuleType:
+    """MLflow, imported with what it reads at import; takes 3 s the first time."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # by default it retries minutes
+    import mlflow
+
+    if settings.tracking_uri.startswith(SQLITE):
+        import mlflow.store.tracking.sqlalchemy_store  # or it does at the first call
+    return mlflow
 
 
 def experiment_id(client: "MlflowClient", project_name: str, settings: Settings) -> str:
