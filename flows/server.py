@@ -1,7 +1,7 @@
 """The Prefect server of a script: there for its length, in a process of its own.
 
 Prefect would start one itself at the first flow run, but imports its whole server into the
-script's process for that (4 s, 100 MB), and leaves it running when the script is killed.
+script's process for that (2 s), and leaves it running when the script is killed.
 """
 
 import ctypes
