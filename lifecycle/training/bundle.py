@@ -148,7 +148,7 @@ def _write_folder(contents: dict[str, bytes], bundle: Bundle) -> None:
     folder = bundle.path.parent
     folder.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
-    damaged = Path(tempfile.mkdtemp(prefix=".damaged-", dir=folder))
+    damaged = aside.with_name(f"{aside.name}-damaged")
     try:
         for name, content in contents.items():
             with (aside / name).open("wb") as file:
@@ -157,7 +157,7 @@ def _write_folder(contents: dict[str, bytes], bundle: Bundle) -> None:
                 os.fsync(file.fileno())
         aside.chmod(0o755)  # mkdtemp's 0700 would keep a serving user out
         if bundle.path.exists() and not _is_whole(bundle):
-            bundle.path.rename(damaged / "bundle")
+            bundle.path.rename(damaged)
         try:
             aside.rename(bundle.path)
         except OSError:  # it is there already: an earlier run, or another process just now
