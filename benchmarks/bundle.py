@@ -2,10 +2,9 @@
 
 The model is trained on 1,000,000 rows × 28 features. The twin of writing saves the model and a JSON
 file, hashes both, and syncs them to disk; the twin of predicting builds the matrix and calls the
-booster. Run as `python -m benchmarks.bundle`.
+booster.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -122,10 +121,3 @@ def _schema(names: tuple[str, ...]) -> BundleSchema:
         hook=None,
         hook_digest="",
     )
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
-    for result in measure(parser.parse_args().rounds):
-        print(json.dumps(result, ensure_ascii=False))

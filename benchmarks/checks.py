@@ -2,11 +2,8 @@
 
 Both look at as many rows (`n_samples`), in the two checks whose time grows with the square of the
 rows too, which ours slims (lifecycle/quality/suites.py). Ours writes its pages, bare writes none.
-Run as `python -m benchmarks.checks [--rounds 5]`.
 """
 
-import argparse
-import json
 import time
 import warnings
 from collections.abc import Iterator
@@ -166,9 +163,3 @@ def silent() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
-    print(json.dumps(list(measure(parser.parse_args().rounds)), indent=1, ensure_ascii=False))

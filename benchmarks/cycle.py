@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypedDict
+
+from benchmarks.result import Result, shown
 
 ROOT = Path(__file__).parents[1]
 DEMO = [sys.executable, "flows/end_to_end.py"]
@@ -35,17 +36,6 @@ STAGES = {
 """How a step's first words on the screen name the stage."""
 
 Seconds = dict[str, float]
-
-
-class Result(TypedDict):
-    """One row of results.json."""
-
-    name: str
-    value: float
-    unit: str
-    bar: float | None
-    holds: bool | None
-    detail: str
 
 
 def stages_of(screen: str, wall: float) -> Seconds:
@@ -114,23 +104,20 @@ def measure(rounds: int) -> Iterator[Result]:
         walls.append((first, again, twin))
     first, again, twin = (statistics.median(column) for column in zip(*walls, strict=True))
     detail = f"median of {rounds} interleaved rounds, {trainings} trainings"
-    yield _row("cycle: wall time, first run", first, "s", detail)
-    yield _row("cycle: wall time, second run (unchanged)", again, "s", detail)
-    yield _row("cycle: wall time, bare libraries", twin, "s", f"{detail}; no release, no registry")
-    yield _row("cycle: overhead ratio", first / twin, "×", f"{detail}; ours / bare, wall time")
+    yield shown("cycle: wall time, first run", [first], "s", detail)
+    yield shown("cycle: wall time, second run (unchanged)", [again], "s", detail)
+    yield shown(
+        "cycle: wall time, bare libraries", [twin], "s", f"{detail}; no release, no registry"
+    )
+    yield shown("cycle: overhead ratio", [first / twin], "×", f"{detail}; ours / bare, wall time")
     unchecked = statistics.median(
         (wall[0] - mine.get("check", 0.0)) / (wall[2] - theirs.get("check", 0.0))
         for wall, mine, theirs in zip(walls, ours, bare, strict=True)
     )
     slimmed = "ours / bare, wall time; our deepchecks look at fewer rows in two checks"
-    yield _row("cycle: overhead ratio without deepchecks", unchecked, "×", slimmed)
+    yield shown("cycle: overhead ratio without deepchecks", [unchecked], "×", slimmed)
     for stage in dict.fromkeys(name for seconds in ours for name in seconds):
         mine = statistics.median(seconds.get(stage, 0.0) for seconds in ours)
         theirs = [seconds[stage] for seconds in bare if stage in seconds]
         beside = f"bare {statistics.median(theirs):.2f} s" if theirs else "bare does without"
-        yield _row(f"cycle: {stage}", mine, "s", beside)
-
-
-def _row(name: str, value: float, unit: str, detail: str) -> Result:
-    rounded = round(value, 3)
-    return Result(name=name, value=rounded, unit=unit, bar=None, holds=None, detail=detail)
+        yield shown(f"cycle: {stage}", [mine], "s", beside)

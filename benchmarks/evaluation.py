@@ -3,11 +3,8 @@
 The twin is what one writes who knows the trick: sort once, draw each resample as weights, and
 measure every metric from the weights in plain NumPy. That the obvious loop, scikit-learn's metrics
 on resampled rows, is far slower stands beside it, measured on a few resamples and told a resample.
-
-    python -m benchmarks.evaluation [--rounds N]
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-from benchmarks.cycle import Result
+from benchmarks.result import Result
 from lifecycle.training.evaluation.bootstrap import RESAMPLES_OF_LARGE
 from lifecycle.training.evaluation.evaluate import evaluate
 
@@ -140,10 +137,3 @@ def _row(name: str, value: float, unit: str, bar: float | None, detail: str) -> 
         holds=None if bar is None else value <= bar,
         detail=detail,
     )
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    for result in measure(parser.parse_args().rounds):
-        print(result)

@@ -1,10 +1,9 @@
 """The split of 1,000,000 rows in memory beside the same work in plain pandas and NumPy.
 
 Both start from a frame in memory and end with three frames: whole entities by chance, or whole
-days with the newest last. Run as `python -m benchmarks.split`.
+days with the newest last.
 """
 
-import argparse
 import time
 from collections.abc import Callable, Iterator
 
@@ -83,10 +82,3 @@ def _same_sizes(ours: Frames, bare: Frames) -> None:
     for mine, theirs in zip(ours, bare, strict=True):
         if abs(len(mine) - len(theirs)) > 0.01 * rows:
             raise RuntimeError(f"parts of {len(mine):,} and {len(theirs):,} rows: not the same")
-
-
-if __name__ == "__main__":
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
-    for result in measure(arguments.parse_args().rounds):
-        print(f"{result['name']}: {result['value']} (bar {result['bar']}); {result['detail']}")

@@ -1,6 +1,5 @@
 """What the search costs beside Optuna alone, and how well it fills the workers."""
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -133,11 +132,3 @@ def measure(rounds: int) -> Iterator[Result]:
     yield at_least("tuning: parallel efficiency, actors already up", filled, "", 0.9, detail)
     total = [LONG_TRIALS * LONG_SECONDS / WORKERS / one.whole for one in long]
     yield shown("tuning: parallel efficiency, with starting the actors", total, "", detail)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    for row in measure(parser.parse_args().rounds):
-        holds = "" if row["bar"] is None else f"(bar {row['bar']:g}: {row['holds']})"
-        print(f"{row['name']:<62} {row['value']:>6} {row['unit']} {holds} {row['detail']}")

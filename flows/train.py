@@ -46,7 +46,9 @@ def train(
             bundle = fit_model(project, settings, split, tuned, identity)
             champion = champion_of(project, settings)
             evaluated = evaluate_candidate(project, settings, split, bundle, champion)
-            noise = measure_noise(project, settings, split, tuned, identity, evaluated, seeds)
+            noise = None  # one seed says nothing of chance
+            if seeds > 1:
+                noise = measure_noise(project, settings, split, tuned, identity, evaluated, seeds)
         checks = check_candidate(project, settings, split, bundle)
         decision = gate_candidate(project, evaluated, checks, noise)
         return register_challenger(

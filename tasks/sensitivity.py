@@ -11,6 +11,7 @@ from tasks.policies import CACHED, cached_by, slug
 from tasks.progress import step, update
 
 
+@task(name="measure-noise", cache_key_fn=cached_by("identity", "tuned", "seeds"), **CACHED)
 def measure_noise(
     project: Project,
     settings: Settings,
@@ -19,23 +20,8 @@ def measure_noise(
     identity: Identity,
     evaluated: Evaluated,
     seeds: int,
-) -> Noise | None:
-    """The metric over several seeds; None for one seed, which says nothing of chance."""
-    if seeds == 1:
-        return None
-    return _measure(project, settings, split, tuned, identity, evaluated, seeds)
-
-
-@task(name="measure-noise", cache_key_fn=cached_by("identity", "tuned", "seeds"), **CACHED)
-def _measure(
-    project: Project,
-    settings: Settings,
-    split: Split,
-    tuned: Tuned,
-    identity: Identity,
-    evaluated: Evaluated,
-    seeds: int,
 ) -> Noise:
+    """Train with `seeds` seeds in all, and tell how far the deciding metric moves."""
     with step("train", f"training again with {seeds - 1} other seeds") as done:
 
         def show(seed: int, value: float) -> None:

@@ -18,7 +18,7 @@ from lifecycle.settings import Settings
 from lifecycle.specs import greater_is_better
 from lifecycle.training.tuning import tune
 from lifecycle.training.tuning.search import Now
-from lifecycle.training.tuning.search_plots import as_png, search_plots
+from lifecycle.training.tuning.search_plots import as_png, history_plot
 from lifecycle.training.tuning.study import study_folder
 from tasks.policies import CACHED, cached_by, slug
 from tasks.progress import say, step, update
@@ -95,7 +95,7 @@ def as_markdown(project: Project, tuned: Tuned) -> str:
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     told = f"{tuned.trials} trials, {tuned.pruned} of them pruned; trial 0 is the project's own."
     text = f"## {project.name}: the best trials\n\n{told}\n\n" + "\n".join(lines) + "\n"
-    if history := search_plots(project, tuned).get("tuning_history"):
+    if history := history_plot(project, tuned):
         picture = base64.b64encode(as_png(history)).decode()
         text += f"\n![history of the search](data:image/png;base64,{picture})\n"
     return text

@@ -34,13 +34,6 @@ ROW = "__row"
 RUNS = 10_000
 """Up to so many runs of rows are put in order without a copy."""
 NOTE = "note."
-INTEGERS = {
-    pa.int8(): pd.Int64Dtype(),
-    pa.int16(): pd.Int64Dtype(),
-    pa.int32(): pd.Int64Dtype(),
-    pa.int64(): pd.Int64Dtype(),
-    pa.bool_(): pd.BooleanDtype(),
-}
 GROUP = 1 << 16
 """Rows of a Parquet row group, and of a batch: what a writer holds in memory of a table."""
 PLAIN = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")

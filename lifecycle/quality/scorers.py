@@ -14,15 +14,14 @@ import numpy as np
 import pandas as pd
 from deepchecks.core.errors import ModelValidationError
 from sklearn.metrics import (
-    accuracy_score,
-    f1_score,
     mean_absolute_error,
     mean_poisson_deviance,
     r2_score,
     root_mean_squared_error,
 )
 
-from lifecycle.specs import METRICS, Metric, TaskKind
+from lifecycle.specs import METRICS, Metric, TaskKind, greater_is_better
+from lifecycle.training.evaluation.metrics import family_of
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Scorer = str | Callable[[Any, pd.DataFrame, Any], float]
@@ -44,7 +43,7 @@ def scorer(task: TaskKind, metric: Metric) -> Scorer:
     if task == "binary":
         return BINARY.get(metric, metric)
     if task == "multiclass":
-        return _of_probabilities(_MULTICLASS[metric])
+        return _of_probabilities(metric)
     return _of_values(_VALUES[metric])
 
 
@@ -52,14 +51,20 @@ def _of_values(function: Callable[[Any, Any], float]) -> Scorer:
     return lambda model, features, truth: float(function(truth, model.predict(features)))
 
 
-def _of_probabilities(function: Callable[[Any, Any], float]) -> Scorer:
+def _of_probabilities(metric: Metric) -> Scorer:
+    """A metric as evaluation measures it; what is undefined on a segment of one class is 0.5."""
+    family = family_of(metric, "multiclass")
+    sign = 1 if greater_is_better(metric) else -1
+
     def scored(model: Any, features: pd.DataFrame, truth: Any) -> float:
         try:
             answers = model.predict_proba(features)
         except ModelValidationError:
             # the simple and the perfect model know only the classes of their rows, and are certain
             answers = model.predict(features)
-        return float(function(np.asarray(truth), np.asarray(answers)))
+        measure = family.prepare(np.asarray(truth).argmax(axis=1), np.asarray(answers))
+        value = measure(np.ones(len(answers), dtype=np.int64))[family.names.index(metric)]
+        return 0.5 if np.isnan(value) else sign * value
 
     return scored
 
@@ -68,31 +73,6 @@ def _poisson_deviance(truth: Floats, prediction: Floats) -> float:
     return -float(mean_poisson_deviance(truth, np.maximum(prediction, LEAST_COUNT)))
 
 
-def _log_loss(truth: Floats, probabilities: Floats) -> float:
-    """Mean log of the true class's probability; negative."""
-    epsilon = np.finfo(np.float64).eps  # as scikit-learn clips
-    return float(np.log(np.clip((truth * probabilities).sum(axis=1), epsilon, 1)).mean())
-
-
-def _roc_auc(truth: Floats, probabilities: Floats) -> float:
-    """Mean over the classes (one against the rest) that the rows tell apart; 0.5 without any."""
-    areas = []
-    for positive, score in zip(truth.T == 1, probabilities.T, strict=True):
-        ranks = pd.Series(score).rank().to_numpy()  # Mann and Whitney's U, ties counting half
-        many, few = positive.sum(), (~positive).sum()
-        if many and few:
-            areas.append((ranks[positive].sum() - many * (many + 1) / 2) / (many * few))
-    return float(np.mean(areas)) if areas else 0.5
-
-
-_MULTICLASS: dict[Metric, Callable[[Any, Any], float]] = {
-    "log_loss": _log_loss,
-    "accuracy": lambda truth, p: accuracy_score(truth.argmax(axis=1), p.argmax(axis=1)),
-    "roc_auc": _roc_auc,
-    "f1_macro": lambda truth, p: f1_score(
-        truth.argmax(axis=1), p.argmax(axis=1), average="macro", zero_division=0
-    ),
-}
 _VALUES: dict[Metric, Callable[[Any, Any], float]] = {
     "rmse": lambda truth, value: -root_mean_squared_error(truth, value),
     "mae": lambda truth, value: -mean_absolute_error(truth, value),

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from lifecycle.cluster import connect_ray
 from lifecycle.data.arrow import to_arrow
+from lifecycle.data.batches import batch_frame
 from lifecycle.data.classes import most_probable, probability_columns
-from lifecycle.data.coerce import narrow
 from lifecycle.data.lake import (
-    INTEGERS,
     ROW,
     find_version,
     read_version,
@@ -126,10 +125,7 @@ def _score_batch(batch: pa.Table, bundle: Path, model: ModelVersion, project: Pr
 
     The bundle is opened for every batch: milliseconds, against the seconds an actor takes to start.
     """
-    raw = batch.to_pandas(types_mapper=INTEGERS.get)
-    columns = project.contract.columns
-    frame = pd.DataFrame({n: narrow(raw[n], columns[n]) for n in raw.columns if n != ROW})
-    return Scorer(bundle, model, project).score(frame, raw[ROW].to_numpy(dtype=np.int64))
+    return Scorer(bundle, model, project).score(*batch_frame(batch, project.contract))
 
 
 def key_columns(project: Project) -> list[str]:

@@ -9,9 +9,8 @@ from lifecycle.errors import TrainingError
 from lifecycle.records import Record
 
 Floats = NDArray[np.float64]
-STEPS = 100
-"""Newton steps at most; the likelihood is convex and takes fewer than ten."""
-FLAT = 1e-10
+PRECISION = 1e-9
+"""Of the gradient of the mean loss where the likelihood counts as greatest."""
 
 
 class Calibration(Record):
@@ -55,29 +54,22 @@ def calibrate(
 
 
 def _platt(probability: Floats, truth: Floats) -> Calibration:
-    """Platt (1999), on the log-odds, with his targets that keep off 0 and 1; by Newton's method
-    with the step halved until it descends, as Lin, Lin and Weng (2007) have it.
-    """
+    """Platt (1999): maximum likelihood on the log-odds, his targets keeping off 0 and 1."""
+    from scipy.optimize import minimize  # only where models are trained
+
     margin = _log_odds(probability)
     positives = truth.sum()
     high, low = (positives + 1) / (positives + 2), 1 / (len(truth) - positives + 2)
     target = np.where(truth > 0, high, low)
     rows = np.column_stack([margin, np.ones_like(margin)])
-    at = np.array([0.0, np.log(positives / (len(truth) - positives))])
-    loss = _log_loss(rows @ at, target)
-    for _ in range(STEPS):
-        answer = _sigmoid(rows @ at)
-        gradient = rows.T @ (answer - target)
-        if np.abs(gradient).max() < FLAT * len(truth):
-            break
-        curvature = (rows * (answer * (1 - answer))[:, None]).T @ rows + 1e-12 * np.eye(2)
-        step, size = np.linalg.solve(curvature, gradient), 1.0
-        while size > FLAT and (new := _log_loss(rows @ (at - size * step), target)) > loss:
-            size /= 2
-        if size <= FLAT:
-            break
-        at, loss = at - size * step, new
-    slope, intercept = map(float, at)
+    found = minimize(
+        lambda at: _log_loss(rows @ at, target),
+        [0.0, np.log(positives / (len(truth) - positives))],
+        jac=lambda at: rows.T @ (_sigmoid(rows @ at) - target) / len(truth),
+        method="BFGS",
+        options={"gtol": PRECISION},
+    )
+    slope, intercept = map(float, found.x)
     if slope <= 0:
         raise TrainingError(
             "training.calibration: on the validation part the model's probabilities do not rise "
@@ -91,7 +83,7 @@ def _isotonic(probability: Floats, truth: Floats) -> Calibration:
 
     No answer is further out than n rows can show, which is 1 / (n + 2) by Laplace's rule.
     """
-    from scipy.optimize import isotonic_regression  # only where models are trained
+    from scipy.optimize import isotonic_regression  # as above
 
     points, at = np.unique(probability, return_inverse=True)
     rows = np.bincount(at)
@@ -118,4 +110,4 @@ def _sigmoid(margin: Floats) -> Floats:
 
 
 def _log_loss(margin: Floats, target: Floats) -> float:
-    return float((np.logaddexp(0, margin) - target * margin).sum())
+    return float((np.logaddexp(0, margin) - target * margin).mean())

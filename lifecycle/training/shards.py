@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from numpy.typing import NDArray
 
-from lifecycle.data.coerce import narrow
+from lifecycle.data.batches import batch_frame
 from lifecycle.data.features import (
     FeatureSchema,
     build_features,
@@ -28,7 +28,7 @@ from lifecycle.data.features import (
     labels,
     load_hook,
 )
-from lifecycle.data.lake import INTEGERS, ROW
+from lifecycle.data.lake import ROW
 from lifecycle.errors import BackendError, LifecycleError, TargetError, TrainingError
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
@@ -231,12 +231,9 @@ def _labelled(
     batch: pa.RecordBatch, project: Project
 ) -> tuple[pd.DataFrame, NDArray[np.float64], NDArray[np.int64]]:
     """Rows with a target, typed as `read_version` types them; labels; row numbers."""
-    raw = batch.to_pandas(types_mapper=INTEGERS.get)
-    specs = project.contract.columns
-    frame = pd.DataFrame({name: narrow(raw[name], specs[name]) for name in raw if name != ROW})
+    frame, numbers = batch_frame(batch, project.contract)
     truth = labels(frame, project)
     known = np.isfinite(truth)
-    numbers = raw[ROW].to_numpy(dtype=np.int64)
     return frame[known].reset_index(drop=True), truth[known], numbers[known]
 
 

@@ -142,3 +142,23 @@ def test_a_first_model_behind_its_gate_ends_the_cycle(
     out, err = capfd.readouterr()
     assert "gate.floor" in out
     assert "nothing can be served" in err
+
+
+def test_seeds_tell_chance_and_belong_to_the_same_model(
+    settings: Settings, make_project: Callable[..., Project]
+) -> None:
+    lax = {"gain_over_baseline": -1.0, "require_checks": False}
+    parameters = {"max_depth": 3, "subsample": 0.5}
+    training = {"rounds": 10, "parameters": parameters, "seed": 5}
+    project = make_project(gate=lax, training=training, tuning={}, checks={"suites": []})
+    one = train(project)
+    assert one.noise is None
+    several = train(project, seeds=3)
+    assert several.noise
+    assert list(several.noise.values) == [5, 6, 7]
+    assert several.noise.values[5] == several.evaluation.metrics["roc_auc"].value
+    assert several.noise.deviation > 0
+    assert several.model == one.model, "other seeds say something of a model, and make no new one"
+    again = train(project, seeds=3)
+    assert again.cached
+    assert again.noise == several.noise

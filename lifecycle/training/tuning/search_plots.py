@@ -43,11 +43,12 @@ def search_plots(project: Project, tuned: Tuned) -> dict[str, Figure]:
     Only those that say something: none without a search, no importances or slices where too few
     trials are complete or all are alike.
     """
+    history = history_plot(project, tuned)
+    if history is None:
+        return {}
+    plots = {"tuning_history": history}
     study = study_of(project, tuned.history)
     whole = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(whole) < 2:
-        return {}
-    plots = {"tuning_history": _draw(plot_optimization_history, study, project.metric)}
     varied = [name for name in project.tuning.space if len({t.params.get(name) for t in whole}) > 1]
     if len(whole) < FEWEST_TRIALS or len({trial.value for trial in whole}) < 2 or not varied:
         return plots
@@ -61,6 +62,15 @@ def search_plots(project: Project, tuned: Tuned) -> dict[str, Figure]:
     slices = list(shares)[:MOST_SLICES]
     plots["tuning_slices"] = _draw(plot_slice, study, project.metric, params=slices)
     return plots
+
+
+def history_plot(project: Project, tuned: Tuned) -> Figure | None:
+    """The first of `search_plots` alone: the others take a while."""
+    study = study_of(project, tuned.history)
+    whole = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(whole) < 2:
+        return None
+    return _draw(plot_optimization_history, study, project.metric)
 
 
 def study_of(project: Project, history: tuple[Trial, ...]) -> optuna.Study:
