@@ -13,7 +13,12 @@
     ├── GateError                 a gate is closed and nothing else can go on
     ├── BundleError               a model bundle is incomplete, changed or foreign
     ├── RegistryError             a model version or alias that is asked for does not exist
-    ├── RequestError              a prediction request with a missing or wrong-typed field
+    ├── RequestError              a prediction request with a missing or wrong-typed field (422)
+    │   ├── MalformedRequestError it is no JSON or not of the protocol's shape (400)
+    │   ├── RequestTooLargeError  more bytes, rows or nesting than allowed (413)
+    │   ├── NotServedError        no such path, model or version (404)
+    │   ├── AccessError           no API key, or one that does not hold (401)
+    │   └── RateLimitError        more requests a second than the key allows (429)
     └── BackendError              a service that should be there is not; trying again may help
         ├── RayError              Ray cannot be started or reached
         ├── PortInUseError        the port to serve on is taken
@@ -77,6 +82,38 @@ class RegistryError(LifecycleError):
 
 class RequestError(LifecycleError):
     """A prediction request has a missing, unknown or wrong-typed field."""
+
+    status = 422
+
+
+class MalformedRequestError(RequestError):
+    """A request is no JSON, or not of the shape its protocol has."""
+
+    status = 400
+
+
+class RequestTooLargeError(RequestError):
+    """A request has more bytes, rows or nesting than allowed."""
+
+    status = 413
+
+
+class NotServedError(RequestError):
+    """There is no such path, model or version."""
+
+    status = 404
+
+
+class AccessError(RequestError):
+    """A request has no API key, or one that does not hold (any more)."""
+
+    status = 401
+
+
+class RateLimitError(RequestError):
+    """A key sends more requests than it may; the client should wait before the next."""
+
+    status = 429
 
 
 class BackendError(LifecycleError):

@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lifecycle.errors import SettingsError
@@ -41,11 +41,44 @@ class Settings(BaseSettings):
     """Whether a local Ray starts its dashboard."""
     serve_host: str = "127.0.0.1"
     serve_port: int = Field(default=8000, ge=1, le=65535)
+    serve_access: Literal["open", "keys"] | None = None
+    """Whether the endpoint asks for an API key; by default only outside `dev`."""
+    serve_keys: Path | None = None
+    """File with the hashes of the API keys, which every node reaches; by default in `home`."""
+    serve_tls_cert: Path | None = None
+    """Certificate chain (PEM); with it and its key the endpoint speaks HTTPS only."""
+    serve_tls_key: Path | None = None
+    """Private key (PEM) of the certificate."""
+    pii_key: SecretStr | None = None
+    """Key of the hashes of personal data; by default a random one kept in `home`."""
 
     @field_validator("home")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether the endpoint asks for an API key."""
+        return (self.serve_access or ("open" if self.env == "dev" else "keys")) == "keys"
+
+    @property
+    def keys_file(self) -> Path:
+        """Where the hashes of the API keys are."""
+        return (self.serve_keys or self.home / "serve-keys.json").expanduser().absolute()
+
+    @property
+    def serve_url(self) -> str:
+        """Where the endpoint's applications are."""
+        scheme = "https" if self.serve_tls_cert else "http"
+        host = f"[{self.serve_host}]" if ":" in self.serve_host else self.serve_host
+        return f"{scheme}://{host}:{self.serve_port}"
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.serve_tls_cert is None) != (self.serve_tls_key is None):
+            raise ValueError("LIFECYCLE_SERVE_TLS_CERT and LIFECYCLE_SERVE_TLS_KEY belong together")
+        return self
 
     @property
     def lake(self) -> str:

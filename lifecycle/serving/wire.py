@@ -1,0 +1,53 @@
+"""What passes between the protocols and the model: a request in any of them is `Asked`, what the
+model says is `Answer`.
+
+A protocol is a module with `read(body, headers, …) -> Asked` and `write(answer, …) -> bytes`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lifecycle.records import ModelVersion
+from lifecycle.specs import Scalar
+
+Records = list[dict[str, Any]]
+Column = Sequence[Any] | NDArray[Any]
+Headers = Mapping[bytes, bytes]
+"""Names in lower case, as ASGI gives them."""
+
+
+class Asked(NamedTuple):
+    """Rows to predict, as records or as columns of one length; values are JSON's or NumPy's."""
+
+    rows: int
+    records: Records | None = None
+    columns: Mapping[str, Column] | None = None
+    name: str = ""
+    """The client's own name of the request, where its protocol has one; it gets it back."""
+    explain: bool = False
+    """Whether the contributions of the features are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one model version says of the rows of one request."""
+
+    id: str
+    """Prediction id, unique; row i of the request is `<id>-<i>` in the prediction log."""
+    model: ModelVersion
+    predictions: NDArray[np.float64]
+    """(rows,): probability of the positive class, value or count; multiclass (rows, classes)."""
+    classes: tuple[Scalar, ...] = ()
+    """Multiclass: what the columns of `predictions` are."""
+    chosen: Sequence[Scalar] = ()
+    """Multiclass: the most probable class of each row."""
+    names: tuple[str, ...] = ()
+    """Features, where contributions are given."""
+    contributions: NDArray[np.float64] | None = None
+    """(rows, features + 1), the last the bias; multiclass (rows, classes, features + 1)."""
+    requested: str = ""
+    """`Asked.name`."""
