@@ -317,8 +317,8 @@ class RolloutSpec(Section):
     max_p99_milliseconds: float = Field(default=10.0, gt=0)
     """A 99th percentile up to this never fails a step, whatever the ratio."""
     max_prediction_drift: float = Field(default=0.25, gt=0)
-    """Distance of its predictions from the champion's: Kolmogorov-Smirnov's statistic, or Cramer's V
-    of the classes."""
+    """Distance of its predictions from the champion's: Kolmogorov-Smirnov's statistic, or Cramer's
+    V of the classes."""
     max_quality_loss: float = Field(default=0.05, ge=0)
     """Where labels have come: how much worse than the champion's the gate's metric may be."""
 
