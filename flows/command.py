@@ -35,7 +35,7 @@ def script(flow: Flow[..., Any]) -> int:
         if hasattr(options, "first"):
             window = Window(first=options.first, last=options.last)
             arguments["window"] = None if window == Window() else window
-        for name in ("force", "seeds"):
+        for name in ("force", "seeds", "rollback", "reason"):
             if hasattr(options, name):
                 arguments[name] = getattr(options, name)
         preload(settings)
@@ -64,10 +64,14 @@ def _parser(flow: Flow[..., Any]) -> argparse.ArgumentParser:
         parser.add_argument("--force", action="store_true", help=_FORCE)
     if "seeds" in known:
         parser.add_argument("--seeds", type=_count, metavar="N", help=_SEEDS)
+    if "rollback" in known:
+        parser.add_argument("--rollback", action="store_true", help=_ROLLBACK)
+        parser.add_argument("--reason", default="", help="why, for the audit trail")
     return parser
 
 
 _FORCE = "go on although monitoring found nothing to do"
+_ROLLBACK = "end a canary that is under way, or go back to the champion before"
 _SEEDS = "train with N seeds, to tell a gain from noise; by default gate.seeds"
 
 

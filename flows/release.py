@@ -1,4 +1,4 @@
-"""release: gate challenger against champion → deploy → smoke test → alias `champion`."""
+"""release: gate challenger against champion → straight, canary or shadow → alias `champion`."""
 
 import sys
 
@@ -9,26 +9,35 @@ from lifecycle.project import ProjectFile
 from lifecycle.records import Release, Trained
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_cluster
-from tasks.release import challenge, concluded, current_challenger, require_port, roll_out
+from tasks.release import challenge, current_challenger, require_port
+from tasks.rollout import reject, roll_back, roll_out
 
 
 @flow(flow_run_name="release-{project.name}")
 def release(
-    project: ProjectFile, env: Environment | None = None, trained: Trained | None = None
+    project: ProjectFile,
+    env: Environment | None = None,
+    trained: Trained | None = None,
+    rollback: bool = False,
+    reason: str = "",
 ) -> Release:
-    """Make the challenger champion if it is better on the same holdout and answers correctly.
+    """Make the challenger champion if it is better on the same holdout and keeps what it promises.
 
     Otherwise the champion goes on serving, and the decision says why. Without `trained` the model
-    version with the alias `challenger` is taken.
+    version with the alias `challenger` is taken. `rollback` ends a canary that is under way or
+    goes back to the champion before; `reason` goes into the audit trail.
     """
     settings = Settings.load(env)
     require_port(settings)
+    if rollback:
+        with ray_cluster(settings):
+            return roll_back(project, settings, reason)
     trained = trained or current_challenger(project, settings)
     duel = challenge(project, settings, trained)
     if not duel.decision.passed:
-        return concluded(trained, duel, None)
+        return reject(project, settings, trained, duel)
     with ray_cluster(settings):
-        return concluded(trained, duel, roll_out(project, settings, trained, duel))
+        return roll_out(project, settings, trained, duel, reason)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lifecycle.audit_command import audit
 from lifecycle.data.arrivals import first_window, select
 from lifecycle.data.contract import apply_contract, check_columns
 from lifecycle.data.features import build_features, load_hook
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 ProjectPath = Annotated[Path, typer.Argument(help="Project file.")]
 EnvOption = Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")]
+app.command()(audit)
 
 
 def main() -> None:

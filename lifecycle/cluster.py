@@ -14,13 +14,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from lifecycle import front
 from lifecycle.errors import RayError
 from lifecycle.settings import Settings
 
 log = logging.getLogger(__name__)
 
-LONGEST_TEMP = 30
-"""Characters of a temporary folder at most: Ray's socket paths below it are limited to 107."""
+LONGEST_TEMP = 16
+"""Characters of a temporary folder at most: socket paths below it are limited to 107, HAProxy's to
+97, and Ray adds up to 75."""
 
 # Read by Ray's processes when they start, so set before it starts; a variable set outside wins.
 ENVIRONMENT = {
@@ -50,7 +52,7 @@ def connect_ray(settings: Settings) -> Iterator[None]:
     Raises:
         RayError: Ray cannot be started, or does not answer at the address.
     """
-    prepare_environment(local=settings.local_ray)
+    prepare_environment(settings.local_ray, settings)
     import ray  # seconds to import, and it reads the environment while importing
 
     if ray.is_initialized():
@@ -60,7 +62,9 @@ def connect_ray(settings: Settings) -> Iterator[None]:
     with _interrupted_by_sigterm() as arm:
         try:
             if folder:
-                _start(settings, folder)
+                # Ray opens its folder to all users; the one around both stays ours
+                os.environ.update(front.apart(folder / "f"))
+                _start(settings, folder / "r")
             else:
                 _join(settings.ray_address)
             arm()
@@ -115,10 +119,13 @@ def capacity() -> str:
     return f"{resources.get('CPU', 0):.0f} CPUs on {len(ray.nodes())} node(s)"  # type: ignore[no-untyped-call]  # the same
 
 
-def prepare_environment(local: bool) -> None:
+def prepare_environment(local: bool, settings: Settings | None = None) -> None:
     """Set what Ray reads when it starts; variables that are set already stay."""
-    for name, value in (ENVIRONMENT | LOOPBACK if local else ENVIRONMENT).items():
+    own = LOOPBACK | front.environment() if local else {}
+    for name, value in (ENVIRONMENT | own).items():
         os.environ.setdefault(name, value)
+    if local and settings:
+        os.environ.update(front.certificate(settings))
 
 
 def _start(settings: Settings, folder: Path) -> None:

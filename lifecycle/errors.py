@@ -114,6 +114,8 @@ class RateLimitError(RequestError):
     """A key sends more requests than it may; the client should wait before the next."""
 
     status = 429
+    retry_after = 1
+    """Seconds until the next request can be answered."""
 
 
 class BackendError(LifecycleError):

@@ -10,24 +10,19 @@ from lifecycle.quality.summary import spell
 from lifecycle.records import (
     Bundle,
     CheckReport,
-    DatasetVersion,
     Decision,
     Duel,
-    Endpoint,
     Evaluated,
     Identity,
     ModelVersion,
     Noise,
-    Release,
     Split,
     Trained,
     Tuned,
 )
-from lifecycle.release import recording, registry, rollout
+from lifecycle.release import recording, registry
 from lifecycle.release.registry import CHALLENGER, CHAMPION
-from lifecycle.serving import deployment
-from lifecycle.serving.protocol import curl_command
-from lifecycle.serving.smoke import smoke_test
+from lifecycle.serving import proxy
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation import assess
 from tasks.evaluation import measure
@@ -43,7 +38,7 @@ def require_port(settings: Settings) -> None:
         PortInUseError: another process listens there.
     """
     if settings.local_ray and not is_connected():
-        deployment.check_port(settings.serve_host, settings.serve_port)
+        proxy.check_port(settings.serve_host, settings.serve_port)
 
 
 @task(name="find-trained", **NOT_CACHED, **RETRIES)
@@ -188,50 +183,4 @@ def _measure(
         challenger_evaluation=ours,
         champion_evaluation=measured.champion,
         decision=decision,
-    )
-
-
-@task(name="roll-out", **NOT_CACHED)
-def roll_out(project: Project, settings: Settings, trained: Trained, duel: Duel) -> Endpoint:
-    """Deploy on Ray Serve, smoke-test over HTTP, and only then move the alias `champion`."""
-    with step("release", f"deploying v{trained.model.version} on Ray Serve") as done:
-
-        def deploy(model: ModelVersion) -> Endpoint:
-            return _deploy(project, settings, model, trained.split.holdout)
-
-        endpoint = rollout.straight(trained.model, duel.champion, deploy, settings)
-        done(
-            f"{endpoint.model.name} v{endpoint.model.version} is champion and answers at "
-            f"{endpoint.url}; {endpoint.smoke_rows} holdout rows over HTTP equal the offline model"
-        )
-    return endpoint
-
-
-def _deploy(
-    project: Project, settings: Settings, model: ModelVersion, holdout: DatasetVersion
-) -> Endpoint:
-    path = registry.bundle_path(model, settings)
-    answers = assess.answer(project, holdout, path, model.digest)
-    rows = answers.frame[list(project.input_columns)].head(project.serving.smoke_rows)
-    url = deployment.deploy(path, model, project, settings)
-    return Endpoint(
-        url=url,
-        application=project.name,
-        model=model,
-        smoke_rows=smoke_test(
-            url, model, rows, answers.prediction[: len(rows)], classes=project.classes
-        ),
-        curl=curl_command(url, rows.head(1)),
-    )
-
-
-def concluded(trained: Trained, duel: Duel, endpoint: Endpoint | None) -> Release:
-    """What came of the challenger."""
-    return Release(
-        decision=duel.decision,
-        challenger=trained.model,
-        champion=trained.model if endpoint else duel.champion,
-        evaluation=duel.challenger_evaluation,
-        champion_evaluation=duel.champion_evaluation,
-        endpoint=endpoint,
     )

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from lifecycle.errors import DataError
+from lifecycle.quality.distance import cramers_v, kolmogorov_smirnov
 from lifecycle.records import ColumnDrift, DriftReport, Window
 from lifecycle.specs import DriftSpec
 
@@ -67,18 +68,6 @@ def drift(
     )
 
 
-def kolmogorov_smirnov(reference: NDArray[np.float64], current: NDArray[np.float64]) -> float:
-    """Largest distance of the two distribution functions, 0 to 1; missing counts as lowest.
-
-    The statistic of scipy.stats.ks_2samp, without its p-value, which fails for single rows.
-    """
-    a, b = (np.sort(np.nan_to_num(values, nan=-np.inf)) for values in (reference, current))
-    at = np.concatenate([a, b])
-    below_a = np.searchsorted(a, at, side="right") / len(a)
-    below_b = np.searchsorted(b, at, side="right") / len(b)
-    return float(np.abs(below_a - below_b).max())
-
-
 def wasserstein(reference: NDArray[np.float64], current: NDArray[np.float64]) -> float:
     """Earth mover's distance in standard deviations of the reference.
 
@@ -96,16 +85,6 @@ def wasserstein(reference: NDArray[np.float64], current: NDArray[np.float64]) ->
 def total_variation(reference: NDArray[np.float64], current: NDArray[np.float64]) -> float:
     """Half the sum of the differences of the levels' shares, 0 to 1."""
     return float(np.abs(reference - current).sum() / 2)
-
-
-def cramers_v(reference: NDArray[np.float64], current: NDArray[np.float64]) -> float:
-    """Cramér's V of window and level, 0 to 1, with both windows given equal weight.
-
-    V of the 2 × k table of shares (Cramér 1946, ch. 21.9): √(χ²/n) = √(½ Σ (p−q)²/(p+q)). With
-    the counts themselves V would shrink the more the windows differ in size.
-    """
-    total = reference + current
-    return float(np.sqrt(((reference - current)[total > 0] ** 2 / total[total > 0]).sum() / 2))
 
 
 def _numbers(

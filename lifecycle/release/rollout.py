@@ -1,72 +1,187 @@
 """Rollout: the order in which a challenger takes over, whatever serves it.
 
-`straight` is the only policy so far: all traffic at once, after a smoke test. A policy that moves
-traffic in steps (canary) or copies it (shadow) is another function with this signature.
+Every policy ends with `straight`, and so do all releases while nothing is served. What keeps a
+release that is killed anywhere safe is the order:
+
+1. `rehearse` in a process of its own; 2. canary or shadow beside the champion, under a lease that
+runs out by itself; 3. `deploy` and its smoke test; 4. the alias `champion`; 5. the line `promote`
+in the audit trail; 6. the alias `challenger` goes; 7. the candidate stops.
+
+Up to 3 the former champion answers, and running again starts anew. From 3 on the gates have passed,
+and running again finds the challenger served and takes up at 3, where every step is the same once
+or twice.
 """
 
 import logging
+import time
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from lifecycle.errors import LifecycleError
-from lifecycle.records import Endpoint, ModelVersion
+from lifecycle.quality.canary_gate import Agreement, Labelled
+from lifecycle.records import Decision, Endpoint, ModelVersion, Observed, Traffic
+from lifecycle.release.audit import Action, Trail, champions
 from lifecycle.release.registry import CHALLENGER, CHAMPION, delete_alias, set_alias
-from lifecycle.settings import Settings
+from lifecycle.specs import RolloutSpec
 
 logger = logging.getLogger(__name__)
 
-Deploy = Callable[[ModelVersion], Endpoint]
-"""Put a version in front of traffic and smoke-test it; raises if it does not answer as it must."""
+
+class Lane(Protocol):
+    """What serves. Each call is the same once or twice, and raises a LifecycleError if it fails."""
+
+    def serving(self) -> ModelVersion | None:
+        """Which version the application serves; None if there is no application."""
+
+    def rehearse(self, model: ModelVersion) -> None:
+        """Load a version and let it predict, in a process of its own."""
+
+    def deploy(self, model: ModelVersion) -> Endpoint:
+        """Serve a version in place of the former one, all traffic straight, and smoke-test it."""
+
+    def start_candidate(self, model: ModelVersion) -> None:
+        """Serve a version beside the champion, where no request reaches it yet."""
+
+    def set_traffic(self, traffic: Traffic) -> None:
+        """Share the requests like this; all replicas do when it returns."""
+
+    def stop_candidate(self) -> None:
+        """Stop serving whichever version is beside the champion, if there is one."""
 
 
-class Rollout(Protocol):
+class Sight(NamedTuple):
+    """What champion and candidate did since a moment."""
+
+    champion: Observed
+    candidate: Observed
+    labelled: Labelled | None = None
+    agreement: Agreement | None = None
+
+
+Watch = Callable[[float], Sight]
+"""What both did since a moment (Unix seconds)."""
+
+
+class Clock(NamedTuple):
+    """Time, so that a test need not wait."""
+
+    now: Callable[[], float] = time.time
+    """Unix seconds, as in the prediction log."""
+    sleep: Callable[[float], None] = time.sleep
+
+
+SYSTEM = Clock()
+
+
+class Outcome(NamedTuple):
+    """What came of a rollout."""
+
+    endpoint: Endpoint | None
+    """None if the champion stayed."""
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class Handover:
+    """A challenger that is to take over, and all that a policy needs for it."""
+
+    challenger: ModelVersion
+    champion: ModelVersion | None
+    decision: Decision
+    """Of the promotion gate."""
+    lane: Lane
+    trail: Trail
+    spec: RolloutSpec
+    watch: Watch
+    tell: Callable[[str, bool], None]
+    """Takes what to show, and whether it stays on the screen."""
+    classes: bool = False
+    """Whether predictions are classes."""
+    clock: Clock = SYSTEM
+
+
+class Policy(Protocol):
     """What every policy guarantees.
 
-    The alias `champion` moves last, only to a version that `deploy` has tested. If a step fails,
-    the former champion serves again where there is one, and the error goes on. Running again after
-    being killed anywhere gives the same result.
+    The alias `champion` moves only to a version that `deploy` has tested. If a step fails, the
+    former champion answers every request again where there is one. Running again after being killed
+    anywhere ends as an uninterrupted run.
     """
 
-    def __call__(
-        self,
-        challenger: ModelVersion,
-        champion: ModelVersion | None,
-        deploy: Deploy,
-        settings: Settings,
-    ) -> Endpoint: ...
+    def __call__(self, handover: Handover) -> Outcome: ...
 
 
-def straight(
-    challenger: ModelVersion, champion: ModelVersion | None, deploy: Deploy, settings: Settings
-) -> Endpoint:
-    """Deploy and smoke-test, then the alias `champion`; on failure the champion serves again.
+def straight(handover: Handover) -> Outcome:
+    """All requests at once: rehearse, deploy and smoke-test, then the alias `champion`.
 
     Raises:
-        LifecycleError: what `deploy` raised, or BackendError if the alias cannot be moved.
+        LifecycleError: what the lane raised, or BackendError if alias or trail cannot be written;
+            the champion serves again.
     """
+    model, served = handover.challenger, handover.lane.serving()
+    if served is not None and not same(served, model):
+        try:
+            handover.lane.rehearse(model)
+        except LifecycleError as error:
+            note(handover.trail, "reject", model, f"Failed its rehearsal: {error}")
+            raise
+    return take_over(handover, handover.decision)
+
+
+def take_over(handover: Handover, decision: Decision) -> Outcome:
+    """Deploy, smoke-test, promote; on failure the champion serves again.
+
+    Args:
+        decision: of the gate that opened last.
+
+    Raises:
+        LifecycleError: as `straight`.
+    """
+    model, champion = handover.challenger, handover.champion
     try:
-        endpoint = deploy(challenger)
-        promote(challenger, settings)
-    except LifecycleError:
-        if champion is not None and champion != challenger:
-            _restore(champion, deploy)
+        endpoint = handover.lane.deploy(model)
+        handover.trail.record("deploy", model, decision.reasons)
+        _promote(handover, decision)
+    except LifecycleError as error:
+        note(handover.trail, "reject", model, f"Could not take over: {error}")
+        if champion is not None and champion != model:
+            put_back(champion, handover.lane, handover.trail)
         raise
-    return endpoint
+    handover.lane.stop_candidate()
+    return Outcome(endpoint, decision)
 
 
-def promote(model: ModelVersion, settings: Settings) -> None:
-    """Make a version the champion; it is the challenger no longer.
-
-    Raises:
-        BackendError: the registry cannot be reached.
-    """
-    set_alias(model, CHAMPION, settings)
-    delete_alias(model, CHALLENGER, settings)
-
-
-def _restore(champion: ModelVersion, deploy: Deploy) -> None:
-    """Serve the champion again; if that fails too, say so but keep the first error."""
+def put_back(champion: ModelVersion, lane: Lane, trail: Trail) -> None:
+    """Serve the champion again after an error; if that fails too, say so but keep the error."""
     try:
-        deploy(champion)
+        lane.deploy(champion)
     except LifecycleError as error:
         logger.error("%s: the champion could not be put back: %s", champion.uri, error)
+    else:
+        note(trail, "deploy", champion, "Put back.")
+
+
+def note(trail: Trail, action: Action, model: ModelVersion, *reasons: str) -> None:
+    """Record what happened while another error is on its way; a failure to do so is logged."""
+    try:
+        trail.record(action, model, reasons)
+    except LifecycleError as error:
+        logger.error("%s of %s is not in the audit trail: %s", action, model.uri, error)
+
+
+def same(one: ModelVersion, other: ModelVersion) -> bool:
+    """Whether two records name one registered version with one bundle."""
+    return (one.version, one.digest) == (other.version, other.digest)
+
+
+def _promote(handover: Handover, decision: Decision) -> None:
+    """Make the challenger the champion; it is the challenger no longer."""
+    model, champion, trail = handover.challenger, handover.champion, handover.trail
+    if champion is not None and champion != model:
+        known = champions(trail.changes())
+        if not known or known[-1] != champion.version:  # by hand, or before there was a trail
+            trail.record("promote", champion, ("It was champion already.",))
+    set_alias(model, CHAMPION, trail.settings)
+    trail.record("promote", model, decision.reasons)
+    delete_alias(model, CHALLENGER, trail.settings)

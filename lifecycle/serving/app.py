@@ -1,38 +1,31 @@
-"""The Ray Serve application: one deployment, four routes, every answer JSON.
+"""The Ray Serve deployments: the champion's, which answers HTTP, and a candidate's beside it.
 
 This module is imported by the replicas: what it imports is their cold start.
 """
 
-import json
-import logging
-import uuid
+import time
 from importlib import import_module
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import ray
-from fastapi import FastAPI, Request, Response
-from ray import serve
-from starlette.exceptions import HTTPException
 
 from lifecycle.errors import RequestError
 from lifecycle.project import Project
-from lifecycle.records import ModelVersion
-from lifecycle.serving.predictor import ServedModel
-
-logger = logging.getLogger(__name__)
-
-REFUSED, FAILED = 422, 500
-
-api = FastAPI(title="lifecycle", openapi_url=None, docs_url=None, redoc_url=None)
-
-
-def _json(content: dict[str, Any], status: int = 200) -> Response:
-    return Response(json.dumps(content), status, media_type="application/json")
+from lifecycle.records import ModelVersion, Traffic
+from lifecycle.serving.access import Gatekeeper
+from lifecycle.serving.endpoint import Endpoint
+from lifecycle.serving.lanes import Lanes
+from lifecycle.serving.meters import Meters
+from lifecycle.serving.pages import Pages
+from lifecycle.serving.prediction_log import PredictionLog
+from lifecycle.serving.predictor import Engine, ServedModel
+from lifecycle.serving.wire import Answer, Asked
+from lifecycle.settings import Settings
 
 
-def _keep_to_loopback() -> None:
+def keep_to_loopback() -> None:
     """On a one-machine Ray, keep the replica's gRPC server off the machine's other interfaces.
 
     Serve opens it on all of them after the replica's `__init__`, without a setting for it, and it
@@ -50,45 +43,57 @@ def _keep_to_loopback() -> None:
     replica.add_port_to_grpc_server = add_loopback_port
 
 
-@api.exception_handler(HTTPException)
-async def _no_such_route(_request: Request, error: HTTPException) -> Response:
-    return _json({"error": error.detail}, error.status_code)
-
-
-@serve.ingress(api)  # it copies `api` and what its routes use here, so all that stands above
 class ModelServer:
-    """A replica: it loads its model once and answers."""
+    """A replica of the champion: it loads its model once and answers HTTP as `Endpoint` does."""
 
-    def __init__(self, bundle: str, model: ModelVersion, project: Project) -> None:
-        _keep_to_loopback()
-        self._served = ServedModel.open(Path(bundle), model, project)
+    def __init__(
+        self, bundle: str, model: ModelVersion, project: Project, settings: Settings, engine: Engine
+    ) -> None:
+        keep_to_loopback()
+        self._deployed = (bundle, model, engine)
+        served = ServedModel.open(Path(bundle), model, project, engine)
+        self._meters = meters = Meters(settings.folder("metrics", project.name), model, "champion")
+        self._log = (
+            PredictionLog(settings, project, meters) if project.serving.log_predictions else None
+        )
+        gate = Gatekeeper(
+            settings.keys_file if settings.needs_keys else None,
+            project.name,
+            project.serving.replicas,
+        )
+        self._lanes = Lanes(served)
+        pages = Pages(served, meters, secured=settings.needs_keys)
+        self._endpoint = Endpoint(served, self._lanes, gate, self._log, meters, pages)
 
-    @api.post("/predict")
-    async def predict(self, request: Request) -> Response:
-        """Predictions for `{"records": [{…}]}`."""
-        name = uuid.uuid4().hex
+    def __serve_build_asgi_app__(self) -> Endpoint:
+        return self._endpoint
+
+    def reconfigure(self, traffic: dict[str, Any]) -> None:
+        """Called by Serve at the start and when `set_traffic` changes it."""
+        self._lanes.follow(Traffic.model_validate(traffic))
+
+    def deployed(self) -> tuple[str, ModelVersion, Engine]:
+        """The bundle this replica serves, and how."""
+        return self._deployed
+
+    def __del__(self) -> None:
+        """Called by Serve once the last request is answered."""
+        if self._log is not None:
+            self._log.close()
+        self._meters.close()
+
+
+class CandidateServer:
+    """A replica of a challenger under trial: it answers the champion's replicas, not HTTP."""
+
+    def __init__(self, bundle: str, model: ModelVersion, project: Project, engine: Engine) -> None:
+        keep_to_loopback()
+        self._served = ServedModel.open(Path(bundle), model, project, engine)
+
+    def answer(self, asked: Asked, name: str) -> tuple[Answer, float] | RequestError:
+        """The answer with the seconds it took, or why there is none."""
+        started = time.perf_counter()
         try:
-            predictions = self._served.answer(await request.body())
+            return self._served.answer(asked, name), time.perf_counter() - started
         except RequestError as error:
-            return _json({"error": str(error), "id": name}, REFUSED)
-        except Exception:
-            # whatever a features hook does must not reach the client as a traceback
-            logger.exception("request %s failed", name)
-            problem = "the model could not answer this request; the server's log has the cause"
-            return _json({"error": problem, "id": name}, FAILED)
-        return _json({"predictions": predictions, "model": self._served.identity(), "id": name})
-
-    @api.get("/health")
-    async def health(self) -> Response:
-        """Ready, and with which model."""
-        return _json({"status": "ok", "model": self._served.identity()})
-
-    @api.get("/model")
-    async def model(self) -> Response:
-        """What the model takes and gives."""
-        return _json(self._served.describe())
-
-    @api.get("/openapi.json")
-    async def openapi(self) -> Response:
-        """The routes for machines, with this model's fields and classes."""
-        return _json(self._served.openapi())
+            return error

@@ -1,64 +1,97 @@
-"""Putting a bundle behind an HTTP endpoint on Ray Serve, and taking it away again."""
+"""Putting bundles behind an HTTP endpoint on Ray Serve, sharing requests, taking them away."""
 
-import errno
-import logging
-import socket
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lifecycle.errors import PortInUseError, ServingError
+import numpy as np
+import pandas as pd
+
+from lifecycle.errors import ServingError
+from lifecycle.identity import code_digest, sha256
 from lifecycle.project import Project
-from lifecycle.records import ModelVersion
+from lifecycle.records import ModelVersion, Traffic
+from lifecycle.serving.lanes import candidate_name
+from lifecycle.serving.predictor import Engine
+from lifecycle.serving.proxy import QUIET, start_proxy
+from lifecycle.serving.wire import Asked
 from lifecycle.settings import Settings
 
-logger = logging.getLogger(__name__)
-
-QUIET = {"log_level": "WARNING", "enable_access_log": False}
 STOP_SECONDS = 5.0
 """How long a replica may finish its requests before it is stopped."""
 
 
-def deploy(bundle: Path, model: ModelVersion, project: Project, settings: Settings) -> str:
+def deploy(
+    bundle: Path,
+    model: ModelVersion,
+    project: Project,
+    settings: Settings,
+    engine: Engine = "native",
+) -> str:
     """Serve a bundle under `/<project name>`, in place of the version that is served there.
 
     Ray is connected already; the endpoint lives as long as its Ray. A new version answers once it
-    is ready, until then the old one does.
+    is ready, until then the old one does; no request is lost. It answers everybody, whatever
+    candidate there was.
+
+    Args:
+        engine: what `predictor.engine_for` found out about the bundle.
 
     Returns:
         The URL under which `/predict`, `/health` and `/model` are.
 
     Raises:
         PortInUseError: another process listens on the port.
-        ServingError: the application does not start; the former one was not replaced.
+        ServingError: the application does not start; the former one goes on.
     """
-    from ray import serve
+    start_proxy(settings)
+    _run_champion(bundle, model, project, settings, engine, Traffic())
+    return f"{settings.serve_url}/{project.name}"
+
+
+def set_traffic(project: Project, settings: Settings, traffic: Traffic) -> None:
+    """Share the requests with a candidate, or no longer; every replica follows before this returns.
+
+    No replica is restarted.
+
+    Raises:
+        ServingError: the project is not served, or a replica does not follow.
+    """
+    deployed = _deployed(project.name)
+    if deployed is None:
+        raise ServingError(f"{project.name} is not served, so its requests cannot be shared")
+    bundle, model, engine = deployed
+    _run_champion(Path(bundle), model, project, settings, engine, traffic)
+
+
+def serving(project_name: str) -> ModelVersion | None:
+    """The version that answers for a project in the connected Ray; None if none does."""
+    deployed = _deployed(project_name)
+    return deployed[1] if deployed else None
+
+
+def start_candidate(
+    bundle: Path,
+    model: ModelVersion,
+    project: Project,
+    settings: Settings,
+    engine: Engine = "native",
+) -> None:
+    """Have a challenger ready beside the champion; nobody asks it before `set_traffic`.
+
+    Raises:
+        ServingError: it does not start.
+    """
+    from lifecycle.serving.app import CandidateServer
 
     start_proxy(settings)
-    from lifecycle.serving.app import ModelServer
+    options = _options(project) | {"name": "candidate"}
+    application = _bound(CandidateServer, options, (str(bundle), model, project, engine))
+    _run(application, candidate_name(project.name), None, model)
 
-    spec = project.serving
-    served = serve.deployment(
-        name="model",
-        num_replicas=spec.replicas,
-        max_ongoing_requests=spec.max_ongoing_requests,
-        max_queued_requests=spec.max_queued_requests,
-        ray_actor_options={"num_cpus": 0},  # serving must not starve the other stages of a laptop
-        graceful_shutdown_timeout_s=STOP_SECONDS,
-        graceful_shutdown_wait_loop_s=0.1,
-        logging_config=QUIET,
-    )(ModelServer)
-    try:
-        serve.run(
-            served.bind(str(bundle), model, project),
-            name=project.name,
-            route_prefix=f"/{project.name}",
-        )
-    except Exception as error:
-        raise ServingError(
-            f"{model.uri} cannot be served as /{project.name}: {_cause(project.name, error)}"
-        ) from None
-    return f"http://{settings.serve_host}:{settings.serve_port}/{project.name}"
+
+def stop_candidate(project_name: str) -> None:
+    """Take the candidate away; nothing happens if there is none."""
+    undeploy(candidate_name(project_name))
 
 
 def undeploy(project_name: str) -> None:
@@ -69,62 +102,118 @@ def undeploy(project_name: str) -> None:
         serve.delete(project_name)
 
 
-def start_proxy(settings: Settings) -> None:
-    """Have Serve's HTTP proxy listen on the settings' host and port.
+def rehearse(bundle: Path, model: ModelVersion, project: Project, rows: pd.DataFrame) -> None:
+    """Load a bundle and predict rows in a process of its own, which may crash without harm.
+
+    Args:
+        rows: rows of input columns, as training saw them.
 
     Raises:
-        PortInUseError: another process listens there, or Serve runs on another port already.
-        ServingError: the proxy does not start.
+        ServingError: it does not load, does not predict, or takes its process down.
     """
+    import ray
+
+    trial = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_try)
+    try:
+        ray.get(trial.remote(bundle, model, project, rows))
+    except Exception as error:
+        cause = getattr(error, "cause", None) or error
+        if isinstance(error, ray.exceptions.WorkerCrashedError):
+            cause = "it takes its process down"
+        raise ServingError(f"{model.uri} cannot be served: {cause}") from None
+
+
+def _try(bundle: Path, model: ModelVersion, project: Project, rows: pd.DataFrame) -> None:
+    from lifecycle.serving.predictor import ServedModel
+    from lifecycle.serving.protocol import to_records
+
+    asked = Asked(len(rows), to_records(rows))
+    predictions = ServedModel.open(bundle, model, project).answer(asked, "rehearsal").predictions
+    if not np.isfinite(predictions).all():
+        raise ServingError("it answers something else than finite numbers")
+
+
+def _run_champion(
+    bundle: Path,
+    model: ModelVersion,
+    project: Project,
+    settings: Settings,
+    engine: Engine,
+    traffic: Traffic,
+) -> None:
     from ray import serve
 
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # it tells each step on stderr
-    if serve.status().proxies:
-        _check_running(settings)
-        return
-    check_port(settings.serve_host, settings.serve_port)
+    from lifecycle.serving.app import ModelServer
+
+    options = _options(project) | {
+        "name": "model",
+        "user_config": traffic.model_dump(mode="json"),
+        "max_queued_requests": project.serving.max_queued_requests,
+        "backpressure_config": {"status_code": 503, "retry_after_s": 1.0},
+        "graceful_shutdown_timeout_s": STOP_SECONDS,
+        **_scale(project),
+    }
+    server = serve.ingress()(ModelServer)
+    application = _bound(server, options, (str(bundle), model, project, settings, engine))
+    _run(application, project.name, f"/{project.name}", model)
+
+
+def _options(project: Project) -> dict[str, Any]:
+    return {
+        "max_ongoing_requests": project.serving.max_ongoing_requests,
+        "ray_actor_options": {"num_cpus": 0},  # serving must not starve the stages of a laptop
+        "graceful_shutdown_wait_loop_s": 0.1,
+        "health_check_period_s": 1.0,
+        "health_check_timeout_s": 10.0,
+        "max_constructor_retry_count": 1,  # a model that does not load will not do so later
+        "logging_config": QUIET,
+    }
+
+
+def _scale(project: Project) -> dict[str, Any]:
+    spec = project.serving
+    if spec.max_replicas is None:
+        return {"num_replicas": spec.replicas}
+    return {
+        "autoscaling_config": {
+            "min_replicas": spec.replicas,
+            "initial_replicas": spec.replicas,
+            "max_replicas": spec.max_replicas,
+            "target_ongoing_requests": spec.target_ongoing_requests,
+            "upscale_delay_s": spec.upscale_delay_seconds,
+            "downscale_delay_s": spec.downscale_delay_seconds,
+        }
+    }
+
+
+def _bound(server: Any, options: dict[str, Any], arguments: tuple[Any, ...]) -> Any:
+    """The application; replicas stay if only its `user_config` or its scale is another."""
+    from ray import serve
+
+    named = [getattr(one, "model_dump_json", one.__str__)() for one in arguments]
+    made = serve.deployment(**options)(server)
+    return made.options(version=sha256([code_digest(), *named]), _internal=True).bind(*arguments)
+
+
+def _run(application: Any, name: str, prefix: str | None, model: ModelVersion) -> None:
+    from ray import serve
+
     try:
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": settings.serve_host, "port": settings.serve_port},
-            logging_config=QUIET,
-        )
+        serve.run(application, name=name, route_prefix=prefix)
     except Exception as error:
         raise ServingError(
-            f"Ray Serve cannot listen on {settings.serve_host}:{settings.serve_port}: {error}"
-        ) from error
+            f"{model.uri} cannot be served as /{name}: {_cause(name, error)}"
+        ) from None
 
 
-def _check_running(settings: Settings) -> None:
-    """A Ray has one Serve, and so one port for all its applications."""
-    context: Any = import_module("ray.serve.context")  # no public call tells the port
-    port = context._get_global_client().http_config.port
-    if port != settings.serve_port:
-        raise PortInUseError(
-            f"Ray Serve of this cluster listens on port {port} already, not on "
-            f"{settings.serve_port}; set LIFECYCLE_SERVE_PORT={port}"
-        )
+def _deployed(project_name: str) -> tuple[str, ModelVersion, Engine] | None:
+    from ray import serve
 
-
-def check_port(host: str, port: int) -> None:
-    """Whether a server could listen here, told before Serve waits for it in vain.
-
-    Raises:
-        PortInUseError: another process listens there, or the host is not one of this machine.
-    """
-    advice = "stop that process, or set LIFECYCLE_SERVE_PORT to a free port"
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise PortInUseError(f"port {port} of {host} is in use; {advice}") from None
-            raise PortInUseError(
-                f"cannot listen on port {port} of {host} ({error.strerror}); set "
-                "LIFECYCLE_SERVE_HOST to an address of this machine and LIFECYCLE_SERVE_PORT to a "
-                "port this user may open"
-            ) from None
+    if project_name not in serve.status().applications:
+        return None
+    handle = serve.get_app_handle(project_name)
+    found: tuple[str, ModelVersion, Engine] = handle.deployed.remote().result(timeout_s=30)
+    return found
 
 
 def _cause(name: str, error: Exception) -> str:

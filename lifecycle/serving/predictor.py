@@ -1,72 +1,123 @@
-"""One served model: a request's bytes in, the answer's values out. No web framework in here."""
+"""One served model: checked rows in, an answer out. No web framework and no protocol in here."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from lifecycle.data.classes import most_probable
+from lifecycle.data.features import build_features, encode, load_hook
+from lifecycle.errors import FeatureError, NotServedError, RequestError
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
-from lifecycle.serving.protocol import parse_records, to_frame
-from lifecycle.specs import Scalar
+from lifecycle.serving.rows import Matrix, RowReader
+from lifecycle.serving.wire import Answer, Asked, Column
 
-# functional form: `class` is a word of Python's
-ClassAnswer = TypedDict("ClassAnswer", {"class": Scalar, "probabilities": dict[str, float]})
-"""Multiclass: the most probable class, and the probability of each by its name."""
+logger = logging.getLogger(__name__)
+
+Engine = Literal["treelite", "native"]
+FEW = 16
+"""Rows up to which treelite's interpreter is ahead of XGBoost, which is made for many."""
+PARITY = 1e-6
+"""How far the two may be apart on any row of the holdout."""
 
 
 class ServedModel:
-    """A verified bundle with its features hook, answering one request at a time."""
+    """A verified bundle with its features hook, answering one request at a time.
 
-    def __init__(self, model: ModelVersion, project: Project, predictor: Any) -> None:
+    Args:
+        engine: `treelite` runs few rows of a booster through treelite's interpreter; whoever asks
+            for it has compared both, see `agreement`.
+    """
+
+    def __init__(self, loaded: Any, model: ModelVersion, project: Project, engine: Engine) -> None:
         self.model = model
-        self._project = project
-        self._predictor = predictor
-        self._inputs = predictor.loaded.schema.inputs
+        self.project = project
+        self.schema = loaded.schema
+        self._booster = loaded.model
+        self._hook = load_hook(project)
+        self._columns = tuple(self.schema.inputs)
+        plain = self.schema.features if self._hook is None else None
+        self._reader = RowReader(self.schema.inputs, plain, project.entity)
+        self._trees = _trees(self._booster) if engine == "treelite" else None
+        self.engine: Engine = "treelite" if self._trees is not None else "native"
 
     @classmethod
-    def open(cls, bundle: Path, model: ModelVersion, project: Project) -> Self:
-        """Verify the bundle, then load it; one thread, since single rows are slower on two.
+    def open(
+        cls, bundle: Path, model: ModelVersion, project: Project, engine: Engine = "native"
+    ) -> Self:
+        """Verify the bundle, then load it.
 
         Raises:
             BundleError: the bundle is not the model's, or the features hook is not training's.
             FeatureError: the features hook cannot be loaded.
         """
         with _without("sklearn"):
+            from lifecycle.data.features import hook_digest
             from lifecycle.training.bundle import load_bundle
-            from lifecycle.training.predictor import open_predictor
+            from lifecycle.training.predictor import check_hook
 
             loaded = load_bundle(bundle, model.digest)
-        return cls(model, project, open_predictor(loaded, project, threads=1))
+        check_hook(loaded, project.features, hook_digest(project))
+        return cls(loaded, model, project, engine)
 
-    def answer(self, body: bytes) -> list[float] | list[ClassAnswer]:
-        """Predictions for a request's body, one a record.
+    def entities(self, asked: Asked) -> Column | None:
+        """The entity of each row, where the request says it."""
+        return self._reader.entities(asked)
 
-        The probability of `positive` (binary), the class and the probabilities of all classes
-        (multiclass), the value (regression) or the expected count (count).
+    def answer(self, asked: Asked, name: str) -> Answer:
+        """The model's answer for checked rows.
+
+        Args:
+            name: the prediction id.
 
         Raises:
-            RequestError: the request cannot be answered as it is; see `protocol`.
+            RequestError: a row cannot be answered as it is; names row and field.
             FeatureError: the features hook fails on these rows.
         """
-        records = parse_records(body, self._project.serving.max_rows)
-        predictions = self._predictor.predict(to_frame(records, self._inputs))
-        classes = self._predictor.loaded.schema.classes
-        if not classes:
-            values: list[float] = predictions.tolist()
-            return values
-        names = [str(value) for value in classes]
-        chosen = most_probable(predictions, classes).tolist()
-        return [
-            ClassAnswer({"class": one, "probabilities": dict(zip(names, row, strict=True))})
-            for one, row in zip(chosen, predictions.tolist(), strict=True)
-        ]
+        matrix = self._reader.plain(asked)
+        if matrix is None:
+            matrix = self._matrix(asked)
+        predictions = self._predict(matrix)
+        schema = self.schema
+        chosen = most_probable(predictions, schema.classes).tolist() if schema.classes else ()
+        contributions = self._contributions(matrix) if asked.explain else None
+        return Answer(
+            id=name,
+            model=self.model,
+            predictions=predictions,
+            classes=schema.classes,
+            chosen=chosen,
+            names=schema.features.names if asked.explain else (),
+            contributions=contributions,
+            requested=asked.name,
+        )
+
+    def distance(self, frame: pd.DataFrame) -> float:
+        """Greatest distance between the engines' raw answers; 0 if there is only one.
+
+        Args:
+            frame: rows of input columns, as training saw them.
+        """
+        if self._trees is None:
+            return 0.0
+        matrix = self._encoded(frame)
+        return float(np.abs(self._few(matrix) - self._booster.predict(matrix, 1)).max(initial=0.0))
+
+    def identity(self) -> dict[str, Any]:
+        """Which model answers."""
+        model = self.model
+        return {"name": model.name, "version": model.version, "digest": model.digest}
 
     def describe(self) -> dict[str, Any]:
         """What a client needs to know: version, digest, task and the fields of a record."""
-        schema = self._predictor.loaded.schema
+        schema = self.schema
         return {
             "model": self.identity(),
             "task": schema.task,
@@ -75,24 +126,80 @@ class ServedModel:
             "classes": list(schema.classes),
             "inputs": {
                 name: spec.model_dump(mode="json", exclude_none=True)
-                for name, spec in self._inputs.items()
+                for name, spec in schema.inputs.items()
             },
         }
 
-    def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document of this model's endpoint."""
-        from lifecycle.serving.openapi import document  # seldom asked for, so no part of the start
+    def _matrix(self, asked: Asked) -> Matrix:
+        """The way of training: frame, features hook, matrix."""
+        return self._encoded(self._reader.frame(asked))
 
-        schema = self._predictor.loaded.schema
-        return document(self.model, schema, self._project.serving.max_rows)
+    def _encoded(self, frame: pd.DataFrame) -> Matrix:
+        features = frame if self._hook is None else build_features(frame, self._columns, self._hook)
+        try:
+            return encode(features, self.schema.features)
+        except FeatureError as error:  # a number the contract allows and the model cannot take
+            raise RequestError(str(error).removeprefix("features: ")) from None
 
-    def identity(self) -> dict[str, Any]:
-        """Which model answers."""
-        return {
-            "name": self.model.name,
-            "version": self.model.version,
-            "digest": self.model.digest,
-        }
+    def _predict(self, matrix: Matrix) -> NDArray[np.float64]:
+        few = self._trees is not None and len(matrix) <= FEW
+        predicted: NDArray[np.float64] = (
+            self._few(matrix) if few else self._booster.predict(matrix, 1)
+        )
+        calibration = self.schema.calibration
+        return predicted if calibration is None else calibration.apply(predicted)
+
+    def _few(self, matrix: Matrix) -> NDArray[np.float64]:
+        import treelite
+
+        trees: Any = self._trees
+        raw = treelite.gtil.predict(trees, matrix, nthread=1)
+        predicted: NDArray[np.float64] = raw.reshape(len(matrix), -1).astype(np.float64)
+        return predicted if predicted.shape[1] > 1 else predicted[:, 0]
+
+    def _contributions(self, matrix: Matrix) -> NDArray[np.float64]:
+        found: NDArray[np.float64] | None = self._booster.contributions(matrix)
+        if found is None:
+            raise NotServedError("explain: this kind of model has no contributions of features")
+        return found
+
+
+def engine_for(
+    bundle: Path, model: ModelVersion, project: Project, holdout: pd.DataFrame
+) -> Engine:
+    """`treelite` where it agrees with XGBoost on every row of the holdout, else `native`.
+
+    Args:
+        holdout: its rows, with the input columns.
+
+    Raises:
+        BundleError, FeatureError: the bundle cannot be opened.
+    """
+    served = ServedModel.open(bundle, model, project, "treelite")
+    if served.engine == "native":
+        return "native"
+    distance = served.distance(holdout[list(project.input_columns)])
+    if distance > PARITY:
+        logger.warning(
+            "%s: XGBoost itself answers single rows, since treelite is %.2g off on the holdout",
+            model.uri,
+            distance,
+        )
+        return "native"
+    return "treelite"
+
+
+def _trees(model: Any) -> Any:
+    """The booster's trees for treelite's interpreter; None if it does not know such a model."""
+    if model.kind != "xgboost":
+        return None
+    import treelite
+
+    try:
+        return treelite.frontend.from_xgboost(model.booster)
+    except treelite.TreeliteError as error:
+        logger.warning("treelite does not read this booster (%s); XGBoost answers", error)
+        return None
 
 
 @contextmanager

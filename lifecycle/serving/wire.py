@@ -30,6 +30,8 @@ class Asked(NamedTuple):
     """The client's own name of the request, where its protocol has one; it gets it back."""
     explain: bool = False
     """Whether the contributions of the features are asked for."""
+    outputs: tuple[tuple[str, bool], ...] = ()
+    """Outputs wanted, and whether as raw bytes, where a protocol lets a client choose."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ import pytest
 
 from lifecycle.errors import PortInUseError, ServingError
 from lifecycle.project import Project
-from lifecycle.serving.deployment import check_port, deploy, undeploy
+from lifecycle.serving.deployment import deploy, undeploy
 from lifecycle.serving.protocol import to_records
+from lifecycle.serving.proxy import check_port
 from lifecycle.serving.smoke import smoke_test
 from lifecycle.settings import Settings
 

@@ -1,0 +1,74 @@
+"""Personal data: a keyed hash that stands for a value, so that rows can be joined, not read."""
+
+import hmac
+import os
+import secrets
+from collections.abc import Iterable
+from datetime import date, datetime
+
+import numpy as np
+import pandas as pd
+
+from lifecycle.errors import SettingsError
+from lifecycle.settings import Settings
+
+FILE = "pii-key"
+
+
+def pii_key(settings: Settings) -> bytes:
+    """The key of the hashes: the settings' own, else a random one made once and kept in `home`.
+
+    Whoever has it can test guesses (there are few birthdays), so the file is its owner's alone.
+
+    Raises:
+        SettingsError: the key is empty, or the file cannot be read or made.
+    """
+    if settings.pii_key is not None:
+        key = settings.pii_key.get_secret_value().encode()
+        if not key:
+            raise SettingsError("LIFECYCLE_PII_KEY: is empty; give a long random text")
+        return key
+    file = settings.folder() / FILE
+    try:
+        if not file.exists():
+            aside = file.with_name(f".{FILE}.{secrets.token_hex(8)}")
+            with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
+                new.write(secrets.token_hex(32))
+            try:
+                os.link(aside, file)  # fails if another process was first, so all have one key
+            except FileExistsError:
+                pass
+            finally:
+                aside.unlink()
+        return file.read_bytes()
+    except OSError as error:
+        raise SettingsError(
+            f"{file}: cannot keep the key of personal data there ({error.strerror}); "
+            "set LIFECYCLE_PII_KEY"
+        ) from None
+
+
+def pseudonym(values: Iterable[object], key: bytes) -> list[str | None]:
+    """HMAC-SHA256 (RFC 2104) of each value as 64 hexadecimal digits; None stays None, NaN too.
+
+    A value is hashed as text, whole numbers alike in every type: 7, 7.0 and "7" are one person.
+    """
+    return [
+        None if text is None else hmac.digest(key, text.encode(), "sha256").hex()
+        for text in map(plain_text, values)
+    ]
+
+
+def plain_text(value: object) -> str | None:
+    """A value as the text that is hashed; None if it is missing."""
+    if isinstance(value, str):
+        return value
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        if value != value:
+            return None
+        return str(int(value)) if value.is_integer() else repr(value)
+    return value.isoformat() if isinstance(value, date | datetime) else str(value)

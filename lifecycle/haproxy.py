@@ -1,0 +1,246 @@
+"""Ray Serve's HAProxy configuration, rewritten into one that may face clients. Text in, text out.
+
+Ray writes its configuration for a trusted network: statistics and metrics on every interface, no
+limit for slow or large requests, an access log by UDP, and 502-504 turned into 500. What is read
+here is known word by word: a directive that is not makes `harden` refuse, since running another
+configuration than the one that was thought through would be worse than not running.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+
+from lifecycle.errors import RayError
+
+HEADERS = 10
+"""Seconds for all headers of a request, and as many for its body (or the first buffer of it)."""
+CLIENT, SERVER, QUEUE, KEEP_ALIVE = 60, 60, 10, 60
+"""Seconds: silence of a client, of a replica, in a queue, between two requests of a connection."""
+RETRIES = 3
+
+HEAD = re.compile(r"^(global|defaults|frontend|backend|listen)\b *(\S*)$")
+KEPT = {  # first words of the directives that stay as they are
+    "global": {"stats", "maxconn", "nbthread", "tune.bufsize", "hard-stop-after"}
+    | {"close-spread-time", "server-state-base", "server-state-file"},
+    "defaults": {"mode", "option", "balance", "load-server-state-from-file"},
+    "frontend": {"acl", "http-request", "use_backend", "default_backend"},
+    "backend": {"http-reuse", "option", "http-check", "default-server", "server"},
+}
+DROPPED = {  # replaced below, or not wanted
+    "global": {"log"},
+    "defaults": {"log", "timeout", "retry-on", "retries", "errorfile"},
+    "frontend": {"bind"},
+    "backend": {"log", "timeout"},
+}
+LOGGED = ("option httplog", "option log-health-checks")
+UNASKED = ("if routes", "acl routes ", "http-request set-log-level ")
+"""Ray would tell anybody the names of all applications."""
+REFUSALS = {
+    400: "this is not a sound HTTP request",
+    404: "nothing is served under this path",
+    405: "this method is not allowed",
+    408: "the request took too long to arrive",
+    413: "the request is too large",
+    500: "the model could not answer this request; the server's log has the cause",
+    502: "the model did not answer; try again",
+    503: "no model can take this request now; try again",
+    504: "the model took too long to answer; try again",
+}
+AGAIN = (502, 503, 504)
+REPLICA_SAYS = (404, 408, 500, 503)
+"""What Ray's own code in a replica answers as plain text."""
+TRUSTED = ("serve", "x-serve", "x_", "x-session", "x-request-timeout", "x-forwarded", "forwarded")
+"""Headers that begin like this steer Ray Serve or uvicorn, so a client's are taken away."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What Ray's configuration does not have."""
+
+    max_body: int
+    """Bytes a request may declare."""
+    pem: str = ""
+    """File with certificate chain and key; without it the front speaks HTTP."""
+    lua: str = ""
+    """Script to load, see `front.watch`."""
+
+
+@dataclass(frozen=True)
+class Section:
+    kind: str
+    name: str
+    lines: tuple[str, ...]
+
+
+def sections(text: str) -> list[Section]:
+    """The parts of a configuration without comments and blank lines.
+
+    Raises:
+        RayError: a line stands outside of any section.
+    """
+    found: list[tuple[str, str, list[str]]] = []
+    for line in text.splitlines():
+        words = line.strip()
+        if not words or words.startswith("#"):
+            continue
+        head = HEAD.match(line)
+        if head:
+            found.append((head[1], head[2], []))
+        elif found and line != words:
+            found[-1][2].append(words)
+        else:
+            raise RayError(f"Ray's HAProxy configuration has an unknown section: {words!r}")
+    return [Section(kind, name, tuple(lines)) for kind, name, lines in found]
+
+
+def serves(text: str) -> bool:
+    """Whether a configuration has an application to send requests to."""
+    return any(part.kind == "backend" and _is_application(part) for part in sections(text))
+
+
+def bound(text: str) -> str:
+    """Host and port the clients reach.
+
+    Raises:
+        RayError: there is no such line, or more than one.
+    """
+    binds = [
+        line.split()
+        for part in sections(text)
+        if (part.kind, part.name) == ("frontend", "http_frontend")
+        for line in part.lines
+        if line.startswith("bind ")
+    ]
+    if len(binds) != 1 or len(binds[0]) != 2:
+        raise RayError(f"Ray's HAProxy configuration binds {binds}, not one address")
+    return binds[0][1]
+
+
+def harden(text: str, options: Options) -> str:
+    """The configuration HAProxy is run with.
+
+    Raises:
+        RayError: Ray wrote something that is not known here.
+    """
+    parts = sections(text)
+    address, busy = bound(text), serves(text)
+    lines: list[str] = []
+    seen: set[str] = set()
+    for part in parts:
+        title = f"{part.kind} {part.name}".strip()
+        seen.add(title)
+        if title in ("frontend prometheus", "listen stats"):
+            continue  # both listen on all interfaces; the admin socket tells the same
+        if title == "global":
+            body = _global(part, options)
+        elif title == "defaults":
+            body = [line for line in _known(part) if line not in LOGGED] + _defaults()
+        elif title == "frontend http_frontend":
+            body = [_bind(address, options), *_guards(options), *_rules(part)]
+        elif title == "backend default_backend":
+            body = [_answer("request", 404 if busy else 503)]
+        elif _is_application(part):
+            body = _application(part)
+        else:
+            raise RayError(f"Ray's HAProxy configuration has an unknown section: {title!r}")
+        lines += [title, *(f"    {line}" for line in body)]
+    missing = {"global", "defaults", "frontend http_frontend", "backend default_backend"} - seen
+    if missing:
+        raise RayError(f"Ray's HAProxy configuration lacks {', '.join(sorted(missing))}")
+    return "\n".join(lines) + "\n"
+
+
+def _known(part: Section) -> list[str]:
+    """The directives that stay.
+
+    Raises:
+        RayError: a directive that is neither kept nor dropped on purpose.
+    """
+    kept = []
+    for line in part.lines:
+        word = line.split()[0]
+        if word in KEPT[part.kind]:
+            kept.append(line)
+        elif word not in DROPPED[part.kind]:
+            raise RayError(
+                f"Ray's HAProxy configuration has an unknown line in {part.kind} {part.name}: "
+                f"{line!r}"
+            )
+    return kept
+
+
+def _is_application(part: Section) -> bool:
+    return part.kind == "backend" and part.name.startswith("http-")
+
+
+def _global(part: Section, options: Options) -> list[str]:
+    lines = _known(part)
+    socket = [line for line in lines if line.startswith("stats socket ")]
+    if len(socket) != 1 or " mode 666 " not in socket[0]:
+        raise RayError(f"Ray's HAProxy configuration has the admin socket {socket}")
+    lines = [line.replace(" mode 666 ", " mode 600 ") for line in lines]
+    return lines + ([f"lua-load {options.lua}"] if options.lua else [])
+
+
+def _defaults() -> list[str]:
+    """Predictions have no side effects, so a request that a dying replica left unanswered is sent
+    to the next one, as long as all of it is in the buffer still."""
+    return [
+        "timeout connect 2s",
+        f"timeout http-request {HEADERS}s",
+        f"timeout http-keep-alive {KEEP_ALIVE}s",
+        f"timeout client {CLIENT}s",
+        f"timeout server {SERVER}s",
+        f"timeout queue {QUEUE}s",
+        "retry-on conn-failure empty-response",
+        f"retries {RETRIES}",
+        *(f"http-error status {status} {_json(status)}" for status in REFUSALS),
+    ]
+
+
+def _bind(address: str, options: Options) -> str:
+    tls = f" ssl crt {options.pem} ssl-min-ver TLSv1.2 alpn http/1.1" if options.pem else ""
+    return f"bind {address}{tls}"
+
+
+def _guards(options: Options) -> list[str]:
+    """What every request passes before Ray's rules."""
+    return [
+        "http-request deny deny_status 405 unless { method GET HEAD POST OPTIONS }",
+        f"http-request deny deny_status 413 if {{ req.hdr_val(content-length) gt "
+        f"{options.max_body} }}",
+        *(f"http-request del-header {name} -m beg" for name in TRUSTED),
+        "http-request del-header upgrade",
+        # Serve then starts no task of its own for each request, to notice that a client has gone
+        "http-request set-header x-request-disconnect-disabled ?1",
+    ]
+
+
+def _rules(part: Section) -> list[str]:
+    lines = _known(part)
+    if lines[-1] != "default_backend default_backend":
+        raise RayError(f"Ray's HAProxy configuration ends its frontend with {lines[-1]!r}")
+    return [line for line in lines if not any(text in line for text in UNASKED)]
+
+
+def _application(part: Section) -> list[str]:
+    """A slow body waits here and not in a replica, up to the size of a buffer."""
+    plain = "!{ res.hdr(content-type) -m beg application/json }"
+    return [
+        *_known(part),
+        f"http-request wait-for-body time {HEADERS}s",
+        *(
+            f"{_answer('response', status)} if {{ status {status} }} {plain}"
+            for status in REPLICA_SAYS
+        ),
+    ]
+
+
+def _answer(when: str, status: int) -> str:
+    return f"http-{when} return status {status} {_json(status)}"
+
+
+def _json(status: int) -> str:
+    body = json.dumps({"error": REFUSALS[status]}).replace("'", r"'\''")
+    again = " hdr Retry-After 1" if status in AGAIN else ""
+    return f"content-type application/json string '{body}'{again}"

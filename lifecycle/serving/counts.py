@@ -1,0 +1,193 @@
+"""Numbers of one process in a memory-mapped file, which stay when the process is killed.
+
+Each process of a folder has a file of named 64-bit floats and writes only there. It holds a lock on
+the file for as long as it lives, so that the kernel tells the others when it is gone.
+"""
+
+import fcntl
+import json
+import mmap
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+CELLS = 2048
+NAME_BYTES = 504
+CELL = np.dtype([("name", f"S{NAME_BYTES}"), ("value", "<f8")])
+SUFFIX = ".counts"
+FOLDED = "folded.json"
+"""What processes that are gone had counted."""
+LOCK = "folding.lock"
+
+Name = tuple[str, tuple[tuple[str, str], ...]]
+"""A metric's name and its labels, as (label, value)."""
+Values = dict[Name, float]
+
+
+class Snapshot(NamedTuple):
+    """What a folder holds at one moment."""
+
+    alive: dict[str, Values]
+    dead: dict[str, Values]
+    """Processes that are gone and not folded yet."""
+    folded: Values
+    """The sums of all others."""
+
+
+class Counts:
+    """The numbers of this process.
+
+    `cells[i] += 1` costs 0.1 µs and is on record at once. It is no atomic step: one cell belongs to
+    one thread.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Make the file; nobody sees it before it is locked.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self.token = uuid.uuid4().hex
+        """Names this process among all there ever were."""
+        self._path = folder / f"{self.token}{SUFFIX}"
+        aside = folder / f".{self.token}"
+        self._file = aside.open("x+b")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._file.truncate(CELLS * CELL.itemsize)  # sparse: what is not used takes no room
+        self._map = mmap.mmap(self._file.fileno(), CELLS * CELL.itemsize)
+        self._bytes = memoryview(self._map)
+        self.cells = self._bytes.cast("d")
+        self._places: dict[Name, int] = {}
+        aside.rename(self._path)
+
+    def cell(self, name: str, /, **labels: object) -> int:
+        """Where in `cells` a number is; it is 0 when it is new.
+
+        Beyond `CELLS` names, numbers go where nobody reads them: counting must not end in an error.
+        """
+        key = (name, tuple((label, str(value)) for label, value in labels.items()))
+        place = self._places.get(key)
+        if place is None:
+            text = json.dumps(key).encode()
+            number = len(self._places)
+            if number >= CELLS - 1 or len(text) > NAME_BYTES:
+                return CELLS * CELL.itemsize // 8 - 1
+            start = number * CELL.itemsize
+            # one byte last, so that a reader sees a whole name or none
+            self._map[start + 1 : start + len(text)] = text[1:]
+            self._map[start : start + 1] = text[:1]
+            place = self._places[key] = (start + NAME_BYTES) // 8
+        return place
+
+    def close(self) -> None:
+        """Give the file up; the others take over what it says."""
+        self.cells.release()
+        self._bytes.release()
+        self._map.close()
+        self._file.close()
+
+
+def snapshot(folder: Path) -> Snapshot:
+    """All numbers of a folder; what is folded meanwhile is neither left out nor counted twice."""
+    while True:
+        before = _folded_text(folder)
+        tokens, folded = _parsed(before)
+        alive: dict[str, Values] = {}
+        dead: dict[str, Values] = {}
+        gone = False
+        for path in folder.glob(f"*{SUFFIX}"):
+            token = path.name.removesuffix(SUFFIX)
+            if token in tokens:
+                continue
+            try:
+                living = _is_alive(path)
+                (alive if living else dead)[token] = _read(path)
+            except FileNotFoundError:
+                gone = True
+        if not gone and before == _folded_text(folder):
+            return Snapshot(alive, dead, folded)
+
+
+def fold(folder: Path, settle: Callable[[str, Values], Values]) -> None:
+    """Add up the numbers of processes that are gone, and remove their files.
+
+    Killed in between and run again, each is counted once. If another process is at it, nothing is
+    done.
+
+    Args:
+        settle: token and numbers → what is added to the sums; what it raises leaves the rest as is.
+    """
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        found = snapshot(folder)
+        settled = {token: settle(token, values) for token, values in found.dead.items()}
+        stale, _ = _parsed(_folded_text(folder))
+        if settled:
+            sums = total([found.folded, *settled.values()])
+            there = {token for token in stale if (folder / f"{token}{SUFFIX}").exists()}
+            text = json.dumps([sorted({*settled, *there}), [[*k, v] for k, v in sums.items()]])
+            aside = folder / f".{FOLDED}.{os.getpid()}"
+            aside.write_text(text)
+            aside.replace(folder / FOLDED)
+        for token in {*settled, *stale}:
+            (folder / f"{token}{SUFFIX}").unlink(missing_ok=True)
+
+
+def clear(folder: Path) -> None:
+    """Start at zero: forget all that processes which are gone had counted."""
+    if folder.is_dir():
+        fold(folder, lambda _token, _values: {})
+        (folder / FOLDED).unlink(missing_ok=True)
+
+
+def total(several: list[Values]) -> Values:
+    """Numbers of the same name added up."""
+    sums: Values = {}
+    for values in several:
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0.0) + value
+    return sums
+
+
+def _is_alive(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _read(path: Path) -> Values:
+    return dict(_names(np.fromfile(path, dtype=CELL)))
+
+
+def _names(cells: NDArray[np.void]) -> Iterator[tuple[Name, float]]:
+    used = int(np.argmin(cells["name"] != b""))
+    for text, value in cells[:used].tolist():
+        yield _name(json.loads(text)), value
+
+
+def _name(raw: list[Any]) -> Name:
+    return raw[0], tuple((label, value) for label, value in raw[1])
+
+
+def _folded_text(folder: Path) -> str:
+    try:
+        return (folder / FOLDED).read_text()
+    except FileNotFoundError:
+        return "[[], []]"
+
+
+def _parsed(text: str) -> tuple[set[str], Values]:
+    tokens, values = json.loads(text)
+    return set(tokens), {_name(entry[:2]): entry[2] for entry in values}

@@ -1,0 +1,229 @@
+"""The endpoint of one application as a plain ASGI app: who may ask, what is asked, who answers.
+
+Routes are looked up in a table and bodies are bytes: a web framework's routing and models would
+cost more time than the prediction itself.
+"""
+
+import asyncio
+import itertools
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from lifecycle.errors import AccessError, NotServedError, RateLimitError, RequestError
+from lifecycle.serving import invocations, oip, plain
+from lifecycle.serving.access import Gatekeeper
+from lifecycle.serving.intake import Receive, read_body
+from lifecycle.serving.lanes import Lanes, Role, Said
+from lifecycle.serving.meters import Meters
+from lifecycle.serving.pages import JSON, Pages, Reply
+from lifecycle.serving.prediction_log import PredictionLog
+from lifecycle.serving.predictor import ServedModel
+from lifecycle.serving.wire import Answer, Asked, Headers
+
+logger = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+RawHeaders = list[tuple[bytes, bytes]]
+
+MANY = 64
+"""Rows from which a request is worked on beside the event loop, so that others are not kept."""
+OPEN = frozenset({"/health", "/ping", "/v2/health/live", "/v2/health/ready"})
+"""Paths that load balancers ask, without a key."""
+
+
+class Request(NamedTuple):
+    """What a protocol may look at."""
+
+    body: bytes
+    headers: Headers
+    query: bytes
+    max_rows: int
+
+
+class Protocol(NamedTuple):
+    """How the requests of one path are read and their answers written."""
+
+    route: str
+    """The path for the metrics, without names in it."""
+    read: Callable[[Request], Asked]
+    write: Callable[[Answer, Asked], tuple[bytes, RawHeaders]]
+    version: str = ""
+    """The model version that the path names."""
+
+
+class Endpoint:
+    """Answers HTTP requests below the application's path."""
+
+    def __init__(
+        self,
+        model: ServedModel,
+        lanes: Lanes,
+        gate: Gatekeeper,
+        log: PredictionLog | None,
+        meters: Meters,
+        pages: Pages,
+    ) -> None:
+        spec = model.project.serving
+        self._model, self._lanes, self._gate, self._log = model, lanes, gate, log
+        self._meters, self._pages = meters, pages
+        self._max_rows, self._max_bytes = spec.max_rows, spec.max_body_bytes
+        lanes.record = self.record
+        self._posts = {
+            "/predict": Protocol("/predict", _read_plain, _write_plain),
+            "/invocations": Protocol("/invocations", self._read_scoring, _write_scoring),
+        }
+        first, count = secrets.token_hex(8), itertools.count()
+        self._ids = (f"{first}{number:012x}" for number in count)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request; whatever happens in here, the client gets JSON and no traceback."""
+        if scope["type"] != "http":
+            return
+        self._meters.started()
+        started = time.perf_counter()
+        name = next(self._ids)
+        path = scope["path"][len(scope.get("root_path", "")) :]
+        reply = Reply(500, JSON, b"")
+        route, version, rows = "other", self._model.model.version, 0
+        try:
+            key = "" if path in OPEN else self._gate.check(scope["headers"])
+            protocol = self._protocol(path) if scope["method"] == "POST" else None
+            if protocol is None:
+                reply, route = self._pages.reply(scope["method"], path)
+            else:
+                route = protocol.route
+                headers = scope["headers"]
+                body = await read_body(receive, headers, self._max_bytes)
+                request = Request(body, dict(headers), scope["query_string"], self._max_rows)
+                asked = protocol.read(request)
+                rows = asked.rows
+                said = await self._said(protocol, asked, name, body, key)
+                assert said.answer is not None  # noqa: S101 - only the candidate may have none
+                version = said.answer.model.version
+                content, more = protocol.write(said.answer, asked)
+                reply = Reply(200, JSON, content, tuple(more))
+        except RequestError as error:
+            if isinstance(error, RateLimitError):
+                self._meters.rate_limited()
+            reply = _refusal(error, name)
+        except Exception:
+            # whatever a features hook does must not reach the client as a traceback
+            logger.exception("request %s failed", name)
+            problem = "the model could not answer this request; the server's log has the cause"
+            reply = Reply(500, JSON, orjson.dumps({"error": problem, "id": name}))
+        await _send(send, reply)
+        seconds = time.perf_counter() - started
+        self._meters.answered(route, reply.status, seconds, rows, version)
+
+    async def _said(
+        self, protocol: Protocol, asked: Asked, name: str, body: bytes, key: str
+    ) -> Said:
+        """The answer, logged; a failure of the model is logged too."""
+        started = time.perf_counter()
+        only = self._role(protocol.version)
+        try:
+            if self._lanes.shared:
+                said = await self._lanes.answer(asked, name, body, key, only)
+            elif asked.rows > MANY:
+                answer = await asyncio.to_thread(self._model.answer, asked, name)
+                said = Said("champion", answer, time.perf_counter() - started)
+            else:
+                answer = self._model.answer(asked, name)
+                said = Said("champion", answer, time.perf_counter() - started)
+        except RequestError:
+            raise
+        except Exception:
+            failed = Said("champion", None, time.perf_counter() - started)
+            self.record(asked, name, key, self._model.model.version, failed)
+            raise
+        assert said.answer is not None  # noqa: S101 - as above
+        self.record(asked, name, key, said.answer.model.version, said)
+        return said
+
+    def record(self, asked: Asked, name: str, key: str, version: int, said: Said) -> None:
+        """Hand what was said to the prediction log."""
+        if said.answer is None and said.role != "champion":
+            self._meters.candidate_failed()
+        if self._log is not None:
+            entities = self._model.entities(asked)
+            self._log.add(name, version, said, key, entities, asked)
+
+    def _role(self, version: str) -> Role | None:
+        """Whose version a path names; None if it names none.
+
+        Raises:
+            NotServedError: neither the champion's nor the candidate's.
+        """
+        if not version:
+            return None
+        if version == str(self._model.model.version):
+            return "champion"
+        if version == str(self._lanes.candidate_version()):
+            return "candidate"
+        raise NotServedError(
+            f"version {version[:20]!r} is not served; version {self._model.model.version} is"
+        )
+
+    def _protocol(self, path: str) -> Protocol | None:
+        found = self._posts.get(path)
+        if found is not None or not path.startswith("/v2/"):
+            return found
+        named = oip.infer_target(path)
+        if named is None:
+            return None
+        name, version = named
+        if name != self._model.model.name:
+            raise NotServedError(f"model {name[:60]!r} is not served here")
+        return Protocol("/v2/infer", self._read_tensors, _write_tensors, version)
+
+    def _read_tensors(self, request: Request) -> Asked:
+        model = self._model
+        return oip.read(
+            request.body, request.headers, model.schema, request.max_rows, model.project.entity
+        )
+
+    def _read_scoring(self, request: Request) -> Asked:
+        inputs = self._model.schema.inputs
+        return invocations.read(request.body, request.headers, inputs, request.max_rows)
+
+
+def _read_plain(request: Request) -> Asked:
+    return plain.read(request.body, request.max_rows, plain.wants_explanation(request.query))
+
+
+def _write_plain(answer: Answer, _asked: Asked) -> tuple[bytes, RawHeaders]:
+    return plain.write(answer), []
+
+
+def _write_tensors(answer: Answer, asked: Asked) -> tuple[bytes, RawHeaders]:
+    return oip.write(answer, asked.outputs)
+
+
+def _write_scoring(answer: Answer, _asked: Asked) -> tuple[bytes, RawHeaders]:
+    return invocations.write(answer), invocations.answer_headers(answer)
+
+
+def _refusal(error: RequestError, name: str) -> Reply:
+    headers: RawHeaders = []
+    if isinstance(error, AccessError):
+        headers = [(b"www-authenticate", b"Bearer")]
+    elif isinstance(error, RateLimitError):
+        headers = [(b"retry-after", b"%d" % error.retry_after)]
+    content = orjson.dumps({"error": str(error), "id": name}, default=str)
+    return Reply(error.status, JSON, content, tuple(headers))
+
+
+async def _send(send: Send, reply: Reply) -> None:
+    headers = [
+        (b"content-type", reply.kind),
+        (b"content-length", b"%d" % len(reply.content)),
+        *reply.headers,
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.content})

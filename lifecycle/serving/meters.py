@@ -1,0 +1,212 @@
+"""The endpoint's metrics, summed over all replicas of an application on a node, the dead included.
+
+They stay in each replica's memory-mapped file (`counts`): a count is on record as soon as it is
+made, a killed replica's counts stay in the sums, and any replica can tell them all.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lifecycle.records import ModelVersion
+from lifecycle.serving.counts import Counts, Snapshot, Values, fold, snapshot, total
+
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Upper bounds of the latency histogram, in seconds."""
+ANSWERED = "lifecycle_prediction_log_answered_rows"
+LOGGED = "lifecycle_prediction_log_logged_rows"
+DROPPED = "lifecycle_prediction_log_dropped_rows"
+LOST = "lifecycle_prediction_log_lost_rows"
+REQUESTS = "lifecycle_requests"
+SECONDS = "lifecycle_request_seconds"
+ROWS = "lifecycle_rows"
+IN_FLIGHT = "lifecycle_requests_in_flight"
+INFO = "lifecycle_model_info"
+LIMITED = "lifecycle_rate_limited"
+CANDIDATE = "lifecycle_candidate_errors"
+COUNTERS = {
+    REQUESTS: "Requests answered, with whichever status.",
+    ROWS: "Rows of the requests answered.",
+    LIMITED: "Requests refused because a key sent more than it may.",
+    CANDIDATE: "Requests that a candidate failed to answer.",
+    ANSWERED: "Rows answered that the prediction log should have.",
+    LOGGED: "Rows that are in the prediction log.",
+    DROPPED: "Rows left out of the prediction log, by reason.",
+}
+PLACE = "bucket"
+"""Label of a histogram's cells: the index of the bucket, or `sum`."""
+
+
+class Meters:
+    """What one replica counts; all but `render` and `sweep` belong to the event loop's thread.
+
+    Args:
+        folder: of the application on this node; on a local disk.
+        role: what the replica is: `champion` or `candidate`.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, model: ModelVersion, role: str) -> None:
+        self._folder = folder
+        self.counts = Counts(folder)
+        self._cells = self.counts.cells
+        self._series: dict[tuple[str, int, int], _Series] = {}
+        self._in_flight = self.counts.cell(IN_FLIGHT)
+        self._limited = self.counts.cell(LIMITED)
+        self._candidate = self.counts.cell(CANDIDATE)
+        info = self.counts.cell(
+            INFO, name=model.name, version=model.version, digest=model.digest, role=role
+        )
+        self._cells[info] = 1.0
+
+    def started(self) -> None:
+        """A request has come; `answered` follows, whatever becomes of it."""
+        self._cells[self._in_flight] += 1
+
+    def answered(self, route: str, status: int, seconds: float, rows: int, version: int) -> None:
+        """A request was answered.
+
+        Args:
+            route: without names of models or versions in it, so that there are few.
+            seconds: from the request's arrival in the replica to its answer.
+            rows: rows asked for; 0 if it was no prediction.
+        """
+        series = self._series.get((route, status, version)) or self._new(route, status, version)
+        cells = self._cells
+        cells[series.requests] += 1
+        cells[series.rows] += rows
+        cells[series.buckets[bisect_left(BUCKETS, seconds)]] += 1
+        cells[series.sum] += seconds
+        cells[self._in_flight] -= 1
+
+    def rate_limited(self) -> None:
+        """A request was refused because its key sends too many."""
+        self._cells[self._limited] += 1
+
+    def candidate_failed(self) -> None:
+        """The candidate did not answer, and the champion did in its place."""
+        self._cells[self._candidate] += 1
+
+    def render(self) -> bytes:
+        """The sums in Prometheus' text format, for `GET /metrics`."""
+        from prometheus_client import CollectorRegistry, generate_latest  # first scrape, not start
+
+        registry = CollectorRegistry()
+        registry.register(_Families(snapshot(self._folder)))
+        return generate_latest(registry)
+
+    def sweep(self, committed: Callable[[str], int] | None = None) -> None:
+        """Put the numbers of replicas that are gone into one file.
+
+        Args:
+            committed: rows that a replica has in the prediction log, by its name; it may have been
+                killed after the commit and before it counted it. None if nothing is logged.
+
+        Raises:
+            BackendError: `committed` could not be told; the next sweep will try again.
+        """
+
+        def settle(token: str, values: Values) -> Values:
+            kept = {
+                name: value for name, value in values.items() if name[0] not in (IN_FLIGHT, INFO)
+            }
+            if committed is not None and _sum(values, ANSWERED) > _sum(values, LOGGED):
+                kept[LOGGED, ()] = max(_sum(values, LOGGED), float(committed(token)))
+            kept[LOST, ()] = lost(kept)
+            return kept
+
+        fold(self._folder, settle)
+
+    def close(self) -> None:
+        """The replica ends; its numbers stay in the sums."""
+        self.counts.close()
+
+    def _new(self, route: str, status: int, version: int) -> "_Series":
+        cell = self.counts.cell
+        of = {"route": route, "version": version}
+        series = _Series(
+            requests=cell(REQUESTS, route=route, status=status, version=version),
+            rows=cell(ROWS, **of),
+            buckets=tuple(cell(SECONDS, **of, **{PLACE: at}) for at in range(len(BUCKETS) + 1)),
+            sum=cell(SECONDS, **of, **{PLACE: "sum"}),
+        )
+        self._series[route, status, version] = series
+        return series
+
+
+class _Series(NamedTuple):
+    """Where the numbers of one route, status and version are."""
+
+    requests: int
+    rows: int
+    buckets: tuple[int, ...]
+    sum: int
+
+
+def lost(values: Values) -> float:
+    """Rows that a replica which is gone answered, and neither logged nor dropped."""
+    return max(0.0, _sum(values, ANSWERED) - _sum(values, LOGGED) - _sum(values, DROPPED))
+
+
+def _sum(values: Values, metric: str) -> float:
+    return sum(value for (name, _), value in values.items() if name == metric)
+
+
+class _Families:
+    """A snapshot as metric families, as prometheus_client takes them from a collector."""
+
+    def __init__(self, found: Snapshot) -> None:
+        self._living = total(list(found.alive.values()))
+        self._all = total([self._living, *found.dead.values(), found.folded])
+        self._lost = found.folded.get((LOST, ()), 0.0) + sum(map(lost, found.dead.values()))
+
+    def collect(self) -> Iterator[Any]:
+        """Families in a fixed order."""
+        from prometheus_client.core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
+
+        for metric, text in COUNTERS.items():
+            cells = _cells(self._all, metric)
+            labels = [label for label, _ in cells[0][0]] if cells else []
+            counter = CounterMetricFamily(metric, text, labels=labels)
+            for pairs, value in cells:
+                counter.add_metric([v for _, v in pairs], value)
+            yield counter
+        yield GaugeMetricFamily(
+            LOST, "Rows answered by replicas that were killed before they logged them.", self._lost
+        )
+        flying = self._living.get((IN_FLIGHT, ()), 0.0)
+        yield GaugeMetricFamily(IN_FLIGHT, "Requests being answered.", flying)
+        info = GaugeMetricFamily(
+            INFO, "Replicas of each model version.", labels=["name", "version", "digest", "role"]
+        )
+        for pairs, value in _cells(self._living, INFO):
+            info.add_metric([v for _, v in pairs], value)
+        yield info
+        seconds = HistogramMetricFamily(
+            SECONDS, "Time in the replica, in seconds.", labels=["route", "version"]
+        )
+        for (route, version), places in self._histograms().items():
+            below, buckets = 0.0, []
+            for at, bound in enumerate([*map(str, BUCKETS), "+Inf"]):
+                below += places.get(str(at), 0.0)
+                buckets.append((bound, below))
+            seconds.add_metric([route, version], buckets, places.get("sum", 0.0))
+        yield seconds
+
+    def _histograms(self) -> dict[tuple[str, str], dict[str, float]]:
+        found: dict[tuple[str, str], dict[str, float]] = {}
+        for pairs, value in _cells(self._all, SECONDS):
+            labels = dict(pairs)
+            found.setdefault((labels["route"], labels["version"]), {})[labels[PLACE]] = value
+        return found
+
+
+def _cells(values: Values, metric: str) -> list[tuple[tuple[tuple[str, str], ...], float]]:
+    return [(labels, value) for (name, labels), value in sorted(values.items()) if name == metric]

@@ -1,0 +1,110 @@
+"""What the endpoint tells about itself: health, the model, OpenAPI, docs, metrics."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import orjson
+
+from lifecycle.errors import NotServedError, RequestError
+from lifecycle.serving import invocations, oip_info
+from lifecycle.serving.meters import Meters
+from lifecycle.serving.predictor import ServedModel
+
+JSON = b"application/json"
+TEXT = b"text/plain; charset=utf-8"
+METRICS = b"text/plain; version=1.0.0; charset=utf-8"
+HTML = b"text/html; charset=utf-8"
+READ = ("GET", "HEAD")
+
+
+class Reply(NamedTuple):
+    """An HTTP answer; its length is added by whoever sends it."""
+
+    status: int
+    kind: bytes
+    content: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class MethodError(RequestError):
+    """The path is there, for other methods."""
+
+    status = 405
+
+
+class Pages:
+    """Everything a replica answers without asking the model.
+
+    Args:
+        secured: whether the endpoint asks for API keys, for the OpenAPI document.
+    """
+
+    def __init__(self, model: ServedModel, meters: Meters, secured: bool) -> None:
+        self._model, self._secured = model, secured
+        self._posts = {"/predict", "/invocations"}
+        self._pages: dict[str, Callable[[], Reply]] = {
+            "/health": self._health,
+            "/ping": lambda: Reply(200, JSON, invocations.ping()),
+            "/version": lambda: Reply(200, TEXT, invocations.mlflow_version()),
+            "/model": lambda: Reply(200, JSON, orjson.dumps(model.describe())),
+            "/openapi.json": self._openapi,
+            "/docs": self._docs,
+            "/metrics": lambda: Reply(200, METRICS, meters.render()),
+        }
+
+    def reply(self, method: str, path: str) -> tuple[Reply, str]:
+        """The answer of a path, and its name for the metrics.
+
+        Raises:
+            NotServedError: there is no such path.
+            MethodError: there is, and it takes other methods.
+        """
+        page = self._pages.get(path)
+        if page is not None:
+            self._allow(method, READ)
+            return page(), path
+        if path in self._posts:
+            raise MethodError("this path takes POST")
+        if path == "/v2" or path.startswith("/v2/"):
+            if path.endswith("/infer"):
+                raise MethodError("this path takes POST")
+            self._allow(method, READ)
+            content = oip_info.page(path, self._model.model, self._model.schema)
+            return Reply(200, JSON, content), "/v2"
+        if path.startswith("/docs/static/"):
+            self._allow(method, READ)
+            return self._static(path.removeprefix("/docs/static/")), "/docs/static"
+        raise NotServedError("there is no such path; /docs lists what there is")
+
+    def _allow(self, method: str, methods: tuple[str, ...]) -> None:
+        if method not in methods:
+            raise MethodError(f"this path takes {' and '.join(methods)}")
+
+    def _health(self) -> Reply:
+        content = {"status": "ok", "model": self._model.identity()}
+        return Reply(200, JSON, orjson.dumps(content))
+
+    def _openapi(self) -> Reply:
+        from lifecycle.serving.openapi import document  # seldom asked for: no part of the start
+
+        project = self._model.project
+        entity = project.contract.columns[project.entity] if project.entity else None
+        made = document(
+            self._model.model,
+            self._model.schema,
+            project.serving.max_rows,
+            secured=self._secured,
+            entity=(project.entity, entity) if project.entity and entity else None,
+        )
+        return Reply(200, JSON, orjson.dumps(made))
+
+    def _docs(self) -> Reply:
+        from lifecycle.serving.docs_page import page
+
+        return Reply(200, HTML, page(self._model.schema.project))
+
+    def _static(self, name: str) -> Reply:
+        from lifecycle.serving.docs_page import static
+
+        kind, content = static(name)
+        return Reply(200, kind, content)

@@ -1,0 +1,27 @@
+"""In whose name a version is changed."""
+
+import getpass
+
+from prefect.runtime import deployment, flow_run
+
+from lifecycle.project import Project
+from lifecycle.release.audit import Trail
+from lifecycle.settings import Settings
+
+
+def trail_of(project: Project, settings: Settings) -> Trail:
+    """The project's audit trail, in the name of whoever runs this flow."""
+    return Trail(settings, project.name, who())
+
+
+def who() -> str:
+    """The user, or where a schedule or an event started it the deployment; and the flow run."""
+    starter = f"deployment {deployment.name}" if deployment.name else _user()
+    return f"{starter}, flow run {flow_run.name}" if flow_run.name else starter
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown user"

@@ -1,0 +1,177 @@
+"""Rolling out and back as Prefect tasks: what serves, what is watched, and where people see it."""
+
+import time
+
+from prefect import task
+
+from lifecycle.data.lake import read_version
+from lifecycle.errors import RegistryError
+from lifecycle.project import Project
+from lifecycle.records import (
+    DatasetVersion,
+    Decision,
+    Duel,
+    Endpoint,
+    ModelVersion,
+    Release,
+    Traffic,
+    Trained,
+)
+from lifecycle.release import policies, registry, rollback, rollout
+from lifecycle.release.watch import LogWatch
+from lifecycle.serving import deployment
+from lifecycle.serving.protocol import curl_command
+from lifecycle.serving.smoke import smoke_test
+from lifecycle.settings import Settings
+from lifecycle.training.evaluation import assess
+from tasks.audit import trail_of
+from tasks.policies import NOT_CACHED
+from tasks.progress import say, step, update
+from tasks.quality import show_decision
+
+
+class ServeLane:
+    """Ray Serve as a rollout wants it (`lifecycle.release.rollout.Lane`).
+
+    Args:
+        holdout: where the rows of rehearsal and smoke test come from.
+    """
+
+    def __init__(self, project: Project, settings: Settings, holdout: DatasetVersion) -> None:
+        self._project, self._settings, self._holdout = project, settings, holdout
+
+    def serving(self) -> ModelVersion | None:
+        return deployment.serving(self._project.name)
+
+    def rehearse(self, model: ModelVersion) -> None:
+        path = registry.bundle_path(model, self._settings)
+        columns = list(self._project.input_columns)
+        rows = read_version(self._holdout, columns).head(self._project.serving.smoke_rows)
+        deployment.rehearse(path, model, self._project, rows)
+
+    def deploy(self, model: ModelVersion) -> Endpoint:
+        project = self._project
+        path = registry.bundle_path(model, self._settings)
+        answers = assess.answer(project, self._holdout, path, model.digest)
+        rows = answers.frame[list(project.input_columns)].head(project.serving.smoke_rows)
+        url = deployment.deploy(path, model, project, self._settings)
+        return Endpoint(
+            url=url,
+            application=project.name,
+            model=model,
+            smoke_rows=smoke_test(
+                url, model, rows, answers.prediction[: len(rows)], classes=project.classes
+            ),
+            curl=curl_command(url, rows.head(1)),
+        )
+
+    def start_candidate(self, model: ModelVersion) -> None:
+        path = registry.bundle_path(model, self._settings)
+        deployment.start_candidate(path, model, self._project, self._settings)
+
+    def set_traffic(self, traffic: Traffic) -> None:
+        deployment.set_traffic(self._project, self._settings, traffic)
+
+    def stop_candidate(self) -> None:
+        deployment.stop_candidate(self._project.name)
+
+
+@task(name="roll-out", **NOT_CACHED)
+def roll_out(
+    project: Project, settings: Settings, trained: Trained, duel: Duel, reason: str = ""
+) -> Release:
+    """Put the challenger in front of traffic as the project's policy says, or send it back."""
+    policies.check_policy(project.serving)
+    challenger, champion = trained.model, duel.champion
+    reasons = (*duel.decision.reasons, *((reason,) if reason else ()))
+    handover = rollout.Handover(
+        challenger=challenger,
+        champion=champion,
+        decision=duel.decision.model_copy(update={"reasons": reasons}),
+        lane=ServeLane(project, settings, trained.split.holdout),
+        trail=trail_of(project, settings),
+        spec=project.serving.rollout,
+        watch=LogWatch(project, settings, challenger, champion or challenger, time.time()),
+        tell=_tell,
+        classes=bool(project.classes),
+    )
+    with step("release", f"deploying v{challenger.version} on Ray Serve") as done:
+        outcome = policies.roll_out(handover)
+        if outcome.decision.gate != duel.decision.gate:
+            show_decision(project, "rollout", outcome.decision)
+        if outcome.endpoint:
+            done(_champion_answers(outcome.endpoint))
+        else:
+            done(f"v{challenger.version} was sent back, the champion answers; {_trail(project)}")
+    return concluded(trained, duel, outcome)
+
+
+@task(name="reject", **NOT_CACHED)
+def reject(project: Project, settings: Settings, trained: Trained, duel: Duel) -> Release:
+    """Write down that the gate refused a challenger; the champion goes on serving."""
+    trail_of(project, settings).record("reject", trained.model, duel.decision.reasons)
+    return concluded(trained, duel, None)
+
+
+@task(name="roll-back", **NOT_CACHED)
+def roll_back(project: Project, settings: Settings, reason: str = "") -> Release:
+    """End a canary or shadow that is under way, or serve the champion before again."""
+    champion = registry.by_alias(project.name, registry.CHAMPION, settings)
+    if champion is None:
+        raise RegistryError(f"{project.name}: there is no champion to roll back from")
+    holdout = registry.record_of(champion, settings).split.holdout
+    registered = {model.version: model for model in registry.versions(project.name, settings)}
+    with step("release", "rolling back") as done:
+        rolled = rollback.roll_back(
+            champion,
+            registered,
+            ServeLane(project, settings, holdout),
+            trail_of(project, settings),
+            reason,
+        )
+        decision = Decision(gate="rollback", passed=True, reasons=rolled.reasons)
+        show_decision(project, "rollback", decision)
+        if rolled.endpoint:
+            done(_champion_answers(rolled.endpoint))
+        else:
+            champion = rolled.champion
+            done(f"v{rolled.away.version} was sent back; v{champion.version} is champion as before")
+    return Release(
+        decision=decision,
+        challenger=rolled.away,
+        champion=rolled.champion,
+        evaluation=registry.evaluation_of(rolled.away, settings),
+        champion_evaluation=None,
+        endpoint=rolled.endpoint,
+    )
+
+
+def concluded(trained: Trained, duel: Duel, outcome: rollout.Outcome | None) -> Release:
+    """What came of the challenger; without an outcome the gate refused it."""
+    endpoint = outcome.endpoint if outcome else None
+    return Release(
+        decision=outcome.decision if outcome else duel.decision,
+        challenger=trained.model,
+        champion=trained.model if endpoint else duel.champion,
+        evaluation=duel.challenger_evaluation,
+        champion_evaluation=duel.champion_evaluation,
+        endpoint=endpoint,
+    )
+
+
+def _tell(text: str, stays: bool) -> None:
+    if stays:
+        say("release", text)
+    else:
+        update("release", text, notable=False)
+
+
+def _champion_answers(endpoint: Endpoint) -> str:
+    return (
+        f"{endpoint.model.name} v{endpoint.model.version} is champion and answers at "
+        f"{endpoint.url}; {endpoint.smoke_rows} holdout rows over HTTP equal the offline model"
+    )
+
+
+def _trail(project: Project) -> str:
+    return f"every step: `lifecycle audit {project.file}`"

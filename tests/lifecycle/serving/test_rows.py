@@ -1,0 +1,187 @@
+"""Both ways from a request to the matrix give the same bits; what is wrong takes the wordy one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lifecycle.data.features import FeatureSchema
+from lifecycle.errors import RequestError
+from lifecycle.project import Project
+from lifecycle.serving.predictor import ServedModel, engine_for
+from lifecycle.serving.protocol import to_records
+from lifecycle.serving.rows import RowReader
+from lifecycle.serving.wire import Asked
+from lifecycle.settings import Settings
+from lifecycle.specs import ColumnSpec
+
+INPUTS = {
+    "age": ColumnSpec(type="number", nullable=True, minimum=0, maximum=120),
+    "visits": ColumnSpec(type="integer", minimum=0),
+    "member": ColumnSpec(type="boolean", nullable=True),
+    "city": ColumnSpec(type="category", categories=("Rome", "Oslo", "Lima"), nullable=True),
+    "shop": ColumnSpec(type="category"),
+    "grade": ColumnSpec(type="category", categories=(1, 2, 3)),
+}
+FEATURES = FeatureSchema(
+    names=("shop", "age", "visits", "member", "city", "grade"),
+    kinds=("c", "q", "q", "q", "c", "c"),
+    levels={"shop": ("a", "b"), "city": ("Rome", "Oslo", "Lima"), "grade": (1, 2, 3)},
+)
+
+
+def both(asked: Asked, inputs: dict[str, ColumnSpec], features: FeatureSchema) -> tuple[Any, Any]:
+    from lifecycle.data.features import encode
+
+    reader = RowReader(inputs, features, "person")
+    try:
+        slow = encode(reader.frame(asked), features)
+    except RequestError as error:
+        slow = error
+    return reader.plain(asked), slow
+
+
+PLAIN = {name: spec for name, spec in INPUTS.items() if name != "grade"}
+PLAIN_FEATURES = FeatureSchema(
+    names=FEATURES.names[:-1],
+    kinds=FEATURES.kinds[:-1],
+    levels={k: v for k, v in FEATURES.levels.items() if k != "grade"},
+)
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=True),
+    st.sampled_from(["Rome", "a", "b", "zz", "", "1"]),
+)
+RECORD = st.fixed_dictionaries(
+    {
+        "age": st.one_of(st.floats(0, 120), st.integers(0, 120), ODD),
+        "visits": st.one_of(st.integers(0, 9), ODD),
+        "member": st.one_of(st.booleans(), ODD),
+        "city": st.one_of(st.sampled_from(["Rome", "Oslo"]), ODD),
+        "shop": st.one_of(st.sampled_from(["a", "b", "new"]), ODD),
+    },
+    optional={"person": st.integers(), "other": st.integers()},
+)
+
+
+@given(st.lists(RECORD, min_size=1, max_size=4))
+def test_the_plain_way_is_the_wordy_one_or_gives_up(records: list[dict[str, Any]]) -> None:
+    fast, slow = both(Asked(len(records), records), PLAIN, PLAIN_FEATURES)
+    if fast is not None:
+        assert not isinstance(slow, RequestError), slow
+        np.testing.assert_array_equal(fast, slow)
+        assert fast.dtype == np.float32
+
+
+def test_a_good_record_is_plain_also_with_its_entity() -> None:
+    record = {"age": 41.5, "visits": 3, "member": None, "city": "Oslo", "shop": "new", "person": 7}
+    fast, slow = both(Asked(1, [record]), PLAIN, PLAIN_FEATURES)
+    assert fast is not None
+    np.testing.assert_array_equal(fast, slow)
+    np.testing.assert_array_equal(fast, np.array([[np.nan, 41.5, 3, np.nan, 1]], dtype="f4"))
+    assert RowReader(PLAIN, PLAIN_FEATURES, "person").entities(Asked(1, [record])) == [7]
+
+
+def test_categories_that_are_numbers_take_the_wordy_way() -> None:
+    record = {"age": 1, "visits": 3, "member": True, "city": None, "shop": "a", "grade": 2}
+    fast, slow = both(Asked(1, [record]), INPUTS, FEATURES)
+    assert fast is None
+    assert slow[0, -1] == 1
+
+
+def test_columns_and_records_give_the_same(make_project: Callable[..., Project]) -> None:
+    columns = {
+        "age": np.array([1.5, 2.5]),
+        "visits": np.array([1, 2], dtype=np.int32),
+        "member": [True, None],
+        "city": ["Rome", None],
+        "shop": ["b", "a"],
+        "person": [1, 2],
+    }
+    records = [
+        {"age": 1.5, "visits": 1, "member": True, "city": "Rome", "shop": "b", "person": 1},
+        {"age": 2.5, "visits": 2, "member": None, "city": None, "shop": "a", "person": 2},
+    ]
+    one, slow = both(Asked(2, None, columns), PLAIN, PLAIN_FEATURES)
+    other, same = both(Asked(2, records), PLAIN, PLAIN_FEATURES)
+    assert one is not None
+    for matrix in (slow, other, same):
+        np.testing.assert_array_equal(one, matrix)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("age", float("nan"), "must be a finite number"),
+        ("age", 1e300, "at most 120"),
+        ("visits", 1.5, "a whole number"),
+        ("visits", -1, "at least 0"),
+        ("city", "Paris", "must be one of"),
+        ("shop", None, "must not be null"),
+    ],
+)
+def test_what_is_wrong_is_named(field: str, value: Any, reason: str) -> None:
+    good = {"age": 41.5, "visits": 3, "member": None, "city": "Oslo", "shop": "new"}
+    for rows in (1, 3):
+        records = [good] * (rows - 1) + [good | {field: value}]
+        fast, slow = both(Asked(rows, records), PLAIN, PLAIN_FEATURES)
+        assert fast is None
+        assert f"row {rows - 1}: {field}: " in str(slow)
+        assert reason in str(slow)
+
+
+@pytest.mark.parametrize("name", ["health", "small"])
+def test_every_holdout_row_is_the_same_in_serving(
+    name: str,
+    request: pytest.FixtureRequest,
+    make_project: Callable[..., Project],
+    train: Callable[..., Any],
+    settings: Settings,
+) -> None:
+    """With the hook of `health`, and without one: offline and serving, bit by bit."""
+    project = request.getfixturevalue("health") if name == "health" else make_project()
+    made = train(project, settings)
+    holdout = made.holdout()
+    inputs = holdout[list(project.input_columns)]
+    served = ServedModel.open(made.bundle.path, made.model, project)
+    answer = served.answer(Asked(len(inputs), to_records(inputs)), "all")
+    np.testing.assert_array_equal(answer.predictions, made.expected(holdout))
+    singly = [
+        served.answer(Asked(1, [record]), "one").predictions[0]
+        for record in to_records(inputs.head(100))
+    ]
+    np.testing.assert_array_equal(singly, made.expected(holdout.head(100)))
+
+
+def test_the_faster_engine_answers_if_it_agrees(
+    make_project: Callable[..., Project],
+    train: Callable[..., Any],
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made = train(make_project(), settings)
+    holdout = made.holdout()
+    arguments = (made.bundle.path, made.model, made.project)
+    assert engine_for(*arguments, holdout) == "treelite"
+    served = ServedModel.open(*arguments, "treelite")
+    record = to_records(holdout[list(made.project.input_columns)].head(1))
+    np.testing.assert_allclose(
+        served.answer(Asked(1, record), "one").predictions,
+        made.expected(holdout.head(1)),
+        rtol=0,
+        atol=1e-6,
+    )
+
+    def off(self: ServedModel, frame: pd.DataFrame) -> float:
+        return 2e-6
+
+    monkeypatch.setattr(ServedModel, "distance", off)
+    assert engine_for(*arguments, holdout) == "native"
+    assert "XGBoost itself answers single rows, since treelite is 2e-06 off" in caplog.text
