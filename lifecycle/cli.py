@@ -24,6 +24,7 @@ from lifecycle.data.lake import history, read_version, table_uri
 from lifecycle.data.sources import read_source
 from lifecycle.data.split import PARTS, divide
 from lifecycle.errors import LifecycleError, ProjectError, RegistryError
+from lifecycle.keys import front_env, keys
 from lifecycle.project import Project, load_project
 from lifecycle.settings import Settings
 
@@ -41,6 +42,8 @@ app = typer.Typer(
 ProjectPath = Annotated[Path, typer.Argument(help="Project file.")]
 EnvOption = Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")]
 app.command()(audit)
+app.add_typer(keys, name="keys")
+app.command("front-env")(front_env)
 
 
 def main() -> None:

@@ -118,6 +118,7 @@ def main() -> NoReturn:
             raise SettingsError(f"no -f FILE in {arguments}; this is started by Ray Serve")
         takeover = prepare(Path(arguments[arguments.index("-f") + 1]), "-sf" not in arguments)
         binary = _binary()
+        os.setpgrp()  # Ray kills the group of a manager that died; clients need not notice that
         os.execv(binary, [binary, *arguments, *takeover])  # noqa: S606 - no shell on purpose
     except (LifecycleError, OSError, ValueError) as error:
         sys.stderr.write(f"{PROGRAM}: HAProxy is not started: {error}\n")
@@ -206,14 +207,15 @@ def _pem(folder: Path) -> str:
 
 
 def _keep_private(folder: Path) -> None:
-    """The folder has the admin socket and the private key.
+    """Close the folder, which has the admin socket and the private key, to other users.
 
     Raises:
-        SettingsError: others could put another folder in its place, or own it.
+        SettingsError: it is shared, another user's, or others could put another in its place.
     """
     parent, mine = folder.parent.stat(), folder.stat()
-    shared = parent.st_mode & 0o022 and not parent.st_mode & stat.S_ISVTX
-    if mine.st_uid != os.getuid() or parent.st_uid not in (0, os.getuid()) or shared:
+    replaceable = parent.st_mode & 0o022 and not parent.st_mode & stat.S_ISVTX
+    ours = mine.st_uid == os.getuid() and parent.st_uid in (0, os.getuid())
+    if not ours or replaceable or mine.st_mode & 0o022:
         raise SettingsError(
             f"{folder} can be changed by other users; name a folder of your own with "
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC, as `lifecycle front-env` does"

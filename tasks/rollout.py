@@ -1,11 +1,11 @@
 """Rolling out and back as Prefect tasks: what serves, what is watched, and where people see it."""
 
 import time
+from pathlib import Path
 
 from prefect import task
 
 from lifecycle.data.lake import read_version
-from lifecycle.errors import RegistryError
 from lifecycle.project import Project
 from lifecycle.records import (
     DatasetVersion,
@@ -17,12 +17,13 @@ from lifecycle.records import (
     Traffic,
     Trained,
 )
-from lifecycle.release import policies, registry, rollback, rollout
+from lifecycle.release import hooks, policies, registry, rollback, rollout
 from lifecycle.release.watch import LogWatch
 from lifecycle.serving import deployment
 from lifecycle.serving.protocol import curl_command
 from lifecycle.serving.smoke import smoke_test
 from lifecycle.settings import Settings
+from lifecycle.training.bundle import load_bundle
 from lifecycle.training.evaluation import assess
 from tasks.audit import trail_of
 from tasks.policies import NOT_CACHED
@@ -33,27 +34,26 @@ from tasks.quality import show_decision
 class ServeLane:
     """Ray Serve as a rollout wants it (`lifecycle.release.rollout.Lane`).
 
-    Args:
-        holdout: where the rows of rehearsal and smoke test come from.
+    Each version is served with the features hook of its training, and tried on its own holdout.
     """
 
-    def __init__(self, project: Project, settings: Settings, holdout: DatasetVersion) -> None:
-        self._project, self._settings, self._holdout = project, settings, holdout
+    def __init__(self, project: Project, settings: Settings) -> None:
+        self._project, self._settings = project, settings
 
     def serving(self) -> ModelVersion | None:
         return deployment.serving(self._project.name)
 
     def rehearse(self, model: ModelVersion) -> None:
-        path = registry.bundle_path(model, self._settings)
-        columns = list(self._project.input_columns)
-        rows = read_version(self._holdout, columns).head(self._project.serving.smoke_rows)
-        deployment.rehearse(path, model, self._project, rows)
+        project, path = self._as_trained(model)
+        columns = list(load_bundle(path, model.digest).schema.inputs)
+        rows = read_version(self._holdout(model), columns).head(project.serving.smoke_rows)
+        deployment.rehearse(path, model, project, rows)
 
     def deploy(self, model: ModelVersion) -> Endpoint:
-        project = self._project
-        path = registry.bundle_path(model, self._settings)
-        answers = assess.answer(project, self._holdout, path, model.digest)
-        rows = answers.frame[list(project.input_columns)].head(project.serving.smoke_rows)
+        project, path = self._as_trained(model)
+        answers = assess.answer(project, self._holdout(model), path, model.digest)
+        columns = list(answers.loaded.schema.inputs)
+        rows = answers.frame[columns].head(project.serving.smoke_rows)
         url = deployment.deploy(path, model, project, self._settings)
         return Endpoint(
             url=url,
@@ -66,14 +66,21 @@ class ServeLane:
         )
 
     def start_candidate(self, model: ModelVersion) -> None:
-        path = registry.bundle_path(model, self._settings)
-        deployment.start_candidate(path, model, self._project, self._settings)
+        project, path = self._as_trained(model)
+        deployment.start_candidate(path, model, project, self._settings)
 
     def set_traffic(self, traffic: Traffic) -> None:
         deployment.set_traffic(self._project, self._settings, traffic)
 
     def stop_candidate(self) -> None:
         deployment.stop_candidate(self._project.name)
+
+    def _as_trained(self, model: ModelVersion) -> tuple[Project, Path]:
+        path = registry.bundle_path(model, self._settings)
+        return hooks.as_trained(self._project, model, self._settings), path
+
+    def _holdout(self, model: ModelVersion) -> DatasetVersion:
+        return registry.record_of(model, self._settings).split.holdout
 
 
 @task(name="roll-out", **NOT_CACHED)
@@ -88,7 +95,7 @@ def roll_out(
         challenger=challenger,
         champion=champion,
         decision=duel.decision.model_copy(update={"reasons": reasons}),
-        lane=ServeLane(project, settings, trained.split.holdout),
+        lane=ServeLane(project, settings),
         trail=trail_of(project, settings),
         spec=project.serving.rollout,
         watch=LogWatch(project, settings, challenger, champion or challenger, time.time()),
@@ -117,15 +124,12 @@ def reject(project: Project, settings: Settings, trained: Trained, duel: Duel) -
 def roll_back(project: Project, settings: Settings, reason: str = "") -> Release:
     """End a canary or shadow that is under way, or serve the champion before again."""
     champion = registry.by_alias(project.name, registry.CHAMPION, settings)
-    if champion is None:
-        raise RegistryError(f"{project.name}: there is no champion to roll back from")
-    holdout = registry.record_of(champion, settings).split.holdout
     registered = {model.version: model for model in registry.versions(project.name, settings)}
     with step("release", "rolling back") as done:
         rolled = rollback.roll_back(
             champion,
             registered,
-            ServeLane(project, settings, holdout),
+            ServeLane(project, settings),
             trail_of(project, settings),
             reason,
         )

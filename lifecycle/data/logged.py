@@ -13,7 +13,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lifecycle.data.arrow import to_frame
 from lifecycle.data.lake import is_nullable, table_uri
-from lifecycle.data.prediction_log import SCHEMA, TABLE
+from lifecycle.data.prediction_log import SCHEMA, TABLE, first_line
 from lifecycle.errors import BackendError, DataError
 from lifecycle.project import Project
 from lifecycle.records import Observed
@@ -115,7 +115,7 @@ def _read(
     except TableNotFoundError:
         return SCHEMA.empty_table().select(columns or SCHEMA.names)
     except (DeltaError, OSError) as error:
-        raise BackendError(f"{uri}: cannot read: {_first_line(error)}") from None
+        raise BackendError(f"{uri}: cannot read: {first_line(error)}") from None
     if unknown := [name for name in columns or () if name not in data.schema.names]:
         raise DataError(
             f"{uri} has no column {', '.join(unknown)}; it has {', '.join(data.schema.names)}"
@@ -128,7 +128,7 @@ def _read(
     try:
         return data.to_table(columns=columns, filter=asked)
     except (pa.ArrowException, OSError) as error:
-        raise BackendError(f"{uri}: cannot read: {_first_line(error)}") from None
+        raise BackendError(f"{uri}: cannot read: {first_line(error)}") from None
 
 
 def _from(seconds: float) -> pc.Expression:
@@ -147,7 +147,3 @@ def _time(seconds: float) -> datetime:
 
 def _scalar(time: datetime) -> pa.Scalar:
     return pa.scalar(time, pa.timestamp("us", "UTC"))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

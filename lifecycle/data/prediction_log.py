@@ -142,7 +142,7 @@ class LogTable:
                 logger.info("%s: attempt %d: %s", self.uri, attempt + 1, error)
             except (DeltaError, pa.ArrowException, OSError) as error:
                 self._table = None
-                raise BackendError(f"{self.uri}: cannot append: {_first_line(error)}") from None
+                raise BackendError(f"{self.uri}: cannot append: {first_line(error)}") from None
         raise BackendError(f"{self.uri}: other processes keep changing this table")
 
     def committed(self, writer: str) -> int:
@@ -156,7 +156,7 @@ class LogTable:
         except TableNotFoundError:
             return 0
         except (DeltaError, OSError) as error:
-            raise BackendError(f"{self.uri}: cannot read: {_first_line(error)}") from None
+            raise BackendError(f"{self.uri}: cannot read: {first_line(error)}") from None
 
     def _opened(self) -> DeltaTable:
         if self._table is not None:
@@ -196,9 +196,9 @@ def tidy(uri: str, sweep: bool) -> None:
         if sweep:
             table.vacuum(retention_hours=KEPT_HOURS, dry_run=False)
     except CommitFailedError as error:
-        logger.info("%s: not tidied: %s", uri, _first_line(error))
+        logger.info("%s: not tidied: %s", uri, first_line(error))
     except (DeltaError, OSError) as error:
-        raise BackendError(f"{uri}: cannot tidy: {_first_line(error)}") from None
+        raise BackendError(f"{uri}: cannot tidy: {first_line(error)}") from None
 
 
 def _aligned(rows: pa.Table, there: pa.Schema) -> pa.Table:
@@ -221,7 +221,8 @@ def _writer(schema: pa.Schema) -> WriterProperties:
     )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What Delta says of an error, without the details below."""
     return str(error).strip().split("\n", 1)[0]
 
 

@@ -50,7 +50,7 @@ class ModelServer:
         self, bundle: str, model: ModelVersion, project: Project, settings: Settings, engine: Engine
     ) -> None:
         keep_to_loopback()
-        self._deployed = (bundle, model, engine)
+        self._deployed = (bundle, model, project, engine)
         served = ServedModel.open(Path(bundle), model, project, engine)
         self._meters = meters = Meters(settings.folder("metrics", project.name), model, "champion")
         self._log = (
@@ -72,7 +72,7 @@ class ModelServer:
         """Called by Serve at the start and when `set_traffic` changes it."""
         self._lanes.follow(Traffic.model_validate(traffic))
 
-    def deployed(self) -> tuple[str, ModelVersion, Engine]:
+    def deployed(self) -> tuple[str, ModelVersion, Project, Engine]:
         """The bundle this replica serves, and how."""
         return self._deployed
 

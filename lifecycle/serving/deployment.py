@@ -59,8 +59,9 @@ def set_traffic(project: Project, settings: Settings, traffic: Traffic) -> None:
     deployed = _deployed(project.name)
     if deployed is None:
         raise ServingError(f"{project.name} is not served, so its requests cannot be shared")
-    bundle, model, engine = deployed
-    _run_champion(Path(bundle), model, project, settings, engine, traffic)
+    # as it was deployed: another project, or another file beside it, would restart the replicas
+    bundle, model, as_deployed, engine = deployed
+    _run_champion(Path(bundle), model, as_deployed, settings, engine, traffic)
 
 
 def serving(project_name: str) -> ModelVersion | None:
@@ -162,6 +163,7 @@ def _options(project: Project) -> dict[str, Any]:
     return {
         "max_ongoing_requests": project.serving.max_ongoing_requests,
         "ray_actor_options": {"num_cpus": 0},  # serving must not starve the stages of a laptop
+        "max_surge_percent": 25,  # a new replica answers before an old one stops
         "graceful_shutdown_wait_loop_s": 0.1,
         "health_check_period_s": 1.0,
         "health_check_timeout_s": 10.0,
@@ -206,13 +208,13 @@ def _run(application: Any, name: str, prefix: str | None, model: ModelVersion) -
         ) from None
 
 
-def _deployed(project_name: str) -> tuple[str, ModelVersion, Engine] | None:
+def _deployed(project_name: str) -> tuple[str, ModelVersion, Project, Engine] | None:
     from ray import serve
 
     if project_name not in serve.status().applications:
         return None
     handle = serve.get_app_handle(project_name)
-    found: tuple[str, ModelVersion, Engine] = handle.deployed.remote().result(timeout_s=30)
+    found: tuple[str, ModelVersion, Project, Engine] = handle.deployed.remote().result(timeout_s=30)
     return found
 
 

@@ -168,11 +168,11 @@ def _wanted(request: dict[str, Any], schema: BundleSchema) -> tuple[tuple[str, b
     """Each output once; as JSON unless the request or the output says otherwise."""
     by_itself = parameters("the request", request).get("binary_data_output", False)
     known = [name for name, _ in output_datatypes(schema.classes)]
-    outputs = request.get("outputs") or [{"name": name} for name in known]
+    outputs = request.get("outputs", [])
     if type(outputs) is not list or not all(type(output) is dict for output in outputs):
         raise MalformedRequestError('outputs: must be a list of {"name": …}')
     wanted: dict[str, bool] = {}
-    for output in outputs:
+    for output in outputs or [{"name": name} for name in known]:
         name = output.get("name")
         if type(name) is not str or name not in known or name in wanted:
             raise RequestError(

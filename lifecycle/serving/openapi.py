@@ -2,105 +2,223 @@
 
 from typing import Any
 
-from lifecycle.data.coerce import storage_type
 from lifecycle.records import ModelVersion
-from lifecycle.specs import ColumnSpec, ColumnType
+from lifecycle.serving import shapes
+from lifecycle.serving.shapes import Json, listed, structure, text
+from lifecycle.specs import ColumnSpec
 from lifecycle.training.schema import BundleSchema
 
-Json = dict[str, Any]
-
-TYPES: dict[ColumnType, str] = {
-    "integer": "integer",
-    "number": "number",
-    "boolean": "boolean",
-    "string": "string",
-    "category": "string",
-    "datetime": "string",
+REFUSALS = {
+    400: "The body is not what the protocol says",
+    401: "No API key, or one that does not hold",
+    404: "No such path, model or version",
+    413: "Too many bytes or rows, or too deep",
+    415: "The body is compressed otherwise than by gzip",
+    422: "What is wrong, with row and field",
+    429: "More requests than the key may send, or than there is room for",
+    500: "The model could not answer",
+    503: "Too much to do, or not ready",
 }
+ASKED = (400, 413, 415, 422, 429, 500, 503)
+"""What a request for predictions may get, besides its answer."""
+WAIT = {
+    "Retry-After": {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 0}}
+}
+TEXT = "text/plain"
+OPEN = frozenset({"/health", "/ping", "/v2/health/live", "/v2/health/ready"})
+"""Paths that load balancers ask, without a key."""
 
 
-def document(model: ModelVersion, schema: BundleSchema, max_rows: int) -> Json:
-    """An OpenAPI 3.1 document; classes, categories and ranges are those of this model.
+def document(
+    model: ModelVersion,
+    schema: BundleSchema,
+    max_rows: int,
+    *,
+    secured: bool = False,
+    entity: tuple[str, ColumnSpec] | None = None,
+) -> Json:
+    """An OpenAPI 3.1 document; classes, categories, ranges and the example are those of this model.
 
     Args:
         max_rows: records that one request may have, at most.
+        secured: whether the endpoint asks for an API key.
+        entity: name and contract of the column that a row may have besides the inputs.
     """
-    identity = _object(name=_text(), version={"type": "integer"}, digest=_text())
-    record = _object(**{name: _field(spec) for name, spec in schema.inputs.items()})
-    records = {"type": "array", "items": record, "minItems": 1, "maxItems": max_rows}
-    predictions = {"type": "array", "items": _prediction(schema)}
-    answer = _object(predictions=predictions, model=identity, id=_text())
-    refusal = _object(error=_text(), id=_text())
-    predict = {
-        "summary": f"Predict {schema.target} for each record",
-        "requestBody": {"required": True, "content": _json(_object(records=records))},
-        "responses": {
-            "200": {"description": "One prediction a record", "content": _json(answer)},
-            "422": {"description": "What is wrong, with row and field", "content": _json(refusal)},
-            "500": {"description": "The model could not answer", "content": _json(refusal)},
-        },
-    }
-    return {
+    made: Json = {
         "openapi": "3.1.0",
-        "info": {"title": schema.project, "version": str(model.version)},
+        "info": {
+            "title": schema.project,
+            "version": str(model.version),
+            "description": f"Predictions of {schema.target} by {model.name} {model.version}.",
+        },
         "servers": [{"url": f"/{schema.project}"}],
         "paths": {
-            "/predict": {"post": predict},
-            "/health": _get("Ready, and with which model", _object(status=_text(), model=identity)),
-            "/model": _get("What the model takes and gives", {"type": "object"}),
+            "/predict": {"post": _predict(schema, max_rows)},
+            **_inference(model, schema),
+            "/invocations": {"post": _invocations(schema, max_rows)},
+            **_told(),
+        },
+        "components": {
+            "schemas": {
+                "Record": shapes.record(schema, entity),
+                "Model": structure(name=text(), version={"type": "integer"}, digest=text()),
+                "Error": structure("id", error=text("what is wrong and where"), id=text()),
+            }
         },
     }
+    return _secured(made) if secured else made
 
 
-def _prediction(schema: BundleSchema) -> Json:
-    """One answer, as `ServedModel.answer` gives it."""
-    share = {"type": "number", "minimum": 0, "maximum": 1}
-    if schema.task == "multiclass":
-        named = {str(value): share for value in schema.classes}
-        chosen = {"enum": list(schema.classes), "description": f"most probable {schema.target}"}
-        return _object(**{"class": chosen, "probabilities": _object(**named)})
-    if schema.task == "binary":
-        return share | {"description": f"probability that {schema.target} is {schema.positive}"}
-    if schema.task == "count":
-        return {"type": "number", "minimum": 0, "description": f"expected {schema.target}"}
-    return {"type": "number", "description": schema.target}
-
-
-def _field(spec: ColumnSpec) -> Json:
-    """A field of a record, as `protocol.to_frame` checks it."""
-    kind = TYPES[storage_type(spec)]
-    field: Json = {"type": [kind, "null"] if spec.nullable else kind}
-    if spec.categories is not None:
-        field["enum"] = [*spec.categories, *([None] if spec.nullable else [])]
-    limits = {"minimum": spec.minimum, "maximum": spec.maximum}
-    field |= {name: limit for name, limit in limits.items() if limit is not None}
-    time = "ISO 8601 date or time" if spec.type == "datetime" else ""
-    said = ", ".join(text for text in (spec.description, time) if text)
-    return field | ({"description": said} if said else {})
-
-
-def _object(**properties: Json) -> Json:
-    """Every property required, no other allowed."""
+def _predict(schema: BundleSchema, max_rows: int) -> Json:
+    request = structure(records=listed(_ref("Record"), 1, max_rows))
+    answer = structure(
+        "explanations",
+        predictions=listed(shapes.prediction(schema), 1, max_rows),
+        model=_ref("Model"),
+        id=text("prediction id"),
+        explanations=listed(shapes.explanation(schema), 1, max_rows),
+    )
+    explain = {
+        "name": "explain",
+        "in": "query",
+        "description": "whether the contributions of the features are added (SHAP values)",
+        "schema": {"type": "boolean"},
+    }
     return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
+        "operationId": "predict",
+        "summary": f"Predict {schema.target} for each record",
+        "tags": ["records"],
+        # only boosters tell contributions; others answer 404
+        **({"parameters": [explain]} if schema.model == "xgboost" else {}),
+        "requestBody": _body(request, {"records": [shapes.example_row(schema)]}),
+        "responses": _responses("One prediction a record", _json(answer), *ASKED),
     }
 
 
-def _text() -> Json:
-    return {"type": "string"}
+def _invocations(schema: BundleSchema, max_rows: int) -> Json:
+    row = shapes.example_row(schema)
+    split = {"columns": list(row), "data": [list(row.values())]}
+    request = shapes.scoring_request(schema, _ref("Record"), max_rows)
+    body = _body(request, {"dataframe_split": split})
+    body["content"]["text/csv"] = {"schema": text("a line of column names, then a line a row")}
+    answer = structure(predictions=listed(shapes.score(schema), 1, max_rows))
+    responses = _responses("One prediction a row", _json(answer), *ASKED)
+    responses["200"]["headers"] = {
+        "X-Model-Version": {"schema": {"type": "integer"}},
+        "X-Prediction-Id": {"schema": text()},
+    }
+    return {
+        "operationId": "invocations",
+        "summary": "MLflow's scoring protocol",
+        "tags": ["mlflow"],
+        "requestBody": body,
+        "responses": responses,
+    }
+
+
+def _inference(model: ModelVersion, schema: BundleSchema) -> Json:
+    """The Open Inference Protocol's paths, with and without the version."""
+    tensor = structure(
+        name=text(), datatype=text(), shape=listed({"type": "integer", "minimum": -1})
+    )
+    told = structure(
+        name=text(),
+        versions=listed(text()),
+        platform=text(),
+        inputs=listed(tensor),
+        outputs=listed(tensor),
+    )
+    ready = structure(name=text(), ready={"type": "boolean"})
+    server = structure(name=text(), version=text(), extensions=listed(text()))
+    paths: Json = {
+        "/v2": _get("server", "oip", "Name, version and extensions of the server", _json(server)),
+        "/v2/health/live": _get(
+            "live", "oip", "The server is there", _json(structure(live={"type": "boolean"}))
+        ),
+        "/v2/health/ready": _get(
+            "ready", "oip", "It is ready", _json(structure(ready={"type": "boolean"})), 503
+        ),
+    }
+    for version in ("", f"/versions/{model.version}"):
+        path, suffix = f"/v2/models/{model.name}{version}", "_version" if version else ""
+        paths[path] = _get(f"model{suffix}", "oip", "Tensors of request and answer", _json(told))
+        paths[f"{path}/ready"] = _get(
+            f"model_ready{suffix}", "oip", "The model is ready", _json(ready), 503
+        )
+        paths[f"{path}/infer"] = {"post": _infer(schema, f"infer{suffix}")}
+    return paths
+
+
+def _infer(schema: BundleSchema, name: str) -> Json:
+    answer = _json(shapes.inference_response(schema))
+    answer["application/octet-stream"] = {
+        "schema": text("the JSON, then the binary tensors that were asked for")
+    }
+    return {
+        "operationId": name,
+        "summary": "Open Inference Protocol v2, with its binary tensor data extension",
+        "tags": ["oip"],
+        "requestBody": _body(shapes.inference_request(schema), shapes.example_inference(schema)),
+        "responses": _responses("The output tensors", answer, 404, *ASKED),
+    }
+
+
+def _told() -> Json:
+    """What the endpoint says of itself."""
+    health = structure(status=text(), model=_ref("Model"))
+    plain = {TEXT: {"schema": text()}}
+    return {
+        "/health": _get("health", "server", "Ready, and with which model", _json(health), 503),
+        "/model": _get(
+            "model_schema", "server", "What the model takes and gives", _json({"type": "object"})
+        ),
+        "/metrics": _get("metrics", "server", "Metrics in Prometheus' text format", plain),
+        "/ping": _get("ping", "mlflow", "Ready, as MLflow's server says it", plain, 503),
+        "/version": _get("version", "mlflow", "MLflow's version", plain),
+    }
+
+
+def _secured(made: Json) -> Json:
+    """The document with the two ways to send a key, and what one gets without."""
+    made["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    made["security"] = [{"bearer": []}, {"key": []}]
+    for path, methods in made["paths"].items():
+        for operation in methods.values():
+            if path in OPEN:
+                operation["security"] = []
+            else:
+                operation["responses"] |= {"401": _refusal(401), "429": _refusal(429)}
+    return made
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _json(schema: Json) -> Json:
     return {"application/json": {"schema": schema}}
 
 
-def _get(summary: str, schema: Json) -> Json:
+def _body(schema: Json, example: Any) -> Json:
     return {
-        "get": {
-            "summary": summary,
-            "responses": {"200": {"description": summary, "content": _json(schema)}},
-        }
+        "required": True,
+        "content": {"application/json": {"schema": schema, "example": example}},
     }
+
+
+def _responses(description: str, content: Json, *refusals: int) -> Json:
+    made: Json = {"200": {"description": description, "content": content}}
+    return made | {str(status): _refusal(status) for status in sorted(refusals)}
+
+
+def _refusal(status: int) -> Json:
+    said = {"description": REFUSALS[status], "content": _json(_ref("Error"))}
+    return said | ({"headers": WAIT} if status in (429, 503) else {})
+
+
+def _get(name: str, tag: str, summary: str, content: Json, *refusals: int) -> Json:
+    made = {"operationId": name, "summary": summary, "tags": [tag]}
+    return {"get": made | {"responses": _responses(summary, content, *refusals)}}

@@ -1,10 +1,4 @@
-"""What goes over the wire: requests checked against the bundle's schema, and the answers' shape.
-
-POST /<project>/predict  {"records": [{"age": 41, "city": "Rome"}, …]}
-200  {"predictions": [0.73, …], "model": {"name", "version", "digest"}, "id": "…"}
-     multiclass: {"predictions": [{"class": "b", "probabilities": {"a": 0.2, "b": 0.8}}, …], …}
-422  {"error": "row 0: age: …"}
-"""
+"""Records checked against the bundle's schema, and rows as records; whichever protocol they use."""
 
 import json
 import math
@@ -17,9 +11,8 @@ import pandas as pd
 
 from lifecycle.data.coerce import narrow, storage_type
 from lifecycle.errors import RequestError
+from lifecycle.serving.wire import Records
 from lifecycle.specs import ColumnSpec, ColumnType
-
-Records = list[dict[str, Any]]
 
 SHOWN = 10
 """Problems named in one answer, at most."""
@@ -41,26 +34,6 @@ DTYPES: dict[ColumnType, str] = {
     "category": "object",
     "datetime": "datetime64[us]",
 }
-
-
-def parse_records(body: bytes, max_rows: int) -> Records:
-    """The records of a request's body.
-
-    Raises:
-        RequestError: no JSON, another shape than `{"records": [{…}]}`, no row or too many.
-    """
-    try:
-        request = json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"the body is not JSON: {error}") from None
-    if not isinstance(request, dict) or set(request) != {"records"}:
-        raise RequestError('the body must be {"records": [{column: value, …}, …]} and nothing else')
-    records = request["records"]
-    if not isinstance(records, list) or not all(isinstance(row, dict) for row in records):
-        raise RequestError("records: must be a list of objects, one a row")
-    if not 1 <= len(records) <= max_rows:
-        raise RequestError(f"records: got {len(records)} rows, allowed are 1 to {max_rows}")
-    return records
 
 
 def to_frame(records: Records, inputs: Mapping[str, ColumnSpec]) -> pd.DataFrame:
@@ -190,10 +163,6 @@ _CONVERT: dict[ColumnType, Callable[[object], Any]] = {
     "category": _string,
     "datetime": _datetime,
 }
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _plain(value: Any) -> Any:

@@ -85,9 +85,8 @@ def observed(
     p99: float = 0.004,
     predictions: Sequence[float | str] | None = None,
 ) -> Observed:
-    said = (
-        [(i % 100) / 100 for i in range(requests - errors)] if predictions is None else predictions
-    )
+    answered = requests - errors
+    said = [(i + 0.5) / answered for i in range(answered)] if predictions is None else predictions
     return Observed(
         version=version,
         requests=requests,

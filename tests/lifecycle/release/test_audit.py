@@ -1,5 +1,6 @@
-"""The audit trail: chained, append-only, one line a change, several writers, whatever is changed shows."""
+"""The audit trail: chained, append-only, many writers; whatever is changed in it shows."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,9 +105,7 @@ def test_champions_in_their_order() -> None:
 
 
 def rewrite(settings: Settings, change: Callable[[list[dict[str, object]]], None]) -> None:
-    """What somebody with access to the files could do: another table with the same lines, almost."""
-    import shutil
-
+    """What somebody with access to the files could do: the same lines, almost, in a new table."""
     uri = table_uri(settings, "small", "audit")
     rows = DeltaTable(uri).to_pyarrow_table().sort_by("line").to_pylist()
     change(rows)

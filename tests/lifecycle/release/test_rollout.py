@@ -1,71 +1,99 @@
-"""Rollout: alias last, champion back on failure, again is the same as once."""
+"""Straight: rehearsal first, alias last, champion back on failure, again is the same as once."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from lifecycle.errors import ServingError
-from lifecycle.records import Endpoint, ModelVersion
+from lifecycle.errors import ProjectError, ServingError
+from lifecycle.records import ModelVersion
+from lifecycle.release.policies import check_policy, roll_out
 from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias
 from lifecycle.release.rollout import straight
+from lifecycle.settings import Settings
+from lifecycle.specs import ServingSpec
+from tests.lifecycle.release.scripted import FakeLane, handover, trail
 
 pytestmark = pytest.mark.slow
 
-
-class Traffic:
-    """Which versions were deployed, in order; some of them do not answer."""
-
-    def __init__(self, settings: Any, broken: tuple[int, ...] = ()) -> None:
-        self.deployed: list[int] = []
-        self.champions: list[ModelVersion | None] = []
-        self._settings, self._broken = settings, broken
-
-    def deploy(self, model: ModelVersion) -> Endpoint:
-        self.deployed.append(model.version)
-        self.champions.append(by_alias("small", CHAMPION, self._settings))
-        if model.version in self._broken:
-            raise ServingError(f"version {model.version} answers nonsense")
-        return Endpoint(url="http://x", application="small", model=model, smoke_rows=1, curl="")
+Three = tuple[ModelVersion, ModelVersion, ModelVersion]
 
 
-@pytest.fixture
-def two(small_model: Any, train: Callable[..., Any]) -> tuple[Any, Any]:
-    first, second = small_model, train(small_model.project, small_model.settings, seed=2)
-    return first.register().model, second.register().model
-
-
-def test_the_alias_moves_after_the_deployment(two: Any, small_model: Any) -> None:
-    settings = small_model.settings
-    first, second = two
-    traffic = Traffic(settings)
-    straight(first, None, traffic.deploy, settings)
-    assert by_alias("small", CHAMPION, settings) == first
-    assert by_alias("small", CHALLENGER, settings) == second
-
-    endpoint = straight(second, first, traffic.deploy, settings)
-    assert endpoint.model == by_alias("small", CHAMPION, settings) == second
+def test_the_alias_moves_after_the_deployment(three: Three, settings: Settings) -> None:
+    one, two, _ = three
+    lane = FakeLane(one, settings)
+    outcome = straight(handover(lane, two, one))
+    assert outcome.endpoint
+    assert outcome.endpoint.model == by_alias("small", CHAMPION, settings) == two
     assert by_alias("small", CHALLENGER, settings) is None
-    assert traffic.champions == [None, first]
+    assert lane.champions == [1]
+    assert lane.calls == ["rehearse v2", "deploy v2", "stop"]
+    assert trail(settings) == ["deploy v2", "promote v1", "promote v2"]
 
-    straight(second, second, traffic.deploy, settings)
-    assert by_alias("small", CHAMPION, settings) == second
+    straight(handover(lane, two, two))
+    assert by_alias("small", CHAMPION, settings) == two
+    assert trail(settings).count("promote v2") == 1
 
 
-def test_a_failure_puts_the_champion_back(two: Any, small_model: Any) -> None:
-    settings = small_model.settings
-    first, second = two
-    straight(first, None, Traffic(settings).deploy, settings)
-    traffic = Traffic(settings, broken=(2,))
+def test_a_first_release_needs_no_rehearsal(three: Three, settings: Settings) -> None:
+    lane = FakeLane(None, settings)
+    straight(handover(lane, three[0], None))
+    assert lane.calls == ["deploy v1", "stop"]
+    assert trail(settings) == ["deploy v1", "promote v1"]
+
+
+def test_what_crashes_at_load_never_touches_the_endpoint(three: Three, settings: Settings) -> None:
+    one, two, _ = three
+    lane = FakeLane(one, settings)
+    lane.fails["rehearse v2"] = ServingError("it takes its process down")
+    with pytest.raises(ServingError, match="takes its process down"):
+        straight(handover(lane, two, one))
+    assert lane.calls == []
+    assert by_alias("small", CHAMPION, settings) == one
+    assert by_alias("small", CHALLENGER, settings) == two
+    assert trail(settings) == ["reject v2"]
+
+
+def test_a_failure_puts_the_champion_back(three: Three, settings: Settings) -> None:
+    one, two, _ = three
+    lane = FakeLane(one, settings)
+    lane.fails["deploy v2"] = ServingError("version 2 answers nonsense")
     with pytest.raises(ServingError, match="version 2 answers nonsense"):
-        straight(second, first, traffic.deploy, settings)
-    assert traffic.deployed == [2, 1]
-    assert by_alias("small", CHAMPION, settings) == first
-    assert by_alias("small", CHALLENGER, settings) == second
+        straight(handover(lane, two, one))
+    assert lane.calls == ["rehearse v2", "deploy v1"]
+    assert by_alias("small", CHAMPION, settings) == one
+    assert by_alias("small", CHALLENGER, settings) == two
+    assert trail(settings) == ["reject v2", "deploy v1"]
 
 
-def test_the_first_error_is_told_if_the_champion_fails_too(two: Any, small_model: Any) -> None:
-    settings = small_model.settings
-    first, second = two
+def test_the_first_error_is_told_if_the_champion_fails_too(
+    three: Three, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two, _ = three
+    lane = FakeLane(one, settings)
+    lane.fails |= {"deploy v1": ServingError("v1"), "deploy v2": ServingError("version 2")}
     with pytest.raises(ServingError, match="version 2"):
-        straight(second, first, Traffic(settings, broken=(1, 2)).deploy, settings)
+        straight(handover(lane, two, one))
+    assert "could not be put back" in caplog.text
+
+
+@pytest.mark.parametrize("policy", ["canary", "shadow"])
+def test_every_policy_is_straight_where_nothing_is_served(
+    three: Three, settings: Settings, policy: str
+) -> None:
+    one, two, _ = three
+    told: list[str] = []
+    lane = FakeLane(None, settings)
+    outcome = roll_out(handover(lane, two, one, told=told, policy=policy))
+    assert told == [f"{policy}: nothing is served yet, so it goes straight"]
+    assert outcome.endpoint
+    assert lane.calls == ["deploy v2", "stop"]
+    roll_out(handover(lane, two, two, told=told, policy=policy))
+    assert told[1:] == [f"{policy}: v2 is champion already, so it goes straight"]
+
+
+def test_a_policy_that_compares_needs_the_log() -> None:
+    spec: dict[str, Any] = {"log_predictions": False, "rollout": {"policy": "canary"}}
+    with pytest.raises(ProjectError, match=r"serving\.log_predictions"):
+        check_policy(ServingSpec.model_validate(spec))
+    check_policy(ServingSpec.model_validate(spec | {"rollout": {}}))
+    check_policy(ServingSpec.model_validate(spec | {"log_predictions": True}))

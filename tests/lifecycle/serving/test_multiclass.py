@@ -17,10 +17,12 @@ from lifecycle.errors import ServingError
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.serving.deployment import deploy, undeploy
+from lifecycle.serving import plain
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.protocol import to_records
 from lifecycle.serving.score import score
 from lifecycle.serving.smoke import smoke_test
+from lifecycle.serving.wire import Asked
 from lifecycle.settings import Settings
 from tests.lifecycle.graded import GRADES, graded_project
 
@@ -37,7 +39,8 @@ def graded(
 def test_a_request_is_answered_with_class_and_probabilities(graded: Any) -> None:
     served = ServedModel.open(graded.bundle.path, graded.model, graded.project)
     rows = graded.holdout()[INPUTS]
-    answers = served.answer(json.dumps({"records": to_records(rows)}).encode())
+    answer = served.answer(Asked(len(rows), to_records(rows)), "id")
+    answers = json.loads(plain.write(answer))["predictions"]
     expected = graded.expected(rows)
     assert expected.shape == (len(rows), 3)
     for answer, row in zip(answers, expected, strict=True):
@@ -45,7 +48,6 @@ def test_a_request_is_answered_with_class_and_probabilities(graded: Any) -> None
             "class": GRADES[row.argmax()],
             "probabilities": dict(zip(GRADES, row.tolist(), strict=True)),
         }
-    assert json.loads(json.dumps(answers)) == answers
     assert served.describe()["classes"] == list(GRADES)
 
 
@@ -55,7 +57,8 @@ def test_counts_are_answered_as_numbers_that_are_not_negative(
     made = train(make_project(task="count", target="visits"), settings)
     served = ServedModel.open(made.bundle.path, made.model, made.project)
     rows = made.holdout()[list(made.project.input_columns)]
-    answers = served.answer(json.dumps({"records": to_records(rows)}).encode())
+    answer = served.answer(Asked(len(rows), to_records(rows)), "id")
+    answers = json.loads(plain.write(answer))["predictions"]
     assert answers == made.expected(rows).tolist()
     assert all(isinstance(value, float) and value >= 0 for value in answers)
     table = read_version(scored(made).predictions)

@@ -1,13 +1,19 @@
 """The OpenAPI document is one, and says what requests and answers really are."""
 
+import json
+import re
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.openapi.models import OpenAPI
 
 from lifecycle.data.features import FeatureSchema
+from lifecycle.errors import NotServedError
 from lifecycle.records import ModelVersion
+from lifecycle.serving import docs_page, invocations, oip, plain, shapes
 from lifecycle.serving.openapi import document
+from lifecycle.serving.protocol import to_frame
 from lifecycle.specs import ColumnSpec
 from lifecycle.training.schema import BundleSchema
 
@@ -21,7 +27,7 @@ INPUTS = {
 }
 
 
-def described(task: str, **more: Any) -> dict[str, Any]:
+def made_of(task: str, **more: Any) -> BundleSchema:
     given = {
         "project": "p",
         "task": task,
@@ -33,7 +39,11 @@ def described(task: str, **more: Any) -> dict[str, Any]:
         "hook": None,
         "hook_digest": "",
     }
-    found = document(MODEL, BundleSchema.model_validate(given | more), 50)
+    return BundleSchema.model_validate(given | more)
+
+
+def described(task: str, **more: Any) -> dict[str, Any]:
+    found = document(MODEL, made_of(task, **more), 50)
     OpenAPI.model_validate(found)
     return found
 
@@ -44,17 +54,24 @@ def prediction(found: dict[str, Any]) -> Any:
 
 
 def test_fields_of_a_record() -> None:
-    predict = described("regression")["paths"]["/predict"]["post"]
-    body = predict["requestBody"]["content"]["application/json"]["schema"]
-    records = body["properties"]["records"]
+    found = described("regression")
+    body = found["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+    records = body["schema"]["properties"]["records"]
     assert (records["minItems"], records["maxItems"]) == (1, 50)
-    assert records["items"]["required"] == list(INPUTS)
-    assert records["items"]["properties"] == {
+    assert records["items"] == {"$ref": "#/components/schemas/Record"}
+    record = found["components"]["schemas"]["Record"]
+    assert record["required"] == list(INPUTS)
+    largest = float(np.finfo("f4").max)
+    assert record["properties"] == {
         "age": {"type": "integer", "minimum": 0, "maximum": 120, "description": "years"},
-        "income": {"type": ["number", "null"]},
+        "income": {"type": ["number", "null"], "minimum": -largest, "maximum": largest},
         "city": {"type": ["string", "null"], "enum": ["Rome", "Oslo", None]},
         "plan": {"type": "integer", "enum": [1, 2]},
-        "since": {"type": "string", "description": "ISO 8601 date or time"},
+        "since": {
+            "type": "string",
+            "format": "date-time",
+            "description": "ISO 8601 date or time",
+        },
     }
 
 
@@ -78,3 +95,99 @@ def test_an_answer_that_is_a_class() -> None:
     assert found["properties"]["class"]["enum"] == [1, 2, 30]
     assert found["properties"]["probabilities"]["required"] == ["1", "2", "30"]
     assert found["required"] == ["class", "probabilities"]
+
+
+def test_the_example_row_is_one_the_contract_takes() -> None:
+    inputs = INPUTS | {
+        "low": ColumnSpec(type="integer", minimum=7),
+        "top": ColumnSpec(type="number", maximum=-2.5),
+        "narrow": ColumnSpec(type="integer", minimum=2.5, maximum=3.2),
+        "any": ColumnSpec(type="integer"),
+        "note": ColumnSpec(type="string"),
+        "on": ColumnSpec(type="boolean"),
+        "open": ColumnSpec(type="category"),
+    }
+    features = FeatureSchema(names=("open",), kinds=("c",), levels={"open": ("seen",)})
+    schema = made_of("regression", inputs=inputs, features=features)
+    row = shapes.example_row(schema)
+    to_frame([row], inputs)
+    assert row["open"] == "seen"
+    predict = document(MODEL, schema, 50)["paths"]["/predict"]["post"]["requestBody"]
+    assert predict["content"]["application/json"]["example"] == {"records": [row]}
+
+
+def test_every_protocol_takes_its_example() -> None:
+    found = described("regression")
+    schema = made_of("regression")
+
+    def example(path: str) -> bytes:
+        body = found["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        return json.dumps(body["example"]).encode()
+
+    row = shapes.example_row(schema)
+    assert plain.read(example("/predict"), 9).records == [row]
+    scored = invocations.read(example("/invocations"), {}, INPUTS, 9)
+    inferred = oip.read(example("/v2/models/p/infer"), {}, schema, 9)
+    for asked in (scored, inferred):
+        assert asked.columns is not None
+        assert {name: values[0] for name, values in asked.columns.items()} == row
+    assert "/v2/models/p/versions/4/infer" in found["paths"]
+
+
+def test_the_entity_may_be_in_a_record() -> None:
+    about = ("customer", ColumnSpec(type="integer"))
+    found = document(MODEL, made_of("regression"), 50, entity=about)
+    record = found["components"]["schemas"]["Record"]
+    assert record["required"] == list(INPUTS)
+    assert list(record["properties"]) == [*INPUTS, "customer"]
+
+
+def test_keys() -> None:
+    found = document(MODEL, made_of("regression"), 50, secured=True)
+    OpenAPI.model_validate(found)
+    assert found["security"] == [{"bearer": []}, {"key": []}]
+    assert found["components"]["securitySchemes"]["key"]["name"] == "X-API-Key"
+    for path in ("/predict", "/v2/models/p/infer", "/invocations"):
+        assert {"400", "401", "413", "422", "429", "503"} <= set(
+            found["paths"][path]["post"]["responses"]
+        )
+    assert "401" in found["paths"]["/model"]["get"]["responses"]
+    assert found["paths"]["/health"]["get"]["security"] == []
+    assert "security" not in described("regression")
+
+
+def test_only_a_booster_explains() -> None:
+    assert described("regression")["paths"]["/predict"]["post"]["parameters"]
+    assert "parameters" not in described("regression", model="onnx")["paths"]["/predict"]["post"]
+
+
+def test_the_page_has_no_other_host() -> None:
+    page = docs_page.page("<p>").decode()
+    assert "<title>&lt;p&gt;</title>" in page
+    assert "http" not in page.replace("http-equiv", "")
+    links = re.findall(r'(?:src|href)="(?:docs/static/)?([^"]+)"', page)
+    assert sorted({*links, "openapi.json"}) == sorted([*docs_page.KINDS, "openapi.json"])
+    for name, kind in docs_page.KINDS.items():
+        found, content = docs_page.static(name)
+        assert found == kind
+        assert content
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../__init__.py",
+        "..%2f__init__.py",
+        "/etc/passwd",
+        "swagger-ui.css/",
+        "./swagger-ui.css",
+        "swagger-ui.css\x00",
+        "index.html",
+    ],
+)
+def test_files_that_are_not_there(name: str) -> None:
+    with pytest.raises(NotServedError):
+        docs_page.static(name)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lifecycle.errors import RequestError
-from lifecycle.serving.protocol import SHOWN, curl_command, parse_records, to_frame, to_records
+from lifecycle.serving.protocol import SHOWN, curl_command, to_frame, to_records
 from lifecycle.specs import ColumnSpec
 
 INPUTS = {
@@ -35,12 +35,8 @@ ROW: dict[str, Any] = {
 }
 
 
-def body(**changes: Any) -> bytes:
-    return json.dumps({"records": [ROW | changes]}).encode()
-
-
 def test_a_good_row_has_the_types_of_training() -> None:
-    frame = to_frame(parse_records(body(), 10), INPUTS)
+    frame = to_frame([ROW], INPUTS)
     assert list(frame) == list(INPUTS)
     assert [str(t) for t in frame.dtypes] == [
         "int64",
@@ -56,7 +52,7 @@ def test_a_good_row_has_the_types_of_training() -> None:
 
 
 def test_null_where_the_contract_allows_it() -> None:
-    frame = to_frame(parse_records(body(income=None, note=None, visits=None), 10), INPUTS)
+    frame = to_frame([ROW | {"income": None, "note": None, "visits": None}], INPUTS)
     assert frame[["income", "note", "visits"]].isna().all(axis=None)
     assert to_records(frame) == [ROW | {"income": None, "note": None, "visits": None}]
 
@@ -100,7 +96,7 @@ def test_a_time_with_a_zone_becomes_utc() -> None:
 )
 def test_what_is_refused_and_how(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        to_frame(parse_records(body(**changes), 10), INPUTS)
+        to_frame([ROW | changes], INPUTS)
 
 
 def test_a_missing_field_is_named_with_its_row() -> None:
@@ -116,29 +112,6 @@ def test_many_problems_are_listed_up_to_a_limit() -> None:
     assert len(lines) == SHOWN + 1
     assert lines[0].startswith("row 0: age")
     assert lines[-1].startswith("… and")
-
-
-@pytest.mark.parametrize(
-    ("raw", "message"),
-    [
-        (b"", "not JSON"),
-        (b"{", "not JSON"),
-        (b"\xff\xfe\xfd", "not JSON"),
-        (b'{"records": [{"age": NaN}]}', "NaN is not a JSON number"),
-        (b'{"records": [{"age": -Infinity}]}', "-Infinity is not a JSON number"),
-        (b"[" * 100_000, "not JSON"),
-        (b"[]", "the body must be"),
-        (b'{"rows": []}', "the body must be"),
-        (b'{"records": [], "more": 1}', "the body must be"),
-        (b'{"records": {}}', "list of objects"),
-        (b'{"records": [1]}', "list of objects"),
-        (b'{"records": []}', "got 0 rows, allowed are 1 to 10"),
-        (b'{"records": [' + b"{}," * 10 + b"{}]}", "got 11 rows"),
-    ],
-)
-def test_bodies_that_are_refused(raw: bytes, message: str) -> None:
-    with pytest.raises(RequestError, match=message):
-        parse_records(raw, 10)
 
 
 def test_the_curl_command_survives_a_shell() -> None:

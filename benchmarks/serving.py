@@ -1,0 +1,308 @@
+"""The endpoint beside the servers people would use instead, all of the same booster.
+
+wrk asks them in turn, one after the other in each round, and compares every answer with the one
+expected. 28 numeric features, 200 trees of depth 6; one row a request unless it says otherwise.
+"""
+
+import json
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+import orjson
+import xgboost
+
+from benchmarks import large
+from benchmarks.result import Result, at_least, limit, ratio, shown
+from benchmarks.served import Server, server
+from lifecycle.data.features import FeatureSchema
+from lifecycle.project import load_project
+from lifecycle.records import ModelVersion
+from lifecycle.training.bundle import write_bundle
+from lifecycle.training.schema import BundleSchema
+from lifecycle.training.trainers.booster import XGBoostModel
+
+TREES = 200
+ROWS = 20_000
+MANY = 1000
+CLIENTS = 16
+SECONDS = 4
+LUA = """
+wrk.method = "POST"
+local file = io.open("{body}", "rb"); wrk.body = file:read("*a"); file:close()
+{headers}
+local expected = "{expected}"
+local wait = {delay}
+wrong = 0
+local threads = {{}}
+function setup(thread) table.insert(threads, thread) end
+function delay() return wait end
+function response(status, headers, body)
+  if status ~= 200 or not string.find(body, expected, 1, true) then wrong = wrong + 1 end
+end
+function done(summary, latency, requests)
+  local bad = 0
+  for _, thread in ipairs(threads) do bad = bad + thread:get("wrong") end
+  io.write(string.format('{{"requests":%d,"seconds":%f,"p50":%f,"p99":%f,"wrong":%d}}\\n',
+    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3,
+    latency:percentile(99) / 1e3,
+    bad + summary.errors.connect + summary.errors.read + summary.errors.timeout))
+end
+"""
+
+
+class Timed(NamedTuple):
+    """What wrk saw."""
+
+    rate: float
+    """Requests a second."""
+    p50: float
+    """Milliseconds."""
+    p99: float
+
+
+class Load(NamedTuple):
+    """A request, and what its answer must contain."""
+
+    body: Path
+    expected: str
+    headers: dict[str, str]
+
+
+def measure(rounds: int) -> Iterator[Result]:
+    """Interleaved rounds; needs wrk of Debian's packages."""
+    assert shutil.which("wrk"), "install wrk: apt-get install wrk"
+    with TemporaryDirectory(prefix="serving-") as name:
+        folder = Path(name)
+        booster, rows = prepare(folder)
+        one = _records(folder, booster, rows[:1], "one.json")
+        yield from _starts(folder, one, rounds)
+        with ExitStack() as stack:
+            servers = _servers(folder, one, stack)
+            yield from _speed(servers, one, rounds)
+            yield from _steady(servers["ours"], one, rounds)
+            yield from _many(servers["ours"], folder, booster, rows[:MANY], rounds)
+
+
+def prepare(folder: Path) -> tuple[xgboost.Booster, np.ndarray]:
+    """Data, project, booster, bundle and MLflow model in a folder; the booster and all rows."""
+    project = load_project(large.write(folder, ROWS))
+    data = large.frame(ROWS)
+    inputs = data.drop(columns=large.TARGET)
+    rows = xgboost.QuantileDMatrix(inputs, label=data[large.TARGET])
+    booster = xgboost.train(large.PARAMETERS, rows, TREES)
+    booster.save_model(folder / "model.ubj")
+    names = tuple(inputs.columns)
+    schema = BundleSchema(
+        project=project.name,
+        task="binary",
+        target=large.TARGET,
+        positive=1,
+        threshold=0.5,
+        inputs={name: project.contract.columns[name] for name in names},
+        features=FeatureSchema(names=names, kinds=("q",) * len(names), levels={}),
+        hook=None,
+        hook_digest="",
+    )
+    bundle = write_bundle(XGBoostModel(booster), schema, "identity", folder / "bundles")
+    model = ModelVersion(
+        name=project.name,
+        version=1,
+        uri=f"models:/{project.name}/1",
+        run_id="",
+        digest=bundle.digest,
+        identity="identity",
+    )
+    (folder / "model.json").write_text(model.model_dump_json())
+    loaded = xgboost.Booster({"nthread": 1})
+    loaded.load_model(folder / "model.ubj")
+    return loaded, inputs.to_numpy()
+
+
+def _records(folder: Path, booster: xgboost.Booster, rows: np.ndarray, name: str) -> Load:
+    names = booster.feature_names or []
+    records = [dict(zip(names, row, strict=True)) for row in rows.tolist()]
+    body = folder / name
+    body.write_bytes(orjson.dumps({"records": records}))
+    predicted = float(booster.inplace_predict(rows[:1].astype("f4"))[0])
+    # the first digits: engines may differ beyond the sixth
+    return Load(body, f"{predicted:.8f}"[:7], {"Content-Type": "application/json"})
+
+
+def _tensor(folder: Path, booster: xgboost.Booster, rows: np.ndarray) -> Load:
+    """The rows as one binary tensor of the Open Inference Protocol."""
+    content = rows.astype("<f8").tobytes()
+    parameters = {"binary_data_size": len(content)}
+    tensor = {"name": "rows", "datatype": "FP64", "shape": list(rows.shape)}
+    head = json.dumps({"inputs": [tensor | {"parameters": parameters}]}).encode()
+    body = folder / "tensor.bin"
+    body.write_bytes(head + content)
+    predicted = float(booster.inplace_predict(rows[:1].astype("f4"))[0])
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "Inference-Header-Content-Length": str(len(head)),
+    }
+    return Load(body, f"{predicted:.8f}"[:7], headers)
+
+
+def _servers(folder: Path, one: Load, stack: ExitStack) -> dict[str, Server]:
+    body = one.body.read_bytes()
+    (folder / "quiet").touch()
+    found = {
+        "ours": server("ours", folder, _free(), "/large/predict", body),
+        "noop": server("noop", folder, _free(), "/noop", body),
+        "ray_default": server("ray_default", folder, _free(), "/", body),
+        "fastapi": server("fastapi", folder, _free(), "/predict", body),
+        "mlflow": _mlflow(folder, one),
+    }
+    for each in found.values():
+        stack.callback(each.stop)
+    return found
+
+
+def _mlflow(folder: Path, one: Load) -> Server:
+    """`mlflow models serve` of the same bundle, registered as ours are."""
+    import mlflow
+
+    model = ModelVersion.model_validate_json((folder / "model.json").read_text())
+    path = folder / "pyfunc"
+    mlflow.pyfunc.save_model(
+        path=path,
+        loader_module="lifecycle.training.pyfunc",
+        data_path=folder / "bundles" / model.digest,
+        pip_requirements=["xgboost"],
+    )
+    body = orjson.dumps({"dataframe_records": orjson.loads(one.body.read_bytes())["records"]})
+    (folder / "mlflow.json").write_bytes(body)
+    port = _free()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(path)]
+    command += ["-p", str(port), "-h", "127.0.0.1", "--env-manager", "local"]
+    return Server(command, f"http://127.0.0.1:{port}/invocations", body)
+
+
+def _speed(servers: dict[str, Server], one: Load, rounds: int) -> Iterator[Result]:
+    loads = {name: one for name in servers}
+    loads["mlflow"] = one._replace(body=one.body.with_name("mlflow.json"))
+    loads["noop"] = one._replace(expected="0.5")
+    urls = {name: each.url for name, each in servers.items()}
+    urls["quiet"] = urls["ours"].replace("/large/", "/quiet/")
+    loads["quiet"] = one
+    many: dict[str, list[Timed]] = {name: [] for name in urls}
+    single: dict[str, list[Timed]] = {name: [] for name in urls}
+    for number in range(-1, rounds):
+        for name, url in urls.items():
+            crowd, alone = wrk(url, loads[name], CLIENTS), wrk(url, loads[name], 1)
+            if number >= 0:  # the first round warms all up
+                many[name].append(crowd)
+                single[name].append(alone)
+
+    def rates(name: str) -> list[float]:
+        return [one.rate for one in many[name]]
+
+    for name, bar, title in [
+        ("mlflow", 5.0, "mlflow models serve"),
+        ("ray_default", 10.0, "Ray Serve's defaults"),
+        ("noop", 0.9, "a no-op on our Serve"),
+    ]:
+        values = [a / b for a, b in zip(rates("ours"), rates(name), strict=True)]
+        detail = (
+            f"{CLIENTS} clients: {statistics.median(rates('ours')):.0f} requests/s, "
+            f"{title} {statistics.median(rates(name)):.0f}"
+        )
+        yield at_least(f"serving: throughput against {title}", values, "×", bar, detail)
+    ours, bare = ([t.p50 for t in single[name]] for name in ("ours", "fastapi"))
+    yield ratio("serving: p50 of 1 client against FastAPI", ours, bare, 0.8, "ms")
+    kept = [a / b for a, b in zip(rates("ours"), rates("quiet"), strict=True)]
+    yield at_least(
+        "serving: throughput with the prediction log", kept, "×", 0.95, "of that without"
+    )
+    for name in ("ours", "noop", "fastapi", "mlflow", "ray_default"):
+        yield shown(
+            f"serving: {name}, {CLIENTS} clients",
+            rates(name),
+            "requests/s",
+            f"1 client: {statistics.median(t.rate for t in single[name]):.0f} requests/s, "
+            f"p50 {statistics.median(t.p50 for t in single[name]):.2f} ms",
+        )
+
+
+def _steady(ours: Server, one: Load, rounds: int) -> Iterator[Result]:
+    """The tail at half of what it can take."""
+    most = wrk(ours.url, one, CLIENTS)
+    delay = round(1000 * CLIENTS / (most.rate / 2) - most.p50 / 2)
+    seen = [wrk(ours.url, one, CLIENTS, delay=delay) for _ in range(rounds)]
+    detail = f"{statistics.median(t.rate for t in seen):.0f} of {most.rate:.0f} requests/s"
+    yield limit("serving: p99/p50 at half load", [t.p99 / t.p50 for t in seen], "×", 10.0, detail)
+
+
+def _many(
+    ours: Server, folder: Path, booster: xgboost.Booster, rows: np.ndarray, rounds: int
+) -> Iterator[Result]:
+    matrix = rows.astype("f4")
+    url = ours.url.replace("/predict", "/v2/models/large/infer")
+    for title, where, sent in [
+        ("binary tensor", url, _tensor(folder, booster, rows)),
+        ("JSON records", ours.url, _records(folder, booster, rows, "many.json")),
+    ]:
+        values, details = [], []
+        for _ in range(rounds):
+            started, count = time.perf_counter(), 0
+            while time.perf_counter() - started < 1:
+                booster.inplace_predict(matrix)
+                count += 1
+            bare = count / (time.perf_counter() - started)
+            served = wrk(where, sent, 2)
+            values.append(served.rate / bare)
+            details.append((served.rate, bare))
+        rate, bare = details[len(details) // 2]
+        detail = f"{rate * MANY:.0f} rows/s, the booster on one thread {bare * MANY:.0f}"
+        name = f"serving: {MANY} rows a request, {title}"
+        yield at_least(name, values, "×", 0.8, detail)
+
+
+def _starts(folder: Path, one: Load, rounds: int) -> Iterator[Result]:
+    """Start to the first answer, and memory of all processes, against the smallest Serve."""
+    body = one.body.read_bytes()
+    seconds: dict[str, list[float]] = {"ours": [], "minimal": []}
+    memory: dict[str, list[float]] = {"ours": [], "minimal": []}
+    for _ in range(min(rounds, 3)):
+        for kind, path in (("ours", "/large/predict"), ("minimal", "/")):
+            started = server(kind, folder, _free(), path, body)
+            seconds[kind].append(started.seconds)
+            time.sleep(2)
+            memory[kind].append(started.memory())
+            started.stop()
+    what = "s from the process's start to the first correct answer"
+    yield ratio("serving: start", seconds["ours"], seconds["minimal"], 1.2, what)
+    what = "MB, proportional set size of the whole tree"
+    yield ratio("serving: memory", memory["ours"], memory["minimal"], 1.2, what)
+
+
+def wrk(url: str, load: Load, clients: int, delay: int = 0) -> Timed:
+    """wrk on one thread; every answer must contain what is expected."""
+    headers = "\n".join(f'wrk.headers["{k}"] = "{v}"' for k, v in load.headers.items())
+    script = load.body.with_suffix(".lua")
+    script.write_text(
+        LUA.format(body=load.body, headers=headers, expected=load.expected, delay=delay)
+    )
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{SECONDS}s", "-s", str(script), url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert found["requests"] > 0, (url, found)
+    assert found["wrong"] == 0, (url, found)
+    return Timed(found["requests"] / found["seconds"], found["p50"], found["p99"])
+
+
+def _free() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

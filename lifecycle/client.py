@@ -1,0 +1,233 @@
+"""A small client of the endpoint: rows in, predictions out, errors as this project's own.
+
+with Client("http://127.0.0.1:8000/health_visits", key="…") as client:
+    predictions = client.predict(frame)
+    predictions.values
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from lifecycle.errors import (
+    AccessError,
+    BackendError,
+    MalformedRequestError,
+    NotServedError,
+    RateLimitError,
+    RequestError,
+    RequestTooLargeError,
+    ServingError,
+)
+from lifecycle.specs import Scalar
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TIMEOUT = 30.0
+LONGEST_WAIT = 10.0
+"""Seconds: a `Retry-After` beyond it is not waited for."""
+BUSY = (429, 503)
+BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
+"""Failures of a connection, after which another may do; one that is only slow would be again."""
+ERRORS: dict[int, type[RequestError]] = {
+    400: MalformedRequestError,
+    401: AccessError,
+    404: NotServedError,
+    413: RequestTooLargeError,
+    422: RequestError,
+    429: RateLimitError,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What one model version said of some rows."""
+
+    values: NDArray[np.float64]
+    """(rows,): probability of the positive class, value or count; multiclass (rows, classes)."""
+    classes: tuple[str, ...]
+    """Multiclass: names of the columns of `values`; empty otherwise."""
+    chosen: tuple[Scalar, ...]
+    """Multiclass: the most probable class of each row."""
+    model: str
+    version: int
+    id: str
+    """Prediction id; row i is `<id>-<i>` in the prediction log."""
+    explanations: tuple[dict[str, Any], ...] = ()
+    """A row's `{"bias": …, "contributions": {feature: …}}`, multiclass one a class."""
+
+
+class Client:
+    """A connection to one project's endpoint; close it, or use it in a `with`.
+
+    A request is sent once more if the connection fails or the endpoint is busy: predicting twice
+    changes nothing.
+
+    Args:
+        url: with the project, as `http://127.0.0.1:8000/health_visits`.
+        key: API key, where the endpoint asks for one.
+        timeout: seconds for each step of a request (connect, send, receive).
+        verify: False takes any certificate; a path is that of the authority's certificates.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        timeout: float = TIMEOUT,
+        verify: bool | str = True,
+    ) -> None:
+        self._url = url.rstrip("/")
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(headers=headers, timeout=timeout, verify=_trusted(verify))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connections."""
+        self._http.close()
+
+    def predict(
+        self, rows: "pd.DataFrame | Sequence[Mapping[str, Any]]", explain: bool = False
+    ) -> Predictions:
+        """Predictions for rows, in their order.
+
+        Args:
+            rows: a frame of input columns, or one mapping of column to value a row.
+            explain: whether the contributions of the features are wanted.
+
+        Raises:
+            RequestError: the endpoint refuses the rows or the key, with its message.
+            BackendError: it cannot be reached, stays busy, or fails.
+        """
+        answer = self._ask("POST", "/predict", {"explain": "true"} if explain else {}, rows)
+        try:
+            return _predictions(answer)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ServingError(f"{self._url}: an answer of another shape ({error!r})") from None
+
+    def model(self) -> dict[str, Any]:
+        """What the model takes and gives: version, task, inputs, classes.
+
+        Raises:
+            RequestError: the endpoint refuses the key.
+            BackendError: it cannot be reached, stays busy, or fails.
+        """
+        return self._ask("GET", "/model", {})
+
+    def ready(self) -> bool:
+        """Whether the endpoint answers requests now; no error if it cannot be reached."""
+        try:
+            return self._http.get(f"{self._url}/v2/health/ready").status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    def _ask(
+        self, method: str, path: str, query: dict[str, str], rows: Any = None
+    ) -> dict[str, Any]:
+        content = None if rows is None else {"records": _records(rows)}
+        request = self._http.build_request(method, f"{self._url}{path}", params=query, json=content)
+        answer = self._send_twice(request)
+        if answer.status_code != httpx.codes.OK:
+            raise _error(self._url, answer)
+        try:
+            found = answer.json()
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise ServingError(f"{self._url}{path}: answered something else than an object")
+        return found
+
+    def _send_twice(self, request: httpx.Request) -> httpx.Response:
+        try:
+            answer = self._http.send(request)
+        except BROKEN:
+            return self._send(request)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+        wait = _wait(answer) if answer.status_code in BUSY else None
+        if wait is None:
+            return answer
+        time.sleep(wait)
+        return self._send(request)
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return self._http.send(request)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, error: httpx.TransportError) -> BackendError:
+        said = str(error) or type(error).__name__
+        return BackendError(f"{self._url}: no answer ({said}); is the endpoint running there?")
+
+
+def _trusted(verify: bool | str) -> Any:
+    if isinstance(verify, bool):
+        return verify
+    import ssl
+
+    return ssl.create_default_context(cafile=verify)
+
+
+def _records(rows: Any) -> list[dict[str, Any]]:
+    if not hasattr(rows, "columns"):
+        return [dict(row) for row in rows]
+    from lifecycle.serving.protocol import to_records
+
+    return to_records(rows)
+
+
+def _wait(answer: httpx.Response) -> float | None:
+    """Seconds to wait before asking again; None if that is too long."""
+    said = answer.headers.get("Retry-After", "0")
+    wait = float(said) if said.isdecimal() else 0.0  # a date is not worth reading
+    return wait if wait <= LONGEST_WAIT else None
+
+
+def _error(url: str, answer: httpx.Response) -> Exception:
+    """The endpoint's refusal as an error of ours, with its message."""
+    try:
+        said = str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        said = answer.text[:500] or "no reason"
+    kind = ERRORS.get(answer.status_code)
+    if kind is not None:
+        return kind(said)
+    return ServingError(f"{url}: answered {answer.status_code}: {said}")
+
+
+def _predictions(answer: dict[str, Any]) -> Predictions:
+    given, model = answer["predictions"], answer["model"]
+    classes: tuple[str, ...] = ()
+    chosen: tuple[Scalar, ...] = ()
+    values: Any = given
+    if isinstance(given[0], dict):
+        classes = tuple(given[0]["probabilities"])
+        chosen = tuple(one["class"] for one in given)
+        values = [[one["probabilities"][name] for name in classes] for one in given]
+    return Predictions(
+        values=np.asarray(values, dtype=np.float64),
+        classes=classes,
+        chosen=chosen,
+        model=model["name"],
+        version=model["version"],
+        id=answer["id"],
+        explanations=tuple(answer.get("explanations", ())),
+    )

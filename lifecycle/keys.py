@@ -1,0 +1,84 @@
+"""`lifecycle keys …`: who may ask the endpoint; `lifecycle front-env`: its front on a cluster."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lifecycle import front
+from lifecycle.serving.access import KeyStore
+from lifecycle.settings import Settings
+
+keys = typer.Typer(no_args_is_help=True, help="API keys of the endpoint.")
+Name = Annotated[str, typer.Argument(help="Who uses the key; shown in lists and logs.")]
+EnvOption = Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")]
+
+
+@keys.command()
+def add(
+    name: Name,
+    rate: Annotated[
+        float | None, typer.Option(help="Requests a second; without it as many as can be served.")
+    ] = None,
+    project: Annotated[
+        list[str] | None, typer.Option(help="Only this project; may be repeated.")
+    ] = None,
+    env: EnvOption = None,
+) -> None:
+    """Make a key and show it, once; only its hash is kept."""
+    settings = Settings.load(env)
+    key = KeyStore(settings.keys_file).add(name, rate, project or ())
+    limit = f", {rate:g} requests a second" if rate else ""
+    where = ", ".join(project) if project else "all projects"
+    _say(f"Key {name!r} for {where}{limit}; it is shown only now:")
+    typer.echo(key)
+    if not settings.needs_keys:
+        _say(f"{settings.env} asks for no keys; LIFECYCLE_SERVE_ACCESS=keys makes it ask")
+
+
+@keys.command("list")
+def list_keys(env: EnvOption = None) -> None:
+    """Show the names of all keys and what they may do."""
+    settings = Settings.load(env)
+    found = KeyStore(settings.keys_file).list()
+    if not found:
+        typer.echo(f"no keys in {settings.keys_file}; `lifecycle keys add NAME` makes one")
+        return
+    table = Table("name", "created (UTC)", "requests/s", "projects", "state")
+    for key in found:
+        table.add_row(
+            escape(key.name),
+            f"{key.created:%Y-%m-%d %H:%M:%S}",
+            f"{key.rate:g}" if key.rate else "no limit",
+            escape(", ".join(key.projects) or "all"),
+            "revoked" if key.revoked else "in use",
+        )
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+@keys.command()
+def revoke(name: Name, env: EnvOption = None) -> None:
+    """Make a key worthless, within 2 seconds and without a new deployment."""
+    KeyStore(Settings.load(env).keys_file).revoke(name)
+    _say(f"Key {name!r} is revoked")
+
+
+def front_env(env: EnvOption = None) -> None:
+    """Print what a cluster's nodes need in their environment before `ray start`."""
+    settings = Settings.load(env)
+    # short, for the sockets in it; the front refuses it if another user was there first
+    folder = Path(f"/tmp/lc-front-{os.getuid()}")  # noqa: S108
+    variables = front.environment() | front.certificate(settings) | front.files(folder)
+    for name, value in variables.items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def _say(text: str) -> None:
+    """On stderr, so that the key alone is on stdout."""
+    sys.stderr.write(f"{text}\n")

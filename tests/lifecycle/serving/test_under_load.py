@@ -1,0 +1,158 @@
+"""What happens to a served model while requests keep coming: none may be lost."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from lifecycle.errors import ServingError
+from lifecycle.project import Project
+from lifecycle.serving.deployment import deploy, rehearse, serving, undeploy
+from lifecycle.serving.protocol import to_records
+from lifecycle.settings import Settings
+from tests.load import load
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def first(
+    health: Project,
+    train: Callable[..., Any],
+    tmp_path_factory: pytest.TempPathFactory,
+    serve_port: int,
+) -> Any:
+    settings = Settings(home=tmp_path_factory.mktemp("loaded"), serve_port=serve_port)
+    plain = health.model_copy(update={"features": None})
+    return train(plain, settings)
+
+
+@pytest.fixture(scope="module")
+def second(first: Any, train: Callable[..., Any]) -> Any:
+    return train(first.project, first.settings, seed=2)
+
+
+@pytest.fixture(scope="module")
+def records(first: Any) -> list[dict[str, Any]]:
+    return to_records(first.holdout()[list(first.project.input_columns)].head(200))
+
+
+@pytest.fixture
+def url(first: Any, ray_cluster: None) -> Iterator[str]:
+    yield deploy(first.bundle.path, first.model, first.project, first.settings)
+    undeploy(first.project.name)
+
+
+def scaled(project: Project, **serving: Any) -> Project:
+    return project.model_copy(update={"serving": project.serving.model_copy(update=serving)})
+
+
+def test_no_request_is_lost_by_releases_and_scaling(
+    first: Any, second: Any, records: list[dict[str, Any]], url: str, tmp_path: Path
+) -> None:
+    project, settings = first.project, first.settings
+    other = second.model.model_copy(update={"version": 2})
+    broken = other.model_copy(update={"version": 3, "digest": "0" * 64})
+    foreign = scaled(project).model_copy(update={"features": "nowhere:build"})
+    with load(url, records) as made:
+        made.wait_for(500)
+        deploy(second.bundle.path, other, project, settings)
+        time.sleep(1)
+        with pytest.raises(ServingError, match="this is not bundle 0000"):
+            deploy(second.bundle.path, broken, project, settings)  # wrong digest
+        with pytest.raises(ServingError, match="nowhere"):
+            deploy(second.bundle.path, other, foreign, settings)  # wrong code beside it
+        deploy(first.bundle.path, first.model, project, settings)
+        deploy(first.bundle.path, first.model, scaled(project, replicas=2), settings)
+        time.sleep(1)
+        deploy(first.bundle.path, first.model, project, settings)
+        made.wait_for(10_000)
+    assert made.failures == []
+    assert set(made.versions) == {1, 2}
+    assert made.total >= 10_000
+
+
+def test_a_model_that_crashes_never_reaches_the_endpoint(
+    first: Any, second: Any, records: list[dict[str, Any]], url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "crash.py").write_text("import os\n\n\ndef build(frame):\n    os._exit(3)\n")
+    file = tmp_path / "project.yaml"
+    file.write_text("")
+    project = first.project.model_copy(update={"features": "crash:build"})
+    project._file = file
+    rows = first.holdout()[list(first.project.input_columns)].head(3)
+    with load(url, records, clients=2) as made:
+        with pytest.raises(ServingError, match="trained with features without a hook"):
+            rehearse(second.bundle.path, second.model, project, rows)
+        made.wait_for(200)
+    assert made.failures == []
+
+
+def test_a_killed_replica_costs_a_client_with_one_retry_nothing(
+    first: Any, records: list[dict[str, Any]], url: str
+) -> None:
+    deploy(first.bundle.path, first.model, scaled(first.project, replicas=2), first.settings)
+    with load(url, records, retries=1) as made:
+        made.wait_for(300)
+        kill(named("ServeReplica:health_visits")[0])
+        made.wait_for(made.total + 3000)
+        kill(named("ServeController")[0])
+        made.wait_for(made.total + 3000)
+    assert made.failures == []
+    assert serving(first.project.name) == first.model
+
+
+def test_a_killed_proxy_is_back_within_eight_seconds_and_says_nothing_wrong(
+    first: Any, records: list[dict[str, Any]], url: str
+) -> None:
+    kill(named("haproxy", command=True)[0])
+    killed = time.monotonic()
+    seen: list[int] = []
+    while True:
+        try:
+            seen.append(httpx.post(f"{url}/predict", json={"records": records[:1]}).status_code)
+        except httpx.TransportError:
+            time.sleep(0.05)
+            continue
+        if seen[-1] == 200:
+            break
+        time.sleep(0.05)
+    assert time.monotonic() - killed < 8
+    assert set(seen) <= {200, 503}
+
+
+def test_too_many_requests_are_told_to_come_again(
+    first: Any, records: list[dict[str, Any]], url: str
+) -> None:
+    narrow = scaled(first.project, max_ongoing_requests=1, max_queued_requests=2)
+    deploy(first.bundle.path, first.model, narrow, first.settings)
+    many = {"records": records * 50}
+    with load(url, many["records"][:100], clients=24) as made:
+        made.wait_for(2000)
+    refused = [one for one in made.failures if not one.startswith("503")]
+    assert refused == []
+    assert made.answers
+
+
+def named(text: str, command: bool = False) -> list[psutil.Process]:
+    """Ray's processes with this in their title, or (command) running this program."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            line = process.cmdline()
+        except psutil.Error:
+            continue
+        if line and text in (Path(line[0]).name if command else " ".join(line)):
+            found.append(process)
+    assert found, text
+    return found
+
+
+def kill(process: psutil.Process) -> None:
+    os.kill(process.pid, signal.SIGKILL)
