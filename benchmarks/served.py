@@ -6,6 +6,7 @@ same booster and answer the same request.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -156,7 +157,11 @@ class Server:
         self.url = url
         started = time.monotonic()
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         )
         self.tree = psutil.Process(self._process.pid)
         while True:

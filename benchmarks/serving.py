@@ -35,6 +35,7 @@ TREES = 200
 ROWS = 20_000
 MANY = 1000
 CLIENTS = 16
+PATHS = {"ours": "/large/predict", "noop": "/noop", "ray_default": "/", "fastapi": "/predict"}
 SECONDS = 4
 LUA = """
 wrk.method = "POST"
@@ -157,15 +158,12 @@ def _tensor(folder: Path, booster: xgboost.Booster, rows: np.ndarray) -> Load:
 def _servers(folder: Path, one: Load, stack: ExitStack) -> dict[str, Server]:
     body = one.body.read_bytes()
     (folder / "quiet").touch()
-    found = {
-        "ours": server("ours", folder, _free(), "/large/predict", body),
-        "noop": server("noop", folder, _free(), "/noop", body),
-        "ray_default": server("ray_default", folder, _free(), "/", body),
-        "fastapi": server("fastapi", folder, _free(), "/predict", body),
-        "mlflow": _mlflow(folder, one),
-    }
-    for each in found.values():
-        stack.callback(each.stop)
+    found: dict[str, Server] = {}
+    for kind, path in PATHS.items():
+        found[kind] = server(kind, folder, _free(), path, body)
+        stack.callback(found[kind].stop)
+    found["mlflow"] = _mlflow(folder, one)
+    stack.callback(found["mlflow"].stop)
     return found
 
 

@@ -63,6 +63,7 @@ def connect_ray(settings: Settings) -> Iterator[None]:
         try:
             if folder:
                 # Ray opens its folder to all users; the one around both stays ours
+                (folder / "f").mkdir(mode=0o700)
                 os.environ.update(front.apart(folder / "f"))
                 _start(settings, folder / "r")
             else:

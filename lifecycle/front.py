@@ -215,7 +215,7 @@ def _keep_private(folder: Path) -> None:
     parent, mine = folder.parent.stat(), folder.stat()
     replaceable = parent.st_mode & 0o022 and not parent.st_mode & stat.S_ISVTX
     ours = mine.st_uid == os.getuid() and parent.st_uid in (0, os.getuid())
-    if not ours or replaceable or mine.st_mode & 0o022:
+    if not ours or replaceable or mine.st_mode & 0o002:
         raise SettingsError(
             f"{folder} can be changed by other users; name a folder of your own with "
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC, as `lifecycle front-env` does"

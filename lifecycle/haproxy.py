@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from lifecycle.errors import RayError
+from lifecycle.errors import RayError, SettingsError
 
 HEADERS = 10
 """Seconds for all headers of a request, and as many for its body (or the first buffer of it)."""
@@ -58,7 +58,7 @@ class Options:
     """What Ray's configuration does not have."""
 
     max_body: int
-    """Bytes a request may declare."""
+    """Bytes a request may declare, below 10^9."""
     pem: str = ""
     """File with certificate chain and key; without it the front speaks HTTP."""
     lua: str = ""
@@ -121,7 +121,12 @@ def harden(text: str, options: Options) -> str:
 
     Raises:
         RayError: Ray wrote something that is not known here.
+        SettingsError: `max_body` is out of range.
     """
+    if not 0 < options.max_body < 10**9:
+        raise SettingsError(
+            f"LIFECYCLE_FRONT_MAX_BODY: {options.max_body} is not between 1 and 999999999"
+        )
     parts = sections(text)
     address, busy = bound(text), serves(text)
     lines: list[str] = []
@@ -207,6 +212,8 @@ def _guards(options: Options) -> list[str]:
     """What every request passes before Ray's rules."""
     return [
         "http-request deny deny_status 405 unless { method GET HEAD POST OPTIONS }",
+        # HAProxy compares numbers of 32 bits, so those with more than 9 digits go by their length
+        "http-request deny deny_status 413 if { req.hdr(content-length),length gt 9 }",
         f"http-request deny deny_status 413 if {{ req.hdr_val(content-length) gt "
         f"{options.max_body} }}",
         *(f"http-request del-header {name} -m beg" for name in TRUSTED),
@@ -242,5 +249,7 @@ def _answer(when: str, status: int) -> str:
 
 def _json(status: int) -> str:
     body = json.dumps({"error": REFUSALS[status]}).replace("'", r"'\''")
-    again = " hdr Retry-After 1" if status in AGAIN else ""
-    return f"content-type application/json string '{body}'{again}"
+    more = " hdr Retry-After 1" if status in AGAIN else ""
+    if status == 405:
+        more = ' hdr Allow "GET, HEAD, POST"'
+    return f"content-type application/json string '{body}'{more}"

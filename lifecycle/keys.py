@@ -75,6 +75,7 @@ def front_env(env: EnvOption = None) -> None:
     # short, for the sockets in it; the front refuses it if another user was there first
     folder = Path(f"/tmp/lc-front-{os.getuid()}")  # noqa: S108
     variables = front.environment() | front.certificate(settings) | front.files(folder)
+    typer.echo(f"mkdir -p -m 700 {folder}")
     for name, value in variables.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
 

@@ -358,6 +358,11 @@ class ServingSpec(Section):
     def _bounds(self) -> Self:
         if self.max_replicas is not None and self.max_replicas < self.replicas:
             raise ValueError(f"max_replicas: {self.max_replicas} is below {self.replicas=}")
+        if self.rollout.policy != "straight" and not self.log_predictions:
+            raise ValueError(
+                f"rollout.policy: {self.rollout.policy} compares logged predictions: set "
+                "log_predictions: true, or policy: straight"
+            )
         return self
 
 

@@ -88,7 +88,6 @@ def roll_out(
     project: Project, settings: Settings, trained: Trained, duel: Duel, reason: str = ""
 ) -> Release:
     """Put the challenger in front of traffic as the project's policy says, or send it back."""
-    policies.check_policy(project.serving)
     challenger, champion = trained.model, duel.champion
     reasons = (*duel.decision.reasons, *((reason,) if reason else ()))
     handover = rollout.Handover(

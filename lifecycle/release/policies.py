@@ -1,10 +1,8 @@
 """Which policy a release follows."""
 
-from lifecycle.errors import ProjectError
 from lifecycle.release.canary import canary
 from lifecycle.release.rollout import Handover, Outcome, Policy, same, straight
 from lifecycle.release.shadow import shadow
-from lifecycle.specs import ServingSpec
 
 POLICIES: dict[str, Policy] = {"straight": straight, "canary": canary, "shadow": shadow}
 
@@ -16,19 +14,6 @@ def roll_out(handover: Handover) -> Outcome:
         LifecycleError: what the policy raised; the champion answers all again.
     """
     return POLICIES[_policy(handover)](handover)
-
-
-def check_policy(serving: ServingSpec) -> None:
-    """Whether the policy can work at all.
-
-    Raises:
-        ProjectError: it looks at the prediction log, and there is none.
-    """
-    if serving.rollout.policy != "straight" and not serving.log_predictions:
-        raise ProjectError(
-            f"serving.rollout.policy: {serving.rollout.policy} compares logged predictions; set "
-            "serving.log_predictions: true, or policy: straight"
-        )
 
 
 def _policy(handover: Handover) -> str:

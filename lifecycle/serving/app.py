@@ -21,6 +21,7 @@ from lifecycle.serving.meters import Meters
 from lifecycle.serving.pages import Pages
 from lifecycle.serving.prediction_log import PredictionLog
 from lifecycle.serving.predictor import Engine, ServedModel
+from lifecycle.serving.proxy import METRICS
 from lifecycle.serving.wire import Answer, Asked
 from lifecycle.settings import Settings
 
@@ -52,10 +53,12 @@ class ModelServer:
         keep_to_loopback()
         self._deployed = (bundle, model, project, engine)
         served = ServedModel.open(Path(bundle), model, project, engine)
-        self._meters = meters = Meters(settings.folder("metrics", project.name), model, "champion")
+        self._meters = meters = Meters(settings.folder(METRICS, project.name), model, "champion")
         self._log = (
             PredictionLog(settings, project, meters) if project.serving.log_predictions else None
         )
+        if self._log is None:  # otherwise the log sweeps
+            meters.sweep()
         gate = Gatekeeper(
             settings.keys_file if settings.needs_keys else None,
             project.name,

@@ -20,7 +20,7 @@ from lifecycle.serving.access import Gatekeeper
 from lifecycle.serving.intake import Receive, read_body
 from lifecycle.serving.lanes import Lanes, Role, Said
 from lifecycle.serving.meters import Meters
-from lifecycle.serving.pages import JSON, Pages, Reply
+from lifecycle.serving.pages import JSON, MethodError, Pages, Reply
 from lifecycle.serving.prediction_log import PredictionLog
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.wire import Answer, Asked, Headers
@@ -213,6 +213,8 @@ def _refusal(error: RequestError, name: str) -> Reply:
     headers: RawHeaders = []
     if isinstance(error, AccessError):
         headers = [(b"www-authenticate", b"Bearer")]
+    elif isinstance(error, MethodError):
+        headers = [(b"allow", error.allow)]
     elif isinstance(error, RateLimitError):
         headers = [(b"retry-after", b"%d" % error.retry_after)]
     content = orjson.dumps({"error": str(error), "id": name}, default=str)

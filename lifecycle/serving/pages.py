@@ -12,7 +12,7 @@ from lifecycle.serving.predictor import ServedModel
 
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
-METRICS = b"text/plain; version=1.0.0; charset=utf-8"
+METRICS = b"text/plain; version=0.0.4; charset=utf-8"
 HTML = b"text/html; charset=utf-8"
 READ = ("GET", "HEAD")
 
@@ -30,6 +30,13 @@ class MethodError(RequestError):
     """The path is there, for other methods."""
 
     status = 405
+    allow = b"GET, HEAD"
+
+
+class PostOnlyError(MethodError):
+    """The path takes a body only."""
+
+    allow = b"POST"
 
 
 class Pages:
@@ -44,7 +51,7 @@ class Pages:
         self._posts = {"/predict", "/invocations"}
         self._pages: dict[str, Callable[[], Reply]] = {
             "/health": self._health,
-            "/ping": lambda: Reply(200, JSON, invocations.ping()),
+            "/ping": lambda: Reply(200, TEXT, invocations.ping()),
             "/version": lambda: Reply(200, TEXT, invocations.mlflow_version()),
             "/model": lambda: Reply(200, JSON, orjson.dumps(model.describe())),
             "/openapi.json": self._openapi,
@@ -64,10 +71,10 @@ class Pages:
             self._allow(method, READ)
             return page(), path
         if path in self._posts:
-            raise MethodError("this path takes POST")
+            raise PostOnlyError("this path takes POST")
         if path == "/v2" or path.startswith("/v2/"):
             if path.endswith("/infer"):
-                raise MethodError("this path takes POST")
+                raise PostOnlyError("this path takes POST")
             self._allow(method, READ)
             content = oip_info.page(path, self._model.model, self._model.schema)
             return Reply(200, JSON, content), "/v2"

@@ -7,8 +7,11 @@ from importlib import import_module
 from typing import Any
 
 from lifecycle.errors import PortInUseError, ServingError
+from lifecycle.serving.counts import clear
 from lifecycle.settings import Settings
 
+METRICS = "metrics"
+"""Folder below `home` with the counts of each application."""
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 
 
@@ -26,6 +29,8 @@ def start_proxy(settings: Settings) -> None:
         _check_running(settings)
         return
     check_port(settings.serve_host, settings.serve_port)
+    for folder in settings.folder(METRICS).iterdir():
+        clear(folder)
     try:
         serve.start(
             proxy_location="HeadOnly",

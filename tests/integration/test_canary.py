@@ -12,7 +12,7 @@ import yaml
 
 from lifecycle.data.logged import read_log
 from lifecycle.project import Project, load_project
-from lifecycle.records import Decision, ModelVersion
+from lifecycle.records import Decision, ModelVersion, Traffic
 from lifecycle.release import policies, registry, rollback
 from lifecycle.release.audit import Trail, verify
 from lifecycle.release.registry import CHAMPION, by_alias
@@ -192,3 +192,20 @@ def test_a_shadow_answers_nobody(versions: Versions, loaded: Load) -> None:
     loaded.wait_for(loaded.total + 100)
     assert loaded.versions[good]
     assert shifted not in loaded.versions
+
+
+def test_a_killed_release_leaves_the_champion(versions: Versions, loaded: Load) -> None:
+    """Nobody renews the lease: when it has run out, the champion answers all."""
+    good = versions.models["good"]
+    lane = ServeLane(versions.projects["good"], versions.settings)
+    lane.start_candidate(good)
+    traffic = Traffic(policy="canary", candidate=good, share=1.0, expires_at=time.time() + 4)
+    lane.set_traffic(traffic)
+    end = time.monotonic() + 4
+    loaded.wait_for(loaded.total + 100)
+    time.sleep(max(0.0, end - time.monotonic()) + 1)
+    loaded.wait_for(loaded.total + 200)
+    its = [at for at, version in loaded.answers if version == good.version]
+    assert its, "it answered until then"
+    assert max(its) <= end + 0.5
+    lane.stop_candidate()

@@ -1,0 +1,238 @@
+"""Keys: kept as hashes, never lost between processes; who gets in, how often, and what it costs."""
+
+import contextlib
+import json
+import logging
+import multiprocessing
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lifecycle.errors import AccessError, RateLimitError, SettingsError
+from lifecycle.serving.access import Gatekeeper, KeyStore
+
+JSON = (b"content-type", b"application/json")
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def bearer(key: str) -> list[tuple[bytes, bytes]]:
+    return [(b"host", b"x"), JSON, (b"authorization", f"Bearer {key}".encode())]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> KeyStore:
+    return KeyStore(tmp_path / "keys" / "keys.json")
+
+
+def test_only_a_hash_is_kept_and_only_the_owner_reads_it(store: KeyStore) -> None:
+    key = store.add("ci", rate=5, projects=["small"])
+    assert key.startswith("lc_")
+    assert len(key) == 46
+    text = store.file.read_text()
+    assert key not in text
+    assert key[3:] not in text
+    assert stat.S_IMODE(store.file.stat().st_mode) == 0o600
+    (kept,) = store.list()
+    assert (kept.name, kept.rate, kept.projects, kept.revoked) == ("ci", 5, ("small",), False)
+    assert sorted(p.name for p in store.file.parent.iterdir()) == ["keys.json", "keys.json.lock"]
+
+
+@pytest.mark.parametrize("name", ["", " ci", "a/b", "x" * 65, "a\nb"])
+def test_an_unfit_name(store: KeyStore, name: str) -> None:
+    with pytest.raises(SettingsError, match="key name"):
+        store.add(name)
+    assert not store.file.exists()
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
+def test_an_unfit_rate(store: KeyStore, rate: float) -> None:
+    with pytest.raises(SettingsError, match="the rate must be above 0"):
+        store.add("ci", rate)
+
+
+def test_a_name_is_used_once(store: KeyStore) -> None:
+    store.add("ci")
+    with pytest.raises(SettingsError, match="is in use"):
+        store.add("ci")
+    store.revoke("ci")
+    with pytest.raises(SettingsError, match="revoked, and names are not used twice"):
+        store.add("ci")
+    with pytest.raises(SettingsError, match="has no key 'nobody'; keys in use: none"):
+        store.revoke("nobody")
+
+
+def _add_many(file: Path, who: int) -> None:
+    for number in range(10):
+        KeyStore(file).add(f"{who}-{number}")
+
+
+def test_processes_that_add_at_once_lose_nothing(store: KeyStore) -> None:
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_add_many, args=(store.file, who)) for who in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert len(store.list()) == 40
+
+
+def test_a_file_that_is_none_is_not_overwritten(store: KeyStore) -> None:
+    store.add("ci")
+    store.file.write_text("{}")
+    with pytest.raises(SettingsError, match="no file of API keys"):
+        store.add("other")
+    assert store.file.read_text() == "{}"
+
+
+def test_who_gets_in(store: KeyStore) -> None:
+    key = store.add("ci")
+    gate = Gatekeeper(store.file, "small")
+    assert gate.check(bearer(key)) == "ci"
+    assert gate.check([JSON, (b"authorization", b"bearer " + key.encode())]) == "ci"
+    assert gate.check([(b"x-api-key", key.encode())]) == "ci"
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ([JSON], "needs an API key"),
+        ([(b"authorization", b"Bearer ")], "needs an API key"),
+        ([(b"x-api-key", b"")], "needs an API key"),
+        ([(b"authorization", b"Basic {key}")], "must be: Bearer"),
+        ([(b"authorization", b"Bearer {key}x")], "does not hold"),
+        ([(b"authorization", b"Bearer \xff\x00")], "does not hold"),
+        ([(b"x-api-key", b"{key}"), (b"x-api-key", b"{key}")], "two API keys"),
+        ([(b"authorization", b"Bearer {key}"), (b"x-api-key", b"other")], "two API keys"),
+        ([(b"x-api-key", b"other"), (b"authorization", b"Bearer {key}")], "two API keys"),
+    ],
+)
+def test_who_does_not(store: KeyStore, headers: list[tuple[bytes, bytes]], reason: str) -> None:
+    key = store.add("ci").encode()
+    sent = [(name, value.replace(b"{key}", key)) for name, value in headers]
+    with pytest.raises(AccessError, match=reason) as refused:
+        Gatekeeper(store.file, "small").check(sent)
+    assert key.decode() not in str(refused.value)
+
+
+def test_a_key_of_one_project_opens_no_other(store: KeyStore) -> None:
+    key = store.add("ci", projects=["small"])
+    assert Gatekeeper(store.file, "small").check(bearer(key)) == "ci"
+    with pytest.raises(AccessError, match="does not hold"):
+        Gatekeeper(store.file, "large").check(bearer(key))
+
+
+def test_an_open_endpoint_asks_nothing() -> None:
+    assert Gatekeeper(None, "small").check([(b"x-api-key", b"a"), (b"x-api-key", b"b")]) == ""
+
+
+def test_changes_are_seen_within_a_second(store: KeyStore) -> None:
+    clock = Clock()
+    first = store.add("first")
+    gate = Gatekeeper(store.file, "small", clock=clock)
+    assert gate.check(bearer(first)) == "first"
+    second = store.add("second")
+    store.revoke("first")
+    clock.now += 1.0
+    assert gate.check(bearer(second)) == "second"
+    with pytest.raises(AccessError):
+        gate.check(bearer(first))
+
+
+def test_without_a_sound_file_nobody_gets_in(
+    store: KeyStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    gate = Gatekeeper(store.file, "small", clock=clock)
+    with pytest.raises(AccessError):
+        gate.check(bearer("lc_x"))
+    assert "every request is refused" in caplog.text
+
+    key = store.add("ci")
+    sound = store.file.read_bytes()
+    for broken in (b"", b"{", b'{"keys": [{}]}', sound[:-9]):
+        clock.now += 1.0
+        assert gate.check(bearer(key)) == "ci"
+        caplog.clear()
+        store.file.write_bytes(broken)
+        for _ in range(3):
+            clock.now += 1.0
+            with pytest.raises(AccessError):
+                gate.check(bearer(key))
+        assert [record.levelno for record in caplog.records] == [logging.ERROR]
+        store.file.write_bytes(sound)
+
+
+def test_a_rate_is_kept_and_shared_among_replicas(store: KeyStore) -> None:
+    clock = Clock()
+    key = store.add("ci", rate=10)
+    free = store.add("free")
+    gate = Gatekeeper(store.file, "small", replicas=2, clock=clock)
+
+    def answered(tries: int) -> int:
+        count = 0
+        for _ in range(tries):
+            with contextlib.suppress(RateLimitError):
+                gate.check(bearer(key))
+                count += 1
+        return count
+
+    assert answered(20) == 5
+    clock.now += 0.6
+    assert answered(20) == 3
+    clock.now += 3600
+    assert answered(20) == 5  # what was not used is not kept for ever
+    store.add("another")
+    clock.now += 1.0  # reading the file again fills no bucket beyond a second's worth
+    assert answered(20) == 5
+    assert all(gate.check(bearer(free)) == "free" for _ in range(100))
+
+
+def test_how_long_to_wait(store: KeyStore) -> None:
+    clock = Clock()
+    key = store.add("slow", rate=0.1)
+    gate = Gatekeeper(store.file, "small", clock=clock)
+    gate.check(bearer(key))
+    clock.now += 2.0
+    with pytest.raises(RateLimitError, match="'slow' sends too many") as refused:
+        gate.check(bearer(key))
+    assert refused.value.retry_after == 8
+    clock.now += 8.01
+    assert gate.check(bearer(key)) == "slow"
+
+
+def test_a_changed_rate_holds_without_a_restart(store: KeyStore) -> None:
+    clock = Clock()
+    key = store.add("ci", rate=1)
+    gate = Gatekeeper(store.file, "small", clock=clock)
+    gate.check(bearer(key))
+    content: Any = json.loads(store.file.read_text())
+    content["keys"][0]["rate"] = None
+    store.file.write_text(json.dumps(content))
+    clock.now += 1.0
+    assert [gate.check(bearer(key)) for _ in range(5)] == ["ci"] * 5
+
+
+def test_a_check_is_cheap(store: KeyStore) -> None:
+    """2 µs measured; ten times that would show up in the endpoint's speed."""
+    for number in range(50):
+        store.add(f"other-{number}")
+    headers = [(b"h%d" % number, b"v") for number in range(8)]
+    headers += [(b"authorization", b"Bearer " + store.add("ci", rate=1e9).encode())]
+    gate = Gatekeeper(store.file, "small")
+    best = 1.0
+    for _ in range(5):
+        start = time.perf_counter()
+        for _ in range(2000):
+            gate.check(headers)
+        best = min(best, (time.perf_counter() - start) / 2000)
+    assert best < 20e-6, f"{best * 1e6:.1f} µs"
