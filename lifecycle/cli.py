@@ -140,8 +140,10 @@ def versions(project: ProjectPath, env: EnvOption = None) -> None:
 def serve(project: ProjectPath, env: EnvOption = None) -> None:
     """Serve the champion in the foreground, until Ctrl-C."""
     from lifecycle.cluster import connect_ray  # Ray and MLflow take a while
+    from lifecycle.release.hooks import as_trained
     from lifecycle.release.registry import bundle_path, by_alias, record_of
     from lifecycle.serving.deployment import deploy, undeploy
+    from lifecycle.serving.predictor import engine_for
     from lifecycle.serving.protocol import curl_command
 
     loaded, settings = load_project(project), Settings.load(env)
@@ -155,9 +157,12 @@ def serve(project: ProjectPath, env: EnvOption = None) -> None:
         signal.signal(number, lambda *_: stop.set())
     console = _console()
     console.print(f"Starting Ray Serve with {champion.name} v{champion.version} …")
-    row = read_version(record_of(champion, settings).split.holdout).head(1)
+    holdout = read_version(record_of(champion, settings).split.holdout)
+    row, bundle = holdout.head(1), bundle_path(champion, settings)
+    loaded = as_trained(loaded, champion, settings)
     with connect_ray(settings):
-        url = deploy(bundle_path(champion, settings), champion, loaded, settings)
+        engine = engine_for(bundle, champion, loaded, holdout)
+        url = deploy(bundle, champion, loaded, settings, engine)
         console.print(f"{champion.name} v{champion.version} answers. Ctrl-C stops it. Try:")
         console.print(f"curl -s {url}/model", soft_wrap=True)
         console.print(curl_command(url, row[list(loaded.input_columns)]), soft_wrap=True)

@@ -20,6 +20,7 @@ from lifecycle.records import (
 from lifecycle.release import hooks, policies, registry, rollback, rollout
 from lifecycle.release.watch import LogWatch
 from lifecycle.serving import deployment
+from lifecycle.serving.predictor import engine_for
 from lifecycle.serving.protocol import curl_command
 from lifecycle.serving.smoke import smoke_test
 from lifecycle.settings import Settings
@@ -54,7 +55,8 @@ class ServeLane:
         answers = assess.answer(project, self._holdout(model), path, model.digest)
         columns = list(answers.loaded.schema.inputs)
         rows = answers.frame[columns].head(project.serving.smoke_rows)
-        url = deployment.deploy(path, model, project, self._settings)
+        engine = engine_for(path, model, project, answers.frame)
+        url = deployment.deploy(path, model, project, self._settings, engine)
         return Endpoint(
             url=url,
             application=project.name,
@@ -67,7 +69,9 @@ class ServeLane:
 
     def start_candidate(self, model: ModelVersion) -> None:
         project, path = self._as_trained(model)
-        deployment.start_candidate(path, model, project, self._settings)
+        columns = list(load_bundle(path, model.digest).schema.inputs)
+        engine = engine_for(path, model, project, read_version(self._holdout(model), columns))
+        deployment.start_candidate(path, model, project, self._settings, engine)
 
     def set_traffic(self, traffic: Traffic) -> None:
         deployment.set_traffic(self._project, self._settings, traffic)

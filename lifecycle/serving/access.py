@@ -29,6 +29,8 @@ PREFIX = "lc_"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 LOOK_SECONDS = 1.0
 """How often a replica looks whether the file has changed, at most."""
+OPEN = frozenset({"/health", "/ping", "/v2/health/live", "/v2/health/ready"})
+"""Paths that load balancers ask, without a key."""
 
 
 class Key(BaseModel):

@@ -16,7 +16,7 @@ import orjson
 
 from lifecycle.errors import AccessError, NotServedError, RateLimitError, RequestError
 from lifecycle.serving import invocations, oip, plain
-from lifecycle.serving.access import Gatekeeper
+from lifecycle.serving.access import OPEN, Gatekeeper
 from lifecycle.serving.intake import Receive, read_body
 from lifecycle.serving.lanes import Lanes, Role, Said
 from lifecycle.serving.meters import Meters
@@ -33,8 +33,8 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 MANY = 64
 """Rows from which a request is worked on beside the event loop, so that others are not kept."""
-OPEN = frozenset({"/health", "/ping", "/v2/health/live", "/v2/health/ready"})
-"""Paths that load balancers ask, without a key."""
+GONE = 499
+"""Status, for the metrics alone, of a request whose client went away."""
 
 
 class Request(NamedTuple):
@@ -52,9 +52,18 @@ class Protocol(NamedTuple):
     route: str
     """The path for the metrics, without names in it."""
     read: Callable[[Request], Asked]
-    write: Callable[[Answer, Asked], tuple[bytes, RawHeaders]]
+    write: Callable[[Answer, Asked], Reply]
     version: str = ""
     """The model version that the path names."""
+
+
+class _Done:
+    """What the metrics will say of a request."""
+
+    __slots__ = ("route", "rows", "status", "version")
+
+    def __init__(self, version: int) -> None:
+        self.route, self.rows, self.status, self.version = "other", 0, GONE, version
 
 
 class Endpoint:
@@ -87,54 +96,57 @@ class Endpoint:
             return
         self._meters.started()
         started = time.perf_counter()
-        name = next(self._ids)
+        done = _Done(self._model.model.version)
+        try:
+            reply = await self._reply(scope, receive, next(self._ids), done)
+            done.status = reply.status
+            await _send(send, reply)
+        finally:  # a client that goes away has been in flight, too
+            seconds = time.perf_counter() - started
+            self._meters.answered(done.route, done.status, seconds, done.rows, done.version)
+
+    async def _reply(self, scope: Scope, receive: Receive, name: str, done: "_Done") -> Reply:
         path = scope["path"][len(scope.get("root_path", "")) :]
-        reply = Reply(500, JSON, b"")
-        route, version, rows = "other", self._model.model.version, 0
         try:
             key = "" if path in OPEN else self._gate.check(scope["headers"])
             protocol = self._protocol(path) if scope["method"] == "POST" else None
             if protocol is None:
-                reply, route = self._pages.reply(scope["method"], path)
-            else:
-                route = protocol.route
-                headers = scope["headers"]
-                body = await read_body(receive, headers, self._max_bytes)
-                request = Request(body, dict(headers), scope["query_string"], self._max_rows)
-                asked = protocol.read(request)
-                rows = asked.rows
-                said = await self._said(protocol, asked, name, body, key)
-                assert said.answer is not None  # noqa: S101 - only the candidate may have none
-                version = said.answer.model.version
-                content, more = protocol.write(said.answer, asked)
-                reply = Reply(200, JSON, content, tuple(more))
+                reply, done.route = self._pages.reply(scope["method"], path)
+                return reply
+            done.route = protocol.route
+            headers = scope["headers"]
+            body = await read_body(receive, headers, self._max_bytes)
+            request = Request(body, dict(headers), scope["query_string"], self._max_rows)
+            asked = protocol.read(request)
+            done.rows = asked.rows
+            answer = await self._answer(protocol, asked, name, body, key)
+            done.version = answer.model.version
+            return protocol.write(answer, asked)
         except RequestError as error:
             if isinstance(error, RateLimitError):
                 self._meters.rate_limited()
-            reply = _refusal(error, name)
+            return _refusal(error, name)
         except Exception:
             # whatever a features hook does must not reach the client as a traceback
             logger.exception("request %s failed", name)
             problem = "the model could not answer this request; the server's log has the cause"
-            reply = Reply(500, JSON, orjson.dumps({"error": problem, "id": name}))
-        await _send(send, reply)
-        seconds = time.perf_counter() - started
-        self._meters.answered(route, reply.status, seconds, rows, version)
+            return Reply(500, JSON, orjson.dumps({"error": problem, "id": name}))
 
-    async def _said(
+    async def _answer(
         self, protocol: Protocol, asked: Asked, name: str, body: bytes, key: str
-    ) -> Said:
+    ) -> Answer:
         """The answer, logged; a failure of the model is logged too."""
         started = time.perf_counter()
         only = self._role(protocol.version)
         try:
             if self._lanes.shared:
                 said = await self._lanes.answer(asked, name, body, key, only)
-            elif asked.rows > MANY:
-                answer = await asyncio.to_thread(self._model.answer, asked, name)
-                said = Said("champion", answer, time.perf_counter() - started)
             else:
-                answer = self._model.answer(asked, name)
+                answer = (
+                    self._model.answer(asked, name)
+                    if asked.rows <= MANY
+                    else await asyncio.to_thread(self._model.answer, asked, name)
+                )
                 said = Said("champion", answer, time.perf_counter() - started)
         except RequestError:
             raise
@@ -142,9 +154,9 @@ class Endpoint:
             failed = Said("champion", None, time.perf_counter() - started)
             self.record(asked, name, key, self._model.model.version, failed)
             raise
-        assert said.answer is not None  # noqa: S101 - as above
+        assert said.answer is not None  # noqa: S101 - only a candidate may have none
         self.record(asked, name, key, said.answer.model.version, said)
-        return said
+        return said.answer
 
     def record(self, asked: Asked, name: str, key: str, version: int, said: Said) -> None:
         """Hand what was said to the prediction log."""
@@ -197,16 +209,17 @@ def _read_plain(request: Request) -> Asked:
     return plain.read(request.body, request.max_rows, plain.wants_explanation(request.query))
 
 
-def _write_plain(answer: Answer, _asked: Asked) -> tuple[bytes, RawHeaders]:
-    return plain.write(answer), []
+def _write_plain(answer: Answer, _asked: Asked) -> Reply:
+    return Reply(200, JSON, plain.write(answer))
 
 
-def _write_tensors(answer: Answer, asked: Asked) -> tuple[bytes, RawHeaders]:
-    return oip.write(answer, asked.outputs)
+def _write_tensors(answer: Answer, asked: Asked) -> Reply:
+    content, headers = oip.write(answer, asked.outputs)
+    return Reply(200, oip.BINARY if headers else JSON, content, tuple(headers))
 
 
-def _write_scoring(answer: Answer, _asked: Asked) -> tuple[bytes, RawHeaders]:
-    return invocations.write(answer), invocations.answer_headers(answer)
+def _write_scoring(answer: Answer, _asked: Asked) -> Reply:
+    return Reply(200, JSON, invocations.write(answer), tuple(invocations.answer_headers(answer)))
 
 
 def _refusal(error: RequestError, name: str) -> Reply:

@@ -117,7 +117,9 @@ class Lanes:
             said = await self._candidate(asked, name, "candidate")
             if said.answer is not None:
                 return said
+            instead = self._champion(asked, name)  # if it refuses too, the request is to blame
             self._record_failure(asked, name, key, said)
+            return instead
         return self._champion(asked, name)
 
     def _champion(self, asked: Asked, name: str) -> Said:

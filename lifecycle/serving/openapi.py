@@ -4,6 +4,7 @@ from typing import Any
 
 from lifecycle.records import ModelVersion
 from lifecycle.serving import shapes
+from lifecycle.serving.access import OPEN
 from lifecycle.serving.shapes import Json, listed, structure, text
 from lifecycle.specs import ColumnSpec
 from lifecycle.training.schema import BundleSchema
@@ -25,8 +26,6 @@ WAIT = {
     "Retry-After": {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 0}}
 }
 TEXT = "text/plain"
-OPEN = frozenset({"/health", "/ping", "/v2/health/live", "/v2/health/ready"})
-"""Paths that load balancers ask, without a key."""
 
 
 def document(

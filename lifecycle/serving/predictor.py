@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,9 @@ from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.serving.rows import Matrix, RowReader
 from lifecycle.serving.wire import Answer, Asked, Column
+
+if TYPE_CHECKING:
+    from lifecycle.serving.trees import Trees
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +111,8 @@ class ServedModel:
         if self._trees is None:
             return 0.0
         matrix = self._encoded(frame)
-        return float(np.abs(self._few(matrix) - self._booster.predict(matrix, 1)).max(initial=0.0))
+        apart = self._trees.predict(matrix) - self._booster.predict(matrix, 1)
+        return float(np.abs(apart).max(initial=0.0))
 
     def identity(self) -> dict[str, Any]:
         """Which model answers."""
@@ -142,20 +146,13 @@ class ServedModel:
             raise RequestError(str(error).removeprefix("features: ")) from None
 
     def _predict(self, matrix: Matrix) -> NDArray[np.float64]:
-        few = self._trees is not None and len(matrix) <= FEW
-        predicted: NDArray[np.float64] = (
-            self._few(matrix) if few else self._booster.predict(matrix, 1)
-        )
+        predicted: NDArray[np.float64]
+        if self._trees is not None and len(matrix) <= FEW:
+            predicted = self._trees.predict(matrix)
+        else:
+            predicted = self._booster.predict(matrix, 1)
         calibration = self.schema.calibration
         return predicted if calibration is None else calibration.apply(predicted)
-
-    def _few(self, matrix: Matrix) -> NDArray[np.float64]:
-        import treelite
-
-        trees: Any = self._trees
-        raw = treelite.gtil.predict(trees, matrix, nthread=1)
-        predicted: NDArray[np.float64] = raw.reshape(len(matrix), -1).astype(np.float64)
-        return predicted if predicted.shape[1] > 1 else predicted[:, 0]
 
     def _contributions(self, matrix: Matrix) -> NDArray[np.float64]:
         found: NDArray[np.float64] | None = self._booster.contributions(matrix)
@@ -189,15 +186,15 @@ def engine_for(
     return "treelite"
 
 
-def _trees(model: Any) -> Any:
+def _trees(model: Any) -> "Trees | None":
     """The booster's trees for treelite's interpreter; None if it does not know such a model."""
     if model.kind != "xgboost":
         return None
-    import treelite
+    from lifecycle.serving.trees import Trees  # only who uses it pays for its import
 
     try:
-        return treelite.frontend.from_xgboost(model.booster)
-    except treelite.TreeliteError as error:
+        return Trees(model.booster)
+    except ValueError as error:
         logger.warning("treelite does not read this booster (%s); XGBoost answers", error)
         return None
 
