@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lifecycle import front
-from lifecycle.serving.access import KeyStore
+from lifecycle.serving.keystore import KeyStore
 from lifecycle.settings import Settings
 
 keys = typer.Typer(no_args_is_help=True, help="API keys of the endpoint.")

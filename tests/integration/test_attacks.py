@@ -25,8 +25,8 @@ from onnx import TensorProto, helper
 from lifecycle.errors import ServingError
 from lifecycle.front import MAX_BODY
 from lifecycle.project import Project
-from lifecycle.serving.access import KeyStore
 from lifecycle.serving.deployment import deploy, undeploy
+from lifecycle.serving.keystore import KeyStore
 from lifecycle.serving.protocol import to_records
 from lifecycle.settings import Settings
 from tests.lifecycle.conftest import Made, _train

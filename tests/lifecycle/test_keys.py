@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from lifecycle.cli import main
-from lifecycle.serving.access import Gatekeeper, KeyStore
+from lifecycle.serving.access import Gatekeeper
+from lifecycle.serving.keystore import KeyStore
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from lifecycle.errors import AccessError, RateLimitError, SettingsError
-from lifecycle.serving.access import Gatekeeper, KeyStore
+from lifecycle.serving.access import Gatekeeper
+from lifecycle.serving.keystore import KeyStore
 
 JSON = (b"content-type", b"application/json")
 

@@ -155,7 +155,8 @@ import lifecycle.serving.app
 from lifecycle.serving.predictor import ServedModel
 served = ServedModel.open(bundle, model, project)
 heavy = {"prefect", "deepchecks", "mlflow", "optuna", "sklearn", "matplotlib", "pandera"}
-print(json.dumps([served.answer(asked, "id").predictions.tolist(), sorted(heavy & set(sys.modules))]))
+answer = served.answer(asked, "id").predictions.tolist()
+print(json.dumps([answer, sorted(heavy & set(sys.modules))]))
 """
 
 

@@ -16,8 +16,8 @@ from lifecycle.data.lake import read_version
 from lifecycle.errors import ServingError
 from lifecycle.project import Project
 from lifecycle.records import Window
-from lifecycle.serving.deployment import deploy, undeploy
 from lifecycle.serving import plain
+from lifecycle.serving.deployment import deploy, undeploy
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.protocol import to_records
 from lifecycle.serving.score import score
