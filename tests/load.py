@@ -59,7 +59,8 @@ class Load:
                     if response.status == 200:
                         problem = ""
                         break
-                    problem = f"{response.status} {content[:200]!r}"
+                    waits = "retry-after" if response.getheader("Retry-After") else ""
+                    problem = f"{response.status} {waits} {content[:200]!r}"
                 except OSError as error:
                     problem = f"{type(error).__name__}: {error}"
                 except http.client.HTTPException as error:

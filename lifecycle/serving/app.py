@@ -62,7 +62,7 @@ class ModelServer:
         gate = Gatekeeper(
             settings.keys_file if settings.needs_keys else None,
             project.name,
-            project.serving.replicas,
+            project.serving.max_replicas or project.serving.replicas,
         )
         self._lanes = Lanes(served)
         pages = Pages(served, meters, secured=settings.needs_keys)

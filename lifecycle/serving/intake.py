@@ -1,5 +1,6 @@
 """A request's body as bytes, with a limit on what arrives and on what it inflates to."""
 
+import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -9,6 +10,16 @@ from lifecycle.errors import MalformedRequestError, RequestError, RequestTooLarg
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 GZIP = 16 + zlib.MAX_WBITS
 """How zlib is told to expect gzip's header."""
+
+
+BODY_SECONDS = 30.0
+"""How long the rest of a body may take; HAProxy sends small ones whole."""
+
+
+class SlowBodyError(RequestError):
+    """A body that does not come to its end in time."""
+
+    status = 408
 
 
 class UnsupportedEncodingError(RequestError):
@@ -26,6 +37,7 @@ async def read_body(receive: Receive, headers: Iterable[tuple[bytes, bytes]], li
     Raises:
         RequestTooLargeError: it has more bytes; no more than `limit` are ever kept.
         UnsupportedEncodingError: it is compressed otherwise.
+        SlowBodyError: its end does not come in time.
         MalformedRequestError: it is no gzip, or the client went away.
     """
     encoding = b""
@@ -39,7 +51,11 @@ async def read_body(receive: Receive, headers: Iterable[tuple[bytes, bytes]], li
     message = await receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
-        body = await _rest(receive, body, limit)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _rest(receive, body, limit)
+        except TimeoutError:
+            raise SlowBodyError(f"the body took longer than {BODY_SECONDS:.0f} s") from None
     elif message["type"] != "http.request":
         raise MalformedRequestError("the request ended before its body")
     if len(body) > limit:
