@@ -79,11 +79,12 @@ def minimal(_folder: Path, port: int) -> None:
     serve.run(serve.deployment(Hello).bind(), name="hello", route_prefix="/")
 
 
-def ours(folder: Path, port: int) -> None:
+def ours(folder: Path, port: int, version: int = 1) -> None:
     """Our application, and beside it one without a prediction log."""
     from lifecycle.serving.deployment import deploy
 
     project, settings, model, bundle = given(folder, port)
+    model = model.model_copy(update={"version": version})
     deploy(bundle, model, project, settings, "treelite")
     silent = project.serving.model_copy(update={"log_predictions": False})
     quiet = project.model_copy(update={"name": "quiet", "serving": silent})
@@ -143,7 +144,9 @@ def main() -> None:
     with connect_ray(settings):
         {"ours": ours, "noop": noop}[options.kind](*arguments)
         print(json.dumps({"ready": True}), flush=True)
-        sys.stdin.read()
+        for line in sys.stdin:  # the number of the version to deploy next
+            ours(*arguments, int(line))
+            print(json.dumps({"version": int(line)}), flush=True)
 
 
 class Server:
@@ -159,7 +162,7 @@ class Server:
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         )
@@ -175,6 +178,15 @@ class Server:
         self.seconds = time.monotonic() - started
         """From the start of its process to the first correct answer."""
         self.answer: str = answer.text
+
+    def redeploy(self, version: int) -> None:
+        """Have our server replace its version."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{version}\n".encode())
+        self._process.stdin.flush()
+        while b'"version"' not in self._process.stdout.readline():
+            assert self._process.poll() is None, "the server ended"
 
     def memory(self) -> float:
         """Proportional set size of the process and all below it, in MB."""

@@ -34,6 +34,8 @@ from lifecycle.training.trainers.booster import XGBoostModel
 TREES = 200
 ROWS = 20_000
 MANY = 1000
+REQUESTS = 100_000
+REDEPLOYS = 50
 CLIENTS = 16
 PATHS = {"ours": "/large/predict", "noop": "/noop", "ray_default": "/", "fastapi": "/predict"}
 SECONDS = 4
@@ -92,6 +94,7 @@ def measure(rounds: int) -> Iterator[Result]:
             yield from _speed(servers, one, rounds)
             yield from _steady(servers["ours"], one, rounds)
             yield from _many(servers["ours"], folder, booster, rows[:MANY], rounds)
+        yield from _flat(folder, one)
 
 
 def prepare(folder: Path) -> tuple[xgboost.Booster, np.ndarray]:
@@ -283,6 +286,32 @@ def _starts(folder: Path, one: Load, rounds: int) -> Iterator[Result]:
     yield ratio("serving: start", seconds["ours"], seconds["minimal"], 1.2, what)
     what = "MB, proportional set size of the whole tree"
     yield ratio("serving: memory", memory["ours"], memory["minimal"], 1.2, what)
+
+
+def _flat(folder: Path, one: Load) -> Iterator[Result]:
+    """Whether memory grows with requests and redeployments."""
+    (folder / "quiet").unlink()
+    ours = server("ours", folder, _free(), "/large/predict", one.body.read_bytes())
+    _ask(ours, one, 20_000)  # buffers and the first commits of the log
+    before = ours.memory()
+    _ask(ours, one, REQUESTS)
+    time.sleep(3)
+    asked = ours.memory()
+    detail = f"{before:.0f} MB before, {asked:.0f} MB after {REQUESTS:,} requests"
+    yield limit("serving: memory after requests", [asked / before], "×", 1.1, detail)
+    for version in range(2, REDEPLOYS + 2):
+        ours.redeploy(version)
+    time.sleep(10)  # the last replica but one drains
+    again = ours.memory()
+    detail = f"{asked:.0f} MB before, {again:.0f} MB after {REDEPLOYS} redeployments"
+    yield limit("serving: memory after redeployments", [again / asked], "×", 1.1, detail)
+    ours.stop()
+
+
+def _ask(ours: Server, one: Load, requests: int) -> None:
+    made = 0.0
+    while made < requests:
+        made += wrk(ours.url, one, CLIENTS).rate * SECONDS
 
 
 def wrk(url: str, load: Load, clients: int, delay: int = 0) -> Timed:

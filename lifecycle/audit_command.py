@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from lifecycle.project import load_project
 from lifecycle.settings import Settings
@@ -37,17 +36,13 @@ def audit(
     if not changes:
         console.print(f"{loaded.name}: no version was ever changed in {settings.lake}")
         return
-    table = Table("line", "time (UTC)", "who", "action", "version", "identity", "reasons")
-    for number, change in enumerate(changes):
-        table.add_row(
-            str(number),
-            change.time.replace("T", " ")[:19],
-            escape(change.who),
-            change.action,
-            f"v{change.version}",
-            change.identity[:12],
-            escape("\n".join(change.reasons)),
+    for number, change in enumerate(changes) if not check else ():
+        time = change.time.replace("T", " ")[:19]
+        console.print(
+            f"[bold]{number}  {time} UTC  {change.action} v{change.version}[/]  "
+            f"identity {change.identity[:12]}  by {escape(change.who)}"
         )
-    console.print(table)
+        for reason in change.reasons:
+            console.print(f"    {escape(reason)}")
     held = "every line holds; " if check else ""
     console.print(f"{len(changes)} lines; {held}the last hash is {changes[-1].hash}")

@@ -164,6 +164,11 @@ def serve(project: ProjectPath, env: EnvOption = None) -> None:
         engine = engine_for(bundle, champion, loaded, holdout)
         url = deploy(bundle, champion, loaded, settings, engine)
         console.print(f"{champion.name} v{champion.version} answers. Ctrl-C stops it. Try:")
+        if settings.needs_keys:
+            console.print(
+                f"It asks for a key of {settings.keys_file}: add -H 'X-API-Key: …' to these; "
+                "`lifecycle keys add NAME` makes one."
+            )
         console.print(f"curl -s {url}/model", soft_wrap=True)
         console.print(curl_command(url, row[list(loaded.input_columns)]), soft_wrap=True)
         stop.wait()

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from lifecycle.errors import BundleError, RegistryError
 from lifecycle.project import Project
 from lifecycle.records import Evaluation, ModelVersion, Trained
-from lifecycle.release.run import CHECKS
+from lifecycle.release.run import CHECKS, as_signed
 from lifecycle.release.store import backend_errors, connect
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
@@ -154,7 +154,7 @@ def predict_of(
 
     def predict(frame: pd.DataFrame) -> NDArray[np.float64]:
         try:
-            return np.asarray(loaded.predict(frame), dtype=np.float64)
+            return np.asarray(loaded.predict(as_signed(frame)), dtype=np.float64)
         except mlflow.exceptions.MlflowException as error:
             reason = next(iter(str(error).splitlines()), "")
             raise BundleError(f"{model.uri} cannot answer for these rows: {reason}") from None

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from lifecycle.data.coerce import storage_type
 from lifecycle.data.lake import read_version
@@ -119,7 +120,7 @@ def log_model(
     from mlflow.models import Model
 
     columns = list(project.input_columns)
-    example = read_version(split.holdout, columns).head(EXAMPLE_ROWS)
+    example = as_signed(read_version(split.holdout, columns).head(EXAMPLE_ROWS))
     experiment = client.get_run(run_id).info.experiment_id
     # Model.log is what mlflow.pyfunc.log_model calls; that one needs a run of the fluent API, which
     # would end too early for us, and without one both take the default experiment and ./mlruns
@@ -139,6 +140,12 @@ def log_model(
             pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
         )
     return str(logged.model_uri)
+
+
+def as_signed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Nullable whole numbers as doubles, as `_signature` has them; MLflow does not convert them."""
+    whole = [name for name, dtype in frame.dtypes.items() if str(dtype) == "Int64"]
+    return frame.astype(dict.fromkeys(whole, "float64"))
 
 
 def _hook_code(project: Project, aside: Path) -> list[str] | None:

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from lifecycle.errors import BackendError
+from lifecycle.errors import BackendError, RegistryError
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
@@ -89,6 +89,9 @@ def backend_errors(settings: Settings) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":  # the store is well
+            reason = " ".join(str(error).split())
+            raise RegistryError(f"MLflow refuses what it was given: {reason}") from error
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise BackendError(
             f"MLflow at {_without_password(settings.tracking_uri)}: {reason}; start that server, "

@@ -3,6 +3,7 @@
 This module is imported by the replicas: what it imports is their cold start.
 """
 
+import sys
 import time
 from importlib import import_module
 from ipaddress import ip_address
@@ -24,6 +25,9 @@ from lifecycle.serving.predictor import Engine, ServedModel
 from lifecycle.serving.proxy import METRICS
 from lifecycle.serving.wire import Answer, Asked
 from lifecycle.settings import Settings
+
+SWITCH_SECONDS = 0.0005
+"""How long the log's thread may keep the interpreter while a request waits for it."""
 
 
 def keep_to_loopback() -> None:
@@ -51,6 +55,7 @@ class ModelServer:
         self, bundle: str, model: ModelVersion, project: Project, settings: Settings, engine: Engine
     ) -> None:
         keep_to_loopback()
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._deployed = (bundle, model, project, engine)
         served = ServedModel.open(Path(bundle), model, project, engine)
         self._meters = meters = Meters(settings.folder(METRICS, project.name), model, "champion")

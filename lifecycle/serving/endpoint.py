@@ -118,9 +118,8 @@ class Endpoint:
             body = await read_body(receive, headers, self._max_bytes)
             request = Request(body, dict(headers), scope["query_string"], self._max_rows)
             asked = protocol.read(request)
-            done.rows = asked.rows
             answer = await self._answer(protocol, asked, name, body, key)
-            done.version = answer.model.version
+            done.version, done.rows = answer.model.version, asked.rows
             return protocol.write(answer, asked)
         except RequestError as error:
             if isinstance(error, RateLimitError):

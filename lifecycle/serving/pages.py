@@ -81,7 +81,8 @@ class Pages:
         if path.startswith("/docs/static/"):
             self._allow(method, READ)
             return self._static(path.removeprefix("/docs/static/")), "/docs/static"
-        raise NotServedError("there is no such path; /docs lists what there is")
+        name = self._model.project.name
+        raise NotServedError(f"there is no such path; /{name}/docs lists what there is")
 
     def _allow(self, method: str, methods: tuple[str, ...]) -> None:
         if method not in methods:

@@ -36,6 +36,9 @@ class Trees:
         if (self._model.input_type, self._model.num_feature) != ("float32", self.features):
             raise ValueError(f"treelite takes {self._model.input_type} of another shape")
         self._config = GTILConfig(predict_type="default", nthread=1)
+        # a few microseconds' work: letting go of the interpreter would cost more, as another
+        # thread may keep it for milliseconds
+        self._call = ctypes.PyDLL(_LIB._name).TreeliteGTILPredict
         self._outputs = self._output_shape()
 
     def predict(self, matrix: Matrix) -> NDArray[np.float64]:
@@ -49,7 +52,7 @@ class Trees:
             raise ValueError(f"{columns} columns for {self.features} features")
         matrix = np.ascontiguousarray(matrix, dtype=np.float32)
         answer = np.empty((rows, self._outputs), dtype=np.float32)
-        failed = _LIB.TreeliteGTILPredict(
+        failed = self._call(
             self._model.handle,
             ctypes.c_void_p(matrix.__array_interface__["data"][0]),
             b"float32",

@@ -5,11 +5,14 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 
 from lifecycle.project import Project
+from lifecycle.release.registry import predict_of
 from lifecycle.release.run import _signature
 from lifecycle.settings import Settings
+from tests.conftest import SMALL, small_frame
 from tests.lifecycle.graded import graded_project
 
 
@@ -21,6 +24,24 @@ def test_a_number_a_row_or_one_a_class(make_project: Callable[..., Project]) -> 
         np.dtype(np.float64),
         (-1, 3),
     )
+
+
+@pytest.mark.slow
+def test_a_whole_number_that_may_be_missing(
+    make_project: Callable[..., Project], train: Callable[..., Any], settings: Settings
+) -> None:
+    """MLflow has no such type, and converts none to its doubles."""
+    frame = small_frame().astype({"visits": "Int64"})
+    frame.loc[::9, "visits"] = pd.NA
+    contract = SMALL["contract"]
+    visits = contract["columns"]["visits"] | {"nullable": True}
+    columns = contract["columns"] | {"visits": visits}
+    made = train(make_project(frame, contract=contract | {"columns": columns}), settings)
+    registered = made.register().model
+    inputs = made.holdout()[list(made.project.input_columns)]
+    assert str(inputs["visits"].dtype) == "Int64"
+    predict = predict_of(registered, settings)
+    np.testing.assert_array_equal(predict(inputs), made.expected(inputs))
 
 
 @pytest.mark.slow
