@@ -3,8 +3,9 @@
 import contextlib
 import json
 import logging
-import multiprocessing
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -71,19 +72,20 @@ def test_a_name_is_used_once(store: KeyStore) -> None:
         store.revoke("nobody")
 
 
-def _add_many(file: Path, who: int) -> None:
-    for number in range(10):
-        KeyStore(file).add(f"{who}-{number}")
+ADD_MANY = """
+import sys
+from pathlib import Path
+from lifecycle.serving.keystore import KeyStore
+
+for number in range(10):
+    KeyStore(Path(sys.argv[1])).add(f"{sys.argv[2]}-{number}")
+"""
 
 
 def test_processes_that_add_at_once_lose_nothing(store: KeyStore) -> None:
-    context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_add_many, args=(store.file, who)) for who in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0] * 4
+    command = [sys.executable, "-c", ADD_MANY, str(store.file)]
+    workers = [subprocess.Popen([*command, str(who)]) for who in range(4)]
+    assert [worker.wait() for worker in workers] == [0] * 4
     assert len(store.list()) == 40
 
 
