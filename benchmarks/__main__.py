@@ -29,6 +29,7 @@ PARTS: dict[str, Callable[[int], Iterator[Result]]] = {
     "tuning": tuning.measure,
     "orchestration": orchestration.measure,
     "serving": serving.measure,
+    "serving_memory": serving.measure_memory,
     "tracking": tracking.measure,
     "checks": checks.measure,
     "split": split.measure,

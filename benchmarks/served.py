@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 import psutil
 
+PATIENCE = 180.0
 KINDS = ("ours", "noop", "minimal", "ray_default", "fastapi")
 
 
@@ -154,22 +155,23 @@ class Server:
 
     Args:
         url: what it answers a POST of the body on.
+        talks: whether it says on its standard output what it has done, and nothing else.
     """
 
-    def __init__(self, command: list[str], url: str, body: bytes, patience: float = 180.0) -> None:
+    def __init__(self, command: list[str], url: str, body: bytes, talks: bool = False) -> None:
         self.url = url
         started = time.monotonic()
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if talks else subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         )
         self.tree = psutil.Process(self._process.pid)
         while True:
             assert self._process.poll() is None, f"{command} ended"
-            assert time.monotonic() - started < patience, f"{command} does not answer"
+            assert time.monotonic() - started < PATIENCE, f"{command} does not answer"
             with suppress(httpx.TransportError):
                 answer = httpx.post(url, content=body, headers={"content-type": "application/json"})
                 if answer.status_code == 200:
@@ -213,7 +215,7 @@ class Server:
 def server(kind: str, folder: Path, port: int, path: str, body: bytes) -> Server:
     """Start one of `KINDS` and wait for its first answer."""
     command = [sys.executable, "-m", "benchmarks.served", kind, str(folder), str(port)]
-    return Server(command, f"http://127.0.0.1:{port}{path}", body)
+    return Server(command, f"http://127.0.0.1:{port}{path}", body, talks=kind == "ours")
 
 
 if __name__ == "__main__":

@@ -94,7 +94,6 @@ def measure(rounds: int) -> Iterator[Result]:
             yield from _speed(servers, one, rounds)
             yield from _steady(servers["ours"], one, rounds)
             yield from _many(servers["ours"], folder, booster, rows[:MANY], rounds)
-        yield from _flat(folder, one)
 
 
 def prepare(folder: Path) -> tuple[xgboost.Booster, np.ndarray]:
@@ -288,9 +287,15 @@ def _starts(folder: Path, one: Load, rounds: int) -> Iterator[Result]:
     yield ratio("serving: memory", memory["ours"], memory["minimal"], 1.2, what)
 
 
+def measure_memory(_rounds: int) -> Iterator[Result]:
+    """Whether memory grows with requests and redeployments; one long round."""
+    with TemporaryDirectory(prefix="serving-") as name:
+        folder = Path(name)
+        booster, rows = prepare(folder)
+        yield from _flat(folder, _records(folder, booster, rows[:1], "one.json"))
+
+
 def _flat(folder: Path, one: Load) -> Iterator[Result]:
-    """Whether memory grows with requests and redeployments."""
-    (folder / "quiet").unlink()
     ours = server("ours", folder, _free(), "/large/predict", one.body.read_bytes())
     _ask(ours, one, 20_000)  # buffers and the first commits of the log
     before = ours.memory()
