@@ -8,14 +8,12 @@ import json
 import shutil
 import socket
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -24,6 +22,7 @@ import xgboost
 from benchmarks import large
 from benchmarks.result import Result, at_least, limit, ratio, shown
 from benchmarks.served import Server, server
+from benchmarks.wrk import SECONDS, Load, Timed, wrk
 from lifecycle.data.features import FeatureSchema
 from lifecycle.project import load_project
 from lifecycle.records import ModelVersion
@@ -38,47 +37,6 @@ REQUESTS = 100_000
 REDEPLOYS = 50
 CLIENTS = 16
 PATHS = {"ours": "/large/predict", "noop": "/noop", "ray_default": "/", "fastapi": "/predict"}
-SECONDS = 4
-LUA = """
-wrk.method = "POST"
-local file = io.open("{body}", "rb"); wrk.body = file:read("*a"); file:close()
-{headers}
-local expected = "{expected}"
-local wait = {delay}
-wrong = 0
-local threads = {{}}
-function setup(thread) table.insert(threads, thread) end
-function delay() return wait end
-function response(status, headers, body)
-  if status ~= 200 or not string.find(body, expected, 1, true) then wrong = wrong + 1 end
-end
-function done(summary, latency, requests)
-  local bad = 0
-  for _, thread in ipairs(threads) do bad = bad + thread:get("wrong") end
-  io.write(string.format('{{"requests":%d,"seconds":%f,"p50":%f,"p99":%f,"wrong":%d}}\\n',
-    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3,
-    latency:percentile(99) / 1e3,
-    bad + summary.errors.connect + summary.errors.read + summary.errors.timeout))
-end
-"""
-
-
-class Timed(NamedTuple):
-    """What wrk saw."""
-
-    rate: float
-    """Requests a second."""
-    p50: float
-    """Milliseconds."""
-    p99: float
-
-
-class Load(NamedTuple):
-    """A request, and what its answer must contain."""
-
-    body: Path
-    expected: str
-    headers: dict[str, str]
 
 
 def measure(rounds: int) -> Iterator[Result]:
@@ -317,21 +275,6 @@ def _ask(ours: Server, one: Load, requests: int) -> None:
     made = 0.0
     while made < requests:
         made += wrk(ours.url, one, CLIENTS).rate * SECONDS
-
-
-def wrk(url: str, load: Load, clients: int, delay: int = 0) -> Timed:
-    """wrk on one thread; every answer must contain what is expected."""
-    headers = "\n".join(f'wrk.headers["{k}"] = "{v}"' for k, v in load.headers.items())
-    script = load.body.with_suffix(".lua")
-    script.write_text(
-        LUA.format(body=load.body, headers=headers, expected=load.expected, delay=delay)
-    )
-    command = ["wrk", "-t1", f"-c{clients}", f"-d{SECONDS}s", "-s", str(script), url]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout.strip().splitlines()[-1])
-    assert found["requests"] > 0, (url, found)
-    assert found["wrong"] == 0, (url, found)
-    return Timed(found["requests"] / found["seconds"], found["p50"], found["p99"])
 
 
 def _free() -> int:

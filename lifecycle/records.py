@@ -300,13 +300,17 @@ class Observed(Record):
     """Their prediction ids."""
 
 
+Action = Literal["deploy", "canary", "shadow", "promote", "rollback", "reject"]
+"""What is done to a model version."""
+
+
 class Change(Record):
     """One line of the audit trail: who did what to which version, and why."""
 
     time: str
     """UTC, ISO 8601."""
     who: str
-    action: Literal["deploy", "canary", "shadow", "promote", "rollback", "reject", "undeploy"]
+    action: Action
     model: str
     version: int
     digest: str

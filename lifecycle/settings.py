@@ -123,17 +123,7 @@ class Settings(BaseSettings):
 
     def store_id(self) -> str:
         """A random name kept in `home`: cached results must not outlive what they refer to."""
-        file = self.folder() / "store-id"
-        if not file.exists():
-            aside = file.with_name(f"store-id.{os.getpid()}")
-            aside.write_text(secrets.token_hex(8))
-            try:
-                os.link(aside, file)  # fails if another process was first, so all see one id
-            except FileExistsError:
-                pass
-            finally:
-                aside.unlink()
-        return file.read_text()
+        return made_once(self.folder() / "store-id", secrets.token_hex(8), 0o644)
 
     @classmethod
     def load(cls, env: str | None = None) -> Self:
@@ -156,3 +146,22 @@ class Settings(BaseSettings):
                 for e in error.errors()
             ]
             raise SettingsError("\n".join(problems)) from None
+
+
+def made_once(file: Path, text: str, mode: int) -> str:
+    """The text of a file that whoever asks first makes, whole; all others find it.
+
+    Raises:
+        OSError: it cannot be made or read.
+    """
+    if not file.exists():
+        aside = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as new:
+            new.write(text)
+        try:
+            os.link(aside, file)  # fails if another process was first, so all see one text
+        except FileExistsError:
+            pass
+        finally:
+            aside.unlink()
+    return file.read_text()

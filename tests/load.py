@@ -61,9 +61,7 @@ class Load:
                         break
                     waits = "retry-after" if response.getheader("Retry-After") else ""
                     problem = f"{response.status} {waits} {content[:200]!r}"
-                except OSError as error:
-                    problem = f"{type(error).__name__}: {error}"
-                except http.client.HTTPException as error:
+                except (OSError, http.client.HTTPException) as error:
                     problem = f"{type(error).__name__}: {error}"
                 connection.close()
                 connection = None

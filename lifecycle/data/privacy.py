@@ -1,7 +1,6 @@
 """Personal data: a keyed hash that stands for a value, so that rows can be joined, not read."""
 
 import hmac
-import os
 import secrets
 from collections.abc import Iterable
 from datetime import date, datetime
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lifecycle.errors import SettingsError
-from lifecycle.settings import Settings
+from lifecycle.settings import Settings, made_once
 
 FILE = "pii-key"
 
@@ -30,17 +29,7 @@ def pii_key(settings: Settings) -> bytes:
         return key
     file = settings.folder() / FILE
     try:
-        if not file.exists():
-            aside = file.with_name(f".{FILE}.{secrets.token_hex(8)}")
-            with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
-                new.write(secrets.token_hex(32))
-            try:
-                os.link(aside, file)  # fails if another process was first, so all have one key
-            except FileExistsError:
-                pass
-            finally:
-                aside.unlink()
-        return file.read_bytes()
+        return made_once(file, secrets.token_hex(32), 0o600).encode()
     except OSError as error:
         raise SettingsError(
             f"{file}: cannot keep the key of personal data there ({error.strerror}); "

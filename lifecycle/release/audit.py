@@ -10,7 +10,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, write_deltalake
@@ -20,7 +19,7 @@ from pydantic import ValidationError
 from lifecycle.data.lake import table_uri
 from lifecycle.errors import BackendError
 from lifecycle.identity import sha256
-from lifecycle.records import Change, ModelVersion
+from lifecycle.records import Action, Change, ModelVersion
 from lifecycle.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -48,7 +47,6 @@ SCHEMA = pa.schema(
         "hash": pa.string(),
     }
 )
-Action = Literal["deploy", "canary", "shadow", "promote", "rollback", "reject", "undeploy"]
 CROWNING = ("promote", "rollback")
 """Actions after which another version is the champion."""
 

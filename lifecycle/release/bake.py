@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 from lifecycle.errors import LifecycleError
 from lifecycle.quality.canary_gate import Check, decide_canary
-from lifecycle.records import Change, Decision, Traffic
-from lifecycle.release.audit import Action
+from lifecycle.records import Action, Change, Decision, Traffic
 from lifecycle.release.rollout import Handover, Outcome, note, same, take_over
 
 logger = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from typing import NamedTuple, Protocol
 
 from lifecycle.errors import LifecycleError
 from lifecycle.quality.canary_gate import Agreement, Labelled
-from lifecycle.records import Decision, Endpoint, ModelVersion, Observed, Traffic
-from lifecycle.release.audit import Action, Trail, champions
+from lifecycle.records import Action, Decision, Endpoint, ModelVersion, Observed, Traffic
+from lifecycle.release.audit import Trail, champions
 from lifecycle.release.registry import CHALLENGER, CHAMPION, delete_alias, set_alias
 from lifecycle.specs import RolloutSpec
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import orjson
 
 from lifecycle.errors import MalformedRequestError, RequestError, RequestTooLargeError
@@ -96,6 +97,13 @@ def check_columns(columns: Mapping[str, Any], max_rows: int, where: str) -> int:
             _refuse_nested((row, name, value) for row, value in enumerate(values))
     check_rows(max(rows, 0), max_rows, where)
     return rows
+
+
+def as_list(value: Any) -> Any:
+    """What orjson does not write itself: arrays that are not contiguous, and NumPy's scalars."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no JSON value")
 
 
 def _refuse_nested(cells: Iterable[tuple[int, str, Any]]) -> None:

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from lifecycle.errors import AccessError, NotServedError, RateLimitError, RequestError
-from lifecycle.serving import invocations, oip, plain
+from lifecycle.errors import AccessError, RateLimitError, RequestError
+from lifecycle.serving import invocations, oip, oip_info, plain
 from lifecycle.serving.access import OPEN, Gatekeeper
 from lifecycle.serving.intake import Receive, read_body
 from lifecycle.serving.lanes import Lanes, Role, Said
 from lifecycle.serving.meters import Meters
-from lifecycle.serving.pages import JSON, MethodError, Pages, Reply
+from lifecycle.serving.pages import INVOCATIONS, JSON, PREDICT, MethodError, Pages, Reply
 from lifecycle.serving.prediction_log import PredictionLog
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.wire import Answer, Asked, Headers
@@ -41,9 +41,14 @@ class Request(NamedTuple):
     """What a protocol may look at."""
 
     body: bytes
-    headers: Headers
+    raw_headers: RawHeaders
     query: bytes
     max_rows: int
+
+    @property
+    def headers(self) -> Headers:
+        """By name; made anew each time, as the plain protocol needs none."""
+        return dict(self.raw_headers)
 
 
 class Protocol(NamedTuple):
@@ -84,8 +89,8 @@ class Endpoint:
         self._max_rows, self._max_bytes = spec.max_rows, spec.max_body_bytes
         lanes.record = self.record
         self._posts = {
-            "/predict": Protocol("/predict", _read_plain, _write_plain),
-            "/invocations": Protocol("/invocations", self._read_scoring, _write_scoring),
+            PREDICT: Protocol(PREDICT, _read_plain, _write_plain),
+            INVOCATIONS: Protocol(INVOCATIONS, self._read_scoring, _write_scoring),
         }
         first, count = secrets.token_hex(8), itertools.count()
         self._ids = (f"{first}{number:012x}" for number in count)
@@ -116,7 +121,7 @@ class Endpoint:
             done.route = protocol.route
             headers = scope["headers"]
             body = await read_body(receive, headers, self._max_bytes)
-            request = Request(body, dict(headers), scope["query_string"], self._max_rows)
+            request = Request(body, headers, scope["query_string"], self._max_rows)
             asked = protocol.read(request)
             answer = await self._answer(protocol, asked, name, body, key)
             done.version, done.rows = answer.model.version, asked.rows
@@ -173,13 +178,11 @@ class Endpoint:
         """
         if not version:
             return None
-        if version == str(self._model.model.version):
-            return "champion"
         if version == str(self._lanes.candidate_version()):
             return "candidate"
-        raise NotServedError(
-            f"version {version[:20]!r} is not served; version {self._model.model.version} is"
-        )
+        model = self._model.model
+        oip_info.check_model(model.name, version, model)
+        return "champion"
 
     def _protocol(self, path: str) -> Protocol | None:
         found = self._posts.get(path)
@@ -189,8 +192,7 @@ class Endpoint:
         if named is None:
             return None
         name, version = named
-        if name != self._model.model.name:
-            raise NotServedError(f"model {name[:60]!r} is not served here")
+        oip_info.check_model(name, "", self._model.model)
         return Protocol("/v2/infer", self._read_tensors, _write_tensors, version)
 
     def _read_tensors(self, request: Request) -> Asked:

@@ -118,7 +118,7 @@ class Lanes:
             if said.answer is not None:
                 return said
             instead = self._champion(asked, name)  # if it refuses too, the request is to blame
-            self._record_failure(asked, name, key, said)
+            self._record_candidates(asked, name, key, said)
             return instead
         return self._champion(asked, name)
 
@@ -157,13 +157,13 @@ class Lanes:
 
         async def follow() -> None:
             said = await self._candidate(asked, name, "shadow")
-            self._record_failure(asked, name, key, said)
+            self._record_candidates(asked, name, key, said)
 
         task = asyncio.get_running_loop().create_task(follow())
         self._shadows.add(task)
         task.add_done_callback(self._shadows.discard)
 
-    def _record_failure(self, asked: Asked, name: str, key: str, said: Said) -> None:
+    def _record_candidates(self, asked: Asked, name: str, key: str, said: Said) -> None:
         candidate = self._traffic.candidate
         if candidate is not None:
             self.record(asked, name, key, candidate.version, said)

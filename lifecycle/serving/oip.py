@@ -17,7 +17,7 @@ import orjson
 from numpy.typing import NDArray
 
 from lifecycle.errors import MalformedRequestError, RequestError
-from lifecycle.serving.body import load_object
+from lifecycle.serving.body import as_list, load_object
 from lifecycle.serving.oip_inputs import LENGTH, divide, parameters, read_tensors
 from lifecycle.serving.tensors import (
     Tensor,
@@ -108,7 +108,7 @@ def write(
         "parameters": {"id": answer.id},
         "outputs": tensors,
     }
-    head = orjson.dumps(content, default=_as_list, option=orjson.OPT_SERIALIZE_NUMPY)
+    head = orjson.dumps(content, default=as_list, option=orjson.OPT_SERIALIZE_NUMPY)
     if not tail:
         return head, []
     return b"".join([head, *tail]), [(LENGTH, b"%d" % len(head))]
@@ -183,10 +183,3 @@ def _wanted(request: dict[str, Any], schema: BundleSchema) -> tuple[tuple[str, b
             raise MalformedRequestError(f"output {name}: binary_data must be true or false")
         wanted[name] = binary
     return tuple(wanted.items())
-
-
-def _as_list(value: Any) -> Any:
-    """What orjson does not write itself: arrays that are not contiguous, and NumPy's scalars."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is no JSON value")

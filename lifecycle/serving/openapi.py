@@ -13,6 +13,7 @@ REFUSALS = {
     400: "The body is not what the protocol says",
     401: "No API key, or one that does not hold",
     404: "No such path, model or version",
+    408: "The body did not come to its end in time",
     413: "Too many bytes or rows, or too deep",
     415: "The body is compressed otherwise than by gzip",
     422: "What is wrong, with row and field",

@@ -9,12 +9,14 @@ from lifecycle.errors import NotServedError, RequestError
 from lifecycle.serving import invocations, oip_info
 from lifecycle.serving.meters import Meters
 from lifecycle.serving.predictor import ServedModel
+from lifecycle.serving.wire import identity
 
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 METRICS = b"text/plain; version=0.0.4; charset=utf-8"
 HTML = b"text/html; charset=utf-8"
 READ = ("GET", "HEAD")
+PREDICT, INVOCATIONS = POSTS = ("/predict", "/invocations")
 
 
 class Reply(NamedTuple):
@@ -48,7 +50,6 @@ class Pages:
 
     def __init__(self, model: ServedModel, meters: Meters, secured: bool) -> None:
         self._model, self._secured = model, secured
-        self._posts = {"/predict", "/invocations"}
         self._pages: dict[str, Callable[[], Reply]] = {
             "/health": self._health,
             "/ping": lambda: Reply(200, TEXT, invocations.ping()),
@@ -68,28 +69,24 @@ class Pages:
         """
         page = self._pages.get(path)
         if page is not None:
-            self._allow(method, READ)
+            _reads(method)
             return page(), path
-        if path in self._posts:
+        if path in POSTS:
             raise PostOnlyError("this path takes POST")
         if path == "/v2" or path.startswith("/v2/"):
             if path.endswith("/infer"):
                 raise PostOnlyError("this path takes POST")
-            self._allow(method, READ)
+            _reads(method)
             content = oip_info.page(path, self._model.model, self._model.schema)
             return Reply(200, JSON, content), "/v2"
         if path.startswith("/docs/static/"):
-            self._allow(method, READ)
+            _reads(method)
             return self._static(path.removeprefix("/docs/static/")), "/docs/static"
         name = self._model.project.name
         raise NotServedError(f"there is no such path; /{name}/docs lists what there is")
 
-    def _allow(self, method: str, methods: tuple[str, ...]) -> None:
-        if method not in methods:
-            raise MethodError(f"this path takes {' and '.join(methods)}")
-
     def _health(self) -> Reply:
-        content = {"status": "ok", "model": self._model.identity()}
+        content = {"status": "ok", "model": identity(self._model.model)}
         return Reply(200, JSON, orjson.dumps(content))
 
     def _openapi(self) -> Reply:
@@ -116,3 +113,8 @@ class Pages:
 
         kind, content = static(name)
         return Reply(200, kind, content)
+
+
+def _reads(method: str) -> None:
+    if method not in READ:
+        raise MethodError(f"this path takes {' and '.join(READ)}")

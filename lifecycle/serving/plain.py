@@ -16,9 +16,8 @@ import orjson
 from numpy.typing import NDArray
 
 from lifecycle.errors import MalformedRequestError, RequestError
-from lifecycle.records import ModelVersion
-from lifecycle.serving.body import check_records, load_json
-from lifecycle.serving.wire import Answer, Asked
+from lifecycle.serving.body import as_list, check_records, load_json
+from lifecycle.serving.wire import Answer, Asked, identity
 
 SHAPE = 'the body must be {"records": [{column: value, …}, …]} and nothing else'
 EXPLAIN = {"true": True, "false": False}
@@ -69,12 +68,7 @@ def write(answer: Answer) -> bytes:
     }
     if answer.contributions is not None:
         content["explanations"] = _explanations(answer, answer.contributions)
-    return orjson.dumps(content, default=_as_list, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def identity(model: ModelVersion) -> dict[str, Any]:
-    """Which model answers."""
-    return {"name": model.name, "version": model.version, "digest": model.digest}
+    return orjson.dumps(content, default=as_list, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _chosen(answer: Answer) -> list[dict[str, Any]]:
@@ -101,10 +95,3 @@ def _explanations(answer: Answer, contributions: NDArray[np.float64]) -> list[di
 
 def _explanation(names: tuple[str, ...], values: list[float]) -> dict[str, Any]:
     return {"bias": values[-1], "contributions": dict(zip(names, values[:-1], strict=True))}
-
-
-def _as_list(value: Any) -> Any:
-    """What orjson does not write itself: arrays that are not contiguous, and NumPy's scalars."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is no JSON value")

@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.data.classes import most_probable
-from lifecycle.data.features import build_features, encode, load_hook
+from lifecycle.data.features import build_features, encode, hook_digest, load_hook
 from lifecycle.errors import FeatureError, NotServedError, RequestError
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.serving.rows import Matrix, RowReader
-from lifecycle.serving.wire import Answer, Asked, Column
+from lifecycle.serving.wire import Answer, Asked, Column, identity
 
 if TYPE_CHECKING:
     from lifecycle.serving.trees import Trees
@@ -36,7 +36,7 @@ class ServedModel:
 
     Args:
         engine: `treelite` runs few rows of a booster through treelite's interpreter; whoever asks
-            for it has compared both, see `agreement`.
+            for it has compared both, see `engine_for`.
     """
 
     def __init__(self, loaded: Any, model: ModelVersion, project: Project, engine: Engine) -> None:
@@ -62,7 +62,6 @@ class ServedModel:
             FeatureError: the features hook cannot be loaded.
         """
         with _without("sklearn"):
-            from lifecycle.data.features import hook_digest
             from lifecycle.training.bundle import load_bundle
             from lifecycle.training.predictor import check_hook
 
@@ -114,16 +113,11 @@ class ServedModel:
         apart = self._trees.predict(matrix) - self._booster.predict(matrix, 1)
         return float(np.abs(apart).max(initial=0.0))
 
-    def identity(self) -> dict[str, Any]:
-        """Which model answers."""
-        model = self.model
-        return {"name": model.name, "version": model.version, "digest": model.digest}
-
     def describe(self) -> dict[str, Any]:
         """What a client needs to know: version, digest, task and the fields of a record."""
         schema = self.schema
         return {
-            "model": self.identity(),
+            "model": identity(self.model),
             "task": schema.task,
             "target": schema.target,
             "positive": schema.positive,

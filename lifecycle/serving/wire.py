@@ -53,3 +53,8 @@ class Answer:
     """(rows, features + 1), the last the bias; multiclass (rows, classes, features + 1)."""
     requested: str = ""
     """`Asked.name`."""
+
+
+def identity(model: ModelVersion) -> dict[str, Any]:
+    """Which model answers, as clients are told."""
+    return {"name": model.name, "version": model.version, "digest": model.digest}

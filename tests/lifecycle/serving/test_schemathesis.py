@@ -19,7 +19,7 @@ from lifecycle.records import ModelVersion
 from lifecycle.serving import invocations, oip, oip_info, plain
 from lifecycle.serving.openapi import document
 from lifecycle.serving.protocol import to_frame
-from lifecycle.serving.wire import Answer, Asked
+from lifecycle.serving.wire import Answer, Asked, identity
 from lifecycle.specs import ColumnSpec
 from lifecycle.training.schema import BundleSchema
 
@@ -81,9 +81,9 @@ def post(path: str, body: bytes, headers: dict[bytes, bytes], query: bytes) -> A
 
 
 def get(path: str) -> tuple[bytes, bytes, Headers]:
-    identity = plain.identity(MODEL)
+    model = identity(MODEL)
     pages: dict[str, tuple[bytes, bytes]] = {
-        "/health": (JSON, json.dumps({"status": "ok", "model": identity}).encode()),
+        "/health": (JSON, json.dumps({"status": "ok", "model": model}).encode()),
         "/model": (JSON, b"{}"),
         "/metrics": (TEXT, b""),
         "/ping": (TEXT, invocations.ping()),
