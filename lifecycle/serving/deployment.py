@@ -59,6 +59,7 @@ def set_traffic(project: Project, settings: Settings, traffic: Traffic) -> None:
     deployed = _deployed(project.name)
     if deployed is None:
         raise ServingError(f"{project.name} is not served, so its requests cannot be shared")
+    start_proxy(settings)  # it is there; Serve keeps quiet in this process from then on
     # as it was deployed: another project, or another file beside it, would restart the replicas
     bundle, model, as_deployed, engine = deployed
     _run_champion(Path(bundle), model, as_deployed, settings, engine, traffic)
