@@ -17,17 +17,21 @@ class Load:
 
     Args:
         url: of an application; `/predict` below it is asked.
-        records: one of them a request, in turn.
+        records: `rows` of them a request, in turn.
         retries: how often a client may ask again after a failure.
     """
 
-    def __init__(self, url: str, records: list[dict[str, Any]], clients: int, retries: int) -> None:
+    def __init__(
+        self, url: str, records: list[dict[str, Any]], clients: int, retries: int, rows: int
+    ) -> None:
         self.versions: Counter[int] = Counter()
         self.failures: list[str] = []
         self.answers: list[tuple[float, int]] = []
         """When each came (monotonic seconds), and from which version."""
         self._place = urlsplit(url)
-        self._bodies = [json.dumps({"records": [record]}) for record in records]
+        self._bodies = [
+            json.dumps({"records": records[at : at + rows]}) for at in range(0, len(records), rows)
+        ]
         self._turn = count()
         self._retries = retries
         self._ended = threading.Event()
@@ -81,10 +85,10 @@ class Load:
 
 @contextmanager
 def load(
-    url: str, records: list[dict[str, Any]], clients: int = 4, retries: int = 0
+    url: str, records: list[dict[str, Any]], clients: int = 4, retries: int = 0, rows: int = 1
 ) -> Iterator[Load]:
     """Load for the block."""
-    made = Load(url, records, clients, retries)
+    made = Load(url, records, clients, retries, rows)
     for thread in made._threads:
         thread.start()
     try:
