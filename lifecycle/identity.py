@@ -12,8 +12,8 @@ from lifecycle.records import Identity, Split
 PACKAGE = Path(__file__).parent
 SHAPING = (
     "project.py",
-    "specs.py",
-    "records.py",
+    "specs",
+    "records",
     "identity.py",
     "plugs.py",
     "data/features.py",

@@ -28,6 +28,7 @@ from lifecycle.specs import (
     ChecksSpec,
     ContractSpec,
     EvaluationSpec,
+    FeatureViewSpec,
     GateSpec,
     Metric,
     MonitoringSpec,
@@ -73,6 +74,8 @@ class Project(Section):
     """Columns that are neither features nor anything else."""
     features: HookName | None = None
     """`module:function` that turns a frame of inputs into a frame of features, same rows."""
+    feature_views: dict[MetricName, FeatureViewSpec] = Field(default_factory=dict)
+    """Facts of other sources, joined to each row; their features are inputs `<view>__<name>`."""
     contract: ContractSpec
     split: SplitSpec = SplitSpec()
     training: TrainingSpec = TrainingSpec()

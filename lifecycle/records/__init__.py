@@ -1,0 +1,60 @@
+"""The values that move between stages: small, frozen, JSON-able. References move, frames do not."""
+
+from lifecycle.records.base import Record, Window, WindowEnd
+from lifecycle.records.data import DatasetVersion, Ingested, Prepared, Split, Violation
+from lifecycle.records.monitoring import ColumnDrift, Cycle, DriftReport, Monitored, Period, Scored
+from lifecycle.records.release import Action, Change, Duel, Endpoint, Observed, Release, Traffic
+from lifecycle.records.training import (
+    Bundle,
+    CheckReport,
+    Decision,
+    Estimate,
+    Evaluated,
+    Evaluation,
+    Gap,
+    Identity,
+    ModelVersion,
+    Noise,
+    Slice,
+    Trained,
+    Trial,
+    Tuned,
+)
+
+__all__ = [
+    "Action",
+    "Bundle",
+    "Change",
+    "CheckReport",
+    "ColumnDrift",
+    "Cycle",
+    "DatasetVersion",
+    "Decision",
+    "DriftReport",
+    "Duel",
+    "Endpoint",
+    "Estimate",
+    "Evaluated",
+    "Evaluation",
+    "Gap",
+    "Identity",
+    "Ingested",
+    "ModelVersion",
+    "Monitored",
+    "Noise",
+    "Observed",
+    "Period",
+    "Prepared",
+    "Record",
+    "Release",
+    "Scored",
+    "Slice",
+    "Split",
+    "Traffic",
+    "Trained",
+    "Trial",
+    "Tuned",
+    "Violation",
+    "Window",
+    "WindowEnd",
+]

@@ -1,0 +1,38 @@
+"""What the values that move between stages are made of, and the windows of time they are about."""
+
+from datetime import date
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+class Record(BaseModel):
+    """A frozen value without unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def _end(value: object) -> object:
+    if isinstance(value, date):
+        return value.isoformat()
+    return int(value) if isinstance(value, str) and value.lstrip("-").isdigit() else value
+
+
+WindowEnd = Annotated[int | str, BeforeValidator(_end)]
+"""One spelling for one end, whether it comes from Python, JSON or a command line."""
+
+
+class Window(Record):
+    """A stretch of the time column, both ends included; an open end is None.
+
+    Ends are whole numbers, or ISO 8601 text, where a date without a time means the whole day.
+    """
+
+    first: WindowEnd | None = None
+    last: WindowEnd | None = None
+
+    def __str__(self) -> str:
+        if self.first == self.last:
+            return "all rows" if self.first is None else str(self.first)
+        first = "start" if self.first is None else self.first
+        return f"{first} to {'end' if self.last is None else self.last}"

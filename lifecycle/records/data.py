@@ -1,0 +1,70 @@
+"""What the stages of data hand on."""
+
+from typing import Literal
+
+from lifecycle.records.base import Record, Window
+
+
+class DatasetVersion(Record):
+    """One version of a Delta table."""
+
+    uri: str
+    """The table, without the version."""
+    version: int
+    digest: str
+    """SHA-256 of the content: column names, types and values, in row order."""
+    rows: int
+
+
+class Split(Record):
+    """The three parts of a dataset version; `withheld` rows are in none of them."""
+
+    train: DatasetVersion
+    validation: DatasetVersion
+    holdout: DatasetVersion
+    withheld: int
+    """Rows left out to keep entities and times apart; the four add up to the dataset's rows."""
+    rule: str
+    """The rule in words, as it was applied."""
+
+
+class Violation(Record):
+    """One promise of the contract that rows, or the data as a whole, do not keep."""
+
+    column: str
+    """The column, the rule's name, or `rows`."""
+    problem: str
+    """Such as `below 0` or `mean 3.2 is above 2`."""
+    severity: Literal["error", "warning"]
+    rows: int
+    """How many rows; 0 if it is about the data as a whole."""
+    examples: tuple[str, ...] = ()
+    """Some offending values as text with their row numbers; personal data are masked."""
+
+
+class Ingested(Record):
+    """A dataset version, and what became of every row of the source."""
+
+    dataset: DatasetVersion
+    window: Window
+    rows_in: int
+    """Rows of the source inside the window: accepted + rejected."""
+    rejected: DatasetVersion | None
+    """Quarantined rows with their reasons; None if every row was accepted."""
+    source_digest: str
+    """SHA-256 of what the source held."""
+    violations: tuple[Violation, ...] = ()
+    """Everything found, worst first; rows with errors are in `rejected`."""
+    rows_new: int | None = None
+    """Incremental: rows that were not in the version before, or not like this; None otherwise."""
+
+    @property
+    def rows_rejected(self) -> int:
+        return self.rejected.rows if self.rejected else 0
+
+
+class Prepared(Record):
+    """What `prepare` hands to `train`."""
+
+    ingested: Ingested
+    split: Split

@@ -1,0 +1,77 @@
+"""What scoring, monitoring and the whole cycle hand on."""
+
+from pathlib import Path
+from typing import Literal
+
+from lifecycle.records.base import Record, Window
+from lifecycle.records.data import DatasetVersion, Prepared
+from lifecycle.records.release import Release
+from lifecycle.records.training import Decision, Evaluation, ModelVersion, Trained
+
+
+class Scored(Record):
+    """Predictions of one model version for one dataset version."""
+
+    dataset: DatasetVersion
+    predictions: DatasetVersion
+    model: ModelVersion
+    window: Window
+    engine: Literal["process", "ray_data"]
+
+
+class ColumnDrift(Record):
+    """One column's distance between reference and current window."""
+
+    column: str
+    test: str
+    statistic: float
+    threshold: float
+
+    @property
+    def drifted(self) -> bool:
+        return self.statistic > self.threshold
+
+
+class DriftReport(Record):
+    """Reference window against one current window."""
+
+    window: Window
+    reference_rows: int
+    current_rows: int
+    features: tuple[ColumnDrift, ...]
+    predictions: ColumnDrift
+
+    @property
+    def drifted(self) -> tuple[ColumnDrift, ...]:
+        return tuple(column for column in self.features if column.drifted)
+
+
+class Monitored(Record):
+    """What `monitor` found in the latest windows, oldest first."""
+
+    drift: tuple[DriftReport, ...]
+    quality: tuple[Evaluation | None, ...]
+    """The champion's metrics a window; None where no labels have arrived."""
+    decision: Decision
+    """Passed means: nothing to do. Not passed asks for retraining."""
+    report: Path
+
+
+class Period(Record):
+    """What happened with one arriving period."""
+
+    scored: Scored
+    monitored: Monitored
+    release: Release | None
+    """What came of retraining; None if there was none."""
+
+
+class Cycle(Record):
+    """The whole cycle, as `end_to_end` ran it."""
+
+    prepared: Prepared
+    trained: Trained
+    release: Release
+    periods: tuple[Period, ...]
+    report: Path
+    """The summary as one HTML page."""

@@ -1,0 +1,93 @@
+"""What release and serving hand on."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from lifecycle.records.base import Record
+from lifecycle.records.training import Decision, Evaluation, ModelVersion
+
+
+class Endpoint(Record):
+    """Where a served model answers."""
+
+    url: str
+    application: str
+    model: ModelVersion
+    smoke_rows: int
+    """Holdout rows whose answers over HTTP equalled the offline model's."""
+    curl: str
+    """A command that asks for one real row."""
+
+
+class Traffic(Record):
+    """Which version answers whom, as the replicas of an application follow it."""
+
+    policy: Literal["straight", "canary", "shadow"] = "straight"
+    candidate: ModelVersion | None = None
+    """The version beside the champion; None if there is none."""
+    share: float = Field(default=0.0, ge=0, le=1)
+    """Canary: share of the entities that the candidate answers."""
+    expires_at: float = 0.0
+    """Unix time from which the champion answers all again, should nobody have said so before."""
+
+
+class Observed(Record):
+    """What one version did in a stretch of time, as the prediction log has it."""
+
+    version: int
+    requests: int
+    errors: int
+    p50_seconds: float
+    p99_seconds: float
+    """Time in the replica, without network and queue; 0 without requests."""
+    predictions: tuple[float | int | str | bool, ...]
+    """At most 10,000 of them, evenly taken: numbers, or multiclass the most probable classes."""
+    ids: tuple[str, ...]
+    """Their prediction ids."""
+
+
+Action = Literal["deploy", "canary", "shadow", "promote", "rollback", "reject"]
+"""What is done to a model version."""
+
+
+class Change(Record):
+    """One line of the audit trail: who did what to which version, and why."""
+
+    time: str
+    """UTC, ISO 8601."""
+    who: str
+    action: Action
+    model: str
+    version: int
+    digest: str
+    identity: str
+    reasons: tuple[str, ...]
+    """What the gate said, or why somebody did it by hand."""
+    previous: str = ""
+    """SHA-256 of the line before; empty in the first."""
+    hash: str = ""
+    """SHA-256 of this line without this field."""
+
+
+class Release(Record):
+    """What came of a challenger."""
+
+    decision: Decision
+    challenger: ModelVersion
+    champion: ModelVersion | None
+    """The champion after the release: the challenger if it passed."""
+    evaluation: Evaluation
+    champion_evaluation: Evaluation | None
+    """The former champion on the same holdout."""
+    endpoint: Endpoint | None
+    """None if nothing was deployed."""
+
+
+class Duel(Record):
+    """Challenger and champion on the challenger's holdout, and what the gate says."""
+
+    champion: ModelVersion | None
+    challenger_evaluation: Evaluation
+    champion_evaluation: Evaluation | None
+    decision: Decision

@@ -1,0 +1,197 @@
+"""What training, evaluation and checks hand on."""
+
+from pathlib import Path
+from statistics import stdev
+from typing import Literal
+
+from pydantic import Field
+
+from lifecycle.records.base import Record
+from lifecycle.records.data import Split
+from lifecycle.specs import Metric, Scalar
+
+
+class Identity(Record):
+    """What a model is made from; equal identities make equal models."""
+
+    data: str
+    code: str
+    lock: str
+    project: str
+    seed: int
+    digest: str
+    """SHA-256 over the five."""
+
+
+class Trial(Record):
+    """One trial of a search."""
+
+    number: int
+    """From 0, which is the project's own parameters."""
+    state: Literal["complete", "pruned"]
+    value: float | None
+    """The metric on the validation part; None if it was pruned."""
+    parameters: dict[str, Scalar]
+    """All that the trainer was given, the suggested ones among them."""
+    seconds: float
+    rounds: int
+    """Rounds it went; 0 with a trainer that has none."""
+
+
+class Tuned(Record):
+    """The best parameters a search found on the validation part."""
+
+    parameters: dict[str, Scalar]
+    value: float | None
+    """The metric on the validation part; None if there was no search."""
+    trials: int
+    """Trials that ended, the pruned ones among them."""
+    pruned: int = 0
+    history: tuple[Trial, ...] = ()
+    """In the order they were suggested."""
+
+
+class Bundle(Record):
+    """A model on disk: UBJSON or ONNX, schema and manifest."""
+
+    path: Path
+    digest: str
+    """SHA-256 of the manifest, which holds the SHA-256 of every other file."""
+    rounds: int
+    """Boosting rounds kept after early stopping."""
+    curve: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    """`train` and `validation`: the stopping metric after each round; empty without rounds."""
+
+
+class Estimate(Record):
+    """A metric with its 95 % bootstrap confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Slice(Record):
+    """Some rows of a holdout, with the deciding metric on them."""
+
+    by: str
+    """The column, or `segment`."""
+    value: str
+    """The column's value or range, or the segment's name."""
+    rows: int
+    estimate: Estimate | None
+    """None if the slice was only counted."""
+    note: str = ""
+    """Why it was only counted."""
+
+
+class Gap(Record):
+    """A measure's largest difference between the groups of a protected attribute."""
+
+    attribute: str
+    measure: str
+    value: float
+    """Highest minus lowest; 0 means that all groups are treated alike."""
+    lowest: str
+    """The group, or groups, at either end."""
+    highest: str
+
+
+class Evaluation(Record):
+    """How one model does on one holdout."""
+
+    subject: str
+    """Who was evaluated: a model version, `candidate` or the baseline, in words."""
+    metrics: dict[Metric, Estimate]
+    holdout: str
+    """Digest of the holdout: evaluations of different holdouts must not be compared."""
+    rows: int
+    method: str = ""
+    """How the intervals were made, in words."""
+    calibration_error: float | None = None
+    """Expected calibration error (0 to 1) in 10 bins; None where nothing is a probability."""
+    slices: tuple[Slice, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    """How far the groups of each protected attribute lie apart."""
+
+
+class CheckReport(Record):
+    """What the deepchecks suites found. A check that could not run is never counted as passed."""
+
+    passed: tuple[str, ...]
+    failed: dict[str, str]
+    """Check → what it found."""
+    warned: dict[str, str] = Field(default_factory=dict)
+    """Check → what it found, where the check itself only warns: shown, never blocking."""
+    not_run: dict[str, str]
+    """Check → why not."""
+    reports: tuple[Path, ...]
+    """One HTML file a suite."""
+    sampled_rows: int
+    """Rows the suites looked at, at most."""
+
+
+class Decision(Record):
+    """A gate's verdict with its reasons, in words."""
+
+    gate: str
+    passed: bool
+    reasons: tuple[str, ...]
+
+
+class ModelVersion(Record):
+    """A registered model version."""
+
+    name: str
+    version: int
+    uri: str
+    """`models:/name/version`."""
+    run_id: str
+    digest: str
+    """The bundle's digest."""
+    identity: str
+    """The digest of the identity."""
+
+
+class Noise(Record):
+    """The deciding metric on the holdout after training with other seeds: what chance does."""
+
+    metric: Metric
+    values: dict[int, float]
+    """Training seed → metric; the candidate's own seed first."""
+
+    @property
+    def deviation(self) -> float:
+        """Sample standard deviation over the seeds."""
+        return stdev(self.values.values())
+
+
+class Trained(Record):
+    """What `train` hands to `release`."""
+
+    model: ModelVersion
+    evaluation: Evaluation
+    baseline: Evaluation
+    checks: CheckReport
+    decision: Decision
+    split: Split
+    tuned: Tuned
+    identity: Identity
+    noise: Noise | None = None
+    """None if it was not measured (`gate.seeds`, or `--seeds`)."""
+    cached: bool = False
+    """Whether the model was found under its identity rather than trained."""
+
+
+class Evaluated(Record):
+    """Candidate, trivial baseline and (where there is one) champion on the same holdout."""
+
+    candidate: Evaluation
+    baseline: Evaluation
+    champion: Evaluation | None
+    gain: Estimate | None
+    """By how much the candidate's deciding metric is better than the champion's, paired."""
+    report: Path | None = None
+    """The evaluation as one HTML page; None if only the numbers were asked for."""
+    plots: tuple[Path, ...] = ()
+    """One PNG a figure of the report."""

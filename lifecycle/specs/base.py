@@ -1,0 +1,43 @@
+"""What the sections of a project file are made of: words of the field, and their base."""
+
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Scalar = bool | int | float | str
+TimeValue = int | date | str
+Share = Annotated[float, Field(gt=0, lt=1)]
+TaskKind = Literal["binary", "multiclass", "regression", "count"]
+Metric = str
+"""A name of `METRICS`, or one that the project declares under `metrics`."""
+ColumnType = Literal["integer", "number", "boolean", "string", "category", "datetime"]
+METRICS: dict[TaskKind, tuple[Metric, ...]] = {
+    "binary": ("roc_auc", "average_precision", "log_loss", "brier", "accuracy"),
+    "multiclass": ("log_loss", "accuracy", "roc_auc", "f1_macro"),
+    "regression": ("rmse", "mae", "r2"),
+    "count": ("poisson_deviance", "rmse", "mae"),
+}
+GREATER_IS_BETTER: dict[Metric, bool] = {
+    "roc_auc": True,
+    "average_precision": True,
+    "log_loss": False,
+    "brier": False,
+    "accuracy": True,
+    "rmse": False,
+    "mae": False,
+    "r2": True,
+    "f1_macro": True,
+    "poisson_deviance": False,
+}
+
+
+def greater_is_better(metric: Metric) -> bool:
+    """The direction of a metric; one of a project's own is a score, as scikit-learn's scorers."""
+    return GREATER_IS_BETTER.get(metric, True)
+
+
+class Section(BaseModel):
+    """A part of the project file: frozen, and without room for keys nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

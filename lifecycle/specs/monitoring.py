@@ -1,0 +1,47 @@
+"""The sections on monitoring and what may follow from it."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from lifecycle.specs.base import Section
+
+
+class DriftSpec(Section):
+    """When a distribution counts as drifted (test statistics, not p-values)."""
+
+    numeric_test: Literal["kolmogorov_smirnov", "wasserstein"] = "kolmogorov_smirnov"
+    numeric_threshold: float = Field(default=0.1, gt=0)
+    """Wasserstein is in standard deviations of the reference."""
+    categorical_test: Literal["cramers_v", "total_variation"] = "cramers_v"
+    categorical_threshold: float = Field(default=0.15, gt=0)
+    prediction_threshold: float = Field(default=0.1, gt=0)
+    """Threshold for the predictions, with the numeric test; multiclass: for the predicted class,
+    with the categorical test."""
+    max_drifted_share: float = Field(default=0.25, ge=0, le=1)
+    """Share of features that may drift before a window counts as violating."""
+
+
+class MonitoringSpec(Section):
+    """Current windows against the reference window."""
+
+    drift: DriftSpec = DriftSpec()
+    max_quality_loss: float = Field(default=0.05, ge=0)
+    """How much worse the gate's metric may be in a window than on the holdout at release."""
+    windows: int = Field(default=1, ge=1)
+    """How many of the latest windows are looked at."""
+    violations: int = Field(default=1, ge=1)
+    """Retraining is asked for if this many of them violate, the newest among them."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.violations > self.windows:
+            raise ValueError(f"violations exceed windows: got {self.violations=} {self.windows=}")
+        return self
+
+
+class RetrainingSpec(Section):
+    """What may start retraining."""
+
+    triggers: tuple[Literal["drift", "quality"], ...] = ("drift", "quality")
+    """Findings of monitoring that lead to retraining."""

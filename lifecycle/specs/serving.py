@@ -1,0 +1,84 @@
+"""The sections on serving: the endpoint, how a challenger takes over, batch inference."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from lifecycle.specs.base import Section
+
+
+class RolloutSpec(Section):
+    """How a challenger takes over from the champion, and what sends it back."""
+
+    policy: Literal["straight", "canary", "shadow"] = "straight"
+    """`straight`: all requests at once. `canary`: in steps. `shadow`: first it answers beside the
+    champion, and its answers are compared, never returned."""
+    steps: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.01, 0.1, 0.5, 1.0)
+    """Canary: shares of the entities, by a hash, so that an entity keeps its version."""
+    bake_seconds: float = Field(default=60.0, gt=0)
+    """How long each step is held, and how long a shadow answers."""
+    min_requests: int = Field(default=20, ge=1)
+    """Answers of the challenger a step needs before it may go on; it bakes longer if they lack."""
+    max_wait_seconds: float = Field(default=3600.0, gt=0)
+    """After this long without `min_requests` the step fails."""
+    max_error_rate: float = Field(default=0.01, ge=0, le=1)
+    """Share of the challenger's requests that may fail, beyond the champion's."""
+    max_p99_ratio: float = Field(default=2.0, gt=0)
+    """How much longer the challenger's 99th percentile may be than the champion's."""
+    max_p99_milliseconds: float = Field(default=10.0, gt=0)
+    """A 99th percentile up to this never fails a step, whatever the ratio."""
+    max_prediction_drift: float = Field(default=0.25, gt=0)
+    """Distance of its predictions from the champion's: Kolmogorov-Smirnov's statistic, or Cramer's
+    V of the classes."""
+    max_quality_loss: float = Field(default=0.05, ge=0)
+    """Where labels have come: how much worse than the champion's the gate's metric may be."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if not self.steps or list(self.steps) != sorted(set(self.steps)) or self.steps[-1] != 1:
+            raise ValueError(f"steps: they must rise and end with 1.0, got {list(self.steps)}")
+        return self
+
+
+class ServingSpec(Section):
+    """The Ray Serve application; host and port belong to the settings."""
+
+    replicas: int = Field(default=1, ge=1)
+    """Replicas, or with `max_replicas` the fewest."""
+    max_replicas: int | None = Field(default=None, ge=1)
+    """Autoscaling up to this many replicas; without it their number is fixed."""
+    target_ongoing_requests: float = Field(default=2.0, gt=0)
+    """Autoscaling: requests in work per replica that it aims at."""
+    upscale_delay_seconds: float = Field(default=10.0, ge=0)
+    downscale_delay_seconds: float = Field(default=60.0, ge=0)
+    max_ongoing_requests: int = Field(default=100, ge=1)
+    """Requests one replica works on at the same time; more wait."""
+    max_queued_requests: int = Field(default=1000, ge=1)
+    """Requests that may wait at a replica before it answers 503 with `Retry-After`."""
+    max_rows: int = Field(default=10_000, ge=1)
+    """Rows of one request, at most."""
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1)
+    """Bytes of one request's body, at most, after decompression."""
+    smoke_rows: int = Field(default=25, ge=1)
+    """Holdout rows sent over HTTP before a model becomes champion."""
+    log_predictions: bool = True
+    """Whether answers are recorded in the Delta table `prediction_log`."""
+    rollout: RolloutSpec = RolloutSpec()
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError(f"max_replicas: {self.max_replicas} is below {self.replicas=}")
+        if self.rollout.policy != "straight" and not self.log_predictions:
+            raise ValueError(
+                f"rollout.policy: {self.rollout.policy} compares logged predictions: set "
+                "log_predictions: true, or policy: straight"
+            )
+        return self
+
+
+class ScoringSpec(Section):
+    """Batch inference."""
+
+    ray_data_above_rows: int = Field(default=2_000_000, ge=1)
+    """Datasets with more rows are scored on Ray Data, smaller ones in one process."""
