@@ -4,15 +4,22 @@ LIFECYCLE_HOME ?= $(CURDIR)/.lifecycle
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test lint bench serve ui deploy clean distclean
+.PHONY: help demo test postgresql lint bench serve ui deploy clean distclean
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
 
 demo: $(READY)  ## the whole lifecycle on the bundled example: SQLite, local Ray, local files
 	$(BIN)/python flows/end_to_end.py --project $(PROJECT)$(if $(ENV), --env $(ENV))
 
-test: $(READY)  ## all tests
+test: $(READY) postgresql  ## all tests
 	$(BIN)/python -m pytest
+
+# sources in databases are tried on a real PostgreSQL, which is no Python package
+postgresql:
+	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	then apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y postgresql >/dev/null; \
+	else echo "Some tests need PostgreSQL's server programs: sudo apt-get install postgresql"; fi
 
 lint: $(READY)  ## ruff, mypy strict, import directions
 	$(BIN)/ruff check .

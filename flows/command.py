@@ -19,6 +19,7 @@ from lifecycle.errors import LifecycleError
 from lifecycle.project import load_project
 from lifecycle.records import Window
 from lifecycle.settings import ENVIRONMENTS, Settings
+from tasks.governance import file_request
 from tasks.preload import preload
 
 
@@ -35,7 +36,9 @@ def script(flow: Flow[..., Any]) -> int:
         if hasattr(options, "first"):
             window = Window(first=options.first, last=options.last)
             arguments["window"] = None if window == Window() else window
-        for name in ("force", "seeds", "rollback", "reason"):
+        if hasattr(options, "entity"):  # kept from Prefect, which keeps parameters
+            file_request(project, settings, options.entity, options.entities_file, options.why)
+        for name in ("force", "seeds", "rollback", "reason", "retrain"):
             if hasattr(options, name):
                 arguments[name] = getattr(options, name)
         preload(settings)
@@ -67,11 +70,17 @@ def _parser(flow: Flow[..., Any]) -> argparse.ArgumentParser:
     if "rollback" in known:
         parser.add_argument("--rollback", action="store_true", help=_ROLLBACK)
         parser.add_argument("--reason", default="", help="why, for the audit trail")
+    if "retrain" in known:
+        parser.add_argument("--entity", action="append", default=[], help="whom to erase")
+        parser.add_argument("--entities-file", type=Path, help="a file with one a line")
+        parser.add_argument("--reason", dest="why", default="", help="why, for the audit trail")
+        parser.add_argument("--retrain", action="store_true", help=_RETRAIN)
     return parser
 
 
 _FORCE = "go on although monitoring found nothing to do"
 _ROLLBACK = "end a canary that is under way, or go back to the champion before"
+_RETRAIN = "train and release anew where a model had learned from them"
 _SEEDS = "train with N seeds, to tell a gain from noise; by default gate.seeds"
 
 

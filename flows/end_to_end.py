@@ -2,8 +2,6 @@
 
 import sys
 
-from prefect import flow
-
 from flows.command import script
 from flows.monitor import monitor
 from flows.prepare import prepare
@@ -17,6 +15,7 @@ from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_cluster
 from tasks.data import arriving_windows
 from tasks.release import require_port
+from tasks.runs import flow
 from tasks.summary import require_champion, summarise
 
 

@@ -2,8 +2,6 @@
 
 import sys
 
-from prefect import flow
-
 from flows.command import script
 from flows.score import score
 from lifecycle.project import ProjectFile
@@ -12,6 +10,7 @@ from lifecycle.settings import Environment, Settings
 from tasks.data import latest_windows
 from tasks.monitoring import monitor_windows
 from tasks.release import current_champion
+from tasks.runs import flow
 
 
 @flow(flow_run_name="monitor-{project.name}")

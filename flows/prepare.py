@@ -2,13 +2,12 @@
 
 import sys
 
-from prefect import flow
-
 from flows.command import script
 from lifecycle.project import ProjectFile
 from lifecycle.records import Prepared, Window
 from lifecycle.settings import Environment, Settings
 from tasks.data import ingest_window, split_parts
+from tasks.runs import flow
 
 
 @flow(flow_run_name="prepare-{project.name}")

@@ -2,8 +2,6 @@
 
 import sys
 
-from prefect import flow
-
 from flows.command import script
 from lifecycle.project import ProjectFile
 from lifecycle.records import Release, Trained
@@ -11,6 +9,7 @@ from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_cluster
 from tasks.release import challenge, current_challenger, require_port
 from tasks.rollout import reject, roll_back, roll_out
+from tasks.runs import flow
 
 
 @flow(flow_run_name="release-{project.name}")

@@ -2,8 +2,6 @@
 
 import sys
 
-from prefect import flow
-
 from flows.command import script
 from flows.monitor import monitor
 from flows.prepare import prepare
@@ -14,6 +12,7 @@ from lifecycle.records import Monitored, Release, Window
 from lifecycle.settings import Environment, Settings
 from tasks.data import window_through
 from tasks.monitoring import tell_no_retraining
+from tasks.runs import flow
 
 
 @flow(flow_run_name="retrain-{project.name}")

@@ -2,8 +2,6 @@
 
 import sys
 
-from prefect import flow
-
 from flows.command import script
 from lifecycle.project import ProjectFile
 from lifecycle.records import Scored, Window
@@ -11,6 +9,7 @@ from lifecycle.settings import Environment, Settings
 from tasks.data import ingest_current
 from tasks.monitoring import score_dataset
 from tasks.release import current_champion
+from tasks.runs import flow
 
 
 @flow(flow_run_name="score-{project.name}")

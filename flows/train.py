@@ -3,7 +3,6 @@
 import sys
 from typing import Annotated
 
-from prefect import flow
 from pydantic import Field
 
 from flows.command import script
@@ -15,6 +14,7 @@ from tasks.cluster import ray_for_training, running_cluster
 from tasks.evaluation import evaluate_candidate
 from tasks.quality import check_candidate, gate_candidate
 from tasks.release import champion_of, find_trained, register_challenger
+from tasks.runs import flow
 from tasks.sensitivity import measure_noise
 from tasks.training import fit_model, identify
 from tasks.tuning import tune_parameters

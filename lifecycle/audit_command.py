@@ -1,6 +1,7 @@
-"""`lifecycle audit`: who changed which version, when and why, and whether the trail still holds."""
+"""`lifecycle audit`: who changed which version of models or data, and whether the trail holds."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lifecycle.project import load_project
+from lifecycle.records import Change, DataChange, Link
 from lifecycle.settings import Settings
 
 BROKEN = 2
@@ -22,27 +24,39 @@ def audit(
     ] = False,
     env: Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")] = None,
 ) -> None:
-    """List every change of version; with --verify, exit code 2 if a line was changed."""
-    from lifecycle.release.audit import history, verify
+    """List every change of models and data; with --verify, exit code 2 if a line was changed."""
+    from lifecycle.data.trail import data_chain
+    from lifecycle.release.audit import model_chain
 
     loaded, settings = load_project(project), Settings.load(env)
     console = Console(highlight=False, soft_wrap=True)
-    if check:
-        broken = verify(settings, loaded.name)
+    models, data = model_chain(settings, loaded.name), data_chain(settings, loaded.name)
+    for name, chain in (("models", models), ("data", data)) if check else ():
+        broken = chain.broken()
         if broken is not None:
-            sys.stderr.write(f"{loaded.name}: the audit trail does not hold: {broken}\n")
+            sys.stderr.write(f"{loaded.name}: the audit trail of {name} does not hold: {broken}\n")
             raise typer.Exit(BROKEN)
-    changes = history(settings, loaded.name)
-    if not changes:
+    lines: dict[str, Sequence[Link]] = {"models": models.lines(), "data": data.lines()}
+    if not any(lines.values()):
         console.print(f"{loaded.name}: no version was ever changed in {settings.lake}")
         return
-    for number, change in enumerate(changes) if not check else ():
-        time = change.time.replace("T", " ")[:19]
-        console.print(
-            f"[bold]{number}  {time} UTC  {change.action} v{change.version}[/]  "
-            f"identity {change.identity[:12]}  by {escape(change.who)}"
-        )
-        for reason in change.reasons:
-            console.print(f"    {escape(reason)}")
-    held = "every line holds; " if check else ""
-    console.print(f"{len(changes)} lines; {held}the last hash is {changes[-1].hash}")
+    for name, changes in lines.items():
+        if not changes:
+            continue
+        for number, change in enumerate(changes) if not check else ():
+            _show(console, number, change)
+        held = "every line holds; " if check else ""
+        console.print(f"{name}: {len(changes)} lines; {held}the last hash is {changes[-1].hash}")
+
+
+def _show(console: Console, number: int, change: Link) -> None:
+    time = change.time.replace("T", " ")[:19]
+    made_from = f"identity {change.identity[:12]}  " if isinstance(change, Change) else ""
+    by = (
+        f"{change.who}, {change.run}"
+        if isinstance(change, DataChange) and change.run
+        else change.who
+    )
+    console.print(f"[bold]{number}  {time} UTC  {change}[/]  {made_from}by {escape(by)}")
+    for reason in change.reasons:
+        console.print(f"    {escape(reason)}")

@@ -15,15 +15,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from lifecycle.audit_command import audit
+from lifecycle.contract_command import contract
 from lifecycle.data.arrivals import first_window, select
 from lifecycle.data.contract import apply_contract, check_columns
 from lifecycle.data.features import build_features, load_hook
 from lifecycle.data.infer import infer_project
-from lifecycle.data.ingest import check_share
+from lifecycle.data.ingest import check_share, frame_counts
 from lifecycle.data.lake import history, read_version, table_uri
 from lifecycle.data.sources import read_source
 from lifecycle.data.split import PARTS, divide
 from lifecycle.errors import LifecycleError, ProjectError, RegistryError
+from lifecycle.governance_command import erase, retention
 from lifecycle.keys import front_env, keys
 from lifecycle.project import Project, load_project
 from lifecycle.settings import Settings
@@ -42,6 +44,9 @@ app = typer.Typer(
 ProjectPath = Annotated[Path, typer.Argument(help="Project file.")]
 EnvOption = Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")]
 app.command()(audit)
+app.command()(contract)
+app.command()(erase)
+app.command()(retention)
 app.add_typer(keys, name="keys")
 app.command("front-env")(front_env)
 
@@ -57,25 +62,29 @@ def main() -> None:
 
 @app.command()
 def init(
-    csv: Annotated[Path, typer.Argument(help="CSV file with one row a case.")],
+    data: Annotated[
+        str,
+        typer.Argument(help="CSV, Parquet, JSON lines or Excel file, or its URL: a row a case."),
+    ],
     target: Annotated[str, typer.Option(help="Column to predict.")],
     output: Annotated[
-        Path | None, typer.Option(help="By default project.yaml beside the CSV file.")
+        Path | None, typer.Option(help="By default project.yaml beside the data file.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="By default the CSV file's name.")] = None,
+    name: Annotated[str | None, typer.Option(help="By default the data file's name.")] = None,
     force: Annotated[bool, typer.Option(help="Overwrite an existing project file.")] = False,
 ) -> None:
-    """Write a working project file for a CSV file, and say what was guessed."""
-    file = output or csv.parent / "project.yaml"
-    if file.exists() and not force and csv.exists():
+    """Write a working project file for a data file, and say what was guessed."""
+    remote = "://" in data
+    file = output or (Path() if remote else Path(data).parent) / "project.yaml"
+    if file.exists() and not force and (remote or Path(data).exists()):
         raise ProjectError(f"{file} is there already: name another --output, or use --force")
-    text, guesses = infer_project(csv, target, name, file.parent)
+    text, guesses = infer_project(data, target, name, file.parent)
     if SCHEMA.is_file():
         schema = os.path.relpath(SCHEMA, file.parent.resolve())
         text = f"# yaml-language-server: $schema={schema}\n{text}"
     _write(file, text)
     console = _console()
-    table = Table("guess", "because", title=f"Guessed from {csv}", title_justify="left")
+    table = Table("guess", "because", title=f"Guessed from {data}", title_justify="left")
     for guess in guesses:
         key, _, why = guess.partition(": ")
         table.add_row(escape(key), escape(why))
@@ -188,7 +197,8 @@ def _rehearse(project: Project) -> str:
     time = project.time.column if project.time else None
     now = datetime.now(UTC).replace(tzinfo=None)
     accepted, rejected = apply_contract(rows, project.contract, now=now, time=time)
-    check_share(project, rejected, len(rows))
+    counts, wrong, first = frame_counts(rejected)
+    check_share(project, counts, wrong, len(rows), first)
     parts = divide(accepted, project)
     build_features(accepted.head(REHEARSED), project, load_hook(project))
     if project.evaluation.segments:

@@ -49,7 +49,7 @@ class SourceError(DataError):
 
 
 class ContractError(DataError):
-    """More rows break the data contract than it allows, or a column of it is missing."""
+    """The data break their contract by more than it allows, or it breaks the one before it."""
 
 
 class TargetError(DataError):

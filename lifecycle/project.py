@@ -44,6 +44,7 @@ from lifecycle.specs import (
     TrainingSpec,
     TuningSpec,
 )
+from lifecycle.specs.formats import elsewhere
 
 KeyPath = tuple[int | str, ...]
 HookName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
@@ -103,11 +104,20 @@ class Project(Section):
         return self._file.parent
 
     def with_source(self, path: str | Path) -> Self:
-        """The same project on another source file; a relative path starts where the caller is."""
+        """The same project on another file, folder or URL; a relative path starts where the caller
+        is, and an ending that names another format than the project's is believed.
+
+        Raises:
+            ProjectError: the URL holds a password.
+        """
         text = str(path)
-        if not text.startswith("package://"):
+        if "://" not in text:
             text = str(Path(text).expanduser().absolute())
-        return self.model_copy(update={"source": self.source.model_copy(update={"path": text})})
+        try:
+            return self.model_copy(update={"source": elsewhere(self.source, text)})
+        except ValidationError as error:
+            problems = [detail["msg"].removeprefix("Value error, ") for detail in error.errors()]
+            raise ProjectError(f"--source: {'; '.join(problems)}") from None
 
     @property
     def metric(self) -> Metric:
@@ -200,6 +210,11 @@ class Project(Section):
         for key, name in (("entity", self.entity), ("time.column", self.time and self.time.column)):
             if name and columns[name].nullable:
                 raise ValueError(f"{key}: {name!r} is nullable in the contract: it must not be")
+        if self.entity and columns[self.entity].pii == "drop":
+            raise ValueError(
+                f"contract.columns.{self.entity}.pii: the entity cannot be dropped: rows are told "
+                "apart by it; hash it"
+            )
         if self.time is None:
             if self.contract.freshness:
                 raise ValueError("contract.freshness needs `time`: name the column that is fresh")
@@ -226,6 +241,22 @@ class Project(Section):
             raise ValueError(f"contract.freshness: a column of type {kind} takes {right}")
         return self
 
+    @model_validator(mode="after")
+    def _watermark_grows(self) -> Self:
+        incremental = self.source.incremental
+        if incremental is None or incremental.column is None:
+            return self
+        spec = self.contract.columns[incremental.column]
+        key = "source.incremental.column"
+        if spec.type not in ("integer", "datetime"):
+            raise ValueError(
+                f"{key}: {incremental.column!r} has contract type {spec.type}: a watermark is "
+                "integer or datetime"
+            )
+        if spec.nullable:
+            raise ValueError(f"{key}: {incremental.column!r} is nullable: it must not be")
+        return self
+
     def _named_columns(self) -> Iterator[tuple[str, str]]:
         yield "target", self.target
         if self.entity:
@@ -235,8 +266,8 @@ class Project(Section):
         for key in ("inputs", "leakage", "protected", "ignore"):
             yield from ((key, name) for name in getattr(self, key) or ())
         yield from (("evaluation.slices", name) for name in self.evaluation.slices)
-        for group in self.contract.unique_together:
-            yield from (("contract.unique_together", name) for name in group)
+        if self.source.incremental and self.source.incremental.column:
+            yield "source.incremental.column", self.source.incremental.column
 
 
 def load_project(path: str | Path) -> Project:
@@ -296,15 +327,20 @@ def _problem(file: Path, lines: dict[KeyPath, int], detail: ErrorDetails) -> str
     """One problem as `file:line: key: what is wrong (got …)`."""
     key = tuple(part for part in detail["loc"])
     message = detail["msg"].removeprefix("Value error, ")
-    if (
-        not key and ":" in message
-    ):  # a validator of the whole project starts with the key it is about
-        named = tuple(message.split(" ")[0].rstrip(":").split("."))
-        key = named if named in lines else key
     known = key
     while known not in lines:  # pydantic adds union tags that the file does not have
         known = known[:-1]
-    where = f"{file}:{lines[known]}: "
+    line = lines[known]
+    if detail["type"] == "value_error":  # a section's validator starts with the key it is about
+        named = _named(message)
+        while named and known + named not in lines:
+            named = named[:-1]
+        line = lines[known + named]
+        if named and key and message.startswith(f"{_dotted(named)}"):
+            message = f"{_dotted(known)}.{message}"
+        if not key:
+            key = named
+    where = f"{file}:{line}: "
     if detail["type"] == "extra_forbidden":
         close = difflib.get_close_matches(str(key[-1]), _keys_beside(key), n=1)
         return f"{where}{_dotted(key)}: unknown key" + (
@@ -320,6 +356,12 @@ def _problem(file: Path, lines: dict[KeyPath, int], detail: ErrorDetails) -> str
         else f" (got {detail['input']!r})"
     )
     return f"{where}{_dotted(known)}: {message}{got}"
+
+
+def _named(message: str) -> KeyPath:
+    """The key path a message starts with, if it does."""
+    parts = message.split(" ")[0].rstrip(":").split(".")
+    return tuple(int(part) if part.isdigit() else part for part in parts)
 
 
 def _keys_beside(key: KeyPath) -> list[str]:

@@ -51,6 +51,12 @@ class Settings(BaseSettings):
     """Private key (PEM) of the certificate."""
     pii_key: SecretStr | None = None
     """Key of the hashes of personal data; by default a random one kept in `home`."""
+    openlineage: str = ""
+    """Where every flow tells what it made, as OpenLineage events: a file that grows by a line an
+    event, or the URL of a service such as Marquez; by default nowhere."""
+    databases: SecretStr | None = None
+    """SQLAlchemy URLs of the databases behind Prefect's and MLflow's servers, separated by blanks:
+    `lifecycle erase` searches them too."""
 
     @field_validator("home")
     @classmethod

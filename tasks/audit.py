@@ -16,8 +16,12 @@ def trail_of(project: Project, settings: Settings) -> Trail:
 
 def who() -> str:
     """The user, or where a schedule or an event started it the deployment; and the flow run."""
-    starter = f"deployment {deployment.name}" if deployment.name else _user()
-    return f"{starter}, flow run {flow_run.name}" if flow_run.name else starter
+    return f"{starter()}, flow run {flow_run.name}" if flow_run.name else starter()
+
+
+def starter() -> str:
+    """Who started this flow: the user, or the deployment where a schedule or an event did."""
+    return f"deployment {deployment.name}" if deployment.name else _user()
 
 
 def _user() -> str:

@@ -1,40 +1,51 @@
 """Data steps as Prefect tasks: ingest a window, split it, know which windows have arrived."""
 
+import time
+from collections.abc import Callable
 from datetime import date
 
 from prefect import task
+from prefect.artifacts import create_table_artifact
 
-from lifecycle.data import arrivals, ingest, sources, split
+from lifecycle.data import arrivals, erased, ingest, sources, split
 from lifecycle.project import Project
 from lifecycle.quality.summary import spoken
-from lifecycle.records import Ingested, Monitored, Split, Window
+from lifecycle.records import Ingested, Monitored, Split, Violation, Window
 from lifecycle.settings import Settings
-from tasks.policies import CACHED, NOT_CACHED, cached_by
-from tasks.progress import say, step
+from tasks.credentials import fill_credentials
+from tasks.policies import CACHED, NOT_CACHED, cached_by, slug
+from tasks.progress import say, step, update
+
+EVERY_SECONDS = 1.0
+"""How often a long ingestion says how far it is."""
+SHOWN = 8
+"""Violations on the screen; the artifact has all."""
 
 
 def ingest_window(project: Project, settings: Settings, window: Window | None) -> Ingested:
     """Ingest what training learns from; without a window, all before `time.arrives_from`."""
     window = window or arrivals.first_window(project)
-    return _ingest(project, settings, window, "accepted", *_freshness_of_source(project))
+    return _ingest(project, settings, window, "accepted", *_outside(project, settings))
 
 
 def ingest_current(project: Project, settings: Settings, window: Window | None) -> Ingested:
     """Ingest a current window; without one, the newest period that has arrived."""
     window = window or latest_windows(project, settings)[-1]
-    return _ingest(project, settings, window, "current", *_freshness_of_source(project))
+    return _ingest(project, settings, window, "current", *_outside(project, settings))
 
 
-def _freshness_of_source(project: Project) -> tuple[str, str]:
-    """What of the outside an ingestion depends on: the file, and today if age matters."""
+def _outside(project: Project, settings: Settings) -> tuple[str, str, str]:
+    """What of the outside an ingestion depends on: the source, today if age matters, the erased."""
+    fill_credentials(project)
     fresh = project.contract.freshness
     today = str(date.today()) if fresh and fresh.max_age_days else ""
-    return sources.source_digest(project), today
+    gone = erased.erased_digest(erased.erased_hashes(settings, project)) if project.entity else ""
+    return sources.source_digest(project), today, gone
 
 
 @task(
     name="ingest",
-    cache_key_fn=cached_by("project", "window", "table", "source_digest", "today"),
+    cache_key_fn=cached_by("project", "window", "table", "source_digest", "today", "gone"),
     **CACHED,
 )
 def _ingest(
@@ -44,15 +55,59 @@ def _ingest(
     table: ingest.Table,
     source_digest: str,
     today: str,
+    gone: str,
 ) -> Ingested:
     """Read, validate, quarantine and write a new version."""
     with step("prepare", f"reading and validating {spoken(project, window)}") as done:
-        ingested = ingest.ingest(project, settings, window, table, source_digest)
+        ingested = ingest.ingest(project, settings, window, table, _progress())
         share = f"{ingested.rows_in:,} rows in, {ingested.dataset.rows:,} accepted"
         if ingested.rejected:
             share += f", {ingested.rows_rejected:,} in quarantine ({ingested.rejected.uri})"
+        if ingested.rows_new is not None:
+            share += f", {ingested.rows_new:,} new or changed, {ingested.dataset.rows:,} in all"
         done(f"{spoken(project, window)}: {share} → {table} version {ingested.dataset.version}")
+    if ingested.violations:
+        _show(project, ingested.violations)
     return ingested
+
+
+def _progress() -> Callable[[int], None]:
+    started = told = time.monotonic()
+
+    def tell(rows: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= EVERY_SECONDS:
+            told = now
+            rate = rows / (now - started)
+            update("prepare", f"{rows:,} rows read, {rate:,.0f} a second", notable=False)
+
+    return tell
+
+
+def _show(project: Project, violations: tuple[Violation, ...]) -> None:
+    """What the data do not keep of the contract: on the screen, and all of it as an artifact."""
+    lines = [f"· {_line(one)}" for one in violations[:SHOWN]]
+    if len(violations) > SHOWN:
+        lines.append(f"· and {len(violations) - SHOWN} more, see the artifact")
+    say("contract", "\n".join(["what the data do not keep:", *lines]))
+    create_table_artifact(
+        key=f"{slug(project)}-contract",
+        table=[
+            one.model_dump(exclude={"examples"}) | {"examples": "; ".join(one.examples)}
+            for one in violations
+        ],
+        description="What the data do not keep of the contract",
+    )
+
+
+def _line(one: Violation) -> str:
+    what = f"{one.column}: {one.problem}"
+    if one.rows:
+        what += f", {one.rows:,} rows"
+    if one.examples:
+        what += f" ({'; '.join(one.examples)})"
+    return what if one.severity == "error" else f"{what}: only a warning"
 
 
 @task(name="split", cache_key_fn=cached_by("project", "ingested"), **CACHED)
@@ -70,7 +125,11 @@ def split_parts(project: Project, settings: Settings, ingested: Ingested) -> Spl
 @task(name="arriving-windows", **NOT_CACHED)
 def arriving_windows(project: Project, settings: Settings) -> list[Window]:
     """Periods from `time.arrives_from` on, oldest first; none without it."""
-    found = arrivals.periods(project, sources.read_source(project))
+    if project.time is None or project.time.arrives_from is None:
+        return []
+    fill_credentials(project)
+    batches = sources.open_source(project).batches(project.contract.columns)
+    found = arrivals.arriving(project, batches)
     if not found:
         say("arrivals", "none: nothing in this source is later (`time.arrives_from`)")
     return found

@@ -12,6 +12,7 @@ import yaml
 
 from lifecycle.project import Project, load_project
 from lifecycle.settings import Settings
+from tests.postgres import Postgres, running_postgres
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,6 +94,13 @@ def serve_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL; `with postgres.database("mine") as url:` makes an empty database."""
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,17 @@ A window's ends are whole numbers for an integer time column, and ISO 8601 text 
 column, where an end without a time of day means the whole day.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
 
+from lifecycle.data.arrow import to_frame
 from lifecycle.data.coerce import coerce
+from lifecycle.data.contract import check_columns
 from lifecycle.errors import ProjectError
 from lifecycle.project import Project
 from lifecycle.records import Window
@@ -79,6 +85,33 @@ def select(frame: pd.DataFrame, project: Project, window: Window) -> pd.DataFram
     return frame if inside.all() else frame[inside]
 
 
+def inside(batch: pa.RecordBatch, project: Project, window: Window) -> NDArray[np.bool_] | None:
+    """Which rows of a raw batch are in a window, as `select` has it (rows,); None for all."""
+    if project.time is None or (window.first is None and window.last is None):
+        return None
+    frame = _frame(batch, project.time.column)
+    kept = select(frame, project, window)
+    if len(kept) == len(frame):
+        return None
+    mask = np.zeros(len(frame), dtype=bool)
+    mask[kept.index.to_numpy()] = True
+    return mask
+
+
+def arriving(project: Project, batches: Iterable[pa.RecordBatch]) -> list[Window]:
+    """What `periods` finds in a source that is read batch by batch; only its times are kept."""
+    if project.time is None or project.time.arrives_from is None:
+        return []
+    name = project.time.column
+    times: set[Any] = set()
+    for batch in batches:
+        check_columns(batch.schema.names, project.contract)
+        found = _times(_frame(batch, name), project).dropna()
+        times.update(found.unique().tolist())
+    kind = np.dtype("int64" if _is_integer(project) else "datetime64[us]")
+    return periods(project, pd.DataFrame({name: pd.Series(sorted(times), dtype=kind)}))
+
+
 def period_of(times: "pd.Series[Any]", spec: TimeSpec) -> "pd.Series[Any]":
     """The period each time lies in: its value, or a calendar period that sorts by time."""
     return times if spec.period == "value" else times.dt.to_period(CALENDAR[spec.period])
@@ -88,6 +121,11 @@ def _times(frame: pd.DataFrame, project: Project) -> "pd.Series[Any]":
     assert project.time  # noqa: S101 - every caller has looked
     name = project.time.column
     return coerce(frame[name], project.contract.columns[name].type).values
+
+
+def _frame(batch: pa.RecordBatch, name: str) -> pd.DataFrame:
+    table = pa.table({name: batch.column(name)})
+    return to_frame(table, lambda _, column: column.null_count > 0)
 
 
 def _is_integer(project: Project) -> bool:

@@ -36,14 +36,7 @@ class Coerced(NamedTuple):
 
 def storage_type(spec: ColumnSpec) -> ColumnType:
     """The type a column's values have; a category has that of its allowed values, else text."""
-    if spec.type != "category":
-        return spec.type
-    kinds = {type(value) for value in spec.categories or ("",)}
-    if kinds <= {bool}:
-        return "boolean"
-    if kinds <= {int}:
-        return "integer"
-    return "number" if kinds <= {int, float} else "string"
+    return spec.value_type
 
 
 def coerce(raw: pd.Series, kind: ColumnType) -> Coerced:
@@ -54,7 +47,9 @@ def coerce(raw: pd.Series, kind: ColumnType) -> Coerced:
     """
     if kind in ("string", "category"):
         return _to_text(raw)
-    if raw.dtype == object and kind != "datetime":
+    if kind == "datetime" and not pd.api.types.is_datetime64_any_dtype(raw.dtype):
+        raw = _to_text(raw).values
+    if raw.dtype == object:
         raw = _without_missing_words(raw)
     convert = {
         "integer": _to_integer,
@@ -87,10 +82,20 @@ def _to_text(raw: pd.Series) -> Coerced:
     none_failed = np.zeros(len(raw), dtype=bool)
     missing = raw.isna()
     if raw.dtype != object or pd.api.types.infer_dtype(raw, skipna=True) not in ("string", "empty"):
-        if pd.api.types.is_float_dtype(raw.dtype) and (raw.dropna() % 1 == 0).all():
-            raw = raw.astype("Int64")  # a 7 next to a missing value must not become "7.0"
-        raw = raw.astype(str).astype(object)
+        if pd.api.types.is_integer_dtype(raw.dtype):
+            raw = raw.astype(str).astype(object)
+        else:
+            raw = pd.Series([_text(value) for value in raw], index=raw.index, dtype=object)
     return Coerced(raw.mask(missing, None) if missing.any() else raw, none_failed)
+
+
+def _text(value: object) -> str:
+    """One value's text, whatever stands beside it: 7.0 is `7`, and midnight is its day."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT:
+        return str(int(value))
+    if isinstance(value, pd.Timestamp) and value == value.normalize():
+        return str(value.date())
+    return str(value)
 
 
 def _without_missing_words(raw: pd.Series) -> pd.Series:
@@ -104,6 +109,8 @@ def _without_missing_words(raw: pd.Series) -> pd.Series:
 def _to_integer(raw: pd.Series) -> pd.Series:
     if isinstance(raw.dtype, np.dtype) and raw.dtype.kind in "iu" and raw.dtype != np.uint64:
         return raw if raw.dtype == np.int64 else raw.astype("int64")
+    if raw.dtype == np.uint64:
+        raw = raw.astype(pd.UInt64Dtype()).where(raw <= np.iinfo(np.int64).max)
     if pd.api.types.is_bool_dtype(raw.dtype) or pd.api.types.is_integer_dtype(raw.dtype):
         return raw.astype(pd.Int64Dtype())
     if pd.api.types.is_float_dtype(raw.dtype):
@@ -141,8 +148,6 @@ def _to_boolean(raw: pd.Series) -> pd.Series:
 
 def _to_datetime(raw: pd.Series) -> pd.Series:
     """Times with a zone become UTC; the result has no zone."""
-    if not pd.api.types.is_datetime64_any_dtype(raw.dtype):
-        raw = _without_missing_words(_to_text(raw).values)
     times = pd.to_datetime(raw, format="ISO8601", utc=True, errors="coerce")
     return times.dt.tz_localize(None).astype("datetime64[us]")
 

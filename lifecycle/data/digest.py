@@ -1,7 +1,6 @@
 """What identifies the content of a table."""
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,52 +10,89 @@ import pyarrow.compute as pc
 
 from lifecycle.data.arrow import to_arrow
 
+BATCH = 1 << 16
+
+
+class Digest:
+    """SHA-256 of a table's content, batch by batch.
+
+    Over each column's name, type and three digests, of all rows in their order: the numbers of rows
+    that miss a value, the values' bytes, and of text the lengths. How the rows are cut into batches
+    does not count.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._columns = [_Column(field.type) for field in schema]
+        self._rows = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take in rows of the schema."""
+        for column, values in zip(self._columns, batch.columns, strict=True):
+            column.add(values, self._rows)
+        self._rows += batch.num_rows
+
+    def hexdigest(self) -> str:
+        """The digest of all rows so far."""
+        digest = hashlib.sha256(f"{self._rows}".encode())
+        for field, column in zip(self._schema, self._columns, strict=True):
+            digest.update(f"\0{field.name}\0{field.type}\0{field.nullable}\0".encode())
+            digest.update(column.digest())
+        return digest.hexdigest()
+
 
 def digest_of(content: pd.DataFrame | pa.Table, rows: pa.BooleanArray | None = None) -> str:
-    """SHA-256 over each column's name, type and SHA-256 of its values in row order.
-
-    Chunks do not count. The columns are hashed on several threads, one column at a time on each.
+    """The `Digest` of a whole table, its columns hashed on several threads.
 
     Args:
         rows: which rows count, as if the others were not there; None for all.
     """
     table = to_arrow(content) if isinstance(content, pd.DataFrame) else content
-    count = table.num_rows if rows is None else rows.true_count
-    digest = hashlib.sha256(f"{count}".encode())
+    if rows is not None:
+        table = table.filter(rows)
+    digest = Digest(table.schema)
+
+    def add(at: int) -> None:
+        start = 0
+        for chunk in table.column(at).chunks:
+            digest._columns[at].add(chunk, start)
+            start += len(chunk)
+
     with ThreadPoolExecutor() as threads:
-        columns = threads.map(lambda column: _column_digest(column, rows), table.columns)
-        for field, values in zip(table.schema, columns, strict=True):
-            digest.update(f"\0{field.name}\0{field.type}\0{field.nullable}\0".encode() + values)
+        list(threads.map(add, range(table.num_columns)))
+    digest._rows = table.num_rows
     return digest.hexdigest()
 
 
-def _column_digest(column: pa.ChunkedArray, rows: pa.BooleanArray | None) -> bytes:
-    digest = hashlib.sha256()
-    for part in _bytes_of(column if rows is None else column.filter(rows)):
-        digest.update(part)
-    return digest.digest()
+class _Column:
+    def __init__(self, kind: pa.DataType) -> None:
+        self._kind = kind
+        self._missing, self._values, self._lengths = (hashlib.sha256() for _ in range(3))
 
+    def add(self, values: pa.Array, start: int) -> None:
+        """Take in values; what memory holds under a missing one is undefined, so it is filled.
 
-def _bytes_of(column: pa.ChunkedArray) -> Iterator[bytes | memoryview]:
-    """What identifies a column's values: which are missing, and the bytes of the others.
+        Args:
+            start: number of the first row.
+        """
+        kind = self._kind
+        if values.null_count:
+            rows = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False)) + start
+            self._missing.update(rows.astype("<i8").tobytes())
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            filled = values.cast(pa.large_string()).fill_null("")
+            self._lengths.update(pc.binary_length(filled).to_numpy().astype("<i8").tobytes())
+            offsets = np.frombuffer(filled.buffers()[1], dtype=np.int64)[filled.offset :]
+            text = memoryview(filled.buffers()[2] or b"")
+            self._values.update(text[offsets[0] : offsets[len(filled)]])
+            return
+        if pa.types.is_temporal(kind):
+            values = values.cast(pa.int64())
+        if pa.types.is_boolean(kind):
+            values = values.cast(pa.int8())
+        filled = values.fill_null(0) if values.null_count else values
+        self._values.update(np.ascontiguousarray(filled.to_numpy()).view(np.uint8).data)
 
-    What memory holds under a missing value is undefined, so it is filled first.
-    """
-    yield f"{column.null_count}\0".encode()
-    if column.null_count:
-        yield np.packbits(column.is_null().to_numpy()).tobytes()
-    if pa.types.is_string(column.type):
-        column = column.cast(pa.large_string())
-    if pa.types.is_large_string(column.type):
-        values = column.fill_null("")
-        yield pc.binary_length(values).to_numpy().astype("<i8").tobytes()
-        for chunk in values.chunks:
-            offsets = np.frombuffer(chunk.buffers()[1], dtype=np.int64)[chunk.offset :]
-            yield memoryview(chunk.buffers()[2] or b"")[offsets[0] : offsets[len(chunk)]]
-        return
-    if pa.types.is_temporal(column.type):
-        column = column.cast(pa.int64())
-    if pa.types.is_boolean(column.type):
-        column = column.cast(pa.int8())
-    for chunk in column.fill_null(0).chunks:
-        yield np.ascontiguousarray(chunk.to_numpy()).view(np.uint8).data
+    def digest(self) -> bytes:
+        parts = (self._missing, self._values, self._lengths)
+        return b"".join(part.digest() for part in parts)

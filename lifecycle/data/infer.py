@@ -1,4 +1,4 @@
-"""`lifecycle init`: a working project file for a CSV file, with everything guessed said."""
+"""`lifecycle init`: a working project file for a data file, with everything guessed said."""
 
 import difflib
 import os
@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 
 from lifecycle.data.guess import Column, Roles, guess_column, guess_roles
-from lifecycle.data.sources import header, read_table
+from lifecycle.data.sources.columns import as_declared
+from lifecycle.data.sources.files import Files
 from lifecycle.data.suspects import leakage_suspects
-from lifecycle.errors import TargetError
+from lifecycle.errors import SourceError, TargetError
 from lifecycle.specs import SourceSpec
+from lifecycle.specs.formats import EXTENSIONS, format_of
 
 SEPARATORS = (",", ";", "\t", "|")
 DEFAULTS: dict[str, Any] = {
@@ -56,43 +60,89 @@ MORE = """\
 
 
 def infer_project(
-    csv: Path, target: str, name: str | None = None, folder: Path | None = None
+    path: str | Path, target: str, name: str | None = None, folder: Path | None = None
 ) -> tuple[str, list[str]]:
-    """A project file's text for a CSV file, and each guess in words.
+    """A project file's text for a data file, and each guess in words.
 
     Args:
-        folder: where the project file will be, by default beside the CSV file; `source.path` is
+        path: a CSV, Parquet, JSON lines or Excel file, by path or URL; its ending says which.
+        folder: where the project file will be, by default beside the data file; `source.path` is
             relative to it if it can be.
 
     Raises:
         SourceError: the file is missing, unreadable or empty.
+        BackendError: the file's server does not answer.
         TargetError: there is no such column, or it cannot be predicted.
     """
-    source = _source(csv)
-    names = header(csv, source)
-    if target not in names:
-        close = difflib.get_close_matches(target, names, n=1)
+    path = str(path)
+    source = _source(path)
+    raw = _read(source)
+    if target not in raw:
+        close = difflib.get_close_matches(target, raw, n=1)
         raise TargetError(
-            f"--target: {csv} has no column {target!r}"
+            f"--target: {path} has no column {target!r}"
             + (f"; did you mean {close[0]!r}?" if close else "")
-            + f" It has: {', '.join(names[:40])}"
+            + f" It has: {', '.join(list(raw)[:40])}"
         )
-    table = read_table(csv, source, text=names)
-    columns = {name: guess_column(table[name].to_pandas()) for name in names}
+    columns = {column: guess_column(values) for column, values in raw.items()}
     roles = guess_roles(columns, target)
     suspects = _suspects(columns, roles, target)
     guesses = [*roles.said, *_said_of_types(columns)]
     guesses += [f"leakage {column}: {found}; no feature" for column, found in suspects.items()]
     if not roles.time:
         guesses.append("time: none found, so nothing arrives later and nothing is monitored")
-    path = source.model_copy(update={"path": _relative(csv, folder or csv.parent)})
-    return _text(name or _name(csv), path, target, columns, roles, suspects), guesses
+    start = folder or Path(path).parent
+    source = source.model_copy(update={"path": _relative(path, start)})
+    return _text(name or _name(path), source, target, columns, roles, suspects), guesses
 
 
-def _source(csv: Path) -> SourceSpec:
-    """The separator that makes the most columns; the file must be there and be text."""
-    specs = [SourceSpec(path=str(csv), separator=separator) for separator in SEPARATORS]
-    return max(specs, key=lambda spec: len(header(csv, spec)))
+def read_columns(path: str) -> dict[str, Column]:
+    """The columns of a data file, each in the narrowest type that all its cells fit.
+
+    Raises:
+        SourceError: the file is missing, unreadable or empty.
+        BackendError: the file's server does not answer.
+    """
+    return {name: guess_column(values) for name, values in _read(_source(path)).items()}
+
+
+def _source(path: str) -> SourceSpec:
+    """The format its ending names, else CSV; the separator is the one that makes most columns."""
+    if "://" not in path and not Path(path).exists():
+        raise SourceError(f"{path}: cannot read it: No such file or directory")
+    found = format_of(path) or "csv"
+    if found not in EXTENSIONS:
+        raise SourceError(f"{path}: `lifecycle init` reads files; write `source` for it by hand")
+    if found != "csv":
+        return SourceSpec(path=path, format=found)
+    specs = [SourceSpec(path=path, separator=separator) for separator in SEPARATORS]
+    return max(specs, key=lambda spec: len(Files(spec, Path()).header()))
+
+
+def _read(source: SourceSpec) -> dict[str, "pd.Series[str]"]:
+    """Every column as text, as if the file were CSV."""
+    batches = list(Files(source, Path()).batches({}))
+    names = dict.fromkeys(name for batch in batches for name in batch.schema.names)
+    return {
+        name: pa.chunked_array(
+            [
+                _as_in_csv(batch[name])
+                if name in batch.schema.names
+                else pa.nulls(batch.num_rows, pa.string())
+                for batch in batches
+            ]
+        ).to_pandas()
+        for name in names
+    }
+
+
+def _as_in_csv(array: pa.Array) -> pa.StringArray:
+    """Cells as text; a float keeps its point, since the file says it is no whole number."""
+    text = as_declared(array, "string")
+    if not pa.types.is_floating(array.type):
+        return text
+    pointed = pc.match_substring_regex(text, "[^0-9-]")
+    return pc.if_else(pointed, text, pc.binary_join_element_wise(text, "0", "."))
 
 
 def _suspects(columns: dict[str, Column], roles: Roles, target: str) -> dict[str, str]:
@@ -187,11 +237,14 @@ def _flow(value: object) -> str:
     return text.removesuffix("...\n").strip()
 
 
-def _name(csv: Path) -> str:
-    words = re.sub(r"[^a-z0-9]+", "_", csv.stem.lower()).strip("_")
+def _name(path: str) -> str:
+    stem = re.split(r"[/\\]", path)[-1].partition(".")[0]
+    words = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_")
     return (words if words[:1].isalpha() else f"project_{words}").rstrip("_")[:63]
 
 
-def _relative(csv: Path, folder: Path) -> str:
-    path, start = csv.resolve(), folder.resolve()
-    return os.path.relpath(path, start) if path.is_relative_to(start) else str(path)
+def _relative(path: str, folder: Path) -> str:
+    if "://" in path:
+        return path
+    file, start = Path(path).resolve(), folder.resolve()
+    return os.path.relpath(file, start) if file.is_relative_to(start) else str(file)

@@ -1,6 +1,6 @@
 """Splitting by time and by entity: nobody and no moment of the holdout is seen by training."""
 
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from lifecycle.data.arrivals import period_of
 from lifecycle.data.arrow import release_memory, to_frame
-from lifecycle.data.lake import is_nullable, read_table, table_uri, write_rows
+from lifecycle.data.lake import VersionWriter, is_nullable, open_version, read_table, table_uri
+from lifecycle.data.provenance import provenance
 from lifecycle.errors import SplitError, TargetError
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, Ingested, Split
@@ -19,6 +20,8 @@ from lifecycle.specs import SplitSpec, TimeSpec
 
 Mask = NDArray[np.bool_]
 PARTS = ("train", "validation", "holdout")
+BLOCK = 1 << 20
+"""Keys hashed at a time."""
 
 
 class Parts(NamedTuple):
@@ -94,33 +97,45 @@ def divide(frame: pd.DataFrame, project: Project) -> Parts:
 def split_dataset(project: Project, settings: Settings, ingested: Ingested) -> Split:
     """Write the three parts of a dataset version as versions of their own.
 
+    The columns that decide are held in memory, about 60 bytes a row; the others pass by in batches.
+
     Raises:
         TargetError: the target is missing everywhere, constant, or does not fit the task.
         SplitError: a part would be empty.
         BackendError: the lake cannot be read or written.
     """
-    table = read_table(ingested.dataset)
+    return split_version(project, settings, ingested.dataset)
+
+
+def split_version(project: Project, settings: Settings, dataset: DatasetVersion) -> Split:
+    """`split_dataset` of any version with the project's columns."""
     keys = [project.target, project.entity, project.time.column if project.time else None]
     names = list(dict.fromkeys(key for key in keys if key is not None))
-    parts = divide(to_frame(table.select(names), is_nullable), project)
-    note = {"dataset": ingested.dataset.digest, "rule": parts.rule}
+    parts = divide(to_frame(read_table(dataset, names), is_nullable), project)
+    release_memory()
+    note = {"dataset": dataset.digest, "rule": parts.rule} | provenance()
     uris = {part: table_uri(settings, project.name, part) for part in PARTS}
-    versions = _write(table, parts, uris, note)
-    del table
+    versions = _write(dataset, parts, uris, note)
     release_memory()
     return Split(**versions, withheld=parts.withheld, rule=parts.rule)
 
 
 def _write(
-    table: pa.Table, parts: Parts, uris: dict[str, str], note: dict[str, str]
+    dataset: DatasetVersion, parts: Parts, uris: dict[str, str], note: dict[str, str]
 ) -> dict[str, DatasetVersion]:
-    """The parts' rows as versions, two at a time: one more would only hold more in memory."""
-    with ThreadPoolExecutor(2) as threads:
-        writing = {
-            part: threads.submit(write_rows, table, pa.array(mask), uris[part], note=note)
-            for part, mask in parts.masks.items()
-        }
-        return {part: written.result() for part, written in writing.items()}
+    """The parts' rows as versions, all in one pass over the dataset's."""
+    writers: dict[str, VersionWriter] = {}
+    with ExitStack() as stack:
+        start = 0
+        for batch in open_version(dataset):
+            end = start + batch.num_rows
+            for part, mask in parts.masks.items():
+                if part not in writers:
+                    writers[part] = stack.enter_context(VersionWriter(batch.schema, uris[part]))
+                if mask[start:end].any():
+                    writers[part].write(batch.filter(pa.array(mask[start:end])))
+            start = end
+        return {part: writers[part].commit(note) for part in parts.masks}
 
 
 def check_target(target: "pd.Series[Any]", project: Project, where: str) -> None:
@@ -172,6 +187,13 @@ def hash_share(keys: "pd.Series[Any]", seed: int) -> NDArray[np.float64]:
     Whole numbers and text go through SplitMix64 (Steele, Lea, Flood 2014) with the seed added;
     text is first hashed by SipHash-2-4 (pandas' `hash_array`).
     """
+    shares = np.empty(len(keys))
+    for start in range(0, len(keys), BLOCK):  # all at once would take five times the memory
+        shares[start : start + BLOCK] = _shares(keys.iloc[start : start + BLOCK], seed)
+    return shares
+
+
+def _shares(keys: "pd.Series[Any]", seed: int) -> NDArray[np.float64]:
     if pd.api.types.is_integer_dtype(keys.dtype):
         words = keys.to_numpy(dtype=np.int64).view(np.uint64)
     else:

@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from lifecycle.data.distance import cramers_v, kolmogorov_smirnov
 from lifecycle.errors import DataError
-from lifecycle.quality.distance import cramers_v, kolmogorov_smirnov
 from lifecycle.records import ColumnDrift, DriftReport, Window
 from lifecycle.specs import DriftSpec
 

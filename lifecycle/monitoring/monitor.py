@@ -1,9 +1,13 @@
 """One pass over the windows that have arrived: drift, quality, decision, report."""
 
+import json
 import logging
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 
+from lifecycle.data.provenance import provenance
 from lifecycle.identity import sha256
 from lifecycle.monitoring.drift import drift
 from lifecycle.monitoring.performance import quality
@@ -12,10 +16,13 @@ from lifecycle.monitoring.windows import categorical_features, open_window
 from lifecycle.project import Project
 from lifecycle.quality.gates import decide_retraining
 from lifecycle.quality.report import write_page
-from lifecycle.records import Evaluation, Monitored, Scored
+from lifecycle.records import Decision, DriftReport, Evaluation, Monitored, Scored
 from lifecycle.settings import Settings
 
 log = logging.getLogger(__name__)
+
+FOUND = "monitoring-*.json"
+"""Files of a project's reports that say what was compared and found."""
 
 
 def monitor_windows(
@@ -76,8 +83,29 @@ def monitor_windows(
     name = f"{re.sub(r'[^0-9A-Za-z]+', '-', str(latest[-1].window))}-{_digest(reference, latest)}"
     folder = settings.folder("reports", project.name)
     report = write_page(html, folder / f"monitoring-{name}.html")
+    _record(report, reference, latest, drifts, decision)
     log.info("Monitoring report: %s", report)
     return Monitored(drift=drifts, quality=qualities, decision=decision, report=report)
+
+
+def _record(
+    report: Path,
+    reference: Scored,
+    windows: Sequence[Scored],
+    drifts: Sequence[DriftReport],
+    decision: Decision,
+) -> None:
+    """What was compared and found, as JSON beside the report: lineage walks along it."""
+    found = {
+        "window": str(windows[-1].window),
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "reference": reference.predictions.digest,
+        "windows": [scored.predictions.digest for scored in windows],
+        "passed": decision.passed,
+        "drifted": [column.column for column in drifts[-1].drifted],
+        "made": provenance(),
+    }
+    write_page(json.dumps(found, indent=1), report.with_suffix(".json"))
 
 
 def _digest(reference: Scored, windows: Sequence[Scored]) -> str:

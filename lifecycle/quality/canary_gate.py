@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import stats
 
-from lifecycle.quality.distance import (
+from lifecycle.data.distance import (
     cramers_v,
     cramers_v_by_chance,
     kolmogorov_smirnov,

@@ -1,7 +1,16 @@
 """The values that move between stages: small, frozen, JSON-able. References move, frames do not."""
 
-from lifecycle.records.base import Record, Window, WindowEnd
-from lifecycle.records.data import DatasetVersion, Ingested, Prepared, Split, Violation
+from lifecycle.records.base import Link, Record, Window, WindowEnd
+from lifecycle.records.data import (
+    DataAction,
+    DataChange,
+    DatasetVersion,
+    Ingested,
+    Prepared,
+    Split,
+    Violation,
+)
+from lifecycle.records.governance import Erasure, Learner, Retained, Searched
 from lifecycle.records.monitoring import ColumnDrift, Cycle, DriftReport, Monitored, Period, Scored
 from lifecycle.records.release import Action, Change, Duel, Endpoint, Observed, Release, Traffic
 from lifecycle.records.training import (
@@ -28,17 +37,22 @@ __all__ = [
     "CheckReport",
     "ColumnDrift",
     "Cycle",
+    "DataAction",
+    "DataChange",
     "DatasetVersion",
     "Decision",
     "DriftReport",
     "Duel",
     "Endpoint",
+    "Erasure",
     "Estimate",
     "Evaluated",
     "Evaluation",
     "Gap",
     "Identity",
     "Ingested",
+    "Learner",
+    "Link",
     "ModelVersion",
     "Monitored",
     "Noise",
@@ -47,7 +61,9 @@ __all__ = [
     "Prepared",
     "Record",
     "Release",
+    "Retained",
     "Scored",
+    "Searched",
     "Slice",
     "Split",
     "Traffic",

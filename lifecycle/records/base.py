@@ -12,6 +12,20 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class Link(Record):
+    """One line of a chain that only grows: who did something, when and why."""
+
+    time: str
+    """UTC, ISO 8601."""
+    who: str
+    reasons: tuple[str, ...]
+    """What was done and why, in words."""
+    previous: str = ""
+    """SHA-256 of the line before; empty in the first."""
+    hash: str = ""
+    """SHA-256 of this line without this field."""
+
+
 def _end(value: object) -> object:
     if isinstance(value, date):
         return value.isoformat()

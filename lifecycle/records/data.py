@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from lifecycle.records.base import Record, Window
+from lifecycle.records.base import Link, Record, Window
 
 
 class DatasetVersion(Record):
@@ -68,3 +68,24 @@ class Prepared(Record):
 
     ingested: Ingested
     split: Split
+
+
+DataAction = Literal["ingest", "contract", "erase", "proof", "retention"]
+"""What is done to a project's data."""
+
+
+class DataChange(Link):
+    """One line of the data's audit trail: who did what to which table, and why."""
+
+    run: str
+    """Name of the flow run; empty outside a flow."""
+    action: DataAction
+    table: str
+    """Name of the table, or of the store outside the lake."""
+    version: int | None
+    """Of the table; None where the change concerns no single one."""
+    digest: str
+
+    def __str__(self) -> str:
+        version = "" if self.version is None else f" v{self.version}"
+        return f"{self.action} {self.table}{version}"

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lifecycle.records.base import Record
+from lifecycle.records.base import Link, Record
 from lifecycle.records.training import Decision, Evaluation, ModelVersion
 
 
@@ -51,23 +51,17 @@ Action = Literal["deploy", "canary", "shadow", "promote", "rollback", "reject"]
 """What is done to a model version."""
 
 
-class Change(Record):
+class Change(Link):
     """One line of the audit trail: who did what to which version, and why."""
 
-    time: str
-    """UTC, ISO 8601."""
-    who: str
     action: Action
     model: str
     version: int
     digest: str
     identity: str
-    reasons: tuple[str, ...]
-    """What the gate said, or why somebody did it by hand."""
-    previous: str = ""
-    """SHA-256 of the line before; empty in the first."""
-    hash: str = ""
-    """SHA-256 of this line without this field."""
+
+    def __str__(self) -> str:
+        return f"{self.action} v{self.version}"
 
 
 class Release(Record):

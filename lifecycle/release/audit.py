@@ -1,37 +1,17 @@
-"""The audit trail: every change of version of a project, each line bound to the one before.
+"""The audit trail of model versions: every change of version of a project, hash-chained."""
 
-A Delta table that is only appended to, in the lake that all machines share. Delta commits one
-writer at a time: whoever comes second reads again and chains anew. A line's hash covers the hash of
-the line before (Haber and Stornetta, 1991), so a changed, missing or inserted line shows. What is
-cut off at the end does not: keep the last hash elsewhere, as `lifecycle audit` prints it.
-"""
-
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from pydantic import ValidationError
 
+from lifecycle.data.chain import LINE, Chain
 from lifecycle.data.lake import table_uri
-from lifecycle.errors import BackendError
-from lifecycle.identity import sha256
 from lifecycle.records import Action, Change, ModelVersion
 from lifecycle.settings import Settings
 
-logger = logging.getLogger(__name__)
-
 TABLE = "audit"
-LINE = "line"
-"""Column with a line's number, from 0: files of a table have no order."""
-ATTEMPTS = 20
-CONFIGURATION = {
-    "delta.appendOnly": "true",
-    "delta.logRetentionDuration": "interval 36500 days",
-}
 SCHEMA = pa.schema(
     {
         LINE: pa.int64(),
@@ -51,8 +31,9 @@ CROWNING = ("promote", "rollback")
 """Actions after which another version is the champion."""
 
 
-class Broken(ValueError):
-    """A line that is not what was written; the message says which and why."""
+def model_chain(settings: Settings, project_name: str) -> Chain[Change]:
+    """The lines on a project's model versions."""
+    return Chain(table_uri(settings, project_name, TABLE), Change, SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -72,27 +53,21 @@ class Trail:
         Raises:
             BackendError: the trail cannot be read or written.
         """
-        uri = table_uri(self.settings, self.project_name, TABLE)
-        for attempt in range(ATTEMPTS):
-            table = _open(uri) or _make(uri)
-            lines = _lines(table)
-            said = _said(lines, action, model, tuple(reasons))
-            if said is not None:
-                return said
-            change = _chained(lines, self.who, action, model, tuple(reasons))
-            try:
-                _append(table, change, len(lines))
-            except CommitFailedError:
-                logger.info("%s: another writer was faster, attempt %d", uri, attempt + 1)
-            except (DeltaError, OSError) as error:
-                raise BackendError(f"{uri}: cannot write: {_first_line(error)}") from None
-            else:
-                return change
-        raise BackendError(f"{uri}: other processes keep writing the audit trail; run again")
+        line = Change(
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            who=self.who,
+            action=action,
+            model=model.name,
+            version=model.version,
+            digest=model.digest,
+            identity=model.identity,
+            reasons=tuple(reasons),
+        )
+        return self._chain.append(line, lambda lines: _said(lines, line))
 
     def changes(self) -> list[Change]:
         """As `history`."""
-        return history(self.settings, self.project_name)
+        return self._chain.lines()
 
     def mark(self) -> int:
         """The number of the trail's last commit, which moves when anybody adds a line; cheap.
@@ -100,8 +75,11 @@ class Trail:
         Raises:
             BackendError: the trail cannot be read.
         """
-        table = _open(table_uri(self.settings, self.project_name, TABLE))
-        return -1 if table is None else int(table.version())
+        return self._chain.mark()
+
+    @property
+    def _chain(self) -> Chain[Change]:
+        return model_chain(self.settings, self.project_name)
 
 
 def history(settings: Settings, project_name: str) -> list[Change]:
@@ -110,8 +88,7 @@ def history(settings: Settings, project_name: str) -> list[Change]:
     Raises:
         BackendError: the trail cannot be read.
     """
-    table = _open(table_uri(settings, project_name, TABLE))
-    return [] if table is None else _lines(table)
+    return model_chain(settings, project_name).lines()
 
 
 def verify(settings: Settings, project_name: str) -> str | None:
@@ -120,14 +97,7 @@ def verify(settings: Settings, project_name: str) -> str | None:
     Raises:
         BackendError: the trail cannot be read.
     """
-    table = _open(table_uri(settings, project_name, TABLE))
-    if table is None:
-        return None
-    try:
-        _lines(table, check=True)
-    except Broken as broken:
-        return str(broken)
-    return None
+    return model_chain(settings, project_name).broken()
 
 
 def champions(changes: Sequence[Change]) -> list[int]:
@@ -147,107 +117,12 @@ def champions(changes: Sequence[Change]) -> list[int]:
     return found
 
 
-def _said(
-    lines: list[Change], action: Action, model: ModelVersion, reasons: tuple[str, ...]
-) -> Change | None:
-    if action in CROWNING:
-        crowned = next((line for line in reversed(lines) if line.action in CROWNING), None)
-        return crowned if crowned and crowned.version == model.version else None
+def _said(lines: list[Change], line: Change) -> Change | None:
+    if line.action in CROWNING:
+        crowned = next((known for known in reversed(lines) if known.action in CROWNING), None)
+        return crowned if crowned and crowned.version == line.version else None
     if not lines:
         return None
     last = lines[-1]
-    same = (last.action, last.version, last.reasons) == (action, model.version, reasons)
+    same = (last.action, last.version, last.reasons) == (line.action, line.version, line.reasons)
     return last if same else None
-
-
-def _chained(
-    lines: list[Change], who: str, action: Action, model: ModelVersion, reasons: tuple[str, ...]
-) -> Change:
-    change = Change(
-        time=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        who=who,
-        action=action,
-        model=model.name,
-        version=model.version,
-        digest=model.digest,
-        identity=model.identity,
-        reasons=reasons,
-        previous=lines[-1].hash if lines else "",
-    )
-    return change.model_copy(update={"hash": _hash(change)})
-
-
-def _hash(change: Change) -> str:
-    """SHA-256 of the line as JSON with sorted keys, without its own hash."""
-    return sha256(change.model_dump(mode="json", exclude={"hash"}))
-
-
-def _open(uri: str) -> DeltaTable | None:
-    try:
-        return DeltaTable(uri)
-    except TableNotFoundError:
-        return None
-    except (DeltaError, OSError) as error:
-        raise BackendError(f"{uri}: cannot read: {_first_line(error)}") from None
-
-
-def _make(uri: str) -> DeltaTable:
-    """An empty table, or the one that another process made meanwhile."""
-    try:
-        return DeltaTable.create(uri, schema=SCHEMA, mode="ignore", configuration=CONFIGURATION)
-    except (DeltaError, OSError) as error:
-        raise BackendError(f"{uri}: cannot write: {_first_line(error)}") from None
-
-
-def _append(table: DeltaTable, change: Change, number: int) -> None:
-    """One commit on top of what `table` has read; if another one came between, it fails."""
-    row = {LINE: number} | change.model_dump(mode="json")
-    write_deltalake(
-        table,
-        pa.Table.from_pylist([row], schema=SCHEMA),
-        mode="append",
-        commit_properties=CommitProperties(max_commit_retries=0),
-        post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
-    )
-
-
-def _lines(table: DeltaTable, check: bool = False) -> list[Change]:
-    """The lines in order; with `check`, each held against its hash and the line before.
-
-    Raises:
-        Broken: a line does not hold.
-    """
-    try:
-        rows = table.to_pyarrow_table().sort_by(LINE).to_pylist()
-    except (DeltaError, pa.ArrowException, OSError) as error:
-        raise BackendError(f"{table.table_uri}: cannot read: {_first_line(error)}") from None
-    lines: list[Change] = []
-    for at, row in enumerate(rows):
-        number = row.pop(LINE)
-        try:
-            change = Change.model_validate(row)
-        except ValidationError as error:
-            if not check:
-                raise BackendError(
-                    f"{table.table_uri}: line {number} is no change of a version; "
-                    "`lifecycle audit --verify` says more"
-                ) from None
-            raise Broken(f"line {number}: is no change of a version ({error})") from None
-        if check:
-            _hold(change, number, at, lines[-1] if lines else None)
-        lines.append(change)
-    return lines
-
-
-def _hold(change: Change, number: int, at: int, before: Change | None) -> None:
-    what = f"line {number} ({change.time}, {change.action} v{change.version})"
-    if number != at:
-        raise Broken(f"{what}: line {at} should stand here")
-    if change.previous != (before.hash if before else ""):
-        raise Broken(f"{what}: does not follow from the line before, which was changed or replaced")
-    if change.hash != _hash(change):
-        raise Broken(f"{what}: was changed since it was written")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lifecycle.data.provenance import provenance
 from lifecycle.errors import BundleError
 from lifecycle.project import Project
 from lifecycle.records import Bundle, Identity, ModelVersion, Trained
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 logger = logging.getLogger(__name__)
+
+MADE = "lifecycle.made."
+"""Begins the tags of an MLflow run that hold `provenance`."""
 
 
 def unregistered(project: Project, identity: Identity, bundle: Bundle) -> ModelVersion:
@@ -119,6 +123,7 @@ def _start_run(
 ) -> str:
     parts = trained.identity.model_dump(exclude={"digest"})
     tags = _tags(trained) | {f"{IDENTITY}.{part}": str(value) for part, value in parts.items()}
+    tags |= {f"{MADE}{key}": value for key, value in provenance().items()}
     experiment = experiment_id(client, project.name, settings)
     name = f"{project.name}-{trained.identity.digest[:8]}"
     return str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)

@@ -25,6 +25,7 @@ from lifecycle.data.lake import (
     table_uri,
     write_batches,
 )
+from lifecycle.data.provenance import provenance
 from lifecycle.identity import sha256
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
@@ -69,7 +70,8 @@ def score(
     digest = sha256({"dataset": dataset.digest, "model": model.digest, "version": model.uri})
     predictions = find_version(uri, digest)
     if predictions is None:
-        note = {"window": str(window), "model": model.uri, "dataset": f"{dataset.version}"}
+        rows = f"{dataset.uri.rstrip('/').rpartition('/')[2]}@{dataset.version}"
+        note = {"window": str(window), "model": model.uri, "table": rows} | provenance()
         columns = list(dict.fromkeys([*key_columns(project), *project.input_columns]))
         with connect_ray(settings) if engine == "ray_data" else nullcontext():
             tables = (

@@ -12,16 +12,18 @@ from lifecycle.specs.base import (
     TimeValue,
     greater_is_better,
 )
-from lifecycle.specs.data import (
+from lifecycle.specs.contract import (
     ColumnSpec,
     ContractSpec,
     ExpectSpec,
-    FeatureViewSpec,
     FreshnessSpec,
-    IncrementalSpec,
     RetentionSpec,
     RowsSpec,
     RuleSpec,
+)
+from lifecycle.specs.data import (
+    FeatureViewSpec,
+    IncrementalSpec,
     SourceSpec,
     SplitSpec,
     TimeSpec,

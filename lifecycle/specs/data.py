@@ -1,11 +1,12 @@
-"""The sections on data: source, contract, split."""
+"""The sections on data: source, time, split, feature views."""
 
 import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lifecycle.specs.base import ColumnType, Scalar, Section, Share, TimeValue
+from lifecycle.specs.base import Scalar, Section, Share, TimeValue
+from lifecycle.specs.contract import ColumnSpec
 
 Format = Literal["csv", "parquet", "jsonl", "excel", "delta", "sql", "python"]
 Compression = Literal["infer", "none", "gzip", "bz2", "xz", "zstd"]
@@ -97,146 +98,6 @@ class TimeSpec(Section):
     """What one period is: each distinct value, or a calendar period of a datetime column."""
     arrives_from: TimeValue | None = None
     """Rows from here on arrive later, period by period: scored, monitored, then learned from."""
-
-
-Bounds = tuple[float | None, float | None]
-"""Least and most, both included; None is open."""
-
-
-class ExpectSpec(Section):
-    """Bounds on a column's statistics over a whole ingestion; missing values count in the first."""
-
-    missing_share: Bounds | None = None
-    distinct: Bounds | None = None
-    mean: Bounds | None = None
-    deviation: Bounds | None = None
-    """Sample standard deviation."""
-    median: Bounds | None = None
-    severity: Literal["error", "warning"] = "error"
-
-
-class ColumnSpec(Section):
-    """What the contract promises of one column."""
-
-    type: ColumnType
-    nullable: bool = False
-    unique: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-    categories: tuple[Scalar, ...] | None = None
-    """Allowed values; a `category` column without them takes the values seen in training."""
-    unit: str = ""
-    """Such as `kg`, `EUR` or `1/s`; a request in another one cannot be told from a wrong value."""
-    pattern: str | None = None
-    """Text: a regular expression (RE2) that the whole value matches."""
-    pii: Literal["keep", "hash", "drop"] | None = None
-    """Personal data, and what stores make of it: kept, a keyed hash, or left out. Dataset versions
-    keep what the model reads (inputs, target, time, protected) as it is; everything else that
-    holds rows (prediction log, quarantine, messages, reports) follows this."""
-    pii_class: Literal["direct", "indirect", "sensitive"] | None = None
-    """Personal data: whether it names a person, helps to find one, or is of a special category
-    (GDPR, article 9)."""
-    severity: Literal["error", "warning"] = "error"
-    """Whether a row that breaks this column's promises goes to quarantine or is only counted."""
-    expect: ExpectSpec | None = None
-    """What the column as a whole must look like."""
-    description: str = ""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.categories is not None and not self.categories:
-            raise ValueError("categories is empty: name the allowed values or leave it out")
-        if self.categories is not None and len({isinstance(v, str) for v in self.categories}) > 1:
-            raise ValueError("categories: texts and numbers are mixed: put quotes around all")
-        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise ValueError(f"minimum is above maximum: got {self.minimum=} {self.maximum=}")
-        if self.type not in ("integer", "number") and (self.minimum, self.maximum) != (None, None):
-            raise ValueError(f"minimum and maximum are for numbers: got {self.type=}")
-        if self.pattern is not None and self.type not in ("string", "category"):
-            raise ValueError(f"pattern is for text: got {self.type=}")
-        if self.pii_class is not None and self.pii is None:
-            raise ValueError("pii_class: say under pii what stores make of it")
-        return self
-
-
-class RuleSpec(Section):
-    """A rule about several columns of a row."""
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    expression: str
-    """A condition every row meets, as `DataFrame.eval` takes it, such as `start <= end`; a row with
-    a missing value in it is let through."""
-    severity: Literal["error", "warning"] = "error"
-    description: str = ""
-
-
-class RowsSpec(Section):
-    """How many rows an ingestion must bring."""
-
-    minimum: int | None = Field(default=None, ge=0)
-    maximum: int | None = Field(default=None, ge=1)
-    severity: Literal["error", "warning"] = "error"
-
-
-class RetentionSpec(Section):
-    """How long rows are kept."""
-
-    days: float = Field(gt=0)
-    """Old versions, quarantined rows and logged predictions older than this are deleted by
-    `lifecycle retention`."""
-
-
-class FreshnessSpec(Section):
-    """How new the newest row must be; exactly one of the two."""
-
-    max_age_days: float | None = Field(default=None, gt=0)
-    """For a datetime time column: the newest row is at most this old, in days."""
-    at_least: int | None = None
-    """For an integer time column: the newest value is at least this."""
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.max_age_days is None) == (self.at_least is None):
-            raise ValueError("give exactly one of max_age_days and at_least")
-        return self
-
-
-class ContractSpec(Section):
-    """The data contract: what every row of the source must keep."""
-
-    version: str = Field(default="1.0.0", pattern=r"^\d+\.\d+\.\d+$")
-    """Semantic version: what breaks consumers needs a new major one, as ingestion checks."""
-    owner: str = ""
-    """Who answers for the data: a person, team or address."""
-    description: str = ""
-    columns: dict[str, ColumnSpec] = Field(min_length=1)
-    key: tuple[str, ...] = ()
-    """Columns that identify a row: present, and unique together. Incremental ingestion replaces
-    rows by it."""
-    unique_together: tuple[tuple[str, ...], ...] = ()
-    """Column groups whose combination identifies a row."""
-    rules: tuple[RuleSpec, ...] = ()
-    rows: RowsSpec | None = None
-    retention: RetentionSpec | None = None
-    freshness: FreshnessSpec | None = None
-    max_rejected_share: float = Field(default=0.0, ge=0, lt=1)
-    """Share of rows that may go to quarantine before the whole batch is refused."""
-    extra_columns: Literal["refuse", "drop"] = "drop"
-    """What to do with columns of the source that the contract does not name."""
-
-    @model_validator(mode="after")
-    def _storable(self) -> Self:
-        seen: dict[str, str] = {}
-        for name in self.columns:
-            if name.startswith("__"):
-                raise ValueError(f"columns: names with two leading underscores are ours: {name!r}")
-            if other := seen.get(name.lower()):
-                raise ValueError(
-                    f"columns: {other!r} and {name!r} differ only in case, which Delta tables "
-                    "cannot keep apart: rename one in the source"
-                )
-            seen[name.lower()] = name
-        return self
 
 
 class SplitSpec(Section):

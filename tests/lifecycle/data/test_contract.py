@@ -222,7 +222,7 @@ def test_nothing_rejected_and_everything_rejected() -> None:
     assert count_reasons(checked.rejected) == {"a: not a whole number": 2}
 
 
-@hypothesis.settings(deadline=None)  # pandera's first check takes a while
+@hypothesis.settings(deadline=None)
 @given(
     st.lists(
         st.one_of(st.none(), st.text(max_size=5), st.integers(-9, 9).map(str)),

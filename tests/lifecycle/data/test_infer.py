@@ -11,6 +11,7 @@ from lifecycle.data.arrivals import first_window
 from lifecycle.data.guess import guess_column
 from lifecycle.data.infer import infer_project
 from lifecycle.data.ingest import ingest
+from lifecycle.data.sources import read_source
 from lifecycle.data.split import split_dataset
 from lifecycle.data.suspects import leakage_suspects
 from lifecycle.errors import SourceError, TargetError
@@ -267,3 +268,40 @@ def test_suspects() -> None:
     assert found["rest"] == "noise + rest is the target"
     assert set(leakage_suspects(frame, (target > 0).astype(float))) == {"copy", "half", "grade"}
     assert leakage_suspects(frame, np.ones(2_000)) == {}
+
+
+@pytest.mark.parametrize("end", ["csv.gz", "parquet", "jsonl", "xlsx", "json.bz2"])
+def test_other_formats_are_inferred_and_read_alike(tmp_path: Path, end: str) -> None:
+    """The same columns as from the CSV file, but for what only the format says."""
+    frame = small_frame().assign(code=[f"{n % 90:03d}" for n in range(400)])
+    frame["day"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(frame.index // 8, unit="D")
+    frame.loc[3, "visits"] = None
+    frame["visits"] = frame["visits"].astype("Int64")
+    if end == "xlsx":  # which writes 18.0 as 18
+        frame.loc[0, "age"] = 18.5
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    file = tmp_path / f"b.{end}"
+    if end == "csv.gz":
+        frame.to_csv(file, index=False)
+    elif end == "parquet":
+        frame.to_parquet(file)
+    elif end == "xlsx":
+        frame.to_excel(file, index=False)
+    else:
+        frame.to_json(file, orient="records", lines=True, date_format="iso")
+    expected, project = infer(tmp_path / "a.csv", "bought")[0], infer(file, "bought")[0]
+    assert project.name == "b"
+    assert project.source.path == file.name
+    assert project.source.format == {"csv.gz": "csv", "xlsx": "excel", "json.bz2": "jsonl"}.get(
+        end, end
+    )
+    assert project.contract == expected.contract
+    assert (project.entity, project.time) == (expected.entity, expected.time)
+    assert project.contract.columns["code"].type in ("category", "string")
+    pd.testing.assert_frame_equal(read_source(project), read_source(expected), check_dtype=False)
+
+
+def test_only_files_are_inferred(tmp_path: Path) -> None:
+    (tmp_path / "t" / "_delta_log").mkdir(parents=True)
+    with pytest.raises(SourceError, match="`lifecycle init` reads files"):
+        infer_project(tmp_path / "t", "y")

@@ -13,21 +13,25 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from lifecycle.data import lake
 from lifecycle.data.arrow import to_arrow
-from lifecycle.data.digest import digest_of
+from lifecycle.data.digest import Digest, digest_of
 from lifecycle.data.lake import (
     find_version,
     history,
+    open_version,
+    read,
     read_version,
     table_uri,
+    write,
     write_batches,
     write_rows,
     write_version,
 )
 from lifecycle.errors import BackendError, FeatureError
+from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
 
 
@@ -73,10 +77,10 @@ def test_many_rows_keep_their_order(uri: str) -> None:
 @pytest.mark.parametrize("most", [10_000, 3])
 def test_mixed_runs_of_rows_come_back_in_order(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """The writer's threads take turns: with a few runs nothing is copied, with many it is."""
-    monkeypatch.setattr(lake, "RUNS", most)
+    monkeypatch.setattr(read, "RUNS", most)
     rows = np.r_[4:7, 0:2, 7:9, 2:4]
     mixed = pa.table({"value": rows * 10, lake.ROW: rows})
-    assert lake._in_order(mixed)["value"].to_pylist() == list(range(0, 90, 10))
+    assert read._in_order(mixed)["value"].to_pylist() == list(range(0, 90, 10))
 
 
 def test_some_rows_of_a_table(uri: str) -> None:
@@ -181,9 +185,100 @@ def test_a_second_writer_in_between_loses_nothing(uri: str) -> None:
         other.join()
         yield pa.record_batch({"a": [2]}, schema=schema)
 
+    slow_one = write_batches(schema, slow(), uri, note={}, digest="slow")
+    assert history(uri)["rows"].tolist() == [1, 2, 2]
+    assert read_version(slow_one)["a"].tolist() == [1, 2]
+
+
+def test_writers_that_are_always_faster_are_not_waited_for_for_ever(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_version(frame_of(1), uri, note={})
+    numbers = iter(range(2, 20))
+    commit = write.VersionWriter._commit
+
+    def second(self: write.VersionWriter, digest: str, note: dict[str, str]) -> None:
+        stale = DeltaTable(uri)
+        monkeypatch.setattr(write.VersionWriter, "_commit", commit)
+        write_version(frame_of(next(numbers)), uri, note={})
+        monkeypatch.setattr(write.VersionWriter, "_commit", second)
+        monkeypatch.setattr(write, "DeltaTable", lambda _: stale)
+        try:
+            commit(self, digest, note)
+        finally:
+            monkeypatch.setattr(write, "DeltaTable", DeltaTable)
+
+    monkeypatch.setattr(write.VersionWriter, "_commit", second)
     with pytest.raises(BackendError, match="run again"):
-        write_batches(schema, slow(), uri, note={}, digest="slow")
-    assert history(uri)["rows"].tolist() == [1, 2]
+        write_version(frame_of(100), uri, note={})
+    left = {path.name for path in Path(uri).glob("*.parquet")}
+    known = {Path(file).name for v in range(6) for file in DeltaTable(uri, version=v).file_uris()}
+    assert left == known
+
+
+def test_what_a_killed_writer_left_is_deleted_by_the_next(uri: str) -> None:
+    write_version(frame_of(1), uri, note={})
+    context = multiprocessing.get_context("spawn")
+    writer = context.Process(target=_write_and_wait, args=(uri,))
+    writer.start()
+    deadline = time.monotonic() + 60
+    while len(list(Path(uri).glob("part-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert writer.pid
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    assert len(list(Path(uri).glob("part-*"))) == 2
+    write_version(frame_of(2), uri, note={})
+    assert len(list(Path(uri).glob("part-*"))) == 2
+    assert not list(Path(uri).glob("_writing-*"))
+
+
+def _write_and_wait(uri: str) -> None:
+    writer = write.VersionWriter(to_arrow(frame_of(3)).schema, uri)
+    for batch in to_arrow(frame_of(3)).to_batches():
+        writer.write(batch)
+    time.sleep(60)
+
+
+def test_batch_by_batch_as_it_was_written(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "GROUP", 1000)
+    monkeypatch.setattr(write, "FILE_ROWS", 4000)
+    monkeypatch.setattr(read, "BATCH", 900)
+    frame = frame_of(10_000)
+    ref = write_version(frame, uri, note={})
+    assert len(DeltaTable(uri).file_uris()) == 3
+    batches = list(open_version(ref))
+    assert max(batch.num_rows for batch in batches) <= 900
+    assert pa.Table.from_batches(batches).equals(to_arrow(frame))
+    some = list(open_version(ref, ["text", "whole"]))
+    assert pa.Table.from_batches(some).equals(to_arrow(frame[["text", "whole"]]))
+    with pytest.raises(BackendError, match="not the 4 of the reference"):
+        list(open_version(ref.model_copy(update={"rows": 4})))
+    with pytest.raises(BackendError, match="cannot be read"):
+        list(open_version(ref.model_copy(update={"version": 9})))
+
+
+def test_tables_of_deltas_own_writer_are_read_in_order(uri: str) -> None:
+    rows = np.r_[4:7, 0:2, 7:9, 2:4]
+    for turn in (slice(0, 5), slice(5, 9)):
+        some = pa.table({"value": rows[turn] * 10, lake.ROW: rows[turn]})
+        write_deltalake(uri, some, mode="append")
+    ref = DatasetVersion(uri=uri, version=1, digest="", rows=9)
+    values = pa.Table.from_batches(list(open_version(ref)))["value"].to_pylist()
+    assert values == list(range(0, 90, 10))
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_the_digest_does_not_depend_on_batches(size: int) -> None:
+    frame = frame_of(50)
+    frame.loc[[3, 20, 21], ["maybe", "text", "time"]] = None
+    digest = Digest(to_arrow(frame).schema)
+    for batch in to_arrow(frame).to_batches(max_chunksize=size):
+        digest.add(batch)
+    assert digest.hexdigest() == digest_of(frame)
+    changed = frame.copy()
+    changed.loc[3, "maybe"] = 0  # what a missing value is filled with
+    assert digest_of(changed) != digest_of(frame)
 
 
 def test_a_stream_that_fails_writes_nothing_and_says_why(uri: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lifecycle.data.sources import read_source, source_digest, source_file
+from lifecycle.data.sources import open_source, read_source, source_digest
 from lifecycle.errors import SourceError
 from lifecycle.project import Project
 
@@ -50,7 +50,7 @@ def test_a_quoted_value_may_have_separators_and_line_ends(
         (b"\x00\x01\x02\xff" * 300, "it is binary, not text"),
         (HEADER + b"1,2,3,Rome,1\n1,2\n", "Expected 5 columns, got 2"),
         (HEADER + b"1,2,3,Rome,1\n1,2,3,Rome,1,9\n", "Expected 5 columns, got 6"),
-        (HEADER + b"1,2,3,R\xf6m,1\n", "invalid UTF8"),
+        (HEADER + b"1,2,3,R\xf6m,1\n", "column 'city' has bytes that are not utf-8"),
         (HEADER + b"1,2,\xf6,Rome,1\n", "column 'visits' has bytes that are not utf-8"),
         (b"customer,age,visits,city,city\n1,2,3,a,b\n", "more than one 'city'"),
     ],
@@ -80,9 +80,11 @@ def test_missing_file_says_where_it_looked(make_project: MakeProject, tmp_path: 
             act(project)
 
 
-def test_a_folder_is_no_source(make_project: MakeProject, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="is a folder"):
-        read_source(make_project().with_source(tmp_path))
+def test_a_folder_is_its_files_of_the_format(make_project: MakeProject, tmp_path: Path) -> None:
+    project = make_project()
+    rows = len(read_source(project))
+    (tmp_path / "more.csv").write_bytes((tmp_path / "small.csv").read_bytes())
+    assert len(read_source(project.with_source(tmp_path))) == 2 * rows
 
 
 def test_unknown_encoding(make_project: MakeProject) -> None:
@@ -118,7 +120,7 @@ def test_a_packaged_file_is_found_without_importing_its_package(
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
     project = make_project().with_source("package://carrier_of_data/inside/file.csv")
-    assert source_file(project) == package / "inside" / "file.csv"
+    assert read_source(project)["a"].tolist() == ["1"]
     assert "carrier_of_data" not in sys.modules
 
 
@@ -131,7 +133,7 @@ def test_a_packaged_file_is_found_without_importing_its_package(
 )
 def test_packaged_file_that_is_not_there(make_project: MakeProject, path: str, says: str) -> None:
     with pytest.raises(SourceError, match=says):
-        source_file(make_project().with_source(path))
+        open_source(make_project().with_source(path)).parts()
 
 
 def test_digest_follows_the_bytes(source: Callable[[bytes], Project]) -> None:

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from lifecycle.quality.canary_gate import Agreement, Check, Labelled, decide_canary
-from lifecycle.quality.distance import (
+from lifecycle.data.distance import (
     cramers_v,
     cramers_v_by_chance,
     kolmogorov_smirnov,
     kolmogorov_smirnov_by_chance,
 )
+from lifecycle.quality.canary_gate import Agreement, Check, Labelled, decide_canary
 from lifecycle.records import Estimate, Observed
 from lifecycle.specs import RolloutSpec
 

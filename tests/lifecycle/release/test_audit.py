@@ -137,11 +137,11 @@ def test_a_broken_line_is_found(
 def test_a_line_made_anew_with_its_hash_breaks_the_next_one(
     settings: Settings, trail: Trail
 ) -> None:
-    from lifecycle.release.audit import _hash
+    from lifecycle.data.chain import hash_of
 
     def forge(rows: list[dict[str, object]]) -> None:
         rows[1]["version"] = 7
-        rows[1]["hash"] = _hash(
+        rows[1]["hash"] = hash_of(
             Change.model_validate({k: v for k, v in rows[1].items() if k != "line"})
         )
 

@@ -1,0 +1,23 @@
+"""retention: delete what is older than the contract allows."""
+
+import sys
+
+from flows.command import script
+from lifecycle.project import ProjectFile
+from lifecycle.records import Retained
+from lifecycle.settings import Environment, Settings
+from tasks.governance import delete_expired
+from tasks.runs import flow
+
+
+@flow(flow_run_name="retention-{project.name}")
+def retention(project: ProjectFile, env: Environment | None = None) -> Retained:
+    """Delete dataset versions, quarantined rows and logged predictions past their time.
+
+    What champion and challenger were made from stays.
+    """
+    return delete_expired(project, Settings.load(env))
+
+
+if __name__ == "__main__":
+    sys.exit(script(retention))

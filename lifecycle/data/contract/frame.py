@@ -1,0 +1,69 @@
+"""The contract on a frame that is in memory already."""
+
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from lifecycle.data.coerce import coerce, narrow
+from lifecycle.data.contract.cells import coerced_cells
+from lifecycle.data.contract.checker import Checked, Checker
+from lifecycle.data.contract.names import check_columns
+from lifecycle.data.contract.quarantine import SEPARATOR, records_of, shown_value
+from lifecycle.specs import ContractSpec
+
+
+def apply_contract(
+    frame: pd.DataFrame, contract: ContractSpec, *, now: datetime, time: str | None = None
+) -> Checked[pd.DataFrame]:
+    """Divide a raw frame into rows that keep the contract and rows that don't.
+
+    Accepted rows have index 0..n-1, and are to be read only: a column that had its type already is
+    the raw frame's. Personal data that are to be hashed are left out of the rejected rows' records.
+
+    Args:
+        now: what `freshness.max_age_days` counts back from; naive UTC.
+        time: the time column, which `freshness` is about.
+
+    Raises:
+        ContractError: a column is missing, the newest accepted row is too old, or the data as a
+            whole are not as expected.
+    """
+    check_columns(frame, contract)
+    checker = Checker(contract, now=now, time=time)
+    coerced = {
+        name: coerce(frame[name], spec.value_type) for name, spec in contract.columns.items()
+    }
+    cells = {
+        name: coerced_cells(column, contract.columns[name].value_type)
+        for name, column in coerced.items()
+    }
+
+    def shown(name: str, at: int) -> str:
+        return shown_value(name, frame[name].iloc[at], contract, None)
+
+    numbers = frame.index.to_numpy(dtype=np.int64) + 1
+    _, bad, reasons = checker.divide(cells, numbers, shown)
+    typed = pd.DataFrame({name: column.values for name, column in coerced.items()}, copy=False)
+    typed.index = pd.RangeIndex(len(typed))
+    if len(bad):
+        typed = typed.drop(index=bad.tolist())
+        typed.index = pd.RangeIndex(len(typed))
+    accepted = pd.DataFrame(
+        {name: narrow(typed[name], spec) for name, spec in contract.columns.items()}, copy=False
+    )
+    checker.finish()
+    rejected = pd.DataFrame(
+        {
+            "row": numbers[bad],
+            "reasons": reasons,
+            "record": np.array(records_of(frame.iloc[bad], contract, None), dtype=object),
+        }
+    )
+    return Checked(accepted, rejected)
+
+
+def count_reasons(rejected: pd.DataFrame) -> dict[str, int]:
+    """Rejected rows a reason, most frequent first; a row counts under each of its reasons."""
+    counts = rejected["reasons"].str.split(SEPARATOR).explode().value_counts()
+    return {str(reason): int(count) for reason, count in counts.items()}

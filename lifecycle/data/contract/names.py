@@ -1,0 +1,55 @@
+"""The columns of a source against those of the contract, as a difference that people can read."""
+
+import difflib
+from collections.abc import Iterable
+
+import pandas as pd
+
+from lifecycle.errors import ContractError
+from lifecycle.specs import ContractSpec
+
+SHOWN = 40
+
+
+def check_columns(names: Iterable[str] | pd.DataFrame, contract: ContractSpec) -> None:
+    """See that a source has the contract's columns.
+
+    Args:
+        names: the source's columns, or a frame that has them.
+
+    Raises:
+        ContractError: a column is missing, or there is one more and the contract refuses extras;
+            the message has one line a column: `−` missing, `+` not in the contract, `~` probably
+            renamed.
+    """
+    have = [str(name) for name in (names.columns if isinstance(names, pd.DataFrame) else names)]
+    missing = [name for name in contract.columns if name not in set(have)]
+    extra = [name for name in have if name not in contract.columns]
+    if not missing and not (extra and contract.extra_columns == "refuse"):
+        return
+    close = {name: difflib.get_close_matches(name, extra, n=1) for name in missing}
+    if missing:
+        told = (
+            f"{name!r}" + (f" (did you mean {close[name][0]!r}?)" if close[name] else "")
+            for name in missing
+        )
+        said = f"contract.columns: the source has no column {', '.join(told)}"
+    else:
+        said = (
+            "contract.extra_columns: the source has columns the contract does not name: "
+            f"{', '.join(extra)}"
+        )
+    renamed = {close[name][0] for name in missing if close[name]}
+    lines = [
+        f"  ~ {name} → {close[name][0]}, perhaps" if close[name] else f"  − {name}"
+        for name in missing
+    ]
+    lines += [f"  + {name}" for name in extra if name not in renamed]
+    if len(lines) > SHOWN:
+        lines = [*lines[:SHOWN], f"  and {len(lines) - SHOWN} more"]
+    todo = (
+        "Correct the source, or change contract.columns and raise contract.version"
+        if missing
+        else "Add them to contract.columns or set extra_columns: drop"
+    )
+    raise ContractError(f"{said}. From the contract to the source:\n" + "\n".join([*lines, todo]))

@@ -1,0 +1,143 @@
+"""What the contract promises of each cell of a column, checked a batch at a time."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lifecycle.data.coerce import FAILURES
+from lifecycle.data.contract.cells import ARROW, Cells, present
+from lifecycle.data.contract.seen import Seen, keys_of
+from lifecycle.specs import ColumnSpec
+from lifecycle.specs.contract import Severity
+
+MISSING = "missing"
+REPEATED = "as in an earlier row"
+WHOLE = 2.0**63
+"""Whole numbers are below it."""
+
+
+class Found(NamedTuple):
+    """Rows of a batch that break one promise."""
+
+    column: str
+    """The column, columns or rule it is about."""
+    problem: str
+    severity: Severity
+    rows: NDArray[np.bool_]
+    about: tuple[str, ...]
+    """The columns whose values show it."""
+
+
+class ColumnPromises:
+    """One column's promises; it remembers what came before where values must not repeat."""
+
+    def __init__(self, name: str, spec: ColumnSpec, *, key: bool = False) -> None:
+        """
+        Args:
+            key: whether the column by itself identifies a row, which is no matter of `severity`.
+        """
+        self._name, self._spec = name, spec
+        self._unit = f" {spec.unit}" if spec.unit else ""
+        self._allowed = _value_set(spec)
+        self._seen = Seen() if spec.unique or key else None
+        self._repeated: Severity = "error" if key else spec.severity
+
+    def broken(self, cells: Cells) -> list[Found]:
+        """The promises that cells of the batch break, each once, in alphabetical order."""
+        found: dict[tuple[str, Severity], Found] = {}
+        for one in self._broken(cells):
+            known = found.get((one.problem, one.severity))
+            rows = one.rows if known is None else one.rows | known.rows
+            found[one.problem, one.severity] = one._replace(rows=rows)
+        return [found[kind] for kind in sorted(found)]
+
+    def _broken(self, cells: Cells) -> Iterator[Found]:
+        values, failed = cells
+        if failed is not None:
+            yield self._found(FAILURES[self._spec.type], failed, "error")
+        if values.null_count and not self._spec.nullable:
+            missing = ~present(values) if failed is None else ~present(values) & ~failed
+            if missing.any():
+                yield self._found(MISSING, missing, "error")
+        if values.null_count == len(values):
+            return
+        if self._spec.minimum is not None or self._spec.maximum is not None:
+            yield from self._out_of_range(values)
+        if self._allowed is not None:
+            allowed = pc.is_in(values, value_set=self._allowed)
+            yield from self._unless(allowed, values, FAILURES["category"])
+        if self._spec.pattern is not None:
+            like = pc.match_substring_regex(values, rf"\A(?:{self._spec.pattern})\z")
+            yield from self._unless(like, values, f"not of the form {self._spec.pattern}")
+        if self._seen is not None:
+            yield from self._again(values, self._seen)
+
+    def _out_of_range(self, values: pa.Array) -> Iterator[Found]:
+        minimum, maximum = self._spec.minimum, self._spec.maximum
+        there = values.drop_null() if values.null_count else values
+        numbers = there.to_numpy()
+        if minimum is not None and numbers.min().item() < minimum:
+            below = _spread(_below(numbers, minimum), values)
+            yield self._found(f"below {minimum:g}{self._unit}", below, self._spec.severity)
+        if maximum is not None and numbers.max().item() > maximum:
+            above = _spread(_above(numbers, maximum), values)
+            yield self._found(f"above {maximum:g}{self._unit}", above, self._spec.severity)
+
+    def _unless(self, kept: pa.BooleanArray, values: pa.Array, problem: str) -> Iterator[Found]:
+        """A missing value breaks no promise about values."""
+        broken = ~kept.fill_null(False).to_numpy(zero_copy_only=False)
+        if values.null_count:
+            broken &= present(values)
+        if broken.any():
+            yield self._found(problem, broken, self._spec.severity)
+
+    def _again(self, values: pa.Array, seen: Seen) -> Iterator[Found]:
+        there = values.drop_null() if values.null_count else values
+        again = seen.repeated(keys_of([there]))
+        if again is not None:
+            yield self._found(REPEATED, _spread(again, values), self._repeated)
+
+    def _found(self, problem: str, rows: NDArray[np.bool_], severity: Severity) -> Found:
+        return Found(self._name, problem, severity, rows, (self._name,))
+
+
+def _value_set(spec: ColumnSpec) -> pa.Array | None:
+    """The allowed values in the column's type; what cannot be of the type equals no value."""
+    if spec.categories is None:
+        return None
+    kind = spec.value_type
+    allowed: list[Any] = list(spec.categories)
+    if kind == "integer":
+        allowed = [int(value) for value in allowed if float(value).is_integer()]
+    if kind == "number":
+        allowed = [float(value) for value in allowed]
+    if kind == "boolean":
+        allowed = [bool(value) for value in allowed if value in (0, 1)]
+    return pa.array(allowed, type=ARROW[kind])
+
+
+def _below(numbers: NDArray[Any], minimum: float) -> NDArray[np.bool_]:
+    """Whole numbers are compared as whole numbers: a float cannot tell large ones apart."""
+    if numbers.dtype.kind == "i" and abs(minimum) < WHOLE:
+        return np.less(numbers, math.ceil(minimum))
+    return np.less(numbers, minimum)
+
+
+def _above(numbers: NDArray[Any], maximum: float) -> NDArray[np.bool_]:
+    if numbers.dtype.kind == "i" and abs(maximum) < WHOLE:
+        return np.greater(numbers, math.floor(maximum))
+    return np.greater(numbers, maximum)
+
+
+def _spread(of_present: NDArray[np.bool_], values: pa.Array) -> NDArray[np.bool_]:
+    """A mask of the cells that are there, as a mask of all."""
+    if not values.null_count:
+        return of_present
+    spread = np.zeros(len(values), dtype=bool)
+    spread[present(values)] = of_present
+    return spread

@@ -1,0 +1,41 @@
+"""The lake: versioned Delta tables; a version is written whole, in one commit, or not at all.
+
+`table` knows what versions there are, `read` opens exactly one of them, `write` makes the next.
+"""
+
+from lifecycle.data.lake.read import is_nullable, open_version, read_table, read_version
+from lifecycle.data.lake.table import (
+    ERASED,
+    ROW,
+    erased_rows,
+    find_version,
+    history,
+    noted_version,
+    table_uri,
+)
+from lifecycle.data.lake.write import (
+    PLAIN,
+    VersionWriter,
+    write_batches,
+    write_rows,
+    write_version,
+)
+
+__all__ = [
+    "ERASED",
+    "PLAIN",
+    "ROW",
+    "VersionWriter",
+    "erased_rows",
+    "find_version",
+    "history",
+    "is_nullable",
+    "noted_version",
+    "open_version",
+    "read_table",
+    "read_version",
+    "table_uri",
+    "write_batches",
+    "write_rows",
+    "write_version",
+]

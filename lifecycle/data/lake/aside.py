@@ -1,0 +1,111 @@
+"""Files of a version that is being written: in the table's folder, but in no commit yet.
+
+A marker names the process that writes them. A commit says whose files it took, so the next writer
+knows of each marker whether its files belong to a version, are being written, or are left over.
+"""
+
+import os
+import secrets
+import time
+from contextlib import suppress
+from typing import Any
+
+import pyarrow.fs
+
+from lifecycle.data.lake.places import place_of
+from lifecycle.data.lake.table import commits
+
+MARKER = "_writing-"
+"""Begins a marker's name; Delta does not look at names with an underscore."""
+LEFT_AFTER_SECONDS = 24 * 3600.0
+"""A marker of another machine that is this old belongs to nobody any more."""
+
+
+class Aside:
+    """The files of one writer."""
+
+    def __init__(self, uri: str) -> None:
+        self.token = secrets.token_hex(8)
+        self.files: list[tuple[str, int, int]] = []
+        """Name, bytes and rows of each finished file."""
+        self._uri = uri
+        self._system, self._prefix = place_of(uri)
+        self._marker = f"{MARKER}{self.token}-{os.uname().nodename}-{os.getpid()}"
+        self._opened: list[str] = []
+        self._stream: Any = None
+        self._kept = False
+
+    def open(self) -> Any:
+        """A stream to the next file; the caller closes what it writes to it, then calls `close`."""
+        if not self._opened:
+            if isinstance(self._system, pyarrow.fs.LocalFileSystem):
+                self._system.create_dir(self._prefix, recursive=True)
+            _sweep(self._uri)
+            with self._system.open_output_stream(self._prefix + self._marker):
+                pass
+        name = f"part-{self.token}-{len(self._opened):05d}.parquet"
+        self._opened.append(name)
+        self._stream = self._system.open_output_stream(self._prefix + name)
+        return self._stream
+
+    def close(self, rows: int) -> None:
+        """The file opened last is finished.
+
+        Args:
+            rows: that it has.
+        """
+        self._stream.close()
+        name = self._opened[-1]
+        size = self._system.get_file_info(self._prefix + name).size
+        self.files.append((name, size, rows))
+
+    def keep(self) -> None:
+        """The files belong to a version now."""
+        self._kept = True
+
+    def discard(self) -> None:
+        """Delete what belongs to no version, and the marker."""
+        if not self._opened:
+            return
+        for name in [] if self._kept else self._opened:
+            _delete(self._system, self._prefix + name)
+        _delete(self._system, self._prefix + self._marker)
+
+
+def _sweep(uri: str) -> None:
+    """Delete what writers left that were killed."""
+    system, prefix = place_of(uri)
+    selector = pyarrow.fs.FileSelector(prefix.rstrip("/") or "/", allow_not_found=True)
+    files = {info.base_name: info for info in system.get_file_info(selector)}
+    markers = [name for name in files if name.startswith(MARKER)]
+    left = [name for name in markers if not _alive(name, files[name])]
+    if not left:
+        return
+    committed = {commit.get("files") for commit in commits(uri)}
+    for marker in left:
+        token = marker.removeprefix(MARKER).split("-", 1)[0]
+        if token not in committed:
+            for name in files:
+                if name.startswith(f"part-{token}-"):
+                    _delete(system, prefix + name)
+        _delete(system, prefix + marker)
+
+
+def _alive(marker: str, info: pyarrow.fs.FileInfo) -> bool:
+    """Whether the writer may still be at work."""
+    machine, _, process = marker.removeprefix(MARKER).split("-", 1)[1].rpartition("-")
+    if machine != os.uname().nodename:
+        written = info.mtime.timestamp() if info.mtime else time.time()
+        return time.time() - written < LEFT_AFTER_SECONDS
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _delete(system: pyarrow.fs.FileSystem, path: str) -> None:
+    with suppress(OSError):  # the next writer tries again
+        system.delete_file(path)

@@ -1,0 +1,287 @@
+"""Writing the next version of a table: files aside, then one commit that makes them a version."""
+
+import json
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Schema,
+)
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, create_table_with_add_actions
+from pyarrow.parquet import ParquetWriter
+
+from lifecycle.data.arrow import to_arrow
+from lifecycle.data.digest import Digest
+from lifecycle.data.lake.aside import Aside
+from lifecycle.data.lake.table import NOTE, ROW, find_version, first_line
+from lifecycle.errors import BackendError
+from lifecycle.records import DatasetVersion
+
+logger = logging.getLogger(__name__)
+
+CONFIGURATION = {"delta.logRetentionDuration": "interval 36500 days"}
+"""Versions are references: they must stay readable for as long as a model names them."""
+ATTEMPTS = 5
+GROUP = 1 << 16
+"""Rows of a Parquet row group: what a writer holds in memory of a table."""
+FILE_ROWS = 1 << 21
+WAITING = 4
+"""Batches that may wait for the writing thread."""
+PLAIN = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+"""For floats that Delta's own writer writes: most are distinct, and ranges of them no use."""
+
+
+class VersionWriter:
+    """The next version of a table, batch by batch; nothing is seen of it before `commit`.
+
+    Files are written and digested on a thread beside the caller. Left without `commit`, or killed,
+    it leaves no version; what files are left then, the next writer deletes.
+
+    Raises:
+        BackendError: the table cannot be written.
+    """
+
+    def __init__(self, schema: pa.Schema, uri: str) -> None:
+        self.rows = 0
+        self._uri = uri
+        self._schema = schema.append(pa.field(ROW, pa.int64(), nullable=False))
+        self._digest = Digest(schema)
+        self._aside = Aside(uri)
+        self._file: ParquetWriter | None = None
+        self._in_file = 0
+        self._queue: queue.Queue[pa.RecordBatch | None] = queue.Queue(WAITING)
+        self._failed: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="lake-writer", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+        self._aside.discard()  # what was committed is kept
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Take in rows; the caller does not change them any more.
+
+        Raises:
+            BackendError: the table cannot be written.
+        """
+        if batch.num_rows:
+            self.rows += batch.num_rows
+            self._queue.put(batch)
+        self._check()
+
+    def commit(self, note: Mapping[str, str], digest: str | None = None) -> DatasetVersion:
+        """Make what was written the newest version, unless the table has a version like it.
+
+        Args:
+            note: what the commit says of the version besides its digest and rows.
+            digest: what identifies the content, if not its own digest.
+
+        Raises:
+            BackendError: the table cannot be written, or others keep writing it.
+        """
+        if not self.rows:
+            self._queue.put(self._empty())
+        self._end()
+        self._check()
+        digest = digest or self._digest.hexdigest()
+        for attempt in range(ATTEMPTS):
+            known = find_version(self._uri, digest)
+            if known is not None:
+                logger.info("%s: version %d has this content already", self._uri, known.version)
+                return known
+            try:
+                self._commit(digest, note)
+                break
+            except CommitFailedError:
+                logger.info("%s: another writer was faster, attempt %d", self._uri, attempt + 1)
+            except (DeltaError, OSError) as error:
+                raise self._unwritable(error) from None
+        else:
+            raise BackendError(f"{self._uri}: other processes keep writing this table; run again")
+        self._aside.keep()
+        written = find_version(self._uri, digest)
+        if written is None:
+            raise BackendError(
+                f"{self._uri}: the version just written is gone; was the table replaced?"
+            )
+        return written
+
+    def _commit(self, digest: str, note: Mapping[str, str]) -> None:
+        metrics = {"num_added_rows": self.rows}
+        said: dict[str, Any] = {NOTE + key: value for key, value in note.items()}
+        said |= {"digest": digest, "operationMetrics": metrics, "files": self._aside.token}
+        properties = CommitProperties(custom_metadata=said, max_commit_retries=0)
+        hooks = PostCommitHookProperties(cleanup_expired_logs=False)
+        schema = Schema.from_arrow(self._schema)
+        try:
+            table = DeltaTable(self._uri)
+        except TableNotFoundError:
+            try:
+                create_table_with_add_actions(
+                    self._uri,
+                    schema,
+                    self._actions(),
+                    mode="error",
+                    configuration=CONFIGURATION,
+                    commit_properties=properties,
+                )
+            except DeltaError as error:
+                if "already exists" in str(error):
+                    raise CommitFailedError(first_line(error)) from None
+                raise
+            return
+        table.create_write_transaction(
+            self._actions(),
+            "overwrite",
+            schema,
+            commit_properties=properties,
+            post_commithook_properties=hooks,
+        )
+
+    def _actions(self) -> list[Any]:
+        now = int(time.time() * 1000)
+        return [
+            AddAction(name, size, {}, now, True, json.dumps({"numRecords": rows}))
+            for name, size, rows in self._aside.files
+        ]
+
+    def _run(self) -> None:
+        """The writing thread; after a failure it only empties the queue."""
+        written = 0
+        while (batch := self._queue.get()) is not None:
+            if self._failed is not None:
+                continue
+            try:
+                self._digest.add(batch)
+                rows = pa.array(np.arange(written, written + batch.num_rows))
+                numbered = pa.RecordBatch.from_arrays([*batch.columns, rows], schema=self._schema)
+                written += batch.num_rows
+                self._append(numbered)
+            except BaseException as error:
+                self._failed = error
+        self._close()
+
+    def _append(self, batch: pa.RecordBatch) -> None:
+        if self._file is None:
+            self._file = ParquetWriter(
+                self._aside.open(),
+                self._schema,
+                compression="LZ4",  # Snappy's size at half its time
+                use_dictionary=[f.name for f in self._schema if pa.types.is_string(f.type)],
+                write_statistics=[ROW],
+                column_encoding={ROW: "DELTA_BINARY_PACKED"},
+            )
+            self._in_file = 0
+        self._file.write_batch(batch, row_group_size=GROUP)
+        self._in_file += batch.num_rows
+        if self._in_file >= FILE_ROWS:
+            self._close()
+
+    def _close(self) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.close()
+            self._aside.close(self._in_file)
+        except BaseException as error:
+            self._failed = self._failed or error
+        self._file = None
+
+    def _end(self) -> None:
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def _check(self) -> None:
+        if isinstance(self._failed, DeltaError | OSError | pa.ArrowException):
+            raise self._unwritable(self._failed) from None
+        if self._failed is not None:
+            raise self._failed
+
+    def _unwritable(self, error: Exception) -> BackendError:
+        return BackendError(f"{self._uri}: cannot write the table: {first_line(error)}")
+
+    def _empty(self) -> pa.RecordBatch:
+        fields = list(self._schema)[:-1]
+        return pa.RecordBatch.from_arrays(
+            [pa.array([], f.type) for f in fields], schema=pa.schema(fields)
+        )
+
+
+def write_version(frame: pd.DataFrame, uri: str, *, note: Mapping[str, str]) -> DatasetVersion:
+    """Write `frame` as the next version of a table; content it already has is not written again.
+
+    The commit carries `digest`, `rows` and `note`, so that a version says itself what it is.
+
+    Raises:
+        BackendError: the table cannot be written.
+    """
+    return write_rows(to_arrow(frame), None, uri, note=note)
+
+
+def write_rows(
+    table: pa.Table, rows: pa.BooleanArray | None, uri: str, *, note: Mapping[str, str]
+) -> DatasetVersion:
+    """Write some rows of an Arrow table, as `write_version` does; they are never copied together.
+
+    Args:
+        rows: which rows; None for all.
+
+    Raises:
+        BackendError: the table cannot be written.
+    """
+    with VersionWriter(table.schema, uri) as writer:
+        for start in range(0, table.num_rows, GROUP):
+            some = table.slice(start, GROUP)
+            if rows is not None:
+                some = some.filter(rows.slice(start, GROUP))
+            for batch in some.combine_chunks().to_batches():
+                writer.write(batch)
+        return writer.commit(note)
+
+
+def write_batches(
+    schema: pa.Schema,
+    batches: Iterator[pa.RecordBatch],
+    uri: str,
+    *,
+    note: Mapping[str, str],
+    digest: str,
+) -> DatasetVersion:
+    """Write a stream of batches as the next version of a table, in one commit.
+
+    Args:
+        digest: what identifies the content; a version that has it already is returned, and the
+            stream is left alone.
+
+    Raises:
+        BackendError: the table cannot be written, or others keep writing it.
+    """
+    known = find_version(uri, digest)
+    if known is not None:
+        return known
+    with VersionWriter(schema, uri) as writer:
+        for batch in batches:
+            writer.write(batch)
+        return writer.commit(note, digest)

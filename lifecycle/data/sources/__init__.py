@@ -1,0 +1,6 @@
+"""Where the raw rows come from: files of many forms, servers, databases, tables, functions."""
+
+from lifecycle.data.sources.base import Part, Source
+from lifecycle.data.sources.open import digest_of_parts, open_source, read_source, source_digest
+
+__all__ = ["Part", "Source", "digest_of_parts", "open_source", "read_source", "source_digest"]

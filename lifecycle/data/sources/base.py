@@ -1,0 +1,69 @@
+"""What every source guarantees."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+import pyarrow as pa
+
+from lifecycle.specs import ColumnSpec
+
+BATCH = 1 << 16
+"""Most rows of a batch."""
+
+
+class Part(NamedTuple):
+    """A piece of a source that is read whole: a file, the answer to a query, a table's version."""
+
+    name: str
+    """Unique within the source, without credentials."""
+    digest: str
+    """Equal for equal content: the SHA-256 of a file's bytes or of an answer's values; of a remote
+    object what its server says identifies it; a table's version; the hash in a `.dvc` file."""
+
+
+class Source(Protocol):
+    """Raw rows of one place, in batches.
+
+    Every source keeps, and one conformance suite (`tests/lifecycle/data/sources`) holds it to:
+
+    - No more than a few batches are in memory, however large the source is.
+    - Columns that the contract calls string or category are text: `007` stays `007`. Its other
+      columns have the Arrow type it asks for (`int64`, `float64`, `bool`, `timestamp[us]` in UTC
+      without a zone) in each batch where every cell allows it, and are text in the others. Only an
+      empty cell is missing; what `NA` means is the contract's to say.
+    - Columns the contract does not name are there as well, for it to refuse or drop.
+    - `parts` and `batches` of one object tell of the same content: what changes in between, or
+      while it is read, is an error or is not seen.
+    - No message, log line or `repr` holds a credential.
+    """
+
+    place: str
+    """Where the rows are, for messages."""
+
+    def parts(self) -> tuple[Part, ...]:
+        """The pieces, in the order they are read.
+
+        Raises:
+            SourceError: there is nothing, or it cannot be read.
+            BackendError: the server does not answer; trying again may help.
+        """
+
+    def batches(
+        self,
+        columns: Mapping[str, ColumnSpec],
+        only: Collection[str] | None = None,
+        after: object | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows in order, at most 65,536 in a batch.
+
+        Args:
+            columns: the contract's.
+            only: names of the parts to read; by default all.
+            after: SQL and Delta answer only rows whose watermark is greater; files are read whole,
+                and so is what a function returns.
+
+        Raises:
+            SourceError: it cannot be read, has no rows (if all of it was asked for), two columns of
+                one name, or files with different columns; or it changed meanwhile.
+            BackendError: the server does not answer; trying again may help.
+        """

@@ -1,0 +1,176 @@
+"""Credentials: read from the environment, and kept out of everything that is said."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from lifecycle.errors import BackendError, LifecycleError, SourceError
+from lifecycle.specs import SourceSpec
+
+SHORT = 3
+"""A secret this short cannot be told from the words around it."""
+LONGEST = 400
+UNREACHABLE = (
+    "refused",
+    "timed out",
+    "timeout",
+    "unreachable",
+    "connect call failed",
+    "cannot connect",
+    "could not connect",
+    "name resolution",
+    "reset by peer",
+)
+"""Words of every driver for a server that may be back in a minute."""
+EXTRAS = {
+    "s3": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "az": "azure",
+    "abfs": "azure",
+    "abfss": "azure",
+    "postgresql": "postgresql",
+    "snowflake": "snowflake",
+    "bigquery": "bigquery",
+}
+"""Scheme of a URL → what of `lifecycle-flows[…]` reads it."""
+
+
+class Credentials:
+    """What opens one source, from the environment variable that `source.credentials` names."""
+
+    def __init__(self, spec: SourceSpec) -> None:
+        """Look the variable up.
+
+        Raises:
+            SourceError: it is not set.
+        """
+        self.name = spec.credentials
+        self.value = os.environ.get(spec.credentials, "") if spec.credentials else ""
+        if spec.credentials and not self.value:
+            block = spec.credentials.lower().replace("_", "-")
+            raise SourceError(
+                f"source.credentials: the environment variable {spec.credentials} is not set; set "
+                f"it, or for flows store a Prefect Secret block named {block!r}"
+            )
+        self._secrets = sorted(set(_secrets(self.value, spec.path)), key=len, reverse=True)
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.name})"
+
+    def options(self) -> dict[str, Any]:
+        """The JSON object they hold.
+
+        Raises:
+            SourceError: they are something else.
+        """
+        if not self.value:
+            return {}
+        try:
+            options = json.loads(self.value)
+        except ValueError:
+            options = None
+        if not isinstance(options, dict):
+            raise SourceError(f"source.credentials: {self.name} must hold a JSON object of options")
+        return options
+
+    def scrub(self, text: str) -> str:
+        """A text of somebody else, such as a driver's message, without what is secret."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    @contextmanager
+    def guard(self, place: str, hint: str = "") -> Iterator[None]:
+        """Whatever goes wrong in the block becomes one clear message without credentials.
+
+        Args:
+            hint: what the user may do about it.
+
+        Raises:
+            SourceError: it cannot be read.
+            BackendError: the server does not answer.
+        """
+        try:
+            yield
+        except LifecycleError:
+            raise
+        except Exception as error:
+            raise self._said(_cause(error), place, hint) from None
+
+    def _said(self, error: BaseException, place: str, hint: str) -> LifecycleError:
+        why = self.scrub(_first(error)).rstrip(".")
+        status = getattr(error, "status", 0)  # of an HTTP answer
+        if isinstance(error, FileNotFoundError) or status in (404, 410):
+            return SourceError(f"{place}: there is no such file or table ({why})")
+        if isinstance(error, ImportError):
+            return SourceError(_driver(place, why))
+        down = isinstance(error, ConnectionError | TimeoutError)
+        down = down or any(word in why.lower() for word in UNREACHABLE)
+        if down or status >= 500:
+            return BackendError(f"{place}: no answer: {why}; run again when it is up")
+        return SourceError(f"{place}: cannot read it: {why}{hint}")
+
+
+def shown(url: str) -> str:
+    """A path or URL without what may be secret in it: user, password and query."""
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _secrets(value: str, path: str) -> Iterator[str]:
+    """Everything in the credentials, and in a URL's query, that no message may hold."""
+    found = [value, *value.split()] if value else []
+    with suppress(ValueError):  # no JSON
+        found += list(_leaves(json.loads(value)))
+    for url in (value, path):
+        if "://" in url:
+            parts = urlsplit(url)
+            found += [parts.query, _password(parts.netloc)]
+            found += [pair.partition("=")[2] for pair in parts.query.split("&")]
+    for secret in found:
+        for form in (secret, unquote(secret), quote(secret), quote(secret, safe="")):
+            if len(form) > SHORT:
+                yield form
+
+
+def _password(netloc: str) -> str:
+    return netloc.rpartition("@")[0].partition(":")[2]
+
+
+def _leaves(value: object) -> Iterator[str]:
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+def _cause(error: Exception) -> BaseException:
+    """What went wrong, where a library has wrapped it in an error of its own."""
+    if isinstance(error, FileNotFoundError) and error.__cause__:
+        return error.__cause__  # fsspec calls whatever a web server does a missing file
+    return getattr(error, "orig", None) or error  # SQLAlchemy
+
+
+def _first(error: BaseException) -> str:
+    """What an error says, on one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said[:LONGEST]
+
+
+def _driver(place: str, why: str) -> str:
+    scheme = place.partition("://")[0].partition("+")[0]
+    if scheme in EXTRAS:
+        return (
+            f"{place}: the package that reads {scheme}:// is not installed; run: "
+            f"pip install 'lifecycle-flows[{EXTRAS[scheme]}]'"
+        )
+    return f"{place}: a package that reads it is not installed: {why}"

@@ -1,0 +1,77 @@
+"""Excel: one sheet of an .xlsx file, row by row; the first row names the columns."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lifecycle.data.sources.base import BATCH
+from lifecycle.data.sources.columns import column_of
+from lifecycle.specs import SourceSpec
+
+Row = tuple[Any, ...]
+
+
+def read_excel(file: Path, spec: SourceSpec) -> Iterator[pa.RecordBatch]:
+    """Batches of a sheet's rows; formulas are what Excel last computed.
+
+    Raises:
+        ValueError: there is no such sheet, no header, or a row longer than it.
+    """
+    import openpyxl  # takes a while, and only for such files
+
+    with file.open("rb") as raw, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about styles and print settings that nobody reads here
+        book = openpyxl.load_workbook(raw, read_only=True, data_only=True)
+        try:
+            yield from _batches(_sheet(book, spec).iter_rows(values_only=True))
+        finally:
+            book.close()
+
+
+def _sheet(book: Any, spec: SourceSpec) -> Any:
+    names = book.sheetnames
+    if isinstance(spec.sheet, int) and -len(names) <= spec.sheet < len(names):
+        return book[names[spec.sheet]]
+    if spec.sheet in names:
+        return book[spec.sheet]
+    raise ValueError(f"source.sheet: no sheet {spec.sheet!r}; it has: {', '.join(names)}")
+
+
+def _batches(rows: Iterator[Row]) -> Iterator[pa.RecordBatch]:
+    names = _names(next(rows, ()))
+    batch: list[Row] = []
+    blank = 0
+    for number, row in enumerate(rows, 2):
+        if all(cell is None for cell in row):
+            blank += 1  # rows below the last one with a cell are no rows
+            continue
+        if any(cell is not None for cell in row[len(names) :]):
+            raise ValueError(f"row {number} has more cells than the header")
+        empty: Row = (None,) * len(names)
+        batch += [empty] * blank
+        blank = 0
+        batch.append((row + empty)[: len(names)])
+        if len(batch) >= BATCH:
+            yield _batch(batch, names)
+            batch = []
+    yield _batch(batch, names)
+
+
+def _names(header: Row) -> list[str]:
+    cells = list(header)
+    while cells and cells[-1] is None:
+        cells.pop()
+    if not cells:
+        raise ValueError("the sheet is empty; its first row should name the columns")
+    if None in cells:
+        raise ValueError(f"column {cells.index(None) + 1} of the sheet has no name")
+    return [str(cell) for cell in cells]
+
+
+def _batch(rows: list[Row], names: list[str]) -> pa.RecordBatch:
+    columns = [column_of(values) for values in zip(*rows, strict=True)]
+    columns = columns or [pa.nulls(0, pa.string()) for _ in names]
+    return pa.RecordBatch.from_arrays(columns, names=names)

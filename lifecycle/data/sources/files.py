@@ -1,0 +1,195 @@
+"""A source made of files: one, or many with the same columns, here or on a server."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from lifecycle.data.sources.base import Part
+from lifecycle.data.sources.columns import TEXT_TYPES, declared, sliced
+from lifecycle.data.sources.credentials import Credentials, shown
+from lifecycle.data.sources.delimited import csv_header, read_csv
+from lifecycle.data.sources.excel import read_excel
+from lifecycle.data.sources.jsonlines import read_jsonl
+from lifecycle.data.sources.local import local_files
+from lifecycle.data.sources.parquet import read_parquet
+from lifecycle.data.sources.remote import remote_files
+from lifecycle.errors import SourceError
+from lifecycle.specs import ColumnSpec, SourceSpec
+
+HINT = ". Correct the file, or set source.format, source.separator or source.encoding to what it is"
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+"""What Hive writes for a partition without a value."""
+
+
+class File(Protocol):
+    """Bytes somewhere."""
+
+    name: str
+    place: str
+
+    def stamp(self) -> tuple[object, ...]: ...
+    def digest(self) -> str: ...
+    def open(self) -> pa.NativeFile: ...
+    def on_disk(self) -> AbstractContextManager[Path]: ...
+
+
+class Files:
+    """CSV, Parquet, JSON lines or Excel files; a `Source`."""
+
+    def __init__(self, spec: SourceSpec, folder: Path) -> None:
+        """Remember where the files are; nothing is opened.
+
+        Args:
+            folder: where relative paths start.
+
+        Raises:
+            SourceError: the credentials are not there.
+        """
+        self._spec, self._folder = spec, folder
+        self._credentials = Credentials(spec)
+        self._stamps: dict[str, tuple[object, ...]] = {}
+        self._found: Sequence[File] | None = None
+        remote = "://" in spec.path
+        self.place = shown(spec.path) if remote else str(folder / Path(spec.path).expanduser())
+
+    def parts(self) -> tuple[Part, ...]:
+        """One a file."""
+        found = []
+        for file in self._files():
+            with self._credentials.guard(file.place):
+                self._unchanged(file)
+                found.append(Part(file.name, file.digest()))
+                self._unchanged(file)
+        return tuple(found)
+
+    def batches(
+        self,
+        columns: Mapping[str, ColumnSpec],
+        only: Collection[str] | None = None,
+        after: object | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """The files' rows, one file after the other."""
+        rows = 0
+        first: tuple[str, list[str]] | None = None
+        files = self._files()
+        for file in files:
+            if only is not None and file.name not in only:
+                continue
+            with self._credentials.guard(file.place, HINT):
+                self._unchanged(file)
+                for raw in self._read(file, columns):
+                    batch = declared(self._with_partitions(raw, file), columns)
+                    first = first or (file.place, batch.schema.names)
+                    batch = self._alike(batch, file.place, *first, columns)
+                    rows += batch.num_rows
+                    yield from sliced(batch)
+                self._unchanged(file)
+        if not rows and only is None:
+            what = "the file has" if len(files) == 1 else "its files have"
+            raise SourceError(f"{self.place}: {what} a header but no rows")
+
+    def header(self) -> list[str]:
+        """Column names of the first file, which is CSV, without a look at its rows.
+
+        Raises:
+            SourceError: it is missing, empty or binary.
+        """
+        file = self._files()[0]
+        with self._credentials.guard(file.place, HINT), file.open() as raw:
+            return csv_header(raw, self._spec, file.place)
+
+    def _files(self) -> Sequence[File]:
+        if self._found is None:
+            with self._credentials.guard(self.place):
+                if "://" in self._spec.path and not self._spec.path.startswith("package://"):
+                    self._found = remote_files(self._spec, self._credentials)
+                else:
+                    self._found = local_files(self._spec, self._folder)
+        return self._found
+
+    def _unchanged(self, file: File) -> None:
+        """See that a file is what it was when this object first looked at it."""
+        stamp = file.stamp()
+        if self._stamps.setdefault(file.name, stamp) != stamp:
+            raise SourceError(f"{file.place}: it changed while it was read; run again")
+
+    def _read(self, file: File, columns: Mapping[str, ColumnSpec]) -> Iterator[pa.RecordBatch]:
+        spec = self._spec
+        if spec.format in ("parquet", "excel"):
+            with file.on_disk() as path:
+                yield from (
+                    read_parquet(path) if spec.format == "parquet" else read_excel(path, spec)
+                )
+            return
+        with file.open() as raw:
+            if spec.format == "csv":
+                yield from read_csv(raw, spec, file.place)
+            else:
+                text = [name for name, column in columns.items() if column.type in TEXT_TYPES]
+                yield from read_jsonl(raw, spec, file.place, text)
+
+    def _with_partitions(self, batch: pa.RecordBatch, file: File) -> pa.RecordBatch:
+        if not self._spec.partitions:
+            return batch
+        for name, value in _partitions(file.name).items():
+            if name in batch.schema.names:
+                raise SourceError(
+                    f"{file.place}: {name!r} is a column of the file and of its folder's name; "
+                    "rename one, or set source.partitions to false"
+                )
+            values = pa.repeat(pa.scalar(value, pa.string()), batch.num_rows)
+            batch = batch.append_column(name, values)
+        return batch
+
+    def _alike(
+        self,
+        batch: pa.RecordBatch,
+        place: str,
+        first_place: str,
+        first: list[str],
+        columns: Mapping[str, ColumnSpec],
+    ) -> pa.RecordBatch:
+        """A batch with the first file's columns, in its order.
+
+        An object of JSON lines may leave a key out, and so may a file of them; one the contract
+        calls nullable is missing then.
+
+        Raises:
+            SourceError: two columns have one name, or the files have different columns.
+        """
+        names = batch.schema.names
+        twice = ", ".join(repr(name) for name in dict.fromkeys(names) if names.count(name) > 1)
+        if twice:
+            raise SourceError(
+                f"{place}: column names must differ, but there is more than one {twice}"
+            )
+        missing = [name for name in first if name not in names]
+        more = [name for name in names if name not in first]
+        if self._spec.format == "jsonl":
+            for name in missing:
+                if name not in columns or columns[name].nullable:
+                    batch = batch.append_column(name, pa.nulls(batch.num_rows, pa.string()))
+            missing = [name for name in missing if name not in batch.schema.names]
+            first, more = first + more, []
+        if missing or more:
+            said = [f"it has no {', '.join(map(repr, missing))}"] if missing else []
+            said += [f"it has {', '.join(map(repr, more))} besides"] if more else []
+            raise SourceError(
+                f"{place}: its columns differ from those of {first_place}: {' and '.join(said)}; "
+                "make them alike, or take the files as sources of their own"
+            )
+        return batch.select(first)
+
+
+def _partitions(name: str) -> dict[str, str | None]:
+    """Columns in the names of the folders a file is in, as Hive writes them."""
+    found = {}
+    for folder in name.split("/")[:-1]:
+        column, sign, value = folder.partition("=")
+        if sign:
+            found[unquote(column)] = None if value == NO_VALUE else unquote(value)
+    return found

@@ -1,0 +1,120 @@
+"""JSON lines: one object a line, block by block."""
+
+import json
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.json
+
+from lifecycle.data.sources.columns import column_of
+from lifecycle.data.sources.streams import text_stream
+from lifecycle.specs import SourceSpec
+
+BLOCK = 4 << 20
+"""Bytes read at a time."""
+LONGEST = 64 << 20
+"""Bytes of a line: above it, the file is hardly one of lines."""
+MARK = b"\xef\xbb\xbf"
+
+
+def read_jsonl(
+    raw: pa.NativeFile, spec: SourceSpec, place: str, text: Collection[str]
+) -> Iterator[pa.RecordBatch]:
+    """Batches of the keys seen so far, in the order they came up; an absent key is missing.
+
+    Args:
+        text: keys whose values are text. Where one of them has another type in the file, or a key
+            has several, the block is read line by line, which takes some ten times as long.
+
+    Raises:
+        ValueError: a line is no JSON object.
+    """
+    names: list[str] = []
+    line = 1
+    for block in _blocks(text_stream(raw, spec, place)):
+        batch = _fast(block, text)
+        if batch is None:
+            batch = _line_by_line(block, line)
+        names += [name for name in batch.schema.names if name not in names]
+        line += block.count(b"\n")
+        yield pa.RecordBatch.from_arrays(
+            [_column(batch, name) for name in names],
+            names=names,
+        )
+
+
+def _blocks(stream: pa.NativeFile) -> Iterator[bytes]:
+    """The bytes, cut after a line each."""
+    rest = stream.read(BLOCK).removeprefix(MARK)
+    if not rest.strip():
+        raise ValueError("it is empty")
+    if rest.lstrip()[:1] == b"[":
+        raise ValueError("it is one JSON array; JSON lines have one object a line")
+    while more := stream.read(BLOCK):
+        end = more.rfind(b"\n") + 1
+        if end:
+            yield rest + more[:end]
+            rest = more[end:]
+        else:
+            rest += more
+            if len(rest) > LONGEST:
+                raise ValueError(f"it has a line of more than {LONGEST >> 20} MB")
+    if rest.strip():
+        yield rest
+
+
+def _fast(block: bytes, text: Collection[str]) -> pa.RecordBatch | None:
+    """A block by Arrow's reader; None where that cannot, or finds cells of several types."""
+    asked = pa.schema([(name, pa.string()) for name in text])
+    try:
+        table = pa.json.read_json(
+            pa.BufferReader(block), parse_options=pa.json.ParseOptions(explicit_schema=asked)
+        )
+    except pa.ArrowInvalid:
+        return None
+    # a key that was asked for is there even where no line has it
+    absent = [
+        name for name in text if table[name].null_count == len(table) and not _has(block, name)
+    ]
+    table = table.drop_columns(absent).combine_chunks()
+    if any(pa.types.is_timestamp(field.type) for field in table.schema):
+        # text that Arrow took for times, the zone lost: only the contract says what it is
+        times = [f.name for f in table.schema if pa.types.is_timestamp(f.type)]
+        return _fast(block, {*text, *times})
+    if not table.num_rows:
+        return None
+    # those that were asked for come first in Arrow's table
+    first = list(orjson.loads(block.lstrip().split(b"\n", 1)[0]))
+    names = [name for name in first if name in table.column_names]
+    names += [name for name in table.column_names if name not in first]
+    return table.select(names).to_batches()[0]
+
+
+def _has(block: bytes, name: str) -> bool:
+    plain, escaped = json.dumps(name, ensure_ascii=False), json.dumps(name)
+    return plain.encode() in block or escaped.encode() in block
+
+
+def _line_by_line(block: bytes, first: int) -> pa.RecordBatch:
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(block.split(b"\n"), first):
+        if not line.strip():
+            continue
+        try:
+            row = orjson.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number} is not JSON: {str(error).partition(':')[0]}") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is no JSON object")
+        rows.append(row)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = [column_of([row.get(name) for row in rows]) for name in names]
+    return pa.RecordBatch.from_arrays(columns, names=names)
+
+
+def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    if name in batch.schema.names:
+        return batch[name]
+    return pa.nulls(batch.num_rows, pa.string())

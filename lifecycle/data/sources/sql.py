@@ -1,0 +1,193 @@
+"""A table, view or query of a database: through ADBC where it has Arrow's way in, else SQLAlchemy.
+
+PostgreSQL streams Arrow through ADBC; any other database with a SQLAlchemy dialect answers through
+a cursor on its server, rows by rows.
+"""
+
+import importlib.util
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.exc import NoSuchModuleError
+
+from lifecycle.data.sources.aside import Aside
+from lifecycle.data.sources.base import BATCH, Part
+from lifecycle.data.sources.columns import column_of, declared, plain, sliced
+from lifecycle.data.sources.credentials import Credentials, shown
+from lifecycle.errors import SourceError
+from lifecycle.identity import sha256
+from lifecycle.specs import ColumnSpec, SourceSpec
+
+Statement = sa.Select[Any] | sa.TextClause
+
+
+class Sql:
+    """The answer to one query; a `Source` of one part."""
+
+    def __init__(self, spec: SourceSpec, folder: Path, key: Sequence[str] = ()) -> None:
+        """Remember where the database is; no connection is made.
+
+        Args:
+            folder: where the path of an SQLite file starts.
+            key: columns that identify a row; the rows come in their order. Without them the order
+                is the database's, and so is whether equal rows have an equal digest.
+
+        Raises:
+            SourceError: the credentials are not there, or are no URL.
+        """
+        self._spec, self._folder, self._key = spec, folder, tuple(key)
+        self._credentials = Credentials(spec)
+        try:
+            url = sa.make_url(self._credentials.value or spec.path)
+        except sa.exc.ArgumentError:
+            where = f"credentials: {spec.credentials} holds" if spec.credentials else "path: it is"
+            raise SourceError(
+                f"source.{where} no SQLAlchemy URL (dialect://user:password@host/database)"
+            ) from None
+        if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
+            url = url.set(database=str(folder / Path(str(url.database)).expanduser()))
+        self._url = url
+        self.place = shown(url.set(password=None, query={}).render_as_string())
+        self._name = spec.table or "query"
+        self._aside: Aside | None = None
+
+    def parts(self) -> tuple[Part, ...]:
+        """One. Without a watermark the whole answer is set aside, for `batches` to read, and its
+        content is the digest; with one, the count, the highest watermark and the rows within
+        `lateness` of it are.
+        """
+        with self._credentials.guard(self.place):
+            if self._spec.incremental and self._watermark:
+                lateness = self._spec.incremental.lateness
+                return (Part(self._name, self._newest(self._watermark, lateness)),)
+            if self._aside is None:
+                self._aside = Aside(self._answer(self.select()))
+            return (Part(self._name, self._aside.digest),)
+
+    def batches(
+        self,
+        columns: Mapping[str, ColumnSpec],
+        only: Collection[str] | None = None,
+        after: object | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows, in the order of the watermark and the key."""
+        if only is not None and self._name not in only:
+            return
+        rows = 0
+        with self._credentials.guard(self.place):
+            whole = after is None and self._aside
+            for batch in whole.batches() if whole else self._answer(self.select(after)):
+                rows += batch.num_rows
+                yield declared(batch, columns)
+        if not rows and after is None:
+            raise SourceError(f"{self.place}: {self._name} has no rows")
+
+    def select(self, after: object | None = None) -> Statement:
+        """What is sent: the table or query, rows above the watermark, in order."""
+        watermark = self._watermark
+        ordering = dict.fromkeys((*([watermark] if watermark else []), *self._key))
+        order: list[Any] = [sa.column(name) for name in ordering]
+        if self._spec.query and after is None and not order:
+            return sa.text(_escaped(self._spec.query))
+        statement = sa.select(sa.text("*")).select_from(self._from())
+        if after is not None and watermark:
+            statement = statement.where(sa.column(watermark) > sa.literal(_python(after)))
+        return statement.order_by(*order) if order else statement
+
+    @property
+    def _watermark(self) -> str | None:
+        return self._spec.incremental.column if self._spec.incremental else None
+
+    def _from(self) -> Any:
+        if self._spec.query:
+            query = _escaped(self._spec.query.strip().rstrip(";"))
+            return sa.text(f"({query}) AS source")
+        schema, _, table = str(self._spec.table).rpartition(".")
+        return sa.table(table, schema=schema or None)
+
+    def _newest(self, watermark: str, lateness: float) -> str:
+        """What changes with the rows that a later run would look at."""
+        highest: Any = sa.func.max(sa.column(watermark))
+        statement = sa.select(sa.func.count(), highest).select_from(self._from())
+        found: list[Any] = [row for rows in self._rows(statement) for row in rows]
+        ((count, newest),) = found
+        digest = [self.place, self._name, count, str(newest)]
+        if newest is not None and lateness:
+            digest.append(Aside(self._answer(self.select(_below(newest, lateness)))).digest)
+        return sha256(digest)
+
+    def _answer(self, statement: Statement) -> Iterator[pa.RecordBatch]:
+        adbc = self._url.get_backend_name() == "postgresql" and not self._spec.options
+        if adbc and importlib.util.find_spec("adbc_driver_postgresql"):
+            yield from self._arrow(statement)
+            return
+        for rows in self._rows(statement):
+            names = list(rows[0]._fields)
+            yield pa.RecordBatch.from_arrays(
+                [column_of(values) for values in zip(*rows, strict=True)], names=names
+            )
+
+    def _arrow(self, statement: Statement) -> Iterator[pa.RecordBatch]:
+        from adbc_driver_postgresql import dbapi
+        from sqlalchemy.dialects import postgresql
+
+        url = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+        # with named parameters, percent signs are not doubled
+        dialect: sa.Dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+        text = str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+        with dbapi.connect(url) as connection, connection.cursor() as cursor:
+            cursor.execute(text)
+            for batch in cursor.fetch_record_batch():
+                names = self._differ(batch.schema.names)
+                flat = [plain(column) for column in batch.columns]
+                yield from sliced(pa.RecordBatch.from_arrays(flat, names=names))
+
+    def _rows(self, statement: Statement) -> Iterator[Sequence[sa.Row[Any]]]:
+        file = self._url.database if self._url.get_backend_name() == "sqlite" else None
+        if file and not Path(file).is_file():  # SQLite would make an empty one
+            raise SourceError(f"source.path: no file {file}; correct source.path")
+        try:
+            engine = sa.create_engine(self._url, **self._spec.options)
+        except NoSuchModuleError as error:
+            raise ImportError(str(error)) from None
+        try:
+            with engine.connect() as connection:
+                streamed = connection.execution_options(stream_results=True, yield_per=BATCH)
+                with closing(streamed.execute(statement)) as result:
+                    self._differ(list(result.keys()))
+                    yield from result.partitions()
+        finally:
+            engine.dispose()
+
+    def _differ(self, names: list[str]) -> list[str]:
+        twice = ", ".join(repr(name) for name in dict.fromkeys(names) if names.count(name) > 1)
+        if twice:
+            raise SourceError(
+                f"{self.place}: column names must differ, but {self._name} has more than one "
+                f"{twice}"
+            )
+        return names
+
+
+def _escaped(query: str) -> str:
+    return query.replace(":", "\\:")  # SQLAlchemy would take :name for a parameter
+
+
+def _python(value: object) -> Any:
+    """A number or time as Python has it, whoever made it."""
+    if hasattr(value, "to_pydatetime"):
+        return value.to_pydatetime()
+    return value.item() if hasattr(value, "item") else value
+
+
+def _below(newest: Any, lateness: float) -> Any:
+    if isinstance(newest, str):  # SQLite keeps times as text
+        newest = datetime.fromisoformat(newest)
+    if isinstance(newest, date):
+        return newest - timedelta(days=lateness)
+    return type(newest)(newest - lateness)

@@ -1,0 +1,29 @@
+"""Bytes of a file as text: decompressed, and in UTF-8."""
+
+import codecs
+import lzma
+
+import pyarrow as pa
+
+from lifecycle.specs import SourceSpec
+from lifecycle.specs.formats import compression_of
+
+UTF8 = ("utf-8", "ascii")
+
+
+def text_stream(raw: pa.NativeFile, spec: SourceSpec, place: str) -> pa.NativeFile:
+    """A file's text in UTF-8, from the first to the last byte.
+
+    Args:
+        place: the file's path or URL, whose ending may name a compression.
+
+    Raises:
+        LookupError: the encoding is unknown.
+    """
+    compression = compression_of(place) if spec.compression == "infer" else spec.compression
+    if compression == "xz":  # Arrow has no reader of it
+        raw = pa.PythonFile(lzma.LZMAFile(raw), mode="r")  # noqa: SIM115 - it ends with raw
+    elif compression != "none":
+        raw = pa.CompressedInputStream(raw, compression)
+    encoding = codecs.lookup(spec.encoding).name
+    return raw if encoding in UTF8 else pa.transcoding_input_stream(raw, encoding, "utf8")

@@ -1,0 +1,146 @@
+"""`lifecycle diff`: what differs between two versions of a project's data."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lifecycle.errors import DataError
+from lifecycle.project import load_project
+from lifecycle.records import DatasetVersion
+from lifecycle.records.diff import Moments, RowsDiff, SchemaDiff, VersionDiff
+from lifecycle.settings import Settings
+
+
+def diff(
+    project: Annotated[Path, typer.Argument(help="Project file.")],
+    versions: Annotated[
+        list[str],
+        typer.Argument(help="[TABLE] A B: by default of `accepted`; or train@3 holdout@3."),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    env: Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")] = None,
+) -> None:
+    """Compare two versions of a table: schema, rows, and how each column's distribution moved."""
+    from lifecycle.data.diff import diff as compare  # pandas and Arrow take a while
+
+    loaded, settings = load_project(project), Settings.load(env)
+    *tables, former, present = versions if len(versions) > 1 else (*versions, "")
+    if len(tables) > 1 or not present:
+        raise DataError("lifecycle diff PROJECT [TABLE] A B: name two versions, such as 3 4")
+    table = tables[0] if tables else "accepted"
+    found = compare(
+        _version(settings, loaded.name, table, former),
+        _version(settings, loaded.name, table, present),
+        loaded.contract,
+    )
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+    else:
+        show(found)
+
+
+def _version(settings: Settings, project_name: str, table: str, text: str) -> DatasetVersion:
+    """`4` of the table, or `train@4`.
+
+    Raises:
+        DataError: there is no such version.
+    """
+    from lifecycle.data.lake import history, table_uri
+
+    name, _, number = text.rpartition("@")
+    uri = table_uri(settings, project_name, name or table)
+    known = history(uri)
+    for version in known.to_dict("records"):
+        if str(version["version"]) == number:
+            kept = {key: version[key] for key in ("version", "digest", "rows")}
+            return DatasetVersion(uri=uri, **kept)
+    have = ", ".join(map(str, known["version"])) or "none"
+    raise DataError(f"{name or table} has no version {number!r} in {uri}; it has {have}")
+
+
+def show(found: VersionDiff) -> None:
+    """The differences on the screen."""
+    console = Console(highlight=False, soft_wrap=True)
+    for name, version in (("former", found.former), ("present", found.present)):
+        table = version.uri.rstrip("/").rpartition("/")[2]
+        said = f"{table}@{version.version}, {version.rows:,} rows, digest {version.digest[:12]}"
+        console.print(f"{name:<8} {said}")
+    if found.former.digest == found.present.digest:
+        console.print("The two have the same content.")
+        return
+    _show_schema(console, found.columns_diff)
+    _show_rows(console, found.rows)
+    _show_columns(console, found)
+
+
+def _show_schema(console: Console, schema: SchemaDiff) -> None:
+    if not (schema.added or schema.removed or schema.changed):
+        console.print("\n[bold]Schema[/]: the same columns")
+        return
+    table = Table("column", "before", "after", title="Schema", title_justify="left")
+    for name, kind in schema.removed.items():
+        table.add_row(escape(name), kind, "[red]gone[/]")
+    for name, kind in schema.added.items():
+        table.add_row(escape(name), "[green]not there[/]", kind)
+    for name, (before, after) in schema.changed.items():
+        table.add_row(escape(name), before, after)
+    console.print(table)
+
+
+def _show_rows(console: Console, rows: RowsDiff) -> None:
+    by = f"by {', '.join(rows.key)}" if rows.key else "by whole rows"
+    table = Table("rows", "count", "such as row", title=f"Rows, {by}", title_justify="left")
+    for name in ("same", "added", "removed", "changed"):
+        count = getattr(rows, name)
+        if count is not None:
+            numbers = ", ".join(map(str, rows.examples.get(name, ())))
+            table.add_row(name, f"{count:,}", numbers)
+    console.print(table)
+    if rows.changed_in:
+        told = ", ".join(f"{escape(name)} {count:,}" for name, count in rows.changed_in.items())
+        console.print(f"changed in: {told}")
+    if rows.note:
+        console.print(f"[yellow]{escape(rows.note)}[/]")
+
+
+def _show_columns(console: Console, found: VersionDiff) -> None:
+    title = "Distributions, the furthest moved first"
+    table = Table("column", "distance", "test", title=title, title_justify="left")
+    for name in ("missing", "mean ± deviation", "range"):
+        table.add_column(name)
+    table.add_column("new or gone levels")
+    for column in sorted(found.columns, key=lambda one: -(one.statistic or 0)):
+        levels = [f"+{level}" for level in column.new_levels]
+        levels += [f"-{level}" for level in column.gone_levels]
+        sides = (column.former, column.present)
+        table.add_row(
+            escape(column.column),
+            "–" if column.statistic is None else f"{column.statistic:.3f}",
+            (column.test or "too many values").replace("_", " "),
+            _both(*(f"{side.missing:,}" for side in sides)),
+            _both(*map(_middle, sides)),
+            _both(*map(_range, sides)),
+            escape(", ".join(levels)),
+        )
+    console.print(table)
+
+
+def _both(before: str, after: str) -> str:
+    return escape(before if before == after else f"{before} → {after}")
+
+
+def _middle(side: Moments) -> str:
+    if side.mean is None:
+        return ""
+    return f"{side.mean:.4g}" + (f" ± {side.deviation:.3g}" if side.deviation is not None else "")
+
+
+def _range(side: Moments) -> str:
+    if side.minimum is None:
+        return ""
+    ends = (side.minimum, side.maximum)
+    return " to ".join(end if isinstance(end, str) else f"{end:.4g}" for end in ends)

@@ -1,0 +1,204 @@
+"""The log of a Delta table, read and changed commit by commit, each file replaced in one step.
+
+What Delta's own writers never do: a commit that was made names other files later. The order in
+which it is done, and why readers and writers may go on meanwhile, is told in `tables`.
+"""
+
+import json
+import re
+from collections.abc import Collection
+from typing import Any
+from urllib.parse import quote, unquote
+
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable
+from deltalake.exceptions import DeltaError
+
+from lifecycle.data.lake import ERASED
+from lifecycle.errors import BackendError
+from lifecycle.governance.folder import Folder
+
+LOG = "_delta_log/"
+COMMIT = re.compile(r"_delta_log/(\d{20})\.json$")
+CHECKPOINT = re.compile(r"_delta_log/(\d{20}\.checkpoint.*|_last_checkpoint|_sidecars/.*)$")
+NAME = re.compile(r"^(?P<stem>.*?)(?:\.erased-(?P<round>\d+)-(?P<rows>\d+))?\.parquet$")
+MARK = "erasure"
+"""In an empty commit: which request was carried out before it."""
+
+Commit = list[dict[str, Any]]
+
+
+def commits(table: Folder) -> dict[int, Commit]:
+    found = {}
+    for path in table.files():
+        if matched := COMMIT.search(path):
+            lines = table.read(path).decode().splitlines()
+            found[int(matched[1])] = [json.loads(line) for line in lines if line.strip()]
+    return dict(sorted(found.items()))
+
+
+def added_paths(table: Folder) -> set[str]:
+    """Every data file that a commit has ever added."""
+    made = commits(table).values()
+    return {_path(action["add"]) for commit in made for action in commit if "add" in action}
+
+
+def versions_of_files(table: Folder) -> dict[str, list[int]]:
+    """Data file → the dataset versions that hold it."""
+    found: dict[str, list[int]] = {}
+    active: set[str] = set()
+    for version, commit in commits(table).items():
+        for action in commit:
+            if "add" in action:
+                active.add(_path(action["add"]))
+            if "remove" in action:
+                active.discard(_path(action["remove"]))
+        if any("digest" in action.get("commitInfo", {}) for action in commit):
+            for path in active:
+                found.setdefault(path, []).append(version)
+    return found
+
+
+def complete(table: Folder) -> bool:
+    """Whether every commit since the table was made is there."""
+    numbers = [int(found[1]) for path in table.files() if (found := COMMIT.search(path))]
+    return bool(numbers) and numbers == list(range(len(numbers)))
+
+
+def is_marked(table: Folder, request: str) -> bool:
+    return any(
+        action.get("commitInfo", {}).get(MARK) == request
+        for commit in commits(table).values()
+        for action in commit
+    )
+
+
+def mark(uri: str, request: str) -> None:
+    note = CommitProperties(custom_metadata={MARK: request})
+    try:
+        table = DeltaTable(uri)
+        table.create_write_transaction([], "append", table.schema(), commit_properties=note)
+    except (DeltaError, OSError) as error:
+        raise BackendError(f"{uri}: cannot write: {error}") from None
+
+
+def switch(table: Folder) -> bool:
+    """Let the log name the newest round of every file; whether anything had to be changed."""
+    present = {table.inside(path) for path in table.files()}
+    known = {parts(path)[0] for path in added_paths(table)}
+    names = {stem: path for stem, path in newest_rounds(present).items() if stem in known}
+    changed = _prepare(table, names)
+    for version, commit in commits(table).items():
+        new = [_added(action, names, table) for action in commit]
+        rows = sum(_rows(action["add"]) for action in new if "add" in action)
+        new = [_counted(action, rows) for action in new]
+        changed |= _replace(table, version, commit, new)
+    return changed
+
+
+def forget_versions(table: Folder, versions: Collection[int]) -> None:
+    """Let commits no longer be dataset versions: their content is gone, and must not be found."""
+    for version, commit in commits(table).items():
+        if version in versions:
+            new = [_forgotten(action) for action in commit]
+            _replace(table, version, commit, new)
+
+
+def drop_checkpoints(table: Folder) -> None:
+    """The pointer first: without it a reader lists what is there."""
+    found = [path for path in table.files() if CHECKPOINT.search(path)]
+    for path in sorted(found, key=lambda path: not path.endswith("_last_checkpoint")):
+        table.remove(path)
+
+
+def newest_rounds(paths: set[str]) -> dict[str, str]:
+    """Stem → the newest round of a file, where there is a round."""
+    newest: dict[str, tuple[int, str]] = {}
+    for path in paths:
+        if not path.endswith(".parquet") or LOG in path:
+            continue
+        stem, number, _ = parts(path)
+        if number and number > newest.get(stem, (0, ""))[0]:
+            newest[stem] = (number, path)
+    return {stem: path for stem, (_, path) in newest.items()}
+
+
+def parts(path: str) -> tuple[str, int, int]:
+    """A data file's name without rounds, its round, and how many rows were erased from it."""
+    found = NAME.match(path)
+    if found is None:
+        return path, 0, 0
+    return found["stem"], int(found["round"] or 0), int(found["rows"] or 0)
+
+
+def _prepare(table: Folder, names: dict[str, str]) -> bool:
+    """Step 1: removes for files that are to come, and how many rows each version will lack."""
+    changed, active = False, set[str]()
+    for version, commit in commits(table).items():
+        removes = [action["remove"] for action in commit if "remove" in action]
+        removed = {_path(remove) for remove in removes}
+        active -= {parts(path)[0] for path in removed}
+        active |= {parts(_path(a["add"]))[0] for a in commit if "add" in a}
+        more = [
+            {"remove": remove | {"path": quote(name, safe="/=")}}
+            for remove in removes
+            if (name := names.get(parts(_path(remove))[0])) and name not in removed
+        ]
+        unique = {action["remove"]["path"]: action for action in more}
+        lost = sum(parts(names[stem])[2] for stem in active if stem in names)
+        new = [
+            action | {"commitInfo": action["commitInfo"] | {ERASED: str(lost)}}
+            if lost and "digest" in action.get("commitInfo", {})
+            else action
+            for action in commit
+        ]
+        changed |= _replace(table, version, commit, [*new, *unique.values()])
+    return changed
+
+
+def _added(action: dict[str, Any], names: dict[str, str], table: Folder) -> dict[str, Any]:
+    """Step 2: an added file in its newest round, without the statistics of the rows it had."""
+    if "add" not in action:
+        return action
+    path = _path(action["add"])
+    name = names.get(parts(path)[0], path)
+    if name == path:
+        return action
+    with table.fs.open(f"{table.path}/{name}", "rb") as file:
+        rows = pq.ParquetFile(file).metadata.num_rows
+    size = table.fs.size(f"{table.path}/{name}")
+    stats = json.dumps({"numRecords": rows})
+    return {"add": action["add"] | {"path": quote(name, safe="/="), "size": size, "stats": stats}}
+
+
+def _counted(action: dict[str, Any], rows: int) -> dict[str, Any]:
+    """What `lake.history` calls the rows of a version."""
+    info = action.get("commitInfo", {})
+    metrics = info.get("operationMetrics", {})
+    if "digest" not in info or "num_added_rows" not in metrics or ERASED not in info:
+        return action
+    return {"commitInfo": info | {"operationMetrics": metrics | {"num_added_rows": rows}}}
+
+
+def _forgotten(action: dict[str, Any]) -> dict[str, Any]:
+    info = dict(action.get("commitInfo", {}))
+    if "digest" not in info:
+        return action
+    info["expired"] = info.pop("digest")
+    return action | {"commitInfo": info}
+
+
+def _rows(add: dict[str, Any]) -> int:
+    return int(json.loads(add.get("stats") or "{}").get("numRecords", 0))
+
+
+def _path(action: dict[str, Any]) -> str:
+    return unquote(action["path"])
+
+
+def _replace(table: Folder, version: int, old: Commit, new: Commit) -> bool:
+    if old == new:
+        return False
+    text = "\n".join(json.dumps(action, separators=(",", ":")) for action in new)
+    table.write(f"{table.path}/{LOG}{version:020d}.json", text.encode())
+    return True

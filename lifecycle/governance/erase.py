@@ -1,0 +1,199 @@
+"""Erasing a person: find → stop their return → erase → prove; killed anywhere, run again.
+
+What was found is kept with the request before anything is erased: afterwards nobody could say
+which models had learned from them.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lifecycle.data.erased import TABLE as ERASED
+from lifecycle.data.erased import suppress
+from lifecycle.data.prediction_log import TABLE as LOG
+from lifecycle.data.trail import TABLE as TRAIL
+from lifecycle.data.trail import record_data
+from lifecycle.errors import ProjectError
+from lifecycle.governance.delta_log import complete, versions_of_files
+from lifecycle.governance.files import erase_files
+from lifecycle.governance.folder import Folder, open_folder
+from lifecycle.governance.logs import erase_rows
+from lifecycle.governance.models import learners
+from lifecycle.governance.requests import Found, Request, close, save
+from lifecycle.governance.search import search
+from lifecycle.governance.subject import Subject, find_subject, fingerprints, present
+from lifecycle.governance.tables import erase_versions, held, sweep, table_names
+from lifecycle.project import Project
+from lifecycle.records import Erasure, Searched
+from lifecycle.release.audit import TABLE as MODEL_TRAIL
+from lifecycle.serving.protocol import to_records
+from lifecycle.settings import Settings
+
+OURS = (ERASED, TRAIL, MODEL_TRAIL)
+"""Tables without rows about persons."""
+PRINTS = 200
+"""Values and example rows that a search follows beside the entity's own, at most."""
+
+
+def erase(project: Project, settings: Settings, request: Request) -> Erasure:
+    """Carry out a request; it is closed when the search finds nothing more.
+
+    Raises:
+        ProjectError: the project has no entity, or a value is none of its column.
+        BackendError: a store cannot be read or written; run again.
+    """
+    subject = find_subject(project, settings, request.entities)
+    found = request.found or find(project, settings, subject)
+    request = request.model_copy(update={"found": found})
+    save(settings, request)
+    suppress(settings, project, request.entities)
+    lake = _lake(project, settings)
+    prints = _unique(lake, subject, found.prints)
+    subject = Subject(subject.columns, subject.texts, prints, found.examples)
+    names = [name for name in table_names(lake) if name not in OURS]
+    for name in names:
+        _erase_table(settings, project, name, lake / name, subject, request)
+    changed = tuple(erase_files(project, settings, subject, found))
+    for name in names:
+        if complete(lake / name) and name != LOG:
+            sweep(lake / name)
+    searched = prove(project, settings, subject, request)
+    if searched.clean:
+        close(settings, request)
+    return Erasure(
+        request=request.id,
+        persons=len(request.entities),
+        tables={name: dict(versions) for name, versions in found.tables.items()},
+        changed=changed,
+        learners=found.learners,
+        searched=searched,
+    )
+
+
+def find(project: Project, settings: Settings, subject: Subject) -> Found:
+    """Rows of the persons in every table, and the models that had them."""
+    lake = _lake(project, settings)
+    tables: dict[str, dict[int, int]] = {}
+    rows: list[pa.Table] = []
+    for name in table_names(lake):
+        if name in OURS:
+            continue
+        table = lake / name
+        versions = versions_of_files(table)
+        counts: dict[int, int] = {}
+        for path, theirs in held(table, subject):
+            rows.append(theirs)
+            for version in versions.get(path, [-1]):
+                counts[version] = counts.get(version, 0) + len(theirs)
+        if counts:
+            tables[name] = dict(sorted(counts.items()))
+    return Found(
+        tables=tables,
+        prints=_prints(project, lake, rows, subject),
+        examples=_examples(project, rows),
+        learners=learners(project, settings, tables) if tables else (),
+    )
+
+
+def check(project: Project, settings: Settings, entities: Sequence[str]) -> Searched:
+    """Where persons are, without changing anything."""
+    return search(project, settings, find_subject(project, settings, entities))
+
+
+def prove(project: Project, settings: Settings, subject: Subject, request: Request) -> Searched:
+    """Search everything, and leave the result in the audit trail."""
+    searched = search(project, settings, subject)
+    result = f"{len(searched.left)} places left, {len(searched.unsearched)} not searched"
+    record_data(
+        settings,
+        project.name,
+        "proof",
+        "*",
+        None,
+        reasons=(f"request {request.id}: {searched.files:,} files searched: {result}",),
+    )
+    return searched
+
+
+def read_entities(values: Sequence[str], file: Path | None) -> tuple[str, ...]:
+    """Values of the command line, and of a file with one a line.
+
+    Raises:
+        ProjectError: the file cannot be read.
+    """
+    if file is None:
+        return tuple(values)
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProjectError(f"--entities-file: {file}: cannot be read ({error})") from None
+    return (*values, *(line.strip() for line in lines if line.strip()))
+
+
+def _erase_table(
+    settings: Settings,
+    project: Project,
+    name: str,
+    table: Folder,
+    subject: Subject,
+    request: Request,
+) -> None:
+    uri = f"{settings.lake}/{project.name}/{name}"
+    if name == LOG or not complete(table):
+        erase_rows(uri, table, subject)
+    else:
+        erase_versions(uri, table, subject, request.id)
+    counts = (request.found.tables if request.found else {}).get(name)
+    if counts:
+        spelled = ", ".join(f"v{v}: {n:,}" if v >= 0 else f"{n:,}" for v, n in counts.items())
+        reason = f"request {request.id}: rows of {len(request.entities)} persons ({spelled})"
+        reasons = (reason, request.reason) if request.reason else (reason,)
+        record_data(settings, project.name, "erase", name, max(counts), reasons=reasons)
+
+
+def _prints(
+    project: Project, lake: Folder, rows: Sequence[pa.Table], subject: Subject
+) -> dict[str, tuple[str, ...]]:
+    """Values of their rows that nobody else has in the data, of the contract's columns."""
+    contract = project.contract.columns
+    found: dict[str, set[str]] = {}
+    for some in rows:
+        for name, values in fingerprints(some, contract.keys() - subject.columns).items():
+            declared = set(map(str, contract[name].categories or ()))
+            found.setdefault(name, set()).update(values - declared)
+    return _unique(lake, subject, {name: sorted(values) for name, values in found.items()})
+
+
+def _unique(
+    lake: Folder, subject: Subject, prints: Mapping[str, Collection[str]]
+) -> dict[str, tuple[str, ...]]:
+    """The values that no row of somebody else has, in any table."""
+    left = {name: set(values) for name, values in prints.items() if values}
+    for path in lake.files() if left else ():
+        if path.endswith(".parquet") and "_delta_log" not in path:
+            with lake.fs.open(path, "rb") as file:
+                for batch in pq.ParquetFile(file).iter_batches():
+                    part = pa.Table.from_batches([batch])
+                    others = part.filter(pc.invert(subject.rows(part)))
+                    for name, values in present(others, left).items():
+                        left[name] -= values
+    return {name: tuple(sorted(values)[:PRINTS]) for name, values in left.items() if values}
+
+
+def _examples(project: Project, rows: Sequence[pa.Table]) -> tuple[str, ...]:
+    """Their rows as an example request shows them."""
+    inputs = list(project.input_columns)
+    found: dict[str, None] = {}
+    for some in rows:
+        if set(inputs) <= set(some.schema.names):
+            for record in to_records(some.select(inputs).to_pandas()):
+                found[json.dumps(record)] = None
+    return tuple(found)[:PRINTS]
+
+
+def _lake(project: Project, settings: Settings) -> Folder:
+    return open_folder(f"{settings.lake}/{project.name}")

@@ -1,0 +1,109 @@
+"""Requests for erasure, kept in `home` from the moment they are made until nothing is left.
+
+A flow is told a request's name, never a person's: what Prefect is told stays in its database. A
+request also keeps what was found before anything was erased, so that one that was killed goes on
+where it was. Its file is its owner's alone, and is deleted with the last trace.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from lifecycle.errors import ProjectError
+from lifecycle.project import Project
+from lifecycle.records import Learner, Record
+from lifecycle.run import current_run
+from lifecycle.settings import Settings
+
+FOLDER = "erasures"
+
+
+class Found(Record):
+    """What was found of the persons before anything was erased."""
+
+    tables: Mapping[str, Mapping[int, int]]
+    """Table → dataset version → rows; -1 for a table without versions."""
+    prints: Mapping[str, tuple[str, ...]]
+    """Column → values that only their rows have."""
+    examples: tuple[str, ...]
+    """Their rows as JSON."""
+    learners: tuple[Learner, ...]
+
+
+class Request(Record):
+    """Persons to erase."""
+
+    id: str
+    project: str
+    entities: tuple[str, ...]
+    """Values of the project's entity, as text."""
+    reason: str
+    who: str
+    time: str
+    found: Found | None = None
+
+
+def file_request(
+    project: Project, settings: Settings, entities: Iterable[str], reason: str = ""
+) -> Request:
+    """Keep a request; the same persons asked for again are the same request.
+
+    Raises:
+        ProjectError: no entity is named.
+    """
+    wanted = tuple(sorted({one.strip() for one in entities if one.strip()}))
+    if not wanted:
+        raise ProjectError("--entity: name at least one person, or a file of them")
+    for known in pending(project, settings):
+        if known.entities == wanted:
+            return known
+    request = Request(
+        id=secrets.token_hex(4),
+        project=project.name,
+        entities=wanted,
+        reason=reason,
+        who=current_run().who,
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    save(settings, request)
+    return request
+
+
+def save(settings: Settings, request: Request) -> None:
+    """Write it aside, then in place, readable by its owner alone."""
+    place = _file(settings, request.id)
+    aside = place.with_suffix(f".{os.getpid()}")
+    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(request.model_dump_json())
+    aside.replace(place)
+
+
+def close(settings: Settings, request: Request) -> None:
+    """Nothing is left of them: nor of the request."""
+    _file(settings, request.id).unlink(missing_ok=True)
+
+
+def pending(project: Project, settings: Settings) -> list[Request]:
+    """Requests of a project that are not done, oldest first.
+
+    Raises:
+        ProjectError: a request cannot be read.
+    """
+    found = []
+    for path in settings.folder(FOLDER).glob("*.json"):
+        try:
+            request = Request.model_validate(json.loads(path.read_text()))
+        except (ValueError, ValidationError, OSError):
+            raise ProjectError(f"{path}: is no request for erasure; delete it") from None
+        if request.project == project.name:
+            found.append(request)
+    return sorted(found, key=lambda request: request.time)
+
+
+def _file(settings: Settings, name: str) -> Path:
+    return settings.folder(FOLDER) / f"{name}.json"

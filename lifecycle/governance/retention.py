@@ -1,0 +1,129 @@
+"""Retention: what is older than `contract.retention.days` and needed by no model is deleted.
+
+A dataset version is needed while champion or challenger were made from it, and the newest version
+of a table always is. A deleted version's data files go; its commit stays, and says so.
+"""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import pandas as pd
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from lifecycle.data.lake import history, table_uri
+from lifecycle.data.prediction_log import TABLE as LOG
+from lifecycle.data.trail import record_data
+from lifecycle.errors import BackendError, ProjectError
+from lifecycle.governance.delta_log import forget_versions, versions_of_files
+from lifecycle.governance.erase import OURS
+from lifecycle.governance.folder import open_folder
+from lifecycle.governance.logs import vacuum
+from lifecycle.governance.models import split_of
+from lifecycle.governance.tables import table_names
+from lifecycle.project import Project
+from lifecycle.records import Retained
+from lifecycle.release.registry import CHALLENGER, CHAMPION, versions
+from lifecycle.settings import Settings
+
+DAY = 86_400.0
+
+
+def retain(project: Project, settings: Settings, dry_run: bool = False) -> Retained:
+    """Delete what is past its time: dataset versions, quarantined rows, logged predictions.
+
+    Args:
+        dry_run: only say what would be deleted.
+
+    Raises:
+        ProjectError: the project declares no retention.
+        BackendError: lake or registry cannot be reached.
+    """
+    retention = project.contract.retention
+    if retention is None:
+        raise ProjectError(f"{project.file}: contract.retention.days: say how long rows are kept")
+    until = time.time() - retention.days * DAY
+    needed = _needed(project, settings)
+    expired: dict[str, tuple[int, ...]] = {}
+    kept: dict[str, str] = {}
+    lake = open_folder(f"{settings.lake}/{project.name}")
+    for name in table_names(lake):
+        if name in (*OURS, LOG):
+            continue
+        found = _expired(settings, project, name, until)
+        here = versions_of_files(lake / name)
+        kept |= {
+            f"{name} v{version}": needed[name, version]
+            for version in found
+            if (name, version) in needed
+        }
+        gone = tuple(v for v in found if (name, v) not in needed)
+        if gone:
+            expired[name] = gone
+            if not dry_run:
+                _delete_versions(settings, project, name, gone, here, retention.days)
+    rows = _log_rows(settings, project, until, retention.days, dry_run)
+    return Retained(
+        days=retention.days, dry_run=dry_run, versions=expired, kept=kept, log_rows=rows
+    )
+
+
+def _needed(project: Project, settings: Settings) -> dict[tuple[str, int], str]:
+    """(table, version) → the champion or challenger that was made from it."""
+    found = {}
+    for model, aliases in versions(project.name, settings).items():
+        held = [alias for alias in aliases if alias in (CHAMPION, CHALLENGER)]
+        split = split_of(model, settings) if held else None
+        for part in (split.train, split.validation, split.holdout) if split else ():
+            table = part.uri.rpartition("/")[2]
+            found[table, part.version] = f"{held[0]} v{model.version}"
+    return found
+
+
+def _expired(settings: Settings, project: Project, name: str, until: float) -> list[int]:
+    """Versions written before `until`; the newest is kept, but not of quarantined rows."""
+    written = history(table_uri(settings, project.name, name))
+    old = written[written["time"] < pd.Timestamp(until, unit="s")]["version"]
+    newest = written["version"].max()
+    return [int(version) for version in old if version != newest or name == "rejected"]
+
+
+def _delete_versions(
+    settings: Settings,
+    project: Project,
+    name: str,
+    gone: tuple[int, ...],
+    files: Mapping[str, list[int]],
+    days: float,
+) -> None:
+    """The line first: killed behind it, the files go with the next run."""
+    told = ", ".join(f"v{version}" for version in gone)
+    reason = f"older than {days:g} days: {told}"
+    record_data(settings, project.name, "retention", name, max(gone), reasons=(reason,))
+    table = open_folder(f"{settings.lake}/{project.name}/{name}")
+    for path, held in files.items():
+        if set(held) <= set(gone):
+            table.remove(f"{table.path}/{path}")
+    forget_versions(table, gone)
+
+
+def _log_rows(
+    settings: Settings, project: Project, until: float, days: float, dry_run: bool
+) -> int:
+    uri = table_uri(settings, project.name, LOG)
+    end = datetime.fromtimestamp(until, UTC)
+    try:
+        table = DeltaTable(uri)
+        rows = int(table.to_pyarrow_dataset().count_rows(filter=pc.field("time") < end))
+        if rows and not dry_run:
+            reason = f"older than {days:g} days: {rows:,} logged predictions"
+            record_data(settings, project.name, "retention", LOG, None, reasons=(reason,))
+            table.delete(f"time < '{end.isoformat()}'")
+            vacuum(uri)
+    except TableNotFoundError:
+        return 0
+    except (DeltaError, OSError) as error:
+        raise BackendError(f"{uri}: cannot delete old rows: {error}") from None
+    return rows

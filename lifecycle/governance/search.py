@@ -1,0 +1,145 @@
+"""The proof: every byte of every place is read, and what still names a person is told.
+
+Bytes are searched as they are; what hides text is opened as well: Parquet pages, SQLite's rows,
+gzip, bzip2, xz and zip. A value that is short (`subject.distinctive`) counts where its column's
+name stands before it, or in a table's column of that name; any other wherever it stands.
+"""
+
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+from collections.abc import Iterator
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lifecycle.errors import BackendError
+from lifecycle.governance.databases import open_database, search_database
+from lifecycle.governance.folder import Folder, open_folder
+from lifecycle.governance.places import Places, find_places, is_sqlite
+from lifecycle.governance.subject import Subject
+from lifecycle.project import Project
+from lifecycle.records import Searched
+from lifecycle.settings import Settings
+
+CHUNK = 16 << 20
+OVERLAP = 1 << 16
+"""Bytes read twice, so that nothing is missed where two chunks meet."""
+OPENERS: dict[bytes, Any] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}
+
+
+def search(project: Project, settings: Settings, subject: Subject) -> Searched:
+    """Look for the persons everywhere.
+
+    Raises:
+        BackendError: a folder cannot be listed or a database not be read.
+    """
+    places = find_places(settings)
+    lake = open_folder(settings.lake).path.rstrip("/")
+    left: list[str] = []
+    elsewhere: list[str] = []
+    unsearched = list(places.unsearched)
+    files, size = 0, 0
+    for folder, path in places.files():
+        try:
+            found = list(search_file(folder, path, subject))
+            files, size = files + 1, size + int(folder.fs.size(path) or 0)
+        except FileNotFoundError:  # somebody's temporary file
+            continue
+        except (OSError, EOFError, pa.ArrowException, lzma.LZMAError, zipfile.BadZipFile) as error:
+            unsearched.append(f"{path}: cannot be read ({error})")
+            continue
+        other = f"{path}/".startswith(f"{lake}/") and not path.startswith(f"{lake}/{project.name}/")
+        (elsewhere if other else left).extend(f"{path}{where}" for where in found)
+    found_there, refused = _databases(places, subject)
+    return Searched(
+        left=tuple(sorted({*left, *found_there})),
+        elsewhere=tuple(sorted(elsewhere)),
+        unsearched=(*unsearched, *refused),
+        files=files,
+        megabytes=round(size / 2**20, 1),
+    )
+
+
+def search_file(folder: Folder, path: str, subject: Subject) -> Iterator[str]:
+    """Where in a file the persons are: an empty text for its bytes."""
+    if is_sqlite(folder, path):
+        with open_database(f"sqlite:///{path}") as engine:
+            for column, rows in search_database(engine, subject).items():
+                yield f": {column}, {rows} rows"
+    with folder.fs.open(path, "rb") as file:
+        start = file.read(8)
+        file.seek(0)
+        if start[:4] == b"PAR1":
+            yield from _in_parquet(file, subject)
+        file.seek(0)
+        if _in_stream(file, subject):
+            yield ""
+        file.seek(0)
+        for magic, opener in OPENERS.items():
+            if start.startswith(magic):
+                with opener(file) as inner:
+                    if _in_stream(inner, subject):
+                        yield ": compressed"
+        if start[:4] == b"PK\x03\x04":
+            with zipfile.ZipFile(file) as archive:
+                for name in archive.namelist():
+                    with archive.open(name) as inner:
+                        if _in_stream(inner, subject):
+                            yield f": {name}"
+
+
+def _databases(places: Places, subject: Subject) -> tuple[list[str], list[str]]:
+    left, unsearched = [], []
+    for url in places.databases:
+        try:
+            with open_database(url) as engine:
+                shown = engine.url.render_as_string(hide_password=True)
+                for column, rows in search_database(engine, subject).items():
+                    left.append(f"{shown}: {column}, {rows} rows")
+        except BackendError as error:
+            unsearched.append(str(error))
+    return left, unsearched
+
+
+def _in_parquet(file: IO[bytes], subject: Subject) -> Iterator[str]:
+    opened = pq.ParquetFile(file)
+    found: dict[str, int] = {}
+    for batch in opened.iter_batches():
+        for name in batch.schema.names:
+            if rows := _in_column(batch.column(name), name, subject):
+                found[name] = found.get(name, 0) + rows
+    for name, rows in found.items():
+        yield f": {name}, {rows} rows"
+
+
+def _in_column(column: pa.Array, name: str, subject: Subject) -> int:
+    while pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        column = column.flatten()
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    mine = pa.array([False] * len(column))
+    if name in subject.columns:
+        mine = subject.equal(column).fill_null(False)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        told = pc.match_substring_regex(column, subject.expression).fill_null(False)
+        mine = pc.or_(mine, told)
+    return int(pc.sum(mine).as_py() or 0)
+
+
+def _in_stream(file: IO[bytes] | io.BufferedIOBase, subject: Subject) -> bool:
+    before = b""
+    while part := file.read(CHUNK):
+        data = before + part
+        if subject.holds(data):
+            return True
+        before = data[-OVERLAP:]
+    return False

@@ -1,0 +1,149 @@
+"""Erasing from Delta tables: every version keeps its number and is readable, with fewer rows.
+
+A file that holds the person is written anew under another name, without those rows. Then the log
+is changed, commit by commit, each file of it replaced in one step, in an order in which a reader
+sees the old rows or the new ones, never both:
+
+1. Where the old file is removed, the new one is removed as well, though nothing adds it yet; and
+   every version that will lose rows says how many (`erased` beside its digest), which is what
+   `lake.read_table` asks when a version has fewer rows than its reference.
+2. Where the old file is added, the new one is added in its place.
+3. Checkpoints, which repeat the log, are deleted; Delta makes others in time.
+4. An empty commit: a writer that had read the log before it has to read again.
+
+The old files go when all that is done (`sweep`). Killed anywhere and run again, what is done is
+found done, because a new file's name tells what it is: `<name>.erased-<round>-<rows>.parquet`.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lifecycle.errors import BackendError
+from lifecycle.governance.delta_log import (
+    LOG,
+    added_paths,
+    drop_checkpoints,
+    is_marked,
+    mark,
+    newest_rounds,
+    parts,
+    switch,
+)
+from lifecycle.governance.folder import ASIDE, Folder
+from lifecycle.governance.subject import Subject
+
+ORPHAN_SECONDS = 3600.0
+"""A file that no commit names is a writer's that is at work, or was killed; from this age, the
+second."""
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A data file that was written anew."""
+
+    path: str
+    size: int
+    rows: int
+    """Rows that it has."""
+
+
+def table_names(lake: Folder) -> list[str]:
+    """Names of a project's tables, those in folders below included."""
+    found = (lake.inside(path) for path in lake.files())
+    return sorted({name.partition("/" + LOG)[0] for name in found if "/" + LOG in name})
+
+
+def held(table: Folder, subject: Subject) -> Iterator[tuple[str, pa.Table]]:
+    """Data files of a table, in any version or none, that hold the person: path, their rows."""
+    for path in table.files():
+        if path.endswith(".parquet") and LOG not in path:
+            with table.fs.open(path, "rb") as file:
+                theirs = [part for part in _their_rows(pq.ParquetFile(file), subject) if len(part)]
+            if theirs:
+                yield table.inside(path), pa.concat_tables(theirs)
+
+
+def erase_versions(uri: str, table: Folder, subject: Subject, request: str) -> None:
+    """Take the person out of every version of a table.
+
+    Raises:
+        BackendError: the table cannot be read or written, or others keep writing it.
+    """
+    for _ in range(ROUNDS):
+        for path in _newest_that_hold(table, subject):
+            rewrite(table, path, subject)
+        changed = switch(table)
+        if not changed and (not newest_rounds(added_paths(table)) or is_marked(table, request)):
+            return
+        drop_checkpoints(table)
+        mark(uri, request)
+    raise BackendError(f"{uri}: other processes keep writing this table; run again")
+
+
+def sweep(table: Folder) -> None:
+    """Delete what was replaced, what a killed run left aside, and old files no commit names."""
+    named = added_paths(table)
+    newest = newest_rounds(named)
+    for path in table.files():
+        inside = table.inside(path)
+        if Path(inside).name.startswith(ASIDE):
+            table.remove(path)
+        elif inside.endswith(".parquet") and LOG not in inside and inside not in named:
+            replaced = parts(inside)[0] in newest
+            if replaced or age(table, path) > ORPHAN_SECONDS:
+                table.remove(path)
+
+
+def rewrite(table: Folder, path: str, subject: Subject) -> Rewritten:
+    """Write a data file anew without the person, under its next name."""
+    stem, number, before = parts(path)
+    with table.fs.open(f"{table.path}/{path}", "rb") as file:
+        old = pq.ParquetFile(file)
+        gone = sum(len(part) for part in _their_rows(old, subject))
+        new = f"{stem}.erased-{number + 1}-{before + gone}.parquet"
+        with table.replacing(f"{table.path}/{new}") as aside:
+            kept = _write(old, subject, aside)
+            size = aside.stat().st_size
+    return Rewritten(new, size, kept)
+
+
+def age(table: Folder, path: str) -> float:
+    """Seconds since a file was written."""
+    return time.time() - float(table.fs.modified(path).timestamp())
+
+
+def _newest_that_hold(table: Folder, subject: Subject) -> list[str]:
+    """Files of versions that hold the person, each in the newest round there is of it."""
+    newest = newest_rounds({table.inside(path) for path in table.files()})
+    named = {parts(path)[0] for path in added_paths(table)}
+    found = []
+    for path, _ in held(table, subject):
+        stem = parts(path)[0]
+        if stem in named and path == newest.get(stem, path):
+            found.append(path)
+    return found
+
+
+def _write(old: pq.ParquetFile, subject: Subject, aside: Path) -> int:
+    kept = 0
+    schema = old.schema_arrow
+    with pq.ParquetWriter(aside, schema, compression="lz4") as writer:
+        for group in range(old.num_row_groups):
+            part = old.read_row_group(group)
+            left = part.filter(pc.invert(subject.rows(part)))
+            kept += len(left)
+            writer.write_table(left)
+    return kept
+
+
+def _their_rows(file: pq.ParquetFile, subject: Subject) -> Iterator[pa.Table]:
+    for group in range(file.num_row_groups):
+        part = file.read_row_group(group)
+        yield part.filter(subject.rows(part))

@@ -1,0 +1,126 @@
+"""`lifecycle erase` and `lifecycle retention`: what a data officer does."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from lifecycle.project import load_project
+from lifecycle.records import Erasure, Searched
+from lifecycle.settings import Settings
+
+LEFT = 2
+"""Exit code where something is left of a person."""
+SHOWN = 20
+
+ProjectPath = Annotated[Path, typer.Argument(help="Project file.")]
+EnvOption = Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")]
+
+
+def erase(
+    project: ProjectPath,
+    entity: Annotated[
+        list[str] | None, typer.Option(help="Value of the entity column; may be repeated.")
+    ] = None,
+    entities_file: Annotated[Path | None, typer.Option(help="A file with one a line.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the audit trail; no personal data.")] = "",
+    check: Annotated[bool, typer.Option("--check", help="Only say where they are.")] = False,
+    later: Annotated[
+        bool,
+        typer.Option("--later", help="Only file the request; `flows/erase.py` carries it out."),
+    ] = False,
+    env: EnvOption = None,
+) -> None:
+    """Remove persons from everything that holds rows, and prove it; exit code 2 if some is left.
+
+    Without persons: carry out the requests that are pending.
+    """
+    from lifecycle.governance import erase as erasing
+    from lifecycle.governance import requests
+
+    loaded, settings = load_project(project), Settings.load(env)
+    persons = erasing.read_entities(entity or (), entities_file)
+    if check:
+        _show_search(erasing.check(loaded, settings, persons))
+        return
+    if persons:
+        request = requests.file_request(loaded, settings, persons, reason)
+        if later:
+            _console().print(f"Request {request.id} is filed")
+            return
+    left = False
+    for request in requests.pending(loaded, settings):
+        done = erasing.erase(loaded, settings, request)
+        show_erasure(done)
+        left |= not done.searched.clean
+    if left:
+        raise typer.Exit(LEFT)
+
+
+def retention(
+    project: ProjectPath,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be deleted.")
+    ] = False,
+    env: EnvOption = None,
+) -> None:
+    """Delete rows older than `contract.retention.days` that no champion or challenger needs."""
+    from lifecycle.governance.retention import retain
+
+    loaded, settings = load_project(project), Settings.load(env)
+    done = retain(loaded, settings, dry_run)
+    console = _console()
+    verb = "would be deleted" if dry_run else "deleted"
+    for name, versions in done.versions.items():
+        console.print(f"{name}: {', '.join(f'v{v}' for v in versions)} {verb}")
+    for name, model in done.kept.items():
+        console.print(f"{name}: kept, {escape(model)} was made from it")
+    console.print(f"prediction log: {done.log_rows:,} rows {verb}")
+
+
+def show_erasure(done: Erasure) -> None:
+    """What was erased, who learned from it and what is left, on the screen."""
+    console = _console()
+    console.print(f"[bold]Request {done.request}[/]: {done.persons} persons, {done.rows:,} rows")
+    for name, versions in done.tables.items():
+        told = ", ".join(f"v{v} {n:,}" if v >= 0 else f"{n:,}" for v, n in versions.items())
+        console.print(f"  {name}: {told}")
+    for text in done.changed:
+        console.print(f"  {escape(text)}")
+    for one in done.learners:
+        aliases = f" ({', '.join(one.aliases)})" if one.aliases else ""
+        console.print(
+            f"  {one.model.name} v{one.model.version}{aliases} learned from {one.learned:,} and "
+            f"was measured on {one.measured:,} of these rows"
+        )
+    _tell_search(console, done.searched)
+
+
+def _show_search(searched: Searched) -> None:
+    _tell_search(_console(), searched)
+    if not searched.clean:
+        raise typer.Exit(LEFT)
+
+
+def _tell_search(console: Console, searched: Searched) -> None:
+    console.print(f"Searched {searched.files:,} files, {searched.megabytes:,} MB")
+    for title, places in (
+        ("left", searched.left),
+        ("not searched", searched.unsearched),
+        ("of other projects", searched.elsewhere),
+    ):
+        for place in places[:SHOWN]:
+            console.print(f"  {title}: {escape(place)}")
+        if len(places) > SHOWN:
+            console.print(f"  {title}: {len(places) - SHOWN} more places")
+    if searched.clean:
+        console.print("Nothing is left")
+    else:
+        sys.stderr.write("not all is erased: the list says what is left, or was not searched\n")
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)

@@ -1,0 +1,105 @@
+"""Lineage of one thing of a project, both ways, from what its making has recorded."""
+
+import re
+
+from lifecycle.errors import DataError, RegistryError
+from lifecycle.lineage.answers import add_logged, add_prediction
+from lifecycle.lineage.datasets import TABLES, add_datasets
+from lifecycle.lineage.graph import Graph, Lineage, Node
+from lifecycle.lineage.models import add_models
+from lifecycle.lineage.monitored import add_monitored
+from lifecycle.project import Project
+from lifecycle.settings import Settings
+
+DIGITS = 6
+"""Fewest digits of a digest that name something."""
+REFERENCES = (
+    "model:3, champion, train@5, predictions@2, the first digits of a digest, or a prediction id"
+)
+
+
+def lineage(project: Project, settings: Settings, ref: str) -> Lineage:
+    """What `ref` was made from, and what was made from it.
+
+    Args:
+        ref: `model:3`, `model:champion` or an alias alone; `table@version`, or a table alone for
+            its newest version; the first 6 or more digits of the digest of a source, dataset,
+            model or code; a prediction id, with its row (`<id>-0`) where the request had several.
+
+    Raises:
+        BackendError: a store cannot be reached.
+        RegistryError: there is no such model version or alias.
+        DataError: there is nothing of that name, or several are.
+    """
+    graph = known(project, settings)
+    return graph.around(project.name, find(graph, project, settings, ref))
+
+
+def known(project: Project, settings: Settings) -> Graph:
+    """Everything that is recorded of a project, but for single predictions.
+
+    Raises:
+        BackendError: a store cannot be reached.
+    """
+    graph = Graph()
+    add_datasets(graph, project, settings)
+    add_models(graph, project, settings)
+    add_logged(graph, project, settings)
+    add_monitored(graph, project, settings)
+    return graph
+
+
+def find(graph: Graph, project: Project, settings: Settings, ref: str) -> str:
+    """Id of the node that `ref` means; a prediction is taken up into the graph.
+
+    Raises:
+        BackendError, RegistryError, DataError: see `lineage`.
+    """
+    if ref in graph.nodes:
+        return ref
+    table, _, version = ref.partition("@")
+    if table in TABLES:
+        return _version(graph, table, version)
+    name = ref.removeprefix("model:")
+    models = {node.id: node for node in graph.nodes.values() if node.kind == "model"}
+    for node in models.values():
+        if name in node.facts.get("alias", "").split(", "):
+            return node.id
+    if name != ref or name in ("champion", "challenger"):
+        have = ", ".join(sorted(models, key=_number)) or "none yet"
+        raise RegistryError(f"{project.name} has no model {name!r}; it has {have}")
+    if found := _by_digest(graph, ref):
+        return found
+    if prediction := add_prediction(graph, project, settings, ref):
+        return prediction
+    raise DataError(f"{project.name} has nothing called {ref!r}; give {REFERENCES}")
+
+
+def _version(graph: Graph, table: str, version: str) -> str:
+    there = [id for id in graph.nodes if id.startswith(f"{table}@")]
+    if not there:
+        raise DataError(f"the table {table} has no versions yet; run a flow that makes one")
+    if not version:
+        return max(there, key=_number)
+    raise DataError(f"{table} has no version {version!r}; it has {', '.join(there)}")
+
+
+def _by_digest(graph: Graph, ref: str) -> str | None:
+    bare = ref.removeprefix("source:").removeprefix("md5:").lower()
+    if not re.fullmatch(rf"[0-9a-f]{{{DIGITS},}}", bare):
+        return None
+    found = [node for node in graph.nodes.values() if _is(node, bare)]
+    if len(found) > 1:
+        names = ", ".join(node.id for node in found)
+        raise DataError(f"{ref}: several digests begin so: {names}; name one of these")
+    return found[0].id if found else None
+
+
+def _is(node: Node, digits: str) -> bool:
+    digests = (node.digest.removeprefix("md5:"), node.facts.get("identity", ""))
+    return any(digest.startswith(digits) for digest in digests)
+
+
+def _number(id: str) -> int:
+    digits = re.search(r"\d+$", id)
+    return int(digits.group()) if digits else -1

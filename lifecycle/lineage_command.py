@@ -1,0 +1,54 @@
+"""`lifecycle lineage`: what a model, dataset or prediction was made from, and what it led to."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from lifecycle.project import load_project
+from lifecycle.settings import Settings
+
+
+def lineage(
+    project: Annotated[Path, typer.Argument(help="Project file.")],
+    ref: Annotated[
+        str,
+        typer.Argument(help="model:3, champion, train@5, digits of a digest, or a prediction id."),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the graph as JSON.")] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw it, too: a file ending with .svg or .png.")
+    ] = None,
+    openlineage: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|URL", help="Send it as OpenLineage events, too."),
+    ] = None,
+    env: Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")] = None,
+) -> None:
+    """Walk both ways: to the rows, code and run something was made from, and to all it led to."""
+    from lifecycle.lineage import walk  # MLflow takes a while
+
+    loaded, settings = load_project(project), Settings.load(env)
+    graph = walk.known(loaded, settings)
+    found = graph.around(loaded.name, walk.find(graph, loaded, settings, ref))
+    console = Console(highlight=False, soft_wrap=True)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+    else:
+        from lifecycle.lineage.tree import trees
+
+        for tree in trees(found):
+            console.print(tree)
+    told = Console(highlight=False, soft_wrap=True, stderr=as_json)
+    if picture:
+        from lifecycle.lineage.picture import draw
+
+        told.print(f"Drawn: {draw(found, picture)}")
+    if openlineage:
+        from lifecycle.lineage.emit import send
+        from lifecycle.lineage.events import events_of
+
+        events = events_of(graph, [node.id for node in found.nodes], loaded, settings)
+        send(events, openlineage)
+        told.print(f"{len(events)} OpenLineage events → {openlineage}")

@@ -1,0 +1,62 @@
+"""What erasing and retention hand on; no value of it is personal."""
+
+from lifecycle.records.base import Record
+from lifecycle.records.training import ModelVersion
+
+
+class Learner(Record):
+    """A model version that had rows of the erased in its data."""
+
+    model: ModelVersion
+    aliases: tuple[str, ...]
+    learned: int
+    """Rows of training and validation that were theirs."""
+    measured: int
+    """Rows of the holdout that were."""
+
+
+class Searched(Record):
+    """What a search of everything that holds rows found."""
+
+    left: tuple[str, ...]
+    """Places that still name the person."""
+    elsewhere: tuple[str, ...]
+    """Places of other projects that do."""
+    unsearched: tuple[str, ...]
+    """What could not be searched, and how to make it."""
+    files: int
+    megabytes: float
+
+    @property
+    def clean(self) -> bool:
+        return not self.left and not self.unsearched
+
+
+class Erasure(Record):
+    """What became of a request."""
+
+    request: str
+    persons: int
+    tables: dict[str, dict[int, int]]
+    """Table → dataset version → rows erased from it; tables without versions have the one -1."""
+    changed: tuple[str, ...]
+    """Files and database tables that were deleted, replaced or changed."""
+    learners: tuple[Learner, ...]
+    searched: Searched
+
+    @property
+    def rows(self) -> int:
+        return sum(sum(versions.values()) for versions in self.tables.values())
+
+
+class Retained(Record):
+    """What retention deleted, or with a dry run would."""
+
+    days: float
+    dry_run: bool
+    versions: dict[str, tuple[int, ...]]
+    """Table → versions that are past their time and that nothing needs."""
+    kept: dict[str, str]
+    """`table version` past its time → which model needs it."""
+    log_rows: int
+    """Logged predictions."""

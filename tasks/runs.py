@@ -1,0 +1,71 @@
+"""A flow that tells `lifecycle` which run it is, and the lineage service what it made.
+
+`flow` is Prefect's decorator as every file in `flows/` takes it from here.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import prefect
+from prefect.runtime import flow_run
+
+from lifecycle.identity import file_digest
+from lifecycle.project import Project
+from lifecycle.run import Run, running
+from lifecycle.settings import Settings
+from tasks.audit import starter
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def flow(*, flow_run_name: str) -> Callable[[Callable[P, R]], "prefect.Flow[P, R]"]:
+    """Prefect's `flow`; what is made inside, in tasks as well, is recorded as made by the run.
+
+    A flow inside a flow is a run of its own. With `LIFECYCLE_OPENLINEAGE` set, each tells what it
+    made when it ends.
+    """
+
+    def decorate(fn: Callable[P, R]) -> "prefect.Flow[P, R]":
+        @wraps(fn)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            given = inspect.signature(fn).bind(*args, **kwargs).arguments
+            me = Run(id=str(flow_run.id or ""), name=flow_run.name or "", who=starter())
+            with running(me), _telling(fn.__name__, given, me):
+                return fn(*args, **kwargs)
+
+        # by itself Prefect takes the digest of this file for every flow's version
+        version = file_digest(Path(inspect.getfile(fn)))[:32]
+        return prefect.flow(flow_run_name=flow_run_name, version=version)(run)
+
+    return decorate
+
+
+@contextmanager
+def _telling(name: str, given: dict[str, Any], me: Run) -> Iterator[None]:
+    """Send OpenLineage events when the block ends, however it does."""
+    project, settings = given.get("project"), Settings.load(given.get("env"))
+    if not settings.openlineage or not isinstance(project, Project):
+        yield
+        return
+    from lifecycle.lineage.emit import tell_run
+
+    began = _now()
+    try:
+        yield
+    except Exception:
+        tell_run(project, settings, name, me, (began, _now()), "FAIL")
+        raise
+    except BaseException:
+        tell_run(project, settings, name, me, (began, _now()), "ABORT")
+        raise
+    tell_run(project, settings, name, me, (began, _now()), "COMPLETE")
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

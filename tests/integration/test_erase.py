@@ -1,0 +1,69 @@
+"""Erasure through the real flows: after it, no byte on disk names the person."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lifecycle.governance.erase import check
+from lifecycle.project import Project
+from lifecycle.release.registry import record_of, versions
+from lifecycle.settings import Settings
+from tests.integration.test_demo import ROOT, environment
+from tests.lifecycle.governance.conftest import (
+    EMAIL,
+    PERSON,
+    frame_with_person,
+    log,
+    project_changes,
+)
+
+pytestmark = pytest.mark.slow
+
+
+def run(home: Path, flow: str, project: Project, *more: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", f"flows.{flow}", "--project", str(project.file), *more],
+        cwd=ROOT,
+        env=environment(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=280,
+    )
+    return done.returncode, done.stdout
+
+
+def test_a_person_is_erased_from_everything_the_flows_wrote(
+    make_project: Callable[..., Project], settings: Settings
+) -> None:
+    gate = {"gain_over_baseline": -1.0, "require_checks": False}
+    project = make_project(frame_with_person(), **project_changes(), gate=gate)
+    home = settings.home
+    code, screen = run(home, "train", project)
+    assert code == 0, screen
+    (first,) = versions("small", settings)
+    log(project, settings, [PERSON, None])
+    assert check(project, settings, [PERSON]).left
+
+    erase = ("--entity", PERSON, "--reason", "letter 17")
+    code, screen = run(home, "erase", project, *erase)
+    assert code == 0, screen
+    assert "nothing is left" in screen
+    assert "small v1 (challenger) learned from 4 of these rows" in screen
+    assert PERSON not in screen
+    for word in (PERSON, "Zo\\u00eb", EMAIL):
+        files = [path for path in home.rglob("*") if path.is_file()]
+        assert [path for path in files if word.encode() in path.read_bytes()] == []
+    assert check(project, settings, [PERSON]).left == ()
+    assert record_of(first, settings).model == first
+
+    code, screen = run(home, "train", project)
+    assert code == 0, screen
+    assert "registered small v2" in screen, "the data have changed, so nothing comes from a cache"
+    trained = record_of(next(iter(versions("small", settings))), settings)
+    parts = (trained.split.train, trained.split.validation, trained.split.holdout)
+    assert sum(part.rows for part in parts) == 396
+    assert check(project, settings, [PERSON]).left == ()

@@ -1,0 +1,188 @@
+"""Databases: what is sent to them, and what of their answers a later run sees."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from lifecycle.data.sources import open_source
+from lifecycle.data.sources.sql import Sql
+from lifecycle.errors import SourceError
+from lifecycle.project import Project
+from lifecycle.specs import SourceSpec
+from tests.lifecycle.data.sources.conftest import _postgres, _sqlite, project_of
+from tests.lifecycle.data.sources.places import Rows, SqlPlace, rows
+
+BASES = {
+    "sqlite": _sqlite,
+    "adbc": _postgres(),
+    "sqlalchemy": _postgres(options={"pool_pre_ping": True}),
+}
+
+
+@pytest.fixture(params=BASES)
+def base(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SqlPlace]:
+    place = BASES[request.param](request, tmp_path, monkeypatch)
+    assert isinstance(place, SqlPlace)
+    yield place
+    place.clear()
+
+
+def read(project: Project, after: object = None) -> Rows:
+    batches = open_source(project).batches(project.contract.columns, after=after)
+    return [row for batch in batches for row in batch.to_pylist()]
+
+
+def spec_of(base: SqlPlace, column: str, lateness: float = 0.0, **more: Any) -> dict[str, Any]:
+    incremental = {"by": "watermark", "column": column, "lateness": lateness}
+    return {**base.spec, "incremental": incremental, **more}
+
+
+@pytest.mark.parametrize(("column", "after"), [("id", 6), ("seen", datetime(2024, 3, 1, 18, 30))])
+def test_only_what_is_later(base: SqlPlace, tmp_path: Path, column: str, after: object) -> None:
+    base.put(rows(12))
+    project = project_of(tmp_path, spec_of(base, column))
+    assert read(project, after) == [row for row in rows(12)[7:] if row[column] is not None]
+    assert read(project, 99 if column == "id" else datetime(2030, 1, 1)) == []
+
+
+def test_later_rows_of_a_query(base: SqlPlace, tmp_path: Path) -> None:
+    """With what SQLAlchemy and drivers would take for parameters, and a semicolon."""
+    base.put(rows(12))
+    query = "SELECT *, 'at 10:45 :no %s 5% \\' AS more FROM visits WHERE code LIKE '0%' ;"
+    for spec in (base.spec, spec_of(base, "id")):
+        spec = {**spec, "query": query}
+        del spec["table"]
+        found = read(project_of(tmp_path, spec, key=[]), 6 if "incremental" in spec else None)
+        assert {row["more"] for row in found} == {"at 10:45 :no %s 5% \\"}
+        assert len(found) == (5 if "incremental" in spec else 12)
+
+
+@pytest.mark.parametrize("column", ["id", "seen"])
+def test_the_digest_of_a_watermark_sees_new_rows_and_late_ones(
+    base: SqlPlace, tmp_path: Path, column: str
+) -> None:
+    """What lies further back than `lateness` is as it was, by declaration."""
+    lateness = 2 if column == "id" else 2 / 24
+    project = project_of(tmp_path, spec_of(base, column, lateness))
+
+    def digest(data: Rows) -> str:
+        base.put(data)
+        (part,) = open_source(project).parts()
+        return part.digest
+
+    data = rows(12)
+    first = digest(data)
+    assert digest(data) == first
+    assert digest(data[:11]) != first
+    assert digest(data[1:]) != first
+    assert digest([*data[:11], data[11] | {"note": "late"}]) != first
+    assert digest([data[0] | {"note": "too late"}, *data[1:]]) == first
+
+
+def test_two_columns_of_one_name(base: SqlPlace, tmp_path: Path) -> None:
+    base.put(rows(2))
+    spec = {**base.spec, "query": "SELECT id, code, id FROM visits"}
+    del spec["table"]
+    with pytest.raises(SourceError, match="more than one 'id'"):
+        read(project_of(tmp_path, spec, key=[]))
+
+
+def test_types_only_postgresql_has(database: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("WAREHOUSE_URL", database)
+    query = (
+        "SELECT 1 AS id, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid AS code, 1.50::numeric AS "
+        "weight, '2024-03-01 12:00+02'::timestamptz AS seen, '{\"a\": 1}'::jsonb AS note, "
+        "'2024-03-01'::date AS day, 'x'::char(3) AS city, true AS member, NULL::int AS visits"
+    )
+    spec = {"format": "sql", "query": query, "credentials": "WAREHOUSE_URL"}
+    for options in ({}, {"pool_pre_ping": True}):
+        (row,) = read(project_of(tmp_path, {**spec, "options": options}, key=[]))
+        assert row["code"] == "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"
+        assert row["weight"] == 1.5
+        assert row["seen"] == datetime(2024, 3, 1, 10)
+        assert row["day"] == datetime(2024, 3, 1)
+        assert (row["member"], row["visits"]) == (True, None)
+        assert row["note"] == '{"a": 1}'
+
+
+def test_an_sqlite_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    spec = {"format": "sql", "path": "sqlite:///none.db", "table": "t"}
+    with pytest.raises(SourceError, match=r"no file .*none\.db"):
+        read(project_of(tmp_path, spec))
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_credentials_that_are_no_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAREHOUSE_URL", "not-a-url-Secret-8")
+    spec = {"format": "sql", "credentials": "WAREHOUSE_URL", "table": "t"}
+    with pytest.raises(SourceError, match="WAREHOUSE_URL holds no SQLAlchemy URL") as caught:
+        open_source(project_of(tmp_path, spec))
+    assert "Secret-8" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "package", "extra"),
+    [
+        ("snowflake://account/db", "snowflake.sqlalchemy", "snowflake"),
+        ("bigquery://project/set", "sqlalchemy_bigquery", "bigquery"),
+        ("postgresql+psycopg://127.0.0.1/db", "psycopg", "postgresql"),
+    ],
+)
+def test_a_driver_that_is_not_installed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, package: str, extra: str
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, package, None)
+    sa.dialects.registry.impls.pop(path.partition(":")[0].replace("+", "."), None)
+    options = {"pool_pre_ping": True}  # PostgreSQL: the way without ADBC
+    spec = {"format": "sql", "path": path, "table": "t", "options": options}
+    with pytest.raises(SourceError, match=rf"pip install 'lifecycle-flows\[{extra}\]'"):
+        read(project_of(tmp_path, spec))
+
+
+def _dialect(name: str) -> sa.Dialect:
+    if name == "snowflake":
+        from snowflake.sqlalchemy.snowdialect import SnowflakeDialect
+
+        return SnowflakeDialect()
+    from sqlalchemy_bigquery import BigQueryDialect
+
+    return BigQueryDialect()
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "expected"),
+    [
+        (
+            "snowflake",
+            "sales.visits",
+            "SELECT * FROM sales.visits WHERE seen > '2024-03-01 18:30:00.000000' "
+            "ORDER BY seen, id",
+        ),
+        (
+            "bigquery",
+            "sales.visits",
+            "SELECT * FROM `sales`.`visits` WHERE `seen` > "
+            "DATETIME '2024-03-01 18:30:00' ORDER BY `seen`, `id`",
+        ),
+    ],
+)
+def test_what_the_cloud_warehouses_are_sent(name: str, table: str, expected: str) -> None:
+    spec = SourceSpec.model_validate(
+        {
+            "format": "sql",
+            "path": f"{name}://account/db",
+            "table": table,
+            "incremental": {"by": "watermark", "column": "seen"},
+        }
+    )
+    statement = Sql(spec, Path(), ["id"]).select(datetime(2024, 3, 1, 18, 30))
+    compiled = statement.compile(dialect=_dialect(name), compile_kwargs={"literal_binds": True})
+    assert " ".join(str(compiled).split()) == expected

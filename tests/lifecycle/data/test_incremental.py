@@ -1,0 +1,173 @@
+"""Incremental ingestion: nothing twice, late and changed rows by their key, whatever kills it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from lifecycle.data.ingest import ingest
+from lifecycle.data.lake import history, read_version
+from lifecycle.errors import SourceError
+from lifecycle.project import Project, load_project
+from lifecycle.records import Window
+from lifecycle.settings import Settings
+
+COLUMNS = {
+    "id": {"type": "integer"},
+    "day": {"type": "datetime"},
+    "text": {"type": "string", "nullable": True},
+    "y": {"type": "integer"},
+}
+Write = Callable[..., None]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Callable[..., Project]:
+    (tmp_path / "in").mkdir()
+
+    def declare(incremental: dict[str, object] | None, key: bool = True, **source: str) -> Project:
+        contract = {"columns": COLUMNS} | ({"key": ["id"]} if key else {})
+        declared = {
+            "name": "grow",
+            "task": "binary",
+            "target": "y",
+            "source": {"path": "in/*.csv", **source}
+            | ({"incremental": incremental} if incremental else {}),
+            "contract": contract,
+            "ignore": ["id", "day"],
+        }
+        file = tmp_path / "project.yaml"
+        file.write_text(yaml.safe_dump(declared))
+        return load_project(file)
+
+    return declare
+
+
+def rows(*ids: int, day: int = 1, text: str = "a") -> pd.DataFrame:
+    days = [f"2026-01-{day:02d}"] * len(ids)
+    return pd.DataFrame({"id": ids, "day": days, "text": text, "y": [i % 2 for i in ids]})
+
+
+def put(project: Project, name: str, frame: pd.DataFrame) -> None:
+    frame.to_csv(project.folder / "in" / name, index=False)
+
+
+def held(project: Project, settings: Settings) -> tuple[dict[int, str], int | None, int]:
+    """Text by id, rows that were new, and the version."""
+    done = ingest(project, settings, Window())
+    frame = read_version(done.dataset)
+    assert frame["id"].is_unique
+    return dict(zip(frame["id"], frame["text"], strict=True)), done.rows_new, done.dataset.version
+
+
+def test_files_are_taken_in_once(project: Callable[..., Project], settings: Settings) -> None:
+    grow = project({"by": "files"})
+    put(grow, "a.csv", rows(1, 2))
+    assert held(grow, settings) == ({1: "a", 2: "a"}, 2, 0)
+    assert held(grow, settings)[1:] == (2, 0)  # the same source: what was made of it
+    put(grow, "b.csv", rows(2, 3, text="b"))  # 2 has changed, 3 is new
+    assert held(grow, settings) == ({1: "a", 2: "b", 3: "b"}, 2, 1)
+    put(grow, "copy.csv", rows(1, 2))  # the content of a.csv under another name
+    assert held(grow, settings) == ({1: "a", 2: "b", 3: "b"}, 0, 1)
+    (grow.folder / "in" / "a.csv").unlink()  # what was taken in stays
+    assert held(grow, settings)[0] == {1: "a", 2: "b", 3: "b"}
+    put(grow, "b.csv", rows(2, 3, text="c"))  # a changed file replaces its rows
+    assert held(grow, settings) == ({1: "a", 2: "c", 3: "c"}, 2, 2)
+
+
+def test_of_two_new_files_the_later_counts(
+    project: Callable[..., Project], settings: Settings
+) -> None:
+    grow = project({"by": "files"})
+    put(grow, "a.csv", rows(1, 2))
+    put(grow, "b.csv", rows(2, 1, text="b"))
+    assert held(grow, settings) == ({1: "b", 2: "b"}, 2, 0)
+
+
+def test_a_changed_file_without_a_key_is_refused(
+    project: Callable[..., Project], settings: Settings
+) -> None:
+    grow = project({"by": "files"}, key=False)
+    put(grow, "a.csv", rows(1, 2))
+    ingest(grow, settings, Window())
+    put(grow, "b.csv", rows(1))
+    assert ingest(grow, settings, Window()).dataset.rows == 3
+    put(grow, "a.csv", rows(1, 2, 4))
+    with pytest.raises(SourceError, match=r"a\.csv changed since it was taken in.*contract\.key"):
+        ingest(grow, settings, Window())
+
+
+def test_rows_later_than_the_watermark(
+    project: Callable[..., Project], settings: Settings
+) -> None:
+    grow = project({"by": "watermark", "column": "day", "lateness": 2}, path="in/all.csv")
+    table = [rows(1, 2, day=1), rows(3, day=10)]
+    put(grow, "all.csv", pd.concat(table))
+    assert held(grow, settings)[1:] == (3, 0)
+    table += [rows(4, day=11, text="new"), rows(5, day=9, text="late"), rows(6, day=8, text="too")]
+    put(grow, "all.csv", pd.concat(table))  # 3 is seen again, and the same
+    texts, new, version = held(grow, settings)
+    assert (new, version) == (2, 1)
+    assert texts == {1: "a", 2: "a", 3: "a", 4: "new", 5: "late"}
+    table[3] = rows(5, day=10, text="corrected")
+    put(grow, "all.csv", pd.concat(table))
+    assert held(grow, settings)[0][5] == "corrected"
+
+
+def test_bad_rows_go_to_quarantine_and_the_others_in(
+    project: Callable[..., Project], settings: Settings
+) -> None:
+    grow = project({"by": "files"})
+    grow = grow.model_copy(
+        update={"contract": grow.contract.model_copy(update={"max_rejected_share": 0.5})}
+    )
+    put(grow, "a.csv", rows(1, 2))
+    held(grow, settings)
+    bad = rows(2, 3, text="b")
+    bad.loc[0, "y"] = None
+    put(grow, "b.csv", bad)
+    assert held(grow, settings)[0] == {1: "a", 2: "a", 3: "b"}
+
+
+KILL = """
+import os, signal, sys
+from lifecycle.data.lake import write
+from lifecycle.data import ingest as ingestion
+from lifecycle.project import load_project
+from lifecycle.records import Window
+from lifecycle.settings import Settings
+
+def die(*_args, **_more):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+place, project, home = sys.argv[1:]
+if place == "writing":
+    write.VersionWriter.write = die
+elif place == "before the commit":
+    write.VersionWriter._commit = die
+else:
+    ingestion.record_data = die
+ingestion.ingest(load_project(project), Settings(home=home), Window())
+"""
+
+
+@pytest.mark.parametrize("place", ["writing", "before the commit", "behind the commit"])
+def test_killed_and_run_again(
+    project: Callable[..., Project], settings: Settings, tmp_path: Path, place: str
+) -> None:
+    grow = project({"by": "files"})
+    put(grow, "a.csv", rows(1, 2))
+    first = ingest(grow, settings, Window())
+    put(grow, "b.csv", rows(2, 3, text="b"))
+    command = [sys.executable, "-c", KILL, place, str(grow.file), str(settings.home)]
+    killed = subprocess.run(command, env=os.environ, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(read_version(first.dataset)) == 2
+    assert held(grow, settings) == ({1: "a", 2: "b", 3: "b"}, 2, 1)
+    assert len(history(first.dataset.uri)) == 2

@@ -1,0 +1,73 @@
+"""The data's audit trail and the list of the erased, as ingestion uses them."""
+
+from collections.abc import Callable
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+from pydantic import SecretStr
+
+from lifecycle.data.erased import erased_digest, erased_hashes, erased_mask, suppress
+from lifecycle.data.lake import table_uri
+from lifecycle.data.privacy import pii_key, pseudonym
+from lifecycle.data.trail import data_chain, record_data
+from lifecycle.project import Project
+from lifecycle.run import Run, running
+from lifecycle.settings import Settings
+
+
+def test_a_line_says_who_did_what_in_which_run(settings: Settings) -> None:
+    with running(Run(id="1", name="prepare-small", who="anna")):
+        record_data(settings, "small", "ingest", "accepted", 0, "d" * 64, ("400 rows",))
+        record_data(settings, "small", "ingest", "current", 0, "e" * 64)
+        again = record_data(settings, "small", "ingest", "accepted", 0, "d" * 64, ("400 rows",))
+    record_data(settings, "small", "contract", "accepted", None, reasons=("1.0.0 to 1.1.0",))
+    chain = data_chain(settings, "small")
+    lines = chain.lines()
+    assert again == lines[0], "what a killed run has said is not said twice"
+    assert [str(line) for line in lines] == [
+        "ingest accepted v0",
+        "ingest current v0",
+        "contract accepted",
+    ]
+    assert (lines[0].who, lines[0].run) == ("anna", "prepare-small")
+    assert lines[2].previous == lines[1].hash
+    assert chain.broken() is None
+    with pytest.raises(Exception, match="append-only"):
+        DeltaTable(chain.uri).delete("line = 1")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([1, 7, None, 7]),
+        pa.array(["1", "7", None, "7"]),
+        pa.array([1.0, 7.0, None, 7.0]),
+        pa.chunked_array([["1", "7"], [None, "7"]]),
+    ],
+)
+def test_the_erased_are_found_in_every_type(
+    settings: Settings, make_project: Callable[..., Project], values: pa.Array
+) -> None:
+    project = make_project()
+    nobody = erased_hashes(settings, project)
+    assert erased_mask(values, nobody, settings).to_pylist() == [False] * 4
+    assert erased_digest(nobody) == ""
+    assert suppress(settings, project, ["7", None]) == 1
+    assert suppress(settings, project, [7]) == 0, "they are on the list"
+    hashes = erased_hashes(settings, project)
+    assert erased_mask(values, hashes, settings).to_pylist() == [False, True, False, True]
+    assert len(erased_digest(hashes)) == 64
+
+
+def test_the_list_says_nothing_about_a_row(
+    settings: Settings, make_project: Callable[..., Project]
+) -> None:
+    project = make_project()
+    suppress(settings, project, ["Ada"])
+    listed = DeltaTable(table_uri(settings, "small", "erased")).to_pyarrow_table()
+    assert "Ada" not in str(listed.to_pylist())
+    assert pseudonym(["Ada"], pii_key(settings))[0] not in listed["hash"].to_pylist()
+    other = settings.model_copy(update={"pii_key": SecretStr("another")})
+    mask = erased_mask(pa.array(["Ada"]), erased_hashes(settings, project), other)
+    assert mask.to_pylist() == [False], "with another key nobody is recognised"

@@ -1,0 +1,46 @@
+"""Persons in a PostgreSQL that MLflow keeps its runs in: found, taken out, and MLflow goes on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lifecycle.governance.erase import check, erase
+from lifecycle.governance.requests import file_request
+from lifecycle.project import Project
+from lifecycle.release.registry import record_of
+from lifecycle.release.store import connect
+from lifecycle.settings import Settings
+from tests.lifecycle.governance.conftest import PERSON, frame_with_person, project_changes
+from tests.postgres import Postgres
+
+pytestmark = pytest.mark.slow
+
+
+def test_mlflow_on_postgresql(
+    postgres: Postgres,
+    make_project: Callable[..., Project],
+    train: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    with postgres.database("mlflow_erase") as url:
+        settings = Settings(home=tmp_path / "home", mlflow_tracking_uri=url)
+        project = make_project(frame_with_person(), **project_changes())
+        trained = train(project, settings).register()
+        client = connect(settings)
+        run = trained.model.run_id
+        client.set_tag(run, "note", f"see {PERSON}, row 3")
+        client.log_param(run, "asked_by", PERSON)
+
+        found = check(project, settings, [PERSON]).left
+        assert any("tags.value, 1 rows" in place for place in found)
+        assert any("params.value, 1 rows" in place for place in found)
+        assert not any(postgres.password in place for place in found)
+
+        done = erase(project, settings, file_request(project, settings, [PERSON]))
+        assert done.searched.left == ()
+        assert any(": params, 1 rows edited" in text for text in done.changed)
+        assert client.get_run(run).data.tags["note"] == "see [erased], row 3"
+        assert client.get_run(run).data.params["asked_by"] == "[erased]"
+        assert record_of(trained.model, settings).model == trained.model

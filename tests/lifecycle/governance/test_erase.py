@@ -1,0 +1,189 @@
+"""Erasing a person: from every place, for ever, and others stay."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from lifecycle.cli import main
+from lifecycle.data.ingest import ingest
+from lifecycle.data.lake import history, read_version, table_uri
+from lifecycle.data.trail import data_chain
+from lifecycle.errors import ProjectError
+from lifecycle.governance.erase import check, erase
+from lifecycle.governance.requests import file_request, pending
+from lifecycle.records import Erasure, Window
+from lifecycle.release.registry import record_of
+from tests.lifecycle.governance.conftest import EMAIL, PERSON, Planted, frame_with_person
+
+
+def run(planted: Planted) -> Erasure:
+    request = file_request(planted.project, planted.settings, [PERSON], "asked by letter 17")
+    return erase(planted.project, planted.settings, request)
+
+
+def test_nothing_is_left_and_the_others_stay(planted: Planted) -> None:
+    project, settings = planted.project, planted.settings
+    before = check(project, settings, [PERSON])
+    for place in ("accepted", "train", "rejected", "prediction_log", "predictions", "prefect"):
+        assert any(place in found for found in before.left), place
+    done = run(planted)
+    assert done.searched.left == ()
+    assert done.searched.unsearched == ()
+    assert done.tables["accepted"] == {0: 4, 1: 4}
+    assert done.tables["rejected"] == {0: 1, 1: 1}
+    assert done.tables["predictions"] == {0: 4}
+    assert done.tables["prediction_log"] == {-1: 2}
+    assert sum(len(done.tables.get(part, {})) for part in ("train", "validation", "holdout")) >= 1
+    for word in (PERSON, "Zo\\u00eb", "O'Hara", EMAIL):
+        assert grep(settings.home, word) == []
+    assert history(table_uri(settings, "small", "accepted"))["rows"].tolist() == [396, 396]
+    log = DeltaTable(table_uri(settings, "small", "prediction_log")).to_pyarrow_table()
+    assert log["entity"].to_pylist() == ["customer-1000"]
+    assert (settings.home / "notes.log").read_text() == "first\n[erased] wrote\nlast\n"
+    assert not (settings.home / "old.log.gz").exists()
+    assert [f.name for f in (settings.home / "prefect" / "storage").iterdir()] == ["other"]
+    database = sqlite3.connect(settings.home / "prefect" / "prefect.db")
+    (parameters,) = database.execute("SELECT parameters FROM flow_run").fetchone()
+    assert json.loads(parameters) == {"entity": "[erased]", "n": 1}
+    database.close()
+    assert pending(project, settings) == []
+
+
+def grep(home: Path, word: str) -> list[Path]:
+    """Files whose plain bytes have the word: a second opinion beside the product's search."""
+    return [
+        path for path in home.rglob("*") if path.is_file() and word.encode() in path.read_bytes()
+    ]
+
+
+def test_references_from_before_can_be_read(planted: Planted) -> None:
+    trained = planted.trained
+    done = run(planted)
+    split = trained.split
+    parts = {"train": split.train, "validation": split.validation, "holdout": split.holdout}
+    for name, ref in parts.items():
+        rows = read_version(ref)
+        assert len(rows) == ref.rows - done.tables.get(name, {}).get(ref.version, 0)
+        assert PERSON not in set(rows["customer"])
+    assert record_of(trained.model, planted.settings).model == trained.model
+
+
+def test_the_models_that_learned_are_named(planted: Planted) -> None:
+    done = run(planted)
+    (one,) = done.learners
+    assert (one.model, one.aliases) == (planted.trained.model, ("challenger",))
+    assert one.learned + one.measured == 4
+
+
+def test_an_erased_person_stays_away(planted: Planted) -> None:
+    run(planted)
+    frame_with_person().assign(visits=3).to_csv(planted.project.folder / "small.csv", index=False)
+    again = ingest(planted.project, planted.settings, Window())
+    assert again.dataset.version > 1, "the source has changed, and still has the person"
+    assert PERSON not in set(read_version(again.dataset)["customer"])
+    assert check(planted.project, planted.settings, [PERSON]).left == ()
+
+
+def test_the_trail_says_what_was_done_but_not_to_whom(planted: Planted) -> None:
+    run(planted)
+    chain = data_chain(planted.settings, "small")
+    lines = chain.lines()
+    assert chain.broken() is None
+    assert {"accepted", "rejected"} <= {line.table for line in lines if line.action == "erase"}
+    assert lines[-1].action == "proof"
+    assert any("asked by letter 17" in line.reasons for line in lines)
+    assert all(PERSON not in str(line.reasons) for line in lines)
+
+
+def test_erasing_again_changes_nothing(planted: Planted) -> None:
+    run(planted)
+    before = sorted(planted.settings.home.rglob("*.parquet"))
+    done = run(planted)
+    assert (done.tables, done.changed, done.searched.left) == ({}, (), ())
+    kept = [path for path in sorted(planted.settings.home.rglob("*.parquet")) if path in before]
+    assert kept == before
+
+
+def test_a_wrong_person_is_a_mistake(planted: Planted) -> None:
+    with pytest.raises(ProjectError, match="--entity"):
+        file_request(planted.project, planted.settings, [" "])
+    nobody = planted.project.model_copy(update={"entity": None})
+    with pytest.raises(ProjectError, match="entity"):
+        check(nobody, planted.settings, ["x"])
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lifecycle.governance import erase as erasing
+from lifecycle.governance import folder
+from lifecycle.governance.requests import pending
+from lifecycle.project import load_project
+from lifecycle.settings import Settings
+steps = int(sys.argv[3])
+def counted(method):
+    def call(*args):
+        global steps
+        steps -= 1
+        if steps < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return method(*args)
+    return call
+Path.replace = counted(Path.replace)
+folder.Folder.remove = counted(folder.Folder.remove)
+project, settings = load_project(sys.argv[1]), Settings(home=sys.argv[2])
+for request in pending(project, settings):
+    erasing.erase(project, settings, request)
+"""
+
+
+def test_killed_anywhere_and_run_again_it_is_whole(planted: Planted) -> None:
+    """SIGKILL before one of the steps that change a file, each time a later one."""
+    project, settings = planted.project, planted.settings
+    file_request(project, settings, [PERSON])
+    files = [str(project.file), str(settings.home)]
+    reference = planted.trained.split.train
+    for steps in (1, 2, 3, 5, 3, 6):
+        command = [sys.executable, "-c", KILLED, *files, str(steps)]
+        killed = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert reference.rows - 4 <= len(read_version(reference)) <= reference.rows
+    (request,) = pending(project, settings)
+    done = erase(project, settings, request)
+    assert done.searched.clean
+    assert done.tables["accepted"] == {0: 4, 1: 4}, "as found before the first was killed"
+    assert len(done.learners) == 1
+    assert len(read_version(reference)) == reference.rows - 4
+    assert grep(settings.home, EMAIL) == []
+
+
+def test_the_command_checks_files_and_erases(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LIFECYCLE_HOME", str(planted.settings.home))
+    people = planted.project.folder / "people.txt"
+    people.write_text(f"{PERSON}\n\n")
+
+    def command(*more: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["lifecycle", "erase", str(planted.project.file), *more])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out + said.err
+
+    code, said = command("--entities-file", str(people), "--check")
+    assert (code, "left: " in said, "not all is erased" in said) == (2, True, True)
+    code, said = command("--entities-file", str(people), "--later")
+    assert (code, "is filed" in said) == (0, True)
+    code, said = command()
+    assert (code, "Nothing is left" in said) == (0, True)
+    assert "accepted: v0 4, v1 4" in said
+    assert "small v1 (challenger) learned from 4" in said
+    assert PERSON not in said
+    assert command("--entity", PERSON, "--check")[0] == 0

@@ -1,0 +1,71 @@
+"""Retention: what is past its time goes, unless a model was made from it."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from lifecycle.data.ingest import ingest
+from lifecycle.data.lake import history, read_version, table_uri
+from lifecycle.data.prediction_log import SCHEMA, LogTable
+from lifecycle.data.trail import data_chain
+from lifecycle.errors import BackendError, ProjectError
+from lifecycle.governance import retention
+from lifecycle.governance.retention import retain
+from lifecycle.project import Project
+from lifecycle.records import Window
+from lifecycle.settings import Settings
+from tests.conftest import SMALL, small_frame
+
+
+def test_old_versions_and_logged_rows_go(
+    make_project: Callable[..., Project],
+    settings: Settings,
+    train: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    contract = SMALL["contract"] | {"retention": {"days": 30}}
+    project = make_project(contract=contract)
+    made = train(project, settings)
+    made.register()  # as challenger: what it was made from is needed
+    refs = []
+    for visits in (1, 2):
+        frame = small_frame().assign(visits=visits)
+        frame.to_csv(project.folder / "small.csv", index=False)
+        refs.append(ingest(project, settings, Window()).dataset)
+    times = [datetime.now(UTC) + timedelta(days=days) for days in (-1, 39)]
+    rows = [{"id": f"{t:%d}-0", "time": t, "date": t.date(), "version": 1} for t in times]
+    uri = table_uri(settings, "small", "prediction_log")
+    LogTable(uri).append(pa.Table.from_pylist(rows, schema=SCHEMA), "test", 2)
+
+    assert retain(project, settings).versions == {}
+    later = datetime.now(UTC).timestamp() + 40 * 86_400
+    monkeypatch.setattr(retention.time, "time", lambda: later)
+    planned = retain(project, settings, dry_run=True)
+    assert read_version(refs[0]).shape[0] == refs[0].rows
+    done = retain(project, settings)
+    assert done == planned.model_copy(update={"dry_run": False})
+    assert done.versions == {"accepted": (0, 1)}
+    assert done.log_rows == 1
+    with pytest.raises(BackendError, match="cannot be read"):
+        read_version(refs[0])
+    assert len(read_version(refs[1])) == refs[1].rows
+    assert len(read_version(made.split.train)) == made.split.train.rows
+    assert len(history(table_uri(settings, "small", "accepted"))) == 1
+    assert DeltaTable(uri).to_pyarrow_table()["id"].to_pylist() == [rows[1]["id"]]
+    assert retain(project, settings).versions == {}, "it is done"
+    lines = data_chain(settings, "small").lines()
+    assert [line.table for line in lines if line.action == "retention"] == [
+        "accepted",
+        "prediction_log",
+    ]
+
+
+def test_without_a_declaration_nothing_is_deleted(
+    make_project: Callable[..., Project], settings: Settings
+) -> None:
+    with pytest.raises(ProjectError, match=r"contract\.retention\.days"):
+        retain(make_project(), settings)
