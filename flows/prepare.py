@@ -1,4 +1,4 @@
-"""prepare: ingest → validate → split."""
+"""prepare: ingest → validate → join feature views → split."""
 
 import sys
 
@@ -8,6 +8,7 @@ from lifecycle.records import Prepared, Window
 from lifecycle.settings import Environment, Settings
 from tasks.data import ingest_window, split_parts
 from tasks.runs import flow
+from tasks.views import with_views
 
 
 @flow(flow_run_name="prepare-{project.name}")
@@ -19,7 +20,7 @@ def prepare(
     Without a window: everything before `time.arrives_from`, which is what the first model learns.
     """
     settings = Settings.load(env)
-    ingested = ingest_window(project, settings, window)
+    ingested = with_views(project, settings, ingest_window(project, settings, window))
     return Prepared(ingested=ingested, split=split_parts(project, settings, ingested))
 
 

@@ -10,6 +10,7 @@ from tasks.data import ingest_current
 from tasks.monitoring import score_dataset
 from tasks.release import current_champion
 from tasks.runs import flow
+from tasks.views import with_views
 
 
 @flow(flow_run_name="score-{project.name}")
@@ -22,7 +23,7 @@ def score(
     """
     settings = Settings.load(env)
     champion = current_champion(project, settings)
-    current = ingest_current(project, settings, window)
+    current = with_views(project, settings, ingest_current(project, settings, window))
     return score_dataset(project, settings, current, champion)
 
 

@@ -20,20 +20,23 @@ from lifecycle.data.arrivals import first_window, select
 from lifecycle.data.contract import apply_contract, check_columns
 from lifecycle.data.features import build_features, load_hook
 from lifecycle.data.infer import infer_project
-from lifecycle.data.ingest import check_share, frame_counts
 from lifecycle.data.lake import history, read_version, table_uri
+from lifecycle.data.share import check_share, frame_counts
 from lifecycle.data.sources import read_source
 from lifecycle.data.split import PARTS, divide
+from lifecycle.data.views.trial import try_views
+from lifecycle.diff_command import diff
 from lifecycle.errors import LifecycleError, ProjectError, RegistryError
 from lifecycle.governance_command import erase, retention
 from lifecycle.keys import front_env, keys
+from lifecycle.lineage_command import lineage
 from lifecycle.project import Project, load_project
 from lifecycle.settings import Settings
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "project.schema.json"
 REHEARSED = 1_000
 """Rows the features hook is tried on by `validate`."""
-TABLES = ("accepted", "rejected", *PARTS, "current", "predictions")
+TABLES = ("accepted", "rejected", "joined", *PARTS, "current", "predictions")
 
 app = typer.Typer(
     add_completion=False,
@@ -44,6 +47,8 @@ app = typer.Typer(
 ProjectPath = Annotated[Path, typer.Argument(help="Project file.")]
 EnvOption = Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")]
 app.command()(audit)
+app.command()(lineage)
+app.command()(diff)
 app.command()(contract)
 app.command()(erase)
 app.command()(retention)
@@ -123,7 +128,7 @@ def versions(project: ProjectPath, env: EnvOption = None) -> None:
     loaded, settings = load_project(project), Settings.load(env)
     console = _console()
     data = Table("table", "version", "rows", "written (UTC)", "digest", "note", title="Data")
-    for name in TABLES:
+    for name in (*TABLES, *(f"view_{view}" for view in loaded.feature_views)):
         for row in history(table_uri(settings, loaded.name, name)).to_dict("records"):
             note = ", ".join(f"{k} {_short(v)}" for k, v in row["note"].items() if k != "project")
             data.add_row(
@@ -154,6 +159,8 @@ def serve(project: ProjectPath, env: EnvOption = None) -> None:
     from lifecycle.serving.deployment import deploy, undeploy
     from lifecycle.serving.predictor import engine_for
     from lifecycle.serving.protocol import curl_command
+    from lifecycle.serving.views import as_requests
+    from lifecycle.training.bundle import load_bundle
 
     loaded, settings = load_project(project), Settings.load(env)
     champion = by_alias(loaded.name, "champion", settings)
@@ -179,7 +186,8 @@ def serve(project: ProjectPath, env: EnvOption = None) -> None:
                 "`lifecycle keys add NAME` makes one."
             )
         console.print(f"curl -s {url}/model", soft_wrap=True)
-        console.print(curl_command(url, row[list(loaded.input_columns)]), soft_wrap=True)
+        asked = as_requests(row, load_bundle(bundle, champion.digest).schema, loaded)
+        console.print(curl_command(url, asked), soft_wrap=True)
         stop.wait()
         undeploy(loaded.name)
 
@@ -200,7 +208,7 @@ def _rehearse(project: Project) -> str:
     counts, wrong, first = frame_counts(rejected)
     check_share(project, counts, wrong, len(rows), first)
     parts = divide(accepted, project)
-    build_features(accepted.head(REHEARSED), project, load_hook(project))
+    build_features(try_views(project, accepted.head(REHEARSED)), project, load_hook(project))
     if project.evaluation.segments:
         from lifecycle.training.evaluation.slices import parts_of  # as above
 

@@ -1,5 +1,6 @@
 """`lifecycle diff`: what differs between two versions of a project's data."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,9 @@ from lifecycle.project import load_project
 from lifecycle.records import DatasetVersion
 from lifecycle.records.diff import Moments, RowsDiff, SchemaDiff, VersionDiff
 from lifecycle.settings import Settings
+
+WIDE = 140
+"""Columns where the output is no terminal."""
 
 
 def diff(
@@ -64,7 +68,7 @@ def _version(settings: Settings, project_name: str, table: str, text: str) -> Da
 
 def show(found: VersionDiff) -> None:
     """The differences on the screen."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
     for name, version in (("former", found.former), ("present", found.present)):
         table = version.uri.rstrip("/").rpartition("/")[2]
         said = f"{table}@{version.version}, {version.rows:,} rows, digest {version.digest[:12]}"

@@ -1,5 +1,6 @@
 """`lifecycle lineage`: what a model, dataset or prediction was made from, and what it led to."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,9 @@ from rich.console import Console
 
 from lifecycle.project import load_project
 from lifecycle.settings import Settings
+
+WIDE = 140
+"""Columns where the output is no terminal."""
 
 
 def lineage(
@@ -32,7 +36,7 @@ def lineage(
     loaded, settings = load_project(project), Settings.load(env)
     graph = walk.known(loaded, settings)
     found = graph.around(loaded.name, walk.find(graph, loaded, settings, ref))
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
     else:

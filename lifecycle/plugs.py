@@ -1,7 +1,7 @@
 """The user's own code: `module:name`, from a file beside the project file or an installed module.
 
-A features hook, a metric or a trainer. It is read from where it stands and never copied into a
-bundle; its digest is part of a model's identity.
+A features hook, a view's function, a metric or a trainer. It is read from where it stands and never
+copied into a bundle; its digest is part of a model's identity.
 """
 
 import importlib.util
@@ -69,6 +69,8 @@ def plugs_digest(project: Project) -> str:
         FeatureError: one of the modules is not there.
     """
     named = {f"metrics.{name}": reference for name, reference in project.metrics.items()}
+    for name, view in project.feature_views.items():
+        named[f"feature_views.{name}.function"] = view.function
     if project.features:
         named["features"] = project.features
     trainer = project.training.trainer

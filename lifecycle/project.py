@@ -26,6 +26,7 @@ from lifecycle.specs import (
     GREATER_IS_BETTER,
     METRICS,
     ChecksSpec,
+    ColumnSpec,
     ContractSpec,
     EvaluationSpec,
     FeatureViewSpec,
@@ -137,8 +138,33 @@ class Project(Section):
         return self.contract.columns[self.target].categories or ()
 
     @property
+    def view_columns(self) -> dict[str, ColumnSpec]:
+        """Features of the views under their names as inputs, `<view>__<feature>`."""
+        return {
+            f"{view}__{name}": feature.model_copy(update={"nullable": True})
+            for view, spec in self.feature_views.items()
+            for name, feature in spec.features.items()
+        }
+
+    @property
+    def columns(self) -> dict[str, ColumnSpec]:
+        """What a row has once the views are joined to it: the contract's columns, then theirs."""
+        return self.contract.columns | self.view_columns
+
+    @property
     def input_columns(self) -> tuple[str, ...]:
-        """Contract columns the model may see, in the contract's order."""
+        """Columns the model may see, in the contract's order, then the features of the views."""
+        return (*self.source_inputs, *self.view_columns)
+
+    @property
+    def asked_columns(self) -> dict[str, ColumnSpec]:
+        """Fields of a request: the inputs, or with views the entity and the inputs they leave."""
+        asked = (self.entity, *self.source_inputs) if self.feature_views else self.input_columns
+        return {name: self.contract.columns[name] for name in asked if name is not None}
+
+    @property
+    def source_inputs(self) -> tuple[str, ...]:
+        """The inputs that are contract columns."""
         if self.inputs is not None:
             return self.inputs
         taken = {self.target, *self.leakage, *self.protected, *self.ignore}
@@ -239,6 +265,35 @@ class Project(Section):
         if freshness and (freshness.at_least is None) == (kind == "integer"):
             right = "at_least" if kind == "integer" else "max_age_days"
             raise ValueError(f"contract.freshness: a column of type {kind} takes {right}")
+        return self
+
+    @model_validator(mode="after")
+    def _views_join(self) -> Self:
+        if not self.feature_views:
+            return self
+        if self.entity is None or self.time is None:
+            raise ValueError("feature_views: name `entity` and `time`: facts are joined by them")
+        columns = self.contract.columns
+        if columns[self.entity].value_type not in ("integer", "string"):
+            raise ValueError(
+                f"feature_views: facts are found by whole numbers or text, and {self.entity!r}, "
+                f"the entity, is {columns[self.entity].value_type}"
+            )
+        known = {name.lower() for name in columns}
+        for name, view in self.feature_views.items():
+            for key, other in (("key", self.entity), ("time", self.time.column)):
+                kind = view.columns[getattr(view, key)].value_type
+                wanted = columns[other].value_type
+                if kind != wanted:
+                    raise ValueError(
+                        f"feature_views.{name}.{key}: {getattr(view, key)!r} is {kind}, and "
+                        f"{other!r}, which it is joined to, is {wanted}"
+                    )
+        if self.entity in (self.inputs or ()):
+            raise ValueError(f"inputs: {self.entity!r} is the entity, which finds the facts")
+        for name in self.view_columns:
+            if name.lower() in known:
+                raise ValueError(f"contract.columns.{name}: a feature view makes this column")
         return self
 
     @model_validator(mode="after")

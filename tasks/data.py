@@ -60,7 +60,8 @@ def _ingest(
     """Read, validate, quarantine and write a new version."""
     with step("prepare", f"reading and validating {spoken(project, window)}") as done:
         ingested = ingest.ingest(project, settings, window, table, _progress())
-        share = f"{ingested.rows_in:,} rows in, {ingested.dataset.rows:,} accepted"
+        accepted = ingested.rows_in - ingested.rows_rejected
+        share = f"{ingested.rows_in:,} rows in, {accepted:,} accepted"
         if ingested.rejected:
             share += f", {ingested.rows_rejected:,} in quarantine ({ingested.rejected.uri})"
         if ingested.rows_new is not None:
@@ -104,7 +105,7 @@ def _show(project: Project, violations: tuple[Violation, ...]) -> None:
 def _line(one: Violation) -> str:
     what = f"{one.column}: {one.problem}"
     if one.rows:
-        what += f", {one.rows:,} rows"
+        what += f", {one.rows:,} {'row' if one.rows == 1 else 'rows'}"
     if one.examples:
         what += f" ({'; '.join(one.examples)})"
     return what if one.severity == "error" else f"{what}: only a warning"

@@ -23,9 +23,11 @@ from lifecycle.serving import deployment
 from lifecycle.serving.predictor import engine_for
 from lifecycle.serving.protocol import curl_command
 from lifecycle.serving.smoke import smoke_test
+from lifecycle.serving.views import ServedViews, as_requests
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.evaluation import assess
+from lifecycle.training.predictor import open_predictor
 from tasks.audit import trail_of
 from tasks.policies import NOT_CACHED
 from tasks.progress import say, step, update
@@ -46,24 +48,27 @@ class ServeLane:
 
     def rehearse(self, model: ModelVersion) -> None:
         project, path = self._as_trained(model)
-        columns = list(load_bundle(path, model.digest).schema.inputs)
-        rows = read_version(self._holdout(model), columns).head(project.serving.smoke_rows)
-        deployment.rehearse(path, model, project, rows)
+        schema = load_bundle(path, model.digest).schema
+        rows = read_version(self._holdout(model)).head(project.serving.smoke_rows)
+        rows = as_requests(rows, schema, project)
+        deployment.rehearse(path, model, project, self._settings, rows)
 
     def deploy(self, model: ModelVersion) -> Endpoint:
         project, path = self._as_trained(model)
         answers = assess.answer(project, self._holdout(model), path, model.digest)
-        columns = list(answers.loaded.schema.inputs)
-        rows = answers.frame[columns].head(project.serving.smoke_rows)
+        schema = answers.loaded.schema
+        rows = as_requests(answers.frame.head(project.serving.smoke_rows), schema, project)
+        expected = answers.prediction[: len(rows)]
+        if schema.views:  # the endpoint answers as of today
+            today = ServedViews(schema.views, project, self._settings).frame(rows)
+            expected = open_predictor(answers.loaded, project).predict(today)
         engine = engine_for(path, model, project, answers.frame)
         url = deployment.deploy(path, model, project, self._settings, engine)
         return Endpoint(
             url=url,
             application=project.name,
             model=model,
-            smoke_rows=smoke_test(
-                url, model, rows, answers.prediction[: len(rows)], classes=project.classes
-            ),
+            smoke_rows=smoke_test(url, model, rows, expected, classes=project.classes),
             curl=curl_command(url, rows.head(1)),
         )
 

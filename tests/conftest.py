@@ -12,6 +12,7 @@ import yaml
 
 from lifecycle.project import Project, load_project
 from lifecycle.settings import Settings
+from tests.payments import FUNCTIONS, PROJECT, customers, payments, view
 from tests.postgres import Postgres, running_postgres
 
 ROOT = Path(__file__).parents[1]
@@ -84,6 +85,21 @@ def make_project(tmp_path: Path) -> Callable[..., Project]:
         file = tmp_path / "project.yaml"
         file.write_text(yaml.safe_dump(SMALL | changes, sort_keys=False))
         return load_project(file)
+
+    return make
+
+
+@pytest.fixture
+def make_paying(make_project: Callable[..., Project], tmp_path: Path) -> Callable[..., Project]:
+    """A project with a feature view: rows, facts and functions; `changes` are of the view."""
+
+    def make(
+        facts: pd.DataFrame | None = None, rows: pd.DataFrame | None = None, **changes: Any
+    ) -> Project:
+        (payments() if facts is None else facts).to_csv(tmp_path / "payments.csv", index=False)
+        (tmp_path / "spending.py").write_text(FUNCTIONS)
+        views = {"feature_views": {"paid": view(**changes)}}
+        return make_project(customers() if rows is None else rows, **(PROJECT | views))
 
     return make
 

@@ -1,5 +1,7 @@
 """Batches of a table's own Parquet files, as Ray Data and shards read them."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -7,7 +9,7 @@ from numpy.typing import NDArray
 
 from lifecycle.data.coerce import narrow
 from lifecycle.data.lake import ROW
-from lifecycle.specs import ContractSpec
+from lifecycle.specs import ColumnSpec
 
 NULLABLE = {
     pa.int8(): pd.Int64Dtype(),
@@ -20,9 +22,9 @@ NULLABLE = {
 
 
 def batch_frame(
-    batch: pa.RecordBatch | pa.Table, contract: ContractSpec
+    batch: pa.RecordBatch | pa.Table, specs: Mapping[str, ColumnSpec]
 ) -> tuple[pd.DataFrame, NDArray[np.int64]]:
     """Rows typed as `read_version` types them, and their row numbers (rows,)."""
     raw = batch.to_pandas(types_mapper=NULLABLE.get)
-    columns = {name: narrow(raw[name], contract.columns[name]) for name in raw if name != ROW}
+    columns = {name: narrow(raw[name], specs[name]) for name in raw if name != ROW}
     return pd.DataFrame(columns), raw[ROW].to_numpy(dtype=np.int64)

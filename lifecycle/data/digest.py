@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lifecycle.data.arrow import to_arrow
 
@@ -80,14 +79,16 @@ class _Column:
             rows = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False)) + start
             self._missing.update(rows.astype("<i8").tobytes())
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            filled = values.cast(pa.large_string()).fill_null("")
-            self._lengths.update(pc.binary_length(filled).to_numpy().astype("<i8").tobytes())
-            offsets = np.frombuffer(filled.buffers()[1], dtype=np.int64)[filled.offset :]
+            filled = values.fill_null("") if values.null_count else values
+            width = np.int64 if pa.types.is_large_string(kind) else np.int32
+            ends = np.frombuffer(filled.buffers()[1] or b"\0" * 8, dtype=width)
+            ends = ends[filled.offset : filled.offset + len(filled) + 1]
+            self._lengths.update(np.diff(ends).astype("<i8").tobytes())
             text = memoryview(filled.buffers()[2] or b"")
-            self._values.update(text[offsets[0] : offsets[len(filled)]])
+            self._values.update(text[ends[0] : ends[-1]])
             return
         if pa.types.is_temporal(kind):
-            values = values.cast(pa.int64())
+            values = values.view(pa.int64() if kind.bit_width == 64 else pa.int32())
         if pa.types.is_boolean(kind):
             values = values.cast(pa.int8())
         filled = values.fill_null(0) if values.null_count else values

@@ -1,6 +1,6 @@
 """Features: the same inputs → hook → matrix in training, evaluation, scoring and serving."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from lifecycle.identity import file_digest
 from lifecycle.plugs import load_plug, plug_file, where
 from lifecycle.project import Project
 from lifecycle.records import Record
-from lifecycle.specs import ContractSpec, Scalar
+from lifecycle.specs import ColumnSpec, Scalar
 
 Hook = Callable[[pd.DataFrame], pd.DataFrame]
 BLOCK_ROWS = 4096
@@ -98,10 +98,13 @@ def build_features(
     return _plain(built.set_axis(columns, axis=1))
 
 
-def fit_schema(features: pd.DataFrame, contract: ContractSpec) -> FeatureSchema:
+def fit_schema(features: pd.DataFrame, columns: Mapping[str, ColumnSpec]) -> FeatureSchema:
     """What each feature is: numbers and booleans are quantities, texts and categories categories.
 
     A category of the contract has the contract's values; others have the values seen here, sorted.
+
+    Args:
+        columns: what inputs are promised to be, `Project.columns`.
 
     Raises:
         FeatureError: a feature is a time, free text, or a category without any value.
@@ -110,7 +113,7 @@ def fit_schema(features: pd.DataFrame, contract: ContractSpec) -> FeatureSchema:
     levels: dict[str, tuple[Scalar, ...]] = {}
     for name in map(str, features.columns):
         values = features[name]
-        spec = contract.columns.get(name)
+        spec = columns.get(name)
         if pd.api.types.is_datetime64_any_dtype(values.dtype):
             raise FeatureError(
                 f"features: {name!r} is a time, which trees cannot learn from as it is: turn it "

@@ -26,7 +26,8 @@ from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.specs import ContractSpec, IncrementalSpec
 
-TAKEN = "taken"
+INCREMENTAL, TAKEN = "incremental", "taken"
+"""In a commit's note."""
 Write = Callable[[pa.RecordBatch], None]
 Mask = NDArray[np.bool_]
 
@@ -41,7 +42,7 @@ def increment_of(project: Project, source: Source, uri: str, window: Window) -> 
     spec = project.source.incremental
     if spec is None:
         return None
-    kind = {"window": str(window), "project": project.name, "incremental": spec.by}
+    kind = {"window": str(window), "project": project.name, INCREMENTAL: _kind(spec)}
     return Increment(project, spec, source, noted_version(uri, kind))
 
 
@@ -143,7 +144,7 @@ class Increment:
     def note(self) -> dict[str, str]:
         """What the commit says was taken in by now."""
         taken = {"parts": self._taken, "high": self._high}
-        return {"incremental": self._spec.by, TAKEN: json.dumps(taken)}
+        return {INCREMENTAL: _kind(self._spec), TAKEN: json.dumps(taken)}
 
     def _staying(
         self,
@@ -196,3 +197,8 @@ class Increment:
         if self._column.type == "integer":
             return int(self._high - self._spec.lateness)
         return pd.Timestamp(self._high) - pd.Timedelta(days=self._spec.lateness)
+
+
+def _kind(spec: IncrementalSpec) -> str:
+    """What was taken in by one column's watermark says nothing on another's."""
+    return f"{spec.by} {spec.column}" if spec.column else spec.by

@@ -4,13 +4,12 @@ Batch by batch: neither the source nor the version is ever in memory as a whole.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, date, datetime
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -24,14 +23,16 @@ from lifecycle.data.contract import (
     count_reasons,
     last_contract,
 )
+from lifecycle.data.contract.quarantine import SCHEMA as QUARANTINE
 from lifecycle.data.erased import erased_digest, erased_hashes, erased_mask
 from lifecycle.data.hidden import Hidden
 from lifecycle.data.incremental import Increment, increment_of
 from lifecycle.data.lake import VersionWriter, noted_version, table_uri
 from lifecycle.data.provenance import provenance
+from lifecycle.data.share import check_share
 from lifecycle.data.sources import Source, digest_of_parts, open_source
 from lifecycle.data.trail import record_data
-from lifecycle.errors import ContractError, SourceError
+from lifecycle.errors import SourceError
 from lifecycle.identity import code_digest, sha256
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, Ingested, Window
@@ -41,14 +42,6 @@ Table = Literal["accepted", "current"]
 """What training learns from, and what arrives later."""
 Progress = Callable[[int], None]
 """Told how many rows were read so far."""
-REASONS_SHOWN = 8
-REJECTED = pa.schema(
-    [
-        pa.field("row", pa.int64(), nullable=False),
-        pa.field("reasons", pa.string()),
-        pa.field("record", pa.string()),
-    ]
-)
 
 
 def ingest(
@@ -103,7 +96,7 @@ def ingest(
             accepted, rejected = checker.check(batch, numbers)
             if rejected.num_rows:
                 quarantine = quarantine or stack.enter_context(
-                    VersionWriter(REJECTED, rejected_uri)
+                    VersionWriter(QUARANTINE, rejected_uri)
                 )
                 quarantine.write(rejected)
                 first = first or rejected["row"][0].as_py()
@@ -146,42 +139,6 @@ def ingest(
     release_memory()
     _record(settings, project, table, dataset, source, window, made)
     return made.model_copy(update={"dataset": dataset})
-
-
-def check_share(
-    project: Project,
-    counts: Mapping[str, int],
-    rejected: int,
-    rows: int,
-    first: int,
-    place: str = "",
-) -> None:
-    """Refuse a batch with too many rejected rows.
-
-    Args:
-        counts: rejected rows a reason.
-        rejected: how many rows were rejected, of how many `rows`.
-        first: number of the first of them in the source.
-        place: where the rejected rows are, as a sentence.
-
-    Raises:
-        ContractError: more are rejected than `max_rejected_share` allows; counted by reason.
-    """
-    allowed = project.contract.max_rejected_share
-    share = rejected / rows if rows else 0.0
-    if share <= allowed:
-        return
-    ordered = sorted(counts.items(), key=lambda item: -item[1])
-    lines = [f"  {reason}: {count:,} rows" for reason, count in ordered[:REASONS_SHOWN]]
-    if len(ordered) > REASONS_SHOWN:
-        lines.append(f"  and {len(ordered) - REASONS_SHOWN} more reasons")
-    raise ContractError(
-        f"{project.source.path}: {rejected:,} of {rows:,} rows ({share:.2%}) break the "
-        f"contract, and contract.max_rejected_share allows {allowed:.2%}:\n"
-        + "\n".join(lines)
-        + f"\nThe first is row {first}. {place}"
-        "Correct the data, or what the contract says of them"
-    )
 
 
 def _rows(
@@ -267,9 +224,3 @@ def _record(
     rows = f"{made.rows_in:,} rows in, {made.rows_rejected:,} rejected"
     reasons = [f"{source.place}, {window}", f"{rows}, {dataset.rows:,} in the version"]
     record_data(settings, project.name, "ingest", table, dataset.version, dataset.digest, reasons)
-
-
-def frame_counts(rejected: pd.DataFrame) -> tuple[dict[str, int], int, int]:
-    """Reasons with their rows, how many rows, and the first one's number: for `check_share`."""
-    first = int(rejected["row"].iloc[0]) if len(rejected) else 0
-    return count_reasons(rejected), len(rejected), first

@@ -186,7 +186,7 @@ def _unique(
 
 def _examples(project: Project, rows: Sequence[pa.Table]) -> tuple[str, ...]:
     """Their rows as an example request shows them."""
-    inputs = list(project.input_columns)
+    inputs = list(project.asked_columns)
     found: dict[str, None] = {}
     for some in rows:
         if set(inputs) <= set(some.schema.names):

@@ -110,16 +110,15 @@ def _add_rows(graph: Graph, project: Project, node: Node, entity: str) -> None:
         table = _rows_of(project, part, entity)
         if not table.num_rows:
             continue
-        count = f"{table.num_rows} row{'s' if table.num_rows > 1 else ''}"
         rows = Node(
             id=f"rows:{part.id}",
             kind="rows",
-            name=f"{count} of this {project.entity} in {part.name}",
-            facts=_told(project, table),
+            name=f"rows of this {project.entity} in {part.name}",
+            facts={"count": f"{table.num_rows:,}"} | _told(project, table),
         )
         graph.add(rows)
         graph.link(part.id, rows.id, "holds")
-        graph.link(rows.id, node.id, "are about the entity of")
+        graph.link(rows.id, node.id, "are of the entity of")
 
 
 def _rows_of(project: Project, part: Node, entity: str) -> pa.Table:

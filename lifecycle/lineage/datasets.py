@@ -11,8 +11,8 @@ SCORES = "predictions"
 TABLES = (*INGESTED, *PARTS, SCORES)
 SHORT = 12
 """Digits of a digest that a person is shown."""
-NOT_FACTS = ("project", "source", "source_place", "dataset", "table", "model")
-"""Of a commit's note: what edges or other nodes say."""
+FACTS = ("window", "rule", "contract", "incremental", "code", "commit", "run", "run_name", "who")
+"""Of a commit's note; the rest is told by edges and other nodes, or too long to read."""
 
 
 def add_datasets(graph: Graph, project: Project, settings: Settings) -> None:
@@ -34,11 +34,12 @@ def add_datasets(graph: Graph, project: Project, settings: Settings) -> None:
                 digest=version["digest"],
                 time=f"{version['time'].isoformat(timespec='milliseconds')}Z",
                 facts={"rows": f"{version['rows']:,}", "uri": uri}
-                | {key: value for key, value in note.items() if key not in NOT_FACTS},
+                | {key: note[key] for key in FACTS if key in note},
             )
             graph.add(node)
             if table in INGESTED:
                 _link_source(graph, node, note)
+                _link_former(graph, node)
             elif table in PARTS:
                 for parent in _with_digest(graph, "dataset", note.get("dataset")):
                     graph.link(parent.id, node.id, "was split into")
@@ -68,6 +69,19 @@ def _link_source(graph: Graph, node: Node, note: dict[str, str]) -> None:
     )
     what = "broke the contract in" if node.id.startswith("rejected") else "was ingested as"
     graph.link(source.id, node.id, what)
+
+
+def _link_former(graph: Graph, node: Node) -> None:
+    """An incremental version holds the rows of the one before it that took in the same window."""
+    table, _, version = node.id.rpartition("@")
+    alike = ("window", "incremental")
+    if "incremental" not in node.facts:
+        return
+    for number in range(int(version) - 1, -1, -1):
+        former = graph.nodes.get(f"{table}@{number}")
+        if former and all(former.facts.get(key) == node.facts.get(key) for key in alike):
+            graph.link(former.id, node.id, "grew into")
+            return
 
 
 def _link_scored(graph: Graph, node: Node, note: dict[str, str]) -> None:

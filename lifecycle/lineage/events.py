@@ -175,7 +175,7 @@ def _making(used: Sequence[Node], made: Node) -> dict[str, str]:
         if node.kind == "run":
             names = {"flow run": "run", "by": "who", "began": "began"}
             facts |= {names[key]: value for key, value in node.facts.items() if key in names}
-            facts["run_name"] = node.name
+            facts["run_name"] = node.name.removeprefix("run ")
     return facts
 
 

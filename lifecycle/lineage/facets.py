@@ -180,7 +180,7 @@ def _table(node: Node) -> DeltaTable:
 
 def _sizes(node: Node) -> dict[str, Any]:
     """Rows, bytes, files and missing values of a version, from its log: no row is read."""
-    files = pa.table(pa.record_batch(_table(node).get_add_actions(flatten=True))).to_pydict()
+    files = pa.table(_table(node).get_add_actions(flatten=True)).to_pydict()
     found: dict[str, Any] = {
         "rows": sum(files.get("num_records") or []),
         "bytes": sum(files["size_bytes"]),

@@ -62,7 +62,7 @@ def _model(model: ModelVersion, aliases: tuple[str, ...], run: "Run | None") -> 
     return Node(
         id=f"model:{model.version}",
         kind="model",
-        name=f"{model.name} version {model.version}",
+        name=f"model {model.name} version {model.version}",
         digest=model.digest,
         time=_iso(run.info.end_time or run.info.start_time) if run else "",
         facts=facts,
@@ -97,7 +97,7 @@ def _add_making(graph: Graph, model: Node, run: "Run") -> None:
     node = Node(
         id=f"run:{run.info.run_id}",
         kind="run",
-        name=str(name),
+        name=f"run {name}",
         time=_iso(run.info.end_time) if run.info.end_time else "",
         facts={key: value for key, value in facts.items() if value},
     )
@@ -109,7 +109,8 @@ def _inputs(run: "Run") -> Iterator[tuple[str, str]]:
     for found in run.inputs.dataset_inputs if run.inputs else ():
         source: dict[str, Any] = json.loads(found.dataset.source)
         table = str(source.get("path", "")).rstrip("/").rpartition("/")[2]
-        yield f"{table}@{source.get('delta_table_version')}", str(found.dataset.name)
+        version = source.get("delta_table_version", 0)  # MLflow leaves 0 out
+        yield f"{table}@{version}", str(found.dataset.name)
 
 
 def _add_releases(graph: Graph, project: Project, settings: Settings) -> None:

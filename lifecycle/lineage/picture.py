@@ -51,7 +51,7 @@ SHOWN: dict[Kind, tuple[str, ...]] = {
     "source": ("place",),
     "dataset": ("rows", "window", "run_name"),
     "part": ("rows", "run_name"),
-    "code": ("commit",),
+    "code": ("commit", "lock"),
     "run": ("by", "flow run"),
     "model": ("alias",),
     "scores": ("rows", "window"),
@@ -60,10 +60,10 @@ SHOWN: dict[Kind, tuple[str, ...]] = {
     "monitoring": ("verdict", "drifted"),
 }
 """Facts that a box has room for; the tree and the JSON tell all."""
-WIDTH, GAP, LINE, PAD, SPACE = 2.5, 1.15, 0.185, 0.13, 0.34
+WIDTH, GAP, LINE, PAD, SPACE = 2.5, 1.4, 0.185, 0.13, 0.34
 """Inches: a box, between columns, a line of text, inside a box, between boxes."""
-SIGNS = 34
-LINES = 7
+SIGNS, SMALL_SIGNS, LINES = 28, 36, 7
+"""What fits: signs of a name, signs of a fact, lines of a box."""
 INK, DIM, BORDER, ACCENT = "#0f172a", "#64748b", "#94a3b8", "#c2410c"
 
 
@@ -100,8 +100,9 @@ def draw(found: Lineage, file: Path) -> Path:
         for id in ids:
             top -= heights[id] + SPACE
             boxes[id] = (left, top + SPACE / 2)
+    labels = _labels(found)
     for edge in found.edges:
-        _arrow(axes, edge, boxes, heights)
+        _arrow(axes, edge, boxes, heights, labels.get((edge.source, edge.target)))
     for node in found.nodes:
         _box(axes, node, texts[node.id], boxes[node.id], heights[node.id], node is subject)
     aside = file.with_name(f".{file.stem}.aside{file.suffix}")
@@ -141,17 +142,21 @@ def _mean(places: list[float], otherwise: float) -> float:
 def _text(node: Node) -> list[str]:
     """The name, what identifies it, and a few facts, in lines that fit."""
     lines = textwrap.wrap(node.name, SIGNS) or [node.id]
-    if node.digest:
+    if node.digest and node.kind != "code":  # whose name has it
         lines.append(f"digest {short(node.digest)}")
     if node.kind in ("rows", "release"):
         facts = [f"{'' if node.kind == 'release' else f'{k}: '}{v}" for k, v in node.facts.items()]
     else:
         known = {key: node.facts.get(key, "") for key in SHOWN.get(node.kind, ())}
-        facts = [f"{key}: {short(value)}" for key, value in known.items() if value]
+        facts = [
+            f"{key.replace('_', ' ')}: {short(value)}" for key, value in known.items() if value
+        ]
     if node.time and node.kind != "release":
         facts.insert(0, f"{node.time[:16].replace('T', ' ')} UTC")
     for fact in facts:
-        lines += textwrap.wrap(fact, SIGNS + 4, max_lines=2, placeholder=" …") or [fact[:SIGNS]]
+        lines += textwrap.wrap(fact, SMALL_SIGNS, max_lines=2, placeholder=" …") or [
+            fact[:SMALL_SIGNS]
+        ]
     return lines if len(lines) <= LINES else [*lines[: LINES - 1], "…"]
 
 
@@ -194,9 +199,17 @@ def _box(
 
 
 def _arrow(
-    axes: "Axes", edge: Edge, boxes: dict[str, tuple[float, float]], heights: dict[str, float]
+    axes: "Axes",
+    edge: Edge,
+    boxes: dict[str, tuple[float, float]],
+    heights: dict[str, float],
+    label: float | None,
 ) -> None:
-    """A curve from the right side of one box to the left side of the other, with its verb."""
+    """A curve from the right side of one box to the left side of the other, with its verb.
+
+    Args:
+        label: where along the curve the verb stands, 0 to 1; None without it.
+    """
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path as Curve
 
@@ -204,22 +217,40 @@ def _arrow(
     start = (left + WIDTH, bottom + heights[edge.source] / 2)
     end = (to_left, to_bottom + heights[edge.target] / 2)
     bend = GAP * 0.55
-    curve = Curve(
-        [start, (start[0] + bend, start[1]), (end[0] - bend, end[1]), end],
-        [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4],
-    )
+    points = (start, (start[0] + bend, start[1]), (end[0] - bend, end[1]), end)
+    curve = Curve(list(points), [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4])
     axes.add_patch(
         FancyArrowPatch(
             path=curve, arrowstyle="-|>", mutation_scale=9, color=BORDER, linewidth=1.1, zorder=1
         )
     )
+    if label is None:
+        return
+    weights = ((1 - label) ** 3, 3 * label * (1 - label) ** 2, 3 * label**2 * (1 - label), label**3)
+    x, y = (sum(w * p[axis] for w, p in zip(weights, points, strict=True)) for axis in (0, 1))
     axes.text(
-        start[0] + GAP * 0.08,
-        start[1] + 0.05,
+        x,
+        y,
         edge.what,
         fontsize=6.5,
         color=DIM,
         style="italic",
+        ha="center",
+        va="center",
         zorder=2,
-        va="bottom",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
     )
+
+
+def _labels(found: Lineage) -> dict[tuple[str, str], float]:
+    """Where each verb stands: at the end of the line that has it to itself; each once a source."""
+    labels: dict[tuple[str, str], float] = {}
+    told: set[tuple[str, str]] = set()
+    for edge in found.edges:
+        if (edge.source, edge.what) in told:
+            continue
+        told.add((edge.source, edge.what))
+        alone = sum(other.source == edge.source for other in found.edges) == 1
+        last = sum(other.target == edge.target for other in found.edges) == 1
+        labels[edge.source, edge.target] = 0.5 if alone and last else 0.4 if alone else 0.72
+    return labels

@@ -8,6 +8,9 @@ from rich.tree import Tree
 from lifecycle.lineage.datasets import SHORT
 from lifecycle.lineage.graph import Edge, Lineage, Node
 
+HIDDEN = ("uri", "run", "commit", "data", "project", "package")
+"""Facts that only the JSON tells."""
+
 
 def trees(found: Lineage) -> tuple[Tree, Tree]:
     """Both ways from the subject; what stands in several places has its facts at the first."""
@@ -49,7 +52,7 @@ def _grow(
 
 def _facts(node: Node) -> list[str]:
     """Facts as dim lines."""
-    facts = dict(node.facts)
+    facts = {key: value for key, value in node.facts.items() if key not in HIDDEN}
     first = {"digest": short(node.digest)} if node.digest else {}
     first |= {"made": f"{node.time[:19].replace('T', ' ')} UTC"} if node.time else {}
     return [f"[dim]{key}:[/] {escape(short(value))}" for key, value in (first | facts).items()]
@@ -57,6 +60,6 @@ def _facts(node: Node) -> list[str]:
 
 def short(value: str) -> str:
     """A digest as its first digits; anything else as it is."""
-    bare = value.removeprefix("md5:")
+    bare = value.removeprefix("md5:").removesuffix("-dirty")
     digest = len(bare) in (32, 40, 64) and all(sign in "0123456789abcdef" for sign in bare)
-    return value[: len(value) - len(bare) + SHORT] if digest else value
+    return value.replace(bare, bare[:SHORT]) if digest else value

@@ -70,7 +70,7 @@ def open_window(scored: Scored, project: Project) -> Seen:
 
 def categorical_features(features: pd.DataFrame, project: Project) -> tuple[str, ...]:
     """Features that are categories: by the contract where it names them, else by their type."""
-    columns = project.contract.columns
+    columns = project.columns
     return tuple(
         name
         for name in features.columns

@@ -30,7 +30,8 @@ def as_trained(project: Project, model: ModelVersion, settings: Settings) -> Pro
         BundleError: the version's bundle was changed, or its hook is nowhere any more.
     """
     schema = load_bundle(bundle_path(model, settings), model.digest).schema
-    changed = project.model_copy(update={"features": schema.hook})
+    views = {n: view for n, view in project.feature_views.items() if n in schema.views}
+    changed = project.model_copy(update={"features": schema.hook, "feature_views": views})
     if schema.hook is None:
         return changed
     folder = settings.folder("hooks", project.name) / schema.hook_digest

@@ -17,7 +17,7 @@ from lifecycle.data.features import labels
 from lifecycle.data.lake import history, read_version, table_uri
 from lifecycle.data.logged import read_log
 from lifecycle.data.prediction_log import INPUT
-from lifecycle.data.privacy import pii_key, plain_text, pseudonym
+from lifecycle.data.privacy import plain_text
 from lifecycle.errors import TargetError
 from lifecycle.project import Project
 from lifecycle.quality.canary_gate import Labelled
@@ -93,8 +93,7 @@ class Labels:
 
     def _refresh(self) -> None:
         """Read the newest versions of the tables, if they are others than before."""
-        entity = self._project.entity
-        if entity is None or self._project.contract.columns[entity].pii == "drop":
+        if self._project.entity is None:
             return
         pairs = [pair for table in TABLES for pair in self._versions(table)]
         known = tuple(newest for newest, _ in pairs)
@@ -130,17 +129,15 @@ class Labels:
         assert project.entity  # noqa: S101 - `_refresh` has looked
         if frame.empty or not {project.target, project.entity, *self._inputs()} <= set(frame):
             return {}
-        people: Iterable[object] = frame[project.entity]
-        if project.contract.columns[project.entity].pii == "hash":
-            people = pseudonym(people, pii_key(self._settings))
-        keys = _keys(people, frame[self._inputs()])
+        # ingestion has hashed a `pii: hash` entity, as the log has
+        keys = _keys(frame[project.entity], frame[self._inputs()])
         truth = labels(frame, project)
         return {key: y for key, y in zip(keys, truth, strict=True) if not np.isnan(y)}
 
     def _inputs(self) -> list[str]:
         """Inputs that the log keeps as they are."""
         columns = self._project.contract.columns
-        return [n for n in self._project.input_columns if columns[n].pii in (None, "keep")]
+        return [n for n in self._project.source_inputs if columns[n].pii in (None, "keep")]
 
 
 def _keys(people: Iterable[object], inputs: pd.DataFrame) -> list[Key]:

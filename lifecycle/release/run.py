@@ -189,7 +189,7 @@ def _signature(project: Project) -> "ModelSignature":
     }
     columns: list[ColSpec | TensorSpec] = []
     for name in project.input_columns:
-        spec = project.contract.columns[name]
+        spec = project.columns[name]
         stored = storage_type(spec)
         kind = missing_apart.get(stored, kinds[stored]) if spec.nullable else kinds[stored]
         columns.append(ColSpec(kind, name, required=not spec.nullable))

@@ -57,7 +57,10 @@ class ModelServer:
         keep_to_loopback()
         sys.setswitchinterval(SWITCH_SECONDS)
         self._deployed = (bundle, model, project, engine)
-        served = ServedModel.open(Path(bundle), model, project, engine)
+        served = ServedModel.open(Path(bundle), model, project, engine, settings)
+        self._views = served.views
+        if self._views is not None:
+            self._views.follow()
         self._meters = meters = Meters(settings.folder(METRICS, project.name), model, "champion")
         self._log = (
             PredictionLog(settings, project, meters) if project.serving.log_predictions else None
@@ -88,15 +91,21 @@ class ModelServer:
         """Called by Serve once the last request is answered."""
         if self._log is not None:
             self._log.close()
+        if self._views is not None:
+            self._views.close()
         self._meters.close()
 
 
 class CandidateServer:
     """A replica of a challenger under trial: it answers the champion's replicas, not HTTP."""
 
-    def __init__(self, bundle: str, model: ModelVersion, project: Project, engine: Engine) -> None:
+    def __init__(
+        self, bundle: str, model: ModelVersion, project: Project, settings: Settings, engine: Engine
+    ) -> None:
         keep_to_loopback()
-        self._served = ServedModel.open(Path(bundle), model, project, engine)
+        self._served = ServedModel.open(Path(bundle), model, project, engine, settings)
+        if self._served.views is not None:
+            self._served.views.follow()
 
     def answer(self, asked: Asked, name: str) -> tuple[Answer, float] | RequestError:
         """The answer with the seconds it took, or why there is none."""

@@ -87,7 +87,7 @@ def start_candidate(
 
     start_proxy(settings)
     options = _options(project) | {"name": "candidate"}
-    application = _bound(CandidateServer, options, (str(bundle), model, project, engine))
+    application = _bound(CandidateServer, options, (str(bundle), model, project, settings, engine))
     _run(application, candidate_name(project.name), None, model)
 
 
@@ -104,11 +104,13 @@ def undeploy(project_name: str) -> None:
         serve.delete(project_name)
 
 
-def rehearse(bundle: Path, model: ModelVersion, project: Project, rows: pd.DataFrame) -> None:
+def rehearse(
+    bundle: Path, model: ModelVersion, project: Project, settings: Settings, rows: pd.DataFrame
+) -> None:
     """Load a bundle and predict rows in a process of its own, which may crash without harm.
 
     Args:
-        rows: rows of input columns, as training saw them.
+        rows: as clients send them, `views.as_requests`.
 
     Raises:
         ServingError: it does not load, does not predict, or takes its process down.
@@ -117,7 +119,7 @@ def rehearse(bundle: Path, model: ModelVersion, project: Project, rows: pd.DataF
 
     trial = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_try)
     try:
-        ray.get(trial.remote(bundle, model, project, rows))
+        ray.get(trial.remote(bundle, model, project, settings, rows))
     except Exception as error:
         cause = getattr(error, "cause", None) or error
         if isinstance(error, ray.exceptions.WorkerCrashedError):
@@ -125,12 +127,15 @@ def rehearse(bundle: Path, model: ModelVersion, project: Project, rows: pd.DataF
         raise ServingError(f"{model.uri} cannot be served: {cause}") from None
 
 
-def _try(bundle: Path, model: ModelVersion, project: Project, rows: pd.DataFrame) -> None:
+def _try(
+    bundle: Path, model: ModelVersion, project: Project, settings: Settings, rows: pd.DataFrame
+) -> None:
     from lifecycle.serving.predictor import ServedModel
     from lifecycle.serving.protocol import to_records
 
     asked = Asked(len(rows), to_records(rows))
-    predictions = ServedModel.open(bundle, model, project).answer(asked, "rehearsal").predictions
+    served = ServedModel.open(bundle, model, project, settings=settings)
+    predictions = served.answer(asked, "rehearsal").predictions
     if not np.isfinite(predictions).all():
         raise ServingError("it answers something else than finite numbers")
 

@@ -146,10 +146,10 @@ class Endpoint:
             if self._lanes.shared:
                 said = await self._lanes.answer(asked, name, body, key, only)
             else:
-                answer = (
-                    self._model.answer(asked, name)
+                asked, answer = (
+                    self._joined_answer(asked, name)
                     if asked.rows <= MANY
-                    else await asyncio.to_thread(self._model.answer, asked, name)
+                    else await asyncio.to_thread(self._joined_answer, asked, name)
                 )
                 said = Said("champion", answer, time.perf_counter() - started)
         except RequestError:
@@ -162,13 +162,18 @@ class Endpoint:
         self.record(asked, name, key, said.answer.model.version, said)
         return said.answer
 
+    def _joined_answer(self, asked: Asked, name: str) -> tuple[Asked, Answer]:
+        """What is logged is what was looked up."""
+        asked = self._model.joined(asked)
+        return asked, self._model.answer(asked, name)
+
     def record(self, asked: Asked, name: str, key: str, version: int, said: Said) -> None:
         """Hand what was said to the prediction log."""
         if said.answer is None and said.role != "champion":
             self._meters.candidate_failed()
         if self._log is not None:
             entities = self._model.entities(asked)
-            self._log.add(name, version, said, key, entities, asked)
+            self._log.add(name, version, said, key, entities, self._model.joined(asked))
 
     def _role(self, version: str) -> Role | None:
         """Whose version a path names; None if it names none.

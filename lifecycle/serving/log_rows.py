@@ -43,7 +43,7 @@ class LogRows:
     """
 
     def __init__(self, project: Project, key: bytes) -> None:
-        columns = project.contract.columns
+        columns = project.columns
         inputs = {name: columns[name] for name in project.input_columns}
         self._inputs = [(name, inputs[name], field) for name, field in input_fields(inputs).items()]
         self._about = columns[project.entity].pii if project.entity else "drop"

@@ -18,9 +18,11 @@ from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.serving.rows import Matrix, RowReader
 from lifecycle.serving.wire import Answer, Asked, Column, identity
+from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
     from lifecycle.serving.trees import Trees
+    from lifecycle.serving.views import ServedViews
 
 logger = logging.getLogger(__name__)
 
@@ -37,29 +39,50 @@ class ServedModel:
     Args:
         engine: `treelite` runs few rows of a booster through treelite's interpreter; whoever asks
             for it has compared both, see `engine_for`.
+        views: the feature views of the bundle; without them rows bring their features themselves.
     """
 
-    def __init__(self, loaded: Any, model: ModelVersion, project: Project, engine: Engine) -> None:
+    def __init__(
+        self,
+        loaded: Any,
+        model: ModelVersion,
+        project: Project,
+        engine: Engine,
+        views: "ServedViews | None" = None,
+    ) -> None:
         self.model = model
         self.project = project
         self.schema = loaded.schema
+        self.views = views
         self._booster = loaded.model
         self._hook = load_hook(project)
-        self._columns = tuple(self.schema.inputs)
+        self._columns = tuple(loaded.schema.inputs)
         plain = self.schema.features if self._hook is None else None
-        self._reader = RowReader(self.schema.inputs, plain, project.entity)
+        self._reader = RowReader(loaded.schema.inputs, plain, project.entity)
+        if views is not None:  # what protocols are told of is what a request brings
+            asked = views.entity | loaded.schema.own_inputs
+            self.schema = loaded.schema.model_copy(update={"inputs": asked})
         self._trees = _trees(self._booster) if engine == "treelite" else None
         self.engine: Engine = "treelite" if self._trees is not None else "native"
 
     @classmethod
     def open(
-        cls, bundle: Path, model: ModelVersion, project: Project, engine: Engine = "native"
+        cls,
+        bundle: Path,
+        model: ModelVersion,
+        project: Project,
+        engine: Engine = "native",
+        settings: Settings | None = None,
     ) -> Self:
         """Verify the bundle, then load it.
+
+        Args:
+            settings: where its feature views are; None leaves them out.
 
         Raises:
             BundleError: the bundle is not the model's, or the features hook is not training's.
             FeatureError: the features hook cannot be loaded.
+            BackendError: a feature view cannot be read.
         """
         with _without("sklearn"):
             from lifecycle.training.bundle import load_bundle
@@ -67,7 +90,12 @@ class ServedModel:
 
             loaded = load_bundle(bundle, model.digest)
         check_hook(loaded, project.features, hook_digest(project))
-        return cls(loaded, model, project, engine)
+        views = None
+        if loaded.schema.views and settings is not None:
+            from lifecycle.serving.views import ServedViews
+
+            views = ServedViews(loaded.schema.views, project, settings)
+        return cls(loaded, model, project, engine, views)
 
     def entities(self, asked: Asked) -> Column | None:
         """The entity of each row, where the request says it."""
@@ -83,6 +111,7 @@ class ServedModel:
             RequestError: a row cannot be answered as it is; names row and field.
             FeatureError: the features hook fails on these rows.
         """
+        asked = self.joined(asked)
         matrix = self._reader.plain(asked)
         if matrix is None:
             matrix = self._matrix(asked)
@@ -100,6 +129,14 @@ class ServedModel:
             contributions=contributions,
             requested=asked.name,
         )
+
+    def joined(self, asked: Asked) -> Asked:
+        """The request with the features of the views, if the model has any.
+
+        Raises:
+            RequestError: a row does not say whom it is about; names row and field.
+        """
+        return asked if self.views is None or asked.joined else self.views.join(asked)
 
     def distance(self, frame: pd.DataFrame) -> float:
         """Greatest distance between the engines' raw answers; 0 if there is only one.
@@ -126,6 +163,19 @@ class ServedModel:
                 name: spec.model_dump(mode="json", exclude_none=True)
                 for name, spec in schema.inputs.items()
             },
+            **({"views": self._views()} if self.views else {}),
+        }
+
+    def _views(self) -> dict[str, Any]:
+        """Which version of each view is looked up, and which features come from it."""
+        versions = self.views.versions if self.views else {}
+        return {
+            name: {
+                "version": one.version,
+                "digest": one.digest,
+                "features": self.schema.views[name].columns,
+            }
+            for name, one in versions.items()
         }
 
     def _matrix(self, asked: Asked) -> Matrix:

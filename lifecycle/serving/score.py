@@ -32,7 +32,7 @@ from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
 from lifecycle.settings import Settings
 from lifecycle.specs import Scalar
 from lifecycle.training.bundle import load_bundle
-from lifecycle.training.predictor import open_predictor
+from lifecycle.training.predictor import check_views, open_predictor
 
 TABLE = "predictions"
 SLICE = 100_000
@@ -89,7 +89,9 @@ class Scorer:
     """Turns rows into their predictions."""
 
     def __init__(self, bundle: Path, model: ModelVersion, project: Project) -> None:
-        self._predictor = open_predictor(load_bundle(bundle, model.digest), project, THREADS)
+        loaded = load_bundle(bundle, model.digest)
+        check_views(loaded, project)
+        self._predictor = open_predictor(loaded, project, THREADS)
         self._inputs = list(self._predictor.loaded.schema.inputs)
         self._project = project
         self._version = model.version
@@ -127,7 +129,7 @@ def _score_batch(batch: pa.Table, bundle: Path, model: ModelVersion, project: Pr
 
     The bundle is opened for every batch: milliseconds, against the seconds an actor takes to start.
     """
-    return Scorer(bundle, model, project).score(*batch_frame(batch, project.contract))
+    return Scorer(bundle, model, project).score(*batch_frame(batch, project.columns))
 
 
 def key_columns(project: Project) -> list[str]:

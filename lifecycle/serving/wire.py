@@ -32,6 +32,8 @@ class Asked(NamedTuple):
     """Whether the contributions of the features are asked for."""
     outputs: tuple[tuple[str, bool], ...] = ()
     """Outputs wanted, and whether as raw bytes, where a protocol lets a client choose."""
+    joined: bool = False
+    """Whether the features of views are in it already."""
 
 
 @dataclass(frozen=True, slots=True)

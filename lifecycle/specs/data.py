@@ -12,6 +12,7 @@ Format = Literal["csv", "parquet", "jsonl", "excel", "delta", "sql", "python"]
 Compression = Literal["infer", "none", "gzip", "bz2", "xz", "zstd"]
 Secret = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 """Name of an environment variable; Prefect flows look for a Secret block of that name, too."""
+FeatureName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
@@ -122,13 +123,35 @@ class FeatureViewSpec(Section):
 
     source: SourceSpec
     columns: dict[str, ColumnSpec] = Field(min_length=1)
-    """The contract of the source."""
+    """The contract of the source: every fact keeps it."""
     key: str
     """Its column that holds the project's entity."""
     time: str
     """Its column that says since when a fact was known; of the type of the project's time."""
     function: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
-    """`module:function`: the facts of entities, ordered by time → one row of features a fact, same
-    index; each row may use earlier facts of its entity only."""
+    """`module:function`: the facts of entities, ordered by entity and time → one row of features a
+    fact, same index; each row may use the facts of its entity up to its own only."""
+    features: dict[FeatureName, ColumnSpec] = Field(min_length=1)
+    """What the function returns; a row without a fact has none of them, so all may be missing."""
     max_age: float | None = Field(default=None, gt=0)
     """Facts older than this are not used; in the time's unit, or days."""
+    same_instant: bool = False
+    """Whether a row may use facts of its own time, too; by default only earlier ones."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for key, name in (("key", self.key), ("time", self.time)):
+            if name not in self.columns:
+                known = ", ".join(self.columns)
+                raise ValueError(f"{key}: names {name!r}, which columns does not have: {known}")
+            if self.columns[name].nullable:
+                raise ValueError(f"{key}: {name!r} is nullable: it must not be")
+        if self.source.incremental is not None:
+            raise ValueError("source.incremental: a view is always made from all of its facts")
+        for name, spec in self.features.items():
+            if spec.type in ("string", "datetime"):
+                raise ValueError(
+                    f"features.{name}.type: {spec.type} is nothing a model learns from: make it "
+                    "number, integer, boolean or category"
+                )
+        return self

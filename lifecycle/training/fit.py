@@ -13,6 +13,7 @@ from lifecycle.data.features import (
     load_hook,
 )
 from lifecycle.data.lake import read_version
+from lifecycle.data.views.use import view_uses
 from lifecycle.project import Project
 from lifecycle.records import Bundle, DatasetVersion, Identity, Split, Tuned
 from lifecycle.settings import Settings
@@ -68,10 +69,11 @@ def bundle_schema(
         positive=(1 if project.positive is None else project.positive) if binary else None,
         threshold=THRESHOLD if binary else None,
         classes=project.classes,
-        inputs={name: project.contract.columns[name] for name in project.input_columns},
+        inputs={name: project.columns[name] for name in project.input_columns},
         features=features,
         hook=project.features,
         hook_digest=hook_digest(project),
+        views=view_uses(project),
         calibration=calibration,
     )
 

@@ -50,7 +50,7 @@ def open_matrices(project: Project, train: DatasetVersion, validation: DatasetVe
     learned, train_labels = _labelled(project, train, "train")
     features = build_features(learned, project, hook)
     del learned
-    schema = fit_schema(features, project.contract)
+    schema = fit_schema(features, project.columns)
     matrix = encode(features, schema)
     del features
     checked, validation_labels = _labelled(project, validation, "validation")

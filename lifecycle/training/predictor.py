@@ -5,6 +5,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.data.features import Hook, build_features, encode, hook_digest, load_hook
+from lifecycle.data.views.use import view_uses
 from lifecycle.errors import BundleError
 from lifecycle.project import Project
 from lifecycle.training.bundle import LoadedBundle
@@ -49,6 +50,22 @@ def open_predictor(loaded: LoadedBundle, project: Project, threads: int = 1) -> 
     """
     check_hook(loaded, project.features, hook_digest(project))
     return Predictor(loaded, load_hook(project), threads)
+
+
+def check_views(loaded: LoadedBundle, project: Project) -> None:
+    """Refuse features of views that are made otherwise than those the model has learned from.
+
+    Raises:
+        BundleError: a view's function, columns or features are others, or there is no such view.
+        FeatureError: the module of a view's function is not there.
+    """
+    uses = view_uses(project)
+    for name, use in loaded.schema.views.items():
+        if use != uses.get(name):
+            raise BundleError(
+                f"model {loaded.digest[:12]}…: view {name!r} has changed since training (its "
+                "function, columns, features or age); train again, or restore it"
+            )
 
 
 def check_hook(loaded: LoadedBundle, hook: str | None, digest: str) -> None:

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from lifecycle.data.features import FeatureSchema
+from lifecycle.data.views.use import ViewUse
 from lifecycle.records import Record
 from lifecycle.specs import ColumnSpec, Scalar, TaskKind
 from lifecycle.training.calibration import Calibration
@@ -26,15 +27,23 @@ class BundleSchema(Record):
     classes: tuple[Scalar, ...] = ()
     """Multiclass: what the columns of the predicted probabilities are, in order."""
     inputs: dict[str, ColumnSpec]
-    """Columns of a request, in order, with what the contract promises of each."""
+    """Columns the model takes, in order, with what the contract promises of each."""
     features: FeatureSchema
     """Columns of the matrix the model sees."""
     hook: str | None
     """`module:function` that turns inputs into features; its code is not in the bundle."""
     hook_digest: str
     """SHA-256 of the hook at training; empty if there is none."""
+    views: dict[str, ViewUse] = Field(default_factory=dict)
+    """Feature views, whose columns among the inputs a request does not bring."""
     calibration: Calibration | None = None
     """Binary: what turns the model's own answers into calibrated probabilities."""
+
+    @property
+    def own_inputs(self) -> dict[str, ColumnSpec]:
+        """The inputs that no view makes: those of a request, beside the entity."""
+        made = {name for use in self.views.values() for name in use.columns}
+        return {name: spec for name, spec in self.inputs.items() if name not in made}
 
 
 class Manifest(Record):

@@ -98,7 +98,7 @@ def plan(project: Project, train: DatasetVersion, validation: DatasetVersion, wo
         "validation": _divide(seen["validation"], validation, "validation", workers),
     }
     return Plan(
-        schema=fit_schema(pd.concat(shown), project.contract),
+        schema=fit_schema(pd.concat(shown), project.columns),
         **shards,
         counts=np.sum(counts, axis=0) if counts else None,
     )
@@ -231,7 +231,7 @@ def _labelled(
     batch: pa.RecordBatch, project: Project
 ) -> tuple[pd.DataFrame, NDArray[np.float64], NDArray[np.int64]]:
     """Rows with a target, typed as `read_version` types them; labels; row numbers."""
-    frame, numbers = batch_frame(batch, project.contract)
+    frame, numbers = batch_frame(batch, project.columns)
     truth = labels(frame, project)
     known = np.isfinite(truth)
     return frame[known].reset_index(drop=True), truth[known], numbers[known]

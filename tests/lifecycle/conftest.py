@@ -15,6 +15,7 @@ from lifecycle.data.features import labels
 from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import read_version
 from lifecycle.data.split import split_dataset
+from lifecycle.data.views.join import join_views
 from lifecycle.identity import identity_of
 from lifecycle.plugs import plugs_digest
 from lifecycle.project import Project
@@ -109,6 +110,8 @@ class Made:
 
 def _train(project: Project, settings: Settings, seed: int = 1) -> Made:
     ingested = ingest(project, settings, first_window(project))
+    joined = join_views(project, settings, ingested.dataset)
+    ingested = ingested.model_copy(update={"dataset": joined})
     split = split_dataset(project, settings, ingested)
     matrices = open_matrices(project, split.train, split.validation)
     training = project.training.model_copy(update={"seed": seed, "rounds": 10})

@@ -1,6 +1,7 @@
 """The lake: versioned Delta tables; a version is written whole, in one commit, or not at all.
 
-`table` knows what versions there are, `read` opens exactly one of them, `write` makes the next.
+`table` knows what versions there are, `read` opens exactly one of them, `write` makes the next,
+`whole` from a frame in memory.
 """
 
 from lifecycle.data.lake.read import is_nullable, open_version, read_table, read_version
@@ -13,13 +14,8 @@ from lifecycle.data.lake.table import (
     noted_version,
     table_uri,
 )
-from lifecycle.data.lake.write import (
-    PLAIN,
-    VersionWriter,
-    write_batches,
-    write_rows,
-    write_version,
-)
+from lifecycle.data.lake.whole import PLAIN, write_batches, write_rows, write_version
+from lifecycle.data.lake.write import VersionWriter
 
 __all__ = [
     "ERASED",

@@ -14,6 +14,7 @@ import pyarrow.fs
 
 from lifecycle.data.lake.places import place_of
 from lifecycle.data.lake.table import commits
+from lifecycle.errors import BackendError
 
 MARKER = "_writing-"
 """Begins a marker's name; Delta does not look at names with an underscore."""
@@ -33,7 +34,7 @@ class Aside:
         self._marker = f"{MARKER}{self.token}-{os.uname().nodename}-{os.getpid()}"
         self._opened: list[str] = []
         self._stream: Any = None
-        self._kept = False
+        self._offered = False
 
     def open(self) -> Any:
         """A stream to the next file; the caller closes what it writes to it, then calls `close`."""
@@ -59,15 +60,23 @@ class Aside:
         size = self._system.get_file_info(self._prefix + name).size
         self.files.append((name, size, rows))
 
-    def keep(self) -> None:
-        """The files belong to a version now."""
-        self._kept = True
+    def offer(self) -> None:
+        """A commit of the files is tried; from here on only the log knows whose they are."""
+        self._offered = True
 
     def discard(self) -> None:
-        """Delete what belongs to no version, and the marker."""
+        """Delete what belongs to no version, and the marker.
+
+        A commit that failed may have arrived all the same: an answer of object storage gets lost,
+        or somebody interrupts. If the log cannot be asked, all is left to the next writer.
+        """
         if not self._opened:
             return
-        for name in [] if self._kept else self._opened:
+        try:
+            kept = self._offered and self.token in {one.get("files") for one in commits(self._uri)}
+        except BackendError:
+            return
+        for name in [] if kept else self._opened:
             _delete(self._system, self._prefix + name)
         _delete(self._system, self._prefix + self._marker)
 

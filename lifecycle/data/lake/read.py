@@ -71,7 +71,11 @@ def open_version(
     try:
         files = DeltaTable(ref.uri, version=ref.version).get_add_actions()
         paths = [unquote(path) for path in pa.table(files)["path"].to_pylist()]
-        opened = [ParquetFile(system.open_input_file(prefix + path)) for path in paths]
+        # ahead of time a row group over a network, where a request costs most; never a whole file
+        ahead = "://" in ref.uri
+        opened = [
+            ParquetFile(system.open_input_file(prefix + path), pre_buffer=ahead) for path in paths
+        ]
         ordered = _by_row(opened)
         if ordered is None:  # made by Delta's own writer, whose threads take turns
             for one in opened:
@@ -83,9 +87,10 @@ def open_version(
             names = [
                 n for n in file.schema_arrow.names if n != ROW and (not columns or n in columns)
             ]
-            for batch in file.iter_batches(BATCH, columns=names):
-                rows += batch.num_rows
-                yield batch.select(list(columns)) if columns else batch
+            for group in range(file.num_row_groups):
+                for batch in file.iter_batches(BATCH, row_groups=[group], columns=names):
+                    rows += batch.num_rows
+                    yield batch.select(list(columns)) if columns else batch
             file.close()
     except (DeltaError, pa.ArrowException, OSError) as error:
         raise _unreadable(ref, error) from None

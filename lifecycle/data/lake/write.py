@@ -5,15 +5,13 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from deltalake import (
-    ColumnProperties,
     CommitProperties,
     DeltaTable,
     PostCommitHookProperties,
@@ -23,7 +21,6 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyarrow.parquet import ParquetWriter
 
-from lifecycle.data.arrow import to_arrow
 from lifecycle.data.digest import Digest
 from lifecycle.data.lake.aside import Aside
 from lifecycle.data.lake.table import NOTE, ROW, find_version, first_line
@@ -40,8 +37,6 @@ GROUP = 1 << 16
 FILE_ROWS = 1 << 21
 WAITING = 4
 """Batches that may wait for the writing thread."""
-PLAIN = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
-"""For floats that Delta's own writer writes: most are distinct, and ranges of them no use."""
 
 
 class VersionWriter:
@@ -62,6 +57,7 @@ class VersionWriter:
         self._aside = Aside(uri)
         self._file: ParquetWriter | None = None
         self._in_file = 0
+        self._gathered: list[pa.RecordBatch] = []
         self._queue: queue.Queue[pa.RecordBatch | None] = queue.Queue(WAITING)
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="lake-writer", daemon=True)
@@ -110,6 +106,7 @@ class VersionWriter:
             if known is not None:
                 logger.info("%s: version %d has this content already", self._uri, known.version)
                 return known
+            self._aside.offer()
             try:
                 self._commit(digest, note)
                 break
@@ -119,7 +116,6 @@ class VersionWriter:
                 raise self._unwritable(error) from None
         else:
             raise BackendError(f"{self._uri}: other processes keep writing this table; run again")
-        self._aside.keep()
         written = find_version(self._uri, digest)
         if written is None:
             raise BackendError(
@@ -183,6 +179,15 @@ class VersionWriter:
         self._close()
 
     def _append(self, batch: pa.RecordBatch) -> None:
+        self._gathered.append(batch)
+        if sum(one.num_rows for one in self._gathered) < GROUP:
+            return
+        self._write_group()
+        if self._in_file >= FILE_ROWS:
+            self._close()
+
+    def _write_group(self) -> None:
+        """Write what was gathered: a row group, however small the batches are."""
         if self._file is None:
             self._file = ParquetWriter(
                 self._aside.open(),
@@ -193,17 +198,18 @@ class VersionWriter:
                 column_encoding={ROW: "DELTA_BINARY_PACKED"},
             )
             self._in_file = 0
-        self._file.write_batch(batch, row_group_size=GROUP)
-        self._in_file += batch.num_rows
-        if self._in_file >= FILE_ROWS:
-            self._close()
+        group = pa.Table.from_batches(self._gathered)
+        self._gathered = []
+        self._file.write_table(group, row_group_size=GROUP)
+        self._in_file += group.num_rows
 
     def _close(self) -> None:
-        if self._file is None:
-            return
         try:
-            self._file.close()
-            self._aside.close(self._in_file)
+            if self._gathered and self._failed is None:
+                self._write_group()
+            if self._file is not None:
+                self._file.close()
+                self._aside.close(self._in_file)
         except BaseException as error:
             self._failed = self._failed or error
         self._file = None
@@ -227,61 +233,3 @@ class VersionWriter:
         return pa.RecordBatch.from_arrays(
             [pa.array([], f.type) for f in fields], schema=pa.schema(fields)
         )
-
-
-def write_version(frame: pd.DataFrame, uri: str, *, note: Mapping[str, str]) -> DatasetVersion:
-    """Write `frame` as the next version of a table; content it already has is not written again.
-
-    The commit carries `digest`, `rows` and `note`, so that a version says itself what it is.
-
-    Raises:
-        BackendError: the table cannot be written.
-    """
-    return write_rows(to_arrow(frame), None, uri, note=note)
-
-
-def write_rows(
-    table: pa.Table, rows: pa.BooleanArray | None, uri: str, *, note: Mapping[str, str]
-) -> DatasetVersion:
-    """Write some rows of an Arrow table, as `write_version` does; they are never copied together.
-
-    Args:
-        rows: which rows; None for all.
-
-    Raises:
-        BackendError: the table cannot be written.
-    """
-    with VersionWriter(table.schema, uri) as writer:
-        for start in range(0, table.num_rows, GROUP):
-            some = table.slice(start, GROUP)
-            if rows is not None:
-                some = some.filter(rows.slice(start, GROUP))
-            for batch in some.combine_chunks().to_batches():
-                writer.write(batch)
-        return writer.commit(note)
-
-
-def write_batches(
-    schema: pa.Schema,
-    batches: Iterator[pa.RecordBatch],
-    uri: str,
-    *,
-    note: Mapping[str, str],
-    digest: str,
-) -> DatasetVersion:
-    """Write a stream of batches as the next version of a table, in one commit.
-
-    Args:
-        digest: what identifies the content; a version that has it already is returned, and the
-            stream is left alone.
-
-    Raises:
-        BackendError: the table cannot be written, or others keep writing it.
-    """
-    known = find_version(uri, digest)
-    if known is not None:
-        return known
-    with VersionWriter(schema, uri) as writer:
-        for batch in batches:
-            writer.write(batch)
-        return writer.commit(note, digest)

@@ -43,7 +43,7 @@ def test_example(
     hook = load_hook(project)
     train = read_version(parts.train)
     built = build_features(train, project, hook)
-    schema = fit_schema(built, project.contract)
+    schema = fit_schema(built, project.columns)
     assert not set(schema.names) & {*project.leakage, *project.protected, project.target}
     for part in (parts.train, parts.validation, parts.holdout):
         frame = read_version(part)

@@ -159,7 +159,7 @@ def test_schema_and_matrix() -> None:
             "made": ["b", "a"],
         }
     )
-    schema = fit_schema(train, CONTRACT)
+    schema = fit_schema(train, CONTRACT.columns)
     assert schema.names == ("plan", "city", "flag", "age", "made")
     assert schema.kinds == ("c", "c", "q", "q", "c")
     assert schema.levels == {"plan": (1, 2, 3), "city": ("Oslo", "Rome"), "made": ("a", "b")}
@@ -192,18 +192,18 @@ def test_schema_and_matrix() -> None:
 )
 def test_columns_that_are_no_features(column: str, values: list[object], says: str) -> None:
     with pytest.raises(FeatureError, match=says):
-        fit_schema(pd.DataFrame({column: values}), CONTRACT)
+        fit_schema(pd.DataFrame({column: values}), CONTRACT.columns)
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, 1e39])
 def test_infinite_features_are_refused_by_name(value: float) -> None:
-    schema = fit_schema(pd.DataFrame({"age": [1.0]}), CONTRACT)
+    schema = fit_schema(pd.DataFrame({"age": [1.0]}), CONTRACT.columns)
     with pytest.raises(FeatureError, match=r"'age' is infinite or beyond 3\.4e38 in row 1"):
         encode(pd.DataFrame({"age": [1.0, value]}), schema)
 
 
 def test_features_that_changed_since_training() -> None:
-    schema = fit_schema(pd.DataFrame({"age": [1.0]}), CONTRACT)
+    schema = fit_schema(pd.DataFrame({"age": [1.0]}), CONTRACT.columns)
     with pytest.raises(FeatureError, match="is missing now"):
         encode(pd.DataFrame({"other": [1]}), schema)
     with pytest.raises(FeatureError, match="was a number in training"):

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError
 
 from lifecycle.data import lake
 from lifecycle.data.arrow import to_arrow
@@ -25,6 +27,7 @@ from lifecycle.data.lake import (
     read,
     read_version,
     table_uri,
+    whole,
     write,
     write_batches,
     write_rows,
@@ -234,6 +237,7 @@ def test_what_a_killed_writer_left_is_deleted_by_the_next(uri: str) -> None:
 
 
 def _write_and_wait(uri: str) -> None:
+    write.GROUP = 1  # else a file is opened with the 65,536th row
     writer = write.VersionWriter(to_arrow(frame_of(3)).schema, uri)
     for batch in to_arrow(frame_of(3)).to_batches():
         writer.write(batch)
@@ -242,11 +246,13 @@ def _write_and_wait(uri: str) -> None:
 
 def test_batch_by_batch_as_it_was_written(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write, "GROUP", 1000)
+    monkeypatch.setattr(whole, "GROUP", 700)  # rows are gathered until there is a group of them
     monkeypatch.setattr(write, "FILE_ROWS", 4000)
     monkeypatch.setattr(read, "BATCH", 900)
     frame = frame_of(10_000)
     ref = write_version(frame, uri, note={})
-    assert len(DeltaTable(uri).file_uris()) == 3
+    files = DeltaTable(uri).file_uris()
+    assert [pq.read_metadata(file).num_rows for file in sorted(files)] == [4200, 4200, 1600]
     batches = list(open_version(ref))
     assert max(batch.num_rows for batch in batches) <= 900
     assert pa.Table.from_batches(batches).equals(to_arrow(frame))
@@ -291,3 +297,25 @@ def test_a_stream_that_fails_writes_nothing_and_says_why(uri: str) -> None:
     with pytest.raises(FeatureError, match="the hook failed"):
         write_batches(schema, broken(), uri, note={}, digest="broken")
     assert history(uri).empty
+
+
+@pytest.mark.parametrize("answer", [CommitFailedError, OSError, KeyboardInterrupt])
+def test_a_commit_whose_answer_was_lost_is_kept(
+    uri: str, monkeypatch: pytest.MonkeyPatch, answer: type[BaseException]
+) -> None:
+    """Object storage may say no to a commit that it has taken; its files are the version's."""
+    write_version(frame_of(1), uri, note={})
+    commit = write.VersionWriter._commit
+
+    def lost(self: write.VersionWriter, digest: str, note: dict[str, str]) -> None:
+        commit(self, digest, note)
+        raise answer("lost")
+
+    monkeypatch.setattr(write.VersionWriter, "_commit", lost)
+    with suppress(BackendError, KeyboardInterrupt):
+        write_version(frame_of(3), uri, note={})
+    monkeypatch.undo()
+    found = write_version(frame_of(3), uri, note={})
+    assert found.version == 1
+    pd.testing.assert_frame_equal(read_version(found), frame_of(3))
+    assert not list(Path(uri).glob("_writing-*"))

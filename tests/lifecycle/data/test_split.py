@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from lifecycle.data.arrivals import first_window, period_of
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import history, read_version
-from lifecycle.data.split import Parts, hash_share, split, split_dataset
+from lifecycle.data.lake import history, read, read_version
+from lifecycle.data.place import hash_share
+from lifecycle.data.split import Parts, divide, split, split_dataset
 from lifecycle.errors import SplitError, TargetError
 from lifecycle.project import Project
-from lifecycle.records import Split
+from lifecycle.records import Split, Window
 from lifecycle.settings import Settings
 from lifecycle.specs import SplitSpec, TimeSpec
 from tests.conftest import small_frame
@@ -270,3 +271,40 @@ def test_one_period_only(make_project: MakeProject, settings: Settings) -> None:
     )
     with pytest.raises(SplitError, match=r"change split\.holdout or split\.holdout_periods"):
         prepare(project, settings)
+
+
+@pytest.mark.parametrize("entity", [None, "customer", "who"])
+@pytest.mark.parametrize("period", [None, "value", "week"])
+def test_a_version_is_split_as_its_frame_is(
+    make_project: MakeProject,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    entity: str | None,
+    period: Any,
+) -> None:
+    """Batch by batch, and with a target of text."""
+    monkeypatch.setattr(read, "BATCH", 37)
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(400) // 20, unit="D")
+    frame = small_frame().assign(day=days, answer=np.where(np.arange(400) % 3, "yes", "no"))
+    frame["who"] = [f"c{number}" for number in frame["customer"]]
+    frame.loc[::50, "answer"] = None
+    columns: dict[str, Any] = {"day": {"type": "datetime"}, "who": {"type": "string"}}
+    columns["answer"] = {"type": "category", "nullable": True, "categories": ["no", "yes"]}
+    project = make_project(
+        frame,
+        contract=_contract(make_project, **columns),
+        entity=entity,
+        time={"column": "day", "period": period} if period else None,
+        target="answer",
+        ignore=[name for name in ("who", "customer", "bought") if name != entity],
+        positive="yes",
+        split={"holdout": 0.4, "validation": 0.3, "seed": 2},
+    )
+    ingested = ingest(project, settings, Window())
+    whole = read_version(ingested.dataset)
+    expected = divide(whole, project)
+    done = split_dataset(project, settings, ingested)
+    assert (done.rule, done.withheld) == (expected.rule, expected.withheld)
+    for part, mask in expected.masks.items():
+        found = read_version(getattr(done, part))
+        pd.testing.assert_frame_equal(found, whole[mask].reset_index(drop=True))

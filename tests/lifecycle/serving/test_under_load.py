@@ -109,7 +109,7 @@ def test_a_model_that_crashes_at_load_does_not_reach_the_endpoint(
         requests.wait_for(100)
         (tmp_path / "armed").touch()
         with pytest.raises(ServingError, match="it takes its process down"):
-            rehearse(other.bundle.path, second, project, rows)
+            rehearse(other.bundle.path, second, project, settings, rows)
         with pytest.raises(ServingError, match="cannot be served"):
             deploy(other.bundle.path, second, project, settings)
         requests.wait_for(requests.total + 500)

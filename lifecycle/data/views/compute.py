@@ -1,0 +1,140 @@
+"""The project's function on facts: whole entities at a time, its result checked."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lifecycle.data.arrow import to_frame
+from lifecycle.data.contract import Checker, count_reasons
+from lifecycle.data.lake import is_nullable
+from lifecycle.errors import FeatureError
+from lifecycle.plugs import load_plug, plug_file, where
+from lifecycle.project import Project
+from lifecycle.specs import ContractSpec, FeatureViewSpec
+
+BLOCK = 1 << 18
+"""Facts that the function gets at once, or one entity's if it has more."""
+REASONS_SHOWN = 8
+
+
+class ViewFunction(NamedTuple):
+    """A view's function, ready to be called."""
+
+    view: str
+    spec: FeatureViewSpec
+    call: Callable[[pd.DataFrame], Any]
+    file: Path
+
+    @property
+    def key(self) -> str:
+        """The project's key, for messages."""
+        return f"feature_views.{self.view}.function"
+
+
+def load_function(project: Project, name: str) -> ViewFunction:
+    """The function of a view.
+
+    Raises:
+        FeatureError: there is no such module or function, or the module fails.
+    """
+    spec = project.feature_views[name]
+    key = f"feature_views.{name}.function"
+    call = load_plug(project, spec.function, key)
+    return ViewFunction(name, spec, call, plug_file(project, spec.function, key)[0])
+
+
+def compute(function: ViewFunction, facts: pa.Table) -> pa.RecordBatch:
+    """The features of facts, a row each, typed as the view's features say.
+
+    Args:
+        facts: by entity and time.
+
+    Raises:
+        FeatureError: the function fails, returns other rows or columns, or values that are not
+            what `features` says.
+    """
+    spec = function.spec
+    frame = to_frame(facts, is_nullable)
+    try:
+        made = function.call(frame)
+    except Exception as error:
+        raise FeatureError(f"{function.key}: {where(error, function.file)}") from None
+    if not isinstance(made, pd.DataFrame):
+        raise FeatureError(f"{function.key}: it returned {type(made).__name__}, not a DataFrame")
+    if not made.index.equals(pd.RangeIndex(len(facts))):
+        raise FeatureError(
+            f"{function.key}: it must return a row a fact with the same index: got {len(made)} "
+            f"rows for {len(facts)}"
+        )
+    if sorted(map(str, made.columns)) != sorted(spec.features):
+        raise FeatureError(
+            f"{function.key}: it returned {', '.join(map(str, made.columns)) or 'no column'}, and "
+            f"feature_views.{function.view}.features names {', '.join(spec.features)}"
+        )
+    return _checked(function, made[list(spec.features)])
+
+
+def compute_all(
+    function: ViewFunction, facts: pa.Table
+) -> Iterator[tuple[pa.Table, pa.RecordBatch]]:
+    """Facts and their features, whole entities at a time.
+
+    Raises:
+        FeatureError: as `compute`.
+    """
+    ends = [*first_facts(facts[function.spec.key]).tolist()[1:], len(facts)]
+    start = 0
+    for end, following in zip(ends, [*ends[1:], None], strict=True):
+        if following is None or following - start > BLOCK:
+            block = facts.slice(start, end - start)
+            yield block, compute(function, block)
+            start = end
+
+
+def first_facts(entities: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Where the facts of each entity start, in facts that are ordered by entity."""
+    if not len(entities):
+        return np.empty(0, dtype=np.int64)
+    changes = pc.not_equal(entities.slice(1), entities.slice(0, len(entities) - 1))
+    return np.flatnonzero(np.append(True, changes.to_numpy(zero_copy_only=False)))
+
+
+def feature_schema(spec: FeatureViewSpec) -> pa.Schema:
+    """The types of what a view's function makes."""
+    return _checker(spec).schema
+
+
+def _checker(spec: FeatureViewSpec) -> Checker:
+    features = {
+        name: feature.model_copy(update={"nullable": True})
+        for name, feature in spec.features.items()
+    }
+    return Checker(ContractSpec(columns=features), now=datetime.now(UTC).replace(tzinfo=None))
+
+
+def _checked(function: ViewFunction, made: pd.DataFrame) -> pa.RecordBatch:
+    checker = _checker(function.spec)
+    try:
+        table = pa.Table.from_pandas(made, preserve_index=False)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise FeatureError(f"{function.key}: a column mixes types: {error}") from None
+    batch = table.combine_chunks().to_batches()
+    if not batch:  # no facts at all
+        return pa.RecordBatch.from_pylist([], schema=checker.schema)
+    accepted, rejected = checker.check(batch[0], 0)
+    if rejected.num_rows:
+        counts = count_reasons(rejected.to_pandas())
+        worst = sorted(counts.items(), key=lambda item: -item[1])[:REASONS_SHOWN]
+        raise FeatureError(
+            f"{function.key}: {rejected.num_rows:,} of {len(made):,} rows are not what "
+            f"feature_views.{function.view}.features says: "
+            + "; ".join(f"{reason} ({count:,})" for reason, count in worst)
+        )
+    return accepted

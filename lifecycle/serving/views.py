@@ -1,0 +1,213 @@
+"""Feature views in a replica: what is known by now of whom a request is about."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lifecycle.data.arrow import to_frame as arrow_to_frame
+from lifecycle.data.coerce import storage_type
+from lifecycle.data.lake import is_nullable
+from lifecycle.data.prediction_log import ARROW
+from lifecycle.data.privacy import pii_key, pseudonym
+from lifecycle.data.views.asof import AsOf
+from lifecycle.data.views.table import made_like, open_view
+from lifecycle.data.views.use import ViewUse
+from lifecycle.errors import LifecycleError, RequestError
+from lifecycle.project import Project
+from lifecycle.records import DatasetVersion
+from lifecycle.serving.protocol import to_frame
+from lifecycle.serving.wire import Asked, Column
+from lifecycle.settings import Settings
+from lifecycle.specs import ColumnSpec
+from lifecycle.training.schema import BundleSchema
+
+logger = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 60.0
+"""How often a replica looks for newer features."""
+LARGEST = 2**63
+
+
+class Opened(NamedTuple):
+    """A view in memory: of each entity its newest fact, and those that are still to come."""
+
+    version: DatasetVersion
+    known: AsOf
+
+
+class ServedViews:
+    """The views of one model, looked up by the entity of a request.
+
+    A project whose time is a datetime is answered as of the moment; one whose time is a whole
+    number as of the period after the view's newest fact.
+
+    Args:
+        uses: of the bundle.
+
+    Raises:
+        BackendError: a view's table cannot be read, or has no features made as at training.
+    """
+
+    def __init__(self, uses: Mapping[str, ViewUse], project: Project, settings: Settings) -> None:
+        if project.entity is None:
+            raise ValueError("views are looked up by the project's entity")
+        self._uses, self._project, self._settings = uses, project, settings
+        self._entity = project.entity
+        self._spec = project.contract.columns[project.entity]
+        self._kind = storage_type(self._spec)
+        self._columns = frozenset(name for use in uses.values() for name in use.columns)
+        bounds = (self._spec.minimum, self._spec.maximum, self._spec.categories)
+        # a value of this type is right whatever it is; all others are looked at one by one
+        kinds: dict[str, type] = {"integer": int, "string": str} if bounds == (None,) * 3 else {}
+        self._plain = kinds.get(self._kind)
+        self._key = pii_key(settings) if self._spec.pii == "hash" else None
+        self._opened: dict[str, Opened] = {}
+        self._ended = threading.Event()
+        self.refresh()
+
+    @property
+    def entity(self) -> dict[str, ColumnSpec]:
+        """What a request has to bring for them: the name of the field, and what it must be."""
+        return {self._entity: self._spec}
+
+    @property
+    def versions(self) -> dict[str, DatasetVersion]:
+        """Which version of each view is looked up."""
+        return {name: one.version for name, one in self._opened.items()}
+
+    def refresh(self) -> None:
+        """Take the newest features of each view; requests go on meanwhile.
+
+        Raises:
+            BackendError: as at the start; what is there stays.
+        """
+        opened = {}
+        for name, use in self._uses.items():
+            version = made_like(self._settings, self._project.name, name, use)
+            before = self._opened.get(name)
+            if before is not None and before.version == version:
+                opened[name] = before
+                continue
+            known = open_view(version, use)
+            opened[name] = Opened(version, known.since(_now(known)))
+        self._opened = opened
+
+    def follow(self) -> None:
+        """Refresh now and then, on a thread of its own, until `close`."""
+        threading.Thread(target=self._follow, name="views", daemon=True).start()
+
+    def close(self) -> None:
+        """Look for newer features no longer."""
+        self._ended.set()
+
+    def join(self, asked: Asked) -> Asked:
+        """The request with the features of its entities; missing ones of those nobody knows.
+
+        Raises:
+            RequestError: a row says no entity or one that cannot be, or brings a view's feature.
+        """
+        given: Sequence[Mapping[str, Any]] = asked.records or [asked.columns or {}]
+        for row, fields in enumerate(given):
+            if own := self._columns & fields.keys():
+                raise RequestError(f"row {row}: {min(own)}: unknown field")
+        entities = self._entities(asked)
+        made: dict[str, list[Any]] = {}
+        for name, known, rows in self._found(entities):
+            made |= dict(zip(self._uses[name].columns, known.values(rows), strict=True))
+        if asked.records is None:
+            return asked._replace(columns={**(asked.columns or {}), **made}, joined=True)
+        records = [
+            record | dict(zip(made, values, strict=True))
+            for record, *values in zip(asked.records, *made.values(), strict=True)
+        ]
+        return asked._replace(records=records, joined=True)
+
+    def frame(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows of requests with their features, as training saw both.
+
+        Args:
+            rows: with the project's entity.
+        """
+        entities = pa.array(rows[self._entity], ARROW[self._kind], from_pandas=True)
+        made: dict[str, pa.Array] = {}
+        for name, known, found in self._found(self._named(entities)):
+            made |= dict(zip(self._uses[name].columns, known.take(found), strict=True))
+        features = pa.table(made)
+        return pd.concat(
+            [rows.reset_index(drop=True), arrow_to_frame(features, is_nullable)], axis=1
+        )
+
+    def _found(self, entities: pa.Array) -> Iterator[tuple[str, AsOf, NDArray[np.int64]]]:
+        """Of each view: its name, what is known, and which facts of it count by now (rows,)."""
+        for name, (_, known) in self._opened.items():
+            now = np.full(len(entities), _now(known), dtype=np.int64)
+            yield name, known, known.lookup(entities, now)
+
+    def _entities(self, asked: Asked) -> pa.Array:
+        """Whom each row is about, as the lake names them (rows,)."""
+        name = self._entity
+        if asked.records is not None:
+            values: list[Any] = [record.get(name) for record in asked.records]
+        else:
+            values = _values((asked.columns or {}).get(name, ()))
+        plain = len(values) == asked.rows and set(map(type, values)) <= {self._plain}
+        if not plain or (self._plain is int and not all(-LARGEST <= v < LARGEST for v in values)):
+            values = self._checked(asked, values)
+        return self._named(pa.array(values, ARROW[self._kind]))
+
+    def _checked(self, asked: Asked, values: list[Any]) -> list[Any]:
+        """The same by the contract, which words what is wrong."""
+        name = self._entity
+        if asked.records is not None:
+            records = [{name: one[name]} if name in one else {} for one in asked.records]
+        elif len(values) == asked.rows:
+            records = [{name: value} for value in values]
+        else:
+            records = [{} for _ in range(asked.rows)]
+        return _values(to_frame(records, {name: self._spec})[name])
+
+    def _named(self, entities: pa.Array) -> pa.Array:
+        if self._key is None:
+            return entities
+        return pa.array(pseudonym(entities.to_pylist(), self._key), pa.string())
+
+    def _follow(self) -> None:
+        while not self._ended.wait(REFRESH_SECONDS):
+            try:
+                self.refresh()
+            except LifecycleError as error:  # what is there goes on being served
+                logger.warning("the features of views could not be refreshed: %s", error)
+
+
+def as_requests(rows: pd.DataFrame, schema: BundleSchema, project: Project) -> pd.DataFrame:
+    """Rows of a dataset version as a client would send them.
+
+    Where the contract has the entity hashed, nobody knows any more whom a row is about, and the
+    request is about nobody.
+    """
+    made = rows[list(schema.own_inputs)].reset_index(drop=True)
+    if schema.views and project.entity is not None:
+        made.insert(0, project.entity, rows[project.entity].to_numpy())
+        spec = project.contract.columns[project.entity]
+        if spec.pii == "hash":
+            text = storage_type(spec) == "string"
+            nobody = "nobody" if text else int(spec.minimum or 0)
+            made[project.entity] = spec.categories[0] if spec.categories else nobody
+    return made
+
+
+def _now(known: AsOf) -> int:
+    if known.dates:
+        return time.time_ns() // 1000
+    return 0 if known.newest is None else known.newest + 1
+
+
+def _values(column: "Column | pd.Series[Any]") -> list[Any]:
+    return list(column) if isinstance(column, list | tuple) else np.asarray(column).tolist()

@@ -1,0 +1,87 @@
+"""What a person sees of lineage: trees, a picture, JSON; through the command."""
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from lifecycle.cli import app
+from lifecycle.errors import ProjectError
+from lifecycle.lineage.graph import Lineage
+from lifecycle.lineage.picture import COLOURS, COLUMNS, draw
+from lifecycle.lineage.tree import short
+from lifecycle.lineage.walk import lineage
+from tests.lifecycle.lineage.conftest import ASKED, Lived
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(lived: Lived, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("LIFECYCLE_HOME", str(lived.settings.home))
+    return lambda *given: CliRunner().invoke(
+        app, [given[0], str(lived.project.file), *map(str, given[1:])]
+    )
+
+
+def test_the_trees_tell_both_ways(run: Run) -> None:
+    out = run("lineage", "model:1").output
+    before, after = out.split("led to")
+    for said in ("small.csv was ingested as it", "train version 0 taught it", "by: ada", "lock:"):
+        assert said in before
+    for said in ("became release of version 1", "answered 3 logged predictions", "monitoring of"):
+        assert said in after
+    assert "accepted version 0 was split into it (above)" in before
+
+
+def test_json(run: Run, lived: Lived) -> None:
+    found = Lineage.model_validate_json(run("lineage", f"{ASKED}-0", "--json").stdout)
+    assert found == lineage(lived.project, lived.settings, f"{ASKED}-0")
+
+
+def test_a_picture_has_every_box_and_verb(lived: Lived, tmp_path: Path) -> None:
+    found = lineage(lived.project, lived.settings, "accepted")
+    image = draw(found, tmp_path / "lineage.svg")
+    text = " ".join(image.read_text().split())
+    ElementTree.fromstring(image.read_text())  # noqa: S314 - our own file
+    for node in found.nodes:
+        assert f"<!-- {node.name} -->" in text
+    for what in {edge.what for edge in found.edges}:
+        assert f"<!-- {what} -->" in text
+    assert [file.name for file in tmp_path.iterdir()] == ["lineage.svg"]
+
+
+def test_a_picture_as_png(run: Run, tmp_path: Path) -> None:
+    image = tmp_path / "lineage.png"
+    assert "Drawn" in run("lineage", ASKED, "--picture", image).output
+    assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_of_another_kind(lived: Lived, tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match=r"\.svg or \.png"):
+        draw(lineage(lived.project, lived.settings, "accepted"), tmp_path / "lineage.gif")
+
+
+def test_every_kind_has_its_place_and_colour() -> None:
+    assert set(COLUMNS) == set(COLOURS)
+
+
+def test_diff(run: Run, lived: Lived) -> None:
+    out = run("diff", "train@0", "holdout@0").output
+    assert "train@0, 243 rows" in out
+    assert "by whole rows" in out
+    assert "kolmogorov smirnov" in out
+    assert '"added"' in run("diff", "accepted", "0", "0", "--json").stdout
+    assert "the same content" in run("diff", "0", "0").output
+    assert "accepted has no version '7'" in str(run("diff", "0", "7").exception)
+    assert "name two versions" in str(run("diff", "0").exception)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("a" * 64, "a" * 12), ("md5:" + "b" * 32, "md5:" + "b" * 12), ("small.csv", "small.csv")],
+)
+def test_digests_are_shortened(value: str, shown: str) -> None:
+    assert short(value) == shown

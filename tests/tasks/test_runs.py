@@ -1,0 +1,68 @@
+"""Which run a flow, its tasks and the flows in it are, as `lifecycle` sees it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from threading import current_thread
+from typing import Any
+
+import pytest
+from prefect import task
+from prefect.runtime import flow_run
+
+from lifecycle.project import Project, ProjectFile
+from lifecycle.run import current_run
+from lifecycle.settings import Environment
+from tasks.runs import flow
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
+
+
+@task
+def seen() -> tuple[str, str, str]:
+    return current_run().id, current_run().name, current_thread().name
+
+
+@flow(flow_run_name="inner-{project.name}")
+def inner(project: ProjectFile, env: Environment | None = None) -> Any:
+    return seen(), str(flow_run.id)
+
+
+@flow(flow_run_name="outer-{project.name}")
+def outer(project: ProjectFile, env: Environment | None = None, fail: bool = False) -> Any:
+    """Says who it is."""
+    if fail:
+        raise ValueError("as asked")
+    return seen(), seen.submit().result(), inner(project, env), seen(), str(flow_run.id)
+
+
+def test_tasks_know_their_run_on_threads_too(make_project: Callable[..., Project]) -> None:
+    called, submitted, (inside, inner_id), after, id = outer(make_project())
+    assert called[:2] == submitted[:2] == after[:2] == (id, "outer-small")
+    assert submitted[2] != called[2], "another thread"
+    assert inside[:2] == (inner_id, "inner-small")
+    assert current_run().id == "", "outside a flow there is none"
+
+
+def test_it_stays_a_flow_like_any_other() -> None:
+    assert outer.name == "outer"
+    assert outer.description == "Says who it is."
+    assert set(outer.parameters.properties) == {"project", "env", "fail"}
+    assert outer.version != inner.with_options(version="other").version
+    assert outer._entrypoint.endswith("test_runs:outer")
+
+
+def test_it_tells_how_it_ended(
+    make_project: Callable[..., Project], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "events.ndjson"
+    monkeypatch.setenv("LIFECYCLE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LIFECYCLE_OPENLINEAGE", str(file))
+    project = make_project()
+    outer(project)
+    with pytest.raises(ValueError, match="as asked"):
+        outer(project, fail=True)
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    told = [(event["job"]["name"].rpartition(".")[2], event["eventType"]) for event in events]
+    ended = [("inner", "START"), ("inner", "COMPLETE"), ("outer", "START"), ("outer", "COMPLETE")]
+    assert told == [*ended, ("outer", "START"), ("outer", "FAIL")]
