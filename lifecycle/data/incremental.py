@@ -71,8 +71,7 @@ class Increment:
         """Rows up to this watermark need not be read; None for all."""
         # a key that comes twice replaces; it is no violation here
         self.contract: ContractSpec = project.contract.model_copy(update={"key": ()})
-        # has no name: gone with the process, however that ends
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - kept until all rows are checked
+        self._file: Any = None
         self._stream: pa.ipc.RecordBatchStreamWriter | None = None
         self._keys: list[NDArray[Any]] = []
         self._rows: list[NDArray[Any]] = []
@@ -82,7 +81,8 @@ class Increment:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def later(self, batch: pa.RecordBatch) -> Mask | None:
         """Which rows of a raw batch are behind the watermark; None if all are wanted.
@@ -107,6 +107,8 @@ class Increment:
     def stage(self, batch: pa.RecordBatch) -> None:
         """Keep accepted rows until all are checked."""
         if self._stream is None:
+            # has no name: gone with the process, however that ends
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - kept until all rows are checked
             self._stream = pa.ipc.new_stream(self._file, batch.schema)
         self._stream.write_batch(batch)
         self._staged += batch.num_rows

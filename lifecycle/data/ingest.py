@@ -71,14 +71,15 @@ def ingest(
     erased = erased_hashes(settings, project) if project.entity else frozenset()
     request = _request(project, window, digest, erased)
     uri = table_uri(settings, project.name, table)
+    increment = increment_of(project, source, uri, window)
     done = noted_version(uri, {"request": request})
-    if done is not None:
+    # what was taken in stays, though the source may be again what it was before
+    if done is not None and (increment is None or increment.former == done):
         found = json.loads(done.note["ingested"])
         return Ingested.model_validate(found | {"dataset": done.version.model_dump()})
     hidden = Hidden(project, settings)
     now = datetime.now(UTC).replace(tzinfo=None)
     time = project.time.column if project.time else None
-    increment = increment_of(project, source, uri, window)
     contract = increment.contract if increment else project.contract
     checker = Checker(contract, now=now, time=time, mask=hidden.mask)
     schema = hidden.schema(checker.schema)

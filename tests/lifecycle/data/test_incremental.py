@@ -14,6 +14,7 @@ import yaml
 from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import history, read_version
 from lifecycle.errors import SourceError
+from lifecycle.identity import code_digest
 from lifecycle.project import Project, load_project
 from lifecycle.records import Window
 from lifecycle.settings import Settings
@@ -81,6 +82,18 @@ def test_files_are_taken_in_once(project: Callable[..., Project], settings: Sett
     assert held(grow, settings) == ({1: "a", 2: "c", 3: "c"}, 2, 2)
 
 
+def test_a_source_that_is_again_what_it_was(
+    project: Callable[..., Project], settings: Settings
+) -> None:
+    grow = project({"by": "files"})
+    put(grow, "a.csv", rows(1, 2))
+    held(grow, settings)
+    put(grow, "b.csv", rows(3, text="b"))
+    assert held(grow, settings) == ({1: "a", 2: "a", 3: "b"}, 1, 1)
+    (grow.folder / "in" / "b.csv").unlink()
+    assert held(grow, settings) == ({1: "a", 2: "a", 3: "b"}, 0, 1)
+
+
 def test_of_two_new_files_the_later_counts(
     project: Callable[..., Project], settings: Settings
 ) -> None:
@@ -103,9 +116,7 @@ def test_a_changed_file_without_a_key_is_refused(
         ingest(grow, settings, Window())
 
 
-def test_rows_later_than_the_watermark(
-    project: Callable[..., Project], settings: Settings
-) -> None:
+def test_rows_later_than_the_watermark(project: Callable[..., Project], settings: Settings) -> None:
     grow = project({"by": "watermark", "column": "day", "lateness": 2}, path="in/all.csv")
     table = [rows(1, 2, day=1), rows(3, day=10)]
     put(grow, "all.csv", pd.concat(table))
@@ -146,7 +157,8 @@ from lifecycle.settings import Settings
 def die(*_args, **_more):
     os.kill(os.getpid(), signal.SIGKILL)
 
-place, project, home = sys.argv[1:]
+place, project, home, code = sys.argv[1:]
+ingestion.code_digest = lambda: code
 if place == "writing":
     write.VersionWriter.write = die
 elif place == "before the commit":
@@ -165,7 +177,9 @@ def test_killed_and_run_again(
     put(grow, "a.csv", rows(1, 2))
     first = ingest(grow, settings, Window())
     put(grow, "b.csv", rows(2, 3, text="b"))
-    command = [sys.executable, "-c", KILL, place, str(grow.file), str(settings.home)]
+    # of the same code as here, also while somebody edits it
+    arguments = [place, str(grow.file), str(settings.home), code_digest()]
+    command = [sys.executable, "-c", KILL, *arguments]
     killed = subprocess.run(command, env=os.environ, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert len(read_version(first.dataset)) == 2

@@ -48,8 +48,14 @@ def known(facts: list[Any], max_age: float | None = None, same_instant: bool = F
 
 
 def seen(view: AsOf, customers: Any, years: Any) -> list[pa.Array]:
-    times = np.asarray(years, dtype=np.int64)
-    return view.take(view.lookup(pa.array(customers, pa.int64()), times))
+    times, people = np.asarray(years, dtype=np.int64), pa.array(customers, pa.int64())
+    singly = view.lookup(people, times)
+    many = FEW // len(people) + 1
+    together = view.lookup(pa.concat_arrays([people] * many), np.tile(times, many))
+    assert together.tolist() == singly.tolist() * many
+    taken = view.take(singly)
+    assert [column.to_pylist() for column in taken] == view.values(singly)
+    return taken
 
 
 @given(
@@ -107,16 +113,18 @@ def test_the_newest_fact_counts(facts: list[Any], rows: list[tuple[int, int]]) -
 
 @pytest.mark.parametrize("same_instant", [False, True])
 @pytest.mark.parametrize("max_age", [None, 2.0])
-def test_pandas_joins_alike(same_instant: bool, max_age: float | None) -> None:
-    """`pandas.merge_asof` by day, with text as the entity."""
+@pytest.mark.parametrize("text", [False, True])
+def test_pandas_joins_alike(same_instant: bool, max_age: float | None, text: bool) -> None:
+    """`pandas.merge_asof` by day."""
     draw = np.random.default_rng(3)
     days = pd.Timestamp("2024-01-01") + pd.to_timedelta(draw.integers(0, 20, 500), unit="D")
     facts = pd.DataFrame({"who": draw.integers(0, 30, 500), "day": days, "value": range(500)})
-    facts["who"] = "näme " + facts["who"].astype(str)
+    if text:
+        facts["who"] = "näme " + facts["who"].astype(str)
     facts = facts.sort_values(["who", "day"], kind="stable")
     rows = facts.sample(300, random_state=1).assign(row=range(300))
     rows["day"] += pd.to_timedelta(draw.integers(0, 3, 300), unit="D")
-    rows.loc[rows.index[:5], "who"] = "nobody"
+    rows.loc[rows.index[:5], "who"] = "nobody" if text else 77
     table = to_arrow(facts)
     asof = AsOf(table["who"], table["day"], table.select(["value"]), max_age, same_instant)
     asked = to_arrow(rows)
