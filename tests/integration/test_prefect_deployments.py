@@ -113,7 +113,7 @@ def deployed(server: Server) -> Server:
 def test_every_flow_is_deployed_for_every_environment(deployed: Server) -> None:
     found = deployed.post("/deployments/filter", {"limit": 100}).json()
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    assert len(found) == len(declared) == 21
+    assert len(found) == len(declared) == 27
     train = next(d for d in found if d["entrypoint"] == "flows.train.train" and d["name"] == "dev")
     assert train["parameters"]["project"] == "examples/health_visits/project.yaml"
     assert train["concurrency_limit"] == 1 or train["global_concurrency_limit"]["limit"] == 1
