@@ -124,6 +124,20 @@ def test_validate_rehearses_on_the_data(
     assert "city: not one of the categories: 400 rows" in err
 
 
+def test_validate_tries_views(
+    run: Run, make_paying: Callable[..., Project], tmp_path: Path
+) -> None:
+    file = make_paying().file
+    code, out, _ = run("validate", file)
+    assert code == 0
+    assert "sound. all rows: 240 of 240 rows keep the contract" in out
+    make_paying(function="spending:average")
+    code, _, err = run("validate", file)
+    assert code == 2
+    assert "feature 'total' looks ahead" in err
+    assert not (tmp_path / "lifecycle").exists()
+
+
 def test_the_schema_in_docs_is_the_present_one(run: Run, tmp_path: Path) -> None:
     code, _, _ = run("schema", "--output", tmp_path / "schema.json")
     assert code == 0

@@ -9,7 +9,8 @@ from lifecycle.data.features import build_features, encode, fit_schema, labels, 
 from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import read_version
 from lifecycle.data.sources import read_source
-from lifecycle.data.split import split_dataset
+from lifecycle.data.split import split_version
+from lifecycle.data.views.join import join_views
 from lifecycle.project import load_project
 from lifecycle.settings import Settings
 
@@ -20,6 +21,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
     ("name", "file", "rows", "rejected", "arriving"),
     [
         ("health_visits", None, 16_761, 4, 2),
+        ("visit_history", None, 16_761, 0, 2),
         ("party_identification", None, 944, 0, 0),
         ("telco_churn", "telco_churn.csv", 7_043, 0, 0),
         ("bike_sharing", "bike_sharing_hour.csv", 13_003, 0, 6),
@@ -39,7 +41,8 @@ def test_example(
     ingested = ingest(project, settings, first_window(project))
     assert (ingested.rows_in, ingested.rows_rejected) == (rows, rejected)
     assert len(periods(project, read_source(project))) == arriving
-    parts = split_dataset(project, settings, ingested)
+    joined = join_views(project, settings, ingested.dataset)
+    parts = split_version(project, settings, joined)
     hook = load_hook(project)
     train = read_version(parts.train)
     built = build_features(train, project, hook)
