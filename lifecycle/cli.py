@@ -30,6 +30,7 @@ from lifecycle.errors import LifecycleError, ProjectError, RegistryError
 from lifecycle.governance_command import erase, retention
 from lifecycle.keys import front_env, keys
 from lifecycle.lineage_command import lineage
+from lifecycle.profile_command import profile
 from lifecycle.project import Project, load_project
 from lifecycle.settings import Settings
 
@@ -49,6 +50,7 @@ EnvOption = Annotated[str | None, typer.Option("--env", help="dev, staging or pr
 app.command()(audit)
 app.command()(lineage)
 app.command()(diff)
+app.command()(profile)
 app.command()(contract)
 app.command()(erase)
 app.command()(retention)

@@ -70,7 +70,7 @@ def page(
         scripts: JavaScript to embed, in order; from code, never from data.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lifecycle.quality", "."),
+        loader=jinja2.PackageLoader("lifecycle", "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -79,7 +79,7 @@ def page(
     environment.filters["cell"] = lambda value: Cell(value) if isinstance(value, str) else value
     environment.filters["image"] = _data_uri
     environment.filters["number"] = _is_number
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template("quality/report.html.j2").render(
         title=title,
         lead=lead,
         verdict=verdict,

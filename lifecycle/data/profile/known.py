@@ -1,0 +1,153 @@
+"""What is known of columns besides their values: roles, promises, personal data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from lifecycle.data.guess import FEW_CATEGORIES, MANY_CATEGORIES, Column, guess_roles
+from lifecycle.data.profile.record import Role
+from lifecycle.errors import DataError, TargetError
+from lifecycle.project import Project
+from lifecycle.specs import ColumnSpec, ColumnType, Scalar, TaskKind
+
+REPEATED = 20
+"""More texts are categories if each is there so many times on average."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a project declares, or what is guessed of a frame."""
+
+    specs: Mapping[str, ColumnSpec] = field(default_factory=dict)
+    target: str = ""
+    task: TaskKind | None = None
+    positive: Scalar | None = None
+    entity: str = ""
+    time: str = ""
+    period: str = "value"
+    leakage: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    inputs: tuple[str, ...] | None = None
+    numeric_threshold: float = 0.1
+    categorical_threshold: float = 0.15
+
+    def role(self, name: str) -> Role:
+        """What the column is for; an input that is protected, too, is an input."""
+        named: dict[Role, tuple[str, ...]] = {
+            "target": (self.target,),
+            "entity": (self.entity,),
+            "time": (self.time,),
+            "leakage": self.leakage,
+            "input": self.inputs or (),
+            "protected": self.protected,
+            "ignored": self.ignored,
+        }
+        found: Role | None = next((role for role, names in named.items() if name in names), None)
+        return found or ("input" if self.target and self.inputs is None else "")
+
+    def hidden(self, name: str) -> bool:
+        """Whether the column's values are personal, or say whom a row is about."""
+        return name == self.entity or self.pii(name) in ("hash", "drop")
+
+    def pii(self, name: str) -> str:
+        """`keep`, `hash` or `drop`; empty if it is no personal data."""
+        return (self.specs[name].pii or "") if name in self.specs else ""
+
+
+def known_of(project: Project) -> Known:
+    """What a project declares."""
+    drift = project.monitoring.drift
+    return Known(
+        specs=project.contract.columns,
+        target=project.target,
+        task=project.task,
+        positive=1 if project.positive is None else project.positive,
+        entity=project.entity or "",
+        time=project.time.column if project.time else "",
+        period=project.time.period if project.time else "value",
+        leakage=project.leakage,
+        protected=project.protected,
+        ignored=project.ignore,
+        inputs=project.input_columns,
+        numeric_threshold=drift.numeric_threshold,
+        categorical_threshold=drift.categorical_threshold,
+    )
+
+
+def guessed(frame: pd.DataFrame, target: str | None) -> Known:
+    """Roles in a frame that no project describes, by the rules of `lifecycle init`.
+
+    Without a target only the time is guessed: the first column of times without a missing one.
+
+    Raises:
+        DataError: there is no such column.
+    """
+    if target is None:
+        times = frame.select_dtypes(["datetime", "datetimetz"])
+        whole = [str(name) for name in times if not times[name].isna().any()]
+        return Known(time=whole[0] if whole and len(frame) else "", period="")
+    if target not in frame:
+        names = ", ".join(map(str, frame.columns[:40]))
+        raise DataError(f"target: there is no column {target!r}; there are {names}")
+    columns = {str(name): _column(frame[name]) for name in frame}
+    try:
+        roles = guess_roles(columns, target)
+    except TargetError:  # nothing to learn, and still to look at
+        return Known(target=target, period="")
+    time = roles.time or {}
+    return Known(
+        target=target,
+        task=roles.task,
+        positive=roles.positive,
+        entity=roles.entity or "",
+        time=time.get("column", ""),
+        period="",
+        ignored=tuple(roles.ignore),
+    )
+
+
+def _column(values: "pd.Series[Any]") -> Column:
+    kind: ColumnType = "string"
+    if pd.api.types.is_bool_dtype(values.dtype):
+        kind = "boolean"
+    elif pd.api.types.is_datetime64_any_dtype(values.dtype):
+        kind = "datetime"
+    elif pd.api.types.is_integer_dtype(values.dtype):
+        kind = "integer"
+    elif pd.api.types.is_numeric_dtype(values.dtype):
+        kind = "number"
+    if kind in ("integer", "number", "boolean", "datetime"):
+        return Column(values, {"type": kind}, int(values.nunique()))
+    texts = values.where(values.isna(), values.astype(str))
+    distinct = int(texts.nunique())
+    few = max(FEW_CATEGORIES, min(MANY_CATEGORIES, len(texts) // REPEATED))
+    return Column(texts, {"type": "category" if distinct <= few else kind}, distinct)
+
+
+def promises(spec: ColumnSpec) -> tuple[str, ...]:
+    """What the contract promises of a column, in words; personal values are not named."""
+    said = []
+    if not spec.nullable:
+        said.append("never missing")
+    if spec.unique:
+        said.append("unique")
+    low, high = (None if end is None else f"{end:g}" for end in (spec.minimum, spec.maximum))
+    if low is not None and high is not None:
+        said.append(f"{low} to {high}")
+    elif low is not None:
+        said.append(f"at least {low}")
+    elif high is not None:
+        said.append(f"at most {high}")
+    if spec.categories:
+        said.append(f"one of {len(spec.categories)} categories")
+    if spec.pattern:
+        said.append(f"matches {spec.pattern}")
+    for name, (least, most) in spec.expect.statistics() if spec.expect else ():
+        ends = " to ".join("any" if end is None else f"{end:g}" for end in (least, most))
+        said.append(f"{name.replace('_', ' ')} {ends}")
+    if spec.severity == "warning":
+        said.append("broken promises only warn")
+    return tuple(said)

@@ -1,0 +1,219 @@
+"""What can be profiled: a project, a version in the lake, a frame, a file."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeAlias
+
+import pandas as pd
+import pyarrow as pa
+
+from lifecycle.data.arrow import to_arrow
+from lifecycle.data.contract import Checker, contract_of
+from lifecycle.data.infer import read_columns
+from lifecycle.data.lake import history, open_version, table_uri
+from lifecycle.data.profile.known import Known, guessed, known_of
+from lifecycle.data.sources import open_source
+from lifecycle.data.sources.files import Files
+from lifecycle.errors import DataError
+from lifecycle.project import Project, load_project
+from lifecycle.records import DatasetVersion
+from lifecycle.settings import Settings
+from lifecycle.specs import ContractSpec, SourceSpec
+from lifecycle.specs.formats import format_of
+
+BATCH = 1 << 16
+YAML = (".yaml", ".yml")
+Profiled: TypeAlias = pd.DataFrame | pa.Table | Project | DatasetVersion | str | Path
+
+
+@dataclass
+class Opened:
+    """Rows to read once, and what is known of them."""
+
+    title: str
+    place: str
+    batches: Iterable[pa.RecordBatch]
+    known: Known
+    rejected: int = 0
+    """Known once the batches were read."""
+
+
+def open_frame(
+    frame: pd.DataFrame, target: str | None, title: str = "frame", place: str = ""
+) -> Opened:
+    """A frame as it is.
+
+    Raises:
+        DataError: two columns have one name, or the target is none of them.
+    """
+    frame = frame.rename(columns=str)
+    if twice := frame.columns[frame.columns.duplicated()].tolist():
+        raise DataError(f"{title}: several columns are called {twice[0]!r}: rename all but one")
+    known = guessed(frame, target)
+    try:
+        table = to_arrow(frame)
+    except pa.ArrowException:  # objects of several types: said as text
+        mixed = frame.select_dtypes("object").columns
+        texts = {
+            name: frame[name].where(frame[name].isna(), frame[name].map(str)) for name in mixed
+        }
+        table = to_arrow(frame.assign(**texts))
+    return Opened(title, place or "a frame in memory", _batches(table), known)
+
+
+def open_file(path: str | Path, target: str | None) -> Opened:
+    """A data file; it is in memory whole. Parquet says its types, others are typed as
+    `lifecycle init` does.
+
+    Raises:
+        SourceError: the file is missing, unreadable or empty.
+        DataError: the target is none of its columns.
+    """
+    if format_of(str(path)) == "parquet":
+        source = Files(SourceSpec(path=str(path), format="parquet"), Path())
+        frame = pa.Table.from_batches(source.batches({})).to_pandas()
+    else:
+        columns = read_columns(str(path))
+        frame = pd.DataFrame({name: column.values for name, column in columns.items()})
+    return open_frame(frame, target, str(path).replace("\\", "/").rpartition("/")[2], str(path))
+
+
+def open_table(
+    project: Project, settings: Settings, table: str = "accepted", version: int | None = None
+) -> Opened | None:
+    """A version of a project's table, by default the newest; None if the table has none yet.
+
+    Raises:
+        DataError: there is no such version.
+        BackendError: the table cannot be read.
+    """
+    uri = table_uri(settings, project.name, table)
+    if version is None:
+        known = history(uri)["version"]
+        if known.empty:
+            return None
+        version = int(known.iloc[-1])
+    return open_ref(_ref(uri, version), project)
+
+
+def open_ref(ref: DatasetVersion, project: Project | None = None) -> Opened:
+    """A version; without its project, what the contract says of its columns is known.
+
+    Raises:
+        BackendError: the table cannot be read.
+    """
+    folder, name, table = ref.uri.rstrip("/").rsplit("/", 2)
+    place = f"{table}@{ref.version}, digest {ref.digest[:12]}"
+    if project:
+        known = known_of(project)
+    else:
+        contract = _contract(ref, f"{folder}/{name}/accepted")
+        known = Known(specs=contract.columns if contract else {}, period="")
+    return Opened(project.name if project else name, place, open_version(ref), known)
+
+
+def open_declared(project: Project) -> Opened:
+    """The source as the contract reads it: the rows that ingestion would accept.
+
+    Raises:
+        SourceError: the source cannot be read.
+    """
+    source = open_source(project)
+    opened = Opened(project.name, source.place, (), known_of(project))
+
+    def accepted() -> Iterator[pa.RecordBatch]:
+        now = datetime.now(UTC).replace(tzinfo=None)
+        checker = Checker(project.contract, now=now)
+        yield pa.RecordBatch.from_pylist([], schema=checker.schema)
+        first = 0
+        for batch in source.batches(project.contract.columns):
+            checked = checker.check(batch, first)
+            first += batch.num_rows
+            opened.rejected += checked.rejected.num_rows
+            yield checked.accepted
+
+    opened.batches = accepted()
+    return opened
+
+
+def open_any(
+    data: Profiled,
+    *,
+    target: str | None = None,
+    table: str = "accepted",
+    version: int | None = None,
+    settings: Settings | None = None,
+) -> Opened:
+    """Whatever it is; a path is a project file if it ends like YAML, else a data file.
+
+    Raises:
+        LifecycleError: it cannot be read, or has no such table, version or target.
+    """
+    if isinstance(data, pa.Table):
+        data = data.to_pandas()
+    declared = isinstance(data, Project) or str(data).endswith(YAML)
+    if not declared and version is not None:
+        raise DataError("version: only a project's tables have versions: name a project file")
+    if isinstance(data, pd.DataFrame):
+        return open_frame(data, target)
+    if isinstance(data, str | Path) and not declared:
+        return open_file(data, target)
+    if target is not None:
+        raise DataError("target: the project file or the version's project says what it is")
+    if isinstance(data, DatasetVersion):
+        return open_ref(data)
+    project = data if isinstance(data, Project) else load_project(data)
+    opened = open_table(project, settings or Settings.load(), table, version)
+    if opened is None and table != "accepted":
+        raise DataError(f"{project.name}: there is no version of {table} yet: prepare the data")
+    return opened or open_declared(project)
+
+
+def open_against(
+    data: Profiled,
+    against: Profiled | int,
+    *,
+    target: str | None = None,
+    table: str = "accepted",
+    settings: Settings | None = None,
+) -> Opened:
+    """What `data` is compared with: a number is another version of the same table.
+
+    Raises:
+        LifecycleError: it cannot be read, or there is no such version.
+    """
+    if not isinstance(against, int):
+        return open_any(against, target=target, table=table, settings=settings)
+    if isinstance(data, DatasetVersion):
+        return open_ref(_ref(data.uri, against))
+    if isinstance(data, Project) or str(data).endswith(YAML):
+        return open_any(data, table=table, version=against, settings=settings)
+    raise DataError("against: a frame or a file has no versions: name another frame or file")
+
+
+def _ref(uri: str, version: int) -> DatasetVersion:
+    known = history(uri)
+    found = known[known["version"] == version]
+    if found.empty:
+        have = ", ".join(map(str, known["version"])) or "none"
+        table = uri.rstrip("/").rpartition("/")[2]
+        raise DataError(f"{table} has no version {version} in {uri}; it has {have}")
+    last = found.iloc[-1]
+    return DatasetVersion(uri=uri, version=version, digest=last["digest"], rows=last["rows"])
+
+
+def _contract(ref: DatasetVersion, ingested: str) -> ContractSpec | None:
+    """The contract a version was made under: it says which columns are personal."""
+    commits = history(ref.uri)
+    own = commits["note"][commits["version"] == ref.version]
+    found = (contract_of(note) for note in [*own, *history(ingested)["note"][-1:]])
+    return next((contract for contract in found if contract), None)
+
+
+def _batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
+    yield pa.RecordBatch.from_arrays(
+        [pa.array([], field.type) for field in table.schema], schema=table.schema
+    )
+    yield from table.to_batches(BATCH)

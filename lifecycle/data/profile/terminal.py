@@ -1,0 +1,122 @@
+"""A profile in the terminal: a line a column, then what is worth knowing."""
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+
+from lifecycle.data.profile.bars import short
+from lifecycle.data.profile.record import Bar, ColumnProfile, Summary
+from lifecycle.data.profile.words import headline, share
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+WIDE = 16
+PAIRS, FAR = 8, 8
+CLOSE = 0.5
+TONES = {"bad": "red", "warn": "yellow", "plain": "default"}
+
+
+def show(summary: Summary, console: Console) -> None:
+    """Print it."""
+    console.print(
+        f"[bold]{escape(summary.title)}[/]  {escape(summary.place)}\n{_overview(summary)}",
+        soft_wrap=True,
+    )
+    console.print(_columns(summary))
+    for title, lines in (("Closest pairs", _pairs(summary)), ("Drift", _drift(summary))):
+        if lines:
+            console.print(Group(f"[bold]{title}[/]", *lines))
+    if summary.findings:
+        console.print("[bold]Look at first[/]")
+        for one in summary.findings:
+            console.print(f"[{TONES[one.tone]}]• {escape(one.text)}[/]", soft_wrap=True)
+
+
+def spark(bars: Sequence[Bar]) -> str:
+    """Bars as blocks, at most 16: neighbours are added up."""
+    if not bars:
+        return ""
+    width = -(-len(bars) // WIDE)
+    rows = [sum(bar.rows for bar in bars[at : at + width]) for at in range(0, len(bars), width)]
+    most = max(rows) or 1
+    return "".join(BLOCKS[min(7, count * 8 // most)] if count else " " for count in rows)
+
+
+def _overview(summary: Summary) -> str:
+    said = [f"{summary.rows:,} rows, {len(summary.columns)} columns"]
+    if summary.rows_with_missing:
+        said.append(f"{summary.rows_with_missing:,} rows with any missing")
+    if summary.duplicates:
+        said.append(f"{summary.duplicates:,} duplicates")
+    if summary.entity:
+        said.append(f"{summary.entities:,} of {escape(summary.entity)}")
+    if summary.periods:
+        first, last = summary.periods.bars[0].label, summary.periods.bars[-1].label
+        said.append(f"{escape(summary.periods.column)} {first} to {last}")
+    if summary.sampled < summary.rows:
+        said.append(f"distributions and associations of a sample of {summary.sampled:,}")
+    return "; ".join(said)
+
+
+def _columns(summary: Summary) -> Table:
+    table = Table("column", "type", box=None, pad_edge=False, header_style="bold")
+    for name in ("missing", "distinct"):
+        table.add_column(name, justify="right")
+    table.add_column("histogram", no_wrap=True)
+    table.add_column("least · median · most, or levels")
+    if summary.target:
+        table.add_column("target", justify="right")
+    if summary.against:
+        table.add_column("drift", justify="right")
+    for one in summary.columns:
+        cells = [
+            _name(one),
+            one.type,
+            share(one.missing_share),
+            f"{'' if one.distinct_exact else '≈ '}{one.distinct:,}",
+            spark(one.bars),
+            escape(headline(one)),
+        ]
+        if summary.target:
+            cells.append(f"{one.relation.strength:.2f}" if one.relation else "")
+        if summary.against:
+            cells.append(_distance(one))
+        table.add_row(*cells)
+    return table
+
+
+def _name(column: ColumnProfile) -> str:
+    role = "" if column.role in ("input", "") else f" [dim]{column.role}[/]"
+    return escape(short(column.name)) + role
+
+
+def _distance(column: ColumnProfile) -> str:
+    if column.drift is None:
+        return ""
+    text = f"{column.drift.statistic:.2f}"
+    return f"[red]{text}[/]" if column.drift.drifted else text
+
+
+def _pairs(summary: Summary) -> list[str]:
+    close = [pair for pair in summary.pairs if abs(pair.value) >= CLOSE][:PAIRS]
+    return [
+        f"  {one.value:5.2f}  {escape(short(one.first))} and {escape(short(one.second))} "
+        f"[dim]{one.measure}[/]"
+        for one in close
+    ]
+
+
+def _drift(summary: Summary) -> list[str]:
+    far = sorted(
+        (one for one in summary.columns if one.drift and one.drift.drifted),
+        key=lambda one: -one.drift.statistic if one.drift else 0.0,
+    )
+    lines = [
+        f"  {one.drift.statistic:5.2f}  {escape(short(one.name))} [dim]{one.drift.test}[/]"
+        for one in far[:FAR]
+        if one.drift
+    ]
+    if summary.against and not lines:
+        lines = [f"  none against {escape(summary.against)}"]
+    return lines
