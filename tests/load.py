@@ -19,10 +19,17 @@ class Load:
         url: of an application; `/predict` below it is asked.
         records: `rows` of them a request, in turn.
         retries: how often a client may ask again after a failure.
+        pause: seconds a client waits after an answer.
     """
 
     def __init__(
-        self, url: str, records: list[dict[str, Any]], clients: int, retries: int, rows: int
+        self,
+        url: str,
+        records: list[dict[str, Any]],
+        clients: int,
+        retries: int,
+        rows: int,
+        pause: float = 0.0,
     ) -> None:
         self.versions: Counter[int] = Counter()
         self.failures: list[str] = []
@@ -33,7 +40,7 @@ class Load:
             json.dumps({"records": records[at : at + rows]}) for at in range(0, len(records), rows)
         ]
         self._turn = count()
-        self._retries = retries
+        self._retries, self._pause = retries, pause
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
@@ -51,7 +58,7 @@ class Load:
 
     def _ask(self) -> None:
         connection: http.client.HTTPConnection | None = None
-        while not self._ended.is_set():
+        while not self._ended.wait(self._pause):
             body = self._bodies[next(self._turn) % len(self._bodies)]
             problem = ""
             for _ in range(self._retries + 1):
@@ -85,10 +92,15 @@ class Load:
 
 @contextmanager
 def load(
-    url: str, records: list[dict[str, Any]], clients: int = 4, retries: int = 0, rows: int = 1
+    url: str,
+    records: list[dict[str, Any]],
+    clients: int = 4,
+    retries: int = 0,
+    rows: int = 1,
+    pause: float = 0.0,
 ) -> Iterator[Load]:
     """Load for the block."""
-    made = Load(url, records, clients, retries, rows)
+    made = Load(url, records, clients, retries, rows, pause)
     for thread in made._threads:
         thread.start()
     try:

@@ -23,8 +23,10 @@ from lifecycle.serving.pages import Pages
 from lifecycle.serving.prediction_log import PredictionLog
 from lifecycle.serving.predictor import Engine, ServedModel
 from lifecycle.serving.proxy import METRICS
+from lifecycle.serving.scaling import BUSY, BusyShare
 from lifecycle.serving.wire import Answer, Asked
 from lifecycle.settings import Settings
+from lifecycle.training.schema import BundleSchema
 
 SWITCH_SECONDS = 0.0005
 """How long the log's thread may keep the interpreter while a request waits for it."""
@@ -73,7 +75,8 @@ class ModelServer:
             project.serving.max_replicas or project.serving.replicas,
         )
         self._lanes = Lanes(served)
-        pages = Pages(served, meters, secured=settings.needs_keys)
+        self._busy = BusyShare()
+        pages = Pages(served, self._lanes, meters, secured=settings.needs_keys)
         self._endpoint = Endpoint(served, self._lanes, gate, self._log, meters, pages)
 
     def __serve_build_asgi_app__(self) -> Endpoint:
@@ -82,6 +85,10 @@ class ModelServer:
     def reconfigure(self, traffic: dict[str, Any]) -> None:
         """Called by Serve at the start and when `set_traffic` changes it."""
         self._lanes.follow(Traffic.model_validate(traffic))
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Asked by Serve every few seconds, on the event loop, where replicas may come and go."""
+        return {BUSY: self._busy.look()}
 
     def deployed(self) -> tuple[str, ModelVersion, Project, Engine]:
         """The bundle this replica serves, and how."""
@@ -114,3 +121,8 @@ class CandidateServer:
             return self._served.answer(asked, name), time.perf_counter() - started
         except RequestError as error:
             return error
+
+    def schema(self) -> BundleSchema:
+        """What a request brings and what the model answers."""
+        schema: BundleSchema = self._served.schema
+        return schema

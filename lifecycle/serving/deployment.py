@@ -13,6 +13,7 @@ from lifecycle.records import ModelVersion, Traffic
 from lifecycle.serving.lanes import candidate_name
 from lifecycle.serving.predictor import Engine
 from lifecycle.serving.proxy import QUIET, start_proxy
+from lifecycle.serving.scaling import ByLoad
 from lifecycle.serving.wire import Asked
 from lifecycle.settings import Settings
 
@@ -182,6 +183,8 @@ def _scale(project: Project) -> dict[str, Any]:
     spec = project.serving
     if spec.max_replicas is None:
         return {"num_replicas": spec.replicas}
+    from ray.serve.config import AutoscalingPolicy
+
     return {
         "autoscaling_config": {
             "min_replicas": spec.replicas,
@@ -190,6 +193,9 @@ def _scale(project: Project) -> dict[str, Any]:
             "target_ongoing_requests": spec.target_ongoing_requests,
             "upscale_delay_s": spec.upscale_delay_seconds,
             "downscale_delay_s": spec.downscale_delay_seconds,
+            "policy": AutoscalingPolicy(  # type: ignore[no-untyped-call]  # ray has no type
+                policy_function=ByLoad, policy_kwargs={"target_busy_share": spec.target_busy_share}
+            ),
         }
     }
 

@@ -24,6 +24,7 @@ from lifecycle.serving.pages import INVOCATIONS, JSON, PREDICT, MethodError, Pag
 from lifecycle.serving.prediction_log import PredictionLog
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.wire import Answer, Asked, Headers
+from lifecycle.training.schema import BundleSchema
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Request(NamedTuple):
     raw_headers: RawHeaders
     query: bytes
     max_rows: int
+    schema: BundleSchema
 
     @property
     def headers(self) -> Headers:
@@ -116,14 +118,17 @@ class Endpoint:
             key = "" if path in OPEN else self._gate.check(scope["headers"])
             protocol = self._protocol(path) if scope["method"] == "POST" else None
             if protocol is None:
-                reply, done.route = self._pages.reply(scope["method"], path)
+                reply, done.route = await self._pages.reply(scope["method"], path)
                 return reply
             done.route = protocol.route
             headers = scope["headers"]
             body = await read_body(receive, headers, self._max_bytes)
-            request = Request(body, headers, scope["query_string"], self._max_rows)
+            only, takes = self._lanes.role_of(protocol.version), self._model.schema
+            if only == "candidate":
+                takes = await self._lanes.candidate_schema()
+            request = Request(body, headers, scope["query_string"], self._max_rows, takes)
             asked = protocol.read(request)
-            answer = await self._answer(protocol, asked, name, body, key)
+            answer = await self._answer(asked, name, body, key, only)
             done.version, done.rows = answer.model.version, asked.rows
             return protocol.write(answer, asked)
         except RequestError as error:
@@ -137,13 +142,12 @@ class Endpoint:
             return Reply(500, JSON, orjson.dumps({"error": problem, "id": name}))
 
     async def _answer(
-        self, protocol: Protocol, asked: Asked, name: str, body: bytes, key: str
+        self, asked: Asked, name: str, body: bytes, key: str, only: Role | None
     ) -> Answer:
         """The answer, logged; a failure of the model is logged too."""
         started = time.perf_counter()
-        only = self._role(protocol.version)
         try:
-            if self._lanes.shared:
+            if self._lanes.shared or only == "candidate":
                 said = await self._lanes.answer(asked, name, body, key, only)
             else:
                 asked, answer = (
@@ -175,20 +179,6 @@ class Endpoint:
             entities = self._model.entities(asked)
             self._log.add(name, version, said, key, entities, self._model.joined(asked))
 
-    def _role(self, version: str) -> Role | None:
-        """Whose version a path names; None if it names none.
-
-        Raises:
-            NotServedError: neither the champion's nor the candidate's.
-        """
-        if not version:
-            return None
-        if version == str(self._lanes.candidate_version()):
-            return "candidate"
-        model = self._model.model
-        oip_info.check_model(model.name, version, model)
-        return "champion"
-
     def _protocol(self, path: str) -> Protocol | None:
         found = self._posts.get(path)
         if found is not None or not path.startswith("/v2/"):
@@ -201,10 +191,8 @@ class Endpoint:
         return Protocol("/v2/infer", self._read_tensors, _write_tensors, version)
 
     def _read_tensors(self, request: Request) -> Asked:
-        model = self._model
-        return oip.read(
-            request.body, request.headers, model.schema, request.max_rows, model.project.entity
-        )
+        entity = self._model.project.entity
+        return oip.read(request.body, request.headers, request.schema, request.max_rows, entity)
 
     def _read_scoring(self, request: Request) -> Asked:
         inputs = self._model.schema.inputs

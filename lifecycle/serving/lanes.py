@@ -12,9 +12,11 @@ from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
 from lifecycle.errors import RequestError
-from lifecycle.records import Traffic
+from lifecycle.records import ModelVersion, Traffic
+from lifecycle.serving.oip_info import check_model
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.wire import Answer, Asked
+from lifecycle.training.schema import BundleSchema
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,14 @@ class Said(NamedTuple):
     answer: Answer | None
     """None: it failed."""
     seconds: float
+    refused: RequestError | None = None
+    """Why the candidate takes no such request."""
+
+
+class NoAnswerError(RequestError):
+    """The candidate, asked for by its number, is late or gone."""
+
+    status = 503
 
 
 def candidate_name(project_name: str) -> str:
@@ -67,6 +77,7 @@ class Lanes:
         self._handle: Any = None
         self._resting_until = 0.0
         self._shadows: set[asyncio.Task[None]] = set()
+        self._schema: tuple[str, BundleSchema] | None = None
 
     def follow(self, traffic: Traffic) -> None:
         """From now on share the requests like this."""
@@ -89,10 +100,42 @@ class Lanes:
             return False
         return True
 
-    def candidate_version(self) -> int | None:
-        """The candidate's version, if there is one."""
-        candidate = self._traffic.candidate
-        return candidate.version if candidate is not None and self.shared else None
+    @property
+    def candidate(self) -> ModelVersion | None:
+        """The version that may be asked for beside the champion; a shadow answers nobody."""
+        return self._traffic.candidate if self._traffic.policy == "canary" and self.shared else None
+
+    def role_of(self, version: str) -> Role | None:
+        """Whose version a path names; None if it names none.
+
+        Raises:
+            NotServedError: neither the champion's nor the candidate's.
+        """
+        if not version:
+            return None
+        candidate, champion = self.candidate, self._model.model
+        if candidate is not None and version == str(candidate.version):
+            return "candidate"
+        check_model(champion.name, version, champion)
+        return "champion"
+
+    async def candidate_schema(self) -> BundleSchema:
+        """What the candidate takes and gives.
+
+        Raises:
+            NoAnswerError: it does not say, or is not there any more.
+        """
+        candidate = self.candidate
+        if candidate is None:
+            raise NoAnswerError("there is no version beside the champion any more")
+        if self._schema is None or self._schema[0] != candidate.digest:
+            try:
+                schema = await asyncio.wait_for(self._handle.schema.remote(), PATIENCE)
+            except Exception as error:  # whatever Ray raises when a replica is gone or late
+                logger.warning("the candidate does not say its schema: %s", type(error).__name__)
+                raise NoAnswerError(f"version {candidate.version} does not answer") from None
+            self._schema = candidate.digest, schema
+        return self._schema[1]
 
     async def answer(
         self, asked: Asked, name: str, body: bytes, key: str, only: Role | None = None
@@ -106,7 +149,8 @@ class Lanes:
             only: the version the client asked for by its number.
 
         Raises:
-            RequestError: the champion refuses the request.
+            RequestError: the champion refuses the request, or the candidate one that names it.
+            NoAnswerError: a request names the candidate, and it does not answer.
             FeatureError: the champion's features hook fails.
         """
         if self._traffic.policy == "shadow" and only is None:
@@ -117,6 +161,11 @@ class Lanes:
             said = await self._candidate(asked, name, "candidate")
             if said.answer is not None:
                 return said
+            if only is not None:  # nobody answers in the name of another version
+                if said.refused is not None:
+                    raise said.refused
+                self._record_candidates(asked, name, key, said)
+                raise NoAnswerError("the version of this path does not answer")
             instead = self._champion(asked, name)  # if it refuses too, the request is to blame
             self._record_candidates(asked, name, key, said)
             return instead
@@ -147,7 +196,7 @@ class Lanes:
             self._resting_until = time.monotonic() + REST
             return Said(role, None, time.perf_counter() - started)
         if isinstance(said, RequestError):
-            return Said(role, None, time.perf_counter() - started)
+            return Said(role, None, time.perf_counter() - started, said)
         answer, seconds = said
         return Said(role, answer, seconds)
 

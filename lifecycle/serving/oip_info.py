@@ -3,6 +3,7 @@
 /v2, /v2/health/live, /v2/health/ready, /v2/models/{name}[/versions/{version}][/ready]
 """
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -20,13 +21,20 @@ ENDS: tuple[list[str], ...] = ([], ["ready"])
 """What may follow a model."""
 
 
-def page(path: str, model: ModelVersion, schema: BundleSchema, is_ready: bool = True) -> bytes:
+def page(
+    path: str,
+    model: ModelVersion,
+    schema: BundleSchema,
+    is_ready: bool = True,
+    versions: Sequence[int] = (),
+) -> bytes:
     """The answer of one of the protocol's GET paths, as JSON.
 
     An answer that says `"ready": false` goes with status 503.
 
     Args:
         path: decoded, from `/v2` on.
+        versions: all that may be asked for; without them only this one.
 
     Raises:
         NotServedError: there is no such path, model or version.
@@ -49,7 +57,12 @@ def page(path: str, model: ModelVersion, schema: BundleSchema, is_ready: bool = 
             raise NotServedError("the Open Inference Protocol has no such path")
     if rest:
         return orjson.dumps({"name": model.name, "ready": is_ready})
-    return model_metadata(model, schema)
+    return model_metadata(model, schema, versions or (model.version,))
+
+
+def names_version(path: str, number: int) -> bool:
+    """Whether a path below `/v2/models` names this version."""
+    return path.split("/")[4:6] == ["versions", str(number)]
 
 
 def check_model(name: str, number: str, model: ModelVersion) -> None:
@@ -76,7 +89,7 @@ def server_metadata() -> bytes:
     )
 
 
-def model_metadata(model: ModelVersion, schema: BundleSchema) -> bytes:
+def model_metadata(model: ModelVersion, schema: BundleSchema, versions: Sequence[int]) -> bytes:
     """The tensors that a request has and those of the answer; -1 is the number of rows."""
     outputs = [_tensor(name, kind, -1) for name, kind in output_datatypes(schema.classes)]
     if schema.classes:
@@ -84,7 +97,7 @@ def model_metadata(model: ModelVersion, schema: BundleSchema) -> bytes:
     return orjson.dumps(
         {
             "name": model.name,
-            "versions": [str(model.version)],
+            "versions": [str(version) for version in versions],
             "platform": schema.model,
             "inputs": [
                 _tensor(name, DATATYPES[storage_type(spec)], -1)

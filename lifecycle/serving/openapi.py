@@ -36,6 +36,7 @@ def document(
     *,
     secured: bool = False,
     entity: tuple[str, ColumnSpec] | None = None,
+    candidate: tuple[ModelVersion, BundleSchema] | None = None,
 ) -> Json:
     """An OpenAPI 3.1 document; classes, categories, ranges and the example are those of this model.
 
@@ -43,6 +44,7 @@ def document(
         max_rows: records that one request may have, at most.
         secured: whether the endpoint asks for an API key.
         entity: name and contract of the column that a row may have besides the inputs.
+        candidate: a version beside the champion that a path of its own answers for.
     """
     made: Json = {
         "openapi": "3.1.0",
@@ -54,7 +56,7 @@ def document(
         "servers": [{"url": f"/{schema.project}"}],
         "paths": {
             "/predict": {"post": _predict(schema, max_rows)},
-            **_inference(model, schema),
+            **_inference(model, schema, candidate),
             "/invocations": {"post": _invocations(schema, max_rows)},
             **_told(),
         },
@@ -116,8 +118,12 @@ def _invocations(schema: BundleSchema, max_rows: int) -> Json:
     }
 
 
-def _inference(model: ModelVersion, schema: BundleSchema) -> Json:
-    """The Open Inference Protocol's paths, with and without the version."""
+def _inference(
+    model: ModelVersion,
+    schema: BundleSchema,
+    candidate: tuple[ModelVersion, BundleSchema] | None,
+) -> Json:
+    """The Open Inference Protocol's paths, without a version and with each."""
     tensor = structure(
         name=text(), datatype=text(), shape=listed({"type": "integer", "minimum": -1})
     )
@@ -139,13 +145,16 @@ def _inference(model: ModelVersion, schema: BundleSchema) -> Json:
             "ready", "oip", "It is ready", _json(structure(ready={"type": "boolean"})), 503
         ),
     }
-    for version in ("", f"/versions/{model.version}"):
-        path, suffix = f"/v2/models/{model.name}{version}", "_version" if version else ""
+    named = [("", "", schema), (f"/versions/{model.version}", "_version", schema)]
+    if candidate is not None:
+        named.append((f"/versions/{candidate[0].version}", "_candidate", candidate[1]))
+    for version, suffix, takes in named:
+        path = f"/v2/models/{model.name}{version}"
         paths[path] = _get(f"model{suffix}", "oip", "Tensors of request and answer", _json(told))
         paths[f"{path}/ready"] = _get(
             f"model_ready{suffix}", "oip", "The model is ready", _json(ready), 503
         )
-        paths[f"{path}/infer"] = {"post": _infer(schema, f"infer{suffix}")}
+        paths[f"{path}/infer"] = {"post": _infer(takes, f"infer{suffix}")}
     return paths
 
 

@@ -1,12 +1,14 @@
 """What the endpoint tells about itself: health, the model, OpenAPI, docs, metrics."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 import orjson
 
 from lifecycle.errors import NotServedError, RequestError
 from lifecycle.serving import invocations, oip_info
+from lifecycle.serving.lanes import Lanes, NoAnswerError
 from lifecycle.serving.meters import Meters
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.wire import identity
@@ -42,25 +44,24 @@ class PostOnlyError(MethodError):
 
 
 class Pages:
-    """Everything a replica answers without asking the model.
+    """Everything a replica answers without predicting.
 
     Args:
         secured: whether the endpoint asks for API keys, for the OpenAPI document.
     """
 
-    def __init__(self, model: ServedModel, meters: Meters, secured: bool) -> None:
-        self._model, self._secured = model, secured
+    def __init__(self, model: ServedModel, lanes: Lanes, meters: Meters, secured: bool) -> None:
+        self._model, self._lanes, self._secured = model, lanes, secured
         self._pages: dict[str, Callable[[], Reply]] = {
             "/health": self._health,
             "/ping": lambda: Reply(200, TEXT, invocations.ping()),
             "/version": lambda: Reply(200, TEXT, invocations.mlflow_version()),
             "/model": lambda: Reply(200, JSON, orjson.dumps(model.describe())),
-            "/openapi.json": self._openapi,
             "/docs": self._docs,
             "/metrics": lambda: Reply(200, METRICS, meters.render()),
         }
 
-    def reply(self, method: str, path: str) -> tuple[Reply, str]:
+    async def reply(self, method: str, path: str) -> tuple[Reply, str]:
         """The answer of a path, and its name for the metrics.
 
         Raises:
@@ -71,14 +72,16 @@ class Pages:
         if page is not None:
             _reads(method)
             return page(), path
+        if path == "/openapi.json":
+            _reads(method)
+            return await self._openapi(), path
         if path in POSTS:
             raise PostOnlyError("this path takes POST")
         if path == "/v2" or path.startswith("/v2/"):
             if path.endswith("/infer"):
                 raise PostOnlyError("this path takes POST")
             _reads(method)
-            content = oip_info.page(path, self._model.model, self._model.schema)
-            return Reply(200, JSON, content), "/v2"
+            return Reply(200, JSON, await self._oip(path)), "/v2"
         if path.startswith("/docs/static/"):
             _reads(method)
             return self._static(path.removeprefix("/docs/static/")), "/docs/static"
@@ -89,10 +92,23 @@ class Pages:
         content = {"status": "ok", "model": identity(self._model.model)}
         return Reply(200, JSON, orjson.dumps(content))
 
-    def _openapi(self) -> Reply:
+    async def _oip(self, path: str) -> bytes:
+        champion, candidate = self._model.model, self._lanes.candidate
+        if candidate is None:
+            return oip_info.page(path, champion, self._model.schema)
+        versions = (champion.version, candidate.version)
+        if not oip_info.names_version(path, candidate.version):
+            return oip_info.page(path, champion, self._model.schema, versions=versions)
+        schema = await self._lanes.candidate_schema()
+        return oip_info.page(path, candidate, schema, versions=versions)
+
+    async def _openapi(self) -> Reply:
         from lifecycle.serving.openapi import document  # seldom asked for: no part of the start
 
-        project = self._model.project
+        project, candidate, beside = self._model.project, self._lanes.candidate, None
+        if candidate is not None:
+            with suppress(NoAnswerError):
+                beside = candidate, await self._lanes.candidate_schema()
         entity = project.contract.columns[project.entity] if project.entity else None
         made = document(
             self._model.model,
@@ -100,6 +116,7 @@ class Pages:
             project.serving.max_rows,
             secured=self._secured,
             entity=(project.entity, entity) if project.entity and entity else None,
+            candidate=beside,
         )
         return Reply(200, JSON, orjson.dumps(made))
 

@@ -48,7 +48,10 @@ class ServingSpec(Section):
     max_replicas: int | None = Field(default=None, ge=1)
     """Autoscaling up to this many replicas; without it their number is fixed."""
     target_ongoing_requests: float = Field(default=2.0, gt=0)
-    """Autoscaling: requests in work per replica that it aims at."""
+    """Autoscaling: requests in work per replica that it aims at; it heeds those of many rows."""
+    target_busy_share: float = Field(default=0.6, gt=0, le=1)
+    """Autoscaling: share of its time that a replica answers, at which it aims; requests of few rows
+    are answered one after the other and never seen waiting."""
     upscale_delay_seconds: float = Field(default=10.0, ge=0)
     downscale_delay_seconds: float = Field(default=60.0, ge=0)
     max_ongoing_requests: int = Field(default=100, ge=1)

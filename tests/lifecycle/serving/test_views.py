@@ -54,7 +54,7 @@ def serving(made: Any) -> Iterator[tuple[ServedModel, Post]]:
     meters, log = open_log(made.settings, made.project)
     lanes = Lanes(served)
     gate = Gatekeeper(None, made.project.name)
-    app = Endpoint(served, lanes, gate, log, meters, Pages(served, meters, secured=False))
+    app = Endpoint(served, lanes, gate, log, meters, Pages(served, lanes, meters, secured=False))
 
     def ask(path: str, content: Any = None) -> httpx.Response:
         async def send() -> httpx.Response:
