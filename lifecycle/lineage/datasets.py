@@ -1,35 +1,61 @@
 """The versions of a project's tables, as their commits tell of themselves."""
 
+import json
+
 from lifecycle.data.lake import history, table_uri
 from lifecycle.data.split import PARTS
+from lifecycle.data.views.join import TABLE as JOINED
+from lifecycle.data.views.table import VIEW
 from lifecycle.lineage.graph import Graph, Kind, Node
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 
 INGESTED = ("accepted", "current", "rejected")
 SCORES = "predictions"
-TABLES = (*INGESTED, *PARTS, SCORES)
 SHORT = 12
 """Digits of a digest that a person is shown."""
-FACTS = ("window", "rule", "contract", "incremental", "code", "commit", "run", "run_name", "who")
+FACTS = (
+    "window",
+    "rule",
+    "contract",
+    "incremental",
+    "code",
+    "commit",
+    "run",
+    "run_name",
+    "who",
+    "how",
+)
 """Of a commit's note; the rest is told by edges and other nodes, or too long to read."""
 
 
+def tables(project: Project) -> dict[str, Kind]:
+    """Every table of a project, what its versions are, in the order they are made."""
+    return {
+        **dict.fromkeys(INGESTED, "dataset"),
+        **dict.fromkeys((f"{VIEW}{name}" for name in project.feature_views), "view"),
+        JOINED: "joined",
+        **dict.fromkeys(PARTS, "part"),
+        SCORES: "scores",
+    }
+
+
 def add_datasets(graph: Graph, project: Project, settings: Settings) -> None:
-    """Sources, dataset versions, their parts and scored tables; edges to what they came from.
+    """Sources, versions of datasets, views, joined rows and parts, scored tables; edges to what
+    they came from.
 
     Older versions without some of the notes have fewer facts and edges.
 
     Raises:
         BackendError: the lake cannot be read.
     """
-    for table in TABLES:
+    for table, kind in tables(project).items():
         uri = table_uri(settings, project.name, table)
         for version in history(uri).to_dict("records"):
             note: dict[str, str] = version["note"]
             node = Node(
                 id=f"{table}@{version['version']}",
-                kind=_kind(table),
+                kind=kind,
                 name=f"{table} version {version['version']}",
                 digest=version["digest"],
                 time=f"{version['time'].isoformat(timespec='milliseconds')}Z",
@@ -37,20 +63,18 @@ def add_datasets(graph: Graph, project: Project, settings: Settings) -> None:
                 | {key: note[key] for key in FACTS if key in note},
             )
             graph.add(node)
-            if table in INGESTED:
+            if kind == "dataset":
                 _link_source(graph, node, note)
                 _link_former(graph, node)
-            elif table in PARTS:
-                for parent in _with_digest(graph, "dataset", note.get("dataset")):
+            elif kind == "view":
+                _link_source(graph, node, note)
+            elif kind == "joined":
+                _link_joined(graph, node, note)
+            elif kind == "part":
+                for parent in _with_digest(graph, note.get("dataset")):
                     graph.link(parent.id, node.id, "was split into")
             else:
                 _link_scored(graph, node, note)
-
-
-def _kind(table: str) -> Kind:
-    if table in INGESTED:
-        return "dataset"
-    return "part" if table in PARTS else "scores"
 
 
 def _link_source(graph: Graph, node: Node, note: dict[str, str]) -> None:
@@ -67,7 +91,9 @@ def _link_source(graph: Graph, node: Node, note: dict[str, str]) -> None:
             facts={"place": place} if place else {},
         )
     )
-    what = "broke the contract in" if node.id.startswith("rejected") else "was ingested as"
+    what = "was computed into" if node.kind == "view" else "was ingested as"
+    if node.id.startswith("rejected"):
+        what = "broke the contract in"
     graph.link(source.id, node.id, what)
 
 
@@ -84,6 +110,12 @@ def _link_former(graph: Graph, node: Node) -> None:
             return
 
 
+def _link_joined(graph: Graph, node: Node, note: dict[str, str]) -> None:
+    graph.link(note["table"], node.id, "was joined with views in")
+    for name, (version, _) in json.loads(note["views"]).items():
+        graph.link(f"{VIEW}{name}@{version}", node.id, "gave features to")
+
+
 def _link_scored(graph: Graph, node: Node, note: dict[str, str]) -> None:
     """From the rows and the model; the model's own node comes with the registry."""
     rows = note.get("table")
@@ -94,5 +126,6 @@ def _link_scored(graph: Graph, node: Node, note: dict[str, str]) -> None:
         graph.link(f"model:{version}", node.id, "predicted")
 
 
-def _with_digest(graph: Graph, kind: Kind, digest: str | None) -> list[Node]:
-    return [node for node in graph.nodes.values() if node.kind == kind and node.digest == digest]
+def _with_digest(graph: Graph, digest: str | None) -> list[Node]:
+    kinds = ("dataset", "joined")
+    return [node for node in graph.nodes.values() if node.kind in kinds and node.digest == digest]

@@ -1,7 +1,7 @@
 """Lineage as OpenLineage events: START and COMPLETE of each run that made something.
 
 The specification: https://openlineage.io/docs/spec/object-model. The jobs are `<project>.ingest`,
-`.split`, `.train`, `.release` and `.score`. A run's id follows from what it made, so that telling
+`.view`, `.join`, `.split`, `.train`, `.release` and `.score`. A run's id follows from what it made, so that telling
 it again tells of the same run; its parent is the flow run it was part of.
 """
 
@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 OURS = UUID("6f1b4a52-3c1e-5d0a-9f64-0d6d6a1b2f3e")
 """Of the ids that follow from what a run made."""
-JOBS: dict[Kind, str] = {"model": "train", "scores": "score", "release": "release"}
+JOBS: dict[Kind, str] = {
+    "view": "view",
+    "joined": "join",
+    "model": "train",
+    "scores": "score",
+    "release": "release",
+}
 State = Literal["COMPLETE", "FAIL", "ABORT"]
 
 
@@ -84,7 +90,7 @@ class _Making:
     def runs(self) -> "Iterator[list[RunEvent]]":
         for node in self.graph.nodes.values():
             used = self._used(node)
-            if node.kind == "dataset":
+            if node.kind in ("dataset", "joined"):
                 parts = [n for n in self._made_of(node) if n.kind == "part" and n.id in self.made]
                 if parts:
                     yield self._run("split", [node], parts)

@@ -4,7 +4,7 @@ import re
 
 from lifecycle.errors import DataError, RegistryError
 from lifecycle.lineage.answers import add_logged, add_prediction
-from lifecycle.lineage.datasets import TABLES, add_datasets
+from lifecycle.lineage.datasets import add_datasets, tables
 from lifecycle.lineage.graph import Graph, Lineage, Node
 from lifecycle.lineage.models import add_models
 from lifecycle.lineage.monitored import add_monitored
@@ -58,7 +58,7 @@ def find(graph: Graph, project: Project, settings: Settings, ref: str) -> str:
     if ref in graph.nodes:
         return ref
     table, _, version = ref.partition("@")
-    if table in TABLES:
+    if table in tables(project):
         return _version(graph, table, version)
     name = ref.removeprefix("model:")
     models = {node.id: node for node in graph.nodes.values() if node.kind == "model"}

@@ -21,13 +21,15 @@ from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
 from lifecycle.specs import FeatureViewSpec
 
+VIEW = "view_"
+"""What the names of the tables begin with."""
 KEY, TIME = "entity", "known_since"
 """Columns of the table beside the features; the key's name is the one that erasure looks for."""
 
 
 def view_table(settings: Settings, project_name: str, view: str) -> str:
     """Where the features of a view are."""
-    return table_uri(settings, project_name, f"view_{view}")
+    return table_uri(settings, project_name, f"{VIEW}{view}")
 
 
 def materialise(project: Project, settings: Settings, name: str) -> DatasetVersion:
