@@ -1,8 +1,8 @@
 """Lineage as OpenLineage events: START and COMPLETE of each run that made something.
 
 The specification: https://openlineage.io/docs/spec/object-model. The jobs are `<project>.ingest`,
-`.view`, `.join`, `.split`, `.train`, `.release` and `.score`. A run's id follows from what it made, so that telling
-it again tells of the same run; its parent is the flow run it was part of.
+`.view`, `.join`, `.split`, `.train`, `.release` and `.score`. A run's id follows from what it made,
+so that telling it again tells of the same run; its parent is the flow run it was part of.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence

@@ -25,8 +25,8 @@ Kind = Literal[
     "monitoring",
 ]
 """`dataset`: accepted, current or rejected rows; `view`: the features of a feature view; `joined`:
-rows of a dataset with their features of every view; `part`: train, validation or holdout; `scores`: a
-version of the table of batch predictions; `log`: all logged answers of a model version; `rows`:
+rows of a dataset with their features of every view; `part`: train, validation or holdout; `scores`:
+a version of the table of batch predictions; `log`: all logged answers of a model version; `rows`:
 those of a part that are about a prediction's entity."""
 
 
