@@ -4,12 +4,18 @@ import pandas as pd
 
 
 def history(facts: pd.DataFrame) -> pd.DataFrame:
-    """A row a person and year, of that year and the earlier ones only."""
+    """A row a person and year, of that year and the earlier ones only.
+
+    Averages, since sums and counts of years grow with the study: a later year would drift by that.
+    """
     person = facts["zper"]
     spent = facts["meddol"].fillna(0.0)
-    total = spent.groupby(person).cumsum()
     years = spent.groupby(person).cumcount() + 1
-    visits = facts["mdvis"].fillna(0).groupby(person).cumsum()
+    visits = facts["mdvis"].fillna(0)
     return pd.DataFrame(
-        {"years": years, "dollars": spent, "average": total / years, "visits": visits}
+        {
+            "dollars": spent,
+            "average": spent.groupby(person).cumsum() / years,
+            "visits": visits.groupby(person).cumsum() / years,
+        }
     )
