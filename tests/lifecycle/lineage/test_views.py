@@ -1,17 +1,25 @@
 """Walks of a project with a feature view go through the joined rows to the facts, and back."""
 
+import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from openlineage.client.serde import Serde
 
+from lifecycle.data.lake import read_version, table_uri
+from lifecycle.data.prediction_log import SCHEMA, TABLE, LogTable
 from lifecycle.lineage.events import events_of
 from lifecycle.lineage.graph import Lineage
 from lifecycle.lineage.picture import draw
 from lifecycle.lineage.walk import known, lineage
 from lifecycle.project import load_project
 from lifecycle.settings import Settings
+from tests.lifecycle.lineage.conftest import ASKED
+from tests.lifecycle.lineage.published import check
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "visit_history" / "project.yaml"
 
@@ -20,6 +28,11 @@ EXAMPLE = Path(__file__).parents[3] / "examples" / "visit_history" / "project.ya
 def made(train: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
     made = train(load_project(EXAMPLE), Settings(home=tmp_path_factory.mktemp("views")))
     made.register()
+    now, person = datetime.now(UTC), read_version(made.split.train)["zper"].iloc[0]
+    row = {"id": f"{ASKED}-0", "time": now, "date": now.date(), "version": 1, "role": "champion"}
+    row |= {"status": "ok", "prediction": 0.7, "entity": str(person)}
+    log = LogTable(table_uri(made.settings, made.project.name, TABLE))
+    log.append(pa.Table.from_pylist([row], schema=SCHEMA), "test", 1)
     return made
 
 
@@ -27,8 +40,9 @@ def edges(found: Lineage) -> set[tuple[str, str]]:
     return {(edge.source, edge.target) for edge in found.edges}
 
 
-def test_from_a_model_to_the_facts(made: Any) -> None:
-    found = lineage(made.project, made.settings, "model:1")
+@pytest.mark.parametrize("ref", ["model:1", f"{ASKED}-0"])
+def test_from_a_model_or_prediction_to_the_facts(made: Any, ref: str) -> None:
+    found = lineage(made.project, made.settings, ref)
     sources = [node.id for node in found.nodes if node.kind == "source"]
     assert len(sources) == 1  # rows and facts are columns of one file
     assert {
@@ -42,9 +56,16 @@ def test_from_a_model_to_the_facts(made: Any) -> None:
     } <= edges(found)
 
 
+def test_rows_behind_a_prediction_have_their_features(made: Any) -> None:
+    found = lineage(made.project, made.settings, ASKED)
+    assert ("model:1", found.subject) in edges(found)
+    assert "spent__dollars=" in found.node("rows:train@0").facts["row 0"]
+
+
 @pytest.mark.parametrize("ref", ["view_spent@0", "view_spent", "joined", "accepted@0"])
-def test_back_to_the_model(made: Any, ref: str) -> None:
-    assert lineage(made.project, made.settings, ref).node("model:1")
+def test_back_to_the_model_and_its_answers(made: Any, ref: str) -> None:
+    found = lineage(made.project, made.settings, ref)
+    assert {("joined@0", "train@0"), ("train@0", "model:1"), ("model:1", "log:1")} <= edges(found)
 
 
 def test_drawn_and_told(made: Any, tmp_path: Path) -> None:
@@ -54,6 +75,8 @@ def test_drawn_and_told(made: Any, tmp_path: Path) -> None:
     assert "joined version 0" in picture
     graph = known(made.project, made.settings)
     events = events_of(graph, graph.nodes, made.project, made.settings)
+    for event in events:
+        check(json.loads(Serde.to_json(event)))
     flows = {
         event.job.name.rpartition(".")[2]: (
             {one.name.rpartition("/")[2] for one in event.inputs},
