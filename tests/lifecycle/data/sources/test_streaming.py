@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from deltalake import write_deltalake
 
 from lifecycle.data.sources import open_source
+from lifecycle.data.sources.base import BATCH
 from tests.lifecycle.data.sources.conftest import project_of
 
 ROWS = 400_000
@@ -71,13 +72,13 @@ def test_files_and_tables_stream(
     source.parts()
     before, most, next_row, batches = pa.total_allocated_bytes(), 0, 0, 0
     for batch in source.batches(project.contract.columns):
-        assert batch.num_rows <= 65_536
+        assert batch.num_rows <= BATCH
         assert batch["id"][0].as_py() == next_row
         next_row += batch.num_rows
         batches += 1
         most = max(most, pa.total_allocated_bytes() - before)
     assert next_row == ROWS
-    assert batches > ROWS // 65_536
+    assert batches > ROWS // BATCH
     assert most < MOST_BYTES, f"{most >> 20} MB"
 
 
@@ -95,7 +96,7 @@ def test_a_database_streams(
     source = open_source(project)
     before, most, found = pa.total_allocated_bytes(), 0, []
     for batch in source.batches(project.contract.columns):
-        assert batch.num_rows <= 65_536
+        assert batch.num_rows <= BATCH
         most = max(most, pa.total_allocated_bytes() - before)
         found.append(batch["id"])
     assert np.array_equal(np.concatenate(found), np.arange(150_000))
@@ -114,4 +115,4 @@ def test_a_big_sqlite_answer_comes_in_batches(tmp_path: Path) -> None:
     (tmp_path / "n.db").touch()
     project = project_of(tmp_path, {"format": "sql", "query": query, "path": "sqlite:///n.db"})
     sizes = [b.num_rows for b in open_source(project).batches(project.contract.columns)]
-    assert sizes == [65_536, 70_000 - 65_536]
+    assert sizes == [BATCH, 4_464]
