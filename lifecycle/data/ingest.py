@@ -101,7 +101,9 @@ def ingest(
                 )
                 quarantine.write(rejected)
                 first = first or rejected["row"][0].as_py()
-                for reason, count in count_reasons(rejected.select(["reasons"]).to_pandas()).items():
+                for reason, count in count_reasons(
+                    rejected.select(["reasons"]).to_pandas()
+                ).items():
                     counts[reason] = counts.get(reason, 0) + count
             if accepted.num_rows:
                 accepted = hidden.batch(accepted)

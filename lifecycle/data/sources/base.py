@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from lifecycle.specs import ColumnSpec
 
-BATCH = 1 << 17
+BATCH = 1 << 16
 """Most rows of a batch."""
 
 

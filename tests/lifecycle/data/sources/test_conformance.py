@@ -6,7 +6,7 @@ import traceback
 import pytest
 
 from lifecycle.data.sources import open_source
-from lifecycle.data.sources.base import BATCH, Source
+from lifecycle.data.sources.base import Source
 from lifecycle.errors import BackendError, FeatureError, SourceError
 from lifecycle.project import Project
 from tests.lifecycle.data.sources.places import NAMES, TYPES, Place, Rows, rows
@@ -17,7 +17,7 @@ USABLE = (SourceError, BackendError, FeatureError)
 def read(source: Source, project: Project, **how: object) -> Rows:
     found: Rows = []
     for batch in source.batches(project.contract.columns, **how):  # type: ignore[arg-type]
-        assert 0 < batch.num_rows <= BATCH
+        assert 0 < batch.num_rows <= 65_536
         found += batch.to_pylist()
     return found
 

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from deltalake import write_deltalake
 
 from lifecycle.data.sources import open_source
-from lifecycle.data.sources.base import BATCH
 from tests.lifecycle.data.sources.conftest import project_of
 
 ROWS = 400_000
@@ -72,13 +71,13 @@ def test_files_and_tables_stream(
     source.parts()
     before, most, next_row, batches = pa.total_allocated_bytes(), 0, 0, 0
     for batch in source.batches(project.contract.columns):
-        assert batch.num_rows <= BATCH
+        assert batch.num_rows <= 65_536
         assert batch["id"][0].as_py() == next_row
         next_row += batch.num_rows
         batches += 1
         most = max(most, pa.total_allocated_bytes() - before)
     assert next_row == ROWS
-    assert batches > ROWS // BATCH
+    assert batches > ROWS // 65_536
     assert most < MOST_BYTES, f"{most >> 20} MB"
 
 
@@ -96,7 +95,7 @@ def test_a_database_streams(
     source = open_source(project)
     before, most, found = pa.total_allocated_bytes(), 0, []
     for batch in source.batches(project.contract.columns):
-        assert batch.num_rows <= BATCH
+        assert batch.num_rows <= 65_536
         most = max(most, pa.total_allocated_bytes() - before)
         found.append(batch["id"])
     assert np.array_equal(np.concatenate(found), np.arange(150_000))
@@ -115,4 +114,4 @@ def test_a_big_sqlite_answer_comes_in_batches(tmp_path: Path) -> None:
     (tmp_path / "n.db").touch()
     project = project_of(tmp_path, {"format": "sql", "query": query, "path": "sqlite:///n.db"})
     sizes = [b.num_rows for b in open_source(project).batches(project.contract.columns)]
-    assert sizes == [BATCH, 4_464]
+    assert sizes == [65_536, 70_000 - 65_536]
