@@ -23,7 +23,7 @@ from lifecycle.data.infer import infer_project
 from lifecycle.data.lake import history, read_version, table_uri
 from lifecycle.data.share import check_share, frame_counts
 from lifecycle.data.sources import read_source
-from lifecycle.data.split import PARTS, divide
+from lifecycle.data.split import divide
 from lifecycle.data.views.trial import try_views
 from lifecycle.diff_command import diff
 from lifecycle.errors import LifecycleError, ProjectError, RegistryError
@@ -37,7 +37,6 @@ from lifecycle.settings import Settings
 SCHEMA = Path(__file__).parents[1] / "docs" / "project.schema.json"
 REHEARSED = 1_000
 """Rows the features hook is tried on by `validate`."""
-TABLES = ("accepted", "rejected", "joined", *PARTS, "current", "predictions")
 
 app = typer.Typer(
     add_completion=False,
@@ -125,12 +124,13 @@ def schema(
 @app.command()
 def versions(project: ProjectPath, env: EnvOption = None) -> None:
     """List a project's dataset versions and model versions."""
+    from lifecycle.lineage.datasets import tables
     from lifecycle.release.registry import versions as model_versions  # MLflow takes a while
 
     loaded, settings = load_project(project), Settings.load(env)
     console = _console()
     data = Table("table", "version", "rows", "written (UTC)", "digest", "note", title="Data")
-    for name in (*TABLES, *(f"view_{view}" for view in loaded.feature_views)):
+    for name in tables(loaded):
         for row in history(table_uri(settings, loaded.name, name)).to_dict("records"):
             note = ", ".join(f"{k} {_short(v)}" for k, v in row["note"].items() if k != "project")
             data.add_row(

@@ -53,6 +53,11 @@ def to_frame(
     return frame
 
 
+def is_number(kind: pa.DataType) -> bool:
+    """Whether values have a mean."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
 def release_memory() -> None:
     """Give back what Arrow keeps of tables that are gone: training comes next, and needs it."""
     pa.default_memory_pool().release_unused()

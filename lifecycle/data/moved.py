@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from lifecycle.data.arrow import is_number
 from lifecycle.data.distance import cramers_v, kolmogorov_smirnov
 from lifecycle.records.diff import ColumnDiff, Moments
 
@@ -38,7 +39,7 @@ def moved(
         "test": None,
         "statistic": None,
     }
-    numeric = all(_is_number(kind) or pa.types.is_temporal(kind) for kind in kinds)
+    numeric = all(is_number(kind) or pa.types.is_temporal(kind) for kind in kinds)
     if not (len(former) and len(present)):
         return ColumnDiff.model_validate(made)
     if numeric and not category:
@@ -74,7 +75,7 @@ def _moments(column: pa.ChunkedArray, shown: bool) -> Moments:
         ends = pc.min_max(column).as_py()
         told = {key: str(ends[key[:3]]) for key in ("minimum", "maximum") if shown}
         return missing.model_copy(update=told if ends["min"] is not None else {})
-    if not _is_number(column.type) or column.null_count == len(column):
+    if not is_number(column.type) or column.null_count == len(column):
         return missing
     numbers = column.cast(pa.float64(), safe=False)
     ends = pc.min_max(numbers).as_py() if shown else {"min": None, "max": None}
@@ -89,10 +90,6 @@ def _moments(column: pa.ChunkedArray, shown: bool) -> Moments:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _sample(column: pa.ChunkedArray) -> NDArray[np.float64]:

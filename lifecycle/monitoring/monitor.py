@@ -13,9 +13,9 @@ from lifecycle.monitoring.drift import drift
 from lifecycle.monitoring.performance import quality
 from lifecycle.monitoring.report import monitoring_page
 from lifecycle.monitoring.windows import categorical_features, open_window
+from lifecycle.page import write_page
 from lifecycle.project import Project
 from lifecycle.quality.gates import decide_retraining
-from lifecycle.quality.report import write_page
 from lifecycle.records import Decision, DriftReport, Evaluation, Monitored, Scored
 from lifecycle.settings import Settings
 

@@ -13,8 +13,9 @@ from deepchecks.core import CheckFailure
 from deepchecks.core.serialization.check_result.html import DisplayItemsHandler
 from plotly.offline import get_plotlyjs
 
+from lifecycle.page import write_page
 from lifecycle.quality.findings import check_name, verdict
-from lifecycle.quality.report import Cell, Section, Table, Tone, page, write_page
+from lifecycle.quality.report import Cell, Section, Table, Tone, page
 
 STATES: dict[str, Cell] = {
     "failed": Cell("failed", "bad"),

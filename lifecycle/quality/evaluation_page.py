@@ -6,8 +6,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from lifecycle.page import write_page
 from lifecycle.project import Project
-from lifecycle.quality.report import Cell, Picture, Section, Table, page, write_page
+from lifecycle.quality.report import Cell, Picture, Section, Table, page
 from lifecycle.quality.summary import spell
 from lifecycle.records import Bundle, Evaluated, Evaluation, Gap, Slice, Split
 from lifecycle.specs import greater_is_better

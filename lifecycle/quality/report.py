@@ -2,16 +2,16 @@
 
 import base64
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import jinja2
 import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
+
+from lifecycle.page import templates
 
 Tone = Literal["good", "bad", "warn", "plain"]
 
@@ -69,13 +69,7 @@ def page(
         verdict: the result, set off.
         scripts: JavaScript to embed, in order; from code, never from data.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lifecycle", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates()
     environment.filters["cell"] = lambda value: Cell(value) if isinstance(value, str) else value
     environment.filters["image"] = _data_uri
     environment.filters["number"] = _is_number
@@ -86,18 +80,6 @@ def page(
         sections=[(section, Markup(section.html)) for section in sections],  # noqa: S704
         scripts=[Markup(script) for script in scripts],  # noqa: S704
     )
-
-
-def write_page(html: str, path: Path) -> Path:
-    """Write a page in one atomic step; the folder is made if needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(html, encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    return path
 
 
 def _data_uri(figure: Figure | Path) -> str:

@@ -63,8 +63,9 @@ def profile(
 ) -> Profile:
     """Profile a frame, an Arrow table, a project or its file, a dataset version, or a data file.
 
-    Personal data (`pii: hash` or `drop`), the entity, and texts that hardly repeat are counted and
-    never shown. The same rows give the same profile.
+    Personal data (`pii: hash` or `drop`), the project's entity, and texts that hardly repeat are
+    counted and never shown; a frame or a bare version does not say whom its rows are about. The
+    same rows give the same profile.
 
     Args:
         data: of a project its newest version of `table`, or its source as the contract reads it

@@ -4,11 +4,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
-def is_number(kind: pa.DataType) -> bool:
-    """Whether values have a mean."""
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
 def plain(column: pa.Array) -> pa.Array:
     """As whole numbers, floats, booleans, times in UTC microseconds, or text; NaN is missing."""
     if pa.types.is_dictionary(column.type):

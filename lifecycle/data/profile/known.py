@@ -8,9 +8,10 @@ import pandas as pd
 
 from lifecycle.data.guess import FEW_CATEGORIES, MANY_CATEGORIES, Column, guess_roles
 from lifecycle.data.profile.record import Role
+from lifecycle.data.views.table import KEY, TIME
 from lifecycle.errors import DataError, TargetError
 from lifecycle.project import Project
-from lifecycle.specs import ColumnSpec, ColumnType, Scalar, TaskKind
+from lifecycle.specs import ColumnSpec, ColumnType, FeatureViewSpec, Scalar, TaskKind
 
 REPEATED = 20
 """More texts are categories if each is there so many times on average."""
@@ -61,7 +62,7 @@ def known_of(project: Project) -> Known:
     """What a project declares."""
     drift = project.monitoring.drift
     return Known(
-        specs=project.contract.columns,
+        specs=project.columns,
         target=project.target,
         task=project.task,
         positive=1 if project.positive is None else project.positive,
@@ -75,6 +76,12 @@ def known_of(project: Project) -> Known:
         numeric_threshold=drift.numeric_threshold,
         categorical_threshold=drift.categorical_threshold,
     )
+
+
+def known_of_view(spec: FeatureViewSpec | None) -> Known:
+    """What is known of a feature view's table; nothing but its keys if no project declares it."""
+    features = spec.features if spec else {}
+    return Known(specs=features, entity=KEY, time=TIME, inputs=tuple(features))
 
 
 def guessed(frame: pd.DataFrame, target: str | None) -> Known:

@@ -13,9 +13,10 @@ from lifecycle.data.arrow import to_arrow
 from lifecycle.data.contract import Checker, contract_of
 from lifecycle.data.infer import read_columns
 from lifecycle.data.lake import history, open_version, table_uri
-from lifecycle.data.profile.known import Known, guessed, known_of
+from lifecycle.data.profile.known import Known, guessed, known_of, known_of_view
 from lifecycle.data.sources import open_source
 from lifecycle.data.sources.files import Files
+from lifecycle.data.views.table import VIEW
 from lifecycle.errors import DataError
 from lifecycle.project import Project, load_project
 from lifecycle.records import DatasetVersion
@@ -106,7 +107,10 @@ def open_ref(ref: DatasetVersion, project: Project | None = None) -> Opened:
     """
     folder, name, table = ref.uri.rstrip("/").rsplit("/", 2)
     place = f"{table}@{ref.version}, digest {ref.digest[:12]}"
-    if project:
+    if table.startswith(VIEW):
+        views = project.feature_views if project else {}
+        known = known_of_view(views.get(table.removeprefix(VIEW)))
+    elif project:
         known = known_of(project)
     else:
         contract = _contract(ref, f"{folder}/{name}/accepted")

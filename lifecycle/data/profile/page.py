@@ -1,15 +1,13 @@
 """A profile as one HTML page: no network, no other file, no script."""
 
-import os
 from pathlib import Path
-
-import jinja2
 
 from lifecycle.data.profile import drawing
 from lifecycle.data.profile.bars import short
 from lifecycle.data.profile.record import Summary
 from lifecycle.data.profile.words import headline, share, spelled
 from lifecycle.errors import DataError
+from lifecycle.page import templates, write_page
 
 IN_MATRIX = 24
 IN_TABLE = 15
@@ -22,13 +20,7 @@ MOST_CARDS = 200
 
 def page(summary: Summary) -> str:
     """The page; the same profile gives the same bytes."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lifecycle", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates()
     environment.filters |= {
         "spell": spelled,
         "short": short,
@@ -62,23 +54,17 @@ def page(summary: Summary) -> str:
 
 
 def save_page(summary: Summary, path: Path) -> Path:
-    """Write the page aside, then rename; the folder is made if needed.
+    """Write the page in one atomic step; the folder is made if needed.
 
     Raises:
         DataError: the place cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(page(summary), encoding="utf-8")
-        aside.replace(path)
+        return write_page(page(summary), path)
     except OSError as error:
         raise DataError(
             f"{path}: cannot write the page ({error.strerror}); name another place with --output"
         ) from None
-    finally:
-        aside.unlink(missing_ok=True)
-    return path
 
 
 def _in_matrix(summary: Summary) -> list[str]:

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.profile.cells import is_number
+from lifecycle.data.arrow import is_number
 from lifecycle.data.profile.known import Known
 from lifecycle.data.profile.record import Kind
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def unchanged() -> Iterator[None]:
             {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"},
         )
 
+    import_module("polars")  # where it is installed it is looked for, and sets a variable
     before = state()
     yield
     assert state() == before

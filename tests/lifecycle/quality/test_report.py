@@ -5,7 +5,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from lifecycle.quality.report import Cell, Picture, Section, Table, page, write_page
+from lifecycle.page import write_page
+from lifecycle.quality.report import Cell, Picture, Section, Table, page
 
 
 def figure() -> Figure:

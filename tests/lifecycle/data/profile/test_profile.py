@@ -14,8 +14,11 @@ from lifecycle.data.ingest import ingest
 from lifecycle.data.profile import Profile, profile
 from lifecycle.data.profile.gather import SAMPLE, gather
 from lifecycle.data.profile.record import ColumnProfile
+from lifecycle.data.views.join import join_views
+from lifecycle.data.views.table import KEY, VIEW, materialise
 from lifecycle.errors import DataError
 from lifecycle.project import Project
+from lifecycle.records import Window
 from lifecycle.settings import Settings
 from tests.conftest import SMALL, small_frame
 
@@ -208,6 +211,23 @@ def test_personal_values_are_never_shown(
         assert column(found, "age").mean is None
     against = profile(project, settings=settings, against=frame.replace("Lima", "Kyiv"))
     assert "Kyiv" not in page(against, tmp_path) + str(against.to_dict())
+
+
+def test_a_view_does_not_show_whom_its_features_are_about(
+    make_paying: Callable[..., Project], settings: Settings
+) -> None:
+    project = make_paying()
+    joined = join_views(project, settings, ingest(project, settings, Window()).dataset)
+    (name,) = project.feature_views
+    view = profile(project, table=f"{VIEW}{name}", settings=settings)
+    assert (column(view, KEY).role, column(view, KEY).hidden) == ("entity", True)
+    assert (column(view, KEY).bars, column(view, KEY).minimum) == ((), None)
+    ref = materialise(project, settings, name)
+    assert column(profile(ref, settings=settings), KEY).hidden
+    rows = profile(project, table="joined", settings=settings)
+    assert rows.summary.rows == joined.rows
+    for feature, spec in project.view_columns.items():
+        assert (column(rows, feature).role, column(rows, feature).type) == ("input", spec.type)
 
 
 def test_a_personal_target_is_not_shown(
