@@ -76,8 +76,8 @@ def read(
     if type(name) is not str:
         raise MalformedRequestError("id: must be text")
     tensors, rows = read_tensors(request.get("inputs"), binary, schema.inputs, max_rows)
-    columns = _columns(tensors, schema.inputs, entity)
-    return Asked(rows, None, columns, name, outputs=_wanted(request, schema))
+    columns, matrix = _columns(tensors, schema.inputs, entity)
+    return Asked(rows, None, columns, name, outputs=_wanted(request, schema), matrix=matrix)
 
 
 def write(
@@ -137,8 +137,10 @@ def _given(answer: Answer) -> dict[str, tuple[str, NDArray[Any] | Sequence[Any]]
 
 def _columns(
     tensors: list[Tensor], inputs: Mapping[str, ColumnSpec], entity: str | None
-) -> dict[str, Column]:
+) -> tuple[dict[str, Column], NDArray[Any] | None]:
+    """By name, and the one matrix they may have come as."""
     columns: dict[str, Column] = {}
+    whole = None
     named = {tensor.name: tensor for tensor in tensors}
     if len(named) < len(tensors):
         raise MalformedRequestError("inputs: a tensor is given twice")
@@ -150,7 +152,7 @@ def _columns(
                 f"input {matrix.name}: no column of the model; one tensor for all inputs has the "
                 f"shape [rows, {len(inputs)}], got {list(matrix.shape)}"
             )
-        columns = to_matrix(matrix, dict(inputs))
+        columns, whole = to_matrix(matrix, dict(inputs))
     elif foreign:
         raise RequestError(f"input {foreign[0]}: the model has no such input")
     elif missing := [name for name in inputs if name not in named]:
@@ -161,7 +163,7 @@ def _columns(
                 f"input {name}: must have the shape [rows] or [rows, 1], got {list(tensor.shape)}"
             )
         columns[name] = to_column(tensor, inputs[name]) if name in inputs else tensor.values
-    return columns
+    return columns, whole
 
 
 def _wanted(request: dict[str, Any], schema: BundleSchema) -> tuple[tuple[str, bool], ...]:

@@ -16,7 +16,8 @@ from lifecycle.data.features import build_features, encode, hook_digest, load_ho
 from lifecycle.errors import FeatureError, NotServedError, RequestError
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
-from lifecycle.serving.rows import Matrix, RowReader
+from lifecycle.serving.cells import Matrix
+from lifecycle.serving.rows import RowReader
 from lifecycle.serving.wire import Answer, Asked, Column, identity
 from lifecycle.settings import Settings
 

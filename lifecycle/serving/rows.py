@@ -1,37 +1,31 @@
 """A request's rows as the model's matrix: the plain case without pandas, all others through it.
 
-What is plainly right (exact JSON or NumPy types, in range, nothing unknown) becomes the matrix at
-once. Everything else takes the way of training, a frame through `protocol.to_frame`, the features
-hook and `encode`, which knows the whole truth and words the refusals. A test compares both ways,
-bit by bit, over every row of a holdout.
+What is plainly right (`cells`) becomes the matrix at once. Everything else takes the way of
+training, a frame through `protocol.to_frame`, the features hook and `encode`, which knows the whole
+truth and words the refusals. A test compares both ways, bit by bit, over every row of a holdout.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.data.coerce import storage_type
 from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import RequestError
+from lifecycle.serving.cells import (
+    Cell,
+    Matrix,
+    NotPlainError,
+    Numbers,
+    cell_of,
+    column_of,
+    is_number,
+)
 from lifecycle.serving.protocol import to_frame
 from lifecycle.serving.wire import Asked, Column, Records
 from lifecycle.specs import ColumnSpec
-
-Matrix = NDArray[np.float32]
-Cell = Callable[[Any], float]
-"""A value as its number in the matrix; raises `_NotPlainError` if that is not plain to see."""
-
-EXACT = 2**53
-"""Whole numbers beyond it are not all floats of 64 bits."""
-LARGEST = float(np.finfo(np.float32).max)
-
-
-class _NotPlainError(Exception):
-    """The slow way has to look at it."""
 
 
 class RowReader:
@@ -53,12 +47,18 @@ class RowReader:
         self._entity = entity if entity not in inputs else None
         self._cells: list[tuple[str, Cell]] = []
         self._columns: list[tuple[str, Callable[[Column], NDArray[Any]]]] = []
+        self._numbers: Numbers | None = None
         if features is not None and set(features.names) == set(inputs):
             levels = features.levels
-            self._cells = [(name, _cell(inputs[name], levels.get(name))) for name in features.names]
-            self._columns = [
-                (name, _column(inputs[name], levels.get(name), cell)) for name, cell in self._cells
+            self._cells = [
+                (name, cell_of(inputs[name], levels.get(name))) for name in features.names
             ]
+            self._columns = [
+                (name, column_of(inputs[name], levels.get(name), cell))
+                for name, cell in self._cells
+            ]
+            if all(is_number(spec, levels.get(name)) for name, spec in inputs.items()):
+                self._numbers = Numbers(inputs, features.names)
 
     def entities(self, asked: Asked) -> Column | None:
         """The entity of each row, where the request says it."""
@@ -76,12 +76,14 @@ class RowReader:
         if not self._cells:
             return None
         try:
+            if asked.matrix is not None and self._numbers is not None:
+                return self._numbers.checked(asked.matrix)
             if asked.records is None:
                 return self._from_columns(asked.columns or {}, asked.rows)
             if asked.rows == 1:
                 return self._from_record(asked.records[0])
             return self._from_records(asked.records)
-        except (_NotPlainError, KeyError):
+        except (NotPlainError, KeyError):
             return None
 
     def frame(self, asked: Asked) -> pd.DataFrame:
@@ -115,7 +117,7 @@ class RowReader:
     def _all_known(self, fields: Mapping[str, Any]) -> None:
         known = len(self._inputs) + (self._entity in fields)
         if len(fields) != known:
-            raise _NotPlainError
+            raise NotPlainError
 
     def _without_entity(self, records: Records) -> Records:
         name = self._entity
@@ -132,89 +134,3 @@ def _records(asked: Asked) -> Records:
     if any(len(values) != asked.rows for values in lists):
         raise RequestError(f"columns: every column needs {asked.rows} values")
     return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
-
-
-def _cell(spec: ColumnSpec, levels: Sequence[Any] | None) -> Cell:
-    """The conversion of one value of this column."""
-    low = -math.inf if spec.minimum is None else spec.minimum
-    high = math.inf if spec.maximum is None else spec.maximum
-    low, high = max(low, -LARGEST), min(high, LARGEST)
-    kind = storage_type(spec)
-    missing = math.nan if spec.nullable else None
-
-    def number(value: Any) -> float:
-        if value.__class__ is float or (value.__class__ is int and -EXACT < value < EXACT):
-            if low <= value <= high:  # false for NaN too
-                return value
-        elif value is None and missing is not None:
-            return missing
-        raise _NotPlainError
-
-    def integer(value: Any) -> float:
-        if value.__class__ is int and low <= value <= high and -EXACT < value < EXACT:
-            return value
-        if value is None and missing is not None:
-            return missing
-        raise _NotPlainError
-
-    def boolean(value: Any) -> float:
-        if value.__class__ is bool:
-            return 1.0 if value else 0.0
-        if value is None and missing is not None:
-            return missing
-        raise _NotPlainError
-
-    if levels is None and spec.categories is None:
-        plain: dict[str, Cell] = {"number": number, "integer": integer, "boolean": boolean}
-        return plain.get(kind, _never)
-    if kind != "string" or spec.type != "category" or levels is None:
-        return _never
-    codes = {level: float(code) for code, level in enumerate(levels) if isinstance(level, str)}
-    closed = spec.categories is not None
-
-    def category(value: Any) -> float:
-        if value.__class__ is str:
-            code = codes.get(value)
-            if code is not None:
-                return code
-            if not closed:  # what training has not seen is missing to the model
-                return math.nan
-        elif value is None and missing is not None:
-            return missing
-        raise _NotPlainError
-
-    return category
-
-
-def _never(_value: Any) -> float:
-    raise _NotPlainError
-
-
-def _column(
-    spec: ColumnSpec, levels: Sequence[Any] | None, cell: Cell
-) -> Callable[[Column], NDArray[Any]]:
-    """The conversion of many values of this column at once."""
-    low = max(-math.inf if spec.minimum is None else spec.minimum, -LARGEST)
-    high = min(math.inf if spec.maximum is None else spec.maximum, LARGEST)
-    kind = storage_type(spec)
-    numeric = levels is None and spec.categories is None and kind in ("number", "integer")
-    kinds, types = ("iu", {int}) if kind == "integer" else ("fiu", {int, float})
-
-    def convert(values: Column) -> NDArray[Any]:
-        if numeric and isinstance(values, np.ndarray) and values.dtype.kind in kinds:
-            return _checked(values)
-        if numeric and not isinstance(values, np.ndarray) and set(map(type, values)) <= types:
-            return _checked(np.array(values))
-        plain = values.tolist() if isinstance(values, np.ndarray) else values
-        return np.array([cell(value) for value in plain], dtype=np.float64)
-
-    def _checked(values: NDArray[Any]) -> NDArray[Any]:
-        if values.ndim != 1 or values.dtype == object:
-            raise _NotPlainError
-        if values.dtype.kind in "iu" and len(values) and np.abs(values).max() >= EXACT:
-            raise _NotPlainError
-        if not bool(((values >= low) & (values <= high)).all()):
-            raise _NotPlainError
-        return values.astype(np.float64, copy=False)
-
-    return convert

@@ -138,8 +138,13 @@ def to_column(tensor: Tensor, spec: ColumnSpec) -> Column:
     return values
 
 
-def to_matrix(tensor: Tensor, inputs: dict[str, ColumnSpec]) -> dict[str, Column]:
+def to_matrix(
+    tensor: Tensor, inputs: dict[str, ColumnSpec]
+) -> tuple[dict[str, Column], NDArray[Any] | None]:
     """The columns of one tensor (rows, inputs) that holds all inputs in order.
+
+    Returns:
+        The columns, and what they are views of if all are numbers and none is missing.
 
     Raises:
         RequestError: an input is neither number nor boolean, the datatype is none of FP32, FP64 and
@@ -159,6 +164,8 @@ def to_matrix(tensor: Tensor, inputs: dict[str, ColumnSpec]) -> dict[str, Column
     missing = isinstance(tensor.values, list) and None in tensor.values
     cells = np.asarray(tensor.values, object if missing else DTYPES[tensor.datatype])
     cells = cells.reshape(tensor.shape)
+    if not missing and "boolean" not in kinds.values() and not np.isnan(cells).any():
+        return dict(zip(inputs, cells.T, strict=True)), cells
     columns: dict[str, Column] = {}
     for at, (name, spec) in enumerate(inputs.items()):
         values = cells[:, at].tolist() if missing else cells[:, at]
@@ -166,7 +173,7 @@ def to_matrix(tensor: Tensor, inputs: dict[str, ColumnSpec]) -> dict[str, Column
         if kinds[name] == "boolean":
             column = column._replace(datatype="BOOL", values=_booleans(column, spec))
         columns[name] = to_column(column, spec)
-    return columns
+    return columns, None
 
 
 def to_bytes(values: NDArray[np.float64] | Sequence[Any], datatype: str) -> bytes:

@@ -122,7 +122,8 @@ class ServedViews:
         for name, known, rows in self._found(entities):
             made |= dict(zip(self._uses[name].columns, known.values(rows), strict=True))
         if asked.records is None:
-            return asked._replace(columns={**(asked.columns or {}), **made}, joined=True)
+            columns = {**(asked.columns or {}), **made}
+            return asked._replace(columns=columns, matrix=None, joined=True)
         records = [
             record | dict(zip(made, values, strict=True))
             for record, *values in zip(asked.records, *made.values(), strict=True)

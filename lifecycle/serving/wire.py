@@ -34,6 +34,8 @@ class Asked(NamedTuple):
     """Outputs wanted, and whether as raw bytes, where a protocol lets a client choose."""
     joined: bool = False
     """Whether the features of views are in it already."""
+    matrix: NDArray[Any] | None = None
+    """(rows, inputs), what `columns` are views of, if all came as one tensor of present numbers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from lifecycle.project import Project
 from lifecycle.serving.predictor import ServedModel, engine_for
 from lifecycle.serving.protocol import to_records
 from lifecycle.serving.rows import RowReader
+from lifecycle.serving.tensors import DTYPES, Tensor, to_matrix
 from lifecycle.serving.wire import Asked
 from lifecycle.settings import Settings
 from lifecycle.specs import ColumnSpec
@@ -113,6 +114,46 @@ def test_columns_and_records_give_the_same(make_project: Callable[..., Project])
     assert one is not None
     for matrix in (slow, other, same):
         np.testing.assert_array_equal(one, matrix)
+
+
+NUMBERS = {"age": INPUTS["age"], "visits": INPUTS["visits"], "income": ColumnSpec(type="number")}
+TWISTED = FeatureSchema(names=("income", "age", "visits"), kinds=("q",) * 3, levels={})
+ONE_CELL = {
+    "INT64": st.one_of(st.integers(0, 120), st.integers(-(2**63), 2**63 - 1)),
+    "FP64": st.one_of(st.floats(0, 120), st.floats(allow_nan=True)),
+    "FP32": st.floats(allow_nan=True, width=32),
+}
+
+
+@given(st.data(), st.sampled_from(sorted(ONE_CELL)), st.booleans())
+def test_one_tensor_for_all_is_the_wordy_way_or_gives_up(
+    data: st.DataObject, datatype: str, whole: bool
+) -> None:
+    inputs = NUMBERS if whole else {k: v for k, v in NUMBERS.items() if k != "visits"}
+    names = tuple(name for name in TWISTED.names if name in inputs)
+    features = FeatureSchema(names=names, kinds=("q",) * len(names), levels={})
+    row = st.lists(ONE_CELL[datatype], min_size=len(inputs), max_size=len(inputs))
+    cells = np.array(data.draw(st.lists(row, min_size=1, max_size=4)), DTYPES[datatype])
+    tensor = Tensor("all", datatype, cells.shape, cells.ravel(), binary=True)
+    try:
+        columns, matrix = to_matrix(tensor, inputs)
+    except RequestError:
+        return
+    asked = Asked(len(cells), None, columns, matrix=matrix)
+    fast, slow = both(asked, inputs, features)
+    if fast is not None:
+        assert not isinstance(slow, RequestError), slow
+        np.testing.assert_array_equal(fast, slow)
+        by_column = RowReader(inputs, features, None).plain(asked._replace(matrix=None))
+        np.testing.assert_array_equal(fast, by_column)
+
+
+def test_one_tensor_of_good_numbers_is_plain() -> None:
+    cells = np.array([[41, 3, -5], [18, 0, 7]], "<i8")
+    columns, matrix = to_matrix(Tensor("all", "INT64", (2, 3), cells.ravel(), True), NUMBERS)
+    fast, slow = both(Asked(2, None, columns, matrix=matrix), NUMBERS, TWISTED)
+    np.testing.assert_array_equal(fast, np.array([[-5, 41, 3], [7, 18, 0]], "f4"))
+    np.testing.assert_array_equal(fast, slow)
 
 
 @pytest.mark.parametrize(
