@@ -1,7 +1,7 @@
 """Answers as rows of the prediction log: many requests at once, column by column."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from lifecycle.data.coerce import coerce, narrow, storage_type
 from lifecycle.data.prediction_log import ARROW, SCHEMA, input_fields
 from lifecycle.data.privacy import plain_text, pseudonym
 from lifecycle.project import Project
+from lifecycle.serving import log_bodies, plain
 from lifecycle.serving.lanes import Said
 from lifecycle.serving.wire import Asked, Column
 from lifecycle.specs import ColumnSpec
@@ -33,6 +34,10 @@ class Entry(NamedTuple):
     entities: Column | None
     """(rows,): whom each row is about, where the request says it."""
     asked: Asked
+
+
+_Read = Callable[[Sequence[Asked], Mapping[str, ColumnSpec]], Mapping[str, Column | pa.Array]]
+"""Requests of one sort → the values of each input."""
 
 
 class LogRows:
@@ -56,14 +61,14 @@ class LogRows:
 
         Between columns the interpreter is let go, so that a request never waits for all of this.
         """
-        as_records = [entry for entry in entries if entry.asked.records is not None]
-        as_columns = [entry for entry in entries if entry.asked.records is None]
+        sorts: dict[_Read, list[Entry]] = {}
+        for entry in entries:
+            sorts.setdefault(_reader(entry.asked), []).append(entry)
+        inputs = {name: spec for name, spec, _ in self._inputs}
         parts = []
-        for some, read in ((as_records, _from_records), (as_columns, _from_columns)):
-            if some:
-                asked = [entry.asked for entry in some]
-                made = self._own(some) | self._given(read(asked, [n for n, _, _ in self._inputs]))
-                parts.append(pa.table(made, schema=self.schema))
+        for read, some in sorts.items():
+            made = self._own(some) | self._given(read([entry.asked for entry in some], inputs))
+            parts.append(pa.table(made, schema=self.schema))
         return pa.concat_tables(parts) if parts else self.schema.empty_table()
 
     def _own(self, entries: Sequence[Entry]) -> dict[str, pa.Array]:
@@ -127,7 +132,7 @@ class LogRows:
             "probabilities": pc.if_else(pa.array(failed), none, lists),
         }
 
-    def _given(self, columns: Mapping[str, Column]) -> dict[str, pa.Array]:
+    def _given(self, columns: Mapping[str, Column | pa.Array]) -> dict[str, pa.Array]:
         """The inputs, typed as the contract says; personal data as their hash."""
         made = {}
         for name, spec, field in self._inputs:
@@ -135,16 +140,30 @@ class LogRows:
             if spec.pii == "hash":
                 values = pa.array(pseudonym(values.to_pylist(), self._key), pa.string())
             made[field.name] = values
-            time.sleep(0)
         return made
 
 
-def _from_records(asked: Sequence[Asked], names: Sequence[str]) -> dict[str, Column]:
+def _reader(asked: Asked) -> "_Read":
+    if asked.records is not None:
+        return _from_records
+    return _from_bodies if asked.body else _from_columns
+
+
+def _from_bodies(
+    asked: Sequence[Asked], inputs: Mapping[str, ColumnSpec]
+) -> Mapping[str, Column | pa.Array]:
+    found = log_bodies.read(asked, inputs)
+    if found is not None:
+        return found
+    return _from_records([plain.read(one.body, one.rows) for one in asked], inputs)
+
+
+def _from_records(asked: Sequence[Asked], names: Iterable[str]) -> dict[str, Column]:
     records = list(chain.from_iterable(one.records or () for one in asked))
     return {name: [record.get(name) for record in records] for name in names}
 
 
-def _from_columns(asked: Sequence[Asked], names: Sequence[str]) -> dict[str, Column]:
+def _from_columns(asked: Sequence[Asked], names: Iterable[str]) -> dict[str, Column]:
     return {name: _joined([one.columns or {} for one in asked], asked, name) for name in names}
 
 
@@ -159,8 +178,13 @@ def _joined(several: Sequence[Mapping[str, Column]], asked: Sequence[Asked], nam
     return list(chain.from_iterable(p.tolist() if isinstance(p, np.ndarray) else p for p in parts))
 
 
-def _typed(values: Column, spec: ColumnSpec) -> pa.Array:
+def _typed(values: Column | pa.Array, spec: ColumnSpec) -> pa.Array:
     kind = storage_type(spec)
+    if isinstance(values, pa.Array):
+        if values.type == ARROW[kind]:
+            return values
+        values = values.to_pylist()
+    time.sleep(0)
     try:
         return pa.array(values, ARROW[kind], from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):

@@ -38,7 +38,7 @@ def read(body: bytes, max_rows: int, explain: bool = False) -> Asked:
     if type(request) is not dict or len(request) != 1 or "records" not in request:
         raise MalformedRequestError(SHAPE)
     records = check_records(request["records"], max_rows, "records")
-    return Asked(len(records), records, None, "", explain)
+    return Asked(len(records), records, explain=explain, body=body)
 
 
 def wants_explanation(query: bytes) -> bool:

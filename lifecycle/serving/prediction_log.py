@@ -16,6 +16,7 @@ from lifecycle.data.prediction_log import SWEEP_EVERY, TABLE, TIDY_EVERY, LogTab
 from lifecycle.data.privacy import pii_key
 from lifecycle.project import Project
 from lifecycle.serving.lanes import Said
+from lifecycle.serving.log_bodies import light
 from lifecycle.serving.log_rows import Entry, LogRows
 from lifecycle.serving.meters import ANSWERED, DROPPED, LOGGED, Meters
 from lifecycle.serving.wire import Asked, Column
@@ -96,7 +97,7 @@ class PredictionLog:
             self._cells[self._full] += rows
             return
         self._taken += rows
-        self._append((name, time_ns(), version, said, key, entities, asked))
+        self._append((name, time_ns(), version, said, key, entities, light(asked)))
 
     def close(self) -> None:
         """Append what has gathered and end; a lake that does not answer is not waited for long."""

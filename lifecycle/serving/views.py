@@ -128,7 +128,7 @@ class ServedViews:
             record | dict(zip(made, values, strict=True))
             for record, *values in zip(asked.records, *made.values(), strict=True)
         ]
-        return asked._replace(records=records, joined=True)
+        return asked._replace(records=records, body=b"", joined=True)
 
     def frame(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Rows of requests with their features, as training saw both.

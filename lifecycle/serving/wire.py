@@ -5,7 +5,6 @@ A protocol is a module with `read(body, headers, …) -> Asked` and `write(answe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,10 +35,11 @@ class Asked(NamedTuple):
     """Whether the features of views are in it already."""
     matrix: NDArray[Any] | None = None
     """(rows, inputs), what `columns` are views of, if all came as one tensor of present numbers."""
+    body: bytes = b""
+    """The JSON that `records` are of, if it is `{"records": […]}` and nothing else."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What one model version says of the rows of one request."""
 
     id: str
