@@ -86,7 +86,7 @@ def records_of(raw: pd.DataFrame, contract: ContractSpec, mask: Mask | None) -> 
             )
         columns[name] = values
     lines = pd.DataFrame(columns, index=raw.index).to_json(
-        orient="records", lines=True, date_format="iso", default_handler=str
+        orient="records", lines=True, date_format="iso", double_precision=15, default_handler=str
     )
     return lines.splitlines()[: len(raw)]  # no rows make one empty line
 
