@@ -124,15 +124,15 @@ def schema(
 @app.command()
 def versions(project: ProjectPath, env: EnvOption = None) -> None:
     """List a project's dataset versions and model versions."""
-    from lifecycle.lineage.datasets import tables
+    from lifecycle.lineage.datasets import FACTS, tables
     from lifecycle.release.registry import versions as model_versions  # MLflow takes a while
 
     loaded, settings = load_project(project), Settings.load(env)
     console = _console()
     data = Table("table", "version", "rows", "written (UTC)", "digest", "note", title="Data")
-    for name in tables(loaded):
+    for name in tables(loaded, settings):
         for row in history(table_uri(settings, loaded.name, name)).to_dict("records"):
-            note = ", ".join(f"{k} {_short(v)}" for k, v in row["note"].items() if k != "project")
+            note = ", ".join(f"{k} {_short(v)}" for k, v in row["note"].items() if k in FACTS)
             data.add_row(
                 name,
                 str(row["version"]),

@@ -29,11 +29,20 @@ FACTS = (
 """Of a commit's note; the rest is told by edges and other nodes, or too long to read."""
 
 
-def tables(project: Project) -> dict[str, Kind]:
-    """Every table of a project, what its versions are, in the order they are made."""
+def tables(project: Project, settings: Settings) -> dict[str, Kind]:
+    """Every table of a project, what its versions are, in the order they are made.
+
+    Views that the project file has no longer are there if rows were joined with them.
+
+    Raises:
+        BackendError: the lake cannot be read.
+    """
+    views = dict.fromkeys(project.feature_views)
+    for note in history(table_uri(settings, project.name, JOINED))["note"]:
+        views |= dict.fromkeys(json.loads(note["views"]))
     return {
         **dict.fromkeys(INGESTED, "dataset"),
-        **dict.fromkeys((f"{VIEW}{name}" for name in project.feature_views), "view"),
+        **dict.fromkeys((f"{VIEW}{name}" for name in views), "view"),
         JOINED: "joined",
         **dict.fromkeys(PARTS, "part"),
         SCORES: "scores",
@@ -49,7 +58,7 @@ def add_datasets(graph: Graph, project: Project, settings: Settings) -> None:
     Raises:
         BackendError: the lake cannot be read.
     """
-    for table, kind in tables(project).items():
+    for table, kind in tables(project, settings).items():
         uri = table_uri(settings, project.name, table)
         for version in history(uri).to_dict("records"):
             note: dict[str, str] = version["note"]

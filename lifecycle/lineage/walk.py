@@ -58,7 +58,7 @@ def find(graph: Graph, project: Project, settings: Settings, ref: str) -> str:
     if ref in graph.nodes:
         return ref
     table, _, version = ref.partition("@")
-    if table in tables(project):
+    if table in tables(project, settings):
         return _version(graph, table, version)
     name = ref.removeprefix("model:")
     models = {node.id: node for node in graph.nodes.values() if node.kind == "model"}

@@ -56,6 +56,13 @@ def test_from_a_model_or_prediction_to_the_facts(made: Any, ref: str) -> None:
     } <= edges(found)
 
 
+def test_a_view_that_the_project_has_no_longer_is_still_told_of(made: Any) -> None:
+    without = made.project.model_copy(update={"feature_views": {}})
+    now, then = (lineage(one, made.settings, "model:1") for one in (without, made.project))
+    assert edges(now) == edges(then)
+    assert lineage(without, made.settings, "view_spent").subject == "view_spent@0"
+
+
 def test_rows_behind_a_prediction_have_their_features(made: Any) -> None:
     found = lineage(made.project, made.settings, ASKED)
     assert ("model:1", found.subject) in edges(found)
