@@ -36,6 +36,8 @@ from lifecycle.settings import Settings
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "project.schema.json"
 REHEARSED = 1_000
+NOTED = ("window", "rule", "contract", "run_name")
+"""What `versions` shows of a commit; `lineage` tells the rest."""
 """Rows the features hook is tried on by `validate`."""
 
 app = typer.Typer(
@@ -124,7 +126,7 @@ def schema(
 @app.command()
 def versions(project: ProjectPath, env: EnvOption = None) -> None:
     """List a project's dataset versions and model versions."""
-    from lifecycle.lineage.datasets import FACTS, tables
+    from lifecycle.lineage.datasets import tables
     from lifecycle.release.registry import versions as model_versions  # MLflow takes a while
 
     loaded, settings = load_project(project), Settings.load(env)
@@ -132,7 +134,7 @@ def versions(project: ProjectPath, env: EnvOption = None) -> None:
     data = Table("table", "version", "rows", "written (UTC)", "digest", "note", title="Data")
     for name in tables(loaded, settings):
         for row in history(table_uri(settings, loaded.name, name)).to_dict("records"):
-            note = ", ".join(f"{k} {_short(v)}" for k, v in row["note"].items() if k in FACTS)
+            note = ", ".join(f"{k} {_short(v)}" for k, v in row["note"].items() if k in NOTED)
             data.add_row(
                 name,
                 str(row["version"]),
