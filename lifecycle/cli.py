@@ -36,9 +36,9 @@ from lifecycle.settings import Settings
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "project.schema.json"
 REHEARSED = 1_000
+"""Rows the features hook is tried on by `validate`."""
 NOTED = ("window", "rule", "contract", "run_name")
 """What `versions` shows of a commit; `lineage` tells the rest."""
-"""Rows the features hook is tried on by `validate`."""
 
 app = typer.Typer(
     add_completion=False,
