@@ -20,7 +20,6 @@ from lifecycle.data.contract import (
     check_columns,
     check_compatible,
     contract_note,
-    count_reasons,
     last_contract,
 )
 from lifecycle.data.contract.quarantine import SCHEMA as QUARANTINE
@@ -90,8 +89,6 @@ def ingest(
             stack.enter_context(increment)
         writer = stack.enter_context(VersionWriter(schema, uri))
         quarantine: VersionWriter | None = None
-        counts: dict[str, int] = {}
-        first = 0
         for batch, numbers in _rows(project, settings, source, window, erased, increment, progress):
             rows_in += batch.num_rows
             accepted, rejected = checker.check(batch, numbers)
@@ -100,11 +97,6 @@ def ingest(
                     VersionWriter(QUARANTINE, rejected_uri)
                 )
                 quarantine.write(rejected)
-                first = first or rejected["row"][0].as_py()
-                for reason, count in count_reasons(
-                    rejected.select(["reasons"]).to_pandas()
-                ).items():
-                    counts[reason] = counts.get(reason, 0) + count
             if accepted.num_rows:
                 accepted = hidden.batch(accepted)
                 if increment:
@@ -118,7 +110,9 @@ def ingest(
         if quarantine is not None:
             kept = quarantine.commit(note)
             place = f"The rejected rows are in {rejected_uri}, version {kept.version}. "
-            check_share(project, counts, quarantine.rows, rows_in, first, place)
+            check_share(
+                project, checker.reasons, checker.rejected, rows_in, checker.first_rejected, place
+            )
         violations = checker.finish() if rows_in else ()
         rows_new = increment.merge(schema, writer.write) if increment else None
         made = Ingested(

@@ -37,19 +37,30 @@ def pii_key(settings: Settings) -> bytes:
         ) from None
 
 
-def pseudonym(values: Iterable[object], key: bytes) -> list[str | None]:
+def pseudonym(values: Iterable[object], key: bytes, purpose: bytes = b"") -> list[str | None]:
     """HMAC-SHA256 (RFC 2104) of each value as 64 hexadecimal digits; None stays None, NaN too.
 
     A value is hashed as text, whole numbers alike in every type: 7, 7.0 and "7" are one person.
+
+    Args:
+        purpose: begins what is hashed, so that hashes of two purposes have nothing in common.
     """
-    return [
-        None if text is None else hmac.digest(key, text.encode(), "sha256").hex()
-        for text in map(plain_text, values)
-    ]
+    keyed = hmac.new(key, purpose, "sha256")  # copied, not made anew: less than half the time
+    hashes: list[str | None] = []
+    for text in map(plain_text, values):
+        if text is None:
+            hashes.append(None)
+            continue
+        one = keyed.copy()
+        one.update(text.encode())
+        hashes.append(one.hexdigest())
+    return hashes
 
 
 def plain_text(value: object) -> str | None:
     """A value as the text that is hashed; None if it is missing."""
+    if type(value) is int:  # what there is most of, beside text
+        return str(value)
     if isinstance(value, str):
         return value
     if value is None or value is pd.NA or value is pd.NaT:

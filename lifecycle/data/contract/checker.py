@@ -14,7 +14,6 @@ from lifecycle.data.contract.promises import ColumnPromises, Found
 from lifecycle.data.contract.quarantine import (
     Mask,
     join_reasons,
-    raw_rows,
     records_of,
     rejected_batch,
     shown_value,
@@ -85,6 +84,10 @@ class Checker:
         self._rules = [Rule(spec, tuple(contract.columns)) for spec in contract.rules]
         self._whole = Whole(contract, now, time)
         self._tally = Tally()
+        self.rejected = 0
+        """Rows so far that break the contract."""
+        self.first_rejected = 0
+        """The first one's number in the source, from 1; 0 if there is none."""
 
     def check(
         self, batch: pa.RecordBatch, first_row: int | NDArray[np.int64]
@@ -110,7 +113,7 @@ class Checker:
             return shown_value(name, batch.column(name)[at].as_py(), self._contract, self._mask)
 
         accepted, bad, reasons = self.divide(cells, numbers, shown)
-        records = records_of(raw_rows(batch, bad), self._contract, self._mask) if len(bad) else []
+        records = records_of(batch.take(pa.array(bad)), self._contract, self._mask)
         return Checked(accepted, rejected_batch(numbers[bad], reasons, records))
 
     def divide(
@@ -137,6 +140,8 @@ class Checker:
         if errors:
             broken = np.logical_or.reduce(errors)
             bad, kept = np.flatnonzero(broken), pa.array(~broken)
+            self.rejected += len(bad)
+            self.first_rejected = self.first_rejected or int(numbers[bad[0]])
             values = [column.filter(kept) for column in values]
             reasons = join_reasons(found, bad)
         accepted = pa.RecordBatch.from_arrays(values, schema=self.schema)
@@ -147,6 +152,12 @@ class Checker:
     def violations(self) -> tuple[Violation, ...]:
         """What was found so far in rows, worst first."""
         return self._tally.violations()
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Rejected rows a reason, most frequent first; a row counts under each of its reasons."""
+        errors = (one for one in self.violations if one.severity == "error")
+        return {f"{one.column}: {one.problem}": one.rows for one in errors}
 
     def finish(self) -> tuple[Violation, ...]:
         """Everything found, worst first, what the data as a whole do not keep included.

@@ -5,12 +5,14 @@ from datetime import datetime
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from lifecycle.data.coerce import coerce, narrow
 from lifecycle.data.contract.cells import coerced_cells
 from lifecycle.data.contract.checker import Checked, Checker
 from lifecycle.data.contract.names import check_columns
-from lifecycle.data.contract.quarantine import SEPARATOR, records_of, shown_value
+from lifecycle.data.contract.quarantine import SEPARATOR, records_of, rejected_batch, shown_value
+from lifecycle.data.sources.columns import column_of
 from lifecycle.specs import ContractSpec
 
 
@@ -54,14 +56,9 @@ def apply_contract(
         {name: narrow(typed[name], spec) for name, spec in contract.columns.items()}, copy=False
     )
     checker.finish()
-    rejected = pd.DataFrame(
-        {
-            "row": numbers[bad],
-            "reasons": reasons,
-            "record": np.array(records_of(frame.iloc[bad], contract, None), dtype=object),
-        }
-    )
-    return Checked(accepted, rejected)
+    raw = {name: column_of(frame[name].iloc[bad].tolist()) for name in contract.columns}
+    records = records_of(pa.RecordBatch.from_pydict(raw), contract, None)
+    return Checked(accepted, rejected_batch(numbers[bad], reasons, records).to_pandas())
 
 
 def count_reasons(rejected: pd.DataFrame) -> dict[str, int]:

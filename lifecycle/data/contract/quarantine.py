@@ -1,15 +1,15 @@
 """Rejected rows as they are kept: number, reasons, and the raw row without personal data."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.arrow import to_frame
+from lifecycle.data.contract.json_rows import json_rows
 from lifecycle.data.contract.promises import Found
+from lifecycle.data.sources.columns import plain
 from lifecycle.specs import ContractSpec
 
 SEPARATOR = "; "
@@ -44,51 +44,35 @@ def join_reasons(found: Sequence[Found], rows: NDArray[np.int64]) -> NDArray[np.
 
 
 def rejected_batch(
-    numbers: NDArray[np.int64], reasons: NDArray[np.object_], records: list[str]
+    numbers: NDArray[np.int64], reasons: NDArray[np.object_], records: pa.Array
 ) -> pa.RecordBatch:
     """Rows of the quarantine; all three have one value a row."""
     return pa.RecordBatch.from_arrays(
-        [
-            pa.array(numbers, pa.int64()),
-            pa.array(reasons, pa.string()),
-            pa.array(records, pa.string()),
-        ],
-        schema=SCHEMA,
+        [pa.array(numbers, pa.int64()), pa.array(reasons, pa.string()), records], schema=SCHEMA
     )
 
 
-def raw_rows(batch: pa.RecordBatch, rows: NDArray[np.int64]) -> pd.DataFrame:
-    """Some rows of a raw batch as a frame."""
-    taken = pa.Table.from_batches([batch]).take(pa.array(rows))
-    return to_frame(taken, lambda _, column: column.null_count > 0)
-
-
-def records_of(raw: pd.DataFrame, contract: ContractSpec, mask: Mask | None) -> list[str]:
+def records_of(raw: pa.RecordBatch, contract: ContractSpec, mask: Mask | None) -> pa.Array:
     """Each raw row as JSON: the contract's columns, personal data hashed or left out as declared.
 
     Args:
         mask: hashes a value; without it, columns to be hashed are left out.
+
+    Returns:
+        Texts (rows,).
     """
-    columns: dict[str, Any] = {}
+    columns: dict[str, pa.Array] = {}
     for name, spec in contract.columns.items():
         if spec.pii == "drop" or (spec.pii == "hash" and mask is None):
             continue
-        values = raw[name]
+        values = raw.column(name)
         if spec.pii == "hash" and mask is not None:
-            missing = values.isna()
-            values = pd.Series(
-                [
-                    None if gone else mask(name, value)
-                    for value, gone in zip(values, missing, strict=True)
-                ],
-                index=raw.index,
-                dtype=object,
-            )
-        columns[name] = values
-    lines = pd.DataFrame(columns, index=raw.index).to_json(
-        orient="records", lines=True, date_format="iso", double_precision=15, default_handler=str
-    )
-    return lines.splitlines()[: len(raw)]  # no rows make one empty line
+            told = [None if v is None or v != v else mask(name, v) for v in values.to_pylist()]
+            values = pa.array(told, pa.string())
+        columns[name] = plain(values)
+    if not columns:
+        return pa.repeat(pa.scalar("{}"), raw.num_rows)
+    return json_rows(pa.RecordBatch.from_pydict(columns))
 
 
 def shown_value(name: str, value: object, contract: ContractSpec, mask: Mask | None) -> str:

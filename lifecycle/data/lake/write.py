@@ -195,6 +195,7 @@ class VersionWriter:
                 compression="LZ4",  # Snappy's size at half its time
                 use_dictionary=[f.name for f in self._schema if pa.types.is_string(f.type)],
                 write_statistics=[ROW],
+                write_batch_size=GROUP,
                 column_encoding={ROW: "DELTA_BINARY_PACKED"},
             )
             self._in_file = 0

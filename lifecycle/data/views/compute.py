@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lifecycle.data.arrow import to_frame
-from lifecycle.data.contract import Checker, count_reasons
+from lifecycle.data.contract import Checker
 from lifecycle.data.lake import is_nullable
 from lifecycle.errors import FeatureError
 from lifecycle.plugs import load_plug, plug_file, where
@@ -130,8 +130,7 @@ def _checked(function: ViewFunction, made: pd.DataFrame) -> pa.RecordBatch:
         return pa.RecordBatch.from_pylist([], schema=checker.schema)
     accepted, rejected = checker.check(batch[0], 0)
     if rejected.num_rows:
-        counts = count_reasons(rejected.to_pandas())
-        worst = sorted(counts.items(), key=lambda item: -item[1])[:REASONS_SHOWN]
+        worst = list(checker.reasons.items())[:REASONS_SHOWN]
         raise FeatureError(
             f"{function.key}: {rejected.num_rows:,} of {len(made):,} rows are not what "
             f"feature_views.{function.view}.features says: "

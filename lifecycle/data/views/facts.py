@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from lifecycle.data.contract import Checker, count_reasons
+from lifecycle.data.contract import Checker
 from lifecycle.data.erased import erased_mask
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.data.sources import Source
@@ -31,24 +31,18 @@ def read_facts(project: Project, name: str, source: Source) -> pa.Table:
         ContractSpec(columns=spec.columns), now=datetime.now(UTC).replace(tzinfo=None)
     )
     kept: list[pa.RecordBatch] = []
-    start, wrong = 0, 0
-    counts: dict[str, int] = {}
+    start = 0
     for batch in source.batches(spec.columns):
-        accepted, rejected = checker.check(batch, start)
+        kept.append(checker.check(batch, start).accepted)
         start += batch.num_rows
-        if rejected.num_rows:
-            wrong += rejected.num_rows
-            for reason, count in count_reasons(rejected.to_pandas()).items():
-                counts[reason] = counts.get(reason, 0) + count
-        kept.append(accepted)
     if not start:
         raise SourceError(f"feature_views.{name}: {source.place}: there are no facts")
-    if wrong:
-        worst = sorted(counts.items(), key=lambda item: -item[1])[:REASONS_SHOWN]
+    if checker.rejected:
+        worst = list(checker.reasons.items())[:REASONS_SHOWN]
         lines = "\n".join(f"  {reason}: {count:,} facts" for reason, count in worst)
         raise ContractError(
-            f"feature_views.{name}: {source.place}: {wrong:,} of {start:,} facts break the "
-            f"contract of the view:\n{lines}\nCorrect them, or what columns says of them"
+            f"feature_views.{name}: {source.place}: {checker.rejected:,} of {start:,} facts break "
+            f"the contract of the view:\n{lines}\nCorrect them, or what columns says of them"
         )
     checker.finish()
     return pa.Table.from_batches(kept, schema=checker.schema)
