@@ -20,15 +20,19 @@ PACKAGE_SCHEME = "package://"
 class LocalFile:
     """One file on this machine."""
 
-    def __init__(self, path: Path, name: str, digest: str | None = None) -> None:
+    def __init__(
+        self, path: Path, name: str, digest: str | None = None, place: Path | None = None
+    ) -> None:
         """Take note of a file.
 
         Args:
             name: what the part is called.
             digest: what is known to identify the bytes.
+            place: where the file belongs, for messages and for what its ending says; by default
+                where its bytes are.
         """
         self.path = path
-        self.place = str(path)
+        self.place = str(place or path)
         self.name = name
         self._digest = digest
 
@@ -68,8 +72,7 @@ def local_files(spec: SourceSpec, folder: Path) -> list[LocalFile]:
     if place.is_dir():
         return _inside(place, spec)
     if place.suffix == ".dvc":
-        file, digest = tracked(place)
-        return [LocalFile(file, file.name, digest)]
+        return _tracked(place, spec)
     if place.is_file():
         return [LocalFile(place, place.name)]
     if glob.has_magic(path):
@@ -110,6 +113,13 @@ def _inside(place: Path, spec: SourceSpec) -> list[LocalFile]:
     if not files:
         raise nothing_in(str(place), spec)
     return files
+
+
+def _tracked(pointer: Path, spec: SourceSpec) -> list[LocalFile]:
+    files = tracked(pointer, lambda name: wanted(name, spec))
+    if not files:
+        raise nothing_in(str(pointer.with_suffix("")), spec)
+    return [LocalFile(file.path, file.name, file.digest, file.place) for file in files]
 
 
 def _fixed(pattern: Path) -> Path:

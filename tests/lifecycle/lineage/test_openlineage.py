@@ -18,7 +18,14 @@ from lifecycle.lineage.emit import send, tell_run
 from lifecycle.lineage.events import events_of
 from lifecycle.lineage.facets import place_of
 from tests.lifecycle.lineage.conftest import RUN, Lived
-from tests.lifecycle.lineage.published import check
+from tests.lifecycle.lineage.published import (
+    EVENT_TYPES,
+    REQUIRED,
+    SPECIFICATION,
+    check,
+    definitions_of,
+    facets_of,
+)
 
 Event = dict[str, Any]
 TIMES = ("2020-01-01T00:00:00.000Z", "2020-01-01T00:01:00.000Z")
@@ -86,7 +93,10 @@ def test_events_are_as_published(events: list[Event]) -> None:
     [
         (("run", "runId"), "no uuid"),
         (("eventType",), "DONE"),
+        (("eventTime",), "today"),
+        (("producer",), "no uri"),
         (("job", "name"), None),
+        (("job", "facets", "sourceCodeLocation", "url"), "no uri"),
         (("outputs", 0, "facets", "version", "datasetVersion"), 3),
     ],
 )
@@ -100,6 +110,22 @@ def test_the_check_finds_what_is_not(
     inside[path[-1]] = value
     with pytest.raises(jsonschema.ValidationError):
         check(wrong)
+
+
+@pytest.mark.parametrize("schema", REQUIRED)
+def test_what_is_checked_is_what_the_specification_requires(schema: str) -> None:
+    found = definitions_of(schema)
+    for name, fields in REQUIRED[schema].items():
+        assert set(found[name]["required"]) == set(fields.split()), name
+    if "RunEvent" in found:
+        (known,) = found["RunEvent"]["properties"]["eventType"]["anyOf"]
+        assert known == {"enum": list(EVENT_TYPES)}
+
+
+def test_every_facet_is_of_a_version_that_was_compared(events: list[Event]) -> None:
+    schemas = {facet["_schemaURL"].partition("#")[0] for e in events for facet in facets_of(e)}
+    compared = {SPECIFICATION + schema for schema in REQUIRED if schema.startswith("facets/")}
+    assert schemas == compared
 
 
 def test_every_run_starts_and_completes_with_what_went_in_and_out(events: list[Event]) -> None:

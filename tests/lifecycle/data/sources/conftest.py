@@ -76,8 +76,8 @@ def _local(*what: str) -> Maker:
     return lambda request, folder, patch: FilePlace(Folder(folder), *what)
 
 
-def _dvc(request: pytest.FixtureRequest, folder: Path, patch: pytest.MonkeyPatch) -> Place:
-    return FilePlace(Dvc(folder))
+def _dvc(*what: str) -> Maker:
+    return lambda request, folder, patch: FilePlace(Dvc(folder), *what)
 
 
 def _package(request: pytest.FixtureRequest, folder: Path, patch: pytest.MonkeyPatch) -> Place:
@@ -145,7 +145,9 @@ PLACES: dict[str, Maker] = {
     "glob of parquet": _local("parquet", "", "glob"),
     "partitions of csv": _local("csv", "", "partitions"),
     "partitions of parquet": _local("parquet", "", "partitions"),
-    "dvc": _dvc,
+    "dvc": _dvc("csv"),
+    "dvc, folder of jsonl.gz": _dvc("jsonl", ".gz", "folder"),
+    "dvc, partitions of parquet": _dvc("parquet", "", "partitions"),
     "package": _package,
     "http": _web(False, "csv"),
     "http, authorized, gzip": _web(True, "csv", ".gz"),

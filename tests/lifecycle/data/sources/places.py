@@ -209,10 +209,31 @@ class Dvc(Folder):
 
     def write(self, name: str, content: bytes) -> None:
         super().write(name, content)
-        (self.root.parent / ".dvc").mkdir(exist_ok=True)
-        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        out = f"outs:\n- md5: {md5}\n  size: {len(content)}\n  hash: md5\n  path: {name}\n"
-        (self.root / f"{name}.dvc").write_text(out)
+        track(self.root / name.partition("/")[0], self.root.parent / ".dvc" / "cache")
+
+
+def track(place: Path, cache: Path) -> None:
+    """Leave the `.dvc` file of a file or folder; of a folder, also the list of its files."""
+    if place.is_file():
+        md5 = md5_of(place.read_bytes())
+    else:
+        files = [file for file in sorted(place.rglob("*")) if file.is_file()]
+        listing = [
+            {"md5": md5_of(file.read_bytes()), "relpath": file.relative_to(place).as_posix()}
+            for file in files
+        ]
+        content = json.dumps(listing).encode()
+        md5 = f"{md5_of(content)}.dir"
+        kept = cache / "files" / "md5" / md5[:2] / md5[2:]
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(content)
+    out = f"outs:\n- md5: {md5}\n  hash: md5\n  path: {place.name}\n"
+    cache.mkdir(parents=True, exist_ok=True)
+    place.with_name(f"{place.name}.dvc").write_text(out)
+
+
+def md5_of(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 class Package(Folder):
