@@ -8,6 +8,7 @@ same rows, which is checked.
 import json
 import os
 import shutil
+import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from pyarrow import csv
 
 from benchmarks.result import Result, limit, ratio, shown
 from benchmarks.train_flow import Measured
+from lifecycle.cluster import connect_ray
 from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import read_table
 from lifecycle.data.split import split_dataset
@@ -31,6 +33,7 @@ from lifecycle.records import Window
 from lifecycle.settings import Settings
 
 ROWS, MANY = 1_000_000, 20_000_000
+FILES = 8
 BLOCK = 1_000_000
 CITIES = ("Aachen", "Bern", "Cork", "Dresden", "Espoo")
 NUMBERS = tuple(f"x{at}" for at in range(6))
@@ -80,6 +83,37 @@ def measure(rounds: int) -> Iterator[Result]:
         write(Path(scratch), MANY)
         for hashed in (False, True):
             yield from _many(Path(scratch), hashed)
+    with TemporaryDirectory() as scratch:
+        yield from _spread(Path(scratch), rounds)
+
+
+def _spread(folder: Path, rounds: int) -> Iterator[Result]:
+    """Packed text in many files, read by Ray Data's workers, beside the one process of before."""
+    write(folder, 1, "csv")
+    project = folder / "project.yaml"
+    declared = yaml.safe_load(project.read_text())
+    declared["source"] = {"path": "visits-*.csv.gz", "format": "csv"}
+    project.write_text(yaml.safe_dump(declared, sort_keys=False))
+    for at in range(FILES):
+        with pa.CompressedOutputStream(f"{folder}/visits-{at}.csv.gz", "gzip") as file:
+            csv.write_csv(_block(at * BLOCK, ROWS // FILES), file)
+    loaded, times = load_project(project), []
+    with connect_ray(Settings(ray_cpus=2)):
+        for number in range(rounds + 1):
+            pair = []
+            for address in ("local", "connected"):
+                settings = Settings(home=folder / f"{address}-{number}", ray_address=address)
+                started = time.perf_counter()
+                ingest(loaded, settings, Window())
+                pair.append(time.perf_counter() - started)
+            times.append(pair)
+    ratios = [shared / alone for alone, shared in times[1:]]  # the first one starts the workers
+    alone, shared = (statistics.median(one) for one in zip(*times[1:], strict=True))
+    detail = (
+        f"{shared:.3g} and {alone:.3g} s; {ROWS:,} rows in {FILES} gzipped CSV files, two workers "
+        f"on the cores of the one process; median of {rounds} interleaved rounds"
+    )
+    yield shown("ingestion read by Ray Data / by one process", ratios, "×", detail)
 
 
 def _many(folder: Path, hashed: bool) -> Iterator[Result]:

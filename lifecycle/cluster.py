@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from lifecycle import front
@@ -110,6 +111,18 @@ def is_connected() -> bool:
     """Whether this process has Ray already; costs nothing where Ray was never imported."""
     ray = sys.modules.get("ray")
     return bool(ray and ray.is_initialized())
+
+
+def ray_data() -> Any:
+    """The module `ray.data`, quiet, its results in the order of what went in."""
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells each step on stderr
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    context.execution_options.verbose_progress = False
+    return ray.data
 
 
 def capacity() -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from lifecycle.cluster import capacity, connect_ray, is_connected
+from lifecycle.data.sources import Spread, open_source, spread
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 from tasks.progress import say, update
@@ -33,4 +34,13 @@ def ray_for_training(project: Project, settings: Settings) -> Iterator[None]:
     """Ray where training needs it: one worker without a search does without one of its own."""
     needed = bool(project.tuning.space) or project.training.num_workers > 1
     with ray_cluster(settings) if needed else nullcontext():
+        yield
+
+
+@contextmanager
+def reading_cluster(project: Project, settings: Settings) -> Iterator[None]:
+    """A cluster that runs anyway, where it reads the project's source."""
+    source = spread(open_source(project), settings)
+    joined = isinstance(source, Spread) and source.shared()
+    with ray_cluster(settings) if joined else nullcontext():
         yield

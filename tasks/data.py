@@ -12,6 +12,7 @@ from lifecycle.project import Project
 from lifecycle.quality.summary import spoken
 from lifecycle.records import Ingested, Monitored, Split, Violation, Window
 from lifecycle.settings import Settings
+from tasks.cluster import reading_cluster
 from tasks.credentials import fill_credentials
 from tasks.policies import CACHED, NOT_CACHED, cached_by, slug
 from tasks.progress import say, step, update
@@ -58,7 +59,8 @@ def _ingest(
     gone: str,
 ) -> Ingested:
     """Read, validate, quarantine and write a new version."""
-    with step("prepare", f"reading and validating {spoken(project, window)}") as done:
+    what = f"reading and validating {spoken(project, window)}"
+    with reading_cluster(project, settings), step("prepare", what) as done:
         ingested = ingest.ingest(project, settings, window, table, _progress())
         accepted = ingested.rows_in - ingested.rows_rejected
         share = f"{ingested.rows_in:,} rows in, {accepted:,} accepted"

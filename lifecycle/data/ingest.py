@@ -29,7 +29,7 @@ from lifecycle.data.incremental import Increment, increment_of
 from lifecycle.data.lake import VersionWriter, noted_version, table_uri
 from lifecycle.data.provenance import provenance
 from lifecycle.data.share import check_share
-from lifecycle.data.sources import Source, digest_of_parts, open_source
+from lifecycle.data.sources import Source, digest_of_parts, open_source, spread
 from lifecycle.data.trail import record_data
 from lifecycle.errors import SourceError
 from lifecycle.identity import code_digest, sha256
@@ -65,7 +65,7 @@ def ingest(
     former = last_contract(settings, project.name)
     if former is not None:
         check_compatible(former, project.contract)
-    source = open_source(project)
+    source = spread(open_source(project), settings)
     digest = digest_of_parts(source.parts())
     erased = erased_hashes(settings, project) if project.entity else frozenset()
     request = _request(project, window, digest, erased)

@@ -1,6 +1,5 @@
 """Batch inference: a dataset version in, a version of the table `predictions` out, one commit."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -14,7 +13,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from numpy.typing import NDArray
 
-from lifecycle.cluster import connect_ray
+from lifecycle.cluster import connect_ray, ray_data
 from lifecycle.data.arrow import to_arrow
 from lifecycle.data.batches import batch_frame
 from lifecycle.data.classes import most_probable, probability_columns
@@ -157,15 +156,8 @@ def _on_ray(
     dataset: DatasetVersion, columns: list[str], arguments: tuple[Path, ModelVersion, Project]
 ) -> Iterator[pa.Table]:
     """The version's files, read and scored where Ray has room, brought back in order."""
-    import ray.data
-
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells each step on stderr
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.execution_options.preserve_order = True
-    context.execution_options.verbose_progress = False
     files = DeltaTable(dataset.uri, version=dataset.version).file_uris()
-    table = ray.data.read_parquet(files).select_columns([*columns, ROW])
+    table = ray_data().read_parquet(files).select_columns([*columns, ROW])
     bundle, model, project = arguments
     score_one = partial(_score_batch, bundle=bundle, model=model, project=project)
     scored = table.map_batches(score_one, batch_format="pyarrow", batch_size=SLICE)

@@ -41,8 +41,9 @@ class SourceSpec(Section):
 
     path: str = ""
     """A file, a glob or a folder: relative to the project file, absolute, `package://name/inside`,
-    `https://…`, `s3://…`, `gs://…`, `az://…`, or a file or folder tracked by DVC (`data.csv.dvc`). Delta: the
-    table. SQL: a SQLAlchemy URL without a password, unless `credentials` has the URL."""
+    `https://…`, `s3://…`, `gs://…`, `az://…`, or a file or folder tracked by DVC
+    (`data.csv.dvc`). Delta: the table. SQL: a SQLAlchemy URL without a password, unless
+    `credentials` has the URL."""
     format: Format = "csv"
     separator: str = Field(default=",", min_length=1, max_length=1)
     """Field separator of a CSV file."""

@@ -6,7 +6,6 @@ rows whose target is known. Each worker then reads its own range, in order; so w
 has depends on the data and the number of workers alone, and one that starts anew finds the same.
 """
 
-import logging
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from numpy.typing import NDArray
 
+from lifecycle.cluster import ray_data
 from lifecycle.data.batches import batch_frame
 from lifecycle.data.features import (
     FeatureSchema,
@@ -139,11 +139,6 @@ def read_shard(
 
 def _look(project: Project, parts: dict[str, DatasetVersion]) -> dict[str, list[_Seen]]:
     """Every row of the parts, stretch by stretch where Ray Data has room."""
-    import ray.data
-
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells each step on stderr
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
     stretches = [
         {"name": name, "first": first, "end": min(first + STRETCH, part.rows)}
         for name, part in parts.items()
@@ -151,7 +146,7 @@ def _look(project: Project, parts: dict[str, DatasetVersion]) -> dict[str, list[
     ]
     seen: dict[str, list[_Seen]] = {name: [] for name in parts}
     one = partial(_see, project=project, parts=parts)
-    table = ray.data.from_items(stretches, override_num_blocks=len(stretches)).map(one)
+    table = ray_data().from_items(stretches, override_num_blocks=len(stretches)).map(one)
     for row in table.iter_rows():
         if isinstance(row["seen"], LifecycleError):
             raise row["seen"]

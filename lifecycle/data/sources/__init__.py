@@ -2,5 +2,15 @@
 
 from lifecycle.data.sources.base import Part, Source
 from lifecycle.data.sources.open import digest_of_parts, open_source, read_source, source_digest
+from lifecycle.data.sources.spread import Spread, spread
 
-__all__ = ["Part", "Source", "digest_of_parts", "open_source", "read_source", "source_digest"]
+__all__ = [
+    "Part",
+    "Source",
+    "Spread",
+    "digest_of_parts",
+    "open_source",
+    "read_source",
+    "source_digest",
+    "spread",
+]

@@ -1,6 +1,6 @@
 """A source made of files: one, or many with the same columns, here or on a server."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +14,7 @@ from lifecycle.data.sources.credentials import Credentials, shown
 from lifecycle.data.sources.delimited import csv_header, read_csv
 from lifecycle.data.sources.excel import read_excel
 from lifecycle.data.sources.jsonlines import read_jsonl
-from lifecycle.data.sources.local import local_files
+from lifecycle.data.sources.local import PACKAGE_SCHEME, local_files
 from lifecycle.data.sources.parquet import read_parquet
 from lifecycle.data.sources.remote import remote_files
 from lifecycle.errors import SourceError
@@ -52,14 +52,16 @@ class Files:
         self._spec, self._folder = spec, folder
         self._credentials = Credentials(spec)
         self._stamps: dict[str, tuple[object, ...]] = {}
-        self._found: Sequence[File] | None = None
-        remote = "://" in spec.path
-        self.place = shown(spec.path) if remote else str(folder / Path(spec.path).expanduser())
+        self._found: dict[str, File] | None = None
+        self.remote = "://" in spec.path and not spec.path.startswith(PACKAGE_SCHEME)
+        """Whether the files are on a server, not on this machine."""
+        here = str(folder / Path(spec.path).expanduser())
+        self.place = shown(spec.path) if "://" in spec.path else here
 
     def parts(self) -> tuple[Part, ...]:
         """One a file."""
         found = []
-        for file in self._files():
+        for file in self._files().values():
             with self._credentials.guard(file.place):
                 self._unchanged(file)
                 found.append(Part(file.name, file.digest()))
@@ -73,22 +75,52 @@ class Files:
         after: object | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """The files' rows, one file after the other."""
+        pieces = ((name, piece) for name in self.names(only) for piece in self.read(name, columns))
+        yield from self.joined(pieces, columns, whole=only is None)
+
+    def names(self, only: Collection[str] | None = None) -> list[str]:
+        """The files, in the order they are read."""
+        return [name for name in self._files() if only is None or name in only]
+
+    def read(self, name: str, columns: Mapping[str, ColumnSpec]) -> Iterator[pa.RecordBatch]:
+        """One file's rows by themselves, in the contract's types; `joined` makes them the source's.
+
+        Raises:
+            SourceError: it cannot be read, or changed meanwhile.
+            BackendError: the server does not answer.
+        """
+        file = self._files()[name]
+        with self._credentials.guard(file.place, HINT):
+            self._unchanged(file)
+            for raw in self._read(file, columns):
+                yield declared(self._with_partitions(raw, file), columns)
+            self._unchanged(file)
+
+    def joined(
+        self,
+        pieces: Iterable[tuple[str, pa.RecordBatch]],
+        columns: Mapping[str, ColumnSpec],
+        *,
+        whole: bool,
+    ) -> Iterator[pa.RecordBatch]:
+        """What was read of the files, each piece with its file's name, as batches of one source.
+
+        Args:
+            whole: whether all files were asked for.
+
+        Raises:
+            SourceError: there are no rows, two columns have one name, or files differ in theirs.
+        """
+        files = self._files()
         rows = 0
         first: tuple[str, list[str]] | None = None
-        files = self._files()
-        for file in files:
-            if only is not None and file.name not in only:
-                continue
-            with self._credentials.guard(file.place, HINT):
-                self._unchanged(file)
-                for raw in self._read(file, columns):
-                    batch = declared(self._with_partitions(raw, file), columns)
-                    first = first or (file.place, batch.schema.names)
-                    batch = self._alike(batch, file.place, *first, columns)
-                    rows += batch.num_rows
-                    yield from sliced(batch)
-                self._unchanged(file)
-        if not rows and only is None:
+        for name, piece in pieces:
+            place = files[name].place
+            first = first or (place, piece.schema.names)
+            batch = self._alike(piece, place, *first, columns)
+            rows += batch.num_rows
+            yield from sliced(batch)
+        if not rows and whole:
             what = "the file has" if len(files) == 1 else "its files have"
             raise SourceError(f"{self.place}: {what} a header but no rows")
 
@@ -98,17 +130,19 @@ class Files:
         Raises:
             SourceError: it is missing, empty or binary.
         """
-        file = self._files()[0]
+        file = next(iter(self._files().values()))
         with self._credentials.guard(file.place, HINT), file.open() as raw:
             return csv_header(raw, self._spec, file.place)
 
-    def _files(self) -> Sequence[File]:
+    def _files(self) -> dict[str, File]:
+        """By name, in the order they are read."""
         if self._found is None:
             with self._credentials.guard(self.place):
-                if "://" in self._spec.path and not self._spec.path.startswith("package://"):
-                    self._found = remote_files(self._spec, self._credentials)
+                if self.remote:
+                    found: Sequence[File] = remote_files(self._spec, self._credentials)
                 else:
-                    self._found = local_files(self._spec, self._folder)
+                    found = local_files(self._spec, self._folder)
+            self._found = {file.name: file for file in found}
         return self._found
 
     def _unchanged(self, file: File) -> None:

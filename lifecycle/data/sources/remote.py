@@ -41,6 +41,10 @@ class RemoteFile:
         self.name, self.place = name, place
         self._copy: Path | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process makes a copy of its own."""
+        return vars(self) | {"_copy": None}
+
     def stamp(self) -> tuple[object, ...]:
         """What changes when the object does; nothing if its server does not say."""
         self._system.invalidate_cache()

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from lifecycle.data.sources import Source, open_source, spread
 from lifecycle.project import Project, load_project
+from lifecycle.settings import Settings
 from tests.lifecycle.data.sources.places import (
     CONTRACT,
     DeltaPlace,
@@ -167,14 +169,39 @@ PLACES: dict[str, Maker] = {
 }
 
 
-@pytest.fixture(params=PLACES)
+ON_RAY = [
+    "folder of csv",
+    "partitions of parquet",
+    "dvc, folder of jsonl.gz",
+    "s3, glob of jsonl",
+]
+"""Read once more by Ray's workers, which have none of this process's variables."""
+
+
+@pytest.fixture(
+    params=[*PLACES, *(pytest.param((name,), id=f"{name}, on Ray") for name in ON_RAY)], ids=str
+)
 def place(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Place]:
-    made = PLACES[request.param](request, tmp_path, monkeypatch)
+    name = request.param if isinstance(request.param, str) else request.param[0]
+    made = PLACES[name](request, tmp_path, monkeypatch)
     yield made
     if isinstance(made, SqlPlace):
         made.clear()
+
+
+Opener = Callable[[Project], Source]
+
+
+@pytest.fixture
+def opened(request: pytest.FixtureRequest, place: Place) -> Opener:
+    """How the project's source is opened: as ever, or to be read by the session's Ray."""
+    if isinstance(request.node.callspec.params["place"], str):
+        return open_source
+    request.getfixturevalue("ray_cluster")
+    joined = Settings(ray_address="127.0.0.1:6379")  # it is connected, so nobody goes there
+    return lambda project: spread(open_source(project), joined)
 
 
 @pytest.fixture

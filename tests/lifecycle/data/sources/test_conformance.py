@@ -5,10 +5,10 @@ import traceback
 
 import pytest
 
-from lifecycle.data.sources import open_source
 from lifecycle.data.sources.base import Source
 from lifecycle.errors import BackendError, FeatureError, SourceError
 from lifecycle.project import Project
+from tests.lifecycle.data.sources.conftest import Opener
 from tests.lifecycle.data.sources.places import NAMES, TYPES, Place, Rows, rows
 
 USABLE = (SourceError, BackendError, FeatureError)
@@ -26,38 +26,42 @@ def by_id(data: Rows) -> Rows:
     return sorted(data, key=lambda row: row["id"])
 
 
-def test_the_same_rows_everywhere(place: Place, project: Project) -> None:
+def test_the_same_rows_everywhere(place: Place, opened: Opener, project: Project) -> None:
     data = rows()
     place.put(data)
-    found = read(open_source(project), project)
+    found = read(opened(project), project)
     assert by_id(found) == data
     if place.ordered:
         assert found == data
 
 
-def test_columns_have_the_types_the_contract_asks_for(place: Place, project: Project) -> None:
+def test_columns_have_the_types_the_contract_asks_for(
+    place: Place, opened: Opener, project: Project
+) -> None:
     place.put(rows())
-    for batch in open_source(project).batches(project.contract.columns):
+    for batch in opened(project).batches(project.contract.columns):
         kinds = {name: TYPES[name] for name in batch.schema.names}
         assert {field.name: field.type for field in batch.schema} == kinds
         assert set(kinds) == set(NAMES)
 
 
 def test_equal_content_has_an_equal_digest_and_a_change_another(
-    place: Place, project: Project
+    place: Place, opened: Opener, project: Project
 ) -> None:
     place.put(rows())
-    first = open_source(project).parts()
-    assert open_source(project).parts() == first
+    first = opened(project).parts()
+    assert opened(project).parts() == first
     assert len({part.name for part in first}) == len(first)
     place.put([*rows(39), rows(1, 39)[0] | {"note": "another"}])
-    second = open_source(project).parts()
+    second = opened(project).parts()
     assert {part.digest for part in second} != {part.digest for part in first}
 
 
-def test_parts_are_read_alone_and_together_are_all(place: Place, project: Project) -> None:
+def test_parts_are_read_alone_and_together_are_all(
+    place: Place, opened: Opener, project: Project
+) -> None:
     place.put(rows())
-    source = open_source(project)
+    source = opened(project)
     names = [part.name for part in source.parts()]
     alone = [row for name in names for row in read(source, project, only={name})]
     assert alone == read(source, project)
@@ -65,10 +69,10 @@ def test_parts_are_read_alone_and_together_are_all(place: Place, project: Projec
 
 
 def test_what_changes_after_the_digest_is_noticed_or_not_seen(
-    place: Place, project: Project
+    place: Place, opened: Opener, project: Project
 ) -> None:
     place.put(rows())
-    source = open_source(project)
+    source = opened(project)
     source.parts()
     place.put(rows(50))
     try:
@@ -79,49 +83,51 @@ def test_what_changes_after_the_digest_is_noticed_or_not_seen(
         assert by_id(found) == rows()
 
 
-def test_nothing_there(place: Place, project: Project) -> None:
+def test_nothing_there(place: Place, opened: Opener, project: Project) -> None:
     place.put(rows())
     place.clear()
     for act in (lambda s: s.parts(), lambda s: read(s, project)):
         with pytest.raises(USABLE, match=r"\bno\b|neither|not exist|missing"):
-            act(open_source(project))
+            act(opened(project))
 
 
-def test_unreadable(place: Place, project: Project) -> None:
+def test_unreadable(place: Place, opened: Opener, project: Project) -> None:
     place.spoil()
     with pytest.raises(USABLE) as caught:
-        read(open_source(project), project)
+        read(opened(project), project)
     assert "\n" not in str(caught.value)
 
 
-def test_no_rows(place: Place, project: Project) -> None:
+def test_no_rows(place: Place, opened: Opener, project: Project) -> None:
     place.put([])
     with pytest.raises(SourceError, match=r"no rows|is empty"):
-        read(open_source(project), project)
+        read(opened(project), project)
 
 
-def test_two_columns_of_one_name(place: Place, project: Project) -> None:
+def test_two_columns_of_one_name(place: Place, opened: Opener, project: Project) -> None:
     if not place.twice:
         return
     place.put(rows(), [*NAMES, "code"])
     with pytest.raises(SourceError, match="more than one 'code'"):
-        read(open_source(project), project)
+        read(opened(project), project)
 
 
-def test_a_cell_that_does_not_fit_makes_its_column_text(place: Place, project: Project) -> None:
+def test_a_cell_that_does_not_fit_makes_its_column_text(
+    place: Place, opened: Opener, project: Project
+) -> None:
     """Nothing is lost or guessed: what becomes of the cell is the contract's to say."""
     place.put(rows())
     other = project.contract.columns | {
         "code": project.contract.columns["visits"],
         "note": project.contract.columns["weight"],
     }
-    found = [row for batch in open_source(project).batches(other) for row in batch.to_pylist()]
+    found = [row for batch in opened(project).batches(other) for row in batch.to_pylist()]
     assert [row["note"] for row in by_id(found)] == [row["note"] for row in rows()]
     assert [row["code"] for row in by_id(found)] == [row["id"] for row in rows()]
 
 
 def test_no_credential_is_ever_said(
-    place: Place, project: Project, caplog: pytest.LogCaptureFixture
+    place: Place, opened: Opener, project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     if not place.secret:
         return
@@ -129,7 +135,7 @@ def test_no_credential_is_ever_said(
     said = []
     for act in (lambda: place.put(rows()), place.spoil, place.clear):
         act()
-        source = open_source(project)
+        source = opened(project)
         try:
             said.append(repr(source.parts()))
             read(source, project)
