@@ -5,6 +5,7 @@ which it is done, and why readers and writers may go on meanwhile, is told in `t
 """
 
 import json
+import os
 import re
 from collections.abc import Collection
 from typing import Any
@@ -29,12 +30,12 @@ Commit = list[dict[str, Any]]
 
 
 def commits(table: Folder) -> dict[int, Commit]:
-    found = {}
-    for path in table.files():
-        if matched := COMMIT.search(path):
-            lines = table.read(path).decode().splitlines()
-            found[int(matched[1])] = [json.loads(line) for line in lines if line.strip()]
-    return dict(sorted(found.items()))
+    numbers = {path: int(found[1]) for path in table.files() if (found := COMMIT.search(path))}
+    read = table.read_all(numbers)
+    return {
+        number: [json.loads(line) for line in read[path].decode().splitlines() if line.strip()]
+        for path, number in sorted(numbers.items(), key=lambda one: one[1])
+    }
 
 
 def added_paths(table: Folder) -> set[str]:
@@ -164,9 +165,9 @@ def _added(action: dict[str, Any], names: dict[str, str], table: Folder) -> dict
     name = names.get(parts(path)[0], path)
     if name == path:
         return action
-    with table.fs.open(f"{table.path}/{name}", "rb") as file:
+    with table.open(f"{table.path}/{name}") as file:
         rows = pq.ParquetFile(file).metadata.num_rows
-    size = table.fs.size(f"{table.path}/{name}")
+        size = file.seek(0, os.SEEK_END)
     stats = json.dumps({"numRecords": rows})
     return {"add": action["add"] | {"path": quote(name, safe="/="), "size": size, "stats": stats}}
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from lifecycle.data.erased import TABLE as ERASED
 from lifecycle.data.erased import suppress
+from lifecycle.data.lake import table_uri
 from lifecycle.data.prediction_log import TABLE as LOG
 from lifecycle.data.trail import TABLE as TRAIL
 from lifecycle.data.trail import record_data
@@ -142,7 +143,7 @@ def _erase_table(
     subject: Subject,
     request: Request,
 ) -> None:
-    uri = f"{settings.lake}/{project.name}/{name}"
+    uri = table_uri(settings, project.name, name)
     if name == LOG or not complete(table):
         erase_rows(uri, table, subject)
     else:
@@ -175,7 +176,7 @@ def _unique(
     left = {name: set(values) for name, values in prints.items() if values}
     for path in lake.files() if left else ():
         if path.endswith(".parquet") and "_delta_log" not in path:
-            with lake.fs.open(path, "rb") as file:
+            with lake.open(path) as file:
                 for batch in pq.ParquetFile(file).iter_batches():
                     part = pa.Table.from_batches([batch])
                     others = part.filter(pc.invert(subject.rows(part)))
@@ -196,4 +197,4 @@ def _examples(project: Project, rows: Sequence[pa.Table]) -> tuple[str, ...]:
 
 
 def _lake(project: Project, settings: Settings) -> Folder:
-    return open_folder(f"{settings.lake}/{project.name}")
+    return open_folder(f"{settings.lake.rstrip('/')}/{project.name}")

@@ -53,12 +53,12 @@ def erase_files(
         if path.startswith(results):
             if _about(folder, path, project, subject):
                 folder.remove(path)
-                yield f"{path}: deleted"
+                yield f"{folder.shown(path)}: deleted"
         elif path.endswith((".html", ".htm")):
             theirs = _is_page(path, project, digests, runs, found) or _names(folder, path, subject)
             if theirs and folder.read(path) != PAGE.encode():
                 folder.write(path, PAGE.encode())
-                yield f"{path}: replaced"
+                yield f"{folder.shown(path)}: replaced"
         elif PurePosixPath(path).name in EXAMPLES:
             yield from _erase_examples(folder, path, found)
         elif _names(folder, path, subject):
@@ -87,7 +87,10 @@ def _is_page(
 
 
 def _names(folder: Folder, path: str, subject: Subject) -> bool:
-    return any(True for _ in search_file(folder, path, subject))
+    try:
+        return bool(search_file(folder, path, subject)[0])
+    except FileNotFoundError:  # somebody's temporary file
+        return False
 
 
 def _erase_examples(folder: Folder, path: str, found: Found) -> Iterator[str]:
@@ -105,7 +108,7 @@ def _erase_examples(folder: Folder, path: str, found: Found) -> Iterator[str]:
         if "index" in split:
             split["index"] = list(range(len(kept)))
         folder.write(path, json.dumps(whole).encode())
-        yield f"{path}: {len(rows) - len(kept)} of {len(rows)} example rows"
+        yield f"{folder.shown(path)}: {len(rows) - len(kept)} of {len(rows)} example rows"
 
 
 def _same(columns: list[str], row: list[object], theirs: dict[str, object]) -> bool:
@@ -119,10 +122,10 @@ def _edit(folder: Folder, path: str, subject: Subject) -> Iterator[str]:
     edited = subject.redact(text).encode("utf-8", errors="surrogateescape")
     if BINARY in data[:4096] or edited == data:
         folder.remove(path)
-        yield f"{path}: deleted"
+        yield f"{folder.shown(path)}: deleted"
     else:
         folder.write(path, edited)
-        yield f"{path}: edited"
+        yield f"{folder.shown(path)}: edited"
 
 
 def _erase_databases(places: Places, subject: Subject) -> Iterator[str]:

@@ -2,15 +2,18 @@
 
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import IO, Any
 
+from lifecycle.data.sources.credentials import EXTRAS
 from lifecycle.errors import BackendError
 
+CHUNK = 16 << 20
 ASIDE = ".aside-"
 """Begins the name of what is not in place yet; one that a killed process left is deleted."""
 
@@ -33,20 +36,64 @@ class Folder:
         """Every file below, as paths of `fs`; none if the folder is not there.
 
         Raises:
-            BackendError: it cannot be listed.
+            BackendError: it cannot be listed, or its bucket is not there: what was never looked
+                at must not pass for empty.
         """
         try:
-            self.fs.invalidate_cache()
-            return sorted(self.fs.find(self.path)) if self.fs.exists(self.path) else []
-        except Exception as error:  # each file system raises its own
-            raise BackendError(f"{self.path}: cannot list: {error}") from None
+            with self._told(self.path, "list"):
+                return sorted(self.fs.find(self.path))
+        except FileNotFoundError:
+            pass
+        bucket = self.path.partition("/")[0]
+        if not self.local and not self.fs.exists(bucket):
+            raise BackendError(
+                f"{self.shown(self.path)}: there is no {bucket}, or whoever runs this may not list "
+                "it; check the name and the storage's variables (docs/how-to/deploy.md)"
+            )
+        return []
+
+    def shown(self, path: str) -> str:
+        """A path of `fs` as a user knows it."""
+        return path if self.local else str(self.fs.unstrip_protocol(path))
 
     def inside(self, path: str) -> str:
         """A path of `fs` as seen from here."""
         return path[len(self.path.rstrip("/")) + 1 :]
 
     def read(self, path: str) -> bytes:
-        return bytes(self.fs.cat_file(path))
+        with self._told(path, "read"):
+            return bytes(self.fs.cat_file(path))
+
+    def read_all(self, paths: Collection[str]) -> dict[str, bytes]:
+        """Small files by path; those of object storage are asked for at the same time."""
+        if self.local or not paths:
+            return {path: self.read(path) for path in paths}
+        with self._told(self.path, "read"):
+            return dict(self.fs.cat(list(paths)))
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[IO[bytes]]:
+        """A file to read and to seek in.
+
+        One in object storage is copied here first, once for all who read in it; the copy has no
+        name, so that it is gone with this process.
+        """
+        with ExitStack() as opened:
+            with self._told(path, "read"):
+                file: IO[bytes]
+                if self.local:
+                    file = opened.enter_context(open(path, "rb"))
+                else:
+                    file = opened.enter_context(TemporaryFile())
+                    with self.fs.open(path, "rb", cache_type="none") as far:
+                        shutil.copyfileobj(far, file, CHUNK)
+                    file.seek(0)
+            yield file
+
+    def modified(self, path: str) -> float:
+        """When a file was written, in Unix seconds."""
+        with self._told(path, "read"):
+            return float(self.fs.modified(path).timestamp())
 
     def write(self, path: str, data: bytes) -> None:
         """Replace a file's content in one step."""
@@ -60,7 +107,8 @@ class Folder:
             with TemporaryDirectory() as scratch:
                 made = Path(scratch) / "file"
                 yield made
-                self.fs.put_file(str(made), path)  # one PUT: seen whole or not at all
+                with self._told(path, "write"):  # seen whole or not at all
+                    self.fs.put_file(str(made), path)
             return
         place = Path(path)
         made = place.with_name(f"{ASIDE}{secrets.token_hex(8)}")
@@ -74,12 +122,28 @@ class Folder:
 
     def remove(self, path: str) -> None:
         """Delete a file; one that is gone already is no error."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), self._told(path, "delete"):
             self.fs.rm_file(path)
 
+    @contextmanager
+    def _told(self, path: str, verb: str) -> Iterator[None]:
+        """Every file system raises its own errors; a file that is not there stays one."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise BackendError(f"{self.shown(path)}: cannot {verb}: {reason}") from None
 
-def open_folder(uri: str) -> Folder:
+
+def open_folder(uri: str, **options: Any) -> Folder:
     """The folder at a path or URI.
+
+    Its listings are not kept: others write, and Delta does so behind the back of fsspec.
+
+    Args:
+        options: of its file system.
 
     Raises:
         BackendError: there is no file system for it.
@@ -87,8 +151,14 @@ def open_folder(uri: str) -> Folder:
     from fsspec.core import url_to_fs
 
     try:
-        fs, path = url_to_fs(uri)
-    except (ImportError, ValueError, OSError) as error:
+        fs, path = url_to_fs(uri, use_listings_cache=False, **options)
+    except ImportError as error:
+        scheme = uri.partition("://")[0]
+        mend = f"pip install 'lifecycle-flows[{EXTRAS[scheme]}]'" if scheme in EXTRAS else error
+        raise BackendError(
+            f"{uri}: the package that reads {scheme}:// is not installed; run: {mend}"
+        ) from None
+    except (ValueError, OSError) as error:
         raise BackendError(f"{uri}: cannot be opened ({error})") from None
     return Folder(fs, str(path))
 

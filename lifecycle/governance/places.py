@@ -70,8 +70,11 @@ def find_places(settings: Settings) -> Places:
         )
     if settings.databases:
         databases += settings.databases.get_secret_value().split()
-    folders = [open_folder(root) for root in dict.fromkeys(roots) if root]
-    return Places(_outermost(folders), tuple(databases), tuple(unsearched))
+    folders = {}
+    for root in filter(None, roots):
+        folder = open_folder(root)
+        folders[type(folder.fs), folder.path] = folder
+    return Places(_outermost([*folders.values()]), tuple(databases), tuple(unsearched))
 
 
 def prefect_home(settings: Settings) -> Path:

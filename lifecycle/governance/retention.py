@@ -48,7 +48,7 @@ def retain(project: Project, settings: Settings, dry_run: bool = False) -> Retai
     needed = _needed(project, settings)
     expired: dict[str, tuple[int, ...]] = {}
     kept: dict[str, str] = {}
-    lake = open_folder(f"{settings.lake}/{project.name}")
+    lake = open_folder(f"{settings.lake.rstrip('/')}/{project.name}")
     for name in table_names(lake):
         if name in (*OURS, LOG):
             continue
@@ -102,7 +102,7 @@ def _delete_versions(
     told = ", ".join(f"v{version}" for version in gone)
     reason = f"older than {days:g} days: {told}"
     record_data(settings, project.name, "retention", name, max(gone), reasons=(reason,))
-    table = open_folder(f"{settings.lake}/{project.name}/{name}")
+    table = open_folder(table_uri(settings, project.name, name))
     for path, held in files.items():
         if set(held) <= set(gone):
             table.remove(f"{table.path}/{path}")

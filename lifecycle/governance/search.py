@@ -1,7 +1,7 @@
 """The proof: every byte of every place is read, and what still names a person is told.
 
 Bytes are searched as they are; what hides text is opened as well: Parquet pages, SQLite's rows,
-gzip, bzip2, xz and zip. A value that is short (`subject.distinctive`) counts where its column's
+gzip, bzip2, xz and zip. A value that is short (`spelling.distinctive`) counts where its column's
 name stands before it, or in a table's column of that name; any other wherever it stands.
 """
 
@@ -9,8 +9,10 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import zipfile
 from collections.abc import Iterator
+from itertools import chain
 from typing import IO, Any
 
 import pyarrow as pa
@@ -20,6 +22,7 @@ import pyarrow.parquet as pq
 from lifecycle.errors import BackendError
 from lifecycle.governance.databases import open_database, search_database
 from lifecycle.governance.folder import Folder, open_folder
+from lifecycle.governance.kept import KEPT, VERSION, kept_versions
 from lifecycle.governance.places import Places, find_places, is_sqlite
 from lifecycle.governance.subject import Subject
 from lifecycle.project import Project
@@ -29,6 +32,14 @@ from lifecycle.settings import Settings
 CHUNK = 16 << 20
 OVERLAP = 1 << 16
 """Bytes read twice, so that nothing is missed where two chunks meet."""
+UNREADABLE = (
+    BackendError,
+    OSError,
+    EOFError,
+    pa.ArrowException,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+)
 OPENERS: dict[bytes, Any] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
@@ -48,17 +59,18 @@ def search(project: Project, settings: Settings, subject: Subject) -> Searched:
     elsewhere: list[str] = []
     unsearched = list(places.unsearched)
     files, size = 0, 0
-    for folder, path in places.files():
+    for folder, path in chain(places.files(), _kept(places, unsearched)):
+        shown = folder.shown(path) + (KEPT if VERSION in path else "")
         try:
-            found = list(search_file(folder, path, subject))
-            files, size = files + 1, size + int(folder.fs.size(path) or 0)
+            found, read = search_file(folder, path, subject)
+            files, size = files + 1, size + read
         except FileNotFoundError:  # somebody's temporary file
             continue
-        except (OSError, EOFError, pa.ArrowException, lzma.LZMAError, zipfile.BadZipFile) as error:
-            unsearched.append(f"{path}: cannot be read ({error})")
+        except UNREADABLE as error:
+            unsearched.append(f"{shown}: cannot be read ({error})")
             continue
         other = f"{path}/".startswith(f"{lake}/") and not path.startswith(f"{lake}/{project.name}/")
-        (elsewhere if other else left).extend(f"{path}{where}" for where in found)
+        (elsewhere if other else left).extend(f"{shown}{where}" for where in found)
     found_there, refused = _databases(places, subject)
     return Searched(
         left=tuple(sorted({*left, *found_there})),
@@ -69,32 +81,25 @@ def search(project: Project, settings: Settings, subject: Subject) -> Searched:
     )
 
 
-def search_file(folder: Folder, path: str, subject: Subject) -> Iterator[str]:
-    """Where in a file the persons are: an empty text for its bytes."""
+def search_file(folder: Folder, path: str, subject: Subject) -> tuple[list[str], int]:
+    """Where in a file the persons are, an empty text for its bytes; and how many bytes it has."""
+    found = []
     if is_sqlite(folder, path):
         with open_database(f"sqlite:///{path}") as engine:
             for column, rows in search_database(engine, subject).items():
-                yield f": {column}, {rows} rows"
-    with folder.fs.open(path, "rb") as file:
-        start = file.read(8)
-        file.seek(0)
-        if start[:4] == b"PAR1":
-            yield from _in_parquet(file, subject)
-        file.seek(0)
-        if _in_stream(file, subject):
-            yield ""
-        file.seek(0)
-        for magic, opener in OPENERS.items():
-            if start.startswith(magic):
-                with opener(file) as inner:
-                    if _in_stream(inner, subject):
-                        yield ": compressed"
-        if start[:4] == b"PK\x03\x04":
-            with zipfile.ZipFile(file) as archive:
-                for name in archive.namelist():
-                    with archive.open(name) as inner:
-                        if _in_stream(inner, subject):
-                            yield f": {name}"
+                found.append(f": {column}, {rows} rows")
+    with folder.open(path) as file:
+        found += _in_file(file, subject)
+        return found, file.seek(0, os.SEEK_END)
+
+
+def _kept(places: Places, unsearched: list[str]) -> Iterator[tuple[Folder, str]]:
+    """Old versions of objects; a bucket that does not tell of them goes to `unsearched`."""
+    for folder in places.folders:
+        try:
+            yield from kept_versions(folder)
+        except BackendError as error:
+            unsearched.append(str(error))
 
 
 def _databases(places: Places, subject: Subject) -> tuple[list[str], list[str]]:
@@ -108,6 +113,28 @@ def _databases(places: Places, subject: Subject) -> tuple[list[str], list[str]]:
         except BackendError as error:
             unsearched.append(str(error))
     return left, unsearched
+
+
+def _in_file(file: IO[bytes], subject: Subject) -> Iterator[str]:
+    start = file.read(8)
+    file.seek(0)
+    if start[:4] == b"PAR1":
+        yield from _in_parquet(file, subject)
+    file.seek(0)
+    if _in_stream(file, subject):
+        yield ""
+    file.seek(0)
+    for magic, opener in OPENERS.items():
+        if start.startswith(magic):
+            with opener(file) as inner:
+                if _in_stream(inner, subject):
+                    yield ": compressed"
+    if start[:4] == b"PK\x03\x04":
+        with zipfile.ZipFile(file) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as inner:
+                    if _in_stream(inner, subject):
+                        yield f": {name}"
 
 
 def _in_parquet(file: IO[bytes], subject: Subject) -> Iterator[str]:

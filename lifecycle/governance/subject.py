@@ -1,12 +1,10 @@
 """Whom to look for: every spelling of a person, in columns, in text and in bytes."""
 
-import html
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -17,13 +15,10 @@ from lifecycle.data.coerce import coerce
 from lifecycle.data.prediction_log import INPUT
 from lifecycle.data.privacy import pii_key, plain_text, pseudonym
 from lifecycle.errors import ProjectError
+from lifecycle.governance.spelling import distinctive, spellings
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 
-LONG = 6
-"""Characters from which a text with a letter in it is told apart wherever it stands."""
-DIGITS = 9
-"""Digits from which a number is."""
 NEAR = 12
 """A shorter value counts where at most so many other signs lie between it and its column's name."""
 GONE = "[erased]"
@@ -95,12 +90,13 @@ class Subject:
     @cached_property
     def expression(self) -> str:
         """A regular expression for text, in what Python's `re` and RE2 have in common."""
-        parts = [rf"\b{re.escape(text)}\b" for text in self.anywhere]
+        parts = [re.escape(text) for text in self.anywhere]
         if self.named:
             names = "|".join(map(re.escape, sorted(self.columns)))
             values = "|".join(re.escape(text) for text in self.named)
-            parts.append(rf"\b(?:{names})[^A-Za-z0-9]{{1,{NEAR}}}(?:{values})\b")
-        return "|".join(parts) or r"\b\B"
+            parts.append(rf"(?:{names})[^A-Za-z0-9]{{1,{NEAR}}}(?:{values})")
+        # no \b: a value may begin or end with a sign that is no letter
+        return rf"(?:^|[^A-Za-z0-9])(?:{'|'.join(parts)})(?:[^A-Za-z0-9]|$)" if parts else r"\b\B"
 
     def holds(self, data: bytes) -> bool:
         """Whether bytes name one of them."""
@@ -116,10 +112,10 @@ class Subject:
         if self.named:
             names = "|".join(map(re.escape, sorted(self.columns)))
             values = "|".join(map(re.escape, self.named))
-            gap = rf"(\b(?:{names})[^A-Za-z0-9]{{1,{NEAR}}}?)"
+            gap = rf"((?<!{SIGN})(?:{names})[^A-Za-z0-9]{{1,{NEAR}}}?)"
             quoted = rf"{gap}([\"'])(?:{values})\2"
             text = re.sub(quoted, rf"\1\2{GONE}\2", text)
-            text = re.sub(rf"{gap}-?(?:{values})\b", r"\1null", text)
+            text = re.sub(rf"{gap}-?(?:{values})(?!{SIGN})", r"\1null", text)
         return text
 
     @cached_property
@@ -174,21 +170,6 @@ def find_subject(project: Project, settings: Settings, values: Iterable[str]) ->
     columns = {project.entity, "entity", *keys}
     columns |= {f"input_{name}" for name in columns} | {f"input_{name}__hash" for name in columns}
     return Subject(frozenset(columns), frozenset(texts | hashes))
-
-
-def distinctive(text: str) -> bool:
-    """Whether a text is told apart from others wherever it stands."""
-    digits = sum(sign.isdigit() for sign in text)
-    if any(sign.isalpha() for sign in text):
-        return len(text) >= LONG
-    return digits >= DIGITS
-
-
-def spellings(text: str) -> set[str]:
-    """A text as JSON (once or twice inside another), HTML and URLs write it."""
-    escaped = json.dumps(text)[1:-1]
-    twice = json.dumps(escaped)[1:-1]
-    return {text, escaped, twice, html.escape(text), html.escape(text, quote=False), quote(text)}
 
 
 def fingerprints(table: pa.Table, columns: Collection[str]) -> dict[str, set[str]]:

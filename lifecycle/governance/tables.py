@@ -64,7 +64,7 @@ def held(table: Folder, subject: Subject) -> Iterator[tuple[str, pa.Table]]:
     """Data files of a table, in any version or none, that hold the person: path, their rows."""
     for path in table.files():
         if path.endswith(".parquet") and LOG not in path:
-            with table.fs.open(path, "rb") as file:
+            with table.open(path) as file:
                 theirs = [part for part in _their_rows(pq.ParquetFile(file), subject) if len(part)]
             if theirs:
                 yield table.inside(path), pa.concat_tables(theirs)
@@ -104,7 +104,7 @@ def sweep(table: Folder) -> None:
 def rewrite(table: Folder, path: str, subject: Subject) -> Rewritten:
     """Write a data file anew without the person, under its next name."""
     stem, number, before = parts(path)
-    with table.fs.open(f"{table.path}/{path}", "rb") as file:
+    with table.open(f"{table.path}/{path}") as file:
         old = pq.ParquetFile(file)
         gone = sum(len(part) for part in _their_rows(old, subject))
         new = f"{stem}.erased-{number + 1}-{before + gone}.parquet"
@@ -116,7 +116,7 @@ def rewrite(table: Folder, path: str, subject: Subject) -> Rewritten:
 
 def age(table: Folder, path: str) -> float:
     """Seconds since a file was written."""
-    return time.time() - float(table.fs.modified(path).timestamp())
+    return time.time() - table.modified(path)
 
 
 def _newest_that_hold(table: Folder, subject: Subject) -> list[str]:

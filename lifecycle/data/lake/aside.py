@@ -27,8 +27,8 @@ class Aside:
 
     def __init__(self, uri: str) -> None:
         self.token = secrets.token_hex(8)
-        self.files: list[tuple[str, int, int]] = []
-        """Name, bytes and rows of each finished file."""
+        self.files: list[tuple[str, int, str]] = []
+        """Name, bytes and statistics of each finished file."""
         self._uri = uri
         self._system, self._prefix = place_of(uri)
         self._marker = f"{MARKER}{self.token}-{os.uname().nodename}-{os.getpid()}"
@@ -49,16 +49,16 @@ class Aside:
         self._stream = self._system.open_output_stream(self._prefix + name)
         return self._stream
 
-    def close(self, rows: int) -> None:
+    def close(self, statistics: str) -> None:
         """The file opened last is finished.
 
         Args:
-            rows: that it has.
+            statistics: what Delta's log says of its rows, as JSON.
         """
         self._stream.close()
         name = self._opened[-1]
         size = self._system.get_file_info(self._prefix + name).size
-        self.files.append((name, size, rows))
+        self.files.append((name, size, statistics))
 
     def offer(self) -> None:
         """A commit of the files is tried; from here on only the log knows whose they are."""

@@ -1,5 +1,6 @@
 """What versions a table has, as its commits say."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +12,9 @@ from lifecycle.errors import BackendError
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
 
+CAUSE = re.compile(r"\s*(?:\x1b\[\d+m)?↳(?:\x1b\[\d+m)?\s*")
+MESSAGE = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
+QUERY = re.compile(r"(?<=[^\s?])\?\S*")
 NOTE = "note."
 ERASED = "erased"
 """In a commit: how many rows of the version `lifecycle erase` has taken out since."""
@@ -27,7 +31,7 @@ class Noted(NamedTuple):
 
 def table_uri(settings: Settings, project_name: str, table: str) -> str:
     """Where a project's table is."""
-    return f"{settings.lake}/{project_name}/{table}"
+    return f"{settings.lake.rstrip('/')}/{project_name}/{table}"
 
 
 def history(uri: str) -> pd.DataFrame:
@@ -85,16 +89,29 @@ def erased_rows(uri: str, version: int) -> int:
 def commits(uri: str) -> list[dict[str, Any]]:
     """Commits that wrote a version, newest first; none if there is no table yet."""
     try:
-        return [commit for commit in DeltaTable(uri).history() if "digest" in commit]
+        made = DeltaTable(uri).history()
     except TableNotFoundError:
         return []
     except (DeltaError, OSError) as error:
         raise BackendError(f"{uri}: cannot read the table: {first_line(error)}") from None
+    # deltalake counts down from the version it opened, though it also tells of commits that came
+    # since; a table of ours has all its commits, so that the oldest is number 0
+    since = max(0, -made[-1]["version"]) if made else 0
+    return [one | {"version": one["version"] + since} for one in made if "digest" in one]
 
 
 def first_line(error: Exception) -> str:
-    """An error of Delta's, without what follows."""
-    return str(error).strip().split("\n", 1)[0]
+    """An error of Delta's on one line: what happened, and the causes it lists below.
+
+    Of an answer of object storage only the message is told, of an address no query: it may hold a
+    signature.
+    """
+    told = []
+    for cause in CAUSE.split(str(error).strip()):
+        answer = MESSAGE.search(cause)
+        line = answer[1] if answer else cause.split("\n", 1)[0]
+        told.append(QUERY.sub("", line.strip()))
+    return ": ".join(one for one in told if one)
 
 
 def _version(uri: str, commit: dict[str, Any]) -> DatasetVersion:

@@ -5,6 +5,7 @@ import logging
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -57,6 +58,7 @@ class VersionWriter:
         self._aside = Aside(uri)
         self._file: ParquetWriter | None = None
         self._in_file = 0
+        self._missing: Counter[str] = Counter()
         self._gathered: list[pa.RecordBatch] = []
         self._queue: queue.Queue[pa.RecordBatch | None] = queue.Queue(WAITING)
         self._failed: BaseException | None = None
@@ -158,8 +160,8 @@ class VersionWriter:
     def _actions(self) -> list[Any]:
         now = int(time.time() * 1000)
         return [
-            AddAction(name, size, {}, now, True, json.dumps({"numRecords": rows}))
-            for name, size, rows in self._aside.files
+            AddAction(name, size, {}, now, True, statistics)
+            for name, size, statistics in self._aside.files
         ]
 
     def _run(self) -> None:
@@ -199,10 +201,13 @@ class VersionWriter:
                 column_encoding={ROW: "DELTA_BINARY_PACKED"},
             )
             self._in_file = 0
+            self._missing.clear()
         group = pa.Table.from_batches(self._gathered)
         self._gathered = []
         self._file.write_table(group, row_group_size=GROUP)
         self._in_file += group.num_rows
+        for name, column in zip(group.column_names, group.columns, strict=True):
+            self._missing[name] += column.null_count
 
     def _close(self) -> None:
         try:
@@ -210,7 +215,9 @@ class VersionWriter:
                 self._write_group()
             if self._file is not None:
                 self._file.close()
-                self._aside.close(self._in_file)
+                # no least and greatest values: they name persons
+                known = {"numRecords": self._in_file, "nullCount": dict(self._missing)}
+                self._aside.close(json.dumps(known))
         except BaseException as error:
             self._failed = self._failed or error
         self._file = None

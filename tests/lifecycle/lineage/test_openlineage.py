@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 from openlineage.client.serde import Serde
 
+from lifecycle.data.lake import read_version
 from lifecycle.errors import BackendError
 from lifecycle.lineage import walk
 from lifecycle.lineage.emit import send, tell_run
@@ -165,6 +166,8 @@ def test_facets(lived: Lived, events: list[Event]) -> None:
     assert names == ["customer", "age", "visits", "city", "bought"]
     metrics = part["inputFacets"]["dataQualityMetrics"]
     assert metrics["rowCount"] == lived.made.split.train.rows
+    missing = {name: column["nullCount"] for name, column in metrics["columnMetrics"].items()}
+    assert missing == read_version(lived.made.split.train).isna().sum().to_dict()
     promises = [
         (one["column"], one["assertion"], one["success"])
         for one in part["inputFacets"]["dataQualityAssertions"]["assertions"]

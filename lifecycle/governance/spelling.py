@@ -1,0 +1,36 @@
+"""How a text may be written where it stands, and whether it is told apart there."""
+
+import html
+import json
+from urllib.parse import quote, quote_plus
+
+import markupsafe
+
+LONG = 6
+"""Characters from which a text with a letter in it is told apart wherever it stands."""
+DIGITS = 9
+"""Digits from which a number is."""
+
+
+def distinctive(text: str) -> bool:
+    """Whether a text is told apart from others wherever it stands."""
+    digits = sum(sign.isdigit() for sign in text)
+    if any(sign.isalpha() for sign in text):
+        return len(text) >= LONG
+    return digits >= DIGITS
+
+
+def spellings(text: str) -> set[str]:
+    """A text as JSON (once or twice inside another), HTML and URLs write it."""
+    once = _as_json(text)
+    told = {text, *once, *(two for one in once for two in _as_json(one))}
+    pages = {html.escape(text, quote=False)}
+    for one in (text, *once):
+        pages |= {html.escape(one), str(markupsafe.escape(one))}  # each has quotes of its own
+    return told | pages | {quote(text), quote(text, safe=""), quote_plus(text)}
+
+
+def _as_json(text: str) -> set[str]:
+    """All signs as they are, or only ASCII; some writers escape the slash as well."""
+    told = {json.dumps(text, ensure_ascii=only)[1:-1] for only in (True, False)}
+    return told | {one.replace("/", "\\/") for one in told}

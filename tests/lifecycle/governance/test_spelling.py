@@ -1,0 +1,48 @@
+"""A person is found and taken out however a writer spells them."""
+
+import html
+import json
+import re
+from urllib.parse import quote_plus
+
+import markupsafe
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from lifecycle.governance.subject import GONE, Subject
+
+PERSON = """<Zoë/"Z" O'Hara>"""
+SUBJECT = Subject(frozenset({"customer"}), frozenset({PERSON, "-17"}))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        PERSON,
+        json.dumps(PERSON),
+        json.dumps(PERSON, ensure_ascii=False),
+        json.dumps(json.dumps({"customer": PERSON}, ensure_ascii=False)),
+        json.dumps(PERSON, ensure_ascii=False).replace("/", "\\/"),
+        html.escape(PERSON),
+        str(markupsafe.escape(json.dumps(PERSON))),
+        quote_plus(PERSON),
+        "customer: -17",
+        "input_customer=-17;",
+    ],
+)
+def test_spellings(written: str) -> None:
+    for text in (written, f"row of {written} is bad"):
+        assert SUBJECT.holds(text.encode())
+        assert re.search(SUBJECT.expression, text)
+        assert pc.match_substring_regex(pa.array([text]), SUBJECT.expression).to_pylist() == [True]
+        redacted = SUBJECT.redact(text)
+        assert not SUBJECT.holds(redacted.encode()), redacted
+        assert GONE in redacted or "null" in redacted
+
+
+@pytest.mark.parametrize("text", ["customer: 170", "visits: -17", f"x{PERSON}x", "customers -17"])
+def test_others(text: str) -> None:
+    assert not SUBJECT.holds(text.encode())
+    assert not re.search(SUBJECT.expression, text)
+    assert SUBJECT.redact(text) == text
