@@ -16,6 +16,7 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, wr
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pydantic import ValidationError
 
+from lifecycle.data.lake import first_line
 from lifecycle.errors import BackendError
 from lifecycle.identity import sha256
 from lifecycle.records import Link
@@ -66,7 +67,7 @@ class Chain(Generic[L]):
             except CommitFailedError:
                 logger.info("%s: another writer was faster, attempt %d", self.uri, attempt + 1)
             except (DeltaError, OSError) as error:
-                raise BackendError(f"{self.uri}: cannot write: {_first_line(error)}") from None
+                raise BackendError(f"{self.uri}: cannot write: {first_line(error)}") from None
             else:
                 return chained
         raise BackendError(f"{self.uri}: other processes keep writing the audit trail; run again")
@@ -110,7 +111,7 @@ class Chain(Generic[L]):
         except TableNotFoundError:
             return None
         except (DeltaError, OSError) as error:
-            raise BackendError(f"{self.uri}: cannot read: {_first_line(error)}") from None
+            raise BackendError(f"{self.uri}: cannot read: {first_line(error)}") from None
 
     def _make(self) -> DeltaTable:
         """An empty table, or the one that another process made meanwhile."""
@@ -119,7 +120,9 @@ class Chain(Generic[L]):
                 self.uri, schema=self.schema, mode="ignore", configuration=CONFIGURATION
             )
         except (DeltaError, OSError) as error:
-            raise BackendError(f"{self.uri}: cannot write: {_first_line(error)}") from None
+            if isinstance(error, CommitFailedError) and (made := self._open()) is not None:
+                return made
+            raise BackendError(f"{self.uri}: cannot write: {first_line(error)}") from None
 
     def _append(self, table: DeltaTable, line: L, number: int) -> None:
         """One commit on top of what `table` has read; if another one came between, it fails."""
@@ -141,7 +144,7 @@ class Chain(Generic[L]):
         try:
             rows = table.to_pyarrow_table().sort_by(LINE).to_pylist()
         except (DeltaError, pa.ArrowException, OSError) as error:
-            raise BackendError(f"{self.uri}: cannot read: {_first_line(error)}") from None
+            raise BackendError(f"{self.uri}: cannot read: {first_line(error)}") from None
         lines: list[L] = []
         for at, row in enumerate(rows):
             number = row.pop(LINE)
@@ -173,7 +176,3 @@ def _hold(line: Link, number: int, at: int, before: Link | None) -> None:
         raise Broken(f"{what}: does not follow from the line before, which was changed or replaced")
     if line.hash != hash_of(line):
         raise Broken(f"{what}: was changed since it was written")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

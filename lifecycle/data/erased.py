@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from lifecycle.data.lake import table_uri
+from lifecycle.data.lake import first_line, table_uri
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.errors import BackendError
 from lifecycle.identity import sha256
@@ -38,7 +38,7 @@ def erased_hashes(settings: Settings, project: Project) -> frozenset[str]:
     except TableNotFoundError:
         return frozenset()
     except (DeltaError, pa.ArrowException, OSError) as error:
-        raise BackendError(f"{uri}: cannot read who was erased: {_first_line(error)}") from None
+        raise BackendError(f"{uri}: cannot read who was erased: {first_line(error)}") from None
     return frozenset(found["hash"].to_pylist())
 
 
@@ -85,9 +85,5 @@ def suppress(settings: Settings, project: Project, values: Iterable[object]) -> 
         try:
             write_deltalake(uri, rows, mode="append")
         except (DeltaError, OSError) as error:
-            raise BackendError(f"{uri}: cannot write: {_first_line(error)}") from None
+            raise BackendError(f"{uri}: cannot write: {first_line(error)}") from None
     return len(new)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

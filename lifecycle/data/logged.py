@@ -12,8 +12,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lifecycle.data.arrow import to_frame
-from lifecycle.data.lake import is_nullable, table_uri
-from lifecycle.data.prediction_log import SCHEMA, TABLE, first_line
+from lifecycle.data.lake import first_line, is_nullable, table_uri
+from lifecycle.data.prediction_log import SCHEMA, TABLE
 from lifecycle.errors import BackendError, DataError
 from lifecycle.project import Project
 from lifecycle.records import Observed

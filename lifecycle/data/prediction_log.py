@@ -23,7 +23,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from lifecycle.data.coerce import storage_type
-from lifecycle.data.lake import PLAIN
+from lifecycle.data.lake import PLAIN, first_line
 from lifecycle.errors import BackendError
 from lifecycle.specs import ColumnSpec, ColumnType
 
@@ -219,11 +219,6 @@ def _writer(schema: pa.Schema) -> WriterProperties:
     return WriterProperties(
         compression="LZ4_RAW", column_properties=dict.fromkeys(plain, PLAIN) | {"time": timed}
     )
-
-
-def first_line(error: Exception) -> str:
-    """What Delta says of an error, without the details below."""
-    return str(error).strip().split("\n", 1)[0]
 
 
 if __name__ == "__main__":  # a process of its own, whose memory goes with it

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from lifecycle.data.lake import ROW, table_uri
-from lifecycle.data.prediction_log import SCHEMA, TABLE, first_line
+from lifecycle.data.lake import ROW, first_line, table_uri
+from lifecycle.data.prediction_log import SCHEMA, TABLE
 from lifecycle.data.privacy import plain_text
 from lifecycle.errors import BackendError, DataError
 from lifecycle.lineage.datasets import SHORT

@@ -7,6 +7,8 @@ back in a rollback) whatever has become of the file since.
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lifecycle.data.features import hook_digest
@@ -15,7 +17,7 @@ from lifecycle.identity import file_digest
 from lifecycle.plugs import plug_file
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
-from lifecycle.release.registry import bundle_path, verify_registered
+from lifecycle.release.registry import bundle_path, registered_bundle
 from lifecycle.release.store import connect
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
@@ -37,28 +39,34 @@ def as_trained(project: Project, model: ModelVersion, settings: Settings) -> Pro
     folder = settings.folder("hooks", project.name) / schema.hook_digest
     module = Path(*schema.hook.partition(":")[0].split(".")).with_suffix(".py")
     if not _is(folder / module, schema.hook_digest):
-        _keep(_found(changed, model, settings, module, schema.hook_digest), folder, module)
+        with _found(changed, model, settings, module, schema.hook_digest) as file:
+            _keep(file, folder, module)
     changed._file = folder / project.file.name
     return changed
 
 
+@contextmanager
 def _found(
     project: Project, model: ModelVersion, settings: Settings, module: Path, digest: str
-) -> Path:
+) -> Iterator[Path]:
     """The hook's file where it stands now if it is still that one, else the registry's copy."""
     try:
-        if hook_digest(project) == digest:
-            return plug_file(project, project.features or "", "features")[0]
+        unchanged = hook_digest(project) == digest
+        here = plug_file(project, project.features or "", "features")[0] if unchanged else None
     except FeatureError:
-        pass  # the file is gone
-    bundle = verify_registered(connect(settings), model, settings)
-    for folder in bundle.parents:
-        if _is(folder / CODE / module, digest):
-            return folder / CODE / module
-    raise BundleError(
-        f"{model.uri}: its features hook {project.features} has changed since training, and the "
-        f"registry has no copy; put {module} back as it was, or train again"
-    )
+        here = None  # the file is gone
+    if here is not None:
+        yield here
+        return
+    with registered_bundle(connect(settings), model, settings) as bundle:
+        copies = (folder / CODE / module for folder in bundle.parents)
+        copy = next((file for file in copies if _is(file, digest)), None)
+        if copy is None:
+            raise BundleError(
+                f"{model.uri}: its features hook {project.features} has changed since training, "
+                f"and the registry has no copy; put {module} back as it was, or train again"
+            )
+        yield copy
 
 
 def _keep(file: Path, folder: Path, module: Path) -> None:

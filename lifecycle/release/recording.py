@@ -23,7 +23,7 @@ from lifecycle.release.registry import (
     IDENTITY,
     RECORD,
     as_record,
-    verify_registered,
+    registered_bundle,
     versions_of,
 )
 from lifecycle.release.run import log_datasets, log_files, log_model, log_numbers
@@ -110,11 +110,10 @@ def _cut_short_version(
         if model.digest != trained.model.digest:
             continue
         try:
-            verify_registered(client, model, settings)
+            with registered_bundle(client, model, settings):
+                return model
         except BundleError as error:
             logger.warning("%s is not taken up: %s", model.uri, error)
-            continue
-        return model
     return None
 
 

@@ -4,6 +4,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,11 +50,10 @@ def find_by_identity(project: Project, settings: Settings, identity: str) -> Mod
             continue
         model = as_record(found)
         try:
-            verify_registered(client, model, settings)
+            with registered_bundle(client, model, settings):
+                return model
         except BundleError as error:
             logger.warning("%s version %d is passed over: %s", model.name, model.version, error)
-            continue
-        return model
     return None
 
 
@@ -131,7 +131,8 @@ def bundle_path(model: ModelVersion, settings: Settings) -> Path:
     try:
         load_bundle(path, model.digest)
     except BundleError:
-        _put(verify_registered(connect(settings), model, settings), path)
+        with registered_bundle(connect(settings), model, settings) as found:
+            _put(found, path)
     return path
 
 
@@ -147,10 +148,13 @@ def predict_of(
         BackendError: the registry cannot be reached.
         BundleError, FeatureError: bundle or hook are not what they were.
     """
-    connect(settings)
+    client = connect(settings)
     import mlflow
 
-    loaded = mlflow.pyfunc.load_model(model.uri)
+    with backend_errors(settings):
+        source = client.get_model_version_download_uri(model.name, str(model.version))
+    with _aside(source) as aside:
+        loaded = mlflow.pyfunc.load_model(model.uri, dst_path=aside)
 
     def predict(frame: pd.DataFrame) -> NDArray[np.float64]:
         try:
@@ -219,8 +223,12 @@ def versions_of(
     return sorted(found, key=lambda version: -int(version.version))
 
 
-def verify_registered(client: "MlflowClient", model: ModelVersion, settings: Settings) -> Path:
-    """The bundle as the registry holds it, verified: in place for a local store, else downloaded.
+@contextmanager
+def registered_bundle(
+    client: "MlflowClient", model: ModelVersion, settings: Settings
+) -> Iterator[Path]:
+    """The bundle as the registry holds it, verified: in place for a local store, else a copy that
+    is gone after the block, as rows are beside it.
 
     Raises:
         BackendError: the registry cannot be reached.
@@ -230,16 +238,29 @@ def verify_registered(client: "MlflowClient", model: ModelVersion, settings: Set
 
     with backend_errors(settings):
         source = client.get_model_version_download_uri(model.name, str(model.version))
-    try:
-        local = mlflow.artifacts.download_artifacts(source)
-    except Exception as error:
-        # each kind of artifact store raises its own errors; a missing folder is one of them
-        raise BundleError(
-            f"{model.uri}: the registry's files cannot be fetched ({error}); train again"
-        ) from None
-    path = Path(local) / DATA / model.digest
-    load_bundle(path, model.digest)
-    return path
+    with _aside(source) as aside:
+        try:
+            local = mlflow.artifacts.download_artifacts(source, dst_path=aside)
+        except Exception as error:
+            # each kind of artifact store raises its own errors; a missing folder is one of them
+            raise BundleError(
+                f"{model.uri}: the registry's files cannot be fetched ({error}); train again"
+            ) from None
+        path = Path(local) / DATA / model.digest
+        load_bundle(path, model.digest)
+        yield path
+
+
+@contextmanager
+def _aside(source: str) -> Iterator[str | None]:
+    """Where MLflow may put what is not on this machine; by itself it leaves that behind."""
+    from mlflow.utils.uri import is_local_uri
+
+    if is_local_uri(source):  # type: ignore[no-untyped-call]  # MLflow leaves it untyped
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as aside:
+        yield aside
 
 
 def as_record(found: "Registered") -> ModelVersion:

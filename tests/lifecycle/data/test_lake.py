@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from lifecycle.data.lake import (
     open_version,
     read,
     read_version,
+    table,
     table_uri,
     whole,
     write,
@@ -319,3 +321,39 @@ def test_a_commit_whose_answer_was_lost_is_kept(
     assert found.version == 1
     pd.testing.assert_frame_equal(read_version(found), frame_of(3))
     assert not list(Path(uri).glob("_writing-*"))
+
+
+def test_versions_keep_their_numbers_though_one_more_comes_while_they_are_read(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """deltalake counts down from the version it opened, whatever came since."""
+
+    class Late(DeltaTable):
+        def history(self, limit: int | None = None) -> list[dict[str, Any]]:
+            monkeypatch.undo()
+            write_version(frame_of(3), uri, note={})
+            return super().history(limit)
+
+    first = write_version(frame_of(1), uri, note={})
+    second = write_version(frame_of(2), uri, note={})
+    monkeypatch.setattr(table, "DeltaTable", Late)
+    assert find_version(uri, first.digest) == first
+    assert find_version(uri, second.digest) == second
+
+
+def test_the_log_says_how_many_values_are_missing(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "GROUP", 2)
+    monkeypatch.setattr(write, "FILE_ROWS", 2)
+    frame = frame_of(5)
+    frame.loc[3, "text"] = None
+    content = to_arrow(frame)
+    batches = iter(content.to_batches(max_chunksize=2))
+    made = write_batches(content.schema, batches, uri, note={}, digest="d")
+    files = pa.table(DeltaTable(made.uri).get_add_actions(flatten=True)).to_pydict()
+    assert len(files["path"]) > 1
+    for name in frame.columns:
+        assert sum(files[f"null_count.{name}"]) == frame[name].isna().sum()
+    bounds = [values for name, values in files.items() if name.startswith(("min.", "max."))]
+    assert {value for values in bounds for value in values} <= {None}, "they name persons"

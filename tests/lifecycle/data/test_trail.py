@@ -1,12 +1,15 @@
 """The data's audit trail and the list of the erased, as ingestion uses them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 from pydantic import SecretStr
 
+from lifecycle.data import chain
 from lifecycle.data.erased import erased_digest, erased_hashes, erased_mask, suppress
 from lifecycle.data.lake import table_uri
 from lifecycle.data.privacy import pii_key, pseudonym
@@ -22,8 +25,8 @@ def test_a_line_says_who_did_what_in_which_run(settings: Settings) -> None:
         record_data(settings, "small", "ingest", "current", 0, "e" * 64)
         again = record_data(settings, "small", "ingest", "accepted", 0, "d" * 64, ("400 rows",))
     record_data(settings, "small", "contract", "accepted", None, reasons=("1.0.0 to 1.1.0",))
-    chain = data_chain(settings, "small")
-    lines = chain.lines()
+    trail = data_chain(settings, "small")
+    lines = trail.lines()
     assert again == lines[0], "what a killed run has said is not said twice"
     assert [str(line) for line in lines] == [
         "ingest accepted v0",
@@ -32,9 +35,26 @@ def test_a_line_says_who_did_what_in_which_run(settings: Settings) -> None:
     ]
     assert (lines[0].who, lines[0].run) == ("anna", "prepare-small")
     assert lines[2].previous == lines[1].hash
-    assert chain.broken() is None
+    assert trail.broken() is None
     with pytest.raises(Exception, match="append-only"):
-        DeltaTable(chain.uri).delete("line = 1")
+        DeltaTable(trail.uri).delete("line = 1")
+
+
+def test_a_trail_that_another_process_makes_at_the_same_moment(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later(DeltaTable):
+        @classmethod
+        def create(cls, *arguments: Any, **named: Any) -> DeltaTable:
+            monkeypatch.undo()
+            record_data(settings, "small", "ingest", "accepted", 0, "d" * 64)
+            raise CommitFailedError("Protocol changed since last commit")
+
+    monkeypatch.setattr(chain, "DeltaTable", Later)
+    record_data(settings, "small", "ingest", "current", 0, "e" * 64)
+    trail = data_chain(settings, "small")
+    assert list(map(str, trail.lines())) == ["ingest accepted v0", "ingest current v0"]
+    assert trail.broken() is None
 
 
 @pytest.mark.parametrize(
