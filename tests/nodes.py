@@ -5,12 +5,15 @@ work is on the other nodes, of one CPU each, and any of them may be killed.
 """
 
 import json
+import multiprocessing
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -72,6 +75,14 @@ def nodes(count: int) -> Iterator[Nodes]:
         finally:
             process.stdin.close()
             process.wait(60)
+
+
+@contextmanager
+def driver(cluster: Nodes) -> Iterator[Callable[..., Any]]:
+    """Calls functions in a process that is connected; the test's own may have another Ray."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, join, (cluster.address,)) as pool:
+        yield lambda function, *arguments: pool.submit(function, *arguments).result(240)
 
 
 _joined = ExitStack()

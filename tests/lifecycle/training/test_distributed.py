@@ -1,12 +1,10 @@
 """Several training workers on a real Ray cluster of several nodes, one of which is killed."""
 
-import multiprocessing
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from lifecycle.training.matrix import open_matrices
 from lifecycle.training.shards import plan, read_shard
 from lifecycle.training.train import train_model
 from tests.conftest import SMALL, small_frame
-from tests.nodes import Nodes, join, nodes
+from tests.nodes import Nodes, driver, nodes
 
 ROOT = Path(__file__).parents[3]
 TRAINING = {"rounds": 20, "early_stopping_rounds": 10, "threads": 1, "num_workers": 2}
@@ -59,10 +57,8 @@ def cluster() -> Iterator[Nodes]:
 
 @pytest.fixture(scope="module")
 def on_cluster(cluster: Nodes) -> Iterator[Callable[..., Any]]:
-    """Call a function in a process that is connected; this one may have another Ray."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, join, (cluster.address,)) as pool:
-        yield lambda function, *arguments: pool.submit(function, *arguments).result(240)
+    with driver(cluster) as call:
+        yield call
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """Files read by the nodes of a real Ray cluster, one of which is killed meanwhile."""
 
-import multiprocessing
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from lifecycle.settings import Settings
 from lifecycle.specs import ColumnSpec
 from tests.lifecycle.data.sources.conftest import project_of
 from tests.lifecycle.data.sources.places import Rows, encode, rows
-from tests.nodes import Nodes, join, nodes
+from tests.nodes import Nodes, driver, nodes
 
 FILES, EACH = 8, 500
 SECONDS = 1.0
@@ -48,10 +46,8 @@ def cluster() -> Iterator[Nodes]:
 
 @pytest.fixture(scope="module")
 def on_cluster(cluster: Nodes) -> Iterator[Callable[..., Any]]:
-    """Call a function in a process that is connected; this one may have another Ray."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, join, (cluster.address,)) as pool:
-        yield lambda function, *arguments: pool.submit(function, *arguments).result(240)
+    with driver(cluster) as call:
+        yield call
 
 
 @pytest.fixture
