@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -16,14 +15,10 @@ from rich.table import Table
 
 from lifecycle.audit_command import audit
 from lifecycle.contract_command import contract
-from lifecycle.data.arrivals import first_window, select
-from lifecycle.data.contract import apply_contract, check_columns
 from lifecycle.data.features import build_features, load_hook
 from lifecycle.data.infer import infer_project
 from lifecycle.data.lake import history, read_version, table_uri
-from lifecycle.data.share import check_share, frame_counts
-from lifecycle.data.sources import read_source
-from lifecycle.data.split import divide
+from lifecycle.data.rehearse import rehearse
 from lifecycle.data.views.trial import try_views
 from lifecycle.diff_command import diff
 from lifecycle.errors import LifecycleError, ProjectError, RegistryError
@@ -35,8 +30,6 @@ from lifecycle.project import Project, load_project
 from lifecycle.settings import Settings
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "project.schema.json"
-REHEARSED = 1_000
-"""Rows the features hook is tried on by `validate`."""
 NOTED = ("window", "rule", "contract", "run_name")
 """What `versions` shows of a commit; `lineage` tells the rest."""
 
@@ -202,23 +195,14 @@ def _rehearse(project: Project) -> str:
     Raises:
         DataError: the source, a column or the target cannot be used.
     """
-    source = read_source(project)
-    check_columns(source, project.contract)
-    window = first_window(project)
-    rows = select(source, project, window)
-    time = project.time.column if project.time else None
-    now = datetime.now(UTC).replace(tzinfo=None)
-    accepted, rejected = apply_contract(rows, project.contract, now=now, time=time)
-    counts, wrong, first = frame_counts(rejected)
-    check_share(project, counts, wrong, len(rows), first)
-    parts = divide(accepted, project)
-    build_features(try_views(project, accepted.head(REHEARSED)), project, load_hook(project))
+    done = rehearse(project)
+    build_features(try_views(project, done.head), project, load_hook(project))
     if project.evaluation.segments:
         from lifecycle.training.evaluation.slices import parts_of  # as above
 
-        parts_of(accepted.head(REHEARSED), project)
-    sizes = ", ".join(f"{part} {mask.sum():,}" for part, mask in parts.masks.items())
-    return f"{window}: {len(accepted):,} of {len(rows):,} rows keep the contract; {sizes}"
+        parts_of(done.head, project)
+    sizes = ", ".join(f"{part} {mask.sum():,}" for part, mask in done.parts.masks.items())
+    return f"{done.window}: {done.accepted:,} of {done.rows:,} rows keep the contract; {sizes}"
 
 
 def _write(file: Path, text: str) -> None:

@@ -2,9 +2,6 @@
 
 from collections.abc import Mapping
 
-import pandas as pd
-
-from lifecycle.data.contract import count_reasons
 from lifecycle.errors import ContractError
 from lifecycle.project import Project
 
@@ -45,9 +42,3 @@ def check_share(
         + f"\nThe first is row {first}. {place}"
         "Correct the data, or what the contract says of them"
     )
-
-
-def frame_counts(rejected: pd.DataFrame) -> tuple[dict[str, int], int, int]:
-    """Reasons with their rows, how many rows, and the first one's number: for `check_share`."""
-    first = int(rejected["row"].iloc[0]) if len(rejected) else 0
-    return count_reasons(rejected), len(rejected), first

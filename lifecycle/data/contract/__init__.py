@@ -1,11 +1,10 @@
 """The data contract: every row keeps it, or goes to quarantine with all its reasons.
 
-`Checker` checks a source batch by batch in one pass, `apply_contract` a frame that is in memory.
+`Checker` checks a source batch by batch in one pass.
 `check_compatible` says whether a changed contract breaks those who read the data.
 """
 
 from lifecycle.data.contract.checker import Checked, Checker
-from lifecycle.data.contract.frame import apply_contract, count_reasons
 from lifecycle.data.contract.names import check_columns
 from lifecycle.data.contract.note import contract_note, contract_of, last_contract
 from lifecycle.data.contract.versions import Change, changes, check_compatible, required_bump
@@ -14,13 +13,11 @@ __all__ = [
     "Change",
     "Checked",
     "Checker",
-    "apply_contract",
     "changes",
     "check_columns",
     "check_compatible",
     "contract_note",
     "contract_of",
-    "count_reasons",
     "last_contract",
     "required_bump",
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,15 +25,13 @@ from lifecycle.errors import ContractError
 from lifecycle.records import Violation
 from lifecycle.specs import ContractSpec
 
-Rows = TypeVar("Rows")
 
+class Checked(NamedTuple):
+    """Every row that came is in one of the two."""
 
-class Checked(NamedTuple, Generic[Rows]):
-    """Every row that came is in one of the two: record batches, or frames."""
-
-    accepted: Rows
+    accepted: pa.RecordBatch
     """Typed as the contract says, its columns only."""
-    rejected: Rows
+    rejected: pa.RecordBatch
     """`row` (its number in the source, the first is 1), `reasons` (joined by `; `), `record` (the
     raw row as JSON, personal data masked)."""
 
@@ -89,9 +87,7 @@ class Checker:
         self.first_rejected = 0
         """The first one's number in the source, from 1; 0 if there is none."""
 
-    def check(
-        self, batch: pa.RecordBatch, first_row: int | NDArray[np.int64]
-    ) -> Checked[pa.RecordBatch]:
+    def check(self, batch: pa.RecordBatch, first_row: int | NDArray[np.int64]) -> Checked:
         """Divide a raw batch into rows that keep the contract and rows that don't.
 
         Args:

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 from lifecycle.data.arrow import to_arrow
 from lifecycle.data.coerce import FAILURES, FALSE, MISSING, TRUE
-from lifecycle.data.contract import Checker, apply_contract
+from lifecycle.data.contract import Checker
 from lifecycle.errors import ContractError
 from lifecycle.project import load_project
 from lifecycle.records import Violation
 from lifecycle.specs import ContractSpec
+from tests.lifecycle.data.contract.frames import apply_contract
 
 NOW = datetime(2026, 1, 10)
 EXAMPLES = Path(__file__).parents[4] / "examples"

@@ -1,7 +1,7 @@
-"""The contract on a frame that is in memory already."""
+"""The contract on a frame in memory, through pandas: what the batches are held against."""
 
-from collections import Counter
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,16 +9,23 @@ import pyarrow as pa
 
 from lifecycle.data.coerce import coerce, narrow
 from lifecycle.data.contract.cells import coerced_cells
-from lifecycle.data.contract.checker import Checked, Checker
+from lifecycle.data.contract.checker import Checker
 from lifecycle.data.contract.names import check_columns
-from lifecycle.data.contract.quarantine import SEPARATOR, records_of, rejected_batch, shown_value
+from lifecycle.data.contract.quarantine import records_of, rejected_batch, shown_value
 from lifecycle.data.sources.columns import column_of
 from lifecycle.specs import ContractSpec
 
 
+class InFrames(NamedTuple):
+    """As `Checked`, in frames."""
+
+    accepted: pd.DataFrame
+    rejected: pd.DataFrame
+
+
 def apply_contract(
     frame: pd.DataFrame, contract: ContractSpec, *, now: datetime, time: str | None = None
-) -> Checked[pd.DataFrame]:
+) -> InFrames:
     """Divide a raw frame into rows that keep the contract and rows that don't.
 
     Accepted rows have index 0..n-1, and are to be read only: a column that had its type already is
@@ -58,13 +65,4 @@ def apply_contract(
     checker.finish()
     raw = {name: column_of(frame[name].iloc[bad].tolist()) for name in contract.columns}
     records = records_of(pa.RecordBatch.from_pydict(raw), contract, None)
-    return Checked(accepted, rejected_batch(numbers[bad], reasons, records).to_pandas())
-
-
-def count_reasons(rejected: pd.DataFrame) -> dict[str, int]:
-    """Rejected rows a reason, most frequent first; a row counts under each of its reasons."""
-    counts: Counter[str] = Counter()
-    for reasons, rows in rejected["reasons"].value_counts().items():  # few texts, many rows
-        for reason in str(reasons).split(SEPARATOR):
-            counts[reason] += int(rows)
-    return dict(counts.most_common())
+    return InFrames(accepted, rejected_batch(numbers[bad], reasons, records).to_pandas())

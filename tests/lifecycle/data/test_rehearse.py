@@ -1,0 +1,68 @@
+"""A rehearsal finds what ingestion and split make, and keeps only what decides on parts."""
+
+from collections.abc import Callable, Iterator
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from lifecycle.data import rehearse as rehearsing
+from lifecycle.data.ingest import ingest
+from lifecycle.data.lake import read_version
+from lifecycle.data.rehearse import HEAD, rehearse
+from lifecycle.data.split import split_dataset
+from lifecycle.errors import ContractError, SourceError
+from lifecycle.project import Project
+from lifecycle.records import Window
+from lifecycle.settings import Settings
+from tests.conftest import small_frame
+
+ROWS = 3_000
+
+
+def test_it_says_what_will_be(make_project: Callable[..., Project], settings: Settings) -> None:
+    frame = small_frame(ROWS)
+    frame.loc[[5, ROWS - 1], "age"] = 500.0
+    project = make_project(frame)
+    done = rehearse(project)
+    made = ingest(project, settings, Window())
+    split = split_dataset(project, settings, made)
+    assert (done.rows, done.accepted) == (ROWS, ROWS - 2)
+    sizes = {part: int(mask.sum()) for part, mask in done.parts.masks.items()}
+    written = (split.train, split.validation, split.holdout)
+    assert sizes == dict(zip(sizes, (part.rows for part in written), strict=True))
+    assert done.parts.rule == split.rule
+    pd.testing.assert_frame_equal(done.head, read_version(made.dataset).head(HEAD))
+
+
+def test_it_keeps_the_columns_that_decide(
+    make_project: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+
+    def watched(frame: pd.DataFrame, project: Project) -> object:
+        seen.append(list(frame.columns))
+        return divide(frame, project)
+
+    divide = rehearsing.divide
+    monkeypatch.setattr(rehearsing, "divide", watched)
+    rehearse(make_project(small_frame(ROWS)))
+    assert seen == [["bought", "customer"]]
+
+
+def test_too_many_bad_rows_and_none_at_all(
+    make_project: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(small_frame(ROWS).assign(age=500.0))
+    with pytest.raises(ContractError, match="3,000 of 3,000 rows"):
+        rehearse(project)
+
+    class Empty:
+        place = "nowhere"
+
+        def batches(self, columns: object) -> Iterator[pa.RecordBatch]:
+            yield from ()
+
+    monkeypatch.setattr(rehearsing, "open_source", lambda _: Empty())
+    with pytest.raises(SourceError, match="nowhere: no rows in the window"):
+        rehearse(project)
