@@ -27,6 +27,13 @@ def check_columns(names: Iterable[str] | pd.DataFrame, contract: ContractSpec) -
     extra = [name for name in have if name not in contract.columns]
     if not missing and not (extra and contract.extra_columns == "refuse"):
         return
+    if len(missing) == len(contract.columns):
+        # what stands there may be a row with personal data, not a header: it is not repeated
+        raise ContractError(
+            f"contract.columns: the source has no column of the {len(missing)}, and "
+            f"{len(have)} others; see that source.format and source.separator are right, and "
+            "that the first line of a CSV file names the columns"
+        )
     close = {name: difflib.get_close_matches(name, extra, n=1) for name in missing}
     if missing:
         told = (

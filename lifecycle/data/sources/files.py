@@ -19,6 +19,7 @@ from lifecycle.data.sources.parquet import read_parquet
 from lifecycle.data.sources.remote import remote_files
 from lifecycle.errors import SourceError
 from lifecycle.specs import ColumnSpec, SourceSpec
+from lifecycle.specs.formats import format_of
 
 HINT = ". Correct the file, or set source.format, source.separator or source.encoding to what it is"
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -142,6 +143,13 @@ class Files:
                     found: Sequence[File] = remote_files(self._spec, self._credentials)
                 else:
                     found = local_files(self._spec, self._folder)
+            for file in found:
+                known = format_of(file.name)
+                if known not in (None, self._spec.format):
+                    raise SourceError(
+                        f"source.format: it is {self._spec.format}, but {file.place} ends as "
+                        f"{known} does; set source.format to {known}, or rename the file"
+                    )
             self._found = {file.name: file for file in found}
         return self._found
 

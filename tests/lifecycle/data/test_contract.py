@@ -190,7 +190,8 @@ def test_rows_keep_their_number_in_the_source() -> None:
 
 def test_columns_that_are_missing_or_too_many() -> None:
     frame = pd.DataFrame({"agee": [1], "other": [2]})
-    contract = ContractSpec.model_validate({"columns": {"age": {"type": "integer"}}})
+    kinds = dict.fromkeys(("age", "other"), {"type": "integer"})
+    contract = ContractSpec.model_validate({"columns": kinds})
     with pytest.raises(ContractError, match=r"no column 'age' \(did you mean 'agee'\?\)"):
         check_columns(frame, contract)
     strict = ContractSpec.model_validate(
@@ -237,3 +238,10 @@ def test_every_row_is_in_exactly_one_place(cells: list[str | None]) -> None:
     assert len(checked.accepted) + len(checked.rejected) == len(cells)
     assert checked.rejected["row"].is_unique
     assert (checked.accepted["a"] >= 0).all()
+
+
+def test_a_row_where_column_names_should_be_is_not_told() -> None:
+    contract = ContractSpec.model_validate({"columns": {"mail": {"type": "string"}}})
+    with pytest.raises(ContractError, match="no column of the 1, and 2 others") as caught:
+        check_columns(["ada@example.org", "mail:ada"], contract)
+    assert "ada" not in str(caught.value)

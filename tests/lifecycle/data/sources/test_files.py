@@ -153,3 +153,11 @@ def test_a_sheet_by_name_or_place(tmp_path: Path) -> None:
     assert read(project_of(tmp_path, {**spec, "sheet": "rows"})) == rows(3)
     with pytest.raises(SourceError, match=r"source\.sheet: no sheet 'other'; it has: rows"):
         read(project_of(tmp_path, {**spec, "sheet": "other"}))
+
+
+def test_an_ending_that_says_another_format(tmp_path: Path) -> None:
+    """Read as CSV, its first row would pass for column names, and be told in messages."""
+    (tmp_path / "in.jsonl").write_bytes(encode("jsonl", rows()))
+    source = open_source(project_of(tmp_path, {"path": "in.jsonl"}))
+    with pytest.raises(SourceError, match=r"is csv, but .*in.jsonl ends as jsonl does; set"):
+        source.parts()
