@@ -190,7 +190,7 @@ def test_rows_keep_their_number_in_the_source() -> None:
 
 def test_columns_that_are_missing_or_too_many() -> None:
     frame = pd.DataFrame({"agee": [1], "other": [2]})
-    kinds = dict.fromkeys(("age", "other"), {"type": "integer"})
+    kinds = {key: {"type": "integer"} for key in ("age", "other")}
     contract = ContractSpec.model_validate({"columns": kinds})
     with pytest.raises(ContractError, match=r"no column 'age' \(did you mean 'agee'\?\)"):
         check_columns(frame, contract)
