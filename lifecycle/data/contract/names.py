@@ -27,7 +27,9 @@ def check_columns(names: Iterable[str] | pd.DataFrame, contract: ContractSpec) -
     extra = [name for name in have if name not in contract.columns]
     if not missing and not (extra and contract.extra_columns == "refuse"):
         return
-    if len(missing) == len(contract.columns):
+    if len(missing) == len(contract.columns) and not any(
+        difflib.get_close_matches(name, extra, n=1, cutoff=0.8) for name in missing
+    ):
         # what stands there may be a row with personal data, not a header: it is not repeated
         raise ContractError(
             f"contract.columns: the source has no column of the {len(missing)}, and "
