@@ -37,7 +37,8 @@ def script(flow: Flow[..., Any]) -> int:
             window = Window(first=options.first, last=options.last)
             arguments["window"] = None if window == Window() else window
         if hasattr(options, "entity"):  # kept from Prefect, which keeps parameters
-            file_request(project, settings, options.entity, options.entities_file, options.why)
+            persons = options.entity, options.entities_file
+            file_request(project, settings, *persons, options.why, options.value)
         for name in ("force", "seeds", "rollback", "reason", "retrain"):
             if hasattr(options, name):
                 arguments[name] = getattr(options, name)
@@ -73,6 +74,7 @@ def _parser(flow: Flow[..., Any]) -> argparse.ArgumentParser:
     if "retrain" in known:
         parser.add_argument("--entity", action="append", default=[], help="whom to erase")
         parser.add_argument("--entities-file", type=Path, help="a file with one a line")
+        parser.add_argument("--value", action="append", default=[], help="what else is theirs")
         parser.add_argument("--reason", dest="why", default="", help="why, for the audit trail")
         parser.add_argument("--retrain", action="store_true", help=_RETRAIN)
     return parser

@@ -8,8 +8,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from lifecycle.errors import ProjectError
 from lifecycle.project import load_project
-from lifecycle.records import Erasure, Searched
+from lifecycle.records import Erasure, Searched, counted
 from lifecycle.settings import Settings
 
 LEFT = 2
@@ -26,6 +27,10 @@ def erase(
         list[str] | None, typer.Option(help="Value of the entity column; may be repeated.")
     ] = None,
     entities_file: Annotated[Path | None, typer.Option(help="A file with one a line.")] = None,
+    value: Annotated[
+        list[str] | None,
+        typer.Option(help="What else is theirs, such as an email address; may be repeated."),
+    ] = None,
     reason: Annotated[str, typer.Option(help="Why, for the audit trail; no personal data.")] = "",
     check: Annotated[bool, typer.Option("--check", help="Only say where they are.")] = False,
     later: Annotated[
@@ -44,10 +49,12 @@ def erase(
     loaded, settings = load_project(project), Settings.load(env)
     persons = erasing.read_entities(entity or (), entities_file)
     if check:
-        _show_search(erasing.check(loaded, settings, persons))
+        _show_search(erasing.check(loaded, settings, persons, value or ()))
         return
+    if value and not persons:
+        raise ProjectError("--value: say with --entity whose it is")
     if persons:
-        request = requests.file_request(loaded, settings, persons, reason)
+        request = requests.file_request(loaded, settings, persons, reason, value or ())
         if later:
             _console().print(f"Request {request.id} is filed")
             return
@@ -84,9 +91,11 @@ def retention(
 def show_erasure(done: Erasure) -> None:
     """What was erased, who learned from it and what is left, on the screen."""
     console = _console()
-    console.print(f"[bold]Request {done.request}[/]: {done.persons} persons, {done.rows:,} rows")
+    persons, erased = counted(done.persons, "person"), counted(done.rows, "row")
+    console.print(f"[bold]Request {done.request}[/]: {persons}, {erased}")
     for name, versions in done.tables.items():
-        told = ", ".join(f"v{v} {n:,}" if v >= 0 else f"{n:,}" for v, n in versions.items())
+        rows = {version: counted(number, "row") for version, number in versions.items()}
+        told = ", ".join(f"{n} of v{v}" if v >= 0 else n for v, n in rows.items())
         console.print(f"  {name}: {told}")
     for text in done.changed:
         console.print(f"  {escape(text)}")
@@ -96,19 +105,27 @@ def show_erasure(done: Erasure) -> None:
             f"  {one.model.name} v{one.model.version}{aliases} learned from {one.learned:,} and "
             f"was measured on {one.measured:,} of these rows"
         )
-    _tell_search(console, done.searched)
+    _tell_search(console, done.searched, "left")
+    if not done.searched.clean:
+        sys.stderr.write("not all is erased: the list says what is left, or was not searched\n")
 
 
 def _show_search(searched: Searched) -> None:
-    _tell_search(_console(), searched)
+    _tell_search(_console(), searched, "found")
     if not searched.clean:
         raise typer.Exit(LEFT)
 
 
-def _tell_search(console: Console, searched: Searched) -> None:
-    console.print(f"Searched {searched.files:,} files, {searched.megabytes:,} MB")
+def _tell_search(console: Console, searched: Searched, verb: str) -> None:
+    console.print(f"Searched {counted(searched.files, 'file')}, {searched.megabytes:,} MB")
+    if searched.unknown:
+        names = ", ".join(searched.unknown)
+        console.print(
+            f"  not searched for: the plain text of {escape(names)}, which no table keeps; name "
+            "what you know of it with --value"
+        )
     for title, places in (
-        ("left", searched.left),
+        (verb, searched.left),
         ("not searched", searched.unsearched),
         ("of other projects", searched.elsewhere),
     ):
@@ -117,9 +134,7 @@ def _tell_search(console: Console, searched: Searched) -> None:
         if len(places) > SHOWN:
             console.print(f"  {title}: {len(places) - SHOWN} more places")
     if searched.clean:
-        console.print("Nothing is left")
-    else:
-        sys.stderr.write("not all is erased: the list says what is left, or was not searched\n")
+        console.print(f"Nothing is {verb}")
 
 
 def _console() -> Console:

@@ -5,11 +5,11 @@ from pathlib import Path
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
-from lifecycle.errors import LifecycleError
+from lifecycle.errors import LifecycleError, ProjectError
 from lifecycle.governance import erase as erasing
 from lifecycle.governance import requests, retention
 from lifecycle.project import Project
-from lifecycle.records import Erasure, Retained, Window
+from lifecycle.records import Erasure, Retained, Window, counted
 from lifecycle.settings import Settings
 from tasks.data import arriving_windows
 from tasks.policies import NOT_CACHED, RETRIES, slug
@@ -17,12 +17,23 @@ from tasks.progress import say, step
 
 
 def file_request(
-    project: Project, settings: Settings, entities: list[str], file: Path | None, reason: str
+    project: Project,
+    settings: Settings,
+    entities: list[str],
+    file: Path | None,
+    reason: str,
+    values: list[str],
 ) -> None:
-    """Keep whom to erase where Prefect does not see it."""
+    """Keep whom to erase where Prefect does not see it.
+
+    Raises:
+        ProjectError: there are values but no person.
+    """
     persons = erasing.read_entities(entities, file)
     if persons:
-        requests.file_request(project, settings, persons, reason)
+        requests.file_request(project, settings, persons, reason, values)
+    elif values:
+        raise ProjectError("--value: say with --entity whose it is")
 
 
 def pending_requests(project: Project, settings: Settings) -> list[str]:
@@ -37,10 +48,11 @@ def pending_requests(project: Project, settings: Settings) -> list[str]:
 def erase_persons(project: Project, settings: Settings, name: str) -> Erasure:
     """Find, erase and prove; killed anywhere, it goes on when it runs again."""
     request = next(one for one in requests.pending(project, settings) if one.id == name)
-    with step("erase", f"request {name}: finding and erasing {len(request.entities)} persons"):
+    persons = counted(len(request.entities), "person")
+    with step("erase", f"request {name}: finding and erasing {persons}"):
         done = erasing.erase(project, settings, request)
     tables = ", ".join(f"{table} {sum(rows.values()):,}" for table, rows in done.tables.items())
-    say("erase", f"request {name}: {done.rows:,} rows ({tables or 'none found'})")
+    say("erase", f"request {name}: {counted(done.rows, 'row')} ({tables or 'none found'})")
     for text in done.changed:
         say("erase", text)
     for one in done.learners:
@@ -51,6 +63,9 @@ def erase_persons(project: Project, settings: Settings, name: str) -> Erasure:
             f"these rows and was measured on {one.measured:,}",
         )
     searched = done.searched
+    if searched.unknown:
+        names = ", ".join(searched.unknown)
+        say("proof", f"not searched for: plain {names}; name what you know of it with --value")
     say("proof", f"{searched.files:,} files, {searched.megabytes:,} MB searched: {_result(done)}")
     create_markdown_artifact(
         key=f"{slug(project)}-erasure",

@@ -6,6 +6,7 @@ which models had learned from them.
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,17 +45,17 @@ def erase(project: Project, settings: Settings, request: Request) -> Erasure:
     """Carry out a request; it is closed when the search finds nothing more.
 
     Raises:
-        ProjectError: the project has no entity, or a value is none of its column.
+        ProjectError: the project has no entity, or a value is none of its column, or is too short.
         BackendError: a store cannot be read or written; run again.
     """
-    subject = find_subject(project, settings, request.entities)
+    subject = find_subject(project, settings, request.entities, request.values)
     found = request.found or find(project, settings, subject)
     request = request.model_copy(update={"found": found})
     save(settings, request)
     suppress(settings, project, request.entities)
     lake = _lake(project, settings)
     prints = _unique(lake, subject, found.prints)
-    subject = Subject(subject.columns, subject.texts, prints, found.examples)
+    subject = replace(subject, prints=prints, examples=found.examples)
     names = [name for name in table_names(lake) if name not in OURS]
     for name in names:
         _erase_table(settings, project, name, lake / name, subject, request)
@@ -100,9 +101,11 @@ def find(project: Project, settings: Settings, subject: Subject) -> Found:
     )
 
 
-def check(project: Project, settings: Settings, entities: Sequence[str]) -> Searched:
+def check(
+    project: Project, settings: Settings, entities: Sequence[str], values: Sequence[str] = ()
+) -> Searched:
     """Where persons are, without changing anything."""
-    return search(project, settings, find_subject(project, settings, entities))
+    return search(project, settings, find_subject(project, settings, entities, values))
 
 
 def prove(project: Project, settings: Settings, subject: Subject, request: Request) -> Searched:

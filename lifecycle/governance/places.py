@@ -24,13 +24,16 @@ class Places:
     databases: tuple[str, ...]
     """URLs of databases that are no files."""
     unsearched: tuple[str, ...]
+    pages: str
+    """Where a script's Prefect server keeps a copy of its package's own pages."""
 
     def files(self) -> Iterator[tuple[Folder, str]]:
-        """Every file with its folder; requests for erasure and keys left out."""
+        """Every file with its folder; requests for erasure, keys and Prefect's pages left out."""
         for folder in self.folders:
             for path in folder.files():
                 inside = folder.inside(path)
-                if inside not in SECRET and not inside.startswith(f"{REQUESTS}/"):
+                kept_out = inside in SECRET or inside.startswith(f"{REQUESTS}/")
+                if not (kept_out or path.startswith(self.pages)):
                     yield folder, path
 
 
@@ -74,7 +77,12 @@ def find_places(settings: Settings) -> Places:
     for root in filter(None, roots):
         folder = open_folder(root)
         folders[type(folder.fs), folder.path] = folder
-    return Places(_outermost([*folders.values()]), tuple(databases), tuple(unsearched))
+    return Places(
+        folders=_outermost([*folders.values()]),
+        databases=tuple(databases),
+        unsearched=tuple(unsearched),
+        pages=f"{open_folder(str(prefect_home(settings) / 'ui')).path}/",
+    )
 
 
 def prefect_home(settings: Settings) -> Path:

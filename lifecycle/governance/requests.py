@@ -42,6 +42,8 @@ class Request(Record):
     project: str
     entities: tuple[str, ...]
     """Values of the project's entity, as text."""
+    values: tuple[str, ...] = ()
+    """What else is theirs, such as an email address."""
     reason: str
     who: str
     time: str
@@ -49,23 +51,28 @@ class Request(Record):
 
 
 def file_request(
-    project: Project, settings: Settings, entities: Iterable[str], reason: str = ""
+    project: Project,
+    settings: Settings,
+    entities: Iterable[str],
+    reason: str = "",
+    values: Iterable[str] = (),
 ) -> Request:
     """Keep a request; the same persons asked for again are the same request.
 
     Raises:
         ProjectError: no entity is named.
     """
-    wanted = tuple(sorted({one.strip() for one in entities if one.strip()}))
+    wanted, theirs = _stripped(entities), _stripped(values)
     if not wanted:
         raise ProjectError("--entity: name at least one person, or a file of them")
     for known in pending(project, settings):
-        if known.entities == wanted:
+        if (known.entities, known.values) == (wanted, theirs):
             return known
     request = Request(
         id=secrets.token_hex(4),
         project=project.name,
         entities=wanted,
+        values=theirs,
         reason=reason,
         who=current_run().who,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -103,6 +110,10 @@ def pending(project: Project, settings: Settings) -> list[Request]:
         if request.project == project.name:
             found.append(request)
     return sorted(found, key=lambda request: request.time)
+
+
+def _stripped(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({one.strip() for one in texts if one.strip()}))
 
 
 def _file(settings: Settings, name: str) -> Path:

@@ -21,10 +21,12 @@ import pyarrow.parquet as pq
 
 from lifecycle.errors import BackendError
 from lifecycle.governance.databases import open_database, search_database
+from lifecycle.governance.delta_log import versions_of_files
 from lifecycle.governance.folder import Folder, open_folder
 from lifecycle.governance.kept import KEPT, VERSION, kept_versions
 from lifecycle.governance.places import Places, find_places, is_sqlite
 from lifecycle.governance.subject import Subject
+from lifecycle.governance.tables import table_names
 from lifecycle.project import Project
 from lifecycle.records import Searched
 from lifecycle.settings import Settings
@@ -55,12 +57,13 @@ def search(project: Project, settings: Settings, subject: Subject) -> Searched:
     """
     places = find_places(settings)
     lake = open_folder(settings.lake).path.rstrip("/")
+    tables = _of_versions(open_folder(settings.lake) / project.name)
     left: list[str] = []
     elsewhere: list[str] = []
     unsearched = list(places.unsearched)
     files, size = 0, 0
     for folder, path in chain(places.files(), _kept(places, unsearched)):
-        shown = folder.shown(path) + (KEPT if VERSION in path else "")
+        shown = tables.get(path, "") + folder.shown(path) + (KEPT if VERSION in path else "")
         try:
             found, read = search_file(folder, path, subject)
             files, size = files + 1, size + read
@@ -76,9 +79,17 @@ def search(project: Project, settings: Settings, subject: Subject) -> Searched:
         left=tuple(sorted({*left, *found_there})),
         elsewhere=tuple(sorted(elsewhere)),
         unsearched=(*unsearched, *refused),
+        unknown=() if subject.values else _unknown(project),
         files=files,
         megabytes=round(size / 2**20, 1),
     )
+
+
+def _unknown(project: Project) -> tuple[str, ...]:
+    """Columns whose plain values ingestion replaces or leaves out: only the source has them."""
+    columns = project.contract.columns.items()
+    gone = [name for name, spec in columns if spec.pii in ("hash", "drop")]
+    return tuple(name for name in gone if name != project.entity)
 
 
 def search_file(folder: Folder, path: str, subject: Subject) -> tuple[list[str], int]:
@@ -91,6 +102,17 @@ def search_file(folder: Folder, path: str, subject: Subject) -> tuple[list[str],
     with folder.open(path) as file:
         found += _in_file(file, subject)
         return found, file.seek(0, os.SEEK_END)
+
+
+def _of_versions(lake: Folder) -> dict[str, str]:
+    """Data file → the table and the versions that it belongs to, to be told before its path."""
+    told = {}
+    for name in table_names(lake):
+        table = lake / name
+        for path, versions in versions_of_files(table).items():
+            last = f" to v{versions[-1]}" if len(versions) > 1 else ""
+            told[f"{table.path}/{path}"] = f"{name} v{versions[0]}{last}, "
+    return told
 
 
 def _kept(places: Places, unsearched: list[str]) -> Iterator[tuple[Folder, str]]:

@@ -15,7 +15,7 @@ from lifecycle.data.coerce import coerce
 from lifecycle.data.prediction_log import INPUT
 from lifecycle.data.privacy import pii_key, plain_text, pseudonym
 from lifecycle.errors import ProjectError
-from lifecycle.governance.spelling import distinctive, spellings
+from lifecycle.governance.spelling import DIGITS, LONG, distinctive, spellings
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 
@@ -35,18 +35,20 @@ class Subject:
         texts: their values as text, and the pseudonyms.
         prints: values of other columns that only their rows have, by column.
         examples: rows of theirs as JSON, as an example request shows them.
+        values: what else is said to be theirs, such as an email address.
     """
 
     columns: frozenset[str]
     texts: frozenset[str]
     prints: Mapping[str, Collection[str]] = field(default_factory=dict)
     examples: Collection[str] = ()
+    values: Collection[str] = ()
 
     @cached_property
     def anywhere(self) -> tuple[str, ...]:
         """What is theirs wherever it stands, each in the spellings of JSON, HTML and URLs."""
         prints = [text for texts in self.prints.values() for text in texts]
-        told = [*self.texts, *self.examples, *prints]
+        told = [*self.texts, *self.values, *self.examples, *prints]
         return tuple(sorted({s for text in told if distinctive(text) for s in spellings(text)}))
 
     @cached_property
@@ -143,11 +145,17 @@ class Subject:
         return any(value is not None and value.strip() in self.texts for value in values)
 
 
-def find_subject(project: Project, settings: Settings, values: Iterable[str]) -> Subject:
+def find_subject(
+    project: Project, settings: Settings, entities: Iterable[str], values: Iterable[str] = ()
+) -> Subject:
     """The persons with these values of the project's entity.
 
+    Args:
+        values: what else is theirs wherever it stands.
+
     Raises:
-        ProjectError: the project has no entity, or a value is none of its column.
+        ProjectError: the project has no entity, or a value is none of its column, or one of
+            `values` is too short to be told apart.
     """
     if project.entity is None:
         raise ProjectError(
@@ -155,7 +163,7 @@ def find_subject(project: Project, settings: Settings, values: Iterable[str]) ->
             "nobody can be found"
         )
     kind = project.contract.columns[project.entity].type
-    given = pd.Series([value.strip() for value in values], dtype=object)
+    given = pd.Series([value.strip() for value in entities], dtype=object)
     if given.empty or not given.all():
         raise ProjectError("--entity: name at least one, and no empty text")
     read = coerce(given, kind).values
@@ -164,12 +172,18 @@ def find_subject(project: Project, settings: Settings, values: Iterable[str]) ->
             f"--entity: {int(read.isna().sum())} of the values are no {kind}, which "
             f"contract.columns.{project.entity} says they are"
         )
+    known = tuple(values)
+    if short := sum(not distinctive(text) for text in known):
+        raise ProjectError(
+            f"--value: {short} of {len(known)} cannot be told apart from other text; name such as "
+            f"have a letter and {LONG} signs, or {DIGITS} digits"
+        )
     texts = {text for text in map(plain_text, read) if text is not None} | set(given)
     hashes = {one for one in pseudonym(sorted(texts), pii_key(settings)) if one}
     keys = {view.key for view in project.feature_views.values()}
     columns = {project.entity, "entity", *keys}
     columns |= {f"input_{name}" for name in columns} | {f"input_{name}__hash" for name in columns}
-    return Subject(frozenset(columns), frozenset(texts | hashes))
+    return Subject(frozenset(columns), frozenset(texts | hashes), values=known)
 
 
 def fingerprints(table: pa.Table, columns: Collection[str]) -> dict[str, set[str]]:

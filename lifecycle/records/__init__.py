@@ -10,7 +10,7 @@ from lifecycle.records.data import (
     Split,
     Violation,
 )
-from lifecycle.records.governance import Erasure, Learner, Retained, Searched
+from lifecycle.records.governance import Erasure, Learner, Retained, Searched, counted
 from lifecycle.records.monitoring import ColumnDrift, Cycle, DriftReport, Monitored, Period, Scored
 from lifecycle.records.release import Action, Change, Duel, Endpoint, Observed, Release, Traffic
 from lifecycle.records.training import (
@@ -73,4 +73,5 @@ __all__ = [
     "Violation",
     "Window",
     "WindowEnd",
+    "counted",
 ]

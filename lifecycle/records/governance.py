@@ -4,6 +4,11 @@ from lifecycle.records.base import Record
 from lifecycle.records.training import ModelVersion
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 row`, `1,200 rows`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 class Learner(Record):
     """A model version that had rows of the erased in its data."""
 
@@ -24,6 +29,8 @@ class Searched(Record):
     """Places of other projects that do."""
     unsearched: tuple[str, ...]
     """What could not be searched, and how to make it."""
+    unknown: tuple[str, ...]
+    """Columns of which no table has the plain values, so that none was searched for."""
     files: int
     megabytes: float
 

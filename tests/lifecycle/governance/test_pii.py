@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from lifecycle.data.arrivals import first_window
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
+from lifecycle.errors import ProjectError
 from lifecycle.governance.erase import check, erase
 from lifecycle.governance.requests import file_request
+from lifecycle.governance_command import show_erasure
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 from tests.lifecycle.governance.conftest import EMAIL, PERSON, frame_with_person, project_changes
@@ -34,3 +38,32 @@ def test_hashed_and_dropped_values_are_nowhere(
     assert done.tables["accepted"] == {0: 4}
     assert done.tables["rejected"] == {0: 1}
     assert done.searched.clean
+    assert done.searched.unknown == ("email",)
+
+
+def test_a_plain_copy_of_a_hashed_value_is_found_when_it_is_named(
+    make_project: Callable[..., Project], settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes: dict[str, Any] = project_changes()
+    changes["contract"]["columns"]["email"] = {"type": "string", "pii": "hash"}
+    project = make_project(frame_with_person(), **changes)
+    ingest(project, settings, first_window(project))
+    mail = settings.home / "mail.log"
+    mail.write_text(f"could not reach {EMAIL}\n")
+    pages = settings.folder("prefect", "ui")
+    (pages / "index.js").write_text(EMAIL)
+    found = check(project, settings, [PERSON], [EMAIL])
+    assert str(mail) in found.left
+    assert not any(str(pages) in place for place in found.left), "Prefect's own pages have no rows"
+    assert any(place.startswith("accepted v0, /") for place in found.left)
+    assert found.unknown == ()
+    with pytest.raises(ProjectError, match="--value: 1 of 2 cannot be told apart"):
+        check(project, settings, [PERSON], [EMAIL, "Zoe"])
+    done = erase(project, settings, file_request(project, settings, [PERSON], values=[EMAIL]))
+    assert done.searched.clean
+    assert mail.read_text() == "could not reach [erased]\n"
+    show_erasure(done)
+    told = capsys.readouterr().out
+    assert "1 person, 5 rows" in told
+    assert "accepted: 4 rows of v0" in told
+    assert "not searched for" not in told
