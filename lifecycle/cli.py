@@ -17,7 +17,7 @@ from lifecycle.audit_command import audit
 from lifecycle.contract_command import contract
 from lifecycle.data.features import build_features, load_hook
 from lifecycle.data.infer import infer_project
-from lifecycle.data.lake import history, read_version, table_uri
+from lifecycle.data.lake import read_version
 from lifecycle.data.rehearse import rehearse
 from lifecycle.data.views.trial import try_views
 from lifecycle.diff_command import diff
@@ -28,11 +28,9 @@ from lifecycle.lineage_command import lineage
 from lifecycle.profile_command import profile
 from lifecycle.project import Project, load_project
 from lifecycle.settings import Settings
+from lifecycle.versions_command import versions
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "project.schema.json"
-NOTED = ("window", "rule", "contract", "run_name")
-"""What `versions` shows of a commit; `lineage` tells the rest."""
-
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -46,6 +44,7 @@ app.command()(lineage)
 app.command()(diff)
 app.command()(profile)
 app.command()(contract)
+app.command()(versions)
 app.command()(erase)
 app.command()(retention)
 app.add_typer(keys, name="keys")
@@ -117,37 +116,6 @@ def schema(
 
 
 @app.command()
-def versions(project: ProjectPath, env: EnvOption = None) -> None:
-    """List a project's dataset versions and model versions."""
-    from lifecycle.lineage.datasets import tables
-    from lifecycle.release.registry import versions as model_versions  # MLflow takes a while
-
-    loaded, settings = load_project(project), Settings.load(env)
-    console = _console()
-    data = Table("table", "version", "rows", "written (UTC)", "digest", "note", title="Data")
-    for name in tables(loaded, settings):
-        for row in history(table_uri(settings, loaded.name, name)).to_dict("records"):
-            note = ", ".join(f"{k} {_short(v)}" for k, v in row["note"].items() if k in NOTED)
-            data.add_row(
-                name,
-                str(row["version"]),
-                f"{row['rows']:,}",
-                f"{row['time']:%Y-%m-%d %H:%M:%S}",
-                row["digest"][:12],
-                escape(note),
-            )
-    models = Table("version", "alias", "digest", "identity", title="Models")
-    for model, aliases in model_versions(loaded.name, settings).items():
-        models.add_row(
-            str(model.version), ", ".join(aliases), model.digest[:12], model.identity[:12]
-        )
-    if not data.row_count and not models.row_count:
-        console.print(f"{loaded.name}: nothing yet in {settings.home} (LIFECYCLE_HOME)")
-    else:
-        console.print(data, models)
-
-
-@app.command()
 def serve(project: ProjectPath, env: EnvOption = None) -> None:
     """Serve the champion in the foreground, until Ctrl-C."""
     from lifecycle.cluster import connect_ray  # Ray and MLflow take a while
@@ -216,10 +184,6 @@ def _write(file: Path, text: str) -> None:
         raise ProjectError(
             f"{file}: cannot write it ({error.strerror}); name another place with --output"
         ) from None
-
-
-def _short(value: str) -> str:
-    return value[:12] if len(value) == 64 else value
 
 
 def _console() -> Console:

@@ -1,6 +1,7 @@
 """`lifecycle contract`: what the data promise, and what changed since they were last ingested."""
 
 from collections.abc import Iterator
+from itertools import compress
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from lifecycle.specs import ColumnSpec, ContractSpec
 from lifecycle.specs.contract import Bounds
 
 CATEGORIES_SHOWN = 8
+TITLES = ("column", "type", "unit", "promises", "personal data", "description")
 
 
 def contract(
@@ -40,11 +42,18 @@ def contract(
 
 
 def _columns(project: Project) -> Table:
-    table = Table("column", "type", "unit", "promises", "personal data", "description")
+    """A row a column of the data; what is said of none of them is left out."""
+    rows = []
     for name, spec in project.contract.columns.items():
         about = f"{spec.pii}, {spec.pii_class or 'no class'}" if spec.pii else ""
-        cells = (name, spec.type, spec.unit, "; ".join(promises(spec)), about, spec.description)
-        table.add_row(*map(escape, cells))
+        rows.append(
+            (name, spec.type, spec.unit, "; ".join(promises(spec)), about, spec.description)
+        )
+    table, said = Table(), [any(cells) for cells in zip(*rows, strict=True)]
+    for name in compress(TITLES, said):
+        table.add_column(name)
+    for cells in rows:
+        table.add_row(*map(escape, compress(cells, said)))
     return table
 
 

@@ -15,6 +15,7 @@ from lifecycle.records import DatasetVersion
 from lifecycle.records.diff import Moments, RowsDiff, SchemaDiff, VersionDiff
 from lifecycle.settings import Settings
 
+TESTS = {"kolmogorov_smirnov": "KS", "cramers_v": "V"}
 WIDE = 140
 """Columns where the output is no terminal."""
 
@@ -113,28 +114,28 @@ def _show_rows(console: Console, rows: RowsDiff) -> None:
 
 def _show_columns(console: Console, found: VersionDiff) -> None:
     title = "Distributions, the furthest moved first"
-    table = Table("column", "distance", "test", title=title, title_justify="left")
-    for name in ("missing", "mean ± deviation", "range"):
+    table = Table("column", "distance", title=title, title_justify="left")
+    for name in ("missing", "mean ± deviation", "range", "levels"):
         table.add_column(name)
-    table.add_column("new or gone levels")
     for column in sorted(found.columns, key=lambda one: -(one.statistic or 0)):
         levels = [f"+{level}" for level in column.new_levels]
         levels += [f"-{level}" for level in column.gone_levels]
         sides = (column.former, column.present)
+        test = TESTS.get(column.test or "", "")
         table.add_row(
             escape(column.column),
-            "–" if column.statistic is None else f"{column.statistic:.3f}",
-            (column.test or "too many values").replace("_", " "),
+            "too many values" if column.statistic is None else f"{test} {column.statistic:.3f}",
             _both(*(f"{side.missing:,}" for side in sides)),
             _both(*map(_middle, sides)),
             _both(*map(_range, sides)),
             escape(", ".join(levels)),
         )
     console.print(table)
+    console.print("KS: Kolmogorov-Smirnov; V: Cramér's V; each 0 (alike) to 1", style="dim")
 
 
 def _both(before: str, after: str) -> str:
-    return escape(before if before == after else f"{before} → {after}")
+    return escape(before if before == after else f"{before} →\n{after}")
 
 
 def _middle(side: Moments) -> str:

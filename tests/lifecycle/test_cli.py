@@ -11,6 +11,7 @@ import pytest
 from lifecycle.cli import SCHEMA, main
 from lifecycle.data.arrivals import first_window
 from lifecycle.data.ingest import ingest
+from lifecycle.data.split import split_dataset
 from lifecycle.project import Project, load_project
 from lifecycle.settings import Settings
 from tests.conftest import small_frame
@@ -154,12 +155,17 @@ def test_versions(
     tmp_path: Path,
 ) -> None:
     project = make_project()
-    done = ingest(project, settings, first_window(project))
     monkeypatch.setenv("LIFECYCLE_HOME", str(settings.home))
+    _, out, _ = run("versions", tmp_path / "project.yaml")
+    assert "nothing yet" in out
+    done = ingest(project, settings, first_window(project))
+    split_dataset(project, settings, done)
     code, out, _ = run("versions", tmp_path / "project.yaml")
     assert code == 0
+    assert "accepted@0   │  400 │ 20" in out
     assert done.dataset.digest[:12] in out
-    assert "Models" in out
+    assert out.count("train@0, validation@0, holdout@0: ") == 1
+    assert "Models" not in out
 
 
 def test_serve_without_a_champion(
