@@ -59,8 +59,9 @@ $(READY): requirements.lock pyproject.toml
 	  if $$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; \
 	  then python=$$p; break; fi; done; \
 	if [ -z "$$python" ]; then echo "Python 3.11 or 3.12 is needed: install one, or name it with PYTHON=/path/to/python"; exit 2; fi; \
-	echo "Installing the locked packages into .venv with $$($$python --version): 3 to 6 minutes, 2.5 GB"; \
+	echo "Installing the locked packages into .venv with $$($$python --version): 3 to 6 minutes, 2.5 GB, a dot every 10 seconds"; \
 	$$python -m venv .venv
+	@(while sleep 10; do printf .; done) & dots=$$!; trap 'kill $$dots; echo' EXIT; \
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
