@@ -120,7 +120,8 @@ def serve(project: ProjectPath, env: EnvOption = None) -> None:
     """Serve the champion in the foreground, until Ctrl-C."""
     from lifecycle.cluster import connect_ray  # Ray and MLflow take a while
     from lifecycle.release.hooks import as_trained
-    from lifecycle.release.registry import bundle_path, by_alias, record_of
+    from lifecycle.release.registered import bundle_path, record_of
+    from lifecycle.release.registry import by_alias
     from lifecycle.serving.deployment import deploy, undeploy
     from lifecycle.serving.predictor import engine_for
     from lifecycle.serving.protocol import curl_command

@@ -8,7 +8,7 @@ from lifecycle.project import Project
 from lifecycle.quality.evaluation_page import write_evaluation
 from lifecycle.quality.summary import spell
 from lifecycle.records import Bundle, Evaluated, Evaluation, ModelVersion, Split
-from lifecycle.release import registry
+from lifecycle.release import registered
 from lifecycle.settings import Settings
 from lifecycle.specs import Metric
 from lifecycle.training.evaluation import assess
@@ -73,7 +73,7 @@ def _answer_of_champion(
 ) -> assess.Predicted | None:
     """None if it cannot: then nothing can be compared, which must not stop a new model."""
     try:
-        predict = registry.predict_of(champion, settings)
+        predict = registered.predict_of(champion, settings)
         return assess.answer_by(project, split.holdout, predict)
     except (BundleError, FeatureError) as error:
         say("train", f"champion v{champion.version} is not compared: {error}")

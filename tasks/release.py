@@ -20,7 +20,7 @@ from lifecycle.records import (
     Trained,
     Tuned,
 )
-from lifecycle.release import recording, registry
+from lifecycle.release import recording, registered, registry
 from lifecycle.release.registry import CHALLENGER, CHAMPION
 from lifecycle.serving import proxy
 from lifecycle.settings import Settings
@@ -52,7 +52,7 @@ def find_trained(
     model = registry.find_by_identity(project, settings, identity.digest)
     if model is None:
         return None
-    trained = registry.record_of(model, settings)
+    trained = registered.record_of(model, settings)
     if seeds > 1 and (trained.noise is None or len(trained.noise.values) < seeds):
         return None
     registry.set_alias(model, CHALLENGER, settings)
@@ -95,7 +95,7 @@ def _holder(project: Project, settings: Settings, alias: str, flow: str) -> Trai
             f"{settings.env} ({settings.tracking_uri}); make one with "
             f"`python flows/{flow}.py --project {project.file}`"
         )
-    return registry.record_of(model, settings)
+    return registered.record_of(model, settings)
 
 
 @task(name="register", **NOT_CACHED, **RETRIES)
@@ -163,7 +163,7 @@ def challenge(project: Project, settings: Settings, trained: Trained) -> Duel:
 def _measure(
     project: Project, settings: Settings, trained: Trained, champion: ModelVersion | None
 ) -> Duel:
-    path = registry.bundle_path(trained.model, settings)
+    path = registered.bundle_path(trained.model, settings)
     answers = assess.answer(project, trained.split.holdout, path, trained.model.digest)
     measured = measure(project, settings, trained.split, answers, champion)
     ours = measured.candidate.model_copy(update={"subject": f"challenger v{trained.model.version}"})

@@ -17,7 +17,7 @@ from lifecycle.records import (
     Traffic,
     Trained,
 )
-from lifecycle.release import hooks, policies, registry, rollback, rollout
+from lifecycle.release import hooks, policies, registered, registry, rollback, rollout
 from lifecycle.release.watch import LogWatch
 from lifecycle.serving import deployment
 from lifecycle.serving.predictor import engine_for
@@ -85,11 +85,11 @@ class ServeLane:
         deployment.stop_candidate(self._project.name)
 
     def _as_trained(self, model: ModelVersion) -> tuple[Project, Path]:
-        path = registry.bundle_path(model, self._settings)
+        path = registered.bundle_path(model, self._settings)
         return hooks.as_trained(self._project, model, self._settings), path
 
     def _holdout(self, model: ModelVersion) -> DatasetVersion:
-        return registry.record_of(model, self._settings).split.holdout
+        return registered.record_of(model, self._settings).split.holdout
 
 
 @task(name="roll-out", **NOT_CACHED)
@@ -132,11 +132,11 @@ def reject(project: Project, settings: Settings, trained: Trained, duel: Duel) -
 def roll_back(project: Project, settings: Settings, reason: str = "") -> Release:
     """End a canary or shadow that is under way, or serve the champion before again."""
     champion = registry.by_alias(project.name, registry.CHAMPION, settings)
-    registered = {model.version: model for model in registry.versions(project.name, settings)}
+    known = {model.version: model for model in registry.versions(project.name, settings)}
     with step("release", "rolling back") as done:
         rolled = rollback.roll_back(
             champion,
-            registered,
+            known,
             ServeLane(project, settings),
             trail_of(project, settings),
             reason,
@@ -152,7 +152,7 @@ def roll_back(project: Project, settings: Settings, reason: str = "") -> Release
         decision=decision,
         challenger=rolled.away,
         champion=rolled.champion,
-        evaluation=registry.evaluation_of(rolled.away, settings),
+        evaluation=registered.evaluation_of(rolled.away, settings),
         champion_evaluation=None,
         endpoint=rolled.endpoint,
     )

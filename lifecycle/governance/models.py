@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, Learner, ModelVersion, Split, Trained
-from lifecycle.release.registry import RECORD, versions
+from lifecycle.release.registered import RECORD
+from lifecycle.release.registry import versions
 from lifecycle.release.store import backend_errors, connect
 from lifecycle.settings import Settings
 

@@ -17,7 +17,7 @@ from lifecycle.identity import file_digest
 from lifecycle.plugs import plug_file
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
-from lifecycle.release.registry import bundle_path, registered_bundle
+from lifecycle.release.registered import bundle_path, registered_bundle
 from lifecycle.release.store import connect
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle

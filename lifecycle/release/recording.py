@@ -15,15 +15,14 @@ from lifecycle.data.provenance import provenance
 from lifecycle.errors import BundleError
 from lifecycle.project import Project
 from lifecycle.records import Bundle, Identity, ModelVersion, Trained
+from lifecycle.release.registered import RECORD, registered_bundle
 from lifecycle.release.registry import (
     BUNDLE,
     CHALLENGER,
     CHAMPION,
     COMPLETE,
     IDENTITY,
-    RECORD,
     as_record,
-    registered_bundle,
     versions_of,
 )
 from lifecycle.release.run import log_datasets, log_files, log_model, log_numbers

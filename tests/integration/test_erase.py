@@ -9,7 +9,8 @@ import pytest
 
 from lifecycle.governance.erase import check
 from lifecycle.project import Project
-from lifecycle.release.registry import CHAMPION, by_alias, record_of, versions
+from lifecycle.release.registered import record_of
+from lifecycle.release.registry import CHAMPION, by_alias, versions
 from lifecycle.settings import Settings
 from tests.integration.test_demo import ROOT, environment
 from tests.lifecycle.governance.conftest import (

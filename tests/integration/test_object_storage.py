@@ -35,7 +35,8 @@ from lifecycle.governance.requests import file_request, pending
 from lifecycle.governance.retention import retain
 from lifecycle.project import Project
 from lifecycle.records import Window
-from lifecycle.release.registry import record_of, versions
+from lifecycle.release.registered import record_of
+from lifecycle.release.registry import versions
 from lifecycle.settings import Settings
 from tests.conftest import SMALL, small_frame
 from tests.integration.test_demo import ROOT, environment

@@ -18,7 +18,7 @@ from lifecycle.data.prediction_log import SCHEMA, LogTable
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.project import Project
 from lifecycle.records import Trained, Window
-from lifecycle.release.registry import bundle_path
+from lifecycle.release.registered import bundle_path
 from lifecycle.serving.protocol import curl_command
 from lifecycle.serving.score import score
 from lifecycle.settings import Settings

@@ -9,7 +9,7 @@ import pytest
 from lifecycle.governance.erase import check, erase
 from lifecycle.governance.requests import file_request
 from lifecycle.project import Project
-from lifecycle.release.registry import record_of
+from lifecycle.release.registered import record_of
 from lifecycle.release.store import connect
 from lifecycle.settings import Settings
 from tests.lifecycle.governance.conftest import PERSON, frame_with_person, project_changes

@@ -18,7 +18,7 @@ from lifecycle.errors import ProjectError
 from lifecycle.governance.erase import check, erase
 from lifecycle.governance.requests import file_request, pending
 from lifecycle.records import Erasure, Window
-from lifecycle.release.registry import record_of
+from lifecycle.release.registered import record_of
 from tests.lifecycle.governance.conftest import EMAIL, PERSON, Planted, frame_with_person
 
 

@@ -14,7 +14,8 @@ from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.project import Project, load_project
 from lifecycle.records import Scored, Trained, Window
 from lifecycle.release.audit import Trail
-from lifecycle.release.registry import CHAMPION, bundle_path, set_alias
+from lifecycle.release.registered import bundle_path
+from lifecycle.release.registry import CHAMPION, set_alias
 from lifecycle.run import Run, running
 from lifecycle.serving.score import score
 from lifecycle.settings import Settings

@@ -17,14 +17,12 @@ import pytest
 from lifecycle.data.lake import read_version
 from lifecycle.errors import BackendError, BundleError, RegistryError
 from lifecycle.project import Project
+from lifecycle.release.registered import bundle_path, evaluation_of, record_of
 from lifecycle.release.registry import (
     CHALLENGER,
     CHAMPION,
-    bundle_path,
     by_alias,
-    evaluation_of,
     find_by_identity,
-    record_of,
     set_alias,
     versions,
 )

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lifecycle.project import Project
-from lifecycle.release.registry import predict_of
+from lifecycle.release.registered import predict_of
 from lifecycle.release.run import _signature
 from lifecycle.settings import Settings
 from tests.conftest import SMALL, small_frame
