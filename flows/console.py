@@ -33,6 +33,9 @@ class Screen(logging.Handler):
         stage, text = getattr(record, "stage", "note"), record.getMessage()
         if not phase:
             return
+        if phase == "end":
+            self._still()
+            return
         if phase == "result" or (self.live is None and phase != "detail"):
             dots = "" if phase == "result" else " …"
             seconds = f"{time.monotonic() - self.started:7.1f} s  "
@@ -40,14 +43,18 @@ class Screen(logging.Handler):
             indent = " " * len(line.plain)
             line += Text(text.replace("\n", "\n" + indent) + dots, "dim" if dots else "")
             self.console.print(line, soft_wrap=True)
-        if self.live is None:
+        if self.live is None or phase == "result":
             return
         if phase == "begin" or self.task is None:
-            if self.task is not None:
-                self.live.remove_task(self.task)
+            self._still()
             self.task = self.live.add_task("", total=None)
-        if phase != "result":
-            self.live.update(self.task, description=f"{stage}: {text}")
+        self.live.update(self.task, description=f"{stage}: {text}")
+
+    def _still(self) -> None:
+        """Nothing runs now that a live line should tell of."""
+        if self.live and self.task is not None:
+            self.live.remove_task(self.task)
+            self.task = None
 
     def __enter__(self) -> Self:
         quiet_third_parties()

@@ -22,9 +22,14 @@ def update(stage: str, text: str, notable: bool = True) -> None:
 def step(stage: str, doing: str) -> Iterator[Callable[[str], None]]:
     """Show that `doing` runs; the yielded function tells its result."""
     _tell("begin", stage, doing)
-    yield lambda text: say(stage, text)
+    try:
+        yield lambda text: say(stage, text)
+    finally:
+        _tell("end", stage, doing)
 
 
-def _tell(phase: Literal["begin", "update", "detail", "result"], stage: str, text: str) -> None:
+def _tell(
+    phase: Literal["begin", "update", "detail", "result", "end"], stage: str, text: str
+) -> None:
     log.setLevel(logging.INFO)  # the root of a worker's process lets only warnings through
     log.info(text, extra={"stage": stage, "phase": phase})

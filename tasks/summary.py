@@ -43,7 +43,7 @@ def summarise(
     report = settings.folder("reports", project.name) / "summary.html"
     write_page(page(title, found), report)
     text = summary.as_text(found)
-    say("summary", f"{report}\n\n{text}")
+    say("summary", f"{report} has every reason and table; in brief:\n\n{text}")
     create_markdown_artifact(key=f"{slug(project)}-summary", markdown=f"```\n{text}\n```")
     return Cycle(
         prepared=prepared, trained=trained, release=first, periods=tuple(periods), report=report

@@ -67,6 +67,7 @@ def decide(
         gate="promotion",
         passed=all(holds for holds, _ in verdicts),
         reasons=tuple(sentence for _, sentence in verdicts),
+        blocking=tuple(sentence for holds, sentence in verdicts if not holds),
     )
 
 

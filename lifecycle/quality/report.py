@@ -48,6 +48,8 @@ class Section:
     title: str
     text: tuple[str, ...] = ()
     points: tuple[str | Cell, ...] = ()
+    brief: tuple[str, ...] | None = None
+    """What a terminal shows instead of points and table, which it has shown before."""
     table: Table | None = None
     pictures: tuple[Picture, ...] = ()
     code: str = ""

@@ -39,12 +39,13 @@ def sections(
 
 
 def as_text(found: list[Section]) -> str:
-    """The sections for a terminal: titles, aligned tables, bullet points."""
+    """The sections for a terminal, in brief where the stages have told the rest before."""
     lines: list[str] = []
     for section in found:
         lines += ["", section.title, "─" * len(section.title), *section.text]
-        lines += [f"· {point}" for point in map(_plain, section.points) if decides(point)]
-        if section.table:
+        points = section.points if section.brief is None else section.brief
+        lines += [f"· {point}" for point in map(_plain, points)]
+        if section.table and section.brief is None:
             lines += _aligned(section.table)
         if section.code:
             lines += [section.code]
@@ -136,7 +137,8 @@ def _rows(evaluation: Evaluation) -> str:
 def _gate(release: Release) -> Section:
     verdict = "passed" if release.decision.passed else "not passed: the champion goes on serving"
     model = release.challenger
-    return Section(f"Gate for v{model.version}: {verdict}", points=release.decision.reasons)
+    reasons, blocking = release.decision.reasons, release.decision.blocking
+    return Section(f"Gate for v{model.version}: {verdict}", points=reasons, brief=blocking)
 
 
 def _period(project: Project, period: Period) -> Section:
@@ -149,7 +151,7 @@ def _period(project: Project, period: Period) -> Section:
         tuple((c.column, c.test, f"{c.statistic:.3f}", f"{c.threshold:g}") for c in columns),
     )
     title = f"Arrived: {spoken(project, period.scored.window)}: {verdict}"
-    return Section(title, points=monitored.reasons, table=table)
+    return Section(title, points=monitored.reasons, brief=monitored.reasons, table=table)
 
 
 def _places(

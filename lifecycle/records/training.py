@@ -137,6 +137,8 @@ class Decision(Record):
     gate: str
     passed: bool
     reasons: tuple[str, ...]
+    blocking: tuple[str, ...] = ()
+    """Those of a promotion's reasons that do not let it pass."""
 
 
 class ModelVersion(Record):
