@@ -16,6 +16,7 @@ from rich.table import Table
 from lifecycle.audit_command import audit
 from lifecycle.contract_command import contract
 from lifecycle.data.features import build_features, load_hook
+from lifecycle.data.holdout import small_holdout
 from lifecycle.data.infer import infer_project
 from lifecycle.data.lake import read_version
 from lifecycle.data.rehearse import rehearse
@@ -171,7 +172,8 @@ def _rehearse(project: Project) -> str:
 
         parts_of(done.head, project)
     sizes = ", ".join(f"{part} {mask.sum():,}" for part, mask in done.parts.masks.items())
-    return f"{done.window}: {done.accepted:,} of {done.rows:,} rows keep the contract; {sizes}"
+    said = f"{done.window}: {done.accepted:,} of {done.rows:,} rows keep the contract; {sizes}"
+    return "\n".join(filter(None, (said, small_holdout(done.parts.masks, project))))
 
 
 def _write(file: Path, text: str) -> None:

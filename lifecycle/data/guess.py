@@ -1,25 +1,39 @@
-"""What the columns of an unknown CSV file are: types, ranges and roles, guessed and said."""
+"""What the columns of an unknown file hold: types and ranges, guessed.
+
+A column is what nearly all of its cells are: one slip of the pen among thousands of numbers does
+not make them text. The rows with such cells are told, and go to quarantine.
+"""
 
 import re
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lifecycle.data.coerce import coerce
-from lifecycle.errors import TargetError
-from lifecycle.specs import ColumnType, TaskKind
+from lifecycle.specs import ColumnType
 
 FEW_CATEGORIES = 50
 MANY_CATEGORIES = 1000
 FEW_NUMBERS = 30
-MOST_CLASSES = 20
+ENOUGH = 100
+"""Cells from which on a few that do not fit say less than the others."""
+MOST_MISFITS = 0.01
+MOST_LOST = 0.05
+"""Share of the rows that may have a misfit in any column."""
 ISO_DATE = r"\s*\d{4}-\d{2}-\d{2}"
 LEADING_ZERO = r"\s*[+-]?0\d"
 LONG = r"\s*[+-]?\d{16,}\s*"
 IDENTIFIER = re.compile(r"(^|[_\s-])(id|uuid|guid|key)$|[a-z](ID|Id)$", re.ASCII)
-POSITIVE = ("1", "true", "yes", "y", "t", "positive")
+Rows = NDArray[np.int64]
+"""Numbers of rows, from 0, ascending."""
+
+
+def _no_rows() -> Rows:
+    return np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,8 @@ class Column:
     values: "pd.Series[Any]"
     spec: dict[str, Any]
     distinct: int
+    misfits: Rows = field(default_factory=_no_rows)
+    """Rows whose cell is not of the type, though nearly all are; their value is missing."""
 
     @property
     def kind(self) -> ColumnType:
@@ -40,30 +56,58 @@ class Column:
         return self.distinct == len(self.values)
 
 
-@dataclass
-class Roles:
-    """Who is what, and why."""
+class Guessed(NamedTuple):
+    """The columns of a file, as they are in the rows that the contract will accept."""
 
-    task: TaskKind
-    positive: Any = None
-    entity: str | None = None
-    time: dict[str, Any] | None = None
-    ignore: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
-    otherwise: str = ""
-    """What the task may be instead, for the person who reads the file."""
+    columns: dict[str, Column]
+    kept: Rows
+    """Those rows, by their number in the file."""
+    rows: int
+    """In the file."""
 
 
-def guess_column(raw: "pd.Series[str]") -> Column:
-    """The narrowest type that every cell of a text column fits.
+def guess_columns(raw: Mapping[str, "pd.Series[str]"]) -> Guessed:
+    """Columns guessed together: rows with a misfit count in none of them.
+
+    Where too many rows would be lost, the columns with most misfits stay text.
+    """
+    found = {name: guess_column(values, name) for name, values in raw.items()}
+    rows = len(next(iter(raw.values()), ()))
+    lost = np.zeros(rows, dtype=bool)
+    misfits = {}
+    for name in sorted(found, key=lambda name: len(found[name].misfits)):
+        more = lost.copy()
+        more[found[name].misfits] = True
+        if more.mean() <= MOST_LOST:
+            lost, misfits[name] = more, found[name].misfits
+        else:
+            found[name] = guess_column(raw[name], name, all_fit=True)
+    kept = np.flatnonzero(~lost)
+    if not lost.any():
+        return Guessed(found, kept, rows)
+    for name, values in raw.items():
+        again = guess_column(values.iloc[kept].reset_index(drop=True), name, all_fit=True)
+        found[name] = replace(again, misfits=misfits.get(name, _no_rows()))
+    return Guessed(found, kept, rows)
+
+
+def guess_column(raw: "pd.Series[str]", name: str = "", *, all_fit: bool = False) -> Column:
+    """The narrowest type that every cell of a text column fits, or nearly every.
 
     Args:
         raw: cells as text; only an empty cell is missing.
+        name: an identifier is a name: where one is no number, none is.
+        all_fit: whether a single misfit makes the column text.
     """
     kind, values = _typed(raw)
+    odd = np.zeros(len(raw), dtype=bool)
+    if kind in ("string", "category") and not all_fit and not IDENTIFIER.search(name):
+        odd = _misfits(raw)
+        if odd.any():
+            kind, values = _typed(raw.mask(odd, None))
     distinct = int(values.nunique())
     spec: dict[str, Any] = {"type": kind}
-    if values.isna().any():
+    if (values.isna().to_numpy(dtype=bool) & ~odd).any():
         spec["nullable"] = True
     if kind in ("integer", "number") and distinct:
         low, high = values.min(), values.max()
@@ -74,26 +118,30 @@ def guess_column(raw: "pd.Series[str]") -> Column:
             spec["maximum"] = int(high)
     if kind == "category" and distinct <= FEW_CATEGORIES:
         spec["categories"] = sorted(values.dropna().unique())
-    return Column(values, spec, distinct)
+    return Column(values, spec, distinct, np.flatnonzero(odd))
 
 
-def guess_roles(columns: dict[str, Column], target: str) -> Roles:
-    """Task, positive value, entity, time and what to leave out.
+def _misfits(raw: "pd.Series[str]") -> NDArray[np.bool_]:
+    """Which cells of a column of text keep it from being numbers or times (rows,); none if they
+    are many, or are not all that does."""
+    for kind in ("number", "datetime"):
+        values, failed = _dates(raw) if kind == "datetime" else coerce(raw, "number")
+        bad, fit = int(failed.sum()), int(values.notna().sum())
+        if not bad or bad + fit < ENOUGH or bad > MOST_MISFITS * (bad + fit):
+            continue
+        if _typed(raw.mask(failed, None))[0] in ("integer", "number", "datetime"):
+            return failed
+    return np.zeros(len(raw), dtype=bool)
 
-    Raises:
-        TargetError: the target is constant, missing everywhere, or has too many classes.
-    """
-    roles = _task(columns[target], target)
-    others = {name: column for name, column in columns.items() if name != target}
-    for name, column in others.items():
-        _place(name, column, roles)
-    if roles.time and roles.entity and columns[roles.entity].unique:
-        roles.said.append(f"ignore: {roles.entity} differs in every row, and time divides the rows")
-        roles.ignore.append(roles.entity)
-        roles.entity = None
-    if roles.time and roles.entity:
-        roles.time["period"] = _coarsest(columns[roles.time["column"]].values)
-    return roles
+
+def _dates(raw: "pd.Series[str]") -> tuple["pd.Series[Any]", NDArray[np.bool_]]:
+    """Times, and which cells are none; a number such as 2020 is none."""
+    dated = raw.str.match(ISO_DATE, na=False).to_numpy(dtype=bool)
+    if not dated.any():  # parsing takes a while
+        return pd.Series(pd.NaT, index=raw.index), raw.notna().to_numpy(dtype=bool)
+    values, failed = coerce(raw, "datetime")
+    failed = failed | (values.notna().to_numpy(dtype=bool) & ~dated)
+    return values.mask(failed), failed
 
 
 def _typed(raw: "pd.Series[str]") -> tuple[ColumnType, "pd.Series[Any]"]:
@@ -110,10 +158,9 @@ def _typed(raw: "pd.Series[str]") -> tuple[ColumnType, "pd.Series[Any]"]:
             return kind, values
         if known.str.fullmatch(LONG).any():  # as a float it would lose digits
             return _text_kind(raw), raw
-    if len(known) and known.str.match(ISO_DATE).all():
-        values, failed = coerce(raw, "datetime")
-        if not failed.any():
-            return "datetime", values
+    values, failed = _dates(raw)
+    if not failed.any() and values.notna().any():
+        return "datetime", values
     return _text_kind(raw), raw
 
 
@@ -122,114 +169,3 @@ def _text_kind(raw: "pd.Series[str]") -> ColumnType:
     if 0 < distinct <= min(FEW_CATEGORIES, max(2, rows // 4)):
         return "category"
     return "category" if 0 < distinct <= min(MANY_CATEGORIES, rows // 20) else "string"
-
-
-def _task(column: Column, target: str) -> Roles:
-    if column.distinct < 2:
-        raise TargetError(
-            f"--target: {target!r} has {'one value only' if column.distinct else 'no value'}: "
-            "there is nothing to learn; name another column"
-        )
-    if column.distinct == 2:
-        values = sorted(column.values.dropna().unique(), key=str)
-        known = [value for value in values if str(value).strip().lower() in POSITIVE]
-        rarer = column.values.value_counts().idxmin()
-        positive = known[0] if len(known) == 1 else rarer
-        native = positive.item() if isinstance(positive, np.generic) else positive
-        share = (column.values == positive).mean()
-        said = [f"task: binary, because {target} has two values ({values[0]}, {values[1]})"]
-        said.append(f"positive: {native!r}, which {share:.1%} of the rows have")
-        return Roles("binary", positive=native, said=said)
-    if column.distinct <= MOST_CLASSES and column.kind in ("integer", "category", "string"):
-        return _multiclass(column, target)
-    if column.kind not in ("integer", "number"):
-        raise TargetError(
-            f"--target: {target!r} is {column.kind} with {column.distinct} values: only numbers "
-            f"and up to {MOST_CLASSES} classes can be predicted; name another column, or derive one"
-        )
-    lowest = column.spec.pop("minimum", None)
-    column.spec.pop("maximum", None)
-    said = [f"task: regression, because {target} is a number with {column.distinct} values"]
-    roles = Roles("regression", said=said)
-    if column.kind == "integer" and lowest is not None and lowest >= 0:
-        column.spec["minimum"] = 0
-        roles.otherwise = (
-            f"If {target} counts events, such as visits or sales in a time, write `task: count`: "
-            "its predictions are never negative, and errors weigh by the size of the count."
-        )
-    return roles
-
-
-def _multiclass(column: Column, target: str) -> Roles:
-    """Few texts or whole numbers are classes; whether the numbers are amounts only people know."""
-    counts = column.values.value_counts()
-    classes = sorted(counts.index.tolist())
-    whole = column.kind == "integer"
-    missing = {"nullable": True} if column.values.isna().any() else {}
-    column.spec.clear()
-    column.spec.update({"type": "category", **missing, "categories": classes})
-    kind = "whole numbers" if whole else "texts"
-    said = [f"task: multiclass, because {target} has {len(classes)} different {kind}"]
-    rarest, rows = counts.index[-1], int(counts.iloc[-1])
-    said.append(f"classes: as seen; the rarest, {rarest!r}, has {rows:,} of {counts.sum():,} rows")
-    roles = Roles("multiclass", said=said)
-    if whole:
-        other = "count` or `task: regression" if classes[0] >= 0 else "regression"
-        roles.otherwise = (
-            f"If {target} is an amount and not a name or a grade, write `task: {other}`, and make "
-            "its contract `{type: integer}`."
-        )
-    return roles
-
-
-def _place(name: str, column: Column, roles: Roles) -> None:
-    reason = None
-    if column.distinct == 0:
-        reason = "is empty"
-    elif column.distinct == 1 and not column.values.isna().any():
-        reason = "is constant"
-    elif column.kind == "datetime":
-        if roles.time is None and not column.values.isna().any():
-            days = column.values.dt.normalize().nunique()
-            roles.time = {"column": name, "period": "day" if days > 1 else "value"}
-            roles.said.append(
-                f"time: {name}, from {column.values.min():%Y-%m-%d} to "
-                f"{column.values.max():%Y-%m-%d}; set time.arrives_from to let the newest arrive "
-                "later"
-            )
-            return
-        reason = "is another time"
-    elif column.kind == "integer" and _counts_rows(column):
-        reason = "counts the rows"
-    elif _is_identifier(name, column):
-        if roles.entity is None and not column.values.isna().any():
-            roles.entity = name
-            if column.unique:
-                column.spec["unique"] = True
-            roles.said.append(f"entity: {name}, {column.distinct:,} of them in the rows")
-            return
-        reason = "is another identifier"
-    elif column.kind == "string":
-        reason = f"is free text with {column.distinct:,} values"
-    if reason:
-        roles.ignore.append(name)
-        roles.said.append(f"ignore: {name} {reason}")
-
-
-def _counts_rows(column: Column) -> bool:
-    if not column.unique or column.values.isna().any():
-        return False
-    return bool((np.diff(column.values.to_numpy(dtype=np.int64)) == 1).all())
-
-
-def _is_identifier(name: str, column: Column) -> bool:
-    if column.kind not in ("integer", "string", "category"):
-        return False
-    return bool(IDENTIFIER.search(name)) or (column.kind == "string" and column.unique)
-
-
-def _coarsest(times: "pd.Series[Any]") -> str:
-    for period, code in (("month", "M"), ("week", "W")):
-        if times.dt.to_period(code).nunique() >= 4:
-            return period
-    return "day"

@@ -3,60 +3,28 @@
 import difflib
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
-from lifecycle.data.guess import Column, Roles, guess_column, guess_roles
+from lifecycle.data.guess import ENOUGH, Column, Guessed, Rows, guess_column, guess_columns
+from lifecycle.data.guess_holdout import guess_holdout
+from lifecycle.data.project_text import DEFAULTS, project_text
+from lifecycle.data.roles import Roles, guess_roles
 from lifecycle.data.sources.columns import as_declared
 from lifecycle.data.sources.files import Files
 from lifecycle.data.suspects import leakage_suspects
 from lifecycle.errors import SourceError, TargetError
-from lifecycle.specs import SourceSpec
+from lifecycle.specs import SourceSpec, SplitSpec
 from lifecycle.specs.formats import EXTENSIONS, format_of
 
 SEPARATORS = (",", ";", "\t", "|")
-DEFAULTS: dict[str, Any] = {
-    "split": {"holdout": 0.2, "validation": 0.15, "seed": 17},
-    "training": {
-        "rounds": 300,
-        "early_stopping_rounds": 25,
-        "parameters": {"eta": 0.1, "max_depth": 5},
-        "seed": 17,
-    },
-    "tuning": {
-        "trials": 20,
-        "workers": 2,
-        "space": {
-            "max_depth": {"type": "int", "low": 2, "high": 8},
-            "eta": {"type": "float", "low": 0.02, "high": 0.3, "log": True},
-            "min_child_weight": {"type": "float", "low": 1, "high": 30, "log": True},
-            "subsample": {"type": "float", "low": 0.6, "high": 1.0},
-            "colsample_bytree": {"type": "float", "low": 0.5, "high": 1.0},
-        },
-    },
-}
-
-MORE = """\
-# More sections, with their defaults; docs/project.schema.json has all of them.
-# features: features:build      # a function in features.py beside this file: frame in, frame out
-# gate:
-#   floor: null                 # the worst value of the metric you would put in front of anyone
-#   gain_over_baseline: 0.0
-#   gain_over_champion: 0.0
-# checks:
-#   accept: {}                  # deepchecks' check: why its failure does not block
-# monitoring:
-#   drift: {numeric_threshold: 0.1, categorical_threshold: 0.15, max_drifted_share: 0.25}
-#   max_quality_loss: 0.05
-# serving: {replicas: 1, smoke_rows: 25}\
-""".splitlines()
+REJECTED_SHARE = 0.01
+"""What the contract lets go to quarantine, at least."""
+ROWS_SHOWN = 3
 
 
 def infer_project(
@@ -84,26 +52,33 @@ def infer_project(
             + (f"; did you mean {close[0]!r}?" if close else "")
             + f" It has: {', '.join(list(raw)[:40])}"
         )
-    columns = {column: guess_column(values) for column, values in raw.items()}
+    guessed = guess_columns(raw)
+    columns = guessed.columns
     roles = guess_roles(columns, target)
+    split = guess_holdout(columns, roles, target, SplitSpec.model_validate(DEFAULTS["split"]))
     suspects = _suspects(columns, roles, target)
-    guesses = [*roles.said, *_said_of_types(columns)]
+    rejected = _rejected_share(guessed)
+    guesses = [*roles.said, *_said_of_misfits(guessed, rejected)]
+    guesses += [*_said_of_types(columns), *_said_of_rare(guessed, target)]
     guesses += [f"leakage {column}: {found}; no feature" for column, found in suspects.items()]
     if not roles.time:
         guesses.append("time: none found, so nothing arrives later and nothing is monitored")
     start = folder or Path(path).parent
     source = source.model_copy(update={"path": _relative(path, start)})
-    return _text(name or _name(path), source, target, columns, roles, suspects), guesses
+    text = project_text(
+        name or _name(path), source, target, columns, roles, suspects, rejected, split
+    )
+    return text, guesses
 
 
 def read_columns(path: str) -> dict[str, Column]:
-    """The columns of a data file, each in the narrowest type that all its cells fit.
+    """The columns of a data file, each in the narrowest type that nearly all its cells fit.
 
     Raises:
         SourceError: the file is missing, unreadable or empty.
         BackendError: the file's server does not answer.
     """
-    return {name: guess_column(values) for name, values in _read(_source(path)).items()}
+    return {name: guess_column(values, name) for name, values in _read(_source(path)).items()}
 
 
 def _source(path: str) -> SourceSpec:
@@ -168,73 +143,62 @@ def _said_of_types(columns: dict[str, Column]) -> list[str]:
     ranged = sum("maximum" in column.spec for column in columns.values())
     listed = sum("categories" in column.spec for column in columns.values())
     if ranged:
-        said.append(f"minimum, maximum: of {ranged} columns with few whole numbers, as seen")
+        said.append(f"minimum, maximum: {_columns(ranged)} with few whole numbers, as seen")
     if listed:
-        said.append(f"categories: of {listed} columns, as seen; new ones will be rejected")
+        said.append(f"categories: {_columns(listed)}, as seen; new ones will be rejected")
     return said
 
 
-def _text(
-    name: str,
-    source: SourceSpec,
-    target: str,
-    columns: dict[str, Column],
-    roles: Roles,
-    suspects: dict[str, str],
-) -> str:
-    head: dict[str, Any] = {
-        "name": name,
-        "source": source.model_dump(exclude_defaults=True),
-        "task": roles.task,
-        "target": target,
-    }
-    if roles.positive is not None:
-        head["positive"] = roles.positive
-    if roles.entity:
-        head["entity"] = roles.entity
-    if roles.time:
-        head["time"] = roles.time
-    contract = {name: guess.spec for name, guess in columns.items()}
-    lines = _block(head)
-    if roles.otherwise:
-        lines.insert(list(head).index("task"), f"# {roles.otherwise}")
-    return "\n".join(
-        [
-            "# Written by `lifecycle init`: every line is a guess, to be read once by a person.",
-            *lines,
-            "# Consequences of the target, known only when the target is: never features.",
-            *(f"# suspected: {column}: {found}" for column, found in suspects.items()),
-            *_block({"leakage": list(suspects)}),
-            "# Attributes that must not decide, such as sex or race: reported on only.",
-            "protected: []",
-            *_block({"ignore": roles.ignore}),
-            "",
-            *_block({"contract": {"max_rejected_share": 0.01, "columns": contract}}),
-            "",
-            *_block(DEFAULTS),
-            "",
-            *MORE,
-            "",
-        ]
-    )
+def _columns(count: int) -> str:
+    return f"of {count} column{'s' * (count != 1)}"
 
 
-def _block(mapping: Mapping[str, object], indent: str = "") -> list[str]:
-    """A mapping as YAML lines: nested where it holds mappings of mappings, else one line a key."""
-    lines = []
-    for key, value in mapping.items():
-        if isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
-            lines += [f"{indent}{_flow(key)}:", *_block(value, indent + "  ")]
-        else:
-            lines.append(f"{indent}{_flow(key)}: {_flow(value)}")
-    return lines
+def _rejected_share(guessed: Guessed) -> float:
+    """A percent more than what is rejected now, so that the next file may be a little worse."""
+    lost = 1 - len(guessed.kept) / guessed.rows
+    return max(REJECTED_SHARE, (int(lost * 100) + 1) / 100)
 
 
-def _flow(value: object) -> str:
-    text: str = yaml.safe_dump(
-        value, default_flow_style=True, width=10_000, sort_keys=False, allow_unicode=True
-    )
-    return text.removesuffix("...\n").strip()
+def _said_of_misfits(guessed: Guessed, rejected: float) -> list[str]:
+    said = []
+    for name, column in guessed.columns.items():
+        if bad := len(column.misfits):
+            be = "is not" if bad == 1 else "are not"
+            said.append(
+                f"type: {name}: {column.kind}, but {bad:,} of {guessed.rows:,} cells {be}: "
+                f"{_shown(column.misfits)}"
+            )
+    if said:
+        lost = guessed.rows - len(guessed.kept)
+        said.append(
+            f"max_rejected_share: {rejected:g}, so {lost:,} row{'s' * (lost != 1)} with such "
+            f"cells can go to quarantine ({lost / guessed.rows:.2%} of all)"
+        )
+    return said
+
+
+def _said_of_rare(guessed: Guessed, target: str) -> list[str]:
+    said = []
+    for name, column in guessed.columns.items():
+        listed = column.spec.get("categories", ())
+        if name == target or column.kind != "category" or len(column.values) < ENOUGH:
+            continue
+        counts = column.values.value_counts()
+        once = counts.index[counts == 1]
+        if listed and len(once):
+            at = guessed.kept[np.flatnonzero(column.values.isin(once))]
+            said.append(
+                f"categories: {name} has {len(listed)}, {len(once)} of them seen once "
+                f"({_shown(at)}); take out what is a typo, and such rows are rejected"
+            )
+    return said
+
+
+def _shown(rows: Rows) -> str:
+    """Rows by number alone: what stands in a cell may be personal."""
+    numbers = ", ".join(f"{row + 1:,}" for row in rows[:ROWS_SHOWN])
+    more = f" and {len(rows) - ROWS_SHOWN:,} more" if len(rows) > ROWS_SHOWN else ""
+    return f"row{'s' * (len(rows) != 1)} {numbers}{more}"
 
 
 def _name(path: str) -> str:

@@ -36,6 +36,17 @@ class Periods:
     def __len__(self) -> int:
         return len(self._found)
 
+    def sizes(self, rows: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+        """Rows in each period, oldest first (periods,).
+
+        Args:
+            rows: which ones to count (rows,); by default all.
+        """
+        if rows is None:
+            return self._sizes
+        at = np.searchsorted(self._found, self._starts[rows])
+        return np.bincount(at, minlength=len(self))
+
     def newest(self, wanted: float, before: int) -> int:
         """How many periods, the newest before a number, come closest to `wanted` rows; at least
         one, if there is one."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.data.arrow import release_memory
+from lifecycle.data.holdout import empty_part
 from lifecycle.data.lake import VersionWriter, open_version, table_uri
 from lifecycle.data.periods import Periods
 from lifecycle.data.place import HOLDOUT, TRAIN, VALIDATION, Places, places_by_number
@@ -104,7 +105,7 @@ def _divide(target: "pd.Series[Any]", keys: Keys, project: Project) -> Parts:
     parts = _split(keys, project.split, project.entity, project.time)
     for part, mask in parts.masks.items():
         if not mask.any():
-            raise SplitError(_empty(part, project, len(labelled), parts.rule))
+            raise SplitError(empty_part(part, project, keys, parts.rule))
         check_target(pd.Series(labelled.array[mask]), project, f"the {part} part")
     if not unknown:
         return parts
@@ -176,13 +177,3 @@ def _write(
                     writers[part].write(batch.filter(pa.array(mask[start:end])))
             start = end
         return {part: writers[part].commit(note) for part in parts.masks}
-
-
-def _empty(part: str, project: Project, rows: int, rule: str) -> str:
-    key = "split.validation" if part == "validation" else "split.holdout"
-    if part != "validation" and project.time:
-        key += " or split.holdout_periods"
-    return (
-        f"{project.source.path}: the {part} part of {rows:,} rows would be empty ({rule}); "
-        f"change {key}, or ingest more {'periods' if project.time else 'rows'}"
-    )

@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from lifecycle.data.guess import FEW_CATEGORIES, MANY_CATEGORIES, Column, guess_roles
+from lifecycle.data.guess import FEW_CATEGORIES, MANY_CATEGORIES, Column
 from lifecycle.data.profile.record import Role
+from lifecycle.data.roles import guess_roles
 from lifecycle.data.views.table import KEY, TIME
 from lifecycle.errors import DataError, TargetError
 from lifecycle.project import Project

@@ -94,7 +94,7 @@ class Files:
         with self._credentials.guard(file.place, HINT):
             self._unchanged(file)
             for raw in self._read(file, columns):
-                yield declared(self._with_partitions(raw, file), columns)
+                yield declared(self._with_partitions(raw, file, columns), columns)
             self._unchanged(file)
 
     def joined(
@@ -174,10 +174,19 @@ class Files:
                 text = [name for name, column in columns.items() if column.type in TEXT_TYPES]
                 yield from read_jsonl(raw, spec, file.place, text)
 
-    def _with_partitions(self, batch: pa.RecordBatch, file: File) -> pa.RecordBatch:
+    def _with_partitions(
+        self, batch: pa.RecordBatch, file: File, columns: Collection[str]
+    ) -> pa.RecordBatch:
+        found = _partitions(file.name)
         if not self._spec.partitions:
+            for name in found:
+                if name in columns and name not in batch.schema.names:
+                    raise SourceError(
+                        f"{file.place}: the file has no column {name!r}, but its folder's name "
+                        "has: set source.partitions to true"
+                    )
             return batch
-        for name, value in _partitions(file.name).items():
+        for name, value in found.items():
             if name in batch.schema.names:
                 raise SourceError(
                     f"{file.place}: {name!r} is a column of the file and of its folder's name; "

@@ -269,7 +269,7 @@ def test_one_period_only(make_project: MakeProject, settings: Settings) -> None:
     project = make_project(
         small_frame().assign(year=1), contract=contract, entity=None, time={"column": "year"}
     )
-    with pytest.raises(SplitError, match=r"change split\.holdout or split\.holdout_periods"):
+    with pytest.raises(SplitError, match="the rows have one time: name another time.column"):
         prepare(project, settings)
 
 

@@ -1,0 +1,89 @@
+"""Whether a holdout decides anything, and what to change where a part of the split has no row."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lifecycle.data.periods import Periods
+from lifecycle.data.place import HOLDOUT, TRAIN, VALIDATION
+from lifecycle.data.split_keys import Keys
+from lifecycle.project import Project
+
+FEW_ROWS = 30
+SMALL_SHARE = 0.05
+
+
+def enough(rows: int, of: int) -> bool:
+    """Whether a holdout is large enough to judge a model by."""
+    return rows >= FEW_ROWS and rows >= SMALL_SHARE * of
+
+
+def small_holdout(masks: Mapping[str, NDArray[np.bool_]], project: Project) -> str:
+    """A warning if the holdout is small, else nothing.
+
+    Args:
+        masks: which rows are in which part.
+    """
+    holdout = masks["holdout"]
+    rows, total = int(holdout.sum()), len(holdout)
+    if enough(rows, total):
+        return ""
+    said = f"Warning: the holdout has {rows:,} of {total:,} rows ({rows / total:.1%})"
+    return f"{said}, too few to judge a model by; {_larger(project)}."
+
+
+def empty_part(part: str, project: Project, keys: Keys, rule: str) -> str:
+    """What to change, where a part of the split has no row.
+
+    Args:
+        keys: of the rows that have a target.
+    """
+    said = f"{project.source.path}: the {part} part of {keys.rows:,} rows would be empty ({rule})"
+    return f"{said}; {_change(part, project, keys)}"
+
+
+def _change(part: str, project: Project, keys: Keys) -> str:
+    share = "split.validation" if part == "validation" else "split.holdout"
+    if project.time is None or keys.starts is None:
+        return f"change {share}, or ingest more rows"
+    periods, name = Periods(keys.starts, project.time), project.time.period
+    held = project.split.holdout_periods
+    more = f"{_if(name != 'value', 'choose a finer time.period')}, or ingest more periods"
+    if len(periods) == 1:
+        which = "have one time" if name == "value" else f"are all of one {name}"
+        return f"the rows {which}: name another time.column{more}"
+    if project.entity is None or keys.places is None:
+        fewer = f"lower split.holdout_periods (now {held})" if held else f"change {share}"
+        return f"there are {len(periods)} periods for three parts: {fewer}{more}"
+    place = {"train": TRAIN, "validation": VALIDATION, "holdout": HOLDOUT}[part]
+    sizes = periods.sizes(keys.places == place)
+    if not sizes.any():
+        return f"no {project.entity} falls into it: change {share}, or ingest more of them"
+    held = held or 1
+    if part == "holdout":
+        least = int(np.flatnonzero(sizes[::-1])[0]) + 1
+        raised = f"raise split.holdout_periods from {held} to {least} or more"
+        if least == len(periods):
+            raised = "raise split.holdout"
+        coarser = _if(name in ("day", "week"), "choose a coarser time.period")
+        return f"no held-out {project.entity} has a row there: {raised}{coarser}, or ingest more"
+    most = len(periods) - int(np.flatnonzero(sizes)[0]) - 1
+    lowered = f"from {held} to {most} or fewer" if most else f"(now {held})"
+    return f"all its rows are newer: lower split.holdout_periods {lowered}{more}"
+
+
+def _if(true: bool, text: str) -> str:
+    return f", {text}" if true else ""
+
+
+def _larger(project: Project) -> str:
+    if project.time is None:
+        return "raise split.holdout, or use more rows"
+    held = project.split.holdout_periods or (1 if project.entity else None)
+    ways = [f"raise split.holdout_periods (now {held})" if held else "raise split.holdout"]
+    if project.time.period in ("day", "week") and held:
+        ways.append("choose a coarser time.period")
+    if held and project.entity:
+        ways.append(f"raise split.holdout (now {project.split.holdout:g})")
+    return ", or ".join(ways)

@@ -1,0 +1,118 @@
+"""The text of a project file with what was guessed, for a person to read and change."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from lifecycle.data.guess import Column
+from lifecycle.data.roles import Roles
+from lifecycle.specs import SourceSpec
+
+DEFAULTS: dict[str, Any] = {
+    "split": {"holdout": 0.2, "validation": 0.15, "seed": 17},
+    "training": {
+        "rounds": 300,
+        "early_stopping_rounds": 25,
+        "parameters": {"eta": 0.1, "max_depth": 5},
+        "seed": 17,
+    },
+    "tuning": {
+        "trials": 20,
+        "workers": 2,
+        "space": {
+            "max_depth": {"type": "int", "low": 2, "high": 8},
+            "eta": {"type": "float", "low": 0.02, "high": 0.3, "log": True},
+            "min_child_weight": {"type": "float", "low": 1, "high": 30, "log": True},
+            "subsample": {"type": "float", "low": 0.6, "high": 1.0},
+            "colsample_bytree": {"type": "float", "low": 0.5, "high": 1.0},
+        },
+    },
+}
+
+MORE = """\
+# More sections, with their defaults; docs/project.schema.json has all of them.
+# features: features:build      # a function in features.py beside this file: frame in, frame out
+# gate:
+#   floor: null                 # the worst value of the metric you would put in front of anyone
+#   gain_over_baseline: 0.0
+#   gain_over_champion: 0.0
+# checks:
+#   accept: {}                  # deepchecks' check: why its failure does not block
+# monitoring:
+#   drift: {numeric_threshold: 0.1, categorical_threshold: 0.15, max_drifted_share: 0.25}
+#   max_quality_loss: 0.05
+# serving: {replicas: 1, smoke_rows: 25}\
+""".splitlines()
+
+
+def project_text(
+    name: str,
+    source: SourceSpec,
+    target: str,
+    columns: dict[str, Column],
+    roles: Roles,
+    suspects: dict[str, str],
+    rejected: float,
+    split: Mapping[str, Any],
+) -> str:
+    """A project file, each section a line or a few.
+
+    Args:
+        suspects: columns that look like consequences of the target, and why.
+        rejected: share of rows that may go to quarantine.
+        split: what the split has besides its defaults.
+    """
+    head: dict[str, Any] = {
+        "name": name,
+        "source": source.model_dump(exclude_defaults=True),
+        "task": roles.task,
+        "target": target,
+    }
+    if roles.positive is not None:
+        head["positive"] = roles.positive
+    if roles.entity:
+        head["entity"] = roles.entity
+    if roles.time:
+        head["time"] = roles.time
+    contract = {name: guess.spec for name, guess in columns.items()}
+    lines = _block(head)
+    if roles.otherwise:
+        lines.insert(list(head).index("task"), f"# {roles.otherwise}")
+    return "\n".join(
+        [
+            "# Written by `lifecycle init`: every line is a guess, to be read once by a person.",
+            *lines,
+            "# Consequences of the target, known only when the target is: never features.",
+            *(f"# suspected: {column}: {found}" for column, found in suspects.items()),
+            *_block({"leakage": list(suspects)}),
+            "# Attributes that must not decide, such as sex or race: reported on only.",
+            "protected: []",
+            *_block({"ignore": roles.ignore}),
+            "",
+            *_block({"contract": {"max_rejected_share": rejected, "columns": contract}}),
+            "",
+            *_block(DEFAULTS | {"split": DEFAULTS["split"] | split}),
+            "",
+            *MORE,
+            "",
+        ]
+    )
+
+
+def _block(mapping: Mapping[str, object], indent: str = "") -> list[str]:
+    """A mapping as YAML lines: nested where it holds mappings of mappings, else one line a key."""
+    lines = []
+    for key, value in mapping.items():
+        if isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
+            lines += [f"{indent}{_flow(key)}:", *_block(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{_flow(key)}: {_flow(value)}")
+    return lines
+
+
+def _flow(value: object) -> str:
+    text: str = yaml.safe_dump(
+        value, default_flow_style=True, width=10_000, sort_keys=False, allow_unicode=True
+    )
+    return text.removesuffix("...\n").strip()
