@@ -22,6 +22,8 @@ FEW_NUMBERS = 30
 ENOUGH = 100
 """Cells from which on a few that do not fit say less than the others."""
 MOST_MISFITS = 0.01
+SAMPLE = 1_000
+SEED = 17
 MOST_LOST = 0.05
 """Share of the rows that may have a misfit in any column."""
 ISO_DATE = r"\s*\d{4}-\d{2}-\d{2}"
@@ -124,14 +126,21 @@ def guess_column(raw: "pd.Series[str]", name: str = "", *, all_fit: bool = False
 def _misfits(raw: "pd.Series[str]") -> NDArray[np.bool_]:
     """Which cells of a column of text keep it from being numbers or times (rows,); none if they
     are many, or are not all that does."""
-    for kind in ("number", "datetime"):
-        values, failed = _dates(raw) if kind == "datetime" else coerce(raw, "number")
+    few = raw.sample(min(len(raw), SAMPLE), random_state=SEED)
+    for typed in (_numbers, _dates):
+        if typed(few)[1].mean() > 10 * MOST_MISFITS:  # text, which takes a while to read whole
+            continue
+        values, failed = typed(raw)
         bad, fit = int(failed.sum()), int(values.notna().sum())
         if not bad or bad + fit < ENOUGH or bad > MOST_MISFITS * (bad + fit):
             continue
         if _typed(raw.mask(failed, None))[0] in ("integer", "number", "datetime"):
             return failed
     return np.zeros(len(raw), dtype=bool)
+
+
+def _numbers(raw: "pd.Series[str]") -> tuple["pd.Series[Any]", NDArray[np.bool_]]:
+    return coerce(raw, "number")
 
 
 def _dates(raw: "pd.Series[str]") -> tuple["pd.Series[Any]", NDArray[np.bool_]]:

@@ -68,7 +68,7 @@ def guess_holdout(
     cuts = _of_entities(name, times, placed) if placed is not None else _of_rows(name, times, spec)
     best = min(cuts, key=lambda cut: cut.worth, default=None)
     if best is None:
-        _ignore(roles, name, "is a time, but too few periods to divide the rows by")
+        _ignore(roles, name, "is a time, but its days are too few to divide the rows by")
         roles.time = None
         return {}
     roles.time["period"] = best.period
@@ -93,6 +93,7 @@ def guess_holdout(
 
 
 def _ignore(roles: Roles, name: str, why: str) -> None:
+    roles.said = [said for said in roles.said if not said.startswith(f"entity: {name},")]
     roles.ignore.append(name)
     roles.said.append(f"ignore: {name} {why}")
 
@@ -142,5 +143,5 @@ def _from_end(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
 def _cut(
     periods: Periods, period: str, held: int, newest: float, rows: int, worth: tuple[float, ...]
 ) -> Cut:
-    since = periods.name(len(periods) - held)
+    since = periods.name(len(periods) - held).partition("/")[0]  # a week has two ends
     return Cut(period, len(periods), held, since, newest, rows, worth)

@@ -49,7 +49,8 @@ def _change(part: str, project: Project, keys: Keys) -> str:
         return f"change {share}, or ingest more rows"
     periods, name = Periods(keys.starts, project.time), project.time.period
     held = project.split.holdout_periods
-    more = f"{_if(name != 'value', 'choose a finer time.period')}, or ingest more periods"
+    later = "set time.arrives_from later" if project.time.arrives_from else "ingest more periods"
+    more = f"{_if(name != 'value', 'choose a finer time.period')}, or {later}"
     if len(periods) == 1:
         which = "have one time" if name == "value" else f"are all of one {name}"
         return f"the rows {which}: name another time.column{more}"
@@ -67,7 +68,7 @@ def _change(part: str, project: Project, keys: Keys) -> str:
         if least == len(periods):
             raised = "raise split.holdout"
         coarser = _if(name in ("day", "week"), "choose a coarser time.period")
-        return f"no held-out {project.entity} has a row there: {raised}{coarser}, or ingest more"
+        return f"no held-out {project.entity} has a row there: {raised}{coarser}, or {later}"
     most = len(periods) - int(np.flatnonzero(sizes)[0]) - 1
     lowered = f"from {held} to {most} or fewer" if most else f"(now {held})"
     return f"all its rows are newer: lower split.holdout_periods {lowered}{more}"
@@ -86,4 +87,4 @@ def _larger(project: Project) -> str:
         ways.append("choose a coarser time.period")
     if held and project.entity:
         ways.append(f"raise split.holdout (now {project.split.holdout:g})")
-    return ", or ".join(ways)
+    return " or ".join(filter(None, (", ".join(ways[:-1]), ways[-1])))

@@ -62,7 +62,7 @@ def infer_project(
     guesses += [*_said_of_types(columns), *_said_of_rare(guessed, target)]
     guesses += [f"leakage {column}: {found}; no feature" for column, found in suspects.items()]
     if not roles.time:
-        guesses.append("time: none found, so nothing arrives later and nothing is monitored")
+        guesses.append("time: none, so nothing arrives later and nothing is monitored")
     start = folder or Path(path).parent
     source = source.model_copy(update={"path": _relative(path, start)})
     text = project_text(

@@ -37,6 +37,21 @@ def test_profile_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert html.read_text().startswith("<!DOCTYPE html>")
 
 
+def test_cells_that_are_not_of_their_column_s_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told, not shown; the others are numbers all the same."""
+    monkeypatch.setenv("LIFECYCLE_HOME", str(tmp_path / "home"))
+    frame = small_frame().astype({"age": str, "visits": str})
+    frame.loc[7, "age"] = "secret"
+    frame.loc[[3, 9], "visits"] = ["secret", "n/a"]
+    frame.to_csv(tmp_path / "now.csv", index=False)
+    result = CliRunner().invoke(app, ["profile", str(tmp_path / "now.csv")])
+    assert "age: numbers, but 1 of 400 cells is not, and counts as missing." in result.output
+    assert "visits: numbers, but 2 of 400 cells are not, and count as missing." in result.output
+    assert "secret" not in result.output
+
+
 def test_spark_adds_up_what_does_not_fit() -> None:
     assert spark([Bar(label="", rows=rows) for rows in (0, 1, 4, 8)]) == " ▂▅█"
     assert len(spark([Bar(label="", rows=1)] * 20)) == 10

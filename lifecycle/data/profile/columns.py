@@ -40,6 +40,7 @@ def column_profile(
         missing=counts.missing,
         missing_share=counts.missing / rows if rows else 0.0,
         infinite=counts.infinite,
+        misfits=known.misfits.get(name, 0),
         distinct=min(distinct, rows),
         distinct_exact=exact,
     )

@@ -11,6 +11,7 @@ MOSTLY = 0.5
 OUTLIERS = 0.01
 RARE = 0.05
 SHOWN = 8
+NAMES = {"number": "numbers", "time": "times", "category": "categories", "text": "text"}
 ORDER = ("bad", "warn", "plain")
 
 
@@ -78,6 +79,12 @@ def _columns(summary: Summary) -> Iterator[Finding]:
         if found:
             tone = "plain" if what.startswith("with more") else "warn"
             yield Finding.model_validate({"tone": tone, "text": f"{_names(found)}: {what}."})
+    for one in columns:
+        if one.misfits:
+            cells = f"{one.misfits:,} of {summary.rows:,} cells"
+            be = "is not, and counts" if one.misfits == 1 else "are not, and count"
+            text = f"{short(one.name)}: {NAMES[one.kind]}, but {cells} {be} as missing."
+            yield Finding(tone="warn", text=text)
 
 
 def _rows(summary: Summary) -> Iterator[Finding]:

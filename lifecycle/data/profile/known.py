@@ -35,6 +35,8 @@ class Known:
     inputs: tuple[str, ...] | None = None
     numeric_threshold: float = 0.1
     categorical_threshold: float = 0.15
+    misfits: Mapping[str, int] = field(default_factory=dict)
+    """Cells a column that are not of the type that nearly all others have, and are missing."""
 
     def role(self, name: str) -> Role:
         """What the column is for; an input that is protected, too, is an input."""

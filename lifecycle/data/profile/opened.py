@@ -1,7 +1,7 @@
 """What can be profiled: a project, a version in the lake, a frame, a file."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -18,7 +18,8 @@ from lifecycle.data.sources import open_source
 from lifecycle.data.sources.files import Files
 from lifecycle.data.views.table import VIEW
 from lifecycle.errors import DataError
-from lifecycle.project import Project, load_project
+from lifecycle.project import Project
+from lifecycle.project_file import load_project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
 from lifecycle.specs import ContractSpec, SourceSpec
@@ -75,10 +76,15 @@ def open_file(path: str | Path, target: str | None) -> Opened:
     if format_of(str(path)) == "parquet":
         source = Files(SourceSpec(path=str(path), format="parquet"), Path())
         frame = pa.Table.from_batches(source.batches({})).to_pandas()
+        misfits = {}
     else:
         columns = read_columns(str(path))
         frame = pd.DataFrame({name: column.values for name, column in columns.items()})
-    return open_frame(frame, target, str(path).replace("\\", "/").rpartition("/")[2], str(path))
+        misfits = {name: len(column.misfits) for name, column in columns.items()}
+    title = str(path).replace("\\", "/").rpartition("/")[2]
+    opened = open_frame(frame, target, title, str(path))
+    opened.known = replace(opened.known, misfits=misfits)
+    return opened
 
 
 def open_table(

@@ -72,6 +72,8 @@ class ColumnProfile(Record):
     missing: int
     missing_share: float
     infinite: int = 0
+    misfits: int = 0
+    """Cells of a file that are not of the type that nearly all others have; they are missing."""
     distinct: int
     distinct_exact: bool
     minimum: float | str | None = None

@@ -8,14 +8,17 @@ import pandas as pd
 import pytest
 
 from lifecycle.data.arrivals import first_window
-from lifecycle.data.guess import guess_column
+from lifecycle.data.guess import guess_column, guess_columns
+from lifecycle.data.holdout import small_holdout
 from lifecycle.data.infer import infer_project
 from lifecycle.data.ingest import ingest
+from lifecycle.data.rehearse import rehearse
 from lifecycle.data.sources import read_source
 from lifecycle.data.split import split_dataset
 from lifecycle.data.suspects import leakage_suspects
 from lifecycle.errors import SourceError, TargetError
-from lifecycle.project import Project, load_project
+from lifecycle.project import Project
+from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
 from tests.conftest import small_frame
 
@@ -102,6 +105,53 @@ def test_columns(cells: list[str | None], spec: dict[str, Any]) -> None:
     assert guessed.spec == spec
 
 
+NUMBERS = [f"{n}.5" for n in range(1_999)]
+WHOLE = [str(n % 70) for n in range(1_999)]
+DAYS = [f"2024-01-{n % 28 + 1:02d}" for n in range(1_999)]
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "misfits"),
+    [
+        ([*NUMBERS, "1O2"], "number", [1_999]),
+        (["n/a", *WHOLE, "n.a."], "integer", [0, 2_000]),
+        (["1,5", *WHOLE, "1.5"], "number", [0]),
+        (["12", *WHOLE, "1e3"], "number", []),
+        ([*DAYS, "unknown", None], "datetime", [1_999]),
+        (["0000-00-00", *DAYS], "datetime", [0]),
+        (["2024", *DAYS, "2023-02-30"], "datetime", [0, 2_000]),
+        ([*WHOLE, *["?"] * 20], "integer", list(range(1_999, 2_019))),
+        ([*WHOLE, *["?"] * 21], "category", []),
+        ([*WHOLE[:98], "?"], "string", []),
+        ([*WHOLE[:99], "?"], "integer", [99]),
+        ([*NUMBERS, "007", "?"], "string", []),
+        ([*[str(10**19 + n) for n in range(1_999)], "?"], "string", []),
+        ([*["true"] * 1_999, "?"], "category", []),
+    ],
+)
+def test_nearly_all_cells_decide(cells: list[str | None], kind: str, misfits: list[int]) -> None:
+    guessed = guess_column(pd.Series(cells, dtype=object))
+    assert (guessed.kind, guessed.misfits.tolist()) == (kind, misfits)
+    assert guessed.values[misfits].isna().all()
+    assert guessed.spec.get("nullable", False) is (None in cells)
+
+
+def test_an_identifier_is_a_name_where_one_is_no_number() -> None:
+    column = guess_column(pd.Series([*WHOLE, "C12"], dtype=object), "invoice_id")
+    assert column.kind == "category"
+
+
+def test_columns_with_too_many_misfits_together_stay_text() -> None:
+    raw = {}
+    for number in range(8):  # 10 rows each, none of them twice: more than the 50 of all
+        cells = [str(n) for n in range(1_000)]
+        cells[number * 10 : number * 10 + 10] = ["?"] * 10
+        raw[f"c{number}"] = pd.Series(cells, dtype=object)
+    guessed = guess_columns(raw)
+    assert [column.kind for column in guessed.columns.values()] == ["integer"] * 5 + ["string"] * 3
+    assert (guessed.rows, len(guessed.kept)) == (1_000, 950)
+
+
 def write(tmp_path: Path, frame: pd.DataFrame, **how: Any) -> Path:
     file = tmp_path / "file.csv"
     frame.to_csv(file, index=False, **how)
@@ -130,6 +180,103 @@ def test_an_identifier_of_rows_is_no_entity_where_time_divides(tmp_path: Path) -
     project, _ = infer(write(tmp_path, frame.drop(columns="customer")), "bought")
     assert project.entity is None
     assert project.ignore == ("order_id",)
+
+
+def test_rows_with_misfits_go_to_quarantine_and_are_told_by_number(
+    settings: Settings, tmp_path: Path
+) -> None:
+    frame = small_frame(2_000).astype({"age": str, "visits": str})
+    frame.loc[16, "age"] = "Mr Secret"
+    frame.loc[[3, 16, *range(100, 118)], "visits"] = "n/a"
+    project, guesses = infer(write(tmp_path, frame), "bought")
+    assert project.contract.columns["age"].type == "number"
+    assert project.contract.columns["visits"].type == "integer"
+    assert "type: age: number, but 1 of 2,000 cells is not: row 17" in guesses
+    said = "type: visits: integer, but 20 of 2,000 cells are not: rows 4, 17, 101 and 17 more"
+    assert said in guesses
+    assert not any("Secret" in guess for guess in guesses)
+    assert project.contract.max_rejected_share == 0.02
+    ingested = ingest(project, settings, first_window(project))
+    assert (ingested.rows_in, ingested.rows_rejected) == (2_000, 20)
+    assert split_dataset(project, settings, ingested).holdout.rows > 300
+
+
+@pytest.mark.parametrize(("rows", "told"), [(400, True), (90, False)])
+def test_categories_seen_once_are_told(tmp_path: Path, rows: int, told: bool) -> None:
+    frame = small_frame(rows)
+    frame.loc[[5, 77], "city"] = ["Rmoe", "Olso"]
+    project, guesses = infer(write(tmp_path, frame), "bought")
+    categories = project.contract.columns["city"].categories
+    assert categories == ("Lima", "Olso", "Oslo", "Rmoe", "Rome")
+    said = [guess for guess in guesses if "seen once" in guess]
+    expected = (
+        "categories: city has 5, 2 of them seen once (rows 6, 78); take out what is a typo, and "
+        "such rows are rejected"
+    )
+    assert said == ([expected] if told else [])
+
+
+def test_identifiers_that_differ_in_every_row(tmp_path: Path) -> None:
+    """They are promised to be unique, and whoever comes again is the entity rather than they."""
+    frame = small_frame().rename(columns={"customer": "customer_id"}).assign(
+        order_id=[f"o{i}" for i in range(400)], token=[f"t{i * 7}" for i in range(400)],
+        line_id=range(400), row=range(400), note=[f"they said {i}" for i in range(400)],
+        other_id=[None, *range(1000, 1798, 2)],
+    )  # fmt: skip
+    project, guesses = infer(write(tmp_path, frame[frame.columns[::-1]]), "bought")
+    unique = {name for name, spec in project.contract.columns.items() if spec.unique}
+    assert unique == {"order_id", "token", "line_id"}
+    assert "unique: order_id differs in every row; one that repeats is rejected" in guesses
+    assert project.entity == "customer_id"
+    assert "ignore: note is free text with 400 values" in guesses
+
+
+HOURS = pd.Timedelta(hours=1)
+
+
+def visits(days: int, customers: int | None, rows: int = 2_000) -> pd.DataFrame:
+    """Rows spread over so many days from 2024-01-01."""
+    random = np.random.default_rng(3)
+    hours = np.sort(random.integers(0, days * 24, rows))
+    frame = pd.DataFrame({"seen": pd.Timestamp("2024-01-01") + hours * HOURS})
+    if customers:
+        frame["customer_id"] = random.integers(0, customers, rows) * 3
+    return frame.assign(age=random.normal(size=rows), bought=random.integers(0, 2, rows))
+
+
+@pytest.mark.parametrize(
+    ("days", "customers", "period", "held"),
+    [
+        (184, 600, "month", 3),  # ends on the second of July
+        (366, 600, "month", 4),
+        (40, 600, "week", 2),
+        (10, 600, "day", 3),
+        (3_650, 600, "month", 39),  # 36 would have 30 % of the rows, and too few in the holdout
+        (184, None, "day", None),
+        (2, None, "value", None),
+        (2, 600, None, None),  # nothing would be left to train on
+        (184, 6, "day", None),  # nobody would be in one of the parts
+    ],
+)
+def test_time_is_cut_so_that_the_holdout_decides(
+    tmp_path: Path, days: int, customers: int | None, period: str | None, held: int | None
+) -> None:
+    frame = visits(days, customers)
+    project, guesses = infer(write(tmp_path, frame), "bought")
+    assert (project.time.period if project.time else None) == period
+    assert project.split.holdout_periods == held
+    assert project.entity == ("customer_id" if customers == 600 else None)
+    masks = rehearse(project).parts.masks
+    assert small_holdout(masks, project) == ""
+    assert all(mask.any() for mask in masks.values())
+    told = [guess for guess in guesses if guess.startswith("holdout: ")]
+    assert len(told) == (period is not None)
+    if held:
+        rows, newest = int(masks["holdout"].sum()), frame["seen"].max()
+        assert f"{rows:,} rows ({rows / 2_000:.1%})" in told[0]
+        start = pd.Timestamp(told[0].split("from ")[1].split(" on,")[0])
+        assert 0.2 <= (frame["seen"] >= start).mean() <= 0.4
+        assert start <= newest
 
 
 def test_another_separator_and_a_name_that_is_no_name(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifecycle.data.arrivals import first_window, period_of
+from lifecycle.data.holdout import small_holdout
 from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import history, read, read_version
 from lifecycle.data.place import hash_share
@@ -264,12 +265,80 @@ def test_empty_holdout(make_project: MakeProject, settings: Settings) -> None:
         prepare(project, settings)
 
 
+WEEKS = pd.Series(pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(400) // 40 * 7, "D"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "period", "part", "says"),
+    [
+        (
+            {},
+            "week",
+            "holdout",
+            "raise split.holdout_periods from 1 to 3 or more, choose a coarser",
+        ),
+        ({"holdout_periods": 3}, "week", "", ""),
+        ({"holdout_periods": 10}, "week", "train", "lower split.holdout_periods from 10 to 9 or "),
+        ({"holdout_periods": 3, "holdout": 0.98, "validation": 0.019}, "week", "train", "no cust"),
+        ({"validation": 0.001, "holdout_periods": 3}, "week", "validation", "split.validation"),
+    ],
+)
+def test_an_empty_part_says_what_to_change(
+    make_project: MakeProject, changes: dict[str, Any], period: str, part: str, says: str
+) -> None:
+    """Nobody who is held out comes in the newest two of ten weeks."""
+    frame = small_frame().assign(day=WEEKS)
+    hold = hash_share(frame["customer"], 17) < 0.25
+    frame = frame[~(hold & WEEKS.isin(WEEKS.unique()[-2:]))].reset_index(drop=True)
+    columns = {"day": {"type": "datetime"}}
+    project = make_project(
+        frame,
+        contract=_contract(make_project, **columns),
+        time={"column": "day", "period": period},
+        split={"holdout": 0.25, "validation": 0.15} | changes,
+    )
+    if not part:
+        assert divide(frame, project).holdout.any()
+        return
+    with pytest.raises(SplitError) as caught:
+        divide(frame, project)
+    assert f"the {part} part of" in str(caught.value)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "held", "changes", "says"),
+    [
+        (1_000, 50, {}, ""),
+        (1_000, 49, {}, "holdout has 49 of 1,000 rows (4.9%), too few to judge a model by; raise "),
+        (100, 29, {}, "raise split.holdout, or use more rows"),
+        (100, 29, {"time": {"column": "visits"}}, "raise split.holdout_periods (now 1) or raise s"),
+        (100, 29, {"time": {"column": "visits"}, "entity": None}, "by; raise split.holdout."),
+    ],
+)
+def test_a_small_holdout_is_warned_of(
+    make_project: MakeProject, rows: int, held: int, changes: dict[str, Any], says: str
+) -> None:
+    said = small_holdout({"holdout": np.arange(rows) < held}, make_project(**changes))
+    assert says in said
+    assert bool(said) is bool(says)
+
+
 def test_one_period_only(make_project: MakeProject, settings: Settings) -> None:
     contract = _contract(make_project, year={"type": "integer"})
     project = make_project(
         small_frame().assign(year=1), contract=contract, entity=None, time={"column": "year"}
     )
-    with pytest.raises(SplitError, match="the rows have one time: name another time.column"):
+    says = r"the rows have one time: name another time\.column, or ingest more periods"
+    with pytest.raises(SplitError, match=says):
+        prepare(project, settings)
+    project = make_project(
+        small_frame().assign(year=[1, 2] * 200),
+        contract=contract,
+        entity=None,
+        time={"column": "year", "arrives_from": 2},
+    )
+    with pytest.raises(SplitError, match=r"one time: .*, or set time\.arrives_from later"):
         prepare(project, settings)
 
 

@@ -37,6 +37,15 @@ def test_a_partition_that_the_file_has_too(tmp_path: Path) -> None:
         read(project_of(tmp_path, {"path": "in", "partitions": True}))
 
 
+@pytest.mark.parametrize("path", ["in", "in/*/*.csv"])
+def test_a_column_that_only_the_folder_has(tmp_path: Path, path: str) -> None:
+    (tmp_path / "in" / "code=a").mkdir(parents=True)
+    (tmp_path / "in" / "code=a" / "a.csv").write_text("id,note\n1,b\n")
+    with pytest.raises(SourceError, match=r"no column 'code', .* set source\.partitions to true"):
+        read(project_of(tmp_path, {"path": path}))
+    assert read(project_of(tmp_path, {"path": path, "partitions": True}))[0]["code"] == "a"
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path, kind: str) -> None:
     file = tmp_path / f"in.{kind}"
