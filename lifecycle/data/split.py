@@ -106,7 +106,8 @@ def _divide(target: "pd.Series[Any]", keys: Keys, project: Project) -> Parts:
     for part, mask in parts.masks.items():
         if not mask.any():
             raise SplitError(empty_part(part, project, keys, parts.rule))
-        check_target(pd.Series(labelled.array[mask]), project, f"the {part} part")
+        held = pd.Series(labelled.array[mask], name=project.target)
+        check_target(held, project, f"the {part} part of {len(held):,} rows")
     if not unknown:
         return parts
     train, validation, holdout = whole = np.zeros((len(PARTS), len(known)), dtype=bool)

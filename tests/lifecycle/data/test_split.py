@@ -225,7 +225,7 @@ def test_one_class_in_a_part(make_project: MakeProject, settings: Settings) -> N
     frame.loc[300:, "bought"] = 1
     contract = _contract(make_project, year={"type": "integer"})
     project = make_project(frame, contract=contract, entity=None, time={"column": "year"})
-    with pytest.raises(TargetError, match="in the holdout part has one class only"):
+    with pytest.raises(TargetError, match="'bought' in the holdout part of 100 rows has one"):
         prepare(project, settings)
 
 
