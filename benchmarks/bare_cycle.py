@@ -29,7 +29,8 @@ from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
 from lifecycle.data.features import load_hook
-from lifecycle.project import Project, load_project
+from lifecycle.project import Project
+from lifecycle.project_file import load_project
 from lifecycle.specs import Choice, FloatRange
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "health_visits" / "project.yaml"

@@ -28,7 +28,8 @@ from lifecycle.cluster import connect_ray
 from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import read_table
 from lifecycle.data.split import split_dataset
-from lifecycle.project import Project, load_project
+from lifecycle.project import Project
+from lifecycle.project_file import load_project
 from lifecycle.records import Window
 from lifecycle.settings import Settings
 

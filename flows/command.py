@@ -16,7 +16,7 @@ from rich.console import Console
 from flows.console import Screen
 from flows.server import prefect_server
 from lifecycle.errors import LifecycleError
-from lifecycle.project import load_project
+from lifecycle.project_file import load_project
 from lifecycle.records import Window
 from lifecycle.settings import ENVIRONMENTS, Settings
 from tasks.governance import file_request

@@ -9,7 +9,7 @@ from flows.release import release
 from flows.retrain import retrain
 from flows.score import score
 from flows.train import train
-from lifecycle.project import ProjectFile
+from lifecycle.project_file import ProjectFile
 from lifecycle.records import Cycle, Period
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_cluster

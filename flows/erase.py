@@ -6,7 +6,7 @@ from flows.command import script
 from flows.prepare import prepare
 from flows.release import release
 from flows.train import train
-from lifecycle.project import ProjectFile
+from lifecycle.project_file import ProjectFile
 from lifecycle.records import Erasure
 from lifecycle.settings import Environment, Settings
 from tasks.governance import (

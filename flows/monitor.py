@@ -4,7 +4,7 @@ import sys
 
 from flows.command import script
 from flows.score import score
-from lifecycle.project import ProjectFile
+from lifecycle.project_file import ProjectFile
 from lifecycle.records import Monitored, Scored
 from lifecycle.settings import Environment, Settings
 from tasks.data import latest_windows

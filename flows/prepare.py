@@ -3,7 +3,7 @@
 import sys
 
 from flows.command import script
-from lifecycle.project import ProjectFile
+from lifecycle.project_file import ProjectFile
 from lifecycle.records import Prepared, Window
 from lifecycle.settings import Environment, Settings
 from tasks.data import ingest_window, split_parts

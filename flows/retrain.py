@@ -7,7 +7,7 @@ from flows.monitor import monitor
 from flows.prepare import prepare
 from flows.release import release
 from flows.train import train
-from lifecycle.project import ProjectFile
+from lifecycle.project_file import ProjectFile
 from lifecycle.records import Monitored, Release, Window
 from lifecycle.settings import Environment, Settings
 from tasks.data import window_through

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lifecycle.project import load_project
+from lifecycle.project_file import load_project
 from lifecycle.records import Change, DataChange, Link
 from lifecycle.settings import Settings
 

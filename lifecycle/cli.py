@@ -27,7 +27,8 @@ from lifecycle.governance_command import erase, retention
 from lifecycle.keys import front_env, keys
 from lifecycle.lineage_command import lineage
 from lifecycle.profile_command import profile
-from lifecycle.project import Project, load_project
+from lifecycle.project import Project
+from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
 from lifecycle.versions_command import versions
 

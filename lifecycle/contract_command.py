@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lifecycle.project import Project, load_project
+from lifecycle.project import Project
+from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
 from lifecycle.specs import ColumnSpec, ContractSpec
 from lifecycle.specs.contract import Bounds

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lifecycle.errors import DataError
-from lifecycle.project import load_project
+from lifecycle.project_file import load_project
 from lifecycle.records import DatasetVersion
 from lifecycle.records.diff import Moments, RowsDiff, SchemaDiff, VersionDiff
 from lifecycle.settings import Settings

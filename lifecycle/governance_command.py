@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lifecycle.errors import ProjectError
-from lifecycle.project import load_project
+from lifecycle.project_file import load_project
 from lifecycle.records import Erasure, Searched, counted
 from lifecycle.settings import Settings
 

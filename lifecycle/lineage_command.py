@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lifecycle.project import load_project
+from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
 
 WIDE = 140

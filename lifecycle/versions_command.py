@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lifecycle.data.lake import history, table_uri
-from lifecycle.project import load_project
+from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
 
 

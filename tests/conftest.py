@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from lifecycle.project import Project, load_project
+from lifecycle.project import Project
+from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
 from tests.payments import FUNCTIONS, PROJECT, customers, payments, view
 from tests.postgres import Postgres, running_postgres

@@ -14,7 +14,8 @@ from flows.release import release
 from flows.retrain import retrain
 from flows.score import score
 from flows.train import train
-from lifecycle.project import Project, load_project
+from lifecycle.project import Project
+from lifecycle.project_file import load_project
 from lifecycle.records import Trained
 from lifecycle.release.registry import by_alias
 from lifecycle.settings import Settings

@@ -13,7 +13,8 @@ from flows.release import release
 from flows.score import score
 from flows.train import train
 from lifecycle.data.lake import read_version
-from lifecycle.project import Project, load_project
+from lifecycle.project import Project
+from lifecycle.project_file import load_project
 from lifecycle.serving.deployment import undeploy
 from lifecycle.settings import Settings
 from tests.payments import PROJECT, customers, payments, view

@@ -12,7 +12,8 @@ from lifecycle.cli import SCHEMA, main
 from lifecycle.data.arrivals import first_window
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
-from lifecycle.project import Project, load_project
+from lifecycle.project import Project
+from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
 from tests.conftest import small_frame
 

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from lifecycle.errors import ProjectError
-from lifecycle.project import Project, load_project
+from lifecycle.project import Project
+from lifecycle.project_file import load_project
 
 TEXT = """\
 name: small
@@ -64,6 +65,12 @@ def test_a_sound_file_is_loaded(write: Callable[[str], Path]) -> None:
             "      typ: number",
             11,
             "spent.typ: unknown key; did you mean 'typ",
+        ),
+        (
+            "task: binary",
+            "task: binary\nsplit: {parts: 3}",
+            4,
+            "split.parts: unknown key; known here: holdout, validation, holdout_periods, seed",
         ),
         ("task: binary", "task: binary\ntask: regression", 4, "given twice, first in line 3"),
         (

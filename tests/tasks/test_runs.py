@@ -10,7 +10,8 @@ import pytest
 from prefect import task
 from prefect.runtime import flow_run
 
-from lifecycle.project import Project, ProjectFile
+from lifecycle.project import Project
+from lifecycle.project_file import ProjectFile
 from lifecycle.run import current_run
 from lifecycle.settings import Environment
 from tasks.runs import flow

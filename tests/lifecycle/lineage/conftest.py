@@ -11,7 +11,8 @@ import yaml
 from lifecycle.data.lake import read_version, table_uri
 from lifecycle.data.prediction_log import SCHEMA, TABLE, LogTable
 from lifecycle.monitoring.monitor import monitor_windows
-from lifecycle.project import Project, load_project
+from lifecycle.project import Project
+from lifecycle.project_file import load_project
 from lifecycle.records import Scored, Trained, Window
 from lifecycle.release.audit import Trail
 from lifecycle.release.registered import bundle_path

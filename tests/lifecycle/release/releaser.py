@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lifecycle.cluster import connect_ray
-from lifecycle.project import Project, load_project
+from lifecycle.project import Project
+from lifecycle.project_file import load_project
 from lifecycle.records import Decision
 from lifecycle.release import bake
 from lifecycle.release.audit import Trail

@@ -21,7 +21,7 @@ from lifecycle.data.arrow import to_arrow
 from lifecycle.data.coerce import FAILURES, FALSE, MISSING, TRUE
 from lifecycle.data.contract import Checker
 from lifecycle.errors import ContractError
-from lifecycle.project import load_project
+from lifecycle.project_file import load_project
 from lifecycle.records import Violation
 from lifecycle.specs import ContractSpec
 from tests.lifecycle.data.contract.frames import apply_contract

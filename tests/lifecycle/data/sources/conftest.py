@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from lifecycle.data.sources import Source, open_source, spread
-from lifecycle.project import Project, load_project
+from lifecycle.project import Project
+from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
 from tests.lifecycle.data.sources.places import (
     CONTRACT,

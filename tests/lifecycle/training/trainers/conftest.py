@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from lifecycle.project import Project, load_project
+from lifecycle.project import Project
+from lifecycle.project_file import load_project
 
 COLUMNS: dict[str, Any] = {
     "id": {"type": "integer"},

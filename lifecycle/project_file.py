@@ -1,0 +1,147 @@
+"""Reading a project file: every problem is told with file, line and key."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import yaml
+from pydantic import BeforeValidator, ValidationError, WithJsonSchema
+from pydantic_core import ErrorDetails
+
+from lifecycle.errors import ProjectError
+from lifecycle.project import Project
+
+KeyPath = tuple[int | str, ...]
+KEYS_SHOWN = 24
+
+
+def load_project(path: str | Path) -> Project:
+    """Read a project file.
+
+    Raises:
+        ProjectError: the file is missing or no YAML, or a key is unknown, missing or wrong; the
+            message has one line a problem, each with file, line and key.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ProjectError(
+            f"{file}: cannot read the project file ({error.strerror}); "
+            "name one with --project, or write one with `lifecycle init data.csv --target COLUMN`"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ProjectError(f"{file}: the project file is not UTF-8 text ({error.reason})") from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        declared = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ProjectError(f"{file}:{line}: not valid YAML: {error.problem}") from None
+    if root is None or not isinstance(declared, dict):
+        raise ProjectError(f"{file}:1: a project file is a mapping of keys, starting with `name:`")
+    lines = _lines(root, file)
+    try:
+        project = Project.model_validate(declared)
+    except ValidationError as error:
+        problems = (_problem(file, lines, detail) for detail in error.errors())
+        raise ProjectError("\n".join(problems)) from None
+    project._file = file.resolve()
+    return project
+
+
+def _lines(node: yaml.Node, file: Path, at: KeyPath = ()) -> dict[KeyPath, int]:
+    """Line (from 1) of every key path; a key given twice is an error, where YAML keeps the last."""
+    lines = {at: node.start_mark.line + 1}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            path = (*at, str(key.value))
+            if path in lines:
+                where = f"{file}:{key.start_mark.line + 1}"
+                raise ProjectError(
+                    f"{where}: {_dotted(path)}: given twice, first in line {lines[path]}"
+                )
+            lines |= _lines(value, file, path) | {path: key.start_mark.line + 1}
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines |= _lines(value, file, (*at, index))
+    return lines
+
+
+def _problem(file: Path, lines: dict[KeyPath, int], detail: ErrorDetails) -> str:
+    """One problem as `file:line: key: what is wrong (got …)`."""
+    key = tuple(part for part in detail["loc"])
+    message = detail["msg"].removeprefix("Value error, ")
+    known = key
+    while known not in lines:  # pydantic adds union tags that the file does not have
+        known = known[:-1]
+    line = lines[known]
+    if detail["type"] == "value_error":  # a section's validator starts with the key it is about
+        named = _named(message)
+        while named and known + named not in lines:
+            named = named[:-1]
+        line = lines[known + named]
+        if named and key and message.startswith(f"{_dotted(named)}"):
+            message = f"{_dotted(known)}.{message}"
+        if not key:
+            key = named
+    where = f"{file}:{line}: "
+    if detail["type"] == "extra_forbidden":
+        return f"{where}{_dotted(key)}: unknown key; {_instead(key)}"
+    if detail["type"] == "missing":
+        return f"{where}{_dotted(key)}: this key is missing"
+    if not key or message.startswith(_dotted(key)):
+        return where + message
+    got = (
+        ""
+        if "got " in message or isinstance(detail["input"], dict)
+        else f" (got {detail['input']!r})"
+    )
+    return f"{where}{_dotted(known)}: {message}{got}"
+
+
+def _instead(key: KeyPath) -> str:
+    """What an unknown key may have meant, or what the section does know."""
+    known = _keys_beside(key)
+    close = difflib.get_close_matches(str(key[-1]), known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    more = ", …" if len(known) > KEYS_SHOWN else ""
+    return f"known here: {', '.join(known[:KEYS_SHOWN])}{more}"
+
+
+def _named(message: str) -> KeyPath:
+    """The key path a message starts with, if it does."""
+    parts = message.split(" ")[0].rstrip(":").split(".")
+    return tuple(int(part) if part.isdigit() else part for part in parts)
+
+
+def _keys_beside(key: KeyPath) -> list[str]:
+    """Known keys of the section that `key` stands in."""
+    section: Any = Project
+    for part in key[:-1]:
+        field = getattr(section, "model_fields", {}).get(part)
+        if field is None:  # inside a mapping such as contract.columns: its values' sections
+            values = [kind for kind in get_args(section) if hasattr(kind, "model_fields")]
+            section = values[-1] if values else section
+            continue
+        section = field.annotation
+        options = [kind for kind in get_args(section) if hasattr(kind, "model_fields")]
+        section = options[0] if options and not str(section).startswith("dict") else section
+    return list(getattr(section, "model_fields", {}))
+
+
+def _dotted(key: KeyPath) -> str:
+    return ".".join(str(part) for part in key)
+
+
+def _from_file(value: object) -> object:
+    return load_project(value) if isinstance(value, str | Path) else value
+
+
+ProjectFile = Annotated[
+    Project,
+    BeforeValidator(_from_file),
+    WithJsonSchema({"type": "string", "description": "Path of a project file"}),
+]
+"""A flow's parameter: a path where people and schedules call it, a `Project` where flows do."""

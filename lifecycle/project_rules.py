@@ -1,0 +1,172 @@
+"""What the sections of a project file must agree on; a section's own rules are its class's."""
+
+from collections.abc import Iterator
+from datetime import date
+from typing import TYPE_CHECKING
+
+from lifecycle.specs import GREATER_IS_BETTER
+
+if TYPE_CHECKING:
+    from lifecycle.project import Project
+
+
+def check_rules(project: "Project") -> None:
+    """Hold a project against every rule, in this order.
+
+    Raises:
+        ValueError: the first that is broken; the message begins with the key it is about.
+    """
+    _columns_exist(project)
+    _roles_agree(project)
+    _training_fits_task(project)
+    _time_and_entity_fit(project)
+    _views_join(project)
+    _watermark_grows(project)
+
+
+def _columns_exist(project: "Project") -> None:
+    for key, name in _named_columns(project):
+        if name not in project.contract.columns:
+            known = ", ".join(project.contract.columns)
+            raise ValueError(f"{key} names {name!r}, which contract.columns does not have: {known}")
+
+
+def _roles_agree(project: "Project") -> None:
+    for name in project.inputs or ():
+        if name == project.target or name in project.leakage:
+            role = "the target" if name == project.target else "declared as leakage"
+            raise ValueError(f"inputs: {name!r} is {role} and cannot be a feature")
+    if not project.input_columns:
+        raise ValueError("no column is left as input: every contract column has another role")
+    if project.metric not in project.metric_names:
+        raise ValueError(
+            f"gate.metric: {project.metric!r} is not a metric of task {project.task!r}: "
+            f"choose one of {', '.join(project.metric_names)}, or declare it under `metrics`"
+        )
+    for name in project.metrics:
+        if name in GREATER_IS_BETTER:
+            raise ValueError(f"metrics: {name!r} is a built-in metric's name: take another")
+    if project.split.holdout + project.split.validation >= 1:
+        raise ValueError("split: holdout and validation together leave nothing to train on")
+    if project.split.holdout_periods is not None and project.time is None:
+        raise ValueError("split.holdout_periods needs `time`: name the column that orders rows")
+
+
+def _training_fits_task(project: "Project") -> None:
+    training, task = project.training, project.task
+    if task == "multiclass" and len(project.classes) < 3:
+        raise ValueError(
+            f"task: multiclass needs contract.columns.{project.target} to be of type category "
+            f"with its categories, three or more: they are the classes"
+        )
+    if training.class_weight and task not in ("binary", "multiclass"):
+        raise ValueError(f"training.class_weight: task {task!r} has no classes: leave it out")
+    if isinstance(training.class_weight, dict):
+        known = project.classes or project.contract.columns[project.target].categories
+        unknown = set(training.class_weight) - set(map(str, known or training.class_weight))
+        if unknown:
+            raise ValueError(f"training.class_weight: {min(unknown)!r} is no class")
+    if training.calibration != "none" and task != "binary":
+        raise ValueError("training.calibration: only task binary is calibrated: leave it out")
+    if training.trainer != "xgboost" and training.num_workers > 1:
+        raise ValueError(
+            f"training.num_workers: trainer {training.trainer!r} runs in one process; "
+            "several workers are for xgboost"
+        )
+    if training.trainer != "xgboost" and training.monotone:
+        raise ValueError("training.monotone: only trainer xgboost takes constraints")
+
+
+def _time_and_entity_fit(project: "Project") -> None:
+    columns = project.contract.columns
+    for key, name in (
+        ("entity", project.entity),
+        ("time.column", project.time and project.time.column),
+    ):
+        if name and columns[name].nullable:
+            raise ValueError(f"{key}: {name!r} is nullable in the contract: it must not be")
+    if project.entity and columns[project.entity].pii == "drop":
+        raise ValueError(
+            f"contract.columns.{project.entity}.pii: the entity cannot be dropped: rows are told "
+            "apart by it; hash it"
+        )
+    if project.time is None:
+        if project.contract.freshness:
+            raise ValueError("contract.freshness needs `time`: name the column that is fresh")
+        return
+    kind = columns[project.time.column].type
+    if kind not in ("integer", "datetime"):
+        raise ValueError(
+            f"time.column: {project.time.column!r} has contract type {kind}: "
+            "make it integer or datetime"
+        )
+    if project.time.period != "value" and kind != "datetime":
+        raise ValueError(
+            f"time.period: {project.time.period} needs a datetime column, and "
+            f"{project.time.column!r} is {kind}: use value"
+        )
+    if kind == "integer" and isinstance(project.time.arrives_from, date | str):
+        raise ValueError(
+            f"time.arrives_from: {project.time.arrives_from} is no whole number, as the values "
+            f"of {project.time.column!r} are"
+        )
+    freshness = project.contract.freshness
+    if freshness and (freshness.at_least is None) == (kind == "integer"):
+        right = "at_least" if kind == "integer" else "max_age_days"
+        raise ValueError(f"contract.freshness: a column of type {kind} takes {right}")
+
+
+def _views_join(project: "Project") -> None:
+    if not project.feature_views:
+        return
+    if project.entity is None or project.time is None:
+        raise ValueError("feature_views: name `entity` and `time`: facts are joined by them")
+    columns = project.contract.columns
+    if columns[project.entity].value_type not in ("integer", "string"):
+        raise ValueError(
+            f"feature_views: facts are found by whole numbers or text, and {project.entity!r}, "
+            f"the entity, is {columns[project.entity].value_type}"
+        )
+    known = {name.lower() for name in columns}
+    for name, view in project.feature_views.items():
+        for key, other in (("key", project.entity), ("time", project.time.column)):
+            kind = view.columns[getattr(view, key)].value_type
+            wanted = columns[other].value_type
+            if kind != wanted:
+                raise ValueError(
+                    f"feature_views.{name}.{key}: {getattr(view, key)!r} is {kind}, and "
+                    f"{other!r}, which it is joined to, is {wanted}"
+                )
+    if project.entity in (project.inputs or ()):
+        raise ValueError(f"inputs: {project.entity!r} is the entity, which finds the facts")
+    for name in project.view_columns:
+        if name.lower() in known:
+            raise ValueError(f"contract.columns.{name}: a feature view makes this column")
+
+
+def _watermark_grows(project: "Project") -> None:
+    incremental = project.source.incremental
+    if incremental is None or incremental.column is None:
+        return
+    spec = project.contract.columns[incremental.column]
+    key = "source.incremental.column"
+    if spec.type not in ("integer", "datetime"):
+        raise ValueError(
+            f"{key}: {incremental.column!r} has contract type {spec.type}: a watermark is "
+            "integer or datetime"
+        )
+    if spec.nullable:
+        raise ValueError(f"{key}: {incremental.column!r} is nullable: it must not be")
+
+
+def _named_columns(project: "Project") -> Iterator[tuple[str, str]]:
+    yield "target", project.target
+    if project.entity:
+        yield "entity", project.entity
+    if project.time:
+        yield "time.column", project.time.column
+    for key in ("inputs", "leakage", "protected", "ignore"):
+        yield from ((key, name) for name in getattr(project, key) or ())
+    yield from (("evaluation.slices", name) for name in project.evaluation.slices)
+    if project.source.incremental and project.source.incremental.column:
+        yield "source.incremental.column", project.source.incremental.column
