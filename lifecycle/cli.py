@@ -19,7 +19,7 @@ from lifecycle.data.features import build_features, load_hook
 from lifecycle.data.holdout import small_holdout
 from lifecycle.data.infer import infer_project
 from lifecycle.data.lake import read_version
-from lifecycle.data.rehearse import rehearse
+from lifecycle.data.rehearse import rehearse, told
 from lifecycle.data.views.trial import try_views
 from lifecycle.diff_command import diff
 from lifecycle.errors import LifecycleError, ProjectError, RegistryError
@@ -29,6 +29,7 @@ from lifecycle.lineage_command import lineage
 from lifecycle.profile_command import profile
 from lifecycle.project import Project
 from lifecycle.project_file import load_project
+from lifecycle.rejected_command import rejected
 from lifecycle.settings import Settings
 from lifecycle.versions_command import versions
 
@@ -46,6 +47,7 @@ app.command()(lineage)
 app.command()(diff)
 app.command()(profile)
 app.command()(contract)
+app.command()(rejected)
 app.command()(versions)
 app.command()(erase)
 app.command()(retention)
@@ -172,9 +174,7 @@ def _rehearse(project: Project) -> str:
         from lifecycle.training.evaluation.slices import parts_of  # as above
 
         parts_of(done.head, project)
-    sizes = ", ".join(f"{part} {mask.sum():,}" for part, mask in done.parts.masks.items())
-    said = f"{done.window}: {done.accepted:,} of {done.rows:,} rows keep the contract; {sizes}"
-    return "\n".join(filter(None, (said, small_holdout(done.parts.masks, project))))
+    return "\n".join(filter(None, (*told(done, project), small_holdout(done.parts.masks, project))))
 
 
 def _write(file: Path, text: str) -> None:

@@ -21,6 +21,8 @@ EVERY_SECONDS = 1.0
 """How often a long ingestion says how far it is."""
 SHOWN = 8
 """Violations on the screen; the artifact has all."""
+ARTIFACTS = "http://127.0.0.1:4200/artifacts"
+"""Where `make ui` shows them."""
 
 
 def ingest_window(project: Project, settings: Settings, window: Window | None) -> Ingested:
@@ -90,27 +92,22 @@ def _progress() -> Callable[[int], None]:
 
 def _show(project: Project, violations: tuple[Violation, ...]) -> None:
     """What the data do not keep of the contract: on the screen, and all of it as an artifact."""
-    lines = [f"· {_line(one)}" for one in violations[:SHOWN]]
+    key = f"{slug(project)}-contract"
+    lines = [f"· {one}" for one in violations[:SHOWN]]
     if len(violations) > SHOWN:
-        lines.append(f"· and {len(violations) - SHOWN} more, see the artifact")
+        lines += [
+            f"· and {len(violations) - SHOWN} more: `make ui`, then {ARTIFACTS}, artifact {key};",
+            f"  of the rejected rows: lifecycle rejected {project.file}",
+        ]
     say("contract", "\n".join(["what the data do not keep:", *lines]))
     create_table_artifact(
-        key=f"{slug(project)}-contract",
+        key=key,
         table=[
             one.model_dump(exclude={"examples"}) | {"examples": "; ".join(one.examples)}
             for one in violations
         ],
         description="What the data do not keep of the contract",
     )
-
-
-def _line(one: Violation) -> str:
-    what = f"{one.column}: {one.problem}"
-    if one.rows:
-        what += f", {one.rows:,} {'row' if one.rows == 1 else 'rows'}"
-    if one.examples:
-        what += f" ({'; '.join(one.examples)})"
-    return what if one.severity == "error" else f"{what}: only a warning"
 
 
 @task(name="split", cache_key_fn=cached_by("project", "ingested"), **CACHED)
@@ -131,8 +128,7 @@ def arriving_windows(project: Project, settings: Settings) -> list[Window]:
     if project.time is None or project.time.arrives_from is None:
         return []
     fill_credentials(project)
-    batches = sources.open_source(project).batches(project.contract.columns)
-    found = arrivals.arriving(project, batches)
+    found = arrivals.arriving(project, sources.open_source(project))
     if not found:
         say("arrivals", "none: nothing in this source is later (`time.arrives_from`)")
     return found

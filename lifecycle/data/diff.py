@@ -10,6 +10,8 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from lifecycle.data.contract.quarantine import RECORD
+from lifecycle.data.contract.quarantine import TABLE as REJECTED
 from lifecycle.data.lake import ROW, read_table
 from lifecycle.data.moved import moved
 from lifecycle.data.row_match import Hashes, by_content, by_key, fold, hashes_of, pairs_of
@@ -41,6 +43,8 @@ def diff(
     whole = {name: _is_whole(name, before, after) for name in names}
     specs = contract.columns if contract else {}
     hidden = {name for name, spec in specs.items() if spec.pii in ("hash", "drop")}
+    if any(side.uri.rstrip("/").endswith(f"/{REJECTED}") for side in sides):
+        hidden.add(RECORD)  # it has values of all columns in one
     categories = {name for name, spec in specs.items() if spec.type == "category"}
     key = contract.key if contract and set(contract.key) <= set(names) else ()
     content: list[Hashes | None] = [None, None]

@@ -23,6 +23,7 @@ from lifecycle.data.contract import (
     last_contract,
 )
 from lifecycle.data.contract.quarantine import SCHEMA as QUARANTINE
+from lifecycle.data.contract.quarantine import TABLE as REJECTED
 from lifecycle.data.erased import erased_digest, erased_hashes, erased_mask
 from lifecycle.data.hidden import Hidden
 from lifecycle.data.incremental import Increment, increment_of
@@ -80,9 +81,9 @@ def ingest(
     now = datetime.now(UTC).replace(tzinfo=None)
     time = project.time.column if project.time else None
     contract = increment.contract if increment else project.contract
-    checker = Checker(contract, now=now, time=time, mask=hidden.mask)
+    checker = Checker(contract, now=now, time=time, mask=hidden.mask, at=source.at)
     schema = hidden.schema(checker.schema)
-    rejected_uri = table_uri(settings, project.name, "rejected")
+    rejected_uri = table_uri(settings, project.name, REJECTED)
     rows_in = 0
     with ExitStack() as stack:
         if increment:
@@ -109,10 +110,12 @@ def ingest(
         kept: DatasetVersion | None = None
         if quarantine is not None:
             kept = quarantine.commit(note)
-            place = f"The rejected rows are in {rejected_uri}, version {kept.version}. "
-            check_share(
-                project, checker.reasons, checker.rejected, rows_in, checker.first_rejected, place
+            place = (
+                f"The rejected rows are in {rejected_uri}, version {kept.version}: "
+                f"lifecycle rejected {project.file} shows them. "
             )
+            first = source.at(checker.first_rejected)
+            check_share(project, checker.reasons, checker.rejected, rows_in, first, place)
         violations = checker.finish() if rows_in else ()
         rows_new = increment.merge(schema, writer.write) if increment else None
         made = Ingested(
@@ -154,7 +157,7 @@ def _rows(
     after = increment.after if increment else None
     start = 0
     for batch in source.batches(project.contract.columns, only=only, after=after):
-        check_columns(batch.schema.names, project.contract)
+        check_columns(batch.schema.names, project.contract, source.at(start + 1).place)
         numbers = np.arange(start, start + batch.num_rows, dtype=np.int64)
         start += batch.num_rows
         wanted = inside(batch, project, window)

@@ -1,5 +1,6 @@
 """What ingestion and split would make of a source, batch by batch, without writing anything."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -16,10 +17,12 @@ from lifecycle.data.sources import open_source
 from lifecycle.data.split import Parts, divide
 from lifecycle.errors import SourceError
 from lifecycle.project import Project
-from lifecycle.records import Window
+from lifecycle.records import Violation, Window
 
 HEAD = 1_000
 """Rows kept, to try on them what takes a frame."""
+SHOWN = 8
+"""Broken promises told."""
 
 
 class Rehearsal(NamedTuple):
@@ -28,10 +31,16 @@ class Rehearsal(NamedTuple):
     window: Window
     rows: int
     """In the window."""
+    outside: int
+    """Rows of the source that are not: they arrive later."""
     accepted: int
     head: pd.DataFrame
     """The first accepted rows, as a version would have them."""
     parts: Parts
+    unlabelled: int
+    """Accepted rows without a target, which are in no part."""
+    violations: tuple[Violation, ...]
+    """What the data do not keep of the contract, worst first."""
 
 
 def rehearse(project: Project) -> Rehearsal:
@@ -46,14 +55,14 @@ def rehearse(project: Project) -> Rehearsal:
     window = first_window(project)
     time = project.time.column if project.time else None
     now = datetime.now(UTC).replace(tzinfo=None)
-    checker = Checker(project.contract, now=now, time=time)
-    deciding = list(dict.fromkeys(filter(None, (project.target, project.entity, time))))
     source = open_source(project)
+    checker = Checker(project.contract, now=now, time=time, at=source.at)
+    deciding = list(dict.fromkeys(filter(None, (project.target, project.entity, time))))
     read, rows, accepted = 0, 0, 0
     head: list[pa.RecordBatch] = []
     kept: list[pa.RecordBatch] = []
     for batch in source.batches(project.contract.columns):
-        check_columns(batch.schema.names, project.contract)
+        check_columns(batch.schema.names, project.contract, source.at(read + 1).place)
         numbers = np.arange(read, read + batch.num_rows, dtype=np.int64)
         read += batch.num_rows
         wanted = inside(batch, project, window)
@@ -67,13 +76,42 @@ def rehearse(project: Project) -> Rehearsal:
         kept.append(good.select(deciding))
     if not rows:
         raise SourceError(f"{source.place}: no rows in the window {window}")
-    check_share(project, checker.reasons, checker.rejected, rows, checker.first_rejected)
-    checker.finish()
+    first = source.at(checker.first_rejected)
+    check_share(project, checker.reasons, checker.rejected, rows, first)
+    violations = checker.finish()
     keys = to_frame(pa.Table.from_batches(kept), is_nullable)
     return Rehearsal(
         window=window,
         rows=rows,
+        outside=read - rows,
         accepted=accepted,
         head=to_frame(pa.Table.from_batches(head), is_nullable),
         parts=divide(keys, project),
+        unlabelled=int(keys[project.target].isna().sum()),
+        violations=violations,
     )
+
+
+def told(done: Rehearsal, project: Project) -> Iterator[str]:
+    """A rehearsal in words, where every row of the source is counted; a line each."""
+    sizes = [f"{part} {mask.sum():,}" for part, mask in done.parts.masks.items()]
+    apart = done.parts.withheld - done.unlabelled
+    if apart:
+        sizes.append(f"withheld {apart:,} (to keep {_kept_apart(project)} apart)")
+    if done.unlabelled:
+        sizes.append(f"without {project.target} {done.unlabelled:,}")
+    said = f"{done.accepted:,} of {done.rows:,} rows keep the contract"
+    yield f"{done.window}: {said}; {', '.join(sizes)}"
+    if done.outside and project.time:
+        rows = "row is" if done.outside == 1 else "rows are"
+        yield f"{done.outside:,} {rows} later: time.arrives_from is {project.time.arrives_from}"
+    if done.violations:
+        yield "What the data do not keep:"
+    # no examples: which rows they are, ingestion tells
+    yield from (f"  {one.model_copy(update={'examples': ()})}" for one in done.violations[:SHOWN])
+    if len(done.violations) > SHOWN:
+        yield f"  and {len(done.violations) - SHOWN} more"
+
+
+def _kept_apart(project: Project) -> str:
+    return f"{project.entity} and {project.time.column if project.time else 'time'}"

@@ -41,6 +41,14 @@ class Violation(Record):
     examples: tuple[str, ...] = ()
     """Some offending values as text with their row numbers; personal data are masked."""
 
+    def __str__(self) -> str:
+        said = f"{self.column}: {self.problem}"
+        if self.rows:
+            said += f", {self.rows:,} {'row' if self.rows == 1 else 'rows'}"
+        if self.examples:
+            said += f" ({'; '.join(self.examples)})"
+        return said if self.severity == "error" else f"{said}: only a warning"
+
 
 class Ingested(Record):
     """A dataset version, and what became of every row of the source."""

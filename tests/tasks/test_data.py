@@ -28,6 +28,8 @@ def test_violations_are_on_the_screen_and_in_an_artifact(
     frame = small_frame()
     frame.loc[[3, 7], "city"] = "Atlantis"
     frame.loc[7, "visits"] = -1
+    monkeypatch.setattr(data, "SHOWN", 2)
+    frame.loc[9, "age"] = -1
     project = make_project(frame)
 
     @flow(name="watched")  # artifacts belong to a run
@@ -36,11 +38,14 @@ def test_violations_are_on_the_screen_and_in_an_artifact(
 
     with caplog.at_level(logging.INFO, "lifecycle.progress"):
         done = watched()
-    assert done.rows_rejected == 2
+    assert done.rows_rejected == 3
     said = caplog.text
     assert "400 rows read" in said
     assert "city: not one of the categories, 2 rows" in said
-    assert "visits: below 0, 1 row (" in said
+    assert "age: below 0, 1 row (" in said
+    assert "visits" not in said
+    assert "and 1 more: `make ui`" in said
+    assert f"lifecycle rejected {project.file}" in said
     key = ArtifactFilterKey(any_=["small-contract"])
     with get_client(sync_client=True) as client:
         (artifact,) = client.read_artifacts(artifact_filter=ArtifactFilter(key=key))

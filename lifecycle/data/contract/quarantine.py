@@ -1,5 +1,6 @@
 """Rejected rows as they are kept: number, reasons, and the raw row without personal data."""
 
+import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,12 +13,14 @@ from lifecycle.data.contract.promises import Found
 from lifecycle.data.sources.columns import plain
 from lifecycle.specs import ContractSpec
 
+TABLE = "rejected"
+RECORD = "record"
 SEPARATOR = "; "
 SCHEMA = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),
         pa.field("reasons", pa.string()),
-        pa.field("record", pa.string()),
+        pa.field(RECORD, pa.string()),
     ]
 )
 """`row` is the row's number in the source, the first is 1; `reasons` are joined by `; `."""
@@ -82,4 +85,9 @@ def shown_value(name: str, value: object, contract: ContractSpec, mask: Mask | N
     pii = contract.columns[name].pii
     if pii == "hash" and mask is not None:
         return mask(name, value)
-    return HIDDEN if pii in ("hash", "drop") else str(value)
+    return HIDDEN if pii in ("hash", "drop") else printable(str(value))
+
+
+def printable(text: str) -> str:
+    """A text with whatever a terminal would obey spelled out as JSON has it."""
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)

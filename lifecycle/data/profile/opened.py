@@ -11,6 +11,9 @@ import pyarrow as pa
 
 from lifecycle.data.arrow import to_arrow
 from lifecycle.data.contract import Checker, contract_of
+from lifecycle.data.contract.quarantine import RECORD
+from lifecycle.data.contract.quarantine import SCHEMA as QUARANTINE
+from lifecycle.data.contract.quarantine import TABLE as REJECTED
 from lifecycle.data.infer import read_columns
 from lifecycle.data.lake import history, open_version, table_uri
 from lifecycle.data.profile.known import Known, guessed, known_of, known_of_view
@@ -113,6 +116,11 @@ def open_ref(ref: DatasetVersion, project: Project | None = None) -> Opened:
     """
     folder, name, table = ref.uri.rstrip("/").rsplit("/", 2)
     place = f"{table}@{ref.version}, digest {ref.digest[:12]}"
+    if table == REJECTED:  # a record has values of all columns in one, personal ones among them
+        shown = [name for name in QUARANTINE.names if name != RECORD]
+        batches = open_version(ref, shown)
+        title = project.name if project else name
+        return Opened(title, f"{place}, without {RECORD}", batches, Known(period=""))
     if table.startswith(VIEW):
         views = project.feature_views if project else {}
         known = known_of_view(views.get(table.removeprefix(VIEW)))
@@ -135,7 +143,7 @@ def open_declared(project: Project) -> Opened:
 
     def accepted() -> Iterator[pa.RecordBatch]:
         now = datetime.now(UTC).replace(tzinfo=None)
-        checker = Checker(project.contract, now=now)
+        checker = Checker(project.contract, now=now, at=source.at)
         yield pa.RecordBatch.from_pylist([], schema=checker.schema)
         first = 0
         for batch in source.batches(project.contract.columns):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -9,13 +10,13 @@ import pytest
 from lifecycle.data import rehearse as rehearsing
 from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import read_version
-from lifecycle.data.rehearse import HEAD, rehearse
+from lifecycle.data.rehearse import HEAD, SHOWN, rehearse, told
 from lifecycle.data.split import split_dataset
 from lifecycle.errors import ContractError, SourceError
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings
-from tests.conftest import small_frame
+from tests.conftest import SMALL, small_frame
 
 ROWS = 3_000
 
@@ -33,6 +34,40 @@ def test_it_says_what_will_be(make_project: Callable[..., Project], settings: Se
     assert sizes == dict(zip(sizes, (part.rows for part in written), strict=True))
     assert done.parts.rule == split.rule
     pd.testing.assert_frame_equal(done.head, read_version(made.dataset).head(HEAD))
+
+
+def test_its_words_account_for_every_row(
+    make_project: Callable[..., Project], settings: Settings
+) -> None:
+    frame = small_frame(ROWS).assign(year=np.arange(ROWS) % 5, bought=lambda f: f["bought"] * 1.0)
+    frame.loc[[5, 10], "age"] = 500.0
+    frame.loc[[11, 12, 15], "bought"] = np.nan  # of years 1, 2 and 0
+    columns = SMALL["contract"]["columns"]
+    warned = columns["visits"] | {"maximum": 9, "severity": "warning"}
+    target = columns["bought"] | {"type": "number", "nullable": True}
+    more = {"year": {"type": "integer"}, "visits": warned, "bought": target}
+    project = make_project(
+        frame,
+        contract=SMALL["contract"] | {"columns": columns | more},
+        time={"column": "year", "arrives_from": 3},
+        split=SMALL["split"] | {"holdout_periods": 1},
+    )
+    done = rehearse(project)
+    first, later, head, *broken = told(done, project)
+    split = split_dataset(project, settings, ingest(project, settings, done.window))
+    assert first == (
+        f"start to 2: 1,798 of 1,800 rows keep the contract; train {split.train.rows:,}, "
+        f"validation {split.validation.rows:,}, holdout {split.holdout.rows:,}, withheld "
+        f"{split.withheld - 3:,} (to keep customer and year apart), without bought 3"
+    )
+    assert later == "1,200 rows are later: time.arrives_from is 3"
+    assert head == "What the data do not keep:"
+    many = int((frame["visits"][frame["year"] < 3] > 9).sum())
+    assert broken == [
+        "  age: above 120, 2 rows",
+        f"  visits: above 9, {many} rows: only a warning",
+    ]
+    assert [*told(done._replace(violations=done.violations * SHOWN), project)][-1] == "  and 8 more"
 
 
 def test_it_keeps_the_columns_that_decide(

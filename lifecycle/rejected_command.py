@@ -1,0 +1,102 @@
+"""`lifecycle rejected`: the quarantine, which rows broke the data contract, and why."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lifecycle.project import Project
+from lifecycle.project_file import load_project
+from lifecycle.settings import Settings
+
+if TYPE_CHECKING:
+    from lifecycle.data.rejected import Quarantine, Row
+
+CELLS = 8
+"""Shown of a row, at least; those that its reasons are about are all shown."""
+WIDE = 140
+"""Columns where the output is no terminal."""
+
+
+def rejected(
+    project: Annotated[Path, typer.Argument(help="Project file.")],
+    version: Annotated[
+        int | None, typer.Option(help="Of the quarantine; by default the newest.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=0, help="How many rows to show.")] = 10,
+    env: Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")] = None,
+) -> None:
+    """Show the rows that broke the data contract: why, how many, and the first of them."""
+    from lifecycle.data.lake import history, table_uri  # Arrow takes a while
+    from lifecycle.data.rejected import quarantine
+
+    loaded, settings = load_project(project), Settings.load(env)
+    found = quarantine(loaded, settings, version, rows)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    if found is not None:
+        _show(console, loaded, found)
+    elif len(history(table_uri(settings, loaded.name, "accepted"))):
+        console.print(f"{loaded.name}: no quarantine, because no row was rejected so far.")
+    else:
+        told = f"{loaded.name}: no quarantine, because nothing was ingested yet in"
+        console.print(f"{told} {escape(settings.lake)}", soft_wrap=True)
+
+
+def _show(console: Console, project: Project, found: "Quarantine") -> None:
+    ref, note = found.version, found.note
+    console.print(
+        f"[bold]{project.name}[/] rejected@{ref.version}: {_rows(found.rows)}, "
+        f"written {found.written:%Y-%m-%d %H:%M} UTC under contract {note.get('contract', '?')}"
+    )
+    source, window = note.get("source_place", "?"), note.get("window", "?")
+    console.print(f"from {escape(source)}, {escape(window)}", soft_wrap=True)
+    made = f"The other rows are {found.accepted}." if found.accepted else "No version was made."
+    console.print(f"{made} {_newer(found)}".strip())
+    if not found.rows:
+        console.print("All its rows were erased since.")
+        return
+    table = Table("column", "what is wrong", title="Reasons", title_justify="left")
+    table.add_column("rows", justify="right")
+    for reason, count in found.reasons.items():
+        table.add_row(escape(reason.column), escape(reason.problem), f"{count:,}")
+    console.print(table)
+    if found.first:
+        _show_rows(console, found)
+
+
+def _show_rows(console: Console, found: "Quarantine") -> None:
+    shown = len(found.first)
+    title = "Rows" if shown == found.rows else f"The first {shown:,} of {found.rows:,} rows"
+    table = Table(title=title, title_justify="left")
+    table.add_column("row", justify="right", no_wrap=True)
+    table.add_column("what is wrong")
+    table.add_column("as it was read")
+    for row in found.first:
+        wrong = "\n".join(f"{one.column}: {one.problem}" for one in row.reasons)
+        table.add_row(str(row.number), escape(wrong), _cells(row))
+    console.print(table)
+    console.print(f"All of it: version {found.version.version} of the Delta table")
+    console.print(f"  {escape(found.version.uri)}", soft_wrap=True)
+
+
+def _cells(row: "Row") -> str:
+    """The cells that show what is wrong, in bold, then as many of the others as there is room."""
+    others = [name for name in row.cells if name not in row.about]
+    left = max(0, CELLS - len(row.about))
+    told = [f"[bold]{escape(f'{name} {row.cells[name]}')}[/]" for name in row.about]
+    told += [escape(f"{name} {row.cells[name]}") for name in others[:left]]
+    if len(others) > left:
+        told.append(f"and {len(others) - left} more")
+    return ", ".join(told)
+
+
+def _newer(found: "Quarantine") -> str:
+    return f"{found.newer} is newer; nothing was rejected for it." if found.newer else ""
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} {'row' if count == 1 else 'rows'}"
