@@ -4,7 +4,6 @@ A window's ends are whole numbers for an integer time column, and ISO 8601 text 
 column, where an end without a time of day means the whole day.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from lifecycle.data.arrow import to_frame
 from lifecycle.data.coerce import coerce
 from lifecycle.data.contract import check_columns
+from lifecycle.data.sources import Source
 from lifecycle.errors import ProjectError
 from lifecycle.project import Project
 from lifecycle.records import Window
@@ -98,14 +98,16 @@ def inside(batch: pa.RecordBatch, project: Project, window: Window) -> NDArray[n
     return mask
 
 
-def arriving(project: Project, batches: Iterable[pa.RecordBatch]) -> list[Window]:
+def arriving(project: Project, source: Source) -> list[Window]:
     """What `periods` finds in a source that is read batch by batch; only its times are kept."""
     if project.time is None or project.time.arrives_from is None:
         return []
     name = project.time.column
     times: set[Any] = set()
-    for batch in batches:
-        check_columns(batch.schema.names, project.contract)
+    read = 0
+    for batch in source.batches(project.contract.columns):
+        check_columns(batch.schema.names, project.contract, source.at(read + 1).place)
+        read += batch.num_rows
         found = _times(_frame(batch, name), project).dropna()
         times.update(found.unique().tolist())
     kind = np.dtype("int64" if _is_integer(project) else "datetime64[us]")

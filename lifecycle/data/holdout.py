@@ -39,7 +39,7 @@ def empty_part(part: str, project: Project, keys: Keys, rule: str) -> str:
     Args:
         keys: of the rows that have a target.
     """
-    said = f"{project.source.path}: the {part} part of {keys.rows:,} rows would be empty ({rule})"
+    said = f"{project.source.place}: the {part} part of {keys.rows:,} rows would be empty ({rule})"
     return f"{said}; {_change(part, project, keys)}"
 
 

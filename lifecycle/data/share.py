@@ -13,7 +13,7 @@ def check_share(
     counts: Mapping[str, int],
     rejected: int,
     rows: int,
-    first: int,
+    first: object,
     place: str = "",
 ) -> None:
     """Refuse a batch with too many rejected rows.
@@ -21,7 +21,7 @@ def check_share(
     Args:
         counts: rejected rows a reason.
         rejected: how many rows were rejected, of how many `rows`.
-        first: number of the first of them in the source.
+        first: where the first of them is, such as `row 3`.
         place: where the rejected rows are, as a sentence.
 
     Raises:
@@ -32,13 +32,17 @@ def check_share(
     if share <= allowed:
         return
     ordered = sorted(counts.items(), key=lambda item: -item[1])
-    lines = [f"  {reason}: {count:,} rows" for reason, count in ordered[:REASONS_SHOWN]]
-    if len(ordered) > REASONS_SHOWN:
-        lines.append(f"  and {len(ordered) - REASONS_SHOWN} more reasons")
+    lines = [
+        f"  {reason}: {count:,} {'row' if count == 1 else 'rows'}"
+        for reason, count in ordered[:REASONS_SHOWN]
+    ]
+    more = len(ordered) - REASONS_SHOWN
+    if more > 0:
+        lines.append(f"  and {more} more {'reason' if more == 1 else 'reasons'}")
     raise ContractError(
-        f"{project.source.path}: {rejected:,} of {rows:,} rows ({share:.2%}) break the "
+        f"{project.source.place}: {rejected:,} of {rows:,} rows ({share:.2%}) break the "
         f"contract, and contract.max_rejected_share allows {allowed:.2%}:\n"
         + "\n".join(lines)
-        + f"\nThe first is row {first}. {place}"
+        + f"\nThe first is {first}. {place}"
         "Correct the data, or what the contract says of them"
     )

@@ -17,7 +17,7 @@ def check_target(target: "pd.Series[Any]", project: Project, where: str) -> None
             never has the `positive` value.
     """
     known = target.dropna() if target.hasnans else target  # a copy of 20M values counts
-    name, place = project.target, f"{project.source.path}: target {target.name!r} in {where}"
+    name, place = project.target, f"{project.source.place}: target {target.name!r} in {where}"
     if known.empty:
         raise TargetError(f"{place} is missing in every row; name another column or other data")
     if project.task != "binary":

@@ -59,7 +59,7 @@ def _data(project: Project, split: Split) -> str:
         row("holdout", split.holdout),
     )
     withheld = f"{split.withheld:,} rows are in none of the parts."
-    source = f"Source: `{project.source.path}`. Split: {one_line(split.rule)} {withheld}"
+    source = f"Source: `{project.source.place}`. Split: {one_line(split.rule)} {withheld}"
     return f"{source}\n\n{_table(('part', 'rows', 'version', 'digest'), parts)}"
 
 

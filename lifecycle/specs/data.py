@@ -2,6 +2,7 @@
 
 import re
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -34,6 +35,24 @@ class IncrementalSpec(Section):
         if self.lateness and self.by != "watermark":
             raise ValueError("lateness: it belongs to by: watermark")
         return self
+
+
+FILES: tuple[Format, ...] = ("csv", "parquet", "jsonl", "excel")
+ONLY_FOR: dict[str, tuple[Format, ...]] = {
+    "separator": ("csv",),
+    "encoding": ("csv", "jsonl"),
+    "sheet": ("excel",),
+    "compression": ("csv", "jsonl"),
+    "partitions": FILES,
+    "table": ("sql",),
+    "query": ("sql",),
+    "version": ("delta",),
+    "function": ("python",),
+    "path": (*FILES, "delta", "sql"),
+    "credentials": (*FILES, "delta", "sql"),
+    "options": (*FILES, "delta", "sql"),
+}
+"""Keys of a source that some formats have no use for, and the formats that have."""
 
 
 class SourceSpec(Section):
@@ -71,15 +90,39 @@ class SourceSpec(Section):
     """Further options for fsspec or SQLAlchemy's engine; nothing secret."""
     incremental: IncrementalSpec | None = None
 
+    @property
+    def place(self) -> str:
+        """Where the rows are, for messages: nothing secret, and of a database what is asked of it.
+
+        Where only the credentials have its URL, their variable stands for it.
+        """
+        if self.format == "python":
+            return f"source.function {self.function}"
+        if self.format != "sql":
+            return shown(self.path)
+        return f"{shown(self.path) or f'the database of {self.credentials}'}, {self.asked}"
+
+    @property
+    def asked(self) -> str:
+        """SQL: what is asked of the database, by its key."""
+        return f"source.table {self.table}" if self.table else "source.query"
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        for key, formats in ONLY_FOR.items():
+            unused = getattr(self, key) != type(self).model_fields[key].get_default(
+                call_default_factory=True
+            )
+            if unused and self.format not in formats:
+                raise ValueError(
+                    f"{key}: it means nothing for format: {self.format}, only for "
+                    f"{', '.join(formats)}; take it out, or change format"
+                )
         sql = self.format == "sql"
         if sql and (self.table is None) == (self.query is None):
             raise ValueError("format: sql takes exactly one of table and query")
-        if not sql and (self.table or self.query):
-            raise ValueError("table and query belong to format: sql")
-        if (self.format == "python") != (self.function is not None):
-            raise ValueError("function: name it with format: python, and only then")
+        if self.format == "python" and self.function is None:
+            raise ValueError("function: format: python needs its name, as module:function")
         if not self.path and self.format != "python" and not (sql and self.credentials):
             raise ValueError("path: say where the data are")
         if PASSWORD.search(self.path):
@@ -87,9 +130,15 @@ class SourceSpec(Section):
                 "path: it holds a password: put the URL into an environment variable or a Prefect "
                 "Secret block, and name that under credentials"
             )
-        if self.version is not None and self.format != "delta":
-            raise ValueError("version: it belongs to format: delta")
         return self
+
+
+def shown(url: str) -> str:
+    """A path or URL without what may be secret in it: user, password and query."""
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 class TimeSpec(Section):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lifecycle.specs.data import Compression, Format, SourceSpec
+from lifecycle.specs.data import ONLY_FOR, Compression, Format, SourceSpec
 
 EXTENSIONS: dict[Format, tuple[str, ...]] = {
     "csv": (".csv", ".tsv", ".tab", ".txt", ".data"),
@@ -54,8 +54,10 @@ def elsewhere(source: SourceSpec, path: str) -> SourceSpec:
     kept = source.model_dump(exclude_unset=True) | {"path": path}
     found = format_of(path) or ("csv" if source.format == "python" else source.format)
     if found != source.format:
-        for key in ("table", "query", "version", "function", "sheet", "compression"):
-            kept.pop(key, None)
+        for key, formats in ONLY_FOR.items():
+            if found not in formats:
+                kept.pop(key, None)
+        kept.pop("compression", None)
     if _server(path) != _server(source.path):
         kept.pop("credentials", None)
     return SourceSpec.model_validate(kept | {"format": found})

@@ -41,6 +41,11 @@ PYTHON = {"format": "python", "function": "made:rows"}
         ({"path": "a.csv", "separator": ";"}, "/b.x", {"path": "/b.x", "separator": ";"}),
         (SQL, "/b.jsonl.gz", {"path": "/b.jsonl.gz", "format": "jsonl"}),
         (PYTHON, "/many", {"path": "/many"}),
+        (
+            {"path": "a.csv", "separator": ";"},
+            "/b.parquet",
+            {"path": "/b.parquet", "format": "parquet"},
+        ),
         (HTTP, "https://host/b.csv", HTTP | {"path": "https://host/b.csv"}),
         (HTTP, "https://other/a.csv", {"path": "https://other/a.csv", "separator": ";"}),
         (HTTP, "/a.csv", {"path": "/a.csv", "separator": ";"}),

@@ -196,6 +196,31 @@ def test_a_sound_file_is_loaded(write: Callable[[str], Path]) -> None:
             2,
             "a watermark is integer or datetime",
         ),
+        (
+            "{path: small.csv}",
+            "{path: small.csv, sheet: Visits}",
+            2,
+            "source.sheet: it means nothing for format: csv, only for excel; take it out",
+        ),
+        (
+            "{path: small.csv}",
+            "{path: small.parquet, format: parquet, separator: ';'}",
+            2,
+            "source.separator: it means nothing for format: parquet, only for csv",
+        ),
+        (
+            "{path: small.csv}",
+            "{path: small.csv, function: 'load:rows'}",
+            2,
+            "source.function: it means nothing for format: csv, only for python",
+        ),
+        (
+            "{path: small.csv}",
+            "{path: small.csv, format: python, function: 'load:rows'}",
+            2,
+            "source.path: it means nothing for format: python",
+        ),
+        ("{path: small.csv}", "{format: python}", 2, "function: format: python needs"),
         ("entity: customer", "entity: [customer", 6, "not valid YAML"),
     ],
 )

@@ -1,6 +1,6 @@
 """One pass over a source: every promise of the contract, batch by batch, in bounded memory."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from lifecycle.data.contract.quarantine import (
 from lifecycle.data.contract.rows import Rule, Together
 from lifecycle.data.contract.tally import Shown, Tally
 from lifecycle.data.contract.whole import Whole
+from lifecycle.data.sources.base import At
 from lifecycle.errors import ContractError
 from lifecycle.records import Violation
 from lifecycle.specs import ContractSpec
@@ -60,6 +61,7 @@ class Checker:
         now: datetime,
         time: str | None = None,
         mask: Mask | None = None,
+        at: Callable[[int], At] | None = None,
     ) -> None:
         """
         Args:
@@ -67,6 +69,7 @@ class Checker:
             time: the time column, which `freshness` is about.
             mask: what is kept of a value of a `pii: hash` column in the quarantine and in examples;
                 without it such values are left out, as those of `pii: drop` always are.
+            at: where a row is by its number in the source, from 1, for messages and examples.
         """
         key = contract.key
         self.schema = schema_of(contract)
@@ -81,7 +84,8 @@ class Checker:
         self._groups = [Together(group, key=groups[group]) for group in sorted(groups)]
         self._rules = [Rule(spec, tuple(contract.columns)) for spec in contract.rules]
         self._whole = Whole(contract, now, time)
-        self._tally = Tally()
+        self._at = at or (lambda number: At("the source", "", number))
+        self._tally = Tally(self._at)
         self.rejected = 0
         """Rows so far that break the contract."""
         self.first_rejected = 0
@@ -96,14 +100,15 @@ class Checker:
         Raises:
             ContractError: a column is missing, or there is one that the contract refuses.
         """
-        check_columns(batch.schema.names, self._contract)
+        numbers = np.asarray(first_row) + 1
+        if not numbers.ndim:
+            numbers = np.arange(numbers, numbers + batch.num_rows, dtype=np.int64)
+        place = self._at(int(numbers[0]) if len(numbers) else 1).place
+        check_columns(batch.schema.names, self._contract, place)
         cells = {
             name: read_cells(batch.column(name), spec)
             for name, spec in self._contract.columns.items()
         }
-        numbers = np.asarray(first_row) + 1
-        if not numbers.ndim:
-            numbers = np.arange(numbers, numbers + batch.num_rows, dtype=np.int64)
 
         def shown(name: str, at: int) -> str:
             return shown_value(name, batch.column(name)[at].as_py(), self._contract, self._mask)

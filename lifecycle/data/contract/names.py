@@ -1,21 +1,24 @@
 """The columns of a source against those of the contract, as a difference that people can read."""
 
-import difflib
 from collections.abc import Iterable
 
 import pandas as pd
 
+from lifecycle.data.renamed import renamed
 from lifecycle.errors import ContractError
 from lifecycle.specs import ContractSpec
 
 SHOWN = 40
 
 
-def check_columns(names: Iterable[str] | pd.DataFrame, contract: ContractSpec) -> None:
+def check_columns(
+    names: Iterable[str] | pd.DataFrame, contract: ContractSpec, place: str = "the source"
+) -> None:
     """See that a source has the contract's columns.
 
     Args:
         names: the source's columns, or a frame that has them.
+        place: the file, table or answer that has them, for messages.
 
     Raises:
         ContractError: a column is missing, or there is one more and the contract refuses extras;
@@ -27,33 +30,30 @@ def check_columns(names: Iterable[str] | pd.DataFrame, contract: ContractSpec) -
     extra = [name for name in have if name not in contract.columns]
     if not missing and not (extra and contract.extra_columns == "refuse"):
         return
-    if len(missing) == len(contract.columns) and not any(
-        difflib.get_close_matches(name, extra, n=1, cutoff=0.8) for name in missing
-    ):
+    if len(missing) == len(contract.columns) and not renamed(missing, extra, cutoff=0.8):
         # what stands there may be a row with personal data, not a header: it is not repeated
         raise ContractError(
-            f"contract.columns: the source has no column of the {len(missing)}, and "
+            f"contract.columns: {place} has no column of the {len(missing)}, and "
             f"{len(have)} others; see that source.format and source.separator are right, and "
             "that the first line of a CSV file names the columns"
         )
-    close = {name: difflib.get_close_matches(name, extra, n=1) for name in missing}
+    close = renamed(missing, extra)
     if missing:
         told = (
-            f"{name!r}" + (f" (did you mean {close[name][0]!r}?)" if close[name] else "")
+            f"{name!r}" + (f" (did you mean {close[name]!r}?)" if name in close else "")
             for name in missing
         )
-        said = f"contract.columns: the source has no column {', '.join(told)}"
+        said = f"contract.columns: {place} has no column {', '.join(told)}"
     else:
         said = (
-            "contract.extra_columns: the source has columns the contract does not name: "
+            f"contract.extra_columns: {place} has columns the contract does not name: "
             f"{', '.join(extra)}"
         )
-    renamed = {close[name][0] for name in missing if close[name]}
     lines = [
-        f"  ~ {name} → {close[name][0]}, perhaps" if close[name] else f"  − {name}"
+        f"  ~ {name} → {close[name]}, perhaps" if name in close else f"  − {name}"
         for name in missing
     ]
-    lines += [f"  + {name}" for name in extra if name not in renamed]
+    lines += [f"  + {name}" for name in extra if name not in close.values()]
     if len(lines) > SHOWN:
         lines = [*lines[:SHOWN], f"  and {len(lines) - SHOWN} more"]
     todo = (

@@ -21,7 +21,12 @@ Shown = Callable[[str, int], str]
 class Tally:
     """Counts of broken promises."""
 
-    def __init__(self) -> None:
+    def __init__(self, at: Callable[[int], object]) -> None:
+        """
+        Args:
+            at: where a row is, for people, by its number in the source.
+        """
+        self._at = at
         self._counts: dict[Kind, int] = {}
         self._examples: dict[Kind, list[str]] = {}
 
@@ -37,7 +42,9 @@ class Tally:
             examples = self._examples.setdefault(kind, [])
             if len(examples) < EXAMPLES:
                 places = np.flatnonzero(one.rows)[: EXAMPLES - len(examples)]
-                examples += [_example(one, int(at), int(numbers[at]), shown) for at in places]
+                examples += [
+                    _example(one, int(at), self._at(int(numbers[at])), shown) for at in places
+                ]
 
     def violations(self) -> tuple[Violation, ...]:
         """Everything found in rows: errors first, then by how many rows, then by name."""
@@ -54,13 +61,13 @@ class Tally:
         )
 
 
-def _example(found: Found, at: int, number: int, shown: Shown) -> str:
+def _example(found: Found, at: int, row: object, shown: Shown) -> str:
     if found.problem == MISSING:
-        return f"row {number}"
+        return str(row)
     if found.about == (found.column,):
-        return f"row {number}: {_short(shown(found.column, at))}"
+        return f"{row}: {_short(shown(found.column, at))}"
     values = (f"{name} {_short(shown(name, at))}" for name in found.about)
-    return f"row {number}: {', '.join(values)}"
+    return f"{row}: {', '.join(values)}"
 
 
 def _short(text: str) -> str:

@@ -21,6 +21,20 @@ class Part(NamedTuple):
     object what its server says identifies it; a table's version; the hash in a `.dvc` file."""
 
 
+class At(NamedTuple):
+    """Where a row is."""
+
+    place: str
+    """The file, table or answer it is in, for messages."""
+    file: str
+    """Its file's name within a source of several; else empty."""
+    row: int
+    """Its number there; the first is 1, a header is none."""
+
+    def __str__(self) -> str:
+        return f"row {self.row} of {self.file}" if self.file else f"row {self.row}"
+
+
 class Source(Protocol):
     """Raw rows of one place, in batches.
 
@@ -46,6 +60,13 @@ class Source(Protocol):
         Raises:
             SourceError: there is nothing, or it cannot be read.
             BackendError: the server does not answer; trying again may help.
+        """
+
+    def at(self, number: int) -> At:
+        """Where a row is that `batches` gave last.
+
+        Args:
+            number: its place among them, from 1.
         """
 
     def batches(

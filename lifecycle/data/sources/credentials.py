@@ -105,7 +105,16 @@ class Credentials:
         why = self.scrub(_first(error)).rstrip(".")
         status = getattr(error, "status", 0)  # of an HTTP answer
         if isinstance(error, FileNotFoundError) or status in (404, 410):
-            return SourceError(f"{place}: there is no such file or table ({why})")
+            return SourceError(
+                f"{place}: there is no such file or table ({why}); correct source.path"
+            )
+        if status in (401, 403):
+            todo = (
+                f"see that {self.name}, which source.credentials names, holds what opens it"
+                if self.name
+                else "name the variable that holds what opens it under source.credentials"
+            )
+            return SourceError(f"{place}: access is refused ({why}); {todo}")
         if isinstance(error, ImportError):
             return SourceError(_driver(place, why))
         down = isinstance(error, ConnectionError | TimeoutError)
@@ -113,14 +122,6 @@ class Credentials:
         if down or status >= 500:
             return BackendError(f"{place}: no answer: {why}; run again when it is up")
         return SourceError(f"{place}: cannot read it: {why}{hint}")
-
-
-def shown(url: str) -> str:
-    """A path or URL without what may be secret in it: user, password and query."""
-    if "://" not in url:
-        return url
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _secrets(value: str, path: str) -> Iterator[str]:
@@ -173,4 +174,6 @@ def _driver(place: str, why: str) -> str:
             f"{place}: the package that reads {scheme}:// is not installed; run: "
             f"pip install 'lifecycle-flows[{EXTRAS[scheme]}]'"
         )
-    return f"{place}: a package that reads it is not installed: {why}"
+    return (
+        f"{place}: a package that reads it is not installed: {why}; install it, or correct the URL"
+    )

@@ -10,13 +10,14 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from lifecycle.data.sources.base import Part
+from lifecycle.data.sources.base import At, Part
 from lifecycle.data.sources.columns import declared, sliced
-from lifecycle.data.sources.credentials import Credentials, shown
+from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.parquet import read_parquet
 from lifecycle.errors import SourceError
 from lifecycle.identity import sha256
 from lifecycle.specs import ColumnSpec, SourceSpec
+from lifecycle.specs.data import shown
 
 
 class Delta:
@@ -43,6 +44,10 @@ class Delta:
         table = self._opened()
         digest = sha256([str(table.metadata().id), table.version()])
         return (Part(self._name(table), digest),)
+
+    def at(self, number: int) -> At:
+        """By its number alone."""
+        return At(self.place, "", number)
 
     def batches(
         self,

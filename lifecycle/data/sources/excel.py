@@ -9,16 +9,18 @@ import pyarrow as pa
 
 from lifecycle.data.sources.base import BATCH
 from lifecycle.data.sources.columns import column_of
+from lifecycle.errors import SourceError
 from lifecycle.specs import SourceSpec
 
 Row = tuple[Any, ...]
 
 
-def read_excel(file: Path, spec: SourceSpec) -> Iterator[pa.RecordBatch]:
+def read_excel(file: Path, spec: SourceSpec, place: str) -> Iterator[pa.RecordBatch]:
     """Batches of a sheet's rows; formulas are what Excel last computed.
 
     Raises:
-        ValueError: there is no such sheet, no header, or a row longer than it.
+        SourceError: there is no such sheet.
+        ValueError: there is no header, or a row longer than it.
     """
     import openpyxl  # takes a while, and only for such files
 
@@ -26,18 +28,27 @@ def read_excel(file: Path, spec: SourceSpec) -> Iterator[pa.RecordBatch]:
         warnings.simplefilter("ignore")  # about styles and print settings that nobody reads here
         book = openpyxl.load_workbook(raw, read_only=True, data_only=True)
         try:
-            yield from _batches(_sheet(book, spec).iter_rows(values_only=True))
+            yield from _batches(_sheet(book, spec, place).iter_rows(values_only=True))
         finally:
             book.close()
 
 
-def _sheet(book: Any, spec: SourceSpec) -> Any:
+def _sheet(book: Any, spec: SourceSpec, place: str) -> Any:
     names = book.sheetnames
     if isinstance(spec.sheet, int) and -len(names) <= spec.sheet < len(names):
         return book[names[spec.sheet]]
     if spec.sheet in names:
         return book[spec.sheet]
-    raise ValueError(f"source.sheet: no sheet {spec.sheet!r}; it has: {', '.join(names)}")
+    raise SourceError(f"{place}: source.sheet: {_no_sheet(names, spec.sheet)}")
+
+
+def _no_sheet(names: list[str], sheet: str | int) -> str:
+    have = ", ".join(map(repr, names))
+    if isinstance(sheet, str):
+        return f"there is no sheet {sheet!r}; set it to one of these: {have}"
+    if str(sheet) in names:
+        return f"{sheet} is a place, counted from 0; put quotes around a name: '{sheet}'"
+    return f"there is no sheet in place {sheet}, counted from 0; set it to one of these: {have}"
 
 
 def _batches(rows: Iterator[Row]) -> Iterator[pa.RecordBatch]:

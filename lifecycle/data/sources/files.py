@@ -1,5 +1,6 @@
 """A source made of files: one, or many with the same columns, here or on a server."""
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,9 +9,10 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from lifecycle.data.sources.base import Part
+from lifecycle.data.sources.alike import alike
+from lifecycle.data.sources.base import At, Part
 from lifecycle.data.sources.columns import TEXT_TYPES, declared, sliced
-from lifecycle.data.sources.credentials import Credentials, shown
+from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.delimited import csv_header, read_csv
 from lifecycle.data.sources.excel import read_excel
 from lifecycle.data.sources.jsonlines import read_jsonl
@@ -19,9 +21,13 @@ from lifecycle.data.sources.parquet import read_parquet
 from lifecycle.data.sources.remote import remote_files
 from lifecycle.errors import SourceError
 from lifecycle.specs import ColumnSpec, SourceSpec
+from lifecycle.specs.data import shown
 from lifecycle.specs.formats import format_of
 
-HINT = ". Correct the file, or set source.format, source.separator or source.encoding to what it is"
+HINTS = {
+    "csv": "source.format, source.separator or source.encoding",
+    "jsonl": "source.format or source.encoding",
+}
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 """What Hive writes for a partition without a value."""
 
@@ -54,6 +60,10 @@ class Files:
         self._credentials = Credentials(spec)
         self._stamps: dict[str, tuple[object, ...]] = {}
         self._found: dict[str, File] | None = None
+        self._starts: list[tuple[int, str]] = []
+        """Of the files read so far: rows before each, and its name."""
+        keys = HINTS.get(spec.format, "source.format")
+        self._hint = f". Correct the file, or set {keys} to what it is"
         self.remote = "://" in spec.path and not spec.path.startswith(PACKAGE_SCHEME)
         """Whether the files are on a server, not on this machine."""
         here = str(folder / Path(spec.path).expanduser())
@@ -68,6 +78,15 @@ class Files:
                 found.append(Part(file.name, file.digest()))
                 self._unchanged(file)
         return tuple(found)
+
+    def at(self, number: int) -> At:
+        """In which file, and there in which row."""
+        files = self._files()
+        before = bisect_left(self._starts, number, key=lambda start: start[0]) - 1
+        if before < 0:
+            return At(self.place, "", number)
+        start, name = self._starts[before]
+        return At(files[name].place, name if len(files) > 1 else "", number - start)
 
     def batches(
         self,
@@ -91,7 +110,7 @@ class Files:
             BackendError: the server does not answer.
         """
         file = self._files()[name]
-        with self._credentials.guard(file.place, HINT):
+        with self._credentials.guard(file.place, self._hint):
             self._unchanged(file)
             for raw in self._read(file, columns):
                 yield declared(self._with_partitions(raw, file, columns), columns)
@@ -115,10 +134,13 @@ class Files:
         files = self._files()
         rows = 0
         first: tuple[str, list[str]] | None = None
+        self._starts = []
         for name, piece in pieces:
             place = files[name].place
+            if not self._starts or self._starts[-1][1] != name:
+                self._starts.append((rows, name))
             first = first or (place, piece.schema.names)
-            batch = self._alike(piece, place, *first, columns)
+            batch = alike(piece, place, *first, columns, self._spec.format == "jsonl")
             rows += batch.num_rows
             yield from sliced(batch)
         if not rows and whole:
@@ -132,7 +154,7 @@ class Files:
             SourceError: it is missing, empty or binary.
         """
         file = next(iter(self._files().values()))
-        with self._credentials.guard(file.place, HINT), file.open() as raw:
+        with self._credentials.guard(file.place, self._hint), file.open() as raw:
             return csv_header(raw, self._spec, file.place)
 
     def _files(self) -> dict[str, File]:
@@ -164,7 +186,9 @@ class Files:
         if spec.format in ("parquet", "excel"):
             with file.on_disk() as path:
                 yield from (
-                    read_parquet(path) if spec.format == "parquet" else read_excel(path, spec)
+                    read_parquet(path)
+                    if spec.format == "parquet"
+                    else read_excel(path, spec, file.place)
                 )
             return
         with file.open() as raw:
@@ -195,45 +219,6 @@ class Files:
             values = pa.repeat(pa.scalar(value, pa.string()), batch.num_rows)
             batch = batch.append_column(name, values)
         return batch
-
-    def _alike(
-        self,
-        batch: pa.RecordBatch,
-        place: str,
-        first_place: str,
-        first: list[str],
-        columns: Mapping[str, ColumnSpec],
-    ) -> pa.RecordBatch:
-        """A batch with the first file's columns, in its order.
-
-        An object of JSON lines may leave a key out, and so may a file of them; one the contract
-        calls nullable is missing then.
-
-        Raises:
-            SourceError: two columns have one name, or the files have different columns.
-        """
-        names = batch.schema.names
-        twice = ", ".join(repr(name) for name in dict.fromkeys(names) if names.count(name) > 1)
-        if twice:
-            raise SourceError(
-                f"{place}: column names must differ, but there is more than one {twice}"
-            )
-        missing = [name for name in first if name not in names]
-        more = [name for name in names if name not in first]
-        if self._spec.format == "jsonl":
-            for name in missing:
-                if name not in columns or columns[name].nullable:
-                    batch = batch.append_column(name, pa.nulls(batch.num_rows, pa.string()))
-            missing = [name for name in missing if name not in batch.schema.names]
-            first, more = first + more, []
-        if missing or more:
-            said = [f"it has no {', '.join(map(repr, missing))}"] if missing else []
-            said += [f"it has {', '.join(map(repr, more))} besides"] if more else []
-            raise SourceError(
-                f"{place}: its columns differ from those of {first_place}: {' and '.join(said)}; "
-                "make them alike, or take the files as sources of their own"
-            )
-        return batch.select(first)
 
 
 def _partitions(name: str) -> dict[str, str | None]:

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from lifecycle.data.sources.aside import Aside
-from lifecycle.data.sources.base import Part
+from lifecycle.data.sources.base import At, Part
 from lifecycle.data.sources.columns import declared, plain, sliced
 from lifecycle.errors import SourceError
 from lifecycle.plugs import load_plug, plug_file, where
@@ -37,6 +37,10 @@ class Function:
             self._aside = Aside(self._called())
         return (Part(self._name, self._aside.digest),)
 
+    def at(self, number: int) -> At:
+        """By its number alone."""
+        return At(f"source.function {self.place}", "", number)
+
     def batches(
         self,
         columns: Mapping[str, ColumnSpec],
@@ -51,7 +55,7 @@ class Function:
             rows += batch.num_rows
             yield declared(batch, columns)
         if not rows:
-            raise SourceError(f"{self.place}: it returned no rows")
+            raise SourceError(f"{self.place}: it returned no rows; see source.function")
 
     def _called(self) -> Iterator[pa.RecordBatch]:
         try:

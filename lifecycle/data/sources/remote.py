@@ -13,11 +13,12 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
-from lifecycle.data.sources.credentials import Credentials, shown
+from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.local import nothing_in, wanted
 from lifecycle.errors import SourceError
 from lifecycle.identity import file_digest, sha256
 from lifecycle.specs import SourceSpec
+from lifecycle.specs.data import shown
 
 BLOCK = 8 << 20
 """Bytes fetched at a time."""

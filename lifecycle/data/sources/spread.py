@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from lifecycle.cluster import connect_ray, ray_data
-from lifecycle.data.sources.base import Part, Source
+from lifecycle.data.sources.base import At, Part, Source
 from lifecycle.data.sources.files import Files
 from lifecycle.errors import LifecycleError, RayError
 from lifecycle.settings import Settings
@@ -56,6 +56,10 @@ class Spread:
             BackendError: the server does not answer.
         """
         return len(self._files.names(only)) > 1
+
+    def at(self, number: int) -> At:
+        """In which file, and there in which row."""
+        return self._files.at(number)
 
     def batches(
         self,

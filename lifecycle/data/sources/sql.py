@@ -6,7 +6,7 @@ a cursor on its server, rows by rows.
 
 import importlib.util
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ import sqlalchemy as sa
 from sqlalchemy.exc import NoSuchModuleError
 
 from lifecycle.data.sources.aside import Aside
-from lifecycle.data.sources.base import BATCH, Part
+from lifecycle.data.sources.base import BATCH, At, Part
 from lifecycle.data.sources.columns import column_of, declared, plain, sliced
-from lifecycle.data.sources.credentials import Credentials, shown
+from lifecycle.data.sources.credentials import Credentials
 from lifecycle.errors import SourceError
 from lifecycle.identity import sha256
 from lifecycle.specs import ColumnSpec, SourceSpec
+from lifecycle.specs.data import shown
 
 Statement = sa.Select[Any] | sa.TextClause
 
@@ -46,14 +47,14 @@ class Sql:
             url = sa.make_url(self._credentials.value or spec.path)
         except sa.exc.ArgumentError:
             where = f"credentials: {spec.credentials} holds" if spec.credentials else "path: it is"
-            raise SourceError(
-                f"source.{where} no SQLAlchemy URL (dialect://user:password@host/database)"
-            ) from None
+            form = f"dialect://{'user:password@' if spec.credentials else ''}host/database"
+            raise SourceError(f"source.{where} no SQLAlchemy URL ({form})") from None
         if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
             url = url.set(database=str(folder / Path(str(url.database)).expanduser()))
         self._url = url
         self.place = shown(url.set(password=None, query={}).render_as_string())
         self._name = spec.table or "query"
+        self._asked = f"source.table {spec.table}" if spec.table else "the answer to source.query"
         self._aside: Aside | None = None
 
     def parts(self) -> tuple[Part, ...]:
@@ -68,6 +69,10 @@ class Sql:
             if self._aside is None:
                 self._aside = Aside(self._answer(self.select()))
             return (Part(self._name, self._aside.digest),)
+
+    def at(self, number: int) -> At:
+        """By its number alone."""
+        return At(f"{self.place}, {self._spec.asked}", "", number)
 
     def batches(
         self,
@@ -85,7 +90,7 @@ class Sql:
                 rows += batch.num_rows
                 yield declared(batch, columns)
         if not rows and after is None:
-            raise SourceError(f"{self.place}: {self._name} has no rows")
+            raise SourceError(f"{self.place}: {self._asked} has no rows")
 
     def select(self, after: object | None = None) -> Statement:
         """What is sent: the table or query, rows above the watermark, in order."""
@@ -98,6 +103,22 @@ class Sql:
         if after is not None and watermark:
             statement = statement.where(sa.column(watermark) > sa.literal(_python(after)))
         return statement.order_by(*order) if order else statement
+
+    def _connecting(self) -> AbstractContextManager[None]:
+        return self._credentials.guard(self.place, f". Correct {self._url_key}")
+
+    def _asking(self) -> AbstractContextManager[None]:
+        """What the database refuses is a matter of the table or query, and of what orders it."""
+        keys = ["source.table" if self._spec.table else "source.query"]
+        keys += ["source.incremental.column"] if self._watermark else []
+        keys += ["contract.key"] if self._key else []
+        return self._credentials.guard(self.place, f". Correct {' or '.join(keys)}")
+
+    @property
+    def _url_key(self) -> str:
+        """Where the URL is."""
+        name = self._spec.credentials
+        return f"the URL in {name}, which source.credentials names" if name else "source.path"
 
     @property
     def _watermark(self) -> str | None:
@@ -140,8 +161,11 @@ class Sql:
         # with named parameters, percent signs are not doubled
         dialect: sa.Dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
         text = str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
-        with dbapi.connect(url) as connection, connection.cursor() as cursor:
-            cursor.execute(text)
+        with self._connecting():
+            connection = dbapi.connect(url)
+        with connection, connection.cursor() as cursor:
+            with self._asking():
+                cursor.execute(text)
             for batch in cursor.fetch_record_batch():
                 names = self._differ(batch.schema.names)
                 flat = [plain(column) for column in batch.columns]
@@ -150,15 +174,19 @@ class Sql:
     def _rows(self, statement: Statement) -> Iterator[Sequence[sa.Row[Any]]]:
         file = self._url.database if self._url.get_backend_name() == "sqlite" else None
         if file and not Path(file).is_file():  # SQLite would make an empty one
-            raise SourceError(f"source.path: no file {file}; correct source.path")
+            raise SourceError(f"{self.place}: no file {file}; correct {self._url_key}")
         try:
             engine = sa.create_engine(self._url, **self._spec.options)
         except NoSuchModuleError as error:
             raise ImportError(str(error)) from None
         try:
-            with engine.connect() as connection:
+            with self._connecting():
+                connection = engine.connect()
+            with connection:
                 streamed = connection.execution_options(stream_results=True, yield_per=BATCH)
-                with closing(streamed.execute(statement)) as result:
+                with self._asking():
+                    answer = streamed.execute(statement)
+                with closing(answer) as result:
                     self._differ(list(result.keys()))
                     yield from result.partitions()
         finally:
@@ -168,8 +196,8 @@ class Sql:
         twice = ", ".join(repr(name) for name in dict.fromkeys(names) if names.count(name) > 1)
         if twice:
             raise SourceError(
-                f"{self.place}: column names must differ, but {self._name} has more than one "
-                f"{twice}"
+                f"{self.place}: column names must differ, but {self._asked} has more than one "
+                f"{twice}; rename them in a query"
             )
         return names
 

@@ -28,7 +28,9 @@ def read_facts(project: Project, name: str, source: Source) -> pa.Table:
     """
     spec = project.feature_views[name]
     checker = Checker(
-        ContractSpec(columns=spec.columns), now=datetime.now(UTC).replace(tzinfo=None)
+        ContractSpec(columns=spec.columns),
+        now=datetime.now(UTC).replace(tzinfo=None),
+        at=source.at,
     )
     kept: list[pa.RecordBatch] = []
     start = 0

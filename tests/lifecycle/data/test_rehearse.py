@@ -95,6 +95,8 @@ def test_too_many_bad_rows_and_none_at_all(
     class Empty:
         place = "nowhere"
 
+        at = None
+
         def batches(self, columns: object) -> Iterator[pa.RecordBatch]:
             yield from ()
 

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import openpyxl
 import pytest
 
+from lifecycle.data.rehearse import rehearse
 from lifecycle.data.sources import open_source
+from lifecycle.data.sources.base import BATCH
 from lifecycle.data.sources.jsonlines import BLOCK
-from lifecycle.errors import SourceError
+from lifecycle.errors import DataError, SourceError
 from lifecycle.project import Project
 from tests.lifecycle.data.sources.conftest import project_of
-from tests.lifecycle.data.sources.places import Rows, encode, rows
+from tests.lifecycle.data.sources.places import CONTRACT, Rows, encode, rows
 
 
 def read(project: Project) -> Rows:
@@ -26,8 +29,54 @@ def test_files_with_other_columns_are_refused_with_the_difference(tmp_path: Path
     (tmp_path / "in" / "c.csv").write_text("id,kode\n3,a\n")
     with pytest.raises(SourceError) as caught:
         read(project)
-    said = f"{tmp_path}/in/c.csv: its columns differ from those of {tmp_path}/in/a.csv: "
-    assert str(caught.value).startswith(said + "it has no 'code', 'note' and it has 'kode' besides")
+    assert str(caught.value).splitlines() == [
+        f"{tmp_path}/in/c.csv: its columns differ from those of {tmp_path}/in/a.csv: "
+        "it has no 'code', 'note' and it has 'kode' besides.",
+        "  ~ code → kode, perhaps",
+        "Make them alike, or take the files as sources of their own",
+    ]
+
+
+def test_a_row_where_a_later_file_should_have_its_header_is_not_told(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").write_text("id,code\n1,a\n")
+    (tmp_path / "in" / "b.csv").write_text("2,Ada Lovelace\n3,b\n")
+    with pytest.raises(SourceError, match="see that its first line names the columns") as caught:
+        read(project_of(tmp_path, {"path": "in"}))
+    assert "Lovelace" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["a.csv", "b.csv"])
+def test_the_file_that_lacks_a_column_is_named(tmp_path: Path, file: str) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.csv", "b.csv"):
+        code = "Code" if name == file else "code"
+        (tmp_path / "in" / name).write_text(f"id,{code},member\n1,a,true\n")
+    columns = {"id": CONTRACT["id"], "code": CONTRACT["code"], "member": CONTRACT["member"]}
+    project = project_of(tmp_path, {"path": "in"}, columns=columns)
+    with pytest.raises(DataError, match=rf"{file}.* has no (column )?'code'") as caught:
+        rehearse(project)
+    assert "\n  ~ code → Code, perhaps\n" in str(caught.value)
+
+
+def test_a_row_is_told_by_its_file_and_its_number_there(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, count in {"a": 3, "b": 0, "c": BATCH + 2, "d": 1}.items():
+        lines = "".join(f"{name}{n}\n" for n in range(count))
+        (tmp_path / "in" / f"{name}.csv").write_text(f"code\n{lines}")
+    project = project_of(tmp_path, {"path": "in"})
+    columns, source = project.contract.columns, open_source(project)
+    told: list[str] = []
+    for batch in source.batches(columns):
+        told += [str(source.at(len(told) + n + 1)) for n in range(batch.num_rows)]
+    last = BATCH + 2
+    assert told[:4] == ["row 1 of a.csv", "row 2 of a.csv", "row 3 of a.csv", "row 1 of c.csv"]
+    assert told[-2:] == [f"row {last} of c.csv", "row 1 of d.csv"]
+    assert source.at(4).place == f"{tmp_path}/in/c.csv"
+    list(source.batches(columns, only=["d.csv"]))
+    assert str(source.at(1)) == "row 1 of d.csv"
+    (one := open_source(project_of(tmp_path, {"path": "in/d.csv"}))).parts()
+    assert str(one.at(1)) == "row 1"
 
 
 def test_a_partition_that_the_file_has_too(tmp_path: Path) -> None:
@@ -160,8 +209,21 @@ def test_a_sheet_by_name_or_place(tmp_path: Path) -> None:
     (tmp_path / "in.xlsx").write_bytes(encode("excel", rows(3)))
     spec = {"path": "in.xlsx", "format": "excel"}
     assert read(project_of(tmp_path, {**spec, "sheet": "rows"})) == rows(3)
-    with pytest.raises(SourceError, match=r"source\.sheet: no sheet 'other'; it has: rows"):
-        read(project_of(tmp_path, {**spec, "sheet": "other"}))
+    for sheet, says in {"other": "no sheet 'other'; set it", 7: "no sheet in place 7, c"}.items():
+        with pytest.raises(
+            SourceError, match=rf"in\.xlsx: source\.sheet: there is {says}"
+        ) as caught:
+            read(project_of(tmp_path, {**spec, "sheet": sheet}))
+        assert str(caught.value).endswith("to one of these: 'rows'")
+
+
+def test_a_sheet_whose_name_is_a_number(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active.title = "2024"
+    book.save(tmp_path / "in.xlsx")
+    spec = {"path": "in.xlsx", "format": "excel", "sheet": 2024}
+    with pytest.raises(SourceError, match="put quotes around a name: '2024'"):
+        read(project_of(tmp_path, spec))
 
 
 def test_an_ending_that_says_another_format(tmp_path: Path) -> None:

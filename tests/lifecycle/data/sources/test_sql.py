@@ -1,5 +1,6 @@
 """Databases: what is sent to them, and what of their answers a later run sees."""
 
+import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from lifecycle.data.rehearse import rehearse
 from lifecycle.data.sources import open_source
 from lifecycle.data.sources.sql import Sql
-from lifecycle.errors import SourceError
+from lifecycle.errors import ContractError, SourceError
 from lifecycle.project import Project
 from lifecycle.specs import SourceSpec
 from tests.lifecycle.data.sources.conftest import _postgres, _sqlite, project_of
@@ -113,9 +115,64 @@ def test_types_only_postgresql_has(database: str, tmp_path: Path, monkeypatch: A
 
 def test_an_sqlite_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     spec = {"format": "sql", "path": "sqlite:///none.db", "table": "t"}
-    with pytest.raises(SourceError, match=r"no file .*none\.db"):
+    with pytest.raises(SourceError, match=r"^sqlite:.*none\.db: no file .*; correct source\.path"):
         read(project_of(tmp_path, spec))
     assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"table": "visit"}, r"Correct source\.table$"),
+        ({"query": "SELECT id, no_such FROM visits"}, r"Correct source\.query$"),
+        ({"query": "SELEC id FROM visits"}, r"Correct source\.query$"),
+        (
+            {
+                "query": "SELECT code FROM visits",
+                "incremental": {"by": "watermark", "column": "id"},
+            },
+            r"Correct source\.query or source\.incremental\.column$",
+        ),
+        (
+            {"query": "SELECT * FROM visits WHERE 1 = 0"},
+            r"the answer to source\.query has no rows$",
+        ),
+    ],
+)
+def test_what_the_database_refuses_is_told_by_place_and_key(
+    base: SqlPlace, tmp_path: Path, asked: dict[str, Any], says: str
+) -> None:
+    base.put(rows(2))
+    spec = {key: value for key, value in base.spec.items() if key != "table"} | asked
+    with pytest.raises(SourceError, match=says) as caught:
+        read(project_of(tmp_path, spec, key=[]))
+    assert str(caught.value).startswith(("sqlite:///", "postgresql"))
+
+
+def test_the_data_of_a_database_are_told_by_what_was_asked(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "shop.db") as connection:
+        connection.execute("CREATE TABLE visits AS SELECT 1 AS id, 'x' AS visits, 1 AS member")
+    connection.close()
+    columns = {name: {"type": "integer"} for name in ("id", "visits", "member")}
+    spec = {"format": "sql", "path": "sqlite:///shop.db", "table": "visits"}
+    with pytest.raises(ContractError, match=r"^sqlite:///shop\.db, source\.table visits: 1 of 1"):
+        rehearse(project_of(tmp_path, spec, columns=columns, key=[]))
+    columns["age"] = {"type": "integer"}
+    with pytest.raises(ContractError, match=r"shop\.db, source\.table visits has no column 'age'"):
+        rehearse(project_of(tmp_path, spec, columns=columns, key=[]))
+
+
+def test_a_place_holds_nothing_secret() -> None:
+    sql = {"format": "sql", "query": "SELECT 1"}
+    assert SourceSpec.model_validate({"path": "https://host/a.csv?token=k9"}).place == (
+        "https://host/a.csv"
+    )
+    assert SourceSpec.model_validate({**sql, "path": "dialect://me@host/x?key=k9"}).place == (
+        "dialect://host/x, source.query"
+    )
+    assert SourceSpec.model_validate({**sql, "credentials": "A_URL"}).place == (
+        "the database of A_URL, source.query"
+    )
 
 
 def test_credentials_that_are_no_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

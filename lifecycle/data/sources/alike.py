@@ -1,0 +1,67 @@
+"""Files of one source have the same columns; where one has not, the difference is told."""
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from lifecycle.data.renamed import renamed
+from lifecycle.errors import SourceError
+from lifecycle.specs import ColumnSpec
+
+
+def alike(
+    batch: pa.RecordBatch,
+    place: str,
+    first_place: str,
+    first: Sequence[str],
+    columns: Mapping[str, ColumnSpec],
+    gaps: bool,
+) -> pa.RecordBatch:
+    """A batch with the first file's columns, in its order.
+
+    Args:
+        place: the file it is of.
+        first: columns of the first file, which is `first_place`.
+        gaps: whether it is of JSON lines: an object may leave a key out there, and so may a file;
+            one the contract calls nullable is missing then.
+
+    Raises:
+        SourceError: two columns have one name, or the files have different columns.
+    """
+    names = batch.schema.names
+    twice = ", ".join(repr(name) for name in dict.fromkeys(names) if names.count(name) > 1)
+    if twice:
+        raise SourceError(f"{place}: column names must differ, but there is more than one {twice}")
+    missing = [name for name in first if name not in names]
+    more = [name for name in names if name not in first]
+    wanted = list(first)
+    if gaps:
+        for name in missing:
+            if name not in columns or columns[name].nullable:
+                batch = batch.append_column(name, pa.nulls(batch.num_rows, pa.string()))
+        missing = [name for name in missing if name not in batch.schema.names]
+        wanted += more
+        more = more if missing else []
+    if missing or more:
+        raise SourceError(_difference(place, first_place, len(first), missing, more))
+    return batch.select(wanted)
+
+
+def _difference(
+    place: str, first_place: str, count: int, missing: Sequence[str], more: Sequence[str]
+) -> str:
+    close = renamed(missing, more)
+    if len(missing) == count and not close:
+        # what stands there may be a row with personal data, not a header: it is not repeated
+        return (
+            f"{place}: it has none of the {count} columns of {first_place}, and {len(more)} "
+            "others; see that its first line names the columns, or take it as a source of its own"
+        )
+    said = [f"it has no {', '.join(map(repr, missing))}"] if missing else []
+    said += [f"it has {', '.join(map(repr, more))} besides"] if more else []
+    lines = [f"  ~ {name} → {other}, perhaps" for name, other in close.items()]
+    told = f"{place}: its columns differ from those of {first_place}: {' and '.join(said)}"
+    if not lines:
+        return f"{told}; make them alike, or take the files as sources of their own"
+    last = "Make them alike, or take the files as sources of their own"
+    return "\n".join([f"{told}.", *lines, last])
