@@ -6,6 +6,7 @@ Batch by batch: neither the source nor the version is ever in memory as a whole.
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Literal
 
@@ -28,6 +29,7 @@ from lifecycle.data.erased import erased_digest, erased_hashes, erased_mask
 from lifecycle.data.hidden import Hidden
 from lifecycle.data.incremental import Increment, increment_of
 from lifecycle.data.lake import VersionWriter, noted_version, table_uri
+from lifecycle.data.lake.table import Noted
 from lifecycle.data.provenance import provenance
 from lifecycle.data.share import check_share
 from lifecycle.data.sources import Source, digest_of_parts, open_source, spread
@@ -66,91 +68,124 @@ def ingest(
     former = last_contract(settings, project.name)
     if former is not None:
         check_compatible(former, project.contract)
+    run = _plan(project, settings, window, table)
+    done = noted_version(run.uri, {"request": run.request})
+    # what was taken in stays, though the source may be again what it was before
+    if done is not None and (run.increment is None or run.increment.former == done):
+        found = json.loads(done.note["ingested"])
+        return Ingested.model_validate(found | {"dataset": done.version.model_dump()})
+    made = _write(run, progress)
+    release_memory()
+    _record(run, table, made)
+    return made
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One ingestion: what it reads, and where it writes."""
+
+    project: Project
+    settings: Settings
+    window: Window
+    uri: str
+    source: Source
+    digest: str
+    erased: frozenset[str]
+    request: str
+    increment: Increment | None
+
+    @property
+    def former(self) -> Noted | None:
+        """The version whose rows the new one holds, too."""
+        return self.increment.former if self.increment else None
+
+    def note(self) -> dict[str, str]:
+        """What the commits of this run say."""
+        return {
+            "source": self.digest,
+            "source_place": self.source.place,
+            "window": str(self.window),
+            "project": self.project.name,
+            **contract_note(self.project.contract),
+            **provenance(),
+            **(self.increment.note() if self.increment else {}),
+        }
+
+
+def _plan(project: Project, settings: Settings, window: Window, table: Table) -> _Run:
     source = spread(open_source(project), settings)
     digest = digest_of_parts(source.parts())
     erased = erased_hashes(settings, project) if project.entity else frozenset()
-    request = _request(project, window, digest, erased)
     uri = table_uri(settings, project.name, table)
-    increment = increment_of(project, source, uri, window)
-    done = noted_version(uri, {"request": request})
-    # what was taken in stays, though the source may be again what it was before
-    if done is not None and (increment is None or increment.former == done):
-        found = json.loads(done.note["ingested"])
-        return Ingested.model_validate(found | {"dataset": done.version.model_dump()})
-    hidden = Hidden(project, settings)
-    now = datetime.now(UTC).replace(tzinfo=None)
-    time = project.time.column if project.time else None
-    contract = increment.contract if increment else project.contract
-    checker = Checker(contract, now=now, time=time, mask=hidden.mask, at=source.at)
+    return _Run(
+        project=project,
+        settings=settings,
+        window=window,
+        uri=uri,
+        source=source,
+        digest=digest,
+        erased=erased,
+        request=_request(project, window, digest, erased),
+        increment=increment_of(project, source, uri, window),
+    )
+
+
+def _write(run: _Run, progress: Progress | None) -> Ingested:
+    """Every row goes to the new version or to quarantine; both are committed behind the last."""
+    project, source, increment = run.project, run.source, run.increment
+    hidden = Hidden(project, run.settings)
+    checker = Checker(
+        increment.contract if increment else project.contract,
+        now=datetime.now(UTC).replace(tzinfo=None),
+        time=project.time.column if project.time else None,
+        mask=hidden.mask,
+        at=source.at,
+    )
     schema = hidden.schema(checker.schema)
-    rejected_uri = table_uri(settings, project.name, REJECTED)
     rows_in = 0
     with ExitStack() as stack:
         if increment:
             stack.enter_context(increment)
-        writer = stack.enter_context(VersionWriter(schema, uri))
-        quarantine: VersionWriter | None = None
-        for batch, numbers in _rows(project, settings, source, window, erased, increment, progress):
+        writer = stack.enter_context(VersionWriter(schema, run.uri))
+        rejected_uri = table_uri(run.settings, project.name, REJECTED)
+        quarantine = stack.enter_context(VersionWriter(QUARANTINE, rejected_uri))
+        keep = increment.stage if increment else writer.write
+        for batch, numbers in _rows(run, progress):
             rows_in += batch.num_rows
             accepted, rejected = checker.check(batch, numbers)
-            if rejected.num_rows:
-                quarantine = quarantine or stack.enter_context(
-                    VersionWriter(QUARANTINE, rejected_uri)
-                )
-                quarantine.write(rejected)
+            quarantine.write(rejected)
             if accepted.num_rows:
-                accepted = hidden.batch(accepted)
-                if increment:
-                    increment.stage(accepted)
-                else:
-                    writer.write(accepted)
-        if not rows_in and not (increment and increment.former):
-            raise SourceError(f"{source.place}: no rows in the window {window}")
-        note = _note(project, window, source, digest) | (increment.note() if increment else {})
-        kept: DatasetVersion | None = None
-        if quarantine is not None:
-            kept = quarantine.commit(note)
-            place = (
-                f"The rejected rows are in {rejected_uri}, version {kept.version}: "
-                f"lifecycle rejected {project.file} shows them. "
-            )
-            first = source.at(checker.first_rejected)
-            check_share(project, checker.reasons, checker.rejected, rows_in, first, place)
+                keep(hidden.batch(accepted))
+        if not rows_in and run.former is None:
+            raise SourceError(f"{source.place}: no rows in the window {run.window}")
+        note = run.note()
+        kept = quarantine.commit(note) if quarantine.rows else None
+        if kept is not None:
+            _check_share(run, checker, rows_in, kept)
         violations = checker.finish() if rows_in else ()
         rows_new = increment.merge(schema, writer.write) if increment else None
         made = Ingested(
-            dataset=DatasetVersion(uri=uri, version=0, digest="", rows=0),
-            window=window,
+            dataset=DatasetVersion(uri=run.uri, version=0, digest="", rows=0),
+            window=run.window,
             rows_in=rows_in,
             rejected=kept,
-            source_digest=digest,
+            source_digest=run.digest,
             violations=violations,
             rows_new=rows_new,
         )
-        # examples are shown, not kept: they hold values of rows
-        bare = [v.model_dump(mode="json") | {"examples": ()} for v in violations]
-        said = made.model_dump(mode="json", exclude={"dataset"}) | {"violations": bare}
-        note |= {"request": request, "ingested": json.dumps(said)}
-        unchanged = increment is not None and increment.former is not None and not rows_new
-        if increment and increment.former and unchanged:
-            dataset = increment.former.version
+        if run.former is not None and not rows_new:
+            dataset = run.former.version
         else:
-            dataset = writer.commit(note)
-    release_memory()
-    _record(settings, project, table, dataset, source, window, made)
+            said = {"request": run.request, "ingested": _without_rows(made)}
+            dataset = writer.commit(note | said)
     return made.model_copy(update={"dataset": dataset})
 
 
 def _rows(
-    project: Project,
-    settings: Settings,
-    source: Source,
-    window: Window,
-    erased: frozenset[str],
-    increment: Increment | None,
-    progress: Progress | None,
+    run: _Run, progress: Progress | None
 ) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
     """The rows to check, with their numbers in what is read of the source (from 0)."""
+    project, source, increment = run.project, run.source, run.increment
     only = increment.parts if increment else None
     if only is not None and not only:
         return
@@ -160,11 +195,11 @@ def _rows(
         check_columns(batch.schema.names, project.contract, source.at(start + 1).place)
         numbers = np.arange(start, start + batch.num_rows, dtype=np.int64)
         start += batch.num_rows
-        wanted = inside(batch, project, window)
+        wanted = inside(batch, project, run.window)
         if increment:
             wanted = _both(wanted, increment.later(batch))
-        if erased and project.entity in batch.schema.names:
-            gone = erased_mask(batch.column(project.entity), erased, settings)
+        if run.erased and project.entity in batch.schema.names:
+            gone = erased_mask(batch.column(project.entity), run.erased, run.settings)
             wanted = _both(wanted, ~gone.to_numpy(zero_copy_only=False))
         if wanted is not None:
             batch, numbers = batch.filter(pa.array(wanted)), numbers[wanted]
@@ -200,27 +235,26 @@ def _request(project: Project, window: Window, digest: str, erased: frozenset[st
     )
 
 
-def _note(project: Project, window: Window, source: Source, digest: str) -> dict[str, str]:
-    return {
-        "source": digest,
-        "source_place": source.place,
-        "window": str(window),
-        "project": project.name,
-        **contract_note(project.contract),
-        **provenance(),
-    }
+def _check_share(run: _Run, checker: Checker, rows: int, kept: DatasetVersion) -> None:
+    project, first = run.project, run.source.at(checker.first_rejected)
+    place = (
+        f"The rejected rows are in {kept.uri}, version {kept.version}: "
+        f"lifecycle rejected {project.file} shows them. "
+    )
+    check_share(project, checker.reasons, checker.rejected, rows, first, place)
 
 
-def _record(
-    settings: Settings,
-    project: Project,
-    table: str,
-    dataset: DatasetVersion,
-    source: Source,
-    window: Window,
-    made: Ingested,
-) -> None:
+def _without_rows(made: Ingested) -> str:
+    """What the commit keeps of an ingestion: no examples, which hold values of rows."""
+    bare = [v.model_dump(mode="json") | {"examples": ()} for v in made.violations]
+    said = made.model_dump(mode="json", exclude={"dataset"}) | {"violations": bare}
+    return json.dumps(said)
+
+
+def _record(run: _Run, table: str, made: Ingested) -> None:
     """A line of the audit trail; it comes behind the commit, so a killed run may owe it."""
+    dataset = made.dataset
     rows = f"{made.rows_in:,} rows in, {made.rows_rejected:,} rejected"
-    reasons = [f"{source.place}, {window}", f"{rows}, {dataset.rows:,} in the version"]
-    record_data(settings, project.name, "ingest", table, dataset.version, dataset.digest, reasons)
+    reasons = [f"{run.source.place}, {run.window}", f"{rows}, {dataset.rows:,} in the version"]
+    change = (table, dataset.version, dataset.digest, reasons)
+    record_data(run.settings, run.project.name, "ingest", *change)
