@@ -92,10 +92,11 @@ def _whole(spec: ContractSpec) -> Iterator[str]:
     if spec.rows:
         softly = " (warning)" if spec.rows.severity == "warning" else ""
         yield f"rows: {_range((spec.rows.minimum, spec.rows.maximum))}{softly}"
-    if spec.freshness and spec.freshness.at_least is not None:
-        yield f"freshness: the newest row is at least {spec.freshness.at_least}"
-    if spec.freshness and spec.freshness.max_age_days is not None:
-        yield f"freshness: the newest row is at most {spec.freshness.max_age_days:g} days old"
+    if spec.freshness:
+        softly = " (warning)" if spec.freshness.severity == "warning" else ""
+        age, least = spec.freshness.max_age_days, spec.freshness.at_least
+        bound = f"at least {least}" if age is None else f"at most {age:g} days old"
+        yield f"freshness: the newest row is {bound}{softly}"
     if spec.retention:
         yield f"retention: {spec.retention.days:g} days"
     yield f"rejected: at most {spec.max_rejected_share:.2%} of the rows"

@@ -177,12 +177,13 @@ class RetentionSpec(Section):
 
 
 class FreshnessSpec(Section):
-    """How new the newest row must be; exactly one of the two."""
+    """How new the newest row must be; exactly one of the two bounds."""
 
     max_age_days: float | None = Field(default=None, gt=0)
     """For a datetime time column: the newest row is at most this old, in days."""
     at_least: int | None = None
     """For an integer time column: the newest value is at least this."""
+    severity: Severity = "error"
 
     @model_validator(mode="after")
     def _one(self) -> Self:

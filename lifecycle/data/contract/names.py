@@ -34,8 +34,8 @@ def check_columns(
         # what stands there may be a row with personal data, not a header: it is not repeated
         raise ContractError(
             f"contract.columns: {place} has no column of the {len(missing)}, and "
-            f"{len(have)} others; see that source.format and source.separator are right, and "
-            "that the first line of a CSV file names the columns"
+            f"{len(have)} others; see that it is the right one, and of a CSV file that its first "
+            "line names the columns and source.separator is right"
         )
     close = renamed(missing, extra)
     if missing:

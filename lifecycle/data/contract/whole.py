@@ -82,7 +82,7 @@ class Whole:
         if isinstance(newest, int):
             if freshness.at_least is not None and newest < freshness.at_least:
                 said = f"the newest {column} is {newest}, below at_least: {freshness.at_least}"
-                yield Problem(column, said, "error", "contract.freshness")
+                yield Problem(column, said, freshness.severity, "contract.freshness")
         elif freshness.max_age_days is not None:
             age = (pd.Timestamp(self._now) - pd.Timestamp(newest)) / pd.Timedelta(days=1)
             if age > freshness.max_age_days:
@@ -90,7 +90,7 @@ class Whole:
                     f"the newest {column} is {newest}, {age:.1f} days old, more than "
                     f"max_age_days: {freshness.max_age_days:g}"
                 )
-                yield Problem(column, said, "error", "contract.freshness")
+                yield Problem(column, said, freshness.severity, "contract.freshness")
 
 
 def _outside(statistic: str, value: float | None, bounds: Bounds, unit: str) -> str | None:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from lifecycle.data.arrow import to_arrow
 from lifecycle.data.coerce import FAILURES, FALSE, MISSING, TRUE
 from lifecycle.data.contract import Checker
+from lifecycle.data.sources.base import At
 from lifecycle.errors import ContractError
 from lifecycle.project_file import load_project
 from lifecycle.records import Violation
@@ -402,6 +403,41 @@ def test_the_whole_as_a_warning() -> None:
     ]
 
 
+@pytest.mark.parametrize("severity", ["error", "warning"])
+def test_old_rows_refuse_or_are_told(severity: str) -> None:
+    fresh = {"at_least": 5, "severity": severity}
+    checker = Checker(
+        ContractSpec.model_validate({"columns": {"y": {"type": "integer"}}, "freshness": fresh}),
+        now=NOW,
+        time="y",
+    )
+    checker.check(pa.RecordBatch.from_pydict({"y": [3, 4]}), 0)
+    if severity == "error":
+        with pytest.raises(ContractError, match="the newest y is 4, below at_least: 5; get other"):
+            checker.finish()
+    else:
+        (found,) = checker.finish()
+        assert (found.column, found.severity) == ("y", "warning")
+
+
+INTEGER = {"type": "integer"}
+
+
+def test_examples_name_a_row_as_the_source_does() -> None:
+    checker = Checker(
+        ContractSpec.model_validate({"columns": {"x": INTEGER, "y": INTEGER}}),
+        now=NOW,
+        at=lambda number: At("in/b.csv", "b.csv", number - 10),
+    )
+    checker.check(pa.RecordBatch.from_pydict({"x": [1, 2, 3], "y": ["3", "x", None]}), 10)
+    assert {one.examples for one in checker.violations} == {
+        ("row 2 of b.csv: x",),
+        ("row 3 of b.csv",),
+    }
+    with pytest.raises(ContractError, match=r"^contract\.columns: in/b\.csv has no column 'y'"):
+        checker.check(pa.RecordBatch.from_pydict({"x": [1]}), 13)
+
+
 def test_without_rows_only_their_number_is_judged() -> None:
     spec = {"type": "number", "expect": {"mean": [1, 2]}}
     assert one({"z": pd.Series([], dtype=float)}, {"z": spec}) == ()
@@ -449,6 +485,8 @@ def test_the_contract_of_the_how_to_page() -> None:
     row = {"order": "IT7", "customer": 4, "ordered": "2026-01-03", "shipped": None, "weight": 2200}
     rows = pd.DataFrame([row | {"country": "IT", "late": "no"}] * 2).assign(order=["IT7", "it-7"])
     found = run(contract, [whole(rows)])[2]
+    assert contract.freshness
+    assert contract.freshness.severity == "warning"
     assert [(one.column, one.problem, one.severity) for one in found if one.rows] == [
         ("customer, ordered together", "as in an earlier row", "error"),
         ("order", "not of the form [A-Z]{2}[0-9]+", "error"),
