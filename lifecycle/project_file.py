@@ -12,7 +12,7 @@ from lifecycle.errors import ProjectError
 from lifecycle.project import Project
 
 KeyPath = tuple[int | str, ...]
-KEYS_SHOWN = 24
+KEYS_SHOWN = 12
 
 
 def load_project(path: str | Path) -> Project:
@@ -101,13 +101,12 @@ def _problem(file: Path, lines: dict[KeyPath, int], detail: ErrorDetails) -> str
 
 
 def _instead(key: KeyPath) -> str:
-    """What an unknown key may have meant, or what the section does know."""
+    """What an unknown key may have meant, and what the section knows."""
     known = _keys_beside(key)
     close = difflib.get_close_matches(str(key[-1]), known, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
     more = ", …" if len(known) > KEYS_SHOWN else ""
-    return f"known here: {', '.join(known[:KEYS_SHOWN])}{more}"
+    told = f"nown here: {', '.join(known[:KEYS_SHOWN])}{more}"
+    return f"did you mean {close[0]!r}? K{told}" if close else f"k{told}"
 
 
 def _named(message: str) -> KeyPath:

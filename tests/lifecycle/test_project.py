@@ -58,19 +58,26 @@ def test_a_sound_file_is_loaded(write: Callable[[str], Path]) -> None:
             "task: binary",
             "task: binary\ntarged: x",
             4,
-            "targed: unknown key; did you mean 'target'",
+            "targed: unknown key; did you mean 'target'? Known here: name, description, source, task, "
+            "target, positive, entity, time, inputs, leakage, protected, ignore, …",
         ),
         (
             "      type: number",
             "      typ: number",
             11,
-            "spent.typ: unknown key; did you mean 'typ",
+            "spent.typ: unknown key; did you mean 'type'? Known here: type, nullable, unique, ",
         ),
         (
             "task: binary",
             "task: binary\nsplit: {parts: 3}",
             4,
             "split.parts: unknown key; known here: holdout, validation, holdout_periods, seed",
+        ),
+        (
+            "contract:",
+            "contract:\n  rules:\n  - {nam: a}",
+            8,
+            "rules.0.nam: unknown key; did you mean 'name'? Known here: name, expression, severity, ",
         ),
         ("task: binary", "task: binary\ntask: regression", 4, "given twice, first in line 3"),
         (
