@@ -78,6 +78,8 @@ class Screen(logging.Handler):
 def quiet_third_parties() -> None:
     """Keep other libraries off the screen; what they log still reaches the Prefect server."""
     warnings.simplefilter("ignore")
+    # without any handler Python prints what others warn of
+    logging.getLogger().addHandler(logging.NullHandler())
     loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
     for logger in loggers:
         for handler in list(logger.handlers):

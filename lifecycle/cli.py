@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -42,17 +43,6 @@ app = typer.Typer(
 )
 ProjectPath = Annotated[Path, typer.Argument(help="Project file.")]
 EnvOption = Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")]
-app.command()(audit)
-app.command()(lineage)
-app.command()(diff)
-app.command()(profile)
-app.command()(contract)
-app.command()(rejected)
-app.command()(versions)
-app.command()(erase)
-app.command()(retention)
-app.add_typer(keys, name="keys")
-app.command("front-env")(front_env)
 
 
 def main() -> None:
@@ -64,7 +54,6 @@ def main() -> None:
         sys.exit(2)
 
 
-@app.command()
 def init(
     data: Annotated[
         str,
@@ -99,7 +88,6 @@ def init(
     console.print(_rehearse(load_project(file)), style="dim")
 
 
-@app.command()
 def validate(project: ProjectPath) -> None:
     """Say whether a project file is sound: contract, split, features and parameters are tried."""
     from lifecycle.training.trainers.open import open_trainer  # XGBoost takes a while
@@ -110,7 +98,6 @@ def validate(project: ProjectPath) -> None:
     _console().print(f"{project}: sound. {text}")
 
 
-@app.command()
 def schema(
     output: Annotated[Path, typer.Option(help="Where to write it.")] = SCHEMA,
 ) -> None:
@@ -119,7 +106,6 @@ def schema(
     _console().print(f"Wrote {output}")
 
 
-@app.command()
 def serve(project: ProjectPath, env: EnvOption = None) -> None:
     """Serve the champion in the foreground, until Ctrl-C."""
     from lifecycle.cluster import connect_ray  # Ray and MLflow take a while
@@ -192,3 +178,16 @@ def _write(file: Path, text: str) -> None:
 
 def _console() -> Console:
     return Console(highlight=False, soft_wrap=True)
+
+
+def _register(panel: str, *commands: Callable[..., None]) -> None:
+    for command in commands:
+        name = command.__name__.replace("_", "-")
+        app.command(name, rich_help_panel=panel)(command)
+
+
+_register("Project file", init, validate, schema)
+_register("Data", profile, contract, rejected, versions, diff, lineage)
+_register("Endpoint", serve, front_env)
+app.add_typer(keys, name="keys", rich_help_panel="Endpoint")
+_register("Governance", audit, erase, retention)

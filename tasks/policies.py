@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from prefect import Task
@@ -57,7 +58,9 @@ def backend_failed(task: Task[..., Any], run: TaskRun, state: State[Any]) -> boo
 def say_if_cached(task: Task[..., Any], run: TaskRun, state: State[Any]) -> None:
     """Completion hook: a result from the cache says so."""
     if state.name == "Cached":
-        say("cache", f"{task.name}: unchanged, served from the cache")
+        made = getattr(state.result(), "dataset", None)
+        version = f" ({Path(made.uri).name} version {made.version})" if made else ""
+        say("cache", f"{task.name}: unchanged, served from the cache{version}")
 
 
 CACHED: dict[str, Any] = {

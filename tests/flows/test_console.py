@@ -47,3 +47,12 @@ def test_without_a_terminal_each_step_is_a_line() -> None:
         "train     registering …",
         "train     registered v1",
     ]
+
+
+def test_others_do_not_write_on_it(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # without pytest's own
+    with Screen(Console(file=io.StringIO())):
+        logging.getLogger("somebody").warning("Still processing items")
+    assert capfd.readouterr() == ("", "")
