@@ -36,7 +36,7 @@ def build(opened: Opened, against: Opened | None = None) -> Summary:
         target = Target(sample, known)
         columns = [_related(one, target, shown) for one in columns]
     if against is not None:
-        columns = _drifted(columns, sample, opened, against)
+        columns = _drifted(columns, sample, gathered.rows, opened, against)
     varied = [one.name for one in columns if one.kind != "text" and one.distinct > 1]
     varied = [name for name in varied if name != known.entity]
     summary = Summary(
@@ -71,15 +71,17 @@ def _related(column: ColumnProfile, target: Target, shown: bool) -> ColumnProfil
 
 
 def _drifted(
-    columns: list[ColumnProfile], sample: Sampled, opened: Opened, against: Opened
+    columns: list[ColumnProfile], sample: Sampled, rows: int, opened: Opened, against: Opened
 ) -> list[ColumnProfile]:
+    """Other persons are no drift, nor are other numbers where each row has its own."""
     before = gather(against.batches)
     then = sampled(before.sample(), opened.known)
     found = []
     for one in columns:
         moved = drift(one.name, sample, then, before, opened.known, shown=not one.hidden)
-        entity = one.role == "entity"  # other persons are no drift
-        found.append(one if entity else one.model_copy(update={"drift": moved}))
+        differs = one.name in sample.whole and one.distinct == rows
+        names = one.role == "entity" or differs
+        found.append(one if names else one.model_copy(update={"drift": moved}))
     return found
 
 

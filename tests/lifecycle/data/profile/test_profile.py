@@ -175,8 +175,9 @@ def test_a_sample_is_said(tmp_path: Path) -> None:
 
 
 def test_drift_between_frames() -> None:
-    then = small_frame(2000)
+    then = small_frame(2000).assign(order=range(2000))
     now = then.assign(age=then["age"] + 30, city=then["city"].replace("Lima", "Kyiv"))
+    now["order"] += 2000  # each row has its own: others are no drift
     found = profile(now, target="bought", against=then)
     drifted = {c.name for c in found.summary.columns if c.drift and c.drift.drifted}
     assert drifted == {"age", "city"}
