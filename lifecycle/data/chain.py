@@ -7,11 +7,12 @@ last hash elsewhere, as `lifecycle audit` prints it.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pydantic import ValidationError
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 LINE = "line"
 """Column with a line's number, from 0: files of a table have no order."""
 ATTEMPTS = 20
+RESTORE = "restore it from a backup of the lake: what it held cannot be made again"
 CONFIGURATION = {
     "delta.appendOnly": "true",
     "delta.logRetentionDuration": "interval 36500 days",
@@ -34,7 +36,7 @@ L = TypeVar("L", bound=Link)
 
 
 class Broken(ValueError):
-    """A line that is not what was written; the message says which and why."""
+    """A line or file that is not what was written; the message says which and why."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,10 @@ class Chain(Generic[L]):
         except TableNotFoundError:
             return None
         except (DeltaError, OSError) as error:
-            raise BackendError(f"{self.uri}: cannot read: {first_line(error)}") from None
+            raise BackendError(
+                f"{self.uri}: cannot read the audit trail: {first_line(error)}; if a file of its "
+                f"_delta_log is damaged, {RESTORE}"
+            ) from None
 
     def _make(self) -> DeltaTable:
         """An empty table, or the one that another process made meanwhile."""
@@ -135,16 +140,50 @@ class Chain(Generic[L]):
             post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
         )
 
+    def _rows(self, table: DeltaTable) -> Iterator[dict[str, Any]]:
+        """File by file, so that one which is damaged can be named.
+
+        Raises:
+            Broken: a file is missing, or is no Parquet.
+            BackendError: the table cannot be reached.
+        """
+        try:
+            for fragment in table.to_pyarrow_dataset().get_fragments():
+                place = f"{self.uri}/{fragment.path}"
+                try:
+                    with fragment.filesystem.open_input_file(fragment.path) as file:
+                        content = file.read()
+                except FileNotFoundError:
+                    raise Broken(
+                        f"{place}: this file of the audit trail is missing; {RESTORE}"
+                    ) from None
+                try:
+                    yield from pq.read_table(
+                        pa.BufferReader(content), use_threads=False
+                    ).to_pylist()
+                except (pa.ArrowException, OSError) as error:
+                    why = first_line(error).partition(": ")
+                    raise Broken(
+                        f"{place}: this file of the audit trail is damaged "
+                        f"({(why[2] or why[0]).partition('. ')[0]}); {RESTORE}"
+                    ) from None
+        except (DeltaError, pa.ArrowException, OSError) as error:
+            raise BackendError(
+                f"{self.uri}: cannot read the audit trail: {first_line(error)}"
+            ) from None
+
     def _lines(self, table: DeltaTable, check: bool = False) -> list[L]:
         """The lines in order; with `check`, each held against its hash and the line before.
 
         Raises:
-            Broken: a line does not hold.
+            Broken: a line does not hold, or a file cannot be read.
         """
         try:
-            rows = table.to_pyarrow_table().sort_by(LINE).to_pylist()
-        except (DeltaError, pa.ArrowException, OSError) as error:
-            raise BackendError(f"{self.uri}: cannot read: {first_line(error)}") from None
+            rows = sorted(self._rows(table), key=lambda row: row[LINE])
+        except Broken as broken:
+            if check:
+                raise
+            raise BackendError(str(broken)) from None
         lines: list[L] = []
         for at, row in enumerate(rows):
             number = row.pop(LINE)

@@ -156,7 +156,9 @@ def _erase_table(
         spelled = ", ".join(f"v{v}: {n:,}" if v >= 0 else f"{n:,}" for v, n in counts.items())
         reason = f"request {request.id}: rows of {len(request.entities)} persons ({spelled})"
         reasons = (reason, request.reason) if request.reason else (reason,)
-        record_data(settings, project.name, "erase", name, max(counts), reasons=reasons)
+        newest = max(counts)
+        version = newest if newest >= 0 else None  # the log is in no version
+        record_data(settings, project.name, "erase", name, version, reasons=reasons)
 
 
 def _prints(

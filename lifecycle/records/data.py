@@ -95,5 +95,6 @@ class DataChange(Link):
     digest: str
 
     def __str__(self) -> str:
-        version = "" if self.version is None else f" v{self.version}"
+        # lines of old have -1 for none
+        version = "" if self.version is None or self.version < 0 else f" v{self.version}"
         return f"{self.action} {self.table}{version}"

@@ -58,8 +58,8 @@ def test_a_sound_file_is_loaded(write: Callable[[str], Path]) -> None:
             "task: binary",
             "task: binary\ntarged: x",
             4,
-            "targed: unknown key; did you mean 'target'? Known here: name, description, source, task, "
-            "target, positive, entity, time, inputs, leakage, protected, ignore, …",
+            "targed: unknown key; did you mean 'target'? Known here: name, description, source, "
+            "task, target, positive, entity, time, inputs, leakage, protected, ignore, …",
         ),
         (
             "      type: number",
@@ -77,7 +77,7 @@ def test_a_sound_file_is_loaded(write: Callable[[str], Path]) -> None:
             "contract:",
             "contract:\n  rules:\n  - {nam: a}",
             8,
-            "rules.0.nam: unknown key; did you mean 'name'? Known here: name, expression, severity, ",
+            "rules.0.nam: unknown key; did you mean 'name'? Known here: name, expression, ",
         ),
         ("task: binary", "task: binary\ntask: regression", 4, "given twice, first in line 3"),
         (

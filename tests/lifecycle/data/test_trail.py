@@ -1,6 +1,8 @@
 """The data's audit trail and the list of the erased, as ingestion uses them."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +16,7 @@ from lifecycle.data.erased import erased_digest, erased_hashes, erased_mask, sup
 from lifecycle.data.lake import table_uri
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.data.trail import data_chain, record_data
+from lifecycle.errors import BackendError
 from lifecycle.project import Project
 from lifecycle.run import Run, running
 from lifecycle.settings import Settings
@@ -38,6 +41,30 @@ def test_a_line_says_who_did_what_in_which_run(settings: Settings) -> None:
     assert trail.broken() is None
     with pytest.raises(Exception, match="append-only"):
         DeltaTable(trail.uri).delete("line = 1")
+
+
+@pytest.mark.parametrize("content", [None, b"PAR1", b"\0" * 4000, b"PAR1" + b"\7" * 99 + b"PAR1"])
+def test_a_file_of_the_trail_that_is_damaged_or_gone_is_named(
+    settings: Settings, content: bytes | None
+) -> None:
+    for version in range(3):
+        record_data(settings, "small", "ingest", "accepted", version)
+    trail = data_chain(settings, "small")
+    file = sorted(Path(trail.uri).glob("*.parquet"))[1]
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    said = "missing" if content is None else "damaged"
+    broken = trail.broken() or ""
+    assert broken.startswith(f"{file}: this file of the audit trail is {said}")
+    assert "restore it from a backup" in broken
+    with pytest.raises(BackendError, match=re.escape(broken)):
+        trail.lines()
+
+
+def test_a_line_without_a_version_says_none(settings: Settings) -> None:
+    for version in (-1, None):
+        assert str(record_data(settings, "small", "erase", "log", version)) == "erase log"
 
 
 def test_a_trail_that_another_process_makes_at_the_same_moment(

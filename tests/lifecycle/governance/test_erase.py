@@ -96,6 +96,7 @@ def test_the_trail_says_what_was_done_but_not_to_whom(planted: Planted) -> None:
     lines = chain.lines()
     assert chain.broken() is None
     assert {"accepted", "rejected"} <= {line.table for line in lines if line.action == "erase"}
+    assert [line.version for line in lines if line.table == "prediction_log"] == [None]
     assert lines[-1].action == "proof"
     assert any("asked by letter 17" in line.reasons for line in lines)
     assert all(PERSON not in str(line.reasons) for line in lines)
