@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
@@ -26,7 +27,10 @@ def lineage(
     ] = None,
     openlineage: Annotated[
         str | None,
-        typer.Option(metavar="FILE|URL", help="Send it as OpenLineage events, too."),
+        typer.Option(
+            metavar="FILE|URL",
+            help="Send it as OpenLineage events, too; a file gets those it has not yet.",
+        ),
     ] = None,
     env: Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")] = None,
 ) -> None:
@@ -54,5 +58,7 @@ def lineage(
         from lifecycle.lineage.events import events_of
 
         events = events_of(graph, [node.id for node in found.nodes], loaded, settings)
-        send(events, openlineage)
-        told.print(f"{len(events)} OpenLineage events → {openlineage}")
+        sent = send(events, openlineage)
+        before = len(events) - sent
+        again = f" ({before} more are in it already)" if before else ""
+        told.print(f"{sent} OpenLineage events → {escape(openlineage)}{again}")

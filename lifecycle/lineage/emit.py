@@ -1,9 +1,11 @@
 """Where OpenLineage events go: a file that grows by a line an event, or a service over HTTP."""
 
+import json
 import logging
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from lifecycle.errors import BackendError
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent
     from openlineage.client.transport.transport import Transport
 
+Key = tuple[str, str, str]
+"""Run, state and time of an event: the same in every telling of it."""
+
 logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 5.0
@@ -27,8 +32,10 @@ API_KEY = "OPENLINEAGE_API_KEY"
 """Environment variable of OpenLineage's clients."""
 
 
-def send(events: "Sequence[RunEvent]", to: str) -> None:
-    """Send events, in order.
+def send(events: "Sequence[RunEvent]", to: str) -> int:
+    """Send events, in order; how many were sent.
+
+    What a file has already is not written again; a service tells repetitions by the ids of runs.
 
     Args:
         to: a file, or an `http(s)://` URL; without a path that of OpenLineage's API is used.
@@ -36,15 +43,20 @@ def send(events: "Sequence[RunEvent]", to: str) -> None:
     Raises:
         BackendError: the file cannot be written, or the service does not take them.
     """
+    from openlineage.client.serde import Serde
+
+    known = _told(to)
+    new = [event for event in events if _key(json.loads(Serde.to_json(event))) not in known]
     transport = _transport(to)
     try:
-        for event in events:
+        for event in new:
             transport.emit(event)
     except Exception as error:  # requests' errors, the transport's own, and what a server says
         line = str(error).strip().split("\n", 1)[0]
         raise BackendError(f"{_without_password(to)}: OpenLineage events: {line}") from None
     finally:
         transport.close()
+    return len(new)
 
 
 def tell_run(
@@ -82,6 +94,23 @@ def _is_made(graph: Graph, node: Node, run: Run, since: str) -> bool:
         into = [graph.nodes.get(e.source) for e in graph.edges.values() if e.target == node.id]
         return any(one is not None and one.facts.get("flow run") == run.id for one in into)
     return node.facts.get("run") == run.id
+
+
+def _told(to: str) -> set[Key]:
+    """The events a file has; a line that is none is left alone."""
+    known = set()
+    try:
+        with open(to, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                with suppress(ValueError, KeyError, TypeError):
+                    known.add(_key(json.loads(line)))
+    except OSError:  # there is none yet, or it is a URL; the transport tells what else is wrong
+        return set()
+    return known
+
+
+def _key(event: dict[str, Any]) -> Key:
+    return event["run"]["runId"], event["eventType"], event["eventTime"]
 
 
 def _transport(to: str) -> "Transport":

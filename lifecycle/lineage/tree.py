@@ -23,6 +23,9 @@ def trees(found: Lineage) -> tuple[Tree, Tree]:
         before.add(line)
     _grow(before, subject, found, into.__getitem__, lambda edge: edge.source, set())
     _grow(after, subject, found, out_of.__getitem__, lambda edge: edge.target, set())
+    for tree, nothing in ((before, "nothing that is known"), (after, "nothing yet")):
+        if not tree.children:
+            tree.add(f"[dim]{nothing}[/]")
     return before, after
 
 

@@ -192,10 +192,12 @@ def test_told_again_it_is_the_same_run(lived: Lived, events: list[Event]) -> Non
 
 def test_to_a_file_that_grows(lived: Lived, events: list[Event], tmp_path: Path) -> None:
     file = tmp_path / "events.ndjson"
-    for _ in range(2):
-        send(told(lived, "model:1"), str(file))
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    assert len(lines) == 2 * len(events)
+    file.write_text("no event\n{}\n")
+    every = told(lived, "model:1")
+    sent = [send(some, str(file)) for some in (every[:4], told(lived, "accepted"), every)]
+    lines = [json.loads(line) for line in file.read_text().splitlines()[2:]]
+    assert sent == [4, len(every) - 4, 0]
+    assert lines == as_json(every)
     assert {line["job"]["name"] for line in lines} == {e["job"]["name"] for e in events}
 
 

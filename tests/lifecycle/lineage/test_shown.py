@@ -5,13 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from lifecycle.cli import app
 from lifecycle.errors import ProjectError
-from lifecycle.lineage.graph import Lineage
+from lifecycle.lineage.graph import Lineage, Node
 from lifecycle.lineage.picture import COLOURS, COLUMNS, draw
-from lifecycle.lineage.tree import short
+from lifecycle.lineage.tree import short, trees
 from lifecycle.lineage.walk import lineage
 from tests.lifecycle.lineage.conftest import ASKED, Lived
 
@@ -34,6 +35,30 @@ def test_the_trees_tell_both_ways(run: Run) -> None:
     for said in ("became release of version 1", "answered 3 logged predictions", "monitoring of"):
         assert said in after
     assert "accepted version 0 was split into it (above)" in before
+
+
+def test_what_led_to_nothing_says_so(run: Run) -> None:
+    node = Node(id="part:a", kind="part", name="train")
+    found = Lineage(project="small", subject=node.id, nodes=(node,), edges=())
+    said = []
+    for tree in trees(found):
+        with (console := Console(width=80)).capture() as out:
+            console.print(tree)
+        said += out.get().splitlines()
+    assert said == [
+        "train was made from",
+        "└── nothing that is known",
+        "train led to",
+        "└── nothing yet",
+    ]
+
+
+def test_events_are_told_once(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "events.ndjson"
+    first, again = (run("lineage", "model:1", "--openlineage", file).output for _ in range(2))
+    count = len(file.read_text().splitlines())
+    assert f"{count} OpenLineage events → {file}\n" in first
+    assert f"0 OpenLineage events → {file} ({count} more are in it already)\n" in again
 
 
 def test_json(run: Run, lived: Lived) -> None:
