@@ -96,10 +96,12 @@ class Delta:
         if self._table is None:
             options = {str(k): str(v) for k, v in self._spec.options.items()}
             options |= {str(k): str(v) for k, v in self._credentials.options().items()}
-            with self._credentials.guard(self.place):
+            wanted = self._spec.version
+            hint = "" if wanted is None else f". See that source.version {wanted} is there"
+            with self._credentials.guard(self.place, hint):
                 try:
                     self._table = DeltaTable(
-                        self._uri, version=self._spec.version, storage_options=options or None
+                        self._uri, version=wanted, storage_options=options or None
                     )
                 except TableNotFoundError:
                     raise SourceError(

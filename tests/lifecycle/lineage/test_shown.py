@@ -97,7 +97,7 @@ def test_diff(run: Run, lived: Lived) -> None:
     out = run("diff", "train@0", "holdout@0").output
     assert "train@0, 243 rows" in out
     assert "by whole rows" in out
-    assert "kolmogorov smirnov" in out
+    assert "Kolmogorov-Smirnov" in out
     assert '"added"' in run("diff", "accepted", "0", "0", "--json").stdout
     assert "the same content" in run("diff", "0", "0").output
     assert "accepted has no version '7'" in str(run("diff", "0", "7").exception)

@@ -27,7 +27,9 @@ def test_a_given_version(tmp_path: Path) -> None:
     old = project_of(tmp_path, {**spec, "version": 0})
     assert read(old) == rows(3)
     assert [part.name for part in open_source(old).parts()] == ["t@0"]
-    with pytest.raises(SourceError, match=r"cannot read it: .*7"):
+    with pytest.raises(
+        SourceError, match=r"cannot read it: .*See that source\.version 7 is there$"
+    ):
         read(project_of(tmp_path, {**spec, "version": 7}))
 
 
