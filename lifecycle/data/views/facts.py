@@ -1,6 +1,7 @@
 """The facts of a view: its whole source, under its contract, by entity and time."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -9,12 +10,26 @@ from lifecycle.data.contract import Checker
 from lifecycle.data.erased import erased_mask
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.data.sources import Source
-from lifecycle.errors import ContractError, SourceError
+from lifecycle.errors import ContractError, DataError, SourceError
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 from lifecycle.specs import ContractSpec, FeatureViewSpec
 
 REASONS_SHOWN = 8
+
+
+@contextmanager
+def of_view(name: str) -> Iterator[None]:
+    """What is wrong with a source in the block is told of the view: its keys stand there.
+
+    Raises:
+        DataError: what the block raised.
+    """
+    try:
+        yield
+    except DataError as error:
+        key = f"feature_views.{name}: "
+        raise type(error)(key + str(error).removeprefix(key)) from None
 
 
 def read_facts(project: Project, name: str, source: Source) -> pa.Table:
@@ -34,9 +49,10 @@ def read_facts(project: Project, name: str, source: Source) -> pa.Table:
     )
     kept: list[pa.RecordBatch] = []
     start = 0
-    for batch in source.batches(spec.columns):
-        kept.append(checker.check(batch, start).accepted)
-        start += batch.num_rows
+    with of_view(name):
+        for batch in source.batches(spec.columns):
+            kept.append(checker.check(batch, start).accepted)
+            start += batch.num_rows
     if not start:
         raise SourceError(f"feature_views.{name}: {source.place}: there are no facts")
     if checker.rejected:

@@ -11,7 +11,13 @@ from lifecycle.data.provenance import provenance
 from lifecycle.data.sources import Source, digest_of_parts, open_source
 from lifecycle.data.views.asof import AsOf
 from lifecycle.data.views.compute import compute_all, feature_schema, load_function
-from lifecycle.data.views.facts import in_order, named_as_rows_are, read_facts, without_erased
+from lifecycle.data.views.facts import (
+    in_order,
+    named_as_rows_are,
+    of_view,
+    read_facts,
+    without_erased,
+)
 from lifecycle.data.views.lookahead import check_lookahead
 from lifecycle.data.views.use import ViewUse, how_made
 from lifecycle.errors import BackendError
@@ -43,8 +49,9 @@ def materialise(project: Project, settings: Settings, name: str) -> DatasetVersi
         BackendError: the lake cannot be read or written.
     """
     spec = project.feature_views[name]
-    source = open_source(project, spec.source)
-    digest = digest_of_parts(source.parts())
+    with of_view(name):
+        source = open_source(project, spec.source)
+        digest = digest_of_parts(source.parts())
     erased = erased_hashes(settings, project)
     uri = view_table(settings, project.name, name)
     how = how_made(project, name)

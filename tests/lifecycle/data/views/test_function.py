@@ -90,7 +90,10 @@ def test_facts_keep_their_contract(make_paying: Make, settings: Settings) -> Non
     facts.loc[[3, 5], "shop"] = "east"
     match = r"feature_views\.paid: .*payments\.csv: 2 of \d+ facts break the contract of the view"
     refused(make_paying(facts), settings, ContractError, match)
-    refused(make_paying(facts.head(0)), settings, SourceError, "no ")
+    refused(make_paying(facts.head(0)), settings, SourceError, r"^feature_views\.paid: .*no ")
+    bare = facts.rename(columns={"shop": "Shop"})
+    match = r"^feature_views\.paid: contract\.columns: .*payments\.csv has no column 'shop'"
+    refused(make_paying(bare), settings, ContractError, match)
 
 
 def declared(make_paying: Make, **changes: Any) -> str:
