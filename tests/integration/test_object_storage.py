@@ -270,7 +270,7 @@ def test_a_person_is_erased_from_every_object(planted: Planted) -> None:
     tables = ("accepted", "train", "rejected", "prediction_log", "predictions")
     before = check(project, settings, [PERSON]).left
     for place in (*(f"s3://lake/tables/small/{name}/" for name in tables), f"s3://models/{run}/"):
-        assert any(found.startswith(place) for found in before), place
+        assert any(place in found for found in before), place
     assert len(holding(*words)) >= len(tables) + 3
 
     done = erase(project, settings, file_request(project, settings, [PERSON], "letter 17"))
