@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.data.guess import Column
-from lifecycle.data.holdout import enough
+from lifecycle.data.holdout import SMALL_SHARE
 from lifecycle.data.periods import Periods, starts_of
 from lifecycle.data.place import HOLDOUT, TRAIN, VALIDATION, Places, places
 from lifecycle.data.roles import Roles
@@ -112,7 +112,8 @@ def _of_entities(name: str, times: "pd.Series[Any]", placed: Places) -> Iterator
             if newest[at] > MOST or not held[at] or later:
                 continue
             off = abs(float(newest[at]) - NEWEST)
-            worth = (off > AROUND, rank, not enough(int(held[at]), len(times)), off)
+            few = bool(held[at] < SMALL_SHARE * len(times))
+            worth = (few, off > AROUND, rank, off)
             yield _cut(periods, period, at + 1, float(newest[at]), int(held[at]), worth)
 
 

@@ -12,6 +12,8 @@ from lifecycle.specs import TaskKind
 MOST_CLASSES = 20
 FEW_ENTITIES = 20
 """Fewer hardly divide the rows: another identifier does so better."""
+NEARLY_UNIQUE = 0.98
+"""An identifier with as many values among the rows numbers them, and some came twice."""
 POSITIVE = ("1", "true", "yes", "y", "t", "positive")
 
 
@@ -129,18 +131,25 @@ def _place(name: str, column: Column, roles: Roles) -> bool:
 def _place_entity(identifiers: dict[str, Column], roles: Roles) -> None:
     """Whom the rows are about: rather someone who comes again than a row's own number."""
     whole = {name: one for name, one in identifiers.items() if not one.values.isna().any()}
-    worse = {name: (one.unique, one.distinct < FEW_ENTITIES) for name, one in whole.items()}
+    worse = {name: (_numbers(one), one.distinct < FEW_ENTITIES) for name, one in whole.items()}
     roles.entity = min(worse, key=lambda name: worse[name], default=None)
     for name in identifiers:
         reason = "is another identifier"
         if name == roles.entity:
-            if not (whole[name].unique and roles.time):
+            if not (_numbers(whole[name]) and roles.time):
                 said = f"entity: {name}, {whole[name].distinct:,} of them in the rows"
                 roles.said.append(said)
                 continue
-            roles.entity, reason = None, "differs in every row, and time divides the rows"
+            nearly = "" if whole[name].unique else "nearly "
+            roles.entity = None
+            reason = f"differs in {nearly}every row, and time divides the rows"
         roles.ignore.append(name)
         roles.said.append(f"ignore: {name} {reason}")
+
+
+def _numbers(column: Column) -> bool:
+    """Whether it is a number of each row's own, but for a few that came twice."""
+    return column.distinct >= NEARLY_UNIQUE * len(column.values)
 
 
 def _counts_rows(column: Column) -> bool:
@@ -167,3 +176,9 @@ def _promise_unique(name: str, column: Column, roles: Roles) -> None:
     if column.unique and (column.kind == "string" or IDENTIFIER.search(name)):
         column.spec["unique"] = True
         roles.said.append(f"unique: {name} differs in every row; one that repeats is rejected")
+    elif _numbers(column) and not column.values.isna().any():
+        again = len(column.values) - column.distinct
+        roles.said.append(
+            f"repeated: {name} came before in {again:,} {'row' if again == 1 else 'rows'}; if it "
+            "must not, write unique: true there, and such rows are rejected"
+        )

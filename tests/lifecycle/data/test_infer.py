@@ -182,6 +182,30 @@ def test_an_identifier_of_rows_is_no_entity_where_time_divides(tmp_path: Path) -
     assert project.ignore == ("order_id",)
 
 
+def test_an_identifier_that_nearly_numbers_the_rows_is_no_entity(tmp_path: Path) -> None:
+    frame = small_frame(2_000).rename(columns={"customer": "customer_id"})
+    frame.insert(0, "order_id", [f"o{i}" for i in range(2_000)])
+    frame.loc[[7, 9], "order_id"] = "o1"
+    project, guesses = infer(write(tmp_path, frame), "bought")
+    assert project.entity == "customer_id"
+    assert "order_id" in project.ignore
+    assert any(guess.startswith("repeated: order_id came before in 2 rows") for guess in guesses)
+
+
+def test_a_coarse_period_gives_way_to_a_holdout_that_is_large_enough(tmp_path: Path) -> None:
+    frame = small_frame(3_000).rename(columns={"customer": "customer_id"})
+    spans = (("2026-06-01", "2026-08-31", 1_770), ("2026-09-01", "2026-09-30", 615))
+    spans += (("2026-10-01", "2026-10-31", 615),)
+    times = [pd.date_range(start, end, periods=rows) for start, end, rows in spans]
+    at = pd.DatetimeIndex(np.concatenate(times)).astype(str)
+    frame = frame.assign(customer_id=[i * 7919 % 400 for i in range(3_000)], at=at)
+    project, _ = infer(write(tmp_path, frame), "bought")
+    assert project.time
+    # the newest month has a fifth of the rows, the two newest have too many
+    assert project.time.period == "week"
+    assert small_holdout(rehearse(project).parts.masks, project) == ""
+
+
 def test_rows_with_misfits_go_to_quarantine_and_are_told_by_number(
     settings: Settings, tmp_path: Path
 ) -> None:
