@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -32,7 +33,7 @@ from lifecycle.data.lake import VersionWriter, noted_version, table_uri
 from lifecycle.data.lake.table import Noted
 from lifecycle.data.provenance import provenance
 from lifecycle.data.share import check_share
-from lifecycle.data.sources import Source, digest_of_parts, open_source, spread
+from lifecycle.data.sources import Source, digesting, open_source, spread
 from lifecycle.data.trail import record_data
 from lifecycle.errors import SourceError
 from lifecycle.identity import code_digest, sha256
@@ -68,13 +69,15 @@ def ingest(
     former = last_contract(settings, project.name)
     if former is not None:
         check_compatible(former, project.contract)
-    run = _plan(project, settings, window, table)
-    done = noted_version(run.uri, {"request": run.request})
-    # what was taken in stays, though the source may be again what it was before
-    if done is not None and (run.increment is None or run.increment.former == done):
-        found = json.loads(done.note["ingested"])
-        return Ingested.model_validate(found | {"dataset": done.version.model_dump()})
-    made = _write(run, progress)
+    source = spread(open_source(project), settings)
+    with digesting(source) as digest:
+        run = _plan(project, settings, window, table, source, digest)
+        done = run.done()
+        # what was taken in stays, though the source may be again what it was before
+        if done is not None and (run.increment is None or run.increment.former == done):
+            found = json.loads(done.note["ingested"])
+            return Ingested.model_validate(found | {"dataset": done.version.model_dump()})
+        made = _write(run, progress)
     release_memory()
     _record(run, table, made)
     return made
@@ -89,10 +92,26 @@ class _Run:
     window: Window
     uri: str
     source: Source
-    digest: str
+    hashed: Callable[[], str]
     erased: frozenset[str]
-    request: str
     increment: Increment | None
+
+    @cached_property
+    def digest(self) -> str:
+        """The source's; waited for if it is not there yet."""
+        return self.hashed()
+
+    @cached_property
+    def request(self) -> str:
+        return _request(self.project, self.window, self.digest, self.erased)
+
+    def done(self) -> Noted | None:
+        """The version made from the very same, if there is one; only where one may be, the source's
+        digest is waited for."""
+        alike = {"project": self.project.name, "window": str(self.window)}
+        if noted_version(self.uri, alike) is None:
+            return None
+        return noted_version(self.uri, {"request": self.request})
 
     @property
     def former(self) -> Noted | None:
@@ -112,10 +131,16 @@ class _Run:
         }
 
 
-def _plan(project: Project, settings: Settings, window: Window, table: Table) -> _Run:
-    source = spread(open_source(project), settings)
-    digest = digest_of_parts(source.parts())
-    erased = erased_hashes(settings, project) if project.entity else frozenset()
+def _plan(
+    project: Project,
+    settings: Settings,
+    window: Window,
+    table: Table,
+    source: Source,
+    hashed: Callable[[], str],
+) -> _Run:
+    if project.source.incremental:
+        hashed()  # which files are new is asked next
     uri = table_uri(settings, project.name, table)
     return _Run(
         project=project,
@@ -123,9 +148,8 @@ def _plan(project: Project, settings: Settings, window: Window, table: Table) ->
         window=window,
         uri=uri,
         source=source,
-        digest=digest,
-        erased=erased,
-        request=_request(project, window, digest, erased),
+        hashed=hashed,
+        erased=erased_hashes(settings, project) if project.entity else frozenset(),
         increment=increment_of(project, source, uri, window),
     )
 

@@ -1,7 +1,13 @@
 """Where the raw rows come from: files of many forms, servers, databases, tables, functions."""
 
 from lifecycle.data.sources.base import Part, Source
-from lifecycle.data.sources.open import digest_of_parts, open_source, read_source, source_digest
+from lifecycle.data.sources.open import (
+    digest_of_parts,
+    digesting,
+    open_source,
+    read_source,
+    source_digest,
+)
 from lifecycle.data.sources.spread import Spread, spread
 
 __all__ = [
@@ -9,6 +15,7 @@ __all__ = [
     "Source",
     "Spread",
     "digest_of_parts",
+    "digesting",
     "open_source",
     "read_source",
     "source_digest",

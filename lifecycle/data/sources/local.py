@@ -43,7 +43,8 @@ class LocalFile:
 
     def digest(self) -> str:
         """SHA-256 of the bytes, or what else is known to identify them."""
-        return self._digest or file_digest(self.path)
+        self._digest = self._digest or file_digest(self.path)  # `Files` sees if the file changes
+        return self._digest
 
     def open(self) -> pa.NativeFile:
         """The bytes, from the first to the last."""

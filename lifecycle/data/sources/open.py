@@ -1,6 +1,8 @@
 """The source that a project declares."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pandas as pd
 import pyarrow as pa
@@ -55,6 +57,28 @@ def source_digest(project: Project) -> str:
 def digest_of_parts(parts: Sequence[Part]) -> str:
     """The digest of the only part, or one over those of all."""
     return parts[0].digest if len(parts) == 1 else sha256([list(part) for part in parts])
+
+
+@contextmanager
+def digesting(source: Source) -> Iterator[Callable[[], str]]:
+    """A function that gives the source's digest; files of this machine are hashed meanwhile.
+
+    They are hashed on a thread of their own, so that reading them need not wait; other sources tell
+    their digest before they are read.
+
+    Raises:
+        SourceError: it is missing or cannot be read.
+        BackendError: its server does not answer.
+    """
+    from lifecycle.data.sources.files import Files
+
+    if not isinstance(source, Files) or source.remote:
+        digest = digest_of_parts(source.parts())
+        yield lambda: digest
+        return
+    with ThreadPoolExecutor(1, "digest") as thread:
+        hashed = thread.submit(lambda: digest_of_parts(source.parts()))
+        yield hashed.result
 
 
 def read_source(project: Project) -> pd.DataFrame:

@@ -1,12 +1,13 @@
 """Files: many with the same columns, text in another form, what changes while it is read."""
 
+import hashlib
 from pathlib import Path
 
 import openpyxl
 import pytest
 
 from lifecycle.data.rehearse import rehearse
-from lifecycle.data.sources import open_source
+from lifecycle.data.sources import digesting, open_source, source_digest
 from lifecycle.data.sources.base import BATCH
 from lifecycle.data.sources.jsonlines import BLOCK
 from lifecycle.errors import DataError, SourceError
@@ -232,3 +233,20 @@ def test_an_ending_that_says_another_format(tmp_path: Path) -> None:
     source = open_source(project_of(tmp_path, {"path": "in.jsonl"}))
     with pytest.raises(SourceError, match=r"is csv, but .*in.jsonl ends as jsonl does; set"):
         source.parts()
+
+
+def test_hashed_while_it_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "in.csv"
+    file.write_bytes(encode("csv", rows()))
+    project = project_of(tmp_path, {"path": "in.csv"})
+    with digesting(open_source(project)) as digest:
+        assert digest() == hashlib.sha256(file.read_bytes()).hexdigest() == source_digest(project)
+    source = open_source(project)
+    with digesting(source) as digest:
+        digest()
+        file.write_bytes(encode("csv", rows(5)))
+        with pytest.raises(SourceError, match="changed"):
+            list(source.batches({}))
+    file.unlink()
+    with digesting(open_source(project)) as digest, pytest.raises(SourceError, match="no file"):
+        digest()
