@@ -16,7 +16,8 @@ from rich.table import Table
 
 from lifecycle.audit_command import audit
 from lifecycle.contract_command import contract
-from lifecycle.data.features import build_features, load_hook
+from lifecycle.data.contract import check_compatible, last_contract
+from lifecycle.data.features import build_features, load_hook, refuse_text_and_times
 from lifecycle.data.holdout import small_holdout
 from lifecycle.data.infer import infer_project
 from lifecycle.data.lake import read_version
@@ -88,11 +89,13 @@ def init(
     console.print(_rehearse(load_project(file)), style="dim")
 
 
-def validate(project: ProjectPath) -> None:
+def validate(project: ProjectPath, env: EnvOption = None) -> None:
     """Say whether a project file is sound: contract, split, features and parameters are tried."""
     from lifecycle.training.trainers.open import open_trainer  # XGBoost takes a while
 
     loaded = load_project(project)
+    if (former := last_contract(Settings.load(env), loaded.name)) is not None:
+        check_compatible(former, loaded.contract)
     text = _rehearse(loaded)
     open_trainer(loaded).check(loaded)
     _console().print(f"{project}: sound. {text}")
@@ -155,7 +158,8 @@ def _rehearse(project: Project) -> str:
         DataError: the source, a column or the target cannot be used.
     """
     done = rehearse(project)
-    build_features(try_views(project, done.head), project, load_hook(project))
+    features = build_features(try_views(project, done.head), project, load_hook(project))
+    refuse_text_and_times(features, project.columns)
     if project.evaluation.segments:
         from lifecycle.training.evaluation.slices import parts_of  # as above
 

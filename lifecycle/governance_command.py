@@ -105,6 +105,8 @@ def show_erasure(done: Erasure) -> None:
             f"  {one.model.name} v{one.model.version}{aliases} learned from {one.learned:,} and "
             f"was measured on {one.measured:,} of these rows"
         )
+    if not done.rows:
+        console.print("  No row of theirs was found: see that it is spelt as in the data")
     _tell_search(console, done.searched, "left")
     if not done.searched.clean:
         sys.stderr.write("not all is erased: the list says what is left, or was not searched\n")
@@ -134,7 +136,9 @@ def _tell_search(console: Console, searched: Searched, verb: str) -> None:
         if len(places) > SHOWN:
             console.print(f"  {title}: {len(places) - SHOWN} more places")
     if searched.clean:
-        console.print(f"Nothing is {verb}")
+        console.print(f"Nothing is {verb}" + (" in this project" if searched.elsewhere else ""))
+    if searched.elsewhere:
+        console.print("Other projects name them, or somebody with the same value: erase there, too")
 
 
 def _console() -> Console:

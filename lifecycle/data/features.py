@@ -109,12 +109,30 @@ def fit_schema(features: pd.DataFrame, columns: Mapping[str, ColumnSpec]) -> Fea
     Raises:
         FeatureError: a feature is a time, free text, or a category without any value.
     """
+    refuse_text_and_times(features, columns)
     kinds: dict[str, Kind] = {}
     levels: dict[str, tuple[Scalar, ...]] = {}
     for name in map(str, features.columns):
         values = features[name]
         spec = columns.get(name)
-        if pd.api.types.is_datetime64_any_dtype(values.dtype):
+        is_category = spec is not None and spec.type == "category"
+        if not is_category and pd.api.types.is_numeric_dtype(values.dtype):
+            kinds[name] = "q"
+            continue
+        kinds[name] = "c"
+        levels[name] = _levels(values, spec.categories if is_category and spec else None)
+    return FeatureSchema(names=tuple(kinds), kinds=tuple(kinds.values()), levels=levels)
+
+
+def refuse_text_and_times(features: pd.DataFrame, columns: Mapping[str, ColumnSpec]) -> None:
+    """See that every feature is of a type that can be learned from; a few rows tell that.
+
+    Raises:
+        FeatureError: a feature is a time or free text.
+    """
+    for name in map(str, features.columns):
+        spec = columns.get(name)
+        if pd.api.types.is_datetime64_any_dtype(features[name].dtype):
             raise FeatureError(
                 f"features: {name!r} is a time, which trees cannot learn from as it is: turn it "
                 "into numbers in a features hook, or name it under `ignore`"
@@ -124,13 +142,6 @@ def fit_schema(features: pd.DataFrame, columns: Mapping[str, ColumnSpec]) -> Fea
                 f"features: {name!r} is free text (contract type string): make its type category, "
                 "turn it into numbers in a features hook, or name it under `ignore`"
             )
-        is_category = spec is not None and spec.type == "category"
-        if not is_category and pd.api.types.is_numeric_dtype(values.dtype):
-            kinds[name] = "q"
-            continue
-        kinds[name] = "c"
-        levels[name] = _levels(values, spec.categories if is_category and spec else None)
-    return FeatureSchema(names=tuple(kinds), kinds=tuple(kinds.values()), levels=levels)
 
 
 def encode(features: pd.DataFrame, schema: FeatureSchema) -> NDArray[np.float32]:

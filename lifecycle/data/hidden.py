@@ -23,6 +23,11 @@ class Hidden:
         self._hashed = {n for n, spec in columns.items() if spec.pii == "hash" and n not in read}
         self._left_out = {n for n, spec in columns.items() if spec.pii == "drop" and n not in read}
 
+    @property
+    def hashes(self) -> bool:
+        """Whether versions or quarantine hold a keyed hash."""
+        return bool(self._key)
+
     def schema(self, schema: pa.Schema) -> pa.Schema:
         """The schema of what is written."""
         return pa.schema(

@@ -6,8 +6,10 @@ them: a row whose key came again is replaced, all others stay, new ones follow.
 """
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Self
 
 import numpy as np
@@ -25,6 +27,8 @@ from lifecycle.errors import SourceError
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.specs import ContractSpec, IncrementalSpec
+
+logger = logging.getLogger(__name__)
 
 INCREMENTAL, TAKEN = "incremental", "taken"
 """In a commit's note."""
@@ -94,7 +98,7 @@ class Increment:
         table = pa.table({"mark": batch.column(self._spec.column)})
         raw = to_frame(table, lambda _, column: column.null_count > 0)["mark"]
         marks = coerce(raw, self._column.value_type).values
-        newest = marks.max()
+        newest = self._until_now(marks.max())
         if newest == newest and newest is not None:  # not if all are missing
             high = int(newest) if self._column.type == "integer" else newest.isoformat()
             self._high = high if self._high is None else max(self._high, high)
@@ -192,6 +196,27 @@ class Increment:
             )
         self._taken = self._taken | {part.name: part.digest for part in new}
         return [part.name for part in new]
+
+    def _until_now(self, newest: Any) -> Any:
+        """The highest watermark, but a time that has not come yet: what comes until then is later.
+
+        Raises:
+            SourceError: there is one, and without a key its row would come again with every run.
+        """
+        now = pd.Timestamp(datetime.now(UTC).replace(tzinfo=None))
+        zones = pd.Timedelta(days=1)  # clocks of somewhere else are ahead
+        if self._column is None or self._column.type == "integer" or not newest > now + zones:
+            return newest
+        said = (
+            f"source.incremental.column: {self._spec.column} has {newest:%Y-%m-%d}, a time to come"
+        )
+        if not self._key:
+            raise SourceError(
+                f"{said}; correct that row, or name the columns that identify a row under "
+                "contract.key, so that it can be read again without coming twice"
+            )
+        logger.warning("%s: the watermark stays at now, and its row is read again each time", said)
+        return now
 
     def _after(self) -> Any:
         if self._column is None or self._high is None:

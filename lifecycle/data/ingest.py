@@ -29,6 +29,7 @@ from lifecycle.data.contract.quarantine import TABLE as REJECTED
 from lifecycle.data.erased import erased_digest, erased_hashes, erased_mask
 from lifecycle.data.hidden import Hidden
 from lifecycle.data.incremental import Increment, increment_of
+from lifecycle.data.keyed import NOTED, check_key, fingerprint
 from lifecycle.data.lake import VersionWriter, noted_version, table_uri
 from lifecycle.data.lake.table import Noted
 from lifecycle.data.provenance import provenance
@@ -64,8 +65,10 @@ def ingest(
         ContractError: a column is missing, the contract changed without a new version, the data as
             a whole are not as expected, or more rows break the contract than `max_rejected_share`
             allows; they are in quarantine then, and no version is made.
+        SettingsError: personal data were hashed with another key before.
         BackendError: the lake cannot be written.
     """
+    check_key(project, settings)
     former = last_contract(settings, project.name)
     if former is not None:
         check_compatible(former, project.contract)
@@ -183,6 +186,8 @@ def _write(run: _Run, progress: Progress | None) -> Ingested:
         if not rows_in and run.former is None:
             raise SourceError(f"{source.place}: no rows in the window {run.window}")
         note = run.note()
+        if hidden.hashes or run.erased:
+            note |= {NOTED: fingerprint(run.settings)}
         kept = quarantine.commit(note) if quarantine.rows else None
         if kept is not None:
             _check_share(run, checker, rows_in, kept)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lifecycle.data.coerce import coerce
+from lifecycle.data.keyed import check_key
 from lifecycle.data.prediction_log import INPUT
 from lifecycle.data.privacy import pii_key, plain_text, pseudonym
 from lifecycle.errors import ProjectError
@@ -156,12 +157,14 @@ def find_subject(
     Raises:
         ProjectError: the project has no entity, or a value is none of its column, or one of
             `values` is too short to be told apart.
+        SettingsError: rows were hashed with another key, under which nobody would be found.
     """
     if project.entity is None:
         raise ProjectError(
             f"{project.file}: entity: name the column that says whom a row is about; without it "
             "nobody can be found"
         )
+    check_key(project, settings)
     kind = project.contract.columns[project.entity].type
     given = pd.Series([value.strip() for value in entities], dtype=object)
     if given.empty or not given.all():

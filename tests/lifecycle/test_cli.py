@@ -1,6 +1,7 @@
 """The command `lifecycle`: what it writes and says, and that mistakes end with exit code 2."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -124,6 +125,27 @@ def test_validate_rehearses_on_the_data(
     code, _, err = run("validate", tmp_path / "project.yaml")
     assert code == 2
     assert "city: not one of the categories: 400 rows" in err
+
+
+def test_validate_refuses_what_later_steps_would(
+    run: Run,
+    make_project: Callable[..., Project],
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("LIFECYCLE_HOME", str(settings.home))
+    project = make_project()
+    ingest(project, settings, first_window(project))
+    file = tmp_path / "project.yaml"
+    sound = file.read_text()
+    file.write_text(sound.replace("maximum: 120", "maximum: 150"))
+    code, _, err = run("validate", file)
+    assert (code, "contract.version" in err) == (2, True)
+    file.write_text(re.sub(r"type: category\n *categories:(\n *- \w+)+", "type: string", sound))
+    monkeypatch.setenv("LIFECYCLE_HOME", str(settings.home / "other"))
+    code, _, err = run("validate", file)
+    assert (code, "'city' is free text" in err) == (2, True)
 
 
 def test_validate_tries_views(

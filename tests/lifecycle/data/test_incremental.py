@@ -132,6 +132,23 @@ def test_rows_later_than_the_watermark(project: Callable[..., Project], settings
     assert held(grow, settings)[0][5] == "corrected"
 
 
+def test_a_time_to_come_does_not_shut_out_what_comes_until_then(
+    project: Callable[..., Project], settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    grow = project({"by": "watermark", "column": "day"}, path="in/all.csv")
+    wrong = rows(2).assign(day="2342-05-01")
+    put(grow, "all.csv", pd.concat([rows(1), wrong]))
+    assert held(grow, settings)[0] == {1: "a", 2: "a"}
+    assert "day has 2342-05-01, a time to come" in caplog.text
+    soon = rows(3, text="new").assign(day=f"{pd.Timestamp.now() + pd.Timedelta(days=2):%Y-%m-%d}")
+    put(grow, "all.csv", pd.concat([rows(1), wrong, soon]))
+    texts, new, _ = held(grow, settings)
+    assert (texts, new) == ({1: "a", 2: "a", 3: "new"}, 1)
+    keyless = project({"by": "watermark", "column": "day"}, key=False, path="in/all.csv")
+    with pytest.raises(SourceError, match="2342-05-01, a time to come; correct that row, or name"):
+        ingest(keyless, Settings(home=settings.home / "other"), Window())
+
+
 def test_bad_rows_go_to_quarantine_and_the_others_in(
     project: Callable[..., Project], settings: Settings
 ) -> None:

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from lifecycle.data.arrivals import first_window
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
-from lifecycle.errors import ProjectError
+from lifecycle.errors import ProjectError, SettingsError
 from lifecycle.governance.erase import check, erase
 from lifecycle.governance.requests import file_request
 from lifecycle.governance_command import show_erasure
@@ -67,3 +68,25 @@ def test_a_plain_copy_of_a_hashed_value_is_found_when_it_is_named(
     assert "1 person, 5 rows" in told
     assert "accepted: 4 rows of v0" in told
     assert "not searched for" not in told
+
+
+def test_another_key_is_refused_before_it_makes_other_people(
+    make_project: Callable[..., Project], settings: Settings
+) -> None:
+    changes: dict[str, Any] = project_changes()
+    changes["contract"]["columns"]["customer"] = {"type": "string", "pii": "hash"}
+    project = make_project(frame_with_person(), **changes)
+    ingest(project, settings, first_window(project))
+    other = settings.model_copy(update={"pii_key": SecretStr("another")})
+    with pytest.raises(SettingsError, match="accepted version 0 of small was hashed with another"):
+        ingest(project, other, first_window(project))
+    with pytest.raises(SettingsError, match="LIFECYCLE_PII_KEY"):
+        check(project, other, [PERSON])
+    key = settings.home / "pii-key"
+    kept = key.read_text()
+    key.unlink()
+    with pytest.raises(SettingsError, match="a key that is not here"):
+        check(project, settings, [PERSON])
+    assert not key.exists(), "another key beside these tables would pass for theirs"
+    key.write_text(kept)
+    assert check(project, settings, [PERSON]).left
