@@ -41,5 +41,6 @@ def profile(
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
     show(found.summary, console)
     name = "".join(char if char.isalnum() else "_" for char in found.summary.title)
-    page = found.save(output or settings.folder("reports", name) / "profile.html")
+    file = "profile.html" if table == "accepted" else f"profile-{table}.html"
+    page = found.save(output or settings.folder("reports", name) / file)
     console.print(f"The page: {page}", soft_wrap=True)

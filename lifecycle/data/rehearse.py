@@ -102,6 +102,8 @@ def told(done: Rehearsal, project: Project) -> Iterator[str]:
         sizes.append(f"without {project.target} {done.unlabelled:,}")
     said = f"{done.accepted:,} of {done.rows:,} rows keep the contract"
     yield f"{done.window}: {said}; {', '.join(sizes)}"
+    if project.entity and project.contract.columns[project.entity].pii == "hash":
+        yield f"The parts will be about that large: the hash of {project.entity} divides them"
     if done.outside and project.time:
         rows = "row is" if done.outside == 1 else "rows are"
         yield f"{done.outside:,} {rows} later: time.arrives_from is {project.time.arrives_from}"

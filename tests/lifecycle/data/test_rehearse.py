@@ -70,6 +70,17 @@ def test_its_words_account_for_every_row(
     assert [*told(done._replace(violations=done.violations * SHOWN), project)][-1] == "  and 8 more"
 
 
+def test_a_hashed_entity_divides_otherwise_and_that_is_said(
+    make_project: Callable[..., Project],
+) -> None:
+    columns = SMALL["contract"]["columns"] | {"customer": {"type": "integer", "pii": "hash"}}
+    project = make_project(contract=SMALL["contract"] | {"columns": columns})
+    done = rehearse(project)
+    assert "The parts will be about that large: the hash of customer divides them" in [
+        *told(done, project)
+    ]
+
+
 def test_it_keeps_the_columns_that_decide(
     make_project: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
 ) -> None:
