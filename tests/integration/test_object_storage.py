@@ -351,9 +351,11 @@ def test_a_bucket_that_is_not_there_is_no_clean_lake(
     wrong = settings.model_copy(update={"lake_uri": "s3://laek/tables"})
     with pytest.raises(BackendError, match="The specified bucket does not exist"):
         history(table_uri(wrong, "small", "accepted"))
-    for changed in (wrong, settings.model_copy(update={"mlflow_artifact_root": "s3://x/y"})):
-        with pytest.raises(BackendError, match=r"there is no (laek|x), or whoever runs this"):
-            check(project, changed, [PERSON])
+    with pytest.raises(BackendError, match="The specified bucket does not exist"):
+        check(project, wrong, [PERSON])
+    other = settings.model_copy(update={"mlflow_artifact_root": "s3://x/y"})
+    with pytest.raises(BackendError, match="there is no x, or whoever runs this"):
+        check(project, other, [PERSON])
 
 
 def flow(name: str, project: Project, *more: str) -> str:
