@@ -186,8 +186,7 @@ def _console() -> Console:
 
 def _register(panel: str, *commands: Callable[..., None]) -> None:
     for command in commands:
-        name = command.__name__.replace("_", "-")
-        app.command(name, rich_help_panel=panel)(command)
+        app.command(rich_help_panel=panel)(command)
 
 
 _register("Project file", init, validate, schema)

@@ -8,7 +8,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lifecycle.errors import ProjectError
 from lifecycle.project_file import load_project
 from lifecycle.records import Erasure, Searched, counted
 from lifecycle.settings import Settings
@@ -51,9 +50,7 @@ def erase(
     if check:
         _show_search(erasing.check(loaded, settings, persons, value or ()))
         return
-    if value and not persons:
-        raise ProjectError("--value: say with --entity whose it is")
-    if persons:
+    if persons or value:
         request = requests.file_request(loaded, settings, persons, reason, value or ())
         if later:
             _console().print(f"Request {request.id} is filed")

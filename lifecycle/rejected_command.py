@@ -11,6 +11,7 @@ from rich.table import Table
 
 from lifecycle.project import Project
 from lifecycle.project_file import load_project
+from lifecycle.records import counted
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def rejected(
 def _show(console: Console, project: Project, found: "Quarantine") -> None:
     ref, note = found.version, found.note
     console.print(
-        f"[bold]{project.name}[/] rejected@{ref.version}: {_rows(found.rows)}, "
+        f"[bold]{project.name}[/] rejected@{ref.version}: {counted(found.rows, 'row')}, "
         f"written {found.written:%Y-%m-%d %H:%M} UTC under contract {note.get('contract', '?')}"
     )
     source, window = note.get("source_place", "?"), note.get("window", "?")
@@ -96,7 +97,3 @@ def _cells(row: "Row") -> str:
 
 def _newer(found: "Quarantine") -> str:
     return f"{found.newer} is newer; nothing was rejected for it." if found.newer else ""
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} {'row' if count == 1 else 'rows'}"

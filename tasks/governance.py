@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
-from lifecycle.errors import LifecycleError, ProjectError
+from lifecycle.errors import LifecycleError
 from lifecycle.governance import erase as erasing
 from lifecycle.governance import requests, retention
 from lifecycle.project import Project
@@ -30,10 +30,8 @@ def file_request(
         ProjectError: there are values but no person.
     """
     persons = erasing.read_entities(entities, file)
-    if persons:
+    if persons or values:
         requests.file_request(project, settings, persons, reason, values)
-    elif values:
-        raise ProjectError("--value: say with --entity whose it is")
 
 
 def pending_requests(project: Project, settings: Settings) -> list[str]:

@@ -14,11 +14,6 @@ FEW_ROWS = 30
 SMALL_SHARE = 0.05
 
 
-def enough(rows: int, of: int) -> bool:
-    """Whether a holdout is large enough to judge a model by."""
-    return rows >= FEW_ROWS and rows >= SMALL_SHARE * of
-
-
 def small_holdout(masks: Mapping[str, NDArray[np.bool_]], project: Project) -> str:
     """A warning if the holdout is small, else nothing.
 
@@ -27,7 +22,7 @@ def small_holdout(masks: Mapping[str, NDArray[np.bool_]], project: Project) -> s
     """
     holdout = masks["holdout"]
     rows, total = int(holdout.sum()), len(holdout)
-    if enough(rows, total):
+    if rows >= max(FEW_ROWS, SMALL_SHARE * total):
         return ""
     said = f"Warning: the holdout has {rows:,} of {total:,} rows ({rows / total:.1%})"
     return f"{said}, too few to judge a model by; {_larger(project)}."

@@ -18,6 +18,7 @@ from lifecycle.data.sources.columns import as_declared
 from lifecycle.data.sources.files import Files
 from lifecycle.data.suspects import leakage_suspects
 from lifecycle.errors import SourceError, TargetError
+from lifecycle.records import counted
 from lifecycle.specs import SourceSpec, SplitSpec
 from lifecycle.specs.formats import EXTENSIONS, format_of
 
@@ -143,14 +144,14 @@ def _said_of_types(columns: dict[str, Column]) -> list[str]:
     ranged = sum("maximum" in column.spec for column in columns.values())
     listed = sum("categories" in column.spec for column in columns.values())
     if ranged:
-        said.append(f"minimum, maximum: {_columns(ranged)} with few whole numbers, as seen")
+        said.append(
+            f"minimum, maximum: of {counted(ranged, 'column')} with few whole numbers, as seen"
+        )
     if listed:
-        said.append(f"categories: {_columns(listed)}, as seen; new ones will be rejected")
+        said.append(
+            f"categories: of {counted(listed, 'column')}, as seen; new ones will be rejected"
+        )
     return said
-
-
-def _columns(count: int) -> str:
-    return f"of {count} column{'s' * (count != 1)}"
 
 
 def _rejected_share(guessed: Guessed) -> float:
@@ -171,7 +172,7 @@ def _said_of_misfits(guessed: Guessed, rejected: float) -> list[str]:
     if said:
         lost = guessed.rows - len(guessed.kept)
         said.append(
-            f"max_rejected_share: {rejected:g}, so {lost:,} row{'s' * (lost != 1)} with such "
+            f"max_rejected_share: {rejected:g}, so {counted(lost, 'row')} with such "
             f"cells can go to quarantine ({lost / guessed.rows:.2%} of all)"
         )
     return said

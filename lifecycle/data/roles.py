@@ -7,6 +7,7 @@ import numpy as np
 
 from lifecycle.data.guess import IDENTIFIER, Column
 from lifecycle.errors import TargetError
+from lifecycle.records import counted
 from lifecycle.specs import TaskKind
 
 MOST_CLASSES = 20
@@ -179,6 +180,6 @@ def _promise_unique(name: str, column: Column, roles: Roles) -> None:
     elif _numbers(column) and not column.values.isna().any():
         again = len(column.values) - column.distinct
         roles.said.append(
-            f"repeated: {name} came before in {again:,} {'row' if again == 1 else 'rows'}; if it "
+            f"repeated: {name} came before in {counted(again, 'row')}; if it "
             "must not, write unique: true there, and such rows are rejected"
         )

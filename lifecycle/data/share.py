@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from lifecycle.errors import ContractError
 from lifecycle.project import Project
+from lifecycle.records import counted
 
 REASONS_SHOWN = 8
 
@@ -32,13 +33,10 @@ def check_share(
     if share <= allowed:
         return
     ordered = sorted(counts.items(), key=lambda item: -item[1])
-    lines = [
-        f"  {reason}: {count:,} {'row' if count == 1 else 'rows'}"
-        for reason, count in ordered[:REASONS_SHOWN]
-    ]
+    lines = [f"  {reason}: {counted(count, 'row')}" for reason, count in ordered[:REASONS_SHOWN]]
     more = len(ordered) - REASONS_SHOWN
     if more > 0:
-        lines.append(f"  and {more} more {'reason' if more == 1 else 'reasons'}")
+        lines.append(f"  and {counted(more, 'more reason')}")
     raise ContractError(
         f"{project.source.place}: {rejected:,} of {rows:,} rows ({share:.2%}) break the "
         f"contract, and contract.max_rejected_share allows {allowed:.2%}:\n"

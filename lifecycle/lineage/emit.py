@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lifecycle.errors import BackendError
@@ -43,10 +43,8 @@ def send(events: "Sequence[RunEvent]", to: str) -> int:
     Raises:
         BackendError: the file cannot be written, or the service does not take them.
     """
-    from openlineage.client.serde import Serde
-
     known = _told(to)
-    new = [event for event in events if _key(json.loads(Serde.to_json(event))) not in known]
+    new = [event for event in events if _key(event) not in known]
     transport = _transport(to)
     try:
         for event in new:
@@ -103,14 +101,15 @@ def _told(to: str) -> set[Key]:
         with open(to, encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 with suppress(ValueError, KeyError, TypeError):
-                    known.add(_key(json.loads(line)))
+                    one = json.loads(line)
+                    known.add((one["run"]["runId"], one["eventType"], one["eventTime"]))
     except OSError:  # there is none yet, or it is a URL; the transport tells what else is wrong
         return set()
     return known
 
 
-def _key(event: dict[str, Any]) -> Key:
-    return event["run"]["runId"], event["eventType"], event["eventTime"]
+def _key(event: "RunEvent") -> Key:
+    return event.run.runId, event.eventType.value if event.eventType else "", event.eventTime
 
 
 def _transport(to: str) -> "Transport":

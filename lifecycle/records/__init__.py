@@ -1,6 +1,6 @@
 """The values that move between stages: small, frozen, JSON-able. References move, frames do not."""
 
-from lifecycle.records.base import Link, Record, Window, WindowEnd
+from lifecycle.records.base import Link, Record, Window, WindowEnd, counted
 from lifecycle.records.data import (
     DataAction,
     DataChange,
@@ -10,7 +10,7 @@ from lifecycle.records.data import (
     Split,
     Violation,
 )
-from lifecycle.records.governance import Erasure, Learner, Retained, Searched, counted
+from lifecycle.records.governance import Erasure, Learner, Retained, Searched
 from lifecycle.records.monitoring import ColumnDrift, Cycle, DriftReport, Monitored, Period, Scored
 from lifecycle.records.release import Action, Change, Duel, Endpoint, Observed, Release, Traffic
 from lifecycle.records.training import (

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from lifecycle.records.base import Link, Record, Window
+from lifecycle.records.base import Link, Record, Window, counted
 
 
 class DatasetVersion(Record):
@@ -44,7 +44,7 @@ class Violation(Record):
     def __str__(self) -> str:
         said = f"{self.column}: {self.problem}"
         if self.rows:
-            said += f", {self.rows:,} {'row' if self.rows == 1 else 'rows'}"
+            said += f", {counted(self.rows, 'row')}"
         if self.examples:
             said += f" ({'; '.join(self.examples)})"
         return said if self.severity == "error" else f"{said}: only a warning"

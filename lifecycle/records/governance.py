@@ -4,11 +4,6 @@ from lifecycle.records.base import Record
 from lifecycle.records.training import ModelVersion
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 row`, `1,200 rows`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 class Learner(Record):
     """A model version that had rows of the erased in its data."""
 

@@ -54,7 +54,7 @@ class Sql:
         self._url = url
         self.place = shown(url.set(password=None, query={}).render_as_string())
         self._name = spec.table or "query"
-        self._asked = f"source.table {spec.table}" if spec.table else "the answer to source.query"
+        self._asked = spec.asked if spec.table else f"the answer to {spec.asked}"
         self._aside: Aside | None = None
 
     def parts(self) -> tuple[Part, ...]:
