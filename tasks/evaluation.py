@@ -58,13 +58,16 @@ def measure(
 ) -> Evaluated:
     """The candidate whose answers these are, next to the baseline and the champion."""
     theirs = _answer_of_champion(project, settings, split, champion) if champion else None
+    baseline, gain_over_baseline = assess.assess_baseline(project, split, answers)
     return Evaluated(
         candidate=assess.assess(project, answers, split.holdout, "candidate"),
-        baseline=assess.assess_baseline(project, split, answers),
+        baseline=baseline,
         champion=assess.assess(project, theirs, split.holdout, f"champion v{champion.version}")
         if champion and theirs
         else None,
-        gain=theirs and assess.gain(project, answers, theirs),
+        gain_over_baseline=gain_over_baseline,
+        gain_over_champion=theirs
+        and assess.gain(project, answers, theirs.prediction, project.gate.confidence),
     )
 
 

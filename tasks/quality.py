@@ -60,15 +60,7 @@ def gate_candidate(
 ) -> Decision:
     """Decide whether the candidate may become challenger, and leave the reasons to be seen."""
     decision = gates.decide(
-        evaluated.candidate,
-        evaluated.champion,
-        evaluated.baseline,
-        report,
-        project.gate,
-        project.metric,
-        project.checks.accept,
-        evaluated.gain,
-        noise,
+        evaluated, report, project.gate, project.metric, project.checks.accept, noise
     )
     show_decision(project, "train", decision)
     return decision

@@ -168,14 +168,11 @@ def _measure(
     measured = measure(project, settings, trained.split, answers, champion)
     ours = measured.candidate.model_copy(update={"subject": f"challenger v{trained.model.version}"})
     decision = gates.decide(
-        ours,
-        measured.champion,
-        measured.baseline,
+        measured.model_copy(update={"candidate": ours}),
         trained.checks,
         project.gate,
         project.metric,
         project.checks.accept,
-        measured.gain,
         trained.noise,
     )
     return Duel(

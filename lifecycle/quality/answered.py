@@ -34,14 +34,14 @@ class Answered:
     """(n,): the time column."""
 
 
-def draw(part: Answered, rows: int) -> Answered:
+def draw(part: Answered, rows: int | None = None) -> Answered:
     """At most so many rows with a truth, drawn at random without replacement, in their order.
 
     The rows that deepchecks' checks would draw, each anew, and with a look at the whole index for
     every prediction they ask for; so they are drawn once, before deepchecks sees them.
     """
     known = np.flatnonzero(np.isfinite(part.truth))
-    if len(known) > rows:
+    if rows is not None and len(known) > rows:
         known = np.sort(np.random.RandomState(SEED).choice(known, rows, replace=False))
     elif len(known) == len(part.truth):
         return part

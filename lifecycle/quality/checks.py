@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from lifecycle.quality.answered import Answered, as_given, draw
 from lifecycle.quality.findings import collect, suites_left_out
+from lifecycle.quality.parts import compare_parts
 from lifecycle.records import CheckReport
 from lifecycle.specs import ChecksSpec, Metric, Scalar, TaskKind
 
@@ -56,6 +57,7 @@ def run_checks(
     if list(train.features.columns) != list(holdout.features.columns):
         raise ValueError("train and holdout must have the same features in the same order")
     sizes = len(train.features), len(holdout.features)
+    whole = draw(train), draw(holdout)
     train, holdout = draw(train, spec.sample_rows), draw(holdout, spec.sample_rows)
     rows = len(train.features), len(holdout.features)
     if not all(rows):
@@ -64,21 +66,26 @@ def run_checks(
     with quiet():
         # Here and not above: the import takes seconds and, unless told otherwise, phones home.
         from lifecycle.quality import checks_page
-        from lifecycle.quality.suites import make_suites, notes_on, run_suite
+        from lifecycle.quality.suites import Parts, make_suites, notes_on, run_suite
 
         given = as_given(train, holdout, task, categorical, importances, classes)
         identifiers = {"(entity)": train.entity, "(time)": train.time}
-        named = [name for name, values in identifiers.items() if values is not None]
+        parts = Parts(
+            sizes=sizes,
+            rows=rows,
+            identifiers=[name for name, values in identifiers.items() if values is not None],
+            comparison=compare_parts(*whole, task, categorical, rows[1]),
+        )
         results = []
         reports = []
         left_out = suites_left_out(spec)
-        for key, (suite, skipped) in make_suites(task, metric, spec, named, sizes).items():
+        for key, (suite, skipped) in make_suites(task, metric, spec, parts).items():
             result = run_suite(suite, given)
             notes = notes_on(key, task, metric, spec, (rows, sizes), skipped)
-            reports.append(checks_page.write(result, notes, folder / f"{key}.html"))
+            reports.append(checks_page.write(result, notes, spec, folder / f"{key}.html"))
             results += result.results
             left_out |= skipped
-    found = collect(results, left_out)
+    found = collect(results, left_out, spec)
     return found.model_copy(update={"reports": tuple(reports), "sampled_rows": max(rows)})
 
 

@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 from lifecycle.page import write_page
 from lifecycle.quality.findings import check_name, verdict
 from lifecycle.quality.report import Cell, Section, Table, Tone, page
+from lifecycle.specs import ChecksSpec
 
 STATES: dict[str, Cell] = {
     "failed": Cell("failed", "bad"),
@@ -48,15 +49,16 @@ class _Displays(DisplayItemsHandler):  # type: ignore[misc]  # deepchecks ships 
         return f'<div class="plot">{plot}</div>'
 
 
-def write(result: Any, notes: list[str], path: Path) -> Path:
+def write(result: Any, notes: list[str], spec: ChecksSpec, path: Path) -> Path:
     """Write the page of a `SuiteResult`.
 
     Args:
         notes: how the suite was run, in words.
+        spec: which checks block and which warn.
     """
     ran = [r for r in result.results if not isinstance(r, CheckFailure)]
     judged = [
-        (verdict(name, condition)[0], name, condition.name, condition.details)
+        (verdict(name, condition, spec)[0], name, condition.name, condition.details)
         for r in ran
         for name in [check_name(r.get_header())]
         for condition in r.conditions_results
@@ -80,7 +82,7 @@ def write(result: Any, notes: list[str], path: Path) -> Path:
         result.name.replace("Suite", "").strip(),
         [s for s in sections if s.table is None or s.table.rows],
         lead="deepchecks on the train part (train) and the holdout (test in its own words).",
-        verdict=Cell(f"{failed} of {len(rows)} conditions failed", tone),
+        verdict=Cell(f"{failed} of {len(rows)} conditions block the gate", tone),
         scripts=[get_plotlyjs(), RESIZE],
     )
     return write_page(text, path)

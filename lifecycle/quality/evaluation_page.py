@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 
 from lifecycle.page import write_page
 from lifecycle.project import Project
+from lifecycle.quality.gates import compared
 from lifecycle.quality.report import Cell, Picture, Section, Table, page
 from lifecycle.quality.summary import spell
 from lifecycle.records import Bundle, Evaluated, Evaluation, Gap, Slice, Split
-from lifecycle.specs import greater_is_better
+from lifecycle.specs import GateSpec, greater_is_better
 
 CAPTIONS = {
     "roc": "True against false positives at every threshold.",
@@ -82,19 +83,21 @@ def evaluation_page(
         f"Candidate {bundle.digest[:12]} for {project.target}, task {project.task}, "
         f"on {candidate.rows:,} rows of the holdout, which neither training nor tuning saw."
     )
-    return page(f"{project.name}: evaluation", sections, lead=lead, verdict=_verdict(evaluated))
+    return page(
+        f"{project.name}: evaluation",
+        sections,
+        lead=lead,
+        verdict=_verdict(evaluated, project.gate),
+    )
 
 
-def _verdict(evaluated: Evaluated) -> Cell | None:
-    """The gain over the champion, where there is one: the gate has the last word."""
-    gain, champion = evaluated.gain, evaluated.champion
+def _verdict(evaluated: Evaluated, gate: GateSpec) -> Cell | None:
+    """How the candidate stands to the champion, where there is one, in the gate's words."""
+    gain, champion = evaluated.gain_over_champion, evaluated.champion
     if gain is None or champion is None:
         return None
-    if gain.low > 0:
-        return Cell(f"Better than the {champion.subject}, beyond chance.", "good")
-    if gain.high < 0:
-        return Cell(f"Worse than the {champion.subject}, beyond chance.", "bad")
-    return Cell(f"No difference to the {champion.subject} beyond chance.", "warn")
+    holds, words = compared(gain, champion.subject, gate.gain_over_champion)
+    return Cell(f"{words}.", "good" if holds else "bad" if gain.high < 0 else "warn")
 
 
 def _metrics(project: Project, evaluated: Evaluated) -> Section:
@@ -108,10 +111,11 @@ def _metrics(project: Project, evaluated: Evaluated) -> Section:
         for name in evaluated.candidate.metrics
     )
     text = [f"With {evaluated.candidate.method}."] if evaluated.candidate.method else []
-    if evaluated.gain:
+    if gain := evaluated.gain_over_champion:
         text.append(
-            f"Gain in {project.metric} over the champion, measured in pairs on the same resamples: "
-            f"{spell(evaluated.gain)}; above 0 the candidate is better."
+            f"Gain in {project.metric} over the champion, measured in pairs on the same rows: "
+            f"{spell(gain)}, with {gain.confidence:.0%} confidence at least {gain.least:.4f}; "
+            "above 0 the candidate is better."
         )
     header = ("metric", "better", *(e.subject for e in subjects))
     return Section("Metrics", text=tuple(text), table=Table(header, rows))

@@ -8,29 +8,30 @@ import numpy as np
 
 from lifecycle.records import CheckReport
 from lifecycle.specs import ChecksSpec, Suite, TaskKind
+from lifecycle.specs.checks import canonical
 
-ADVISORY = {"Feature-Feature Correlation"}
-"""Failures that count as warnings: features that say the same cost a tree model nothing."""
-LEFT_OUT = {
-    "Boosting Overfit": "needs the model object; the suites are handed predictions",
-    "Model Inference Time": "needs the model object; the endpoint's smoke test times the answers",
+CLASSES_ONLY = {
+    "ConflictingLabels",
+    "NewLabelTrainTest",
+    "RocReport",
+    "ConfusionMatrixReport",
+    "CalibrationScore",
 }
-CLASSES_LEFT_OUT = {"Regression Error Distribution": "for regression only"}
-VALUES_LEFT_OUT = dict.fromkeys(
-    (
-        "Conflicting Labels",
-        "New Label Train Test",
-        "Roc Report",
-        "Confusion Matrix Report",
-        "Calibration Score",
-    ),
-    "for classification only",
-)
 
 
-def left_out(task: TaskKind) -> dict[str, str]:
-    """Checks that are not run at all → why."""
-    return LEFT_OUT | (VALUES_LEFT_OUT if task in ("regression", "count") else CLASSES_LEFT_OUT)
+def left_out(check: Any, task: TaskKind, spec: ChecksSpec) -> str | None:
+    """Why a check is not run at all; None if it is."""
+    values = task in ("regression", "count")
+    if values and kind_of(check) in CLASSES_ONLY:
+        return "for classification only"
+    if not values and kind_of(check) == "RegressionErrorDistribution":
+        return "for regression only"
+    rule = spec.rule(_NAMES.get(kind_of(check), check.name()))
+    return rule.reason if rule.severity == "ignore" else None
+
+
+_NAMES = {"IsSingleValue": "Single Value in Column", "CalibrationScore": "Calibration Metric"}
+"""Checks whose results are headed otherwise than by the check's name."""
 
 
 def suites_left_out(spec: ChecksSpec) -> dict[str, str]:
@@ -44,7 +45,7 @@ def kind_of(check: Any) -> str:
     return type(check).__name__
 
 
-def collect(results: list[Any], skipped: Mapping[str, str]) -> CheckReport:
+def collect(results: list[Any], skipped: Mapping[str, str], spec: ChecksSpec) -> CheckReport:
     """Every check with a condition, by its worst one; checks without are on the page only.
 
     Args:
@@ -59,7 +60,7 @@ def collect(results: list[Any], skipped: Mapping[str, str]) -> CheckReport:
         if stopped:
             found["not_run"][name] = _sentence(str(result.exception))
             continue
-        verdicts = [verdict(name, condition) for condition in result.conditions_results]
+        verdicts = [verdict(name, condition, spec) for condition in result.conditions_results]
         worst = next((v for v in ("failed", "not_run", "warned") if v in dict(verdicts)), None)
         if worst:
             texts = [text for verdict, text in verdicts if verdict == worst]
@@ -69,13 +70,18 @@ def collect(results: list[Any], skipped: Mapping[str, str]) -> CheckReport:
     return CheckReport(passed=tuple(passed), **found, reports=(), sampled_rows=0)
 
 
-def verdict(name: str, condition: Any) -> tuple[str, str]:
+def verdict(name: str, condition: Any, spec: ChecksSpec) -> tuple[str, str]:
     """One condition of a check as (part of the report it belongs to, sentence)."""
     kind = condition.category.name
     if kind == "ERROR" or condition.details.startswith("No relevant columns"):
         return "not_run", _sentence(condition.details)
-    fail = "warned" if without_part(name) in ADVISORY else "failed"
-    words = {"PASS": "passed", "FAIL": fail, "WARN": "warned"}
+    blocks = spec.rule(name).severity == "block"
+    words = {
+        "PASS": "passed",
+        "FAIL": "failed" if blocks else "warned",
+        # some stock conditions only ever warn: a project that says `block` means these, too
+        "WARN": "failed" if blocks and canonical(name) in spec.severity else "warned",
+    }
     expected = condition.name[:1].lower() + condition.name[1:].rstrip(".")
     return words[kind], f"{_sentence(condition.details)} Expected: {expected}."
 
@@ -102,22 +108,9 @@ def _range(values: Any) -> str:
     return f"from {low:.4g} to {high:.4g}"
 
 
-def same_check(name: str, key: str) -> bool:
-    """Whether a key of `checks.accept` names this check.
-
-    Letters and digits count, and the part may be left out: `feature_feature correlation` names
-    both `Feature-Feature Correlation (train)` and `Feature-Feature Correlation (holdout)`.
-    """
-    return _letters(key) in (_letters(name), _letters(without_part(name)))
-
-
 def without_part(name: str) -> str:
     """A check's name without `(train)` or `(holdout)`."""
     return re.sub(r" \((train|holdout)\)$", "", name)
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def check_name(header: str) -> str:

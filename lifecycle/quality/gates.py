@@ -3,9 +3,19 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from lifecycle.quality.findings import one_line, same_check, without_part
-from lifecycle.records import CheckReport, Decision, DriftReport, Estimate, Evaluation, Noise
+from lifecycle.quality.findings import one_line, without_part
+from lifecycle.records import (
+    CheckReport,
+    Decision,
+    DriftReport,
+    Estimate,
+    Evaluated,
+    Evaluation,
+    Gain,
+    Noise,
+)
 from lifecycle.specs import GateSpec, Metric, MonitoringSpec, RetrainingSpec, greater_is_better
+from lifecycle.specs.checks import letters
 
 Verdict = tuple[bool, str]
 """Whether one condition holds, and the sentence that says so."""
@@ -15,31 +25,28 @@ NAMED = 5
 
 
 def decide(
-    challenger: Evaluation,
-    champion: Evaluation | None,
-    baseline: Evaluation,
+    evaluated: Evaluated,
     checks: CheckReport,
     gate: GateSpec,
     metric: Metric,
     accept: Mapping[str, str] | None = None,
-    difference: Estimate | None = None,
     noise: Noise | None = None,
 ) -> Decision:
     """Compare a challenger with the floor, the baseline, the champion if any, and the checks.
 
     All evaluations must come from the same holdout: a gain measured on different rows is no gain.
-    A metric that is not a number passes nothing.
+    A metric that is not a number passes nothing. A gain counts as far as it is beyond chance.
 
     Args:
+        evaluated: the challenger as `candidate`, with its gains measured in pairs.
         accept: `project.checks.accept`: check → why its failure does not block.
-        difference: the gain over the champion measured in pairs (`training.assess.gain`); said in
-            the reasons, as it is much surer than a comparison of the two intervals.
         noise: what other seeds do to the metric, if that was measured.
 
     Raises:
         ValueError: the evaluations come from different holdouts, or lack the metric.
     """
-    for other in (baseline, champion):
+    challenger, champion = evaluated.candidate, evaluated.champion
+    for other in (evaluated.baseline, champion):
         if other is not None and other.holdout != challenger.holdout:
             raise ValueError(
                 f"{challenger.subject} and {other.subject} were evaluated on different holdouts "
@@ -49,19 +56,14 @@ def decide(
     score = _estimate(challenger, metric)
     verdicts = [
         *_floor(score, gate.floor, metric),
-        _gain(score, baseline, gate.gain_over_baseline, metric, "gate.gain_over_baseline"),
+        _gain(evaluated, evaluated.baseline, evaluated.gain_over_baseline, gate, metric),
     ]
-    if champion is None:
+    gain = evaluated.gain_over_champion
+    if champion is None or gain is None:
         verdicts.append((True, "No champion yet: there is nothing to compare with."))
     else:
-        required = gate.gain_over_champion
-        holds, words = _gain(score, champion, required, metric, "gate.gain_over_champion")
-        pairs = (
-            "" if difference is None else f" Measured in pairs the gain is {_words(difference)}."
-        )
-        verdicts.append((holds, words + pairs))
-        gain = _better_by(score.value, _estimate(champion, metric).value, metric)
-        verdicts += _above_noise(gain, noise, gate.gain_over_noise, metric)
+        verdicts.append(_gain(evaluated, champion, gain, gate, metric))
+        verdicts += _above_noise(gain.value, noise, gate.gain_over_noise, metric)
     verdicts += _checks(checks, gate.require_checks, accept or {})
     return Decision(
         gate="promotion",
@@ -69,6 +71,24 @@ def decide(
         reasons=tuple(sentence for _, sentence in verdicts),
         blocking=tuple(sentence for holds, sentence in verdicts if not holds),
     )
+
+
+def compared(gain: Gain, subject: str, required: float) -> Verdict:
+    """Whether a gain is as large as asked for, beyond chance, and the words for how it stands.
+
+    Where nothing is asked for (0), a tie is no gain. Where a loss is allowed (`required` below 0),
+    it must be no larger, beyond chance.
+    """
+    if math.isnan(gain.value):
+        return False, f"Not to be compared with {subject}"
+    if gain.least >= required and (gain.least > 0 or required < 0):
+        words = "Better than" if gain.least > 0 else "No worse than allowed beside"
+        return True, f"{words} {subject}, beyond chance"
+    if gain.high < 0:
+        return False, f"Worse than {subject}, beyond chance"
+    if gain.least <= 0:
+        return False, f"No difference to {subject} beyond chance"
+    return False, f"Better than {subject}, but not by as much as asked for"
 
 
 def decide_retraining(
@@ -157,17 +177,21 @@ def _floor(score: Estimate, floor: float | None, metric: Metric) -> list[Verdict
     return [(False, f"Floor missed: {sentence}{missing}.")]
 
 
-def _gain(score: Estimate, other: Evaluation, required: float, metric: Metric, key: str) -> Verdict:
-    """Better by at least `required`; where that is 0, a tie is no gain."""
-    than = _estimate(other, metric)
-    gain = _better_by(score.value, than.value, metric)
-    holds = gain >= required and (gain > 0 or required < 0)
+def _gain(
+    evaluated: Evaluated, other: Evaluation, gain: Gain, gate: GateSpec, metric: Metric
+) -> Verdict:
+    """Better than another model by more than is required and chance allows."""
+    rival = "baseline" if other is evaluated.baseline else "champion"
+    key = f"gate.gain_over_{rival}"
+    required = gate.gain_over_baseline if rival == "baseline" else gate.gain_over_champion
+    holds, standing = compared(gain, other.subject, required)
     asked = "more than 0" if required == 0 else f"at least {required:.4g}"
-    found = "cannot be compared" if math.isnan(gain) else f"is {_direction(gain)}"
+    keeps = " A tie keeps the champion." if rival == "champion" and gain.value == 0 else ""
     return holds, (
-        f"{'Better than' if holds else 'Not enough better than'} {other.subject}: "
-        f"{metric} {_words(score)} against {_words(than)} {found}; "
-        f"{key} asks for a gain of {asked}."
+        f"{standing}: {metric} {_words(_estimate(evaluated.candidate, metric))} against "
+        f"{_words(_estimate(other, metric))}. Measured in pairs the gain is {_words(gain)}, with "
+        f"{gain.confidence * 100:g} % confidence at least {gain.least:.4g}; {key} asks for "
+        f"{asked}.{keeps}"
     )
 
 
@@ -199,12 +223,12 @@ def _direction(gain: float) -> str:
 def _checks(checks: CheckReport, required: bool, accept: Mapping[str, str]) -> list[Verdict]:
     verdicts: list[Verdict] = []
     for name, finding in checks.failed.items():
-        why = next((why for key, why in accept.items() if same_check(name, key)), None)
+        why = next((why for key, why in accept.items() if letters(key) == letters(name)), None)
         if why is not None:
             verdicts.append((True, f"Check {name} failed: {finding} Accepted: {one_line(why)}"))
         elif required:
             plain = without_part(name)
-            way_out = f'mend it, or say why it is fine: checks.accept: {{"{plain}": "…"}}'
+            way_out = f'mend it, or say why it is fine: checks: {{accept: {{"{plain}": "…"}}}}'
             verdicts.append((False, f"Check {name} failed: {finding} Way out: {way_out}."))
         else:
             verdicts.append(

@@ -71,6 +71,14 @@ class Estimate(Record):
     high: float
 
 
+class Gain(Estimate):
+    """By how much one model is better than another on the same rows; above 0 it is better."""
+
+    least: float
+    """The gain at least, with `confidence`: the lower end of a one-sided interval."""
+    confidence: float
+
+
 class Slice(Record):
     """Some rows of a holdout, with the deciding metric on them."""
 
@@ -191,8 +199,10 @@ class Evaluated(Record):
     candidate: Evaluation
     baseline: Evaluation
     champion: Evaluation | None
-    gain: Estimate | None
-    """By how much the candidate's deciding metric is better than the champion's, paired."""
+    gain_over_baseline: Gain
+    """In the deciding metric, measured in pairs on the same rows."""
+    gain_over_champion: Gain | None
+    """None where there is no champion."""
     report: Path | None = None
     """The evaluation as one HTML page; None if only the numbers were asked for."""
     plots: tuple[Path, ...] = ()

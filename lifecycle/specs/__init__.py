@@ -12,6 +12,7 @@ from lifecycle.specs.base import (
     TimeValue,
     greater_is_better,
 )
+from lifecycle.specs.checks import ChecksSpec, Suite
 from lifecycle.specs.contract import (
     ColumnSpec,
     ContractSpec,
@@ -31,14 +32,12 @@ from lifecycle.specs.data import (
 from lifecycle.specs.monitoring import DriftSpec, MonitoringSpec, RetrainingSpec
 from lifecycle.specs.serving import RolloutSpec, ScoringSpec, ServingSpec
 from lifecycle.specs.training import (
-    ChecksSpec,
     Choice,
     EvaluationSpec,
     FloatRange,
     GateSpec,
     IntRange,
     Range,
-    Suite,
     TrainingSpec,
     TuningSpec,
 )

@@ -97,20 +97,6 @@ class TuningSpec(Section):
     space: dict[str, Range] = Field(default_factory=dict)
 
 
-Suite = Literal["data_integrity", "train_test_validation", "model_evaluation"]
-
-
-class ChecksSpec(Section):
-    """The deepchecks suites."""
-
-    suites: tuple[Suite, ...] = ("data_integrity", "train_test_validation", "model_evaluation")
-    """Which suites run; without any, `gate.require_checks` has to be false."""
-    sample_rows: int = Field(default=10_000, ge=100)
-    """Rows a suite looks at, at most; the report states the sampling."""
-    accept: dict[str, str] = Field(default_factory=dict)
-    """Checks whose failure does not block, each with the reason why."""
-
-
 class GateSpec(Section):
     """What a model must show before it moves on."""
 
@@ -119,9 +105,13 @@ class GateSpec(Section):
     floor: float | None = None
     """Worst value of the metric that is good enough, in the metric's own direction."""
     gain_over_baseline: float = 0.0
-    """By how much the metric must be better than the trivial baseline's."""
+    """By how much the metric must be better than the trivial baseline's, beyond chance: the lower
+    end of the gain's 95 % interval, measured in pairs on the same rows."""
     gain_over_champion: float = 0.0
-    """By how much the metric must be better than the champion's on the same holdout."""
+    """By how much the metric must be better than the champion's on the same holdout, beyond chance
+    with `confidence`. A tie keeps the champion."""
+    confidence: float = Field(default=0.9, ge=0.5, lt=1)
+    """One-sided confidence that the gain over the champion is as large as asked for."""
     seeds: int = Field(default=1, ge=1)
     """With how many seeds training is repeated, to know what chance does to the metric."""
     gain_over_noise: float = Field(default=0.0, ge=0)

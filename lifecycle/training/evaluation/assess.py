@@ -13,9 +13,15 @@ from matplotlib.figure import Figure
 from lifecycle.data.features import build_features, labels, load_hook
 from lifecycle.data.lake import read_version
 from lifecycle.project import Project
-from lifecycle.records import Bundle, DatasetVersion, Estimate, Evaluation, Split
+from lifecycle.records import Bundle, DatasetVersion, Evaluation, Gain, Split
 from lifecycle.training.bundle import LoadedBundle, load_bundle
-from lifecycle.training.evaluation.evaluate import baseline, compare, evaluate, metric_value
+from lifecycle.training.evaluation.evaluate import (
+    baseline,
+    compare,
+    evaluate,
+    metric_value,
+    trivial_answers,
+)
 from lifecycle.training.evaluation.explain import explain, summary_plot
 from lifecycle.training.evaluation.own_metrics import own_metrics
 from lifecycle.training.evaluation.plots import evaluation_plots, learning_curve, slices_plot
@@ -25,6 +31,9 @@ from lifecycle.training.parameters import stopping_metric
 from lifecycle.training.predictor import open_predictor
 
 Floats = npt.NDArray[np.float64]
+
+BASELINE_CONFIDENCE = 0.975
+"""Surer than a promotion: a model that cannot be told from a trivial one is of no use."""
 
 
 class Answers(NamedTuple):
@@ -134,11 +143,14 @@ def assess_closely(project: Project, answers: Answers, evaluation: Evaluation) -
     )
 
 
-def assess_baseline(project: Project, split: Split, answers: Answers) -> Evaluation:
-    """The trivial model of the train part on the holdout that `answers` are for."""
+def assess_baseline(project: Project, split: Split, answers: Answers) -> tuple[Evaluation, Gain]:
+    """The trivial model of the train part on the holdout that `answers` are for, and by how much
+    these are better.
+    """
     train = labels(read_version(split.train, columns=[project.target]), project)
-    return baseline(
-        train[np.isfinite(train)],
+    train = train[np.isfinite(train)]
+    evaluation = baseline(
+        train,
         answers.truth,
         project.task,
         split.holdout.digest,
@@ -146,18 +158,21 @@ def assess_baseline(project: Project, split: Split, answers: Answers) -> Evaluat
         answers.entity,
         own_metrics(project),
     )
+    trivial = trivial_answers(train, answers.truth, project.task)
+    return evaluation, gain(project, answers, trivial, BASELINE_CONFIDENCE)
 
 
-def gain(project: Project, challenger: Answers, champion: Predicted) -> Estimate:
-    """By how much the challenger's deciding metric is better, paired on the same rows."""
+def gain(project: Project, answers: Answers, others: Floats, confidence: float) -> Gain:
+    """By how much the deciding metric is better than with other predictions of the same rows."""
     return compare(
-        challenger.truth,
-        challenger.prediction,
-        champion.prediction,
+        answers.truth,
+        answers.prediction,
+        others,
         project.task,
         project.metric,
         project.split.seed,
-        challenger.entity,
+        confidence,
+        answers.entity,
         own_metrics(project),
     )
 

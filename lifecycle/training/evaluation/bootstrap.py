@@ -55,6 +55,16 @@ def interval(value: float, resampled: Floats, rows: int) -> Estimate:
     return Estimate(value=value, low=min(float(low), value), high=max(float(high), value))
 
 
+def lower_bound(value: float, resampled: Floats, rows: int, confidence: float) -> float:
+    """The lower end of the one-sided interval, made as `interval` makes its two ends."""
+    defined = resampled[np.isfinite(resampled)]
+    if len(defined) < 2:
+        return value
+    if rows > LARGE:
+        return value - NormalDist().inv_cdf(confidence) * float(defined.std(ddof=1))
+    return min(float(np.quantile(defined, 1 - confidence)), value)
+
+
 def method(rows: int, grouped: bool) -> str:
     """How the interval was made, in words."""
     what = "whole entities" if grouped else "rows"

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lifecycle.errors import TargetError
-from lifecycle.records import Estimate, Evaluation
+from lifecycle.records import Estimate, Evaluation, Gain
 from lifecycle.specs import METRICS, Metric, TaskKind, greater_is_better
-from lifecycle.training.evaluation.bootstrap import LARGE, interval, method, resamples
+from lifecycle.training.evaluation.bootstrap import LARGE, interval, lower_bound, method, resamples
 from lifecycle.training.evaluation.metrics import FAMILIES, Floats, family_of
 from lifecycle.training.evaluation.own_metrics import OwnMetric, family_of_own
 
@@ -83,17 +83,21 @@ def baseline(
     Raises:
         FeatureError, TargetError: as `evaluate`.
     """
+    prediction = trivial_answers(train_truth, truth, task)
+    always = "the class shares" if task == "multiclass" else f"{prediction[0]:.4g}"
+    subject = f"baseline (always {always})"
+    return evaluate(truth, prediction, task, holdout_digest, subject, seed, groups, own)
+
+
+def trivial_answers(train_truth: ArrayLike, truth: ArrayLike, task: TaskKind) -> Floats:
+    """The trivial model's predictions for a part: (n,), or (n, classes) for multiclass."""
     learned = np.asarray(train_truth, dtype=np.float64)
     rows = len(np.asarray(truth))
-    if task == "multiclass":
-        classes = int(np.max(np.r_[learned, np.asarray(truth, dtype=np.float64)])) + 1
-        shares = np.bincount(learned.astype(np.intp), minlength=classes) / len(learned)
-        prediction = np.tile(shares, (rows, 1))
-        subject = "baseline (always the class shares)"
-    else:
-        prediction = np.full(rows, learned.mean())
-        subject = f"baseline (always {learned.mean():.4g})"
-    return evaluate(truth, prediction, task, holdout_digest, subject, seed, groups, own)
+    if task != "multiclass":
+        return np.full(rows, learned.mean())
+    classes = int(np.max(np.r_[learned, np.asarray(truth, dtype=np.float64)])) + 1
+    shares = np.bincount(learned.astype(np.intp), minlength=classes) / len(learned)
+    return np.tile(shares, (rows, 1))
 
 
 def compare(
@@ -103,12 +107,16 @@ def compare(
     task: TaskKind,
     metric: Metric,
     seed: int,
+    confidence: float,
     groups: ArrayLike | None = None,
     own: Own | None = None,
-) -> Estimate:
+) -> Gain:
     """By how much the challenger is better on the same rows; above 0 means better.
 
     Paired: both are measured on the same resamples, so what makes the rows easy or hard cancels.
+
+    Args:
+        confidence: of the gain's lower bound, one-sided.
 
     Raises:
         FeatureError, TargetError: as `evaluate`.
@@ -126,7 +134,10 @@ def compare(
         sign * (ours(weights)[at] - theirs(weights)[at])
         for weights in resamples(len(y), seed, groups)
     ]
-    return interval(gain, np.array(gains), len(y))
+    drawn = np.array(gains)
+    least = lower_bound(gain, drawn, len(y), confidence)
+    ends = interval(gain, drawn, len(y))
+    return Gain(**ends.model_dump(), least=least, confidence=confidence)
 
 
 def metric_value(

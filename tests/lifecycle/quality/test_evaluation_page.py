@@ -5,7 +5,7 @@ import re
 import pytest
 
 from lifecycle.quality.evaluation_page import evaluation_page, write_evaluation
-from lifecycle.records import Estimate, Evaluated
+from lifecycle.records import Evaluated, Gain
 from lifecycle.training.evaluation import assess
 
 
@@ -24,11 +24,13 @@ def evaluated(made):
     answers = assess.answer(made.project, made.split.holdout, made.bundle.path, made.bundle.digest)
     plain = assess.assess(made.project, answers, made.split.holdout, "candidate")
     closer = assess.assess_closely(made.project, answers, plain)
+    baseline, gain = assess.assess_baseline(made.project, made.split, answers)
     found = Evaluated(
         candidate=closer,
-        baseline=assess.assess_baseline(made.project, made.split, answers),
+        baseline=baseline,
         champion=None,
-        gain=None,
+        gain_over_baseline=gain,
+        gain_over_champion=None,
     )
     return found, assess.draw(made.project, answers, closer, made.bundle)
 
@@ -56,13 +58,14 @@ def test_the_report_is_one_file_with_everything_in_it(made, evaluated, tmp_path)
 
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
-    [(0.01, 0.03, "Better than"), (-0.01, 0.03, "No difference"), (-0.03, -0.01, "Worse than")],
+    [(0.01, 0.03, "Better than"), (-0.03, 0.03, "No difference"), (-0.03, -0.01, "Worse than")],
 )
 def test_the_verdict_is_the_paired_gain(made, evaluated, low, high, verdict):
     found, _ = evaluated
     champion = found.candidate.model_copy(update={"subject": "champion v3"})
-    gain = Estimate(value=(low + high) / 2, low=low, high=high)
-    against = found.model_copy(update={"champion": champion, "gain": gain})
+    middle = (low + high) / 2
+    gain = Gain(value=middle, low=low, high=high, least=(low + middle) / 2, confidence=0.9)
+    against = found.model_copy(update={"champion": champion, "gain_over_champion": gain})
     html = evaluation_page(made.project, made.split, made.bundle, against, {})
     assert re.search(rf'class="verdict \w+">{verdict} .*champion v3', html)
 

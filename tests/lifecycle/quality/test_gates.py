@@ -4,18 +4,27 @@ import math
 
 import pytest
 
-from lifecycle.quality.gates import decide, decide_retraining, render
+from lifecycle.quality.gates import compared, decide, decide_retraining, render
 from lifecycle.records import (
     CheckReport,
     ColumnDrift,
     Decision,
     DriftReport,
     Estimate,
+    Evaluated,
     Evaluation,
+    Gain,
     Noise,
     Window,
 )
-from lifecycle.specs import DriftSpec, GateSpec, Metric, MonitoringSpec, RetrainingSpec
+from lifecycle.specs import (
+    DriftSpec,
+    GateSpec,
+    Metric,
+    MonitoringSpec,
+    RetrainingSpec,
+    greater_is_better,
+)
 
 
 def evaluation(
@@ -38,6 +47,33 @@ def checks(failed: dict[str, str] | None = None, passed: tuple[str, ...] = ("A",
 BASELINE = evaluation(0.5, "baseline")
 
 
+def gain(value: float, doubt: float = 0.004) -> Gain:
+    """A gain that is known to `doubt` in pairs, two sided, and to 0.6 of it on one side."""
+    low, high, least = value - doubt, value + doubt, value - 0.6 * doubt
+    return Gain(value=value, low=low, high=high, least=least, confidence=0.9)
+
+
+def evaluated(
+    challenger: Evaluation,
+    champion: Evaluation | None = None,
+    baseline: Evaluation = BASELINE,
+    doubt: float = 0.004,
+) -> Evaluated:
+    def over(other: Evaluation) -> Gain:
+        ((metric, ours),) = challenger.metrics.items()
+        theirs = other.metrics.get(metric, ours)
+        sign = 1 if greater_is_better(metric) else -1
+        return gain(sign * (ours.value - theirs.value), doubt)
+
+    return Evaluated(
+        candidate=challenger,
+        baseline=baseline,
+        champion=champion,
+        gain_over_baseline=over(baseline),
+        gain_over_champion=over(champion) if champion else None,
+    )
+
+
 def decision(
     challenger: float,
     champion: float | None = None,
@@ -45,10 +81,9 @@ def decision(
     accept: dict[str, str] | None = None,
     **gate: object,
 ) -> Decision:
+    rival = None if champion is None else evaluation(champion, "champion v1")
     return decide(
-        evaluation(challenger),
-        None if champion is None else evaluation(champion, "champion v1"),
-        BASELINE,
+        evaluated(evaluation(challenger), rival),
         report or checks(),
         GateSpec.model_validate(gate),
         "roc_auc",
@@ -63,7 +98,8 @@ def test_passes_and_says_why() -> None:
     assert "Floor held: roc_auc 0.72 (95 % CI 0.71 to 0.73)" in text
     assert "Better than baseline" in text
     assert "Better than champion v1" in text
-    assert "0.02 better" in text
+    assert "Measured in pairs the gain is 0.02 (95 % CI 0.016 to 0.024)" in text
+    assert "with 90 % confidence at least 0.0176" in text
     assert "1 passed, 0 failed, 1 did not run and count as neither" in text
 
 
@@ -77,14 +113,44 @@ def test_floor_says_how_much_is_short() -> None:
 def test_a_worse_challenger_does_not_replace_the_champion() -> None:
     failed = decision(0.69, 0.70)
     assert not failed.passed
-    assert any(
-        "Not enough better than champion v1" in r and "0.01 worse" in r for r in failed.reasons
-    )
+    assert any("Worse than champion v1, beyond chance" in reason for reason in failed.reasons)
+
+
+def test_a_gain_that_chance_explains_keeps_the_champion() -> None:
+    failed = decision(0.702, 0.70)
+    assert not failed.passed
+    assert "No difference to champion v1 beyond chance" in failed.blocking[0]
+    assert decision(0.704, 0.70).passed
+
+
+def test_a_model_that_may_be_no_better_than_a_trivial_one_is_refused() -> None:
+    failed = decision(0.502)
+    assert not failed.passed
+    assert "No difference to baseline beyond chance" in failed.blocking[0]
 
 
 def test_a_tie_is_no_gain_unless_a_loss_is_allowed() -> None:
-    assert not decision(0.7, 0.7).passed
+    tie = decision(0.7, 0.7)
+    assert not tie.passed
+    assert "A tie keeps the champion." in tie.blocking[0]
     assert decision(0.7, 0.7, gain_over_champion=-0.01).passed
+    assert not decision(0.7, 0.7, gain_over_champion=-0.001).passed, "the loss may be larger"
+
+
+@pytest.mark.parametrize(
+    ("found", "required", "holds", "words"),
+    [
+        (gain(0.02), 0.0, True, "Better than v1, beyond chance"),
+        (gain(0.002), 0.0, False, "No difference to v1 beyond chance"),
+        (gain(0.0, 0.0), 0.0, False, "No difference to v1 beyond chance"),
+        (gain(-0.02), 0.0, False, "Worse than v1, beyond chance"),
+        (gain(0.02), 0.03, False, "Better than v1, but not by as much as asked for"),
+        (gain(0.0), -0.01, True, "No worse than allowed beside v1, beyond chance"),
+        (gain(math.nan), -9.0, False, "Not to be compared with v1"),
+    ],
+)
+def test_the_words_for_a_gain(found: Gain, required: float, holds: bool, words: str) -> None:
+    assert compared(found, "v1", required) == (holds, words)
 
 
 def test_a_gain_that_is_asked_for_must_be_reached() -> None:
@@ -94,10 +160,9 @@ def test_a_gain_that_is_asked_for_must_be_reached() -> None:
 
 def test_smaller_is_better_for_losses() -> None:
     def compare(challenger: float) -> bool:
+        ours, theirs = evaluation(challenger, metric="rmse"), evaluation(10.0, "champion", "rmse")
         return decide(
-            evaluation(challenger, metric="rmse"),
-            evaluation(10.0, "champion", "rmse"),
-            evaluation(20.0, "baseline", "rmse"),
+            evaluated(ours, theirs, evaluation(20.0, "baseline", "rmse")),
             checks(),
             GateSpec(floor=12.0),
             "rmse",
@@ -113,25 +178,25 @@ def test_what_is_no_number_never_passes(against: str) -> None:
     made = {name: evaluation(value, name) for name, value in values.items()}
     gate = GateSpec(floor=0.1, gain_over_baseline=-10, gain_over_champion=-10)
     order = made["challenger"], made["champion"], made["baseline"]
-    assert not decide(*order, checks(), gate, "roc_auc").passed
+    assert not decide(evaluated(*order), checks(), gate, "roc_auc").passed
 
 
 def test_different_holdouts_are_not_compared() -> None:
     other = evaluation(0.5, "champion v1", holdout="h2")
     with pytest.raises(ValueError, match="champion v1 were evaluated on different holdouts"):
-        decide(evaluation(0.7), other, BASELINE, checks(), GateSpec(), "roc_auc")
+        decide(evaluated(evaluation(0.7), other), checks(), GateSpec(), "roc_auc")
 
 
 def test_a_missing_metric_is_named() -> None:
     with pytest.raises(ValueError, match="challenger v2 has no brier, only roc_auc"):
-        decide(evaluation(0.7), None, BASELINE, checks(), GateSpec(), "brier")
+        decide(evaluated(evaluation(0.7)), checks(), GateSpec(), "brier")
 
 
 def test_a_failed_check_blocks_and_shows_the_way_out() -> None:
     report = checks({"Label Drift (train)": "Drift 0.4."})
     failed = decision(0.7, report=report)
     assert not failed.passed
-    assert any('checks.accept: {"Label Drift": "…"}' in reason for reason in failed.reasons)
+    assert any('checks: {accept: {"Label Drift": "…"}}' in reason for reason in failed.reasons)
     assert decision(0.7, report=report, require_checks=False).passed
 
 
@@ -152,19 +217,6 @@ def test_accepting_one_check_accepts_no_other() -> None:
 def test_no_check_ran_is_not_all_checks_passed() -> None:
     assert not decision(0.7, report=checks(passed=())).passed
     assert decision(0.7, report=checks(passed=()), require_checks=False).passed
-
-
-def test_the_paired_difference_is_said() -> None:
-    words = decide(
-        evaluation(0.72),
-        evaluation(0.70, "champion"),
-        BASELINE,
-        checks(),
-        GateSpec(),
-        "roc_auc",
-        difference=Estimate(value=0.02, low=0.015, high=0.025),
-    ).reasons
-    assert any("in pairs the gain is 0.02 (95 % CI 0.015 to 0.025)" in reason for reason in words)
 
 
 def window(name: int, drifted: int = 0, predictions: float = 0.0) -> DriftReport:
@@ -271,7 +323,7 @@ def noisy(challenger: float, noise: Noise | None, times: float) -> Decision:
     gate = GateSpec(seeds=3, gain_over_noise=times)
     champion = evaluation(0.70, "champion v1")
     return decide(
-        evaluation(challenger), champion, BASELINE, checks(), gate, "roc_auc", noise=noise
+        evaluated(evaluation(challenger), champion), checks(), gate, "roc_auc", noise=noise
     )
 
 

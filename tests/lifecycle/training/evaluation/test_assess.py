@@ -61,8 +61,9 @@ def test_every_task_is_measured_sliced_and_drawn(make, task):
     plain = assess.assess(project, answers, holdout, "candidate")
     found = assess.assess_closely(project, answers, plain)
     assert tuple(found.metrics) == METRICS[task]
-    base = assess.assess_baseline(project, model.split, answers)
+    base, gain = assess.assess_baseline(project, model.split, answers)
     worse, better = base.metrics[project.metric].value, found.metrics[project.metric].value
+    assert gain.value == pytest.approx(abs(better - worse))
     assert (better > worse) == (task == "binary")  # roc_auc; the others' first metric is a loss
     assert {s.by for s in found.slices} == {"city", "visits"}
     assert all(s.estimate for s in found.slices if s.by == "city")
@@ -77,8 +78,7 @@ def test_every_task_is_measured_sliced_and_drawn(make, task):
 
 def test_gain_over_the_same_answers_is_zero(make):
     model, answers = make("multiclass")
-    same = assess.Predicted(answers.truth, answers.prediction, answers.entity)
-    gain = assess.gain(model.project, answers, same)
+    gain = assess.gain(model.project, answers, answers.prediction, 0.9)
     assert (gain.low, gain.value, gain.high) == (0, 0, 0)
 
 

@@ -98,20 +98,20 @@ def test_baseline_is_the_prior_or_the_mean():
 
 def test_comparison_is_positive_for_the_better_in_the_metrics_own_direction():
     worse = GUESSES + 3
-    gain = compare(VALUES, GUESSES, worse, "regression", "rmse", seed=1)
-    assert 0 < gain.low < gain.value < gain.high
-    loss = compare(TRUTH, SCORES * 0 + 0.5, SCORES, "binary", "roc_auc", seed=1)
+    gain = compare(VALUES, GUESSES, worse, "regression", "rmse", seed=1, confidence=0.9)
+    assert 0 < gain.low < gain.least < gain.value < gain.high
+    loss = compare(TRUTH, SCORES * 0 + 0.5, SCORES, "binary", "roc_auc", seed=1, confidence=0.9)
     assert loss.high < 0
 
 
 def test_comparison_of_equals_is_exactly_zero():
-    same = compare(TRUTH, SCORES, SCORES, "binary", "average_precision", seed=1)
-    assert (same.low, same.value, same.high) == (0, 0, 0)
+    same = compare(TRUTH, SCORES, SCORES, "binary", "average_precision", seed=1, confidence=0.9)
+    assert (same.low, same.least, same.value, same.high) == (0, 0, 0, 0)
 
 
 def test_paired_interval_is_narrower_than_the_two_apart():
     nudged = GUESSES + RNG.normal(0, 0.5, 900)
-    gain = compare(VALUES, GUESSES, nudged, "regression", "rmse", seed=1)
+    gain = compare(VALUES, GUESSES, nudged, "regression", "rmse", seed=1, confidence=0.9)
     alone = evaluate(VALUES, GUESSES, "regression", "d", "s", seed=1).metrics["rmse"]
     assert gain.high - gain.low < 0.5 * (alone.high - alone.low)
 
@@ -211,7 +211,7 @@ def test_own_metrics_stand_beside_the_tasks():
     assert found["hits"].value == np.mean((SCORES > 0.5) == TRUTH)
     assert found["hits"].low < found["hits"].value < found["hits"].high
     assert metric_value("hits", TRUTH, SCORES, "binary", own) == found["hits"].value
-    worse = compare(TRUTH, 1 - SCORES, SCORES, "binary", "hits", 1, own=own)
+    worse = compare(TRUTH, 1 - SCORES, SCORES, "binary", "hits", 1, 0.9, own=own)
     assert worse.high < 0
     assert estimate("hits", TRUTH, SCORES, "binary", 1, own=own) == found["hits"]
 
