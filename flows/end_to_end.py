@@ -23,7 +23,8 @@ from tasks.summary import require_champion, summarise
 def end_to_end(project: ProjectFile, env: Environment | None = None) -> Cycle:
     """Prepare → train → release, then for each period that arrives: score → monitor → retrain.
 
-    In a project without `time.arrives_from` nothing arrives later.
+    In a project without `time.arrives_from` nothing arrives later. A first model that the gate
+    refuses ends the cycle with the summary, and with an error.
     """
     settings = Settings.load(env)
     require_port(settings)
@@ -31,15 +32,16 @@ def end_to_end(project: ProjectFile, env: Environment | None = None) -> Cycle:
         prepared = prepare(project, env)
         trained = train(project, env, prepared=prepared)
         first = release(project, env, trained)
-        require_champion(project, first)
         periods: list[Period] = []
         scored = []
-        for window in arriving_windows(project, settings):
+        for window in arriving_windows(project, settings) if first.champion else ():
             scored.append(score(project, env, window))
             monitored = monitor(project, env, scored[-project.monitoring.windows :])
             again = retrain(project, env, monitored)
             periods.append(Period(scored=scored[-1], monitored=monitored, release=again))
-        return summarise(project, settings, prepared, trained, first, periods)
+        cycle = summarise(project, settings, prepared, trained, first, periods)
+        require_champion(project, first)
+        return cycle
 
 
 if __name__ == "__main__":

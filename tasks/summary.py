@@ -22,9 +22,8 @@ def require_champion(project: Project, release: Release) -> None:
     """
     if release.champion is None:
         raise GateError(
-            f"{project.name}: the first model did not pass the gate, so nothing can be served; "
-            "its reasons are told above. Improve the model, or change `gate` or `checks.accept` "
-            "in the project file"
+            f"{project.name}: the first model did not pass the gate, so nothing is served; the "
+            "summary above says what blocked, where to look and what to write"
         )
 
 

@@ -10,7 +10,7 @@ from lifecycle.page import write_page
 from lifecycle.project import Project
 from lifecycle.quality.gates import compared
 from lifecycle.quality.report import Cell, Picture, Section, Table, page
-from lifecycle.quality.summary import spell
+from lifecycle.quality.summary import EVALUATION, spell
 from lifecycle.records import Bundle, Evaluated, Evaluation, Gap, Slice, Split
 from lifecycle.specs import GateSpec, greater_is_better
 
@@ -54,7 +54,7 @@ def write_evaluation(
         figure.savefig(aside, dpi=DPI)
         aside.replace(plots[name])
     html = evaluation_page(project, split, bundle, evaluated, plots)
-    report = write_page(html, folder / "evaluation.html")
+    report = write_page(html, folder / EVALUATION)
     return evaluated.model_copy(update={"report": report, "plots": tuple(plots.values())})
 
 

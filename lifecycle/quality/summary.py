@@ -4,6 +4,7 @@ from html import escape
 from pathlib import Path
 
 from lifecycle.project import Project
+from lifecycle.quality.findings import without_part
 from lifecycle.quality.report import Cell, Section, Table
 from lifecycle.records import (
     DatasetVersion,
@@ -18,6 +19,9 @@ from lifecycle.records import (
 )
 from lifecycle.settings import Settings
 
+EVALUATION = "evaluation.html"
+"""The page of a model's evaluation, in its folder of the reports."""
+
 
 def sections(
     project: Project,
@@ -30,9 +34,10 @@ def sections(
     """Data, models, gates, drift and where to look, in the order things happened."""
     releases = [first, *(period.release for period in periods if period.release)]
     return [
-        Section("Data", text=_arrivals(project, periods), table=_data(project, prepared, periods)),
+        Section("Data", text=_arrivals(first, periods), table=_data(project, prepared, periods)),
         Section(f"Models by {project.metric}", table=_models(project, trained, releases)),
         *(_gate(release) for release in releases),
+        *_way_out(project, trained, first),
         *(_period(project, period) for period in periods),
         _places(project, settings, trained, releases, periods),
     ]
@@ -70,8 +75,8 @@ def _plain(value: str | Cell) -> str:
     return value if isinstance(value, str) else value.text
 
 
-def _arrivals(project: Project, periods: list[Period]) -> tuple[str, ...]:
-    if periods:
+def _arrivals(first: Release, periods: list[Period]) -> tuple[str, ...]:
+    if periods or first.champion is None:
         return ()
     return ("Nothing in this source arrives later (`time.arrives_from`): nothing to monitor yet.",)
 
@@ -135,10 +140,26 @@ def _rows(evaluation: Evaluation) -> str:
 
 
 def _gate(release: Release) -> Section:
-    verdict = "passed" if release.decision.passed else "not passed: the champion goes on serving"
+    kept = "the champion goes on serving" if release.champion else "nothing is served"
+    verdict = "passed" if release.decision.passed else f"not passed: {kept}"
     model = release.challenger
     reasons, blocking = release.decision.reasons, release.decision.blocking
     return Section(f"Gate for v{model.version}: {verdict}", points=reasons, brief=blocking)
+
+
+def _way_out(project: Project, trained: Trained, first: Release) -> list[Section]:
+    """What to write where checks alone keep a first model from being served."""
+    blocking = first.decision.blocking
+    checks = [check for check in blocking if check.startswith("Check ")]
+    if first.champion or not checks:
+        return []
+    names = dict.fromkeys(without_part(name) for name in trained.checks.failed)
+    lines = [f'    "{name}": why it is fine' for name in names]
+    text = (
+        "Look at the pages below first: these checks block because one would act on them. Mend the "
+        f"data or the roles of columns; or say in {project.file} why it is fine, and run again:"
+    )
+    return [Section("What to do", text=(text,), code="\n".join(["checks:", "  accept:", *lines]))]
 
 
 def _period(project: Project, period: Period) -> Section:
@@ -161,14 +182,25 @@ def _places(
     releases: list[Release],
     periods: list[Period],
 ) -> Section:
-    pages = [("deepchecks", path) for path in trained.checks.reports]
+    folder = settings.folder("reports", project.name)
+    evaluations = {
+        f"evaluation v{release.challenger.version}": folder
+        / release.challenger.digest[:12]
+        / EVALUATION
+        for release in releases
+    }
+    pages = [(name, path) for name, path in evaluations.items() if path.exists()]
+    pages += [("deepchecks", path) for path in trained.checks.reports]
     pages += [("monitoring", period.monitored.report) for period in periods]
-    lines = [f"{name:<12} {path}" for name, path in pages]
+    lines = [f"{name:<14} {path}" for name, path in pages]
     lines += [
-        f"MLflow       make ui, then http://127.0.0.1:5000 ({settings.tracking_uri})",
-        "Prefect      make ui, then http://127.0.0.1:4200",
+        f"MLflow         make ui, then http://127.0.0.1:5000 ({settings.tracking_uri})",
+        "Prefect        make ui, then http://127.0.0.1:4200",
     ]
-    links = (f'<a href="{escape(path.as_uri())}">{escape(path.name)}</a>' for _, path in pages)
+    links = (
+        f'<a href="{escape(path.as_uri())}">{escape(f"{name}: {path.name}")}</a>'
+        for name, path in pages
+    )
     endpoints = [release.endpoint for release in releases if release.endpoint]
     serve = f"make serve PROJECT={project.file}   # then, in another terminal:"
     code = f"{serve}\n{endpoints[-1].curl}" if endpoints else ""

@@ -1,5 +1,6 @@
 """The flows on other projects: real data of other kinds, a closed gate, a taken port."""
 
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,13 @@ from flows.release import release
 from flows.retrain import retrain
 from flows.score import score
 from flows.train import train
+from lifecycle.errors import GateError
 from lifecycle.project import Project
 from lifecycle.project_file import load_project
 from lifecycle.records import Trained
 from lifecycle.release.registry import by_alias
 from lifecycle.settings import Settings
+from tests.conftest import SMALL, small_frame
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,6 +109,25 @@ def test_a_changed_hook_is_compared_with_the_champion_as_it_was(
     second = release(project, trained=trained)
     assert second.champion_evaluation
     assert second.champion_evaluation.metrics == first.evaluation.metrics, "same rows, same model"
+
+
+def test_a_blocked_first_model_ends_with_the_summary(
+    settings: Settings, make_project: Callable[..., Project]
+) -> None:
+    frame = small_frame(600)
+    frame = frame.assign(paid=frame["bought"] * 100.0 + frame["age"] / 100)
+    contract = SMALL["contract"]
+    columns = contract["columns"] | {"paid": {"type": "number"}}
+    project = make_project(frame, contract=contract | {"columns": columns})
+    with pytest.raises(GateError, match="the summary above says what blocked"):
+        end_to_end(project)
+    report = settings.folder("reports", "small") / "summary.html"
+    text = report.read_text()
+    assert "not passed: nothing is served" in text
+    assert "leakage: [paid]" in text
+    assert "Feature Label Correlation&#34;: why it is fine" in text
+    assert re.search(r'href="[^"]*/evaluation\.html"', text), "the page of the blocked version"
+    assert by_alias("small", "champion", settings) is None
 
 
 def test_port_in_use(

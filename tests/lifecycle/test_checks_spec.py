@@ -1,5 +1,7 @@
 """Severities of checks: defaults with reasons, names in any spelling, and typos."""
 
+from pathlib import Path
+
 import pytest
 
 from lifecycle.specs import ChecksSpec
@@ -27,3 +29,11 @@ def test_a_typo_is_answered_with_the_nearest_name(key: str) -> None:
         ChecksSpec.model_validate({key: {"Lable Drift": "warn"}})
     with pytest.raises(ValueError, match="checks: Index Train-Test Leakage"):
         ChecksSpec.model_validate({key: {"xyz": "warn"}})
+
+
+def test_the_documented_table_is_the_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "checks.md").read_text()
+    rows = [
+        line for line in page.splitlines() if line.startswith("| ") and "| default |" not in line
+    ]
+    assert rows == [f"| {name} | {rule.severity} | {rule.reason} |" for name, rule in RULES.items()]
