@@ -164,7 +164,8 @@ def test_a_first_model_behind_its_gate_ends_the_cycle(
     assert script(end_to_end) == 2
     out, err = capfd.readouterr()
     assert "gate.floor" in out
-    assert "nothing can be served" in err
+    assert "so nothing is served" in err
+    assert "evaluation.html" in out, "the page to look at"
 
 
 def test_seeds_tell_chance_and_belong_to_the_same_model(
