@@ -8,6 +8,7 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 
 from lifecycle.data import arrivals, erased, ingest, sources, split
+from lifecycle.data.contract import Table
 from lifecycle.project import Project
 from lifecycle.quality.summary import spoken
 from lifecycle.records import Ingested, Monitored, Split, Violation, Window
@@ -55,7 +56,7 @@ def _ingest(
     project: Project,
     settings: Settings,
     window: Window,
-    table: ingest.Table,
+    table: Table,
     source_digest: str,
     today: str,
     gone: str,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lifecycle.data.arrow import to_frame
 from lifecycle.data.coerce import coerce
-from lifecycle.data.contract import check_columns
+from lifecycle.data.contract import latest_time, stage_terms
 from lifecycle.data.sources import Source
 from lifecycle.errors import ProjectError
 from lifecycle.project import Project
@@ -42,47 +42,47 @@ def first_window(project: Project) -> Window:
 def periods(project: Project, frame: pd.DataFrame) -> list[Window]:
     """The arriving periods a raw frame holds rows of, oldest first; none without `arrives_from`.
 
+    The newest reads the rows, too, that lie in no period.
+
     Raises:
         ProjectError: `arrives_from` does not fit the time column's type.
     """
     if project.time is None or project.time.arrives_from is None:
         return []
-    times = _times(frame, project).dropna()
-    if _is_integer(project):
-        start = _integer(project.time.arrives_from)
-        return [Window(first=int(v), last=int(v)) for v in sorted(times[times >= start].unique())]
-    start_time = _moment(project.time.arrives_from)
-    found = times[times >= start_time]
-    if project.time.period == "value":
-        return [Window(first=_text(v), last=_text(v)) for v in sorted(found.unique())]
-    calendar = sorted(period_of(found, project.time).unique())
-    return [
-        Window(
-            first=_text(max(period.start_time, start_time)),
-            last=_text(period.end_time.normalize()),
-        )
-        for period in calendar
-    ]
+    times = _times(frame, project)
+    windows = _windows(times[~_unplaced(times, project)], project.time, project.time.arrives_from)
+    return [*windows[:-1], *(last.model_copy(update={"unplaced": True}) for last in windows[-1:])]
 
 
 def select(frame: pd.DataFrame, project: Project, window: Window) -> pd.DataFrame:
     """The rows of a window, with their index in the source.
 
-    A row whose time is missing or no time at all belongs to windows with an open start, where the
-    contract puts it into quarantine: no row of the source is lost.
+    A row whose time is missing, no time or in the future lies in no window. Those with an open
+    start, and the newest period that arrived, read it nevertheless, and the contract puts it into
+    quarantine: no row of the source is lost.
     """
     if project.time is None or (window.first is None and window.last is None):
         return frame
     times = _times(frame, project)
-    inside = pd.Series(True, index=frame.index)
+    unplaced = _unplaced(times, project)
+    inside = ~unplaced
     if window.first is not None:
         first = _integer(window.first) if _is_integer(project) else _moment(window.first)
         inside &= (times >= first).fillna(False).astype(bool)
     if window.last is not None:
         last = _integer(window.last) if _is_integer(project) else _moment(window.last, end=True)
-        after = (times > last).fillna(False).astype(bool)
-        inside &= ~after
+        inside &= (times <= last).fillna(False).astype(bool)
+    if window.first is None or window.unplaced:
+        inside |= unplaced
     return frame if inside.all() else frame[inside]
+
+
+def unplaced_rows(batch: pa.RecordBatch, project: Project) -> int:
+    """How many rows of a raw batch lie in no window, whichever it is."""
+    if project.time is None:
+        return 0
+    times = _times(_frame(batch, project.time.column), project)
+    return int(_unplaced(times, project).sum())
 
 
 def inside(batch: pa.RecordBatch, project: Project, window: Window) -> NDArray[np.bool_] | None:
@@ -102,11 +102,11 @@ def arriving(project: Project, source: Source) -> list[Window]:
     """What `periods` finds in a source that is read batch by batch; only its times are kept."""
     if project.time is None or project.time.arrives_from is None:
         return []
-    name = project.time.column
+    name, terms = project.time.column, stage_terms(project, "current")
     times: set[Any] = set()
     read = 0
-    for batch in source.batches(project.contract.columns):
-        check_columns(batch.schema.names, project.contract, source.at(read + 1).place)
+    for batch in source.batches(terms.contract.columns):
+        batch = terms.complete(batch, source.at(read + 1).place)
         read += batch.num_rows
         found = _times(_frame(batch, name), project).dropna()
         times.update(found.unique().tolist())
@@ -117,6 +117,32 @@ def arriving(project: Project, source: Source) -> list[Window]:
 def period_of(times: "pd.Series[Any]", spec: TimeSpec) -> "pd.Series[Any]":
     """The period each time lies in: its value, or a calendar period that sorts by time."""
     return times if spec.period == "value" else times.dt.to_period(CALENDAR[spec.period])
+
+
+def _windows(times: "pd.Series[Any]", spec: TimeSpec, start: TimeValue) -> list[Window]:
+    """A window per period that times from a start on lie in, oldest first."""
+    if pd.api.types.is_integer_dtype(times.dtype):
+        arrived = times[times >= _integer(start)]
+        return [Window(first=int(v), last=int(v)) for v in sorted(arrived.unique())]
+    start_time = _moment(start)
+    arrived = times[times >= start_time]
+    if spec.period == "value":
+        return [Window(first=_text(v), last=_text(v)) for v in sorted(arrived.unique())]
+    calendar = sorted(period_of(arrived, spec).unique())
+    return [
+        Window(
+            first=_text(max(period.start_time, start_time)),
+            last=_text(period.end_time.normalize()),
+        )
+        for period in calendar
+    ]
+
+
+def _unplaced(times: "pd.Series[Any]", project: Project) -> "pd.Series[bool]":
+    """Which times are none that a row can have (rows,)."""
+    missing = times.isna()
+    latest = latest_time(project)
+    return missing if latest is None else missing | (times > latest)
 
 
 def _times(frame: pd.DataFrame, project: Project) -> "pd.Series[Any]":

@@ -26,7 +26,7 @@ from lifecycle.data.sources import Source
 from lifecycle.errors import SourceError
 from lifecycle.project import Project
 from lifecycle.records import Window
-from lifecycle.specs import ContractSpec, IncrementalSpec
+from lifecycle.specs import IncrementalSpec
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +73,6 @@ class Increment:
             self.parts = self._new_parts(source)
         self.after = self._after()
         """Rows up to this watermark need not be read; None for all."""
-        # a key that comes twice replaces; it is no violation here
-        self.contract: ContractSpec = project.contract.model_copy(update={"key": ()})
         self._file: Any = None
         self._stream: pa.ipc.RecordBatchStreamWriter | None = None
         self._keys: list[NDArray[Any]] = []

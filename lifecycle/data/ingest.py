@@ -9,20 +9,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.arrivals import inside
+from lifecycle.data.arrivals import inside, unplaced_rows
 from lifecycle.data.arrow import release_memory
 from lifecycle.data.contract import (
     Checker,
-    check_columns,
+    Table,
+    Terms,
     check_compatible,
     contract_note,
     last_contract,
+    stage_terms,
 )
 from lifecycle.data.contract.quarantine import SCHEMA as QUARANTINE
 from lifecycle.data.contract.quarantine import TABLE as REJECTED
@@ -42,8 +43,6 @@ from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, Ingested, Window
 from lifecycle.settings import Settings
 
-Table = Literal["accepted", "current"]
-"""What training learns from, and what arrives later."""
 Progress = Callable[[int], None]
 """Told how many rows were read so far."""
 
@@ -93,6 +92,7 @@ class _Run:
     project: Project
     settings: Settings
     window: Window
+    terms: Terms
     uri: str
     source: Source
     hashed: Callable[[], str]
@@ -149,6 +149,7 @@ def _plan(
         project=project,
         settings=settings,
         window=window,
+        terms=stage_terms(project, table),
         uri=uri,
         source=source,
         hashed=hashed,
@@ -161,15 +162,19 @@ def _write(run: _Run, progress: Progress | None) -> Ingested:
     """Every row goes to the new version or to quarantine; both are committed behind the last."""
     project, source, increment = run.project, run.source, run.increment
     hidden = Hidden(project, run.settings)
+    terms = run.terms
+    # a key that comes twice replaces where rows are added; it is no violation there
+    contract = terms.contract.model_copy(update={"key": ()}) if increment else terms.contract
     checker = Checker(
-        increment.contract if increment else project.contract,
+        contract,
         now=datetime.now(UTC).replace(tzinfo=None),
-        time=project.time.column if project.time else None,
+        time=terms.time,
+        latest=terms.latest,
         mask=hidden.mask,
         at=source.at,
     )
     schema = hidden.schema(checker.schema)
-    rows_in = 0
+    rows_in, unplaced = 0, 0
     with ExitStack() as stack:
         if increment:
             stack.enter_context(increment)
@@ -179,6 +184,7 @@ def _write(run: _Run, progress: Progress | None) -> Ingested:
         keep = increment.stage if increment else writer.write
         for batch, numbers in _rows(run, progress):
             rows_in += batch.num_rows
+            unplaced += unplaced_rows(batch, project) if run.window.unplaced else 0
             accepted, rejected = checker.check(batch, numbers)
             quarantine.write(rejected)
             if accepted.num_rows:
@@ -190,7 +196,7 @@ def _write(run: _Run, progress: Progress | None) -> Ingested:
             note |= {NOTED: fingerprint(run.settings)}
         kept = quarantine.commit(note) if quarantine.rows else None
         if kept is not None:
-            _check_share(run, checker, rows_in, kept)
+            _check_share(run, checker, rows_in, unplaced, kept)
         violations = checker.finish() if rows_in else ()
         rows_new = increment.merge(schema, writer.write) if increment else None
         made = Ingested(
@@ -220,8 +226,8 @@ def _rows(
         return
     after = increment.after if increment else None
     start = 0
-    for batch in source.batches(project.contract.columns, only=only, after=after):
-        check_columns(batch.schema.names, project.contract, source.at(start + 1).place)
+    for batch in source.batches(run.terms.contract.columns, only=only, after=after):
+        batch = run.terms.complete(batch, source.at(start + 1).place)
         numbers = np.arange(start, start + batch.num_rows, dtype=np.int64)
         start += batch.num_rows
         wanted = inside(batch, project, run.window)
@@ -264,13 +270,22 @@ def _request(project: Project, window: Window, digest: str, erased: frozenset[st
     )
 
 
-def _check_share(run: _Run, checker: Checker, rows: int, kept: DatasetVersion) -> None:
+def _check_share(
+    run: _Run, checker: Checker, rows: int, unplaced: int, kept: DatasetVersion
+) -> None:
+    """See that not too many rows were rejected.
+
+    Args:
+        unplaced: those of the rows that lie in no window: rejected all, they say nothing of this
+            one.
+    """
     project, first = run.project, run.source.at(checker.first_rejected)
     place = (
         f"The rejected rows are in {kept.uri}, version {kept.version}: "
         f"lifecycle rejected {project.file} shows them. "
     )
-    check_share(project, checker.reasons, checker.rejected, rows, first, place)
+    rejected = checker.rejected - unplaced
+    check_share(project, checker.reasons, rejected, rows - unplaced, first, place)
 
 
 def _without_rows(made: Ingested) -> str:

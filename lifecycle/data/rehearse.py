@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lifecycle.data.arrivals import first_window, inside
 from lifecycle.data.arrow import to_frame
-from lifecycle.data.contract import Checker, check_columns
+from lifecycle.data.contract import Checker, stage_terms
 from lifecycle.data.lake import is_nullable
 from lifecycle.data.share import check_share
 from lifecycle.data.sources import open_source
@@ -56,13 +56,14 @@ def rehearse(project: Project) -> Rehearsal:
     time = project.time.column if project.time else None
     now = datetime.now(UTC).replace(tzinfo=None)
     source = open_source(project)
-    checker = Checker(project.contract, now=now, time=time, at=source.at)
+    terms = stage_terms(project, "accepted")
+    checker = Checker(terms.contract, now=now, time=time, latest=terms.latest, at=source.at)
     deciding = list(dict.fromkeys(filter(None, (project.target, project.entity, time))))
     read, rows, accepted = 0, 0, 0
     head: list[pa.RecordBatch] = []
     kept: list[pa.RecordBatch] = []
-    for batch in source.batches(project.contract.columns):
-        check_columns(batch.schema.names, project.contract, source.at(read + 1).place)
+    for batch in source.batches(terms.contract.columns):
+        batch = terms.complete(batch, source.at(read + 1).place)
         numbers = np.arange(read, read + batch.num_rows, dtype=np.int64)
         read += batch.num_rows
         wanted = inside(batch, project, window)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from lifecycle.data.contract.checker import FUTURE
 from lifecycle.errors import ContractError
 from lifecycle.project import Project
 from lifecycle.records import counted
@@ -37,10 +38,12 @@ def check_share(
     more = len(ordered) - REASONS_SHOWN
     if more > 0:
         lines.append(f"  and {counted(more, 'more reason')}")
+    ahead = any(reason.endswith(f": {FUTURE}") for reason in counts)
+    future = "; or set time.future: allow, if those times are to come" if ahead else ""
     raise ContractError(
         f"{project.source.place}: {rejected:,} of {rows:,} rows ({share:.2%}) break the "
         f"contract, and contract.max_rejected_share allows {allowed:.2%}:\n"
         + "\n".join(lines)
         + f"\nThe first is {first}. {place}"
-        "Correct the data, or what the contract says of them"
+        f"Correct the data, or what the contract says of them{future}"
     )

@@ -49,6 +49,9 @@ class Window(Record):
 
     first: WindowEnd | None = None
     last: WindowEnd | None = None
+    unplaced: bool = False
+    """Whether rows are read with it that lie in no window, since their time is missing, no time or
+    in the future: they go to quarantine. A window with an open start reads them always."""
 
     def __str__(self) -> str:
         if self.first == self.last:

@@ -149,6 +149,9 @@ class TimeSpec(Section):
     """What one period is: each distinct value, or a calendar period of a datetime column."""
     arrives_from: TimeValue | None = None
     """Rows from here on arrive later, period by period: scored, monitored, then learned from."""
+    future: Literal["refuse", "allow"] = "refuse"
+    """A row whose datetime is more than a day ahead of now: a mistake, which goes to quarantine, or
+    a time to come, such as that of a booking."""
 
 
 class SplitSpec(Section):

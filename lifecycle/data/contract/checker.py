@@ -1,14 +1,15 @@
 """One pass over a source: every promise of the contract, batch by batch, in bounded memory."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.contract.cells import Cells, read_cells, schema_of
+from lifecycle.data.contract.cells import ARROW, Cells, read_cells, schema_of
 from lifecycle.data.contract.names import check_columns
 from lifecycle.data.contract.promises import ColumnPromises, Found
 from lifecycle.data.contract.quarantine import (
@@ -25,6 +26,8 @@ from lifecycle.data.sources.base import At
 from lifecycle.errors import ContractError
 from lifecycle.records import Violation
 from lifecycle.specs import ContractSpec
+
+FUTURE = "in the future"
 
 
 class Checked(NamedTuple):
@@ -60,6 +63,7 @@ class Checker:
         *,
         now: datetime,
         time: str | None = None,
+        latest: datetime | None = None,
         mask: Mask | None = None,
         at: Callable[[int], At] | None = None,
     ) -> None:
@@ -67,6 +71,7 @@ class Checker:
         Args:
             now: what `freshness.max_age_days` counts back from; naive UTC.
             time: the time column, which `freshness` is about.
+            latest: a time after it is an error, naive UTC.
             mask: what is kept of a value of a `pii: hash` column in the quarantine and in examples;
                 without it such values are left out, as those of `pii: drop` always are.
             at: where a row is by its number in the source, from 1, for messages and examples.
@@ -83,6 +88,7 @@ class Checker:
             groups[key] = True
         self._groups = [Together(group, key=groups[group]) for group in sorted(groups)]
         self._rules = [Rule(spec, tuple(contract.columns)) for spec in contract.rules]
+        self._time, self._latest = time, latest
         self._whole = Whole(contract, now, time)
         self._at = at or (lambda number: At("the source", "", number))
         self._tally = Tally(self._at)
@@ -130,6 +136,7 @@ class Checker:
         if len(numbers):
             for name, promises in self._columns.items():
                 found += promises.broken(cells[name])
+            found += self._future(cells)
             for group in self._groups:
                 found += group.broken(cells)
             for rule in self._rules:
@@ -148,6 +155,15 @@ class Checker:
         accepted = pa.RecordBatch.from_arrays(values, schema=self.schema)
         self._whole.add(len(numbers), accepted)
         return Divided(accepted, bad, reasons)
+
+    def _future(self, cells: Mapping[str, Cells]) -> Iterator[Found]:
+        """The rows of a batch whose time has yet to come."""
+        if self._time is None or self._latest is None:
+            return
+        later = pc.greater(cells[self._time].values, pa.scalar(self._latest, ARROW["datetime"]))
+        rows = later.fill_null(False).to_numpy(zero_copy_only=False)
+        if rows.any():
+            yield Found(self._time, FUTURE, "error", rows, (self._time,))
 
     @property
     def violations(self) -> tuple[Violation, ...]:

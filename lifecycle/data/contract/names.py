@@ -1,6 +1,6 @@
 """The columns of a source against those of the contract, as a difference that people can read."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import pandas as pd
 
@@ -12,13 +12,17 @@ SHOWN = 40
 
 
 def check_columns(
-    names: Iterable[str] | pd.DataFrame, contract: ContractSpec, place: str = "the source"
+    names: Iterable[str] | pd.DataFrame,
+    contract: ContractSpec,
+    place: str = "the source",
+    optional: Collection[str] = (),
 ) -> None:
     """See that a source has the contract's columns.
 
     Args:
         names: the source's columns, or a frame that has them.
         place: the file, table or answer that has them, for messages.
+        optional: columns of the contract that it need not have.
 
     Raises:
         ContractError: a column is missing, or there is one more and the contract refuses extras;
@@ -26,11 +30,12 @@ def check_columns(
             renamed.
     """
     have = [str(name) for name in (names.columns if isinstance(names, pd.DataFrame) else names)]
-    missing = [name for name in contract.columns if name not in set(have)]
+    required = [name for name in contract.columns if name not in optional]
+    missing = [name for name in required if name not in set(have)]
     extra = [name for name in have if name not in contract.columns]
     if not missing and not (extra and contract.extra_columns == "refuse"):
         return
-    if len(missing) == len(contract.columns) and not renamed(missing, extra, cutoff=0.8):
+    if len(missing) == len(required) and not renamed(missing, extra, cutoff=0.8):
         # what stands there may be a row with personal data, not a header: it is not repeated
         raise ContractError(
             f"contract.columns: {place} has no column of the {len(missing)}, and "

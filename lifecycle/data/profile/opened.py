@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from lifecycle.data.arrow import to_arrow
-from lifecycle.data.contract import Checker, contract_of
+from lifecycle.data.contract import Checker, contract_of, stage_terms
 from lifecycle.data.contract.quarantine import RECORD
 from lifecycle.data.contract.quarantine import SCHEMA as QUARANTINE
 from lifecycle.data.contract.quarantine import TABLE as REJECTED
@@ -139,15 +139,18 @@ def open_declared(project: Project) -> Opened:
         SourceError: the source cannot be read.
     """
     source = open_source(project)
+    terms = stage_terms(project, "accepted")
     opened = Opened(project.name, source.place, (), known_of(project))
 
     def accepted() -> Iterator[pa.RecordBatch]:
         now = datetime.now(UTC).replace(tzinfo=None)
-        checker = Checker(project.contract, now=now, at=source.at)
+        checker = Checker(
+            terms.contract, now=now, time=terms.time, latest=terms.latest, at=source.at
+        )
         yield pa.RecordBatch.from_pylist([], schema=checker.schema)
         first = 0
-        for batch in source.batches(project.contract.columns):
-            checked = checker.check(batch, first)
+        for batch in source.batches(terms.contract.columns):
+            checked = checker.check(terms.complete(batch, source.at(first + 1).place), first)
             first += batch.num_rows
             opened.rejected += checked.rejected.num_rows
             yield checked.accepted

@@ -5,9 +5,10 @@ from datetime import date
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from lifecycle.data.arrivals import first_window, periods, select
+from lifecycle.data.arrivals import first_window, periods, select, unplaced_rows
 from lifecycle.data.sources import read_source
 from lifecycle.errors import ProjectError
 from lifecycle.project import Project
@@ -30,6 +31,10 @@ def timed(make_project: MakeProject) -> Callable[..., Project]:
     return make
 
 
+def as_batch(times: list[str]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"t": times})
+
+
 def rows(project: Project, window: Window) -> list[int]:
     return list(select(read_source(project), project, window).index)
 
@@ -39,10 +44,11 @@ def test_whole_numbers(timed: Callable[..., Project]) -> None:
     assert first_window(project) == Window(last=2)
     assert periods(project, read_source(project)) == [
         Window(first=3, last=3),
-        Window(first=5, last=5),
+        Window(first=5, last=5, unplaced=True),
     ]
     assert rows(project, first_window(project)) == [0, 1, 5]
     assert rows(project, Window(first=3, last=3)) == [2]
+    assert rows(project, Window(first=3, last=3, unplaced=True)) == [2, 5]
     assert rows(project, Window(last=3)) == [0, 1, 2, 5]
     assert rows(project, Window(first=2)) == [1, 2, 3, 4]
     assert rows(project, Window()) == [0, 1, 2, 3, 4, 5]
@@ -80,11 +86,31 @@ def test_calendar_periods(
 
 
 def test_every_row_arrives_once(timed: Callable[..., Project]) -> None:
+    """But the one without a time, which the newest period tells of as the first did."""
     for period in ("value", "day", "week", "month"):
         project = timed(TIMES, period=period, arrives_from="2020-01-31")
         windows = [first_window(project), *periods(project, read_source(project))]
+        assert [window.unplaced for window in windows] == [False] * (len(windows) - 1) + [True]
         arrived = [row for window in windows for row in rows(project, window)]
-        assert sorted(arrived) == list(range(len(TIMES)))
+        assert sorted(arrived) == [*range(len(TIMES)), len(TIMES) - 1]
+
+
+@pytest.mark.parametrize("period", ["value", "day", "week", "month"])
+def test_a_time_in_the_future_is_no_period(timed: Callable[..., Project], period: str) -> None:
+    tomorrow = str(pd.Timestamp.now("UTC").date() + pd.Timedelta(days=1))
+    later = str(pd.Timestamp.now("UTC").date() + pd.Timedelta(days=3))
+    times = [*TIMES[:-1], tomorrow, later, "2052-01-01"]
+    for future, newest, unplaced in (("refuse", 5, [6, 7]), ("allow", 7, [])):
+        project = timed(times, period=period, arrives_from="2020-02-01", future=future)
+        source = read_source(project)
+        window = periods(project, source)[-1]
+        assert newest in rows(project, window)
+        assert set(unplaced) <= set(rows(project, window))
+        assert rows(project, first_window(project)) == [0, 1, *unplaced]
+        closed = Window(first="2020-02-01", last="2060-12-31")
+        assert rows(project, closed) == [row for row in range(2, 8) if row not in unplaced]
+    assert unplaced_rows(as_batch(times), timed(times)) == 2
+    assert unplaced_rows(as_batch(times), timed(times, future="allow")) == 0
 
 
 def test_arrival_in_the_middle_of_a_period_and_of_a_day(timed: Callable[..., Project]) -> None:

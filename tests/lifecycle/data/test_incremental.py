@@ -159,9 +159,22 @@ def test_bad_rows_go_to_quarantine_and_the_others_in(
     put(grow, "a.csv", rows(1, 2))
     held(grow, settings)
     bad = rows(2, 3, text="b")
-    bad.loc[0, "y"] = None
+    bad.loc[0, "day"] = None
     put(grow, "b.csv", bad)
     assert held(grow, settings)[0] == {1: "a", 2: "a", 3: "b"}
+
+
+def test_a_row_is_taken_in_before_its_label_comes(
+    project: Callable[..., Project], settings: Settings
+) -> None:
+    grow = project({"by": "files"})
+    put(grow, "a.csv", rows(1, 2).assign(y=None))
+    assert read_version(ingest(grow, settings, Window()).dataset)["y"].isna().all()
+    put(grow, "b.csv", rows(2))
+    done = ingest(grow, settings, Window())
+    assert done.rows_new == 1
+    frame = read_version(done.dataset)
+    assert dict(zip(frame["id"], frame["y"].fillna(-1), strict=True)) == {1: -1, 2: 0}
 
 
 KILL = """
