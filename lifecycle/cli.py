@@ -64,7 +64,9 @@ def init(
     output: Annotated[
         Path | None, typer.Option(help="By default project.yaml beside the data file.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="By default the data file's name.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="By default the data file's name and the target.")
+    ] = None,
     force: Annotated[bool, typer.Option(help="Overwrite an existing project file.")] = False,
 ) -> None:
     """Write a working project file for a data file, and say what was guessed."""
@@ -83,7 +85,8 @@ def init(
         key, _, why = guess.partition(": ")
         table.add_row(escape(key), escape(why))
     console.print(table)
-    console.print(f"Wrote {file}. Read it once, then:")
+    profiled = "" if remote else f" lifecycle profile {file} shows what is in the data."
+    console.print(f"Wrote {file}.{profiled} Read it once, then:")
     flow = os.path.relpath(Path(__file__).parents[1] / "flows" / "end_to_end.py")
     console.print(f"  {os.path.relpath(sys.executable)} {flow} --project {file}")
     console.print(_rehearse(load_project(file)), style="dim")

@@ -57,6 +57,13 @@ class Column:
     def unique(self) -> bool:
         return self.distinct == len(self.values)
 
+    @property
+    def counts_rows(self) -> bool:
+        """Whether it is one more in each row than in the one before."""
+        if self.kind != "integer" or not self.unique or self.values.isna().any():
+            return False
+        return bool((np.diff(self.values.to_numpy(dtype=np.int64)) == 1).all())
+
 
 class Guessed(NamedTuple):
     """The columns of a file, as they are in the rows that the contract will accept."""
@@ -84,13 +91,31 @@ def guess_columns(raw: Mapping[str, "pd.Series[str]"]) -> Guessed:
             lost, misfits[name] = more, found[name].misfits
         else:
             found[name] = guess_column(raw[name], name, all_fit=True)
-    kept = np.flatnonzero(~lost)
-    if not lost.any():
-        return Guessed(found, kept, rows)
+    guessed = Guessed(found, np.flatnonzero(~lost), rows)
+    return _guessed_again(guessed, raw, misfits) if lost.any() else guessed
+
+
+def without_rows(guessed: Guessed, raw: Mapping[str, "pd.Series[str]"], rows: Rows) -> Guessed:
+    """The same columns, where the contract will not accept some more rows.
+
+    Args:
+        raw: what the columns were guessed from.
+        rows: numbers of those rows in the file.
+    """
+    kept = np.setdiff1d(guessed.kept, rows)
+    misfits = {name: column.misfits for name, column in guessed.columns.items()}
+    return _guessed_again(guessed._replace(kept=kept), raw, misfits)
+
+
+def _guessed_again(
+    guessed: Guessed, raw: Mapping[str, "pd.Series[str]"], misfits: Mapping[str, Rows]
+) -> Guessed:
+    columns = {}
     for name, values in raw.items():
-        again = guess_column(values.iloc[kept].reset_index(drop=True), name, all_fit=True)
-        found[name] = replace(again, misfits=misfits.get(name, _no_rows()))
-    return Guessed(found, kept, rows)
+        accepted = values.iloc[guessed.kept].reset_index(drop=True)
+        column = guess_column(accepted, name, all_fit=True)
+        columns[name] = replace(column, misfits=misfits.get(name, _no_rows()))
+    return guessed._replace(columns=columns)
 
 
 def guess_column(raw: "pd.Series[str]", name: str = "", *, all_fit: bool = False) -> Column:

@@ -1,6 +1,7 @@
-"""How time should be cut so that the newest periods make a holdout that decides something."""
+"""How time should be cut so that something arrives later, and the newest periods of the rest make a
+holdout that decides something."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,10 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.data.guess import Column
-from lifecycle.data.holdout import SMALL_SHARE
+from lifecycle.data.holdout import FEW_ROWS, SMALL_SHARE
 from lifecycle.data.periods import Periods, starts_of
 from lifecycle.data.place import HOLDOUT, TRAIN, VALIDATION, Places, places
+from lifecycle.data.project_text import DEFAULTS
 from lifecycle.data.roles import Roles
+from lifecycle.data.split import split
+from lifecycle.records import counted
 from lifecycle.specs import SplitSpec, TimeSpec
 
 CALENDAR = ("month", "week", "day")
@@ -22,6 +26,14 @@ AROUND = 0.1
 MOST = 0.5
 LEFT = 2
 """Periods that stay for training, at least."""
+SEEDS = 20
+"""Seeds tried where rows are few or classes are rare."""
+ARRIVING = 3
+"""Periods that arrive later, at most: each is scored and monitored by itself."""
+SHARE_ARRIVING, MOST_ARRIVING = 0.15, 0.2
+"""Share of the rows that arrives later, about and at most."""
+ROWS_ARRIVING = 50
+"""Rows that arrive later, at least: of fewer nothing can be told."""
 
 
 class Cut(NamedTuple):
@@ -37,7 +49,16 @@ class Cut(NamedTuple):
     rows: int
     """In the holdout."""
     worth: tuple[float, ...]
-    """The least is the best."""
+    """The least is the best; all but the last two are 0 where the holdout is as large as wanted."""
+
+
+class Arrival(NamedTuple):
+    """Newest periods that the first training does not see."""
+
+    period: str
+    periods: int
+    since: pd.Timestamp
+    rows: int
 
 
 def guess_holdout(
@@ -65,17 +86,19 @@ def guess_holdout(
         return {}
     name = roles.time["column"]
     times = columns[name].values[known].reset_index(drop=True)
-    cuts = _of_entities(name, times, placed) if placed is not None else _of_rows(name, times, spec)
-    best = min(cuts, key=lambda cut: cut.worth, default=None)
+    arrival, best = _with_arrival(name, times, placed, spec)
     if best is None:
         _ignore(roles, name, "is a time, but its days are too few to divide the rows by")
         roles.time = None
         return {}
     roles.time["period"] = best.period
     roles.said.append(
-        f"time: {name}, from {times.min():%Y-%m-%d} to {times.max():%Y-%m-%d}, by {best.period}; "
-        "set time.arrives_from to let the newest arrive later"
+        f"time: {name}, from {times.min():%Y-%m-%d} to {times.max():%Y-%m-%d}, by {best.period}"
     )
+    roles.said.append(f"arrives_from: {_said_of_arrival(arrival, total)}")
+    if arrival is not None:
+        roles.time["arrives_from"] = arrival.since.date()
+        total -= arrival.rows
     share = best.rows / total
     if placed is None:
         unit = "times" if best.period == "value" else f"{best.period}s"
@@ -92,15 +115,103 @@ def guess_holdout(
     return {"holdout_periods": best.held}
 
 
+def guess_seed(columns: Mapping[str, Column], roles: Roles, target: str) -> dict[str, Any]:
+    """A seed by which every part has different targets, and the train part every class; it matters
+    where rows are few or classes rare. Only where no time divides the rows.
+
+    Returns:
+        What the project says of the split besides its defaults: nothing where the default seed
+        will do, or none does.
+    """
+    known = columns[target].values.notna().to_numpy(dtype=bool)
+    labels, classes = pd.factorize(columns[target].values[known])
+    least = len(classes) if roles.task in ("binary", "multiclass") else 2
+    keys = pd.DataFrame(index=pd.RangeIndex(len(labels)))
+    if roles.entity:
+        keys[roles.entity] = columns[roles.entity].values[known].to_numpy()
+    default = SplitSpec.model_validate(DEFAULTS["split"])
+    for seed in range(default.seed, default.seed + SEEDS):
+        parts = split(keys, default.model_copy(update={"seed": seed}), roles.entity)
+        different = [len(np.unique(labels[mask])) for mask in parts.masks.values()]
+        if different[0] >= least and min(different) > 1:
+            if seed == default.seed:
+                return {}
+            roles.said.append(f"split.seed: {seed}, by which no part lacks targets it needs")
+            return {"seed": seed}
+    return {}
+
+
+def _said_of_arrival(arrival: Arrival | None, total: int) -> str:
+    if arrival is None:
+        return (
+            "none, since the newest periods have too few rows, or leave too few to learn from; set "
+            "time.arrives_from to let some arrive later, and be monitored"
+        )
+    return (
+        f"{arrival.since:%Y-%m-%d}, so the {arrival.rows:,} rows ({arrival.rows / total:.0%}) of "
+        f"the newest {counted(arrival.periods, arrival.period)} arrive later, are scored and "
+        "monitored; change it with time.arrives_from, or take it out to learn from all rows"
+    )
+
+
 def _ignore(roles: Roles, name: str, why: str) -> None:
     roles.said = [said for said in roles.said if not said.startswith(f"entity: {name},")]
     roles.ignore.append(name)
     roles.said.append(f"ignore: {name} {why}")
 
 
-def _of_entities(name: str, times: "pd.Series[Any]", placed: Places) -> Iterator[Cut]:
+def _with_arrival(
+    name: str, times: "pd.Series[Any]", placed: Places | None, spec: SplitSpec
+) -> tuple[Arrival | None, Cut | None]:
+    """What arrives later, where the rows before make a good holdout by the same periods; else the
+    best cut of all rows."""
+    for arrival in _arrivals(name, times):
+        before = (times < arrival.since).to_numpy()
+        rest = times[before].reset_index(drop=True)
+        of_rest = None if placed is None else placed[before]
+        best = _best_cut(name, rest, of_rest, spec, (arrival.period,))
+        if best is not None and best.rows >= FEW_ROWS and not any(best.worth[:-2]):
+            return arrival, best
+    return None, _best_cut(name, times, placed, spec, None)
+
+
+def _arrivals(name: str, times: "pd.Series[Any]") -> Iterator[Arrival]:
+    """The newest periods that may arrive later: by the coarsest that will do, then by how near they
+    are to the share wanted."""
+    for period in CALENDAR:
+        periods = _periods(name, times, period)
+        rows = _from_end(periods.sizes())[: min(ARRIVING, len(periods) - 1)]
+        shares = rows / len(times)
+        for at in np.argsort(np.abs(shares - SHARE_ARRIVING), kind="stable"):
+            if rows[at] >= ROWS_ARRIVING and shares[at] <= MOST_ARRIVING:
+                number = int(at) + 1
+                since = periods.start(len(periods) - number)
+                yield Arrival(period, number, pd.Timestamp(since), int(rows[at]))
+
+
+def _best_cut(
+    name: str,
+    times: "pd.Series[Any]",
+    placed: Places | None,
+    spec: SplitSpec,
+    of: Sequence[str] | None,
+) -> Cut | None:
+    """
+    Args:
+        of: the periods to choose from; by default those that fit.
+    """
+    if placed is not None:
+        cuts = _of_entities(name, times, placed, of or CALENDAR)
+    else:
+        cuts = _of_rows(name, times, spec, of or ("day", "value"))
+    return min(cuts, key=lambda cut: cut.worth, default=None)
+
+
+def _of_entities(
+    name: str, times: "pd.Series[Any]", placed: Places, of: Sequence[str]
+) -> Iterator[Cut]:
     """Cuts that leave rows in each part, where held-out entities are the holdout."""
-    for rank, period in enumerate(CALENDAR):
+    for rank, period in enumerate(of):
         periods = _periods(name, times, period)
         newest = _from_end(periods.sizes()) / len(times)
         of_parts = [
@@ -117,9 +228,11 @@ def _of_entities(name: str, times: "pd.Series[Any]", placed: Places) -> Iterator
             yield _cut(periods, period, at + 1, float(newest[at]), int(held[at]), worth)
 
 
-def _of_rows(name: str, times: "pd.Series[Any]", spec: SplitSpec) -> Iterator[Cut]:
-    """What the split makes of days, and of the times themselves: its share decides how many."""
-    for rank, period in enumerate(("day", "value")):
+def _of_rows(
+    name: str, times: "pd.Series[Any]", spec: SplitSpec, of: Sequence[str]
+) -> Iterator[Cut]:
+    """What the split makes of periods, or of the times themselves: its share decides how many."""
+    for rank, period in enumerate(of):
         periods = _periods(name, times, period)
         held = periods.newest(spec.holdout * len(times), len(periods))
         left = len(periods) - held

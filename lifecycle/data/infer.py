@@ -3,6 +3,8 @@
 import difflib
 import os
 import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,21 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lifecycle.data.guess import ENOUGH, Column, Guessed, Rows, guess_column, guess_columns
-from lifecycle.data.guess_holdout import guess_holdout
+from lifecycle.data.contract.seen import keys_of
+from lifecycle.data.contract.terms import ZONES
+from lifecycle.data.guess import (
+    ENOUGH,
+    Column,
+    Guessed,
+    Rows,
+    guess_column,
+    guess_columns,
+    without_rows,
+)
+from lifecycle.data.guess_holdout import guess_holdout, guess_seed
 from lifecycle.data.project_text import DEFAULTS, project_text
-from lifecycle.data.roles import Roles, guess_roles
+from lifecycle.data.protected import protected_attributes
+from lifecycle.data.roles import FEW_MISSING, Roles, guess_roles
 from lifecycle.data.sources.columns import as_declared
 from lifecycle.data.sources.files import Files
 from lifecycle.data.suspects import leakage_suspects
@@ -26,6 +39,8 @@ SEPARATORS = (",", ";", "\t", "|")
 REJECTED_SHARE = 0.01
 """What the contract lets go to quarantine, at least."""
 ROWS_SHOWN = 3
+LONGEST_NAME = 63
+"""Characters of a project's name."""
 
 
 def infer_project(
@@ -53,23 +68,87 @@ def infer_project(
             + (f"; did you mean {close[0]!r}?" if close else "")
             + f" It has: {', '.join(list(raw)[:40])}"
         )
-    guessed = guess_columns(raw)
+    guessed, roles = _guess(raw, target)
     columns = guessed.columns
-    roles = guess_roles(columns, target)
     split = guess_holdout(columns, roles, target, SplitSpec.model_validate(DEFAULTS["split"]))
-    suspects = _suspects(columns, roles, target)
+    if not roles.time:
+        split = guess_seed(columns, roles, target)
+    inputs = _inputs(columns, roles, target)
+    if not inputs:
+        why = "; ".join(
+            said for said in roles.said if said.startswith(("ignore", "time", "entity"))
+        )
+        raise TargetError(
+            f"--target: {path} has no column to learn {target!r} from" + (f": {why}" if why else "")
+        )
+    suspects = _suspects(columns, inputs, roles, target)
     rejected = _rejected_share(guessed)
     guesses = [*roles.said, *_said_of_misfits(guessed, rejected)]
     guesses += [*_said_of_types(columns), *_said_of_rare(guessed, target)]
-    guesses += [f"leakage {column}: {found}; no feature" for column, found in suspects.items()]
+    left = set(inputs) - set(suspects)
+    to_do = "no feature" if left else "a feature all the same, since there is no other column"
+    guesses += [f"leakage {column}: {found}; {to_do}" for column, found in suspects.items()]
+    protected = protected_attributes(name for name in columns if name != target)
+    if protected:
+        guesses.append(
+            f"protected: {', '.join(protected)}: likely by the name, and features as it is; list "
+            "under protected what must not decide"
+        )
+    guesses += _said_of_duplicates(raw, columns)
     if not roles.time:
         guesses.append("time: none, so nothing arrives later and nothing is monitored")
     start = folder or Path(path).parent
     source = source.model_copy(update={"path": _relative(path, start)})
     text = project_text(
-        name or _name(path), source, target, columns, roles, suspects, rejected, split
+        name or _name(path, target),
+        source,
+        target,
+        columns,
+        roles,
+        suspects if left else {},
+        protected,
+        rejected,
+        split,
     )
     return text, guesses
+
+
+def _guess(raw: Mapping[str, "pd.Series[str]"], target: str) -> tuple[Guessed, Roles]:
+    """Columns and roles; rows whose time is missing or in the future count in neither.
+
+    Where many times are in the future, that is what the data are about.
+    """
+    guessed = guess_columns(raw)
+    roles = guess_roles(guessed.columns, target)
+    if roles.time is None:
+        return guessed, roles
+    name = roles.time["column"]
+    times = guessed.columns[name].values
+    latest = pd.Timestamp(datetime.now(UTC).replace(tzinfo=None)) + ZONES
+    future = (times > latest).to_numpy(dtype=bool)
+    said = []
+    if future.mean() > FEW_MISSING and future.sum() > 1:
+        share = f"{future.mean():.1%}"
+        said.append(f"time.future: allow, because {share} of the rows have a {name} to come")
+        future[:] = False
+    elif future.any():
+        at = guessed.kept[np.flatnonzero(future)]
+        said.append(
+            f"time: {name} is in the future in {_shown(at)}, which will be rejected; if that is no "
+            "mistake, set time.future: allow"
+        )
+    missing = times.isna().to_numpy(dtype=bool)
+    if missing.any():
+        at = guessed.kept[np.flatnonzero(missing)]
+        said.append(f"time: {name} is missing in {_shown(at)}, which will be rejected")
+    broken = future | missing
+    if broken.any():
+        guessed = without_rows(guessed, raw, guessed.kept[np.flatnonzero(broken)])
+        roles = guess_roles(guessed.columns, target)
+    if roles.time and said and "allow, because" in said[0]:
+        roles.time["future"] = "allow"
+    roles.said += said
+    return guessed, roles
 
 
 def read_columns(path: str) -> dict[str, Column]:
@@ -121,8 +200,15 @@ def _as_in_csv(array: pa.Array) -> pa.StringArray:
     return pc.if_else(pointed, text, pc.binary_join_element_wise(text, "0", "."))
 
 
-def _suspects(columns: dict[str, Column], roles: Roles, target: str) -> dict[str, str]:
+def _inputs(columns: dict[str, Column], roles: Roles, target: str) -> list[str]:
+    """Columns without another role."""
     taken = {target, roles.entity, *roles.ignore, (roles.time or {}).get("column")}
+    return [name for name in columns if name not in taken]
+
+
+def _suspects(
+    columns: dict[str, Column], inputs: list[str], roles: Roles, target: str
+) -> dict[str, str]:
     values = columns[target].values
     known = values.notna().to_numpy()
     if roles.task == "binary":
@@ -131,8 +217,8 @@ def _suspects(columns: dict[str, Column], roles: Roles, target: str) -> dict[str
         numbers = pd.get_dummies(values[known]).to_numpy(dtype=np.float64)
     else:
         numbers = values[known].to_numpy(dtype=np.float64)
-    inputs = {name: column.values for name, column in columns.items() if name not in taken}
-    return leakage_suspects(pd.DataFrame(inputs)[known], numbers)
+    frame = pd.DataFrame({name: columns[name].values for name in inputs})
+    return leakage_suspects(frame[known], numbers)
 
 
 def _said_of_types(columns: dict[str, Column]) -> list[str]:
@@ -178,6 +264,27 @@ def _said_of_misfits(guessed: Guessed, rejected: float) -> list[str]:
     return said
 
 
+def _said_of_duplicates(
+    raw: Mapping[str, "pd.Series[str]"], columns: Mapping[str, Column]
+) -> list[str]:
+    """Rows that are as an earlier one, but for what numbers the rows."""
+    told_apart = [
+        name for name, one in columns.items() if one.counts_rows or one.spec.get("unique")
+    ]
+    compared = [pa.array(values, pa.string()) for n, values in raw.items() if n not in told_apart]
+    if not compared:
+        return []
+    keys = keys_of(compared, exact=False)
+    again = len(keys) - len(np.unique(keys))
+    if not again:
+        return []
+    but = f" but for {', '.join(map(repr, told_apart))}" if told_apart else ""
+    return [
+        f"duplicates: {counted(again, 'row')} as an earlier one in every column{but}; if a case "
+        "must not come twice, name what identifies it under contract.unique_together or .key"
+    ]
+
+
 def _said_of_rare(guessed: Guessed, target: str) -> list[str]:
     said = []
     for name, column in guessed.columns.items():
@@ -202,10 +309,15 @@ def _shown(rows: Rows) -> str:
     return f"row{'s' * (len(rows) != 1)} {numbers}{more}"
 
 
-def _name(path: str) -> str:
-    stem = re.split(r"[/\\]", path)[-1].partition(".")[0]
-    words = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_")
-    return (words if words[:1].isalpha() else f"project_{words}").rstrip("_")[:63]
+def _name(path: str, target: str) -> str:
+    """After the file and the target: models of two targets of one file are two."""
+    stem, aim = (_words(re.split(r"[/\\]", path)[-1].partition(".")[0]), _words(target))
+    words = stem if stem.endswith(aim) else f"{stem[: LONGEST_NAME - len(aim) - 1]}_{aim}"
+    return (words if words[:1].isalpha() else f"project_{words}")[:LONGEST_NAME].rstrip("_")
+
+
+def _words(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
 def _relative(path: str, folder: Path) -> str:

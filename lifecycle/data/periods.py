@@ -62,6 +62,10 @@ class Periods:
         mask: NDArray[np.bool_] = self._starts >= self._found[number]
         return mask
 
+    def start(self, number: int) -> Any:
+        """Where a period starts: a whole number, a time or a day."""
+        return self._found[number]
+
     def name(self, number: int) -> str:
         """What a period is called; behind the last one comes the end."""
         if number >= len(self._found):

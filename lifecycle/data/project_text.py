@@ -1,6 +1,6 @@
 """The text of a project file with what was guessed, for a person to read and change."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -30,6 +30,9 @@ DEFAULTS: dict[str, Any] = {
     },
 }
 
+FIRST_VERSION = "0.1.0"
+"""Of a contract that nobody has read yet: a correction breaks it for none."""
+
 MORE = """\
 # More sections, with their defaults; docs/project.schema.json has all of them.
 # features: features:build      # a function in features.py beside this file: frame in, frame out
@@ -53,6 +56,7 @@ def project_text(
     columns: dict[str, Column],
     roles: Roles,
     suspects: dict[str, str],
+    protected: Sequence[str],
     rejected: float,
     split: Mapping[str, Any],
 ) -> str:
@@ -60,6 +64,7 @@ def project_text(
 
     Args:
         suspects: columns that look like consequences of the target, and why.
+        protected: columns that look like protected attributes.
         rejected: share of rows that may go to quarantine.
         split: what the split has besides its defaults.
     """
@@ -75,7 +80,11 @@ def project_text(
         head["entity"] = roles.entity
     if roles.time:
         head["time"] = roles.time
-    contract = {name: guess.spec for name, guess in columns.items()}
+    promises = {
+        "version": FIRST_VERSION,
+        "max_rejected_share": rejected,
+        "columns": {name: guess.spec for name, guess in columns.items()},
+    }
     lines = _block(head)
     if roles.otherwise:
         lines.insert(list(head).index("task"), f"# {roles.otherwise}")
@@ -87,10 +96,12 @@ def project_text(
             *(f"# suspected: {column}: {found}" for column, found in suspects.items()),
             *_block({"leakage": list(suspects)}),
             "# Attributes that must not decide, such as sex or race: reported on only.",
+            *(f"# likely by its name: {column}" for column in protected),
             "protected: []",
             *_block({"ignore": roles.ignore}),
             "",
-            *_block({"contract": {"max_rejected_share": rejected, "columns": contract}}),
+            "# Below version 1.0.0 anything may change; set 1.0.0 when others read the data.",
+            *_block({"contract": promises}),
             "",
             *_block(DEFAULTS | {"split": DEFAULTS["split"] | split}),
             "",

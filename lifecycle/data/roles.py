@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from lifecycle.data.coerce import EXACT
 from lifecycle.data.guess import IDENTIFIER, Column
 from lifecycle.errors import TargetError
 from lifecycle.records import counted
@@ -15,7 +17,18 @@ FEW_ENTITIES = 20
 """Fewer hardly divide the rows: another identifier does so better."""
 NEARLY_UNIQUE = 0.98
 """An identifier with as many values among the rows numbers them, and some came twice."""
-POSITIVE = ("1", "true", "yes", "y", "t", "positive")
+POSITIVE = ("1", "1.0", "true", "yes", "y", "t", "positive")
+FEW_MISSING = 0.01
+"""Share of the rows whose time may be missing: they are broken, and the column is a time."""
+FEW_IN_A_CLASS = 10
+"""Rows: a class of fewer is hardly in train, validation and holdout."""
+LEAST_GRADES = 5
+"""Different whole numbers from which on they may be counts or amounts rather than classes."""
+RARE = 0.02
+"""Share of the rows that the rarest of some counts has, at most."""
+DENSE, LEAST_SKEW = 0.8, 0.5
+"""Of counts: share of the numbers from 0 on that occur, up to the 95th percentile; and skewness,
+which is 1 / √λ for Poisson's."""
 
 
 @dataclass
@@ -40,6 +53,7 @@ def guess_roles(columns: dict[str, Column], target: str) -> Roles:
     """
     roles = _task(columns[target], target)
     others = {name: column for name, column in columns.items() if name != target}
+    roles.time = _time_of(others)
     identifiers = [name for name, column in others.items() if _place(name, column, roles)]
     _place_entity({name: columns[name] for name in identifiers}, roles)
     return roles
@@ -61,31 +75,96 @@ def _task(column: Column, target: str) -> Roles:
         said = [f"task: binary, because {target} has two values ({values[0]}, {values[1]})"]
         said.append(f"positive: {native!r}, which {share:.1%} of the rows have")
         return Roles("binary", positive=native, said=said)
-    if column.distinct <= MOST_CLASSES and column.kind in ("integer", "category", "string"):
-        return _multiclass(column, target)
+    numbers = _whole_numbers(column)
+    if (
+        numbers is None
+        and column.kind in ("category", "string")
+        and column.distinct <= MOST_CLASSES
+    ):
+        return _multiclass(column, column.values, target)
+    if numbers is not None and column.distinct <= MOST_CLASSES and not _are_amounts(numbers):
+        return _multiclass(column, numbers, target)
     if column.kind not in ("integer", "number"):
         raise TargetError(
             f"--target: {target!r} is {column.kind} with {column.distinct} values: only numbers "
             f"and up to {MOST_CLASSES} classes can be predicted; name another column, or derive one"
         )
-    lowest = column.spec.pop("minimum", None)
+    return _amount(column, numbers, target)
+
+
+def _amount(column: Column, numbers: "pd.Series[Any] | None", target: str) -> Roles:
+    """
+    Args:
+        numbers: the values there are, if all are whole.
+    """
     column.spec.pop("maximum", None)
+    column.spec.pop("minimum", None)
+    if numbers is None or numbers.min() < 0:
+        said = [f"task: regression, because {target} is a number with {column.distinct} values"]
+        return Roles("regression", said=said)
+    column.spec["minimum"] = 0
+    if _are_counts(numbers):
+        column.spec["type"] = "integer"
+        small = (numbers <= 2).mean()
+        said = [
+            f"task: count, because {target} has whole numbers from 0 to {numbers.max()}, "
+            f"{small:.0%} of them 0, 1 or 2, and the larger the rarer"
+        ]
+        other = f"If {target} is no count of events, write `task: regression`."
+        return Roles("count", said=said, otherwise=other)
     said = [f"task: regression, because {target} is a number with {column.distinct} values"]
-    roles = Roles("regression", said=said)
-    if column.kind == "integer" and lowest is not None and lowest >= 0:
-        column.spec["minimum"] = 0
-        roles.otherwise = (
-            f"If {target} counts events, such as visits or sales in a time, write `task: count`: "
-            "its predictions are never negative, and errors weigh by the size of the count."
-        )
-    return roles
+    if column.distinct <= MOST_CLASSES:
+        rarest = int(numbers.value_counts().min())
+        said = [
+            f"task: regression, because {target} has {column.distinct} whole numbers, one of them "
+            f"in {counted(rarest, 'row')} only: too few for a class"
+        ]
+    other = (
+        f"If {target} counts events, such as visits or sales in a time, write `task: count`: "
+        "its predictions are never negative, and errors weigh by the size of the count."
+    )
+    return Roles("regression", said=said, otherwise=other if column.kind == "integer" else "")
 
 
-def _multiclass(column: Column, target: str) -> Roles:
-    """Few texts or whole numbers are classes; whether the numbers are amounts only people know."""
-    counts = column.values.value_counts()
+def _whole_numbers(column: Column) -> "pd.Series[Any] | None":
+    """The values there are, as whole numbers; None if they are none."""
+    if column.kind not in ("integer", "number"):
+        return None
+    values = column.values.dropna()
+    if (values % 1 != 0).any() or (values.abs() >= EXACT).any():
+        return None
+    return values.astype("int64")
+
+
+def _are_counts(numbers: "pd.Series[Any]") -> bool:
+    """Whether whole numbers look like counts of events: from 0 on without large gaps, most of them
+    small, and the larger the rarer, as those of Poisson are."""
+    sizes = numbers.value_counts()
+    if len(sizes) < LEAST_GRADES or numbers.min() != 0 or sizes.index[0] > 2:
+        return False
+    usual = int(numbers.quantile(0.95)) + 1
+    dense = (sizes.index < usual).sum() >= DENSE * usual
+    skew = float(pd.Series(numbers, dtype=np.float64).skew())  # type: ignore[arg-type]
+    return bool(dense and sizes.iloc[-1] < RARE * len(numbers) and skew > LEAST_SKEW)
+
+
+def _are_amounts(numbers: "pd.Series[Any]") -> bool:
+    """Whether few whole numbers are counts, or too many and too rare for classes."""
+    sizes = numbers.value_counts()
+    return _are_counts(numbers) or bool(
+        len(sizes) >= LEAST_GRADES and sizes.iloc[-1] < FEW_IN_A_CLASS
+    )
+
+
+def _multiclass(column: Column, values: "pd.Series[Any]", target: str) -> Roles:
+    """Few texts or whole numbers are classes; whether the numbers are amounts only people know.
+
+    Args:
+        values: those there are, as they are classes.
+    """
+    counts = values.value_counts()
     classes = sorted(counts.index.tolist())
-    whole = column.kind == "integer"
+    whole = column.kind in ("integer", "number")
     missing = {"nullable": True} if column.values.isna().any() else {}
     column.spec.clear()
     column.spec.update({"type": "category", **missing, "categories": classes})
@@ -111,11 +190,12 @@ def _place(name: str, column: Column, roles: Roles) -> bool:
     elif column.distinct == 1 and not column.values.isna().any():
         reason = "is constant"
     elif column.kind == "datetime":
-        if roles.time is None and not column.values.isna().any():
-            roles.time = {"column": name}
+        if roles.time and roles.time["column"] == name:
             return False
         reason = "is another time"
-    elif column.kind == "integer" and _counts_rows(column):
+        if not roles.time:
+            reason = f"is a time, but missing in {column.values.isna().mean():.1%} of the rows"
+    elif column.counts_rows:
         _promise_unique(name, column, roles)
         reason = "counts the rows"
     elif _is_identifier(name, column):
@@ -127,6 +207,22 @@ def _place(name: str, column: Column, roles: Roles) -> bool:
         roles.ignore.append(name)
         roles.said.append(f"ignore: {name} {reason}")
     return False
+
+
+def _time_of(columns: dict[str, Column]) -> dict[str, Any] | None:
+    """The first complete time, else the first one missing in hardly any row."""
+    gaps = {
+        name: int(column.values.isna().sum())
+        for name, column in columns.items()
+        if column.kind == "datetime" and column.distinct > 1
+    }
+    few = {
+        name: missing
+        for name, missing in gaps.items()
+        if missing <= max(1, FEW_MISSING * len(columns[name].values))
+    }
+    best = min(few, key=lambda name: few[name] > 0, default=None)
+    return {"column": best} if best else None
 
 
 def _place_entity(identifiers: dict[str, Column], roles: Roles) -> None:
@@ -153,12 +249,6 @@ def _numbers(column: Column) -> bool:
     return column.distinct >= NEARLY_UNIQUE * len(column.values)
 
 
-def _counts_rows(column: Column) -> bool:
-    if not column.unique or column.values.isna().any():
-        return False
-    return bool((np.diff(column.values.to_numpy(dtype=np.int64)) == 1).all())
-
-
 def _is_identifier(name: str, column: Column) -> bool:
     if column.kind not in ("integer", "string", "category"):
         return False
@@ -177,7 +267,7 @@ def _promise_unique(name: str, column: Column, roles: Roles) -> None:
     if column.unique and (column.kind == "string" or IDENTIFIER.search(name)):
         column.spec["unique"] = True
         roles.said.append(f"unique: {name} differs in every row; one that repeats is rejected")
-    elif _numbers(column) and not column.values.isna().any():
+    elif _numbers(column) and not column.unique and not column.values.isna().any():
         again = len(column.values) - column.distinct
         roles.said.append(
             f"repeated: {name} came before in {counted(again, 'row')}; if it "
