@@ -14,7 +14,7 @@ from lifecycle.records import Cycle, Period
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_cluster
 from tasks.data import arriving_windows
-from tasks.release import require_port
+from tasks.release import require_name, require_port
 from tasks.runs import flow
 from tasks.summary import require_champion, summarise
 
@@ -28,6 +28,7 @@ def end_to_end(project: ProjectFile, env: Environment | None = None) -> Cycle:
     """
     settings = Settings.load(env)
     require_port(settings)
+    require_name(project, settings)
     with ray_cluster(settings):
         prepared = prepare(project, env)
         trained = train(project, env, prepared=prepared)

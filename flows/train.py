@@ -13,7 +13,7 @@ from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_for_training, running_cluster
 from tasks.evaluation import evaluate_candidate
 from tasks.quality import check_candidate, gate_candidate
-from tasks.release import champion_of, find_trained, register_challenger
+from tasks.release import champion_of, find_trained, register_challenger, require_name
 from tasks.runs import flow
 from tasks.sensitivity import measure_noise
 from tasks.training import fit_model, identify
@@ -34,6 +34,7 @@ def train(
     `seeds` (by default `gate.seeds`) training is repeated with others, to tell a gain from noise.
     """
     settings = Settings.load(env)
+    require_name(project, settings)
     with running_cluster(settings):
         prepared = prepared or prepare(project, env, window)
         split = prepared.split

@@ -41,6 +41,16 @@ def require_port(settings: Settings) -> None:
         proxy.check_port(settings.serve_host, settings.serve_port)
 
 
+def require_name(project: Project, settings: Settings) -> None:
+    """Say at once that a name is taken by models of another task or target.
+
+    Raises:
+        ProjectError: it is.
+        BackendError: the registry cannot be reached.
+    """
+    registry.check_name(project, settings)
+
+
 @task(name="find-trained", **NOT_CACHED, **RETRIES)
 def find_trained(
     project: Project, settings: Settings, identity: Identity, seeds: int = 1

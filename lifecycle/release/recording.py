@@ -22,6 +22,8 @@ from lifecycle.release.registry import (
     CHAMPION,
     COMPLETE,
     IDENTITY,
+    TARGET,
+    TASK,
     as_record,
     versions_of,
 )
@@ -142,7 +144,8 @@ def _create_version(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    found = client.create_model_version(project.name, source, run_id, tags=_tags(trained))
+    tags = _tags(trained) | {TASK: project.task, TARGET: project.target}
+    found = client.create_model_version(project.name, source, run_id, tags=tags)
     return as_record(found)
 
 

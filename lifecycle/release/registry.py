@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lifecycle.errors import BundleError, RegistryError
+from lifecycle.errors import BundleError, ProjectError, RegistryError
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.release.registered import registered_bundle
@@ -20,6 +20,32 @@ logger = logging.getLogger(__name__)
 CHAMPION, CHALLENGER = "champion", "challenger"
 IDENTITY, BUNDLE, COMPLETE = "lifecycle.identity", "lifecycle.bundle", "lifecycle.complete"
 """Tags of a version: digest of its identity, digest of its bundle, and that nothing is missing."""
+TASK, TARGET = "lifecycle.task", "lifecycle.target"
+"""Tags of a version: what it predicts."""
+
+
+def check_name(project: Project, settings: Settings) -> None:
+    """See that the versions under the project's name predict what the project does: a champion of
+    another target could neither be compared with nor gone back to.
+
+    Raises:
+        BackendError: the registry cannot be reached.
+        ProjectError: they have another task or target.
+    """
+    tagged = [
+        (found.tags[TASK], found.tags[TARGET], int(found.version))
+        for found in versions_of(connect(settings), project.name, None, settings)
+        if TASK in found.tags and TARGET in found.tags
+    ]
+    if not tagged or tagged[0][:2] == (project.task, project.target):
+        return
+    task, target, _ = tagged[0]
+    since = min(version for *aim, version in tagged if aim == [task, target])
+    raise ProjectError(
+        f"name: {project.name!r} has been the name of models with task {task!r} and target "
+        f"{target!r} since version {since}, and this project has task {project.task!r} and target "
+        f"{project.target!r}: choose another name"
+    )
 
 
 def find_by_identity(project: Project, settings: Settings, identity: str) -> ModelVersion | None:

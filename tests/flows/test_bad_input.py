@@ -14,6 +14,9 @@ from flows.prepare import prepare
 from flows.release import release
 from flows.train import train
 from lifecycle.project import Project
+from lifecycle.release.registry import TARGET, TASK
+from lifecycle.release.store import connect
+from lifecycle.settings import Settings
 from tests.conftest import SMALL, small_frame
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
@@ -82,6 +85,18 @@ def test_contract_violated(run: Run, make_project: MakeProject) -> None:
     message = run(prepare)
     assert "city" in message
     assert "max_rejected_share" in message
+
+
+def test_a_name_that_models_of_another_target_have(
+    run: Run, make_project: MakeProject, tmp_path: Path
+) -> None:
+    client = connect(Settings(home=tmp_path / "home"))
+    client.create_registered_model("small")
+    client.create_model_version("small", "file:///a", tags={TASK: "count", TARGET: "visits"})
+    make_project(small_frame().drop(columns="bought"))  # not read
+    message = run(train)
+    assert "'small' has been the name of models with task 'count' and target 'visits'" in message
+    assert "choose another name" in message
 
 
 def test_constant_target(run: Run, make_project: MakeProject) -> None:

@@ -15,13 +15,18 @@ import numpy as np
 import pytest
 
 from lifecycle.data.lake import read_version
-from lifecycle.errors import BackendError, BundleError, RegistryError
+from lifecycle.errors import BackendError, BundleError, ProjectError, RegistryError
 from lifecycle.project import Project
 from lifecycle.release.registered import bundle_path, evaluation_of, record_of
 from lifecycle.release.registry import (
+    BUNDLE,
     CHALLENGER,
     CHAMPION,
+    IDENTITY,
+    TARGET,
+    TASK,
     by_alias,
+    check_name,
     find_by_identity,
     set_alias,
     versions,
@@ -38,6 +43,31 @@ def registered_files(made: Any, version: int = 1) -> Path:
     return Path(uri.removeprefix("file://")) / "data" / made.bundle.digest
 
 
+def test_a_name_is_of_one_task_and_target(
+    make_project: Callable[..., Project], settings: Settings
+) -> None:
+    project = make_project()
+    check_name(project, settings)  # nothing is registered
+    client = connect(settings)
+    client.create_registered_model("small")
+    tags = {IDENTITY: "a" * 64, BUNDLE: "b" * 64}
+    client.create_model_version("small", "file:///a", tags=tags)  # before there were such tags
+    check_name(project, settings)
+    for letter in "cd":
+        aim = {TASK: "binary", TARGET: "bought"}
+        client.create_model_version("small", f"file:///{letter}", tags=tags | aim)
+    check_name(project, settings)
+    for change in ({"target": "visits", "task": "count"}, {"target": "visits"}, {"task": "count"}):
+        other = project.model_copy(update=change)
+        with pytest.raises(ProjectError) as caught:
+            check_name(other, settings)
+        assert str(caught.value) == (
+            "name: 'small' has been the name of models with task 'binary' and target 'bought' "
+            f"since version 2, and this project has task {other.task!r} and target "
+            f"{other.target!r}: choose another name"
+        )
+
+
 def test_a_registered_model_says_everything(small_model: Any, tmp_path: Path) -> None:
     report = tmp_path / "integrity.html"
     report.write_text("<h1>fine</h1>")
@@ -47,6 +77,8 @@ def test_a_registered_model_says_everything(small_model: Any, tmp_path: Path) ->
     assert model.digest == small_model.bundle.digest
 
     client = connect(small_model.settings)
+    tags = client.get_model_version("small", "1").tags
+    assert (tags[TASK], tags[TARGET]) == ("binary", "bought")
     run = client.get_run(model.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"eta": "0.3", "max_depth": "3"}
