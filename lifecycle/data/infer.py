@@ -100,7 +100,7 @@ def infer_project(
     start = folder or Path(path).parent
     source = source.model_copy(update={"path": _relative(path, start)})
     text = project_text(
-        name or _name(path, target),
+        name or project_name(path, target),
         source,
         target,
         columns,
@@ -309,7 +309,7 @@ def _shown(rows: Rows) -> str:
     return f"row{'s' * (len(rows) != 1)} {numbers}{more}"
 
 
-def _name(path: str, target: str) -> str:
+def project_name(path: str, target: str) -> str:
     """After the file and the target: models of two targets of one file are two."""
     stem, aim = (_words(re.split(r"[/\\]", path)[-1].partition(".")[0]), _words(target))
     words = stem if stem.endswith(aim) else f"{stem[: LONGEST_NAME - len(aim) - 1]}_{aim}"

@@ -1,19 +1,24 @@
 """`lifecycle init` guesses: what it writes works as it is, on real files and awkward ones."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.datasets
+import statsmodels.datasets
 
-from lifecycle.data.arrivals import first_window
+from lifecycle.data.arrivals import arriving, first_window
+from lifecycle.data.contract import last_contract, required_bump
 from lifecycle.data.guess import guess_column, guess_columns
 from lifecycle.data.holdout import small_holdout
-from lifecycle.data.infer import infer_project
+from lifecycle.data.infer import infer_project, project_name
 from lifecycle.data.ingest import ingest
+from lifecycle.data.protected import protected_attributes
 from lifecycle.data.rehearse import rehearse
-from lifecycle.data.sources import read_source
+from lifecycle.data.sources import open_source, read_source
 from lifecycle.data.split import split_dataset
 from lifecycle.data.suspects import leakage_suspects
 from lifecycle.errors import SourceError, TargetError
@@ -77,10 +82,14 @@ def test_real_files_ingest_and_split_without_surprise(
     assert {key: getattr(project, key) for key in expected} == expected
     assert set(said) <= set(guesses)
     ingested = ingest(project, settings, first_window(project))
-    assert (ingested.rows_in, ingested.rows_rejected) == (rows, 0)
+    later = arriving(project, open_source(project))
+    arrived = [ingest(project, settings, window, "current") for window in later]
+    assert [one.rows_rejected for one in (ingested, *arrived)] == [0] * (len(later) + 1)
+    assert sum(one.rows_in for one in (ingested, *arrived)) == rows
+    assert len(later) == (3 if project.time else 0)
     parts = split_dataset(project, settings, ingested)
     assert parts.withheld == 0
-    assert 0.15 < parts.holdout.rows / rows < 0.25
+    assert 0.15 < parts.holdout.rows / ingested.rows_in < 0.25
 
 
 @pytest.mark.parametrize(
@@ -269,26 +278,39 @@ def visits(days: int, customers: int | None, rows: int = 2_000) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("days", "customers", "period", "held"),
+    ("days", "customers", "period", "held", "arrives_from"),
     [
-        (184, 600, "month", 3),  # ends on the second of July
-        (366, 600, "month", 4),
-        (40, 600, "week", 2),
-        (10, 600, "day", 3),
-        (3_650, 600, "month", 39),  # 36 would have 30 % of the rows, and too few in the holdout
-        (184, None, "day", None),
-        (2, None, "value", None),
-        (2, 600, None, None),  # nothing would be left to train on
-        (184, 6, "day", None),  # nobody would be in one of the parts
+        (184, 600, "month", 2, "2024-06-01"),  # ends on the second of July
+        (366, 600, "month", 3, "2024-11-01"),
+        (40, 600, "week", 2, "2024-02-05"),
+        (10, 600, "day", 2, "2024-01-09"),
+        (940, 600, "month", 9, "2026-05-01"),
+        (184, None, "month", None, "2024-06-01"),
+        (2, None, "value", None, None),  # two days: one is half of the rows
+        (2, 600, None, None, None),  # nothing would be left to train on
+        (184, 6, "month", None, "2024-06-01"),  # nobody would be in one of the parts
     ],
 )
-def test_time_is_cut_so_that_the_holdout_decides(
-    tmp_path: Path, days: int, customers: int | None, period: str | None, held: int | None
+def test_time_is_cut_so_that_something_arrives_and_the_holdout_decides(
+    tmp_path: Path,
+    days: int,
+    customers: int | None,
+    period: str | None,
+    held: int | None,
+    arrives_from: str | None,
 ) -> None:
     frame = visits(days, customers)
     project, guesses = infer(write(tmp_path, frame), "bought")
     assert (project.time.period if project.time else None) == period
     assert project.split.holdout_periods == held
+    since = project.time.arrives_from if project.time else None
+    assert (str(since) if since else None) == arrives_from
+    total, windows = len(frame), arriving(project, open_source(project))
+    if since:
+        later = frame["seen"] >= pd.Timestamp(str(since))
+        assert 50 <= later.sum() <= 0.2 * total
+        assert 1 <= len(windows) <= 3
+        frame, total = frame[~later], total - int(later.sum())
     assert project.entity == ("customer_id" if customers == 600 else None)
     masks = rehearse(project).parts.masks
     assert small_holdout(masks, project) == ""
@@ -297,10 +319,214 @@ def test_time_is_cut_so_that_the_holdout_decides(
     assert len(told) == (period is not None)
     if held:
         rows, newest = int(masks["holdout"].sum()), frame["seen"].max()
-        assert f"{rows:,} rows ({rows / 2_000:.1%})" in told[0]
+        assert f"{rows:,} rows ({rows / total:.1%})" in told[0]
         start = pd.Timestamp(told[0].split("from ")[1].split(" on,")[0])
         assert 0.2 <= (frame["seen"] >= start).mean() <= 0.4
         assert start <= newest
+
+
+def test_the_project_says_what_was_guessed_of_time(tmp_path: Path) -> None:
+    project, guesses = infer(write(tmp_path, visits(366, None)), "bought")
+    assert project.time
+    assert str(project.time.arrives_from) == "2024-11-01"
+    said = next(guess for guess in guesses if guess.startswith("arrives_from: 2024-11-01, so the"))
+    assert "of the newest 2 months arrive later, are scored and monitored" in said
+    assert "change it with time.arrives_from" in said
+    assert project.contract.version == "0.1.0"
+    _, guesses = infer(write(tmp_path, visits(2, None)), "bought")
+    assert any(guess.startswith("arrives_from: none") for guess in guesses)
+
+
+def test_a_contract_that_nobody_has_read_may_change(settings: Settings, tmp_path: Path) -> None:
+    """As it is corrected in the first minutes: without a new major version."""
+    project, _ = infer(write(tmp_path, small_frame()), "bought")
+    ingest(project, settings, first_window(project))
+    file = tmp_path / "project.yaml"
+    corrected = file.read_text().replace("    city: {", "    city: {nullable: true, ")
+    corrected = corrected.replace("    age: {type: number", "    age: {type: integer")
+    lines = [line for line in corrected.splitlines() if not line.startswith("    visits:")]
+    file.write_text("\n".join(lines))
+    changed = load_project(file)
+    former = last_contract(settings, project.name)
+    assert former
+    assert required_bump(former, changed.contract) == "major"
+    assert ingest(changed, settings, first_window(changed)).rows_rejected == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "target", "name"),
+    [
+        ("customers.csv", "Churn", "customers_churn"),
+        ("customers.csv", "Next Order (EUR)", "customers_next_order_eur"),
+        ("telco_churn.csv", "Churn", "telco_churn"),
+        ("https://x.example/a/2024.csv.gz", "y", "project_2024_y"),
+        (f"{'long_' * 20}.csv", "y", f"{('long_' * 20)[:61]}_y"),
+    ],
+)
+def test_a_project_is_named_after_file_and_target(file: str, target: str, name: str) -> None:
+    assert project_name(file, target) == name
+
+
+TODAY = pd.Timestamp.now("UTC").tz_localize(None).normalize()
+
+
+@pytest.mark.parametrize(("odd", "rejected"), [(["2052-01-01"], 1), ([None], 1), ([None] * 3, 3)])
+def test_a_few_times_that_are_none_are_told_and_rejected(
+    settings: Settings, tmp_path: Path, odd: list[str | None], rejected: int
+) -> None:
+    frame = visits(366, None)
+    frame["seen"] = frame["seen"].astype(str)
+    plain, _ = infer(write(tmp_path, frame), "bought")
+    frame.loc[frame.index[-len(odd) :], "seen"] = odd
+    project, guesses = infer(write(tmp_path, frame), "bought")
+    assert project.time == plain.time
+    assert not project.contract.columns["seen"].nullable
+    numbers = ", ".join(f"{2_000 - at:,}" for at in reversed(range(len(odd))))
+    what = "in the future" if odd[0] else "missing"
+    row = f"row{'s' * (len(odd) > 1)} {numbers}"
+    assert any(guess.startswith(f"time: seen is {what} in {row}") for guess in guesses)
+    assert ingest(project, settings, first_window(project)).rows_rejected == rejected
+
+
+def test_bookings_have_times_to_come(tmp_path: Path) -> None:
+    frame = visits(366, None)
+    frame["seen"] += TODAY - pd.Timestamp("2024-07-01")
+    project, guesses = infer(write(tmp_path, frame), "bought")
+    assert project.time
+    assert project.time.future == "allow"
+    assert any(guess.startswith("time.future: allow, because") for guess in guesses)
+    assert rehearse(project).violations == ()
+
+
+def test_a_time_that_is_often_missing_is_none(tmp_path: Path) -> None:
+    frame = visits(366, None)
+    frame.loc[:39, "seen"] = pd.NaT
+    project, guesses = infer(write(tmp_path, frame), "bought")
+    assert project.time is None
+    assert "ignore: seen is a time, but missing in 2.0% of the rows" in guesses
+    complete = frame.assign(also=pd.date_range("2023", periods=2_000, freq="h"))
+    project, _ = infer(write(tmp_path, complete), "bought")
+    assert project.time
+    assert project.time.column == "also"
+
+
+def test_protected_attributes_and_duplicates_are_told(tmp_path: Path) -> None:
+    frame = small_frame().drop(columns="customer").assign(Sex="f", id=[f"x{n}" for n in range(400)])
+    frame.loc[frame.index % 2 == 0, "Sex"] = "m"
+    frame.loc[[10, 11, 12], ["age", "visits", "city", "Sex", "bought"]] = frame.loc[
+        3, ["age", "visits", "city", "Sex", "bought"]
+    ].to_numpy()
+    project, guesses = infer(write(tmp_path, frame), "bought")
+    assert (
+        "protected: age, Sex: likely by the name, and features as it is; list under protected "
+        "what must not decide"
+    ) in guesses
+    assert project.protected == ()
+    assert {"age", "Sex"} <= set(project.input_columns)
+    assert "# likely by its name: Sex" in (tmp_path / "project.yaml").read_text()
+    told = [guess for guess in guesses if guess.startswith("duplicates: ")]
+    same = int(frame.drop(columns="id").duplicated().sum())
+    assert len(told) == 1
+    assert f"{same} rows as an earlier one in every column but for 'id'" in told[0]
+
+
+def test_protected_names() -> None:
+    yes = ["sex", "Gender", "AGE", "PatientAge", "age_group", "ageYears", "Date of Birth", "race"]
+    yes += ["maritalStatus", "MARITAL-STATUS", "native_country", "SeniorCitizen", "is_disabled"]
+    yes += ["Foreign_Worker", "place_of_birth", "nationality"]
+    no = [
+        "page",
+        "message",
+        "usage",
+        "average",
+        "package",
+        "stage",
+        "housing_median_age",
+        "country",
+    ]
+    no += ["mileage", "essex", "sextant", "trace", "HouseAge", "rate_marriage", "language", "birth"]
+    assert protected_attributes([*yes, *no]) == yes
+
+
+POISSON = np.random.default_rng(7)
+
+
+@pytest.mark.parametrize(
+    ("target", "task"),
+    [
+        (POISSON.poisson(0.8, 2_000), "count"),
+        (POISSON.poisson(2.5, 2_000), "count"),
+        (POISSON.negative_binomial(1, 0.2, 2_000), "count"),  # up to 50, as visits to a doctor
+        (POISSON.poisson(0.8, 2_000).astype(float), "count"),
+        (POISSON.poisson(60, 2_000), "regression"),
+        (POISSON.choice([0, 0, 0, 2_500, 40_000, 7_100, 9_999], 2_000), "multiclass"),
+        (POISSON.integers(0, 5, 2_000), "multiclass"),
+        (POISSON.integers(0, 3, 2_000).astype(float), "multiclass"),
+        (np.repeat([1, 2, 3, 4, 5, 6], [4, 60, 700, 700, 500, 36]), "regression"),  # no class of 4
+        (np.round(POISSON.normal(50, 9, 2_000), 1), "regression"),
+        (POISSON.integers(0, 2, 2_000).astype(float), "binary"),
+    ],
+)
+def test_tasks_of_numbers(
+    settings: Settings, tmp_path: Path, target: "np.ndarray[Any, Any]", task: str
+) -> None:
+    frame = small_frame(2_000).drop(columns="customer").assign(bought=target)
+    project, guesses = infer(write(tmp_path, frame), "bought")
+    assert project.task == task
+    assert any(guess.startswith(f"task: {task}, because bought") for guess in guesses)
+    if task == "binary":
+        assert project.positive == 1.0
+    done = ingest(project, settings, first_window(project))
+    assert done.rows_rejected == 0
+    assert split_dataset(project, settings, done).holdout.rows > 0
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "target", "task"),
+    [
+        ("sklearn", "iris", "target", "multiclass"),
+        ("sklearn", "wine", "target", "multiclass"),
+        ("sklearn", "breast_cancer", "target", "binary"),
+        ("sklearn", "diabetes", "target", "regression"),
+        ("statsmodels", "randhie", "mdvis", "count"),
+        ("statsmodels", "spector", "GRADE", "binary"),
+        ("statsmodels", "fair", "affairs", "regression"),
+        ("statsmodels", "heart", "survival", "regression"),
+        ("statsmodels", "star98", "NABOVE", "regression"),
+        ("statsmodels", "anes96", "PID", "multiclass"),
+        ("statsmodels", "anes96", "vote", "binary"),
+        ("statsmodels", "longley", "TOTEMP", "regression"),  # 16 rows
+        ("statsmodels", "cpunish", "EXECUTIONS", "regression"),  # 17 rows
+    ],
+)
+def test_data_sets_of_packages_make_projects_that_validate(
+    tmp_path: Path, module: str, name: str, target: str, task: str
+) -> None:
+    if module == "sklearn":
+        frame = getattr(sklearn.datasets, f"load_{name}")(as_frame=True).frame
+    else:
+        frame = getattr(statsmodels.datasets, name).load_pandas().data
+    project, _ = infer(write(tmp_path, frame), target)
+    assert project.task == task
+    done = rehearse(project)
+    assert done.accepted == done.rows == len(frame)
+    assert done.violations == ()
+
+
+@pytest.mark.parametrize("columns", [["seen"], ["seen", "same", "note"], []])
+def test_nothing_left_to_learn_from(tmp_path: Path, columns: list[str]) -> None:
+    frame = visits(366, None).assign(same=1, note=[f"they said {i}" for i in range(2_000)])
+    with pytest.raises(TargetError) as caught:
+        infer_project(write(tmp_path, frame[[*columns, "bought"]]), "bought")
+    assert "has no column to learn 'bought' from" in str(caught.value)
+    assert all(name in str(caught.value) for name in columns)
+
+
+def test_an_only_column_stays_a_feature(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": np.arange(2_000) % 97 * 1.0, "y": np.arange(2_000) % 97 * 2.5})
+    project, guesses = infer(write(tmp_path, frame), "y")
+    assert project.input_columns == ("x",)
+    assert any("a feature all the same, since there is no other" in guess for guess in guesses)
 
 
 def test_another_separator_and_a_name_that_is_no_name(tmp_path: Path) -> None:
@@ -308,7 +534,7 @@ def test_another_separator_and_a_name_that_is_no_name(tmp_path: Path) -> None:
     small_frame().to_csv(file, index=False, sep=";")
     project, _ = infer(file, "bought")
     assert project.source.separator == ";"
-    assert project.name == "project_2024_k_ufer_daten"
+    assert project.name == "project_2024_k_ufer_daten_bought"
     assert project.source.path == file.name
 
 
@@ -412,6 +638,23 @@ def test_suspects_of_classes() -> None:
     assert set(leakage_suspects(frame, np.eye(4)[codes])) == {"same", "almost", "half"}
 
 
+def test_pairs_among_many_columns_and_of_rare_events() -> None:
+    random = np.random.default_rng(3)
+    target = random.poisson(40, 5_000).astype(float)
+    frame = pd.DataFrame(random.normal(size=(5_000, 300))).add_prefix("c")
+    frame["total"] = np.round(target + frame["c250"], 6)
+    frame.loc[:20, "total"] = np.nan  # some rows do not count
+    words = "total − c250 is the target"
+    started = time.monotonic()
+    assert leakage_suspects(frame, target) == {"c250": words, "total": words}
+    assert time.monotonic() - started < 60
+    rare = (random.random(5_000) < 0.004).astype(float)
+    twins = pd.DataFrame({"one": random.normal(size=5_000)}).assign(other=lambda f: f["one"])
+    assert leakage_suspects(twins, rare) == {}  # though their difference is 0, as nearly all are
+    found = leakage_suspects(twins.assign(after=twins["one"] + rare), rare)
+    assert found["after"] == "after − other is the target"
+
+
 def test_unusable_files(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="No such file"):
         infer_project(tmp_path / "none.csv", "x")
@@ -436,6 +679,10 @@ def test_suspects() -> None:
     frame["rest"] = target - frame["noise"]
     found = leakage_suspects(frame, target)
     assert set(found) == {"copy", "half", "noise", "rest"}
+    total = frame.drop(columns=["copy", "half", "rest"]).assign(total=target + frame["noise"])
+    assert leakage_suspects(total, target) == dict.fromkeys(
+        ("noise", "total"), "total − noise is the target"
+    )
     assert found["rest"] == "noise + rest is the target"
     assert set(leakage_suspects(frame, (target > 0).astype(float))) == {"copy", "half", "grade"}
     assert leakage_suspects(frame, np.ones(2_000)) == {}
@@ -461,7 +708,7 @@ def test_other_formats_are_inferred_and_read_alike(tmp_path: Path, end: str) -> 
     else:
         frame.to_json(file, orient="records", lines=True, date_format="iso")
     expected, project = infer(tmp_path / "a.csv", "bought")[0], infer(file, "bought")[0]
-    assert project.name == "b"
+    assert project.name == "b_bought"
     assert project.source.path == file.name
     assert project.source.format == {"csv.gz": "csv", "xlsx": "excel", "json.bz2": "jsonl"}.get(
         end, end
