@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.data.arrow import release_memory
+from lifecycle.data.contract.cells import schema_of
 from lifecycle.data.holdout import empty_part
 from lifecycle.data.lake import VersionWriter, open_version, table_uri
 from lifecycle.data.periods import Periods
@@ -91,7 +92,8 @@ def split_version(project: Project, settings: Settings, dataset: DatasetVersion)
     release_memory()
     note = {"dataset": dataset.digest, "rule": parts.rule} | provenance()
     uris = {part: table_uri(settings, project.name, part) for part in PARTS}
-    versions = _write(dataset, parts, uris, note)
+    target_field = schema_of(project.contract).field(project.target)
+    versions = _write(dataset, parts, uris, note, target_field)
     release_memory()
     return Split(**versions, withheld=parts.withheld, rule=parts.rule)
 
@@ -163,18 +165,28 @@ def _by_time(rows: int, periods: Periods, spec: SplitSpec, time: TimeSpec) -> Pa
 
 
 def _write(
-    dataset: DatasetVersion, parts: Parts, uris: dict[str, str], note: dict[str, str]
+    dataset: DatasetVersion,
+    parts: Parts,
+    uris: dict[str, str],
+    note: dict[str, str],
+    target: pa.Field,
 ) -> dict[str, DatasetVersion]:
-    """The parts' rows as versions, all in one pass over the dataset's."""
+    """The parts' rows as versions, all in one pass over the dataset's.
+
+    Args:
+        target: as the contract has it: no part has a row without one.
+    """
     writers: dict[str, VersionWriter] = {}
     with ExitStack() as stack:
         start = 0
         for batch in open_version(dataset):
             end = start + batch.num_rows
+            schema = batch.schema.set(batch.schema.get_field_index(target.name), target)
             for part, mask in parts.masks.items():
                 if part not in writers:
-                    writers[part] = stack.enter_context(VersionWriter(batch.schema, uris[part]))
+                    writers[part] = stack.enter_context(VersionWriter(schema, uris[part]))
                 if mask[start:end].any():
-                    writers[part].write(batch.filter(pa.array(mask[start:end])))
+                    kept = batch.filter(pa.array(mask[start:end]))
+                    writers[part].write(pa.RecordBatch.from_arrays(kept.columns, schema=schema))
             start = end
         return {part: writers[part].commit(note) for part in parts.masks}
