@@ -51,6 +51,7 @@ def test_init_writes_a_working_project_and_says_what_it_guessed(run: Run, csv: P
     assert file.read_text().startswith("# yaml-language-server: $schema=")
     assert "binary, because bought has two values" in out
     assert f"python flows/end_to_end.py --project {file}" in out
+    assert f"lifecycle profile {file} shows what is in the data" in out
     assert "400 of 400 rows keep the contract; train" in out
     assert [f.name for f in csv.parent.iterdir() if f.name.startswith(".")] == []
 
