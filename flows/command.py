@@ -18,7 +18,7 @@ from flows.server import prefect_server
 from lifecycle.errors import LifecycleError
 from lifecycle.project_file import load_project
 from lifecycle.records import Window
-from lifecycle.settings import ENVIRONMENTS, Settings
+from lifecycle.settings import Settings, environments
 from tasks.governance import file_request
 from tasks.preload import preload
 
@@ -59,7 +59,8 @@ def _parser(flow: Flow[..., Any]) -> argparse.ArgumentParser:
         prog=Path(sys.argv[0]).name, description=inspect.getdoc(flow.fn) or ""
     )
     parser.add_argument("--project", required=True, help="project file (YAML)")
-    parser.add_argument("--env", choices=ENVIRONMENTS, help="by default LIFECYCLE_ENV, or dev")
+    known_environments = ", ".join(environments())
+    parser.add_argument("--env", help=f"{known_environments}; by default LIFECYCLE_ENV, or dev")
     parser.add_argument("--source", help="data file instead of the project's source.path")
     if "window" in known:
         parser.add_argument("--first", type=_time, help="first time of the window, included")

@@ -77,6 +77,9 @@ def retention(
     loaded, settings = load_project(project), Settings.load(env)
     done = retain(loaded, settings, dry_run)
     console = _console()
+    if done.days is None:
+        console.print("Nothing to delete: the contract declares no retention.days")
+        return
     verb = "would be deleted" if dry_run else "deleted"
     for name, versions in done.versions.items():
         console.print(f"{name}: {', '.join(f'v{v}' for v in versions)} {verb}")

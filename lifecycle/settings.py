@@ -3,15 +3,72 @@
 import os
 import secrets
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lifecycle.errors import SettingsError
 
-Environment = Literal["dev", "staging", "prod"]
-ENVIRONMENTS: tuple[Environment, ...] = ("dev", "staging", "prod")
+DEV = "dev"
+"""The one environment that needs no file: it is the embedded defaults."""
+FOLDER = "deployments"
+
+
+def environment_folders() -> tuple[Path, ...]:
+    """Folders searched for `<env>.env`: that of the working folder, then the checkout's."""
+    folders = (Path.cwd() / FOLDER, Path(__file__).parents[1] / FOLDER)
+    return tuple(dict.fromkeys(folders))
+
+
+def environments() -> tuple[str, ...]:
+    """The environments there are, `dev` first: one per file."""
+    names = {file.stem for folder in environment_folders() for file in folder.glob("?*.env")}
+    return (DEV, *sorted(names - {DEV}))
+
+
+def environment_file(name: str) -> Path | None:
+    """The file of an environment; None for a `dev` without one.
+
+    Raises:
+        SettingsError: there is no such file; names the places searched.
+    """
+    places = [folder / f"{name}.env" for folder in environment_folders()]
+    for place in places if name in environments() else ():
+        if place.is_file():
+            return place
+    if name == DEV:
+        return None
+    raise SettingsError(
+        f"--env: unknown environment {name!r}: there is no {' and no '.join(map(str, places))}; "
+        f"write that file, or choose one of {', '.join(environments())}"
+    )
+
+
+def _declared(name: str) -> str:
+    if name not in environments():
+        raise ValueError(f"must be one of {', '.join(environments())}")
+    return name
+
+
+Environment = Annotated[
+    str,
+    AfterValidator(_declared),
+    WithJsonSchema({"type": "string", "enum": list(environments())}),
+]
+"""Name of an environment. The schema lists those that are there when it is deployed, so that a
+Prefect server refuses others."""
+
+SERVED = ("http://", "https://", "databricks")
+"""Tracking URIs of an MLflow server, which has a place for artifacts of its own."""
 
 
 class Settings(BaseSettings):
@@ -21,7 +78,7 @@ class Settings(BaseSettings):
         env_prefix="LIFECYCLE_", frozen=True, extra="ignore", use_attribute_docstrings=True
     )
 
-    env: Environment = "dev"
+    env: str = DEV
     home: Path = Path(".lifecycle")
     """Folder of the local stores: Delta tables, MLflow database and artifacts, bundles, reports."""
     lake_uri: str = ""
@@ -29,7 +86,8 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str = ""
     """MLflow tracking and registry; by default SQLite in `home`."""
     mlflow_artifact_root: str = ""
-    """Where new MLflow experiments keep artifacts; by default `home`/mlartifacts."""
+    """Where new MLflow experiments keep artifacts; by default where the MLflow server puts them,
+    and without a server in `home`/mlartifacts."""
     ray_address: str = "local"
     """`local` starts a Ray of its own and stops it; anything else is joined and left running."""
     ray_cpus: int | None = Field(default=None, ge=1)
@@ -97,8 +155,14 @@ class Settings(BaseSettings):
         return self.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow.db'}"
 
     @property
-    def artifact_root(self) -> str:
-        """Artifact location for new MLflow experiments."""
+    def artifact_root(self) -> str | None:
+        """Artifact location for new MLflow experiments; None leaves it to the MLflow server.
+
+        A folder of this machine is of use only where no server is between: other machines would
+        not find it.
+        """
+        if not self.mlflow_artifact_root and self.tracking_uri.startswith(SERVED):
+            return None
         return self.mlflow_artifact_root or (self.home / "mlartifacts").as_uri()
 
     @property
@@ -136,14 +200,11 @@ class Settings(BaseSettings):
         """Settings of an environment: `LIFECYCLE_*` variables win over `deployments/<env>.env`.
 
         Raises:
-            SettingsError: unknown environment, or a value of the wrong type; names the variable.
+            SettingsError: an environment without a file, or a value of the wrong type; names the
+                places searched, or the variable.
         """
-        name = env or os.environ.get("LIFECYCLE_ENV", "dev")
-        if name not in ENVIRONMENTS:
-            raise SettingsError(
-                f"--env: unknown environment {name!r}: choose one of {', '.join(ENVIRONMENTS)}"
-            )
-        file = Path(__file__).parents[1] / "deployments" / f"{name}.env"
+        name = env or os.environ.get("LIFECYCLE_ENV") or DEV
+        file = environment_file(name)
         try:
             return cls(_env_file=file, env=name)
         except ValidationError as error:

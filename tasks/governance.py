@@ -74,19 +74,18 @@ def erase_persons(project: Project, settings: Settings, name: str) -> Erasure:
 
 @task(name="retention", **NOT_CACHED, **RETRIES)
 def delete_expired(project: Project, settings: Settings) -> Retained:
-    """Delete what is older than the contract allows."""
-    with step("retention", f"deleting what is older than {_days(project)}"):
+    """Delete what is older than the contract allows; nothing where it declares no retention."""
+    declared = project.contract.retention
+    if declared is None:
+        say("retention", "nothing to delete: the contract declares no retention.days")
+        return retention.retain(project, settings)
+    with step("retention", f"deleting what is older than {declared.days:g} days"):
         done = retention.retain(project, settings)
     versions = [f"{name} v{v}" for name, gone in done.versions.items() for v in gone]
     say("retention", f"deleted {', '.join(versions) or 'no version'}; {done.log_rows:,} log rows")
     for name, model in done.kept.items():
         say("retention", f"{name} is kept: {model} was made from it")
     return done
-
-
-def _days(project: Project) -> str:
-    declared = project.contract.retention
-    return f"{declared.days:g} days" if declared else "the contract says"
 
 
 def require_proof(done: list[Erasure]) -> None:

@@ -53,9 +53,7 @@ def find_places(settings: Settings) -> Places:
     else:
         databases.append(tracking)
     artifacts = settings.artifact_root
-    if artifacts.startswith(("http://", "https://", "mlflow-artifacts:")) or (
-        tracking.startswith("http") and not settings.mlflow_artifact_root
-    ):
+    if artifacts is None or artifacts.startswith(("http://", "https://", "mlflow-artifacts:")):
         unsearched.append(
             "the artifacts of the MLflow server: name their folder or bucket in "
             "LIFECYCLE_MLFLOW_ARTIFACT_ROOT"

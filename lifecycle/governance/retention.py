@@ -16,7 +16,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from lifecycle.data.lake import history, table_uri
 from lifecycle.data.prediction_log import TABLE as LOG
 from lifecycle.data.trail import record_data
-from lifecycle.errors import BackendError, ProjectError
+from lifecycle.errors import BackendError
 from lifecycle.governance.delta_log import forget_versions, versions_of_files
 from lifecycle.governance.erase import OURS
 from lifecycle.governance.folder import open_folder
@@ -34,16 +34,17 @@ DAY = 86_400.0
 def retain(project: Project, settings: Settings, dry_run: bool = False) -> Retained:
     """Delete what is past its time: dataset versions, quarantined rows, logged predictions.
 
+    Nothing is deleted where the project declares no retention.
+
     Args:
         dry_run: only say what would be deleted.
 
     Raises:
-        ProjectError: the project declares no retention.
         BackendError: lake or registry cannot be reached.
     """
     retention = project.contract.retention
     if retention is None:
-        raise ProjectError(f"{project.file}: contract.retention.days: say how long rows are kept")
+        return Retained(days=None, dry_run=dry_run, versions={}, kept={}, log_rows=0)
     until = time.time() - retention.days * DAY
     needed = _needed(project, settings)
     expired: dict[str, tuple[int, ...]] = {}

@@ -54,7 +54,8 @@ class Erasure(Record):
 class Retained(Record):
     """What retention deleted, or with a dry run would."""
 
-    days: float
+    days: float | None
+    """None: the contract declares no retention, so nothing is past its time."""
     dry_run: bool
     versions: dict[str, tuple[int, ...]]
     """Table → versions that are past their time and that nothing needs."""

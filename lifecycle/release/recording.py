@@ -89,8 +89,8 @@ def register(
                 log_numbers(client, run_id, bundle, trained)
                 log_datasets(client, run_id, trained.split)
                 log_files(client, run_id, trained.checks, plots, report, card)
-                source = log_model(client, run_id, project, bundle, trained.split)
-                model = _create_version(client, project, run_id, source, trained)
+                logged = log_model(client, run_id, project, bundle, trained.split)
+                model = _create_version(client, project, run_id, logged, trained)
             except Exception:
                 client.set_terminated(run_id, "FAILED")
                 raise
@@ -134,9 +134,17 @@ def _tags(trained: Trained) -> dict[str, str]:
 
 
 def _create_version(
-    client: "MlflowClient", project: Project, run_id: str, source: str, trained: Trained
+    client: "MlflowClient",
+    project: Project,
+    run_id: str,
+    logged: tuple[str, str],
+    trained: Trained,
 ) -> ModelVersion:
-    """The version with its tags, in one step."""
+    """The version with its tags, in one step.
+
+    Args:
+        logged: URI and id of the logged model; a server refuses the first without the second.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
@@ -144,8 +152,11 @@ def _create_version(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+    source, model_id = logged
     tags = _tags(trained) | {TASK: project.task, TARGET: project.target}
-    found = client.create_model_version(project.name, source, run_id, tags=tags)
+    found = client.create_model_version(
+        project.name, source, run_id, tags=tags, model_id=model_id
+    )
     return as_record(found)
 
 

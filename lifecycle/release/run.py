@@ -114,8 +114,8 @@ def log_files(
 
 def log_model(
     client: "MlflowClient", run_id: str, project: Project, bundle: Bundle, split: Split
-) -> str:
-    """Log the bundle as a pyfunc model without pickle; its URI."""
+) -> tuple[str, str]:
+    """Log the bundle as a pyfunc model without pickle; its URI and its id."""
     import mlflow.pyfunc
     from mlflow.models import Model
 
@@ -139,7 +139,7 @@ def log_model(
             input_example=example,
             pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
         )
-    return str(logged.model_uri)
+    return str(logged.model_uri), str(entry.model_id)
 
 
 def as_signed(frame: pd.DataFrame) -> pd.DataFrame:

@@ -60,7 +60,8 @@ def load_mlflow(settings: Settings) -> ModuleType:
 
 
 def experiment_id(client: "MlflowClient", project_name: str, settings: Settings) -> str:
-    """The project's experiment; made on first use, with its artifacts under the settings' root.
+    """The project's experiment; made on first use, with its artifacts under the settings' root, or
+    where the MLflow server puts them.
 
     Raises:
         BackendError: the store cannot be written.
@@ -70,9 +71,10 @@ def experiment_id(client: "MlflowClient", project_name: str, settings: Settings)
     with backend_errors(settings):
         found = client.get_experiment_by_name(project_name)
         if found is None:
-            root = settings.artifact_root.rstrip("/")
+            root = settings.artifact_root
+            location = f"{root.rstrip('/')}/{project_name}" if root else None
             try:
-                return str(client.create_experiment(project_name, f"{root}/{project_name}"))
+                return str(client.create_experiment(project_name, location))
             except MlflowException:  # another process was first
                 found = client.get_experiment_by_name(project_name)
                 if found is None:

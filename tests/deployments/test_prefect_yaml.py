@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from lifecycle.settings import ENVIRONMENTS, Settings
+from lifecycle.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DECLARED = yaml.safe_load((ROOT / "prefect.yaml").read_text())
 DEPLOYMENTS: list[dict[str, Any]] = DECLARED["deployments"]
 FLOWS = {"prepare", "train", "release", "score", "monitor", "retrain", "end_to_end"}
 FLOWS |= {"erase", "retention"}
+ENVIRONMENTS = ("dev", "staging", "prod")
 
 
 def variables(file: Path) -> dict[str, str]:

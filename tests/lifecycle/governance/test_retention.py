@@ -12,7 +12,7 @@ from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import history, read_version, table_uri
 from lifecycle.data.prediction_log import SCHEMA, LogTable
 from lifecycle.data.trail import data_chain
-from lifecycle.errors import BackendError, ProjectError
+from lifecycle.errors import BackendError
 from lifecycle.governance import retention
 from lifecycle.governance.retention import retain
 from lifecycle.project import Project
@@ -67,5 +67,8 @@ def test_old_versions_and_logged_rows_go(
 def test_without_a_declaration_nothing_is_deleted(
     make_project: Callable[..., Project], settings: Settings
 ) -> None:
-    with pytest.raises(ProjectError, match=r"contract\.retention\.days"):
-        retain(make_project(), settings)
+    project = make_project()
+    ingest(project, settings, Window())
+    done = retain(project, settings)
+    assert (done.days, done.versions, done.log_rows) == (None, {}, 0)
+    assert len(history(table_uri(settings, "small", "accepted"))) == 1
