@@ -39,7 +39,7 @@ def script(flow: Flow[..., Any]) -> int:
         if hasattr(options, "entity"):  # kept from Prefect, which keeps parameters
             persons = options.entity, options.entities_file
             file_request(project, settings, *persons, options.why, options.value)
-        for name in ("force", "seeds", "rollback", "reason", "retrain"):
+        for name in ("force", "seeds", "rollback", "again", "reason", "retrain"):
             if hasattr(options, name):
                 arguments[name] = getattr(options, name)
         preload(settings)
@@ -71,6 +71,7 @@ def _parser(flow: Flow[..., Any]) -> argparse.ArgumentParser:
         parser.add_argument("--seeds", type=_count, metavar="N", help=_SEEDS)
     if "rollback" in known:
         parser.add_argument("--rollback", action="store_true", help=_ROLLBACK)
+        parser.add_argument("--again", action="store_true", help=_AGAIN)
         parser.add_argument("--reason", default="", help="why, for the audit trail")
     if "retrain" in known:
         parser.add_argument("--entity", action="append", default=[], help="whom to erase")
@@ -83,6 +84,7 @@ def _parser(flow: Flow[..., Any]) -> argparse.ArgumentParser:
 
 _FORCE = "go on although monitoring found nothing to do"
 _ROLLBACK = "end a canary that is under way, or go back to the champion before"
+_AGAIN = "release a version although it was rolled back"
 _RETRAIN = "train and release anew where a model had learned from them"
 _SEEDS = "train with N seeds, to tell a gain from noise; by default gate.seeds"
 

@@ -7,8 +7,8 @@ from lifecycle.project_file import ProjectFile
 from lifecycle.records import Release, Trained
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_cluster
-from tasks.release import challenge, current_challenger, require_port
-from tasks.rollout import reject, roll_back, roll_out
+from tasks.release import challenge, current_challenger, is_done, require_port
+from tasks.rollout import keep, reject, roll_back, roll_out
 from tasks.runs import flow
 
 
@@ -18,23 +18,28 @@ def release(
     env: Environment | None = None,
     trained: Trained | None = None,
     rollback: bool = False,
+    again: bool = False,
     reason: str = "",
 ) -> Release:
     """Make the challenger champion if it is better on the same holdout and keeps what it promises.
 
     Otherwise the champion goes on serving, and the decision says why. Without `trained` the model
     version with the alias `challenger` is taken. `rollback` ends a canary that is under way or
-    goes back to the champion before; `reason` goes into the audit trail.
+    goes back to the champion before; what was rolled back is released only `again`. `reason` goes
+    into the audit trail.
     """
     settings = Settings.load(env)
-    require_port(settings)
     if rollback:
+        require_port(settings)
         with ray_cluster(settings):
             return roll_back(project, settings, reason)
     trained = trained or current_challenger(project, settings)
-    duel = challenge(project, settings, trained)
+    duel = challenge(project, settings, trained, again)
     if not duel.decision.passed:
         return reject(project, settings, trained, duel)
+    if is_done(settings, trained, duel):
+        return keep(project, trained, duel)
+    require_port(settings)
     with ray_cluster(settings):
         return roll_out(project, settings, trained, duel, reason)
 

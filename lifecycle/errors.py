@@ -22,6 +22,7 @@
     └── BackendError              a service that should be there is not; trying again may help
         ├── RayError              Ray cannot be started or reached
         ├── PortInUseError        the port to serve on is taken
+        ├── UnavailableError      the endpoint is late, busy or gone: no verdict on a model
         └── ServingError          the endpoint does not answer as the offline model does
 
 Each carries only its message, so that it crosses process borders unchanged.
@@ -130,5 +131,21 @@ class PortInUseError(BackendError):
     """The port to serve on is taken by another process."""
 
 
+class UnavailableError(BackendError):
+    """The endpoint, or what it stands on, is late, busy or gone; that says nothing of a model."""
+
+
 class ServingError(BackendError):
-    """The endpoint does not answer, or not as the offline model does."""
+    """A model cannot be served, or the endpoint does not answer as the offline model does."""
+
+
+VERDICTS = (ServingError, BundleError, FeatureError, RequestError, DataError)
+
+
+def is_verdict(error: BaseException) -> bool:
+    """Whether an error says that something is wrong with a model, rather than with what serves it.
+
+    A service that is late or absent, wrong settings, a bug of ours or an interruption say nothing
+    of the model.
+    """
+    return isinstance(error, VERDICTS)

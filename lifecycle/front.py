@@ -26,6 +26,9 @@ MAX_BODY = 64 * 2**20
 """Bytes a request may declare unless LIFECYCLE_FRONT_MAX_BODY says otherwise; a project's
 `max_body_bytes` is below it."""
 FEW_CORES = 4
+STARTUP = 120
+"""Seconds the front may take to start; Ray's 5 and 30 are too few for a busy machine, where it
+would end what is only late and begin anew."""
 HARD_STOP = 30
 """Seconds a replaced HAProxy may go on with the requests it has."""
 WINDOW = 500
@@ -71,6 +74,8 @@ def environment() -> dict[str, str]:
         "RAY_SERVE_PORT_QUARANTINE_S": str(HARD_STOP + 5),  # until no old HAProxy knows the port
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": str(STARTUP),
+        "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": str(STARTUP),
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # three misses until it is started again
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "1",
         "LIFECYCLE_FRONT_MAX_BODY": str(MAX_BODY),

@@ -21,10 +21,12 @@ from lifecycle.records import (
     Tuned,
 )
 from lifecycle.release import recording, registered, registry
+from lifecycle.release.audit import rolled_back
 from lifecycle.release.registry import CHALLENGER, CHAMPION
 from lifecycle.serving import proxy
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation import assess
+from tasks.audit import trail_of
 from tasks.evaluation import measure
 from tasks.policies import NOT_CACHED, RETRIES
 from tasks.progress import say, step
@@ -89,11 +91,15 @@ def current_champion(project: Project, settings: Settings) -> Trained:
 
 
 def current_challenger(project: Project, settings: Settings) -> Trained:
-    """The challenger with what training found out about it.
+    """The challenger with what training found out about it; the champion where none waits.
 
     Raises:
-        RegistryError: there is none.
+        RegistryError: there is neither.
     """
+    if registry.by_alias(project.name, CHALLENGER, settings) is None and (
+        champion := champion_of(project, settings)
+    ):
+        return registered.record_of(champion, settings)
     return _holder(project, settings, CHALLENGER, "train")
 
 
@@ -151,23 +157,48 @@ def register_challenger(
     return trained
 
 
+def is_done(settings: Settings, trained: Trained, duel: Duel) -> bool:
+    """Whether the version is champion already and there is no Ray to serve it on.
+
+    A Ray of this script's own would end with it.
+    """
+    return duel.champion == trained.model and settings.local_ray and not is_connected()
+
+
 @task(name="challenge", **NOT_CACHED, **RETRIES)
-def challenge(project: Project, settings: Settings, trained: Trained) -> Duel:
-    """Measure challenger and champion on the challenger's holdout, and let the gate decide."""
+def challenge(project: Project, settings: Settings, trained: Trained, again: bool = False) -> Duel:
+    """Measure challenger and champion on the challenger's holdout, and let the gate decide.
+
+    A version that was rolled back does not pass, unless it may come back `again`.
+    """
     champion = champion_of(project, settings)
+    changes = trail_of(project, settings).changes()
     if champion == trained.model:
-        reason = f"{champion.name} v{champion.version} is champion already."
-        decision = Decision(gate="promotion", passed=True, reasons=(reason,))
-        duel = Duel(
-            champion=champion,
-            challenger_evaluation=trained.evaluation,
-            champion_evaluation=None,
-            decision=decision,
+        reason = f"{champion.name} v{champion.version} is champion already; no other version waits."
+        duel = _undisputed(trained, champion, "promotion", True, reason)
+    elif not again and (taken := rolled_back(changes, trained.model.digest)):
+        reason = (
+            f"v{trained.model.version} was rolled back on {taken.time[:10]} by {taken.who}: "
+            f"{' '.join(taken.reasons)} That holds until data, code or project file give another "
+            "model, or somebody runs the release with --again."
         )
+        duel = _undisputed(trained, champion, "rollback", False, reason)
     else:
         duel = _measure(project, settings, trained, champion)
     show_decision(project, "release", duel.decision, None if trained.cached else trained.decision)
     return duel
+
+
+def _undisputed(
+    trained: Trained, champion: ModelVersion | None, gate: str, passed: bool, reason: str
+) -> Duel:
+    """A duel that is decided without measuring."""
+    return Duel(
+        champion=champion,
+        challenger_evaluation=trained.evaluation,
+        champion_evaluation=None,
+        decision=Decision(gate=gate, passed=passed, reasons=(reason,)),
+    )
 
 
 def _measure(

@@ -1,6 +1,8 @@
 """Rolling out and back as Prefect tasks: what serves, what is watched, and where people see it."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from prefect import task
@@ -20,7 +22,9 @@ from lifecycle.records import (
 from lifecycle.release import hooks, policies, registered, registry, rollback, rollout
 from lifecycle.release.watch import LogWatch
 from lifecycle.serving import deployment
+from lifecycle.serving.keystore import KeyStore
 from lifecycle.serving.predictor import engine_for
+from lifecycle.serving.probe import Access
 from lifecycle.serving.protocol import curl_command
 from lifecycle.serving.smoke import smoke_test
 from lifecycle.serving.views import ServedViews, as_requests
@@ -63,12 +67,24 @@ class ServeLane:
             today = ServedViews(schema.views, project, self._settings).frame(rows)
             expected = open_predictor(answers.loaded, project).predict(today)
         engine = engine_for(path, model, project, answers.frame)
-        url = deployment.deploy(path, model, project, self._settings, engine)
+        with self._access() as access:
+            url = deployment.deploy(path, model, project, self._settings, engine)
+            smoke = smoke_test(
+                url,
+                model,
+                rows,
+                expected,
+                classes=project.classes,
+                access=access,
+                max_p99_milliseconds=project.serving.max_p99_milliseconds,
+            )
         return Endpoint(
             url=url,
             application=project.name,
             model=model,
-            smoke_rows=smoke_test(url, model, rows, expected, classes=project.classes),
+            smoke_rows=smoke.rows,
+            p50_milliseconds=smoke.p50_milliseconds,
+            p99_milliseconds=smoke.p99_milliseconds,
             curl=curl_command(url, rows.head(1)),
         )
 
@@ -83,6 +99,17 @@ class ServeLane:
 
     def stop_candidate(self) -> None:
         deployment.stop_candidate(self._project.name)
+
+    @contextmanager
+    def _access(self) -> Iterator[Access]:
+        """The way into the endpoint; a key that it asks for holds for the block only."""
+        settings = self._settings
+        if not settings.needs_keys:
+            yield Access(certificate=settings.serve_tls_cert)
+            return
+        store = KeyStore(settings.keys_file)
+        with store.internal("smoke-test", self._project.name) as key:
+            yield Access(key, settings.serve_tls_cert)
 
     def _as_trained(self, model: ModelVersion) -> tuple[Project, Path]:
         path = registered.bundle_path(model, self._settings)
@@ -123,8 +150,19 @@ def roll_out(
 
 @task(name="reject", **NOT_CACHED)
 def reject(project: Project, settings: Settings, trained: Trained, duel: Duel) -> Release:
-    """Write down that the gate refused a challenger; the champion goes on serving."""
-    trail_of(project, settings).record("reject", trained.model, duel.decision.reasons)
+    """Write down that the gate refused a challenger; the champion goes on serving.
+
+    That a rollback still holds is no news for the trail.
+    """
+    if duel.decision.gate != "rollback":
+        trail_of(project, settings).record("reject", trained.model, duel.decision.reasons)
+    return concluded(trained, duel, None)
+
+
+def keep(project: Project, trained: Trained, duel: Duel) -> Release:
+    """Say that the champion is what a release would make the champion: nothing is to be done."""
+    version = f"{project.name} v{trained.model.version}"
+    say("release", f"{version} is champion already and no other version waits: nothing to do")
     return concluded(trained, duel, None)
 
 
@@ -181,7 +219,8 @@ def _tell(text: str, stays: bool) -> None:
 def _champion_answers(endpoint: Endpoint) -> str:
     return (
         f"{endpoint.model.name} v{endpoint.model.version} is champion and answers at "
-        f"{endpoint.url}; {endpoint.smoke_rows} holdout rows over HTTP equal the offline model"
+        f"{endpoint.url}; {endpoint.smoke_rows} holdout rows over HTTP equal the offline model, "
+        f"one takes {endpoint.p50_milliseconds:.3g} ms (99 of 100: {endpoint.p99_milliseconds:.3g})"
     )
 
 

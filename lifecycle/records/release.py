@@ -15,7 +15,10 @@ class Endpoint(Record):
     application: str
     model: ModelVersion
     smoke_rows: int
-    """Holdout rows whose answers over HTTP equalled the offline model's."""
+    """Holdout rows whose answers over HTTP equalled the offline model's, over every protocol."""
+    p50_milliseconds: float
+    """Median time of a request for one row in the smoke test."""
+    p99_milliseconds: float
     curl: str
     """A command that asks for one real row."""
 
@@ -47,8 +50,9 @@ class Observed(Record):
     """Their prediction ids."""
 
 
-Action = Literal["deploy", "canary", "shadow", "promote", "rollback", "reject"]
-"""What is done to a model version."""
+Action = Literal["deploy", "canary", "shadow", "promote", "rollback", "reject", "not released"]
+"""What is done to a model version. `not released` is no verdict: what serves was late or absent, or
+the release was cut short, and running it again may help."""
 
 
 class Change(Link):

@@ -27,6 +27,8 @@ SCHEMA = pa.schema(
         "hash": pa.string(),
     }
 )
+BY_HAND = "ended by hand."
+"""Ends the first reason of a rejection by `--rollback`."""
 CROWNING = ("promote", "rollback")
 """Actions after which another version is the champion."""
 
@@ -100,6 +102,11 @@ def verify(settings: Settings, project_name: str) -> str | None:
     return model_chain(settings, project_name).broken()
 
 
+def decisive(changes: Sequence[Change]) -> list[Change]:
+    """The changes without attempts that changed nothing."""
+    return [change for change in changes if change.action != "not released"]
+
+
 def champions(changes: Sequence[Change]) -> list[int]:
     """Versions that were champion, oldest first, the last being it now.
 
@@ -115,6 +122,26 @@ def champions(changes: Sequence[Change]) -> list[int]:
                 found.pop()
             found = found or [change.version]
     return found
+
+
+def rolled_back(changes: Sequence[Change], digest: str) -> Change | None:
+    """The rollback that took the bundle of this digest away, unless it was promoted since.
+
+    So a version does not come back by itself at the next training on the same data: what is trained
+    on other data, by other code or for another project file is another bundle.
+    """
+    taken: Change | None = None
+    champion = ""
+    for change in changes:
+        if change.action in CROWNING:
+            if change.digest == digest:  # a person, or a release that was told to, chose it
+                taken = None
+            elif change.action == "rollback" and champion == digest:
+                taken = change
+            champion = change.digest
+        elif change.action == "reject" and change.digest == digest:
+            taken = change if "".join(change.reasons[:1]).endswith(BY_HAND) else taken
+    return taken
 
 
 def _said(lines: list[Change], line: Change) -> Change | None:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from lifecycle.errors import LifecycleError
 from lifecycle.quality.canary_gate import Check, decide_canary
 from lifecycle.records import Action, Change, Decision, Traffic
-from lifecycle.release.rollout import Handover, Outcome, note, same, take_over
+from lifecycle.release.audit import decisive
+from lifecycle.release.rollout import Handover, Outcome, note_failure, rehearse, same, take_over
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +37,7 @@ def beside(handover: Handover, action: Action, run: Callable[[], Check]) -> Outc
     """
     lane, model, champion = handover.lane, handover.challenger, handover.champion
     assert champion  # noqa: S101 - without one every release is straight
-    try:
-        lane.rehearse(model)
-    except LifecycleError as error:
-        note(handover.trail, "reject", model, f"Failed its rehearsal: {error}")
-        raise
+    rehearse(handover)
     served = lane.serving()
     if served is None or not same(served, champion):
         lane.deploy(champion)  # a release or a rollback before this one was cut short
@@ -55,9 +52,7 @@ def beside(handover: Handover, action: Action, run: Callable[[], Check]) -> Outc
     except EndedError as ended:
         return _ended(handover, ended.change, action)
     except BaseException as error:
-        note(
-            handover.trail, "reject", model, f"{action} broken off: {error or type(error).__name__}"
-        )
+        note_failure(handover, f"{action} broken off", error)
         _champion_answers(handover)
         raise
     return take_over(handover, decision)
@@ -77,13 +72,15 @@ def hold(handover: Handover, traffic: Traffic, name: str) -> Check:
     """
     spec, clock, model = handover.spec, handover.clock, handover.challenger
     action: Action = "shadow" if traffic.policy == "shadow" else "canary"
-    mark = handover.trail.mark()
+    mark, before = handover.trail.mark(), len(decisive(handover.trail.changes()))
     lease = _renew(handover, traffic)
     since = clock.now()
     while True:
         clock.sleep(LOOK_SECONDS)
-        if handover.trail.mark() != mark:
-            raise EndedError(handover.trail.changes()[-1])
+        if (now := handover.trail.mark()) != mark:
+            mark, changes = now, decisive(handover.trail.changes())
+            if len(changes) != before:
+                raise EndedError(changes[-1])
         sight = handover.watch(since)
         check = decide_canary(
             sight.champion,

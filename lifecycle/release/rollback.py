@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lifecycle.errors import LifecycleError, RegistryError
 from lifecycle.records import Change, Endpoint, ModelVersion, Traffic
-from lifecycle.release.audit import CROWNING, Trail, champions
+from lifecycle.release.audit import BY_HAND, CROWNING, Trail, champions, decisive
 from lifecycle.release.registry import CHAMPION, set_alias
 from lifecycle.release.rollout import Lane, put_back
 
@@ -46,13 +46,13 @@ def roll_back(
         LifecycleError: the version before does not serve; the champion serves again.
         RegistryError: there is no version to go back to, or it is not what it was.
     """
-    changes = trail.changes()
+    changes = decisive(trail.changes())
     why = (reason,) if reason else ()
     if champion is None:
         raise RegistryError(f"{trail.project_name}: there is no champion to roll back from")
     if changes and changes[-1].action in ("canary", "shadow") and lane.serving() is not None:
         away = _as_it_was(changes[-1], registered)
-        reasons = (f"{changes[-1].action} ended by hand.", *why)
+        reasons = (f"{changes[-1].action} {BY_HAND}", *why)
         trail.record("reject", away, reasons)  # first: a release that is under way sees it and ends
         lane.set_traffic(Traffic())
         lane.stop_candidate()

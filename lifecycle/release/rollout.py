@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from lifecycle.errors import LifecycleError
+from lifecycle.errors import LifecycleError, is_verdict
 from lifecycle.quality.canary_gate import Agreement, Labelled
 from lifecycle.records import Action, Decision, Endpoint, ModelVersion, Observed, Traffic
 from lifecycle.release.audit import Trail, champions
@@ -121,19 +121,29 @@ def straight(handover: Handover) -> Outcome:
     """
     model, served = handover.challenger, handover.lane.serving()
     if served is not None and not same(served, model):
-        try:
-            handover.lane.rehearse(model)
-        except LifecycleError as error:
-            note(handover.trail, "reject", model, f"Failed its rehearsal: {error}")
-            raise
-    return take_over(handover, handover.decision)
+        rehearse(handover)
+    return take_over(handover, handover.decision, replaces=served is not None)
 
 
-def take_over(handover: Handover, decision: Decision) -> Outcome:
+def rehearse(handover: Handover) -> None:
+    """Have the lane rehearse the challenger; a failure is written down.
+
+    Raises:
+        LifecycleError: what the lane raised.
+    """
+    try:
+        handover.lane.rehearse(handover.challenger)
+    except LifecycleError as error:
+        note_failure(handover, "Failed its rehearsal", error)
+        raise
+
+
+def take_over(handover: Handover, decision: Decision, replaces: bool = True) -> Outcome:
     """Deploy, smoke-test, promote; on failure the champion serves again.
 
     Args:
         decision: of the gate that opened last.
+        replaces: whether another version is served now.
 
     Raises:
         LifecycleError: as `straight`.
@@ -144,8 +154,8 @@ def take_over(handover: Handover, decision: Decision) -> Outcome:
         handover.trail.record("deploy", model, decision.reasons)
         _promote(handover, decision)
     except LifecycleError as error:
-        note(handover.trail, "reject", model, f"Could not take over: {error}")
-        if champion is not None and champion != model:
+        note_failure(handover, "Could not take over", error)
+        if champion is not None and champion != model and (replaces or is_verdict(error)):
             put_back(champion, handover.lane, handover.trail)
         raise
     handover.lane.stop_candidate()
@@ -160,6 +170,17 @@ def put_back(champion: ModelVersion, lane: Lane, trail: Trail) -> None:
         logger.error("%s: the champion could not be put back: %s", champion.uri, error)
     else:
         note(trail, "deploy", champion, "Put back.")
+
+
+def note_failure(handover: Handover, what: str, error: BaseException) -> None:
+    """Record that a release ended with an error: as the challenger's rejection, or as no verdict.
+
+    Args:
+        what: what came to its end, in words.
+    """
+    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    action: Action = "reject" if is_verdict(error) else "not released"
+    note(handover.trail, action, handover.challenger, f"{what}: {reason}")
 
 
 def note(trail: Trail, action: Action, model: ModelVersion, *reasons: str) -> None:

@@ -1,12 +1,14 @@
 """Putting bundles behind an HTTP endpoint on Ray Serve, sharing requests, taking them away."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lifecycle.errors import ServingError
+from lifecycle import errors
+from lifecycle.errors import VERDICTS, LifecycleError, ServingError, UnavailableError, is_verdict
 from lifecycle.identity import code_digest, sha256
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion, Traffic
@@ -17,8 +19,14 @@ from lifecycle.serving.scaling import ByLoad
 from lifecycle.serving.wire import Asked
 from lifecycle.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 STOP_SECONDS = 5.0
 """How long a replica may finish its requests before it is stopped."""
+ANSWER_SECONDS = 60.0
+"""How long a replica may take to say which version it serves."""
+ATTEMPTS = 3
+"""Serve gives its proxies a minute to take a new version, which a busy machine may miss."""
 
 
 def deploy(
@@ -42,7 +50,8 @@ def deploy(
 
     Raises:
         PortInUseError: another process listens on the port.
-        ServingError: the application does not start; the former one goes on.
+        ServingError: the model cannot be served; the former one goes on.
+        UnavailableError: Ray Serve is late or gone.
     """
     start_proxy(settings)
     _run_champion(bundle, model, project, settings, engine, Traffic())
@@ -55,11 +64,11 @@ def set_traffic(project: Project, settings: Settings, traffic: Traffic) -> None:
     No replica is restarted.
 
     Raises:
-        ServingError: the project is not served, or a replica does not follow.
+        UnavailableError: the project is not served, or a replica does not follow.
     """
     deployed = _deployed(project.name)
     if deployed is None:
-        raise ServingError(f"{project.name} is not served, so its requests cannot be shared")
+        raise UnavailableError(f"{project.name} is not served, so its requests cannot be shared")
     start_proxy(settings)  # it is there; Serve keeps quiet in this process from then on
     # as it was deployed: another project, or another file beside it, would restart the replicas
     bundle, model, as_deployed, engine = deployed
@@ -82,7 +91,8 @@ def start_candidate(
     """Have a challenger ready beside the champion; nobody asks it before `set_traffic`.
 
     Raises:
-        ServingError: it does not start.
+        ServingError: the model cannot be served.
+        UnavailableError: Ray Serve is late or gone.
     """
     from lifecycle.serving.app import CandidateServer
 
@@ -115,17 +125,22 @@ def rehearse(
 
     Raises:
         ServingError: it does not load, does not predict, or takes its process down.
+        BackendError: what it needs, or Ray, is not there.
     """
     import ray
 
     trial = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_try)
     try:
         ray.get(trial.remote(bundle, model, project, settings, rows))
-    except Exception as error:
-        cause = getattr(error, "cause", None) or error
-        if isinstance(error, ray.exceptions.WorkerCrashedError):
-            cause = "it takes its process down"
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, LifecycleError) and not is_verdict(cause):
+            raise cause from None
         raise ServingError(f"{model.uri} cannot be served: {cause}") from None
+    except ray.exceptions.WorkerCrashedError:
+        raise ServingError(f"{model.uri} cannot be served: it takes its process down") from None
+    except ray.exceptions.RayError as error:
+        raise UnavailableError(f"{model.uri} could not be rehearsed: {_line(error)}") from None
 
 
 def _try(
@@ -212,12 +227,33 @@ def _bound(server: Any, options: dict[str, Any], arguments: tuple[Any, ...]) -> 
 def _run(application: Any, name: str, prefix: str | None, model: ModelVersion) -> None:
     from ray import serve
 
-    try:
-        serve.run(application, name=name, route_prefix=prefix)
-    except Exception as error:
-        raise ServingError(
-            f"{model.uri} cannot be served as /{name}: {_cause(name, error)}"
-        ) from None
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            serve.run(application, name=name, route_prefix=prefix)
+        except TimeoutError as error:
+            if attempt < ATTEMPTS:
+                logger.warning("Ray Serve is late, as on a busy machine: trying again (%s)", error)
+                continue
+            raise UnavailableError(
+                f"Ray Serve was not ready for /{name} in time: {_line(error)}"
+            ) from None
+        except RuntimeError as error:  # what Serve raises where a replica does not start
+            raise _failure(name, model, _cause(name, error)) from None
+        except Exception as error:
+            raise UnavailableError(f"Ray Serve cannot serve /{name}: {_line(error)}") from None
+        return
+
+
+def _failure(name: str, model: ModelVersion, cause: str) -> ServingError | UnavailableError:
+    """What a replica that does not start says: of the model, or of what it stands on.
+
+    Args:
+        cause: the last line of what the replica said: an error's class, and its message.
+    """
+    kind = getattr(errors, cause.partition(":")[0].rpartition(".")[2], None)
+    judged = kind is None or issubclass(kind, VERDICTS)
+    said = f"{model.uri} cannot be served as /{name}: {cause}"
+    return ServingError(said) if judged else UnavailableError(said)
 
 
 def _deployed(project_name: str) -> tuple[str, ModelVersion, Project, Engine] | None:
@@ -226,8 +262,14 @@ def _deployed(project_name: str) -> tuple[str, ModelVersion, Project, Engine] | 
     if project_name not in serve.status().applications:
         return None
     handle = serve.get_app_handle(project_name)
-    found: tuple[str, ModelVersion, Project, Engine] = handle.deployed.remote().result(timeout_s=30)
-    return found
+    try:
+        answer: tuple[str, ModelVersion, Project, Engine]
+        answer = handle.deployed.remote().result(timeout_s=ANSWER_SECONDS)
+    except Exception as error:
+        raise UnavailableError(
+            f"{project_name} is served, but no replica says which version: {_line(error)}"
+        ) from None
+    return answer
 
 
 def _cause(name: str, error: Exception) -> str:
@@ -238,3 +280,8 @@ def _cause(name: str, error: Exception) -> str:
     said = [d.message for d in application.deployments.values()] if application else []
     lines = [line.strip() for line in (said[0] if said else str(error)).splitlines()]
     return next((line for line in reversed(lines) if line), type(error).__name__)
+
+
+def _line(error: BaseException) -> str:
+    """The first line of an error of Ray's, which may go on with a traceback."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -11,7 +11,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, MutableSequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,6 +21,10 @@ from lifecycle.errors import SettingsError
 
 PREFIX = "lc_"
 """So that scanners for leaked secrets can know our keys."""
+INTERNAL = "internal."
+"""Begins the names of keys that a process makes for itself."""
+INTERNAL_MINUTES = 15
+"""After this long an internal key is left over from a process that was killed."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
@@ -52,7 +56,7 @@ class KeyStore:
         self.file = file
 
     def add(self, name: str, rate: float | None = None, projects: Iterable[str] = ()) -> str:
-        """Make a key.
+        """Make a key for somebody.
 
         Args:
             rate: requests a second.
@@ -64,6 +68,35 @@ class KeyStore:
         Raises:
             SettingsError: the name is in use or unfit, the rate is, or the file cannot be written.
         """
+        if name.startswith(INTERNAL):
+            raise SettingsError(
+                f"key name {name!r}: names that begin with {INTERNAL} are kept back"
+            )
+        return self._add(name, rate, projects)
+
+    @contextmanager
+    def internal(self, purpose: str, project: str) -> Iterator[str]:
+        """A key of this process for one project, for the block only; replicas know within 2 s.
+
+        It is in memory alone. Nothing of it is kept, other than of a key that is revoked, so that
+        the file does not grow; what a killed process left behind goes with the next one.
+
+        Raises:
+            SettingsError: the file cannot be written.
+        """
+        name = f"{INTERNAL}{purpose}.{secrets.token_hex(4)}"
+        limit = datetime.now(UTC) - timedelta(minutes=INTERNAL_MINUTES)
+        with self._change() as keys:
+            keys[:] = [k for k in keys if not (k.name.startswith(INTERNAL) and k.created < limit)]
+        key = self._add(name, None, (project,))
+        try:
+            yield key
+        finally:
+            with self._change() as keys:
+                keys[:] = [one for one in keys if one.name != name]
+
+    def _add(self, name: str, rate: float | None, projects: Iterable[str]) -> str:
+        """Make a key of any name; see `add`."""
         if not NAME.fullmatch(name):
             raise SettingsError(
                 f"key name {name!r}: use 1 to 64 letters, digits and any of . _ @ -, "

@@ -2,17 +2,31 @@
 
 import errno
 import logging
+import re
 import socket
+import time
 from importlib import import_module
 from typing import Any
 
-from lifecycle.errors import PortInUseError, ServingError
+from lifecycle.errors import BackendError, PortInUseError, UnavailableError
 from lifecycle.serving.counts import clear
 from lifecycle.settings import Settings
 
 METRICS = "metrics"
 """Folder below `home` with the counts of each application."""
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
+STARTUP_S = 300.0
+"""Seconds the proxy may take: Serve starts it again as long as it is late, which a busy machine
+makes it, and each time waits longer."""
+POLL_S = 0.2
+TAKEN = "cannot bind"
+"""What HAProxy says where another process has the port."""
+CRASHED = "crashed during startup:"
+"""How Ray quotes what HAProxy said before it ended."""
+HAPROXY_LEVEL = re.compile(r"^\[(\w+)\] +\(\d+\) : ")
+"""Begins each of HAProxy's own lines; those of `lifecycle-front` have none."""
+
+logger = logging.getLogger(__name__)
 
 
 def start_proxy(settings: Settings) -> None:
@@ -20,13 +34,14 @@ def start_proxy(settings: Settings) -> None:
 
     Raises:
         PortInUseError: another process listens there, or Serve runs on another port already.
-        ServingError: the proxy does not start.
+        UnavailableError: the proxy does not start.
     """
     from ray import serve
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)  # it tells each step on stderr
     if serve.status().proxies:
         _check_running(settings)
+        _wait_for_proxy(settings)
         return
     check_port(settings.serve_host, settings.serve_port)
     for folder in settings.folder(METRICS).iterdir():
@@ -38,9 +53,54 @@ def start_proxy(settings: Settings) -> None:
             logging_config=QUIET,
         )
     except Exception as error:
-        raise ServingError(
-            f"Ray Serve cannot listen on {settings.serve_host}:{settings.serve_port}: {error}"
-        ) from error
+        if (refusal := refused(str(error), settings)) is not None:
+            raise refusal from None
+        logger.warning("the endpoint's HTTP proxy is late, as on a busy machine: waiting for it")
+    _wait_for_proxy(settings)
+
+
+def refused(text: str, settings: Settings) -> BackendError | None:
+    """Why HAProxy will not start, however long anybody waits; None if it may be only late.
+
+    Args:
+        text: the error that starting it gave.
+    """
+    place = f"{settings.serve_host}:{settings.serve_port}"
+    if TAKEN in text:
+        return PortInUseError(
+            f"another process began to listen on {place} meanwhile, perhaps another release; "
+            "stop it or wait for its end, or set LIFECYCLE_SERVE_PORT to a free port"
+        )
+    if CRASHED not in text:
+        return None
+    lines = [line.strip() for line in text.partition(CRASHED)[2].splitlines()]
+    levels = [(HAPROXY_LEVEL.match(line), line) for line in lines if line]
+    causes = [line for level, line in levels if level is None or level[1] == "ALERT"]
+    cause = HAPROXY_LEVEL.sub("", causes[0]) if causes else "it gives no reason"
+    return UnavailableError(f"the HTTP proxy on {place} does not start: {cause}")
+
+
+def _wait_for_proxy(settings: Settings) -> None:
+    """Until Serve finds its proxy well; a late one it ends and starts again by itself.
+
+    Raises:
+        PortInUseError: another process listens there.
+        UnavailableError: it does not come within `STARTUP_S`.
+    """
+    from ray import serve
+
+    end = time.monotonic() + STARTUP_S
+    while True:
+        proxies = serve.status().proxies
+        if proxies and all(status == "HEALTHY" for status in proxies.values()):
+            return
+        if time.monotonic() > end:
+            check_port(settings.serve_host, settings.serve_port)  # somebody else may have it
+            raise UnavailableError(
+                f"the HTTP proxy on {settings.serve_host}:{settings.serve_port} was not ready "
+                f"within {STARTUP_S:g} s, as on a machine that is too busy; try again"
+            )
+        time.sleep(POLL_S)
 
 
 def _check_running(settings: Settings) -> None:

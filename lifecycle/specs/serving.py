@@ -63,7 +63,10 @@ class ServingSpec(Section):
     max_body_bytes: int = Field(default=16 * 2**20, ge=1)
     """Bytes of one request's body, at most, after decompression."""
     smoke_rows: int = Field(default=25, ge=1)
-    """Holdout rows sent over HTTP before a model becomes champion."""
+    """Holdout rows sent over HTTP, together and alone, before a model becomes champion."""
+    max_p99_milliseconds: float | None = Field(default=None, gt=0)
+    """What a request for one row may take in the smoke test (99th percentile, over HTTP); a slower
+    model is rejected. Without it the latency is only reported."""
     log_predictions: bool = True
     """Whether answers are recorded in the Delta table `prediction_log`."""
     rollout: RolloutSpec = RolloutSpec()

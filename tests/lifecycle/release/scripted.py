@@ -54,7 +54,15 @@ class FakeLane:
         self.champions.append(champion.version if champion else None)
         self._call(f"deploy v{model.version}")
         self.served, self.traffic = model, Traffic()
-        return Endpoint(url="http://x", application="small", model=model, smoke_rows=1, curl="")
+        return Endpoint(
+            url="http://x",
+            application="small",
+            model=model,
+            smoke_rows=1,
+            p50_milliseconds=1.0,
+            p99_milliseconds=2.0,
+            curl="",
+        )
 
     def start_candidate(self, model: ModelVersion) -> None:
         self._call(f"start v{model.version}")

@@ -14,7 +14,7 @@ from lifecycle.cli import main
 from lifecycle.data.lake import table_uri
 from lifecycle.project import Project
 from lifecycle.records import Change, ModelVersion
-from lifecycle.release.audit import SCHEMA, Trail, champions, history, verify
+from lifecycle.release.audit import SCHEMA, Trail, champions, history, rolled_back, verify
 from lifecycle.settings import Settings
 
 
@@ -102,6 +102,35 @@ def test_champions_in_their_order() -> None:
     assert after(*three, ("rollback", 2)) == [1, 2]
     assert after(*three, ("rollback", 2), ("rollback", 1)) == [1]
     assert after(*three, ("rollback", 2), ("promote", 4)) == [1, 2, 4]
+
+
+def test_what_was_rolled_back_stays_so_until_somebody_says_otherwise() -> None:
+    def held(*lines: tuple[str, int, str]) -> set[str]:
+        """Which of the bundles a, b, c are held after these lines."""
+        changes = [
+            Change(
+                time="",
+                who="",
+                action=action,
+                model="small",
+                version=version,
+                digest="-abc"[version],
+                identity="",
+                reasons=(reason,),
+            )
+            for action, version, reason in lines
+        ]
+        return {digest for digest in "abc" if rolled_back(changes, digest)}
+
+    two = (("promote", 1, ""), ("promote", 2, ""))
+    back = ("rollback", 1, "Back from v2, by hand.")
+    assert held() == held(*two) == set()
+    assert held(*two, back) == {"b"}
+    assert held(*two, back, ("promote", 3, "")) == {"b"}
+    assert held(*two, back, ("promote", 2, "")) == set()
+    assert held(*two, ("promote", 3, ""), ("rollback", 2, ""), back) == {"b", "c"}
+    assert held(*two, ("canary", 3, ""), ("reject", 3, "canary ended by hand.")) == {"c"}
+    assert held(*two, ("canary", 3, ""), ("reject", 3, "Too slow.")) == set()
 
 
 def rewrite(settings: Settings, change: Callable[[list[dict[str, object]]], None]) -> None:

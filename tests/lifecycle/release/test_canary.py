@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lifecycle.errors import BackendError, ServingError
+from lifecycle.errors import BackendError, FeatureError, ServingError
 from lifecycle.records import ModelVersion, Traffic
 from lifecycle.release import bake, registry, rollout
 from lifecycle.release.audit import Trail
@@ -140,10 +140,16 @@ def test_the_lease_is_renewed_and_never_long(three: Three, settings: Settings) -
 
 
 @pytest.mark.parametrize(
-    "error", [BackendError("the lake is down"), KeyboardInterrupt(), ValueError("ours")]
+    ("error", "action"),
+    [
+        (BackendError("the lake is down"), "not released"),
+        (KeyboardInterrupt(), "not released"),
+        (ValueError("ours"), "not released"),
+        (FeatureError("an own metric fails"), "reject"),
+    ],
 )
 def test_a_look_that_fails_sends_it_back(
-    three: Three, settings: Settings, error: BaseException
+    three: Three, settings: Settings, error: BaseException, action: str
 ) -> None:
     lane = FakeLane(three[0], settings)
 
@@ -153,7 +159,7 @@ def test_a_look_that_fails_sends_it_back(
     with pytest.raises(type(error)):
         run(lane, three, watch=watch)
     assert lane.calls[-2:] == ["straight 0", "stop"]
-    assert trail(settings)[-1] == "reject v2"
+    assert trail(settings)[-1] == f"{action} v2"
     assert by_alias("small", CHAMPION, settings) == three[0]
 
 
@@ -248,6 +254,20 @@ def test_another_releases_leftovers_are_cleared_first(three: Three, settings: Se
     lane.candidate = three[2]
     run(lane, three)
     assert lane.calls[:4] == ["rehearse v2", "deploy v1", "straight 0", "start v2"]
+    assert by_alias("small", CHAMPION, settings) == three[1]
+
+
+def test_an_attempt_of_somebody_else_that_changed_nothing_does_not_end_it(
+    three: Three, settings: Settings
+) -> None:
+    lane = FakeLane(three[0], settings)
+
+    def watch(since: float) -> Sight:
+        loser = Trail(settings, "small", "bert")
+        loser.record("not released", three[1], (f"The port was in use at {since}.",))
+        return Sight(observed(1), observed(2))
+
+    assert run(lane, three, watch=watch).endpoint
     assert by_alias("small", CHAMPION, settings) == three[1]
 
 

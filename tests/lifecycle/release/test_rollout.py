@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from lifecycle.errors import ServingError
+from lifecycle.errors import PortInUseError, ServingError, UnavailableError
 from lifecycle.records import ModelVersion
+from lifecycle.release.audit import Trail
 from lifecycle.release.policies import roll_out
 from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias
 from lifecycle.release.rollout import straight
@@ -64,6 +65,36 @@ def test_a_failure_puts_the_champion_back(three: Three, settings: Settings) -> N
     assert by_alias("small", CHAMPION, settings) == one
     assert by_alias("small", CHALLENGER, settings) == two
     assert trail(settings) == ["reject v2", "deploy v1"]
+
+
+LATE = UnavailableError("the HTTP proxy was not ready\nTraceback (most recent call last):\n  …")
+
+
+@pytest.mark.parametrize("call", ["rehearse v2", "deploy v2"])
+def test_a_late_service_is_no_verdict(three: Three, settings: Settings, call: str) -> None:
+    one, two, _ = three
+    lane = FakeLane(one, settings)
+    lane.fails[call] = LATE
+    with pytest.raises(UnavailableError):
+        straight(handover(lane, two, one))
+    line = Trail(settings, "small", "").changes()[0]
+    assert (line.action, line.version) == ("not released", 2)
+    assert line.reasons[0].endswith("the HTTP proxy was not ready")
+    assert lane.served == one
+
+    del lane.fails[call]
+    straight(handover(lane, two, one))
+    assert by_alias("small", CHAMPION, settings) == two
+    assert "reject v2" not in trail(settings)
+
+
+def test_where_nothing_was_served_nothing_is_put_back(three: Three, settings: Settings) -> None:
+    one, two, _ = three
+    lane = FakeLane(None, settings)
+    lane.fails["deploy v2"] = PortInUseError("another release listens there")
+    with pytest.raises(PortInUseError):
+        straight(handover(lane, two, one))
+    assert (lane.calls, trail(settings)) == ([], ["not released v2"])
 
 
 def test_the_first_error_is_told_if_the_champion_fails_too(

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def test_a_name_is_used_once(store: KeyStore) -> None:
 
 ADD_MANY = """
 import sys
+from datetime import timedelta
 from pathlib import Path
 from lifecycle.serving.keystore import KeyStore
 
@@ -239,3 +241,39 @@ def test_a_check_is_cheap(store: KeyStore) -> None:
             gate.check(headers)
         best = min(best, (time.perf_counter() - start) / 2000)
     assert best < 20e-6, f"{best * 1e6:.1f} µs"
+
+
+def test_an_internal_key_holds_for_its_block_only(tmp_path: Path) -> None:
+    store = KeyStore(tmp_path / "keys.json")
+    shop = store.add("shop")
+    now = 0.0
+    gate = Gatekeeper(store.file, "small", clock=lambda: now)
+    other = Gatekeeper(store.file, "other", clock=lambda: now)
+    with store.internal("smoke-test", "small") as key:
+        assert gate.check([(b"x-api-key", key.encode())]).startswith("internal.smoke-test.")
+        with pytest.raises(AccessError):
+            other.check([(b"x-api-key", key.encode())])
+        assert key not in store.file.read_text()
+    now = 2.0
+    with pytest.raises(AccessError):
+        gate.check([(b"x-api-key", key.encode())])
+    assert gate.check([(b"x-api-key", shop.encode())]) == "shop"
+    assert [one.name for one in store.list()] == ["shop"]
+
+
+def test_what_a_killed_process_left_goes_with_the_next_internal_key(tmp_path: Path) -> None:
+    store = KeyStore(tmp_path / "keys.json")
+    left = store.internal("smoke-test", "small")
+    left.__enter__()
+    text = store.file.read_text()
+    made = store.list()[0].created
+    old = (made - timedelta(hours=1)).isoformat().replace("+00:00", "Z")
+    store.file.write_text(text.replace(json.loads(text)["keys"][0]["created"], old))
+    with store.internal("smoke-test", "small"):
+        assert len(store.list()) == 1
+    assert store.list() == ()
+
+
+def test_the_names_of_internal_keys_are_kept_back(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="names that begin with internal"):
+        KeyStore(tmp_path / "keys.json").add("internal.mine")

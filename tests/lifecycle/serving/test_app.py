@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from lifecycle.errors import PortInUseError, ServingError
+from lifecycle.errors import PortInUseError, ServingError, UnavailableError
 from lifecycle.project import Project
 from lifecycle.serving.deployment import deploy, undeploy
 from lifecycle.serving.protocol import to_records
@@ -55,7 +55,7 @@ def rows(made: Any, count: int = 50) -> Any:
 @pytest.mark.slow
 def test_answers_equal_the_offline_model(made: Any, url: str) -> None:
     inputs = rows(made)
-    assert smoke_test(url, made.model, inputs, made.expected(inputs)) == 50
+    assert smoke_test(url, made.model, inputs, made.expected(inputs)).rows == 50
 
     answer = httpx.post(f"{url}/predict", json={"records": to_records(inputs.head(2))}).json()
     assert set(answer) == {"predictions", "model", "id"}
@@ -111,12 +111,12 @@ def test_another_version_takes_over_and_a_wrong_one_is_noticed(
     second = other.model.model_copy(update={"version": 2})
     inputs = rows(made, 5)
     deploy(other.bundle.path, second, made.project, made.settings)
-    assert smoke_test(url, second, inputs, other.expected(inputs)) == 5
-    with pytest.raises(ServingError, match=r"answers differ from the offline model's; row 0 is"):
+    assert smoke_test(url, second, inputs, other.expected(inputs)).rows == 5
+    with pytest.raises(ServingError, match=r"differ from the offline model's; row 0, asked"):
         smoke_test(url, second, inputs, made.expected(inputs))
 
     deploy(made.bundle.path, made.model, made.project, made.settings)
-    assert smoke_test(url, made.model, inputs, made.expected(inputs)) == 5
+    assert smoke_test(url, made.model, inputs, made.expected(inputs)).rows == 5
 
 
 @pytest.mark.slow
@@ -130,7 +130,7 @@ def test_a_changed_bundle_is_not_served_and_the_former_goes_on(
         deploy(other.bundle.path, other.model, made.project, made.settings)
     deploy(made.bundle.path, made.model, made.project, made.settings)
     inputs = rows(made, 5)
-    assert smoke_test(url, made.model, inputs, made.expected(inputs)) == 5
+    assert smoke_test(url, made.model, inputs, made.expected(inputs)).rows == 5
 
 
 def test_a_port_that_is_taken() -> None:
@@ -144,7 +144,7 @@ def test_a_port_that_is_taken() -> None:
 
 
 def test_no_endpoint(made: Any) -> None:
-    with pytest.raises(ServingError, match="no answer"):
+    with pytest.raises(UnavailableError, match="does not answer"):
         smoke_test("http://127.0.0.1:1/x", made.model, rows(made, 1), np.zeros(1), patience=0)
 
 

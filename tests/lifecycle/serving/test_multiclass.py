@@ -120,10 +120,12 @@ def test_over_http(graded: Any, ray_cluster: None, serve_port: int) -> None:
     expected = graded.expected(inputs)
     url = deploy(graded.bundle.path, graded.model, graded.project, settings)
     try:
-        assert smoke_test(url, graded.model, inputs, expected, classes=GRADES) == 30
+        assert smoke_test(url, graded.model, inputs, expected, classes=GRADES).rows == 30
         wrong = expected.copy()
         wrong[3, 1] += 0.01
-        with pytest.raises(ServingError, match=r"1 of 30 answers .* row 3, class 'So-so' is"):
+        with pytest.raises(
+            ServingError, match=r"1 of 30 answers .* row 3, class 'So-so', asked with 29"
+        ):
             smoke_test(url, graded.model, inputs, wrong, classes=GRADES)
         document = httpx.get(f"{url}/openapi.json").json()
     finally:
@@ -135,18 +137,41 @@ def test_over_http(graded: Any, ray_cluster: None, serve_port: int) -> None:
 
 @contextmanager
 def answering(model: Any, predictions: Any) -> Iterator[str]:
-    """An endpoint that answers everything with these predictions."""
+    """An endpoint that answers each record of every request with these predictions."""
     identity = {"version": model.version, "digest": model.digest}
-    body = json.dumps({"model": identity, "predictions": predictions}).encode()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            tensors = [{"name": "x", "datatype": "INT64"}]
+            self.answer({"inputs": tensors} if "/v2/" in self.path else {"model": identity})
+
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path == "/predict":
+                said = predictions * len(asked["records"])
+                self.answer({"model": identity, "predictions": said})
+                return
+            tables = [list(one["probabilities"].values()) for one in predictions]
+            if self.path == "/invocations":
+                self.answer({"predictions": tables * len(asked["dataframe_records"])})
+                return
+            rows = asked["inputs"][0]["shape"][0]
+            outputs = [
+                {"name": "predict", "data": [one["class"] for one in predictions] * rows},
+                {
+                    "name": "probabilities",
+                    "data": [value for table in tables for value in table] * rows,
+                },
+            ]
+            self.answer({"model_version": str(model.version), "outputs": outputs})
+
+        def answer(self, content: Any) -> None:
+            body = json.dumps(content).encode()
             self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("X-Model-Version", str(model.version))
             self.end_headers()
             self.wfile.write(body)
-
-        do_POST = do_GET
 
         def log_message(self, *_: object) -> None:
             pass
@@ -170,14 +195,17 @@ GOOD = {"class": "a", "probabilities": {"a": 0.7, "b": 0.3}}
         ([0.7], "no probabilities of a, b"),
         ([{"class": "a", "probabilities": {"a": 1.0}}], "no probabilities of a, b"),
         ([GOOD | {"class": "b"}], "not the most probable"),
-        ([GOOD, GOOD], "2 predictions for 1 rows"),
-        ([{"class": "a", "probabilities": {"a": 0.6, "b": 0.4}}], "row 0, class 'a' is 0.6 inst"),
+        ([GOOD, GOOD], "no probabilities of a, b, one per row of 1"),
+        (
+            [{"class": "a", "probabilities": {"a": 0.6, "b": 0.4}}],
+            "row 0, class 'a', asked alone, is 0.6 inst",
+        ),
     ],
 )
 def test_answers_of_another_kind_are_noticed(small_model: Any, predictions: Any, says: str) -> None:
     row, expected = pd.DataFrame({"x": [1]}), np.array([[0.7, 0.3]])
     with answering(small_model.model, [GOOD]) as url:
-        assert smoke_test(url, small_model.model, row, expected, classes=("a", "b")) == 1
+        assert smoke_test(url, small_model.model, row, expected, classes=("a", "b")).rows == 1
     with (
         answering(small_model.model, predictions) as url,
         pytest.raises(ServingError, match=says),
