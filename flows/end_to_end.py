@@ -19,7 +19,7 @@ from tasks.runs import flow
 from tasks.summary import require_champion, summarise
 
 
-@flow(flow_run_name="end-to-end-{project.name}")
+@flow(flow_run_name="end-to-end-{project.name}", alone=True)
 def end_to_end(project: ProjectFile, env: Environment | None = None) -> Cycle:
     """Prepare → train → release, then for each period that arrives: score → monitor → retrain.
 

@@ -19,7 +19,7 @@ from tasks.governance import (
 from tasks.runs import flow
 
 
-@flow(flow_run_name="erase-{project.name}")
+@flow(flow_run_name="erase-{project.name}", alone=True)
 def erase(
     project: ProjectFile, env: Environment | None = None, retrain: bool = False
 ) -> list[Erasure]:

@@ -11,7 +11,7 @@ from tasks.runs import flow
 from tasks.views import with_views
 
 
-@flow(flow_run_name="prepare-{project.name}")
+@flow(flow_run_name="prepare-{project.name}", alone=True)
 def prepare(
     project: ProjectFile, env: Environment | None = None, window: Window | None = None
 ) -> Prepared:

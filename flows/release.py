@@ -12,7 +12,7 @@ from tasks.rollout import keep, reject, roll_back, roll_out
 from tasks.runs import flow
 
 
-@flow(flow_run_name="release-{project.name}")
+@flow(flow_run_name="release-{project.name}", alone=True)
 def release(
     project: ProjectFile,
     env: Environment | None = None,

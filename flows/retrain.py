@@ -15,7 +15,7 @@ from tasks.monitoring import tell_no_retraining
 from tasks.runs import flow
 
 
-@flow(flow_run_name="retrain-{project.name}")
+@flow(flow_run_name="retrain-{project.name}", alone=True)
 def retrain(
     project: ProjectFile,
     env: Environment | None = None,

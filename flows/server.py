@@ -31,6 +31,7 @@ from prefect.settings import (
 
 from lifecycle.errors import BackendError
 from lifecycle.settings import Settings
+from tasks.exclusive import own_server
 from tasks.progress import say, update
 
 STARTUP_S = 180.0
@@ -63,10 +64,13 @@ def prefect_server(settings: Settings) -> Iterator[None]:
         update("prefect", "starting a temporary server")
         with _temporary_server(Path(PREFECT_HOME.value())) as url:
             say("prefect", f"{url} while this runs, with every flow and task run")
+            token = own_server.set(True)
             with temporary_settings({PREFECT_API_URL: f"{url}/api"}):
                 try:
                     yield
-                finally:  # what waits to be sent would find no server any more
+                finally:
+                    own_server.reset(token)
+                    # what waits to be sent would find no server any more
                     APILogWorker.drain_all(timeout=DRAIN_S)
                     EventsWorker.drain_all(timeout=DRAIN_S)
 

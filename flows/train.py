@@ -20,7 +20,7 @@ from tasks.training import fit_model, identify
 from tasks.tuning import tune_parameters
 
 
-@flow(flow_run_name="train-{project.name}")
+@flow(flow_run_name="train-{project.name}", alone=True)
 def train(
     project: ProjectFile,
     env: Environment | None = None,

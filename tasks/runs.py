@@ -5,7 +5,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -19,16 +19,24 @@ from lifecycle.project import Project
 from lifecycle.run import Run, running
 from lifecycle.settings import Settings
 from tasks.audit import starter
+from tasks.exclusive import exclusive
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def flow(*, flow_run_name: str) -> Callable[[Callable[P, R]], "prefect.Flow[P, R]"]:
+def flow(
+    *, flow_run_name: str, alone: bool = False
+) -> Callable[[Callable[P, R]], "prefect.Flow[P, R]"]:
     """Prefect's `flow`; what is made inside, in tasks as well, is recorded as made by the run.
 
     A flow inside a flow is a run of its own. With `LIFECYCLE_OPENLINEAGE` set, each tells what it
     made when it ends.
+
+    Args:
+        alone: whether it moves aliases or writes versions, so that no other such flow may work on
+            the project in the same environment meanwhile; see `tasks.exclusive`. A rollback never
+            waits: it ends what is under way.
     """
 
     def decorate(fn: Callable[P, R]) -> "prefect.Flow[P, R]":
@@ -36,7 +44,8 @@ def flow(*, flow_run_name: str) -> Callable[[Callable[P, R]], "prefect.Flow[P, R
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
             given = inspect.signature(fn).bind(*args, **kwargs).arguments
             me = Run(id=str(flow_run.id or ""), name=flow_run.name or "", who=starter())
-            with running(me), _telling(fn.__name__, given, me):
+            turn = _turn(given) if alone and not given.get("rollback") else nullcontext()
+            with running(me), turn, _telling(fn.__name__, given, me):
                 return fn(*args, **kwargs)
 
         # by itself Prefect takes the digest of this file for every flow's version
@@ -44,6 +53,10 @@ def flow(*, flow_run_name: str) -> Callable[[Callable[P, R]], "prefect.Flow[P, R
         return prefect.flow(flow_run_name=flow_run_name, version=version)(run)
 
     return decorate
+
+
+def _turn(given: dict[str, Any]) -> AbstractContextManager[None]:
+    return exclusive(given["project"], Settings.load(given.get("env")))
 
 
 @contextmanager
