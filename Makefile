@@ -46,7 +46,7 @@ deploy: $(READY)  ## every flow as a Prefect deployment of ENV (dev, staging, pr
 	@test -f deployments/$(ENV).env || { echo "Say which environment: make deploy ENV=dev (or staging, prod)"; exit 2; }
 	@$(BIN)/python -c 'import sys; from prefect.settings import PREFECT_API_URL as url; sys.exit(not url.value())' \
 	  || { echo "PREFECT_API_URL is not set: name your Prefect server, see docs/how-to/deploy.md"; exit 2; }
-	set -a; . deployments/$(ENV).env; set +a; $(BIN)/prefect --no-prompt deploy --name '*/$(ENV)'
+	@$(BIN)/dotenv -f deployments/$(ENV).env run --no-override $(BIN)/prefect --no-prompt deploy --name '*/$(ENV)'
 
 clean:  ## remove .lifecycle (data versions, models, runs) and tool caches
 	rm -rf .lifecycle .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -155,3 +155,21 @@ def test_the_dev_training_deployment_completes(
     finally:
         worker.terminate()
         worker.wait(60)
+
+
+def test_make_deploy_names_the_checkout_and_lets_the_environment_win(deployed: Server) -> None:
+    env = {name: value for name, value in deployed.env.items() if not name.startswith("LIFECYCLE")}
+    env["LIFECYCLE_PROJECT"] = "mine/project.yaml"
+    done = subprocess.run(
+        ["make", "--old-file", ".venv/.ready", "deploy", "ENV=dev"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = httpx.get(f"{deployed.api}/deployments/name/train/dev").json()
+    (step,) = found["pull_steps"]
+    assert step["prefect.deployments.steps.set_working_directory"]["directory"] == str(ROOT)
+    assert found["parameters"]["project"] == "mine/project.yaml"
