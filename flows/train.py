@@ -16,7 +16,7 @@ from tasks.quality import check_candidate, gate_candidate
 from tasks.release import champion_of, find_trained, register_challenger, require_name
 from tasks.runs import flow
 from tasks.sensitivity import measure_noise
-from tasks.training import fit_model, identify
+from tasks.training import fit_model, identify, recorded
 from tasks.tuning import tune_parameters
 
 
@@ -42,19 +42,31 @@ def train(
         seeds = seeds or project.gate.seeds
         if found := find_trained(project, settings, identity, seeds):
             return found
-        with ray_for_training(project, settings):
-            tuned = tune_parameters(project, settings, split, identity)
-            bundle = fit_model(project, settings, split, tuned, identity)
-            champion = champion_of(project, settings)
-            evaluated = evaluate_candidate(project, settings, split, bundle, champion)
-            noise = None  # one seed says nothing of chance
-            if seeds > 1:
-                noise = measure_noise(project, settings, split, tuned, identity, evaluated, seeds)
-        checks = check_candidate(project, settings, split, bundle)
-        decision = gate_candidate(project, evaluated, checks, noise)
-        return register_challenger(
-            project, settings, identity, split, tuned, bundle, evaluated, checks, decision, noise
-        )
+        with recorded(project, settings, split, identity):
+            with ray_for_training(project, settings):
+                tuned = tune_parameters(project, settings, split, identity)
+                bundle = fit_model(project, settings, split, tuned, identity)
+                champion = champion_of(project, settings)
+                evaluated = evaluate_candidate(project, settings, split, bundle, champion)
+                noise = None  # one seed says nothing of chance
+                if seeds > 1:
+                    noise = measure_noise(
+                        project, settings, split, tuned, identity, evaluated, seeds
+                    )
+            checks = check_candidate(project, settings, split, bundle)
+            decision = gate_candidate(project, evaluated, checks, noise)
+            return register_challenger(
+                project,
+                settings,
+                identity,
+                split,
+                tuned,
+                bundle,
+                evaluated,
+                checks,
+                decision,
+                noise,
+            )
 
 
 if __name__ == "__main__":

@@ -1,21 +1,41 @@
 """Training as a Prefect task: what the model is made from, and the fit."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from prefect import task
 
 from lifecycle.identity import identity_of
 from lifecycle.plugs import plugs_digest
 from lifecycle.project import Project
 from lifecycle.records import Bundle, Identity, Split, Tuned
+from lifecycle.release import lifetime
 from lifecycle.settings import Settings
 from lifecycle.training import fit
 from lifecycle.training.parameters import threads_of
-from tasks.policies import CACHED, cached_by
+from tasks.policies import CACHED, NOT_CACHED, RETRIES, cached_by
 from tasks.progress import step
 
 
 def identify(project: Project, settings: Settings, split: Split) -> Identity:
     """What the model is made from; no task, since it costs less than one."""
     return identity_of(project, split, plugs_digest(project), threads_of(project, settings))
+
+
+begin_run = task(name="begin-run", **NOT_CACHED, **RETRIES)(lifetime.begin_run)
+
+
+@contextmanager
+def recorded(
+    project: Project, settings: Settings, split: Split, identity: Identity
+) -> Iterator[None]:
+    """An open MLflow run for the block, which registers the model; failed if the block fails."""
+    run_id = begin_run(project, settings, identity, split, alone=True)
+    try:
+        yield
+    except BaseException as error:
+        lifetime.end_run(settings, run_id, error)
+        raise
 
 
 @task(name="fit", cache_key_fn=cached_by("tuned", "identity"), **CACHED)

@@ -10,7 +10,7 @@ from lifecycle.lineage.graph import Graph, Node
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.release import audit
-from lifecycle.release.recording import MADE
+from lifecycle.release.lifetime import MADE
 from lifecycle.release.registry import BUNDLE, IDENTITY, versions
 from lifecycle.release.store import backend_errors, connect
 from lifecycle.settings import Settings

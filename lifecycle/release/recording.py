@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lifecycle.data.provenance import provenance
 from lifecycle.errors import BundleError
 from lifecycle.project import Project
 from lifecycle.records import Bundle, Identity, ModelVersion, Trained
+from lifecycle.release.lifetime import begin_run, end_run
 from lifecycle.release.registered import RECORD, registered_bundle
 from lifecycle.release.registry import (
     BUNDLE,
@@ -27,8 +27,8 @@ from lifecycle.release.registry import (
     as_record,
     versions_of,
 )
-from lifecycle.release.run import log_datasets, log_files, log_model, log_numbers
-from lifecycle.release.store import backend_errors, connect, experiment_id
+from lifecycle.release.run import log_files, log_model, log_numbers
+from lifecycle.release.store import backend_errors, connect
 from lifecycle.release.trials import log_search
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 logger = logging.getLogger(__name__)
-
-MADE = "lifecycle.made."
-"""Begins the tags of an MLflow run that hold `provenance`."""
 
 
 def unregistered(project: Project, identity: Identity, bundle: Bundle) -> ModelVersion:
@@ -83,16 +80,16 @@ def register(
     client = connect(settings)
     model = _cut_short_version(client, project, trained, settings)
     if model is None:
+        run_id = begin_run(project, settings, trained.identity, trained.split)
         with backend_errors(settings):
-            run_id = _start_run(client, project, settings, trained)
             try:
+                client.set_tag(run_id, BUNDLE, trained.model.digest)
                 log_numbers(client, run_id, bundle, trained)
-                log_datasets(client, run_id, trained.split)
                 log_files(client, run_id, trained.checks, plots, report, card)
                 logged = log_model(client, run_id, project, bundle, trained.split)
                 model = _create_version(client, project, run_id, logged, trained)
-            except Exception:
-                client.set_terminated(run_id, "FAILED")
+            except Exception as error:
+                end_run(settings, run_id, error)
                 raise
     registered = trained.model_copy(update={"model": model})
     with backend_errors(settings):
@@ -116,17 +113,6 @@ def _cut_short_version(
         except BundleError as error:
             logger.warning("%s is not taken up: %s", model.uri, error)
     return None
-
-
-def _start_run(
-    client: "MlflowClient", project: Project, settings: Settings, trained: Trained
-) -> str:
-    parts = trained.identity.model_dump(exclude={"digest"})
-    tags = _tags(trained) | {f"{IDENTITY}.{part}": str(value) for part, value in parts.items()}
-    tags |= {f"{MADE}{key}": value for key, value in provenance().items()}
-    experiment = experiment_id(client, project.name, settings)
-    name = f"{project.name}-{trained.identity.digest[:8]}"
-    return str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)
 
 
 def _tags(trained: Trained) -> dict[str, str]:
@@ -155,9 +141,27 @@ def _create_version(
     source, model_id = logged
     tags = _tags(trained) | {TASK: project.task, TARGET: project.target}
     found = client.create_model_version(
-        project.name, source, run_id, tags=tags, model_id=model_id
+        project.name,
+        source,
+        run_id,
+        tags=tags,
+        description=_description(project, trained),
+        model_id=model_id,
     )
     return as_record(found)
+
+
+def _description(project: Project, trained: Trained) -> str:
+    """What a person wants to know of a version before opening its run."""
+    metric, rows = project.metric, trained.split.train.rows
+    ours, theirs = trained.evaluation.metrics[metric], trained.baseline.metrics.get(metric)
+    against = f", baseline {theirs.value:.4g}" if theirs else ""
+    gate = "passed" if trained.decision.passed else "did not pass"
+    return (
+        f"{metric} {ours.value:.4g} ({ours.low:.4g} to {ours.high:.4g}) on "
+        f"{trained.evaluation.rows:,} holdout rows{against}. Learned from {rows:,} rows. "
+        f"The {trained.decision.gate} gate {gate}."
+    )
 
 
 def _finish(client: "MlflowClient", model: ModelVersion) -> None:

@@ -35,13 +35,15 @@ DATASET_DIGEST = 36
 
 
 def log_numbers(client: "MlflowClient", run_id: str, bundle: Bundle, trained: Trained) -> None:
-    """Parameters, metrics and the learning curve in batches: one at a time they cost 5 ms each."""
+    """The trainer's parameters, metrics and the learning curve in batches: one at a time they cost
+    5 ms each. MLflow's pages group metrics by what stands before the `/`."""
     from mlflow.entities import Metric, Param
 
     now = time.time_ns() // 1_000_000
-    metrics = [Metric(name, value, now, 0) for name, value in _numbers(bundle, trained).items()]
+    numbers = _numbers(bundle, trained)
+    metrics = [Metric(name, value, now, 0) for name, value in numbers.items()]
     metrics += [
-        Metric(f"curve.{part}", value, now, step)
+        Metric(f"curve/{part}", value, now, step)
         for part, values in bundle.curve.items()
         for step, value in enumerate(values, start=1)
     ]
@@ -52,21 +54,21 @@ def log_numbers(client: "MlflowClient", run_id: str, bundle: Bundle, trained: Tr
 
 def _numbers(bundle: Bundle, trained: Trained) -> dict[str, float]:
     tuned, evaluation = trained.tuned, trained.evaluation
-    numbers: dict[str, float] = {"rounds": bundle.rounds, "tuning.trials": tuned.trials}
+    numbers: dict[str, float] = {"rounds": bundle.rounds, "tuning/trials": tuned.trials}
     if tuned.value is not None:
-        numbers["validation"] = tuned.value
+        numbers["tuning/validation"] = tuned.value
     if evaluation.calibration_error is not None:
-        numbers["holdout.calibration_error"] = evaluation.calibration_error
+        numbers["holdout/calibration_error"] = evaluation.calibration_error
     for gap in evaluation.gaps:
         name = re.sub(r"\W+", "_", f"{gap.attribute}_{gap.measure}").strip("_")
-        numbers[f"gap.{name}"] = gap.value  # MLflow takes no brackets in a name
+        numbers[f"gap/{name}"] = gap.value  # MLflow takes no brackets in a name
     if trained.noise:
-        numbers["noise.deviation"] = trained.noise.deviation
+        numbers["noise/deviation"] = trained.noise.deviation
     for part, measured in (("holdout", trained.evaluation), ("baseline", trained.baseline)):
         for name, estimate in measured.metrics.items():
-            numbers[f"{part}.{name}"] = estimate.value
-            numbers[f"{part}.{name}.low"] = estimate.low
-            numbers[f"{part}.{name}.high"] = estimate.high
+            numbers[f"{part}/{name}"] = estimate.value
+            numbers[f"{part}/{name}.low"] = estimate.low
+            numbers[f"{part}/{name}.high"] = estimate.high
     return numbers
 
 

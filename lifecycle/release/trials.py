@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+    from lifecycle.training.tuning.study import Course
+
 PARENT = "mlflow.parentRunId"
 NUMBER = "lifecycle.trial"
 STATE = "lifecycle.trial.state"
@@ -24,23 +26,24 @@ def log_search(
 ) -> None:
     """Log what a search did. Done again after a kill, it adds only what is missing.
 
-    The score after each round is known on the machine that searched; elsewhere it is left out.
+    The score after each round and the time of each trial are known on the machine that searched;
+    elsewhere the first is left out, and each seems to have ended now.
     """
     tuned = trained.tuned
     if not tuned.history:
         return
     from lifecycle.training.parameters import key_of
     from lifecycle.training.tuning.search_plots import search_plots
-    from lifecycle.training.tuning.study import read_curves, study_folder
+    from lifecycle.training.tuning.study import read_courses, study_folder
 
-    curves = read_curves(study_folder(settings, project, trained.identity))
+    courses = read_courses(study_folder(settings, project, trained.identity))
     experiment = client.get_run(run_id).info.experiment_id
     there = _children(client, experiment, run_id)
     for trial in tuned.history:
         child = there.get(str(trial.number))
         if child is None or child.info.status != "FINISHED":
-            curve = curves.get(key_of(trial.parameters), ())
-            _log_trial(client, experiment, run_id, child, trial, curve)
+            course = courses.get(key_of(trial.parameters))
+            _log_trial(client, experiment, run_id, child, trial, course)
     for name, figure in search_plots(project, tuned).items():
         client.log_figure(run_id, figure, f"plots/{name}.png")
 
@@ -51,25 +54,29 @@ def _log_trial(
     parent: str,
     child: "Run | None",
     trial: Trial,
-    curve: tuple[float, ...],
+    course: "Course | None",
 ) -> None:
-    """One run in three calls; `child` is one that was cut short."""
+    """One run in three calls; `child` is one that was cut short.
+
+    It has the trial's own times where those are known.
+    """
     from mlflow.entities import Metric, Param
 
+    curve, ended = (course.scores, course.ended) if course else ((), time.time())
     if child is None:
         child = client.create_run(
             experiment,
-            start_time=_now() - int(trial.seconds * 1000),  # as long as the trial took
+            start_time=int((ended - trial.seconds) * 1000),
             tags={PARENT: parent, NUMBER: str(trial.number), STATE: trial.state},
             run_name=f"trial {trial.number}",
         )
     when = child.info.start_time  # the same when it is done again, so that nothing is there twice
     metrics = [Metric("rounds", trial.rounds, when, 0), Metric("seconds", trial.seconds, when, 0)]
     if trial.value is not None:
-        metrics.append(Metric("validation", trial.value, when, 0))
+        metrics.append(Metric("tuning/validation", trial.value, when, 0))
     step = -(-len(curve) // CURVE_POINTS) or 1
     for at in range(len(curve) - 1, -1, -step):  # from the last round back
-        metrics.append(Metric("validation.by_round", curve[at], when, at + 1))
+        metrics.append(Metric("curve/validation", curve[at], when, at + 1))
     params = [Param(name, str(value)) for name, value in trial.parameters.items()]
     client.log_batch(child.info.run_id, metrics=metrics, params=params)
     end = when + int(trial.seconds * 1000)
@@ -88,7 +95,3 @@ def _children(client: "MlflowClient", experiment: str, parent: str) -> "dict[str
         token = page.token
         if not token:
             return found
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

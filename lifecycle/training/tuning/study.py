@@ -6,10 +6,11 @@ outcomes. One process writes at a time: it holds a lock that the kernel drops wh
 
 import fcntl
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -103,8 +104,17 @@ def open_study(folder: Path, suggestions: Suggestions) -> Iterator[Finished]:
         yield Finished(study, suggestions.space)
 
 
-def read_curves(folder: Path) -> dict[str, tuple[float, ...]]:
-    """The score after each round of the finished trials, by `key_of` their parameters.
+class Course(NamedTuple):
+    """How a finished trial went."""
+
+    scores: tuple[float, ...]
+    """After each round."""
+    ended: float
+    """Unix seconds."""
+
+
+def read_courses(folder: Path) -> dict[str, Course]:
+    """How the finished trials went, by `key_of` their parameters.
 
     Empty if there is no study in `folder`, as on another machine than the one that searched.
     """
@@ -113,9 +123,16 @@ def read_curves(folder: Path) -> dict[str, tuple[float, ...]]:
         return {}
     study = optuna.load_study(study_name=NAME, storage=_storage(file))
     return {
-        key_of(trial.user_attrs["parameters"]): tuple(trial.intermediate_values.values())
+        key_of(trial.user_attrs["parameters"]): Course(
+            tuple(trial.intermediate_values.values()), _ended(trial)
+        )
         for trial in study.get_trials(deepcopy=False)
     }
+
+
+def _ended(trial: optuna.trial.FrozenTrial) -> float:
+    """When a trial was kept, which is when it ended; Optuna has local time without a zone."""
+    return trial.datetime_complete.timestamp() if trial.datetime_complete else time.time()
 
 
 def _storage(file: Path) -> JournalStorage:

@@ -1,5 +1,6 @@
 """The registry: register, find again, aliases, bundles that were tampered with, kills."""
 
+import getpass
 import json
 import logging
 import shutil
@@ -81,13 +82,22 @@ def test_a_registered_model_says_everything(small_model: Any, tmp_path: Path) ->
     assert (tags[TASK], tags[TARGET]) == ("binary", "bought")
     run = client.get_run(model.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.params == {"eta": "0.3", "max_depth": "3"}
+    shaping = {"eta": "0.3", "max_depth": "3", "task": "binary", "target": "bought"}
+    shaping |= {"training.rounds": "10", "split.holdout": "0.25", "training.trainer": "xgboost"}
+    assert shaping.items() <= run.data.params.items()
+    assert run.data.tags["mlflow.user"] == getpass.getuser()
+    assert run.data.tags["mlflow.source.type"] == "LOCAL"
+    assert run.data.tags["mlflow.source.name"].endswith("pytest/__main__.py")
+    assert len(run.data.tags["mlflow.source.git.commit"]) == 40
+    description = client.get_model_version("small", "1").description
+    assert description.startswith("roc_auc 0.")
+    assert "The training gate passed." in description
     assert run.data.tags["lifecycle.identity"] == small_model.identity.digest
     assert run.data.tags["lifecycle.identity.data"] == small_model.identity.data
     roc_auc = trained.evaluation.metrics["roc_auc"]
-    assert run.data.metrics["holdout.roc_auc"] == roc_auc.value
-    assert run.data.metrics["holdout.roc_auc.low"] == roc_auc.low
-    assert "baseline.brier" in run.data.metrics
+    assert run.data.metrics["holdout/roc_auc"] == roc_auc.value
+    assert run.data.metrics["holdout/roc_auc.low"] == roc_auc.low
+    assert "baseline/brier" in run.data.metrics
     inputs = {i.dataset.name: i for i in run.inputs.dataset_inputs}
     assert set(inputs) == {"training", "validation", "holdout"}
     tags = {t.key: t.value for t in inputs["holdout"].tags}
@@ -98,6 +108,7 @@ def test_a_registered_model_says_everything(small_model: Any, tmp_path: Path) ->
         "lifecycle",
         "model_card.md",
         "plots",
+        "project.yaml",
     }
     assert [f.path for f in client.list_artifacts(model.run_id, "plots")] == ["plots/roc.png"]
     logged = client.search_logged_models([run.info.experiment_id])

@@ -14,7 +14,7 @@ from lifecycle.project import Project
 from lifecycle.records import Tuned
 from lifecycle.training.tuning.pool import Objective
 from lifecycle.training.tuning.search import Now, search
-from lifecycle.training.tuning.study import read_curves
+from lifecycle.training.tuning.study import read_courses
 
 SPACE = {
     "eta": {"type": "float", "low": 0.02, "high": 0.5, "log": True},
@@ -100,7 +100,8 @@ def test_same_search_whatever_the_timing_and_the_actors(searching, tmp_path, pru
     assert (first.value, first.parameters) == (best.value, best.parameters)
 
     # pruned ones are in the journal with their curve, for us and for Optuna's own tools
-    curves = read_curves(tmp_path / "first")
+    courses = read_courses(tmp_path / "first")
+    curves = {key: course.scores for key, course in courses.items()}
     assert sorted(map(len, curves.values())) == sorted(
         {json.dumps(t.parameters): t.rounds for t in first.history}.values()
     )
