@@ -20,6 +20,7 @@ from lifecycle.records import (
     Trained,
 )
 from lifecycle.release import hooks, policies, registered, registry, rollback, rollout
+from lifecycle.release.audit import Trail, champions
 from lifecycle.release.watch import LogWatch
 from lifecycle.serving import deployment
 from lifecycle.serving.keystore import KeyStore
@@ -125,13 +126,17 @@ def roll_out(
 ) -> Release:
     """Put the challenger in front of traffic as the project's policy says, or send it back."""
     challenger, champion = trained.model, duel.champion
+    lane, trail = ServeLane(project, settings), trail_of(project, settings)
+    if champion == challenger and _is_settled(challenger, lane, trail):
+        lane.stop_candidate()
+        return keep(project, trained, duel)
     reasons = (*duel.decision.reasons, *((reason,) if reason else ()))
     handover = rollout.Handover(
         challenger=challenger,
         champion=champion,
         decision=duel.decision.model_copy(update={"reasons": reasons}),
-        lane=ServeLane(project, settings),
-        trail=trail_of(project, settings),
+        lane=lane,
+        trail=trail,
         spec=project.serving.rollout,
         watch=LogWatch(project, settings, challenger, champion or challenger, time.time()),
         tell=_tell,
@@ -146,6 +151,17 @@ def roll_out(
         else:
             done(f"v{challenger.version} was sent back, the champion answers; {_trail(project)}")
     return concluded(trained, duel, outcome)
+
+
+def _is_settled(model: ModelVersion, lane: ServeLane, trail: Trail) -> bool:
+    """Whether a release of this version came to its end: served, written down, no challenger."""
+    served = lane.serving()
+    return (
+        served is not None
+        and rollout.same(served, model)
+        and champions(trail.changes())[-1:] == [model.version]
+        and registry.by_alias(model.name, registry.CHALLENGER, trail.settings) != model
+    )
 
 
 @task(name="reject", **NOT_CACHED)
