@@ -192,7 +192,7 @@ def services(made: Staging, postgres: Postgres) -> Iterator[None]:
         server = ["mlflow", "server", "--host", "127.0.0.1", "--port", at, "--workers", "1"]
         server += ["--backend-store-uri", mlflow, "--serve-artifacts"]
         server += ["--artifacts-destination", str(made.stores / "artifacts")]
-        made.start("mlflow", *server)
+        made.start("mlflow", *server, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
         at = made.prefect.rpartition(":")[2]
         database = prefect.replace("+psycopg", "+asyncpg")
         made.start(
@@ -256,7 +256,8 @@ def staging(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Ite
 
 
 def write_project(folder: Path, **changes: Any) -> None:
-    project = SMALL | {"checks": {"suites": []}} | changes
+    gate = {"gain_over_baseline": -1.0, "gain_over_champion": -1.0, "require_checks": False}
+    project = SMALL | {"checks": {"suites": []}, "gate": gate} | changes
     (folder / "project.yaml").write_text(yaml.safe_dump(project, sort_keys=False))
 
 
