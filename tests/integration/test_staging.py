@@ -116,19 +116,14 @@ class Staging:
         return done.stdout
 
     def flow(self, name: str, **parameters: Any) -> str:
-        """Run `name/staging`, and wait for its end; what its run logged."""
-        given = {"project": "project.yaml"} | parameters
-        options = [part for key, value in given.items() for part in ("--param", f"{key}={value}")]
-        self.run("prefect", "--no-prompt", "deployment", "run", f"{name}/staging", *options)
-        query = {"sort": "EXPECTED_START_TIME_DESC", "limit": 1}
-        ended = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-        run: dict[str, Any] = {}
+        """Run the deployment `name/staging`, and wait for its end; what the run logged."""
+        found = self._get(f"{self.prefect}/api/deployments/name/{name}/staging")
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        run = self._post(f"/deployments/{found['id']}/create_flow_run", body)
 
         def is_over() -> bool:
-            run.update(
-                self.post("/flow_runs/filter", query | {"flows": {"name": {"any_": [name]}}})
-            )
-            return run["state"]["type"] in ended
+            run.update(self._get(f"{self.prefect}/api/flow_runs/{run['id']}"))
+            return run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
         wait_for(is_over, RUN_S, f"the run of {name}")
         time.sleep(2)  # the last lines are sent behind the state
@@ -137,14 +132,15 @@ class Staging:
         assert run["state"]["type"] == "COMPLETED", f"{text}\n{self.tail('worker')}"
         return text
 
-    def post(self, path: str, body: object) -> dict[str, Any]:
-        return self._post(path, body)[0]
-
-    def _post(self, path: str, body: object) -> list[dict[str, Any]]:
-        answer = httpx.post(f"{self.prefect}/api{path}", json=body, timeout=30, trust_env=False)
+    def _post(self, path: str, body: object) -> Any:
+        answer = httpx.post(f"{self.prefect}/api{path}", json=body, timeout=60, trust_env=False)
         answer.raise_for_status()
-        found: list[dict[str, Any]] = answer.json()
-        return found
+        return answer.json()
+
+    def _get(self, url: str) -> Any:
+        answer = httpx.get(url, timeout=60, trust_env=False)
+        answer.raise_for_status()
+        return answer.json()
 
     def tail(self, name: str) -> str:
         return (self.stores / f"{name}.log").read_text(errors="replace")[-4000:]
@@ -160,9 +156,7 @@ class Staging:
         return int({a["alias"]: a["version"] for a in found["aliases"]}["champion"])
 
     def mlflow_get(self, path: str) -> dict[str, Any]:
-        answer = httpx.get(f"{self.mlflow}/api/2.0/mlflow/{path}", trust_env=False, timeout=30)
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
+        found: dict[str, Any] = self._get(f"{self.mlflow}/api/2.0/mlflow/{path}")
         return found
 
 
@@ -280,9 +274,8 @@ def test_from_the_first_rows_to_a_rollback(staging: Staging) -> None:
     check_mlflow(staging)
     check_keys(staging)
 
-    write_project(
-        staging.folder, training={"rounds": 12, "early_stopping_rounds": 5, "max_depth": 2}
-    )
+    training = {"rounds": 12, "early_stopping_rounds": 5, "parameters": {"max_depth": 2}}
+    write_project(staging.folder, training=training)
     staging.flow("train")
     staging.flow("release")
     assert staging.champion() == 2
