@@ -38,11 +38,15 @@ def _roles_agree(project: "Project") -> None:
             raise ValueError(f"inputs: {name!r} is {role} and cannot be a feature")
     if not project.input_columns:
         raise ValueError("no column is left as input: every contract column has another role")
-    if project.metric not in project.metric_names:
-        raise ValueError(
-            f"gate.metric: {project.metric!r} is not a metric of task {project.task!r}: "
-            f"choose one of {', '.join(project.metric_names)}, or declare it under `metrics`"
-        )
+    for key, metric in (
+        ("gate.metric", project.metric),
+        ("training.metric", project.training_metric),
+    ):
+        if metric not in project.metric_names:
+            raise ValueError(
+                f"{key}: {metric!r} is not a metric of task {project.task!r}: "
+                f"choose one of {', '.join(project.metric_names)}, or declare it under `metrics`"
+            )
     for name in project.metrics:
         if name in GREATER_IS_BETTER:
             raise ValueError(f"metrics: {name!r} is a built-in metric's name: take another")

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 PARENT = "mlflow.parentRunId"
 NUMBER = "lifecycle.trial"
 STATE = "lifecycle.trial.state"
+METRIC = "lifecycle.trial.metric"
+"""Names what `validation` is: the metric that ranks trials, which need not be the gate's."""
 CURVE_POINTS = 25
 """Rounds of a trial that are logged, at most: evenly thinned, since each costs a row."""
 PAGE = 1000
@@ -40,7 +42,7 @@ def log_search(
         child = there.get(str(trial.number))
         if child is None or child.info.status != "FINISHED":
             curve = curves.get(key_of(trial.parameters), ())
-            _log_trial(client, experiment, run_id, child, trial, curve)
+            _log_trial(client, experiment, run_id, child, trial, curve, project.training_metric)
     for name, figure in search_plots(project, tuned).items():
         client.log_figure(run_id, figure, f"plots/{name}.png")
 
@@ -52,6 +54,7 @@ def _log_trial(
     child: "Run | None",
     trial: Trial,
     curve: tuple[float, ...],
+    metric: str,
 ) -> None:
     """One run in three calls; `child` is one that was cut short."""
     from mlflow.entities import Metric, Param
@@ -60,7 +63,7 @@ def _log_trial(
         child = client.create_run(
             experiment,
             start_time=_now() - int(trial.seconds * 1000),  # as long as the trial took
-            tags={PARENT: parent, NUMBER: str(trial.number), STATE: trial.state},
+            tags={PARENT: parent, NUMBER: str(trial.number), STATE: trial.state, METRIC: metric},
             run_name=f"trial {trial.number}",
         )
     when = child.info.start_time  # the same when it is done again, so that nothing is there twice

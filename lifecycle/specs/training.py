@@ -18,6 +18,10 @@ class TrainingSpec(Section):
     rounds: int = Field(default=200, ge=1)
     """Boosting rounds at most; early stopping may end sooner."""
     early_stopping_rounds: int = Field(default=20, ge=1)
+    """Rounds that the validation part's metric may fail to improve before training stops."""
+    metric: Metric | None = None
+    """Stops training early and ranks the trials of a search, on the validation part; by default
+    the task's proper scoring rule (log_loss, rmse, poisson_deviance), whatever `gate.metric` is."""
     parameters: dict[str, Scalar] = Field(default_factory=dict)
     """The trainer's parameters that tuning does not choose."""
     class_weight: Literal["balanced"] | dict[str, float] | None = None

@@ -20,7 +20,7 @@ from lifecycle.data.lake import read_version
 from lifecycle.errors import TargetError
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
-from lifecycle.training.weights import row_weights
+from lifecycle.training.weights import class_counts, row_weights
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Matrices:
     validation_labels: NDArray[np.float64]
     train_weights: NDArray[np.float64] | None = None
     """(rows,): of `training.class_weight`; None weighs all rows alike."""
+    validation_weights: NDArray[np.float64] | None = None
+    """(rows,): the same, by the classes of the train part."""
 
 
 def open_matrices(project: Project, train: DatasetVersion, validation: DatasetVersion) -> Matrices:
@@ -54,6 +56,7 @@ def open_matrices(project: Project, train: DatasetVersion, validation: DatasetVe
     matrix = encode(features, schema)
     del features
     checked, validation_labels = _labelled(project, validation, "validation")
+    counts = class_counts(project, train_labels) if project.training.class_weight else None
     return Matrices(
         schema=schema,
         train=matrix,
@@ -61,6 +64,7 @@ def open_matrices(project: Project, train: DatasetVersion, validation: DatasetVe
         validation=encode(build_features(checked, project, hook), schema),
         validation_labels=validation_labels,
         train_weights=row_weights(project, train_labels),
+        validation_weights=row_weights(project, validation_labels, counts),
     )
 
 

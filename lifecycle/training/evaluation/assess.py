@@ -213,5 +213,6 @@ def draw(
 
 def _stopped_by(project: Project) -> str:
     """What a learning curve shows: XGBoost has names of its own for its metrics."""
-    own = project.metric in project.metrics or project.training.trainer != "xgboost"
-    return project.metric if own else stopping_metric(project)[0]
+    name = project.training_metric
+    own = name in project.metrics or project.training.trainer != "xgboost"
+    return name if own else stopping_metric(project)[0]

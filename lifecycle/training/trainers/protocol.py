@@ -17,7 +17,7 @@ Matrix = NDArray[np.float32]
 ModelKind = Literal["xgboost", "onnx"]
 
 OnRound = Callable[[int, float], bool]
-"""Round (from 0) and validation score, in the direction of the project's metric; True stops."""
+"""Round (from 0) and validation score, in the direction of `training_metric`; True stops."""
 
 Curve = dict[str, tuple[float, ...]]
 """`train` and `validation`: XGBoost's stopping metric after each round; empty without rounds."""
