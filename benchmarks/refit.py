@@ -1,4 +1,4 @@
-"""Whether a model is better if it learns from the validation part too: `python -m benchmarks.refit`.
+"""Whether a model should learn from the validation part too: `python -m benchmarks.refit`.
 
 Real data sets, split again and again as a project splits: 20 % held out, 15 % for validation. On
 each split a model is stopped early by the validation part, then fitted anew on train and

@@ -77,6 +77,11 @@ def _training_fits_task(project: "Project") -> None:
             f"training.num_workers: trainer {training.trainer!r} runs in one process; "
             "several workers are for xgboost"
         )
+    if training.refit and (training.own_trainer or training.num_workers > 1):
+        raise ValueError(
+            "training.refit: several workers keep to the train part, and a trainer of your own is "
+            "handed both parts and decides itself: leave it out"
+        )
     if training.trainer != "xgboost" and training.monotone:
         raise ValueError("training.monotone: only trainer xgboost takes constraints")
 

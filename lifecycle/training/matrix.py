@@ -1,6 +1,6 @@
 """What a booster learns from: a project's parts as matrices, opened where they are needed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,17 @@ class Matrices:
     """(rows,): of `training.class_weight`; None weighs all rows alike."""
     validation_weights: NDArray[np.float64] | None = None
     """(rows,): the same, by the classes of the train part."""
+
+
+def pool(project: Project, data: Matrices) -> Matrices:
+    """The same with the validation part's rows after those of the train part, to learn from all."""
+    truth = np.concatenate([data.train_labels, data.validation_labels])
+    return replace(
+        data,
+        train=np.concatenate([data.train, data.validation]),
+        train_labels=truth,
+        train_weights=row_weights(project, truth),
+    )
 
 
 def open_matrices(project: Project, train: DatasetVersion, validation: DatasetVersion) -> Matrices:

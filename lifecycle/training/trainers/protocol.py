@@ -62,6 +62,27 @@ class Fitted(NamedTuple):
     """Whether `on_round` stopped it."""
 
 
+class Refitter(Protocol):
+    """Fits the final model, once it is known when to stop."""
+
+    def refit(
+        self,
+        project: Project,
+        data: "Matrices",
+        parameters: Mapping[str, Scalar],
+        threads: int,
+        rounds: int,
+    ) -> Model:
+        """Learn from the train part of `data` for exactly so many rounds.
+
+        Args:
+            data: pooled: its train part has the rows of the validation part too.
+
+        Raises:
+            TrainingError: it cannot be fitted with these parameters.
+        """
+
+
 class Trainer(Protocol):
     """Fits one model in one process. `module:Class` is called without arguments."""
 

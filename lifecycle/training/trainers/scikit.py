@@ -75,6 +75,19 @@ class SklearnTrainer:
         _compare(project, pipeline, model, data.validation[:COMPARED_ROWS], name)
         return Fitted(model, {})
 
+    def refit(
+        self,
+        project: Project,
+        data: Matrices,
+        parameters: Mapping[str, Scalar],
+        threads: int,
+        rounds: int,
+    ) -> OnnxModel:
+        """An estimator stops by no part: its refit is a fit on more rows."""
+        model = self.fit(project, data, parameters, threads).model
+        assert isinstance(model, OnnxModel)  # noqa: S101 - what `fit` makes
+        return model
+
 
 def _preparation(estimator: Any, schema: FeatureSchema) -> ColumnTransformer:
     """From the matrix to what the estimator takes.

@@ -12,7 +12,7 @@ from lifecycle.project import Project
 from lifecycle.specs import Scalar
 from lifecycle.training.evaluation.own_metrics import own_metrics
 from lifecycle.training.matrix import Matrices, as_dmatrix
-from lifecycle.training.parameters import check_parameters, constrained, plain
+from lifecycle.training.parameters import check_parameters, constrained, plain, xgboost_parameters
 from lifecycle.training.trainers.booster import XGBoostModel, device_of
 from lifecycle.training.trainers.boosting import BoosterMetric, boost
 from lifecycle.training.trainers.protocol import Fitted, Matrix, OnRound
@@ -51,6 +51,25 @@ class XGBoostTrainer:
             raise TrainingError(f"XGBoost could not train: {plain(error)}") from None
         curve = {"train": boosted.curve["sample"], "validation": boosted.curve["validation"]}
         return Fitted(XGBoostModel(boosted.booster), curve, boosted.pruned)
+
+    def refit(
+        self,
+        project: Project,
+        data: Matrices,
+        parameters: Mapping[str, Scalar],
+        threads: int,
+        rounds: int,
+    ) -> XGBoostModel:
+        """As many rounds as early stopping kept: more rows bear a few more, which gain nothing."""
+        given = constrained(project, parameters, data.schema)
+        rows = as_dmatrix(
+            data.train, data.train_labels, data.schema, threads, data.train_weights, _bins(given)
+        )
+        try:
+            booster = xgboost.train(xgboost_parameters(project, given, threads), rows, rounds)
+        except xgboost.core.XGBoostError as error:
+            raise TrainingError(f"XGBoost could not train: {plain(error)}") from None
+        return XGBoostModel(booster)
 
 
 def parts_of(

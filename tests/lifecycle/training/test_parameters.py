@@ -85,7 +85,7 @@ def test_regression_may_choose_its_objective(make_project):
 def test_each_task_has_its_objective_and_stopping_metric(
     make_project, task, target, objective, metric
 ):
-    """The fitted loss itself stops training, a proper scoring rule, whatever the gate decides by."""
+    """The fitted loss stops training, a proper scoring rule, whatever the gate decides by."""
     gates = {"binary": "accuracy", "multiclass": "accuracy", "regression": "r2", "count": "mae"}
     project = make_project(task=task, target=target, gate={"metric": gates[task]})
     check_parameters(project)

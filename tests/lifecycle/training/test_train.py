@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import log_loss
+from sklearn.metrics import log_loss, roc_auc_score
 
 from lifecycle.data.lake import read_version, write_version
 from lifecycle.errors import FeatureError, TargetError, TrainingError
@@ -95,7 +95,7 @@ def test_threads_do_not_change_this_model(make_project, prepare, settings, threa
 
 
 def test_early_stopping_cuts_the_rounds_after_the_best(make_project, prepare, settings):
-    project = make_project(training={"rounds": 400, "early_stopping_rounds": 5})
+    project = make_project(training={"rounds": 400, "early_stopping_rounds": 5, "refit": False})
     split = prepare(project)
     trained = train_model(project, split.train, split.validation, {"eta": 0.3}, settings)
     scores = trained.curve["validation"]
