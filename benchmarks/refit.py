@@ -6,7 +6,7 @@ validation with the rounds found, as they are or in proportion to the rows. What
 task's proper scoring rule on the holdout. Parameters are those that `lifecycle init` writes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,7 +93,7 @@ def parts(data: Data, repeat: int, repeats: int) -> tuple[Rows, Rows, Rows]:
 
 
 def scores(data: Data, repeat: int, repeats: int) -> list[float]:
-    """The scoring rule on the holdout, for each of `WAYS`."""
+    """The scoring rule on the holdout for each of `WAYS`, and the rounds that were kept."""
     train, validation, holdout = parts(data, repeat, repeats)
     text = data.features.select_dtypes(exclude="number").columns
     features = data.features.astype({name: "category" for name in text})
@@ -126,6 +126,7 @@ def scores(data: Data, repeat: int, repeats: int) -> list[float]:
         score(first[:rounds]),
         score(xgboost.train(given, both, rounds)),
         score(xgboost.train(given, both, scaled)),
+        rounds,
     ]
 
 
@@ -134,13 +135,13 @@ def repeats_of(data: Data) -> int:
     return 40 if len(data.target) < 1_000 else 20 if len(data.target) < 10_000 else 10
 
 
-def summary(data: Data, measure: Callable[[Data, int, int], list[float]] = scores) -> list[str]:
-    """A row of the table: means, and how much the refits lose on average, ± 2 standard errors."""
+def summary(data: Data) -> list[str]:
+    """A row of the table: means, and how much the refits change them, ± 2 standard errors."""
     repeats = repeats_of(data)
-    found = np.array([measure(data, repeat, repeats) for repeat in range(repeats)])
+    found = np.array([scores(data, repeat, repeats) for repeat in range(repeats)])
     means = found.mean(axis=0)
     cells = [data.name, f"{len(data.target):,}", f"{repeats}", SCORING_RULES[data.task]]
-    cells += [f"{mean:.4g}" for mean in means]
+    cells += [f"{np.median(found[:, -1]):.0f}", *(f"{mean:.4g}" for mean in means[:-1])]
     for way in (1, 2):
         change = 100 * (found[:, way] - found[:, 0]) / means[0]
         error = 2 * change.std(ddof=1) / np.sqrt(repeats)
@@ -152,7 +153,7 @@ def summary(data: Data, measure: Callable[[Data, int, int], list[float]] = score
 def main() -> None:
     """Print the table as Markdown, row by row."""
     console = Console(width=200, soft_wrap=True)
-    header = ["data", "rows", "splits", "score (less is better)", *WAYS]
+    header = ["data", "rows", "splits", "score (less is better)", "rounds kept, median", *WAYS]
     header += [f"change: {way}" for way in WAYS[1:]]
     console.print("| " + " | ".join(header) + " |\n" + "|---" * len(header) + "|")
     for data in data_sets():
