@@ -99,7 +99,7 @@ def matrix(frame: pd.DataFrame, project: Project) -> xgb.DMatrix:
 
 def tune(train: xgb.DMatrix, valid: xgb.DMatrix, project: Project) -> dict[str, Any]:
     """The project's search space with Optuna alone."""
-    fixed = {"objective": "binary:logistic", "eval_metric": "auc", "nthread": 2, "seed": 17}
+    fixed = {"objective": "binary:logistic", "eval_metric": "logloss", "nthread": 2, "seed": 17}
 
     def objective(trial: optuna.Trial) -> float:
         chosen: dict[str, Any] = {}
@@ -114,7 +114,7 @@ def tune(train: xgb.DMatrix, valid: xgb.DMatrix, project: Project) -> dict[str, 
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
-        direction="maximize", sampler=optuna.samplers.TPESampler(seed=project.training.seed)
+        direction="minimize", sampler=optuna.samplers.TPESampler(seed=project.training.seed)
     )
     study.optimize(objective, n_trials=project.tuning.trials)
     return fixed | study.best_params
@@ -187,7 +187,9 @@ def cycle(trainings: int) -> dict[str, float]:
         with watch("tune"):
             parameters = tune(data, validation, project)
         with watch("fit"):
-            booster = boost(parameters, data, validation, project)
+            stopped = boost(parameters, data, validation, project)
+            both = matrix(pd.concat([train, valid]), project)
+            booster = xgb.train(parameters, both, stopped.best_iteration + 1)
         with watch("evaluate"):
             evaluate(booster, holdout, project)
         with watch("check"):

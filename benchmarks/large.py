@@ -40,6 +40,7 @@ def write(folder: Path, rows: int = ROWS) -> Path:
         "training": {
             "rounds": ROUNDS,
             "early_stopping_rounds": ROUNDS,
+            "refit": False,  # as the twin, which learns from the train part
             "parameters": {name: PARAMETERS[name] for name in ("max_depth", "eta")},
         },
         "checks": {"suites": []},

@@ -53,6 +53,8 @@ def lock_digest() -> str:
 def project_digest(project: Project) -> str:
     """SHA-256 over the sections that shape a model; the gate judges it, serving runs it,
     and where the data lie says nothing of what they are.
+
+    The gate's metric is in it: what is recorded of a model, its slices and its noise, is by it.
     """
     sections = {
         "source",

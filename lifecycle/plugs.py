@@ -73,9 +73,8 @@ def plugs_digest(project: Project) -> str:
         named[f"feature_views.{name}.function"] = view.function
     if project.features:
         named["features"] = project.features
-    trainer = project.training.trainer
-    if ":" in trainer and not trainer.startswith("sklearn:"):
-        named["training.trainer"] = trainer
+    if project.training.own_trainer:
+        named["training.trainer"] = project.training.trainer
     files = {
         key: file_digest(plug_file(project, reference, key)[0]) for key, reference in named.items()
     }

@@ -18,6 +18,7 @@ from lifecycle.errors import ProjectError
 from lifecycle.project_rules import check_rules
 from lifecycle.specs import (
     METRICS,
+    SCORING_RULES,
     ChecksSpec,
     ColumnSpec,
     ContractSpec,
@@ -114,8 +115,20 @@ class Project(Section):
 
     @property
     def metric(self) -> Metric:
-        """The metric that decides in tuning, gate and monitoring."""
+        """The metric that decides at the gate and in monitoring."""
         return self.gate.metric or METRICS[self.task][0]
+
+    @property
+    def training_metric(self) -> Metric:
+        """The metric that stops training early and ranks the trials of a search.
+
+        A model that is fitted to the median is judged by `mae`, whose minimum that is.
+        """
+        parameters = self.training.parameters
+        fitted_to = {parameters.get("objective"), parameters.get("loss")}
+        if self.task == "regression" and fitted_to & {"reg:absoluteerror", "absolute_error"}:
+            return self.training.metric or "mae"
+        return self.training.metric or SCORING_RULES[self.task]
 
     @property
     def metric_names(self) -> tuple[Metric, ...]:

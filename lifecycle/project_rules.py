@@ -38,11 +38,15 @@ def _roles_agree(project: "Project") -> None:
             raise ValueError(f"inputs: {name!r} is {role} and cannot be a feature")
     if not project.input_columns:
         raise ValueError("no column is left as input: every contract column has another role")
-    if project.metric not in project.metric_names:
-        raise ValueError(
-            f"gate.metric: {project.metric!r} is not a metric of task {project.task!r}: "
-            f"choose one of {', '.join(project.metric_names)}, or declare it under `metrics`"
-        )
+    for key, metric in (
+        ("gate.metric", project.metric),
+        ("training.metric", project.training_metric),
+    ):
+        if metric not in project.metric_names:
+            raise ValueError(
+                f"{key}: {metric!r} is not a metric of task {project.task!r}: "
+                f"choose one of {', '.join(project.metric_names)}, or declare it under `metrics`"
+            )
     for name in project.metrics:
         if name in GREATER_IS_BETTER:
             raise ValueError(f"metrics: {name!r} is a built-in metric's name: take another")
@@ -72,6 +76,11 @@ def _training_fits_task(project: "Project") -> None:
         raise ValueError(
             f"training.num_workers: trainer {training.trainer!r} runs in one process; "
             "several workers are for xgboost"
+        )
+    if training.refit and (training.own_trainer or training.num_workers > 1):
+        raise ValueError(
+            "training.refit: several workers keep to the train part, and a trainer of your own is "
+            "handed both parts and decides itself: leave it out"
         )
     if training.trainer != "xgboost" and training.monotone:
         raise ValueError("training.monotone: only trainer xgboost takes constraints")

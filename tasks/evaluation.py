@@ -29,6 +29,7 @@ def evaluate_candidate(
         answers = assess.answer(project, split.holdout, bundle.path, bundle.digest)
         measured = measure(project, settings, split, answers, champion)
         closer = assess.assess_closely(project, answers, measured.candidate)
+        closer = closer.model_copy(update={"warnings": (*bundle.warnings, *closer.warnings)})
         evaluated = write_evaluation(
             project,
             split,
@@ -38,6 +39,8 @@ def evaluate_candidate(
             settings.folder("reports", project.name, bundle.digest[:12]),
         )
         done(f"holdout {project.metric}: {_line(evaluated, project.metric)} → {evaluated.report}")
+    for warning in closer.warnings:
+        say("train", f"warning: {warning}")
     create_table_artifact(
         key=f"{slug(project)}-evaluation",
         table=[

@@ -207,7 +207,9 @@ def _measure(
     path = registered.bundle_path(trained.model, settings)
     answers = assess.answer(project, trained.split.holdout, path, trained.model.digest)
     measured = measure(project, settings, trained.split, answers, champion)
-    ours = measured.candidate.model_copy(update={"subject": f"challenger v{trained.model.version}"})
+    subject = f"challenger v{trained.model.version}"
+    warnings = trained.evaluation.warnings
+    ours = measured.candidate.model_copy(update={"subject": subject, "warnings": warnings})
     decision = gates.decide(
         measured.model_copy(update={"candidate": ours}),
         trained.checks,

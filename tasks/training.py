@@ -48,5 +48,6 @@ def fit_model(
     with step("train", f"fitting {training.trainer}{workers}") as done:
         bundle = fit.fit(project, split, tuned, settings, identity)
         rounds = f" {bundle.rounds} rounds" if bundle.curve else ""
-        done(f"fitted{rounds} → bundle {bundle.digest[:12]}")
+        again = ", then on train and validation" if training.refits else ""
+        done(f"fitted{rounds}{again} → bundle {bundle.digest[:12]}")
     return bundle

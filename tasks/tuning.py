@@ -62,7 +62,9 @@ class _Watch:
     def show(self, now: Now) -> None:
         if now.done == 1 and now.kept:
             say("train", f"tuning goes on: {now.kept} trials of an earlier run are kept")
-        text = f"trial {now.done} of {now.total}, best {self._project.metric} {now.best:.4f}"
+        text = (
+            f"trial {now.done} of {now.total}, best {self._project.training_metric} {now.best:.4f}"
+        )
         update("train", f"tuning: {text}", notable=now.best != self._best)
         self._best = now.best
         if self._artifact is None:
@@ -78,7 +80,7 @@ class _Watch:
 
     def finish(self) -> None:
         if self._artifact is not None:
-            text = f"best {self._project.metric} {self._best:.4f}"
+            text = f"best {self._project.training_metric} {self._best:.4f}"
             update_progress_artifact(self._artifact, 100.0, description=text)
 
 
@@ -86,7 +88,7 @@ def as_markdown(project: Project, tuned: Tuned) -> str:
     """The best trials as a table, and the history as an inline picture."""
     space = list(project.tuning.space)
     lines = [
-        f"| trial | {project.metric} | {' | '.join(space)} | rounds | seconds |",
+        f"| trial | {project.training_metric} | {' | '.join(space)} | rounds | seconds |",
         "| " + " | ".join("---" for _ in range(len(space) + 4)) + " |",
     ]
     for trial in _best(project, tuned):
@@ -102,7 +104,7 @@ def as_markdown(project: Project, tuned: Tuned) -> str:
 
 
 def _best(project: Project, tuned: Tuned) -> list[Trial]:
-    sign = -1 if greater_is_better(project.metric) else 1
+    sign = -1 if greater_is_better(project.training_metric) else 1
     whole = [(sign * trial.value, trial) for trial in tuned.history if trial.value is not None]
     return [trial for _, trial in sorted(whole, key=lambda pair: pair[0])[:BEST]]
 
@@ -112,7 +114,8 @@ def _told(project: Project, tuned: Tuned) -> str:
     count = f"{tuned.trials} trials" + (f" ({tuned.pruned} pruned)" if tuned.pruned else "")
     left = project.tuning.trials - tuned.trials
     over = f"; {left} more did not fit into tuning.max_seconds" if left else ""
-    return f"tuned in {count}: {project.metric} {tuned.value:.4f} on validation with {chosen}{over}"
+    reached = f"{project.training_metric} {tuned.value:.4f} on validation"
+    return f"tuned in {count}: {reached} with {chosen}{over}"
 
 
 def _short(value: object) -> str:

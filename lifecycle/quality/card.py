@@ -24,7 +24,7 @@ def model_card(
         "Columns with a role": _roles(project),
         "Quality on the holdout": _quality(project, evaluation, baseline),
         "Checks": _checks(project, checks),
-        "Limits": _limits(project),
+        "Limits": _limits(project, evaluation),
     }
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
     return f"# Model card: {project.name}\n\n{body}\n\n{render(decision)}"
@@ -60,7 +60,12 @@ def _data(project: Project, split: Split) -> str:
     )
     withheld = f"{split.withheld:,} rows are in none of the parts."
     source = f"Source: `{project.source.place}`. Split: {one_line(split.rule)} {withheld}"
-    return f"{source}\n\n{_table(('part', 'rows', 'version', 'digest'), parts)}"
+    if project.training.own_trainer:
+        learned = "The trainer was handed the train and the validation part."
+    else:
+        both = " and the validation" if project.training.refits else ""
+        learned = f"The model learned from the train{both} part."
+    return f"{source} {learned}\n\n{_table(('part', 'rows', 'version', 'digest'), parts)}"
 
 
 def _roles(project: Project) -> str:
@@ -113,8 +118,9 @@ def _checks(project: Project, checks: CheckReport) -> str:
     return "\n".join(lines).rstrip()
 
 
-def _limits(project: Project) -> str:
+def _limits(project: Project, evaluation: Evaluation) -> str:
     lines = [
+        *(f"- {warning}" for warning in evaluation.warnings),
         "- The numbers hold for data like the holdout's; monitoring says when data have moved.",
         "- A prediction is an association in the data, not a cause: changing an input does not "
         "change the outcome as the model's answer changes.",

@@ -73,10 +73,11 @@ def evaluation_page(
     candidate = evaluated.candidate
     sections = [
         _metrics(project, evaluated),
+        *([Section("Warnings", points=candidate.warnings)] if candidate.warnings else []),
         Section("Quality", text=_calibration(candidate), pictures=_pictures(figures, QUALITY)),
         *_slices(project, candidate, figures),
         *_fairness(project, candidate),
-        *_learned(figures),
+        *_learned(project, bundle, figures),
         _origin(split, bundle, candidate),
     ]
     lead = (
@@ -190,10 +191,17 @@ def _gaps(gaps: tuple[Gap, ...]) -> Table | None:
     )
 
 
-def _learned(figures: Mapping[str, Path]) -> list[Section]:
+def _learned(project: Project, bundle: Bundle, figures: Mapping[str, Path]) -> list[Section]:
     """Importances, learning curve and SHAP values, as far as the model can say."""
     pictures = _pictures(figures, LEARNED)
-    return [Section("What was learned", pictures=pictures)] if pictures else []
+    if not pictures:
+        return []
+    text = (
+        "The learning curve is that of a fit on the train part, which the validation part stopped. "
+        f"The model itself was then fitted on both parts, with the {bundle.rounds} rounds kept.",
+    )
+    refitted = project.training.refits and bundle.curve
+    return [Section("What was learned", text=text if refitted else (), pictures=pictures)]
 
 
 def _origin(split: Split, bundle: Bundle, candidate: Evaluation) -> Section:

@@ -65,6 +65,7 @@ def decide(
         verdicts.append(_gain(evaluated, champion, gain, gate, metric))
         verdicts += _above_noise(gain.value, noise, gate.gain_over_noise, metric)
     verdicts += _checks(checks, gate.require_checks, accept or {})
+    verdicts += _warnings(challenger)
     return Decision(
         gate="promotion",
         passed=all(holds for holds, _ in verdicts),
@@ -218,6 +219,11 @@ def _direction(gain: float) -> str:
     if gain == 0:
         return "equal"
     return f"{abs(gain):.4g} {'better' if gain > 0 else 'worse'}"
+
+
+def _warnings(challenger: Evaluation) -> list[Verdict]:
+    """What a person should know of the model; it blocks nothing."""
+    return [(True, f"Warning: {warning}") for warning in challenger.warnings]
 
 
 def _checks(checks: CheckReport, required: bool, accept: Mapping[str, str]) -> list[Verdict]:

@@ -144,7 +144,9 @@ def _gate(release: Release) -> Section:
     verdict = "passed" if release.decision.passed else f"not passed: {kept}"
     model = release.challenger
     reasons, blocking = release.decision.reasons, release.decision.blocking
-    return Section(f"Gate for v{model.version}: {verdict}", points=reasons, brief=blocking)
+    warnings = (reason for reason in reasons if reason.startswith("Warning: "))
+    brief = (*blocking, *warnings)
+    return Section(f"Gate for v{model.version}: {verdict}", points=reasons, brief=brief)
 
 
 def _way_out(project: Project, trained: Trained, first: Release) -> list[Section]:

@@ -61,6 +61,8 @@ class Bundle(Record):
     """Boosting rounds kept after early stopping."""
     curve: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     """`train` and `validation`: the stopping metric after each round; empty without rounds."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know of how it was fitted, and what to do; blocks nothing."""
 
 
 class Estimate(Record):
@@ -121,6 +123,8 @@ class Evaluation(Record):
     slices: tuple[Slice, ...] = ()
     gaps: tuple[Gap, ...] = ()
     """How far the groups of each protected attribute lie apart."""
+    warnings: tuple[str, ...] = ()
+    """Of the fit and of the probabilities: what a person should know; blocks nothing."""
 
 
 class CheckReport(Record):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 PARENT = "mlflow.parentRunId"
 NUMBER = "lifecycle.trial"
 STATE = "lifecycle.trial.state"
+METRIC = "lifecycle.trial.metric"
+"""Names what `validation` is: the metric that ranks trials, which need not be the gate's."""
 CURVE_POINTS = 25
 """Rounds of a trial that are logged, at most: evenly thinned, since each costs a row."""
 PAGE = 1000
@@ -43,7 +45,7 @@ def log_search(
         child = there.get(str(trial.number))
         if child is None or child.info.status != "FINISHED":
             course = courses.get(key_of(trial.parameters))
-            _log_trial(client, experiment, run_id, child, trial, course)
+            _log_trial(client, experiment, run_id, child, trial, course, project.training_metric)
     for name, figure in search_plots(project, tuned).items():
         client.log_figure(run_id, figure, f"plots/{name}.png")
 
@@ -55,6 +57,7 @@ def _log_trial(
     child: "Run | None",
     trial: Trial,
     course: "Course | None",
+    metric: str,
 ) -> None:
     """One run in three calls; `child` is one that was cut short.
 
@@ -67,7 +70,7 @@ def _log_trial(
         child = client.create_run(
             experiment,
             start_time=int((ended - trial.seconds) * 1000),
-            tags={PARENT: parent, NUMBER: str(trial.number), STATE: trial.state},
+            tags={PARENT: parent, NUMBER: str(trial.number), STATE: trial.state, METRIC: metric},
             run_name=f"trial {trial.number}",
         )
     when = child.info.start_time  # the same when it is done again, so that nothing is there twice

@@ -3,6 +3,7 @@
 from lifecycle.specs.base import (
     GREATER_IS_BETTER,
     METRICS,
+    SCORING_RULES,
     ColumnType,
     Metric,
     Scalar,
@@ -45,6 +46,7 @@ from lifecycle.specs.training import (
 __all__ = [
     "GREATER_IS_BETTER",
     "METRICS",
+    "SCORING_RULES",
     "ChecksSpec",
     "Choice",
     "ColumnSpec",

@@ -18,6 +18,14 @@ METRICS: dict[TaskKind, tuple[Metric, ...]] = {
     "regression": ("rmse", "mae", "r2"),
     "count": ("poisson_deviance", "rmse", "mae"),
 }
+SCORING_RULES: dict[TaskKind, Metric] = {
+    "binary": "log_loss",
+    "multiclass": "log_loss",
+    "regression": "rmse",
+    "count": "poisson_deviance",
+}
+"""What training minimises: a proper scoring rule, best in expectation for the true distribution or
+mean and for no other answer (Gneiting and Raftery, 2007; for means Gneiting, 2011)."""
 GREATER_IS_BETTER: dict[Metric, bool] = {
     "roc_auc": True,
     "average_precision": True,

@@ -18,8 +18,15 @@ class TrainingSpec(Section):
     rounds: int = Field(default=200, ge=1)
     """Boosting rounds at most; early stopping may end sooner."""
     early_stopping_rounds: int = Field(default=20, ge=1)
+    """Rounds that the validation part's metric may fail to improve before training stops."""
+    metric: Metric | None = None
+    """Stops training early and ranks the trials of a search, on the validation part; by default
+    the task's proper scoring rule (log_loss, rmse, poisson_deviance), whatever `gate.metric` is."""
     parameters: dict[str, Scalar] = Field(default_factory=dict)
     """The trainer's parameters that tuning does not choose."""
+    refit: bool | None = None
+    """Whether the model is fitted once more on train and validation part, with the rounds found;
+    by default wherever that can be done: not by several workers or a trainer of your own."""
     class_weight: Literal["balanced"] | dict[str, float] | None = None
     """Classification: weight of a row by its class, or `balanced`, as scikit-learn has it."""
     monotone: dict[str, Literal[-1, 1]] = Field(default_factory=dict)
@@ -37,6 +44,18 @@ class TrainingSpec(Section):
     max_failures: int = Field(default=3, ge=0)
     """With several workers: how often training resumes from a checkpoint before it gives up."""
     seed: int = 17
+
+    @property
+    def own_trainer(self) -> bool:
+        """Whether the trainer is a class of the user's."""
+        return ":" in self.trainer and not self.trainer.startswith("sklearn:")
+
+    @property
+    def refits(self) -> bool:
+        """Whether the model learns from the validation part too, once it has stopped by it."""
+        if self.refit is None:
+            return self.num_workers == 1 and not self.own_trainer
+        return self.refit
 
 
 def _check_range(low: float, high: float, log: bool) -> None:

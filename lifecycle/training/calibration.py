@@ -29,7 +29,7 @@ class Calibration(Record):
         if self.method == "isotonic":
             return np.interp(probability, self.points, self.values)
         slope, intercept = self.values
-        return _sigmoid(slope * _log_odds(probability) + intercept)
+        return sigmoid(slope * log_odds(probability) + intercept)
 
 
 def calibrate(
@@ -57,7 +57,7 @@ def _platt(probability: Floats, truth: Floats) -> Calibration:
     """Platt (1999): maximum likelihood on the log-odds, his targets keeping off 0 and 1."""
     from scipy.optimize import minimize  # only where models are trained
 
-    margin = _log_odds(probability)
+    margin = log_odds(probability)
     positives = truth.sum()
     high, low = (positives + 1) / (positives + 2), 1 / (len(truth) - positives + 2)
     target = np.where(truth > 0, high, low)
@@ -65,7 +65,7 @@ def _platt(probability: Floats, truth: Floats) -> Calibration:
     found = minimize(
         lambda at: _log_loss(rows @ at, target),
         [0.0, np.log(positives / (len(truth) - positives))],
-        jac=lambda at: rows.T @ (_sigmoid(rows @ at) - target) / len(truth),
+        jac=lambda at: rows.T @ (sigmoid(rows @ at) - target) / len(truth),
         method="BFGS",
         options={"gtol": PRECISION},
     )
@@ -98,13 +98,15 @@ def _isotonic(probability: Floats, truth: Floats) -> Calibration:
     )
 
 
-def _log_odds(probability: Floats) -> Floats:
+def log_odds(probability: Floats) -> Floats:
+    """(n,) probabilities, kept off 0 and 1 → (n,) logarithms of their odds."""
     inside = np.clip(probability, 1e-12, 1 - 1e-12)
     odds: Floats = np.log(inside) - np.log1p(-inside)
     return odds
 
 
-def _sigmoid(margin: Floats) -> Floats:
+def sigmoid(margin: Floats) -> Floats:
+    """(n,) log-odds → (n,) probabilities."""
     probability: Floats = 0.5 * (1 + np.tanh(0.5 * margin))  # never overflows
     return probability
 

@@ -200,6 +200,7 @@ def _matrices(job: Job) -> Matrices:
         validation=validation.matrix,
         validation_labels=validation.labels,
         train_weights=row_weights(project, train.labels, job.plan.counts),
+        validation_weights=row_weights(project, validation.labels, job.plan.counts),
     )
 
 

@@ -1,28 +1,25 @@
 """One stage: from the parts of a split and chosen parameters to a bundle on disk."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
-from lifecycle.data.features import (
-    FeatureSchema,
-    build_features,
-    encode,
-    hook_digest,
-    labels,
-    load_hook,
-)
-from lifecycle.data.lake import read_version
+from lifecycle.data.features import FeatureSchema, hook_digest
 from lifecycle.data.views.use import view_uses
 from lifecycle.project import Project
-from lifecycle.records import Bundle, DatasetVersion, Identity, Split, Tuned
+from lifecycle.records import Bundle, Identity, Split, Tuned
 from lifecycle.settings import Settings
+from lifecycle.specs import Scalar
 from lifecycle.training.bundle import write_bundle
-from lifecycle.training.calibration import Calibration, calibrate
+from lifecycle.training.calibration import Calibration
+from lifecycle.training.parameters import DEFAULTS
 from lifecycle.training.schema import BundleSchema
-from lifecycle.training.train import Trained, train_model
+from lifecycle.training.train import train_model
 from lifecycle.training.trainers.protocol import ModelKind
 
+FEW_ROUNDS = 10
+"""Fewer boosting rounds than these are worth a warning."""
+LITTLE_LEFT = 0.01
+"""Unless they leave so little unsaid, as the one round of a forest with a learning rate of 1."""
 THRESHOLD = 0.5
 """Probability from which a row counts as positive, as `accuracy` counts it."""
 
@@ -47,10 +44,37 @@ def fit(
         BundleError: the bundle cannot be written.
     """
     trained = train_model(project, split.train, split.validation, tuned.parameters, settings)
-    calibration = _calibration(project, trained, split.validation)
-    schema = bundle_schema(project, trained.features, trained.model.kind, calibration)
+    schema = bundle_schema(project, trained.features, trained.model.kind, trained.calibration)
     folder = folder or settings.folder("bundles", project.name)
-    return write_bundle(trained.model, schema, identity.digest, folder, trained.curve)
+    bundle = write_bundle(trained.model, schema, identity.digest, folder, trained.curve)
+    if not trained.curve:
+        return bundle
+    warning = few_rounds(project, tuned.parameters, bundle.rounds)
+    return bundle.model_copy(update={"warnings": warning})
+
+
+def few_rounds(project: Project, parameters: Mapping[str, Scalar], rounds: int) -> tuple[str, ...]:
+    """A warning if so few rounds were kept that the answers hardly left the constant they start at.
+
+    Each round goes the learning rate's share of the way that is left to what trees can say, so
+    (1 - rate)^rounds of it is left (shrinkage, Friedman, 2001).
+    """
+    eta = float(parameters.get("eta", parameters.get("learning_rate", DEFAULTS["eta"])))
+    left = max(0.0, 1 - eta) ** rounds
+    if rounds >= FEW_ROUNDS or left <= LITTLE_LEFT:
+        return ()
+    if rounds == project.training.rounds:
+        why, advice = "training.rounds allows no more", "raise it"
+    else:
+        why = f"{project.training_metric} on the validation part was best there"
+        advice = (
+            "try a smaller learning rate (training.parameters, tuning.space), a larger "
+            "split.validation, or look for columns that say more"
+        )
+    return (
+        f"Only {rounds} boosting round{'s' if rounds > 1 else ''} with a learning rate of {eta:g}, "
+        f"which leaves {left:.0%} of what trees could say unsaid: {why}; {advice}.",
+    )
 
 
 def bundle_schema(
@@ -76,18 +100,3 @@ def bundle_schema(
         views=view_uses(project),
         calibration=calibration,
     )
-
-
-def _calibration(
-    project: Project, trained: Trained, validation: DatasetVersion
-) -> Calibration | None:
-    """Fitted on the rows of the validation part whose target is known."""
-    method = project.training.calibration
-    if method == "none":
-        return None
-    frame = read_version(validation)
-    truth = labels(frame, project)
-    known = np.isfinite(truth)
-    features = build_features(frame[known], project, load_hook(project))
-    probability = trained.model.predict(encode(features, trained.features))
-    return calibrate(method, probability, truth[known])

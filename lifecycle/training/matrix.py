@@ -1,6 +1,6 @@
 """What a booster learns from: a project's parts as matrices, opened where they are needed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from lifecycle.data.lake import read_version
 from lifecycle.errors import TargetError
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
-from lifecycle.training.weights import row_weights
+from lifecycle.training.weights import class_counts, row_weights
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,19 @@ class Matrices:
     validation_labels: NDArray[np.float64]
     train_weights: NDArray[np.float64] | None = None
     """(rows,): of `training.class_weight`; None weighs all rows alike."""
+    validation_weights: NDArray[np.float64] | None = None
+    """(rows,): the same, by the classes of the train part."""
+
+
+def pool(project: Project, data: Matrices) -> Matrices:
+    """The same with the validation part's rows after those of the train part, to learn from all."""
+    truth = np.concatenate([data.train_labels, data.validation_labels])
+    return replace(
+        data,
+        train=np.concatenate([data.train, data.validation]),
+        train_labels=truth,
+        train_weights=row_weights(project, truth),
+    )
 
 
 def open_matrices(project: Project, train: DatasetVersion, validation: DatasetVersion) -> Matrices:
@@ -54,6 +67,7 @@ def open_matrices(project: Project, train: DatasetVersion, validation: DatasetVe
     matrix = encode(features, schema)
     del features
     checked, validation_labels = _labelled(project, validation, "validation")
+    counts = class_counts(project, train_labels) if project.training.class_weight else None
     return Matrices(
         schema=schema,
         train=matrix,
@@ -61,6 +75,7 @@ def open_matrices(project: Project, train: DatasetVersion, validation: DatasetVe
         validation=encode(build_features(checked, project, hook), schema),
         validation_labels=validation_labels,
         train_weights=row_weights(project, train_labels),
+        validation_weights=row_weights(project, validation_labels, counts),
     )
 
 

@@ -32,7 +32,7 @@ FALLBACK: dict[TaskKind, str] = {
     "regression": "rmse",
     "count": "poisson-nloglik",
 }
-"""The metric of XGBoost's own that stops training early where the project's metric would."""
+"""What XGBoost measures itself where a metric of the project's own stops training early."""
 
 DEFAULTS: dict[str, Scalar] = {
     "eta": 0.3,
@@ -59,7 +59,7 @@ DEFAULTS: dict[str, Scalar] = {
 
 RESERVED = {
     "booster": "a bundle holds trees",
-    "eval_metric": "gate.metric decides it",
+    "eval_metric": "training.metric decides it",
     "num_class": "the task decides it",
     "device": "training.device is the device",
     "monotone_constraints": "training.monotone has the constraints",
@@ -97,11 +97,12 @@ def stopping_metric(project: Project) -> tuple[str, bool]:
 
     A metric of the project's own is called by its own name, and is a score.
     """
-    if project.metric in project.metrics:
+    metric = project.training_metric
+    if metric in project.metrics:
         return FALLBACK[project.task], True
     multiclass = {"log_loss": "mlogloss", "accuracy": "merror"}
     names = STOPPING | multiclass if project.task == "multiclass" else STOPPING
-    name = names[project.metric]
+    name = names[metric]
     return name, name in ("auc", "aucpr")
 
 

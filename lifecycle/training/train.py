@@ -5,20 +5,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import ray
 from ray.exceptions import RayError as AnyRayError
 
-from lifecycle.data.features import FeatureSchema
+from lifecycle.data.features import FeatureSchema, build_features, encode, labels, load_hook
+from lifecycle.data.lake import read_version
 from lifecycle.errors import LifecycleError, TrainingError
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
 from lifecycle.specs import Scalar
-from lifecycle.training.matrix import open_matrices
+from lifecycle.training.calibration import Calibration, calibrate
+from lifecycle.training.matrix import open_matrices, pool
 from lifecycle.training.parameters import threads_of
 from lifecycle.training.trainers.load import load_model
-from lifecycle.training.trainers.open import open_trainer
-from lifecycle.training.trainers.protocol import Curve, Model, ModelKind
+from lifecycle.training.trainers.open import open_refitter, open_trainer
+from lifecycle.training.trainers.protocol import Curve, Floats, Matrix, Model, ModelKind
 
 
 class Trained(NamedTuple):
@@ -27,6 +30,9 @@ class Trained(NamedTuple):
     model: Model
     features: FeatureSchema
     curve: Curve
+    """Of the fit that was stopped by the validation part."""
+    calibration: Calibration | None
+    """Of that fit's probabilities for the validation part, which it did not learn from."""
 
 
 class _Sent(NamedTuple):
@@ -36,6 +42,7 @@ class _Sent(NamedTuple):
     model: bytes
     features: FeatureSchema
     curve: Curve
+    calibration: Calibration | None
 
 
 def train_model(
@@ -46,6 +53,9 @@ def train_model(
     settings: Settings,
 ) -> Trained:
     """Fit with the chosen parameters, in `training.num_workers` workers; Ray is connected already.
+
+    The validation part decides when to stop, and calibrates. Where `training.refits` says so, the
+    model handed out is then fitted on both parts, with the rounds found.
 
     One worker needs no collective: on a Ray of this machine it is this process, on a cluster it is
     one task. Equal arguments give equal models wherever they are fitted.
@@ -65,7 +75,8 @@ def train_model(
     from lifecycle.training.distributed import fit_on_workers  # Ray Train takes a second to import
 
     fitted, schema = fit_on_workers(project, train, validation, parameters, settings)
-    return Trained(fitted.model, schema, fitted.curve)
+    calibration = _calibration_of_part(project, fitted.model, schema, validation)
+    return Trained(fitted.model, schema, fitted.curve, calibration)
 
 
 def check_workers(project: Project, rows: int, threads: int) -> None:
@@ -102,7 +113,35 @@ def _fit(
 ) -> Trained:
     data = open_matrices(project, train, validation)
     fitted = open_trainer(project).fit(project, data, parameters, threads)
-    return Trained(fitted.model, data.schema, fitted.curve)
+    model = fitted.model
+    calibration = calibrated(project, model, data.validation, data.validation_labels)
+    if project.training.refits:
+        both = pool(project, data)
+        model = open_refitter(project).refit(project, both, parameters, threads, model.rounds)
+    return Trained(model, data.schema, fitted.curve, calibration)
+
+
+def calibrated(project: Project, model: Model, matrix: Matrix, truth: Floats) -> Calibration | None:
+    """The calibration that `training.calibration` names, on rows the model did not learn from.
+
+    Raises:
+        TrainingError: as `calibrate` raises.
+    """
+    method = project.training.calibration
+    return None if method == "none" else calibrate(method, model.predict(matrix), truth)
+
+
+def _calibration_of_part(
+    project: Project, model: Model, schema: FeatureSchema, validation: DatasetVersion
+) -> Calibration | None:
+    """The same, where no process here holds the validation part."""
+    if project.training.calibration == "none":
+        return None
+    frame = read_version(validation)
+    truth = labels(frame, project)
+    known = np.isfinite(truth)
+    features = build_features(frame[known], project, load_hook(project))
+    return calibrated(project, model, encode(features, schema), truth[known])
 
 
 def _fit_in_task(project: Project, *arguments: Any) -> Trained:
@@ -120,7 +159,7 @@ def _fit_in_task(project: Project, *arguments: Any) -> Trained:
     if isinstance(sent, LifecycleError):
         raise sent
     model = load_model(sent.kind, sent.model, Path("the worker's answer"))
-    return Trained(model, sent.features, sent.curve)
+    return Trained(model, sent.features, sent.curve, sent.calibration)
 
 
 def _send(project: Project, *arguments: Any) -> _Sent | LifecycleError:
@@ -129,4 +168,5 @@ def _send(project: Project, *arguments: Any) -> _Sent | LifecycleError:
         trained = _fit(project, *arguments)
     except LifecycleError as error:
         return error
-    return _Sent(trained.model.kind, trained.model.save(), trained.features, trained.curve)
+    kind, content = trained.model.kind, trained.model.save()
+    return _Sent(kind, content, trained.features, trained.curve, trained.calibration)

@@ -43,6 +43,15 @@ def row_weights(project: Project, truth: Floats, counts: Floats | None = None) -
     return weights
 
 
+def loss_weights(project: Project, weights: Floats | None) -> Floats | None:
+    """Weights of the rows that a model is measured on while it is trained.
+
+    A weighted model minimises the weighted log loss, so that is what stops it and ranks trials.
+    Other metrics, chosen in spite of the weights, count every row alike.
+    """
+    return weights if project.training_metric == "log_loss" else None
+
+
 def _code(project: Project, name: str) -> int:
     """The label of the class that a key of `training.class_weight` names."""
     if project.task == "multiclass":

@@ -48,7 +48,7 @@ def problem(file: Path) -> str:
 def test_a_sound_file_is_loaded(write: Callable[[str], Path]) -> None:
     project = load_project(write(TEXT))
     assert project.input_columns == ("age", "spent", "day")
-    assert project.metric == "roc_auc"
+    assert (project.metric, project.training_metric) == ("roc_auc", "log_loss")
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,7 @@ def test_a_sound_file_is_loaded(write: Callable[[str], Path]) -> None:
         ("entity: customer", "split: {holdout: 2}", 5, "less than 1 (got 2)"),
         ("entity: customer", "split: {holdout_periods: 1}", 5, "needs `time`"),
         ("entity: customer", "gate: {metric: rmse}", 5, "not a metric of task 'binary'"),
+        ("entity: customer", "training: {metric: r2}", 5, "training.metric: 'r2' is not a metric"),
         ("contract:", "contract:\n  freshness: {at_least: 3}", 7, "needs `time`"),
         ("contract:", "contract:\n  freshness: {}", 7, "give exactly one of"),
         (

@@ -33,7 +33,9 @@ def trial(number: int) -> Trial:
 
 @pytest.fixture
 def project(make_project: Callable[..., Project]) -> Project:
-    return make_project(name="small_one", tuning={"trials": 20, "space": SPACE})
+    return make_project(
+        name="small_one", training={"metric": "roc_auc"}, tuning={"trials": 20, "space": SPACE}
+    )
 
 
 def tuned(trials: int) -> Tuned:

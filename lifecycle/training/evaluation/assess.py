@@ -23,6 +23,7 @@ from lifecycle.training.evaluation.evaluate import (
     trivial_answers,
 )
 from lifecycle.training.evaluation.explain import explain, summary_plot
+from lifecycle.training.evaluation.miscalibration import miscalibration
 from lifecycle.training.evaluation.own_metrics import own_metrics
 from lifecycle.training.evaluation.plots import evaluation_plots, learning_curve, slices_plot
 from lifecycle.training.evaluation.reliability import reliability
@@ -123,7 +124,7 @@ def assess(
 
 
 def assess_closely(project: Project, answers: Answers, evaluation: Evaluation) -> Evaluation:
-    """The evaluation of these answers with slices, gaps and calibration error.
+    """The evaluation of these answers with slices, gaps, calibration error and warnings.
 
     Raises:
         ProjectError: the condition of a segment cannot be evaluated.
@@ -139,6 +140,7 @@ def assess_closely(project: Project, answers: Answers, evaluation: Evaluation) -
             "slices": slices,
             "gaps": fairness_gaps(parts, slices, truth, prediction, threshold, project),
             "calibration_error": reliability(truth, prediction, task).error if probable else None,
+            "warnings": miscalibration(project, truth, prediction, answers.entity),
         }
     )
 
@@ -213,5 +215,6 @@ def draw(
 
 def _stopped_by(project: Project) -> str:
     """What a learning curve shows: XGBoost has names of its own for its metrics."""
-    own = project.metric in project.metrics or project.training.trainer != "xgboost"
-    return project.metric if own else stopping_metric(project)[0]
+    name = project.training_metric
+    own = name in project.metrics or project.training.trainer != "xgboost"
+    return name if own else stopping_metric(project)[0]

@@ -146,20 +146,32 @@ def metric_value(
     prediction: ArrayLike,
     task: TaskKind,
     own: Own | None = None,
+    weights: Floats | None = None,
 ) -> float:
     """One metric, without an interval.
+
+    Args:
+        weights: (n,), of the rows, for a metric that is a mean over them, as the log loss is.
 
     Raises:
         FeatureError, TargetError: as `evaluate`.
     """
-    return _value(metric, *_checked(truth, prediction, task), task, own or {})
+    return _value(metric, *_checked(truth, prediction, task), task, own or {}, weights)
 
 
-def _value(metric: Metric, y: Floats, p: Floats, task: TaskKind, own: Own) -> float:
+def _value(
+    metric: Metric,
+    y: Floats,
+    p: Floats,
+    task: TaskKind,
+    own: Own,
+    weights: Floats | None = None,
+) -> float:
     if metric in own:
         return own[metric](y, p)
     family = family_of(metric, task)
-    return family.prepare(y, p)(np.ones(len(y), dtype=np.int64))[family.names.index(metric)]
+    counted = np.ones(len(y), dtype=np.int64) if weights is None else weights
+    return family.prepare(y, p)(counted)[family.names.index(metric)]
 
 
 def _estimates(

@@ -5,7 +5,7 @@ measures every resample from its weights alone.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,11 @@ from lifecycle.specs import Metric, TaskKind
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
-Measure = Callable[[Whole], list[float]]
-"""How often each row counts (n,) → the family's metrics; NaN where one is undefined."""
+Measure = Callable[[NDArray[Any]], list[float]]
+"""How often each row counts (n,) → the family's metrics; NaN where one is undefined.
+
+Whole numbers; means over the rows take any weights.
+"""
 
 EPSILON = float(np.finfo(np.float64).eps)
 """Probabilities are clipped by it for the log loss, as scikit-learn does; so are predicted counts,

@@ -63,7 +63,7 @@ def boost(
         xgboost.core.XGBoostError: XGBoost cannot train with these parameters.
     """
     name, maximize = stopping_metric(project)
-    same_direction = maximize == greater_is_better(project.metric)
+    same_direction = maximize == greater_is_better(project.training_metric)
     evals = [(data, part) for part, data in parts.items() if part != "train"]
     given = xgboost_parameters(project, parameters, threads)
     draws = any(_is_sampling(key, value) for key, value in parameters.items())
@@ -77,7 +77,7 @@ def boost(
             break
         booster.update(parts["train"], iteration=at)
         measured = booster.eval_set(evals, at, metric, output_margin=False)
-        for part, value in _scores(measured, name if metric is None else project.metric):
+        for part, value in _scores(measured, name if metric is None else project.training_metric):
             curve[part].append(value)
         if keep and (at + 1) % keep_every == 0:
             keep(Progress(booster, curve))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import onnx
 from skl2onnx import convert_sklearn
 from skl2onnx.common import tree_ensemble
@@ -26,7 +27,7 @@ def to_graph(pipeline: Pipeline, features: int, classifier: bool) -> bytes:
     Raises:
         Exception: whatever the converter raises where it cannot.
     """
-    with warnings.catch_warnings(), _whole_numbers():
+    with warnings.catch_warnings(), _exact_nodes():
         warnings.simplefilter("ignore")  # of the converter about its own libraries
         model = convert_sklearn(
             pipeline,
@@ -72,18 +73,35 @@ def _rename(model: onnx.ModelProto) -> None:
 
 
 @contextmanager
-def _whole_numbers() -> Iterator[None]:
-    """Let histogram boosting be converted: skl2onnx 1.20 writes False where ONNX has an integer,
-    which protobuf refuses from version 6 on.
+def _exact_nodes() -> Iterator[None]:
+    """Let trees be converted so that every row takes the same way through them.
+
+    A graph compares with 32-bit thresholds where scikit-learn has 64-bit ones. As all features are
+    32-bit, `x <= threshold` stays exactly the same comparison if the threshold is rounded down;
+    skl2onnx 1.20 does so for single trees and forests, and rounds those of histogram boosting to
+    the nearest number, past values that lie close together. It also writes False there where ONNX
+    has an integer, which protobuf refuses from version 6 on.
     """
     original = tree_ensemble.add_node
 
-    def add_node(*given: Any, nodes_missing_value_tracks_true: Any = 0, **named: Any) -> None:
+    def add_node(
+        pairs: dict[str, Any], *given: Any, nodes_missing_value_tracks_true: Any = 0, **named: Any
+    ) -> None:
         tracks = int(nodes_missing_value_tracks_true)
-        original(*given, nodes_missing_value_tracks_true=tracks, **named)
+        original(pairs, *given, nodes_missing_value_tracks_true=tracks, **named)
+        if pairs["nodes_modes"][-1] == "BRANCH_LEQ":
+            pairs["nodes_values"][-1] = _rounded_down(pairs["nodes_values"][-1])
 
     tree_ensemble.add_node = add_node
     try:
         yield
     finally:
         tree_ensemble.add_node = original
+
+
+def _rounded_down(threshold: float) -> float:
+    """The greatest 32-bit float that is not above a threshold."""
+    nearest = np.float32(threshold)
+    if nearest > threshold:
+        nearest = np.nextafter(nearest, np.float32(-np.inf))
+    return float(nearest)

@@ -1,7 +1,7 @@
 """Which trainer a project means."""
 
 from lifecycle.project import Project
-from lifecycle.training.trainers.protocol import Trainer
+from lifecycle.training.trainers.protocol import Refitter, Trainer
 from lifecycle.training.trainers.xgb import XGBoostTrainer
 
 
@@ -22,3 +22,12 @@ def open_trainer(project: Project) -> Trainer:
     from lifecycle.training.trainers.own import OwnTrainer
 
     return OwnTrainer(project)
+
+
+def open_refitter(project: Project) -> Refitter:
+    """The same for a project that refits, which none with a trainer of its own does."""
+    if project.training.trainer == "xgboost":
+        return XGBoostTrainer()
+    from lifecycle.training.trainers.scikit import SklearnTrainer
+
+    return SklearnTrainer()

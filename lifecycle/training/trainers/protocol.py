@@ -17,7 +17,7 @@ Matrix = NDArray[np.float32]
 ModelKind = Literal["xgboost", "onnx"]
 
 OnRound = Callable[[int, float], bool]
-"""Round (from 0) and validation score, in the direction of the project's metric; True stops."""
+"""Round (from 0) and validation score, in the direction of `training_metric`; True stops."""
 
 Curve = dict[str, tuple[float, ...]]
 """`train` and `validation`: XGBoost's stopping metric after each round; empty without rounds."""
@@ -60,6 +60,27 @@ class Fitted(NamedTuple):
     curve: Curve
     pruned: bool = False
     """Whether `on_round` stopped it."""
+
+
+class Refitter(Protocol):
+    """Fits the final model, once it is known when to stop."""
+
+    def refit(
+        self,
+        project: Project,
+        data: "Matrices",
+        parameters: Mapping[str, Scalar],
+        threads: int,
+        rounds: int,
+    ) -> Model:
+        """Learn from the train part of `data` for exactly so many rounds.
+
+        Args:
+            data: pooled: its train part has the rows of the validation part too.
+
+        Raises:
+            TrainingError: it cannot be fitted with these parameters.
+        """
 
 
 class Trainer(Protocol):

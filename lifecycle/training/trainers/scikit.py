@@ -54,28 +54,39 @@ class SklearnTrainer:
     ) -> Fitted:
         estimator = make_estimator(project, parameters, threads)
         name = type(estimator).__name__
-        pipeline = Pipeline(
-            [("features", _preparation(estimator, data.schema)), ("estimator", estimator)]
-        )
-        weights = {}
-        if data.train_weights is not None:
-            weights["estimator__sample_weight"] = data.train_weights
+        preparation = _preparation(estimator, data.schema)
+        weights = {} if data.train_weights is None else {"sample_weight": data.train_weights}
         try:
             with threadpool_limits(threads), warnings.catch_warnings():
                 # scikit-learn's own calls of SciPy and NumPy are nothing a user can mend
                 warnings.simplefilter("ignore", DeprecationWarning)
-                pipeline.fit(data.train, _targets(project, data.train_labels), **weights)
+                prepared = _fit_preparation(preparation, data.train)
+                estimator.fit(prepared, _targets(project, data.train_labels), **weights)
         except LifecycleError:
             raise
         except Exception as error:
             raise TrainingError(
                 f"training.trainer: {name} cannot be fitted with {dict(parameters)}: {error}"
             ) from None
+        pipeline = Pipeline([("features", preparation), ("estimator", estimator)])
         _check_classes(project, pipeline)
         graph = _graph(project, pipeline, name, len(data.schema.names))
         model = OnnxModel(graph, _shares(pipeline, data.schema))
         _compare(project, pipeline, model, data.validation[:COMPARED_ROWS], name)
         return Fitted(model, {})
+
+    def refit(
+        self,
+        project: Project,
+        data: Matrices,
+        parameters: Mapping[str, Scalar],
+        threads: int,
+        rounds: int,
+    ) -> OnnxModel:
+        """An estimator stops by no part: its refit is a fit on more rows."""
+        model = self.fit(project, data, parameters, threads).model
+        assert isinstance(model, OnnxModel)  # noqa: S101 - what `fit` makes
+        return model
 
 
 def _preparation(estimator: Any, schema: FeatureSchema) -> ColumnTransformer:
@@ -99,6 +110,27 @@ def _preparation(estimator: Any, schema: FeatureSchema) -> ColumnTransformer:
     )
     steps = [("numbers", plain, numbers), ("categories", one_hot, categories)]
     return ColumnTransformer([step for step in steps if step[2]])
+
+
+def _fit_preparation(preparation: ColumnTransformer, matrix: Matrix) -> Matrix:
+    """Fit the preparation and return the prepared matrix.
+
+    Means and deviations are rounded to 32 bits, as the graph has them. A difference to a 64-bit
+    mean cannot be computed with 32 bits where values are large and lie close together; the
+    difference of two such 32-bit numbers is exact (Sterbenz, 1974).
+    """
+    preparation.fit(matrix)
+    scaler = _scaler(preparation)
+    if scaler is not None:
+        scaler.mean_ = scaler.mean_.astype(np.float32).astype(np.float64)
+        scaler.scale_ = scaler.scale_.astype(np.float32).astype(np.float64)
+    prepared: Matrix = preparation.transform(matrix)
+    return prepared
+
+
+def _scaler(preparation: ColumnTransformer) -> StandardScaler | None:
+    numbers = preparation.named_transformers_.get("numbers")
+    return numbers.named_steps.get("scale") if isinstance(numbers, Pipeline) else None
 
 
 def _targets(project: Project, truth: Floats) -> NDArray[Any]:

@@ -12,10 +12,11 @@ from lifecycle.project import Project
 from lifecycle.specs import Scalar
 from lifecycle.training.evaluation.own_metrics import own_metrics
 from lifecycle.training.matrix import Matrices, as_dmatrix
-from lifecycle.training.parameters import check_parameters, constrained, plain
+from lifecycle.training.parameters import check_parameters, constrained, plain, xgboost_parameters
 from lifecycle.training.trainers.booster import XGBoostModel, device_of
 from lifecycle.training.trainers.boosting import BoosterMetric, boost
 from lifecycle.training.trainers.protocol import Fitted, Matrix, OnRound
+from lifecycle.training.weights import loss_weights
 
 SAMPLE_ROWS = 20_000
 """Rows of the train part that its learning curve is measured on, at most."""
@@ -51,6 +52,25 @@ class XGBoostTrainer:
         curve = {"train": boosted.curve["sample"], "validation": boosted.curve["validation"]}
         return Fitted(XGBoostModel(boosted.booster), curve, boosted.pruned)
 
+    def refit(
+        self,
+        project: Project,
+        data: Matrices,
+        parameters: Mapping[str, Scalar],
+        threads: int,
+        rounds: int,
+    ) -> XGBoostModel:
+        """As many rounds as early stopping kept: more rows bear a few more, which gain nothing."""
+        given = constrained(project, parameters, data.schema)
+        rows = as_dmatrix(
+            data.train, data.train_labels, data.schema, threads, data.train_weights, _bins(given)
+        )
+        try:
+            booster = xgboost.train(xgboost_parameters(project, given, threads), rows, rounds)
+        except xgboost.core.XGBoostError as error:
+            raise TrainingError(f"XGBoost could not train: {plain(error)}") from None
+        return XGBoostModel(booster)
+
 
 def parts_of(
     project: Project, data: Matrices, threads: int, bins: int | None = None
@@ -68,8 +88,21 @@ def parts_of(
     if len(data.train) > SAMPLE_ROWS:
         draw = np.random.default_rng(project.training.seed)
         rows = np.sort(draw.choice(len(data.train), SAMPLE_ROWS, replace=False))
-    sample = as_dmatrix(data.train[rows], data.train_labels[rows], data.schema, threads)
-    validation = as_dmatrix(data.validation, data.validation_labels, data.schema, threads)
+    weights = loss_weights(project, data.train_weights)
+    sample = as_dmatrix(
+        data.train[rows],
+        data.train_labels[rows],
+        data.schema,
+        threads,
+        None if weights is None else weights[rows],
+    )
+    validation = as_dmatrix(
+        data.validation,
+        data.validation_labels,
+        data.schema,
+        threads,
+        loss_weights(project, data.validation_weights),
+    )
     return {"train": train, "validation": validation, "sample": sample}
 
 
@@ -86,13 +119,14 @@ def booster_metric(project: Project) -> BoosterMetric | None:
     Raises:
         FeatureError: the metric cannot be loaded.
     """
-    if project.metric not in project.metrics:
+    name = project.training_metric
+    if name not in project.metrics:
         return None
-    metric = own_metrics(project)[project.metric]
+    metric = own_metrics(project)[name]
 
     def measure(predicted: Matrix, rows: xgboost.DMatrix) -> tuple[str, float]:
         truth = rows.get_label().astype(np.float64)
-        return project.metric, metric(truth, predicted.astype(np.float64))
+        return name, metric(truth, predicted.astype(np.float64))
 
     return measure
 

@@ -10,10 +10,11 @@ from lifecycle.training.evaluation.own_metrics import own_metrics
 from lifecycle.training.matrix import Matrices, open_matrices
 from lifecycle.training.trainers.open import open_trainer
 from lifecycle.training.trainers.protocol import OnRound
+from lifecycle.training.weights import loss_weights
 
 
 class ValidationMetric:
-    """The project's metric on the validation part; the data are opened by the first trial."""
+    """`training_metric` on the validation part; the data are opened by the first trial."""
 
     def __init__(self, project: Project, train: DatasetVersion, validation: DatasetVersion) -> None:
         self._project, self._train, self._validation = project, train, validation
@@ -33,4 +34,11 @@ class ValidationMetric:
         if fitted.pruned:
             return None
         truth, predicted = data.validation_labels, fitted.model.predict(data.validation)
-        return metric_value(project.metric, truth, predicted, project.task, own_metrics(project))
+        return metric_value(
+            project.training_metric,
+            truth,
+            predicted,
+            project.task,
+            own_metrics(project),
+            loss_weights(project, data.validation_weights),
+        )

@@ -50,7 +50,7 @@ def search(project: Project, objective: Objective, folder: Path, on_trial: OnTri
         RayError: no CPU became free for a worker.
     """
     spec = project.tuning
-    maximize = greater_is_better(project.metric)
+    maximize = greater_is_better(project.training_metric)
     pruning = Pruning(spec.pruner, project.training.rounds, maximize)
     suggestions = Suggestions(project)
     with (
@@ -86,7 +86,7 @@ class _Search:
         on_trial: OnTrial,
     ) -> None:
         self._spec = project.tuning
-        self._maximize = greater_is_better(project.metric)
+        self._maximize = greater_is_better(project.training_metric)
         self._suggestions, self._finished, self._pool = suggestions, finished, pool
         self._on_trial = on_trial
         self._kept = len(finished)

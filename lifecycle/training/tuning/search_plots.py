@@ -57,10 +57,10 @@ def search_plots(project: Project, tuned: Tuned) -> dict[str, Figure]:
         shares = optuna.importance.get_param_importances(study, params=varied)
     if sum(shares.values()) > 0:
         plots["tuning_importances"] = _draw(
-            plot_param_importances, study, project.metric, params=varied
+            plot_param_importances, study, project.training_metric, params=varied
         )
     slices = list(shares)[:MOST_SLICES]
-    plots["tuning_slices"] = _draw(plot_slice, study, project.metric, params=slices)
+    plots["tuning_slices"] = _draw(plot_slice, study, project.training_metric, params=slices)
     return plots
 
 
@@ -70,7 +70,7 @@ def history_plot(project: Project, tuned: Tuned) -> Figure | None:
     whole = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(whole) < 2:
         return None
-    return _draw(plot_optimization_history, study, project.metric)
+    return _draw(plot_optimization_history, study, project.training_metric)
 
 
 def study_of(project: Project, history: tuple[Trial, ...]) -> optuna.Study:

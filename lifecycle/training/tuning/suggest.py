@@ -114,8 +114,8 @@ def as_trial(
 
 
 def direction_of(project: Project) -> Direction:
-    """Of the deciding metric, as Optuna has it."""
-    return "maximize" if greater_is_better(project.metric) else "minimize"
+    """Of the metric that ranks trials, as Optuna has it."""
+    return "maximize" if greater_is_better(project.training_metric) else "minimize"
 
 
 def space_of(project: Project) -> dict[str, BaseDistribution]:

@@ -24,7 +24,13 @@ def card(project: Project, sampled_rows: int = 5877) -> str:
             withheld=12,
             rule="By person and year.",
         ),
-        Evaluation(subject="candidate", metrics={"roc_auc": score}, holdout="h", rows=1668),
+        Evaluation(
+            subject="candidate",
+            metrics={"roc_auc": score},
+            holdout="h",
+            rows=1668,
+            warnings=("Only 2 boosting rounds.",),
+        ),
         Evaluation(subject="base|line", metrics={"roc_auc": half}, holdout="h", rows=1668),
         CheckReport(
             passed=("A",),
@@ -40,6 +46,8 @@ def card(project: Project, sampled_rows: int = 5877) -> str:
 def test_card_of_the_example(health: Project) -> None:
     text = card(health)
     assert "the probability that `binexp` is `1`" in text
+    assert "The model learned from the train and the validation part." in text
+    assert "- Only 2 boosting rounds." in text
     assert "| train | 5,877 | 3 | `abcdef012345` |" in text
     assert "**Leakage, refused as features:** `outpdol`" in text
     assert "`female`, `black`. None is an input" in text
@@ -55,6 +63,8 @@ def test_cards_of_other_tasks(make_project: Callable[..., Project]) -> None:
     assert "the probability of each class of `grade`: `poor`, `So-so`, `very good`." in text
     assert "trained with `class_weight`: its probabilities are not" in text
     assert "a class that it was not trained on" in text
+    assert "learned from the train part." in card(make_project(training={"refit": False}))
+    assert "was handed the train and" in card(make_project(training={"trainer": "mine:Own"}))
     count = make_project(
         task="count", target="visits", training={"trainer": "sklearn:linear_model.PoissonRegressor"}
     )

@@ -52,6 +52,12 @@ def test_the_report_is_one_file_with_everything_in_it(made, evaluated, tmp_path)
     assert "&lt;b&gt;few" in html
     assert "not measured: fewer than 20 rows" in html
     assert made.bundle.digest in html
+    assert f"then fitted on both parts, with the {made.bundle.rounds} rounds kept" in html
+    assert "<h2>Warnings</h2>" not in html
+    warned = found.candidate.model_copy(update={"warnings": ("Only 2 rounds.",)})
+    found = found.model_copy(update={"candidate": warned})
+    html = evaluation_page(made.project, made.split, made.bundle, found, {})
+    assert re.search("<h2>Warnings</h2>.*Only 2 rounds", html, re.DOTALL)
     assert "400 bootstrap resamples of whole entities" in html
     assert not list(tmp_path.glob("report/**/.*"))  # nothing is left aside
 

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from lifecycle.quality.gates import compared, decide, decide_retraining, render
+from lifecycle.quality.summary import _gate, as_text
 from lifecycle.records import (
     CheckReport,
     ColumnDrift,
@@ -14,7 +15,9 @@ from lifecycle.records import (
     Evaluated,
     Evaluation,
     Gain,
+    ModelVersion,
     Noise,
+    Release,
     Window,
 )
 from lifecycle.specs import (
@@ -352,3 +355,23 @@ def test_unmeasured_noise_blocks_where_the_gate_asks_for_it() -> None:
 def test_the_gate_refuses_to_judge_noise_by_one_seed() -> None:
     with pytest.raises(ValueError, match="needs seeds: 3 or more"):
         GateSpec(gain_over_noise=1)
+
+
+def test_warnings_are_reasons_that_block_nothing() -> None:
+    warned = evaluation(0.72).model_copy(update={"warnings": ("Only 2 boosting rounds.",)})
+    found = decide(evaluated(warned), checks(), GateSpec(), "roc_auc")
+    assert found.passed
+    assert "Warning: Only 2 boosting rounds." in found.reasons
+    assert not found.blocking
+    model = ModelVersion(name="a", version=1, uri="", run_id="", digest="", identity="")
+    release = Release(
+        decision=found,
+        challenger=model,
+        champion=model,
+        evaluation=warned,
+        champion_evaluation=None,
+        endpoint=None,
+    )
+    screen = as_text([_gate(release)])
+    assert "· Warning: Only 2 boosting rounds." in screen
+    assert "Floor" not in screen  # what held is told before

@@ -9,7 +9,7 @@ from lifecycle.project import Project
 from lifecycle.records import Trial, Tuned
 from lifecycle.release.recording import register
 from lifecycle.release.store import connect
-from lifecycle.release.trials import CURVE_POINTS, NUMBER, PARENT, STATE, log_search
+from lifecycle.release.trials import CURVE_POINTS, METRIC, NUMBER, PARENT, STATE, log_search
 from lifecycle.training.tuning.pool import Outcome
 from lifecycle.training.tuning.study import open_study, study_folder
 from lifecycle.training.tuning.suggest import Asked, Suggestions
@@ -85,6 +85,7 @@ def test_every_trial_is_a_run_below_the_models(searched: Any) -> None:
         assert run.data.metrics["rounds"] == ROUNDS
     assert found["4"].data.metrics["tuning/validation"] == 0.54
     assert found["4"].data.tags[STATE] == "complete"
+    assert found["4"].data.tags[METRIC] == "log_loss"
     assert found["2"].data.tags[STATE] == "pruned"
     assert "tuning/validation" not in found["2"].data.metrics
 

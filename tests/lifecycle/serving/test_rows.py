@@ -6,19 +6,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import FeatureError, RequestError
 from lifecycle.project import Project
-from lifecycle.serving.predictor import ServedModel, engine_for
+from lifecycle.serving.predictor import PARITY, ServedModel, engine_for, relative_distance
 from lifecycle.serving.protocol import to_records
 from lifecycle.serving.rows import RowReader
 from lifecycle.serving.tensors import DTYPES, Tensor, to_matrix
+from lifecycle.serving.trees import Trees
 from lifecycle.serving.wire import Asked
 from lifecycle.settings import Settings
 from lifecycle.specs import ColumnSpec
+from lifecycle.training.trainers.booster import XGBoostModel
+from tests.conftest import SMALL, small_frame
 
 INPUTS = {
     "age": ColumnSpec(type="number", nullable=True, minimum=0, maximum=120),
@@ -221,8 +225,38 @@ def test_the_faster_engine_answers_if_it_agrees(
     )
 
     def off(self: ServedModel, frame: pd.DataFrame) -> float:
-        return 2e-6
+        return 2e-4
 
     monkeypatch.setattr(ServedModel, "distance", off)
     assert engine_for(*arguments, holdout) == "native"
-    assert "XGBoost itself answers single rows, since treelite is 2e-06 off" in caplog.text
+    assert (
+        "XGBoost itself answers single rows, since treelite is off on the holdout by 0.0002"
+        in caplog.text
+    )
+
+
+@pytest.mark.parametrize("scale", [1e5, 1e-3])
+def test_a_regression_of_any_size_gets_the_faster_engine(
+    make_project: Callable[..., Project],
+    train: Callable[..., Any],
+    settings: Settings,
+    scale: float,
+) -> None:
+    frame = small_frame()
+    frame = frame.assign(bought=scale * (3 + frame["age"] / 20 + (frame["city"] == "Rome")))
+    columns = SMALL["contract"]["columns"] | {"bought": {"type": "number"}}
+    project = make_project(frame, task="regression", contract={"columns": columns})
+    made = train(project, settings)
+    assert engine_for(made.bundle.path, made.model, project, made.holdout()) == "treelite"
+
+
+@pytest.mark.parametrize("scale", [1e5, 1.0, 1e-3])
+def test_trees_of_another_model_are_told_from_rounding(scale: float) -> None:
+    matrix = np.random.default_rng(1).normal(size=(2000, 4)).astype(np.float32)
+    target = scale * (3 + matrix[:, 0] + np.abs(matrix[:, 1]))
+    rows = xgboost.DMatrix(matrix, target, nthread=1)
+    booster = xgboost.train({"nthread": 1, "eta": 0.05}, rows, 60)
+    expected = XGBoostModel(booster).predict(matrix)
+    assert relative_distance(Trees(booster).predict(matrix), expected) < PARITY / 10
+    for other in (booster[:59], booster[1:]):  # without the last tree, without the first
+        assert relative_distance(Trees(other).predict(matrix), expected) > PARITY * 2

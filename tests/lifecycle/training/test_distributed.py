@@ -103,7 +103,7 @@ def test_two_workers_make_the_model_of_one(make_project, prepare, joined, on_clu
     assert len(two.curve["train"]) == len(two.curve["validation"]) >= two.model.rounds
     assert not list((joined.home / "ray").iterdir())
 
-    one_worker = project.training.model_copy(update={"num_workers": 1})
+    one_worker = project.training.model_copy(update={"num_workers": 1, "refit": False})
     single = project.model_copy(update={"training": one_worker})
     one = on_cluster(train_model, single, train, split.validation, OWN, joined)
     here = train_model(single, train, split.validation, OWN, Settings(home=joined.home))
@@ -146,7 +146,8 @@ def test_a_node_killed_in_the_middle(make_project, prepare, joined, on_cluster, 
         metrics={"area": "metric:score"},
         gate={"metric": "area", "gain_over_baseline": -1.0, "require_checks": False},
         checks={"suites": []},
-        training=TRAINING | {"rounds": 60, "early_stopping_rounds": 60, "checkpoint_rounds": 5},
+        training=TRAINING
+        | {"metric": "area", "rounds": 60, "early_stopping_rounds": 60, "checkpoint_rounds": 5},
     )
     split = prepare(project)
     undisturbed = on_cluster(train_model, project, split.train, split.validation, {}, joined)

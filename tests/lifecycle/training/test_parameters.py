@@ -33,7 +33,7 @@ def test_good_parameters_pass(make_project, health):
         ({"nthread": 3}, r"nthread: leave this out: training\.threads is their number"),
         ({"device": "cuda"}, r"device: leave this out: training\.device is the device"),
         ({"monotone_constraints": "(1)"}, r"leave this out: training\.monotone has the"),
-        ({"eval_metric": "auc"}, r"parameters\.eval_metric: leave this out: gate\.metric"),
+        ({"eval_metric": "auc"}, r"parameters\.eval_metric: leave this out: training\.metric"),
         ({"objective": "reg:squarederror"}, "task 'binary' takes binary:logistic"),
         ({"eta": 0.1, "learning_rate": 0.2}, "'eta' and 'learning_rate' are one parameter"),
     ],
@@ -57,9 +57,7 @@ def test_both_ends_of_the_space_are_tried(make_project, space, message):
 
 
 def test_project_decides_metric_seed_and_silence(make_project):
-    project = make_project(
-        training={"seed": 4, "parameters": {"eta": 0.2}}, gate={"metric": "brier"}
-    )
+    project = make_project(training={"seed": 4, "metric": "brier", "parameters": {"eta": 0.2}})
     given = xgboost_parameters(project, {"eta": 0.1}, threads=2)
     assert given["eval_metric"] == STOPPING["brier"] == "rmse"
     assert (given["eta"], given["seed"], given["nthread"]) == (0.1, 4, 2)
@@ -78,7 +76,7 @@ def test_regression_may_choose_its_objective(make_project):
 @pytest.mark.parametrize(
     ("task", "target", "objective", "metric"),
     [
-        ("binary", "bought", "binary:logistic", "auc"),
+        ("binary", "bought", "binary:logistic", "logloss"),
         ("multiclass", "city", "multi:softprob", "mlogloss"),
         ("regression", "age", "reg:squarederror", "rmse"),
         ("count", "visits", "count:poisson", "poisson-nloglik"),
@@ -87,11 +85,21 @@ def test_regression_may_choose_its_objective(make_project):
 def test_each_task_has_its_objective_and_stopping_metric(
     make_project, task, target, objective, metric
 ):
-    project = make_project(task=task, target=target)
+    """The fitted loss stops training, a proper scoring rule, whatever the gate decides by."""
+    gates = {"binary": "accuracy", "multiclass": "accuracy", "regression": "r2", "count": "mae"}
+    project = make_project(task=task, target=target, gate={"metric": gates[task]})
     check_parameters(project)
     given = xgboost_parameters(project, {}, 1)
     assert (given["objective"], given["eval_metric"]) == (objective, metric)
     assert given.get("num_class") == (3 if task == "multiclass" else None)
+
+
+def test_a_median_is_stopped_by_the_loss_that_a_median_minimises(make_project):
+    median = training(objective="reg:absoluteerror")
+    project = make_project(task="regression", target="age", training=median)
+    assert project.training_metric == "mae"
+    named = make_project(task="regression", target="age", training=median | {"metric": "rmse"})
+    assert named.training_metric == "rmse"
 
 
 def test_constraints_go_by_the_features_places(make_project):

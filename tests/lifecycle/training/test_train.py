@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from lifecycle.data.lake import read_version, write_version
 from lifecycle.errors import FeatureError, TargetError, TrainingError
@@ -95,19 +95,19 @@ def test_threads_do_not_change_this_model(make_project, prepare, settings, threa
 
 
 def test_early_stopping_cuts_the_rounds_after_the_best(make_project, prepare, settings):
-    project = make_project(training={"rounds": 400, "early_stopping_rounds": 5})
+    project = make_project(training={"rounds": 400, "early_stopping_rounds": 5, "refit": False})
     split = prepare(project)
     trained = train_model(project, split.train, split.validation, {"eta": 0.3}, settings)
     scores = trained.curve["validation"]
-    assert trained.model.rounds == int(np.argmax(scores)) + 1 == len(scores) - 5 < 400
+    assert trained.model.rounds == int(np.argmin(scores)) + 1 == len(scores) - 5 < 400
     data = open_matrices(project, split.train, split.validation)
     answers = trained.model.predict(data.validation)
-    assert roc_auc_score(data.validation_labels, answers) == pytest.approx(max(scores), abs=1e-6)
+    assert log_loss(data.validation_labels, answers) == pytest.approx(min(scores), abs=1e-5)
 
 
 @pytest.mark.parametrize("metric", ["rmse", "mae", "r2"])
 def test_regression(make_project, prepare, settings, metric):
-    project = make_project(task="regression", target="visits", gate={"metric": metric})
+    project = make_project(task="regression", target="visits", training={"metric": metric})
     split = prepare(project)
     model = train_model(project, split.train, split.validation, {}, settings).model
     data = open_matrices(project, split.train, split.validation)
@@ -115,9 +115,9 @@ def test_regression(make_project, prepare, settings, metric):
     assert data.train_labels.max() > 1
 
 
-@pytest.mark.parametrize("metric", ["average_precision", "log_loss", "brier", "accuracy"])
+@pytest.mark.parametrize("metric", ["roc_auc", "average_precision", "brier", "accuracy"])
 def test_every_binary_metric_can_stop_training(make_project, prepare, settings, metric):
-    project = make_project(gate={"metric": metric, "gain_over_baseline": -1.0})
+    project = make_project(training={"metric": metric})
     split = prepare(project)
     trained = train_model(project, split.train, split.validation, {}, settings)
     assert 1 <= trained.model.rounds <= len(trained.curve["validation"])

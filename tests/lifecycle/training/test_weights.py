@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 
 from lifecycle.errors import ProjectError
+from lifecycle.training.matrix import open_matrices
+from lifecycle.training.trainers.open import open_trainer
+from lifecycle.training.tuning.objective import ValidationMetric
 from lifecycle.training.weights import class_counts, row_weights
 
 TRUTH = np.array([0.0, 0, 0, 0, 0, 1, 1, 0])
@@ -47,3 +51,26 @@ def test_a_name_that_is_no_class_is_refused(make_project):
     project = make_project(training={"class_weight": {"2": 3.0}})
     with pytest.raises(ProjectError, match=r"training\.class_weight: '2' is no value of 'bought'"):
         row_weights(project, TRUTH)
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "accuracy"])
+def test_trials_and_rounds_are_measured_with_the_weights_of_the_loss(make_project, prepare, metric):
+    """By classes of the train part; a metric that was asked for instead counts rows alike."""
+    project = make_project(
+        training={"class_weight": "balanced", "metric": metric, "rounds": 20}, tuning={"space": {}}
+    )
+    split = prepare(project)
+    data = open_matrices(project, split.train, split.validation)
+    fitted = open_trainer(project).fit(project, data, {}, threads=1)
+    answers, truth = fitted.model.predict(data.validation), data.validation_labels
+    share = (data.train_labels == 1).mean()
+    weights = np.where(truth == 1, 0.5 / share, 0.5 / (1 - share))
+    np.testing.assert_allclose(data.validation_weights, weights)
+    value = ValidationMetric(project, split.train, split.validation)({}, lambda at, score: False)
+    if metric == "log_loss":
+        expected = log_loss(truth, answers, sample_weight=weights)
+        assert min(fitted.curve["validation"]) == pytest.approx(expected, abs=1e-5)
+    else:
+        expected = ((answers > 0.5) == truth).mean()
+        assert 1 - min(fitted.curve["validation"]) == pytest.approx(expected, abs=1e-5)
+    assert value == pytest.approx(expected)

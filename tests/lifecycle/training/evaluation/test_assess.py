@@ -85,7 +85,12 @@ def test_gain_over_the_same_answers_is_zero(make):
 def test_an_own_metric_decides(make, tmp_path):
     code = "def hits(truth, prediction):\n    return ((prediction > 0.5) == truth).mean()\n"
     (tmp_path / "mine.py").write_text(code)
-    model, answers = make("binary", metrics={"hits": "mine:hits"}, gate={"metric": "hits"})
+    model, answers = make(
+        "binary",
+        metrics={"hits": "mine:hits"},
+        gate={"metric": "hits"},
+        training={"metric": "hits"},
+    )
     project = model.project
     found = assess.assess_closely(
         project, answers, assess.assess(project, answers, model.split.holdout, "candidate")
@@ -95,6 +100,14 @@ def test_an_own_metric_decides(make, tmp_path):
     assert assess.score(project, answers) == found.metrics["hits"].value
     figure = assess.draw(project, answers, found, model.bundle)["learning_curve"]
     assert figure.axes[0].get_ylabel() == "hits"
+
+
+def test_the_learning_curve_is_of_what_stopped_training(make):
+    model, answers = make("binary", gate={"metric": "accuracy"})
+    found = assess.assess(model.project, answers, model.split.holdout, "candidate")
+    found = assess.assess_closely(model.project, answers, found)
+    figure = assess.draw(model.project, answers, found, model.bundle)["learning_curve"]
+    assert figure.axes[0].get_ylabel() == "logloss"
 
 
 def test_a_wrong_segment_is_told(make):

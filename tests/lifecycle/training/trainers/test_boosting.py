@@ -16,9 +16,9 @@ RANDOM = {"subsample": 0.6, "colsample_bynode": 0.5, "max_depth": 3, "eta": 0.4}
     "changes",
     [
         {},
-        {"gate": {"metric": "log_loss", "gain_over_baseline": -1.0}},
-        {"task": "regression", "target": "visits", "gate": {"metric": "mae"}},
-        {"task": "count", "target": "visits", "gate": {"metric": "poisson_deviance"}},
+        {"training": {"metric": "roc_auc"}},
+        {"task": "regression", "target": "visits", "training": {"metric": "mae"}},
+        {"task": "count", "target": "visits", "training": {"metric": "rmse"}},
     ],
 )
 @pytest.mark.parametrize("rounds_before", [3, 9])
@@ -26,8 +26,8 @@ def test_the_model_is_that_of_an_uninterrupted_training(
     make_project, prepare, changes, rounds_before
 ):
     """Even with random rows and columns; the checkpoint is what a disk keeps, and no more."""
-    training = {"rounds": 40, "early_stopping_rounds": 6}
-    project = make_project(training=training, **changes)
+    training = {"rounds": 40, "early_stopping_rounds": 6} | changes.get("training", {})
+    project = make_project(**changes | {"training": training})
     split = prepare(project)
     data = open_matrices(project, split.train, split.validation)
     kept: list[tuple[bytes, str]] = []

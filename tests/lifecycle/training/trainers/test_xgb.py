@@ -127,7 +127,7 @@ def test_a_gpu_that_is_not_there_is_an_error_and_no_slow_training(opened):
 
 
 def own(metric, function):
-    return {"metrics": {metric: f"own:{function}"}, "gate": {"metric": metric}}
+    return {"metrics": {metric: f"own:{function}"}, "training": {"metric": metric}}
 
 
 def test_an_own_metric_stops_by_probabilities(opened):
@@ -138,13 +138,22 @@ def test_an_own_metric_stops_by_probabilities(opened):
     assert found.mean() == pytest.approx(max(fitted.curve["validation"]), abs=1e-5)
 
 
+def test_the_gates_metric_does_not_stop_training(opened):
+    gated = {"metrics": {"worse": "own:timid"}, "gate": {"metric": "worse"}}
+    project, data = opened("binary", **gated)
+    plain, _ = opened("binary")
+    assert fit(project, data).curve == fit(plain, data).curve
+
+
 def test_an_own_metric_decides_and_nothing_else(opened):
     project, data = opened("binary", **own("worse", "timid"))
     assert fit(project, data).model.rounds == 1  # learning makes this metric worse
 
 
 def test_an_own_metric_of_classes_is_given_all_probabilities(opened):
-    project, data = opened("multiclass", **own("loss", "sure"), training={"rounds": 10})
+    project, data = opened(
+        "multiclass", **own("loss", "sure") | {"training": {"metric": "loss", "rounds": 10}}
+    )
     fitted = fit(project, data)
     assert fitted.curve["validation"][-1] > 0.5
     assert fitted.curve["validation"][-1] > fitted.curve["validation"][0]

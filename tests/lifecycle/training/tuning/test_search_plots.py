@@ -16,7 +16,7 @@ SPACE = {
 
 @pytest.fixture
 def project(make_project):
-    return make_project(tuning={"space": SPACE})
+    return make_project(tuning={"space": SPACE}, training={"metric": "roc_auc"})
 
 
 def tuned(trials: int, **same: object) -> Tuned:

@@ -62,7 +62,9 @@ def value_of(project, split, parameters):
     """The metric on the validation part of what these parameters give, fitted in this process."""
     data = open_matrices(project, split.train, split.validation)
     model = open_trainer(project).fit(project, data, parameters, threads=1).model
-    return metric_value("roc_auc", data.validation_labels, model.predict(data.validation), "binary")
+    return metric_value(
+        "log_loss", data.validation_labels, model.predict(data.validation), "binary"
+    )
 
 
 def journal(folder: Path) -> list[dict]:
@@ -86,7 +88,7 @@ def test_killed_and_resumed_equals_uninterrupted(tunable, tmp_path):
     seen = []
     whole = tune(project, split.train, split.validation, tmp_path / "whole", seen.append)
     assert [now.done for now in seen] == list(range(1, 17))
-    assert [now.best for now in seen] == sorted(now.best for now in seen)
+    assert [now.best for now in seen] == sorted((now.best for now in seen), reverse=True)
     assert (seen[-1].total, seen[-1].best, seen[-1].kept) == (16, whole.value, 0)
     assert tuple(now.trial for now in seen) == whole.history
     assert (whole.trials, whole.pruned) == (16, sum(t.state == "pruned" for t in whole.history))
@@ -95,7 +97,7 @@ def test_killed_and_resumed_equals_uninterrupted(tunable, tmp_path):
     # the first trial is the project's own parameters: tuning does not end worse
     assert whole.history[0].parameters == TRAINING["parameters"]
     assert seen[0].best == value_of(project, split, TRAINING["parameters"])
-    assert whole.value > seen[0].best
+    assert whole.value < seen[0].best
 
     # the value is what these parameters give, and those the space does not name are kept
     assert whole.value == value_of(project, split, whole.parameters)
