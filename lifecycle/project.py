@@ -22,6 +22,7 @@ from lifecycle.specs import (
     ChecksSpec,
     ColumnSpec,
     ContractSpec,
+    DecisionSpec,
     EvaluationSpec,
     FeatureViewSpec,
     GateSpec,
@@ -73,6 +74,8 @@ class Project(Section):
     """Facts of other sources, joined to each row; their features are inputs `<view>__<name>`."""
     contract: ContractSpec
     split: SplitSpec = SplitSpec()
+    decision: DecisionSpec | None = None
+    """Binary: makes a class of each probability, which is served as `predicted`."""
     training: TrainingSpec = TrainingSpec()
     tuning: TuningSpec = TuningSpec()
     checks: ChecksSpec = ChecksSpec()

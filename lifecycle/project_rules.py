@@ -19,6 +19,7 @@ def check_rules(project: "Project") -> None:
     _columns_exist(project)
     _roles_agree(project)
     _training_fits_task(project)
+    _fairness_is_known(project)
     _time_and_entity_fit(project)
     _views_join(project)
     _watermark_grows(project)
@@ -72,6 +73,8 @@ def _training_fits_task(project: "Project") -> None:
             raise ValueError(f"training.class_weight: {min(unknown)!r} is no class")
     if training.calibration != "none" and task != "binary":
         raise ValueError("training.calibration: only task binary is calibrated: leave it out")
+    if project.decision is not None and task != "binary":
+        raise ValueError(f"decision: only task binary has a threshold, not {task!r}: leave it out")
     if training.trainer != "xgboost" and training.num_workers > 1:
         raise ValueError(
             f"training.num_workers: trainer {training.trainer!r} runs in one process; "
@@ -84,6 +87,21 @@ def _training_fits_task(project: "Project") -> None:
         )
     if training.trainer != "xgboost" and training.monotone:
         raise ValueError("training.monotone: only trainer xgboost takes constraints")
+
+
+def _fairness_is_known(project: "Project") -> None:
+    for attribute, limits in project.gate.max_fairness_gap.items():
+        key = f"gate.max_fairness_gap.{attribute}"
+        if attribute not in project.protected:
+            raise ValueError(f"{key}: name {attribute!r} under `protected` to have its gaps")
+        if not limits:
+            raise ValueError(f"{key}: name a measure and its limit, or leave it out")
+        for measure in limits:
+            if measure != "metric_difference" and project.task != "binary":
+                raise ValueError(
+                    f"{key}.{measure}: only task binary has it; task {project.task!r} has "
+                    "metric_difference"
+                )
 
 
 def _time_and_entity_fit(project: "Project") -> None:

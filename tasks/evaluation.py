@@ -70,7 +70,7 @@ def measure(
         else None,
         gain_over_baseline=gain_over_baseline,
         gain_over_champion=theirs
-        and assess.gain(project, answers, theirs.prediction, project.gate.confidence),
+        and assess.gain(project, answers, theirs, project.gate.confidence),
     )
 
 
@@ -80,7 +80,8 @@ def _answer_of_champion(
     """None if it cannot: then nothing can be compared, which must not stop a new model."""
     try:
         predict = registered.predict_of(champion, settings)
-        return assess.answer_by(project, split.holdout, predict)
+        threshold = registered.threshold_of(champion, settings)
+        return assess.answer_by(project, split.holdout, predict, threshold)
     except (BundleError, FeatureError) as error:
         say("train", f"champion v{champion.version} is not compared: {error}")
         return None

@@ -73,7 +73,9 @@ def monitor_windows(
         )
         for window, seen in windows
     )
-    qualities = tuple(quality(seen, window, project) for window, seen in windows)
+    qualities = tuple(
+        quality(seen, window, project, released.threshold) for window, seen in windows
+    )
     decision = decide_retraining(
         drifts, qualities, released, project.monitoring, project.retraining, project.metric
     )

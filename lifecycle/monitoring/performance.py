@@ -14,10 +14,15 @@ from lifecycle.training.evaluation.own_metrics import own_metrics
 log = logging.getLogger(__name__)
 
 
-def quality(seen: Seen, scored: Scored, project: Project) -> Evaluation | None:
+def quality(
+    seen: Seen, scored: Scored, project: Project, threshold: float | None = None
+) -> Evaluation | None:
     """Every metric on the labelled rows; None where there are none, or too few to measure.
 
     Whole entities are resampled for the intervals, as they are at release.
+
+    Args:
+        threshold: binary: the model's, `Evaluation.threshold` at its release.
     """
     labelled = ~np.isnan(seen.truth)
     if not labelled.any():
@@ -33,6 +38,7 @@ def quality(seen: Seen, scored: Scored, project: Project) -> Evaluation | None:
             project.split.seed,
             None if seen.entity is None else seen.entity[labelled],
             own,
+            threshold,
         )
     except (TargetError, FeatureError) as error:  # few labels so far, all of one class
         log.warning("Window %s: quality is not measured: %s", scored.window, error)

@@ -105,6 +105,9 @@ class Gap(Record):
     lowest: str
     """The group, or groups, at either end."""
     highest: str
+    low: float | None = None
+    """95 % interval, for all pairs of groups at once; None in records of old."""
+    high: float | None = None
 
 
 class Evaluation(Record):
@@ -118,6 +121,10 @@ class Evaluation(Record):
     rows: int
     method: str = ""
     """How the intervals were made, in words."""
+    threshold: float | None = None
+    """Binary: the probability from which a row counts as positive; None for 0.5."""
+    at_threshold: dict[str, Estimate] = Field(default_factory=dict)
+    """Binary: precision, recall and other metrics of the classes that `threshold` makes."""
     calibration_error: float | None = None
     """Expected calibration error (0 to 1) in 10 bins; None where nothing is a probability."""
     slices: tuple[Slice, ...] = ()

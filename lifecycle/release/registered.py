@@ -72,6 +72,15 @@ def bundle_path(model: ModelVersion, settings: Settings) -> Path:
     return path
 
 
+def threshold_of(model: ModelVersion, settings: Settings) -> float | None:
+    """Binary: the probability from which the version counts a row as positive.
+
+    Raises:
+        BackendError, BundleError: see `bundle_path`.
+    """
+    return load_bundle(bundle_path(model, settings), model.digest).schema.threshold
+
+
 def predict_of(
     model: ModelVersion, settings: Settings
 ) -> Callable[[pd.DataFrame], NDArray[np.float64]]:

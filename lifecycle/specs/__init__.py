@@ -34,7 +34,10 @@ from lifecycle.specs.monitoring import DriftSpec, MonitoringSpec, RetrainingSpec
 from lifecycle.specs.serving import RolloutSpec, ScoringSpec, ServingSpec
 from lifecycle.specs.training import (
     Choice,
+    CostsSpec,
+    DecisionSpec,
     EvaluationSpec,
+    FairnessMeasure,
     FloatRange,
     GateSpec,
     IntRange,
@@ -52,9 +55,12 @@ __all__ = [
     "ColumnSpec",
     "ColumnType",
     "ContractSpec",
+    "CostsSpec",
+    "DecisionSpec",
     "DriftSpec",
     "EvaluationSpec",
     "ExpectSpec",
+    "FairnessMeasure",
     "FeatureViewSpec",
     "FloatRange",
     "FreshnessSpec",

@@ -62,6 +62,8 @@ class ServingSpec(Section):
     """Rows of one request, at most."""
     max_body_bytes: int = Field(default=16 * 2**20, ge=1)
     """Bytes of one request's body, at most, after decompression."""
+    unknown_fields: Literal["refuse", "ignore"] = "refuse"
+    """Fields of a request that the model does not take: an error, or left out and counted."""
     smoke_rows: int = Field(default=25, ge=1)
     """Holdout rows sent over HTTP, together and alone, before a model becomes champion."""
     max_p99_milliseconds: float | None = Field(default=None, gt=0)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lifecycle.specs.base import Metric, Scalar, Section
+from lifecycle.specs.base import Metric, Scalar, Section, Share
 
 
 class TrainingSpec(Section):
@@ -116,6 +116,44 @@ class TuningSpec(Section):
     space: dict[str, Range] = Field(default_factory=dict)
 
 
+class CostsSpec(Section):
+    """What a wrong answer costs, in any unit; a right one costs nothing."""
+
+    false_positive: float = Field(gt=0, allow_inf_nan=False)
+    """Of a row that is called positive and is not."""
+    false_negative: float = Field(gt=0, allow_inf_nan=False)
+    """Of a positive row that is not called so."""
+
+
+class DecisionSpec(Section):
+    """From which probability on a row counts as positive; exactly one key."""
+
+    threshold: Share | None = None
+    """The probability itself."""
+    costs: CostsSpec | None = None
+    """The threshold that makes wrong answers cheapest."""
+    rate: Share | None = None
+    """Share of rows to call positive, such as those there is capacity to act on; the threshold is
+    that quantile of the predictions for the validation part."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = [name for name in ("threshold", "costs", "rate") if getattr(self, name) is not None]
+        if len(given) != 1:
+            names = " and ".join(given) or "none"
+            raise ValueError(f"give exactly one of threshold, costs and rate: got {names}")
+        return self
+
+
+FairnessMeasure = Literal[
+    "demographic_parity_difference",
+    "equal_opportunity_difference",
+    "equalized_odds_difference",
+    "metric_difference",
+]
+"""fairlearn's names; `metric_difference` is that of the deciding metric."""
+
+
 class GateSpec(Section):
     """What a model must show before it moves on."""
 
@@ -137,6 +175,11 @@ class GateSpec(Section):
     """The gain over the champion must exceed this many standard deviations over the seeds."""
     require_checks: bool = True
     """Whether a failed check (not accepted under `checks.accept`) blocks."""
+    max_fairness_gap: dict[str, dict[FairnessMeasure, Annotated[float, Field(ge=0)]]] = Field(
+        default_factory=dict
+    )
+    """Protected attribute → measure → how far its groups may lie apart. A gap blocks when its
+    whole 95 % interval is above the limit."""
 
     @model_validator(mode="after")
     def _noise_is_known(self) -> Self:

@@ -4,15 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lifecycle.data.features import FeatureSchema, hook_digest
+from lifecycle.data.lake import read_version
 from lifecycle.data.views.use import view_uses
 from lifecycle.project import Project
-from lifecycle.records import Bundle, Identity, Split, Tuned
+from lifecycle.records import Bundle, DatasetVersion, Identity, Split, Tuned
 from lifecycle.settings import Settings
 from lifecycle.specs import Scalar
 from lifecycle.training.bundle import write_bundle
 from lifecycle.training.calibration import Calibration
 from lifecycle.training.parameters import DEFAULTS
 from lifecycle.training.schema import BundleSchema
+from lifecycle.training.threshold import DEFAULT
 from lifecycle.training.train import train_model
 from lifecycle.training.trainers.protocol import ModelKind
 
@@ -20,8 +22,6 @@ FEW_ROUNDS = 10
 """Fewer boosting rounds than these are worth a warning."""
 LITTLE_LEFT = 0.01
 """Unless they leave so little unsaid, as the one round of a forest with a learning rate of 1."""
-THRESHOLD = 0.5
-"""Probability from which a row counts as positive, as `accuracy` counts it."""
 
 
 def fit(
@@ -45,6 +45,9 @@ def fit(
     """
     trained = train_model(project, split.train, split.validation, tuned.parameters, settings)
     schema = bundle_schema(project, trained.features, trained.model.kind, trained.calibration)
+    if project.decision is not None:
+        values = target_values(project, split.train)
+        schema = schema.model_copy(update={"threshold": trained.threshold, "labels": values})
     folder = folder or settings.folder("bundles", project.name)
     bundle = write_bundle(trained.model, schema, identity.digest, folder, trained.curve)
     if not trained.curve:
@@ -83,7 +86,7 @@ def bundle_schema(
     model: ModelKind = "xgboost",
     calibration: Calibration | None = None,
 ) -> BundleSchema:
-    """What a model of this project takes and gives."""
+    """What a model of this project takes and gives, without its `decision`."""
     binary = project.task == "binary"
     return BundleSchema(
         project=project.name,
@@ -91,7 +94,7 @@ def bundle_schema(
         task=project.task,
         target=project.target,
         positive=(1 if project.positive is None else project.positive) if binary else None,
-        threshold=THRESHOLD if binary else None,
+        threshold=DEFAULT if binary else None,
         classes=project.classes,
         inputs={name: project.columns[name] for name in project.input_columns},
         features=features,
@@ -100,3 +103,10 @@ def bundle_schema(
         views=view_uses(project),
         calibration=calibration,
     )
+
+
+def target_values(project: Project, train: DatasetVersion) -> tuple[Scalar, ...]:
+    """Binary: the negative value of the target, and the positive one, as the data have them."""
+    target = read_version(train, columns=[project.target])[project.target].dropna()
+    positive = target == (1 if project.positive is None else project.positive)
+    return tuple(target[mask].head(1).tolist()[0] for mask in (~positive, positive))

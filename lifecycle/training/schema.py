@@ -2,8 +2,11 @@
 
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
+from lifecycle.data.classes import most_probable
 from lifecycle.data.features import FeatureSchema
 from lifecycle.data.views.use import ViewUse
 from lifecycle.records import Record
@@ -24,6 +27,8 @@ class BundleSchema(Record):
     """Binary: the target value whose probability is predicted."""
     threshold: float | None
     """Binary: the probability from which a row counts as positive."""
+    labels: tuple[Scalar, ...] = ()
+    """Binary with a `decision`: the target's value below the threshold, and that from it on."""
     classes: tuple[Scalar, ...] = ()
     """Multiclass: what the columns of the predicted probabilities are, in order."""
     inputs: dict[str, ColumnSpec]
@@ -38,6 +43,22 @@ class BundleSchema(Record):
     """Feature views, whose columns among the inputs a request does not bring."""
     calibration: Calibration | None = None
     """Binary: what turns the model's own answers into calibrated probabilities."""
+
+    def decided(self, predictions: NDArray[np.float64]) -> list[Scalar]:
+        """The class of each row: multiclass the most probable one, binary with a `decision` what
+        the threshold makes of the probability; empty for anything else.
+
+        Args:
+            predictions: (n,), multiclass (n, classes).
+        """
+        if self.classes:
+            found: list[Scalar] = most_probable(predictions, self.classes).tolist()
+            return found
+        if not self.labels or self.threshold is None:
+            return []
+        negative, positive = self.labels
+        chosen = (predictions >= self.threshold).tolist()
+        return [positive if one else negative for one in chosen]
 
     @property
     def own_inputs(self) -> dict[str, ColumnSpec]:

@@ -19,6 +19,7 @@ from lifecycle.specs import Scalar
 from lifecycle.training.calibration import Calibration, calibrate
 from lifecycle.training.matrix import open_matrices, pool
 from lifecycle.training.parameters import threads_of
+from lifecycle.training.threshold import decision_threshold
 from lifecycle.training.trainers.load import load_model
 from lifecycle.training.trainers.open import open_refitter, open_trainer
 from lifecycle.training.trainers.protocol import Curve, Floats, Matrix, Model, ModelKind
@@ -33,6 +34,8 @@ class Trained(NamedTuple):
     """Of the fit that was stopped by the validation part."""
     calibration: Calibration | None
     """Of that fit's probabilities for the validation part, which it did not learn from."""
+    threshold: float | None
+    """Binary: from which probability on a row counts as positive, found in the same way."""
 
 
 class _Sent(NamedTuple):
@@ -43,6 +46,7 @@ class _Sent(NamedTuple):
     features: FeatureSchema
     curve: Curve
     calibration: Calibration | None
+    threshold: float | None
 
 
 def train_model(
@@ -75,8 +79,8 @@ def train_model(
     from lifecycle.training.distributed import fit_on_workers  # Ray Train takes a second to import
 
     fitted, schema = fit_on_workers(project, train, validation, parameters, settings)
-    calibration = _calibration_of_part(project, fitted.model, schema, validation)
-    return Trained(fitted.model, schema, fitted.curve, calibration)
+    calibration, threshold = _calibrated_on_part(project, fitted.model, schema, validation)
+    return Trained(fitted.model, schema, fitted.curve, calibration, threshold)
 
 
 def check_workers(project: Project, rows: int, threads: int) -> None:
@@ -114,29 +118,44 @@ def _fit(
     data = open_matrices(project, train, validation)
     fitted = open_trainer(project).fit(project, data, parameters, threads)
     model = fitted.model
-    calibration = calibrated(project, model, data.validation, data.validation_labels)
+    calibration, threshold = calibrated(project, model, data.validation, data.validation_labels)
     if project.training.refits:
         both = pool(project, data)
         model = open_refitter(project).refit(project, both, parameters, threads, model.rounds)
-    return Trained(model, data.schema, fitted.curve, calibration)
+    return Trained(model, data.schema, fitted.curve, calibration, threshold)
 
 
-def calibrated(project: Project, model: Model, matrix: Matrix, truth: Floats) -> Calibration | None:
-    """The calibration that `training.calibration` names, on rows the model did not learn from.
+def calibrated(
+    project: Project, model: Model, matrix: Matrix, truth: Floats
+) -> tuple[Calibration | None, float | None]:
+    """Calibration and decision threshold of a binary model, on rows it did not learn from.
 
     Raises:
-        TrainingError: as `calibrate` raises.
+        TrainingError: as `calibrate` and `decision_threshold` raise.
     """
     method = project.training.calibration
-    return None if method == "none" else calibrate(method, model.predict(matrix), truth)
+    if not _asks_validation(project):
+        return None, None
+    probability = model.predict(matrix)
+    calibration = None if method == "none" else calibrate(method, probability, truth)
+    if calibration is not None:
+        probability = calibration.apply(probability)
+    threshold = decision_threshold(
+        project.decision, probability, truth, calibrated=calibration is not None
+    )
+    return calibration, threshold
 
 
-def _calibration_of_part(
+def _asks_validation(project: Project) -> bool:
+    return project.training.calibration != "none" or project.decision is not None
+
+
+def _calibrated_on_part(
     project: Project, model: Model, schema: FeatureSchema, validation: DatasetVersion
-) -> Calibration | None:
+) -> tuple[Calibration | None, float | None]:
     """The same, where no process here holds the validation part."""
-    if project.training.calibration == "none":
-        return None
+    if not _asks_validation(project):
+        return None, None
     frame = read_version(validation)
     truth = labels(frame, project)
     known = np.isfinite(truth)
@@ -159,7 +178,7 @@ def _fit_in_task(project: Project, *arguments: Any) -> Trained:
     if isinstance(sent, LifecycleError):
         raise sent
     model = load_model(sent.kind, sent.model, Path("the worker's answer"))
-    return Trained(model, sent.features, sent.curve, sent.calibration)
+    return Trained(model, sent.features, sent.curve, sent.calibration, sent.threshold)
 
 
 def _send(project: Project, *arguments: Any) -> _Sent | LifecycleError:
@@ -169,4 +188,4 @@ def _send(project: Project, *arguments: Any) -> _Sent | LifecycleError:
     except LifecycleError as error:
         return error
     kind, content = trained.model.kind, trained.model.save()
-    return _Sent(kind, content, trained.features, trained.curve, trained.calibration)
+    return _Sent(kind, content, *trained[1:])

@@ -281,3 +281,44 @@ def test_the_folder_survives_the_way_to_another_process(
 def test_dumped_and_read_again(health: Project) -> None:
     declared: dict[str, Any] = yaml.safe_load(yaml.safe_dump(health.model_dump(mode="json")))
     assert Project.model_validate(declared).model_dump() == health.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("added", "says"),
+    [
+        ("decision: {}", "decision: give exactly one of threshold, costs and rate: got none"),
+        (
+            "decision: {threshold: 0.2, rate: 0.1}",
+            "decision: give exactly one of threshold, costs and rate: got threshold and rate",
+        ),
+        ("decision: {rate: 1.5}", "decision.rate: "),
+        ("decision: {costs: {false_positive: 1}}", "decision.costs.false_negative: "),
+        (
+            "gate: {max_fairness_gap: {age: {equalized_odds_difference: 0.1}}}",
+            "gate.max_fairness_gap.age: name 'age' under `protected` to have its gaps",
+        ),
+        (
+            "protected: [age]\ngate: {max_fairness_gap: {age: {}}}",
+            "gate.max_fairness_gap.age: name a measure and its limit, or leave it out",
+        ),
+        ("protected: [age]\ngate: {max_fairness_gap: {age: {odds: 0.1}}}", "odds"),
+        ("serving: {unknown_fields: drop}", "serving.unknown_fields: "),
+    ],
+)
+def test_decision_and_fairness(write: Callable[[str], Path], added: str, says: str) -> None:
+    assert says in problem(write(f"{TEXT}{added}\n"))
+
+
+@pytest.mark.parametrize(
+    ("added", "says"),
+    [
+        ("decision: {rate: 0.1}", "decision: only task binary has a threshold, not 'regression'"),
+        (
+            "protected: [age]\ngate: {max_fairness_gap: {age: {equalized_odds_difference: 0.1}}}",
+            "gate.max_fairness_gap.age.equalized_odds_difference: only task binary has it",
+        ),
+    ],
+)
+def test_other_tasks_have_no_threshold(write: Callable[[str], Path], added: str, says: str) -> None:
+    text = TEXT.replace("task: binary", "task: regression")
+    assert says in problem(write(f"{text}{added}\n"))

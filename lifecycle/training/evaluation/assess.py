@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from lifecycle.data.features import build_features, labels, load_hook
 from lifecycle.data.lake import read_version
 from lifecycle.project import Project
-from lifecycle.records import Bundle, DatasetVersion, Evaluation, Gain, Split
+from lifecycle.records import Bundle, DatasetVersion, Estimate, Evaluation, Gain, Gap, Split
 from lifecycle.training.bundle import LoadedBundle, load_bundle
+from lifecycle.training.evaluation.classification import at_threshold
 from lifecycle.training.evaluation.evaluate import (
     baseline,
     compare,
@@ -23,11 +24,12 @@ from lifecycle.training.evaluation.evaluate import (
     trivial_answers,
 )
 from lifecycle.training.evaluation.explain import explain, summary_plot
+from lifecycle.training.evaluation.fairness import fairness_gaps
 from lifecycle.training.evaluation.miscalibration import miscalibration
 from lifecycle.training.evaluation.own_metrics import own_metrics
 from lifecycle.training.evaluation.plots import evaluation_plots, learning_curve, slices_plot
 from lifecycle.training.evaluation.reliability import reliability
-from lifecycle.training.evaluation.slices import fairness_gaps, measure_slices, parts_of
+from lifecycle.training.evaluation.slices import Part, measure_slices, parts_of
 from lifecycle.training.parameters import stopping_metric
 from lifecycle.training.predictor import open_predictor
 
@@ -59,6 +61,11 @@ class Answers(NamedTuple):
     loaded: LoadedBundle
     """The model itself."""
 
+    @property
+    def threshold(self) -> float | None:
+        """Binary: the probability from which a row counts as positive."""
+        return self.loaded.schema.threshold
+
 
 class Predicted(NamedTuple):
     """What is needed to measure a model on a part."""
@@ -66,16 +73,24 @@ class Predicted(NamedTuple):
     truth: Floats
     prediction: Floats
     entity: npt.NDArray[Any] | None
+    threshold: float | None = None
+    """Binary: the probability from which a row counts as positive."""
 
 
 Predict = Callable[[pd.DataFrame], Floats]
 
 
-def answer_by(project: Project, part: DatasetVersion, predict: Predict) -> Predicted:
-    """Let a model that is only known as a function predict every row of a part."""
+def answer_by(
+    project: Project, part: DatasetVersion, predict: Predict, threshold: float | None = None
+) -> Predicted:
+    """Let a model that is only known as a function predict every row of a part.
+
+    Args:
+        threshold: binary: the probability from which a row counts as positive.
+    """
     frame = read_version(part)
     entity = frame[project.entity].to_numpy() if project.entity else None
-    return Predicted(labels(frame, project), predict(frame), entity)
+    return Predicted(labels(frame, project), predict(frame), entity, threshold)
 
 
 def answer(project: Project, part: DatasetVersion, bundle: Path, digest: str) -> Answers:
@@ -120,11 +135,13 @@ def assess(
         project.split.seed,
         answers.entity,
         own_metrics(project),
+        answers.threshold,
     )
 
 
 def assess_closely(project: Project, answers: Answers, evaluation: Evaluation) -> Evaluation:
-    """The evaluation of these answers with slices, gaps, calibration error and warnings.
+    """The evaluation of these answers with slices, gaps, calibration error, warnings and, for
+    binary, the metrics at the threshold.
 
     Raises:
         ProjectError: the condition of a segment cannot be evaluated.
@@ -133,15 +150,49 @@ def assess_closely(project: Project, answers: Answers, evaluation: Evaluation) -
     truth, prediction, task = answers.truth, answers.prediction, project.task
     parts = parts_of(answers.frame, project)
     slices = measure_slices(parts, truth, prediction, answers.entity, project, own_metrics(project))
-    threshold = answers.loaded.schema.threshold or 0.5
     probable = task in ("binary", "multiclass")
     return evaluation.model_copy(
         update={
             "slices": slices,
-            "gaps": fairness_gaps(parts, slices, truth, prediction, threshold, project),
+            "gaps": _gaps(project, answers, parts),
+            "at_threshold": _at_threshold(project, answers),
             "calibration_error": reliability(truth, prediction, task).error if probable else None,
             "warnings": miscalibration(project, truth, prediction, answers.entity),
         }
+    )
+
+
+def assess_fairness(project: Project, answers: Answers) -> tuple[Gap, ...]:
+    """How far the groups of each protected attribute lie apart.
+
+    Raises:
+        FeatureError: a metric of the project's own cannot be loaded.
+    """
+    return _gaps(project, answers, parts_of(answers.frame, project))
+
+
+def _gaps(project: Project, answers: Answers, parts: list[Part]) -> tuple[Gap, ...]:
+    return fairness_gaps(
+        parts,
+        answers.truth,
+        answers.prediction,
+        answers.entity,
+        project,
+        own_metrics(project),
+        answers.threshold,
+    )
+
+
+def _at_threshold(project: Project, answers: Answers) -> dict[str, Estimate]:
+    if answers.threshold is None:
+        return {}
+    return at_threshold(
+        answers.truth,
+        answers.prediction,
+        answers.threshold,
+        project.split.seed,
+        answers.entity,
+        project.decision.costs if project.decision else None,
     )
 
 
@@ -159,23 +210,26 @@ def assess_baseline(project: Project, split: Split, answers: Answers) -> tuple[E
         project.split.seed,
         answers.entity,
         own_metrics(project),
+        answers.threshold,
     )
-    trivial = trivial_answers(train, answers.truth, project.task)
+    always = trivial_answers(train, answers.truth, project.task)
+    trivial = Predicted(answers.truth, always, answers.entity, answers.threshold)
     return evaluation, gain(project, answers, trivial, BASELINE_CONFIDENCE)
 
 
-def gain(project: Project, answers: Answers, others: Floats, confidence: float) -> Gain:
-    """By how much the deciding metric is better than with other predictions of the same rows."""
+def gain(project: Project, answers: Answers, other: Predicted, confidence: float) -> Gain:
+    """By how much the deciding metric is better than another model's on the same rows."""
     return compare(
         answers.truth,
         answers.prediction,
-        others,
+        other.prediction,
         project.task,
         project.metric,
         project.split.seed,
         confidence,
         answers.entity,
         own_metrics(project),
+        (answers.threshold, other.threshold),
     )
 
 
@@ -185,8 +239,10 @@ def score(project: Project, answers: Answers | Predicted) -> float:
     Raises:
         FeatureError, TargetError: as `assess`.
     """
-    truth, prediction = answers.truth, answers.prediction
-    return metric_value(project.metric, truth, prediction, project.task, own_metrics(project))
+    truth, prediction, own = answers.truth, answers.prediction, own_metrics(project)
+    return metric_value(
+        project.metric, truth, prediction, project.task, own, threshold=answers.threshold
+    )
 
 
 def draw(
@@ -198,8 +254,15 @@ def draw(
     Args:
         evaluation: what `assess_closely` made of the answers.
     """
+    schema = answers.loaded.schema
+    labels_of = project.classes or schema.labels or (f"not {schema.positive}", schema.positive)
     found = evaluation_plots(
-        answers.truth, answers.prediction, project.task, answers.importances, project.classes
+        answers.truth,
+        answers.prediction,
+        project.task,
+        answers.importances,
+        tuple(str(label) for label in labels_of),
+        answers.threshold,
     )
     overall = evaluation.metrics[project.metric]
     if slices := slices_plot(evaluation.slices, overall, project.metric):

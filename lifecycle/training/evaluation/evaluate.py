@@ -12,7 +12,7 @@ from lifecycle.errors import TargetError
 from lifecycle.records import Estimate, Evaluation, Gain
 from lifecycle.specs import METRICS, Metric, TaskKind, greater_is_better
 from lifecycle.training.evaluation.bootstrap import LARGE, interval, lower_bound, method, resamples
-from lifecycle.training.evaluation.metrics import FAMILIES, Floats, family_of
+from lifecycle.training.evaluation.metrics import Floats, families_of, family_of
 from lifecycle.training.evaluation.own_metrics import OwnMetric, family_of_own
 
 Own = Mapping[Metric, OwnMetric]
@@ -28,6 +28,7 @@ def evaluate(
     seed: int,
     groups: ArrayLike | None = None,
     own: Own | None = None,
+    threshold: float | None = None,
 ) -> Evaluation:
     """Every metric of the task and every own one, with its 95 % interval.
 
@@ -35,6 +36,7 @@ def evaluate(
         truth: (n,), 0 or 1 for binary, class codes from 0 for multiclass, else the target's unit.
         prediction: (n,), the probability of 1, or the value; multiclass (n, k), probabilities.
         groups: (n,), the entity of each row; None treats rows as independent.
+        threshold: binary: the probability from which a row counts as positive; None is 0.5.
 
     Raises:
         FeatureError: an own metric fails.
@@ -44,9 +46,10 @@ def evaluate(
     names = (*METRICS[task], *(own or {}))
     return Evaluation(
         subject=subject,
-        metrics=_estimates(names, y, p, task, seed, groups, own or {}),
+        metrics=_estimates(names, y, p, task, seed, groups, own or {}, threshold),
         holdout=holdout_digest,
         rows=len(y),
+        threshold=threshold,
         method=method(len(y), groups is not None),
     )
 
@@ -59,14 +62,15 @@ def estimate(
     seed: int,
     groups: ArrayLike | None = None,
     own: Own | None = None,
+    threshold: float | None = None,
 ) -> Estimate:
-    """One metric with its 95 % interval.
+    """One metric with its 95 % interval; `threshold` as `evaluate` takes it.
 
     Raises:
         FeatureError, TargetError: as `evaluate`.
     """
     y, p = _checked(truth, prediction, task)
-    return _estimates((metric,), y, p, task, seed, groups, own or {})[metric]
+    return _estimates((metric,), y, p, task, seed, groups, own or {}, threshold)[metric]
 
 
 def baseline(
@@ -77,6 +81,7 @@ def baseline(
     seed: int,
     groups: ArrayLike | None = None,
     own: Own | None = None,
+    threshold: float | None = None,
 ) -> Evaluation:
     """The trivial model on the same holdout: always the train part's mean, or its class shares.
 
@@ -86,7 +91,7 @@ def baseline(
     prediction = trivial_answers(train_truth, truth, task)
     always = "the class shares" if task == "multiclass" else f"{prediction[0]:.4g}"
     subject = f"baseline (always {always})"
-    return evaluate(truth, prediction, task, holdout_digest, subject, seed, groups, own)
+    return evaluate(truth, prediction, task, holdout_digest, subject, seed, groups, own, threshold)
 
 
 def trivial_answers(train_truth: ArrayLike, truth: ArrayLike, task: TaskKind) -> Floats:
@@ -110,6 +115,7 @@ def compare(
     confidence: float,
     groups: ArrayLike | None = None,
     own: Own | None = None,
+    thresholds: tuple[float | None, float | None] = (None, None),
 ) -> Gain:
     """By how much the challenger is better on the same rows; above 0 means better.
 
@@ -117,6 +123,7 @@ def compare(
 
     Args:
         confidence: of the gain's lower bound, one-sided.
+        thresholds: binary: those of challenger and champion, each as `evaluate` takes it.
 
     Raises:
         FeatureError, TargetError: as `evaluate`.
@@ -125,11 +132,18 @@ def compare(
     _, old = _checked(truth, champion, task)
     sign = 1.0 if greater_is_better(metric) else -1.0
     own = own or {}
-    gain = sign * (_value(metric, y, new, task, own) - _value(metric, y, old, task, own))
-    family = family_of_own(metric, own[metric]) if metric in own else family_of(metric, task)
-    at = family.names.index(metric)
+    values = [
+        _value(metric, y, p, task, own, threshold)
+        for p, threshold in zip((new, old), thresholds, strict=True)
+    ]
+    gain = sign * (values[0] - values[1])
     (y, new, old), groups = _by_score((y, new, old), groups, task)
-    ours, theirs = family.prepare(y, new), family.prepare(y, old)
+    families = [
+        family_of_own(metric, own[metric]) if metric in own else family_of(metric, task, threshold)
+        for threshold in thresholds
+    ]
+    at = families[0].names.index(metric)
+    ours, theirs = families[0].prepare(y, new), families[1].prepare(y, old)
     gains = [
         sign * (ours(weights)[at] - theirs(weights)[at])
         for weights in resamples(len(y), seed, groups)
@@ -147,8 +161,9 @@ def metric_value(
     task: TaskKind,
     own: Own | None = None,
     weights: Floats | None = None,
+    threshold: float | None = None,
 ) -> float:
-    """One metric, without an interval.
+    """One metric, without an interval; `threshold` as `evaluate` takes it.
 
     Args:
         weights: (n,), of the rows, for a metric that is a mean over them, as the log loss is.
@@ -156,7 +171,7 @@ def metric_value(
     Raises:
         FeatureError, TargetError: as `evaluate`.
     """
-    return _value(metric, *_checked(truth, prediction, task), task, own or {}, weights)
+    return _value(metric, *_checked(truth, prediction, task), task, own or {}, threshold, weights)
 
 
 def _value(
@@ -165,11 +180,12 @@ def _value(
     p: Floats,
     task: TaskKind,
     own: Own,
+    threshold: float | None,
     weights: Floats | None = None,
 ) -> float:
     if metric in own:
         return own[metric](y, p)
-    family = family_of(metric, task)
+    family = family_of(metric, task, threshold)
     counted = np.ones(len(y), dtype=np.int64) if weights is None else weights
     return family.prepare(y, p)(counted)[family.names.index(metric)]
 
@@ -182,9 +198,10 @@ def _estimates(
     seed: int,
     groups: ArrayLike | None,
     own: Own,
+    threshold: float | None,
 ) -> dict[Metric, Estimate]:
     values = {name: own[name](y, p) for name in names if name in own}
-    families = [family for family in FAMILIES[task] if set(family.names) & set(names)]
+    families = [f for f in families_of(task, threshold) if set(f.names) & set(names)]
     families += [family_of_own(name, own[name]) for name in values]
     (y, p), groups = _by_score((y, p), groups, task)
     measures = [family.prepare(y, p) for family in families]

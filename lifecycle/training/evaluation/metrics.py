@@ -5,6 +5,7 @@ measures every resample from its weights alone.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,9 +34,25 @@ class Family(NamedTuple):
     """truth (n,), prediction (n,), multiclass (n, k) → how to measure weights."""
 
 
-def family_of(metric: Metric, task: TaskKind) -> Family:
-    """The family that a built-in metric of a task belongs to."""
-    return next(family for family in FAMILIES[task] if metric in family.names)
+def families_of(task: TaskKind, threshold: float | None = None) -> tuple[Family, ...]:
+    """The families of a task's built-in metrics.
+
+    Args:
+        threshold: binary: the probability from which accuracy counts a row as positive; None
+            is 0.5.
+    """
+    if task != "binary" or threshold is None:
+        return FAMILIES[task]
+    losses = _means(partial(_binary_losses, threshold=threshold))
+    return tuple(
+        family._replace(prepare=losses) if "accuracy" in family.names else family
+        for family in FAMILIES[task]
+    )
+
+
+def family_of(metric: Metric, task: TaskKind, threshold: float | None = None) -> Family:
+    """The family that a built-in metric of a task belongs to; `threshold` as `families_of`."""
+    return next(family for family in families_of(task, threshold) if metric in family.names)
 
 
 def _dot(a: Floats, b: Floats) -> float:
@@ -62,10 +79,10 @@ def _means(
     return prepare
 
 
-def _binary_losses(y: Floats, p: Floats) -> list[Floats]:
+def _binary_losses(y: Floats, p: Floats, threshold: float = 0.5) -> list[Floats]:
     clipped = np.clip(p, EPSILON, 1 - EPSILON)
     log_loss = -np.log(np.where(y == 1, clipped, 1 - clipped))
-    return [log_loss, (y - p) ** 2, ((p >= 0.5) == (y == 1)).astype(np.float64)]
+    return [log_loss, (y - p) ** 2, ((p >= threshold) == (y == 1)).astype(np.float64)]
 
 
 def _class_losses(y: Floats, p: Floats) -> list[Floats]:

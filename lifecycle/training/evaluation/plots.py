@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from sklearn.metrics import roc_curve
+from sklearn.metrics import precision_recall_curve, roc_curve
 
 from lifecycle.records import Estimate, Slice
 from lifecycle.specs import Metric, Scalar, TaskKind
@@ -30,17 +30,19 @@ def evaluation_plots(
     task: TaskKind,
     importances: Mapping[str, float],
     classes: Sequence[Scalar] = (),
+    threshold: float | None = None,
 ) -> dict[str, Figure]:
     """Name → figure: how good the answers are, and which features brought it about.
 
-    `roc` (binary, multiclass), `confusion` (multiclass), `residuals` (regression, count),
-    `calibration`, and `importances` where the model has some.
+    `roc` and `confusion` (binary, multiclass), `precision_recall` (binary), `residuals`
+    (regression, count), `calibration`, and `importances` where the model has some.
 
     Args:
         truth: (n,), 0 or 1 for binary, class codes for multiclass.
         prediction: (n,), the probability of 1, or the value; multiclass (n, k).
         importances: feature → share of the gain, largest first.
-        classes: multiclass: the name of each code.
+        classes: the name of each code; by default 0 and 1.
+        threshold: binary: the probability from which a row counts as positive; None is 0.5.
 
     Raises:
         TargetError: classes are predicted, and the truth has one only.
@@ -48,7 +50,11 @@ def evaluation_plots(
     y, p = np.asarray(truth, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
     figures: dict[str, Figure] = {}
     if task == "binary":
+        threshold = 0.5 if threshold is None else threshold
         figures["roc"] = _roc(y, p)
+        figures["precision_recall"] = _precision_recall(y, p, threshold)
+        chosen = np.column_stack([p < threshold, p >= threshold]).astype(np.float64)
+        figures["confusion"] = _confusion(y, chosen, classes or (0, 1), f" at {threshold:.4g}")
     elif task == "multiclass":
         figures["roc"] = _roc_by_class(y, p, classes)
         figures["confusion"] = _confusion(y, p, classes)
@@ -108,6 +114,34 @@ def _roc(y: Floats, p: Floats) -> Figure:
     return figure
 
 
+def _precision_recall(y: Floats, p: Floats, threshold: float) -> Figure:
+    figure, axes = blank("Precision and recall on the holdout", "recall", "precision")
+    precision, recall, _ = precision_recall_curve(y, p)  # recall falls from 1 to 0
+    average, base = metric_value("average_precision", y, p, "binary"), float(y.mean())
+    step = _step(len(recall))
+    axes.plot(
+        np.r_[recall[::step], 0.0],
+        np.r_[precision[::step], precision[-1]],
+        color=BLUE,
+        drawstyle="steps-post",
+        label=f"model, average precision {average:.3f}",
+    )
+    axes.axhline(base, color=GREY, linestyle="--", label=f"base rate {base:.3f}")
+    chosen = p >= threshold
+    if chosen.any():
+        hits = float(y[chosen].sum())
+        axes.plot(
+            hits / y.sum(),
+            hits / chosen.sum(),
+            "o",
+            color=ORANGE,
+            label=f"threshold {threshold:.4g}",
+        )
+    axes.set(xlim=(-0.02, 1.02), ylim=(0, 1.05))
+    axes.legend(loc="best", frameon=False)
+    return figure
+
+
 def _roc_by_class(y: Floats, p: Floats, classes: Sequence[Scalar]) -> Figure:
     figure, axes = blank("ROC, each class against the others", "false positive", "true positive")
     codes, counts = np.unique(y.astype(int), return_counts=True)
@@ -138,9 +172,9 @@ def _step(points: int) -> int:
     return max(1, -(-points // MOST_POINTS))  # evenly thinned: more only blacken the page
 
 
-def _confusion(y: Floats, p: Floats, classes: Sequence[Scalar]) -> Figure:
+def _confusion(y: Floats, p: Floats, classes: Sequence[Scalar], where: str = "") -> Figure:
     """Rows of the table sum to 1: colours show which class is taken for which, however rare."""
-    figure, axes = blank("Confusion matrix, shares of each actual class", "predicted", "actual")
+    figure, axes = blank(f"Confusion{where}, shares of each actual class", "predicted", "actual")
     k = p.shape[1]
     table = np.bincount(y.astype(np.intp) * k + p.argmax(axis=1), minlength=k * k).reshape(k, k)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lifecycle.errors import FeatureError, ProjectError, TargetError
 from lifecycle.project import Project
-from lifecycle.records import Gap, Slice
+from lifecycle.records import Slice
 from lifecycle.training.evaluation.evaluate import Own, estimate
 from lifecycle.training.evaluation.metrics import Floats
 
@@ -72,66 +72,6 @@ def measure_slices(
         return Slice(by=by, value=value, rows=rows, estimate=estimated, note=note)
 
     return tuple(measured(part) for part in parts)
-
-
-def fairness_gaps(
-    parts: list[Part],
-    slices: tuple[Slice, ...],
-    truth: Floats,
-    prediction: Floats,
-    threshold: float,
-    project: Project,
-) -> tuple[Gap, ...]:
-    """How far the groups of each protected attribute lie apart; groups with few rows are left out.
-
-    For every task the difference of the deciding metric. For binary also, as fairlearn defines
-    them, the demographic parity difference (Agarwal et al., 2018) and the equalized odds difference
-    (Hardt et al., 2016): the larger one of the differences in true and false positive rate.
-
-    Args:
-        slices: what `measure_slices` said of `parts`.
-        threshold: binary: the probability from which a row counts as positive.
-    """
-    gaps: list[Gap] = []
-    chosen = prediction >= threshold
-    for attribute in project.protected:
-        groups = [
-            (part, found)
-            for part, found in zip(parts, slices, strict=True)
-            if part.by == attribute and found.rows >= project.evaluation.min_rows
-        ]
-        metric = {p.value: s.estimate.value for p, s in groups if s.estimate}
-        gaps += _gap(attribute, f"{project.metric} difference", metric)
-        if project.task != "binary":
-            continue
-        everyone = np.ones(len(truth), dtype=bool)
-        selected, right, wrong = (
-            {p.value: float(chosen[p.mask & of].mean()) for p, _ in groups if (p.mask & of).any()}
-            for of in (everyone, truth == 1, truth == 0)
-        )
-        gaps += _gap(attribute, "demographic parity difference", selected)
-        odds = [
-            *_gap(attribute, "equalized odds difference (true positive rate)", right),
-            *_gap(attribute, "equalized odds difference (false positive rate)", wrong),
-        ]
-        gaps += sorted(odds, key=lambda gap: -gap.value)[:1]
-    return tuple(gaps)
-
-
-def _gap(attribute: str, measure: str, values: dict[str, float]) -> list[Gap]:
-    """Nothing with fewer than two groups."""
-    if len(values) < 2:
-        return []
-    lowest, highest = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
-    return [
-        Gap(
-            attribute=attribute,
-            measure=measure,
-            value=values[highest] - values[lowest],
-            lowest=lowest,
-            highest=highest,
-        )
-    ]
 
 
 def _values(column: "pd.Series[Any]", project: Project) -> Iterator[tuple[str, Mask]]:

@@ -1,8 +1,11 @@
 """From a real bundle to a whole evaluation, for every task, with every figure."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import f1_score, precision_score, recall_score
 
 from lifecycle.errors import ProjectError
 from lifecycle.specs import METRICS
@@ -72,13 +75,51 @@ def test_every_task_is_measured_sliced_and_drawn(make, task):
     assert assess.score(project, answers) == better
     figures = assess.draw(project, answers, found, model.bundle)
     expected = {"calibration", "importances", "slices", "learning_curve", "shap"}
-    first = {"binary": {"roc"}, "multiclass": {"roc", "confusion"}}.get(task, {"residuals"})
+    first = {
+        "binary": {"roc", "precision_recall", "confusion"},
+        "multiclass": {"roc", "confusion"},
+    }.get(task, {"residuals"})
     assert set(figures) == expected | first
+
+
+def test_classes_are_made_by_the_models_own_threshold(make):
+    """In accuracy, gain, gaps and the page's numbers; the champion has its own."""
+    costs = {"false_positive": 1, "false_negative": 4}
+    model, answers = make("binary", gate={"metric": "accuracy"}, decision={"costs": costs})
+    schema = answers.loaded.schema.model_copy(update={"threshold": 0.2})
+    answers = answers._replace(loaded=replace(answers.loaded, schema=schema))
+    project, holdout = model.project, model.split.holdout
+    found = assess.assess_closely(
+        project, answers, assess.assess(project, answers, holdout, "candidate")
+    )
+    truth, chosen = answers.truth, answers.prediction >= 0.2
+    right = (chosen == truth).mean()
+    assert right != ((answers.prediction >= 0.5) == truth).mean()
+    assert found.threshold == 0.2
+    assert found.metrics["accuracy"].value == assess.score(project, answers) == right
+    measured = {name: estimate.value for name, estimate in found.at_threshold.items()}
+    assert measured["precision"] == pytest.approx(precision_score(truth, chosen))
+    assert measured["recall"] == pytest.approx(recall_score(truth, chosen))
+    assert measured["f1"] == pytest.approx(f1_score(truth, chosen))
+    wrong = (chosen & (truth == 0)).sum() + 4 * (~chosen & (truth == 1)).sum()
+    assert measured["cost per row"] == pytest.approx(wrong / len(truth))
+    selected = pd.Series(chosen).groupby(answers.frame["city"].to_numpy()).mean()
+    parity = next(g for g in found.gaps if g.measure == "demographic parity difference")
+    assert parity.value == pytest.approx(selected.max() - selected.min())
+    same = assess.Predicted(truth, answers.prediction, answers.entity, threshold=0.5)
+    gain = assess.gain(project, answers, same, 0.9)
+    assert gain.value == pytest.approx(right - ((answers.prediction >= 0.5) == truth).mean())
+    figures = assess.draw(project, answers, found, model.bundle)
+    written = {text.get_text() for text in figures["confusion"].axes[0].texts}
+    assert any(text.endswith(f"\n{(chosen & (truth == 1)).sum():,}") for text in written)
+    marked = figures["precision_recall"].axes[0].lines[-1].get_xydata()[0]
+    assert marked == pytest.approx([measured["recall"], measured["precision"]])
 
 
 def test_gain_over_the_same_answers_is_zero(make):
     model, answers = make("multiclass")
-    gain = assess.gain(model.project, answers, answers.prediction, 0.9)
+    same = assess.Predicted(answers.truth, answers.prediction, answers.entity)
+    gain = assess.gain(model.project, answers, same, 0.9)
     assert (gain.low, gain.value, gain.high) == (0, 0, 0)
 
 

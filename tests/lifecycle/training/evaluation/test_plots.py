@@ -6,7 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
 
 from lifecycle.errors import TargetError
 from lifecycle.records import Estimate, Slice
@@ -31,12 +36,27 @@ def png(figure):
 
 def test_binary_figures():
     figures = evaluation_plots(TRUTH, SCORES, "binary", {"age": 0.7, "city": 0.3})
-    assert set(figures) == {"roc", "calibration", "importances"}
+    assert set(figures) == {"roc", "precision_recall", "confusion", "calibration", "importances"}
     assert all(png(figure).startswith(b"\x89PNG") for figure in figures.values())
     curve = figures["roc"].axes[0].lines[0]
     assert (curve.get_xdata()[0], curve.get_ydata()[-1]) == (0, 1)
     labels = [text.get_text() for text in figures["importances"].axes[0].get_yticklabels()]
     assert labels == ["city", "age"]  # bars are drawn upwards: the largest is on top
+
+
+def test_precision_and_recall_with_the_base_rate_and_the_threshold():
+    figures = evaluation_plots(TRUTH, SCORES, "binary", {}, threshold=0.4)
+    axes = figures["precision_recall"].axes[0]
+    curve, base, threshold = axes.lines
+    assert base.get_ydata()[0] == pytest.approx(TRUTH.mean())
+    average = average_precision_score(TRUTH, SCORES)
+    assert curve.get_label() == f"model, average precision {average:.3f}"
+    chosen = SCORES >= 0.4
+    point = [recall_score(TRUTH, chosen), precision_score(TRUTH, chosen)]
+    assert threshold.get_xydata()[0] == pytest.approx(point)
+    # nobody is called positive: there is no precision to mark
+    figures = evaluation_plots(TRUTH, SCORES, "binary", {}, threshold=1.01)
+    assert len(figures["precision_recall"].axes[0].lines) == 2
 
 
 def test_regression_figures():

@@ -6,9 +6,9 @@ import pytest
 
 from lifecycle.errors import ProjectError
 from lifecycle.training.evaluation.evaluate import metric_value
+from lifecycle.training.evaluation.fairness import fairness_gaps
 from lifecycle.training.evaluation.slices import (
     MOST_VALUES,
-    fairness_gaps,
     measure_slices,
     parts_of,
 )
@@ -27,7 +27,7 @@ def measured(project, frame, truth=None, prediction=None, entity=None, own=None)
     truth = frame["bought"].to_numpy(dtype=float) if truth is None else truth
     prediction = RNG.random(len(frame)) if prediction is None else prediction
     slices = measure_slices(parts, truth, prediction, entity, project, own or {})
-    gaps = fairness_gaps(parts, slices, truth, prediction, 0.5, project)
+    gaps = fairness_gaps(parts, truth, prediction, entity, project, own or {})
     return {(s.by, s.value): s for s in slices}, {(g.attribute, g.measure): g for g in gaps}
 
 
