@@ -51,6 +51,7 @@ def _answered(answers: assess.Answers) -> Answered:
         prediction=answers.prediction,
         entity=answers.entity,
         time=answers.time,
+        threshold=0.5 if answers.threshold is None else answers.threshold,
     )
 
 

@@ -1,5 +1,7 @@
 """Registry and release steps as Prefect tasks: idempotent where they have effects, not cached."""
 
+from typing import Any
+
 from prefect import task
 
 from lifecycle.cluster import is_connected
@@ -207,9 +209,13 @@ def _measure(
     path = registered.bundle_path(trained.model, settings)
     answers = assess.answer(project, trained.split.holdout, path, trained.model.digest)
     measured = measure(project, settings, trained.split, answers, champion)
-    subject = f"challenger v{trained.model.version}"
-    warnings = trained.evaluation.warnings
-    ours = measured.candidate.model_copy(update={"subject": subject, "warnings": warnings})
+    update: dict[str, Any] = {
+        "subject": f"challenger v{trained.model.version}",
+        "warnings": trained.evaluation.warnings,
+    }
+    if project.gate.max_fairness_gap:
+        update["gaps"] = assess.assess_fairness(project, answers)
+    ours = measured.candidate.model_copy(update=update)
     decision = gates.decide(
         measured.model_copy(update={"candidate": ours}),
         trained.checks,

@@ -32,6 +32,8 @@ class Answered:
     """(n,): who or what each row is about."""
     time: NDArray[Any] | None = None
     """(n,): the time column."""
+    threshold: float = 0.5
+    """Binary: the probability from which a row counts as positive."""
 
 
 def draw(part: Answered, rows: int | None = None) -> Answered:
@@ -51,6 +53,7 @@ def draw(part: Answered, rows: int | None = None) -> Answered:
         prediction=part.prediction[known],
         entity=None if part.entity is None else part.entity[known],
         time=None if part.time is None else part.time[known],
+        threshold=part.threshold,
     )
 
 
@@ -77,7 +80,7 @@ def as_given(
     for name, part in (("train", train), ("test", holdout)):
         answers = part.prediction
         if task == "binary":
-            given[f"y_pred_{name}"] = (answers >= 0.5).astype(int)
+            given[f"y_pred_{name}"] = (answers >= part.threshold).astype(int)
             given[f"y_proba_{name}"] = np.column_stack([1 - answers, answers])
         elif task == "multiclass":
             order = sorted(range(len(classes)), key=lambda at: classes[at])  # deepchecks wants it

@@ -47,7 +47,8 @@ class Agreement(NamedTuple):
     difference: float
     """Mean absolute difference of the predictions; multiclass: 0, as classes have none."""
     changed: float | None
-    """Share of other decisions: another class, or the other side of 0.5; None for numbers."""
+    """Share of other decisions: another class, or the other side of the threshold; None for
+    numbers."""
 
 
 class Check(NamedTuple):

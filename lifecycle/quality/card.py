@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from lifecycle.project import Project
+from lifecycle.quality.evaluation_page import threshold_source
 from lifecycle.quality.findings import one_line
 from lifecycle.quality.gates import render
 from lifecycle.records import CheckReport, DatasetVersion, Decision, Evaluation, Split
@@ -36,6 +37,11 @@ def _use(project: Project) -> str:
         case "binary":
             positive = 1 if project.positive is None else project.positive
             answer = f"the probability that {target} is `{positive}`"
+            if project.decision is not None:
+                answer += (
+                    ", and from that, by a threshold, the value itself "
+                    f"({threshold_source(project.decision)})"
+                )
         case "multiclass":
             answer = f"the probability of each class of {target}: {_names(project.classes)}"
         case "count":

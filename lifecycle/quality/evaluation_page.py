@@ -12,11 +12,12 @@ from lifecycle.quality.gates import compared
 from lifecycle.quality.report import Cell, Picture, Section, Table, page
 from lifecycle.quality.summary import EVALUATION, spell
 from lifecycle.records import Bundle, Evaluated, Evaluation, Gap, Slice, Split
-from lifecycle.specs import GateSpec, greater_is_better
+from lifecycle.specs import DecisionSpec, GateSpec, greater_is_better
 
 CAPTIONS = {
     "roc": "True against false positives at every threshold.",
-    "confusion": "Rows are what was, columns what was predicted as most probable.",
+    "precision_recall": "Precision at every recall; guessing has the base rate at each.",
+    "confusion": "Rows are what was, columns what was predicted.",
     "residuals": "What the model did not explain; a pattern here is something left to learn.",
     "calibration": "On the diagonal, predictions mean what they say; bins of equally many rows.",
     "learning_curve": "After each boosting round; the gap between the lines is what was memorised.",
@@ -25,7 +26,7 @@ CAPTIONS = {
     "slices": "Grey: the whole holdout with its interval.",
 }
 DPI = 160
-QUALITY = ("roc", "confusion", "residuals", "calibration")
+QUALITY = ("roc", "precision_recall", "confusion", "residuals", "calibration")
 LEARNED = ("learning_curve", "shap", "importances")
 
 
@@ -75,6 +76,7 @@ def evaluation_page(
         _metrics(project, evaluated),
         *([Section("Warnings", points=candidate.warnings)] if candidate.warnings else []),
         Section("Quality", text=_calibration(candidate), pictures=_pictures(figures, QUALITY)),
+        *_decision(project, candidate),
         *_slices(project, candidate, figures),
         *_fairness(project, candidate),
         *_learned(project, bundle, figures),
@@ -131,6 +133,41 @@ def _calibration(candidate: Evaluation) -> tuple[str, ...]:
     )
 
 
+def _decision(project: Project, candidate: Evaluation) -> Iterator[Section]:
+    """What the threshold of a binary model makes of its probabilities."""
+    measured, threshold = candidate.at_threshold, candidate.threshold
+    if not measured or threshold is None:
+        return
+    text = [
+        f"A row counts as positive from a probability of {threshold:.4g} on: "
+        f"{threshold_source(project.decision)}."
+    ]
+    costs = project.decision.costs if project.decision else None
+    positive = measured["share of positives"].value
+    if costs is not None:
+        text.append(
+            f"Calling no row positive costs {positive * costs.false_negative:.4g} per row, calling "
+            f"every row positive {(1 - positive) * costs.false_positive:.4g}."
+        )
+    rows = tuple((name, spell(estimate)) for name, estimate in measured.items())
+    yield Section("Decision", text=tuple(text), table=Table(("at the threshold", "value"), rows))
+
+
+def threshold_source(decision: DecisionSpec | None) -> str:
+    """Where a model's threshold comes from, in words."""
+    if decision is None:
+        return "the project declares no `decision`, and 0.5 is what is usual"
+    if decision.threshold is not None:
+        return "it is given as decision.threshold"
+    if decision.rate is not None:
+        return f"it calls {decision.rate:.4g} of the validation part positive (decision.rate)"
+    assert decision.costs is not None  # noqa: S101 - exactly one of the three is given
+    return (
+        f"it is cheapest where a false positive costs {decision.costs.false_positive:g} and a "
+        f"false negative {decision.costs.false_negative:g} (decision.costs)"
+    )
+
+
 def _slices(
     project: Project, candidate: Evaluation, figures: Mapping[str, Path]
 ) -> Iterator[Section]:
@@ -170,11 +207,17 @@ def _fairness(project: Project, candidate: Evaluation) -> Iterator[Section]:
     text = [f"Protected attributes: {', '.join(project.protected)}."]
     if project.task == "binary":
         text.append(
-            "Demographic parity difference: of the share predicted positive. Equalized odds "
-            "difference: of the true or the false positive rate, whichever is larger. Both as "
-            "fairlearn defines them; 0 means that all groups are treated alike."
+            "Demographic parity difference: of the share predicted positive. Equal opportunity "
+            "difference: of the true positive rate. Equalized odds difference: of the true or the "
+            "false positive rate, whichever is larger. All as fairlearn defines them; 0 means that "
+            "all groups are treated alike."
         )
     text.append(f"Groups with fewer than {project.evaluation.min_rows} rows are left out.")
+    if candidate.gaps:
+        text.append(
+            "The 95 % intervals hold for all pairs of groups at once: one that begins at 0 is of "
+            "a gap that chance could make."
+        )
     compared = {gap.attribute for gap in candidate.gaps}
     lacking = [name for name in project.protected if name not in compared]
     if lacking:
@@ -185,9 +228,20 @@ def _fairness(project: Project, candidate: Evaluation) -> Iterator[Section]:
 def _gaps(gaps: tuple[Gap, ...]) -> Table | None:
     if not gaps:
         return None
-    header = ("attribute", "measure", "difference", "lowest", "highest")
+    header = ("attribute", "measure", "difference", "95 % interval", "lowest", "highest")
     return Table(
-        header, tuple((g.attribute, g.measure, f"{g.value:.4f}", g.lowest, g.highest) for g in gaps)
+        header,
+        tuple(
+            (
+                gap.attribute,
+                gap.measure,
+                f"{gap.value:.4f}",
+                "–" if gap.low is None else f"{gap.low:.4f} to {gap.high:.4f}",
+                gap.lowest,
+                gap.highest,
+            )
+            for gap in gaps
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from lifecycle.records import (
     Evaluated,
     Evaluation,
     Gain,
+    Gap,
     Noise,
 )
 from lifecycle.specs import GateSpec, Metric, MonitoringSpec, RetrainingSpec, greater_is_better
@@ -64,6 +65,7 @@ def decide(
     else:
         verdicts.append(_gain(evaluated, champion, gain, gate, metric))
         verdicts += _above_noise(gain.value, noise, gate.gain_over_noise, metric)
+    verdicts += _fairness(challenger.gaps, gate, metric)
     verdicts += _checks(checks, gate.require_checks, accept or {})
     verdicts += _warnings(challenger)
     return Decision(
@@ -213,6 +215,41 @@ def _above_noise(gain: float, noise: Noise | None, times: float, metric: Metric)
     holds = gain > times * noise.deviation
     verdict = "More than noise" if holds else "Not more than noise"
     return [(holds, f"{verdict}: {found}; gate.gain_over_noise asks for more than {times:g} ×.")]
+
+
+def _fairness(gaps: Sequence[Gap], gate: GateSpec, metric: Metric) -> list[Verdict]:
+    """Whether the groups of protected attributes lie further apart than allowed, beyond chance."""
+    verdicts: list[Verdict] = []
+    for attribute, limits in gate.max_fairness_gap.items():
+        for measure, limit in limits.items():
+            key = f"gate.max_fairness_gap.{attribute}.{measure}"
+            of_metric = measure == "metric_difference"
+            words = f"{metric} difference" if of_metric else measure.replace("_", " ")
+            gap = next(
+                (g for g in gaps if g.attribute == attribute and g.measure.startswith(words)), None
+            )
+            if gap is None or gap.low is None or gap.high is None:
+                why = "it has fewer than two groups of evaluation.min_rows rows"
+                verdicts.append((False, f"Fairness unknown: {key}: {attribute}: {why}."))
+                continue
+            verdicts.append(_gap(gap, gap.low, gap.high, limit, key))
+    return verdicts
+
+
+def _gap(gap: Gap, low: float, high: float, limit: float, key: str) -> Verdict:
+    sentence = (
+        f"{gap.measure} of {gap.attribute} is {gap.value:.4g} (95 % CI {low:.4g} to {high:.4g}), "
+        f"lowest for {gap.lowest}, highest for {gap.highest}; {key} allows {limit:.4g}"
+    )
+    if low > limit:
+        return False, f"Unfair beyond chance: {sentence}."
+    if high <= limit:
+        return True, f"Fairness kept: {sentence}."
+    side = "above" if gap.value > limit else "within"
+    return True, (
+        f"Fairness not certain: {sentence}; the gap is {side} the limit, and these rows cannot "
+        "tell it from the limit, so it does not block."
+    )
 
 
 def _direction(gain: float) -> str:

@@ -7,7 +7,7 @@ the same person. Inputs that the log leaves out or hashes take no part; without 
 log keeps, nothing is joined.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -36,9 +36,18 @@ class Labels:
 
     Args:
         since: when the rollout began, Unix seconds.
+        thresholds: binary: version → the probability from which it counts a row as positive,
+            where that is not 0.5.
     """
 
-    def __init__(self, project: Project, settings: Settings, since: float) -> None:
+    def __init__(
+        self,
+        project: Project,
+        settings: Settings,
+        since: float,
+        thresholds: Mapping[int, float | None] | None = None,
+    ) -> None:
+        self._thresholds = thresholds or {}
         self._project, self._settings = project, settings
         self._since = since
         self._known: tuple[DatasetVersion, ...] = ()
@@ -66,17 +75,30 @@ class Labels:
             if len(truth) < least:
                 return None
             try:
-                found.append((self._estimate(truth, prediction), len(truth)))
+                estimated = self._estimate(truth, prediction, self._thresholds.get(version))
+                found.append((estimated, len(truth)))
             except TargetError:  # labels of one class only, so far
                 return None
         (champion, theirs), (candidate, ours) = found
         return Labelled(self._project.metric, champion, candidate, (theirs, ours))
 
-    def _estimate(self, truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> Estimate:
+    def _estimate(
+        self,
+        truth: NDArray[np.float64],
+        prediction: NDArray[np.float64],
+        threshold: float | None,
+    ) -> Estimate:
         project = self._project
         own = own_metrics(project)
         return estimate(
-            project.metric, truth, prediction, project.task, project.split.seed, None, own
+            project.metric,
+            truth,
+            prediction,
+            project.task,
+            project.split.seed,
+            None,
+            own,
+            threshold,
         )
 
     def _joined(self, answers: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -59,6 +59,10 @@ def _numbers(bundle: Bundle, trained: Trained) -> dict[str, float]:
         numbers["tuning/validation"] = tuned.value
     if evaluation.calibration_error is not None:
         numbers["holdout/calibration_error"] = evaluation.calibration_error
+    if evaluation.threshold is not None:
+        numbers["threshold"] = evaluation.threshold
+    for name, estimate in evaluation.at_threshold.items():
+        numbers[f"holdout/at_threshold.{name.replace(' ', '_')}"] = estimate.value
     for gap in evaluation.gaps:
         name = re.sub(r"\W+", "_", f"{gap.attribute}_{gap.measure}").strip("_")
         numbers[f"gap/{name}"] = gap.value  # MLflow takes no brackets in a name

@@ -7,11 +7,12 @@ from lifecycle.project import Project
 from lifecycle.quality.canary_gate import Agreement
 from lifecycle.records import ModelVersion, Observed
 from lifecycle.release.labels import Labels
+from lifecycle.release.registered import threshold_of
 from lifecycle.release.rollout import Sight
 from lifecycle.settings import Settings
 
 HALF = 0.5
-"""Probability from which a binary decision is the other one."""
+"""Probability from which a binary decision is the other one, where a version declares none."""
 
 
 class LogWatch:
@@ -35,7 +36,10 @@ class LogWatch:
         self._role = "shadow" if spec.policy == "shadow" else "candidate"
         self._least = spec.min_requests
         self._before = began - spec.bake_seconds
-        self._labels = Labels(project, settings, began)
+        thresholds = {}
+        if project.task == "binary" and project.metric == "accuracy":  # others need no classes
+            thresholds = {m.version: threshold_of(m, settings) for m in (champion, challenger)}
+        self._labels = Labels(project, settings, began, thresholds)
 
     def __call__(self, since: float) -> Sight:
         """What both did since a moment.
@@ -74,7 +78,9 @@ class LogWatch:
             return Agreement(len(both), 0.0, float((both.predicted != both.predicted_ours).mean()))
         a, b = (both[name].to_numpy(dtype=np.float64) for name in ("prediction", "prediction_ours"))
         changed = None
-        if self._project.task == "binary":
+        if both.predicted.notna().all() and both.predicted_ours.notna().all():
+            changed = float((both.predicted != both.predicted_ours).mean())
+        elif self._project.task == "binary":
             changed = float(((a >= HALF) != (b >= HALF)).mean())
         return Agreement(len(both), float(np.abs(a - b).mean()), changed)
 

@@ -15,6 +15,7 @@ from lifecycle.records import (
     Evaluated,
     Evaluation,
     Gain,
+    Gap,
     ModelVersion,
     Noise,
     Release,
@@ -355,6 +356,50 @@ def test_unmeasured_noise_blocks_where_the_gate_asks_for_it() -> None:
 def test_the_gate_refuses_to_judge_noise_by_one_seed() -> None:
     with pytest.raises(ValueError, match="needs seeds: 3 or more"):
         GateSpec(gain_over_noise=1)
+
+
+def gap(value: float, low: float | None, high: float | None, measure: str) -> Gap:
+    return Gap(
+        attribute="sex", measure=measure, value=value, lowest="f", highest="m", low=low, high=high
+    )
+
+
+ODDS = "equalized odds difference (true positive rate)"
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "passes", "words"),
+    [
+        (0.12, 0.06, 0.18, False, "Unfair beyond chance: equalized odds difference"),
+        (0.12, 0.05, 0.18, True, "the gap is above the limit, and these rows cannot tell"),
+        (0.04, 0.00, 0.09, True, "the gap is within the limit, and these rows cannot tell"),
+        (0.02, 0.00, 0.05, True, "Fairness kept: equalized odds difference"),
+        (0.12, None, None, False, "Fairness unknown: gate.max_fairness_gap.sex"),
+    ],
+)
+def test_a_gap_blocks_beyond_its_limit_by_more_than_chance(
+    value: float, low: float | None, high: float | None, passes: bool, words: str
+) -> None:
+    spec = GateSpec(max_fairness_gap={"sex": {"equalized_odds_difference": 0.05}})
+    other = gap(0.9, 0.8, 1.0, "equal opportunity difference")  # no limit is declared for it
+    measured = evaluation(0.8).model_copy(update={"gaps": (other, gap(value, low, high, ODDS))})
+    found = decide(evaluated(measured), checks(), spec, "roc_auc")
+    assert found.passed == passes
+    reason = next(reason for reason in found.reasons if words in reason)
+    assert "gate.max_fairness_gap.sex.equalized_odds_difference" in reason
+    if low is not None:
+        assert f"{value:.4g} (95 % CI {low:.4g} to {high:.4g})" in reason
+        assert "lowest for f, highest for m" in reason
+    assert (reason in found.blocking) == (not passes)
+
+
+def test_the_gap_of_the_deciding_metric_has_its_name() -> None:
+    spec = GateSpec(max_fairness_gap={"sex": {"metric_difference": 0.1}})
+    measured = evaluation(0.8).model_copy(
+        update={"gaps": (gap(0.3, 0.2, 0.4, "roc_auc difference"),)}
+    )
+    assert not decide(evaluated(measured), checks(), spec, "roc_auc").passed
+    assert not decide(evaluated(evaluation(0.8)), checks(), spec, "roc_auc").passed
 
 
 def test_warnings_are_reasons_that_block_nothing() -> None:

@@ -118,6 +118,22 @@ def test_pairs_of_a_shadow(settings: Settings, make_project: Callable[..., Proje
     assert found.agreement.changed == 0.25
 
 
+def test_pairs_with_a_declared_decision(
+    settings: Settings, make_project: Callable[..., Project]
+) -> None:
+    """Each version has its own threshold, so it is the logged classes that count."""
+    look = watch(settings, make_project(), policy="shadow")
+    rows = []
+    for number, (theirs, ours) in enumerate([("no", "yes"), ("no", "no"), ("yes", "yes")]):
+        same = {"id": f"q{number}-0", "prediction": 0.3}
+        rows += [same | {"predicted": theirs}]
+        rows += [same | {"predicted": ours, "version": 2, "role": "shadow"}]
+    log(settings, rows)
+    found = look(BEGAN).agreement
+    assert found
+    assert (found.rows, found.changed) == (3, pytest.approx(1 / 3))
+
+
 def asked(frame: pd.DataFrame, version: int, shift: float = 0.0) -> list[dict[str, Any]]:
     """Answers for rows: as good as `bought` itself, unless shifted by noise."""
     noise = np.random.default_rng(version).random(len(frame))
@@ -195,6 +211,22 @@ def test_a_hashed_entity_is_joined(
     found = Labels(project, settings, began).measure([(1, "champion"), (2, "candidate")], 20)
     assert found
     assert found.rows == (100, 100)
+
+
+def test_accuracy_is_by_each_versions_threshold(
+    settings: Settings, make_project: Callable[..., Project]
+) -> None:
+    whole = small_frame(200)
+    project = make_project(whole, gate={"metric": "accuracy"})
+    began = time.time()
+    time.sleep(0.01)
+    ingest(project, settings, first_window(project))
+    log(settings, [a | {"at": began + 1} for v in (1, 2) for a in asked(whole, v)])
+    sides = [(1, "champion"), (2, "candidate")]
+    found = Labels(project, settings, began, {1: None, 2: 1.01}).measure(sides, 20)
+    assert found
+    assert found.champion.value == 1.0
+    assert found.candidate.value == (whole["bought"] == 0).mean()
 
 
 def test_labels_of_one_class_measure_nothing(
