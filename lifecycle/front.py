@@ -78,6 +78,7 @@ def environment() -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": str(STARTUP),
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # three misses until it is started again
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "1",
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "lifecycle.serving.unrouted.middlewares",
         "LIFECYCLE_FRONT_MAX_BODY": str(MAX_BODY),
     }
 

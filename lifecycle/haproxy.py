@@ -8,6 +8,7 @@ configuration than the one that was thought through would be worse than not runn
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lifecycle.errors import RayError, SettingsError
@@ -34,7 +35,7 @@ DROPPED = {  # replaced below, or not wanted
 }
 LOGGED = ("option httplog", "option log-health-checks")
 UNASKED = ("if routes", "acl routes ", "http-request set-log-level ")
-"""Ray would tell anybody the names of all applications."""
+"""Ray's own list of applications; ours is the answer to a path without a project."""
 REFUSALS = {
     400: "this is not a sound HTTP request",
     404: "nothing is served under this path",
@@ -46,6 +47,9 @@ REFUSALS = {
     503: "no model can take this request now; try again",
     504: "the model took too long to answer; try again",
 }
+PATH = re.compile(r"^ +acl is_http-\S+ path (/\S*)$", re.MULTILINE)
+"""How Ray writes the whole path of an application."""
+MAX_PROJECTS_LISTED = 100
 AGAIN = (502, 503, 504)
 REPLICA_SAYS = (404, 408, 500, 503)
 """What Ray's own code in a replica answers as plain text."""
@@ -98,6 +102,25 @@ def serves(text: str) -> bool:
     return any(part.kind == "backend" and _is_application(part) for part in sections(text))
 
 
+def served_paths(text: str) -> list[str]:
+    """The path of each application that is served, such as `/health_visits`."""
+    return sorted(PATH.findall(text))
+
+
+def unrouted(paths: Sequence[str]) -> dict[str, object]:
+    """What a request is told whose path begins with no project's.
+
+    Args:
+        paths: those of the projects, one at least.
+    """
+    example = f"{paths[0].rstrip('/')}/predict"
+    return {
+        "error": f"{REFUSALS[404]}; it has to begin with a project's, such as {example}",
+        "projects": list(paths[:MAX_PROJECTS_LISTED]),
+        "example": example,
+    }
+
+
 def bound(text: str) -> str:
     """Host and port the clients reach.
 
@@ -128,7 +151,7 @@ def harden(text: str, options: Options) -> str:
             f"LIFECYCLE_FRONT_MAX_BODY: {options.max_body} is not between 1 and 999999999"
         )
     parts = sections(text)
-    address, busy = bound(text), serves(text)
+    address, busy, paths = bound(text), serves(text), served_paths(text)
     lines: list[str] = []
     seen: set[str] = set()
     for part in parts:
@@ -143,7 +166,8 @@ def harden(text: str, options: Options) -> str:
         elif title == "frontend http_frontend":
             body = [_bind(address, options), *_guards(options), *_rules(part)]
         elif title == "backend default_backend":
-            body = [_answer("request", 404 if busy else 503)]
+            status, content = (404, unrouted(paths)) if busy else (503, _refusal(503))
+            body = [_answer("request", status, content)]
         elif _is_application(part):
             body = _application(part)
         else:
@@ -243,12 +267,16 @@ def _application(part: Section) -> list[str]:
     ]
 
 
-def _answer(when: str, status: int) -> str:
-    return f"http-{when} return status {status} {_json(status)}"
+def _answer(when: str, status: int, content: Mapping[str, object] | None = None) -> str:
+    return f"http-{when} return status {status} {_json(status, content)}"
 
 
-def _json(status: int) -> str:
-    body = json.dumps({"error": REFUSALS[status]}).replace("'", r"'\''")
+def _refusal(status: int) -> dict[str, object]:
+    return {"error": REFUSALS[status]}
+
+
+def _json(status: int, content: Mapping[str, object] | None = None) -> str:
+    body = json.dumps(content or _refusal(status)).replace("'", r"'\''")
     more = " hdr Retry-After 1" if status in AGAIN else ""
     if status == 405:
         more = ' hdr Allow "GET, HEAD, POST"'

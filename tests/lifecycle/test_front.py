@@ -305,8 +305,26 @@ def test_without_an_application_503_and_with_one_404_elsewhere(folder: Path) -> 
     with replica() as one, running(render(folder, port, small=[one]), port):
         assert ask(port, "/small/predict")[0] == 200
         for path in ("/", "/smaller", "/-/routes", "/stats", "/metrics", "//small/x", "/sm%61ll/x"):
-            status, _, body = ask(port, path, "GET")
-            assert (status, json.loads(body)) == (404, {"error": haproxy.REFUSALS[404]}), path
+            for method in ("GET", "POST"):
+                status, headers, body = ask(port, path, method)
+                assert (status, headers["content-type"]) == (404, "application/json")
+                told = json.loads(body)
+                assert told.pop("error").startswith(haproxy.REFUSALS[404]), path
+                assert told == {"projects": ["/small"], "example": "/small/predict"}, path
+
+
+def test_every_project_is_listed_and_no_more_than_a_page_of_them(folder: Path) -> None:
+    names = [f"p{at:03}" for at in range(120)]
+    text = render(folder, 8123, **{name: [30000] for name in names}).read_text()
+    assert haproxy.served_paths(text) == [f"/{name}" for name in names]
+    port = free_port()
+    with replica() as one:
+        config = render(folder, port, **{name: [one] for name in names})
+        with running(config, port):
+            _, _, body = ask(port, "/predict")
+    told = json.loads(body)
+    assert told["projects"] == [f"/{name}" for name in names[: haproxy.MAX_PROJECTS_LISTED]]
+    assert "/p000/predict" in told["error"]
 
 
 def test_no_replica_is_503_with_retry_after(folder: Path) -> None:
