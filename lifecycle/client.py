@@ -54,7 +54,8 @@ class Predictions:
     classes: tuple[str, ...]
     """Multiclass: names of the columns of `values`; empty otherwise."""
     chosen: tuple[Scalar, ...]
-    """Multiclass: the most probable class of each row."""
+    """The class of each row: multiclass the most probable one, binary with a `decision` what the
+    threshold makes of it; empty otherwise."""
     model: str
     version: int
     id: str
@@ -210,7 +211,7 @@ def _error(url: str, answer: httpx.Response) -> Exception:
 def _predictions(answer: dict[str, Any]) -> Predictions:
     given, model = answer["predictions"], answer["model"]
     classes: tuple[str, ...] = ()
-    chosen: tuple[Scalar, ...] = ()
+    chosen: tuple[Scalar, ...] = tuple(answer.get("predicted", ()))
     values: Any = given
     if isinstance(given[0], dict):
         classes = tuple(given[0]["probabilities"])

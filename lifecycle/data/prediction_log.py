@@ -77,7 +77,8 @@ SCHEMA = pa.schema(
         "probabilities": pa.list_(pa.float64()),
     }
 )
-"""The columns every project has; `predicted` and `probabilities` are null but for multiclass.
+"""The columns every project has; `predicted` is null but for multiclass and a binary `decision`,
+`probabilities` but for multiclass.
 
 `time` is UTC, `date` its day, `latency_ms` the time in the replica; `id` is `<request>-<row>`.
 """

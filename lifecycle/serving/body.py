@@ -1,13 +1,14 @@
 """Bodies of requests as JSON: what every protocol refuses alike."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
 import orjson
 
 from lifecycle.errors import MalformedRequestError, RequestError, RequestTooLargeError
-from lifecycle.serving.wire import Records
+from lifecycle.serving.wire import Asked, Records
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
 
@@ -56,8 +57,13 @@ def check_rows(rows: int, max_rows: int, where: str) -> None:
         raise RequestError(f"{where}: got 0 rows, allowed are 1 to {max_rows}")
 
 
-def check_records(records: Any, max_rows: int, where: str) -> Records:
+def check_records(
+    records: Any, max_rows: int, where: str, known: Collection[str] | None = None
+) -> Records:
     """A list of objects whose values are no lists or objects, however deep.
+
+    Args:
+        known: fields of which that holds, where others are ignored; None is all.
 
     Raises:
         MalformedRequestError: something else than a list of objects.
@@ -72,12 +78,18 @@ def check_records(records: Any, max_rows: int, where: str) -> Records:
         if type(record) is not dict:
             raise MalformedRequestError(f"{where}: row {row} is no object of column: value")
         if not plain(map(type, record.values())):
-            _refuse_nested((row, *item) for item in record.items())
+            cells = ((row, *item) for item in record.items())
+            _refuse_nested(cell for cell in cells if known is None or cell[1] in known)
     return records
 
 
-def check_columns(columns: Mapping[str, Any], max_rows: int, where: str) -> int:
+def check_columns(
+    columns: Mapping[str, Any], max_rows: int, where: str, known: Collection[str] | None = None
+) -> int:
     """Lists of one length, without lists or objects in them; how long they are.
+
+    Args:
+        known: columns of which the latter holds, where others are ignored; None is all.
 
     Raises:
         MalformedRequestError: a column is no list, or the lengths differ.
@@ -93,10 +105,19 @@ def check_columns(columns: Mapping[str, Any], max_rows: int, where: str) -> int:
                 f"{where}: {name}: has {len(values)} values, the columns before it {rows}"
             )
         rows = len(values)
-        if not SCALARS.issuperset(map(type, values)):
+        if (known is None or name in known) and not SCALARS.issuperset(map(type, values)):
             _refuse_nested((row, name, value) for row, value in enumerate(values))
     check_rows(max(rows, 0), max_rows, where)
     return rows
+
+
+def unknown_fields(asked: Asked, known: AbstractSet[str]) -> tuple[int, str]:
+    """How many fields of a request's rows are not among the known ones, and the name of one."""
+    if asked.records is None:
+        others = (asked.columns or {}).keys() - known
+        return len(others) * asked.rows, min(others, default="")
+    found = [record.keys() - known for record in asked.records if not record.keys() <= known]
+    return sum(map(len, found)), min(found[0]) if found else ""
 
 
 def as_list(value: Any) -> Any:

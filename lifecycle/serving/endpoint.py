@@ -10,6 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 import orjson
@@ -17,6 +18,7 @@ import orjson
 from lifecycle.errors import AccessError, RateLimitError, RequestError
 from lifecycle.serving import invocations, oip, oip_info, plain
 from lifecycle.serving.access import OPEN, Gatekeeper
+from lifecycle.serving.body import unknown_fields
 from lifecycle.serving.intake import Receive, read_body
 from lifecycle.serving.lanes import Lanes, Role, Said
 from lifecycle.serving.meters import Meters
@@ -46,6 +48,8 @@ class Request(NamedTuple):
     query: bytes
     max_rows: int
     schema: BundleSchema
+    known: AbstractSet[str] | None = None
+    """Fields that are looked at, where others are ignored; None where others are refused."""
 
     @property
     def headers(self) -> Headers:
@@ -89,6 +93,8 @@ class Endpoint:
         self._model, self._lanes, self._gate, self._log = model, lanes, gate, log
         self._meters, self._pages = meters, pages
         self._max_rows, self._max_bytes = spec.max_rows, spec.max_body_bytes
+        self._ignores = spec.unknown_fields == "ignore"
+        self._ignored_before = False
         lanes.record = self.record
         self._posts = {
             PREDICT: Protocol(PREDICT, _read_plain, _write_plain),
@@ -126,8 +132,11 @@ class Endpoint:
             only, takes = self._lanes.role_of(protocol.version), self._model.schema
             if only == "candidate":
                 takes = await self._lanes.candidate_schema()
-            request = Request(body, headers, scope["query_string"], self._max_rows, takes)
+            known = self._known(takes) if self._ignores else None
+            request = Request(body, headers, scope["query_string"], self._max_rows, takes, known)
             asked = protocol.read(request)
+            if known is not None:
+                self._count_ignored(asked, known)
             answer = await self._answer(asked, name, body, key, only)
             done.version, done.rows = answer.model.version, asked.rows
             return protocol.write(answer, asked)
@@ -166,6 +175,24 @@ class Endpoint:
         self.record(asked, name, key, said.answer.model.version, said)
         return said.answer
 
+    def _known(self, takes: BundleSchema) -> AbstractSet[str]:
+        """The fields of a row: the inputs, and the entity."""
+        entity = self._model.project.entity
+        return takes.inputs.keys() | ({entity} if entity else set())
+
+    def _count_ignored(self, asked: Asked, known: AbstractSet[str]) -> None:
+        fields, example = unknown_fields(asked, known)
+        if not fields:
+            return
+        self._meters.ignored(fields)
+        if not self._ignored_before:
+            self._ignored_before = True
+            logger.warning(
+                "requests have fields that the model does not take, such as %r; they are left out "
+                "and counted as lifecycle_ignored_fields_total (told once)",
+                example[:60],
+            )
+
     def _joined_answer(self, asked: Asked, name: str) -> tuple[Asked, Answer]:
         """What is logged is what was looked up."""
         asked = self._model.joined(asked)
@@ -192,15 +219,21 @@ class Endpoint:
 
     def _read_tensors(self, request: Request) -> Asked:
         entity = self._model.project.entity
-        return oip.read(request.body, request.headers, request.schema, request.max_rows, entity)
+        ignore = request.known is not None
+        return oip.read(
+            request.body, request.headers, request.schema, request.max_rows, entity, ignore
+        )
 
     def _read_scoring(self, request: Request) -> Asked:
         inputs = self._model.schema.inputs
-        return invocations.read(request.body, request.headers, inputs, request.max_rows)
+        return invocations.read(
+            request.body, request.headers, inputs, request.max_rows, request.known
+        )
 
 
 def _read_plain(request: Request) -> Asked:
-    return plain.read(request.body, request.max_rows, plain.wants_explanation(request.query))
+    explain = plain.wants_explanation(request.query)
+    return plain.read(request.body, request.max_rows, explain, request.known)
 
 
 def _write_plain(answer: Answer, _asked: Asked) -> Reply:

@@ -11,7 +11,7 @@ GET  /ping, /version
 
 import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from email.message import Message
 from functools import cache
 from importlib.metadata import version
@@ -26,6 +26,7 @@ from lifecycle.serving.body import check_columns, check_records, check_rows, loa
 from lifecycle.serving.wire import Answer, Asked, Headers
 from lifecycle.specs import ColumnSpec
 
+Known = Collection[str] | None
 KEYS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 SHAPE = f"an object with one of {', '.join(KEYS)}"
 JSON, CSV = "application/json", "text/csv"
@@ -35,13 +36,20 @@ NAN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|NaN', re.DOTALL)
 """A text, so that a NaN in it is left alone, or a NaN."""
 
 
-def read(body: bytes, headers: Headers, inputs: Mapping[str, ColumnSpec], max_rows: int) -> Asked:
+def read(
+    body: bytes,
+    headers: Headers,
+    inputs: Mapping[str, ColumnSpec],
+    max_rows: int,
+    known: Collection[str] | None = None,
+) -> Asked:
     """The rows of a scoring request.
 
     NaN, which MLflow's own clients write for a missing number, is taken as null.
 
     Args:
         inputs: the model's columns, in order.
+        known: columns that are looked at, where others are ignored; None is all.
 
     Raises:
         MalformedRequestError: neither JSON nor CSV, or none of the protocol's shapes.
@@ -61,14 +69,14 @@ def read(body: bytes, headers: Headers, inputs: Mapping[str, ColumnSpec], max_ro
         )
     content = request[key]
     if key == "dataframe_records":
-        return _from_records(content, max_rows, key)
+        return _from_records(content, max_rows, key, known)
     if key == "dataframe_split":
-        return _from_split(content, max_rows, key)
+        return _from_split(content, max_rows, key, known)
     if type(content) is dict:
-        return _from_columns(content, max_rows, key)
+        return _from_columns(content, max_rows, key, known)
     if type(content) is list and content and type(content[0]) is list:
-        return _from_rows(content, list(inputs), max_rows, key)
-    return _from_records(content, max_rows, key)
+        return _from_rows(content, list(inputs), max_rows, key, known)
+    return _from_records(content, max_rows, key, known)
 
 
 def write(answer: Answer) -> bytes:
@@ -111,20 +119,20 @@ def _content_type(headers: Headers) -> str:
     return kind
 
 
-def _from_records(content: Any, max_rows: int, key: str) -> Asked:
-    records = check_records(content, max_rows, key)
+def _from_records(content: Any, max_rows: int, key: str, known: Known) -> Asked:
+    records = check_records(content, max_rows, key, known)
     return Asked(len(records), records)
 
 
-def _from_split(content: Any, max_rows: int, key: str) -> Asked:
+def _from_split(content: Any, max_rows: int, key: str, known: Known) -> Asked:
     if type(content) is not dict or not {"columns", "data"} <= content.keys():
         raise MalformedRequestError(f'{key}: must be {{"columns": […], "data": [[…], …]}}')
     if extra := content.keys() - {"columns", "data", "index"}:
         raise MalformedRequestError(f"{key}: unknown key {min(extra)[:60]!r}")
-    return _from_rows(content["data"], content["columns"], max_rows, key)
+    return _from_rows(content["data"], content["columns"], max_rows, key, known)
 
 
-def _from_rows(data: Any, columns: Any, max_rows: int, key: str) -> Asked:
+def _from_rows(data: Any, columns: Any, max_rows: int, key: str, known: Known) -> Asked:
     """Rows as lists of values, in the order of `columns`."""
     if type(columns) is not list or not all(type(name) is str for name in columns):
         raise MalformedRequestError(f"{key}: columns must be a list of names")
@@ -141,15 +149,15 @@ def _from_rows(data: Any, columns: Any, max_rows: int, key: str) -> Asked:
                 f"got {got}"
             )
     by_name = dict(zip(columns, map(list, zip(*data, strict=True)), strict=True))
-    check_columns(by_name, max_rows, key)
+    check_columns(by_name, max_rows, key, known)
     return Asked(len(data), None, by_name)
 
 
-def _from_columns(content: dict[str, Any], max_rows: int, key: str) -> Asked:
+def _from_columns(content: dict[str, Any], max_rows: int, key: str, known: Known) -> Asked:
     """A list of values a column; or one value each, which is one row."""
     if content and not any(type(values) is list for values in content.values()):
-        return _from_records([content], max_rows, key)
-    return Asked(check_columns(content, max_rows, key), None, content)
+        return _from_records([content], max_rows, key, known)
+    return Asked(check_columns(content, max_rows, key, known), None, content)
 
 
 def _read_csv(body: bytes, inputs: Mapping[str, ColumnSpec], max_rows: int) -> Asked:
@@ -160,7 +168,7 @@ def _read_csv(body: bytes, inputs: Mapping[str, ColumnSpec], max_rows: int) -> A
         raise MalformedRequestError("the body is not UTF-8") from None
     except csv.Error as error:
         raise MalformedRequestError(f"the body is not CSV: {error}") from None
-    asked = _from_rows(data, columns, max_rows, "csv")
+    asked = _from_rows(data, columns, max_rows, "csv", None)
     cells = asked.columns or {}
     typed = {name: _typed(list(cells[name]), inputs.get(name)) for name in cells}
     return asked._replace(columns=typed)

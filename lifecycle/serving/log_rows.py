@@ -106,6 +106,7 @@ class LogRows:
 
     def _answers(self, answers: Sequence[Any], rows: NDArray[np.int64]) -> dict[str, pa.Array]:
         """`prediction` and, for classes, the chosen one and the probability of each."""
+        decided = any(a is not None and a.labels for a in answers)
         nothing = pa.nulls(int(rows.sum()))
         wide = (
             max((a.predictions.shape[1] for a in answers if a), default=1) if self._classes else 0
@@ -118,19 +119,26 @@ class LogRows:
         )
         if not self._classes:
             values = pa.array(numbers, from_pandas=True)
-            return {"prediction": values, "predicted": nothing, "probabilities": nothing}
+            predicted = self._predicted(answers, rows) if decided else nothing
+            return {"prediction": values, "predicted": predicted, "probabilities": nothing}
         failed = np.isnan(numbers[:, 0])
-        chosen = [
-            map(str, a.chosen) if a else [None] * n for a, n in zip(answers, rows, strict=True)
-        ]
         each = pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), wide)
         lists = each.cast(pa.list_(pa.float64()))
         none = pa.scalar(None, lists.type)
         return {
             "prediction": pa.array(numbers.max(axis=1), from_pandas=True),
-            "predicted": list(chain.from_iterable(chosen)),
+            "predicted": self._predicted(answers, rows),
             "probabilities": pc.if_else(pa.array(failed), none, lists),
         }
+
+    @staticmethod
+    def _predicted(answers: Sequence[Any], rows: NDArray[np.int64]) -> list[str | None]:
+        """The class of each row as text; None where there is none."""
+        chosen = [
+            map(str, a.chosen) if a and len(a.chosen) else [None] * n
+            for a, n in zip(answers, rows.tolist(), strict=True)
+        ]
+        return list(chain.from_iterable(chosen))
 
     def _given(self, columns: Mapping[str, Column | pa.Array]) -> dict[str, pa.Array]:
         """The inputs, typed as the contract says; personal data as their hash."""
@@ -155,7 +163,7 @@ def _from_bodies(
     found = log_bodies.read(asked, inputs)
     if found is not None:
         return found
-    return _from_records([plain.read(one.body, one.rows) for one in asked], inputs)
+    return _from_records([plain.read(one.body, one.rows, known=()) for one in asked], inputs)
 
 
 def _from_records(asked: Sequence[Asked], names: Iterable[str]) -> dict[str, Column]:

@@ -25,11 +25,13 @@ IN_FLIGHT = "lifecycle_requests_in_flight"
 INFO = "lifecycle_model_info"
 LIMITED = "lifecycle_rate_limited"
 CANDIDATE = "lifecycle_candidate_errors"
+IGNORED = "lifecycle_ignored_fields"
 COUNTERS = {
     REQUESTS: "Requests answered, with whichever status.",
     ROWS: "Rows of the requests answered.",
     LIMITED: "Requests refused because a key sent more than it may.",
     CANDIDATE: "Requests that a candidate failed to answer.",
+    IGNORED: "Fields of rows that the model does not take and that were left out.",
     ANSWERED: "Rows answered that the prediction log should have.",
     LOGGED: "Rows that are in the prediction log.",
     DROPPED: "Rows left out of the prediction log, by reason.",
@@ -57,6 +59,7 @@ class Meters:
         self._in_flight = self.counts.cell(IN_FLIGHT)
         self._limited = self.counts.cell(LIMITED)
         self._candidate = self.counts.cell(CANDIDATE)
+        self._ignored = self.counts.cell(IGNORED)
         info = self.counts.cell(
             INFO, name=model.name, version=model.version, digest=model.digest, role=role
         )
@@ -89,6 +92,10 @@ class Meters:
     def candidate_failed(self) -> None:
         """The candidate did not answer, and the champion did in its place."""
         self._cells[self._candidate] += 1
+
+    def ignored(self, fields: int) -> None:
+        """Fields of a request were left out."""
+        self._cells[self._ignored] += fields
 
     def render(self) -> bytes:
         """The sums in Prometheus' text format, for `GET /metrics`."""

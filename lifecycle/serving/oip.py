@@ -6,7 +6,8 @@ Triton's clients use by themselves.
 POST /v2/models/{name}[/versions/{version}]/infer; for the GET paths see `oip_info`.
 
 A tensor a column, shape [rows] or [rows, 1], or one of shape [rows, columns] with all of them.
-Answers are the tensor `predict` and, for multiclass, `probabilities`; errors {"error": "…"}.
+Answers are the tensor `predict` and, for multiclass, `probabilities`, for binary with a `decision`
+`predicted`; errors {"error": "…"}.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +31,7 @@ from lifecycle.specs import ColumnSpec, Scalar
 from lifecycle.training.schema import BundleSchema
 
 SHAPE = 'an inference request {"inputs": [{"name", "shape", "datatype", "data"}, …]}'
-PREDICT, PROBABILITIES = "predict", "probabilities"
+PREDICT, PROBABILITIES, PREDICTED = "predict", "probabilities", "predicted"
 BINARY = b"application/octet-stream"
 """Content type of an answer with binary tensors."""
 
@@ -55,6 +56,7 @@ def read(
     schema: BundleSchema,
     max_rows: int,
     entity: str | None = None,
+    ignore: bool = False,
 ) -> Asked:
     """The columns of an inference request, and which outputs it wants.
 
@@ -63,6 +65,7 @@ def read(
 
     Args:
         entity: a column that may come as a tensor besides the inputs, of any datatype.
+        ignore: whether other tensors are let be.
 
     Raises:
         MalformedRequestError: another shape than the protocol's, or bytes that do not add up.
@@ -76,7 +79,7 @@ def read(
     if type(name) is not str:
         raise MalformedRequestError("id: must be text")
     tensors, rows = read_tensors(request.get("inputs"), binary, schema.inputs, max_rows)
-    columns, matrix = _columns(tensors, schema.inputs, entity)
+    columns, matrix = _columns(tensors, schema.inputs, entity, ignore)
     return Asked(rows, None, columns, name, outputs=_wanted(request, schema), matrix=matrix)
 
 
@@ -114,29 +117,35 @@ def write(
     return b"".join([head, *tail]), [(LENGTH, b"%d" % len(head))]
 
 
-def output_datatypes(classes: Sequence[Scalar]) -> list[tuple[str, str]]:
-    """Name and datatype of each output of a model with these classes (multiclass) or none."""
-    if not classes:
-        return [(PREDICT, "FP64")]
+def output_datatypes(model: BundleSchema | Answer) -> list[tuple[str, str]]:
+    """Name and datatype of each output, by the model's classes (multiclass) or labels (binary)."""
+    if model.classes:
+        return [(PREDICT, _datatype(model.classes)), (PROBABILITIES, "FP64")]
+    if model.labels:
+        return [(PREDICT, "FP64"), (PREDICTED, _datatype(model.labels))]
+    return [(PREDICT, "FP64")]
+
+
+def _datatype(values: Sequence[Scalar]) -> str:
     of_type = {bool: "BOOL", int: "INT64", float: "FP64"}
-    kinds = {of_type.get(type(value), "BYTES") for value in classes}
-    kind = "FP64" if kinds == {"INT64", "FP64"} else kinds.pop() if len(kinds) == 1 else "BYTES"
-    return [(PREDICT, kind), (PROBABILITIES, "FP64")]
+    kinds = {of_type.get(type(value), "BYTES") for value in values}
+    return "FP64" if kinds == {"INT64", "FP64"} else kinds.pop() if len(kinds) == 1 else "BYTES"
 
 
 def _given(answer: Answer) -> dict[str, tuple[str, NDArray[Any] | Sequence[Any]]]:
     """Every output the model gives: its datatype and its values."""
-    of_name = dict(output_datatypes(answer.classes))
-    if not answer.classes:
-        return {PREDICT: (of_name[PREDICT], answer.predictions)}
-    return {
-        PREDICT: (of_name[PREDICT], list(answer.chosen)),
-        PROBABILITIES: (of_name[PROBABILITIES], answer.predictions),
-    }
+    of_name = dict(output_datatypes(answer))
+    chosen = list(answer.chosen)
+    values: dict[str, NDArray[Any] | Sequence[Any]]
+    if answer.classes:
+        values = {PREDICT: chosen, PROBABILITIES: answer.predictions}
+    else:
+        values = {PREDICT: answer.predictions, PREDICTED: chosen}
+    return {name: (kind, values[name]) for name, kind in of_name.items()}
 
 
 def _columns(
-    tensors: list[Tensor], inputs: Mapping[str, ColumnSpec], entity: str | None
+    tensors: list[Tensor], inputs: Mapping[str, ColumnSpec], entity: str | None, ignore: bool
 ) -> tuple[dict[str, Column], NDArray[Any] | None]:
     """By name, and the one matrix they may have come as."""
     columns: dict[str, Column] = {}
@@ -153,10 +162,13 @@ def _columns(
                 f"shape [rows, {len(inputs)}], got {list(matrix.shape)}"
             )
         columns, whole = to_matrix(matrix, dict(inputs))
-    elif foreign:
+    elif foreign and not ignore:
         raise RequestError(f"input {foreign[0]}: the model has no such input")
     elif missing := [name for name in inputs if name not in named]:
         raise RequestError(f"input {missing[0]}: this tensor is missing")
+    for name in foreign:
+        if (other := named.pop(name, None)) is not None:
+            columns[name] = other.values
     for name, tensor in named.items():
         if tensor.shape[1:] not in ((), (1,)):
             raise RequestError(
@@ -169,7 +181,7 @@ def _columns(
 def _wanted(request: dict[str, Any], schema: BundleSchema) -> tuple[tuple[str, bool], ...]:
     """Each output once; as JSON unless the request or the output says otherwise."""
     by_itself = parameters("the request", request).get("binary_data_output", False)
-    known = [name for name, _ in output_datatypes(schema.classes)]
+    known = [name for name, _ in output_datatypes(schema)]
     outputs = request.get("outputs", [])
     if type(outputs) is not list or not all(type(output) is dict for output in outputs):
         raise MalformedRequestError('outputs: must be a list of {"name": …}')

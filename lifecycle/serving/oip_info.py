@@ -91,7 +91,7 @@ def server_metadata() -> bytes:
 
 def model_metadata(model: ModelVersion, schema: BundleSchema, versions: Sequence[int]) -> bytes:
     """The tensors that a request has and those of the answer; -1 is the number of rows."""
-    outputs = [_tensor(name, kind, -1) for name, kind in output_datatypes(schema.classes)]
+    outputs = [_tensor(name, kind, -1) for name, kind in output_datatypes(schema)]
     if schema.classes:
         outputs[1]["shape"].append(len(schema.classes))
     return orjson.dumps(

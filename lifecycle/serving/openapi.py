@@ -37,6 +37,7 @@ def document(
     secured: bool = False,
     entity: tuple[str, ColumnSpec] | None = None,
     candidate: tuple[ModelVersion, BundleSchema] | None = None,
+    ignore: bool = False,
 ) -> Json:
     """An OpenAPI 3.1 document; classes, categories, ranges and the example are those of this model.
 
@@ -45,6 +46,7 @@ def document(
         secured: whether the endpoint asks for an API key.
         entity: name and contract of the column that a row may have besides the inputs.
         candidate: a version beside the champion that a path of its own answers for.
+        ignore: whether unknown fields of a record are left out instead of refused.
     """
     made: Json = {
         "openapi": "3.1.0",
@@ -62,7 +64,7 @@ def document(
         },
         "components": {
             "schemas": {
-                "Record": shapes.record(schema, entity),
+                "Record": shapes.record(schema, entity, ignore),
                 "Model": structure(name=text(), version={"type": "integer"}, digest=text()),
                 "Error": structure("id", error=text("what is wrong and where"), id=text()),
             }
@@ -76,6 +78,7 @@ def _predict(schema: BundleSchema, max_rows: int) -> Json:
     answer = structure(
         "explanations",
         predictions=listed(shapes.prediction(schema), 1, max_rows),
+        **({"predicted": listed(shapes.predicted(schema), 1, max_rows)} if schema.labels else {}),
         model=_ref("Model"),
         id=text("prediction id"),
         explanations=listed(shapes.explanation(schema), 1, max_rows),

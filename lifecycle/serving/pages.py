@@ -117,6 +117,7 @@ class Pages:
             secured=self._secured,
             entity=(project.entity, entity) if project.entity and entity else None,
             candidate=beside,
+            ignore=project.serving.unknown_fields == "ignore",
         )
         return Reply(200, JSON, orjson.dumps(made))
 

@@ -2,12 +2,14 @@
 
 POST /<project>/predict[?explain=true]  {"records": [{"age": 41, "city": "Rome"}, …]}
 200  {"predictions": [0.73, …], "model": {"name", "version", "digest"}, "id": "…"}
+     binary with a `decision`: "predicted": ["yes", …] besides
      multiclass: {"predictions": [{"class": "b", "probabilities": {"a": 0.2, "b": 0.8}}, …], …}
      explained: "explanations": [{"bias": 0.1, "contributions": {"age": -0.3, …}}, …] besides;
      multiclass: one such object a class, by its name
 4xx  {"error": "row 0: age: …"}
 """
 
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -23,11 +25,14 @@ SHAPE = 'the body must be {"records": [{column: value, …}, …]} and nothing e
 EXPLAIN = {"true": True, "false": False}
 
 
-def read(body: bytes, max_rows: int, explain: bool = False) -> Asked:
+def read(
+    body: bytes, max_rows: int, explain: bool = False, known: Collection[str] | None = None
+) -> Asked:
     """The records of a request's body.
 
     Args:
         explain: what `wants_explanation` says of the request's query.
+        known: fields of a record that are looked at, where others are ignored; None is all.
 
     Raises:
         MalformedRequestError: no JSON, or another shape than `{"records": [{…}]}`.
@@ -37,7 +42,7 @@ def read(body: bytes, max_rows: int, explain: bool = False) -> Asked:
     request = load_json(body)
     if type(request) is not dict or len(request) != 1 or "records" not in request:
         raise MalformedRequestError(SHAPE)
-    records = check_records(request["records"], max_rows, "records")
+    records = check_records(request["records"], max_rows, "records", known)
     return Asked(len(records), records, explain=explain, body=body)
 
 
@@ -66,6 +71,8 @@ def write(answer: Answer) -> bytes:
         "model": identity(answer.model),
         "id": answer.id,
     }
+    if answer.labels:
+        content["predicted"] = answer.chosen
     if answer.contributions is not None:
         content["explanations"] = _explanations(answer, answer.contributions)
     return orjson.dumps(content, default=as_list, option=orjson.OPT_SERIALIZE_NUMPY)

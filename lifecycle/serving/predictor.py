@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.data.classes import most_probable
 from lifecycle.data.features import build_features, encode, hook_digest, load_hook
 from lifecycle.errors import FeatureError, NotServedError, RequestError
 from lifecycle.project import Project
@@ -63,7 +62,8 @@ class ServedModel:
         self._hook = load_hook(project)
         self._columns = tuple(loaded.schema.inputs)
         plain = self.schema.features if self._hook is None else None
-        self._reader = RowReader(loaded.schema.inputs, plain, project.entity)
+        ignore = project.serving.unknown_fields == "ignore"
+        self._reader = RowReader(loaded.schema.inputs, plain, project.entity, ignore)
         if views is not None:  # what protocols are told of is what a request brings
             asked = views.entity | loaded.schema.own_inputs
             self.schema = loaded.schema.model_copy(update={"inputs": asked})
@@ -122,14 +122,14 @@ class ServedModel:
             matrix = self._matrix(asked)
         predictions = self._predict(matrix)
         schema = self.schema
-        chosen = most_probable(predictions, schema.classes).tolist() if schema.classes else ()
         contributions = self._contributions(matrix) if asked.explain else None
         return Answer(
             id=name,
             model=self.model,
             predictions=predictions,
             classes=schema.classes,
-            chosen=chosen,
+            chosen=schema.decided(predictions),
+            labels=schema.labels,
             names=schema.features.names if asked.explain else (),
             contributions=contributions,
             requested=asked.name,
@@ -165,12 +165,19 @@ class ServedModel:
             "target": schema.target,
             "positive": schema.positive,
             "classes": list(schema.classes),
+            **({"decision": self._decision()} if schema.labels else {}),
             "inputs": {
                 name: spec.model_dump(mode="json", exclude_none=True)
                 for name, spec in schema.inputs.items()
             },
             **({"views": self._views()} if self.views else {}),
         }
+
+    def _decision(self) -> dict[str, Any]:
+        """From which probability on `predicted` is the positive value."""
+        negative, positive = self.schema.labels
+        threshold = self.schema.threshold
+        return {"threshold": threshold, "negative": negative, "positive": positive}
 
     def _views(self) -> dict[str, Any]:
         """Which version of each view is looked up, and which features come from it."""

@@ -35,6 +35,7 @@ class RowReader:
         inputs: the columns of a request, as the bundle has them.
         features: columns of the matrix; None if a hook makes them, then no row is plain.
         entity: column that a request may carry beside the inputs, for the canary and the log.
+        ignore: whether other fields are left out; otherwise they are refused.
     """
 
     def __init__(
@@ -42,8 +43,10 @@ class RowReader:
         inputs: Mapping[str, ColumnSpec],
         features: FeatureSchema | None,
         entity: str | None,
+        ignore: bool = False,
     ) -> None:
         self._inputs = inputs
+        self._ignore = ignore
         self._entity = entity if entity not in inputs else None
         self._cells: list[tuple[str, Cell]] = []
         self._columns: list[tuple[str, Callable[[Column], NDArray[Any]]]] = []
@@ -92,7 +95,10 @@ class RowReader:
         Raises:
             RequestError: a field is missing, unknown, or not what the contract promises.
         """
-        return to_frame(self._without_entity(_records(asked)), self._inputs)
+        if self._ignore and asked.columns is not None:
+            known = {name: asked.columns[name] for name in self._inputs if name in asked.columns}
+            asked = asked._replace(columns=known)
+        return to_frame(self._without_others(_records(asked)), self._inputs)
 
     def _from_record(self, record: Mapping[str, Any]) -> Matrix:
         self._all_known(record)
@@ -115,11 +121,16 @@ class RowReader:
         return matrix
 
     def _all_known(self, fields: Mapping[str, Any]) -> None:
+        if self._ignore:
+            return
         known = len(self._inputs) + (self._entity in fields)
         if len(fields) != known:
             raise NotPlainError
 
-    def _without_entity(self, records: Records) -> Records:
+    def _without_others(self, records: Records) -> Records:
+        """Without the entity, and without what is ignored."""
+        if self._ignore:
+            return [{k: v for k, v in record.items() if k in self._inputs} for record in records]
         name = self._entity
         if name is None:
             return records

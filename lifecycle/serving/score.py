@@ -29,9 +29,9 @@ from lifecycle.identity import sha256
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
 from lifecycle.settings import Settings
-from lifecycle.specs import Scalar
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.predictor import check_views, open_predictor
+from lifecycle.training.schema import BundleSchema
 
 TABLE = "predictions"
 SLICE = 100_000
@@ -52,7 +52,8 @@ def score(
 
     The table has the entity and time columns, `row` (0..n-1 in the dataset), `prediction` and
     `model_version`, in the dataset's order. Multiclass: `prediction` is the most probable class,
-    and each class has a column with its probability (`classes.probability_columns`).
+    and each class has a column with its probability (`classes.probability_columns`). Binary with a
+    `decision`: `predicted` is what the threshold makes of the probability.
 
     Args:
         bundle: the model's verified bundle.
@@ -100,10 +101,7 @@ class Scorer:
         keys = to_arrow(frame[key_columns(self._project)])
         numbers = {
             "row": pa.array(rows),
-            **_answers(
-                self._predictor.predict(frame[self._inputs]),
-                self._predictor.loaded.schema.classes,
-            ),
+            **_answers(self._predictor.predict(frame[self._inputs]), self._predictor.loaded.schema),
             "model_version": pa.array(np.full(len(frame), self._version, dtype=np.int64)),
         }
         fields = [pa.field(name, values.type, nullable=False) for name, values in numbers.items()]
@@ -112,13 +110,15 @@ class Scorer:
         )
 
 
-def _answers(predictions: NDArray[np.float64], classes: tuple[Scalar, ...]) -> dict[str, pa.Array]:
-    """Column `prediction`, and for multiclass one more a class."""
-    if not classes:
-        return {"prediction": pa.array(predictions)}
-    columns = zip(probability_columns(classes), predictions.T, strict=True)
+def _answers(predictions: NDArray[np.float64], schema: BundleSchema) -> dict[str, pa.Array]:
+    """Column `prediction`, for multiclass one more a class, for binary perhaps `predicted`."""
+    chosen = schema.decided(predictions)
+    if not schema.classes:
+        found = {"prediction": pa.array(predictions)}
+        return found | ({"predicted": pa.array(chosen)} if schema.labels else {})
+    columns = zip(probability_columns(schema.classes), predictions.T, strict=True)
     return {
-        "prediction": pa.array(most_probable(predictions, classes)),
+        "prediction": pa.array(most_probable(predictions, schema.classes)),
         **{name: pa.array(values) for name, values in columns},
     }
 

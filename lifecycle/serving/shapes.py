@@ -50,20 +50,24 @@ def listed(items: Json, least: int = 0, most: int | None = None) -> Json:
     )
 
 
-def record(schema: BundleSchema, entity: tuple[str, ColumnSpec] | None) -> Json:
+def record(
+    schema: BundleSchema, entity: tuple[str, ColumnSpec] | None, ignore: bool = False
+) -> Json:
     """One row by column: all inputs, and the entity if one likes.
 
     Args:
         entity: name and contract of the column that says whom a row is about.
+        ignore: whether it may have other fields, which are left out.
     """
+    others = {"additionalProperties": ignore}
     fields = {name: field(spec) for name, spec in schema.inputs.items()}
     if entity is None or entity[0] in fields:
-        return structure(**fields)
+        return structure(**fields) | others
     about = {
         "type": ["string", "integer", "number", "boolean", "null"],
         "description": entity[1].description or "whom the row is about; it is not predicted from",
     }
-    return structure(entity[0], **fields, **{entity[0]: about})
+    return structure(entity[0], **fields, **{entity[0]: about}) | others
 
 
 def field(spec: ColumnSpec) -> Json:
@@ -97,6 +101,13 @@ def prediction(schema: BundleSchema) -> Json:
     return {"type": "number", "description": schema.target}
 
 
+def predicted(schema: BundleSchema) -> Json:
+    """One class of `/predict`, of a binary model with a `decision`."""
+    negative, positive = schema.labels
+    said = f"{positive} from a probability of {schema.threshold:.4g} on, else {negative}"
+    return {"enum": [negative, positive], "description": said}
+
+
 def score(schema: BundleSchema) -> Json:
     """One answer of `/invocations`: a number, or for multiclass the probabilities."""
     if schema.task == "multiclass":
@@ -123,7 +134,7 @@ def inference_request(schema: BundleSchema) -> Json:
         parameters={"type": "object"},
         data={"type": "array"},
     )
-    names = [name for name, _ in output_datatypes(schema.classes)]
+    names = [name for name, _ in output_datatypes(schema)]
     output = structure("parameters", name={"enum": names}, parameters={"type": "object"})
     request = structure(
         "id",

@@ -114,7 +114,8 @@ class ServedViews:
             RequestError: a row says no entity or one that cannot be, or brings a view's feature.
         """
         given: Sequence[Mapping[str, Any]] = asked.records or [asked.columns or {}]
-        for row, fields in enumerate(given):
+        ignore = self._project.serving.unknown_fields == "ignore"
+        for row, fields in () if ignore else enumerate(given):
             if own := self._columns & fields.keys():
                 raise RequestError(f"row {row}: {min(own)}: unknown field")
         entities = self._entities(asked)

@@ -50,13 +50,15 @@ class Answer(NamedTuple):
     classes: tuple[Scalar, ...] = ()
     """Multiclass: what the columns of `predictions` are."""
     chosen: Sequence[Scalar] = ()
-    """Multiclass: the most probable class of each row."""
+    """The class of each row: multiclass the most probable one, binary that of `labels`."""
     names: tuple[str, ...] = ()
     """Features, where contributions are given."""
     contributions: NDArray[np.float64] | None = None
     """(rows, features + 1), the last the bias; multiclass (rows, classes, features + 1)."""
     requested: str = ""
     """`Asked.name`."""
+    labels: tuple[Scalar, ...] = ()
+    """Binary with a `decision`: the two values that `chosen` has; empty otherwise."""
 
 
 def identity(model: ModelVersion) -> dict[str, Any]:

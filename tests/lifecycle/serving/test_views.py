@@ -1,13 +1,10 @@
 """What a replica looks up is what would be joined offline as of now, bit by bit."""
 
-import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -23,20 +20,15 @@ from lifecycle.data.views.use import view_uses
 from lifecycle.errors import BackendError, BundleError
 from lifecycle.project import Project
 from lifecycle.serving import views as serving_views
-from lifecycle.serving.access import Gatekeeper
-from lifecycle.serving.endpoint import Endpoint
-from lifecycle.serving.lanes import Lanes
-from lifecycle.serving.pages import Pages
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.protocol import to_records
 from lifecycle.serving.score import Scorer
 from lifecycle.serving.views import ServedViews, as_requests
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.predictor import open_predictor
-from tests.lifecycle.serving.log_writer import open_log
+from tests.lifecycle.serving.replica import serving
 from tests.payments import FUNCTIONS, payments
 
-Post = Callable[..., httpx.Response]
 FEATURES = ["paid__total", "paid__times", "paid__shop", "paid__large"]
 AFTER_ALL = 5
 """The year after the newest fact's."""
@@ -45,34 +37,6 @@ AFTER_ALL = 5
 @pytest.fixture
 def made(make_paying: Callable[..., Project], train: Callable[..., Any], settings: Any) -> Any:
     return train(make_paying(), settings)
-
-
-@contextmanager
-def serving(made: Any) -> Iterator[tuple[ServedModel, Post]]:
-    """The endpoint of a replica, without Ray."""
-    served = ServedModel.open(made.bundle.path, made.model, made.project, settings=made.settings)
-    meters, log = open_log(made.settings, made.project)
-    lanes = Lanes(served)
-    gate = Gatekeeper(None, made.project.name)
-    app = Endpoint(served, lanes, gate, log, meters, Pages(served, lanes, meters, secured=False))
-
-    def ask(path: str, content: Any = None) -> httpx.Response:
-        async def send() -> httpx.Response:
-            async with httpx.AsyncClient(
-                transport=httpx.ASGITransport(app),  # type: ignore[arg-type]
-                base_url="http://replica",
-            ) as client:
-                if content is None:
-                    return await client.get(path)
-                return await client.post(path, json=content)
-
-        return asyncio.run(send())
-
-    try:
-        yield served, ask
-    finally:
-        log.close()
-        meters.close()
 
 
 def offline(made: Any, rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,47 @@
+"""The endpoint of a replica, without Ray."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from lifecycle.serving.access import Gatekeeper
+from lifecycle.serving.endpoint import Endpoint
+from lifecycle.serving.lanes import Lanes
+from lifecycle.serving.pages import Pages
+from lifecycle.serving.predictor import ServedModel
+from tests.lifecycle.serving.log_writer import open_log
+
+Post = Callable[..., httpx.Response]
+
+
+@contextmanager
+def serving(made: Any) -> Iterator[tuple[ServedModel, Post]]:
+    """The model, and how to ask it: a path, then JSON or bytes to post, then headers."""
+    served = ServedModel.open(made.bundle.path, made.model, made.project, settings=made.settings)
+    meters, log = open_log(made.settings, made.project)
+    lanes = Lanes(served)
+    gate = Gatekeeper(None, made.project.name)
+    app = Endpoint(served, lanes, gate, log, meters, Pages(served, lanes, meters, secured=False))
+
+    def ask(path: str, content: Any = None, **headers: str) -> httpx.Response:
+        async def send() -> httpx.Response:
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(app),  # type: ignore[arg-type]
+                base_url="http://replica",
+            ) as client:
+                if content is None:
+                    return await client.get(path)
+                if isinstance(content, bytes):
+                    return await client.post(path, content=content, headers=headers)
+                return await client.post(path, json=content)
+
+        return asyncio.run(send())
+
+    try:
+        yield served, ask
+    finally:
+        log.close()
+        meters.close()
