@@ -373,6 +373,8 @@ def _retraining_words(violating: list[set[str]], spec: MonitoringSpec) -> tuple[
     count = sum(bool(causes) for causes in violating)
     rule = f"{spec.violations} needed, the newest among them"
     sentence = f"{count} of the last {len(violating)} windows violate{'s' if count == 1 else ''}"
+    if len(violating) == 1:
+        sentence = f"the window {'violates' if count else 'does not violate'}"
     if count >= spec.violations and violating[-1]:
         causes = " and ".join(sorted(set().union(*violating)))
         return True, f"Retraining is asked for: {sentence} ({rule}) by {causes}."
