@@ -1,13 +1,75 @@
-"""How far two distributions are apart, 0 to 1, and what chance alone does in small samples."""
+"""How far two samples of a column are apart, and what chance alone does at their sizes.
+
+The one comparison of two columns: monitoring, the canary gate and the profile's drift call it. Each
+test has a limit: what two samples of one distribution exceed with probability `alpha` at most. A
+distance below it says nothing, however small the threshold a project declares.
+"""
 
 import math
+from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+Floats = NDArray[np.float64]
+NumericTest = Literal["kolmogorov_smirnov", "wasserstein"]
+CategoricalTest = Literal["cramers_v", "total_variation"]
 
-def kolmogorov_smirnov(reference: NDArray[np.float64], current: NDArray[np.float64]) -> float:
+
+class Comparison(NamedTuple):
+    """A distance, and its limit by chance."""
+
+    statistic: float
+    chance: float
+
+
+def compare_numbers(
+    reference: Floats,
+    current: Floats,
+    alpha: float,
+    test: NumericTest = "kolmogorov_smirnov",
+    rows: tuple[float, float] | None = None,
+) -> Comparison:
+    """Compare two samples of a number (n,) and (m,); NaN is a missing value.
+
+    Args:
+        alpha: how rarely chance alone may exceed the limit.
+        rows: independent rows in either sample, where that is fewer than its length.
+    """
+    n, m = rows or (len(reference), len(current))
+    if test == "wasserstein":
+        return Comparison(
+            wasserstein(reference, current), _wasserstein_by_chance(reference, current, n, m, alpha)
+        )
+    chance = kolmogorov_smirnov_by_chance(n, m, alpha)
+    return Comparison(kolmogorov_smirnov(reference, current), chance)
+
+
+def compare_categories(
+    reference: Floats,
+    current: Floats,
+    rows: tuple[float, float],
+    alpha: float,
+    test: CategoricalTest = "cramers_v",
+) -> Comparison:
+    """Compare the shares of k levels in two samples, each (k,).
+
+    Args:
+        rows: independent rows in either sample.
+        alpha: how rarely chance alone may exceed the limit.
+    """
+    if test == "total_variation":
+        pooled = (reference * rows[0] + current * rows[1]) / sum(rows)
+        chance = total_variation_by_chance(*rows, pooled, alpha)
+        return Comparison(total_variation(reference, current), chance)
+    levels = int(np.count_nonzero(reference + current))
+    chance = cramers_v_by_chance(*rows, levels, alpha)
+    return Comparison(cramers_v(reference, current), chance)
+
+
+def kolmogorov_smirnov(reference: Floats, current: Floats) -> float:
     """Largest distance of the two distribution functions, 0 to 1; missing counts as lowest.
 
     The statistic of scipy.stats.ks_2samp, without its p-value, which fails for single rows.
@@ -19,17 +81,35 @@ def kolmogorov_smirnov(reference: NDArray[np.float64], current: NDArray[np.float
     return float(np.abs(below_a - below_b).max())
 
 
-def cramers_v(reference: NDArray[np.float64], current: NDArray[np.float64]) -> float:
-    """Cramér's V of window and level, 0 to 1, with both windows given equal weight.
+def wasserstein(reference: Floats, current: Floats) -> float:
+    """Earth mover's distance in standard deviations of the reference.
+
+    Of the values that are there; if the share of missing values moved by more, that share.
+    A reference without spread is measured in standard deviations of both samples together.
+    """
+    present = [values[~np.isnan(values)] for values in (reference, current)]
+    moved = abs(len(present[0]) / len(reference) - len(present[1]) / len(current))
+    if not len(present[0]) or not len(present[1]):
+        return moved
+    return max(float(stats.wasserstein_distance(*present) / _scale(*present)), moved)
+
+
+def cramers_v(reference: Floats, current: Floats) -> float:
+    """Cramér's V of sample and level, 0 to 1, with both samples given equal weight.
 
     V of the 2 × k table of shares (Cramér 1946, ch. 21.9): √(χ²/n) = √(½ Σ (p−q)²/(p+q)). With
-    the counts themselves V would shrink the more the windows differ in size.
+    the counts themselves V would shrink the more the samples differ in size.
     """
     total = reference + current
     return float(np.sqrt(((reference - current)[total > 0] ** 2 / total[total > 0]).sum() / 2))
 
 
-def kolmogorov_smirnov_by_chance(n: int, m: int, alpha: float) -> float:
+def total_variation(reference: Floats, current: Floats) -> float:
+    """Half the sum of the differences of the levels' shares, 0 to 1."""
+    return float(np.abs(reference - current).sum() / 2)
+
+
+def kolmogorov_smirnov_by_chance(n: float, m: float, alpha: float) -> float:
     """What the distance of two samples of one distribution exceeds with probability `alpha`.
 
     Smirnov's limit for n and m values (1939; Annals of Mathematical Statistics 19, 1948):
@@ -38,7 +118,7 @@ def kolmogorov_smirnov_by_chance(n: int, m: int, alpha: float) -> float:
     return math.sqrt(-math.log(alpha / 2) / 2 * (n + m) / (n * m))
 
 
-def cramers_v_by_chance(n: int, m: int, levels: int, alpha: float) -> float:
+def cramers_v_by_chance(n: float, m: float, levels: int, alpha: float) -> float:
     """What V of two samples of one distribution exceeds with probability `alpha`.
 
     Pearson's χ² of the two samples (1900) has k − 1 degrees of freedom, and with both samples given
@@ -48,3 +128,72 @@ def cramers_v_by_chance(n: int, m: int, levels: int, alpha: float) -> float:
         return 0.0
     quantile = float(stats.chi2.ppf(1 - alpha, levels - 1))
     return math.sqrt(quantile * (n + m) / (4 * n * m))
+
+
+def total_variation_by_chance(n: float, m: float, shares: Floats, alpha: float) -> float:
+    """What the total variation of two samples of one distribution exceeds with probability `alpha`.
+
+    Its mean is at most ½ Σ √(p(1−p)(n+m)/nm), by Jensen's inequality level by level. One row of
+    either sample moves it by 1/n or 1/m, so it exceeds its mean by √(−½ ln α (n+m)/nm) with
+    probability `alpha` at most (McDiarmid 1989, lemma 1.2).
+
+    Args:
+        shares: of the levels in both samples together (k,).
+    """
+    mean = np.sqrt(shares * (1 - shares) * (n + m) / (n * m)).sum() / 2
+    return float(mean) + math.sqrt(-math.log(alpha) / 2 * (n + m) / (n * m))
+
+
+def wasserstein_by_chance(n: float, m: float, values: Floats, scale: float, alpha: float) -> float:
+    """What the earth mover's distance of two samples of one distribution exceeds, in `scale`.
+
+    Its mean is at most √((n+m)/nm) ∫√(F(1−F)) (Bobkov and Ledoux 2019, theorem 3.2). It is the
+    largest difference of the two samples' means of any function with slope 1 at most, none of which
+    varies more than the values themselves: so it exceeds its mean by σ √(−2 ln α (n+m)/nm) with
+    probability `alpha` at most, as far as means are as good as normal (Borell 1975).
+
+    Args:
+        values: of both samples together, none missing.
+    """
+    ordered = np.sort(values)
+    below = np.arange(1, len(ordered)) / len(ordered)
+    spread = float((np.sqrt(below * (1 - below)) * np.diff(ordered)).sum())
+    deviation = float(np.std(ordered)) * math.sqrt(-2 * math.log(alpha))
+    return math.sqrt((n + m) / (n * m)) * (spread + deviation) / scale
+
+
+def _wasserstein_by_chance(
+    reference: Floats, current: Floats, n: float, m: float, alpha: float
+) -> float:
+    """The limit of `wasserstein`, whose share of missing values has a chance of its own."""
+    present = [values[~np.isnan(values)] for values in (reference, current)]
+    there = [
+        len(some) / len(every) for some, every in zip(present, (reference, current), strict=True)
+    ]
+    missing = 1 - (there[0] * n + there[1] * m) / (n + m)
+    shares = np.array([missing, 1 - missing])
+    by_missing = total_variation_by_chance(n, m, shares, alpha / 2) if 0 < missing < 1 else 0.0
+    if not len(present[0]) or not len(present[1]):
+        return by_missing
+    sizes = (n * there[0], m * there[1])
+    both = np.concatenate(present)
+    return max(by_missing, wasserstein_by_chance(*sizes, both, _scale(*present), alpha / 2))
+
+
+def _scale(reference: Floats, current: Floats) -> float:
+    return float(np.std(reference) or np.std(np.concatenate([reference, current])) or 1.0)
+
+
+def independent_rows(groups: NDArray[np.object_] | None, rows: int) -> float:
+    """How many independent rows a sample is worth whose rows come in groups.
+
+    Kish's effective size (Survey Sampling, 1965, section 8.2), if all rows of a group are alike:
+    n² / Σ c² with c rows in each group.
+
+    Args:
+        groups: the entity of each row (rows,); None where each row stands alone.
+    """
+    if groups is None:
+        return rows
+    sizes = np.bincount(pd.factorize(groups, use_na_sentinel=False)[0]).astype(np.float64)
+    return float(rows**2 / (sizes**2).sum())

@@ -44,7 +44,8 @@ MORE = """\
 #   accept: {}                  # deepchecks' check: why its failure does not block
 # monitoring:
 #   drift: {numeric_threshold: 0.1, categorical_threshold: 0.15, max_drifted_share: 0.25}
-#   max_quality_loss: 0.05
+#   max_quality_loss: 5%        # or a number in the metric's own units
+#   min_rows: 100               # a window with fewer rows says nothing, good or bad
 # serving: {replicas: 1, smoke_rows: 25}\
 """.splitlines()
 

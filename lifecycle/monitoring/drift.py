@@ -1,112 +1,114 @@
 """How far two windows are apart, column by column: distances, not p-values.
 
-With many rows a p-value calls every small difference drift; a distance stays what it is.
+With many rows a p-value calls every small difference drift; a distance stays what it is. With few
+rows chance alone makes large distances: each limit is the project's threshold or what chance
+exceeds once in a hundred windows, whichever is more.
 """
 
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from numpy.typing import NDArray
 
-from lifecycle.data.distance import cramers_v, kolmogorov_smirnov
+from lifecycle.data.distance import compare_categories, compare_numbers, independent_rows
 from lifecycle.errors import DataError
-from lifecycle.records import ColumnDrift, DriftReport, Window
+from lifecycle.monitoring.windows import Seen
+from lifecycle.records import ColumnDrift, DriftReport, LabelDrift, Window
 from lifecycle.specs import DriftSpec
+
+CHANCE = 0.01
+"""In how many windows without drift any column may be beyond its limit, at most: each column gets
+an equal share (Bonferroni 1936)."""
+PREDICTION = "prediction"
+"""What the predictions are called among the columns."""
 
 
 def drift(
-    reference: pd.DataFrame,
-    current: pd.DataFrame,
-    reference_predictions: "ArrayLike | pd.Series[Any]",
-    current_predictions: "ArrayLike | pd.Series[Any]",
-    spec: DriftSpec,
-    window: Window,
-    categorical: Collection[str],
-    *,
-    classes: bool = False,
+    reference: Seen, current: Seen, spec: DriftSpec, window: Window, categorical: Collection[str]
 ) -> DriftReport:
-    """Compare every feature and the predictions of a current window with the reference.
+    """Compare every feature, the predictions and the labels of a window with the reference.
 
     A missing value is a value of its own: a column that suddenly lacks half its values has drifted.
+    Rows of one entity may all be alike, so chance is reckoned as if they were.
 
     Args:
-        reference_predictions: (n,), numbers, or classes if `classes` says so.
         categorical: features that are categories; the others are numbers or times.
-        classes: whether predictions are classes, which the categorical test compares.
 
     Raises:
         DataError: a window has no rows, or the current one lacks a feature of the reference.
     """
-    for name, frame in (("reference window", reference), (f"window {window}", current)):
+    before, after = reference.features, current.features
+    for name, frame in (("reference window", before), (f"window {window}", after)):
         if not len(frame):
             raise DataError(f"{name}: no rows to measure drift on")
-    if missing := [name for name in reference.columns if name not in current.columns]:
+    if missing := [name for name in before.columns if name not in after.columns]:
         raise DataError(f"window {window}: lacks the features {', '.join(missing)}")
+    alpha = CHANCE / (len(before.columns) + 2)
+    rows = (
+        independent_rows(reference.entity, len(before)),
+        independent_rows(current.entity, len(after)),
+    )
     features = tuple(
-        _categories(str(name), reference[name], current[name], spec, spec.categorical_threshold)
-        if name in categorical
-        else _numbers(str(name), reference[name], current[name], spec, spec.numeric_threshold)
-        for name in reference.columns
+        _column(
+            str(name), before[name], after[name], rows, spec, alpha, category=name in categorical
+        )
+        for name in before.columns
     )
-    compare = _categories if classes else _numbers
-    predictions = compare(
-        "prediction",
-        pd.Series(reference_predictions),
-        pd.Series(current_predictions),
-        spec,
-        spec.prediction_threshold,
-    )
+    answers = (reference.answer, current.answer)
+    category = bool(reference.classes)
+    predictions = _column(PREDICTION, *answers, rows, spec, alpha, category=category)
     return DriftReport(
         window=window,
-        reference_rows=len(reference),
-        current_rows=len(current),
+        reference_rows=len(before),
+        current_rows=len(after),
         features=features,
-        predictions=predictions,
+        predictions=predictions.model_copy(update={"threshold": spec.prediction_threshold}),
+        labels=_labels(reference, current, spec, alpha),
     )
 
 
-def wasserstein(reference: NDArray[np.float64], current: NDArray[np.float64]) -> float:
-    """Earth mover's distance in standard deviations of the reference.
-
-    Of the values that are there; if the share of missing values moved by more, that share.
-    A reference without spread is measured in standard deviations of both windows together.
-    """
-    present = [values[~np.isnan(values)] for values in (reference, current)]
-    moved = abs(len(present[0]) / len(reference) - len(present[1]) / len(current))
-    if not len(present[0]) or not len(present[1]):
-        return moved
-    scale = np.std(present[0]) or np.std(np.concatenate(present)) or 1.0
-    return max(float(stats.wasserstein_distance(*present) / scale), moved)
-
-
-def total_variation(reference: NDArray[np.float64], current: NDArray[np.float64]) -> float:
-    """Half the sum of the differences of the levels' shares, 0 to 1."""
-    return float(np.abs(reference - current).sum() / 2)
-
-
-def _numbers(
-    name: str, reference: pd.Series, current: pd.Series, spec: DriftSpec, threshold: float
-) -> ColumnDrift:
-    test = {"kolmogorov_smirnov": kolmogorov_smirnov, "wasserstein": wasserstein}[spec.numeric_test]
-    statistic = test(as_floats(reference), as_floats(current))
-    return ColumnDrift(
-        column=name, test=spec.numeric_test, statistic=statistic, threshold=threshold
+def _labels(reference: Seen, current: Seen, spec: DriftSpec, alpha: float) -> LabelDrift | None:
+    """The target where it is known; None if that is nowhere in one of the windows."""
+    labelled = [~np.isnan(seen.truth) for seen in (reference, current)]
+    if not all(mask.any() for mask in labelled):
+        return None
+    sides = list(zip((reference, current), labelled, strict=True))
+    rows = [
+        independent_rows(None if seen.entity is None else seen.entity[mask], int(mask.sum()))
+        for seen, mask in sides
+    ]
+    before, after = (seen.label[mask].reset_index(drop=True) for seen, mask in sides)
+    category = reference.task in ("binary", "multiclass")
+    column = _column(
+        reference.target, before, after, (rows[0], rows[1]), spec, alpha, category=category
     )
+    means = None if reference.classes else (float(before.mean()), float(after.mean()))
+    return LabelDrift(**column.model_dump(), rows=len(after), means=means)
 
 
-def _categories(
-    name: str, reference: pd.Series, current: pd.Series, spec: DriftSpec, threshold: float
+def _column(
+    name: str,
+    before: pd.Series,
+    after: pd.Series,
+    rows: tuple[float, float],
+    spec: DriftSpec,
+    alpha: float,
+    *,
+    category: bool,
 ) -> ColumnDrift:
-    test = {"cramers_v": cramers_v, "total_variation": total_variation}[spec.categorical_test]
-    counts = shares(reference, current)
+    test: str
+    if category:
+        test, threshold = spec.categorical_test, spec.categorical_threshold
+        table = shares(before, after)
+        sides = table["reference"].to_numpy(), table["current"].to_numpy()
+        statistic, chance = compare_categories(*sides, rows, alpha, spec.categorical_test)
+    else:
+        test, threshold = spec.numeric_test, spec.numeric_threshold
+        numbers = as_floats(before), as_floats(after)
+        statistic, chance = compare_numbers(*numbers, alpha, spec.numeric_test, rows)
     return ColumnDrift(
-        column=name,
-        test=spec.categorical_test,
-        statistic=test(counts["reference"].to_numpy(), counts["current"].to_numpy()),
-        threshold=threshold,
+        column=name, test=test, statistic=statistic, threshold=threshold, chance=chance
     )
 
 

@@ -61,17 +61,7 @@ def monitor_windows(
     windows = [(window, open_window(window, project)) for window in latest]
     spec = project.monitoring.drift
     drifts = tuple(
-        drift(
-            before.features,
-            seen.features,
-            before.answer,
-            seen.answer,
-            spec,
-            window.window,
-            categorical,
-            classes=bool(project.classes),
-        )
-        for window, seen in windows
+        drift(before, seen, spec, window.window, categorical) for window, seen in windows
     )
     qualities = tuple(
         quality(seen, window, project, released.threshold) for window, seen in windows

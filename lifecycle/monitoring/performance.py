@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 
-from lifecycle.errors import FeatureError, TargetError
+from lifecycle.errors import TargetError
 from lifecycle.monitoring.windows import Seen
 from lifecycle.project import Project
 from lifecycle.records import Evaluation, Scored
@@ -17,9 +17,10 @@ log = logging.getLogger(__name__)
 def quality(
     seen: Seen, scored: Scored, project: Project, threshold: float | None = None
 ) -> Evaluation | None:
-    """Every metric on the labelled rows; None where there are none, or too few to measure.
+    """Every metric that the labelled rows define; None where there are none.
 
-    Whole entities are resampled for the intervals, as they are at release.
+    Labels of one class define a log loss and no area under a curve, which is left out then. Whole
+    entities are resampled for the intervals, as they are at release.
 
     Args:
         threshold: binary: the model's, `Evaluation.threshold` at its release.
@@ -27,7 +28,7 @@ def quality(
     labelled = ~np.isnan(seen.truth)
     if not labelled.any():
         return None
-    model, own = scored.model, own_metrics(project)
+    model = scored.model
     try:
         return evaluate(
             seen.truth[labelled],
@@ -37,9 +38,10 @@ def quality(
             f"{model.name} v{model.version} in window {scored.window}",
             project.split.seed,
             None if seen.entity is None else seen.entity[labelled],
-            own,
+            own_metrics(project),
             threshold,
+            partial=True,
         )
-    except (TargetError, FeatureError) as error:  # few labels so far, all of one class
+    except TargetError as error:
         log.warning("Window %s: quality is not measured: %s", scored.window, error)
         return None

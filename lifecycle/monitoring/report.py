@@ -17,8 +17,13 @@ from lifecycle.records import ColumnDrift, Decision, DriftReport, Evaluation, Sc
 BINS = 30
 LEVELS = 12
 """Levels of a category that a plot shows; the report's numbers are about all."""
+HEADER = ("column", "state", "distance", "limit", "set by", "test", "reference", "current")
 PLOTS = 12
 """Plots a window, the furthest drifted first."""
+METHOD = (
+    "Each limit is the declared one, or what chance alone exceeds in one of a hundred windows of "
+    "these sizes, whichever is more."
+)
 REFERENCE, CURRENT = "#7a8696", "#c2410c"
 
 
@@ -43,7 +48,7 @@ def monitoring_page(
         Cell("Nothing to do", "good") if decision.passed else Cell("Retraining is asked for", "bad")
     )
     parts = [Section("Why", points=decision.reasons)]
-    parts.append(Section("Quality", table=_quality(released, quality, drift)))
+    parts.append(Section("Quality", text=(METHOD,), table=_quality(released, quality, drift)))
     for (_, current), report in reversed(list(zip(windows, drift, strict=True))):
         parts.append(_window(report, seen, current, categorical))
     return page(f"Monitoring {project.name}", parts, lead=lead, verdict=verdict)
@@ -70,14 +75,16 @@ def _metrics(measured: Evaluation | None, released: Evaluation) -> list[str]:
 def _window(
     report: DriftReport, reference: Seen, current: Seen, categorical: Sequence[str]
 ) -> Section:
-    ordered = sorted(report.features, key=lambda c: -c.statistic / c.threshold)
-    columns = [report.predictions, *ordered]
+    ordered = sorted(report.features, key=lambda c: -c.statistic / c.limit)
+    labels = [report.labels] if report.labels else []
+    columns: list[ColumnDrift] = [report.predictions, *labels, *ordered]
     rows = tuple(
         (
             column.column,
             Cell("drifted", "bad") if column.drifted else Cell("kept", "good"),
             f"{column.statistic:.3f}",
-            f"{column.threshold:.3g}",
+            f"{column.limit:.3g}",
+            "chance" if column.chance > column.threshold else "declared",
             column.test.replace("_", " "),
             *_middles(column.column, reference, current, categorical),
         )
@@ -92,14 +99,16 @@ def _window(
             "features drifted.",
             *([f"Plots of {hidden} more drifted columns are left out."] if hidden > 0 else []),
         ),
-        table=Table(("column", "state", "distance", "limit", "test", "reference", "current"), rows),
+        table=Table(HEADER, rows),
         pictures=tuple(_picture(c, reference, current, categorical) for c in plots[:PLOTS]),
     )
 
 
 def _values(name: str, seen: Seen) -> pd.Series:
-    """A feature; `prediction` is the model's answer unless a feature bears that name."""
-    return seen.features.get(name, seen.answer)
+    """A feature, the target where it is known, or the model's answer."""
+    if name in seen.features:
+        return seen.features[name]
+    return seen.label.dropna() if name == seen.target else seen.answer
 
 
 def _is_category(name: str, seen: Seen, categorical: Sequence[str]) -> bool:
@@ -153,7 +162,7 @@ def _picture(
     axes.tick_params(labelsize=8)
     axes.legend(fontsize=8, frameon=False)
     test = column.test.replace("_", " ")
-    caption = f"{test} {column.statistic:.3f}, limit {column.threshold:.3g}; share of rows"
+    caption = f"{test} {column.statistic:.3f}, limit {column.limit:.3g}; share of rows"
     return Picture(figure, f"{column.column}: {caption}")
 
 

@@ -13,7 +13,7 @@ from lifecycle.data.lake import read_version
 from lifecycle.errors import DataError
 from lifecycle.project import Project
 from lifecycle.records import Scored
-from lifecycle.specs import Scalar
+from lifecycle.specs import Scalar, TaskKind
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class Seen:
     """(n,): NaN where no label has arrived."""
     entity: NDArray[np.object_] | None
     """(n,): who or what each row is about, if the project has an entity."""
+    task: TaskKind
+    target: str
+    """Name of the target column."""
     classes: tuple[Scalar, ...] = ()
     """Multiclass: what the columns of `prediction` are."""
 
@@ -36,6 +39,17 @@ class Seen:
         """What the model said of each row: the most probable class, or the number."""
         found = most_probable(self.prediction, self.classes) if self.classes else self.prediction
         return pd.Series(found)
+
+    @property
+    def label(self) -> "pd.Series[Any]":
+        """What came true of each row: 1 or 0 (binary), the class, or the number; else missing."""
+        if not self.classes:
+            return pd.Series(self.truth)
+        known = ~np.isnan(self.truth)
+        codes = np.where(known, self.truth, 0).astype(np.intp)
+        return (
+            pd.Series([*self.classes], dtype=object).take(codes).reset_index(drop=True).where(known)
+        )
 
 
 def open_window(scored: Scored, project: Project) -> Seen:
@@ -64,6 +78,8 @@ def open_window(scored: Scored, project: Project) -> Seen:
         prediction=answers[numbers if project.classes else "prediction"].to_numpy(dtype=np.float64),
         truth=labels(frame, project) if arrived else np.full(len(frame), np.nan),
         entity=frame[project.entity].to_numpy(dtype=object) if project.entity else None,
+        task=project.task,
+        target=project.target,
         classes=project.classes,
     )
 

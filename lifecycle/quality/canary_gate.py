@@ -12,12 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import stats
 
-from lifecycle.data.distance import (
-    cramers_v,
-    cramers_v_by_chance,
-    kolmogorov_smirnov,
-    kolmogorov_smirnov_by_chance,
-)
+from lifecycle.data.distance import Comparison, compare_categories, compare_numbers
 from lifecycle.records import Decision, Estimate, Observed
 from lifecycle.specs import Metric, RolloutSpec, greater_is_better
 
@@ -161,19 +156,16 @@ def _predictions(
     return "pass", f"Like predictions: {words}"
 
 
-def _numbers_apart(theirs: Sequence[object], ours: Sequence[object]) -> tuple[float, float]:
+def _numbers_apart(theirs: Sequence[object], ours: Sequence[object]) -> Comparison:
     a, b = (np.asarray(values, dtype=np.float64) for values in (theirs, ours))
-    return kolmogorov_smirnov(a, b), kolmogorov_smirnov_by_chance(len(a), len(b), ALPHA)
+    return compare_numbers(a, b, ALPHA)
 
 
-def _classes_apart(theirs: Sequence[object], ours: Sequence[object]) -> tuple[float, float]:
+def _classes_apart(theirs: Sequence[object], ours: Sequence[object]) -> Comparison:
     a, b = (Counter(map(str, values)) for values in (theirs, ours))
     levels = sorted(a | b)
     shares = [np.array([count[level] for level in levels]) / count.total() for count in (a, b)]
-    return (
-        cramers_v(*shares),
-        cramers_v_by_chance(len(theirs), len(ours), len(levels), ALPHA),
-    )
+    return compare_categories(shares[0], shares[1], (len(theirs), len(ours)), ALPHA)
 
 
 def _quality(labelled: Labelled | None, spec: RolloutSpec) -> Verdict:

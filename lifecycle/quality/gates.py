@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 
 from lifecycle.quality.findings import one_line, without_part
 from lifecycle.records import (
     CheckReport,
+    ColumnDrift,
     Decision,
     DriftReport,
     Estimate,
@@ -13,9 +15,17 @@ from lifecycle.records import (
     Evaluation,
     Gain,
     Gap,
+    LabelDrift,
     Noise,
 )
-from lifecycle.specs import GateSpec, Metric, MonitoringSpec, RetrainingSpec, greater_is_better
+from lifecycle.specs import (
+    GateSpec,
+    Metric,
+    MonitoringSpec,
+    RetrainingSpec,
+    allowed_loss,
+    greater_is_better,
+)
 from lifecycle.specs.checks import letters
 
 Verdict = tuple[bool, str]
@@ -23,6 +33,8 @@ Verdict = tuple[bool, str]
 
 NAMED = 5
 """Drifted columns a reason names; the report lists all."""
+ONE_SIDED = NormalDist().inv_cdf(0.99) / NormalDist().inv_cdf(0.975)
+"""From half of a 95 % interval to what is exceeded on one side once in a hundred times."""
 
 
 def decide(
@@ -104,12 +116,13 @@ def decide_retraining(
 ) -> Decision:
     """Ask for retraining if enough of the latest windows violate, the newest among them.
 
-    A window violates by drift (too large a share of features, or the predictions) or by quality
-    (the metric lost too much since release), as far as `retraining.triggers` names them. The rule
-    "n of the last m and the newest" keeps one odd window, long gone, from starting anything.
+    A window violates by drift (too large a share of features, the predictions, or the labels) or by
+    quality (the metric lost too much since release), as far as `retraining.triggers` names them.
+    The rule "n of the last m and the newest" keeps one odd window, long gone, from starting
+    anything. A window with fewer than `min_rows` is passed over: it counts as neither.
 
     Args:
-        drift: one report a window, oldest first.
+        drift: one report per window, oldest first.
         quality: the metrics of the same windows; None where no labels have arrived.
         released: the evaluation the model was released with.
 
@@ -117,27 +130,25 @@ def decide_retraining(
         A decision; passed means that there is nothing to do.
 
     Raises:
-        ValueError: `drift` and `quality` differ in length, or an evaluation lacks the metric.
+        ValueError: `drift` and `quality` differ in length, or `released` lacks the metric.
     """
     if not drift:
         return Decision(gate="retraining", passed=True, reasons=("No window has arrived yet.",))
     reasons: list[str] = []
     violating: list[set[str]] = []
-    windows = list(zip(drift, quality, strict=True))[-spec.windows :]
-    for report, measured in windows:
+    for report, measured in list(zip(drift, quality, strict=True))[-spec.windows :]:
+        if report.current_rows < spec.min_rows:
+            reasons.append(f"Window {report.window}: {_few(report.current_rows, spec)}.")
+            continue
         moved, moved_words = _drift_words(report, spec)
-        worse, worse_words = _quality_words(measured, released, spec.max_quality_loss, metric)
-        found = {"drift"} if moved else set()
-        found |= {"quality"} if worse else set()
-        violating.append(found & set(retraining.triggers))
-        muted = sorted(found - set(retraining.triggers))
+        worse, worse_words = _quality_words(measured, released, spec, metric)
+        causes = {name for name, holds in (("drift", moved), ("quality", worse)) if holds}
+        violating.append(causes & set(retraining.triggers))
+        muted = sorted(causes - set(retraining.triggers))
         note = f" Not a trigger of retraining here: {' and '.join(muted)}." if muted else ""
         reasons.append(f"Window {report.window}: {moved_words} {worse_words}{note}")
-    count = sum(bool(found) for found in violating)
-    needed = count >= spec.violations and bool(violating[-1])
-    causes = sorted(set().union(*violating))
-    reasons.append(_retraining_words(needed, count, len(windows), spec, causes, violating[-1]))
-    return Decision(gate="retraining", passed=not needed, reasons=tuple(reasons))
+    needed, verdict = _retraining_words(violating, spec)
+    return Decision(gate="retraining", passed=not needed, reasons=(*reasons, verdict))
 
 
 def render(decision: Decision) -> str:
@@ -286,57 +297,123 @@ def _checks(checks: CheckReport, required: bool, accept: Mapping[str, str]) -> l
     return [*verdicts, (True, f"Checks: {counts}{not_run}.")]
 
 
+def _few(rows: int, spec: MonitoringSpec) -> str:
+    return f"too few rows to tell: {rows:,}, and monitoring.min_rows asks for {spec.min_rows:,}"
+
+
 def _drift_words(report: DriftReport, spec: MonitoringSpec) -> tuple[bool, str]:
     """Whether a window drifted too far, and what did."""
-    drifted = sorted(report.drifted, key=lambda column: -column.statistic / column.threshold)
+    drifted = sorted(report.drifted, key=lambda column: -column.statistic / column.limit)
     share = len(drifted) / len(report.features) if report.features else 0.0
-    names = ", ".join(
-        f"{c.column} ({c.test} {c.statistic:.3g}, limit {c.threshold:.3g})" for c in drifted[:NAMED]
-    )
+    names = ", ".join(f"{column.column} ({_distance(column)})" for column in drifted[:NAMED])
     more = f" and {len(drifted) - NAMED} more" if len(drifted) > NAMED else ""
-    limit = spec.drift.max_drifted_share
-    too_many = share > limit
-    predictions = report.predictions
-    features = (
+    allowed = spec.drift.max_drifted_share
+    too_many = share > allowed
+    predictions, labels = report.predictions, report.labels
+    sentence = (
         f"{len(drifted)} of {len(report.features)} features drifted"
         f"{f': {names}{more}' if drifted else ''} "
-        f"({share:.0%}, {'above' if too_many else 'within'} the {limit:.0%} allowed)"
+        f"({share:.0%}, {'above' if too_many else 'within'} the {allowed:.0%} allowed); "
+        f"predictions {_state(predictions)} ({_distance(predictions)})"
+        f"{'' if labels is None else f'; {_label_words(labels)}'}."
     )
-    answers = (
-        f"predictions {'drifted' if predictions.drifted else 'kept'} ({predictions.test} "
-        f"{predictions.statistic:.3g}, limit {predictions.threshold:.3g})"
-    )
-    return too_many or predictions.drifted, f"{features}; {answers}."
+    raised = sum(column.chance > column.threshold for column in report.features)
+    if raised:
+        sentence += (
+            f" Chance alone makes such distances of {report.reference_rows:,} and "
+            f"{report.current_rows:,} rows that the limits of {raised} features are raised."
+        )
+    label_drifted = labels is not None and labels.rows >= spec.min_rows and labels.drifted
+    return too_many or predictions.drifted or label_drifted, sentence
+
+
+def _state(column: ColumnDrift) -> str:
+    return "drifted" if column.drifted else "kept"
+
+
+def _distance(column: ColumnDrift) -> str:
+    """A distance with its limit, and what set it."""
+    source = " by chance" if column.chance > column.threshold else ""
+    return f"{column.test} {column.statistic:.3g}, limit {column.limit:.3g}{source}"
+
+
+def _label_words(labels: LabelDrift) -> str:
+    change = f"{labels.rows:,} labels"
+    if labels.means is not None:
+        change = f"mean {labels.means[0]:.4g}, now {labels.means[1]:.4g} of {labels.rows:,} labels"
+    return f"{labels.column} {_state(labels)} ({change}; {_distance(labels)})"
 
 
 def _quality_words(
-    measured: Evaluation | None, released: Evaluation, allowed: float, metric: Metric
+    measured: Evaluation | None, released: Evaluation, spec: MonitoringSpec, metric: Metric
 ) -> tuple[bool, str]:
-    """Whether the metric lost more than allowed since release, and the numbers."""
+    """Whether the metric lost more than allowed since release and than chance makes of it."""
+    then = _estimate(released, metric)
     if measured is None:
         return False, "No labels to measure quality with yet."
-    now, then = _estimate(measured, metric), _estimate(released, metric)
+    if measured.rows < spec.min_rows:
+        return False, f"Quality: {_few(measured.rows, spec)}, labelled."
+    if metric not in measured.metrics:
+        return False, _unmeasured(measured, released, metric)
+    now = measured.metrics[metric]
     loss = -_better_by(now.value, then.value, metric)
-    worse = not loss <= allowed  # a value that is not a number counts as lost
-    verdict = "above" if worse else "within"
+    allowed = allowed_loss(spec.max_quality_loss, then.value)
+    chance = _loss_by_chance(now, then, metric)
+    limit = max(allowed, chance)
+    worse = not loss <= limit  # a value that is not a number counts as lost
+    source = f"max_quality_loss: {spec.max_quality_loss}"
+    if chance > allowed:
+        source = f"what chance makes of {released.rows:,} and {measured.rows:,} rows"
     change = "cannot be compared" if math.isnan(loss) else f"is {_direction(-loss)}"
     return worse, (
-        f"{metric} {_words(now)} on {measured.rows} labelled rows against {then.value:.4g} at "
-        f"release {change}, {verdict} the loss of {allowed:.4g} allowed."
+        f"{metric} {_words(now)} on {measured.rows:,} labelled rows against {_words(then)} at "
+        f"release {change}, {'above' if worse else 'within'} the loss of {limit:.4g} allowed "
+        f"({source})."
     )
 
 
-def _retraining_words(
-    needed: bool,
-    count: int,
-    seen: int,
-    spec: MonitoringSpec,
-    causes: list[str],
-    newest: set[str],
-) -> str:
-    found = f"{count} of the last {seen} windows violate{'s' if count == 1 else ''}"
+def _loss_by_chance(now: Estimate, then: Estimate, metric: Metric) -> float:
+    """What the loss of an unchanged model exceeds in one of a hundred windows.
+
+    The limit of a difference of two independent estimates from their intervals (Zou and Donner,
+    Statistics in Medicine 27, 2008), widened from 97.5 to 99 % on one side.
+    """
+    worst_now, best_then = (
+        (now.high - now.value, then.value - then.low)
+        if greater_is_better(metric)
+        else (now.value - now.low, then.high - then.value)
+    )
+    return ONE_SIDED * math.hypot(worst_now, best_then)
+
+
+def _unmeasured(measured: Evaluation, released: Evaluation, metric: Metric) -> str:
+    """What there is instead of a metric that these labels do not define."""
+    others = ", ".join(
+        f"{name} {_words(estimate)} against {released.metrics[name].value:.4g} at release"
+        for name, estimate in measured.metrics.items()
+        if name in released.metrics
+    )
+    return (
+        f"{metric} has no value on the {measured.rows:,} labelled rows, which are too few or all "
+        f"of one class{f'; {others}' if others else ''}."
+    )
+
+
+def _retraining_words(violating: list[set[str]], spec: MonitoringSpec) -> tuple[bool, str]:
+    """Whether enough windows violate, the newest among them.
+
+    Args:
+        violating: the causes of each window that has rows enough to tell, oldest first.
+    """
+    if not violating:
+        return False, "Nothing to do: no window has rows enough to tell."
+    count = sum(bool(causes) for causes in violating)
     rule = f"{spec.violations} needed, the newest among them"
-    if needed:
-        return f"Retraining is asked for: {found} ({rule}) by {' and '.join(causes)}."
-    old = " The newest does not." if count and not newest else ""
-    return f"Nothing to do: {found} ({rule}).{old}"
+    sentence = f"{count} of the last {len(violating)} windows violate{'s' if count == 1 else ''}"
+    if len(violating) == 1:
+        sentence = f"the window {'violates' if count else 'does not violate'}"
+    if count >= spec.violations and violating[-1]:
+        causes = " and ".join(sorted(set().union(*violating)))
+        return True, f"Retraining is asked for: {sentence} ({rule}) by {causes}."
+    old = " The newest does not." if count and not violating[-1] else ""
+    return False, f"Nothing to do: {sentence} ({rule}).{old}"

@@ -168,10 +168,11 @@ def _period(project: Project, period: Period) -> Section:
     monitored: Decision = period.monitored.decision
     verdict = "nothing to do" if monitored.passed else "retraining asked for"
     drift = period.monitored.drift[-1]
-    columns = (*drift.drifted, drift.predictions)
+    labels = (drift.labels,) if drift.labels else ()
+    columns = (*drift.drifted, drift.predictions, *labels)
     table = Table(
-        ("drift", "test", "statistic", "threshold"),
-        tuple((c.column, c.test, f"{c.statistic:.3f}", f"{c.threshold:g}") for c in columns),
+        ("drift", "test", "statistic", "limit"),
+        tuple((c.column, c.test, f"{c.statistic:.3f}", f"{c.limit:.3g}") for c in columns),
     )
     title = f"Arrived: {spoken(project, period.scored.window)}: {verdict}"
     return Section(title, points=monitored.reasons, brief=monitored.reasons, table=table)

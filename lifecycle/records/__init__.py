@@ -11,7 +11,15 @@ from lifecycle.records.data import (
     Violation,
 )
 from lifecycle.records.governance import Erasure, Learner, Retained, Searched
-from lifecycle.records.monitoring import ColumnDrift, Cycle, DriftReport, Monitored, Period, Scored
+from lifecycle.records.monitoring import (
+    ColumnDrift,
+    Cycle,
+    DriftReport,
+    LabelDrift,
+    Monitored,
+    Period,
+    Scored,
+)
 from lifecycle.records.release import Action, Change, Duel, Endpoint, Observed, Release, Traffic
 from lifecycle.records.training import (
     Bundle,
@@ -53,6 +61,7 @@ __all__ = [
     "Gap",
     "Identity",
     "Ingested",
+    "LabelDrift",
     "Learner",
     "Link",
     "ModelVersion",

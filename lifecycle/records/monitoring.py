@@ -26,10 +26,27 @@ class ColumnDrift(Record):
     test: str
     statistic: float
     threshold: float
+    """What the project declares."""
+    chance: float = 0.0
+    """What chance alone hardly exceeds at these two sample sizes."""
+
+    @property
+    def limit(self) -> float:
+        """What the distance must exceed to be drift: the threshold, or chance if that is more."""
+        return max(self.threshold, self.chance)
 
     @property
     def drifted(self) -> bool:
-        return self.statistic > self.threshold
+        return self.statistic > self.limit
+
+
+class LabelDrift(ColumnDrift):
+    """The target's distance, on the rows whose labels have arrived."""
+
+    rows: int
+    means: tuple[float, float] | None = None
+    """Mean in the reference and in the window, for a binary target the positive rate; None for
+    several classes."""
 
 
 class DriftReport(Record):
@@ -40,6 +57,8 @@ class DriftReport(Record):
     current_rows: int
     features: tuple[ColumnDrift, ...]
     predictions: ColumnDrift
+    labels: LabelDrift | None = None
+    """None where no labels have arrived."""
 
     @property
     def drifted(self) -> tuple[ColumnDrift, ...]:

@@ -5,12 +5,14 @@ from lifecycle.specs.base import (
     METRICS,
     SCORING_RULES,
     ColumnType,
+    Loss,
     Metric,
     Scalar,
     Section,
     Share,
     TaskKind,
     TimeValue,
+    allowed_loss,
     greater_is_better,
 )
 from lifecycle.specs.checks import ChecksSpec, Suite
@@ -67,6 +69,7 @@ __all__ = [
     "GateSpec",
     "IncrementalSpec",
     "IntRange",
+    "Loss",
     "Metric",
     "MonitoringSpec",
     "Range",
@@ -88,5 +91,6 @@ __all__ = [
     "TimeValue",
     "TrainingSpec",
     "TuningSpec",
+    "allowed_loss",
     "greater_is_better",
 ]

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Scalar = bool | int | float | str
 TimeValue = int | date | str
 Share = Annotated[float, Field(gt=0, lt=1)]
+Loss = Annotated[float, Field(ge=0)] | Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?%$")]
+"""How much worse a metric may be: a number in its own units, or a share of what it was, `5%`."""
 TaskKind = Literal["binary", "multiclass", "regression", "count"]
 Metric = str
 """A name of `METRICS`, or one that the project declares under `metrics`."""
@@ -43,6 +45,17 @@ GREATER_IS_BETTER: dict[Metric, bool] = {
 def greater_is_better(metric: Metric) -> bool:
     """The direction of a metric; one of a project's own is a score, as scikit-learn's scorers."""
     return GREATER_IS_BETTER.get(metric, True)
+
+
+def allowed_loss(loss: Loss, value: float) -> float:
+    """A loss in the metric's own units.
+
+    Args:
+        value: what the metric was; a share is one of its size.
+    """
+    if isinstance(loss, str):
+        return float(loss.rstrip(" %")) / 100 * abs(value)
+    return loss
 
 
 class Section(BaseModel):

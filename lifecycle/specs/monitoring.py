@@ -4,11 +4,15 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from lifecycle.specs.base import Section
+from lifecycle.specs.base import Loss, Section
 
 
 class DriftSpec(Section):
-    """When a distribution counts as drifted (test statistics, not p-values)."""
+    """When a distribution counts as drifted (test statistics, not p-values).
+
+    Below what chance alone makes of two samples of these sizes nothing is drift, whatever the
+    thresholds.
+    """
 
     numeric_test: Literal["kolmogorov_smirnov", "wasserstein"] = "kolmogorov_smirnov"
     numeric_threshold: float = Field(default=0.1, gt=0)
@@ -26,8 +30,12 @@ class MonitoringSpec(Section):
     """Current windows against the reference window."""
 
     drift: DriftSpec = DriftSpec()
-    max_quality_loss: float = Field(default=0.05, ge=0)
-    """How much worse the gate's metric may be in a window than on the holdout at release."""
+    max_quality_loss: Loss = "5%"
+    """How much worse the gate's metric may be in a window than on the holdout at release: a number
+    in the metric's own units, or a share of the value at release, such as `5%`. A loss within
+    chance never counts."""
+    min_rows: int = Field(default=100, ge=1)
+    """A window with fewer rows says nothing, good or bad; nor does quality on fewer labels."""
     windows: int = Field(default=1, ge=1)
     """How many of the latest windows are looked at."""
     violations: int = Field(default=1, ge=1)

@@ -3,12 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lifecycle.data.distance import (
-    cramers_v,
-    cramers_v_by_chance,
-    kolmogorov_smirnov,
-    kolmogorov_smirnov_by_chance,
-)
+from lifecycle.data.distance import compare_categories, compare_numbers
 from lifecycle.data.profile.gather import Gathered
 from lifecycle.data.profile.known import Known
 from lifecycle.data.profile.record import Drift
@@ -36,8 +31,7 @@ def drift(
         return None
     share = counts.missing / before.rows
     if name in now.numbers and name in then.numbers:
-        statistic = kolmogorov_smirnov(then.numbers[name], now.numbers[name])
-        chance = kolmogorov_smirnov_by_chance(then.rows, now.rows, CHANCE)
+        statistic, chance = compare_numbers(then.numbers[name], now.numbers[name], CHANCE)
         mean = counts.moments.mean() if shown and now.kinds[name] == "number" else None
         return Drift(
             statistic=statistic,
@@ -49,8 +43,8 @@ def drift(
     if name not in now.levels or name not in then.levels:
         return None
     shares = pd.DataFrame({"then": _shares(then, name), "now": _shares(now, name)}).fillna(0.0)
-    statistic = cramers_v(shares["then"].to_numpy(), shares["now"].to_numpy())
-    chance = cramers_v_by_chance(then.rows, now.rows, len(shares), CHANCE)
+    sides = shares["then"].to_numpy(), shares["now"].to_numpy()
+    statistic, chance = compare_categories(*sides, (then.rows, now.rows), CHANCE)
     fresh, gone = (
         tuple(map(str, shares.index[shares[side] == 0][:SHOWN])) for side in ("then", "now")
     )

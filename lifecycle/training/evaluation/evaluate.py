@@ -3,18 +3,23 @@
 How the intervals are made is told in `lifecycle.training.evaluation.bootstrap`.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lifecycle.errors import TargetError
+from lifecycle.errors import FeatureError, TargetError
 from lifecycle.records import Estimate, Evaluation, Gain
 from lifecycle.specs import METRICS, Metric, TaskKind, greater_is_better
 from lifecycle.training.evaluation.bootstrap import LARGE, interval, lower_bound, method, resamples
 from lifecycle.training.evaluation.metrics import Floats, families_of, family_of
 from lifecycle.training.evaluation.own_metrics import OwnMetric, family_of_own
 
+log = logging.getLogger(__name__)
+
+RANKING: tuple[Metric, ...] = ("roc_auc", "average_precision")
+"""Built-in metrics that compare rows of several classes, so have no value where there is one."""
 Own = Mapping[Metric, OwnMetric]
 """The project's own metrics, as `own_metrics(project)` loads them."""
 
@@ -29,6 +34,8 @@ def evaluate(
     groups: ArrayLike | None = None,
     own: Own | None = None,
     threshold: float | None = None,
+    *,
+    partial: bool = False,
 ) -> Evaluation:
     """Every metric of the task and every own one, with its 95 % interval.
 
@@ -37,13 +44,17 @@ def evaluate(
         prediction: (n,), the probability of 1, or the value; multiclass (n, k), probabilities.
         groups: (n,), the entity of each row; None treats rows as independent.
         threshold: binary: the probability from which a row counts as positive; None is 0.5.
+        partial: leave out what these rows do not define: metrics of ranking where all rows are of
+            one class, and own metrics that fail.
 
     Raises:
         FeatureError: an own metric fails.
         TargetError: no rows, one class only, a negative count, or a prediction that is no number.
     """
-    y, p = _checked(truth, prediction, task)
-    names = (*METRICS[task], *(own or {}))
+    y, p = _checked(truth, prediction, task, one_class=partial)
+    names: Sequence[Metric] = (*METRICS[task], *(own or {}))
+    if partial:
+        names = [name for name in names if _is_defined(name, y, p, task, own or {})]
     return Evaluation(
         subject=subject,
         metrics=_estimates(names, y, p, task, seed, groups, own or {}, threshold),
@@ -234,7 +245,22 @@ def _by_score(
     return tuple(values[order] for values in arrays), moved
 
 
-def _checked(truth: ArrayLike, prediction: ArrayLike, task: TaskKind) -> tuple[Floats, Floats]:
+def _is_defined(metric: Metric, y: Floats, p: Floats, task: TaskKind, own: Own) -> bool:
+    """Whether a metric has a value on these rows."""
+    if metric not in own:
+        one_class = task in ("binary", "multiclass") and bool((y == y[0]).all())
+        return not (one_class and metric in RANKING)
+    try:
+        own[metric](y, p)
+    except FeatureError as error:
+        log.warning("Left out: %s", error)
+        return False
+    return True
+
+
+def _checked(
+    truth: ArrayLike, prediction: ArrayLike, task: TaskKind, *, one_class: bool = False
+) -> tuple[Floats, Floats]:
     y, p = np.asarray(truth, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
     columns = p.ndim if task == "multiclass" else p.ndim + 1
     if y.ndim != 1 or len(y) != len(p) or columns != 2:
@@ -245,17 +271,17 @@ def _checked(truth: ArrayLike, prediction: ArrayLike, task: TaskKind) -> tuple[F
         if not np.isfinite(values).all():
             raise TargetError(f"{name}: {(~np.isfinite(values)).sum()} of {len(y)} are no number")
     if task == "binary":
-        _two_classes(y)
+        _two_classes(y, one_class)
     if task == "multiclass":
-        _classes(y, p.shape[1])
+        _classes(y, p.shape[1], one_class)
     if task == "count" and (y < 0).any():
         raise TargetError(f"task count: {(y < 0).sum()} of {len(y)} values are negative")
     return y, p
 
 
-def _two_classes(y: Floats) -> None:
+def _two_classes(y: Floats, one_class: bool) -> None:
     zeros, ones = int((y == 0).sum()), int((y == 1).sum())
-    if zeros and ones and zeros + ones == len(y):
+    if (one_class or (zeros and ones)) and zeros + ones == len(y):
         return
     classes = ", ".join(f"{value:g}" for value in np.unique(y)[:5])
     raise TargetError(
@@ -264,13 +290,13 @@ def _two_classes(y: Floats) -> None:
     )
 
 
-def _classes(y: Floats, classes: int) -> None:
+def _classes(y: Floats, classes: int, one_class: bool) -> None:
     if y.min() < 0 or y.max() >= classes or (y % 1).any():
         raise TargetError(
             f"truth: class codes go from 0 to {classes - 1}, as prediction has {classes} columns; "
             f"got {y.min():g} to {y.max():g}"
         )
-    if (y == y[0]).all():
+    if (y == y[0]).all() and not one_class:
         raise TargetError(
             f"a multiclass metric needs rows of two classes at least; the {len(y)} rows have "
             f"{y[0]:g} only: evaluate a larger part"

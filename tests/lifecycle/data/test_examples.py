@@ -20,7 +20,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 @pytest.mark.parametrize(
     ("name", "file", "rows", "rejected", "arriving"),
     [
-        ("health_visits", None, 16_761, 4, 2),
+        ("health_visits", None, 3_393, 0, 5),
         ("visit_history", None, 16_761, 0, 2),
         ("party_identification", None, 944, 0, 0),
         ("telco_churn", "telco_churn.csv", 7_043, 0, 0),

@@ -13,7 +13,7 @@ from lifecycle.errors import DataError
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.monitoring.windows import categorical_features, open_window
 from lifecycle.project import Project
-from lifecycle.records import Evaluation, ModelVersion, Scored, Window
+from lifecycle.records import Evaluation, ModelVersion, Monitored, Scored, Window
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation.evaluate import evaluate
 from tests.conftest import small_frame
@@ -97,16 +97,56 @@ def test_a_shifted_window_asks_for_retraining_and_names_the_columns(
 def test_labels_that_have_not_arrived_give_no_quality(
     make_project: Callable[..., Project], settings: Settings
 ) -> None:
+    found = one_window(make_project(), settings, small_frame().drop(columns="bought"))
+    assert found.quality == (None,)
+    assert found.decision.passed
+    assert "No labels to measure quality with yet." in found.decision.reasons[0]
+
+
+def test_few_labels_are_too_few_to_tell(
+    make_project: Callable[..., Project], settings: Settings
+) -> None:
+    few = small_frame().assign(bought=pd.array([1] * 5 + [None] * 395, dtype="Int64"))
+    found = one_window(make_project(), settings, few)
+    assert found.decision.passed
+    assert "Quality: too few rows to tell: 5, and" in found.decision.reasons[0]
+
+
+def test_labels_of_one_class_are_measured_and_their_drift_is_told(
+    make_project: Callable[..., Project], settings: Settings
+) -> None:
+    found = one_window(make_project(), settings, small_frame().assign(bought=0))
+    words = found.decision.reasons[0]
+    assert "roc_auc has no value on the 400 labelled rows" in words
+    assert re.search(r"log_loss [\d.]+ \(95 % CI .*\) against [\d.]+ at release", words)
+    assert "bought drifted (mean 0.5, now 0 of 400 labels; cramers_v" in words
+    assert not found.decision.passed
+    assert found.decision.reasons[-1].endswith("by drift.")
+    html = found.report.read_text()
+    assert html.count("<figure>") == 2  # predictions and labels
+    assert "no labels yet" not in html
+
+
+def one_window(project: Project, settings: Settings, current: pd.DataFrame) -> Monitored:
+    frame = small_frame()
+    reference, window = scored(settings, frame, 1), scored(settings, current, 2)
+    return monitor_windows(project, settings, reference, [window], released(project, frame))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 99])
+def test_a_tiny_window_says_nothing(
+    make_project: Callable[..., Project], settings: Settings, rows: int
+) -> None:
     project = make_project()
     frame = small_frame(400)
-    reference = scored(settings, frame, 1)
-    unlabelled = frame.drop(columns="bought")
-    one_class = frame.assign(bought=pd.array([1] * 5 + [None] * 395, dtype="Int64"))
-    for number, current in enumerate((unlabelled, one_class), start=2):
-        window = scored(settings, current, number)
-        found = monitor_windows(project, settings, reference, [window], released(project, frame))
-        assert found.quality == (None,)
-        assert "No labels to measure quality with yet." in found.decision.reasons[0]
+    odd = frame[:rows].assign(age=900.0, visits=10, city="Lima")
+    found = one_window(project, settings, odd)
+    assert found.decision.passed
+    assert (
+        f"too few rows to tell: {rows}, and monitoring.min_rows asks for 100"
+        in (found.decision.reasons[0])
+    )
+    assert found.decision.reasons[-1] == "Nothing to do: no window has rows enough to tell."
 
 
 def test_only_the_latest_windows_are_looked_at(

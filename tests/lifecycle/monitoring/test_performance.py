@@ -7,6 +7,7 @@ import pytest
 from lifecycle.monitoring.performance import quality
 from lifecycle.monitoring.windows import Seen
 from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
+from tests.lifecycle.graded import GRADES, graded_project
 
 TRUTH = np.array([0.0, 1.0, 1.0, 0.0, np.nan])
 SCORES = np.array([0.1, 0.9, 0.4, 0.2, 0.7])
@@ -23,7 +24,7 @@ def scored():
 
 
 def seen(truth=TRUTH, prediction=SCORES):
-    return Seen(pd.DataFrame(), prediction, truth, None)
+    return Seen(pd.DataFrame(), prediction, truth, None, "binary", "bought")
 
 
 def test_labelled_rows_are_measured(make_project, scored):
@@ -39,15 +40,29 @@ def test_own_metrics_are_measured(make_project, scored, tmp_path):
     assert found.metrics["share"].value == pytest.approx(SCORES[:4].mean())
 
 
-def test_nothing_can_be_said_without_labels_or_with_one_class(make_project, scored, caplog):
+def test_nothing_can_be_said_without_labels(make_project, scored):
     assert quality(seen(np.full(5, np.nan)), scored, make_project()) is None
-    assert quality(seen(np.array([1.0] * 4 + [np.nan])), scored, make_project()) is None
-    assert "quality is not measured" in caplog.text
 
 
-def test_an_own_metric_that_fails_on_few_rows_is_not_measured(
-    make_project, scored, tmp_path, caplog
-):
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_labels_of_one_class_define_losses_and_no_ranking(make_project, scored, label):
+    found = quality(seen(np.array([label] * 4 + [np.nan])), scored, make_project())
+    assert set(found.metrics) == {"log_loss", "brier", "accuracy"}
+    assert found.metrics["accuracy"].value == (0.75 if label == 0 else 0.25)
+    assert found.metrics["brier"].value == pytest.approx(np.mean((SCORES[:4] - label) ** 2))
+
+
+def test_of_several_classes_too(make_project, scored):
+    truth, prediction = np.full(4, 2.0), np.tile([0.2, 0.3, 0.5], (4, 1))
+    window = Seen(pd.DataFrame(), prediction, truth, None, "multiclass", "grade", GRADES)
+    found = quality(window, scored, graded_project(make_project))
+    assert set(found.metrics) == {"log_loss", "accuracy", "f1_macro"}
+    assert found.metrics["log_loss"].value == pytest.approx(-np.log(0.5))
+
+
+def test_an_own_metric_that_fails_on_few_rows_is_left_out(make_project, scored, tmp_path, caplog):
     (tmp_path / "mine.py").write_text("def broken(truth, prediction):\n    return 1 / 0\n")
-    assert quality(seen(), scored, make_project(metrics={"broken": "mine:broken"})) is None
+    found = quality(seen(), scored, make_project(metrics={"broken": "mine:broken"}))
+    assert "broken" not in found.metrics
+    assert found.metrics["accuracy"].value == 0.75
     assert "ZeroDivisionError" in caplog.text

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lifecycle.data.distance import cramers_v
 from lifecycle.data.features import labels
 from lifecycle.data.lake import read_version, table_uri, write_version
-from lifecycle.monitoring.drift import cramers_v, drift
+from lifecycle.monitoring.drift import drift
 from lifecycle.monitoring.monitor import monitor_windows
-from lifecycle.monitoring.windows import open_window
+from lifecycle.monitoring.windows import Seen, open_window
 from lifecycle.project import Project
 from lifecycle.records import Scored, Window
 from lifecycle.serving.score import score
@@ -59,6 +60,8 @@ def test_a_shift_of_the_classes_is_drift_and_shown(graded: Any) -> None:
     found = monitor_windows(graded.project, graded.settings, reference, [shifted], released(graded))
     moved = found.drift[0].predictions
     assert (moved.column, moved.test, moved.threshold) == ("prediction", "cramers_v", 0.1)
+    assert found.drift[0].labels is not None
+    assert found.drift[0].labels.statistic == 0
     assert moved.drifted
     assert not found.decision.passed
     assert found.quality[0] is not None
@@ -74,9 +77,13 @@ def test_a_shift_of_the_classes_is_drift_and_shown(graded: Any) -> None:
 @pytest.mark.parametrize(("test", "expected"), [("cramers_v", None), ("total_variation", 0.5)])
 def test_classes_are_compared_by_the_categorical_test(test: str, expected: float | None) -> None:
     frame = pd.DataFrame({"x": [1.0, 2.0, 3.0, 4.0]})
-    before, after = np.array(["a", "a", "b", "b"]), np.array(["b", "b", "b", "b"])
     spec = DriftSpec.model_validate({"categorical_test": test, "prediction_threshold": 0.3})
-    found = drift(frame, frame, before, after, spec, Window(), (), classes=True).predictions
+
+    def seen(codes: list[int]) -> Seen:
+        unknown = np.full(4, np.nan)
+        return Seen(frame, np.eye(2)[codes], unknown, None, "multiclass", "grade", ("a", "b"))
+
+    found = drift(seen([0, 0, 1, 1]), seen([1, 1, 1, 1]), spec, Window(), ()).predictions
     if expected is None:
         expected = cramers_v(np.array([0.5, 0.5]), np.array([0.0, 1.0]))
     assert (found.test, found.threshold) == (test, 0.3)

@@ -257,7 +257,7 @@ def test_nothing_to_do() -> None:
     calm = retraining([window(4, drifted=2)], [0.69])
     assert calm.passed
     assert "2 of 10 features drifted: c0 (ks 0.3, limit 0.1)" in calm.reasons[0]
-    assert "within the loss of 0.05 allowed" in calm.reasons[0]
+    assert "within the loss of 0.035 allowed (max_quality_loss: 5%)" in calm.reasons[0]
     assert "Nothing to do" in calm.reasons[-1]
 
 

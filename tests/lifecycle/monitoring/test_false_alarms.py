@@ -1,0 +1,137 @@
+"""How often monitoring cries wolf on windows without drift, and that it still finds real ones.
+
+Shop-like rows with every kind of column, windows of 1 to 2,000 rows, `init`'s defaults.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lifecycle.monitoring.drift import drift
+from lifecycle.monitoring.performance import quality
+from lifecycle.monitoring.windows import Seen
+from lifecycle.project import Project
+from lifecycle.quality.gates import decide_retraining
+from lifecycle.records import DatasetVersion, Decision, ModelVersion, Scored, Window
+from lifecycle.specs import DriftSpec, MonitoringSpec, RetrainingSpec
+
+CATEGORICAL = ("plan", "city")
+TABLE = DatasetVersion(uri="memory", version=0, digest="d", rows=0)
+SCORED = Scored(
+    dataset=TABLE,
+    predictions=TABLE,
+    model=ModelVersion(name="shop", version=1, uri="", run_id="", digest="b", identity="i"),
+    window=Window(),
+    engine="process",
+)
+
+
+def shop(rows: int, rng: np.random.Generator, shift: float = 0.0) -> Seen:
+    """Rows with a logistic target and a well calibrated model of it; `shift` is of `age`, in σ."""
+    cities = 1 / np.arange(1, 196)
+    features = pd.DataFrame(
+        {
+            "age": rng.normal(45 + 15 * shift, 15, rows),
+            "spend": np.exp(rng.normal(5, 1, rows)),
+            "visits": rng.poisson(3, rows),
+            "income": np.where(rng.random(rows) < 0.2, np.nan, rng.gamma(2, 2, rows)),
+            "plan": rng.choice(["basic", "plus", "pro"], rows, p=[0.5, 0.3, 0.2]),
+            "city": rng.choice(195, rows, p=cities / cities.sum()).astype(str),
+        }
+    )
+    score = 0.05 * (features["age"] - 45) - 0.4 * (features["visits"] - 3)
+    answer = (1 / (1 + np.exp(-score))).to_numpy()
+    truth = (rng.random(rows) < answer).astype(float)
+    return Seen(features, answer, truth, None, "binary", "churn")
+
+
+def alarms(
+    project: Project, rows: int, rng: np.random.Generator, windows: int, **spec: object
+) -> list[Decision]:
+    """Decisions that ask for retraining, in windows like the reference."""
+    declared = MonitoringSpec.model_validate(spec)
+    asked = []
+    for _ in range(windows):
+        reference, current = shop(1000, rng), shop(rows, rng)
+        report = drift(reference, current, declared.drift, Window(), CATEGORICAL)
+        released = quality(reference, SCORED, project)
+        assert released is not None
+        decision = decide_retraining(
+            [report],
+            [quality(current, SCORED, project)],
+            released,
+            declared,
+            RetrainingSpec(),
+            "log_loss",
+        )
+        asked += [] if decision.passed else [decision]
+    return asked
+
+
+@pytest.mark.parametrize("rows", [1, 3, 30])
+def test_small_windows_never_cry_wolf(make_project: Callable[..., Project], rows: int) -> None:
+    assert alarms(make_project(), rows, np.random.default_rng(rows), 20) == []
+
+
+@pytest.mark.parametrize("rows", [1, 3, 30, 200, 2000])
+def test_chance_is_not_drift(rows: int) -> None:
+    """The limits alone hold, without a least number of rows."""
+    assert drifted_windows(rows, DriftSpec(), 200) <= 6  # of 2 expected at most
+
+
+@pytest.mark.parametrize("rows", [3, 200])
+def test_chance_is_not_drift_by_the_other_tests(rows: int) -> None:
+    spec = DriftSpec(numeric_test="wasserstein", categorical_test="total_variation")
+    assert drifted_windows(rows, spec, 60) <= 3
+
+
+def drifted_windows(rows: int, spec: DriftSpec, windows: int) -> int:
+    """Windows like the reference in which any column is beyond its limit."""
+    rng = np.random.default_rng(rows)
+    count = 0
+    for _ in range(windows):
+        report = drift(shop(1000, rng), shop(rows, rng), spec, Window(), CATEGORICAL)
+        assert report.labels is not None
+        columns = (*report.features, report.predictions, report.labels)
+        count += any(column.drifted for column in columns)
+    return count
+
+
+@pytest.mark.parametrize("rows", [200, 2000])
+def test_an_unchanged_model_is_not_worse(make_project: Callable[..., Project], rows: int) -> None:
+    asked = alarms(make_project(), rows, np.random.default_rng(rows), 40)
+    assert len(asked) <= 3, [decision.reasons for decision in asked]
+
+
+@pytest.mark.parametrize("test", ["kolmogorov_smirnov", "wasserstein"])
+def test_half_a_deviation_is_found_in_2000_rows(test: str) -> None:
+    rng = np.random.default_rng(11)
+    spec = MonitoringSpec.model_validate({"drift": {"numeric_test": test}})
+    for _ in range(20):
+        reference, current = shop(1000, rng), shop(2000, rng, shift=0.5)
+        report = drift(reference, current, spec.drift, Window(), CATEGORICAL)
+        assert [column.column for column in report.drifted] == ["age"]
+        assert report.predictions.drifted
+
+
+def test_a_model_gone_wrong_is_found_in_300_labels(make_project: Callable[..., Project]) -> None:
+    """Half of the answers are turned round: no input changes, and the loss does."""
+    rng = np.random.default_rng(11)
+    project = make_project()
+    reference, current = shop(1000, rng), shop(300, rng)
+    turned = np.where(np.arange(300) % 2, current.truth, 1 - current.truth)
+    worse = Seen(current.features, current.prediction, turned, None, "binary", "churn")
+    spec = MonitoringSpec()
+    released = quality(reference, SCORED, project)
+    assert released is not None
+    found = decide_retraining(
+        [drift(reference, worse, spec.drift, Window(), CATEGORICAL)],
+        [quality(worse, SCORED, project)],
+        released,
+        spec,
+        RetrainingSpec(),
+        "log_loss",
+    )
+    assert found.reasons[-1].endswith("by quality.")
