@@ -179,10 +179,11 @@ def challenge(project: Project, settings: Settings, trained: Trained, again: boo
         reason = f"{champion.name} v{champion.version} is champion already; no other version waits."
         duel = _undisputed(trained, champion, "promotion", True, reason)
     elif not again and (taken := rolled_back(changes, trained.model.digest)):
+        why = " ".join(f"{reason.rstrip('.')}." for reason in taken.reasons)
         reason = (
-            f"v{trained.model.version} was rolled back on {taken.time[:10]} by {taken.who}: "
-            f"{' '.join(taken.reasons)} That holds until data, code or project file give another "
-            "model, or somebody runs the release with --again."
+            f"v{trained.model.version} was rolled back on {taken.time[:10]} by {taken.who}: {why} "
+            "That holds until data, code or project file give another model, or somebody runs "
+            "the release with --again."
         )
         duel = _undisputed(trained, champion, "rollback", False, reason)
     else:
