@@ -359,9 +359,8 @@ def main() -> None:
             rows.append(run(name, folder / str(at)))
             row = rows[-1]
             console.print(f"  {row.outcome}; {row.metric}; {row.seconds:.0f} s; {row.faults}")
-    if not options.only:
-        PAGE.write_text(page(rows))
-        console.print(f"wrote {PAGE}")
+            if not options.only:
+                PAGE.write_text(page(rows))
     table = Table("data", "outcome", *FAULTS)
     for row in rows:
         table.add_row(row.name, row.outcome, *(row.faults.get(name, "–") for name in FAULTS))
