@@ -102,7 +102,7 @@ def test_a_sound_model_on_the_real_example(
             truth=labels(frame, health),
             prediction=made.expected(frame),
             entity=frame["zper"].to_numpy(),
-            time=frame["year"].to_numpy(),
+            time=frame["calendar_year"].to_numpy(),
         )
 
     learned, holdout = part(made.split.train), part(made.split.holdout)
