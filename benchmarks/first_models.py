@@ -26,7 +26,8 @@ from lifecycle.data.lake import read_version, write_version
 from lifecycle.project import Project
 from lifecycle.project_file import load_project
 from lifecycle.quality import gates
-from lifecycle.records import Decision, Split, Trained
+from lifecycle.quality.findings import without_part
+from lifecycle.records import Decision, Trained
 from lifecycle.release import registered, registry
 from lifecycle.settings import Settings
 from lifecycle.training import fit
@@ -167,10 +168,11 @@ def _last_line(log: Path) -> str:
 
 def _causes(decision: Decision) -> list[str]:
     """The beginning of each blocking reason."""
-    return [
+    found = (
         reason.split(":")[0].removesuffix(" failed").removeprefix("Check ")
         for reason in decision.blocking
-    ]
+    )
+    return list(dict.fromkeys(map(without_part, found)))
 
 
 def _faults(project: Project, settings: Settings, trained: Trained) -> Iterator[tuple[str, str]]:
@@ -206,7 +208,7 @@ def _judge(
         part: write_version(rows, str(settings.folder("planted") / part), note={})
         for part, rows in parts.items()
     }
-    split = Split(**versions)
+    split = trained.split.model_copy(update=versions)
     identity = trained.identity.model_copy(update={"digest": f"planted{os.urandom(16).hex()}"})
     bundle = fit.fit(project, split, trained.tuned, settings, identity)
     answers = assess.answer(project, split.holdout, bundle.path, bundle.digest)
