@@ -247,13 +247,9 @@ def copies(project: Project, parts: Parts, importances: dict[str, float]) -> Pla
     holdout, rng = parts["holdout"], np.random.default_rng(0)
     rows = rng.permutation(len(holdout))[: int(COPIES * len(holdout))]
     taken = parts["train"].iloc[rng.choice(len(parts["train"]), len(rows), replace=False)]
-    for column in holdout.columns.difference(
-        [project.entity, project.time and project.time.column]
-    ):
-        holdout[column] = holdout[column].mask(
-            np.isin(np.arange(len(holdout)), rows),
-            pd.Series(taken[column].to_numpy(), index=holdout.index[np.sort(rows)]),
-        )
+    keys = [project.entity, project.time and project.time.column]
+    columns = holdout.columns.difference(keys)
+    holdout.loc[holdout.index[rows], columns] = taken[columns].to_numpy()
     return project, parts
 
 
