@@ -417,7 +417,9 @@ def test_other_paths_of_the_front(target: Target) -> None:
     for path in ("/", "/-/routes", "/stats", "/metrics", "/api/serve/applications/", "//", "/%2f"):
         answer = target.raw(target.head(path, method="GET"))
         assert status(answer) == 404
-        assert b"attacked" not in answer
+        told = json.loads(answer.partition(b"\r\n\r\n")[2])
+        assert told.keys() == {"error", "projects", "example"}, "the paths, and nothing else"
+        assert told["projects"] == [f"/{target.made.project.name}"]
 
 
 # --- bundles -----------------------------------------------------------------------------------
