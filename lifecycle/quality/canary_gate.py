@@ -71,17 +71,19 @@ def decide_canary(
     Args:
         classes: whether predictions are classes; otherwise they are numbers.
         labelled: None where no labels have come.
-        agreement: of a shadow; it is told, and its distribution is what decides.
+        agreement: of a shadow; it is told, and its distribution is what decides, once there are
+            requests that both have answered (the two logs are not written at the same moment).
     """
     verdicts = [
         _enough(candidate, spec),
         _errors(champion, candidate, spec),
         _latency(champion, candidate, spec),
-        _predictions(champion, candidate, spec, classes),
         _quality(labelled, spec),
     ]
+    if agreement is None or agreement.rows:
+        verdicts.append(_predictions(champion, candidate, spec, classes))
     if agreement is not None:
-        verdicts.append(("pass", _agreement_words(agreement)))
+        verdicts.append(_same_requests(agreement))
     outcomes = [outcome for outcome, _ in verdicts]
     overall: Outcome = "fail" if "fail" in outcomes else "wait" if "wait" in outcomes else "pass"
     return Check(overall, tuple(words for _, words in verdicts))
@@ -191,11 +193,11 @@ def _quality(labelled: Labelled | None, spec: RolloutSpec) -> Verdict:
     return "pass", f"Quality kept: {words}"
 
 
-def _agreement_words(agreement: Agreement) -> str:
+def _same_requests(agreement: Agreement) -> Verdict:
     if not agreement.rows:
-        return "Same requests: none was answered by both so far."
+        return "wait", "Same requests: none was answered by both so far."
     changed = "" if agreement.changed is None else f"{agreement.changed:.2%} other decisions, "
-    return (
+    return "pass", (
         f"Same requests: {agreement.rows:,} answers side by side, {changed}"
         f"mean absolute difference {agreement.difference:.3g}."
     )

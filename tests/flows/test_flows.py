@@ -144,11 +144,13 @@ def test_port_in_use(
         taken.listen()
         port = taken.getsockname()[1]
         monkeypatch.setenv("LIFECYCLE_SERVE_PORT", str(port))
-        monkeypatch.setattr("sys.argv", ["release.py", "--project", str(tmp_path / "project.yaml")])
-        assert script(release) == 2
-    message = capfd.readouterr().err
-    assert f"port {port} of 127.0.0.1 is in use" in message
-    assert "LIFECYCLE_SERVE_PORT" in message
+        command = ["flow.py", "--project", str(tmp_path / "project.yaml")]
+        for flow, more in ((end_to_end, []), (release, ["--rollback"])):  # before any work
+            monkeypatch.setattr("sys.argv", [*command, *more])
+            assert script(flow) == 2
+            message = capfd.readouterr().err
+            assert f"port {port} of 127.0.0.1 is in use" in message
+            assert "LIFECYCLE_SERVE_PORT" in message
     assert by_alias("small", "champion", settings) is None
 
 

@@ -177,10 +177,16 @@ def test_a_shadow_tells_how_far_the_same_requests_were_answered_alike() -> None:
     assert found.outcome == "pass"
     assert "120 answers side by side, 5.00% other decisions" in found.reasons[-1]
     assert "difference 0.0125" in found.reasons[-1]
-    assert (
-        "none"
-        in decide_canary(seen(1), seen(2), spec, agreement=Agreement(0, 0.0, None)).reasons[-1]
-    )
+
+
+def test_a_shadow_waits_for_requests_that_both_have_answered() -> None:
+    """The logs of the two are written at different moments."""
+    apart = seen(2, predictions=(0.9,) * 1000)
+    found = decide_canary(seen(1), apart, RolloutSpec(), agreement=Agreement(0, 0.0, None))
+    assert found.outcome == "wait"
+    assert found.reasons[-1] == "Same requests: none was answered by both so far."
+    found = decide_canary(seen(1), apart, RolloutSpec(), agreement=Agreement(9, 0.4, None))
+    assert found.outcome == "fail"
 
 
 def test_one_failure_is_enough() -> None:

@@ -50,7 +50,11 @@ def sleeping(seconds: float) -> Objective:
 @pytest.fixture
 def searching(make_project: Callable[..., Project]) -> Callable[..., Project]:
     def make(**tuning: object) -> Project:
-        training = {"rounds": ROUNDS, "parameters": {"eta": 0.4, "max_depth": 10}}
+        training = {
+            "rounds": ROUNDS,
+            "parameters": {"eta": 0.4, "max_depth": 10},
+            "metric": "roc_auc",  # the curves rise
+        }
         return make_project(tuning={"space": SPACE} | tuning, training=training)
 
     return make
