@@ -2,11 +2,15 @@
 PROJECT ?= examples/health_visits/project.yaml
 LIFECYCLE_HOME ?= $(CURDIR)/.lifecycle
 BIN := .venv/bin
+MLFLOW_PORT ?= 5000
+PREFECT_PORT ?= 4200
 READY := .venv/.ready
 
-.PHONY: help demo test postgresql lint bench serve ui deploy clean distclean
+.PHONY: help install demo test postgresql lint bench serve ui deploy clean distclean
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+
+install: $(READY)  ## make .venv from the lock, and nothing else
 
 demo: $(READY)  ## the whole lifecycle on the bundled example: SQLite, local Ray, local files
 	$(BIN)/python flows/end_to_end.py --project $(PROJECT)$(if $(ENV), --env $(ENV))
@@ -33,13 +37,13 @@ bench: $(READY)  ## measure against the bare libraries; writes benchmarks/result
 serve: $(READY)  ## serve the champion of PROJECT in the foreground
 	$(BIN)/lifecycle serve $(PROJECT)$(if $(ENV), --env $(ENV))
 
-ui: $(READY)  ## MLflow UI and Prefect UI on loopback, until Ctrl-C
+ui: $(READY)  ## MLflow UI and Prefect UI on loopback, until Ctrl-C (MLFLOW_PORT, PREFECT_PORT)
 	@mkdir -p $(LIFECYCLE_HOME)/prefect
-	@echo "MLflow   http://127.0.0.1:5000    Prefect   http://127.0.0.1:4200    Ctrl-C stops both"
+	@echo "MLflow   http://127.0.0.1:$(MLFLOW_PORT)    Prefect   http://127.0.0.1:$(PREFECT_PORT)    Ctrl-C stops both"
 	@trap 'kill $$mlflow $$prefect 2>/dev/null; wait' INT TERM EXIT; \
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(LIFECYCLE_HOME)/mlflow.db --host 127.0.0.1 --port 5000 & mlflow=$$!; \
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(LIFECYCLE_HOME)/mlflow.db --host 127.0.0.1 --port $(MLFLOW_PORT) & mlflow=$$!; \
 	PREFECT_HOME=$(LIFECYCLE_HOME)/prefect PREFECT_SERVER_ANALYTICS_ENABLED=false \
-	  $(BIN)/prefect server start --host 127.0.0.1 --port 4200 & prefect=$$!; \
+	  $(BIN)/prefect server start --host 127.0.0.1 --port $(PREFECT_PORT) & prefect=$$!; \
 	wait
 
 deploy: $(READY)  ## every flow as a Prefect deployment of ENV (dev, staging, prod)

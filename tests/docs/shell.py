@@ -1,0 +1,182 @@
+"""The shell in which a test runs a page's commands, one after the other, as a reader does."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+MARK = "LIFECYCLE_TEST_MARK"
+PORTS = (8000, 4200, 5000, 5432, 6399)
+"""Ports that the pages name. Every shell has others in their place, in commands and on screen."""
+COMMAND_S = 900
+START_S = 240
+SERVERS = {
+    r"(\S+/)?lifecycle serve .*|make serve.*": "Ctrl-C stops it",
+    r"make ui.*": "Uvicorn running|Application startup complete",
+    r"prefect worker start .*": "Worker .* started",
+}
+"""Commands that keep running, and what they print once they are up."""
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+class CommandFailed(AssertionError):
+    """A command of a page ended with another code than 0, too late, or did not come up."""
+
+
+class Shell:
+    """A bash with the environment of a reader who has just activated `.venv`.
+
+    Everything it started ends with it, background processes too.
+    """
+
+    def __init__(self, folder: Path, log: Path, **more: str) -> None:
+        """Start it in `folder`; what its commands print goes to files in `log`."""
+        self.ports = {port: free_port() for port in PORTS}
+        self.mark = uuid.uuid4().hex
+        self.log = log
+        log.mkdir(parents=True)
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("LIFECYCLE", "PREFECT", "MLFLOW", "RAY", "PYTEST", "PG"))
+        }
+        home = folder / ".home"
+        home.mkdir(exist_ok=True)
+        venv = folder / ".venv"
+        environment = {
+            "HOME": str(home),
+            "PATH": f"{venv / 'bin'}:{os.environ['PATH']}",
+            "VIRTUAL_ENV": str(venv),
+            "PYTHONPATH": str(folder),  # else the packages would be those of the tests' checkout
+            "COLUMNS": "160",
+            "LIFECYCLE_HOME": str(folder / ".lifecycle"),
+            "LIFECYCLE_SERVE_PORT": str(self.ports[8000]),
+            "MLFLOW_PORT": str(self.ports[5000]),
+            "PREFECT_PORT": str(self.ports[4200]),
+            MARK: self.mark,
+        }
+        self._screen = (log / "screen").open("w+")
+        self._process = subprocess.Popen(
+            ["bash", "--noprofile", "--norc"],
+            cwd=folder,
+            env=kept | environment | more,
+            stdin=subprocess.PIPE,
+            stdout=self._screen,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._send("set -e")
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.terminate()
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            for process in self._started():
+                try:
+                    process.send_signal(how)
+                except psutil.NoSuchProcess:
+                    continue
+            deadline = time.monotonic() + 20
+            while self._started() and time.monotonic() < deadline:
+                time.sleep(0.3)
+        self._process.wait(10)
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._screen.close()
+
+    def run(self, commands: str) -> str:
+        """Run a block of commands; what they print, with the ports as the page has them.
+
+        Commands that keep running (SERVERS) go to the background once they are up.
+
+        Raises:
+            CommandFailed: with what was printed.
+        """
+        printed, waiting = "", ""
+        for line in commands.splitlines():
+            ready = next((up for name, up in SERVERS.items() if re.fullmatch(name, line)), None)
+            if ready is None:
+                waiting += f"{line}\n"
+                continue
+            printed += self._run(waiting) + self._start(line, ready)
+            waiting = ""
+        return self._as_documented(printed + self._run(waiting))
+
+    def _run(self, commands: str) -> str:
+        if not commands.strip():
+            return ""
+        self._count += 1
+        file, end = self.log / f"{self._count}.sh", f"end-{uuid.uuid4().hex}"
+        file.write_text(self._with_own_ports(commands))
+        begin = self._screen.seek(0, os.SEEK_END)
+        self._send(f". {file}; echo {end}")
+        deadline = time.monotonic() + COMMAND_S
+        while True:
+            self._screen.seek(begin)
+            printed, ended, _ = self._screen.read().partition(f"{end}\n")
+            if ended:
+                return printed
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                why = "failed" if self._process.poll() is not None else f"over {COMMAND_S} s"
+                raise CommandFailed(f"{why}: {commands}\n{self._as_documented(printed)}")
+            time.sleep(0.1)
+
+    def _start(self, command: str, ready: str) -> str:
+        """Start a server in the background, and wait until it says that it is up."""
+        file = self.log / f"server-{self._count}.log"
+        self._run(f"{{\n{command}\n}} > {file} 2>&1 &")
+        deadline = time.monotonic() + START_S
+        while not re.search(ready, text := file.read_text()):
+            if time.monotonic() > deadline:
+                raise CommandFailed(f"not up in {START_S} s: {command}\n{text}")
+            time.sleep(0.2)
+        time.sleep(0.5)  # the rest of what it says
+        return file.read_text()
+
+    def _send(self, line: str) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
+    def _with_own_ports(self, text: str) -> str:
+        for documented, own in self.ports.items():
+            text = re.sub(rf"(?<=[:= ]){documented}\b", str(own), text)
+        return text
+
+    def _as_documented(self, text: str) -> str:
+        for documented, own in self.ports.items():
+            text = re.sub(rf"\b{own}\b", str(documented), text)
+        return text
+
+    def _started(self) -> list[psutil.Process]:
+        """Running processes of this shell, whoever is their parent by now."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == self.mark:
+                    found.append(process)
+            except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+                continue
+        return found
