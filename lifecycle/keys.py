@@ -72,8 +72,9 @@ def revoke(name: Name, env: EnvOption = None) -> None:
 def front_env(env: EnvOption = None) -> None:
     """Print what a cluster's nodes need in their environment before `ray start`."""
     settings = Settings.load(env)
-    # short, for the sockets in it; the front refuses it if another user was there first
-    folder = Path(f"/tmp/lc-front-{os.getuid()}")  # noqa: S108
+    # short, for the sockets in it, and of one endpoint alone; the front refuses it if another user
+    # was there first
+    folder = Path(f"/tmp/lc-front-{os.getuid()}-{settings.serve_port}")  # noqa: S108
     variables = front.environment() | front.certificate(settings) | front.files(folder)
     typer.echo(f"mkdir -p -m 700 {folder}")
     for name, value in variables.items():

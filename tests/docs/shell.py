@@ -2,28 +2,47 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import uuid
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import psutil
 
+from lifecycle import front
+
 MARK = "LIFECYCLE_TEST_MARK"
-PORTS = (8000, 4200, 5000, 5432, 6399)
+PORTS = (8000, 4200, 4201, 5000, 5001, 6399)
 """Ports that the pages name. Every shell has others in their place, in commands and on screen."""
 COMMAND_S = 900
 START_S = 240
-SERVERS = {
-    r"(\S+/)?lifecycle serve .*|make serve.*": "Ctrl-C stops it",
-    r"make ui.*": "Uvicorn running|Application startup complete",
-    r"prefect worker start .*": "Worker .* started",
-}
-"""Commands that keep running, and what they print once they are up."""
+
+
+class Server(NamedTuple):
+    """A command that keeps running.
+
+    Attributes:
+        command: regular expression for its line.
+        prints: regular expression for what it prints once it is up.
+        ports: documented ports that answer then.
+    """
+
+    command: str
+    prints: str
+    ports: tuple[int, ...] = ()
+
+
+SERVERS = (
+    Server(r"(\S+/)?lifecycle serve .*|make serve.*", "Ctrl-C stops it", (8000,)),
+    Server(r"make ui.*", "Ctrl-C stops both", (5000, 4200)),
+    Server(r"prefect worker start [^&>]*", "Worker .* started"),
+)
 
 
 def free_port() -> int:
@@ -55,6 +74,8 @@ class Shell:
         }
         home = folder / ".home"
         home.mkdir(exist_ok=True)
+        self._short = Path(tempfile.mkdtemp(prefix="lc-", dir="/tmp"))
+        apart = front.apart(self._short)
         venv = folder / ".venv"
         environment = {
             "HOME": str(home),
@@ -62,17 +83,18 @@ class Shell:
             "VIRTUAL_ENV": str(venv),
             "PYTHONPATH": str(folder),  # else the packages would be those of the tests' checkout
             "COLUMNS": "160",
-            "LIFECYCLE_HOME": str(folder / ".lifecycle"),
             "LIFECYCLE_SERVE_PORT": str(self.ports[8000]),
             "MLFLOW_PORT": str(self.ports[5000]),
             "PREFECT_PORT": str(self.ports[4200]),
+            "DO_NOT_TRACK": "1",
+            "RAY_TMPDIR": str(self._short),  # a Ray that a page starts is no other's neighbour
             MARK: self.mark,
         }
         self._screen = (log / "screen").open("w+")
         self._process = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
             cwd=folder,
-            env=kept | environment | more,
+            env=kept | apart | environment | more,
             stdin=subprocess.PIPE,
             stdout=self._screen,
             stderr=subprocess.STDOUT,
@@ -105,6 +127,7 @@ class Shell:
         if self._process.stdin:
             self._process.stdin.close()
         self._screen.close()
+        shutil.rmtree(self._short, ignore_errors=True)
 
     def run(self, commands: str) -> str:
         """Run a block of commands; what they print, with the ports as the page has them.
@@ -116,11 +139,11 @@ class Shell:
         """
         printed, waiting = "", ""
         for line in commands.splitlines():
-            ready = next((up for name, up in SERVERS.items() if re.fullmatch(name, line)), None)
-            if ready is None:
+            server = next((one for one in SERVERS if re.fullmatch(one.command, line)), None)
+            if server is None:
                 waiting += f"{line}\n"
                 continue
-            printed += self._run(waiting) + self._start(line, ready)
+            printed += self._run(waiting) + self._start(line, server)
             waiting = ""
         return self._as_documented(printed + self._run(waiting))
 
@@ -143,17 +166,24 @@ class Shell:
                 raise CommandFailed(f"{why}: {commands}\n{self._as_documented(printed)}")
             time.sleep(0.1)
 
-    def _start(self, command: str, ready: str) -> str:
-        """Start a server in the background, and wait until it says that it is up."""
+    def _start(self, command: str, server: Server) -> str:
+        """Start a server in the background, and wait until it is up."""
         file = self.log / f"server-{self._count}.log"
         self._run(f"{{\n{command}\n}} > {file} 2>&1 &")
         deadline = time.monotonic() + START_S
-        while not re.search(ready, text := file.read_text()):
+        while not (re.search(server.prints, file.read_text()) and self._listening(server.ports)):
             if time.monotonic() > deadline:
-                raise CommandFailed(f"not up in {START_S} s: {command}\n{text}")
+                raise CommandFailed(f"not up in {START_S} s: {command}\n{file.read_text()}")
             time.sleep(0.2)
-        time.sleep(0.5)  # the rest of what it says
+        time.sleep(0.5)  # the rest of what it prints
         return file.read_text()
+
+    def _listening(self, ports: tuple[int, ...]) -> bool:
+        for port in ports:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.ports[port])):
+                    return False
+        return True
 
     def _send(self, line: str) -> None:
         assert self._process.stdin

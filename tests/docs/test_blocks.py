@@ -83,6 +83,6 @@ def test_a_shell_keeps_what_a_page_sets_and_ends_what_it_started(tmp_path: Path)
 def test_a_command_that_fails_is_told_with_what_it_printed(tmp_path: Path) -> None:
     with (
         Shell(tmp_path, tmp_path / "log") as shell,
-        pytest.raises(CommandFailed, match="one\n(?!two)"),
+        pytest.raises(CommandFailed, match=r"one\n(?!two)"),
     ):
         shell.run("echo one\nfalse\necho two")

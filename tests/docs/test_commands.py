@@ -1,4 +1,7 @@
-"""Commands of README, tutorial and how-tos: verbs, options and targets are those that exist."""
+"""Commands of README, tutorial and how-tos: verbs, options and targets are those that exist.
+
+Those that cannot run in a test, too; `test_pages` runs the others.
+"""
 
 import re
 import shlex
@@ -12,27 +15,24 @@ import typer
 
 from flows.command import _parser
 from lifecycle.cli import app
+from tests.docs.blocks import COMMANDS, PAGES, ROOT, blocks
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "tutorial.md", *(ROOT / "docs/how-to").glob("*.md")]
-SHELLS = ("", "sh", "bash")
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
     """The page and the words of each command of ours in its blocks."""
-    for page in PAGES:
-        for language, block in re.findall(r"```(\w*)\n(.*?)```", page.read_text(), re.DOTALL):
-            if language not in SHELLS:
-                continue
-            for line in block.replace("\\\n", " ").splitlines():
-                for part in re.split(r"&&|\beval \"\$\(|\)\"", line):
-                    words = part.strip().removeprefix("$ ").split("#")[0]
-                    if re.match(r"([A-Z_]+=\S+ )*(\.venv/bin/)?(lifecycle|python|make) ", words):
-                        yield (
-                            page.name,
-                            [w for w in shlex.split(words) if not re.match("[A-Z_]+=", w)],
-                        )
+    for block in (block for page in PAGES for block in blocks(page)):
+        if block.language != COMMANDS:
+            continue
+        for line in block.text.replace("\\\n", " ").splitlines():
+            for part in re.split(r'&&|(?:\beval |\b[A-Z]+=)"?\$\(', line):
+                words = re.sub(r"""\)"?$""", "", part.split(" #")[0].strip())
+                if re.match(r"([A-Z_]+=\S+ )*(\.venv/bin/)?(lifecycle|python|make) ", words):
+                    yield (
+                        block.page.name,
+                        [w for w in shlex.split(words) if not re.match("[A-Z_]+=", w)],
+                    )
 
 
 ALL = list(commands())

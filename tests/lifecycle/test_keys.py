@@ -99,3 +99,14 @@ def test_front_env_is_what_a_shell_reads(
     assert variables["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
     assert variables["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"] == str(folder / "haproxy.cfg")
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_two_endpoints_of_one_machine_have_fronts_of_their_own(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = []
+    for port in ("8001", "8002"):
+        monkeypatch.setenv("LIFECYCLE_SERVE_PORT", port)
+        _, out, _ = run("front-env")
+        folders.append(out.splitlines()[0])
+    assert folders[0] != folders[1]
