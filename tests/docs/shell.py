@@ -127,7 +127,9 @@ class Shell:
         if self._process.stdin:
             self._process.stdin.close()
         self._screen.close()
-        shutil.rmtree(self._short, ignore_errors=True)
+        front_files = Path(f"/tmp/lc-front-{os.getuid()}-{self.ports[8000]}")  # noqa: S108 - of front-env
+        for folder in (self._short, front_files):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def run(self, commands: str) -> str:
         """Run a block of commands; what they print, with the ports as the page has them.

@@ -106,7 +106,12 @@ def write_visits(folder: Path, stack: ExitStack) -> dict[str, str]:
         "target": "returned",
         "entity": "patient",
         "ignore": ["day"],
-        "contract": {"version": "1.0.0", "key": ["visit"], "columns": columns},
+        "contract": {
+            "version": "1.0.0",
+            "key": ["visit"],
+            "max_rejected_share": 0.01,
+            "columns": columns,
+        },
         "split": {"holdout": 0.2, "validation": 0.15},
     }
     (folder / "project.yaml").write_text(yaml.safe_dump(project, sort_keys=False))
