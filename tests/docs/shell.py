@@ -21,7 +21,7 @@ MARK = "LIFECYCLE_TEST_MARK"
 PORTS = (8000, 4200, 4201, 5000, 5001, 6399)
 """Ports that the pages name. Every shell has others in their place, in commands and on screen."""
 COMMAND_S = 900
-START_S = 240
+START_S = 600
 
 
 class Server(NamedTuple):
