@@ -87,7 +87,7 @@ def files_of(ref: DatasetVersion) -> list[VersionFile] | None:
         raise BackendError(f"{ref.uri}/{name}: cannot be read: {reason}") from None
     try:
         actions = [json.loads(line) for line in content.decode().splitlines() if line.strip()]
-        info = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
+        info: dict[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
         files = manifest_of(info)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BackendError(f"{ref.uri}/{name}: is no commit ({error}): {DAMAGED}") from None
