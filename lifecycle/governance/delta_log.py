@@ -194,8 +194,8 @@ def _listed(action: dict[str, Any], names: dict[str, str], table: Folder) -> dic
             new.append(file)
             continue
         with table.open(f"{table.path}/{name}") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        new.append(file._replace(path=name, sha256=digest))
+            hashed = hashlib.file_digest(opened, "sha256")  # type: ignore[arg-type]  # IO has readinto
+        new.append(file._replace(path=name, sha256=hashed.hexdigest()))
     return action if new == (files or []) else {"commitInfo": info | sealed(info, new)}
 
 

@@ -97,7 +97,7 @@ def backend_errors(settings: Settings) -> Iterator[None]:
             raise RegistryError(f"MLflow refuses what it was given: {reason}") from error
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise BackendError(
-            f"MLflow at {_without_password(settings.tracking_uri)}: {reason}; start that server, "
+            f"MLflow at {without_password(settings.tracking_uri)}: {reason}; start that server, "
             "mend or move that file, or set LIFECYCLE_MLFLOW_TRACKING_URI"
         ) from error
 
@@ -135,6 +135,7 @@ def _probe(uri: str) -> None:
         pass  # it answers; a proxy in front may not let this path through
 
 
-def _without_password(uri: str) -> str:
+def without_password(uri: str) -> str:
+    """An address as it may be shown."""
     parts = urlsplit(uri)
     return uri.replace(f":{parts.password}@", ":…@") if parts.password else uri

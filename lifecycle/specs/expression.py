@@ -204,14 +204,14 @@ def _check(node: ast.AST, expression: str, names: dict[str, None]) -> bool:
             if isinstance(op, ast.Pow) and not sides[0]:
                 raise refuse("a power is of a column, such as `age ** 2`")
             return any(sides)
-        case ast.Compare(left=left, ops=ops, comparators=others):
-            for op, other in zip(ops, others, strict=True):
-                member = isinstance(op, ast.In | ast.NotIn)
+        case ast.Compare(left=left, ops=comparisons, comparators=others):
+            for comparison, other in zip(comparisons, others, strict=True):
+                member = isinstance(comparison, ast.In | ast.NotIn)
                 if member and not isinstance(other, ast.List | ast.Tuple):
                     # `a in b` would ask for a's value in any row of b
                     raise refuse("after `in` stands a list, such as ['a', 'b']")
-                if not member and type(op) not in COMPARISONS:
-                    raise refuse(f"{type(op).__name__} is not allowed in a rule")
+                if not member and type(comparison) not in COMPARISONS:
+                    raise refuse(f"{type(comparison).__name__} is not allowed in a rule")
             return any([_check(part, expression, names) for part in (left, *others)])
         case ast.Call(func=ast.Name(id=name), args=[part], keywords=[]) if name in FUNCTIONS:
             return _check(part, expression, names)

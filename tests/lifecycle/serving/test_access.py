@@ -222,9 +222,28 @@ def test_a_changed_rate_holds_without_a_restart(store: KeyStore) -> None:
     gate.check(bearer(key))
     content: Any = json.loads(store.file.read_text())
     content["keys"][0]["rate"] = None
+    content["checksum"] = ""  # as the message says, where an edit by hand was meant
     store.file.write_text(json.dumps(content))
     clock.now += 1.0
     assert [gate.check(bearer(key)) for _ in range(5)] == ["ci"] * 5
+
+
+def test_a_damaged_file_of_keys_opens_nothing(store: KeyStore) -> None:
+    """A bit in a rate, a name or `revoked` would be read as another one."""
+    store.add("ci", rate=1)
+    store.add("shop", rate=20)
+    store.revoke("ci")
+    content = store.file.read_bytes()
+    for at in range(0, len(content) - 1, 7):
+        flipped = bytearray(content)
+        flipped[at] ^= 1 << at % 7
+        store.file.write_bytes(flipped)
+        try:
+            store.list()
+        except SettingsError as error:
+            assert str(store.file) in str(error)
+        else:
+            assert json.loads(flipped) == json.loads(content), "blanks only"
 
 
 def test_a_check_is_cheap(store: KeyStore) -> None:
