@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, NamedTuple
@@ -25,6 +26,11 @@ MANIFEST, SEAL = "manifest", "seal"
 """In a commit: the list of its files as JSON, and the digest of list, content digest and note."""
 NOTE = "note."
 CHUNK = 1 << 20
+MAX_REMEMBERED = 10_000
+TICK_S = 2.0
+"""The coarsest clock of a file system."""
+_hashed_before: dict[tuple[int, ...], str] = {}
+"""A local file, as the file system tells it from others and from what it was before → SHA-256."""
 RESTORE = (
     "restore it from a backup, or run again with PREFECT_TASKS_REFRESH_CACHE=true, which makes the "
     "version anew"
@@ -185,9 +191,7 @@ def _seal(info: Mapping[str, Any], listed: str) -> str:
 def _hashed(place: Place, path: str) -> tuple[pa.NativeFile, str]:
     system, prefix = place
     if isinstance(system, pyarrow.fs.LocalFileSystem):
-        with open(prefix + path, "rb") as local:
-            digest = hashlib.file_digest(local, "sha256").hexdigest()
-        return pa.OSFile(prefix + path), digest
+        return pa.OSFile(prefix + path), _local_digest(prefix + path)
     hashing = hashlib.sha256()
     handle, copy = tempfile.mkstemp(prefix="lc-")
     try:
@@ -196,6 +200,22 @@ def _hashed(place: Place, path: str) -> tuple[pa.NativeFile, str]:
         return pa.OSFile(copy), hashing.hexdigest()
     finally:
         os.unlink(copy)
+
+
+def _local_digest(path: str) -> str:
+    """SHA-256 of a file; one that nobody has touched since this process hashed it, is not read."""
+    with open(path, "rb") as file:
+        state = os.fstat(file.fileno())
+        # the time of change is the file system's own: nobody sets it back
+        key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        if key in _hashed_before:
+            return _hashed_before[key]
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if time.time() - state.st_ctime > TICK_S:  # a change in the same tick would not show
+        if len(_hashed_before) >= MAX_REMEMBERED:
+            _hashed_before.clear()
+        _hashed_before[key] = digest
+    return digest
 
 
 def _copy(far: pa.NativeFile, out: IO[bytes], hashing: Any) -> None:
