@@ -121,6 +121,7 @@ def serve(project: ProjectPath, env: EnvOption = None) -> None:
     from lifecycle.serving.deployment import deploy, undeploy
     from lifecycle.serving.predictor import engine_for
     from lifecycle.serving.protocol import curl_command
+    from lifecycle.serving.proxy import check_port
     from lifecycle.serving.views import as_requests
     from lifecycle.training.bundle import load_bundle
 
@@ -139,6 +140,8 @@ def serve(project: ProjectPath, env: EnvOption = None) -> None:
             f"{champion.name} v{champion.version} learned from {erased:,} rows that were erased "
             "since: train and release anew"
         )
+    if settings.local_ray:  # a joined one may serve already, and knows its own port
+        check_port(settings.serve_host, settings.serve_port)
     console.print(f"Starting Ray Serve with {champion.name} v{champion.version} …")
     holdout = read_version(record_of(champion, settings).split.holdout)
     row, bundle = holdout.head(1), bundle_path(champion, settings)

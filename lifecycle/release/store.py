@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lifecycle.errors import BackendError, RegistryError
+from lifecycle.leftovers import sweep_files
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def backend_errors(settings: Settings) -> Iterator[None]:
 
 def _make(file: Path, settings: Settings) -> None:
     """Make the database aside and put it in place whole: a killed migration leaves none."""
+    sweep_files(file.parent, f".{file.name}.")
     if file.exists():
         return
     from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry

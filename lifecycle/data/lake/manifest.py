@@ -20,6 +20,7 @@ import pyarrow.fs
 from lifecycle.data.lake.places import Place, place_of
 from lifecycle.errors import BackendError
 from lifecycle.identity import sha256
+from lifecycle.leftovers import temporary_prefix
 from lifecycle.records import DatasetVersion
 
 MANIFEST, SEAL = "manifest", "seal"
@@ -193,7 +194,7 @@ def _hashed(place: Place, path: str) -> tuple[pa.NativeFile, str]:
     if isinstance(system, pyarrow.fs.LocalFileSystem):
         return pa.OSFile(prefix + path), _local_digest(prefix + path)
     hashing = hashlib.sha256()
-    handle, copy = tempfile.mkstemp(prefix="lc-")
+    handle, copy = tempfile.mkstemp(prefix=temporary_prefix())
     try:
         with os.fdopen(handle, "wb") as out, system.open_input_file(prefix + path) as far:
             _copy(far, out, hashing)
