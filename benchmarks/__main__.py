@@ -13,6 +13,7 @@ from benchmarks import (
     bundle,
     checks,
     cycle,
+    damage,
     evaluation,
     ingest,
     orchestration,
@@ -38,6 +39,7 @@ PARTS: dict[str, Callable[[int], Iterator[Result]]] = {
     "evaluation": evaluation.measure,
     "bundle": bundle.measure,
     "cycle": cycle.measure,
+    "damage": damage.measure,
 }
 
 

@@ -117,10 +117,11 @@ def serve(project: ProjectPath, env: EnvOption = None) -> None:
     from lifecycle.cluster import connect_ray  # Ray and MLflow take a while
     from lifecycle.release.hooks import as_trained
     from lifecycle.release.registered import bundle_path, record_of
-    from lifecycle.release.registry import by_alias
+    from lifecycle.release.registry import by_alias, erased_rows_of
     from lifecycle.serving.deployment import deploy, undeploy
     from lifecycle.serving.predictor import engine_for
     from lifecycle.serving.protocol import curl_command
+    from lifecycle.serving.proxy import check_port
     from lifecycle.serving.views import as_requests
     from lifecycle.training.bundle import load_bundle
 
@@ -134,6 +135,13 @@ def serve(project: ProjectPath, env: EnvOption = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     console = _console()
+    if erased := erased_rows_of(champion, settings):
+        console.print(
+            f"{champion.name} v{champion.version} learned from {erased:,} rows that were erased "
+            "since: train and release anew"
+        )
+    if settings.local_ray:  # a joined one may serve already, and knows its own port
+        check_port(settings.serve_host, settings.serve_port)
     console.print(f"Starting Ray Serve with {champion.name} v{champion.version} …")
     holdout = read_version(record_of(champion, settings).split.holdout)
     row, bundle = holdout.head(1), bundle_path(champion, settings)

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lifecycle import front
+from lifecycle import front, leftovers
 from lifecycle.errors import RayError
 from lifecycle.settings import Settings
 
 log = logging.getLogger(__name__)
 
-LONGEST_TEMP = 16
+LONGEST_TEMP = 12
 """Characters of a temporary folder at most: socket paths below it are limited to 107, HAProxy's to
 97, and Ray adds up to 75."""
 
@@ -59,6 +59,9 @@ def connect_ray(settings: Settings) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    leftovers.mark()
+    for text in leftovers.sweep(Path("/tmp")):  # noqa: S108 - where `_temp_folder` may be
+        log.info("left by a process that was killed, and swept: %s", text)
     folder = _temp_folder() if settings.local_ray else None
     with _interrupted_by_sigterm() as arm:
         try:
@@ -223,7 +226,7 @@ def _temp_folder() -> Path:
     if len(parent) > LONGEST_TEMP:
         parent = "/tmp"  # noqa: S108 - mkdtemp below makes a private folder in it
     try:
-        return Path(tempfile.mkdtemp(prefix="lc-", dir=parent))
+        return Path(tempfile.mkdtemp(prefix=leftovers.temporary_prefix(), dir=parent))
     except OSError as error:
         raise RayError(
             f"cannot start a local Ray: {parent} cannot be written ({error.strerror}); "

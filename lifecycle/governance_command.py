@@ -99,17 +99,34 @@ def show_erasure(done: Erasure) -> None:
         console.print(f"  {name}: {told}")
     for text in done.changed:
         console.print(f"  {escape(text)}")
+    if done.kept:
+        console.print(f"  {counted(len(done.kept), 'page')} of these models kept: no row of theirs")
+        for place in done.kept[:SHOWN]:
+            console.print(f"    {escape(place)}")
     for one in done.learners:
         aliases = f" ({', '.join(one.aliases)})" if one.aliases else ""
         console.print(
             f"  {one.model.name} v{one.model.version}{aliases} learned from {one.learned:,} and "
             f"was measured on {one.measured:,} of these rows"
         )
+    for text in served_learners(done):
+        console.print(f"  [bold]{escape(text)}[/]")
     if not done.rows:
         console.print("  No row of theirs was found: see that it is spelt as in the data")
     _tell_search(console, done.searched, "left")
     if not done.searched.clean:
         sys.stderr.write("not all is erased: the list says what is left, or was not searched\n")
+
+
+def served_learners(done: Erasure) -> list[str]:
+    """What to do about a champion that learned from what was erased."""
+    return [
+        f"{one.model.name} v{one.model.version} is the champion, and {counted(one.learned, 'row')} "
+        "it learned from are gone: train and release anew (python flows/erase.py --retrain, or "
+        "flows/train.py and flows/release.py)"
+        for one in done.learners
+        if one.learned and "champion" in one.aliases
+    ]
 
 
 def _show_search(searched: Searched) -> None:

@@ -53,6 +53,8 @@ def erase_persons(project: Project, settings: Settings, name: str) -> Erasure:
     say("erase", f"request {name}: {counted(done.rows, 'row')} ({tables or 'none found'})")
     for text in done.changed:
         say("erase", text)
+    for text in done.kept:
+        say("erase", f"{text}: kept, it holds no row of theirs")
     for one in done.learners:
         aliases = f" ({', '.join(one.aliases)})" if one.aliases else ""
         say(
@@ -60,6 +62,8 @@ def erase_persons(project: Project, settings: Settings, name: str) -> Erasure:
             f"{one.model.name} v{one.model.version}{aliases} learned from {one.learned:,} of "
             f"these rows and was measured on {one.measured:,}",
         )
+        if one.learned and "champion" in one.aliases:
+            say("models", "it is the champion: train and release anew (--retrain)")
     searched = done.searched
     if searched.unknown:
         names = ", ".join(searched.unknown)

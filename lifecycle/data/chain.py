@@ -140,8 +140,8 @@ class Chain(Generic[L]):
             post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
         )
 
-    def _rows(self, table: DeltaTable) -> Iterator[dict[str, Any]]:
-        """File by file, so that one which is damaged can be named.
+    def _rows(self, table: DeltaTable) -> Iterator[tuple[str, dict[str, Any]]]:
+        """File by file, each row with its file's place, so that one which is damaged can be named.
 
         Raises:
             Broken: a file is missing, or is no Parquet.
@@ -158,9 +158,9 @@ class Chain(Generic[L]):
                         f"{place}: this file of the audit trail is missing; {RESTORE}"
                     ) from None
                 try:
-                    yield from pq.read_table(
-                        pa.BufferReader(content), use_threads=False
-                    ).to_pylist()
+                    rows = pq.read_table(pa.BufferReader(content), use_threads=False)
+                    for at in range(rows.num_rows):
+                        yield place, _plain(rows, at, place)
                 except (pa.ArrowException, OSError) as error:
                     why = first_line(error).partition(": ")
                     raise Broken(
@@ -179,27 +179,50 @@ class Chain(Generic[L]):
             Broken: a line does not hold, or a file cannot be read.
         """
         try:
-            rows = sorted(self._rows(table), key=lambda row: row[LINE])
+            rows = sorted(self._rows(table), key=lambda found: found[1][LINE])
         except Broken as broken:
             if check:
                 raise
             raise BackendError(str(broken)) from None
         lines: list[L] = []
-        for at, row in enumerate(rows):
+        for at, (place, row) in enumerate(rows):
             number = row.pop(LINE)
             try:
                 line = self.kind.model_validate(row)
             except ValidationError as error:
                 if not check:
                     raise BackendError(
-                        f"{self.uri}: line {number} is no change of a version; "
+                        f"{place}: line {number} of the audit trail is no change of a version; "
                         "`lifecycle audit --verify` says more"
                     ) from None
-                raise Broken(f"line {number}: is no change of a version ({error})") from None
+                raise Broken(
+                    f"line {number} ({place}): is no change of a version ({error})"
+                ) from None
             if check:
-                _hold(line, number, at, lines[-1] if lines else None)
+                try:
+                    _hold(line, number, at, lines[-1] if lines else None)
+                except Broken as broken:
+                    raise Broken(f"{broken} (in {place})") from None
             lines.append(line)
         return lines
+
+
+def _plain(rows: pa.Table, at: int, place: str) -> dict[str, Any]:
+    """A row as Python has it.
+
+    Raises:
+        Broken: a text of it is none, since its bytes are no UTF-8.
+    """
+    row: dict[str, Any] = {}
+    for name in rows.column_names:
+        try:
+            row[name] = rows[name][at].as_py()
+        except UnicodeDecodeError as error:
+            raise Broken(
+                f"{place}: line {row.get(LINE, '?')} of the audit trail is damaged: its {name} is "
+                f"no text ({error.reason} at byte {error.start}); {RESTORE}"
+            ) from None
+    return row
 
 
 def hash_of(line: Link) -> str:

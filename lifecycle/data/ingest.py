@@ -31,7 +31,7 @@ from lifecycle.data.erased import erased_digest, erased_hashes, erased_mask
 from lifecycle.data.hidden import Hidden
 from lifecycle.data.incremental import Increment, increment_of
 from lifecycle.data.keyed import NOTED, check_key, fingerprint
-from lifecycle.data.lake import VersionWriter, noted_version, table_uri
+from lifecycle.data.lake import VersionWriter, is_intact, noted_version, table_uri
 from lifecycle.data.lake.table import Noted
 from lifecycle.data.provenance import provenance
 from lifecycle.data.share import check_share
@@ -109,12 +109,13 @@ class _Run:
         return _request(self.project, self.window, self.digest, self.erased)
 
     def done(self) -> Noted | None:
-        """The version made from the very same, if there is one; only where one may be, the source's
-        digest is waited for."""
+        """The intact version made from the very same, if there is one; only where one may be, the
+        source's digest is waited for."""
         alike = {"project": self.project.name, "window": str(self.window)}
         if noted_version(self.uri, alike) is None:
             return None
-        return noted_version(self.uri, {"request": self.request})
+        made = noted_version(self.uri, {"request": self.request})
+        return made if made is None or is_intact(made.version) else None
 
     @property
     def former(self) -> Noted | None:

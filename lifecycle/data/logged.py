@@ -13,7 +13,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lifecycle.data.arrow import to_frame
 from lifecycle.data.lake import first_line, is_nullable, table_uri
-from lifecycle.data.prediction_log import SCHEMA, TABLE
+from lifecycle.data.prediction_log import INTERNAL_KEY, SCHEMA, TABLE
 from lifecycle.errors import BackendError, DataError
 from lifecycle.project import Project
 from lifecycle.records import Observed
@@ -21,6 +21,7 @@ from lifecycle.settings import Settings
 
 SHOWN = 10_000
 """Predictions that `observe` hands over of each version, at most."""
+KEY = "key"
 FIRST = "-0"
 """What the id of a request's first row ends with: one a request."""
 OBSERVED = ["id", "time", "version", "role", "status", "latency_ms", "prediction", "predicted"]
@@ -37,7 +38,7 @@ def read_log(
     """Logged rows of `since <= time < until` (Unix seconds), ordered by time and id.
 
     Inputs are `input_<name>`; whole numbers are pandas' `Int64`, times of the contract as in a
-    dataset version. A log that is not there yet has no rows.
+    dataset version. A log that is not there yet has no rows. Rows of the smoke test are left out.
 
     Args:
         columns: which ones; by default all.
@@ -125,10 +126,15 @@ def _read(
         asked &= _before(until)
     if version is not None:
         asked &= pc.field("version") == version
+    wanted = None if columns is None else list(dict.fromkeys([*columns, KEY]))
     try:
-        return data.to_table(columns=columns, filter=asked)
+        table = data.to_table(columns=wanted, filter=asked)
     except (pa.ArrowException, OSError) as error:
         raise BackendError(f"{uri}: cannot read: {first_line(error)}") from None
+    # not in the filter above: Delta's log has no statistics of keys
+    ours = pc.starts_with(table[KEY].fill_null(""), INTERNAL_KEY)
+    table = table.filter(pc.invert(ours))
+    return table if columns is None else table.select(columns)
 
 
 def _from(seconds: float) -> pc.Expression:

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 TABLE = "prediction_log"
 INPUT = "input_"
 """What the names of logged inputs begin with: an input may be called `id` or `time` as well."""
+INTERNAL_KEY = "internal."
+"""What the column `key` begins with in rows that no client asked for, such as the smoke test's."""
 HASHED = "__hash"
 """What the name of an input ends with whose values are pseudonyms."""
 ATTEMPTS = 10

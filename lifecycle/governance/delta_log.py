@@ -4,6 +4,7 @@ What Delta's own writers never do: a commit that was made names other files late
 which it is done, and why readers and writers may go on meanwhile, is told in `tables`.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import DeltaError
 
 from lifecycle.data.lake import ERASED
+from lifecycle.data.lake.manifest import manifest_of, sealed
 from lifecycle.errors import BackendError
 from lifecycle.governance.folder import Folder
 
@@ -91,6 +93,7 @@ def switch(table: Folder) -> bool:
     changed = _prepare(table, names)
     for version, commit in commits(table).items():
         new = [_added(action, names, table) for action in commit]
+        new = [_listed(action, names, table) for action in new]
         rows = sum(_rows(action["add"]) for action in new if "add" in action)
         new = [_counted(action, rows) for action in new]
         changed |= _replace(table, version, commit, new)
@@ -170,6 +173,50 @@ def _added(action: dict[str, Any], names: dict[str, str], table: Folder) -> dict
         size = file.seek(0, os.SEEK_END)
     stats = json.dumps({"numRecords": rows})
     return {"add": action["add"] | {"path": quote(name, safe="/="), "size": size, "stats": stats}}
+
+
+def _listed(action: dict[str, Any], names: dict[str, str], table: Folder) -> dict[str, Any]:
+    """The same in the list that a commit has of its files, with the new bytes' digests."""
+    info = action.get("commitInfo", {})
+    if "digest" not in info:
+        return action
+    try:
+        files = manifest_of(info)
+    except ValueError as error:
+        raise BackendError(
+            f"{table.path}: the commit of digest {str(info['digest'])[:12]} is damaged ({error}); "
+            "restore the table from a backup, then erase again"
+        ) from None
+    new = []
+    for file in files or ():
+        name = names.get(parts(file.path)[0], file.path)
+        if name == file.path:
+            new.append(file)
+            continue
+        with table.open(f"{table.path}/{name}") as opened:
+            hashed = hashlib.file_digest(opened, "sha256")  # type: ignore[arg-type]  # IO has readinto
+        new.append(file._replace(path=name, sha256=hashed.hexdigest()))
+    return action if new == (files or []) else {"commitInfo": info | sealed(info, new)}
+
+
+def digests(table: Folder) -> dict[str, str]:
+    """Data file → SHA-256 of its bytes, as the commits list them.
+
+    Raises:
+        BackendError: a commit is not as it was written.
+    """
+    found: dict[str, str] = {}
+    for version, commit in commits(table).items():
+        for action in commit:
+            try:
+                files = manifest_of(action.get("commitInfo", {}))
+            except ValueError as error:
+                raise BackendError(
+                    f"{table.path}/{LOG}{version:020d}.json: is damaged ({error}); restore it from "
+                    "a backup"
+                ) from None
+            found |= {file.path: file.sha256 for file in files or ()}
+    return found
 
 
 def _counted(action: dict[str, Any], rows: int) -> dict[str, Any]:

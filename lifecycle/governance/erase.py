@@ -32,13 +32,14 @@ from lifecycle.governance.tables import erase_versions, held, sweep, table_names
 from lifecycle.project import Project
 from lifecycle.records import Erasure, Searched
 from lifecycle.release.audit import TABLE as MODEL_TRAIL
+from lifecycle.release.registry import note_erasure
 from lifecycle.serving.protocol import to_records
 from lifecycle.settings import Settings
 
 OURS = (ERASED, TRAIL, MODEL_TRAIL)
 """Tables without rows about persons."""
-PRINTS = 200
-"""Values and example rows that a search follows beside the entity's own, at most."""
+MAX_PRINTS, MAX_EXAMPLES = 1_000_000, 20_000
+"""Values of a column and example rows that a search follows next to the entity's own."""
 
 
 def erase(project: Project, settings: Settings, request: Request) -> Erasure:
@@ -59,7 +60,10 @@ def erase(project: Project, settings: Settings, request: Request) -> Erasure:
     names = [name for name in table_names(lake) if name not in OURS]
     for name in names:
         _erase_table(settings, project, name, lake / name, subject, request)
-    changed = tuple(erase_files(project, settings, subject, found))
+    treated = list(erase_files(project, settings, subject, found))
+    for one in found.learners:
+        if one.learned:
+            note_erasure(one.model, one.learned, settings)
     for name in names:
         if complete(lake / name) and name != LOG:
             sweep(lake / name)
@@ -70,7 +74,8 @@ def erase(project: Project, settings: Settings, request: Request) -> Erasure:
         request=request.id,
         persons=len(request.entities),
         tables={name: dict(versions) for name, versions in found.tables.items()},
-        changed=changed,
+        changed=tuple(f"{one.place}: {one.change}" for one in treated if one.change),
+        kept=tuple(one.place for one in treated if not one.change),
         learners=found.learners,
         searched=searched,
     )
@@ -187,7 +192,7 @@ def _unique(
                     others = part.filter(pc.invert(subject.rows(part)))
                     for name, values in present(others, left).items():
                         left[name] -= values
-    return {name: tuple(sorted(values)[:PRINTS]) for name, values in left.items() if values}
+    return {name: tuple(sorted(values)[:MAX_PRINTS]) for name, values in left.items() if values}
 
 
 def _examples(project: Project, rows: Sequence[pa.Table]) -> tuple[str, ...]:
@@ -198,7 +203,9 @@ def _examples(project: Project, rows: Sequence[pa.Table]) -> tuple[str, ...]:
         if set(inputs) <= set(some.schema.names):
             for record in to_records(some.select(inputs).to_pandas()):
                 found[json.dumps(record)] = None
-    return tuple(found)[:PRINTS]
+        if len(found) >= MAX_EXAMPLES:
+            break
+    return tuple(found)[:MAX_EXAMPLES]
 
 
 def _lake(project: Project, settings: Settings) -> Folder:

@@ -2,9 +2,12 @@
 
 A flow is told a request's name, never a person's: what Prefect is told stays in its database. A
 request also keeps what was found before anything was erased, so that one that was killed goes on
-where it was. Its file is its owner's alone, and is deleted with the last trace.
+where it was. Its file is its owner's alone, is encrypted with a key made from that of personal
+data, and is deleted with the last trace: no name is in clear but while the request is carried out.
 """
 
+import base64
+import hmac
 import json
 import os
 import secrets
@@ -12,8 +15,10 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cryptography.fernet import Fernet, InvalidToken
 from pydantic import ValidationError
 
+from lifecycle.data.privacy import pii_key
 from lifecycle.errors import ProjectError
 from lifecycle.project import Project
 from lifecycle.records import Learner, Record
@@ -21,6 +26,8 @@ from lifecycle.run import current_run
 from lifecycle.settings import Settings
 
 FOLDER = "erasures"
+PURPOSE = b"request for erasure"
+"""What the key of the requests is made for, so that no other purpose shares it."""
 
 
 class Found(Record):
@@ -82,11 +89,12 @@ def file_request(
 
 
 def save(settings: Settings, request: Request) -> None:
-    """Write it aside, then in place, readable by its owner alone."""
+    """Write it aside, then in place, encrypted and readable by its owner alone."""
     place = _file(settings, request.id)
     aside = place.with_suffix(f".{os.getpid()}")
     with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(request.model_dump_json())
+        sealed = _cipher(settings).encrypt(request.model_dump_json().encode())
+        file.write(json.dumps({"project": request.project, "request": sealed.decode()}))
     aside.replace(place)
 
 
@@ -104,12 +112,24 @@ def pending(project: Project, settings: Settings) -> list[Request]:
     found = []
     for path in settings.folder(FOLDER).glob("*.json"):
         try:
-            request = Request.model_validate(json.loads(path.read_text()))
-        except (ValueError, ValidationError, OSError):
+            kept = json.loads(path.read_text())
+            if kept["project"] != project.name:
+                continue
+            text = _cipher(settings).decrypt(kept["request"].encode())
+            found.append(Request.model_validate_json(text))
+        except InvalidToken:
+            raise ProjectError(
+                f"{path}: this request for erasure was changed, or filed under another key of "
+                "personal data (LIFECYCLE_PII_KEY); delete it and file it anew"
+            ) from None
+        except (ValueError, KeyError, TypeError, AttributeError, ValidationError, OSError):
             raise ProjectError(f"{path}: is no request for erasure; delete it") from None
-        if request.project == project.name:
-            found.append(request)
     return sorted(found, key=lambda request: request.time)
+
+
+def _cipher(settings: Settings) -> Fernet:
+    key = hmac.new(pii_key(settings), PURPOSE, "sha256").digest()
+    return Fernet(base64.urlsafe_b64encode(key))
 
 
 def _stripped(texts: Iterable[str]) -> tuple[str, ...]:

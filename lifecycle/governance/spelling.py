@@ -2,10 +2,13 @@
 
 import html
 import json
+import re
 from urllib.parse import quote, quote_plus
 
 import markupsafe
 
+PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
+"""Texts that every writer leaves as they are."""
 LONG = 6
 """Characters from which a text with a letter in it is told apart wherever it stands."""
 DIGITS = 9
@@ -22,6 +25,8 @@ def distinctive(text: str) -> bool:
 
 def spellings(text: str) -> set[str]:
     """A text as JSON (once or twice inside another), HTML and URLs write it."""
+    if PLAIN.fullmatch(text):  # most are, and there may be many
+        return {text}
     once = _as_json(text)
     told = {text, *once, *(two for one in once for two in _as_json(one))}
     pages = {html.escape(text, quote=False)}

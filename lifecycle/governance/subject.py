@@ -1,8 +1,7 @@
 """Whom to look for: every spelling of a person, in columns, in text and in bytes."""
 
 import json
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -16,14 +15,12 @@ from lifecycle.data.keyed import check_key
 from lifecycle.data.prediction_log import INPUT
 from lifecycle.data.privacy import pii_key, plain_text, pseudonym
 from lifecycle.errors import ProjectError
+from lifecycle.governance.matcher import NamedMatcher, Span, TextMatcher, merged
 from lifecycle.governance.spelling import DIGITS, LONG, distinctive, spellings
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 
-NEAR = 12
-"""A shorter value counts where at most so many other signs lie between it and its column's name."""
 GONE = "[erased]"
-SIGN = r"[A-Za-z0-9]"
 TEXTUAL = (pa.types.is_string, pa.types.is_large_string)
 
 
@@ -58,9 +55,17 @@ class Subject:
         return tuple(sorted(text for text in self.texts if not distinctive(text)))
 
     @cached_property
-    def numbers(self) -> tuple[float, ...]:
+    def numbers(self) -> pa.Array:
         found = pd.to_numeric(pd.Series(sorted(self.texts), dtype=object), errors="coerce")
-        return tuple(found[np.isfinite(found)].tolist())
+        return pa.array(found[np.isfinite(found)].astype(float).tolist(), pa.float64())
+
+    @cached_property
+    def _text_values(self) -> pa.Array:
+        return pa.array(sorted(self.texts), pa.string())
+
+    @cached_property
+    def _print_values(self) -> dict[str, pa.Array]:
+        return {name: pa.array(sorted(texts)) for name, texts in self.prints.items() if texts}
 
     def rows(self, table: pa.Table | pa.RecordBatch) -> pa.Array:
         """Which rows are about them: an entity column says so, or a quarantined record; in a log,
@@ -77,8 +82,10 @@ class Subject:
                 found |= _booleans(self.equal(column))
             elif name == "record" and _textual(column.type):
                 found |= self._records(column)
-            elif name.startswith(INPUT) and (known := self.prints.get(name.removeprefix(INPUT))):
-                theirs = pc.is_in(_as_text(column), value_set=pa.array(sorted(known)))
+            elif name.startswith(INPUT) and (
+                known := self._print_values.get(name.removeprefix(INPUT))
+            ):
+                theirs = pc.is_in(_as_text(column), value_set=known)
                 nobodys = table.column("entity").is_null() if "entity" in names else True
                 found |= _booleans(pc.and_(theirs, nobodys))
         return pa.array(found)
@@ -86,49 +93,48 @@ class Subject:
     def equal(self, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
         """Which values of an entity column are theirs."""
         if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-            numbers = pa.array(self.numbers, pa.float64())
-            return pc.is_in(column.cast(pa.float64(), safe=False), value_set=numbers)
-        return pc.is_in(_as_text(column), value_set=pa.array(sorted(self.texts), pa.string()))
-
-    @cached_property
-    def expression(self) -> str:
-        """A regular expression for text, in what Python's `re` and RE2 have in common."""
-        parts = [re.escape(text) for text in self.anywhere]
-        if self.named:
-            names = "|".join(map(re.escape, sorted(self.columns)))
-            values = "|".join(re.escape(text) for text in self.named)
-            parts.append(rf"(?:{names})[^A-Za-z0-9]{{1,{NEAR}}}(?:{values})")
-        # no \b: a value may begin or end with a sign that is no letter
-        return rf"(?:^|[^A-Za-z0-9])(?:{'|'.join(parts)})(?:[^A-Za-z0-9]|$)" if parts else r"\b\B"
+            return pc.is_in(column.cast(pa.float64(), safe=False), value_set=self.numbers)
+        return pc.is_in(_as_text(column), value_set=self._text_values)
 
     def holds(self, data: bytes) -> bool:
         """Whether bytes name one of them."""
-        return any(_alone(data, text.encode()) for text in self.anywhere) or (
-            self._named_bytes is not None and self._named_bytes.search(data) is not None
-        )
+        return next(self._spans(data), None) is not None
+
+    def cells(self, column: pa.Array | pa.ChunkedArray) -> pa.Array:
+        """Which texts of a column name one of them: booleans, none of them null."""
+        texts = [(text or "").encode(errors="surrogateescape") for text in column.to_pylist()]
+        if not self.holds(b"\n".join(texts)):
+            return pa.array(np.zeros(len(texts), dtype=bool))
+        return pa.array([self.holds(text) for text in texts], pa.bool_())
 
     def redact(self, text: str) -> str:
         """The text without them; JSON stays JSON."""
-        for known in self.anywhere:
-            if known in text:
-                text = re.sub(rf"(?<!{SIGN}){re.escape(known)}(?!{SIGN})", GONE, text)
-        if self.named:
-            names = "|".join(map(re.escape, sorted(self.columns)))
-            values = "|".join(map(re.escape, self.named))
-            gap = rf"((?<!{SIGN})(?:{names})[^A-Za-z0-9]{{1,{NEAR}}}?)"
-            quoted = rf"{gap}([\"'])(?:{values})\2"
-            text = re.sub(quoted, rf"\1\2{GONE}\2", text)
-            text = re.sub(rf"{gap}-?(?:{values})(?!{SIGN})", r"\1null", text)
-        return text
+        data = text.encode("utf-8", errors="surrogateescape")
+        spans = {span: True for span in self._named_matcher.spans(data)}
+        spans |= {span: False for span in self._text_matcher.spans(data)}
+        parts, at = [], 0
+        for start, end in merged(iter(spans)):
+            gone = GONE.encode()
+            if spans[start, end]:
+                before, after = data[start - 1 : start], data[end : end + 1]
+                if not (before in (b'"', b"'") and before == after):  # a number stands by itself
+                    gone = b"null"
+                    start -= before == b"-" and start - 1 > at
+            parts += [data[at:start], gone]
+            at = end
+        return b"".join([*parts, data[at:]]).decode("utf-8", errors="surrogateescape")
+
+    def _spans(self, data: bytes) -> Iterator[Span]:
+        yield from self._text_matcher.spans(data)
+        yield from self._named_matcher.spans(data)
 
     @cached_property
-    def _named_bytes(self) -> "re.Pattern[bytes] | None":
-        if not self.named:
-            return None
-        names = "|".join(map(re.escape, sorted(self.columns)))
-        values = "|".join(map(re.escape, self.named))
-        found = rf"(?<!{SIGN})(?:{names})[^A-Za-z0-9]{{1,{NEAR}}}(?:{values})(?!{SIGN})"
-        return re.compile(found.encode())
+    def _text_matcher(self) -> TextMatcher:
+        return TextMatcher(self.anywhere)
+
+    @cached_property
+    def _named_matcher(self) -> NamedMatcher:
+        return NamedMatcher(self.columns, self.named)
 
     def _records(self, column: pa.ChunkedArray) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
         """Quarantined rows: JSON, whose entity may be anything that was in the source."""
@@ -139,9 +145,9 @@ class Subject:
         try:
             record = json.loads(text)
         except ValueError:
-            return re.search(self.expression, text) is not None
+            return self.holds(text.encode(errors="surrogateescape"))
         if not isinstance(record, dict):
-            return re.search(self.expression, text) is not None
+            return self.holds(text.encode(errors="surrogateescape"))
         values = (plain_text(record.get(name)) for name in self.columns if name in record)
         return any(value is not None and value.strip() in self.texts for value in values)
 
@@ -210,17 +216,6 @@ def present(table: pa.Table, texts: Mapping[str, Collection[str]]) -> dict[str, 
             there = column.filter(pc.is_in(column, value_set=pa.array(sorted(wanted))))
             found.setdefault(name.removeprefix(INPUT), set()).update(pc.unique(there).to_pylist())
     return found
-
-
-def _alone(data: bytes, text: bytes) -> bool:
-    """Whether a text stands in bytes with no letter or digit next to it."""
-    at = data.find(text)
-    while at >= 0:
-        before, after = data[at - 1 : at] if at else b"", data[at + len(text) : at + len(text) + 1]
-        if not (before.isalnum() or after.isalnum()):
-            return True
-        at = data.find(text, at + 1)
-    return False
 
 
 def _textual(kind: pa.DataType) -> bool:

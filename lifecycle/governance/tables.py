@@ -15,19 +15,24 @@ The old files go when all that is done (`sweep`). Killed anywhere and run again,
 found done, because a new file's name tells what it is: `<name>.erased-<round>-<rows>.parquet`.
 """
 
+import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lifecycle.data.lake import first_line
+from lifecycle.data.lake.manifest import DAMAGED
 from lifecycle.errors import BackendError
 from lifecycle.governance.delta_log import (
     LOG,
     added_paths,
+    digests,
     drop_checkpoints,
     is_marked,
     mark,
@@ -61,13 +66,34 @@ def table_names(lake: Folder) -> list[str]:
 
 
 def held(table: Folder, subject: Subject) -> Iterator[tuple[str, pa.Table]]:
-    """Data files of a table, in any version or none, that hold the person: path, their rows."""
+    """Data files of a table, in any version or none, that hold the person: path, their rows.
+
+    Each is held against its digest first: in a damaged one a person may be missed, and what is
+    written anew from it would pass for sound.
+
+    Raises:
+        BackendError: a file is damaged or cannot be read.
+    """
+    written = digests(table)
     for path in table.files():
         if path.endswith(".parquet") and LOG not in path:
+            inside, shown = table.inside(path), table.shown(path)
             with table.open(path) as file:
-                theirs = [part for part in _their_rows(pq.ParquetFile(file), subject) if len(part)]
+                if inside in written:
+                    _check_bytes(file, shown, written[inside])
+                try:
+                    theirs = [p for p in _their_rows(pq.ParquetFile(file), subject) if len(p)]
+                except pa.ArrowException as error:
+                    raise BackendError(f"{shown}: cannot be read: {first_line(error)}") from None
             if theirs:
-                yield table.inside(path), pa.concat_tables(theirs)
+                yield inside, pa.concat_tables(theirs)
+
+
+def _check_bytes(file: IO[bytes], shown: str, written: str) -> None:
+    digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]  # IO has readinto
+    if digest.hexdigest() != written:
+        raise BackendError(f"{shown}: {DAMAGED}; erasing goes through sound files only")
+    file.seek(0)
 
 
 def erase_versions(uri: str, table: Folder, subject: Subject, request: str) -> None:

@@ -43,6 +43,8 @@ class Erasure(Record):
     """Table → dataset version → rows erased from it; tables without versions have the one -1."""
     changed: tuple[str, ...]
     """Files and database tables that were deleted, replaced or changed."""
+    kept: tuple[str, ...] = ()
+    """Pages of the learners that hold nothing of the erased."""
     learners: tuple[Learner, ...]
     searched: Searched
 

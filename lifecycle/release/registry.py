@@ -4,11 +4,14 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lifecycle.errors import BundleError, ProjectError, RegistryError
+from lifecycle.data.lake import table_uri
+from lifecycle.errors import BackendError, BundleError, ProjectError, RegistryError
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
+from lifecycle.release.audit import TABLE as AUDIT
+from lifecycle.release.audit import history
 from lifecycle.release.registered import registered_bundle
-from lifecycle.release.store import backend_errors, connect
+from lifecycle.release.store import backend_errors, connect, without_password
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ logger = logging.getLogger(__name__)
 CHAMPION, CHALLENGER = "champion", "challenger"
 IDENTITY, BUNDLE, COMPLETE = "lifecycle.identity", "lifecycle.bundle", "lifecycle.complete"
 """Tags of a version: digest of its identity, digest of its bundle, and that nothing is missing."""
+ERASED = "lifecycle.erased_rows"
+"""Tag of a version: rows it learned from that were erased since."""
 TASK, TARGET = "lifecycle.task", "lifecycle.target"
 """Tags of a version: what it predicts."""
 
@@ -29,7 +34,7 @@ def check_name(project: Project, settings: Settings) -> None:
     another target could neither be compared with nor gone back to.
 
     Raises:
-        BackendError: the registry cannot be reached.
+        BackendError: the registry cannot be reached, or has lost the versions.
         ProjectError: they have another task or target.
     """
     tagged = [
@@ -37,7 +42,10 @@ def check_name(project: Project, settings: Settings) -> None:
         for found in versions_of(connect(settings), project.name, None, settings)
         if TASK in found.tags and TARGET in found.tags
     ]
-    if not tagged or tagged[0][:2] == (project.task, project.target):
+    if not tagged:
+        _refuse_emptied(project.name, settings)
+        return
+    if tagged[0][:2] == (project.task, project.target):
         return
     task, target, _ = tagged[0]
     since = min(version for *aim, version in tagged if aim == [task, target])
@@ -74,16 +82,38 @@ def by_alias(project_name: str, alias: str, settings: Settings) -> ModelVersion 
     """The version that bears an alias; None if no version does.
 
     Raises:
-        BackendError: the registry cannot be reached.
+        BackendError: the registry cannot be reached, or has lost the versions.
         RegistryError: the version was not registered by this project.
     """
     client = connect(settings)
     with backend_errors(settings):
         # asked for through the list of aliases, because a missing one is no error here
-        for found in client.search_registered_models(f"name = '{project_name}'"):
+        models = list(client.search_registered_models(f"name = '{project_name}'"))
+        for found in models:
             if alias in found.aliases:
                 return as_record(client.get_model_version(project_name, found.aliases[alias]))
+    if not models:
+        _refuse_emptied(project_name, settings)
     return None
+
+
+def _refuse_emptied(project_name: str, settings: Settings) -> None:
+    """Tell a registry that has no version from one that has lost them.
+
+    Raises:
+        BackendError: the audit trail names versions, and the registry has none.
+    """
+    lines = history(settings, project_name)
+    if not lines:
+        return
+    last = lines[-1]
+    raise BackendError(
+        f"MLflow at {without_password(settings.tracking_uri)} has no version of {project_name}, "
+        f"but the audit trail names v{last.version} (bundle {last.digest[:12]}, {last.time[:10]}): "
+        "its database was emptied or replaced; restore it from a backup, or point "
+        "LIFECYCLE_MLFLOW_TRACKING_URI to the right one. To begin anew without the old versions, "
+        f"move {table_uri(settings, project_name, AUDIT)} away"
+    )
 
 
 def versions(project_name: str, settings: Settings) -> dict[ModelVersion, tuple[str, ...]]:
@@ -130,6 +160,31 @@ def delete_alias(model: ModelVersion, alias: str, settings: Settings) -> None:
     if by_alias(model.name, alias, settings) == model:
         with backend_errors(settings):
             connect(settings).delete_registered_model_alias(model.name, alias)
+
+
+def note_erasure(model: ModelVersion, rows: int, settings: Settings) -> None:
+    """Keep with a version that rows it learned from were erased.
+
+    Raises:
+        BackendError: the registry cannot be reached.
+    """
+    client = connect(settings)
+    with backend_errors(settings):
+        tags = client.get_model_version(model.name, str(model.version)).tags
+        if int(tags.get(ERASED, 0)) < rows:
+            client.set_model_version_tag(model.name, str(model.version), ERASED, str(rows))
+
+
+def erased_rows_of(model: ModelVersion, settings: Settings) -> int:
+    """Rows that a version learned from and that were erased since.
+
+    Raises:
+        BackendError: the registry cannot be reached.
+    """
+    client = connect(settings)
+    with backend_errors(settings):
+        tags = client.get_model_version(model.name, str(model.version)).tags
+    return int(tags.get(ERASED, 0))
 
 
 def versions_of(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lifecycle.errors import BackendError, RegistryError
+from lifecycle.leftovers import sweep_files
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
@@ -97,13 +98,14 @@ def backend_errors(settings: Settings) -> Iterator[None]:
             raise RegistryError(f"MLflow refuses what it was given: {reason}") from error
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise BackendError(
-            f"MLflow at {_without_password(settings.tracking_uri)}: {reason}; start that server, "
+            f"MLflow at {without_password(settings.tracking_uri)}: {reason}; start that server, "
             "mend or move that file, or set LIFECYCLE_MLFLOW_TRACKING_URI"
         ) from error
 
 
 def _make(file: Path, settings: Settings) -> None:
     """Make the database aside and put it in place whole: a killed migration leaves none."""
+    sweep_files(file.parent, f".{file.name}.")
     if file.exists():
         return
     from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry
@@ -135,6 +137,7 @@ def _probe(uri: str) -> None:
         pass  # it answers; a proxy in front may not let this path through
 
 
-def _without_password(uri: str) -> str:
+def without_password(uri: str) -> str:
+    """An address as it may be shown."""
     parts = urlsplit(uri)
     return uri.replace(f":{parts.password}@", ":…@") if parts.password else uri

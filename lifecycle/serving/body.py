@@ -1,7 +1,9 @@
 """Bodies of requests as JSON: what every protocol refuses alike."""
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,15 +19,50 @@ def load_json(body: bytes | memoryview) -> Any:
     """The value a body holds; NaN and infinity are no JSON.
 
     Raises:
-        MalformedRequestError: it is no JSON.
+        MalformedRequestError: it is no JSON, or an object in it has a name twice.
         RequestTooLargeError: it is nested deeper than orjson's 1024 levels.
     """
     try:
-        return orjson.loads(body)
+        value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         if error.msg.startswith("depth limit"):
             raise RequestTooLargeError(f"the body is nested too deeply: {error}") from None
         raise MalformedRequestError(f"the body is not JSON: {error}") from None
+    if bytes(body).count(b":") != _keys(value):  # else there is one colon for each name
+        _refuse_twice(body)
+    return value
+
+
+def _keys(value: Any) -> int:
+    """Names of all objects in a value, as far as it is cheap to count them."""
+    found, left = 0, [value]
+    while left:
+        one = left.pop()
+        if type(one) is dict:
+            found += len(one)
+            left += [part for part in one.values() if type(part) in (dict, list)]
+        elif type(one) is list and one and type(one[0]) in (dict, list):
+            left += [part for part in one if type(part) in (dict, list)]
+    return found
+
+
+def _refuse_twice(body: bytes | memoryview) -> None:
+    """Look for a name that an object has twice, of which orjson takes the last.
+
+    Raises:
+        MalformedRequestError: there is one.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> None:
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            twice = next(name for at, name in enumerate(names) if name in names[:at])
+            raise MalformedRequestError(
+                f"the body has {twice[:60]!r} twice in one object; give each field once"
+            )
+
+    with suppress(RecursionError):  # deeper than any request of ours
+        json.loads(bytes(body), object_pairs_hook=unique)
 
 
 def load_object(body: bytes | memoryview, shape: str) -> dict[str, Any]:

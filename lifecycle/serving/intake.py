@@ -78,16 +78,22 @@ async def _rest(receive: Receive, first: bytes, limit: int) -> bytes:
 
 
 def _inflated(body: bytes, limit: int) -> bytes:
-    inflate = zlib.decompressobj(GZIP)
-    try:
-        plain = inflate.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise MalformedRequestError(f"the body is no gzip: {error}") from None
-    if len(plain) > limit:
-        raise _too_large(limit)
-    if not inflate.eof:
-        raise MalformedRequestError("the body is no gzip: it ends too early")
-    return plain
+    """All members of a gzip, one after another (RFC 1952, 2.2); zeros behind the last are let be,
+    as gzip does."""
+    plain = bytearray()
+    while True:
+        inflate = zlib.decompressobj(GZIP)
+        try:
+            plain += inflate.decompress(body, limit + 1 - len(plain))
+        except zlib.error as error:
+            raise MalformedRequestError(f"the body is no gzip: {error}") from None
+        if len(plain) > limit:
+            raise _too_large(limit)
+        if not inflate.eof:
+            raise MalformedRequestError("the body is no gzip: it ends too early")
+        body = inflate.unused_data
+        if not body.strip(b"\0"):
+            return bytes(plain)
 
 
 def _too_large(limit: int) -> RequestTooLargeError:

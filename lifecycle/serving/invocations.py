@@ -30,6 +30,7 @@ Known = Collection[str] | None
 KEYS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 SHAPE = f"an object with one of {', '.join(KEYS)}"
 JSON, CSV = "application/json", "text/csv"
+UTF_8 = ("utf-8", "utf8")
 SEEN = frozenset({JSON, "application/x-www-form-urlencoded", "application/octet-stream"})
 """Content types read as JSON: `curl -d` sends the second if nobody says otherwise."""
 NAN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|NaN', re.DOTALL)
@@ -114,7 +115,7 @@ def _content_type(headers: Headers) -> str:
     kind = given.get_content_type()
     if kind != CSV and kind not in SEEN:
         raise MalformedRequestError(f"content-type: must be {JSON} or {CSV}, got {kind[:60]!r}")
-    if (charset := str(given.get_param("charset", "utf-8"))).lower() != "utf-8":
+    if (charset := str(given.get_param("charset", "utf-8"))).lower() not in UTF_8:
         raise MalformedRequestError(f"content-type: only utf-8 is read, got {charset[:60]!r}")
     return kind
 

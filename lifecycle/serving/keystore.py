@@ -47,6 +47,13 @@ class _Keys(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     keys: tuple[Key, ...]
+    checksum: str = ""
+    """SHA-256 of the keys as JSON; empty in a file that was written before there was one."""
+
+    def sum(self) -> str:
+        """What `checksum` must be."""
+        kept = [key.model_dump(mode="json") for key in self.keys]
+        return sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 class KeyStore:
@@ -144,7 +151,7 @@ class KeyStore:
             SettingsError: the file cannot be read, or is no file of keys.
         """
         try:
-            return _Keys.model_validate_json(self.file.read_bytes()).keys
+            kept = _Keys.model_validate_json(self.file.read_bytes())
         except FileNotFoundError:
             return ()
         except OSError as error:
@@ -154,6 +161,13 @@ class KeyStore:
                 f"{self.file}: this is no file of API keys; restore it, or name another one with "
                 "LIFECYCLE_SERVE_KEYS"
             ) from None
+        if kept.checksum and kept.checksum != kept.sum():
+            raise SettingsError(
+                f"{self.file}: the keys do not match their checksum: the file was damaged, or "
+                "edited by hand; restore it from a backup, or, if the edit was meant, set its "
+                '"checksum" to ""'
+            )
+        return kept.keys
 
     @contextmanager
     def _change(self) -> Iterator[MutableSequence[Key]]:
@@ -165,7 +179,9 @@ class KeyStore:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 keys = [*self.list()]
                 yield keys
-                text = json.dumps(_Keys(keys=tuple(keys)).model_dump(mode="json"), indent=1)
+                made = _Keys(keys=tuple(keys))
+                made = made.model_copy(update={"checksum": made.sum()})
+                text = json.dumps(made.model_dump(mode="json"), indent=1)
                 with open(aside, "w", opener=_private) as out:
                     out.write(text + "\n")
                 aside.replace(self.file)

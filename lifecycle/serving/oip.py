@@ -164,7 +164,7 @@ def _columns(
         columns, whole = to_matrix(matrix, dict(inputs))
     elif foreign and not ignore:
         raise RequestError(f"input {foreign[0]}: the model has no such input")
-    elif missing := [name for name in inputs if name not in named]:
+    elif missing := [n for n, spec in inputs.items() if n not in named and not spec.nullable]:
         raise RequestError(f"input {missing[0]}: this tensor is missing")
     for name in foreign:
         if (other := named.pop(name, None)) is not None:

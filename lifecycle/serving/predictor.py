@@ -15,7 +15,7 @@ from lifecycle.data.features import build_features, encode, hook_digest, load_ho
 from lifecycle.errors import FeatureError, NotServedError, RequestError
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
-from lifecycle.serving.cells import Matrix
+from lifecycle.serving.cells import LARGEST, Matrix
 from lifecycle.serving.rows import RowReader
 from lifecycle.serving.wire import Answer, Asked, Column, identity
 from lifecycle.settings import Settings
@@ -200,7 +200,21 @@ class ServedModel:
         try:
             return encode(features, self.schema.features)
         except FeatureError as error:  # a number the contract allows and the model cannot take
-            raise RequestError(str(error).removeprefix("features: ")) from None
+            raise RequestError(self._too_large(features) or str(error)) from None
+
+    def _too_large(self, features: pd.DataFrame) -> str:
+        """Which value of a request the model's 32-bit numbers cannot hold, in a client's words."""
+        for name in self.schema.features.names:
+            if not pd.api.types.is_numeric_dtype(features[name].dtype):
+                continue
+            values = features[name].to_numpy(dtype=np.float64, na_value=np.nan)
+            large = np.flatnonzero(np.abs(values) > LARGEST)
+            if large.size and self._hook is None:
+                value = float(values[large[0]])
+                return f"row {large[0]}: {name}: {value:g} is too large for column {name!r}"
+            if large.size:
+                return f"row {large[0]}: {name!r}, which is computed from it, would be too large"
+        return ""
 
     def _predict(self, matrix: Matrix) -> NDArray[np.float64]:
         predicted: NDArray[np.float64]

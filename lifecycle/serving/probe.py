@@ -78,7 +78,7 @@ class Probe:
             self._http = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=trusted)
         else:
             self._http = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
-        self._headers = {"Content-Type": "application/json"}
+        self._headers = {"Content-Type": "application/json", "X-Lifecycle-Purpose": "smoke"}
         if access.key:
             self._headers["Authorization"] = f"Bearer {access.key}"
 

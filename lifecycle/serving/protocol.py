@@ -82,7 +82,7 @@ def _column(name: str, spec: ColumnSpec, records: Records, problems: list[str]) 
     values: list[Any] = []
     for row, record in enumerate(records):
         raw = record.get(name, MISSING)
-        value = None if raw is None else convert(raw)
+        value = None if raw is None or raw is MISSING else convert(raw)
         reason = _reason(raw, value, spec, kind)
         if reason:
             problems.append(f"row {row}: {name}: {reason}")
@@ -95,7 +95,7 @@ def _column(name: str, spec: ColumnSpec, records: Records, problems: list[str]) 
 def _reason(raw: object, value: Any, spec: ColumnSpec, kind: ColumnType) -> str | None:
     """Why a field cannot be used; None if it can."""
     if raw is MISSING:
-        return "this field is missing"
+        return None if spec.nullable else "this field is missing"
     if raw is None:
         return None if spec.nullable else "must not be null"
     if value is None:

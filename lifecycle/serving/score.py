@@ -5,12 +5,11 @@ from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from deltalake import DeltaTable
 from numpy.typing import NDArray
 
 from lifecycle.cluster import connect_ray, ray_data
@@ -18,13 +17,14 @@ from lifecycle.data.arrow import to_arrow
 from lifecycle.data.batches import batch_frame
 from lifecycle.data.classes import most_probable, probability_columns
 from lifecycle.data.lake import (
-    ROW,
     find_version,
+    open_rows,
     read_version,
     table_uri,
     write_batches,
 )
 from lifecycle.data.provenance import provenance
+from lifecycle.errors import LifecycleError
 from lifecycle.identity import sha256
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
@@ -36,6 +36,8 @@ from lifecycle.training.schema import BundleSchema
 TABLE = "predictions"
 SLICE = 100_000
 """Rows predicted at a time."""
+STRETCH = 500_000
+"""Row numbers that one task of Ray Data scores."""
 THREADS = 2
 """XGBoost threads of one scorer; batches use them, single rows would not."""
 
@@ -123,12 +125,35 @@ def _answers(predictions: NDArray[np.float64], schema: BundleSchema) -> dict[str
     }
 
 
-def _score_batch(batch: pa.Table, bundle: Path, model: ModelVersion, project: Project) -> pa.Table:
-    """A batch of the table's own files, as Ray Data hands it over.
+def _score_stretch(
+    stretch: dict[str, Any],
+    dataset: DatasetVersion,
+    columns: list[str],
+    bundle: Path,
+    model: ModelVersion,
+    project: Project,
+) -> Iterator[dict[str, Any]]:
+    """Some row numbers, read and scored where Ray Data has room.
 
-    The bundle is opened for every batch: milliseconds, against the seconds an actor takes to start.
+    Tables travel as Arrow streams, and an error of ours is returned: raised, Ray would wrap it in
+    its own and print it. The bundle is opened for every stretch: milliseconds, against the seconds
+    an actor takes to start.
     """
-    return Scorer(bundle, model, project).score(*batch_frame(batch, project.columns))
+    try:
+        scorer = Scorer(bundle, model, project)
+        for batch in open_rows(dataset, columns, stretch["first"], stretch["end"]):
+            if batch.num_rows:
+                table = scorer.score(*batch_frame(batch, project.columns))
+                yield {"rows": _packed(table), "error": None}
+    except LifecycleError as error:
+        yield {"rows": b"", "error": error}
+
+
+def _packed(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return bytes(sink.getvalue())
 
 
 def key_columns(project: Project) -> list[str]:
@@ -155,10 +180,26 @@ def _in_process(scorer: Scorer, dataset: DatasetVersion, columns: list[str]) -> 
 def _on_ray(
     dataset: DatasetVersion, columns: list[str], arguments: tuple[Path, ModelVersion, Project]
 ) -> Iterator[pa.Table]:
-    """The version's files, read and scored where Ray has room, brought back in order."""
-    files = DeltaTable(dataset.uri, version=dataset.version).file_uris()
-    table = ray_data().read_parquet(files).select_columns([*columns, ROW])
+    """The version's rows, read and scored where Ray has room, brought back in order.
+
+    Raises:
+        LifecycleError: whatever a worker of ours raised.
+    """
+    stretches = [
+        {"first": first, "end": min(first + STRETCH, dataset.rows)}
+        for first in range(0, dataset.rows, STRETCH)
+    ]
     bundle, model, project = arguments
-    score_one = partial(_score_batch, bundle=bundle, model=model, project=project)
-    scored = table.map_batches(score_one, batch_format="pyarrow", batch_size=SLICE)
-    yield from scored.iter_batches(batch_format="pyarrow", batch_size=SLICE)
+    one = partial(
+        _score_stretch,
+        dataset=dataset,
+        columns=columns,
+        bundle=bundle,
+        model=model,
+        project=project,
+    )
+    scored = ray_data().from_items(stretches, override_num_blocks=len(stretches)).flat_map(one)
+    for row in scored.iter_rows():
+        if row["error"] is not None:
+            raise row["error"]
+        yield pa.ipc.open_stream(row["rows"]).read_all()

@@ -53,7 +53,7 @@ def listed(items: Json, least: int = 0, most: int | None = None) -> Json:
 def record(
     schema: BundleSchema, entity: tuple[str, ColumnSpec] | None, ignore: bool = False
 ) -> Json:
-    """One row by column: all inputs, and the entity if one likes.
+    """One row by column: all inputs but those that may be null, and the entity if one likes.
 
     Args:
         entity: name and contract of the column that says whom a row is about.
@@ -61,13 +61,14 @@ def record(
     """
     others = {"additionalProperties": ignore}
     fields = {name: field(spec) for name, spec in schema.inputs.items()}
+    nullable = [name for name, spec in schema.inputs.items() if spec.nullable]
     if entity is None or entity[0] in fields:
-        return structure(**fields) | others
+        return structure(*nullable, **fields) | others
     about = {
         "type": ["string", "integer", "number", "boolean", "null"],
         "description": entity[1].description or "whom the row is about; it is not predicted from",
     }
-    return structure(entity[0], **fields, **{entity[0]: about}) | others
+    return structure(entity[0], *nullable, **fields, **{entity[0]: about}) | others
 
 
 def field(spec: ColumnSpec) -> Json:

@@ -1,8 +1,15 @@
-"""Expressions of rules: conditions on one row, as `DataFrame.eval` takes them, and nothing else."""
+"""Conditions on one row: the rules of a contract and the segments of an evaluation.
+
+They are written as `DataFrame.query` takes them, and evaluated here, node by node of what Python's
+parser makes of them: no text reaches pandas, which would run code in it. What is not on the lists
+below does not exist.
+"""
 
 import ast
+import operator
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,16 +17,52 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-QUOTED = re.compile(r"`([^`]+)`")
-"""A column whose name is no Python name stands between backticks."""
-FUNCTIONS = frozenset({"abs", "sqrt", "exp", "log", "log10", "log1p", "expm1", "floor", "ceil"})
-ACCESSORS = frozenset({"str", "dt"})
-"""`name.str.len()`, `day.dt.year`: what pandas says of each value by itself."""
-PLAIN = (
-    *(ast.Expression, ast.Constant, ast.Load, ast.List, ast.Tuple),
-    *(ast.BoolOp, ast.boolop, ast.UnaryOp, ast.unaryop, ast.BinOp, ast.operator),
-    *(ast.Compare, ast.cmpop),
+LONGEST = 2000
+"""Characters of an expression, at most."""
+TOKEN = re.compile(
+    r"""(?P<text>'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")|`(?P<quoted>[^`]*)`|(?P<sign>[&|])""",
+    re.DOTALL,
 )
+"""Text in quotes, a column whose name is no Python name, and pandas' signs for `and` and `or`."""
+FUNCTIONS = frozenset({"abs", "sqrt", "exp", "log", "log10", "log1p", "expm1", "floor", "ceil"})
+PROPERTIES = {
+    "str": frozenset[str](),
+    "dt": frozenset(
+        {"year", "month", "day", "hour", "minute", "second", "microsecond", "quarter", "dayofweek"}
+        | {"day_of_week", "weekday", "dayofyear", "day_of_year", "days_in_month", "is_leap_year"}
+        | {"is_month_start", "is_month_end", "is_quarter_start", "is_quarter_end"}
+        | {"is_year_start", "is_year_end"}
+    ),
+}
+METHODS = {
+    "str": frozenset(
+        {"len", "lower", "upper", "title", "capitalize", "casefold", "strip", "lstrip", "rstrip"}
+        | {"startswith", "endswith", "contains", "match", "fullmatch", "count", "find", "rfind"}
+        | {"slice", "get", "replace", "removeprefix", "removesuffix"}
+        | {"isalpha", "isdigit", "isnumeric", "isdecimal", "isalnum", "isspace", "islower"}
+        | {"isupper", "istitle"}
+    ),
+    "dt": frozenset({"day_name", "month_name", "strftime", "normalize", "floor", "ceil", "round"}),
+}
+"""`name.str.len()`, `day.dt.year`: what pandas says of each value by itself, without making many
+characters of a few."""
+ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
+COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
 SAMPLE: dict[str, Any] = {"integer": 1, "number": 1.0, "boolean": True, "string": "a"}
 
 
@@ -32,20 +75,12 @@ def columns_of(expression: str, known: Collection[str]) -> tuple[str, ...]:
     Raises:
         ValueError: it is no such expression, or names no column, or one that is not known.
     """
-    quoted: dict[str, str] = {}
-
-    def stand_in(match: re.Match[str]) -> str:
-        name = f"_quoted_{len(quoted)}"
-        quoted[name] = match[1]
-        return name
-
-    try:
-        tree = ast.parse(QUOTED.sub(stand_in, expression).strip(), mode="eval")
-    except (SyntaxError, ValueError) as error:
-        said = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise ValueError(f"{expression!r} is no condition: {said}") from None
+    tree, quoted = _parse(expression)
     names: dict[str, None] = {}
-    _read(tree, expression, names)
+    try:
+        _check(tree, expression, names)
+    except RecursionError:
+        raise ValueError(f"{expression[:40]!r}… is no condition: too deep") from None
     columns = tuple(quoted.get(name, name) for name in names)
     for name in columns:
         if name not in known:
@@ -57,22 +92,38 @@ def columns_of(expression: str, known: Collection[str]) -> tuple[str, ...]:
     return columns
 
 
-def holds(expression: str, frame: "pd.DataFrame") -> "NDArray[np.bool_]":
-    """Where the condition holds, one value a row (rows,).
+def evaluate(expression: str, frame: "pd.DataFrame") -> "pd.Series[Any]":
+    """What the expression says of each row, true, false or missing, with the frame's index.
 
     Raises:
-        ValueError: it cannot be evaluated on these columns, or is no condition.
+        ValueError: it is no condition, names what the frame does not have, or cannot be evaluated
+            on these columns.
     """
     import numpy as np
     import pandas as pd
 
+    columns_of(expression, [str(name) for name in frame.columns])
+    tree, quoted = _parse(expression)
     try:
-        found = frame.eval(expression, engine="python")
+        with np.errstate(all="ignore"):
+            answer = _Evaluator(frame, quoted).value(tree)
     except Exception as error:  # whatever pandas makes of it: it is the user's expression
         raise ValueError(f"{expression!r} cannot be evaluated: {error}") from None
-    if not isinstance(found, pd.Series) or found.dtype != np.bool_:
+    if isinstance(answer, pd.Series) and answer.dtype == object and not answer.notna().all():
+        answer = answer.astype("boolean") if answer.dropna().isin([True, False]).all() else answer
+    if not isinstance(answer, pd.Series) or not pd.api.types.is_bool_dtype(answer.dtype):
         raise ValueError(f"{expression!r} is no condition: it is not true or false for each row")
-    return found.to_numpy()
+    return answer
+
+
+def holds(expression: str, frame: "pd.DataFrame") -> "NDArray[np.bool_]":
+    """Where the condition holds, one value per row (rows,); where it is missing, it does not.
+
+    Raises:
+        ValueError: as `evaluate`.
+    """
+    answer: NDArray[np.bool_] = evaluate(expression, frame).fillna(False).to_numpy(dtype=bool)
+    return answer
 
 
 def try_out(expression: str, kinds: dict[str, str]) -> None:
@@ -91,52 +142,203 @@ def try_out(expression: str, kinds: dict[str, str]) -> None:
     holds(expression, pd.DataFrame({name: [sample[kind]] for name, kind in kinds.items()}))
 
 
-def _read(node: ast.AST, expression: str, names: dict[str, None]) -> None:
-    """Collect the columns below a node; refuse what is not about one row."""
-    if isinstance(node, ast.Name):
-        names[node.id] = None
-        return
-    if isinstance(node, ast.Attribute):
-        chain = node.value
-        if node.attr.startswith("_") or not _of_accessor(node):
-            raise ValueError(
-                f"{expression!r}: .{node.attr} is not about one row: after a column only .str and "
-                ".dt are allowed"
-            )
-        _read(chain, expression, names)
-        return
-    if isinstance(node, ast.Call):
-        function = node.func
-        if isinstance(function, ast.Attribute):
-            _read(function, expression, names)
-        elif not (isinstance(function, ast.Name) and function.id in FUNCTIONS):
-            raise ValueError(
-                f"{expression!r}: only these functions are allowed: {', '.join(sorted(FUNCTIONS))}"
-            )
-        parts: list[ast.AST] = [*node.args, *(keyword.value for keyword in node.keywords)]
-    elif isinstance(node, PLAIN):
-        if isinstance(node, ast.Compare):
-            _refuse_columns_as_lists(node, expression)
-        parts = list(ast.iter_child_nodes(node))
-    else:
-        raise ValueError(f"{expression!r}: {type(node).__name__} is not allowed in a rule")
-    for part in parts:
-        _read(part, expression, names)
+def _parse(expression: str) -> tuple[ast.expr, dict[str, str]]:
+    """The tree of an expression, and stand-in → column in backticks.
+
+    Raises:
+        ValueError: Python's parser does not take it.
+    """
+    if len(expression) > LONGEST:
+        raise ValueError(
+            f"{expression[:40]!r}… is no condition: it has {len(expression):,} characters, and "
+            f"{LONGEST:,} are the most"
+        )
+    quoted: dict[str, str] = {}
+    prefix = "_quoted"
+    while prefix in expression:
+        prefix += "_"
+
+    def stand_in(token: re.Match[str]) -> str:
+        if token["text"] is not None:
+            return token["text"]
+        if token["sign"] is not None:  # which bind like `and` and `or` here, as in pandas
+            return " and " if token["sign"] == "&" else " or "
+        name = f"{prefix}_{len(quoted)}"
+        quoted[name] = token["quoted"]
+        return f" {name} "
+
+    try:
+        text = TOKEN.sub(stand_in, expression).strip()
+        return ast.parse(text, mode="eval").body, quoted
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        said = error.msg if isinstance(error, SyntaxError) else str(error) or "too deep"
+        raise ValueError(f"{expression!r} is no condition: {said}") from None
 
 
-def _of_accessor(node: ast.Attribute) -> bool:
-    """Whether it is `column.str`, `column.dt`, or something behind one of them."""
-    below = node.value
-    if isinstance(below, ast.Call):
-        below = below.func
-    if isinstance(below, ast.Attribute):
-        return _of_accessor(below)
-    return node.attr in ACCESSORS and isinstance(below, ast.Name)
+def _check(node: ast.AST, expression: str, names: dict[str, None]) -> bool:
+    """Collect the columns below a node, and refuse all that is not on the lists.
+
+    Returns:
+        Whether there is a column below.
+    """
+
+    def refuse(said: str) -> ValueError:
+        return ValueError(f"{expression!r}: {said}")
+
+    match node:
+        case ast.Name(id=name):
+            names[name] = None
+            return True
+        case ast.Constant(value=bool() | int() | float() | str()):
+            return False
+        case ast.List(elts=parts) | ast.Tuple(elts=parts):
+            if not all(isinstance(_literal(part), bool | int | float | str) for part in parts):
+                raise refuse("a list has numbers and texts, such as ['a', 'b']")
+            return False
+        case ast.BoolOp(values=parts):
+            return any([_check(part, expression, names) for part in parts])
+        case ast.UnaryOp(operand=part):
+            return _check(part, expression, names)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
+            sides = [_check(left, expression, names), _check(right, expression, names)]
+            if isinstance(op, ast.Pow) and not sides[0]:
+                raise refuse("a power is of a column, such as `age ** 2`")
+            return any(sides)
+        case ast.Compare(left=left, ops=comparisons, comparators=others):
+            for comparison, other in zip(comparisons, others, strict=True):
+                member = isinstance(comparison, ast.In | ast.NotIn)
+                if member and not isinstance(other, ast.List | ast.Tuple):
+                    # `a in b` would ask for a's value in any row of b
+                    raise refuse("after `in` stands a list, such as ['a', 'b']")
+                if not member and type(comparison) not in COMPARISONS:
+                    raise refuse(f"{type(comparison).__name__} is not allowed in a rule")
+            return any([_check(part, expression, names) for part in (left, *others)])
+        case ast.Call(func=ast.Name(id=name), args=[part], keywords=[]) if name in FUNCTIONS:
+            return _check(part, expression, names)
+        case ast.Call(func=ast.Attribute() as function, args=arguments, keywords=keywords):
+            given = [*arguments, *(keyword.value for keyword in keywords)]
+            if not all(isinstance(_literal(one), bool | int | float | str) for one in given):
+                raise refuse(f".{function.attr}() takes numbers and texts only")
+            return _check_accessor(function, METHODS, expression, names)
+        case ast.Call(func=ast.Name(id=name)) if name in FUNCTIONS:
+            raise refuse(f"{name}() takes one argument")
+        case ast.Call():
+            raise refuse(f"only these functions are allowed: {', '.join(sorted(FUNCTIONS))}")
+        case ast.Attribute():
+            return _check_accessor(node, PROPERTIES, expression, names)
+    what = type(node.op if isinstance(node, ast.BinOp) else node).__name__
+    raise refuse(f"{what} is not allowed in a rule")
 
 
-def _refuse_columns_as_lists(node: ast.Compare, expression: str) -> None:
-    """`a in b` would ask for a's value in any row of b."""
-    for operator, right in zip(node.ops, node.comparators, strict=True):
-        literal = isinstance(right, ast.List | ast.Tuple)
-        if isinstance(operator, ast.In | ast.NotIn) and not literal:
-            raise ValueError(f"{expression!r}: after `in` stands a list, such as ['a', 'b']")
+def _check_accessor(
+    node: ast.Attribute,
+    allowed: dict[str, frozenset[str]],
+    expression: str,
+    names: dict[str, None],
+) -> bool:
+    """`.str.len()` or `.dt.year`, after a column or after what another such one gives."""
+    accessor = node.value
+    known = isinstance(accessor, ast.Attribute) and accessor.attr in allowed
+    if not (known and isinstance(accessor, ast.Attribute)):
+        raise ValueError(
+            f"{expression!r}: .{node.attr} is not about one row: after a column only .str and .dt "
+            "are allowed"
+        )
+    if node.attr not in allowed[accessor.attr]:
+        methods = ", ".join(sorted(METHODS[accessor.attr] | PROPERTIES[accessor.attr]))
+        raise ValueError(
+            f"{expression!r}: .{accessor.attr}.{node.attr} is not allowed in a rule; these are: "
+            f"{methods}"
+        )
+    below = accessor.value
+    if not isinstance(below, ast.Name | ast.Call | ast.Attribute):
+        raise ValueError(f"{expression!r}: .{accessor.attr} stands after a column")
+    return _check(below, expression, names)
+
+
+def _literal(node: ast.AST) -> Any:
+    """The value of a number or text, None of anything else."""
+    match node:
+        case ast.Constant(value=bool() | int() | float() | str() as value):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            return -value
+    return None
+
+
+class _Evaluator:
+    """Values of the nodes of a checked tree: columns, or numbers and texts."""
+
+    def __init__(self, frame: "pd.DataFrame", quoted: dict[str, str]) -> None:
+        self._frame = frame
+        self._quoted = quoted
+
+    def value(self, node: ast.AST) -> Any:
+        match node:
+            case ast.Name(id=name):
+                return self._frame[self._quoted.get(name, name)]
+            case ast.Constant(value=value):
+                return value
+            case ast.List(elts=parts) | ast.Tuple(elts=parts):
+                return [_literal(part) for part in parts]
+            case ast.BoolOp(op=op, values=parts):
+                join = operator.and_ if isinstance(op, ast.And) else operator.or_
+                return reduce(join, map(self.value, parts))
+            case ast.UnaryOp(op=op, operand=part):
+                return _unary(op, self.value(part))
+            case ast.BinOp(left=left, op=op, right=right):
+                return _arithmetic(op, self.value(left), self.value(right))
+            case ast.Compare(left=left, ops=ops, comparators=others):
+                values = [self.value(part) for part in (left, *others)]
+                pairs = zip(values, ops, values[1:], strict=False)
+                return reduce(operator.and_, [_compared(*pair) for pair in pairs])
+            case ast.Call(func=ast.Name(id=name), args=[part]):
+                import numpy as np
+
+                return getattr(np, name)(self.value(part))
+            case ast.Call(func=ast.Attribute() as function, args=arguments, keywords=keywords):
+                given = {str(one.arg): _literal(one.value) for one in keywords}
+                return self._accessed(function)(*map(_literal, arguments), **given)
+            case ast.Attribute():
+                return self._accessed(node)
+        raise ValueError(f"{type(node).__name__} is not allowed in a rule")
+
+    def _accessed(self, node: ast.Attribute) -> Any:
+        accessor = node.value
+        if not isinstance(accessor, ast.Attribute):
+            raise ValueError(f".{node.attr} is not allowed in a rule")
+        return getattr(getattr(self.value(accessor.value), accessor.attr), node.attr)
+
+
+def _unary(op: ast.unaryop, value: Any) -> Any:
+    if isinstance(op, ast.Not | ast.Invert):
+        return not value if isinstance(value, bool) else operator.invert(value)
+    return operator.neg(value) if isinstance(op, ast.USub) else operator.pos(value)
+
+
+def _arithmetic(op: ast.operator, left: Any, right: Any) -> Any:
+    """Numbers and times; texts are only put together: repeated or formatted, they may fill memory.
+
+    Raises:
+        TypeError: something else is asked of texts.
+    """
+    import pandas as pd
+
+    textual = any(
+        isinstance(value, str)
+        or (isinstance(value, pd.Series) and pd.api.types.is_string_dtype(value.dtype))
+        for value in (left, right)
+    )
+    if textual and not isinstance(op, ast.Add):
+        raise TypeError("texts can be added, and nothing else")
+    return ARITHMETIC[type(op)](left, right)
+
+
+def _compared(left: Any, op: ast.cmpop, right: Any) -> Any:
+    if isinstance(op, ast.In):
+        return left.isin(right)
+    if isinstance(op, ast.NotIn):
+        return ~left.isin(right)
+    if isinstance(right, list) and isinstance(op, ast.Eq | ast.NotEq):  # as pandas reads it
+        return left.isin(right) if isinstance(op, ast.Eq) else ~left.isin(right)
+    return COMPARISONS[type(op)](left, right)

@@ -13,9 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset as ds
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 from numpy.typing import NDArray
 
 from lifecycle.cluster import ray_data
@@ -28,14 +25,12 @@ from lifecycle.data.features import (
     labels,
     load_hook,
 )
-from lifecycle.data.lake import ROW
+from lifecycle.data.lake import open_rows
 from lifecycle.errors import BackendError, LifecycleError, TargetError, TrainingError
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.training.weights import class_counts
 
-BATCH = 50_000
-"""Rows turned into features at a time."""
 STRETCH = 500_000
 """Row numbers that one task of the first pass looks at."""
 BINS = 1000
@@ -235,21 +230,10 @@ def _labelled(
 def _scan(project: Project, part: DatasetVersion, first: int, end: int) -> Iterator[pa.RecordBatch]:
     """The rows with these numbers, of the columns that training needs, in the files' order.
 
-    Parquet's statistics spare the row groups that have none of them. Delta's are put aside: it has
-    none of the row numbers, and reads a filter on what it does not know as one nothing passes.
+    Parquet's statistics spare the row groups that have none of them.
     """
-    columns = [*dict.fromkeys([*project.input_columns, project.target]), ROW]
-    try:
-        table = DeltaTable(part.uri, version=part.version).to_pyarrow_dataset()
-        files = [
-            table.format.make_fragment(file.path, file.filesystem) for file in table.get_fragments()
-        ]
-        plain = ds.FileSystemDataset(files, table.schema, table.format)
-        wanted = (ds.field(ROW) >= first) & (ds.field(ROW) < end)
-        yield from plain.to_batches(columns=columns, filter=wanted, batch_size=BATCH)
-    except (DeltaError, pa.ArrowException, OSError) as error:
-        line = str(error).strip().split("\n", 1)[0]
-        raise BackendError(f"{part.uri}: version {part.version} cannot be read: {line}") from None
+    columns = list(dict.fromkeys([*project.input_columns, project.target]))
+    yield from open_rows(part, columns, first, end)
 
 
 def _width(part: DatasetVersion) -> int:

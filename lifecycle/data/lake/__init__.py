@@ -1,10 +1,17 @@
 """The lake: versioned Delta tables; a version is written whole, in one commit, or not at all.
 
-`table` knows what versions there are, `read` opens exactly one of them, `write` makes the next,
-`whole` from a frame in memory.
+`table` knows what versions there are, `manifest` the bytes of their files, `read` opens exactly one
+of them, `write` makes the next, `whole` from a frame in memory.
 """
 
-from lifecycle.data.lake.read import is_nullable, open_version, read_table, read_version
+from lifecycle.data.lake.manifest import is_intact
+from lifecycle.data.lake.read import (
+    is_nullable,
+    open_rows,
+    open_version,
+    read_table,
+    read_version,
+)
 from lifecycle.data.lake.table import (
     ERASED,
     ROW,
@@ -27,8 +34,10 @@ __all__ = [
     "find_version",
     "first_line",
     "history",
+    "is_intact",
     "is_nullable",
     "noted_version",
+    "open_rows",
     "open_version",
     "read_table",
     "read_version",

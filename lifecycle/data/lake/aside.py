@@ -8,10 +8,11 @@ import os
 import secrets
 import time
 from contextlib import suppress
-from typing import Any
+from typing import NamedTuple
 
 import pyarrow.fs
 
+from lifecycle.data.lake.manifest import HashingStream, VersionFile
 from lifecycle.data.lake.places import place_of
 from lifecycle.data.lake.table import commits
 from lifecycle.errors import BackendError
@@ -22,21 +23,30 @@ LEFT_AFTER_SECONDS = 24 * 3600.0
 """A marker of another machine that is this old belongs to nobody any more."""
 
 
+class Staged(NamedTuple):
+    """A finished file that no commit names yet."""
+
+    file: VersionFile
+    size: int
+    """Bytes."""
+    statistics: str
+    """What Delta's log says of its rows, as JSON."""
+
+
 class Aside:
     """The files of one writer."""
 
     def __init__(self, uri: str) -> None:
         self.token = secrets.token_hex(8)
-        self.files: list[tuple[str, int, str]] = []
-        """Name, bytes and statistics of each finished file."""
+        self.files: list[Staged] = []
         self._uri = uri
         self._system, self._prefix = place_of(uri)
         self._marker = f"{MARKER}{self.token}-{os.uname().nodename}-{os.getpid()}"
         self._opened: list[str] = []
-        self._stream: Any = None
+        self._stream: HashingStream | None = None
         self._offered = False
 
-    def open(self) -> Any:
+    def open(self) -> HashingStream:
         """A stream to the next file; the caller closes what it writes to it, then calls `close`."""
         if not self._opened:
             if isinstance(self._system, pyarrow.fs.LocalFileSystem):
@@ -46,19 +56,24 @@ class Aside:
                 pass
         name = f"part-{self.token}-{len(self._opened):05d}.parquet"
         self._opened.append(name)
-        self._stream = self._system.open_output_stream(self._prefix + name)
+        self._stream = HashingStream(self._system.open_output_stream(self._prefix + name))
         return self._stream
 
-    def close(self, statistics: str) -> None:
+    def close(self, rows: int, statistics: str) -> None:
         """The file opened last is finished.
 
         Args:
+            rows: how many it has; they follow those of the file before.
             statistics: what Delta's log says of its rows, as JSON.
         """
-        self._stream.close()
+        assert self._stream is not None  # noqa: S101 - `open` came before
+        if not self._stream.closed:
+            self._stream.close()
         name = self._opened[-1]
         size = self._system.get_file_info(self._prefix + name).size
-        self.files.append((name, size, statistics))
+        first = self.files[-1].file.end if self.files else 0
+        file = VersionFile(name, self._stream.hexdigest(), first, first + rows)
+        self.files.append(Staged(file, size, statistics))
 
     def offer(self) -> None:
         """A commit of the files is tried; from here on only the log knows whose they are."""

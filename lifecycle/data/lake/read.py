@@ -1,19 +1,23 @@
-"""Reading exactly one version of a table: whole, or batch by batch."""
+"""Reading exactly one version of a table: whole, or batch by batch.
+
+A version's files are held against the digests in its commit before any of them is parsed. Only a
+version that was written before commits listed their files is read as Delta's log has it.
+"""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from urllib.parse import unquote
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from deltalake import DeltaTable
+import pyarrow.dataset as ds
+from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError
 from pyarrow.dataset import ParquetFragmentScanOptions
-from pyarrow.parquet import ParquetFile
+from pyarrow.parquet import ParquetFile, read_schema
 
 from lifecycle.data.arrow import to_frame
-from lifecycle.data.lake.places import place_of
+from lifecycle.data.lake.manifest import VersionFile, files_of, verified
 from lifecycle.data.lake.table import ROW, erased_rows, first_line
 from lifecycle.errors import BackendError
 from lifecycle.records import DatasetVersion
@@ -45,16 +49,14 @@ def read_table(ref: DatasetVersion, columns: Sequence[str] | None = None) -> pa.
     """What `read_version` reads, as Arrow.
 
     Raises:
-        BackendError: the table or the version is not there, or does not hold these rows.
+        BackendError: the table or the version is not there, is damaged, or does not hold these
+            rows.
     """
-    # reading ahead of what is decoded pays over a network, and holds the files in memory
-    options = ParquetFragmentScanOptions(pre_buffer="://" in ref.uri)
     wanted = [*columns, ROW] if columns is not None else None
-    try:
-        found = DeltaTable(ref.uri, version=ref.version).to_pyarrow_dataset()
+    # reading ahead of what is decoded pays over a network, and holds the files in memory
+    with _dataset(ref, files_of(ref)) as found, _readable(ref):
+        options = ParquetFragmentScanOptions(pre_buffer="://" in ref.uri)
         table = found.to_table(columns=wanted, fragment_scan_options=options)
-    except (DeltaError, pa.ArrowException, OSError) as error:
-        raise _unreadable(ref, error) from None
     _check_rows(ref, table.num_rows)
     return _in_order(table)
 
@@ -65,58 +67,80 @@ def open_version(
     """The rows that `read_version` reads, in their order, a batch in memory at a time.
 
     Raises:
-        BackendError: the table or the version is not there, or does not hold these rows.
+        BackendError: the table or the version is not there, is damaged, or does not hold these
+            rows.
     """
-    system, prefix = place_of(ref.uri)
-    try:
-        files = DeltaTable(ref.uri, version=ref.version).get_add_actions()
-        paths = [unquote(path) for path in pa.table(files)["path"].to_pylist()]
-        # ahead of time a row group over a network, where a request costs most; never a whole file
-        ahead = "://" in ref.uri
-        opened = [
-            ParquetFile(system.open_input_file(prefix + path), pre_buffer=ahead) for path in paths
-        ]
-        ordered = _by_row(opened)
-        if ordered is None:  # made by Delta's own writer, whose threads take turns
-            for one in opened:
-                one.close()
-            yield from read_table(ref, columns).to_batches(BATCH)
-            return
-        rows = 0
-        for file in ordered:
-            names = [
-                n for n in file.schema_arrow.names if n != ROW and (not columns or n in columns)
-            ]
-            for group in range(file.num_row_groups):
-                for batch in file.iter_batches(BATCH, row_groups=[group], columns=names):
+    files = files_of(ref)
+    if files is None:  # perhaps made by Delta's own writer, whose threads take turns
+        yield from read_table(ref, columns).to_batches(BATCH)
+        return
+    rows = 0
+    for file in files:
+        with verified(ref.uri, file) as opened, _readable(ref):
+            parquet = ParquetFile(opened, pre_buffer=False)
+            names = [name for name in parquet.schema_arrow.names if name != ROW]
+            names = [name for name in names if not columns or name in columns]
+            for group in range(parquet.num_row_groups):
+                for batch in parquet.iter_batches(BATCH, row_groups=[group], columns=names):
                     rows += batch.num_rows
                     yield batch.select(list(columns)) if columns else batch
-            file.close()
-    except (DeltaError, pa.ArrowException, OSError) as error:
-        raise _unreadable(ref, error) from None
     _check_rows(ref, rows)
 
 
-def _by_row(files: list[ParquetFile]) -> list[ParquetFile] | None:
-    """The files in the order of their rows; None if their rows are mixed."""
-    ranges = []
-    for file in files:
-        metadata = file.metadata
-        at = file.schema_arrow.get_field_index(ROW)
-        known = [
-            metadata.row_group(i).column(at).statistics for i in range(metadata.num_row_groups)
-        ]
-        if not known:
-            continue
-        if any(one is None or not one.has_min_max for one in known):
-            return None
-        ends = [(one.min, one.max) for one in known]
-        if any(later[0] <= former[1] for former, later in pairwise(ends)):
-            return None
-        ranges.append((ends[0][0], ends[-1][1], file))
-    ranges.sort(key=lambda one: one[0])
-    mixed = any(later[0] <= former[1] for former, later in pairwise(ranges))
-    return None if mixed else [file for *_, file in ranges]
+def open_rows(
+    ref: DatasetVersion, columns: Sequence[str], first: int = 0, end: int | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Rows by their numbers, with the column `ROW`, in the files' order; only the files that can
+    hold them are opened.
+
+    Args:
+        first: number of the first row.
+        end: number after that of the last one; by default all that follow.
+
+    Raises:
+        BackendError: the table or the version is not there, or is damaged.
+    """
+    end = ref.rows if end is None else end
+    files = files_of(ref)
+    if files is not None:
+        files = [file for file in files if file.first < end and first < file.end]
+    wanted = (ds.field(ROW) >= first) & (ds.field(ROW) < end)
+    for some in [None] if files is None else [[file] for file in files]:
+        with _dataset(ref, some) as found, _readable(ref):
+            yield from found.to_batches(columns=[*columns, ROW], filter=wanted, batch_size=BATCH)
+
+
+@contextmanager
+def _dataset(ref: DatasetVersion, files: list[VersionFile] | None) -> Iterator[ds.Dataset]:
+    """The version's files, verified, as Delta types their columns.
+
+    Args:
+        files: some of them, or all; None if only Delta's log knows them. Its statistics are put
+            aside: it reads a filter on a column without any as one that nothing passes.
+    """
+    with ExitStack() as stack:
+        if files is None:
+            with _readable(ref):
+                table = DeltaTable(ref.uri, version=ref.version).to_pyarrow_dataset()
+                kind, schema = table.format, table.schema
+                made = [kind.make_fragment(f.path, f.filesystem) for f in table.get_fragments()]
+        else:
+            opened = [stack.enter_context(verified(ref.uri, file)) for file in files]
+            with _readable(ref):
+                kind = ds.ParquetFileFormat()
+                schema = pa.schema(Schema.from_arrow(read_schema(opened[0])).to_arrow())
+                made = [kind.make_fragment(file) for file in opened]
+        yield ds.FileSystemDataset(made, schema, kind)
+
+
+@contextmanager
+def _readable(ref: DatasetVersion) -> Iterator[None]:
+    try:
+        yield
+    except (DeltaError, pa.ArrowException, OSError) as error:
+        raise BackendError(
+            f"{ref.uri}: version {ref.version} cannot be read: {first_line(error)}"
+        ) from None
 
 
 def _check_rows(ref: DatasetVersion, rows: int) -> None:
@@ -126,10 +150,6 @@ def _check_rows(ref: DatasetVersion, rows: int) -> None:
             f"{ref.uri}: version {ref.version} has {rows} rows, not the {ref.rows} of "
             "the reference; the table was made anew since, so prepare the data again"
         )
-
-
-def _unreadable(ref: DatasetVersion, error: Exception) -> BackendError:
-    return BackendError(f"{ref.uri}: version {ref.version} cannot be read: {first_line(error)}")
 
 
 def _in_order(table: pa.Table) -> pa.Table:

@@ -8,6 +8,7 @@ import pandas as pd
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from lifecycle.data.lake.manifest import NOTE
 from lifecycle.errors import BackendError
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
@@ -15,7 +16,6 @@ from lifecycle.settings import Settings
 CAUSE = re.compile(r"\s*(?:\x1b\[\d+m)?↳(?:\x1b\[\d+m)?\s*")
 MESSAGE = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
 QUERY = re.compile(r"(?<=[^\s?])\?\S*")
-NOTE = "note."
 ERASED = "erased"
 """In a commit: how many rows of the version `lifecycle erase` has taken out since."""
 ROW = "__row"

@@ -7,6 +7,7 @@ import pyarrow as pa
 from deltalake import ColumnProperties
 
 from lifecycle.data.arrow import to_arrow
+from lifecycle.data.lake.manifest import is_intact
 from lifecycle.data.lake.table import find_version
 from lifecycle.data.lake.write import GROUP, VersionWriter
 from lifecycle.records import DatasetVersion
@@ -58,14 +59,14 @@ def write_batches(
     """Write a stream of batches as the next version of a table, in one commit.
 
     Args:
-        digest: what identifies the content; a version that has it already is returned, and the
-            stream is left alone.
+        digest: what identifies the content; an intact version that has it already is returned,
+            and the stream is left alone.
 
     Raises:
         BackendError: the table cannot be written, or others keep writing it.
     """
     known = find_version(uri, digest)
-    if known is not None:
+    if known is not None and is_intact(known):
         return known
     with VersionWriter(schema, uri) as writer:
         for batch in batches:

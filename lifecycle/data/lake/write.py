@@ -24,7 +24,8 @@ from pyarrow.parquet import ParquetWriter
 
 from lifecycle.data.digest import Digest
 from lifecycle.data.lake.aside import Aside
-from lifecycle.data.lake.table import NOTE, ROW, find_version, first_line
+from lifecycle.data.lake.manifest import NOTE, is_intact, sealed
+from lifecycle.data.lake.table import ROW, find_version, first_line
 from lifecycle.errors import BackendError
 from lifecycle.records import DatasetVersion
 
@@ -89,7 +90,7 @@ class VersionWriter:
         self._check()
 
     def commit(self, note: Mapping[str, str], digest: str | None = None) -> DatasetVersion:
-        """Make what was written the newest version, unless the table has a version like it.
+        """Make what was written the newest version, unless the table has an intact one like it.
 
         Args:
             note: what the commit says of the version besides its digest and rows.
@@ -105,7 +106,7 @@ class VersionWriter:
         digest = digest or self._digest.hexdigest()
         for attempt in range(ATTEMPTS):
             known = find_version(self._uri, digest)
-            if known is not None:
+            if known is not None and is_intact(known):
                 logger.info("%s: version %d has this content already", self._uri, known.version)
                 return known
             self._aside.offer()
@@ -129,6 +130,7 @@ class VersionWriter:
         metrics = {"num_added_rows": self.rows}
         said: dict[str, Any] = {NOTE + key: value for key, value in note.items()}
         said |= {"digest": digest, "operationMetrics": metrics, "files": self._aside.token}
+        said |= sealed(said, [staged.file for staged in self._aside.files])
         properties = CommitProperties(custom_metadata=said, max_commit_retries=0)
         hooks = PostCommitHookProperties(cleanup_expired_logs=False)
         schema = Schema.from_arrow(self._schema)
@@ -160,8 +162,8 @@ class VersionWriter:
     def _actions(self) -> list[Any]:
         now = int(time.time() * 1000)
         return [
-            AddAction(name, size, {}, now, True, statistics)
-            for name, size, statistics in self._aside.files
+            AddAction(staged.file.path, staged.size, {}, now, True, staged.statistics)
+            for staged in self._aside.files
         ]
 
     def _run(self) -> None:
@@ -199,6 +201,7 @@ class VersionWriter:
                 write_statistics=[ROW],
                 write_batch_size=GROUP,
                 column_encoding={ROW: "DELTA_BINARY_PACKED"},
+                write_page_checksum=True,  # for readers that do not know the commit's digests
             )
             self._in_file = 0
             self._missing.clear()
@@ -217,7 +220,7 @@ class VersionWriter:
                 self._file.close()
                 # no least and greatest values: they name persons
                 known = {"numRecords": self._in_file, "nullCount": dict(self._missing)}
-                self._aside.close(json.dumps(known))
+                self._aside.close(self._in_file, json.dumps(known))
         except BaseException as error:
             self._failed = self._failed or error
         self._file = None

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lifecycle.errors import FeatureError, ProjectError, TargetError
 from lifecycle.project import Project
 from lifecycle.records import Slice
+from lifecycle.specs.expression import holds
 from lifecycle.training.evaluation.evaluate import Own, estimate
 from lifecycle.training.evaluation.metrics import Floats
 
@@ -103,17 +104,10 @@ def _text(value: object) -> str:
 
 
 def _segment(frame: pd.DataFrame, name: str, condition: str) -> Mask:
-    key = f"evaluation.segments.{name}"
     try:
-        found = frame.eval(condition)
-    except Exception as error:  # pandas lets through whatever its parser or the columns raise
+        return holds(condition, frame)
+    except ValueError as error:
         raise ProjectError(
-            f"{key}: {condition!r} cannot be evaluated ({type(error).__name__}: {error}); write it "
-            f"as DataFrame.query takes it, on the columns {', '.join(frame.columns)}"
+            f"evaluation.segments.{name}: {error}; write a condition on the columns of a row, such "
+            "as `age >= 65`"
         ) from None
-    if not isinstance(found, pd.Series) or not pd.api.types.is_bool_dtype(found.dtype):
-        raise ProjectError(
-            f"{key}: {condition!r} is no condition: it must be true or false for each row, "
-            "such as `age >= 65`"
-        )
-    return found.fillna(False).to_numpy(dtype=bool)

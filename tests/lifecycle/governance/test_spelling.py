@@ -2,12 +2,10 @@
 
 import html
 import json
-import re
 from urllib.parse import quote_plus
 
 import markupsafe
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
 from lifecycle.governance.subject import GONE, Subject
@@ -34,8 +32,7 @@ SUBJECT = Subject(frozenset({"customer"}), frozenset({PERSON, "-17"}))
 def test_spellings(written: str) -> None:
     for text in (written, f"row of {written} is bad"):
         assert SUBJECT.holds(text.encode())
-        assert re.search(SUBJECT.expression, text)
-        assert pc.match_substring_regex(pa.array([text]), SUBJECT.expression).to_pylist() == [True]
+        assert SUBJECT.cells(pa.array(["", text, None])).to_pylist() == [False, True, False]
         redacted = SUBJECT.redact(text)
         assert not SUBJECT.holds(redacted.encode()), redacted
         assert GONE in redacted or "null" in redacted
@@ -44,5 +41,5 @@ def test_spellings(written: str) -> None:
 @pytest.mark.parametrize("text", ["customer: 170", "visits: -17", f"x{PERSON}x", "customers -17"])
 def test_others(text: str) -> None:
     assert not SUBJECT.holds(text.encode())
-    assert not re.search(SUBJECT.expression, text)
+    assert SUBJECT.cells(pa.array([text])).to_pylist() == [False]
     assert SUBJECT.redact(text) == text

@@ -278,3 +278,14 @@ def test_killed_in_the_middle_then_run_again(
     assert find_by_identity(small_model.project, small_model.settings, identity) == model
     assert by_alias("small", CHALLENGER, small_model.settings) == model
     assert json.loads(record_of(model, small_model.settings).model_dump_json())["cached"]
+
+
+def test_an_emptied_registry_is_not_one_without_versions(settings: Settings) -> None:
+    from lifecycle.release.audit import Trail
+    from tests.lifecycle.release.test_audit import model
+
+    assert by_alias("small", "champion", settings) is None
+    Trail(settings, "small", "me").record("promote", model(3), ("It is better.",))
+    with pytest.raises(BackendError, match="the audit trail names v3") as told:
+        by_alias("small", "champion", settings)
+    assert "emptied or replaced; restore it from a backup" in str(told.value)

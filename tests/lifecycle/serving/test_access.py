@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -222,9 +223,25 @@ def test_a_changed_rate_holds_without_a_restart(store: KeyStore) -> None:
     gate.check(bearer(key))
     content: Any = json.loads(store.file.read_text())
     content["keys"][0]["rate"] = None
+    content["checksum"] = ""  # as the message says, where an edit by hand was meant
     store.file.write_text(json.dumps(content))
     clock.now += 1.0
     assert [gate.check(bearer(key)) for _ in range(5)] == ["ci"] * 5
+
+
+def test_a_damaged_file_of_keys_opens_nothing(store: KeyStore) -> None:
+    """A bit in a rate, a name or `revoked` would be read as another one."""
+    store.add("ci", rate=1)
+    store.add("shop", rate=20)
+    store.revoke("ci")
+    content = store.file.read_bytes()
+    for at in range(0, len(content) - 1, 7):
+        flipped = bytearray(content)
+        flipped[at] ^= 1 << at % 7
+        store.file.write_bytes(flipped)
+        with suppress(SettingsError):
+            store.list()
+            assert json.loads(flipped) == json.loads(content), "blanks only"
 
 
 def test_a_check_is_cheap(store: KeyStore) -> None:
@@ -268,7 +285,8 @@ def test_what_a_killed_process_left_goes_with_the_next_internal_key(tmp_path: Pa
     text = store.file.read_text()
     made = store.list()[0].created
     old = (made - timedelta(hours=1)).isoformat().replace("+00:00", "Z")
-    store.file.write_text(text.replace(json.loads(text)["keys"][0]["created"], old))
+    aged = json.loads(text.replace(json.loads(text)["keys"][0]["created"], old))
+    store.file.write_text(json.dumps(aged | {"checksum": ""}))
     with store.internal("smoke-test", "small"):
         assert len(store.list()) == 1
     assert store.list() == ()

@@ -60,7 +60,7 @@ def test_fields_of_a_record() -> None:
     assert (records["minItems"], records["maxItems"]) == (1, 50)
     assert records["items"] == {"$ref": "#/components/schemas/Record"}
     record = found["components"]["schemas"]["Record"]
-    assert record["required"] == list(INPUTS)
+    assert record["required"] == [name for name, spec in INPUTS.items() if not spec.nullable]
     largest = float(np.finfo("f4").max)
     assert record["properties"] == {
         "age": {"type": "integer", "minimum": 0, "maximum": 120, "description": "years"},
@@ -138,7 +138,7 @@ def test_the_entity_may_be_in_a_record() -> None:
     about = ("customer", ColumnSpec(type="integer"))
     found = document(MODEL, made_of("regression"), 50, entity=about)
     record = found["components"]["schemas"]["Record"]
-    assert record["required"] == list(INPUTS)
+    assert record["required"] == [name for name, spec in INPUTS.items() if not spec.nullable]
     assert list(record["properties"]) == [*INPUTS, "customer"]
 
 

@@ -1,6 +1,7 @@
 """Batch inference into a versioned table."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lifecycle.data.lake import history, read_version, table_uri
-from lifecycle.errors import BundleError
+from lifecycle.errors import BackendError, BundleError
 from lifecycle.project import Project
 from lifecycle.records import Scored, Window
 from lifecycle.serving.score import score
@@ -73,3 +74,21 @@ def test_ray_data_gives_the_same_table_and_says_nothing(
     pd.testing.assert_frame_equal(
         here.drop(columns="model_version"), there.drop(columns="model_version")
     )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_error_of_ours_out_of_ray_data_is_one_message(
+    small_model: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scoring = small_model.project.scoring.model_copy(update={"ray_data_above_rows": 1})
+    project = small_model.project.model_copy(update={"scoring": scoring})
+    data = next(Path(small_model.ingested.dataset.uri).glob("part-*.parquet"))
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 16
+    data.write_bytes(content)
+    with pytest.raises(BackendError, match=rf"{data.name}: its SHA-256 is") as told:
+        run(small_model, project)
+    assert "\n" not in str(told.value)
+    assert capfd.readouterr() == ("", "")
+    assert history(table_uri(small_model.settings, "small", "predictions")).empty

@@ -1,0 +1,191 @@
+"""Flips single bits in what is kept of a trained model, and counts what becomes of each.
+
+A small project is ingested, split and trained; then, one at a time, a bit of a file is flipped, the
+version or bundle is read as training and serving read it, and the bit is set back. Reading runs in
+a process of its own: damaged Parquet can take a process down. A flip is `told` (an error of
+ours), `harmless` (what is read is what was written), `silent` (it is not), a `traceback` or a
+`crash`. `python -m benchmarks.damage [flips]` prints the table.
+"""
+
+import multiprocessing
+import os
+import random
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import large
+from benchmarks.result import Result
+from lifecycle.data.arrivals import first_window
+from lifecycle.data.digest import digest_of
+from lifecycle.data.ingest import ingest
+from lifecycle.data.lake import open_version, read_version
+from lifecycle.data.split import split_dataset
+from lifecycle.errors import LifecycleError
+from lifecycle.project import Project
+from lifecycle.project_file import load_project
+from lifecycle.records import Bundle, DatasetVersion
+from lifecycle.settings import Settings
+from lifecycle.training.bundle import load_bundle, write_bundle
+from lifecycle.training.fit import bundle_schema
+from lifecycle.training.matrix import open_matrices
+from lifecycle.training.predictor import open_predictor
+from lifecycle.training.trainers.open import open_trainer
+
+FLIPS = 300
+ROWS = 6_000
+SEED = 14
+OUTCOMES = ("told", "harmless", "silent", "traceback", "crash")
+
+
+class Kept(NamedTuple):
+    """What is damaged, and how it is read."""
+
+    project: Project
+    versions: Mapping[str, DatasetVersion]
+    """Table → the version that is read."""
+    bundle: Bundle
+    rows: pd.DataFrame
+    """What the bundle predicts."""
+    predictions: bytes
+
+    def folders(self) -> dict[str, Path]:
+        """What can be damaged, by name."""
+        tables = {name: Path(ref.uri) for name, ref in self.versions.items()}
+        return tables | {"bundle": self.bundle.path}
+
+
+def measure(rounds: int) -> Iterator[Result]:
+    """One round of flips: neither a silent one nor a traceback nor a crash is let through."""
+    counts = run(FLIPS)
+    total = sum(counts.values(), Counter[str]())
+    detail = "; ".join(f"{name}: {_spelled(one)}" for name, one in counts.items())
+    for name in ("silent", "traceback", "crash"):
+        value = float(total[name])
+        yield Result(
+            name=f"damage: {name} of {FLIPS} flipped bits",
+            value=value,
+            unit="flips",
+            bar=0,
+            holds=value == 0,
+            detail=detail,
+        )
+
+
+def run(flips: int, rows: int = ROWS, seed: int = SEED) -> dict[str, Counter[str]]:
+    """Table or bundle → how many flips had which outcome."""
+    draw = random.Random(seed)  # noqa: S311 - nothing secret
+    counts: dict[str, Counter[str]] = {}
+    with TemporaryDirectory(prefix="damage-") as folder:
+        kept = keep(Path(folder), rows)
+        files = {name: _files(path) for name, path in kept.folders().items()}
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(1, mp_context=context)
+        try:
+            for number in range(flips):
+                name = list(files)[number % len(files)]
+                file = draw.choice(files[name])
+                bit = draw.randrange(file.stat().st_size * 8)
+                with flipped(file, bit):
+                    try:
+                        outcome = pool.submit(read, kept, name).result()
+                    except BrokenProcessPool:
+                        outcome = "crash"
+                        pool = ProcessPoolExecutor(1, mp_context=context)
+                counts.setdefault(name, Counter())[outcome] += 1
+                if outcome not in ("told", "harmless"):
+                    sys.stderr.write(f"{outcome}: bit {bit} of {file}\n")
+        finally:
+            pool.shutdown()
+    return counts
+
+
+def keep(folder: Path, rows: int = ROWS) -> Kept:
+    """A project that is ingested, split and trained."""
+    project = load_project(large.write(folder, rows))
+    settings = Settings(home=folder / "home")
+    ingested = ingest(project, settings, first_window(project))
+    split = split_dataset(project, settings, ingested)
+    matrices = open_matrices(project, split.train, split.validation)
+    fitted = open_trainer(project).fit(project, matrices, {"max_depth": 3}, threads=1)
+    schema = bundle_schema(project, matrices.schema, fitted.model.kind)
+    bundle = write_bundle(fitted.model, schema, "damage", settings.folder("bundles"), fitted.curve)
+    some = read_version(split.holdout, list(project.input_columns)).head(50)
+    versions = {
+        "accepted": ingested.dataset,
+        "train": split.train,
+        "validation": split.validation,
+        "holdout": split.holdout,
+    }
+    return Kept(project, versions, bundle, some, _predicted(bundle, project, some))
+
+
+def read(kept: Kept, name: str) -> str:
+    """What becomes of reading a table's version, or the bundle."""
+    try:
+        if name == "bundle":
+            same = _predicted(kept.bundle, kept.project, kept.rows) == kept.predictions
+        else:
+            ref = kept.versions[name]
+            same = digest_of(read_version(ref)) == ref.digest
+            same &= sum(batch.num_rows for batch in open_version(ref)) == ref.rows
+    except LifecycleError:
+        return "told"
+    except Exception:
+        return "traceback"
+    return "harmless" if same else "silent"
+
+
+@contextmanager
+def flipped(file: Path, bit: int) -> Iterator[None]:
+    """A file with one bit flipped, for the block; then it is the one that it was."""
+    aside = file.with_name(f"_aside-{file.name}")
+    shutil.copy2(file, aside)
+    try:
+        content = bytearray(file.read_bytes())
+        content[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(content)
+        yield
+    finally:
+        os.replace(aside, file)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _predicted(bundle: Bundle, project: Project, rows: pd.DataFrame) -> bytes:
+    predictor = open_predictor(load_bundle(bundle.path, bundle.digest), project)
+    return np.asarray(predictor.predict(rows)).tobytes()
+
+
+def _spelled(counts: Counter[str]) -> str:
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if counts[outcome])
+
+
+def main() -> None:
+    """Print the table; exit code 1 if a flip was silent, a traceback or a crash."""
+    flips = int(sys.argv[1]) if len(sys.argv) > 1 else FLIPS
+    counts = run(flips)
+    table = Table("file of", *OUTCOMES)
+    for name, one in counts.items():
+        table.add_row(name, *(str(one[outcome]) for outcome in OUTCOMES))
+    Console().print(table)
+    bad = sum(one[outcome] for one in counts.values() for outcome in OUTCOMES[2:])
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""The files of a version as its commit lists them, each with the SHA-256 of its bytes.
+
+A version is judged by what its files hold, so a file is hashed before any of it is parsed: a
+damaged one may crash a reader, or be read as other numbers. The list is sealed together with the
+digest and the note of the version, so that a damaged commit does not pass for another version.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.fs
+
+from lifecycle.data.lake.places import Place, place_of
+from lifecycle.errors import BackendError
+from lifecycle.identity import sha256
+from lifecycle.leftovers import temporary_prefix
+from lifecycle.records import DatasetVersion
+
+MANIFEST, SEAL = "manifest", "seal"
+"""In a commit: the list of its files as JSON, and the digest of list, content digest and note."""
+NOTE = "note."
+CHUNK = 1 << 20
+MAX_REMEMBERED = 10_000
+TICK_S = 2.0
+"""The coarsest clock of a file system."""
+_hashed_before: dict[tuple[int, ...], str] = {}
+"""A local file, as the file system tells it from others and from what it was before → SHA-256."""
+RESTORE = (
+    "restore it from a backup, or run again with PREFECT_TASKS_REFRESH_CACHE=true, which makes the "
+    "version anew"
+)
+DAMAGED = f"it was damaged or changed after it was written; {RESTORE}"
+
+
+class VersionFile(NamedTuple):
+    """A data file of a version."""
+
+    path: str
+    """Relative to the table."""
+    sha256: str
+    first: int
+    """Number of its first row in the version."""
+    end: int
+    """Number after that of its last row; fewer rows are left where some were erased."""
+
+
+def sealed(info: Mapping[str, Any], files: Sequence[VersionFile]) -> dict[str, str]:
+    """What a commit says of its files.
+
+    Args:
+        info: what else it says; its digest and note are sealed together with the list.
+    """
+    listed = json.dumps([[*file] for file in files], separators=(",", ":"))
+    return {MANIFEST: listed, SEAL: _seal(info, listed)}
+
+
+def manifest_of(info: Mapping[str, Any]) -> list[VersionFile] | None:
+    """The files that a commit lists; None if it was written before commits did.
+
+    Raises:
+        ValueError: the commit is not as it was written.
+    """
+    if MANIFEST not in info and SEAL not in info:
+        return None
+    listed = str(info.get(MANIFEST, ""))
+    if info.get(SEAL) != _seal(info, listed):
+        raise ValueError("what the commit says does not match its checksum")
+    return [VersionFile(*file) for file in json.loads(listed)]
+
+
+def files_of(ref: DatasetVersion) -> list[VersionFile] | None:
+    """The data files of a version; None where only Delta's log knows them: the version was written
+    before commits listed their files, or is not there.
+
+    Raises:
+        BackendError: the commit cannot be read, is damaged, or is of another version.
+    """
+    system, prefix = place_of(ref.uri)
+    name = f"_delta_log/{ref.version:020d}.json"
+    try:
+        with system.open_input_file(prefix + name) as file:
+            content = file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise BackendError(f"{ref.uri}/{name}: cannot be read: {reason}") from None
+    try:
+        actions = [json.loads(line) for line in content.decode().splitlines() if line.strip()]
+        info: dict[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
+        files = manifest_of(info)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BackendError(f"{ref.uri}/{name}: is no commit ({error}): {DAMAGED}") from None
+    if files is not None and info.get("digest") != ref.digest:
+        raise BackendError(
+            f"{ref.uri}: version {ref.version} has the digest {str(info.get('digest'))[:12]}, not "
+            f"{ref.digest[:12]} of the reference; the table was made anew since, so prepare the "
+            "data again"
+        )
+    return files
+
+
+def is_intact(ref: DatasetVersion) -> bool:
+    """Whether the files of a version have the bytes that were written; true of one whose commit
+    lists none.
+
+    Raises:
+    """
+    try:
+        for file in files_of(ref) or ():
+            with verified(ref.uri, file):
+                pass
+    except BackendError:
+        return False
+    return True
+
+
+@contextmanager
+def verified(uri: str, file: VersionFile) -> Iterator[pa.NativeFile]:
+    """A data file to read, whose bytes are those that were written.
+
+    One in object storage is copied here while it is hashed, so that what is read is what was
+    hashed; the copy has no name, so that it is gone with this process.
+
+    Raises:
+        BackendError: the file is missing or cannot be read, or its bytes are others.
+    """
+    place = place_of(uri)
+    shown = f"{uri}/{file.path}"
+    try:
+        opened, digest = _hashed(place, file.path)
+    except FileNotFoundError:
+        raise BackendError(
+            f"{shown}: cannot be read: this file of the table is missing; {RESTORE}"
+        ) from None
+    except OSError as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise BackendError(f"{shown}: cannot be read: {reason}") from None
+    with opened:
+        if digest != file.sha256:
+            raise BackendError(
+                f"{shown}: its SHA-256 is {digest[:12]}…, and its commit says "
+                f"{file.sha256[:12]}…: {DAMAGED}"
+            )
+        yield opened
+
+
+class HashingStream:
+    """A stream to write to that hashes what passes; for `pyarrow.parquet.ParquetWriter`."""
+
+    closed = False
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        """Hash and write bytes."""
+        self._digest.update(data)
+        return int(self._stream.write(data) or 0)
+
+    def flush(self) -> None:
+        """Pass it on."""
+        self._stream.flush()
+
+    def tell(self) -> int:
+        """Bytes so far."""
+        return int(self._stream.tell())
+
+    def close(self) -> None:
+        """Close what is written to."""
+        self.closed = True
+        self._stream.close()
+
+    def hexdigest(self) -> str:
+        """SHA-256 of all bytes so far."""
+        return self._digest.hexdigest()
+
+
+def _seal(info: Mapping[str, Any], listed: str) -> str:
+    note = {key: value for key, value in info.items() if key.startswith(NOTE)}
+    return sha256({"digest": info.get("digest"), "note": note, "manifest": listed})
+
+
+def _hashed(place: Place, path: str) -> tuple[pa.NativeFile, str]:
+    system, prefix = place
+    if isinstance(system, pyarrow.fs.LocalFileSystem):
+        return pa.OSFile(prefix + path), _local_digest(prefix + path)
+    hashing = hashlib.sha256()
+    handle, copy = tempfile.mkstemp(prefix=temporary_prefix())
+    try:
+        with os.fdopen(handle, "wb") as out, system.open_input_file(prefix + path) as far:
+            _copy(far, out, hashing)
+        return pa.OSFile(copy), hashing.hexdigest()
+    finally:
+        os.unlink(copy)
+
+
+def _local_digest(path: str) -> str:
+    """SHA-256 of a file; one that nobody has touched since this process hashed it, is not read."""
+    with open(path, "rb") as file:
+        state = os.fstat(file.fileno())
+        # the time of change is the file system's own: nobody sets it back
+        key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        if key in _hashed_before:
+            return _hashed_before[key]
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if time.time() - state.st_ctime > TICK_S:  # a change in the same tick would not show
+        if len(_hashed_before) >= MAX_REMEMBERED:
+            _hashed_before.clear()
+        _hashed_before[key] = digest
+    return digest
+
+
+def _copy(far: pa.NativeFile, out: IO[bytes], hashing: Any) -> None:
+    while part := far.read(CHUNK):
+        hashing.update(part)
+        out.write(part)
