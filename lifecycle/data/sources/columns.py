@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lifecycle.data.sources.base import BATCH
+from lifecycle.data.sources.notation import Notation
 from lifecycle.specs import ColumnSpec, ColumnType
 
 TEXT_TYPES = ("string", "category")
@@ -16,12 +17,20 @@ TEXT_TYPES = ("string", "category")
 MICROSECONDS = pa.timestamp("us")
 
 
-def declared(batch: pa.RecordBatch, columns: Mapping[str, ColumnSpec]) -> pa.RecordBatch:
-    """A batch whose contract columns have the types they should have, or are text."""
-    arrays = [
-        as_declared(array, columns[name].type) if name in columns else plain(array)
-        for name, array in zip(batch.schema.names, batch.columns, strict=True)
-    ]
+def declared(
+    batch: pa.RecordBatch, columns: Mapping[str, ColumnSpec], notation: Notation
+) -> pa.RecordBatch:
+    """A batch whose contract columns have the types they should have, or are text.
+
+    Args:
+        notation: how the source writes its cells.
+    """
+    arrays = []
+    for name, array in zip(batch.schema.names, batch.columns, strict=True):
+        array = plain(array)
+        if spec := columns.get(name):
+            array = as_declared(notation.read(array, name, spec), spec.type)
+        arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 
