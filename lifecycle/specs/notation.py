@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 Decimal = Literal[".", ","]
 Thousands = Literal["", ",", ".", " ", "'"]
@@ -48,8 +48,22 @@ def _formats(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
-Formats = Annotated[tuple[str, ...], BeforeValidator(_formats)]
+def _shortest(formats: tuple[str, ...]) -> str | list[str]:
+    return formats[0] if len(formats) == 1 else list(formats)
+
+
+TEXT, NUMBER = {"type": "string"}, {"type": "number"}
+Words = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_words),
+    WithJsonSchema({"type": "array", "items": {"anyOf": [TEXT, NUMBER]}}),
+]
+Formats = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_formats),
+    PlainSerializer(_shortest),
+    WithJsonSchema({"anyOf": [TEXT, {"type": "array", "items": TEXT}]}),
+]
 
 
 def check_formats(dates: Mapping[str, tuple[str, ...]]) -> None:
