@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from lifecycle.data.sources.notation import Dates
 from lifecycle.specs.notation import EPOCHS
 
-SAMPLE = 2_000
-"""Different cells that are looked at one by one."""
+FIRST_LOOK, SAMPLE = 20, 2_000
+"""Different cells that are looked at one by one: to see whether it is worth it, and then."""
+MOST_TRIED = 50_000
+"""Different cells that orders of day and month are tried on; all, if these do not tell."""
 SEED = 17
 MOST_MISFITS = 0.01
 """Share of the cells that a format may leave unread."""
@@ -71,6 +73,8 @@ class DateGuess(NamedTuple):
     """Why not, and what to write."""
     asked: bool = False
     """Whether `why` is a question: the column is dates, and nobody knows which."""
+    iso: float = 0.0
+    """Share of the cells that are written as ISO 8601 has it, besides."""
 
 
 def guess_formats(counts: "pd.Series[int]", name: str) -> DateGuess | None:
@@ -81,8 +85,8 @@ def guess_formats(counts: "pd.Series[int]", name: str) -> DateGuess | None:
         counts: how often each cell is there, by its text without blanks around it; none of them is
             missing.
     """
-    cells = np.asarray(counts.index, dtype=object)
-    weights = np.asarray(counts, dtype=np.int64)
+    if sum(bool(_template(cell)) for cell in counts.index[:FIRST_LOOK]) == 0:
+        return None
     few = counts.sample(min(len(counts), SAMPLE), random_state=SEED)
     templates: Counter[str] = Counter()
     for cell, times in few.items():
@@ -97,13 +101,15 @@ def guess_formats(counts: "pd.Series[int]", name: str) -> DateGuess | None:
         for shape, times in templates.most_common(MOST_FORMATS)
         if times > MOST_MISFITS * total / MOST_FORMATS
     ]
-    return _ordered(cells, weights, frequent, name)
+    some = counts.sample(min(len(counts), MOST_TRIED), random_state=SEED)
+    guess = _ordered(some, frequent, name)
+    return _ordered(counts, frequent, name) if guess and guess.asked else guess
 
 
-def _ordered(
-    cells: NDArray[np.object_], weights: NDArray[np.int64], shapes: Sequence[str], name: str
-) -> DateGuess | None:
+def _ordered(counts: "pd.Series[int]", shapes: Sequence[str], name: str) -> DateGuess | None:
     """The order of day, month and year that reads the cells, if it is one only."""
+    cells = np.asarray(counts.index, dtype=object)
+    weights = np.asarray(counts, dtype=np.int64)
     iso = np.array([bool(ISO.fullmatch(cell)) for cell in cells], dtype=bool)
     orders = dict(ORDERS)
     if any("C" in shape for shape in shapes):
@@ -154,7 +160,7 @@ def _ordered(
             f"source.dates: {{{name}: {_shown(formats)}}} and type: datetime",
             asked=True,
         )
-    return DateGuess(formats)
+    return DateGuess(formats, iso=float(weights[iso].sum() / weights.sum()))
 
 
 def _as_good(

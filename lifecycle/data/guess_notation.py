@@ -28,6 +28,7 @@ from lifecycle.data.guess_words import (
     listed,
     missing_labels,
     spellings_of,
+    which_missing,
 )
 from lifecycle.data.sources.notation import Notation
 from lifecycle.specs import ColumnSpec, SourceSpec
@@ -66,7 +67,7 @@ class _Columns:
     """What is known of each column before they agree."""
 
     numbers: dict[str, NumberGuess] = field(default_factory=dict)
-    plain: dict[str, "_Points"] = field(default_factory=dict)
+    plain: list[str] = field(default_factory=list)
     dates: dict[str, tuple[str, ...]] = field(default_factory=dict)
     iso: list[str] = field(default_factory=list)
     """Times as ISO 8601 has them, with words for missing among them."""
@@ -76,6 +77,7 @@ class _Columns:
     """Words for missing, by column."""
     unread: dict[str, str] = field(default_factory=dict)
     hints: dict[str, str] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
 
 
 class _Points(NamedTuple):
@@ -103,11 +105,17 @@ def recognise(
     columns = _Columns()
     for name, values in raw.items():
         _look(name, values, columns, source, target, name in typed)
-    decimal, thousands = _agreed(columns, source)
+    decimal, thousands = _agreed(raw, columns, source)
     negatives = Counter(one.negative for one in columns.numbers.values() if one.negative != "sign")
     negative: Negative = negatives.most_common(1)[0][0] if negatives else source.negative
-    said = _said_of_numbers(columns, decimal, thousands, negative)
-    said += [f"dates: {name} is read as {_formats(one)}" for name, one in columns.dates.items()]
+    points = {}
+    if decimal == ",":
+        points = {name: _points(raw[name]) for name in columns.plain if name not in typed}
+    exceptions = _exceptions(columns, source, (decimal, thousands), points)
+    said = _said_of_numbers(columns, (decimal, thousands), negative, points)
+    if exceptions:
+        said.append(f"plain: {_named(exceptions)}, with a decimal point and no thousands")
+    said += columns.said
     words = [word for name in columns.words for word in columns.words[name]]
     said += _said_of_words(columns)
     spellings = dict(source.spellings)
@@ -124,7 +132,7 @@ def recognise(
         "decimal": decimal,
         "thousands": thousands,
         "negative": negative,
-        "plain": _exceptions(columns, source, decimal, thousands, typed),
+        "plain": exceptions,
         "missing": list(dict.fromkeys([*source.missing, *words])),
         "dates": dict(source.dates) | columns.dates,
         "spellings": spellings,
@@ -147,32 +155,35 @@ def _look(
     typed: bool,
 ) -> None:
     """Find out what one column's cells are."""
-    text = pc.utf8_trim_whitespace(pa.array(values.dropna(), pa.string()))
-    if name not in source.dates and (numbers := _as_numbers(text)) is not None:
-        _plain(name, text, columns)
-        if np.isinf(numbers).any():
-            cells = text.filter(pc.match_substring_regex(text, "(?i)inf"))
-            columns.words[name] = cells.unique().to_pylist()
+    text = pa.array(values, pa.string(), from_pandas=True)
+    numbers = None if name in source.dates else _as_numbers(text)
+    if numbers is not None:
+        columns.plain.append(name)
+        if not np.isfinite(numbers).all():
+            cells = text.filter(pc.match_substring_regex(text, "(?i)inf|nan")).unique()
+            columns.words[name] = _declarable(pc.utf8_trim_whitespace(cells).to_pylist())
         if name != target:
             _counted(name, numbers, columns)
         return
-    if typed or not len(text):
+    if typed:
         return
-    counts = text.to_pandas().value_counts().drop("", errors="ignore")
+    counts = _counts(pc.utf8_trim_whitespace(text))
+    cells = pa.array(counts.index, pa.string())
     columns.counts[name] = counts
-    gone = [cell for cell in counts.index if is_missing(cell) or INFINITE.fullmatch(cell)]
-    rest = counts.drop(gone)
+    missing = which_missing(cells)
+    gone, rest = counts.index[missing].tolist(), counts[~missing]
+    cells = cells.filter(pa.array(~missing))
     if name in source.dates:
         columns.words[name] = _declarable(gone)
         return
-    digits = rest.index.str.contains(r"[0-9]")
+    digits = pc.match_substring_regex(cells, "[0-9]").to_numpy(zero_copy_only=False)
     if rest.empty or rest[digits].sum() < rest.sum() / 2:
         return
     about = name == target or not IDENTIFIER.search(name) or ABOUT_TIME.search(name)
     if not about:
         return
-    if (numbers := _as_numbers(pa.array(rest.index, pa.string()))) is not None:
-        _plain(name, pa.array(rest.index, pa.string()), columns)
+    if (numbers := _as_numbers(cells)) is not None:
+        columns.plain.append(name)
         columns.words[name] = _declarable(gone)
         if name != target:
             _counted(name, numbers, columns)
@@ -212,32 +223,47 @@ def _counted(name: str, numbers: NDArray[np.float64], columns: _Columns) -> None
     if guess is not None:
         _date(name, guess, columns)
         if guess.formats:
-            del columns.plain[name]
+            columns.plain.remove(name)
 
 
 def _date(name: str, guess: DateGuess, columns: _Columns) -> None:
     if guess.formats:
         columns.dates[name] = guess.formats
+        iso = f", and {guess.iso:.0%} of its cells as ISO 8601 has it" if guess.iso else ""
+        columns.said.append(f"dates: {name} is read as {_formats(guess.formats)}{iso}")
+    elif name in columns.plain:
+        columns.said.append(f"dates: {name} {guess.why}")
     elif guess.asked:
         columns.unread[name] = guess.why
     else:
         columns.hints[name] = guess.why
 
 
-def _plain(name: str, text: pa.StringArray, columns: _Columns) -> None:
-    head = text.slice(0, HEAD)
+def _points(values: "pd.Series[str]") -> _Points:
+    head = pc.utf8_trim_whitespace(pa.array(values.iloc[:HEAD].dropna(), pa.string()))
     points = head.filter(pc.match_substring(head, "."))
     decimal = pc.all(pc.match_substring_regex(points, GROUPED), min_count=0).as_py() is False
-    columns.plain[name] = _Points(len(points) > 0, decimal)
+    return _Points(len(points) > 0, decimal)
+
+
+def _counts(text: pa.StringArray) -> "pd.Series[int]":
+    """How often each cell is there, the most frequent first; blank ones are not."""
+    found = text.drop_null().value_counts()
+    counts = pd.Series(found.field(1).to_numpy(), index=found.field(0).to_pandas())
+    return counts.drop("", errors="ignore").sort_values(ascending=False, kind="stable")
 
 
 def _as_numbers(text: pa.StringArray) -> NDArray[np.float64] | None:
-    """The cells as numbers, if all that are there read as such, and none is a name like 007."""
-    words = pc.is_in(text, pa.array(MISSING, pa.string()))
+    """The cells as numbers, if all that are there read as such; words for missing are none."""
     try:
-        numbers = pc.if_else(words, pa.scalar(None, pa.string()), text).cast(pa.float64())
+        numbers = text.cast(pa.float64())
     except pa.ArrowInvalid:
-        return None
+        text = pc.utf8_trim_whitespace(text)
+        words = pc.is_in(text, pa.array(MISSING, pa.string()))
+        try:
+            numbers = pc.if_else(words, pa.scalar(None, pa.string()), text).cast(pa.float64())
+        except pa.ArrowInvalid:
+            return None
     made: NDArray[np.float64] = numbers.drop_null().to_numpy(zero_copy_only=False)
     return made if len(made) else None
 
@@ -247,9 +273,9 @@ def _declarable(words: list[str]) -> list[str]:
     return [word for word in words if word not in MISSING]
 
 
-def _agreed(columns: _Columns, source: SourceSpec) -> Pair:
+def _agreed(raw: Mapping[str, "pd.Series[str]"], columns: _Columns, source: SourceSpec) -> Pair:
     """Decimal and thousands of the file; columns that have others are named under `hints`."""
-    decimal = _decimal(columns, source)
+    decimal = _decimal(raw, columns, source)
     needs: Counter[Thousands] = Counter()
     for one in columns.numbers.values():
         marks = [thousands for mark, thousands in one.pairs if mark == decimal]
@@ -269,7 +295,7 @@ def _agreed(columns: _Columns, source: SourceSpec) -> Pair:
     return decimal, thousands
 
 
-def _decimal(columns: _Columns, source: SourceSpec) -> Decimal:
+def _decimal(raw: Mapping[str, "pd.Series[str]"], columns: _Columns, source: SourceSpec) -> Decimal:
     if "decimal" in source.model_fields_set:
         return source.decimal
     certain = Counter(
@@ -277,9 +303,9 @@ def _decimal(columns: _Columns, source: SourceSpec) -> Decimal:
     )
     if certain[","] and certain[","] >= certain["."]:
         return ","
-    if certain["."] or any(points.decimal for points in columns.plain.values()):
-        return "."
     open_ = [name for name, one in columns.numbers.items() if one.comma_is_open]
+    if not open_ or certain["."] or any(_points(raw[name]).decimal for name in columns.plain):
+        return "."
     votes = {comma_means(columns.counts[name].drop(columns.words[name])) for name in open_}
     if len(votes - {None}) == 1:
         return next(vote for vote in votes if vote)
@@ -294,22 +320,17 @@ def _decimal(columns: _Columns, source: SourceSpec) -> Decimal:
 
 
 def _exceptions(
-    columns: _Columns,
-    source: SourceSpec,
-    decimal: Decimal,
-    thousands: Thousands,
-    typed: Collection[str],
+    columns: _Columns, source: SourceSpec, pair: Pair, points: Mapping[str, _Points]
 ) -> list[str]:
     """Columns of plain numbers in a file of others."""
+    decimal, thousands = pair
     if decimal == ".":
         return list(source.plain)
-    pair = {(decimal, thousands), (decimal, "")}
-    names = [name for name, one in columns.numbers.items() if pair.isdisjoint(one.pairs)]
-    names += [
-        name
-        for name, points in columns.plain.items()
-        if name not in typed and (points.decimal or (points.any and thousands != "."))
-    ]
+    fits = {pair, (decimal, "")}
+    names = [name for name, one in columns.numbers.items() if fits.isdisjoint(one.pairs)]
+    for name, one in points.items():
+        if one.decimal or (one.any and thousands != "."):
+            names.append(name)
     return list(dict.fromkeys([*source.plain, *names]))
 
 
@@ -419,13 +440,15 @@ def _text_spec(values: "pd.Series[str]", words: Collection[str]) -> ColumnSpec:
 
 
 def _said_of_numbers(
-    columns: _Columns, decimal: Decimal, thousands: Thousands, negative: Negative
+    columns: _Columns, pair: Pair, negative: Negative, points: Mapping[str, _Points]
 ) -> list[str]:
     said = []
+    decimal, thousands = pair
     names = [name for name, one in columns.numbers.items() if PLAIN not in one.pairs or one.unit]
-    if (decimal, thousands) != PLAIN:
-        names += [name for name, one in columns.plain.items() if one.any and thousands == "."]
-        names = [name for name in names if PLAIN not in _pairs(columns, name)]
+    if pair != PLAIN:
+        names = [name for name in names if PLAIN not in columns.numbers[name].pairs]
+        if thousands == ".":
+            names += [name for name, one in points.items() if one.any and not one.decimal]
         between = f" and {thousands!r} between thousands" if thousands else ""
         said.append(f"decimal: {decimal!r} before decimals{between}, in {_named(names)}")
     if negative != "sign":
@@ -437,10 +460,6 @@ def _said_of_numbers(
             percent = "; 12 % is 12, not 0.12" if one.unit == "%" else ""
             said.append(f"unit: {name} is numbers in {one.unit}{percent}")
     return said
-
-
-def _pairs(columns: _Columns, name: str) -> tuple[Pair, ...]:
-    return columns.numbers[name].pairs if name in columns.numbers else ()
 
 
 def _said_of_words(columns: _Columns) -> list[str]:

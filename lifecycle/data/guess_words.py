@@ -4,7 +4,11 @@ import re
 from collections import defaultdict
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from lifecycle.data.coerce import MISSING
 
@@ -26,6 +30,8 @@ POSSIBLE = frozenset(PERHAPS_VALUES.split()) | {
     "keine angabe",
 }
 """Words that mean missing among numbers and times; among texts they may be a value."""
+WORDS = pa.array(sorted(CERTAIN | POSSIBLE), pa.string())
+KNOWN = pa.array(MISSING, pa.string())
 INFINITE = re.compile(r"[-+]?(inf|infinity|∞)|-?1\.#inf", re.IGNORECASE)
 PAIRS = (
     {"yes", "no"},
@@ -51,6 +57,15 @@ class Spellings(NamedTuple):
     """By what is meant: the text that most cells have, without blanks around it."""
     doubtful: dict[str, tuple[str, ...]]
     """Of a single letter, which may mean another thing than its capital."""
+
+
+def which_missing(cells: pa.StringArray) -> NDArray[np.bool_]:
+    """Which cells without blanks around them mean missing among numbers, or are infinite."""
+    lower = pc.utf8_lower(cells)
+    found = pc.or_(pc.is_in(lower, WORDS), pc.is_in(cells, KNOWN))
+    found = pc.or_(found, pc.match_substring_regex(lower, f"^({INFINITE.pattern})$"))
+    result: NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
+    return result
 
 
 def is_missing(cell: str) -> bool:

@@ -221,7 +221,12 @@ def _place(name: str, column: Column, roles: Roles, hint: str) -> bool:
             return False
         reason = "is another time"
         if not roles.time:
-            reason = f"is a time, but missing in {column.values.isna().mean():.1%} of the rows"
+            lost = column.values.isna().mean()
+            reason = (
+                f"is a time, but missing in {lost:.1%} of the rows; to divide by it all the same, "
+                f"set time: {{column: {name}}}, not nullable, and max_rejected_share: "
+                f"{(int(lost * 100) + 1) / 100:g}"
+            )
     elif column.counts_rows:
         _promise_unique(name, column, roles)
         reason = "counts the rows"

@@ -220,7 +220,7 @@ def test_rows_with_misfits_go_to_quarantine_and_are_told_by_number(
 ) -> None:
     frame = small_frame(2_000).astype({"age": str, "visits": str})
     frame.loc[16, "age"] = "Mr Secret"
-    frame.loc[[3, 16, *range(100, 118)], "visits"] = "n/a"
+    frame.loc[[3, 16, *range(100, 118)], "visits"] = "see file"
     project, guesses = infer(write(tmp_path, frame), "bought")
     assert project.contract.columns["age"].type == "number"
     assert project.contract.columns["visits"].type == "integer"
