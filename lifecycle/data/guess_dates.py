@@ -87,7 +87,7 @@ def guess_formats(counts: "pd.Series[int]", name: str) -> DateGuess | None:
     """
     if sum(bool(_template(cell)) for cell in counts.index[:FIRST_LOOK]) == 0:
         return None
-    few = counts.sample(min(len(counts), SAMPLE), random_state=SEED)
+    few = counts if len(counts) <= SAMPLE else counts.sample(SAMPLE, random_state=SEED)
     templates: Counter[str] = Counter()
     for cell, times in few.items():
         templates[_template(str(cell))] += times

@@ -248,9 +248,10 @@ def _points(values: "pd.Series[str]") -> _Points:
 
 def _counts(text: pa.StringArray) -> "pd.Series[int]":
     """How often each cell is there, the most frequent first; blank ones are not."""
-    found = text.drop_null().value_counts()
-    counts = pd.Series(found.field(1).to_numpy(), index=found.field(0).to_pandas())
-    return counts.drop("", errors="ignore").sort_values(ascending=False, kind="stable")
+    found = text.filter(pc.not_equal(text, "")).value_counts()
+    times = found.field(1).to_numpy()
+    order = np.argsort(-times, kind="stable")
+    return pd.Series(times[order], index=found.field(0).to_numpy(zero_copy_only=False)[order])
 
 
 def _as_numbers(text: pa.StringArray) -> NDArray[np.float64] | None:

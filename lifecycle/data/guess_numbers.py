@@ -85,7 +85,7 @@ def guess_numbers(counts: "pd.Series[int]") -> NumberGuess | None:
         counts: how often each cell is there, by its text without blanks around it; none of them is
             missing.
     """
-    few = counts.sample(min(len(counts), SAMPLE), random_state=SEED)
+    few = counts if len(counts) <= SAMPLE else counts.sample(SAMPLE, random_state=SEED)
     found = [(CELL.fullmatch(str(cell)), int(times)) for cell, times in few.items()]
     matches = [(one, times) for one, times in found if one]
     total, like = int(few.sum()), sum(times for _, times in matches)

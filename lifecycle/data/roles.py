@@ -230,6 +230,8 @@ def _place(name: str, column: Column, roles: Roles, hint: str) -> bool:
     elif column.counts_rows:
         _promise_unique(name, column, roles)
         reason = "counts the rows"
+    elif hint and column.kind == "string" and not IDENTIFIER.search(name):
+        reason = f"is free text with {column.distinct:,} values; it {hint}"
     elif not _is_identifier(name, column) and column.numbers_rows:
         _promise_unique(name, column, roles)
         reason = column.numbers_rows

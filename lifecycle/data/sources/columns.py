@@ -76,22 +76,32 @@ def plain(array: pa.Array) -> pa.Array:
         return pa.array([text_of(value) for value in array.to_pylist()], pa.string())
 
 
-def column_of(values: Sequence[Any]) -> pa.Array:
-    """Python values as a column: of one type if they have one, else as text; None is missing."""
+def column_of(values: Sequence[Any], decimal: str = ".") -> pa.Array:
+    """Python values as a column: of one type if they have one, else as text; None is missing.
+
+    Args:
+        decimal: what stands before the decimals of numbers among texts, as in the texts.
+    """
     try:
         return plain(pa.array(values))
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return pa.array([text_of(value) for value in values], pa.string())
+        return pa.array([text_of(value, decimal) for value in values], pa.string())
 
 
-def text_of(value: object) -> str | None:
+def text_of(value: object, decimal: str = ".") -> str | None:
     """A single value as the text its column would have."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return None if value != value else str(int(value)) if value.is_integer() else repr(value)
+        return (
+            None
+            if value != value
+            else str(int(value))
+            if value.is_integer()
+            else repr(value).replace(".", decimal)
+        )
     if isinstance(value, bytes):
         return value.hex()
     return _json(value) if isinstance(value, dict | list | tuple) else str(value)

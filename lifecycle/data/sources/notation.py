@@ -51,9 +51,10 @@ class Numbers:
         self.unit = unit.strip()
         group = GROUPING[thousands]
         whole = "[0-9]+"
-        if group:  # 1,234,567, and as India has it 12,34,567
-            thirds = rf"[0-9]{{1,3}}(?:{group}[0-9]{{3}})+"
-            whole = rf"{whole}|{thirds}|[0-9]{{1,2}}(?:{group}[0-9]{{2}})+{group}[0-9]{{3}}"
+        if group:
+            whole += rf"|[0-9]{{1,3}}(?:{group}[0-9]{{3}})+"
+        if thousands == ",":  # 12,34,567 in India
+            whole += r"|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}"
         mark = re.escape(decimal)
         self._pattern = (
             r"^(?P<sign>[-+]?)"
