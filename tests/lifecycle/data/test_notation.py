@@ -225,9 +225,7 @@ def test_formats_that_are_mixed_are_told(tmp_path: Path) -> None:
     frame["since"] = days.dt.strftime("%d/%m/%Y").mask(third, days.dt.strftime("%Y-%m-%d"))
     project, said = infer(write(tmp_path, frame))
     assert "dates: since is read as '%d/%m/%Y', and 34% of its cells as ISO 8601 has it" in said
-    assert read_source(project)["since"].tolist() == days.astype(str).tolist() or (
-        rehearse(project).accepted == rehearse(project).rows
-    )
+    assert rehearse(project).accepted == rehearse(project).rows
     frame["since"] = days.dt.strftime("%d/%m/%Y").mask(third, days.dt.strftime("%m/%d/%Y"))
     project, said = infer(write(tmp_path, frame))
     assert project.time is None
