@@ -403,7 +403,7 @@ def test_a_time_that_is_often_missing_is_none(tmp_path: Path) -> None:
     frame.loc[:39, "seen"] = pd.NaT
     project, guesses = infer(write(tmp_path, frame), "bought")
     assert project.time is None
-    said = "ignore: seen is a time, but missing in 2.0% of the rows; to divide by it all the same, set"
+    said = "ignore: seen is a time, but missing in 2.0% of the rows; to divide by it"
     assert any(line.startswith(said) for line in guesses)
     complete = frame.assign(also=pd.date_range("2023", periods=2_000, freq="h"))
     project, _ = infer(write(tmp_path, complete), "bought")
