@@ -68,13 +68,17 @@ def init(
         str | None, typer.Option(help="By default the data file's name and the target.")
     ] = None,
     force: Annotated[bool, typer.Option(help="Overwrite an existing project file.")] = False,
+    dates: Annotated[
+        list[str] | None,
+        typer.Option(help="How a column's dates are written: COLUMN=%d/%m/%Y. May be repeated."),
+    ] = None,
 ) -> None:
     """Write a working project file for a data file, and say what was guessed."""
     remote = "://" in data
     file = output or (Path() if remote else Path(data).parent) / "project.yaml"
     if file.exists() and not force and (remote or Path(data).exists()):
         raise ProjectError(f"{file} is there already: name another --output, or use --force")
-    text, guesses = infer_project(data, target, name, file.parent)
+    text, guesses = infer_project(data, target, name, file.parent, _formats(dates or []))
     if SCHEMA.is_file():
         schema = os.path.relpath(SCHEMA, file.parent.resolve())
         text = f"# yaml-language-server: $schema={schema}\n{text}"
@@ -90,6 +94,14 @@ def init(
     flow = os.path.relpath(Path(__file__).parents[1] / "flows" / "end_to_end.py")
     console.print(f"  {os.path.relpath(sys.executable)} {flow} --project {file}")
     console.print(_rehearse(load_project(file)), style="dim")
+
+
+def _formats(dates: list[str]) -> dict[str, str]:
+    """`COLUMN=FORMAT`, by column."""
+    for one in dates:
+        if not all(one.partition("=")):
+            raise ProjectError(f"--dates {one}: write the column and its format: since=%d/%m/%Y")
+    return dict(one.split("=", 1) for one in dates)
 
 
 def validate(project: ProjectPath, env: EnvOption = None) -> None:

@@ -23,6 +23,7 @@ def check_rules(project: "Project") -> None:
     _time_and_entity_fit(project)
     _views_join(project)
     _watermark_grows(project)
+    _notation_fits(project)
 
 
 def _columns_exist(project: "Project") -> None:
@@ -184,6 +185,33 @@ def _watermark_grows(project: "Project") -> None:
         )
     if spec.nullable:
         raise ValueError(f"{key}: {incremental.column!r} is nullable: it must not be")
+
+
+def _notation_fits(project: "Project") -> None:
+    sources = [("source", project.source, project.contract.columns)]
+    for name, view in project.feature_views.items():
+        sources.append((f"feature_views.{name}.source", view.source, view.columns))
+    for key, source, columns in sources:
+        named = {"plain": source.plain, "dates": source.dates, "spellings": source.spellings}
+        for what, names in named.items():
+            for name in names:
+                if name not in columns:
+                    known = ", ".join(columns)
+                    raise ValueError(
+                        f"{key}.{what} names {name!r}, which its contract does not have: {known}"
+                    )
+        for name in source.dates:
+            if columns[name].type != "datetime":
+                raise ValueError(
+                    f"{key}.dates: {name!r} has contract type {columns[name].type}: make it "
+                    "datetime, or take it out"
+                )
+        watermark = source.incremental and source.incremental.column
+        if watermark in source.dates and source.format in ("sql", "delta"):
+            raise ValueError(
+                f"{key}.dates: {watermark!r} is the watermark, which the {source.format} source "
+                "compares by itself: cast it to a time there (a query or a view)"
+            )
 
 
 def _named_columns(project: "Project") -> Iterator[tuple[str, str]]:

@@ -24,6 +24,11 @@ ENOUGH = 100
 MOST_MISFITS = 0.01
 SAMPLE = 1_000
 SEED = 17
+NEARLY_ALL = 0.98
+"""Share of its values that differ, in what is a number of each row's own."""
+LEAST_REPEATS, FEW_REPEATS = 20, 0.1
+"""Of whole numbers that are measured: equal pairs to expect before few are a sign, and the share of
+them that are few (of 20 expected, 2 or fewer by chance once in two million columns)."""
 MOST_LOST = 0.05
 """Share of the rows that may have a misfit in any column."""
 ISO_DATE = r"\s*\d{4}-\d{2}-\d{2}"
@@ -63,6 +68,29 @@ class Column:
         if self.kind != "integer" or not self.unique or self.values.isna().any():
             return False
         return bool((np.diff(self.values.to_numpy(dtype=np.int64)) == 1).all())
+
+    @property
+    def numbers_rows(self) -> str:
+        """In which way it is a number of each row's own, with gaps or shuffled; empty if not.
+
+        Values of a measure repeat: of n drawn from r whole numbers, n² / 2r pairs are equal (the
+        birthday problem). Where far fewer are, they were given out, not measured.
+        """
+        rows = len(self.values)
+        if self.kind != "integer" or rows < ENOUGH or self.distinct < NEARLY_ALL * rows:
+            return ""
+        if self.values.isna().any():
+            return ""
+        numbers = self.values.to_numpy(dtype=np.int64)
+        steps = np.diff(numbers)
+        if (steps > 0).all() or (steps < 0).all():
+            return "numbers the rows, with gaps"
+        low, high = int(numbers.min()), int(numbers.max())
+        expected = rows**2 / (2 * (high - low + 1))
+        equal = self.values.value_counts().to_numpy(dtype=np.int64)
+        if expected >= LEAST_REPEATS and (equal * (equal - 1)).sum() <= 2 * FEW_REPEATS * expected:
+            return f"numbers the rows, in another order: it hardly repeats from {low} to {high}"
+        return ""
 
 
 class Guessed(NamedTuple):
@@ -181,7 +209,7 @@ def _dates(raw: "pd.Series[str]") -> tuple["pd.Series[Any]", NDArray[np.bool_]]:
 def _typed(raw: "pd.Series[str]") -> tuple[ColumnType, "pd.Series[Any]"]:
     known = raw.dropna()
     if known.str.match(LEADING_ZERO).any():  # 007 is a name, not seven
-        return _text_kind(raw), raw
+        return text_kind(raw), raw
     words = set(known.str.strip().str.lower().unique()[:5])
     if words and words <= {"true", "false"}:
         return "boolean", coerce(raw, "boolean").values
@@ -191,14 +219,15 @@ def _typed(raw: "pd.Series[str]") -> tuple[ColumnType, "pd.Series[Any]"]:
         if not failed.any() and values.notna().any():
             return kind, values
         if known.str.fullmatch(LONG).any():  # as a float it would lose digits
-            return _text_kind(raw), raw
+            return text_kind(raw), raw
     values, failed = _dates(raw)
     if not failed.any() and values.notna().any():
         return "datetime", values
-    return _text_kind(raw), raw
+    return text_kind(raw), raw
 
 
-def _text_kind(raw: "pd.Series[str]") -> ColumnType:
+def text_kind(raw: "pd.Series[str]") -> ColumnType:
+    """Whether texts are categories: few, or each of them often."""
     distinct, rows = raw.nunique(), len(raw)
     if 0 < distinct <= min(FEW_CATEGORIES, max(2, rows // 4)):
         return "category"

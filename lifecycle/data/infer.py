@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from lifecycle.data.contract.seen import keys_of
 from lifecycle.data.contract.terms import ZONES
@@ -24,6 +25,7 @@ from lifecycle.data.guess import (
     without_rows,
 )
 from lifecycle.data.guess_holdout import guess_holdout, guess_seed
+from lifecycle.data.guess_notation import Recognised, recognise
 from lifecycle.data.project_text import DEFAULTS, project_text
 from lifecycle.data.protected import protected_attributes
 from lifecycle.data.roles import FEW_MISSING, Roles, guess_roles
@@ -44,7 +46,11 @@ LONGEST_NAME = 63
 
 
 def infer_project(
-    path: str | Path, target: str, name: str | None = None, folder: Path | None = None
+    path: str | Path,
+    target: str,
+    name: str | None = None,
+    folder: Path | None = None,
+    dates: Mapping[str, str] | None = None,
 ) -> tuple[str, list[str]]:
     """A project file's text for a data file, and each guess in words.
 
@@ -52,15 +58,18 @@ def infer_project(
         path: a CSV, Parquet, JSON lines or Excel file, by path or URL; its ending says which.
         folder: where the project file will be, by default beside the data file; `source.path` is
             relative to it if it can be.
+        dates: formats of columns of times, as `source.dates` has them.
 
     Raises:
-        SourceError: the file is missing, unreadable or empty.
+        SourceError: the file is missing, unreadable or empty, or a format is none.
         BackendError: the file's server does not answer.
         TargetError: there is no such column, or it cannot be predicted.
     """
     path = str(path)
-    source = _source(path)
-    raw = _read(source)
+    source = _with_dates(_source(path), dates or {})
+    raw, typed = _read(source)
+    if missing := [column for column in dates or () if column not in raw]:
+        raise SourceError(f"--dates: {path} has no column {missing[0]!r}: {', '.join(raw)}")
     if target not in raw:
         close = difflib.get_close_matches(target, raw, n=1)
         raise TargetError(
@@ -68,8 +77,15 @@ def infer_project(
             + (f"; did you mean {close[0]!r}?" if close else "")
             + f" It has: {', '.join(list(raw)[:40])}"
         )
-    guessed, roles = _guess(raw, target)
+    notation = recognise(raw, source, target=target, typed=typed)
+    source, raw = notation.source, notation.cells
+    if why := notation.unread.get(target):
+        raise TargetError(f"--target: {target!r} {why}")
+    guessed, roles = _guess(notation, target)
     columns = guessed.columns
+    for column, unit in notation.units.items():
+        if columns[column].kind in ("integer", "number"):
+            columns[column].spec["unit"] = unit
     split = guess_holdout(columns, roles, target, SplitSpec.model_validate(DEFAULTS["split"]))
     if not roles.time:
         split = guess_seed(columns, roles, target)
@@ -83,7 +99,7 @@ def infer_project(
         )
     suspects = _suspects(columns, inputs, roles, target)
     rejected = _rejected_share(guessed)
-    guesses = [*roles.said, *_said_of_misfits(guessed, rejected)]
+    guesses = [*notation.said, *roles.said, *_said_of_misfits(guessed, rejected)]
     guesses += [*_said_of_types(columns), *_said_of_rare(guessed, target)]
     left = set(inputs) - set(suspects)
     to_do = "no feature" if left else "a feature all the same, since there is no other column"
@@ -113,13 +129,22 @@ def infer_project(
     return text, guesses
 
 
-def _guess(raw: Mapping[str, "pd.Series[str]"], target: str) -> tuple[Guessed, Roles]:
+def _with_dates(source: SourceSpec, dates: Mapping[str, str]) -> SourceSpec:
+    try:
+        return SourceSpec.model_validate(source.model_dump(exclude_unset=True) | {"dates": dates})
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise SourceError(f"--dates: {reason.removeprefix('dates.')}") from None
+
+
+def _guess(notation: Recognised, target: str) -> tuple[Guessed, Roles]:
     """Columns and roles; rows whose time is missing or in the future count in neither.
 
     Where many times are in the future, that is what the data are about.
     """
+    raw, hints = notation.cells, (notation.unread, notation.hints)
     guessed = guess_columns(raw)
-    roles = guess_roles(guessed.columns, target)
+    roles = guess_roles(guessed.columns, target, *hints)
     if roles.time is None:
         return guessed, roles
     name = roles.time["column"]
@@ -144,7 +169,7 @@ def _guess(raw: Mapping[str, "pd.Series[str]"], target: str) -> tuple[Guessed, R
     broken = future | missing
     if broken.any():
         guessed = without_rows(guessed, raw, guessed.kept[np.flatnonzero(broken)])
-        roles = guess_roles(guessed.columns, target)
+        roles = guess_roles(guessed.columns, target, *hints)
     if roles.time and said and "allow, because" in said[0]:
         roles.time["future"] = "allow"
     roles.said += said
@@ -158,7 +183,10 @@ def read_columns(path: str) -> dict[str, Column]:
         SourceError: the file is missing, unreadable or empty.
         BackendError: the file's server does not answer.
     """
-    return {name: guess_column(values, name) for name, values in _read(_source(path)).items()}
+    source = _source(path)
+    raw, typed = _read(source)
+    cells = recognise(raw, source, typed=typed).cells
+    return {name: guess_column(values, name) for name, values in cells.items()}
 
 
 def _source(path: str) -> SourceSpec:
@@ -174,11 +202,13 @@ def _source(path: str) -> SourceSpec:
     return max(specs, key=lambda spec: len(Files(spec, Path()).header()))
 
 
-def _read(source: SourceSpec) -> dict[str, "pd.Series[str]"]:
-    """Every column as text, as if the file were CSV."""
+def _read(source: SourceSpec) -> tuple[dict[str, "pd.Series[str]"], set[str]]:
+    """Every column as text, as if the file were CSV; and those that the file says are no text."""
     batches = list(Files(source, Path()).batches({}))
-    names = dict.fromkeys(name for batch in batches for name in batch.schema.names)
-    return {
+    fields = [field for batch in batches for field in batch.schema]
+    names = dict.fromkeys(field.name for field in fields)
+    texts = {field.name for field in fields if pa.types.is_string(field.type)}
+    columns = {
         name: pa.chunked_array(
             [
                 _as_in_csv(batch[name])
@@ -189,6 +219,7 @@ def _read(source: SourceSpec) -> dict[str, "pd.Series[str]"]:
         ).to_pandas()
         for name in names
     }
+    return columns, {name for name in names if name not in texts}
 
 
 def _as_in_csv(array: pa.Array) -> pa.StringArray:
@@ -269,7 +300,9 @@ def _said_of_duplicates(
 ) -> list[str]:
     """Rows that are as an earlier one, but for what numbers the rows."""
     told_apart = [
-        name for name, one in columns.items() if one.counts_rows or one.spec.get("unique")
+        name
+        for name, one in columns.items()
+        if one.counts_rows or one.numbers_rows or one.spec.get("unique")
     ]
     compared = [pa.array(values, pa.string()) for n, values in raw.items() if n not in told_apart]
     if not compared:

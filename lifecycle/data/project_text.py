@@ -71,7 +71,7 @@ def project_text(
     """
     head: dict[str, Any] = {
         "name": name,
-        "source": source.model_dump(exclude_defaults=True),
+        "source": source.model_dump(mode="json", exclude_defaults=True),
         "task": roles.task,
         "target": target,
     }

@@ -1,6 +1,8 @@
 """What the columns of an unknown file are for: task, entity, time, guessed and said."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -45,16 +47,31 @@ class Roles:
     """What the task may be instead, for the person who reads the file."""
 
 
-def guess_roles(columns: dict[str, Column], target: str) -> Roles:
+def guess_roles(
+    columns: dict[str, Column],
+    target: str,
+    unread: Mapping[str, str] = MappingProxyType({}),
+    hints: Mapping[str, str] = MappingProxyType({}),
+) -> Roles:
     """Task, positive value, entity, time and what to leave out; the time has no period yet.
+
+    Args:
+        unread: columns that are left out whatever they look like, and why.
+        hints: what else is to say of columns that are left out because they are text.
 
     Raises:
         TargetError: the target is constant, missing everywhere, or has too many classes.
     """
     roles = _task(columns[target], target)
     others = {name: column for name, column in columns.items() if name != target}
-    roles.time = _time_of(others)
-    identifiers = [name for name, column in others.items() if _place(name, column, roles)]
+    roles.time = _time_of({name: one for name, one in others.items() if name not in unread})
+    identifiers = []
+    for name, column in others.items():
+        if name in unread:
+            roles.ignore.append(name)
+            roles.said.append(f"ignore: {name} {unread[name]}")
+        elif _place(name, column, roles, hints.get(name, "")):
+            identifiers.append(name)
     _place_entity({name: columns[name] for name in identifiers}, roles)
     return roles
 
@@ -66,6 +83,7 @@ def _task(column: Column, target: str) -> Roles:
             "there is nothing to learn; name another column"
         )
     if column.distinct == 2:
+        column = _whole_labels(column)
         values = sorted(column.values.dropna().unique(), key=str)
         known = [value for value in values if str(value).strip().lower() in POSITIVE]
         rarer = column.values.value_counts().idxmin()
@@ -90,6 +108,15 @@ def _task(column: Column, target: str) -> Roles:
             f"and up to {MOST_CLASSES} classes can be predicted; name another column, or derive one"
         )
     return _amount(column, numbers, target)
+
+
+def _whole_labels(column: Column) -> Column:
+    """Two classes written as 0.0 and 1.0 are 0 and 1."""
+    numbers = _whole_numbers(column)
+    if column.kind != "number" or numbers is None:
+        return column
+    column.spec.update(type="integer", minimum=int(numbers.min()), maximum=int(numbers.max()))
+    return replace(column, values=column.values.astype("Int64"))
 
 
 def _amount(column: Column, numbers: "pd.Series[Any] | None", target: str) -> Roles:
@@ -182,7 +209,7 @@ def _multiclass(column: Column, values: "pd.Series[Any]", target: str) -> Roles:
     return roles
 
 
-def _place(name: str, column: Column, roles: Roles) -> bool:
+def _place(name: str, column: Column, roles: Roles, hint: str) -> bool:
     """Find out what a column is for; returns whether it identifies something."""
     reason = None
     if column.distinct == 0:
@@ -194,15 +221,27 @@ def _place(name: str, column: Column, roles: Roles) -> bool:
             return False
         reason = "is another time"
         if not roles.time:
-            reason = f"is a time, but missing in {column.values.isna().mean():.1%} of the rows"
+            lost = column.values.isna().mean()
+            reason = (
+                f"is a time, but missing in {lost:.1%} of the rows; to divide by it all the same, "
+                f"set time: {{column: {name}}}, not nullable, and max_rejected_share: "
+                f"{(int(lost * 100) + 1) / 100:g}"
+            )
     elif column.counts_rows:
         _promise_unique(name, column, roles)
         reason = "counts the rows"
+    elif hint and column.kind == "string" and not IDENTIFIER.search(name):
+        reason = f"is free text with {column.distinct:,} values; it {hint}"
+    elif not _is_identifier(name, column) and column.numbers_rows:
+        _promise_unique(name, column, roles)
+        reason = column.numbers_rows
     elif _is_identifier(name, column):
         _promise_unique(name, column, roles)
         return True
     elif column.kind == "string":
-        reason = f"is free text with {column.distinct:,} values"
+        reason = f"is free text with {column.distinct:,} values" + (
+            f"; {name} {hint}" if hint else ""
+        )
     if reason:
         roles.ignore.append(name)
         roles.said.append(f"ignore: {name} {reason}")

@@ -99,7 +99,9 @@ def _reason(raw: object, value: Any, spec: ColumnSpec, kind: ColumnType) -> str 
     if raw is None:
         return None if spec.nullable else "must not be null"
     if value is None:
-        return f"must be {EXPECTED[kind]}, got {json.dumps(raw)[:60]}"
+        text = isinstance(raw, str) and kind in ("integer", "number")
+        hint = ", which is text: send a JSON number" if text else ""
+        return f"must be {EXPECTED[kind]}, got {json.dumps(raw)[:60]}{hint}"
     if spec.categories is not None and value not in spec.categories:
         known = ", ".join(map(repr, spec.categories[:SHOWN]))
         return f"must be one of {known}{', …' * (len(spec.categories) > SHOWN)}; got {value!r}"

@@ -8,6 +8,15 @@ from pydantic import Field, model_validator
 
 from lifecycle.specs.base import Scalar, Section, Share, TimeValue
 from lifecycle.specs.contract import ColumnSpec
+from lifecycle.specs.notation import (
+    Decimal,
+    Formats,
+    Negative,
+    Thousands,
+    Words,
+    check_formats,
+    check_spellings,
+)
 
 Format = Literal["csv", "parquet", "jsonl", "excel", "delta", "sql", "python"]
 Compression = Literal["infer", "none", "gzip", "bz2", "xz", "zstd"]
@@ -68,6 +77,25 @@ class SourceSpec(Section):
     """Field separator of a CSV file."""
     encoding: str = "utf-8"
     """Text encoding of a CSV or JSON lines file."""
+    decimal: Decimal = "."
+    """What stands before the decimals of a number: `1234.5`, or `1234,5`."""
+    thousands: Thousands = ""
+    """What stands between thousands, if anything does: `1.234,5` has a point. A space stands for
+    the narrow and the fixed one as well, an apostrophe for the curved one."""
+    negative: Negative = "sign"
+    """How numbers below zero are written besides `-5`: `(5)` (parentheses) or `5-` (trailing)."""
+    plain: tuple[str, ...] = ()
+    """Columns whose numbers have a decimal point and no thousands, whatever the others have."""
+    missing: Words = ()
+    """Cells that are missing, besides those that are empty, such as `?` or `#N/A`. They are in
+    every column, but for a word that the contract lists among the column's categories. `inf` and
+    `-inf` make infinite numbers missing."""
+    dates: dict[str, Formats] = Field(default_factory=dict)
+    """Columns of times that are not written as ISO 8601 has it: the format (Python's strptime, such
+    as `%d/%m/%Y`), several of them, or `seconds`, `milliseconds`, `microseconds` or `nanoseconds`
+    since 1970. A cell that fits none, and is not as ISO 8601 has it, is no time."""
+    spellings: dict[str, dict[str, tuple[str, ...]]] = Field(default_factory=dict)
+    """Other spellings of a column's values: column → value → the cells that mean it."""
     sheet: str | int = 0
     """Excel: the sheet, by name or place."""
     compression: Compression = "infer"
@@ -118,6 +146,12 @@ class SourceSpec(Section):
                     f"{key}: it means nothing for format: {self.format}, only for "
                     f"{', '.join(formats)}; take it out, or change format"
                 )
+        if self.thousands == self.decimal:
+            raise ValueError(
+                f"thousands: {self.thousands!r} stands before the decimals; set decimal as well"
+            )
+        check_formats(self.dates)
+        check_spellings(self.spellings)
         sql = self.format == "sql"
         if sql and (self.table is None) == (self.query is None):
             raise ValueError("format: sql takes exactly one of table and query")

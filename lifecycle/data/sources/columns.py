@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lifecycle.data.sources.base import BATCH
+from lifecycle.data.sources.notation import Notation
 from lifecycle.specs import ColumnSpec, ColumnType
 
 TEXT_TYPES = ("string", "category")
@@ -16,12 +17,20 @@ TEXT_TYPES = ("string", "category")
 MICROSECONDS = pa.timestamp("us")
 
 
-def declared(batch: pa.RecordBatch, columns: Mapping[str, ColumnSpec]) -> pa.RecordBatch:
-    """A batch whose contract columns have the types they should have, or are text."""
-    arrays = [
-        as_declared(array, columns[name].type) if name in columns else plain(array)
-        for name, array in zip(batch.schema.names, batch.columns, strict=True)
-    ]
+def declared(
+    batch: pa.RecordBatch, columns: Mapping[str, ColumnSpec], notation: Notation
+) -> pa.RecordBatch:
+    """A batch whose contract columns have the types they should have, or are text.
+
+    Args:
+        notation: how the source writes its cells.
+    """
+    arrays = []
+    for name, array in zip(batch.schema.names, batch.columns, strict=True):
+        array = plain(array)
+        if spec := columns.get(name):
+            array = as_declared(notation.read(array, name, spec), spec.type)
+        arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 
@@ -67,22 +76,32 @@ def plain(array: pa.Array) -> pa.Array:
         return pa.array([text_of(value) for value in array.to_pylist()], pa.string())
 
 
-def column_of(values: Sequence[Any]) -> pa.Array:
-    """Python values as a column: of one type if they have one, else as text; None is missing."""
+def column_of(values: Sequence[Any], decimal: str = ".") -> pa.Array:
+    """Python values as a column: of one type if they have one, else as text; None is missing.
+
+    Args:
+        decimal: what stands before the decimals of numbers among texts, as in the texts.
+    """
     try:
         return plain(pa.array(values))
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return pa.array([text_of(value) for value in values], pa.string())
+        return pa.array([text_of(value, decimal) for value in values], pa.string())
 
 
-def text_of(value: object) -> str | None:
+def text_of(value: object, decimal: str = ".") -> str | None:
     """A single value as the text its column would have."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return None if value != value else str(int(value)) if value.is_integer() else repr(value)
+        return (
+            None
+            if value != value
+            else str(int(value))
+            if value.is_integer()
+            else repr(value).replace(".", decimal)
+        )
     if isinstance(value, bytes):
         return value.hex()
     return _json(value) if isinstance(value, dict | list | tuple) else str(value)

@@ -13,6 +13,7 @@ from deltalake.exceptions import TableNotFoundError
 from lifecycle.data.sources.base import At, Part
 from lifecycle.data.sources.columns import declared, sliced
 from lifecycle.data.sources.credentials import Credentials
+from lifecycle.data.sources.notation import Notation
 from lifecycle.data.sources.parquet import read_parquet
 from lifecycle.errors import SourceError
 from lifecycle.identity import sha256
@@ -33,6 +34,7 @@ class Delta:
             SourceError: the credentials are not there.
         """
         self._spec = spec
+        self._notation = Notation(spec)
         self._credentials = Credentials(spec)
         remote = "://" in spec.path
         self._uri = spec.path if remote else str(folder / Path(spec.path).expanduser())
@@ -63,7 +65,7 @@ class Delta:
         with self._credentials.guard(self.place):
             for batch in self._scan(table, after):
                 rows += batch.num_rows
-                yield from sliced(declared(batch, columns))
+                yield from sliced(declared(batch, columns, self._notation))
         if not rows and after is None:
             raise SourceError(f"{self.place}: version {table.version()} has no rows")
 

@@ -28,7 +28,7 @@ def read_excel(file: Path, spec: SourceSpec, place: str) -> Iterator[pa.RecordBa
         warnings.simplefilter("ignore")  # about styles and print settings that nobody reads here
         book = openpyxl.load_workbook(raw, read_only=True, data_only=True)
         try:
-            yield from _batches(_sheet(book, spec, place).iter_rows(values_only=True))
+            yield from _batches(_sheet(book, spec, place).iter_rows(values_only=True), spec)
         finally:
             book.close()
 
@@ -51,7 +51,7 @@ def _no_sheet(names: list[str], sheet: str | int) -> str:
     return f"there is no sheet in place {sheet}, counted from 0; set it to one of these: {have}"
 
 
-def _batches(rows: Iterator[Row]) -> Iterator[pa.RecordBatch]:
+def _batches(rows: Iterator[Row], spec: SourceSpec) -> Iterator[pa.RecordBatch]:
     names = _names(next(rows, ()))
     batch: list[Row] = []
     blank = 0
@@ -66,9 +66,9 @@ def _batches(rows: Iterator[Row]) -> Iterator[pa.RecordBatch]:
         blank = 0
         batch.append((row + empty)[: len(names)])
         if len(batch) >= BATCH:
-            yield _batch(batch, names)
+            yield _batch(batch, names, spec)
             batch = []
-    yield _batch(batch, names)
+    yield _batch(batch, names, spec)
 
 
 def _names(header: Row) -> list[str]:
@@ -82,7 +82,7 @@ def _names(header: Row) -> list[str]:
     return [str(cell) for cell in cells]
 
 
-def _batch(rows: list[Row], names: list[str]) -> pa.RecordBatch:
-    columns = [column_of(values) for values in zip(*rows, strict=True)]
+def _batch(rows: list[Row], names: list[str], spec: SourceSpec) -> pa.RecordBatch:
+    columns = [column_of(values, spec.decimal) for values in zip(*rows, strict=True)]
     columns = columns or [pa.nulls(0, pa.string()) for _ in names]
     return pa.RecordBatch.from_arrays(columns, names=names)

@@ -17,6 +17,7 @@ from lifecycle.data.sources.delimited import csv_header, read_csv
 from lifecycle.data.sources.excel import read_excel
 from lifecycle.data.sources.jsonlines import read_jsonl
 from lifecycle.data.sources.local import PACKAGE_SCHEME, local_files
+from lifecycle.data.sources.notation import Notation
 from lifecycle.data.sources.parquet import read_parquet
 from lifecycle.data.sources.remote import remote_files
 from lifecycle.errors import SourceError
@@ -58,6 +59,7 @@ class Files:
             SourceError: the credentials are not there.
         """
         self._spec, self._folder, self._unlabelled = spec, folder, unlabelled
+        self._notation = Notation(spec)
         self._credentials = Credentials(spec)
         self._stamps: dict[str, tuple[object, ...]] = {}
         self._found: dict[str, File] | None = None
@@ -114,7 +116,7 @@ class Files:
         with self._credentials.guard(file.place, self._hint):
             self._unchanged(file)
             for raw in self._read(file, columns):
-                yield declared(self._with_partitions(raw, file, columns), columns)
+                yield declared(self._with_partitions(raw, file, columns), columns, self._notation)
             self._unchanged(file)
 
     def joined(

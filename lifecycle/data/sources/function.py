@@ -10,6 +10,7 @@ import pyarrow as pa
 from lifecycle.data.sources.aside import Aside
 from lifecycle.data.sources.base import At, Part
 from lifecycle.data.sources.columns import declared, plain, sliced
+from lifecycle.data.sources.notation import Notation
 from lifecycle.errors import SourceError
 from lifecycle.plugs import load_plug, plug_file, where
 from lifecycle.project import Project
@@ -26,6 +27,7 @@ class Function:
             FeatureError: there is no such module or function.
         """
         self.place = str(spec.function)
+        self._notation = Notation(spec)
         self._name = self.place
         self._file: Path = plug_file(project, self.place, "source.function")[0]
         self._function = load_plug(project, self.place, "source.function")
@@ -53,7 +55,7 @@ class Function:
         rows = 0
         for batch in self._aside.batches() if self._aside else self._called():
             rows += batch.num_rows
-            yield declared(batch, columns)
+            yield declared(batch, columns, self._notation)
         if not rows:
             raise SourceError(f"{self.place}: it returned no rows; see source.function")
 

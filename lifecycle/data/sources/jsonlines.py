@@ -36,7 +36,7 @@ def read_jsonl(
     for block in _blocks(text_stream(raw, spec, place)):
         batch = _fast(block, text)
         if batch is None:
-            batch = _line_by_line(block, line)
+            batch = _line_by_line(block, line, spec.decimal)
         names += [name for name in batch.schema.names if name not in names]
         line += block.count(b"\n")
         yield pa.RecordBatch.from_arrays(
@@ -97,7 +97,7 @@ def _has(block: bytes, name: str) -> bool:
     return plain.encode() in block or escaped.encode() in block
 
 
-def _line_by_line(block: bytes, first: int) -> pa.RecordBatch:
+def _line_by_line(block: bytes, first: int, decimal: str) -> pa.RecordBatch:
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(block.split(b"\n"), first):
         if not line.strip():
@@ -110,7 +110,7 @@ def _line_by_line(block: bytes, first: int) -> pa.RecordBatch:
             raise ValueError(f"line {number} is no JSON object")
         rows.append(row)
     names = list(dict.fromkeys(name for row in rows for name in row))
-    columns = [column_of([row.get(name) for row in rows]) for name in names]
+    columns = [column_of([row.get(name) for row in rows], decimal) for name in names]
     return pa.RecordBatch.from_arrays(columns, names=names)
 
 

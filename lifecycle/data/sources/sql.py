@@ -19,6 +19,7 @@ from lifecycle.data.sources.aside import Aside
 from lifecycle.data.sources.base import BATCH, At, Part
 from lifecycle.data.sources.columns import column_of, declared, plain, sliced
 from lifecycle.data.sources.credentials import Credentials
+from lifecycle.data.sources.notation import Notation
 from lifecycle.errors import SourceError
 from lifecycle.identity import sha256
 from lifecycle.specs import ColumnSpec, SourceSpec
@@ -42,6 +43,7 @@ class Sql:
             SourceError: the credentials are not there, or are no URL.
         """
         self._spec, self._folder, self._key = spec, folder, tuple(key)
+        self._notation = Notation(spec)
         self._credentials = Credentials(spec)
         try:
             url = sa.make_url(self._credentials.value or spec.path)
@@ -88,7 +90,7 @@ class Sql:
             whole = after is None and self._aside
             for batch in whole.batches() if whole else self._answer(self.select(after)):
                 rows += batch.num_rows
-                yield declared(batch, columns)
+                yield declared(batch, columns, self._notation)
         if not rows and after is None:
             raise SourceError(f"{self.place}: {self._asked} has no rows")
 

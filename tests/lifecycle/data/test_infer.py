@@ -220,7 +220,7 @@ def test_rows_with_misfits_go_to_quarantine_and_are_told_by_number(
 ) -> None:
     frame = small_frame(2_000).astype({"age": str, "visits": str})
     frame.loc[16, "age"] = "Mr Secret"
-    frame.loc[[3, 16, *range(100, 118)], "visits"] = "n/a"
+    frame.loc[[3, 16, *range(100, 118)], "visits"] = "see file"
     project, guesses = infer(write(tmp_path, frame), "bought")
     assert project.contract.columns["age"].type == "number"
     assert project.contract.columns["visits"].type == "integer"
@@ -403,7 +403,8 @@ def test_a_time_that_is_often_missing_is_none(tmp_path: Path) -> None:
     frame.loc[:39, "seen"] = pd.NaT
     project, guesses = infer(write(tmp_path, frame), "bought")
     assert project.time is None
-    assert "ignore: seen is a time, but missing in 2.0% of the rows" in guesses
+    said = "ignore: seen is a time, but missing in 2.0% of the rows; to divide by it"
+    assert any(line.startswith(said) for line in guesses)
     complete = frame.assign(also=pd.date_range("2023", periods=2_000, freq="h"))
     project, _ = infer(write(tmp_path, complete), "bought")
     assert project.time

@@ -81,6 +81,10 @@ def test_a_time_with_a_zone_becomes_utc() -> None:
         ({"age": -1}, "row 0: age: must be at least 0, got -1"),
         ({"age": 10**30}, "row 0: age: must be a whole number"),
         ({"income": "much"}, 'row 0: income: must be a finite number, got "much"'),
+        (
+            {"income": "1.234,5"},
+            'row 0: income: must be a finite number, got "1.234,5", which is text: send a JSON',
+        ),
         ({"income": 10**400}, "row 0: income: must be a finite number"),
         ({"income": [1]}, r"row 0: income: must be a finite number, got \[1\]"),
         ({"member": 1}, "row 0: member: must be true or false, got 1"),

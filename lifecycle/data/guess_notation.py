@@ -1,0 +1,493 @@
+"""How a data file writes its cells, guessed for all columns together, and said.
+
+Columns of one file are written by one hand: where a column does not tell whether its comma stands
+before decimals, another one does. What nobody can know, such as the order of day and month where no
+day is above 12, is asked for, and the column is left out until someone answers.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lifecycle.data.coerce import MISSING
+from lifecycle.data.guess import FEW_CATEGORIES, IDENTIFIER, text_kind
+from lifecycle.data.guess_dates import ABOUT_TIME, DateGuess, guess_counted, guess_formats
+from lifecycle.data.guess_numbers import PLAIN, NumberGuess, Pair, comma_means, guess_numbers
+from lifecycle.data.guess_words import (
+    INFINITE,
+    is_certain,
+    is_missing,
+    listed,
+    missing_labels,
+    spellings_of,
+    which_missing,
+)
+from lifecycle.data.sources.notation import Notation
+from lifecycle.specs import ColumnSpec, SourceSpec
+from lifecycle.specs.notation import Decimal, Negative, Thousands
+
+MOST_LABELS = 200
+"""Different texts of a target that are looked at for spellings of one class."""
+MOST_MISFITS = 0.01
+NAMED = 5
+"""Columns named in one line, at most."""
+HEAD = 2_000
+"""Cells of a column of plain numbers that are looked at for the form of their decimals."""
+ISO_LIKE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.,+Z -]*)?$"
+GROUPED = r"^[-+]?[0-9]{1,3}(\.[0-9]{3})+$"
+YES_NO = {"true", "false"}
+
+
+@dataclass
+class Recognised:
+    """A file's columns in the notation that everything reads, and what was guessed of it."""
+
+    source: SourceSpec
+    """With the keys that read them."""
+    cells: dict[str, "pd.Series[str]"]
+    units: dict[str, str] = field(default_factory=dict)
+    """Columns whose numbers have a unit, for the contract."""
+    unread: dict[str, str] = field(default_factory=dict)
+    """Columns that nothing can read before someone answers: the question, and what to write."""
+    hints: dict[str, str] = field(default_factory=dict)
+    """Columns that look like numbers or dates and are none: why, and what to write."""
+    said: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Columns:
+    """What is known of each column before they agree."""
+
+    numbers: dict[str, NumberGuess] = field(default_factory=dict)
+    plain: list[str] = field(default_factory=list)
+    dates: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    iso: list[str] = field(default_factory=list)
+    """Times as ISO 8601 has them, with words for missing among them."""
+    counts: dict[str, "pd.Series[int]"] = field(default_factory=dict)
+    """Of columns of text: the cells without blanks around them, the most frequent first."""
+    words: dict[str, list[str]] = field(default_factory=dict)
+    """Words for missing, by column."""
+    unread: dict[str, str] = field(default_factory=dict)
+    hints: dict[str, str] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+
+
+class _Points(NamedTuple):
+    """The points in a column of plain numbers."""
+
+    any: bool
+    decimal: bool
+    """Whether one of them cannot stand between thousands."""
+
+
+def recognise(
+    raw: Mapping[str, "pd.Series[str]"],
+    source: SourceSpec,
+    *,
+    target: str | None = None,
+    typed: Collection[str] = (),
+) -> Recognised:
+    """How the cells of a file are written.
+
+    Args:
+        raw: columns as text; only an empty cell is missing.
+        source: where they are from; what it declares is taken as given.
+        typed: columns that the file itself says are no text (Parquet, Excel, JSON).
+    """
+    columns = _Columns()
+    for name, values in raw.items():
+        _look(name, values, columns, source, target, name in typed)
+    decimal, thousands = _agreed(raw, columns, source)
+    negatives = Counter(one.negative for one in columns.numbers.values() if one.negative != "sign")
+    negative: Negative = negatives.most_common(1)[0][0] if negatives else source.negative
+    points = {}
+    if decimal == ",":
+        points = {name: _points(raw[name]) for name in columns.plain if name not in typed}
+    exceptions = _exceptions(columns, source, (decimal, thousands), points)
+    said = _said_of_numbers(columns, (decimal, thousands), negative, points)
+    if exceptions:
+        said.append(f"plain: {_named(exceptions)}, with a decimal point and no thousands")
+    said += columns.said
+    words = [word for name in columns.words for word in columns.words[name]]
+    said += _said_of_words(columns)
+    spellings = dict(source.spellings)
+    numeric = (*columns.numbers, *columns.plain)
+    if target is not None and target in raw and target not in numeric:
+        labels = _labels(raw[target], target)
+        words += labels.missing
+        said += labels.said
+        spellings |= {target: labels.spellings} if labels.spellings else {}
+        columns.words[target] = labels.missing
+    certain, more = _look_at_texts(raw, columns, target)
+    words += certain
+    keys: dict[str, Any] = {
+        "decimal": decimal,
+        "thousands": thousands,
+        "negative": negative,
+        "plain": exceptions,
+        "missing": list(dict.fromkeys([*source.missing, *words])),
+        "dates": dict(source.dates) | columns.dates,
+        "spellings": spellings,
+    }
+    given = source.model_dump(exclude_unset=True)
+    fresh = {key: value for key, value in keys.items() if value or key in given}
+    made = Recognised(SourceSpec.model_validate(given | fresh), dict(raw))
+    made.units = {name: one.unit for name, one in columns.numbers.items() if one.unit}
+    made.unread, made.hints, made.said = columns.unread, columns.hints, [*said, *more]
+    _rewrite(made, columns, target)
+    return made
+
+
+def _look(
+    name: str,
+    values: "pd.Series[str]",
+    columns: _Columns,
+    source: SourceSpec,
+    target: str | None,
+    typed: bool,
+) -> None:
+    """Find out what one column's cells are."""
+    text = pa.array(values, pa.string(), from_pandas=True)
+    numbers = None if name in source.dates else _as_numbers(text)
+    if numbers is not None:
+        columns.plain.append(name)
+        if not np.isfinite(numbers).all():
+            cells = text.filter(pc.match_substring_regex(text, "(?i)inf|nan")).unique()
+            columns.words[name] = _declarable(pc.utf8_trim_whitespace(cells).to_pylist())
+        if name != target:
+            _counted(name, numbers, columns)
+        return
+    if typed:
+        return
+    counts = _counts(pc.utf8_trim_whitespace(text))
+    cells = pa.array(counts.index, pa.string())
+    columns.counts[name] = counts
+    missing = which_missing(cells)
+    gone, rest = counts.index[missing].tolist(), counts[~missing]
+    cells = cells.filter(pa.array(~missing))
+    if name in source.dates:
+        columns.words[name] = _declarable(gone)
+        return
+    digits = pc.match_substring_regex(cells, "[0-9]").to_numpy(zero_copy_only=False)
+    if rest.empty or rest[digits].sum() < rest.sum() / 2:
+        return
+    about = name == target or not IDENTIFIER.search(name) or ABOUT_TIME.search(name)
+    if not about:
+        return
+    if (numbers := _as_numbers(cells)) is not None:
+        columns.plain.append(name)
+        columns.words[name] = _declarable(gone)
+        if name != target:
+            _counted(name, numbers, columns)
+        return
+    if name != target and _dates(name, rest, gone, columns):
+        return
+    if IDENTIFIER.search(name) and name != target:
+        return
+    guess = guess_numbers(rest)
+    if guess is not None and guess.why:
+        columns.hints[name] = guess.why
+    elif guess is not None:
+        columns.numbers[name] = guess
+        columns.words[name] = _declarable(gone)
+
+
+def _dates(name: str, rest: "pd.Series[int]", gone: list[str], columns: _Columns) -> bool:
+    """Whether a column holds dates, or nobody knows which."""
+    iso = rest.index.str.match(ISO_LIKE)
+    if rest[iso].sum() >= (1 - MOST_MISFITS) * rest.sum():
+        columns.iso.append(name)
+        columns.words[name] = _declarable(gone)
+        return True
+    guess = guess_formats(rest, name)
+    if guess is None:
+        return False
+    _date(name, guess, columns)
+    if guess.formats:
+        columns.words[name] = _declarable(gone)
+    return True
+
+
+def _counted(name: str, numbers: NDArray[np.float64], columns: _Columns) -> None:
+    if IDENTIFIER.search(name) and not ABOUT_TIME.search(name):
+        return
+    guess = guess_counted(numbers[np.isfinite(numbers)], name)
+    if guess is not None:
+        _date(name, guess, columns)
+        if guess.formats:
+            columns.plain.remove(name)
+
+
+def _date(name: str, guess: DateGuess, columns: _Columns) -> None:
+    if guess.formats:
+        columns.dates[name] = guess.formats
+        iso = f", and {guess.iso:.0%} of its cells as ISO 8601 has it" if guess.iso else ""
+        columns.said.append(f"dates: {name} is read as {_formats(guess.formats)}{iso}")
+    elif name in columns.plain:
+        columns.said.append(f"dates: {name} {guess.why}")
+    elif guess.asked:
+        columns.unread[name] = guess.why
+    else:
+        columns.hints[name] = guess.why
+
+
+def _points(values: "pd.Series[str]") -> _Points:
+    head = pc.utf8_trim_whitespace(pa.array(values.iloc[:HEAD].dropna(), pa.string()))
+    points = head.filter(pc.match_substring(head, "."))
+    decimal = pc.all(pc.match_substring_regex(points, GROUPED), min_count=0).as_py() is False
+    return _Points(len(points) > 0, decimal)
+
+
+def _counts(text: pa.StringArray) -> "pd.Series[int]":
+    """How often each cell is there, the most frequent first; blank ones are not."""
+    found = text.filter(pc.not_equal(text, "")).value_counts()
+    times = found.field(1).to_numpy()
+    order = np.argsort(-times, kind="stable")
+    return pd.Series(times[order], index=found.field(0).to_numpy(zero_copy_only=False)[order])
+
+
+def _as_numbers(text: pa.StringArray) -> NDArray[np.float64] | None:
+    """The cells as numbers, if all that are there read as such; words for missing are none."""
+    try:
+        numbers = text.cast(pa.float64())
+    except pa.ArrowInvalid:
+        text = pc.utf8_trim_whitespace(text)
+        words = pc.is_in(text, pa.array(MISSING, pa.string()))
+        try:
+            numbers = pc.if_else(words, pa.scalar(None, pa.string()), text).cast(pa.float64())
+        except pa.ArrowInvalid:
+            return None
+    made: NDArray[np.float64] = numbers.drop_null().to_numpy(zero_copy_only=False)
+    return made if len(made) else None
+
+
+def _declarable(words: list[str]) -> list[str]:
+    """Words that the contract's types do not take for missing by themselves."""
+    return [word for word in words if word not in MISSING]
+
+
+def _agreed(raw: Mapping[str, "pd.Series[str]"], columns: _Columns, source: SourceSpec) -> Pair:
+    """Decimal and thousands of the file; columns that have others are named under `hints`."""
+    decimal = _decimal(raw, columns, source)
+    needs: Counter[Thousands] = Counter()
+    for one in columns.numbers.values():
+        marks = [thousands for mark, thousands in one.pairs if mark == decimal]
+        if marks and "" not in marks:
+            needs.update(marks)
+    thousands = needs.most_common(1)[0][0] if needs else source.thousands
+    if "thousands" in source.model_fields_set or thousands == decimal:
+        thousands = source.thousands
+    for name, one in list(columns.numbers.items()):
+        if {(decimal, thousands), (decimal, ""), PLAIN}.isdisjoint(one.pairs):
+            other, group = one.pairs[0]
+            columns.hints[name] = (
+                f"looks like numbers with decimal '{other}' and thousands '{group}', while other "
+                f"columns have '{decimal}' and '{thousands}': make them one in the file"
+            )
+            del columns.numbers[name], columns.words[name]
+    return decimal, thousands
+
+
+def _decimal(raw: Mapping[str, "pd.Series[str]"], columns: _Columns, source: SourceSpec) -> Decimal:
+    if "decimal" in source.model_fields_set:
+        return source.decimal
+    certain = Counter(
+        decimal for one in columns.numbers.values() for decimal in one.decimals if one.is_certain
+    )
+    if certain[","] and certain[","] >= certain["."]:
+        return ","
+    open_ = [name for name, one in columns.numbers.items() if one.comma_is_open]
+    if not open_ or certain["."] or any(_points(raw[name]).decimal for name in columns.plain):
+        return "."
+    votes = {comma_means(columns.counts[name].drop(columns.words[name])) for name in open_}
+    if len(votes - {None}) == 1:
+        return next(vote for vote in votes if vote)
+    for name in open_:
+        columns.unread[name] = (
+            "has numbers such as 1,234, whose comma may stand before decimals or between "
+            "thousands. Write source.decimal: ',' or source.thousands: ',' and type: number (or "
+            "run init again with --decimal ',' or --decimal .)"
+        )
+        del columns.numbers[name], columns.words[name]
+    return "."
+
+
+def _exceptions(
+    columns: _Columns, source: SourceSpec, pair: Pair, points: Mapping[str, _Points]
+) -> list[str]:
+    """Columns of plain numbers in a file of others."""
+    decimal, thousands = pair
+    if decimal == ".":
+        return list(source.plain)
+    fits = {pair, (decimal, "")}
+    names = [name for name, one in columns.numbers.items() if fits.isdisjoint(one.pairs)]
+    for name, one in points.items():
+        if one.decimal or (one.any and thousands != "."):
+            names.append(name)
+    return list(dict.fromkeys([*source.plain, *names]))
+
+
+class _Labels(NamedTuple):
+    spellings: dict[str, tuple[str, ...]]
+    missing: list[str]
+    said: list[str]
+
+
+def _labels(values: "pd.Series[str]", target: str) -> _Labels:
+    """Classes that differ in case and blanks only, and words that are none."""
+    counts = values.dropna().value_counts()
+    counts = counts[counts.index.str.strip() != ""]
+    if len(counts) > MOST_LABELS or set(counts.index.str.strip().str.lower()) <= YES_NO:
+        return _Labels({}, [], [])
+    said = []
+    missing, possible = missing_labels(counts)
+    by_word = counts.groupby(counts.index.str.strip()).sum()
+    for word in missing:
+        said.append(
+            f"missing: {target} is {word!r} in {by_word[word]:,} rows, which is no class: they "
+            "have no label; if it is one, take it out of source.missing and add it to categories"
+        )
+    for word in possible:
+        said.append(
+            f"classes: {target} is {word!r} in {by_word[word]:,} rows; if that means missing, "
+            f"write source.missing: ['{word}'], and take it out of categories"
+        )
+    kept = counts[~counts.index.str.strip().isin(missing)]
+    spellings = spellings_of(kept)
+    for value, texts in spellings.values.items():
+        mean = "means" if len(texts) == 1 else "mean"
+        said.append(
+            f"spellings: {target}: {listed(texts)} {mean} {value!r}, since they differ in case or "
+            "blanks only; if not, take them out of source.spellings"
+        )
+    for value, texts in spellings.doubtful.items():
+        said.append(
+            f"spellings: {target} has {value!r} and {listed(texts)}, which differ in case only; if "
+            f"they are one class, write {_spelled(target, value, texts)}"
+        )
+    return _Labels(spellings.values, missing, said)
+
+
+def _look_at_texts(
+    raw: Mapping[str, "pd.Series[str]"], columns: _Columns, target: str | None
+) -> tuple[list[str], list[str]]:
+    """Words for missing that no text has as a value, and what may be meant otherwise."""
+    certain: list[str] = []
+    possible: defaultdict[str, list[str]] = defaultdict(list)
+    missing: defaultdict[str, list[str]] = defaultdict(list)
+    said = []
+    for name, counts in columns.counts.items():
+        others = (columns.numbers, columns.plain, columns.dates, columns.iso, columns.unread)
+        if name == target or any(name in kinds for kinds in others):
+            continue
+        for word in counts.index[[is_certain(word) for word in counts.index]]:
+            missing[word].append(name)
+        certain += [word for word in missing if name in missing[word]]
+        if text_kind(raw[name]) != "category":
+            continue
+        for word in counts.index:
+            if is_missing(word) and not is_certain(word):
+                possible[word].append(name)
+        spellings = spellings_of(raw[name].dropna().value_counts())
+        for value, texts in spellings.values.items():
+            said.append(
+                f"spellings: {name}: {listed(texts)} and {value!r} differ in case or blanks only; "
+                f"to read them as one, write {_spelled(name, value, texts)}, and list that "
+                "category once"
+            )
+    for word, names in missing.items():
+        said.append(f"missing: {word!r} means missing in {_named(names)}, as source.missing says")
+    for word, names in possible.items():
+        said.append(
+            f"categories: {word!r} is one of {_named(names)}; if it means missing, write it under "
+            "source.missing, and take it out of categories"
+        )
+    return list(dict.fromkeys(certain)), said
+
+
+def _rewrite(made: Recognised, columns: _Columns, target: str | None) -> None:
+    """Cells as the source will give them."""
+    spec = made.source
+    bare = (spec.decimal, spec.thousands, spec.negative) == (".", "", "sign")
+    if bare and not (spec.missing or spec.dates or spec.spellings or made.units):
+        return
+    notation = Notation(spec)
+    for name, values in made.cells.items():
+        if name in spec.dates or name in columns.iso:
+            kind = ColumnSpec(type="datetime")
+        elif name in columns.numbers or name in columns.plain:
+            kind = ColumnSpec(type="number", unit=made.units.get(name, ""))
+        else:
+            kind = _text_spec(values, columns.words.get(name, ()))
+        read = notation.read(pa.array(values, pa.string()), name, kind)
+        made.cells[name] = read.cast(pa.string()).to_pandas()
+
+
+def _text_spec(values: "pd.Series[str]", words: Collection[str]) -> ColumnSpec:
+    """A column of text: what the contract lists as its categories is never missing."""
+    if text_kind(values) != "category" or values.nunique() > FEW_CATEGORIES:
+        return ColumnSpec(type="string")
+    texts = (str(text) for text in values.dropna().unique())
+    kept = tuple(t for t in texts if not is_certain(t.strip()) and t.strip() not in words)
+    return ColumnSpec(type="category", categories=kept or None)
+
+
+def _said_of_numbers(
+    columns: _Columns, pair: Pair, negative: Negative, points: Mapping[str, _Points]
+) -> list[str]:
+    said = []
+    decimal, thousands = pair
+    names = [name for name, one in columns.numbers.items() if PLAIN not in one.pairs or one.unit]
+    if pair != PLAIN:
+        names = [name for name in names if PLAIN not in columns.numbers[name].pairs]
+        if thousands == ".":
+            names += [name for name, one in points.items() if one.any and not one.decimal]
+        between = f" and {thousands!r} between thousands" if thousands else ""
+        said.append(f"decimal: {decimal!r} before decimals{between}, in {_named(names)}")
+    if negative != "sign":
+        form = "(5)" if negative == "parentheses" else "5-"
+        names = [name for name, one in columns.numbers.items() if one.negative == negative]
+        said.append(f"negative: {form} is -5, in {_named(names)}")
+    for name, one in columns.numbers.items():
+        if one.unit:
+            percent = "; 12 % is 12, not 0.12" if one.unit == "%" else ""
+            said.append(f"unit: {name} is numbers in {one.unit}{percent}")
+    return said
+
+
+def _said_of_words(columns: _Columns) -> list[str]:
+    by_word: defaultdict[str, list[str]] = defaultdict(list)
+    for name, words in columns.words.items():
+        for word in words:
+            by_word[word].append(name)
+    said = []
+    for word, names in by_word.items():
+        infinite = "; a model takes no infinite number" if INFINITE.fullmatch(word) else ""
+        said.append(
+            f"missing: {word!r} means missing in {_named(names)}{infinite}; without it under "
+            "source.missing, such rows are rejected"
+        )
+    return said
+
+
+def _spelled(name: str, value: str, texts: Collection[str]) -> str:
+    return f"source.spellings: {{{name}: {{{value}: {list(texts)}}}}}"
+
+
+def _formats(formats: Collection[str]) -> str:
+    return " or ".join(
+        f"{one} since 1970" if re.fullmatch("[a-z]+", one) else repr(one) for one in formats
+    )
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more columns" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

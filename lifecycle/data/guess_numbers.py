@@ -1,0 +1,204 @@
+"""How a column writes its numbers, guessed: decimals, thousands, signs, units."""
+
+import re
+import unicodedata
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lifecycle.data.sources.notation import Numbers
+from lifecycle.specs.notation import Decimal, Negative, Thousands
+
+Pair = tuple[Decimal, Thousands]
+PLAIN: Pair = (".", "")
+PAIRS: tuple[Pair, ...] = (
+    PLAIN,
+    (",", ""),
+    (".", ","),
+    (",", "."),
+    (",", " "),
+    (".", " "),
+    (".", "'"),
+    (",", "'"),
+)
+SAMPLE = 300
+SEED = 17
+MOST_MISFITS = 0.01
+ENOUGH = 100
+"""Cells from which on a few that do not fit say less than the others."""
+LEAST_LOOK = 0.5
+"""Share of the cells from which on a column looks like numbers."""
+LEAST_PERCENT = 0.9
+"""Share of the cells that must have a percent sign: without it, 0.12 may mean the same as 12 %."""
+GROUPED = 30
+"""Cells with three digits behind a mark, from which on it hardly stands before decimals."""
+SPACES = " \u00a0\u2009\u202f"
+CELL = re.compile(
+    rf"(?P<open>\(?)[{SPACES}]*(?P<sign>[-+\u2212]?)[{SPACES}]*"
+    rf"(?P<before>[^\d\s.,'\u2019()+\-\u2212]{{0,4}}(?:Fr\.)?)[{SPACES}]*\(?[-+\u2212]?"
+    rf"(?P<body>\d[\d.,'\u2019{SPACES}]*?|[.,]\d+)(?:[eE][+-]?\d+)?"
+    rf"(?P<gap>[{SPACES}]*)(?P<after>[^\d\s()+\-\u2212.,'][^\d()\s]{{0,7}}|)[{SPACES}]*"
+    r"(?P<trail>[-\u2212]?)(?P<close>\)?)"
+)
+CURRENCIES = """
+    USD EUR GBP CHF JPY SEK NOK DKK PLN CZK HUF RON BGN TRY INR CNY RMB AUD NZD CAD HKD SGD BRL MXN
+    ARS CLP ZAR ILS KRW THB IDR MYR PHP VND UAH RUB AED SAR EGP NGN KES Fr. Fr SFr kr Kč zł Ft lei
+    Rs R"""
+CODES = frozenset(CURRENCIES.split())
+PERCENT = ("%", "‰")
+MARKS = re.compile(rf"(?<=\d)[{SPACES}](?=\d)|[.,'\u2019]")
+
+
+class NumberGuess(NamedTuple):
+    """What is known of a column that looks like numbers."""
+
+    pairs: tuple[Pair, ...] = ()
+    """Decimal and thousands that read nearly all cells."""
+    unit: str = ""
+    negative: Negative = "sign"
+    why: str = ""
+    """Why nothing reads it, and what to write."""
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether one mark only can stand before its decimals."""
+        return len(self.decimals) == 1
+
+    @property
+    def comma_is_open(self) -> bool:
+        """Whether a comma may stand before decimals or between thousands."""
+        return {(",", ""), (".", ",")} <= set(self.pairs)
+
+    @property
+    def decimals(self) -> set[Decimal]:
+        return {decimal for decimal, _ in self.pairs}
+
+
+def guess_numbers(counts: "pd.Series[int]") -> NumberGuess | None:
+    """How a column writes numbers; None if its cells do not look like numbers.
+
+    Args:
+        counts: how often each cell is there, by its text without blanks around it; none of them is
+            missing.
+    """
+    few = counts if len(counts) <= SAMPLE else counts.sample(SAMPLE, random_state=SEED)
+    found = [(CELL.fullmatch(str(cell)), int(times)) for cell, times in few.items()]
+    matches = [(one, times) for one, times in found if one]
+    total, like = int(few.sum()), sum(times for _, times in matches)
+    if like < LEAST_LOOK * total:
+        return None
+    units: Counter[str] = Counter()
+    for one, times in matches:
+        units[_unit(one)] += times
+    bare = units.pop("", 0)
+    unit = max(units, key=lambda name: units[name], default="")
+    named = sum(units.values())
+    if named <= MOST_MISFITS * like:
+        unit = ""
+    elif units[unit] < (1 - MOST_MISFITS) * named:
+        shares = ", ".join(f"{name!r} in {n / like:.0%}" for name, n in units.most_common(3))
+        if not all(_is_unit(name) for name, _ in units.most_common(2)):
+            return None
+        return NumberGuess(
+            why=f"has numbers in several units ({shares} of the cells): make them one in the file"
+        )
+    elif not _is_unit(unit) and not _apart(matches):
+        return None
+    elif unit in PERCENT and bare > (1 - LEAST_PERCENT) * like:
+        return NumberGuess(
+            why=f"has {unit} in {named / like:.0%} of its cells, and numbers without it in the "
+            f"others: make them one in the file; then unit: '{unit}' in its contract reads it"
+        )
+    negative = _negative(matches)
+    return _fitting(counts, unit, negative)
+
+
+def _fitting(counts: "pd.Series[int]", unit: str, negative: Negative) -> NumberGuess | None:
+    cells: list[str] = counts.index.tolist()
+    weights = np.asarray(counts, dtype=np.int64)
+    marks = _marks(cells)
+    pairs = [
+        pair
+        for pair in PAIRS
+        if pair == PLAIN or pair[1] in marks or (pair == (",", "") and "," in marks)
+    ]
+    reads = {pair: Numbers(*pair, negative, unit).reads(cells) for pair in pairs}
+    shares = {pair: int(weights[read].sum()) for pair, read in reads.items()}
+    total = int(weights.sum())
+    allowed = MOST_MISFITS * total if total >= ENOUGH else 0
+    good = tuple(pair for pair in pairs if total - shares[pair] <= allowed)
+    if good:
+        most = max(shares[pair] for pair in good)
+        good = tuple(pair for pair in good if shares[pair] == most)
+        if all(pair[1] in (" ", "'") for pair in good) and _are_codes(cells):
+            return None
+        return NumberGuess(good, unit, negative)
+    best = max(pairs, key=lambda pair: shares[pair])
+    if shares[best] < LEAST_LOOK * total:
+        return None
+    both = np.logical_or.reduce(list(reads.values()))
+    if total - int(weights[both].sum()) <= allowed:
+        return NumberGuess(
+            why="has numbers in several notations, such as 1.5 and 1,5: make them one in the file"
+        )
+    return NumberGuess(why=_rest(counts[~reads[best]], shares[best] / total, total))
+
+
+def _rest(others: "pd.Series[int]", share: float, total: int) -> str:
+    """What keeps a column from being numbers; cells are named only where they repeat."""
+    repeated = others[(others > 2) & (others.index.str.len() <= 20)].nlargest(3)
+    said = f"looks like numbers in {share:.0%} of its cells, and the others are none"
+    if repeated.empty or repeated.sum() < LEAST_LOOK * others.sum():
+        return f"{said}: correct them in the file"
+    words = ", ".join(f"{word!r} ({times:,})" for word, times in repeated.items())
+    listed = ", ".join(f"'{word}'" for word in repeated.index)
+    return f"{said}: {words}; if that means missing, write source.missing: [{listed}]"
+
+
+def comma_means(counts: "pd.Series[int]") -> Decimal | None:
+    """What stands before the decimals where commas, three digits behind each, may be either that
+    or between thousands; None if the cells do not tell."""
+    cells = pa.array(counts.index, pa.string())
+    if pc.any(pc.match_substring_regex(cells, r"(^|[^0-9])0,")).as_py():
+        return ","  # 0,123 is no thousands
+    marked = pc.match_substring_regex(cells, ",").to_numpy(zero_copy_only=False)
+    # who writes three decimals everywhere writes them for whole numbers, too
+    return "." if not marked.all() and int(counts[marked].sum()) >= GROUPED else None
+
+
+def _unit(found: re.Match[str]) -> str:
+    before, after = found["before"], found["after"]
+    return f"{before}{after}" if not (before and after) else f"{before} {after}"
+
+
+def _is_unit(text: str) -> bool:
+    """Whether it is a currency or a percent sign, with a blank before it or without."""
+    return text in CODES or text in PERCENT or any(unicodedata.category(c) == "Sc" for c in text)
+
+
+def _apart(matches: list[tuple[re.Match[str], int]]) -> bool:
+    """Whether a blank is before each unit: `12 kg` has one, while `12B` is a name."""
+    with_unit = [found for found, _ in matches if found["before"] or found["after"]]
+    return all(found["gap"] and found["after"] and not found["before"] for found in with_unit)
+
+
+def _negative(matches: list[tuple[re.Match[str], int]]) -> Negative:
+    if any(found[0].rstrip().endswith(")") for found, _ in matches):
+        return "parentheses"
+    return "trailing" if any(found["trail"] for found, _ in matches) else "sign"
+
+
+def _marks(cells: list[str]) -> set[str]:
+    """Which of the marks between digits are there."""
+    found = set().union(*(MARKS.findall(cell) for cell in cells))
+    marks = {"'" if mark == "\u2019" else " " if mark in SPACES else mark for mark in found}
+    return marks
+
+
+def _are_codes(cells: list[str]) -> bool:
+    """Whether every cell has as many digits as the others, as telephone numbers and codes have."""
+    return len(cells) > 1 and len({sum(map(str.isdigit, cell)) for cell in cells}) == 1
