@@ -1,6 +1,7 @@
 # Two commands are enough: `make demo` and `make test`. `make help` lists all.
 PROJECT ?= examples/health_visits/project.yaml
 LIFECYCLE_HOME ?= $(CURDIR)/.lifecycle
+export DO_NOT_TRACK ?= 1
 BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
@@ -35,13 +36,7 @@ serve: $(READY)  ## serve the champion of PROJECT in the foreground
 	$(BIN)/lifecycle serve $(PROJECT)$(if $(ENV), --env $(ENV))
 
 ui: $(READY)  ## MLflow UI and Prefect UI on loopback, until Ctrl-C
-	@mkdir -p $(LIFECYCLE_HOME)/prefect
-	@echo "MLflow   http://127.0.0.1:5000    Prefect   http://127.0.0.1:4200    Ctrl-C stops both"
-	@trap 'kill $$mlflow $$prefect 2>/dev/null; wait' INT TERM EXIT; \
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(LIFECYCLE_HOME)/mlflow.db --host 127.0.0.1 --port 5000 & mlflow=$$!; \
-	PREFECT_HOME=$(LIFECYCLE_HOME)/prefect PREFECT_SERVER_ANALYTICS_ENABLED=false \
-	  $(BIN)/prefect server start --host 127.0.0.1 --port 4200 & prefect=$$!; \
-	wait
+	@LIFECYCLE_HOME='$(LIFECYCLE_HOME)' $(BIN)/lifecycle ui$(if $(ENV), --env $(ENV))
 
 deploy: $(READY)  ## every flow as a Prefect deployment of ENV (dev, staging, prod)
 	@test -f deployments/$(ENV).env || { echo "Say which environment: make deploy ENV=dev (or staging, prod)"; exit 2; }

@@ -39,6 +39,9 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """One machine only: every port of a local Ray (GCS, raylet, agents) then listens on loopback."""
 WARM = "lifecycle.training.train"
 """Takes seconds to import: a worker of a joined cluster does it while this process goes on."""
+KNOCK_S = 5.0
+"""Seconds somebody who listens may take to answer."""
+JOIN_ADVICE = "start that cluster, or set LIFECYCLE_RAY_ADDRESS=local"
 ATTEMPTS = 3
 """Ray gives its processes 30 s to start, which a busy machine may miss."""
 
@@ -170,19 +173,41 @@ def _start(settings: Settings, folder: Path) -> None:
         return
 
 
-def _join(address: str) -> None:
-    import ray
-    from ray._private import ray_constants
+def require_ray(address: str, timeout: float = KNOCK_S) -> tuple[str, int]:
+    """See that somebody listens at the address of a cluster; its host and port.
 
-    advice = "start that cluster, or set LIFECYCLE_RAY_ADDRESS=local"
+    Args:
+        timeout: seconds to wait.
+
+    Raises:
+        RayError: nobody does.
+    """
     target = urlsplit(address if "://" in address else f"ray-gcs://{address}")
     try:
         host, port = target.hostname or "", target.port or 6379
-        _knock(host, port)
+        _knock(host, port, timeout)
     except (OSError, ValueError) as error:
-        raise RayError(
-            f"LIFECYCLE_RAY_ADDRESS: no Ray answers at {address!r} ({_first_line(error)}); {advice}"
-        ) from None
+        raise _nobody(address, _first_line(error)) from None
+    return host, port
+
+
+def _nobody(address: str, reason: str) -> RayError:
+    return RayError(
+        f"LIFECYCLE_RAY_ADDRESS: no Ray answers at {address!r} ({reason}); {JOIN_ADVICE}"
+    )
+
+
+def _join(address: str) -> None:
+    import ray
+    from ray._private import ray_constants
+    from ray._raylet import check_health
+
+    host, port = require_ray(address)
+    # Ray itself would wait a minute for something else that listens there
+    if "://" not in address and not check_health(
+        f"{host}:{port}", timeout=KNOCK_S, skip_version_check=True
+    ):
+        raise _nobody(address, "what listens there is no Ray")
     own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # Ray's
     if host in ("127.0.0.1", "localhost") and not _answers(own, port):
         ray_constants.ENABLE_RAY_CLUSTER = False  # else Ray would look for it at that address
@@ -191,7 +216,7 @@ def _join(address: str) -> None:
     except Exception as error:
         raise RayError(
             f"LIFECYCLE_RAY_ADDRESS: cannot join Ray at {address!r} ({_first_line(error)}); "
-            f"{advice}"
+            f"{JOIN_ADVICE}"
         ) from error
     # asks for a CPU, so that it is where tasks will be; a head often has none
     ray.remote(num_cpus=1, max_retries=0)(_warm_up).remote()
@@ -204,8 +229,8 @@ def _warm_up() -> None:
         importlib.import_module(WARM)
 
 
-def _knock(host: str, port: int) -> None:
-    with socket.create_connection((host, port), timeout=5):
+def _knock(host: str, port: int, timeout: float = KNOCK_S) -> None:
+    with socket.create_connection((host, port), timeout):
         pass
 
 

@@ -33,6 +33,8 @@ def add(
 ) -> None:
     """Make a key and show it, once; only its hash is kept."""
     settings = Settings.load(env)
+    if settings.serve_keys is None:
+        settings.folder()
     key = KeyStore(settings.keys_file).add(name, rate, project or ())
     limit = f", {rate:g} requests a second" if rate else ""
     where = ", ".join(project) if project else "all projects"
