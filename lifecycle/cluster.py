@@ -41,6 +41,9 @@ WARM = "lifecycle.training.train"
 """Takes seconds to import: a worker of a joined cluster does it while this process goes on."""
 KNOCK_S = 5.0
 """Seconds somebody who listens may take to answer."""
+HTTP2_SETTINGS = b"\x04"
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + HTTP2_SETTINGS + b"\0" * 5
+"""A client's first bytes, with an empty SETTINGS frame."""
 JOIN_ADVICE = "start that cluster, or set LIFECYCLE_RAY_ADDRESS=local"
 ATTEMPTS = 3
 """Ray gives its processes 30 s to start, which a busy machine may miss."""
@@ -185,29 +188,40 @@ def require_ray(address: str, timeout: float = KNOCK_S) -> tuple[str, int]:
     target = urlsplit(address if "://" in address else f"ray-gcs://{address}")
     try:
         host, port = target.hostname or "", target.port or 6379
-        _knock(host, port, timeout)
+        _greet(host, port, timeout)
     except (OSError, ValueError) as error:
-        raise _nobody(address, _first_line(error)) from None
+        raise RayError(
+            f"LIFECYCLE_RAY_ADDRESS: no Ray answers at {address!r} ({_first_line(error)}); "
+            f"{JOIN_ADVICE}"
+        ) from None
     return host, port
 
 
-def _nobody(address: str, reason: str) -> RayError:
-    return RayError(
-        f"LIFECYCLE_RAY_ADDRESS: no Ray answers at {address!r} ({reason}); {JOIN_ADVICE}"
-    )
+def _greet(host: str, port: int, timeout: float) -> None:
+    """See that who listens speaks gRPC, as Ray does; Ray would wait a minute for anything else.
+
+    HTTP/2 (RFC 9113, 3.4): after the client's preface, both sides begin with a SETTINGS frame.
+
+    Raises:
+        OSError: nobody listens there, or somebody else.
+    """
+    with socket.create_connection((host, port), timeout) as connection:
+        if os.environ.get("RAY_USE_TLS") == "1":
+            return
+        connection.settimeout(timeout)
+        connection.sendall(HTTP2_PREFACE)
+        answer = b""
+        while len(answer) < 4 and (part := connection.recv(9 - len(answer))):
+            answer += part
+        if answer[3:4] != HTTP2_SETTINGS:
+            raise OSError("what listens there is no Ray")
 
 
 def _join(address: str) -> None:
     import ray
     from ray._private import ray_constants
-    from ray._raylet import check_health
 
     host, port = require_ray(address)
-    # Ray itself would wait a minute for something else that listens there
-    if "://" not in address and not check_health(
-        f"{host}:{port}", timeout=KNOCK_S, skip_version_check=True
-    ):
-        raise _nobody(address, "what listens there is no Ray")
     own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # Ray's
     if host in ("127.0.0.1", "localhost") and not _answers(own, port):
         ray_constants.ENABLE_RAY_CLUSTER = False  # else Ray would look for it at that address

@@ -100,7 +100,7 @@ def _in_urls(value: str) -> Iterator[str]:
         for pattern in (PASSWORD, TOKEN):
             for match in pattern.finditer(url):
                 yield from _forms(match[2])
-        if match := IN_VARIABLE.search(url):
+        for match in IN_VARIABLE.finditer(url):
             yield from _forms(match[1])
         for match in QUERY.finditer(url):
             yield from _forms(match[0].partition("=")[2])

@@ -1,6 +1,7 @@
 """The services that settings name, asked before a flow begins: one that is down is told at once."""
 
 import httpx
+from prefect.client.base import ServerType
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
@@ -42,14 +43,20 @@ def _require_prefect() -> None:
             temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
             get_client(sync_client=True, httpx_settings={"timeout": PROBE_S}) as client,
         ):
+            if client.server_type == ServerType.CLOUD:
+                return  # it has versions of its own
             client.request("GET", "/admin/version")
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
-        if status in REFUSED:  # any other answer is one: what is wrong with it, the flow meets
+        if status in REFUSED:
             raise SettingsError(
                 f"PREFECT_API_URL: the Prefect server at {redact(url)} refuses us ({status}); set "
-                "PREFECT_API_AUTH_STRING (for Prefect Cloud PREFECT_API_KEY) to what it asks for"
+                "PREFECT_API_AUTH_STRING to what it asks for"
             ) from None
+        raise BackendError(
+            f"PREFECT_API_URL: what answers at {redact(url)} is no Prefect server ({status}); "
+            "its API is at http://HOST:PORT/api"
+        ) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         reason = str(error) or type(error).__name__
         raise BackendError(

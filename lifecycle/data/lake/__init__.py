@@ -5,6 +5,7 @@
 """
 
 from lifecycle.data.lake.read import is_nullable, open_version, read_table, read_version
+from lifecycle.data.lake.relocation import missing, relocated
 from lifecycle.data.lake.table import (
     ERASED,
     ROW,
@@ -28,10 +29,12 @@ __all__ = [
     "first_line",
     "history",
     "is_nullable",
+    "missing",
     "noted_version",
     "open_version",
     "read_table",
     "read_version",
+    "relocated",
     "table_uri",
     "write_batches",
     "write_rows",
