@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from lifecycle import front
+from lifecycle.cluster import LOOPBACK
+from lifecycle.process import TELEMETRY
 from lifecycle.serving.keystore import KeyStore
 from lifecycle.settings import Settings
 
@@ -71,12 +73,19 @@ def revoke(name: Name, env: EnvOption = None) -> None:
     _say(f"Key {name!r} is revoked")
 
 
-def front_env(env: EnvOption = None) -> None:
+def front_env(
+    env: EnvOption = None,
+    one_machine: Annotated[
+        bool, typer.Option(help="Every port of Ray on loopback: all nodes are on this machine.")
+    ] = False,
+) -> None:
     """Print what a cluster's nodes need in their environment before `ray start`."""
     settings = Settings.load(env)
     # short, for the sockets in it; the front refuses it if another user was there first
     folder = Path(f"/tmp/lc-front-{os.getuid()}")  # noqa: S108
-    variables = front.environment() | front.certificate(settings) | front.files(folder)
+    variables = TELEMETRY | front.environment() | front.certificate(settings) | front.files(folder)
+    if one_machine:
+        variables |= LOOPBACK
     typer.echo(f"mkdir -p -m 700 {folder}")
     for name, value in variables.items():
         typer.echo(f"export {name}={shlex.quote(value)}")

@@ -61,7 +61,7 @@ def die_with_parent() -> None:
 
 def _take_any_character(stream: TextIO | Any) -> None:
     """A terminal of another encoding shows `?` where it lacks a character."""
-    if hasattr(stream, "reconfigure") and stream.errors == "strict":
+    if hasattr(stream, "reconfigure") and stream.errors in ("strict", "surrogateescape"):
         stream.reconfigure(errors="replace")
 
 

@@ -70,9 +70,9 @@ Environment = Annotated[
 """Name of an environment. The schema lists those that are there when it is deployed, so that a
 Prefect server refuses others."""
 
-UNUSABLE = re.compile(r"[\[\]|^\\?\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}|::")
+UNUSABLE = re.compile(r"[\[\]|^\\?#\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}|::")
 """In a folder's path: what the engine of the tables cannot open (a control character, a backslash,
-a bracket, `%20`), MLflow would write elsewhere (`?`), or no URL can hold."""
+a bracket, `#`, `%20`), MLflow would write elsewhere (`?`), or no URL can hold."""
 
 SERVED = ("http://", "https://", "databricks")
 """Tracking URIs of an MLflow server, which has a place for artifacts of its own."""
@@ -268,7 +268,7 @@ def _refuse_unusable(path: str) -> None:
     if found := UNUSABLE.search(path):
         raise ValueError(
             f"the stores cannot open a folder whose path has {found[0]!r} in it ({path!r}); choose "
-            "one without control characters and without any of [ ] | ^ ? \\ :: %20"
+            "one without control characters and without any of [ ] | ^ ? # \\ :: %20"
         )
 
 
