@@ -32,6 +32,7 @@ from lifecycle.process import prepare_process
 from lifecycle.profile_command import profile
 from lifecycle.project import Project
 from lifecycle.project_file import load_project
+from lifecycle.ray_command import ray_node
 from lifecycle.rejected_command import rejected
 from lifecycle.settings import Settings
 from lifecycle.ui_command import ui
@@ -197,7 +198,7 @@ def _register(panel: str, *commands: Callable[..., None]) -> None:
 
 _register("Project file", init, validate, schema)
 _register("Data", profile, contract, rejected, versions, diff, lineage)
-_register("Endpoint", serve, front_env)
+_register("Endpoint", serve, front_env, ray_node)
 _register("Pages", ui)
 app.add_typer(keys, name="keys", rich_help_panel="Endpoint")
 _register("Governance", audit, erase, retention)
