@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
+from secrets import token_hex
 
 import httpx
 import psutil
@@ -71,7 +72,7 @@ def wait_for(log: Path, pattern: str, root: psutil.Process) -> re.Match[str]:
     while time.monotonic() < end:
         if found := re.search(pattern, log.read_text(errors="replace")):
             return found
-        assert root.is_running(), log.read_text()
+        assert root.status() != psutil.STATUS_ZOMBIE, log.read_text()
         time.sleep(0.2)
     raise AssertionError(log.read_text())
 
@@ -100,7 +101,7 @@ def test_a_ray_cluster_of_two_nodes_on_one_machine(tmp_path: Path) -> None:
     ).stdout
     exports = [shlex.split(line)[1] for line in said.splitlines() if line.startswith("export")]
     env |= dict(line.split("=", 1) for line in exports) | {"RAY_AUTH_MODE": "token"}
-    env |= {"HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    env |= {"HOME": str(tmp_path), "PYTHONUNBUFFERED": "1", "RAY_AUTH_TOKEN": token_hex(32)}
     address = f"127.0.0.1:{free_port()}"
     head = [RAY, "start", "--head", "--node-ip-address", "127.0.0.1", "--block"]
     head += ["--port", address.rpartition(":")[2], "--num-cpus", "1", "--dashboard-port"]
