@@ -73,7 +73,7 @@ def prefect_server(settings: Settings) -> Iterator[None]:
                 f"{url} while this runs, with every flow and task run; its page asks for {asks}",
             )
             token = own_server.set(True)
-            own = {PREFECT_API_URL: f"{url}/api", PREFECT_API_AUTH_STRING: auth}
+            own: dict[Any, Any] = {PREFECT_API_URL: f"{url}/api", PREFECT_API_AUTH_STRING: auth}
             with temporary_settings(own):
                 try:
                     yield
