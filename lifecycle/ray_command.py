@@ -32,4 +32,4 @@ def ray_node(
     arguments = ["start", f"--address={host}:{port}", "--node-ip-address", HOST]
     arguments += ["--num-cpus", str(cpus), *(["--block"] if block else [])]
     sys.argv = ["ray", *arguments]
-    main()
+    main()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
