@@ -24,11 +24,13 @@ def ray_node(
     os.environ.update(LOOPBACK)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    from ray._private import ray_constants
+    from ray._private import ray_constants, services
     from ray.scripts.scripts import main
 
-    # Ray's processes read the variable, the refusal this constant
+    # Ray's processes read the variable, the refusal this constant; with it Ray would take another
+    # address of this machine for 127.0.0.1
     ray_constants.ENABLE_RAY_CLUSTER = True
+    services.get_node_ip_address = lambda address=None: HOST
     arguments = ["start", f"--address={host}:{port}", "--node-ip-address", HOST]
     arguments += ["--num-cpus", str(cpus), *(["--block"] if block else [])]
     sys.argv = ["ray", *arguments]
