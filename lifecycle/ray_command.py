@@ -2,7 +2,8 @@
 
 import os
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
@@ -24,12 +25,13 @@ def ray_node(
     os.environ.update(LOOPBACK)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    from ray._private import ray_constants, services
+    from ray._private import ray_constants
     from ray.scripts.scripts import main
 
     # Ray's processes read the variable, the refusal this constant; with it Ray would take another
     # address of this machine for 127.0.0.1
     ray_constants.ENABLE_RAY_CLUSTER = True
+    services: Any = import_module("ray._private.services")
     services.get_node_ip_address = lambda address=None: HOST
     arguments = ["start", f"--address={host}:{port}", "--node-ip-address", HOST]
     arguments += ["--num-cpus", str(cpus), *(["--block"] if block else [])]
