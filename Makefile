@@ -1,9 +1,8 @@
 # Two commands are enough: `make demo` and `make test`. `make help` lists all.
 PROJECT ?= examples/health_visits/project.yaml
 LIFECYCLE_HOME ?= $(CURDIR)/.lifecycle
+export DO_NOT_TRACK ?= 1
 BIN := .venv/bin
-MLFLOW_PORT ?= 5000
-PREFECT_PORT ?= 4200
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
@@ -39,13 +38,7 @@ serve: $(READY)  ## serve the champion of PROJECT in the foreground
 	$(BIN)/lifecycle serve $(PROJECT)$(if $(ENV), --env $(ENV))
 
 ui: $(READY)  ## MLflow UI and Prefect UI on loopback, until Ctrl-C (MLFLOW_PORT, PREFECT_PORT)
-	@mkdir -p $(LIFECYCLE_HOME)/prefect
-	@echo "MLflow   http://127.0.0.1:$(MLFLOW_PORT)    Prefect   http://127.0.0.1:$(PREFECT_PORT)    Ctrl-C stops both"
-	@trap 'kill $$mlflow $$prefect 2>/dev/null; wait' INT TERM EXIT; \
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(LIFECYCLE_HOME)/mlflow.db --host 127.0.0.1 --port $(MLFLOW_PORT) & mlflow=$$!; \
-	PREFECT_HOME=$(LIFECYCLE_HOME)/prefect PREFECT_SERVER_ANALYTICS_ENABLED=false \
-	  $(BIN)/prefect server start --host 127.0.0.1 --port $(PREFECT_PORT) & prefect=$$!; \
-	wait
+	@LIFECYCLE_HOME='$(LIFECYCLE_HOME)' $(BIN)/lifecycle ui$(if $(ENV), --env $(ENV))
 
 deploy: $(READY)  ## every flow as a Prefect deployment of ENV (dev, staging, prod)
 	@test -f deployments/$(ENV).env || { echo "Say which environment: make deploy ENV=dev (or staging, prod)"; exit 2; }

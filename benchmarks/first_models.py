@@ -222,7 +222,7 @@ def _judge(
     bundle = fit.fit(project, split, trained.tuned, settings, identity)
     answers = assess.answer(project, split.holdout, bundle.path, bundle.digest)
     evaluated = measure(project, settings, split, answers, None)
-    checks = check_candidate.fn(project, settings, split, bundle)
+    checks = check_candidate.__wrapped__(project, settings, split, bundle)
     return gates.decide(evaluated, checks, project.gate, project.metric, project.checks.accept)
 
 

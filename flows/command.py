@@ -16,15 +16,23 @@ from rich.console import Console
 from flows.console import Screen
 from flows.server import prefect_server
 from lifecycle.errors import LifecycleError
+from lifecycle.process import prepare_process
 from lifecycle.project_file import load_project
 from lifecycle.records import Window
 from lifecycle.settings import Settings, environments
 from tasks.governance import file_request
 from tasks.preload import preload
+from tasks.services import require_services
+
+WITHOUT_REGISTRY = ("prepare",)
+"""Flows that do their work without MLflow."""
+WITH_CLUSTER = ("train", "release", "retrain", "end-to-end")
+"""Flows that join the cluster whatever the project is."""
 
 
 def script(flow: Flow[..., Any]) -> int:
     """Run `flow` with the options of the command line; returns the exit code."""
+    prepare_process()
     options = _parser(flow).parse_args()
     console = Console(highlight=False)
     try:
@@ -42,6 +50,11 @@ def script(flow: Flow[..., Any]) -> int:
         for name in ("force", "seeds", "rollback", "again", "reason", "retrain"):
             if hasattr(options, name):
                 arguments[name] = getattr(options, name)
+        require_services(
+            settings,
+            registry=flow.name not in WITHOUT_REGISTRY,
+            cluster=flow.name in WITH_CLUSTER,
+        )
         preload(settings)
         with Screen(console), prefect_server(settings):
             flow(**arguments)

@@ -4,9 +4,7 @@ Prefect would start one itself at the first flow run, but imports its whole serv
 script's process for that (2 s), and leaves it running when the script is killed.
 """
 
-import ctypes
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -21,15 +19,19 @@ import prefect
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_HOME,
     PREFECT_LOGGING_EXTRA_LOGGERS,
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
+    PREFECT_SERVER_API_AUTH_STRING,
     temporary_settings,
 )
 
 from lifecycle.errors import BackendError
+from lifecycle.prefect_server import auth_file, auth_string, server_environment
+from lifecycle.process import die_with_parent
 from lifecycle.settings import Settings
 from tasks.exclusive import own_server
 from tasks.progress import say, update
@@ -38,7 +40,6 @@ STARTUP_S = 180.0
 """Seconds the server may take: the first start makes its database."""
 STOP_S = DRAIN_S = 5.0
 POLL_S = 0.05
-PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
@@ -62,10 +63,18 @@ def prefect_server(settings: Settings) -> Iterator[None]:
     updates[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
     with temporary_settings(updates):
         update("prefect", "starting a temporary server")
-        with _temporary_server(Path(PREFECT_HOME.value())) as url:
-            say("prefect", f"{url} while this runs, with every flow and task run")
+        home = Path(PREFECT_HOME.value())
+        chosen = PREFECT_SERVER_API_AUTH_STRING.value()  # of a user's own profile
+        auth = chosen.get_secret_value() if chosen else auth_string(home)
+        with _temporary_server(home, auth) as url:
+            asks = "what PREFECT_SERVER_API_AUTH_STRING says" if chosen else f"{auth_file(home)}"
+            say(
+                "prefect",
+                f"{url} while this runs, with every flow and task run; its page asks for {asks}",
+            )
             token = own_server.set(True)
-            with temporary_settings({PREFECT_API_URL: f"{url}/api"}):
+            own: dict[Any, Any] = {PREFECT_API_URL: f"{url}/api", PREFECT_API_AUTH_STRING: auth}
+            with temporary_settings(own):
                 try:
                     yield
                 finally:
@@ -76,8 +85,12 @@ def prefect_server(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def _temporary_server(home: Path) -> Iterator[str]:
-    """A server on a free port of loopback, with its database in `home`; its URL."""
+def _temporary_server(home: Path, auth: str) -> Iterator[str]:
+    """A server on a free port of loopback, with its database in `home`; its URL.
+
+    Args:
+        auth: what a request must bring.
+    """
     home.mkdir(parents=True, exist_ok=True)
     log = home / "server.log"
     with socket.socket() as free:
@@ -87,12 +100,7 @@ def _temporary_server(home: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(prefect.__module_path__.parent)]
     command += ["--factory", "prefect.server.api.server:create_app", "--log-level", "error"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    environment = os.environ | {
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": f"{url}/api",
-        "PREFECT_UI_STATIC_DIRECTORY": str(home / "ui"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # its first insert meets a locked database
-    }
+    environment = os.environ | server_environment(home, url, auth)
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
             command,
@@ -101,7 +109,7 @@ def _temporary_server(home: Path) -> Iterator[str]:
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C is for the script, which still tells how it ended
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=die_with_parent if sys.platform == "linux" else None,
         )
     try:
         _wait(process, url, log)
@@ -130,8 +138,3 @@ def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
         f"the temporary Prefect server did not start; {log} says why. Mend that, or name a server "
         "with PREFECT_API_URL (`make ui` starts one)"
     )
-
-
-def _die_with_parent() -> None:
-    """Runs in the child: the kernel ends it when the script dies, even by SIGKILL."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

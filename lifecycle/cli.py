@@ -28,11 +28,14 @@ from lifecycle.errors import LifecycleError, ProjectError, RegistryError
 from lifecycle.governance_command import erase, retention
 from lifecycle.keys import front_env, keys
 from lifecycle.lineage_command import lineage
+from lifecycle.process import prepare_process
 from lifecycle.profile_command import profile
 from lifecycle.project import Project
 from lifecycle.project_file import load_project
+from lifecycle.ray_command import ray_node
 from lifecycle.rejected_command import rejected
 from lifecycle.settings import Settings
+from lifecycle.ui_command import ui
 from lifecycle.versions_command import versions
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "project.schema.json"
@@ -48,6 +51,7 @@ EnvOption = Annotated[str | None, typer.Option("--env", help="dev, staging or pr
 
 def main() -> None:
     """Run the command; a user's mistake is one message on stderr and exit code 2."""
+    prepare_process()
     try:
         app()
     except LifecycleError as error:
@@ -214,6 +218,7 @@ def _register(panel: str, *commands: Callable[..., None]) -> None:
 
 _register("Project file", init, validate, schema)
 _register("Data", profile, contract, rejected, versions, diff, lineage)
-_register("Endpoint", serve, front_env)
+_register("Endpoint", serve, front_env, ray_node)
+_register("Pages", ui)
 app.add_typer(keys, name="keys", rich_help_panel="Endpoint")
 _register("Governance", audit, erase, retention)

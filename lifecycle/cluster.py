@@ -39,6 +39,12 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """One machine only: every port of a local Ray (GCS, raylet, agents) then listens on loopback."""
 WARM = "lifecycle.training.train"
 """Takes seconds to import: a worker of a joined cluster does it while this process goes on."""
+KNOCK_S = 5.0
+"""Seconds somebody who listens may take to answer."""
+HTTP2_SETTINGS = b"\x04"
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + HTTP2_SETTINGS + b"\0" * 5
+"""A client's first bytes, with an empty SETTINGS frame."""
+JOIN_ADVICE = "start that cluster, or set LIFECYCLE_RAY_ADDRESS=local"
 ATTEMPTS = 3
 """Ray gives its processes 30 s to start, which a busy machine may miss."""
 
@@ -173,19 +179,52 @@ def _start(settings: Settings, folder: Path) -> None:
         return
 
 
+def require_ray(address: str, timeout: float = KNOCK_S) -> tuple[str, int]:
+    """See that somebody listens at the address of a cluster; its host and port.
+
+    Args:
+        timeout: seconds to wait.
+
+    Raises:
+        RayError: nobody does.
+    """
+    target = urlsplit(address if "://" in address else f"ray-gcs://{address}")
+    try:
+        host, port = target.hostname or "", target.port or 6379
+        _greet(host, port, timeout)
+    except (OSError, ValueError) as error:
+        raise RayError(
+            f"LIFECYCLE_RAY_ADDRESS: no Ray answers at {address!r} ({_first_line(error)}); "
+            f"{JOIN_ADVICE}"
+        ) from None
+    return host, port
+
+
+def _greet(host: str, port: int, timeout: float) -> None:
+    """See that who listens speaks gRPC, as Ray does; Ray would wait a minute for anything else.
+
+    HTTP/2 (RFC 9113, 3.4): after the client's preface, both sides begin with a SETTINGS frame.
+
+    Raises:
+        OSError: nobody listens there, or somebody else.
+    """
+    with socket.create_connection((host, port), timeout) as connection:
+        if os.environ.get("RAY_USE_TLS") == "1":
+            return
+        connection.settimeout(timeout)
+        connection.sendall(HTTP2_PREFACE)
+        answer = b""
+        while len(answer) < 4 and (part := connection.recv(9 - len(answer))):
+            answer += part
+        if answer[3:4] != HTTP2_SETTINGS:
+            raise OSError("what listens there is no Ray")
+
+
 def _join(address: str) -> None:
     import ray
     from ray._private import ray_constants
 
-    advice = "start that cluster, or set LIFECYCLE_RAY_ADDRESS=local"
-    target = urlsplit(address if "://" in address else f"ray-gcs://{address}")
-    try:
-        host, port = target.hostname or "", target.port or 6379
-        _knock(host, port)
-    except (OSError, ValueError) as error:
-        raise RayError(
-            f"LIFECYCLE_RAY_ADDRESS: no Ray answers at {address!r} ({_first_line(error)}); {advice}"
-        ) from None
+    host, port = require_ray(address)
     own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # Ray's
     if host in ("127.0.0.1", "localhost") and not _answers(own, port):
         ray_constants.ENABLE_RAY_CLUSTER = False  # else Ray would look for it at that address
@@ -194,7 +233,7 @@ def _join(address: str) -> None:
     except Exception as error:
         raise RayError(
             f"LIFECYCLE_RAY_ADDRESS: cannot join Ray at {address!r} ({_first_line(error)}); "
-            f"{advice}"
+            f"{JOIN_ADVICE}"
         ) from error
     # asks for a CPU, so that it is where tasks will be; a head often has none
     ray.remote(num_cpus=1, max_retries=0)(_warm_up).remote()
@@ -207,8 +246,8 @@ def _warm_up() -> None:
         importlib.import_module(WARM)
 
 
-def _knock(host: str, port: int) -> None:
-    with socket.create_connection((host, port), timeout=5):
+def _knock(host: str, port: int, timeout: float = KNOCK_S) -> None:
+    with socket.create_connection((host, port), timeout):
         pass
 
 

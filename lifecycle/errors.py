@@ -25,12 +25,18 @@
         ├── UnavailableError      the endpoint is late, busy or gone: no verdict on a model
         └── ServingError          the endpoint does not answer as the offline model does
 
-Each carries only its message, so that it crosses process borders unchanged.
+Each carries only its message, so that it crosses process borders unchanged. A message never holds a
+secret of this process: whoever raises it may quote a library or a URL.
 """
+
+from lifecycle.redaction import redact
 
 
 class LifecycleError(Exception):
     """Base of every error this project raises on purpose; a script ends with exit code 2 on it."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(redact(one) if isinstance(one, str) else one for one in args))
 
 
 class ProjectError(LifecycleError):
@@ -85,6 +91,10 @@ class RequestError(LifecycleError):
     """A prediction request has a missing, unknown or wrong-typed field."""
 
     status = 422
+
+    def __init__(self, *args: object) -> None:
+        # it quotes its sender alone, whom a hidden word would tell that it is a secret here
+        Exception.__init__(self, *args)
 
 
 class MalformedRequestError(RequestError):

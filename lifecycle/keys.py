@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from lifecycle import front
+from lifecycle.cluster import LOOPBACK
+from lifecycle.process import TELEMETRY
 from lifecycle.serving.keystore import KeyStore
 from lifecycle.settings import Settings
 
@@ -33,6 +35,8 @@ def add(
 ) -> None:
     """Make a key and show it, once; only its hash is kept."""
     settings = Settings.load(env)
+    if settings.serve_keys is None:
+        settings.folder()
     key = KeyStore(settings.keys_file).add(name, rate, project or ())
     limit = f", {rate:g} requests a second" if rate else ""
     where = ", ".join(project) if project else "all projects"
@@ -69,13 +73,20 @@ def revoke(name: Name, env: EnvOption = None) -> None:
     _say(f"Key {name!r} is revoked")
 
 
-def front_env(env: EnvOption = None) -> None:
+def front_env(
+    env: EnvOption = None,
+    one_machine: Annotated[
+        bool, typer.Option(help="Every port of Ray on loopback: all nodes are on this machine.")
+    ] = False,
+) -> None:
     """Print what a cluster's nodes need in their environment before `ray start`."""
     settings = Settings.load(env)
     # short, for the sockets in it, and of one endpoint alone; the front refuses it if another user
     # was there first
     folder = Path(f"/tmp/lc-front-{os.getuid()}-{settings.serve_port}")  # noqa: S108
-    variables = front.environment() | front.certificate(settings) | front.files(folder)
+    variables = TELEMETRY | front.environment() | front.certificate(settings) | front.files(folder)
+    if one_machine:
+        variables |= LOOPBACK
     typer.echo(f"mkdir -p -m 700 {folder}")
     for name, value in variables.items():
         typer.echo(f"export {name}={shlex.quote(value)}")

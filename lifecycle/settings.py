@@ -1,7 +1,9 @@
 """`Settings`: where it runs; variables `LIFECYCLE_*` win over `deployments/<env>.env`."""
 
 import os
+import re
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -17,6 +19,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lifecycle.errors import SettingsError
+from lifecycle.redaction import redact, remember, remember_url
 
 DEV = "dev"
 """The one environment that needs no file: it is the embedded defaults."""
@@ -67,6 +70,10 @@ Environment = Annotated[
 """Name of an environment. The schema lists those that are there when it is deployed, so that a
 Prefect server refuses others."""
 
+UNUSABLE = re.compile(r"[\[\]|^\\?#\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}|::")
+"""In a folder's path: what the engine of the tables cannot open (a control character, a backslash,
+a bracket, `#`, `%20`), MLflow would write elsewhere (`?`), or no URL can hold."""
+
 SERVED = ("http://", "https://", "databricks")
 """Tracking URIs of an MLflow server, which has a place for artifacts of its own."""
 
@@ -75,12 +82,17 @@ class Settings(BaseSettings):
     """Stores, Ray and serving of one environment; the defaults are the embedded ones of `dev`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LIFECYCLE_", frozen=True, extra="ignore", use_attribute_docstrings=True
+        env_prefix="LIFECYCLE_",
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # a model's error would quote all settings, secrets too
     )
 
     env: str = DEV
     home: Path = Path(".lifecycle")
-    """Folder of the local stores: Delta tables, MLflow database and artifacts, bundles, reports."""
+    """Folder of the local stores: Delta tables, MLflow database and artifacts, bundles, reports. It
+    may be moved or renamed as a whole."""
     lake_uri: str = ""
     """Root of the Delta tables: a folder, or a URI that deltalake opens; by default `home`/lake."""
     mlflow_tracking_uri: str = ""
@@ -116,10 +128,32 @@ class Settings(BaseSettings):
     """SQLAlchemy URLs of the databases behind Prefect's and MLflow's servers, separated by blanks:
     `lifecycle erase` searches them too."""
 
+    @field_validator("home", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        if value == "":
+            raise ValueError("is empty; name a folder, or unset the variable")
+        return value
+
     @field_validator("home")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+        path = value.expanduser().absolute()
+        _refuse_unusable(str(path))
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{path} is no folder; name one, or move that file away")
+        return path
+
+    @field_validator("lake_uri", "ray_storage")
+    @classmethod
+    def _usable(cls, value: str) -> str:
+        if "://" not in value:
+            _refuse_unusable(value)
+        return value
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
+        for name, value in super().__repr_args__():
+            yield name, redact(value) if isinstance(value, str) else value
 
     @property
     def needs_keys(self) -> bool:
@@ -183,6 +217,8 @@ class Settings(BaseSettings):
         """
         path = self.home.joinpath(*parts)
         try:
+            self.home.parent.mkdir(parents=True, exist_ok=True)
+            self.home.mkdir(mode=0o700, exist_ok=True)  # what is in it is its owner's
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsError(
@@ -206,13 +242,46 @@ class Settings(BaseSettings):
         name = env or os.environ.get("LIFECYCLE_ENV") or DEV
         file = environment_file(name)
         try:
-            return cls(_env_file=file, env=name)
+            loaded = cls(_env_file=file, env=name)
         except ValidationError as error:
-            problems = [
-                f"LIFECYCLE_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']} (got {e['input']!r})"
-                for e in error.errors()
-            ]
+            problems = [_problem(one["loc"], one["msg"], one["input"]) for one in error.errors()]
             raise SettingsError("\n".join(problems)) from None
+        loaded._hide_secrets()
+        return loaded
+
+    def _hide_secrets(self) -> None:
+        """Have the secrets hidden everywhere: those of an environment's file are in no variable."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                remember(value.get_secret_value(), *value.get_secret_value().split())
+            elif isinstance(value, str) and "://" in value:
+                remember_url(value)
+
+
+def _refuse_unusable(path: str) -> None:
+    """Refuse a folder that a store would not find again.
+
+    Raises:
+        ValueError: its path has such characters; says which.
+    """
+    if found := UNUSABLE.search(path):
+        raise ValueError(
+            f"the stores cannot open a folder whose path has {found[0]!r} in it ({path!r}); choose "
+            "one without control characters and without any of [ ] | ^ ? # \\ :: %20"
+        )
+
+
+def _problem(place: tuple[int | str, ...], message: str, value: object) -> str:
+    """One thing that is wrong with the settings, as a line; a secret is never quoted."""
+    message = message.removeprefix("Value error, ")
+    if not place:  # of several variables, which the message names
+        return message
+    field = Settings.model_fields.get(str(place[0]))
+    variable = f"LIFECYCLE_{'_'.join(map(str, place)).upper()}"
+    if field is None or "SecretStr" in str(field.annotation):
+        return f"{variable}: {message}"
+    return f"{variable}: {message} (got {str(value)!r})"
 
 
 def made_once(file: Path, text: str, mode: int) -> str:

@@ -15,7 +15,7 @@ from lifecycle.records import Ingested, Monitored, Split, Violation, Window
 from lifecycle.settings import Settings
 from tasks.cluster import reading_cluster
 from tasks.credentials import fill_credentials
-from tasks.policies import CACHED, NOT_CACHED, cached_by, slug
+from tasks.policies import CACHED, NOT_CACHED, cached_by, checked, slug
 from tasks.progress import say, step, update
 
 EVERY_SECONDS = 1.0
@@ -47,6 +47,7 @@ def _outside(project: Project, settings: Settings) -> tuple[str, str, str]:
     return sources.source_digest(project), today, gone
 
 
+@checked
 @task(
     name="ingest",
     cache_key_fn=cached_by("project", "window", "table", "source_digest", "today", "gone"),
@@ -111,6 +112,7 @@ def _show(project: Project, violations: tuple[Violation, ...]) -> None:
     )
 
 
+@checked
 @task(name="split", cache_key_fn=cached_by("project", "ingested"), **CACHED)
 def split_parts(project: Project, settings: Settings, ingested: Ingested) -> Split:
     """Divide a dataset version into train, validation and holdout."""

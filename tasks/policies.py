@@ -2,17 +2,20 @@
 
 import inspect
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 
+from lifecycle.data.lake import missing
 from lifecycle.errors import BackendError
 from lifecycle.identity import code_digest, lock_digest, sha256
 from lifecycle.project import Project
+from lifecycle.records import Record
 from lifecycle.settings import Settings
 from tasks.progress import say
 
@@ -33,6 +36,7 @@ def cached_by(*names: str) -> Callable[[TaskRunContext, dict[str, Any]], str]:
                 "code": code_digest(),
                 "lock": lock_digest(),
                 "store": settings.store_id(),
+                "place": [str(settings.home), settings.lake],  # what moved refers to nothing
                 "arguments": {name: _plain(arguments[name]) for name in names},
             }
         )
@@ -69,6 +73,24 @@ CACHED: dict[str, Any] = {
     "on_completion": [say_if_cached],
 }
 """For tasks whose result is determined by what `cached_by` names."""
+
+P = ParamSpec("P")
+R = TypeVar("R", bound=Record)
+
+
+def checked(cached: Task[P, R]) -> Callable[P, R]:
+    """A cached task whose result is made anew if what it refers to is gone."""
+
+    @wraps(cached.fn)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        result = cached(*args, **kwargs)
+        if not missing(result):
+            return result
+        say("cache", f"{cached.name}: what it refers to is gone; it is made anew")
+        return cached.with_options(refresh_cache=True)(*args, **kwargs)
+
+    return run
+
 
 RETRIES: dict[str, Any] = {
     "retries": 2,

@@ -10,10 +10,11 @@ from lifecycle.quality.summary import decides
 from lifecycle.records import Bundle, CheckReport, Decision, Evaluated, Noise, Split
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation import assess
-from tasks.policies import CACHED, NOT_CACHED, cached_by, slug
+from tasks.policies import CACHED, NOT_CACHED, cached_by, checked, slug
 from tasks.progress import say, step
 
 
+@checked
 @task(name="check", cache_key_fn=cached_by("project", "split", "bundle"), **CACHED)
 def check_candidate(
     project: Project, settings: Settings, split: Split, bundle: Bundle

@@ -15,6 +15,7 @@ import prefect
 from prefect.runtime import flow_run
 
 from lifecycle.identity import file_digest
+from lifecycle.process import direct_loopback
 from lifecycle.project import Project
 from lifecycle.run import Run, running
 from lifecycle.settings import Settings
@@ -42,6 +43,7 @@ def flow(
     def decorate(fn: Callable[P, R]) -> "prefect.Flow[P, R]":
         @wraps(fn)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            direct_loopback()  # for a run of a deployment, which no script began
             given = inspect.signature(fn).bind(*args, **kwargs).arguments
             me = Run(id=str(flow_run.id or ""), name=flow_run.name or "", who=starter())
             turn = _turn(given) if alone and not given.get("rollback") else nullcontext()

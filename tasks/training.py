@@ -13,7 +13,7 @@ from lifecycle.release import lifetime
 from lifecycle.settings import Settings
 from lifecycle.training import fit
 from lifecycle.training.parameters import threads_of
-from tasks.policies import CACHED, NOT_CACHED, RETRIES, cached_by
+from tasks.policies import CACHED, NOT_CACHED, RETRIES, cached_by, checked
 from tasks.progress import step
 
 
@@ -38,6 +38,7 @@ def recorded(
         raise
 
 
+@checked
 @task(name="fit", cache_key_fn=cached_by("tuned", "identity"), **CACHED)
 def fit_model(
     project: Project, settings: Settings, split: Split, tuned: Tuned, identity: Identity

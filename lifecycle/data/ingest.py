@@ -31,7 +31,7 @@ from lifecycle.data.erased import erased_digest, erased_hashes, erased_mask
 from lifecycle.data.hidden import Hidden
 from lifecycle.data.incremental import Increment, increment_of
 from lifecycle.data.keyed import NOTED, check_key, fingerprint
-from lifecycle.data.lake import VersionWriter, is_intact, noted_version, table_uri
+from lifecycle.data.lake import VersionWriter, is_intact, noted_version, relocated, table_uri
 from lifecycle.data.lake.table import Noted
 from lifecycle.data.provenance import provenance
 from lifecycle.data.share import check_share
@@ -78,7 +78,8 @@ def ingest(
         # what was taken in stays, though the source may be again what it was before
         if done is not None and (run.increment is None or run.increment.former == done):
             found = json.loads(done.note["ingested"])
-            return Ingested.model_validate(found | {"dataset": done.version.model_dump()})
+            known = Ingested.model_validate(found | {"dataset": done.version.model_dump()})
+            return relocated(known, settings)
         made = _write(run, progress)
     release_memory()
     _record(run, table, made)

@@ -17,6 +17,7 @@ from lifecycle.records import (
     Trained,
     Window,
 )
+from lifecycle.redaction import redact
 from lifecycle.settings import Settings
 
 EVALUATION = "evaluation.html"
@@ -197,7 +198,7 @@ def _places(
     pages += [("monitoring", period.monitored.report) for period in periods]
     lines = [f"{name:<14} {path}" for name, path in pages]
     lines += [
-        f"MLflow         make ui, then http://127.0.0.1:5000 ({settings.tracking_uri})",
+        f"MLflow         make ui, then http://127.0.0.1:5000 ({redact(settings.tracking_uri)})",
         "Prefect        make ui, then http://127.0.0.1:4200",
     ]
     links = (

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from lifecycle.data.lake import relocated
 from lifecycle.errors import BundleError, RegistryError
 from lifecycle.records import Evaluation, ModelVersion, Trained
 from lifecycle.release.run import CHECKS, as_signed
@@ -130,6 +131,7 @@ def record_of(model: ModelVersion, settings: Settings) -> Trained:
             f"{model.uri}: its record {RECORD} cannot be read ({error.error_count()} problems); "
             "train again with the installed version"
         ) from None
+    trained = relocated(trained, settings)
     reports = _reports(model, trained.checks.reports, settings)
     checks = trained.checks.model_copy(update={"reports": reports})
     return trained.model_copy(update={"model": model, "checks": checks, "cached": True})

@@ -11,7 +11,8 @@ from lifecycle.records import ModelVersion
 from lifecycle.release.audit import TABLE as AUDIT
 from lifecycle.release.audit import history
 from lifecycle.release.registered import registered_bundle
-from lifecycle.release.store import backend_errors, connect, without_password
+from lifecycle.redaction import redact
+from lifecycle.release.store import backend_errors, connect
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _refuse_emptied(project_name: str, settings: Settings) -> None:
         return
     last = lines[-1]
     raise BackendError(
-        f"MLflow at {without_password(settings.tracking_uri)} has no version of {project_name}, "
+        f"MLflow at {redact(settings.tracking_uri)} has no version of {project_name}, "
         f"but the audit trail names v{last.version} (bundle {last.digest[:12]}, {last.time[:10]}): "
         "its database was emptied or replaced; restore it from a backup, or point "
         "LIFECYCLE_MLFLOW_TRACKING_URI to the right one. To begin anew without the old versions, "

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import sqlite3
 import urllib.error
 import urllib.request
@@ -14,6 +15,8 @@ from urllib.parse import urlsplit
 
 from lifecycle.errors import BackendError, RegistryError
 from lifecycle.leftovers import sweep_files
+from lifecycle.redaction import redact
+from lifecycle.release.relocation import relocate
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 SQLITE = "sqlite:///"
 PROBE_SECONDS = 5.0
+PORTS = {"postgresql": 5432, "postgres": 5432, "mysql": 3306, "mssql": 1433}
+"""Where a database listens unless its URL says otherwise."""
 CHATTY = ("alembic", "mlflow")
 """Loggers that tell every migration and every download at INFO."""
 
@@ -39,9 +44,10 @@ def connect(settings: Settings) -> "MlflowClient":
     uri = settings.tracking_uri
     with backend_errors(settings):
         if uri.startswith(SQLITE):
-            _make(Path("/" + uri.removeprefix(SQLITE).lstrip("/")), settings)
-        elif uri.startswith(("http://", "https://")):
-            _probe(uri)
+            _make(_file(uri), settings)
+            relocate(_file(uri), settings)
+        else:
+            require_store(settings)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
         client: MlflowClient = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -97,10 +103,7 @@ def backend_errors(settings: Settings) -> Iterator[None]:
             reason = " ".join(str(error).split())
             raise RegistryError(f"MLflow refuses what it was given: {reason}") from error
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise BackendError(
-            f"MLflow at {without_password(settings.tracking_uri)}: {reason}; start that server, "
-            "mend or move that file, or set LIFECYCLE_MLFLOW_TRACKING_URI"
-        ) from error
+        raise _unreachable(settings, reason) from error
 
 
 def _make(file: Path, settings: Settings) -> None:
@@ -128,16 +131,44 @@ def _make(file: Path, settings: Settings) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _probe(uri: str) -> None:
+def require_store(settings: Settings, timeout: float = PROBE_SECONDS) -> None:
+    """See that the server or database of MLflow answers, which MLflow itself would ask for minutes.
+
+    Args:
+        timeout: seconds for each step of it.
+
+    Raises:
+        BackendError: it does not answer.
+    """
+    uri = settings.tracking_uri
+    try:
+        if uri.startswith(("http://", "https://")):
+            _probe(uri, timeout)
+        elif not uri.startswith("sqlite") and (
+            port := PORTS.get(uri.partition(":")[0].partition("+")[0])
+        ):
+            place = urlsplit(uri)
+            if place.hostname:
+                socket.create_connection((place.hostname, place.port or port), timeout).close()
+    except (OSError, ValueError) as error:
+        raise _unreachable(settings, str(error) or type(error).__name__) from None
+
+
+def _probe(uri: str, timeout: float) -> None:
     """One quick request, so that a server that is down is told within seconds."""
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PROBE_SECONDS):  # noqa: S310 - http(s) only
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=timeout):  # noqa: S310 - http(s) only
             pass
     except urllib.error.HTTPError:
         pass  # it answers; a proxy in front may not let this path through
 
 
-def without_password(uri: str) -> str:
-    """An address as it may be shown."""
-    parts = urlsplit(uri)
-    return uri.replace(f":{parts.password}@", ":…@") if parts.password else uri
+def _file(uri: str) -> Path:
+    return Path("/" + uri.removeprefix(SQLITE).lstrip("/"))
+
+
+def _unreachable(settings: Settings, reason: str) -> BackendError:
+    return BackendError(
+        f"MLflow at {redact(settings.tracking_uri)}: {reason}; start that server, "
+        "mend or move that file, or set LIFECYCLE_MLFLOW_TRACKING_URI"
+    )

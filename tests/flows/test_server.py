@@ -58,8 +58,20 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_script_killed_takes_its_server_along(home: Path) -> None:
     script, url, server = start(home, seconds=300)
-    found = httpx.post(f"{url}/flow_runs/filter", json={}).json()
+    auth = (home / "prefect" / "auth-string").read_text()
+    user, _, password = auth.partition(":")
+    found = httpx.post(f"{url}/flow_runs/filter", json={}, auth=(user, password)).json()
     assert [run["state_name"] for run in found] == ["Completed"]
+    # any page in a browser may send this; what a flow is told to do, it was told by its owner
+    evil = {"Origin": "http://evil.example", "Host": "evil.example"}
+    for headers in ({}, evil):
+        gone = httpx.delete(f"{url}/flow_runs/{found[0]['id']}", headers=headers)
+        assert gone.status_code == httpx.codes.UNAUTHORIZED
+        assert httpx.post(f"{url}/flow_runs/filter", json={}, headers=headers).is_client_error
+    assert "access-control-allow-origin" not in httpx.get(f"{url}/health", headers=evil).headers
+    assert all(
+        auth not in " ".join(process.cmdline()) for process in (server, psutil.Process(script.pid))
+    )
     os.kill(script.pid, signal.SIGKILL)
     script.communicate()
     server.wait(15)

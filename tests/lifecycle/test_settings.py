@@ -1,11 +1,19 @@
 """Environments are the files that exist: found, overridden, refused in words."""
 
+import os
+import shutil
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.engine import make_url
 
 from lifecycle import settings as module
+from lifecycle.data.lake import read_version, write_version
 from lifecycle.errors import SettingsError
 from lifecycle.settings import Environment, Settings, environments
 
@@ -83,3 +91,124 @@ def test_a_server_has_a_place_for_artifacts_of_its_own(
 ) -> None:
     made = Settings(home=Path("/home"), mlflow_tracking_uri=tracking, mlflow_artifact_root=root)
     assert made.artifact_root == place
+
+
+SERVED_NAMES = (
+    *("a b", "100%", "50%x", "a:b", "a*b", "a&b", "ä&b", "日本", "a;b", "a+b", "a=b"),
+    *("a@b", "a{b}", "a~b", "~x", "$x", "a'b", ".h", "a,b", "(a)", "a!b", 'a"b', "a<b>"),
+)
+"""Names of folders that work."""
+REFUSED_NAMES = (
+    "a#1",
+    "a?x",
+    "a%20b",
+    "50%25x",
+    "x]y",
+    "[a]",
+    "a[b",
+    "a\\b",
+    "a|b",
+    "a^b",
+    "a\nb",
+    "a::b",
+)
+
+
+@pytest.mark.parametrize("name", SERVED_NAMES)
+def test_a_folder_of_any_of_these_names_holds_lake_and_registry(name: str, tmp_path: Path) -> None:
+    place = tmp_path / name
+    settings = Settings(home=place / "home")
+    uri = f"{settings.lake}/small/accepted"
+    frame = pd.DataFrame({"a": [1, 2, 3]})
+    ref = write_version(frame, uri, note={})
+    assert read_version(ref)["a"].tolist() == [1, 2, 3]
+    assert (place / "home" / "lake" / "small" / "accepted" / "_delta_log").is_dir()
+    assert make_url(settings.tracking_uri).database == str(settings.home / "mlflow.db")
+    root = settings.artifact_root
+    assert root is not None
+    assert (
+        Path.from_uri(root) == settings.home / "mlartifacts" if hasattr(Path, "from_uri") else root
+    )
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", REFUSED_NAMES)
+@pytest.mark.parametrize("variable", ["LIFECYCLE_HOME", "LIFECYCLE_LAKE_URI"])
+def test_a_folder_that_the_stores_would_not_find_is_refused_at_once(
+    variable: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, str(tmp_path / name / "home"))
+    with pytest.raises(SettingsError, match=f"^{variable}: the stores cannot open") as refusal:
+        Settings.load()
+    assert "\n" not in str(refusal.value)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_home_is_its_owners_alone(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "deep" / "home")
+    settings.folder("reports", "small")
+    assert stat.S_IMODE(settings.home.stat().st_mode) == 0o700
+    shutil.rmtree(settings.home)
+    settings.store_id()
+    assert stat.S_IMODE(settings.home.stat().st_mode) == 0o700
+    settings.home.chmod(0o750)
+    settings.folder("reports")
+    assert stat.S_IMODE(settings.home.stat().st_mode) == 0o750  # the owner's own choice stays
+
+
+@pytest.mark.parametrize(
+    ("home", "problem"),
+    [("", "is empty; name a folder"), ("{file}", "is no folder"), ("{file}/x", "cannot make")],
+)
+def test_a_home_that_is_no_folder(
+    home: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LIFECYCLE_HOME", home.format(file=file))
+    with pytest.raises(SettingsError, match=f"LIFECYCLE_HOME: .*{problem}"):
+        Settings.load().folder()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_error_of_all_settings_quotes_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIFECYCLE_PII_KEY", "hunter2secret")
+    monkeypatch.setenv("LIFECYCLE_DATABASES", "postgresql://u:pw123@h/db")
+    monkeypatch.setenv("LIFECYCLE_SERVE_TLS_CERT", "/nope.pem")
+    with pytest.raises(SettingsError) as refusal:
+        Settings.load()
+    assert str(refusal.value) == (
+        "LIFECYCLE_SERVE_TLS_CERT and LIFECYCLE_SERVE_TLS_KEY belong together"
+    )
+    with pytest.raises(ValidationError) as error:
+        Settings()
+    assert "hunter2" not in str(error.value)
+    assert "pw123" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+    ids=["latin-1", "ascii", "C"],
+)
+def test_a_terminal_that_lacks_a_character(variables: dict[str, str], tmp_path: Path) -> None:
+    script = (
+        "from lifecycle.process import prepare_process; prepare_process()\n"
+        "from rich.console import Console; from rich.table import Table; import sys\n"
+        "table = Table('Größe → 日本'); table.add_row('…')\n"
+        "Console().print(table, '… → ✓ 日本')\n"
+        "sys.stderr.write('… → 日本\\n')\n"
+    )
+    file = tmp_path / "script.py"
+    file.write_text(script, encoding="utf-8")
+    ended = subprocess.run(
+        [sys.executable, str(file)], env=os.environ | variables, capture_output=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert b"?" in ended.stdout
+    assert ended.stderr.strip() == rb"\u2026 \u2192 \u65e5\u672c"

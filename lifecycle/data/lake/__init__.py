@@ -12,6 +12,7 @@ from lifecycle.data.lake.read import (
     read_table,
     read_version,
 )
+from lifecycle.data.lake.relocation import missing, relocated
 from lifecycle.data.lake.table import (
     ERASED,
     ROW,
@@ -36,11 +37,13 @@ __all__ = [
     "history",
     "is_intact",
     "is_nullable",
+    "missing",
     "noted_version",
     "open_rows",
     "open_version",
     "read_table",
     "read_version",
+    "relocated",
     "table_uri",
     "write_batches",
     "write_rows",

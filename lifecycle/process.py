@@ -1,0 +1,83 @@
+"""What a process of ours does first, whichever way it was started: script, command, flow run."""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import traceback
+from types import TracebackType
+from typing import Any, TextIO
+
+from lifecycle.redaction import redact
+
+TELEMETRY = {
+    "DO_NOT_TRACK": "1",  # Prefect's SDK, which reports its import, and MLflow
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "DISABLE_LATEST_VERSION_CHECK": "true",  # deepchecks
+}
+"""Nothing we run tells its makers of it, here or in a child; a variable set outside wins."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PR_SET_PDEATHSIG = 1
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+def prepare_process() -> None:
+    """Prepare a script or command: no telemetry, loopback without a proxy, a screen that takes any
+    character, and no secret in a log line or traceback."""
+    no_telemetry()
+    direct_loopback()
+    for stream in (sys.stdout, sys.stderr):
+        _take_any_character(stream)
+    logging.setLogRecordFactory(_Record)
+    sys.excepthook = _print_traceback
+
+
+def no_telemetry() -> None:
+    """Switch off what libraries send to their makers. Prefect reads it when it is imported."""
+    for name, value in TELEMETRY.items():
+        os.environ.setdefault(name, value)
+
+
+def direct_loopback() -> None:
+    """Keep what is on this machine away from a proxy, for this process and its children."""
+    if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in PROXIES):
+        return
+    listed = [os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")]
+    hosts = [host.strip() for text in listed for host in text.split(",") if host.strip()]
+    if "*" in hosts:
+        return
+    merged = ",".join(dict.fromkeys((*hosts, *LOOPBACK)))
+    # libraries differ in which of the two they read
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = merged
+
+
+def die_with_parent() -> None:
+    """Runs in a child, on Linux: the kernel ends it when its parent dies, even by SIGKILL."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _take_any_character(stream: TextIO | Any) -> None:
+    """A terminal of another encoding shows `?` where it lacks a character."""
+    if hasattr(stream, "reconfigure") and stream.errors in ("strict", "surrogateescape"):
+        stream.reconfigure(errors="replace")
+
+
+class _Record(logging.LogRecord):
+    """A log record without secrets, in its message and in its traceback."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.exc_info and self.exc_info[0]:
+            self.exc_text = redact("".join(traceback.format_exception(*self.exc_info))).rstrip()
+
+    def getMessage(self) -> str:
+        return redact(super().getMessage())
+
+
+def _print_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))

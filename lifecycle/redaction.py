@@ -1,0 +1,137 @@
+"""Secrets this process knows of, kept out of everything it says: messages, logs, tracebacks.
+
+A secret is the value of an environment variable whose name says so (`…_KEY`, `…_TOKEN`,
+`…_PASSWORD`, `…_SECRET`, an auth string), the password in any variable that holds a URL, and what
+`remember` was told. It imports little: a front and a replica need it, too.
+"""
+
+import base64
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from urllib.parse import quote, quote_plus, unquote
+
+HIDDEN = "***"
+SHORTEST = 4
+"""Characters from which a secret can be told from the words around it."""
+WORD = 8
+"""A secret of fewer characters is hidden where it stands alone, not inside a word."""
+SECRET_NAME = re.compile(
+    r"(?:^|_)(?:KEYS?|TOKENS?|PASS|PASSWD|PASSPHRASE|PWD|CREDENTIALS?|SAS|HEADERS)(?:_|$)"
+    r"|SECRET|PASSWORD|APIKEY|AUTH_STRING|CONNECTION_STRING|^LIFECYCLE_DATABASES$",
+    re.IGNORECASE,
+)
+PLAIN = frozenset(
+    {
+        "PWD",
+        "OLDPWD",
+        "LIFECYCLE_SERVE_KEYS",
+        "LIFECYCLE_SERVE_TLS_KEY",
+        "LIFECYCLE_FRONT_TLS_KEY",
+    }
+)
+"""Variables with a secret's name that hold a path."""
+SWITCHES = frozenset({"true", "false", "none", "null", "auto", "open", "keys", "token"})
+"""Values that are no secret, whatever the variable is called."""
+PASSWORD = re.compile(r"(://[^\s:/@'\"]*:)([^\s/'\"]+)(?=@)")
+TOKEN = re.compile(r"(https?://)([^\s:/@'\"]+)(?=@)")
+"""A web address whose user part is a token alone."""
+QUERY = re.compile(
+    r"([?&;](?:[\w.-]*(?:password|passwd|secret|token|signature|api_?key|credential)|sig|pwd)=)"
+    r"[^&\s'\"]+",
+    re.IGNORECASE,
+)
+IN_VARIABLE = re.compile(r"://[^\s:/@]*:(\S+)@")
+"""A password as people write it: with a slash or an @ in it that should be quoted."""
+
+_remembered: set[str] = set()
+
+
+def remember(*secrets: str) -> None:
+    """Hide these from now on: secrets that no environment variable holds."""
+    for secret in secrets:
+        _remembered.update(_forms(secret))
+        remember_url(secret)
+
+
+def remember_url(url: str) -> None:
+    """Hide the password of a URL from now on, if it has one."""
+    _remembered.update(_in_urls(url))
+
+
+def redact(text: str) -> str:
+    """The text without secrets of this process, and without the password of any URL."""
+    text = PASSWORD.sub(rf"\1{HIDDEN}", text)
+    text = QUERY.sub(rf"\1{HIDDEN}", TOKEN.sub(rf"\1{HIDDEN}", text))
+    secrets = _of(tuple(os.environ.items())) | _remembered
+    for secret in sorted(secrets, key=len, reverse=True):
+        if secret not in text:
+            continue
+        if len(secret) < WORD:
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
+        else:
+            text = text.replace(secret, HIDDEN)
+    return text
+
+
+@lru_cache(maxsize=4)
+def _of(variables: tuple[tuple[str, str], ...]) -> frozenset[str]:
+    """Every form of every secret in environment variables."""
+    found: set[str] = set()
+    for name, value in variables:
+        if "://" in value:
+            found.update(_in_urls(value))
+        if not value or name in PLAIN or not SECRET_NAME.search(name) or os.path.isfile(value):
+            continue
+        found.update(_forms(value))
+        if "AUTH_STRING" in name:
+            found.update(_forms(value.partition(":")[2]))
+            found.add(base64.b64encode(value.encode("utf-8", "surrogateescape")).decode())
+        for part in (*value.split(), *_leaves(value)):
+            found.update(_forms(part))
+    return frozenset(found)
+
+
+def _in_urls(value: str) -> Iterator[str]:
+    """Passwords of the URLs in a value."""
+    for url in value.split():
+        for pattern in (PASSWORD, TOKEN):
+            for match in pattern.finditer(url):
+                yield from _forms(match[2])
+        for match in IN_VARIABLE.finditer(url):
+            yield from _forms(match[1])
+        for match in QUERY.finditer(url):
+            yield from _forms(match[0].partition("=")[2])
+
+
+def _leaves(value: str) -> Iterable[str]:
+    """Texts of a JSON object, as some variables hold one."""
+    if not value.startswith(("{", "[")):
+        return
+    try:
+        todo = [json.loads(value)]
+    except ValueError:
+        return
+    while todo:
+        one = todo.pop()
+        if isinstance(one, dict | list):
+            todo += one.values() if isinstance(one, dict) else one
+        elif isinstance(one, str):
+            yield one
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """A secret as it may be written."""
+    if secret.lower() in SWITCHES:
+        return
+    for form in (
+        secret,
+        unquote(secret),
+        quote(secret),
+        quote(secret, safe=""),
+        quote_plus(secret),
+    ):
+        if len(form) >= SHORTEST:
+            yield form

@@ -1,0 +1,183 @@
+"""No secret of the environment is said: in errors, log lines, tracebacks, settings."""
+
+import base64
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lifecycle.errors import BackendError, RequestError
+from lifecycle.redaction import HIDDEN, redact, remember
+from lifecycle.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+SECRETS = {
+    "LIFECYCLE_PII_KEY": "planted-pii-key",
+    "LIFECYCLE_DATABASES": "postgresql://u:planted-db1@h/a mysql://v:planted%2Fdb2@h/b",
+    "LIFECYCLE_MLFLOW_TRACKING_URI": "http://me:planted-mlflow@127.0.0.1:9",
+    "LIFECYCLE_OPENLINEAGE": "http://me:planted-lineage@127.0.0.1:9/api",
+    "LIFECYCLE_LAKE_URI": "s3://key:planted-lake@bucket/tables",
+    "LIFECYCLE_RAY_ADDRESS": "ray://u:planted-ray@127.0.0.1:9",
+    "MLFLOW_TRACKING_PASSWORD": "planted-mlflow-password",
+    "MLFLOW_TRACKING_TOKEN": "planted-mlflow-token",
+    "OPENLINEAGE_API_KEY": "planted-api-key",
+    "PREFECT_API_AUTH_STRING": "admin:planted-auth",
+    "PREFECT_API_KEY": "planted-prefect-key",
+    "AWS_ACCESS_KEY_ID": "planted-aws-id",
+    "AWS_SECRET_ACCESS_KEY": "planted/aws+secret",
+    "AWS_SESSION_TOKEN": "planted-session",
+    "WAREHOUSE_URL": "snowflake://me:planted-warehouse@account/db?password=planted-query",
+    "SOURCE_CREDENTIALS": '{"secret": "planted-source"}',
+    "RAY_AUTH_TOKEN": "planted-ray-token",
+}
+WRONG = {
+    "LIFECYCLE_ENV": "moon",
+    "LIFECYCLE_HOME": "/dev/null",
+    "LIFECYCLE_LAKE_URI": "/lake[1]",
+    "LIFECYCLE_RAY_CPUS": "many",
+    "LIFECYCLE_RAY_STORAGE": "/ray?b",
+    "LIFECYCLE_RAY_DASHBOARD": "perhaps",
+    "LIFECYCLE_SERVE_PORT": "99999999",
+    "LIFECYCLE_SERVE_ACCESS": "everybody",
+    "LIFECYCLE_SERVE_TLS_CERT": "/no/such.pem",
+    "LIFECYCLE_SERVE_TLS_KEY": "/no/such.key",
+}
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("planted")
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_is_hidden_in_whatever_form(name: str) -> None:
+    quoted = f"cannot open {SECRETS[name]!r}; {{'value': {SECRETS[name]}}}"
+    for text in (quoted, str(BackendError(quoted)), repr(BackendError(quoted))):
+        assert "planted" not in redact(text)
+    error = pickle.loads(pickle.dumps(BackendError(quoted)))  # noqa: S301 - our own
+    assert "planted" not in str(error)
+
+
+@pytest.mark.usefixtures("planted")
+def test_an_auth_string_is_hidden_as_its_header_has_it() -> None:
+    header = base64.b64encode(b"admin:planted-auth").decode()
+    assert header not in redact(f"headers: Authorization: Basic {header}")
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("postgresql+psycopg://u:p@h/db", "postgresql+psycopg://u:***@h/db"),
+        ("at https://sometoken@host/x: no", "at https://***@host/x: no"),
+        ("https://h/x?a=1&sig=abc%3D&b=2", "https://h/x?a=1&sig=***&b=2"),
+        ("http://127.0.0.1:5000/a@b", "http://127.0.0.1:5000/a@b"),
+        ("mail someone@example.org", "mail someone@example.org"),
+    ],
+)
+def test_urls_of_any_origin_lose_their_passwords(text: str, hidden: str) -> None:
+    assert redact(text) == hidden
+
+
+def test_a_short_secret_hides_no_part_of_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_PASSWORD", "data")
+    assert redact("the database: data, 'data'") == f"the database: {HIDDEN}, '{HIDDEN}'"
+    monkeypatch.setenv("SHOP_PASSWORD", "1")
+    assert redact("1 row of 11") == "1 row of 11"
+    monkeypatch.setenv("RAY_TOKEN", "true")
+    assert redact("true") == "true"
+
+
+def test_a_path_is_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LIFECYCLE_SERVE_KEYS", "/keys/of/prod.json")
+    assert redact("/keys/of/prod.json: cannot") == "/keys/of/prod.json: cannot"
+    file = tmp_path / "account.json"
+    file.write_text("{}")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    assert redact(f"{file}: cannot") == f"{file}: cannot"
+
+
+@pytest.mark.usefixtures("planted")
+def test_a_client_is_not_told_by_a_hidden_word_what_is_secret() -> None:
+    assert str(RequestError("row 0: unknown field 'planted-pii-key'")).count("planted") == 1
+
+
+def test_secrets_of_an_environments_file_are_hidden_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "deployments"
+    folder.mkdir()
+    (folder / "qa.env").write_text(
+        "LIFECYCLE_PII_KEY=only-in-the-file\n"
+        "LIFECYCLE_MLFLOW_TRACKING_URI=http://u:tracking-in-file@h\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LIFECYCLE_MLFLOW_TRACKING_URI", raising=False)
+    settings = Settings.load("qa")
+    said = redact(f"only-in-the-file {settings!r} {settings} tracking-in-file")
+    assert "only-in" not in said
+    assert "tracking-in" not in said
+    for text in (repr(settings), str(settings)):
+        assert "only-in" not in text
+        assert "tracking-in" not in text
+
+
+def test_what_is_remembered_is_hidden() -> None:
+    remember("told-at-run-time")
+    assert redact("x told-at-run-time") == f"x {HIDDEN}"
+
+
+COMMANDS = """
+import logging, sys
+from lifecycle import cli
+from lifecycle.settings import Settings
+sys.argv = ["lifecycle", *{arguments!r}]
+logging.basicConfig(level=logging.INFO)
+if {boom!r}:
+    from lifecycle.process import prepare_process
+    prepare_process()
+    try:
+        raise KeyError(dict(__import__("os").environ))
+    except KeyError:
+        logging.exception("it failed: %s", dict(__import__("os").environ))
+    raise RuntimeError(dict(__import__("os").environ), Settings())
+cli.main()
+"""
+
+
+def run(arguments: list[str], tmp_path: Path, changes: dict[str, str], boom: bool = False) -> str:
+    """What a command says, on both streams, with every secret planted."""
+    ended = subprocess.run(
+        [sys.executable, "-c", COMMANDS.format(arguments=arguments, boom=boom)],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+        | SECRETS
+        | changes,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == (1 if boom else 2), ended.stderr
+    return ended.stdout + ended.stderr
+
+
+def test_a_wrong_value_of_any_variable_shows_no_secret(tmp_path: Path) -> None:
+    project = str(ROOT / "examples" / "health_visits" / "project.yaml")
+    for name, value in WRONG.items():
+        said = run(["versions", project], tmp_path, {name: value})
+        assert "planted" not in said, name
+        assert name.removesuffix("_CERT").removesuffix("_KEY") in said.replace(
+            "--env", "LIFECYCLE_ENV"
+        )
+        assert "Traceback" not in said
+        assert len(said.splitlines()) == 1, said
+
+
+def test_neither_traceback_nor_log_line_shows_a_secret(tmp_path: Path) -> None:
+    said = run([], tmp_path, {}, boom=True)
+    assert said.count("Traceback") == 2
+    assert "it failed: " in said
+    assert "planted" not in said
