@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from prefect import Flow
-from rich.console import Console
 
 from flows.console import Screen
 from flows.server import prefect_server
+from lifecycle.console import open_console, write_error
 from lifecycle.errors import LifecycleError
 from lifecycle.project_file import load_project
 from lifecycle.records import Window
@@ -26,7 +26,6 @@ from tasks.preload import preload
 def script(flow: Flow[..., Any]) -> int:
     """Run `flow` with the options of the command line; returns the exit code."""
     options = _parser(flow).parse_args()
-    console = Console(highlight=False)
     try:
         settings = Settings.load(options.env)
         project = load_project(options.project)
@@ -43,10 +42,10 @@ def script(flow: Flow[..., Any]) -> int:
             if hasattr(options, name):
                 arguments[name] = getattr(options, name)
         preload(settings)
-        with Screen(console), prefect_server(settings):
+        with Screen(open_console()), prefect_server(settings):
             flow(**arguments)
     except LifecycleError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"{error}", markup=False)
+        write_error(str(error))
         return 2
     except KeyboardInterrupt:
         return 130

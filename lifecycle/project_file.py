@@ -33,8 +33,7 @@ def load_project(path: str | Path) -> Project:
     except UnicodeDecodeError as error:
         raise ProjectError(f"{file}: the project file is not UTF-8 text ({error.reason})") from None
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        declared = yaml.safe_load(text)
+        root, declared = _parsed(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ProjectError(f"{file}:{line}: not valid YAML: {error.problem}") from None
@@ -48,6 +47,16 @@ def load_project(path: str | Path) -> Project:
         raise ProjectError("\n".join(problems)) from None
     project._file = file.resolve()
     return project
+
+
+def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
+    """The nodes, which know their lines, and the values; by libyaml where it is there."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    try:
+        root = loader.get_single_node()
+        return root, None if root is None else loader.construct_document(root)
+    finally:
+        loader.dispose()
 
 
 def _lines(node: yaml.Node, file: Path, at: KeyPath = ()) -> dict[KeyPath, int]:

@@ -10,7 +10,7 @@ from lifecycle.specs.base import Scalar, Section, Share, TimeValue
 from lifecycle.specs.contract import ColumnSpec
 
 Format = Literal["csv", "parquet", "jsonl", "excel", "delta", "sql", "python"]
-Compression = Literal["infer", "none", "gzip", "bz2", "xz", "zstd"]
+Compression = Literal["infer", "none", "gzip", "bz2", "xz", "zstd", "zip"]
 Secret = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 """Name of an environment variable; Prefect flows look for a Secret block of that name, too."""
 FeatureName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -42,6 +42,7 @@ ONLY_FOR: dict[str, tuple[Format, ...]] = {
     "separator": ("csv",),
     "encoding": ("csv", "jsonl"),
     "sheet": ("excel",),
+    "skip": ("csv", "excel"),
     "compression": ("csv", "jsonl"),
     "partitions": FILES,
     "table": ("sql",),
@@ -70,8 +71,12 @@ class SourceSpec(Section):
     """Text encoding of a CSV or JSON lines file."""
     sheet: str | int = 0
     """Excel: the sheet, by name or place."""
+    skip: int = Field(default=0, ge=0)
+    """CSV: lines above the one that names the columns, such as a title; Excel: rows. Blank ones
+    and a first line `sep=;` are skipped without it."""
     compression: Compression = "infer"
-    """CSV and JSON lines; by default what the file's name ends with says it."""
+    """CSV and JSON lines; by default what the file's name ends with says it. A zip archive holds
+    one file."""
     partitions: bool = False
     """Whether folders called `name=value` below `path` are columns."""
     table: str | None = None
