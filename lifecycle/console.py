@@ -17,7 +17,7 @@ from lifecycle.records import visible
 class PlainConsole(Console):
     """A console that takes text as it is."""
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """Text without markup, emoji codes or control characters."""
         options |= {"markup": False, "emoji": False}
         return super().render_str(visible(text), **options)

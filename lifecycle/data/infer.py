@@ -205,18 +205,15 @@ def read_columns(path: str) -> dict[str, Column]:
 def _read(source: SourceSpec) -> dict[str, "pd.Series[str]"]:
     """Every column as text, as if the file were CSV."""
     batches = list(Files(source, Path()).batches({}))
-    names = dict.fromkeys(name for batch in batches for name in batch.schema.names)
-    return {
-        name: pa.chunked_array(
-            [
-                _as_in_csv(batch[name])
-                if name in batch.schema.names
-                else pa.nulls(batch.num_rows, pa.string())
-                for batch in batches
-            ]
-        ).to_pandas()
-        for name in names
-    }
+    pieces: dict[str, list[pa.Array]] = {}
+    rows = 0
+    for batch in batches:
+        for name, array in zip(batch.schema.names, batch.columns, strict=True):
+            # a key that JSON lines had not before was missing so far
+            before = pieces.setdefault(name, [pa.nulls(rows, pa.string())] if rows else [])
+            before.append(_as_in_csv(array))
+        rows += batch.num_rows
+    return {name: pa.chunked_array(arrays).to_pandas() for name, arrays in pieces.items()}
 
 
 def _as_in_csv(array: pa.Array) -> pa.StringArray:

@@ -182,7 +182,8 @@ def _usual(widths: Sequence[int]) -> tuple[int, float]:
 def _records(lines: Sequence[str], separator: str) -> list[tuple[int, list[str]]]:
     """The first records that are not blank, each with the number of lines above it."""
     reader = csv.reader(iter(lines), delimiter=separator)
-    records, above = [], 0
+    records: list[tuple[int, list[str]]] = []
+    above = 0
     try:
         for record in reader:
             if record and len(records) < RECORDS:
@@ -214,6 +215,8 @@ def _eight_bit(sample: bytes, place: str) -> str:
 
     best = from_bytes(sample, cp_exclusion=["latin-1", *dict(EUROPEAN)]).best()
     if best is None or b"\0" in sample:
+        if b"\0" in sample:
+            raise SourceError(f"{place}: cannot read it: it is binary, not text")
         raise SourceError(
             f"{place}: cannot read it: it is no UTF-8, and no other encoding fits; if it is text, "
             "name its encoding: source.encoding, or init --encoding"
