@@ -21,7 +21,7 @@ from lifecycle.data.guess_source import ReadingOptions, folder_of, is_pattern
 from lifecycle.data.holdout import small_holdout
 from lifecycle.data.infer import infer_project
 from lifecycle.data.lake import read_version
-from lifecycle.data.rehearse import rehearse, told
+from lifecycle.data.rehearse import rehearse, told, trial_words, try_source
 from lifecycle.data.roles import RoleOptions
 from lifecycle.data.views.trial import try_views
 from lifecycle.diff_command import diff
@@ -119,11 +119,26 @@ def init(
     console.print(_rehearse(load_project(file)), style="dim")
 
 
-def validate(project: ProjectPath, env: EnvOption = None) -> None:
-    """Say whether a project file is sound: contract, split, features and parameters are tried."""
+def validate(
+    project: ProjectPath,
+    source: Annotated[
+        str | None,
+        typer.Option(help="Try this file, folder or URL against the contract instead."),
+    ] = None,
+    env: EnvOption = None,
+) -> None:
+    """Say whether a project file is sound: contract, split, features and parameters are tried.
+
+    With --source, whether other data keep the contract; they need not have the target.
+    """
     from lifecycle.training.trainers.open import open_trainer  # XGBoost takes a while
 
     loaded = load_project(project)
+    if source is not None:
+        words = trial_words(done := try_source(loaded.with_source(source)), loaded)
+        sound = "it keeps the contract" if done.accepted == done.rows else "it can be used"
+        open_console().print(f"{source}: {sound}. " + "\n".join(words))
+        return
     if (former := last_contract(Settings.load(env), loaded.name)) is not None:
         check_compatible(former, loaded.contract)
     text = _rehearse(loaded)

@@ -49,6 +49,25 @@ def load_project(path: str | Path) -> Project:
     return project
 
 
+def error_at(project: Project, key: str, message: str) -> ProjectError:
+    """An error about a key of a project that was read, with its file and line.
+
+    Args:
+        key: such as `training.parameters.eta`; where it has no line, that of its section counts.
+        message: what is wrong, and what to do.
+    """
+    place, path = "", _named(f"{key}:")
+    try:
+        root, _ = _parsed(project.file.read_text(encoding="utf-8"))
+        lines = _lines(root, project.file) if root is not None else {}
+        while path and path not in lines:
+            path = path[:-1]
+        place = f"{project.file}:{lines[path]}: "
+    except (OSError, ValueError, LookupError, yaml.YAMLError, ProjectError):
+        pass  # made in code, or changed meanwhile: the key has to do
+    return ProjectError(f"{place}{key}: {message}")
+
+
 def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
     """The nodes, which know their lines, and the values; by libyaml where it is there."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from lifecycle.specs.base import Scalar, Section, Share, TimeValue
+from lifecycle.specs.base import Scalar, Section, Share, TimeValue, meant
 from lifecycle.specs.contract import ColumnSpec
 
 Format = Literal["csv", "parquet", "jsonl", "excel", "delta", "sql", "python"]
@@ -200,8 +200,8 @@ class FeatureViewSpec(Section):
     def _whole(self) -> Self:
         for key, name in (("key", self.key), ("time", self.time)):
             if name not in self.columns:
-                known = ", ".join(self.columns)
-                raise ValueError(f"{key}: names {name!r}, which columns does not have: {known}")
+                hint = meant(name, self.columns)
+                raise ValueError(f"{key}: names {name!r}, which columns does not have{hint}")
             if self.columns[name].nullable:
                 raise ValueError(f"{key}: {name!r} is nullable: it must not be")
         if self.source.incremental is not None:
