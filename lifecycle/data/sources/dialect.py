@@ -18,18 +18,19 @@ SEPARATORS = (",", ";", "\t", "|", "^", "~")
 SIGNS = "€£°§µ²³½¼±×·«»“”„‘’‚–—…©®™\xa0ºª¿¡¢¥"
 WESTERN_LETTERS = "äöüÄÖÜßéèêëÉÈÊàâáãåÀÂÁÃÅçÇîïíìÎÍôóòõøÔÓÒÕØñÑúùûÚæÆœŒý"
 CENTRAL_LETTERS = "ąćęłńóśźżĄĆĘŁŃÓŚŹŻáčďéěíňřšťúůýžÁČĎÉĚÍŇŘŠŤÚŮÝŽäôľĺŕőűöüßÄÖÜŐŰ"
-EUROPEAN: tuple[tuple[str, frozenset[str]], ...] = (
-    ("cp1252", frozenset(WESTERN_LETTERS + SIGNS)),
-    ("iso8859-15", frozenset(WESTERN_LETTERS + SIGNS)),
-    ("cp850", frozenset(WESTERN_LETTERS + SIGNS)),
-    ("mac-roman", frozenset(WESTERN_LETTERS + SIGNS)),
-    ("cp1250", frozenset(CENTRAL_LETTERS + SIGNS)),
+WESTERN, CENTRAL = frozenset(WESTERN_LETTERS + SIGNS), frozenset(CENTRAL_LETTERS + SIGNS)
+EUROPEAN: tuple[tuple[str, frozenset[str], int], ...] = (
+    ("cp1252", WESTERN, 2),
+    ("iso8859-15", WESTERN, 2),
+    ("cp850", WESTERN, 2),
+    ("mac-roman", WESTERN, 2),
+    ("cp1250", CENTRAL, 3),
 )
-"""Encodings of Western and Central European languages, tried in this order, and the signs that
-their texts have; in a few words they look alike to a statistical detector."""
+"""Encodings of Western and Central European languages, tried in this order, the signs that their
+texts have, and how many of them a word has in a row at most; in a few words they look alike to a
+statistical detector."""
+BEYOND_ASCII = re.compile(r"[^\x00-\x7f\W\d_]+")
 INSIDE_WORDS = re.compile(r"(?<=[^\W\d_])[^\w\s](?=[^\W\d_])")
-FOREIGN_WORD = re.compile(r"[^\x00-\x7f\W\d_]{4,}")
-"""Four letters beyond ASCII in a row: hardly a language of Latin script."""
 MARKS = (
     (b"\xef\xbb\xbf", "utf-8"),
     (b"\xff\xfe\x00\x00", "utf-32"),
@@ -204,16 +205,16 @@ def _wide(start: bytes) -> str | None:
 
 
 def _eight_bit(sample: bytes, place: str) -> str:
-    for encoding, signs in EUROPEAN:
+    for encoding, signs, in_a_row in EUROPEAN:
         try:
             text = sample.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if _has_words(text, signs):
+        if _has_words(text, signs, in_a_row):
             return encoding
     from charset_normalizer import from_bytes
 
-    best = from_bytes(sample, cp_exclusion=["latin-1", *dict(EUROPEAN)]).best()
+    best = from_bytes(sample, cp_exclusion=["latin-1", *(name for name, *_ in EUROPEAN)]).best()
     if best is None or b"\0" in sample:
         if b"\0" in sample:
             raise SourceError(f"{place}: cannot read it: it is binary, not text")
@@ -224,8 +225,10 @@ def _eight_bit(sample: bytes, place: str) -> str:
     return str(best.encoding).replace("_", "-")
 
 
-def _has_words(text: str, signs: frozenset[str]) -> bool:
+def _has_words(text: str, signs: frozenset[str], in_a_row: int) -> bool:
     """Whether a text has no other signs beyond ASCII than these, and no symbol within a word."""
-    if not {sign for sign in text if sign > "\x7f"} <= signs or FOREIGN_WORD.search(text):
+    if not {sign for sign in text if sign > "\x7f"} <= signs:
+        return False
+    if any(len(found[0]) > in_a_row for found in BEYOND_ASCII.finditer(text)):
         return False
     return all(found[0] <= "\x7f" or found[0] in "’‘·" for found in INSIDE_WORDS.finditer(text))

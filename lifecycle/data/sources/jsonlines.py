@@ -88,7 +88,7 @@ def _fast(block: bytes, text: Collection[str]) -> pa.RecordBatch | None:
     if not table.num_rows:
         return None
     # those that were asked for come first in Arrow's table
-    first = list(orjson.loads(block.lstrip().split(b"\n", 1)[0]))
+    first = list(_parsed(block.lstrip().split(b"\n", 1)[0]))
     names = [name for name in first if name in table.column_names]
     names += [name for name in table.column_names if name not in first]
     return table.select(names).to_batches()[0]
