@@ -1,4 +1,4 @@
-"""`lifecycle init` says how it reads a file, writes that down, and takes what its messages advise."""
+"""`lifecycle init` says how it reads a file, writes it down, and takes what messages advise."""
 
 import io
 import time
@@ -107,9 +107,9 @@ def test_the_sheet_with_the_target_is_read_and_the_others_are_named(tmp_path: Pa
     for sheet in ("Daten", "1"):
         project, _ = infer(file, ReadingOptions(sheet=sheet))
         assert project.source.skip == 1
-    with pytest.raises(ProjectError, match="has no sheet 'Data': 'Info', 'Daten'"):
+    with pytest.raises(ProjectError, match=r"has no sheet 'Data': 'Info', 'Daten'"):
         infer_project(file, "geht", reading=ReadingOptions(sheet="Data"))
-    with pytest.raises(SourceError, match="a header but no rows; .* other sheets: 'Daten'"):
+    with pytest.raises(SourceError, match=r"a header but no rows; .* other sheets: 'Daten'"):
         infer_project(file, "geht", reading=ReadingOptions(sheet="Info"))
 
 
@@ -121,7 +121,7 @@ def test_an_archive_says_what_is_in_it(tmp_path: Path) -> None:
     assert "format: csv, as kunden.csv is, the file in the archive" in guesses
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("kunden.xls", b"")
-    with pytest.raises(SourceError, match="cannot read kunden.xls in it.*save it as .xlsx"):
+    with pytest.raises(SourceError, match=r"cannot read kunden.xls in it.*save it as .xlsx"):
         infer_project(tmp_path / "other.zip", "geht")
 
 
@@ -137,13 +137,13 @@ def test_globs_and_folders(tmp_path: Path) -> None:
         assert name in project.name
     assert project_name("besuche/*.csv", "geht") == "besuche_geht"
     frame().to_parquet(tmp_path / "besuche" / "all.parquet")
-    with pytest.raises(SourceError, match="2 files of csv, 1 file of parquet, .*one format"):
+    with pytest.raises(SourceError, match=r"2 files of csv, 1 file of parquet, .*one format"):
         infer_project(tmp_path / "besuche", "geht")
     (tmp_path / "leer").mkdir()
     (tmp_path / "leer" / "x.xls").touch()
-    with pytest.raises(SourceError, match="no file to read .*old form"):
+    with pytest.raises(SourceError, match=r"no file to read .*old form"):
         infer_project(tmp_path / "leer", "geht")
-    with pytest.raises(SourceError, match="no file to read"):
+    with pytest.raises(SourceError, match=r"no file to read"):
         infer_project(tmp_path / "besuche" / "*.xyz", "geht")
 
 
@@ -177,7 +177,7 @@ def test_an_entity_that_is_missing_in_some_rows_is_still_asked_for(tmp_path: Pat
 
 def test_a_file_without_names_is_told(tmp_path: Path) -> None:
     frame().select_dtypes("number").to_csv(tmp_path / "kunden.csv", index=False, header=False)
-    with pytest.raises(TargetError, match="has no column 'geht'. Its first line has numbers only"):
+    with pytest.raises(TargetError, match=r"has no column 'geht'. Its first line has numbers only"):
         infer_project(tmp_path / "kunden.csv", "geht")
 
 
@@ -187,7 +187,7 @@ def test_no_column_is_left_to_learn_from(tmp_path: Path, kept: list[str]) -> Non
     table["jahr"] = pd.date_range("2024-01-01", periods=ROWS).astype(str)
     table["kunde"] = range(ROWS)
     table[[*kept, "geht"]].to_csv(tmp_path / "kunden.csv", index=False)
-    with pytest.raises(TargetError, match="has no column to learn 'geht' from"):
+    with pytest.raises(TargetError, match=r"has no column to learn 'geht' from"):
         infer_project(tmp_path / "kunden.csv", "geht")
 
 
