@@ -1,11 +1,14 @@
 """First models at defaults: `python -m benchmarks.first_models` → docs/first-models.md.
 
+The rows of the table are kept in first_models.json, so that `--only` measures some of them anew.
+
 Real data sets that installed packages ship go from a CSV through `lifecycle init` and
 `end_to_end`, as they are; then five faults are planted in each one's parts, and the model is
 fitted, measured, checked and judged again.
 """
 
 import argparse
+import json
 import os
 import socket
 import subprocess
@@ -36,6 +39,7 @@ from lifecycle.training.evaluation import assess
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 PAGE = ROOT / "docs" / "first-models.md"
+KEPT = Path(__file__).with_name("first_models.json")
 LEAK = "paid_later"
 COPIES = 0.3
 """Share of the holdout that is replaced by train rows."""
@@ -142,7 +146,12 @@ def run(name: str, folder: Path) -> Row:
     if model is None:
         return Row(name, len(frame), project.task, _last_line(log), seconds, "–", 0, {})
     trained = registered.record_of(model, settings)
-    outcome = "served" if champion else "blocked: " + "; ".join(_causes(trained.decision))
+    if champion:
+        outcome = "served"
+    elif trained.decision.passed:
+        outcome = f"not released: {_last_line(log)}"
+    else:
+        outcome = "blocked: " + "; ".join(_causes(trained.decision))
     value, base = (e.metrics[project.metric] for e in (trained.evaluation, trained.baseline))
     return Row(
         name,
@@ -348,19 +357,20 @@ def main() -> None:
     options = parser.parse_args()
     chosen = [n for n in DATA if not options.only or n.startswith(tuple(options.only))]
     console = Console()
-    rows = []
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else []
+    measured = {row["name"]: Row(**row) for row in kept}
     with TemporaryDirectory(prefix="first-") as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(exist_ok=True)
         for at, name in enumerate(chosen):
             console.print(f"{name} …", style="dim")
-            rows.append(run(name, folder / str(at)))
-            row = rows[-1]
+            row = measured[name] = run(name, folder / str(at))
             console.print(f"  {row.outcome}; {row.metric}; {row.seconds:.0f} s; {row.faults}")
-            if not options.only:
-                PAGE.write_text(page(rows))
+            rows = [measured[name] for name in DATA if name in measured]
+            KEPT.write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n")
+            PAGE.write_text(page(rows))
     table = Table("data", "outcome", *FAULTS)
-    for row in rows:
+    for row in (measured[name] for name in chosen):
         table.add_row(row.name, row.outcome, *(row.faults.get(name, "–") for name in FAULTS))
     console.print(table)
 

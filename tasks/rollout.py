@@ -75,6 +75,7 @@ class ServeLane:
                 model,
                 rows,
                 expected,
+                largest=float(abs(answers.prediction).max()),
                 classes=project.classes,
                 access=access,
                 max_p99_milliseconds=project.serving.max_p99_milliseconds,

@@ -227,7 +227,8 @@ def _rows(
     after = increment.after if increment else None
     start = 0
     for batch in source.batches(run.terms.contract.columns, only=only, after=after):
-        batch = run.terms.complete(batch, source.at(start + 1).place)
+        place = source.at(start + 1).place
+        batch = run.terms.complete(batch, place, continued=run.former is not None)
         numbers = np.arange(start, start + batch.num_rows, dtype=np.int64)
         start += batch.num_rows
         wanted = inside(batch, project, run.window)

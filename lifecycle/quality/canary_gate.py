@@ -14,7 +14,7 @@ from scipy import stats
 
 from lifecycle.data.distance import Comparison, compare_categories, compare_numbers
 from lifecycle.records import Decision, Estimate, Observed
-from lifecycle.specs import Metric, RolloutSpec, greater_is_better
+from lifecycle.specs import Metric, RolloutSpec, allowed_loss, greater_is_better
 
 ALPHA = 1e-3
 """How rarely chance alone may fail a look at few answers."""
@@ -180,14 +180,15 @@ def _quality(labelled: Labelled | None, spec: RolloutSpec) -> Verdict:
     ours, theirs = labelled.candidate, labelled.champion
     sign = 1 if greater_is_better(labelled.metric) else -1
     loss = sign * (theirs.value - ours.value)
+    allowed = allowed_loss(spec.max_quality_loss, theirs.value)
     doubt = math.hypot((ours.high - ours.low) / 2, (theirs.high - theirs.low) / 2)
     words = (
         f"{labelled.metric} {ours.value:.4g} on {labelled.rows[1]:,} labelled answers against "
         f"{theirs.value:.4g} on {labelled.rows[0]:,} of the champion's (±{doubt:.2g}); "
-        f"max_quality_loss allows {spec.max_quality_loss:.4g}."
+        f"the loss of {allowed:.4g} is allowed (max_quality_loss: {spec.max_quality_loss})."
     )
-    if not loss <= spec.max_quality_loss:  # what is not a number is lost
-        if loss - doubt <= spec.max_quality_loss:
+    if not loss <= allowed:  # what is not a number is lost
+        if loss - doubt <= allowed:
             return "pass", f"Quality perhaps lower, which the labels do not show yet: {words}"
         return "fail", f"Quality lost: {words}"
     return "pass", f"Quality kept: {words}"

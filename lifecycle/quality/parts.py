@@ -28,6 +28,8 @@ COINCIDENCE = 100
 """Columns that depend on each other meet more often than independent ones; this allows for it."""
 LEAST_FACTOR, LEAST_TARGET_FACTOR = 2.0, 3.0
 """A pound is 0.45 kilograms; what grows by less may be growth, and a target may grow by more."""
+FAR, APART = 20.0, 0.95
+"""Median and spread so many times as large, values so far apart (Kolmogorov-Smirnov): no season."""
 SAMPLE = 10_000
 """Rows from which it is estimated how often rows meet by coincidence."""
 LEAST_VALUES = 30
@@ -125,7 +127,8 @@ def unit_factor(train: Floats, holdout: Floats, least: float = LEAST_FACTOR) -> 
 
     The factor is that of the medians of absolute values other than 0, at least `least` or at most
     1 / `least`. It explains the drift if, divided by it, the holdout is as close to the train part
-    as two samples are by chance (Kolmogorov-Smirnov), and was three times as far away before.
+    as two samples are by chance (Kolmogorov-Smirnov), and was three times as far away before; or if
+    it is so large, and hardly a value lies where train's do, that no season or trend explains it.
     Degrees Celsius and Fahrenheit are tried, too.
     """
     a, b = (values[np.isfinite(values)] for values in (train, holdout))
@@ -146,10 +149,13 @@ def unit_factor(train: Floats, holdout: Floats, least: float = LEAST_FACTOR) -> 
             return words
     if not (np.any(a) and np.any(b)):
         return None
-    factor = float(np.median(np.abs(b[b != 0])) / np.median(np.abs(a[a != 0])))
-    if 1 / least < factor < least or kolmogorov_smirnov(a, b / factor) > close:
-        return None
-    return f"{factor:.3g} times"
+    sizes, sizes_now = np.abs(a[a != 0]), np.abs(b[b != 0])
+    factor = float(np.median(sizes_now) / np.median(sizes))
+    ratios = factor, float(np.std(b) / np.std(a))
+    far = min(ratios) >= FAR or max(ratios) <= 1 / FAR
+    far = far and kolmogorov_smirnov(sizes, sizes_now) >= APART
+    explained = not 1 / least < factor < least and kolmogorov_smirnov(a, b / factor) <= close
+    return f"{float(f'{factor:.3g}'):g} times" if far or explained else None
 
 
 def units(train: pd.DataFrame, holdout: pd.DataFrame) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lifecycle.specs.base import Section
+from lifecycle.specs.base import Loss, Section
 
 
 class RolloutSpec(Section):
@@ -30,8 +30,9 @@ class RolloutSpec(Section):
     max_prediction_drift: float = Field(default=0.25, gt=0)
     """Distance of its predictions from the champion's: Kolmogorov-Smirnov's statistic, or Cramer's
     V of the classes."""
-    max_quality_loss: float = Field(default=0.05, ge=0)
-    """Where labels have come: how much worse than the champion's the gate's metric may be."""
+    max_quality_loss: Loss = "5%"
+    """Where labels have come: how much worse than the champion's the gate's metric may be, a number
+    in the metric's own units or a share of the champion's, such as `5%`."""
 
     @model_validator(mode="after")
     def _rising(self) -> Self:

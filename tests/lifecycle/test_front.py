@@ -27,8 +27,9 @@ import pytest
 import trustme
 
 from lifecycle import front, haproxy
-from lifecycle.errors import RayError, SettingsError
+from lifecycle.errors import RayError, SettingsError, UnavailableError
 from lifecycle.haproxy import Options, harden
+from lifecycle.serving.probe import Access, Probe
 from lifecycle.settings import Settings
 
 PROGRAM = Path(sys.executable).with_name(front.PROGRAM)
@@ -557,6 +558,16 @@ def test_https_only_and_no_old_tls(folder: Path, monkeypatch: pytest.MonkeyPatch
         connection.request("GET", "/small/x")
         assert connection.getresponse().status == 200
         connection.close()
+        url = f"https://{HOST}:{port}/small"
+        with Probe(url, Access(certificate=cert), patience=0) as probe:
+            assert probe.ask("/x", {"records": []}).content["body"] == len(b'{"records": []}')
+        other = folder / "other.pem"
+        other.write_bytes(trustme.CA().cert_pem.bytes())
+        with (
+            Probe(url, Access(certificate=other), patience=0) as probe,
+            pytest.raises(UnavailableError, match="certificate verify failed"),
+        ):
+            probe.ask("/x")
         assert b"200" not in raw(port, b"GET /small/x HTTP/1.1\r\nhost: x\r\n\r\n")
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers("DEFAULT:@SECLEVEL=0")

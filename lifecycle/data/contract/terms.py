@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lifecycle.data.contract.names import check_columns
+from lifecycle.data.renamed import renamed
 from lifecycle.project import Project
 from lifecycle.specs import ContractSpec
 
@@ -30,7 +31,9 @@ class Terms(NamedTuple):
     latest: datetime | None
     """Times after it are mistakes, naive UTC; None if they are not."""
 
-    def complete(self, batch: pa.RecordBatch, place: str) -> pa.RecordBatch:
+    def complete(
+        self, batch: pa.RecordBatch, place: str, *, continued: bool = False
+    ) -> pa.RecordBatch:
         """A raw batch with every column of the contract.
 
         Optional columns that the source lacks are there, empty; where a row may lack a value, a
@@ -38,17 +41,25 @@ class Terms(NamedTuple):
 
         Args:
             place: the file, table or answer it is of, for messages.
+            continued: rows are added to those of runs before, which had the columns; files whose
+                labels have not come need not, unless one of their columns looks like the target
+                under another name.
 
         Raises:
             ContractError: a column is missing, or there is one that the contract refuses.
         """
-        check_columns(batch.schema.names, self.contract, place, self.optional)
         names, columns = list(batch.schema.names), list(batch.columns)
+        optional = self.optional
+        if continued and not optional:
+            extra = [name for name in names if name not in self.contract.columns]
+            missing = [name for name in self.unlabelled if name not in names]
+            optional = tuple(set(missing) - set(renamed(missing, extra)))
+        check_columns(names, self.contract, place, optional)
         for at, name in enumerate(names):
             if name in self.unlabelled and pa.types.is_string(columns[at].type):
                 blank = pc.equal(pc.utf8_trim_whitespace(columns[at]), "")
                 columns[at] = pc.if_else(blank, pa.scalar(None, pa.string()), columns[at])
-        for name in self.optional:
+        for name in optional:
             if name not in names:
                 names.append(name)
                 columns.append(pa.nulls(batch.num_rows, pa.string()))

@@ -1,7 +1,7 @@
 """Files of one source have the same columns; where one has not, the difference is told."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -18,6 +18,7 @@ def alike(
     first: Sequence[str],
     columns: Mapping[str, ColumnSpec],
     gaps: bool,
+    unlabelled: Collection[str] = (),
 ) -> pa.RecordBatch:
     """A batch with the first file's columns, in its order.
 
@@ -26,6 +27,8 @@ def alike(
         first: columns of the first file, which is `first_place`.
         gaps: whether it is of JSON lines: an object may leave a key out there, and so may a file;
             one the contract calls nullable is missing then.
+        unlabelled: target and leakage: a file whose labels have not come need not have them, unless
+            one of its columns looks like them under another name.
 
     Raises:
         SourceError: two columns have one name, or the files have different columns.
@@ -46,11 +49,13 @@ def alike(
     missing = [name for name in first if name not in have]
     more = [name for name in names if name not in wanted_names]
     wanted = list(first)
+    absent = {name for name in missing if name in unlabelled} - set(renamed(missing, more))
     if gaps:
-        for name in missing:
-            if name not in columns or columns[name].nullable:
-                batch = batch.append_column(name, pa.nulls(batch.num_rows, pa.string()))
-        missing = [name for name in missing if name not in batch.schema.names]
+        absent |= {name for name in missing if name not in columns or columns[name].nullable}
+    for name in sorted(absent):
+        batch = batch.append_column(name, pa.nulls(batch.num_rows, pa.string()))
+    missing = [name for name in missing if name not in absent]
+    if gaps:
         wanted += more
         more = more if missing else []
     if missing or more:

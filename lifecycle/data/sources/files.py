@@ -37,16 +37,17 @@ NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 class Files:
     """CSV, Parquet, JSON lines or Excel files; a `Source`."""
 
-    def __init__(self, spec: SourceSpec, folder: Path) -> None:
+    def __init__(self, spec: SourceSpec, folder: Path, unlabelled: Collection[str] = ()) -> None:
         """Remember where the files are; nothing is opened.
 
         Args:
             folder: where relative paths start.
+            unlabelled: columns that a file whose labels have not come need not have.
 
         Raises:
             SourceError: the credentials are not there.
         """
-        self._spec, self._folder = spec, folder
+        self._spec, self._folder, self._unlabelled = spec, folder, unlabelled
         self._credentials = Credentials(spec)
         self._stamps: dict[str, tuple[object, ...]] = {}
         self._found: dict[str, File] | None = None
@@ -130,7 +131,8 @@ class Files:
             if not self._starts or self._starts[-1][1] != name:
                 self._starts.append((rows, name))
             first = first or (place, piece.schema.names)
-            batch = alike(piece, place, *first, columns, self._spec.format == "jsonl")
+            gaps = self._spec.format == "jsonl"
+            batch = alike(piece, place, *first, columns, gaps, self._unlabelled)
             rows += batch.num_rows
             yield from sliced(batch)
         if not rows and whole:

@@ -41,7 +41,7 @@ def open_source(project: Project, spec: SourceSpec | None = None) -> Source:
         return Function(project, spec)
     from lifecycle.data.sources.files import Files
 
-    return Files(spec, project.folder)
+    return Files(spec, project.folder, (project.target, *project.leakage) if own else ())
 
 
 def source_digest(project: Project) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from lifecycle.data.lake import read_version
 from lifecycle.data.rehearse import rehearse
 from lifecycle.data.sources import open_source
 from lifecycle.data.split import split_dataset
-from lifecycle.errors import ContractError, TargetError
+from lifecycle.errors import ContractError, SourceError, TargetError
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings
+from lifecycle.specs import SourceSpec
 from tests.conftest import SMALL, small_frame
 
 MakeProject = Callable[..., Project]
@@ -130,6 +132,47 @@ def test_the_column_of_the_target_is_needed_for_learning(
     done = ingest(project, settings, first_window(project))
     with pytest.raises(TargetError, match="missing in every row"):
         split_dataset(project, settings, done)
+
+
+def test_a_later_file_need_not_have_the_target(
+    make_project: MakeProject, settings: Settings, tmp_path: Path
+) -> None:
+    """The newest of several files comes before its labels; a misspelt target is still told."""
+    frame, days = shop_frame(), tmp_path / "days"
+    days.mkdir()
+    frame[:240].to_csv(days / "1.csv", index=False)
+    newest = frame[240:320].drop(columns=["bought", "refund"])
+    newest.to_csv(days / "2.csv", index=False)
+    source = SourceSpec(path="days/*.csv")
+    project = shop(make_project, frame).model_copy(update={"source": source})
+    done = ingest(project, settings, first_window(project))
+    assert (done.rows_in, done.rows_rejected) == (320, 0)
+    assert split_dataset(project, settings, done).withheld == 80
+    assert rehearse(project).unlabelled == 80
+    newest.assign(Bought=1, refund=0).to_csv(days / "2.csv", index=False)
+    with pytest.raises(SourceError, match="bought → Bought, perhaps"):
+        ingest(project, settings, first_window(project))
+
+
+def test_an_increment_need_not_have_the_target(
+    make_project: MakeProject, settings: Settings, tmp_path: Path
+) -> None:
+    frame, days = shop_frame(), tmp_path / "days"
+    days.mkdir()
+    source = SourceSpec(path="days/*.csv", incremental={"by": "files"})
+    project = shop(make_project, frame).model_copy(update={"source": source})
+    newest = frame[240:320].drop(columns=["bought", "refund"])
+    newest.to_csv(days / "1.csv", index=False)
+    with pytest.raises(ContractError, match="has no column 'bought', 'refund'"):
+        ingest(project, settings, first_window(project))
+    frame[:240].to_csv(days / "1.csv", index=False)
+    ingest(project, settings, first_window(project))
+    newest.assign(Bought=1, refund=0).to_csv(days / "2.csv", index=False)
+    with pytest.raises(ContractError, match="did you mean 'Bought'"):
+        ingest(project, settings, first_window(project))
+    newest.to_csv(days / "2.csv", index=False)
+    done = ingest(project, settings, first_window(project))
+    assert split_dataset(project, settings, done).withheld == 80
 
 
 def test_expectations_of_the_target_limit_what_is_learned_from_only(

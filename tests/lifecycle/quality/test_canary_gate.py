@@ -161,6 +161,8 @@ def labelled(ours: float, theirs: float, half: float, metric: str = "roc_auc") -
         (labelled(0.70, 0.82, 0.01), "fail", "Quality lost"),
         (labelled(0.75, 0.82, 0.05), "pass", "Quality perhaps lower"),
         (labelled(0.50, 0.40, 0.01, "log_loss"), "fail", "Quality lost"),
+        (labelled(20.8, 20.0, 0.01, "rmse"), "pass", "Quality kept"),  # 5 % of its own size
+        (labelled(21.2, 20.0, 0.01, "rmse"), "fail", "Quality lost"),
         (labelled(0.40, 0.50, 0.01, "log_loss"), "pass", "Quality kept"),
         (labelled(float("nan"), 0.82, 0.01), "fail", "Quality lost"),
     ],
@@ -169,6 +171,14 @@ def test_quality_where_labels_have_come(values: Labelled, outcome: str, start: s
     found = decide_canary(seen(1), seen(2), RolloutSpec(), labelled=values)
     assert found.outcome == outcome
     assert "300 labelled answers" in reason(found, start)
+
+
+def test_a_loss_in_the_metrics_own_units() -> None:
+    spec = RolloutSpec(max_quality_loss=3)
+    worse = labelled(22.5, 20.0, 0.01, "rmse")
+    assert decide_canary(seen(1), seen(2), spec, labelled=worse).outcome == "pass"
+    worse = labelled(23.5, 20.0, 0.01, "rmse")
+    assert decide_canary(seen(1), seen(2), spec, labelled=worse).outcome == "fail"
 
 
 def test_a_shadow_tells_how_far_the_same_requests_were_answered_alike() -> None:

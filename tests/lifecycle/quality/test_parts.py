@@ -84,6 +84,18 @@ def test_growth_is_no_other_unit() -> None:
     assert target_unit(trend[:1900], trend[1900:] * 0.98) is None
 
 
+@pytest.mark.parametrize("factor", [1000, 0.001])
+def test_another_unit_in_another_season(factor: float) -> None:
+    """Train of a whole year, a holdout of summer: no factor brings the two together."""
+    draw = np.random.default_rng(3)
+    year = 12 - 11 * np.cos(np.linspace(0, 4 * np.pi, 4000)) + draw.normal(0, 2, 4000)
+    summer = draw.normal(24, 2, 800)
+    assert unit_factor(year, summer) is None
+    words = unit_factor(year, summer * factor)
+    assert words is not None
+    assert words.endswith(" times")
+
+
 def test_units_are_named_by_column() -> None:
     holdout = measured(2, 200)
     found = list(units(measured(1), holdout.assign(income=holdout["income"] / 1000)))

@@ -173,7 +173,7 @@ def test_labels_that_come_send_a_worse_candidate_back(
     assert change.reasons == outcome.decision.reasons
     assert change.reasons[0].startswith("Failed at 50 % of the entities")
     (why,) = [reason for reason in change.reasons if reason.startswith("Quality lost: roc_auc")]
-    assert "max_quality_loss allows 0.05" in why
+    assert "is allowed (max_quality_loss: 5%)" in why
     champion = by_alias(project.name, CHAMPION, settings)
     assert champion
     assert champion.version == 1

@@ -55,7 +55,11 @@ def rows(made: Any, count: int = 50) -> Any:
 @pytest.mark.slow
 def test_answers_equal_the_offline_model(made: Any, url: str) -> None:
     inputs = rows(made)
-    assert smoke_test(url, made.model, inputs, made.expected(inputs)).rows == 50
+    smoke = smoke_test(url, made.model, inputs, made.expected(inputs), max_p99_milliseconds=1e4)
+    assert smoke.rows == 50
+    limit = smoke.p50_milliseconds / 1000
+    with pytest.raises(ServingError, match=rf"99th.*serving.max_p99_milliseconds is {limit:g}$"):
+        smoke_test(url, made.model, inputs, made.expected(inputs), max_p99_milliseconds=limit)
 
     answer = httpx.post(f"{url}/predict", json={"records": to_records(inputs.head(2))}).json()
     assert set(answer) == {"predictions", "model", "id"}
