@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from prefect import Flow
-from rich.console import Console
 
 from flows.console import Screen
 from flows.server import prefect_server
+from lifecycle.console import open_console, write_error
 from lifecycle.errors import LifecycleError
 from lifecycle.process import prepare_process
 from lifecycle.project_file import load_project
@@ -34,7 +34,6 @@ def script(flow: Flow[..., Any]) -> int:
     """Run `flow` with the options of the command line; returns the exit code."""
     prepare_process()
     options = _parser(flow).parse_args()
-    console = Console(highlight=False)
     try:
         settings = Settings.load(options.env)
         project = load_project(options.project)
@@ -56,10 +55,10 @@ def script(flow: Flow[..., Any]) -> int:
             cluster=flow.name in WITH_CLUSTER,
         )
         preload(settings)
-        with Screen(console), prefect_server(settings):
+        with Screen(open_console()), prefect_server(settings):
             flow(**arguments)
     except LifecycleError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"{error}", markup=False)
+        write_error(str(error))
         return 2
     except KeyboardInterrupt:
         return 130

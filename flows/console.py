@@ -9,7 +9,9 @@ from typing import Self
 from prefect.logging.handlers import PrefectConsoleHandler
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.text import Text
+
+from lifecycle.console import styled
+from lifecycle.records import visible
 
 
 class Screen(logging.Handler):
@@ -25,7 +27,8 @@ class Screen(logging.Handler):
         self.live: Progress | None = None
         self.task: TaskID | None = None
         if console.is_terminal:
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            text = TextColumn("{task.description}", markup=False)
+            columns = (SpinnerColumn(), text, TimeElapsedColumn())
             self.live = Progress(*columns, console=console, transient=True)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -39,16 +42,17 @@ class Screen(logging.Handler):
         if phase == "result" or (self.live is None and phase != "detail"):
             dots = "" if phase == "result" else " …"
             seconds = f"{time.monotonic() - self.started:7.1f} s  "
-            line = Text(seconds, style="dim") + Text(f"{stage:<9} ", style="bold cyan")
+            line = styled((seconds, "dim"), (f"{stage:<9} ", "bold cyan"))
             indent = " " * len(line.plain)
-            line += Text(text.replace("\n", "\n" + indent) + dots, "dim" if dots else "")
+            rest = text.replace("\n", "\n" + indent) + dots
+            line += styled((rest, "dim") if dots else rest)
             self.console.print(line, soft_wrap=True)
         if self.live is None or phase == "result":
             return
         if phase == "begin" or self.task is None:
             self._still()
             self.task = self.live.add_task("", total=None)
-        self.live.update(self.task, description=f"{stage}: {text}")
+        self.live.update(self.task, description=visible(f"{stage}: {text}"))
 
     def _still(self) -> None:
         """Nothing runs now that a live line should tell of."""

@@ -1,14 +1,13 @@
 """`lifecycle audit`: who changed which version of models or data, and whether the trail holds."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
+from lifecycle.console import open_console, styled, write_error
 from lifecycle.project_file import load_project
 from lifecycle.records import Change, DataChange, Link
 from lifecycle.settings import Settings
@@ -29,12 +28,12 @@ def audit(
     from lifecycle.release.audit import model_chain
 
     loaded, settings = load_project(project), Settings.load(env)
-    console = Console(highlight=False, soft_wrap=True)
+    console = open_console()
     models, data = model_chain(settings, loaded.name), data_chain(settings, loaded.name)
     for name, chain in (("models", models), ("data", data)) if check else ():
         broken = chain.broken()
         if broken is not None:
-            sys.stderr.write(f"{loaded.name}: the audit trail of {name} does not hold: {broken}\n")
+            write_error(f"{loaded.name}: the audit trail of {name} does not hold: {broken}")
             raise typer.Exit(BROKEN)
     lines: dict[str, Sequence[Link]] = {"models": models.lines(), "data": data.lines()}
     if not any(lines.values()):
@@ -57,6 +56,6 @@ def _show(console: Console, number: int, change: Link) -> None:
         if isinstance(change, DataChange) and change.run
         else change.who
     )
-    console.print(f"[bold]{number}  {time} UTC  {change}[/]  {made_from}by {escape(by)}")
+    console.print(styled((f"{number}  {time} UTC  {change}", "bold"), f"  {made_from}by {by}"))
     for reason in change.reasons:
-        console.print(f"    {escape(reason)}")
+        console.print(f"    {reason}")

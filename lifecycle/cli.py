@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from lifecycle.audit_command import audit
+from lifecycle.console import open_console, write_error
 from lifecycle.contract_command import contract
 from lifecycle.data.contract import check_compatible, last_contract
 from lifecycle.data.features import build_features, load_hook, refuse_text_and_times
+from lifecycle.data.guess_source import ReadingOptions, folder_of, is_pattern
 from lifecycle.data.holdout import small_holdout
 from lifecycle.data.infer import infer_project
 from lifecycle.data.lake import read_version
-from lifecycle.data.rehearse import rehearse, told
+from lifecycle.data.rehearse import rehearse, told, trial_words, try_source
+from lifecycle.data.roles import RoleOptions
 from lifecycle.data.views.trial import try_views
 from lifecycle.diff_command import diff
 from lifecycle.errors import LifecycleError, ProjectError, RegistryError
@@ -55,14 +56,16 @@ def main() -> None:
     try:
         app()
     except LifecycleError as error:
-        sys.stderr.write(f"{error}\n")
+        write_error(str(error))
         sys.exit(2)
 
 
 def init(
     data: Annotated[
         str,
-        typer.Argument(help="CSV, Parquet, JSON lines or Excel file, or its URL: a row a case."),
+        typer.Argument(
+            help="CSV, Parquet, JSON lines or Excel file, its URL, a folder or a pattern in quotes."
+        ),
     ],
     target: Annotated[str, typer.Option(help="Column to predict.")],
     output: Annotated[
@@ -76,22 +79,46 @@ def init(
         list[str] | None,
         typer.Option(help="How a column's dates are written: COLUMN=%d/%m/%Y. May be repeated."),
     ] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="CSV: between cells; one sign, or tab. Else detected.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="CSV, JSON lines: such as cp1252. Else detected.")
+    ] = None,
+    sheet: Annotated[
+        str | None, typer.Option(help="Excel: by name, or place from 0. Else one with the target.")
+    ] = None,
+    decimal: Annotated[
+        str | None, typer.Option(help="Before the decimals of a number: a point, or a comma.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Column that orders the rows in time. Else guessed.")
+    ] = None,
+    entity: Annotated[
+        str | None, typer.Option(help="Column of whom the rows are about. Else guessed.")
+    ] = None,
+    id_column: Annotated[
+        list[str] | None,
+        typer.Option("--id", help="Column that numbers the rows, no feature; may be repeated."),
+    ] = None,
 ) -> None:
     """Write a working project file for a data file, and say what was guessed."""
     remote = "://" in data
-    file = output or (Path() if remote else Path(data).parent) / "project.yaml"
-    if file.exists() and not force and (remote or Path(data).exists()):
+    file = output or folder_of(data) / "project.yaml"
+    if file.exists() and not force and (remote or is_pattern(data) or Path(data).exists()):
         raise ProjectError(f"{file} is there already: name another --output, or use --force")
-    text, guesses = infer_project(data, target, name, file.parent, _formats(dates or []))
+    reading = ReadingOptions(separator, encoding, sheet, decimal, _formats(dates or []))
+    wanted = RoleOptions(time, entity, tuple(id_column or ()))
+    text, guesses = infer_project(data, target, name, file.parent, reading, wanted)
     if SCHEMA.is_file():
         schema = os.path.relpath(SCHEMA, file.parent.resolve())
         text = f"# yaml-language-server: $schema={schema}\n{text}"
     _write(file, text)
-    console = _console()
+    console = open_console()
     table = Table("guess", "because", title=f"Guessed from {data}", title_justify="left")
     for guess in guesses:
         key, _, why = guess.partition(": ")
-        table.add_row(escape(key), escape(why))
+        table.add_row(key, why)
     console.print(table)
     profiled = "" if remote else f" lifecycle profile {file} shows what is in the data."
     console.print(f"Wrote {file}.{profiled} Read it once, then:")
@@ -108,16 +135,31 @@ def _formats(dates: list[str]) -> dict[str, str]:
     return dict(one.split("=", 1) for one in dates)
 
 
-def validate(project: ProjectPath, env: EnvOption = None) -> None:
-    """Say whether a project file is sound: contract, split, features and parameters are tried."""
+def validate(
+    project: ProjectPath,
+    source: Annotated[
+        str | None,
+        typer.Option(help="Try this file, folder or URL against the contract instead."),
+    ] = None,
+    env: EnvOption = None,
+) -> None:
+    """Say whether a project file is sound: contract, split, features and parameters are tried.
+
+    With --source, whether other data keep the contract; they need not have the target.
+    """
     from lifecycle.training.trainers.open import open_trainer  # XGBoost takes a while
 
     loaded = load_project(project)
+    if source is not None:
+        words = trial_words(done := try_source(loaded.with_source(source)), loaded)
+        sound = "it keeps the contract" if done.accepted == done.rows else "it can be used"
+        open_console().print(f"{source}: {sound}. " + "\n".join(words))
+        return
     if (former := last_contract(Settings.load(env), loaded.name)) is not None:
         check_compatible(former, loaded.contract)
     text = _rehearse(loaded)
     open_trainer(loaded).check(loaded)
-    _console().print(f"{project}: sound. {text}")
+    open_console().print(f"{project}: sound. {text}")
 
 
 def schema(
@@ -125,7 +167,7 @@ def schema(
 ) -> None:
     """Write the JSON schema of project files, which editors complete and check with."""
     _write(output, json.dumps(Project.model_json_schema(), indent=1) + "\n")
-    _console().print(f"Wrote {output}")
+    open_console().print(f"Wrote {output}")
 
 
 def serve(project: ProjectPath, env: EnvOption = None) -> None:
@@ -150,7 +192,7 @@ def serve(project: ProjectPath, env: EnvOption = None) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    console = _console()
+    console = open_console()
     if erased := erased_rows_of(champion, settings):
         console.print(
             f"{champion.name} v{champion.version} learned from {erased:,} rows that were erased "
@@ -205,10 +247,6 @@ def _write(file: Path, text: str) -> None:
         raise ProjectError(
             f"{file}: cannot write it ({error.strerror}); name another place with --output"
         ) from None
-
-
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
 
 
 def _register(panel: str, *commands: Callable[..., None]) -> None:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from lifecycle.console import open_console, styled
 from lifecycle.project import Project
 from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
@@ -28,18 +27,18 @@ def contract(
     from lifecycle.data.contract import last_contract
 
     loaded, settings = load_project(project), Settings.load(env)
-    spec, console = loaded.contract, Console(highlight=False, soft_wrap=True)
+    spec, console = loaded.contract, open_console()
     console.print(
-        f"[bold]{loaded.name}[/] contract {spec.version}, owner: {escape(spec.owner) or 'nobody'}"
+        styled((loaded.name, "bold"), f" contract {spec.version}, owner: {spec.owner or 'nobody'}")
     )
     if spec.description:
-        console.print(escape(spec.description))
+        console.print(spec.description)
     console.print(_columns(loaded))
     for line in _whole(spec):
-        console.print(escape(line))
+        console.print(line)
     former = last_contract(settings, loaded.name)
     for line in _since(former, spec):
-        console.print(escape(line))
+        console.print(line)
 
 
 def _columns(project: Project) -> Table:
@@ -54,7 +53,7 @@ def _columns(project: Project) -> Table:
     for name in compress(TITLES, said):
         table.add_column(name)
     for cells in rows:
-        table.add_row(*map(escape, compress(cells, said)))
+        table.add_row(*compress(cells, said))
     return table
 
 

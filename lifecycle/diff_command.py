@@ -1,14 +1,13 @@
 """`lifecycle diff`: what differs between two versions of a project's data."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from lifecycle.console import open_console, styled
 from lifecycle.errors import DataError
 from lifecycle.project_file import load_project
 from lifecycle.records import DatasetVersion
@@ -69,7 +68,7 @@ def _version(settings: Settings, project_name: str, table: str, text: str) -> Da
 
 def show(found: VersionDiff) -> None:
     """The differences on the screen."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    console = open_console(width=WIDE)
     for name, version in (("former", found.former), ("present", found.present)):
         table = version.uri.rstrip("/").rpartition("/")[2]
         said = f"{table}@{version.version}, {version.rows:,} rows, digest {version.digest[:12]}"
@@ -84,15 +83,15 @@ def show(found: VersionDiff) -> None:
 
 def _show_schema(console: Console, schema: SchemaDiff) -> None:
     if not (schema.added or schema.removed or schema.changed):
-        console.print("\n[bold]Schema[/]: the same columns")
+        console.print(styled("\n", ("Schema", "bold"), ": the same columns"))
         return
     table = Table("column", "before", "after", title="Schema", title_justify="left")
     for name, kind in schema.removed.items():
-        table.add_row(escape(name), kind, "[red]gone[/]")
+        table.add_row(name, kind, styled(("gone", "red")))
     for name, kind in schema.added.items():
-        table.add_row(escape(name), "[green]not there[/]", kind)
+        table.add_row(name, styled(("not there", "green")), kind)
     for name, (before, after) in schema.changed.items():
-        table.add_row(escape(name), before, after)
+        table.add_row(name, before, after)
     console.print(table)
 
 
@@ -106,10 +105,10 @@ def _show_rows(console: Console, rows: RowsDiff) -> None:
             table.add_row(name, f"{count:,}", numbers)
     console.print(table)
     if rows.changed_in:
-        told = ", ".join(f"{escape(name)} {count:,}" for name, count in rows.changed_in.items())
+        told = ", ".join(f"{name} {count:,}" for name, count in rows.changed_in.items())
         console.print(f"changed in: {told}")
     if rows.note:
-        console.print(f"[yellow]{escape(rows.note)}[/]")
+        console.print(styled((rows.note, "yellow")))
 
 
 def _show_columns(console: Console, found: VersionDiff) -> None:
@@ -123,19 +122,19 @@ def _show_columns(console: Console, found: VersionDiff) -> None:
         sides = (column.former, column.present)
         test = TESTS.get(column.test or "", "")
         table.add_row(
-            escape(column.column),
+            column.column,
             "too many values" if column.statistic is None else f"{test} {column.statistic:.3f}",
             _both(*(f"{side.missing:,}" for side in sides)),
             _both(*map(_middle, sides)),
             _both(*map(_range, sides)),
-            escape(", ".join(levels)),
+            ", ".join(levels),
         )
     console.print(table)
     console.print("KS: Kolmogorov-Smirnov; V: Cramér's V; each 0 (alike) to 1", style="dim")
 
 
 def _both(before: str, after: str) -> str:
-    return escape(before if before == after else f"{before} →\n{after}")
+    return before if before == after else f"{before} →\n{after}"
 
 
 def _middle(side: Moments) -> str:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
+from lifecycle.console import open_console, styled
 from lifecycle.project_file import load_project
 from lifecycle.records import Erasure, Searched, counted
 from lifecycle.settings import Settings
@@ -53,7 +53,7 @@ def erase(
     if persons or value:
         request = requests.file_request(loaded, settings, persons, reason, value or ())
         if later:
-            _console().print(f"Request {request.id} is filed")
+            open_console().print(f"Request {request.id} is filed")
             return
     left = False
     for request in requests.pending(loaded, settings):
@@ -76,7 +76,7 @@ def retention(
 
     loaded, settings = load_project(project), Settings.load(env)
     done = retain(loaded, settings, dry_run)
-    console = _console()
+    console = open_console()
     if done.days is None:
         console.print("Nothing to delete: the contract declares no retention.days")
         return
@@ -84,25 +84,25 @@ def retention(
     for name, versions in done.versions.items():
         console.print(f"{name}: {', '.join(f'v{v}' for v in versions)} {verb}")
     for name, model in done.kept.items():
-        console.print(f"{name}: kept, {escape(model)} was made from it")
+        console.print(f"{name}: kept, {model} was made from it")
     console.print(f"prediction log: {done.log_rows:,} rows {verb}")
 
 
 def show_erasure(done: Erasure) -> None:
     """What was erased, who learned from it and what is left, on the screen."""
-    console = _console()
+    console = open_console()
     persons, erased = counted(done.persons, "person"), counted(done.rows, "row")
-    console.print(f"[bold]Request {done.request}[/]: {persons}, {erased}")
+    console.print(styled((f"Request {done.request}", "bold"), f": {persons}, {erased}"))
     for name, versions in done.tables.items():
         rows = {version: counted(number, "row") for version, number in versions.items()}
         told = ", ".join(f"{n} of v{v}" if v >= 0 else n for v, n in rows.items())
         console.print(f"  {name}: {told}")
     for text in done.changed:
-        console.print(f"  {escape(text)}")
+        console.print(f"  {text}")
     if done.kept:
         console.print(f"  {counted(len(done.kept), 'page')} of these models kept: no row of theirs")
         for place in done.kept[:SHOWN]:
-            console.print(f"    {escape(place)}")
+            console.print(f"    {place}")
     for one in done.learners:
         aliases = f" ({', '.join(one.aliases)})" if one.aliases else ""
         console.print(
@@ -110,7 +110,7 @@ def show_erasure(done: Erasure) -> None:
             f"was measured on {one.measured:,} of these rows"
         )
     for text in served_learners(done):
-        console.print(f"  [bold]{escape(text)}[/]")
+        console.print(styled("  ", (text, "bold")))
     if not done.rows:
         console.print("  No row of theirs was found: see that it is spelt as in the data")
     _tell_search(console, done.searched, "left")
@@ -130,7 +130,7 @@ def served_learners(done: Erasure) -> list[str]:
 
 
 def _show_search(searched: Searched) -> None:
-    _tell_search(_console(), searched, "found")
+    _tell_search(open_console(), searched, "found")
     if not searched.clean:
         raise typer.Exit(LEFT)
 
@@ -140,7 +140,7 @@ def _tell_search(console: Console, searched: Searched, verb: str) -> None:
     if searched.unknown:
         names = ", ".join(searched.unknown)
         console.print(
-            f"  not searched for: the plain text of {escape(names)}, which no table keeps; name "
+            f"  not searched for: the plain text of {names}, which no table keeps; name "
             "what you know of it with --value"
         )
     for title, places in (
@@ -149,14 +149,10 @@ def _tell_search(console: Console, searched: Searched, verb: str) -> None:
         ("of other projects", searched.elsewhere),
     ):
         for place in places[:SHOWN]:
-            console.print(f"  {title}: {escape(place)}")
+            console.print(f"  {title}: {place}")
         if len(places) > SHOWN:
             console.print(f"  {title}: {len(places) - SHOWN} more places")
     if searched.clean:
         console.print(f"Nothing is {verb}" + (" in this project" if searched.elsewhere else ""))
     if searched.elsewhere:
         console.print("Other projects name them, or somebody with the same value: erase there, too")
-
-
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)

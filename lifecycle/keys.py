@@ -2,17 +2,15 @@
 
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from lifecycle import front
 from lifecycle.cluster import LOOPBACK
+from lifecycle.console import open_console, write_error
 from lifecycle.process import TELEMETRY
 from lifecycle.serving.keystore import KeyStore
 from lifecycle.settings import Settings
@@ -57,13 +55,13 @@ def list_keys(env: EnvOption = None) -> None:
     table = Table("name", "created (UTC)", "requests/s", "projects", "state")
     for key in found:
         table.add_row(
-            escape(key.name),
+            key.name,
             f"{key.created:%Y-%m-%d %H:%M:%S}",
             f"{key.rate:g}" if key.rate else "no limit",
-            escape(", ".join(key.projects) or "all"),
+            ", ".join(key.projects) or "all",
             "revoked" if key.revoked else "in use",
         )
-    Console(highlight=False, soft_wrap=True).print(table)
+    open_console().print(table)
 
 
 @keys.command()
@@ -94,4 +92,4 @@ def front_env(
 
 def _say(text: str) -> None:
     """On stderr, so that the key alone is on stdout."""
-    sys.stderr.write(f"{text}\n")
+    write_error(text)

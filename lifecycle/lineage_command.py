@@ -1,13 +1,11 @@
 """`lifecycle lineage`: what a model, dataset or prediction was made from, and what it led to."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
+from lifecycle.console import open_console
 from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
 
@@ -40,7 +38,7 @@ def lineage(
     loaded, settings = load_project(project), Settings.load(env)
     graph = walk.known(loaded, settings)
     found = graph.around(loaded.name, walk.find(graph, loaded, settings, ref))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    console = open_console(width=WIDE)
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
     else:
@@ -48,7 +46,7 @@ def lineage(
 
         for tree in trees(found):
             console.print(tree)
-    told = Console(highlight=False, soft_wrap=True, stderr=as_json)
+    told = open_console(stderr=as_json)
     if picture:
         from lifecycle.lineage.picture import draw
 
@@ -61,4 +59,4 @@ def lineage(
         sent = send(events, openlineage)
         before = len(events) - sent
         again = f" ({before} more are in it already)" if before else ""
-        told.print(f"{sent} OpenLineage events → {escape(openlineage)}{again}")
+        told.print(f"{sent} OpenLineage events → {openlineage}{again}")

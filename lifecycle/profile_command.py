@@ -1,12 +1,11 @@
 """`lifecycle profile`: what a data set looks like, in the terminal and as a page."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from lifecycle.console import open_console
 from lifecycle.settings import Settings
 
 WIDE = 150
@@ -38,7 +37,7 @@ def profile(
     found = look(
         data, target=target, table=table, version=version, against=other, settings=settings
     )
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    console = open_console(width=WIDE)
     show(found.summary, console)
     name = "".join(char if char.isalnum() else "_" for char in found.summary.title)
     file = "profile.html" if table == "accepted" else f"profile-{table}.html"

@@ -33,8 +33,7 @@ def load_project(path: str | Path) -> Project:
     except UnicodeDecodeError as error:
         raise ProjectError(f"{file}: the project file is not UTF-8 text ({error.reason})") from None
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        declared = yaml.safe_load(text)
+        root, declared = _parsed(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ProjectError(f"{file}:{line}: not valid YAML: {error.problem}") from None
@@ -48,6 +47,35 @@ def load_project(path: str | Path) -> Project:
         raise ProjectError("\n".join(problems)) from None
     project._file = file.resolve()
     return project
+
+
+def error_at(project: Project, key: str, message: str) -> ProjectError:
+    """An error about a key of a project that was read, with its file and line.
+
+    Args:
+        key: such as `training.parameters.eta`; where it has no line, that of its section counts.
+        message: what is wrong, and what to do.
+    """
+    place, path = "", _named(f"{key}:")
+    try:
+        root, _ = _parsed(project.file.read_text(encoding="utf-8"))
+        lines = _lines(root, project.file) if root is not None else {}
+        while path and path not in lines:
+            path = path[:-1]
+        place = f"{project.file}:{lines[path]}: "
+    except (OSError, ValueError, LookupError, yaml.YAMLError, ProjectError):
+        pass  # made in code, or changed meanwhile: the key has to do
+    return ProjectError(f"{place}{key}: {message}")
+
+
+def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
+    """The nodes, which know their lines, and the values; by libyaml where it is there."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    try:
+        root = loader.get_single_node()
+        return root, None if root is None else loader.construct_document(root)
+    finally:
+        loader.dispose()
 
 
 def _lines(node: yaml.Node, file: Path, at: KeyPath = ()) -> dict[KeyPath, int]:

@@ -1,10 +1,12 @@
 """What the sections of a project file must agree on; a section's own rules are its class's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from lifecycle.specs import GREATER_IS_BETTER
+from lifecycle.specs.base import meant
 
 if TYPE_CHECKING:
     from lifecycle.project import Project
@@ -29,8 +31,8 @@ def check_rules(project: "Project") -> None:
 def _columns_exist(project: "Project") -> None:
     for key, name in _named_columns(project):
         if name not in project.contract.columns:
-            known = ", ".join(project.contract.columns)
-            raise ValueError(f"{key} names {name!r}, which contract.columns does not have: {known}")
+            hint = meant(name, project.contract.columns)
+            raise ValueError(f"{key} names {name!r}, which contract.columns does not have{hint}")
 
 
 def _roles_agree(project: "Project") -> None:
@@ -46,8 +48,8 @@ def _roles_agree(project: "Project") -> None:
     ):
         if metric not in project.metric_names:
             raise ValueError(
-                f"{key}: {metric!r} is not a metric of task {project.task!r}: "
-                f"choose one of {', '.join(project.metric_names)}, or declare it under `metrics`"
+                f"{key}: {metric!r} is not a metric of task {project.task!r}, nor declared under "
+                f"`metrics`{meant(metric, project.metric_names)}"
             )
     for name in project.metrics:
         if name in GREATER_IS_BETTER:
@@ -71,7 +73,10 @@ def _training_fits_task(project: "Project") -> None:
         known = project.classes or project.contract.columns[project.target].categories
         unknown = set(training.class_weight) - set(map(str, known or training.class_weight))
         if unknown:
-            raise ValueError(f"training.class_weight: {min(unknown)!r} is no class")
+            classes = map(str, known or ())
+            raise ValueError(
+                f"training.class_weight: {min(unknown)!r} is no class{meant(min(unknown), classes)}"
+            )
     if training.calibration != "none" and task != "binary":
         raise ValueError("training.calibration: only task binary is calibrated: leave it out")
     if project.decision is not None and task != "binary":
@@ -88,13 +93,20 @@ def _training_fits_task(project: "Project") -> None:
         )
     if training.trainer != "xgboost" and training.monotone:
         raise ValueError("training.monotone: only trainer xgboost takes constraints")
+    if project.features is None:  # else the hook decides the names
+        for name in training.monotone:
+            if name not in project.input_columns:
+                hint = meant(name, project.input_columns)
+                raise ValueError(f"training.monotone.{name}: there is no such feature{hint}")
 
 
 def _fairness_is_known(project: "Project") -> None:
     for attribute, limits in project.gate.max_fairness_gap.items():
         key = f"gate.max_fairness_gap.{attribute}"
         if attribute not in project.protected:
-            raise ValueError(f"{key}: name {attribute!r} under `protected` to have its gaps")
+            close = get_close_matches(attribute, project.protected, n=1)
+            hint = f"did you mean {close[0]!r}? Else " if close else ""
+            raise ValueError(f"{key}: {hint}name {attribute!r} under `protected` to have its gaps")
         if not limits:
             raise ValueError(f"{key}: name a measure and its limit, or leave it out")
         for measure in limits:
@@ -221,7 +233,12 @@ def _named_columns(project: "Project") -> Iterator[tuple[str, str]]:
     if project.time:
         yield "time.column", project.time.column
     for key in ("inputs", "leakage", "protected", "ignore"):
-        yield from ((key, name) for name in getattr(project, key) or ())
-    yield from (("evaluation.slices", name) for name in project.evaluation.slices)
+        yield from _listed(key, getattr(project, key) or ())
+    yield from _listed("evaluation.slices", project.evaluation.slices)
     if project.source.incremental and project.source.incremental.column:
         yield "source.incremental.column", project.source.incremental.column
+
+
+def _listed(key: str, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Names in a list, under their own key paths: each may stand in a line of its own."""
+    yield from ((f"{key}.{at}", name) for at, name in enumerate(names))

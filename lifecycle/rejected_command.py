@@ -1,14 +1,14 @@
 """`lifecycle rejected`: the quarantine, which rows broke the data contract, and why."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from lifecycle.console import open_console, styled
 from lifecycle.project import Project
 from lifecycle.project_file import load_project
 from lifecycle.records import counted
@@ -37,24 +37,27 @@ def rejected(
 
     loaded, settings = load_project(project), Settings.load(env)
     found = quarantine(loaded, settings, version, rows)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    console = open_console(width=WIDE)
     if found is not None:
         _show(console, loaded, found)
     elif len(history(table_uri(settings, loaded.name, "accepted"))):
         console.print(f"{loaded.name}: no quarantine, because no row was rejected so far.")
     else:
         told = f"{loaded.name}: no quarantine, because nothing was ingested yet in"
-        console.print(f"{told} {escape(settings.lake)}", soft_wrap=True)
+        console.print(f"{told} {settings.lake}", soft_wrap=True)
 
 
 def _show(console: Console, project: Project, found: "Quarantine") -> None:
     ref, note = found.version, found.note
     console.print(
-        f"[bold]{project.name}[/] rejected@{ref.version}: {counted(found.rows, 'row')}, "
-        f"written {found.written:%Y-%m-%d %H:%M} UTC under contract {note.get('contract', '?')}"
+        styled(
+            (project.name, "bold"),
+            f" rejected@{ref.version}: {counted(found.rows, 'row')}, written "
+            f"{found.written:%Y-%m-%d %H:%M} UTC under contract {note.get('contract', '?')}",
+        )
     )
     source, window = note.get("source_place", "?"), note.get("window", "?")
-    console.print(f"from {escape(source)}, {escape(window)}", soft_wrap=True)
+    console.print(f"from {source}, {window}", soft_wrap=True)
     made = f"The other rows are {found.accepted}." if found.accepted else "No version was made."
     console.print(f"{made} {_newer(found)}".strip())
     if not found.rows:
@@ -63,7 +66,7 @@ def _show(console: Console, project: Project, found: "Quarantine") -> None:
     table = Table("column", "what is wrong", title="Reasons", title_justify="left")
     table.add_column("rows", justify="right")
     for reason, count in found.reasons.items():
-        table.add_row(escape(reason.column), escape(reason.problem), f"{count:,}")
+        table.add_row(reason.column, reason.problem, f"{count:,}")
     console.print(table)
     if found.first:
         _show_rows(console, found)
@@ -78,21 +81,21 @@ def _show_rows(console: Console, found: "Quarantine") -> None:
     table.add_column("as it was read")
     for row in found.first:
         wrong = "\n".join(f"{one.column}: {one.problem}" for one in row.reasons)
-        table.add_row(str(row.number), escape(wrong), _cells(row))
+        table.add_row(str(row.number), wrong, _cells(row))
     console.print(table)
     console.print(f"All of it: version {found.version.version} of the Delta table")
-    console.print(f"  {escape(found.version.uri)}", soft_wrap=True)
+    console.print(f"  {found.version.uri}", soft_wrap=True)
 
 
-def _cells(row: "Row") -> str:
+def _cells(row: "Row") -> Text:
     """The cells that show what is wrong, in bold, then as many of the others as there is room."""
     others = [name for name in row.cells if name not in row.about]
     left = max(0, CELLS - len(row.about))
-    told = [f"[bold]{escape(f'{name} {row.cells[name]}')}[/]" for name in row.about]
-    told += [escape(f"{name} {row.cells[name]}") for name in others[:left]]
+    told = [styled((f"{name} {row.cells[name]}", "bold")) for name in row.about]
+    told += [styled(f"{name} {row.cells[name]}") for name in others[:left]]
     if len(others) > left:
-        told.append(f"and {len(others) - left} more")
-    return ", ".join(told)
+        told.append(styled(f"and {len(others) - left} more"))
+    return Text(", ").join(told)
 
 
 def _newer(found: "Quarantine") -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from lifecycle.console import open_console
 from lifecycle.errors import BackendError
 from lifecycle.prefect_server import auth_file, auth_string, server_environment
 from lifecycle.process import TELEMETRY, die_with_parent
@@ -43,7 +43,7 @@ def ui(
 ) -> None:
     """Show MLflow and Prefect in a browser, on loopback, until Ctrl-C."""
     settings = Settings.load(env)
-    console = Console(highlight=False, soft_wrap=True)
+    console = open_console()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -68,8 +68,7 @@ def ui(
                 f"Prefect  {prefect}    its page asks for the text in {auth_file(home)}\n"
                 "Ctrl-C stops both. For flows and Prefect's commands in another shell:\n"
                 f"  export PREFECT_API_URL={prefect}/api DO_NOT_TRACK=1\n"
-                f'  export PREFECT_API_AUTH_STRING="$(cat {file})"',
-                markup=False,
+                f'  export PREFECT_API_AUTH_STRING="$(cat {file})"'
             )
         while not stop.wait(1.0):
             if any(process.poll() is not None for process in processes):

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from lifecycle.console import open_console
 from lifecycle.data.lake import history, table_uri
 from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
@@ -22,7 +22,7 @@ def versions(
     from lifecycle.release.registry import versions as model_versions  # MLflow takes a while
 
     loaded, settings = load_project(project), Settings.load(env)
-    console = Console(highlight=False, soft_wrap=True)
+    console = open_console()
     known = {
         name: history(table_uri(settings, loaded.name, name)).to_dict("records")
         for name in tables(loaded, settings)
@@ -51,18 +51,18 @@ def _show_data(console: Console, known: dict[str, list[dict[Any, Any]]]) -> None
         for row in rows:
             note, version = row["note"], f"{name}@{row['version']}"
             data.add_row(
-                escape(version),
+                version,
                 f"{row['rows']:,}",
                 f"{row['time']:%Y-%m-%d %H:%M}",
                 row["digest"][:12],
                 note.get("contract", ""),
-                escape(note.get("window", "")),
+                note.get("window", ""),
             )
             if "rule" in note:
                 rules.setdefault(note["rule"], []).append(version)
     console.print(data)
     for rule, of in rules.items():
-        console.print(escape(f"{', '.join(of)}: {rule}"))
+        console.print(f"{', '.join(of)}: {rule}")
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -93,7 +93,7 @@ def guess_holdout(
         return {}
     roles.time["period"] = best.period
     roles.said.append(
-        f"time: {name}, from {times.min():%Y-%m-%d} to {times.max():%Y-%m-%d}, by {best.period}"
+        f"time: {name}, from {_shown(times.min())} to {_shown(times.max())}, by {best.period}"
     )
     roles.said.append(f"arrives_from: {_said_of_arrival(arrival, total)}")
     if arrival is not None:
@@ -165,6 +165,8 @@ def _with_arrival(
 ) -> tuple[Arrival | None, Cut | None]:
     """What arrives later, where the rows before make a good holdout by the same periods; else the
     best cut of all rows."""
+    if not pd.api.types.is_datetime64_any_dtype(times.dtype):
+        return None, _best_cut(name, times, placed, spec, ("value",))
     for arrival in _arrivals(name, times):
         before = (times < arrival.since).to_numpy()
         rest = times[before].reset_index(drop=True)
@@ -242,6 +244,10 @@ def _of_rows(
         share = rows / len(times)
         off = abs(share - spec.holdout)
         yield _cut(periods, period, held, share, rows, (off > AROUND, rank, off))
+
+
+def _shown(time: Any) -> str:
+    return f"{time:%Y-%m-%d}" if isinstance(time, pd.Timestamp) else str(time)
 
 
 def _periods(name: str, times: "pd.Series[Any]", period: str) -> Periods:

@@ -26,21 +26,22 @@ from lifecycle.data.guess import (
 )
 from lifecycle.data.guess_holdout import guess_holdout, guess_seed
 from lifecycle.data.guess_notation import Recognised, recognise
+from lifecycle.data.guess_source import DETECTED, ReadingOptions, folder_of, guess_source
 from lifecycle.data.project_text import DEFAULTS, project_text
 from lifecycle.data.protected import protected_attributes
-from lifecycle.data.roles import FEW_MISSING, Roles, guess_roles
+from lifecycle.data.roles import FEW_MISSING, GUESSED, RoleOptions, Roles, guess_roles
 from lifecycle.data.sources.columns import as_declared
 from lifecycle.data.sources.files import Files
 from lifecycle.data.suspects import leakage_suspects
-from lifecycle.errors import SourceError, TargetError
-from lifecycle.records import counted
+from lifecycle.errors import ProjectError, SourceError, TargetError
+from lifecycle.records import counted, one_line
 from lifecycle.specs import SourceSpec, SplitSpec
-from lifecycle.specs.formats import EXTENSIONS, format_of
 
-SEPARATORS = (",", ";", "\t", "|")
 REJECTED_SHARE = 0.01
 """What the contract lets go to quarantine, at least."""
 ROWS_SHOWN = 3
+COLUMNS_SHOWN = 40
+NUMERIC = re.compile(r"\s*[+-]?\d+([.,]\d+)?\s*")
 LONGEST_NAME = 63
 """Characters of a project's name."""
 
@@ -50,38 +51,40 @@ def infer_project(
     target: str,
     name: str | None = None,
     folder: Path | None = None,
-    dates: Mapping[str, str] | None = None,
+    reading: ReadingOptions = DETECTED,
+    wanted: RoleOptions = GUESSED,
 ) -> tuple[str, list[str]]:
     """A project file's text for a data file, and each guess in words.
 
     Args:
-        path: a CSV, Parquet, JSON lines or Excel file, by path or URL; its ending says which.
+        path: a CSV, Parquet, JSON lines or Excel file, by path or URL; its ending says which. A
+            folder or a pattern such as `visits/2024-*.csv` means several.
         folder: where the project file will be, by default beside the data file; `source.path` is
             relative to it if it can be.
-        dates: formats of columns of times, as `source.dates` has them.
+        reading: how the file is to be read, where that is not detected.
+        wanted: roles of columns that are not guessed.
 
     Raises:
-        SourceError: the file is missing, unreadable or empty, or a format is none.
+        ProjectError: an option names no column, or means nothing for the file.
+        SourceError: the file is missing, unreadable or empty, or a format of dates is none.
         BackendError: the file's server does not answer.
         TargetError: there is no such column, or it cannot be predicted.
     """
     path = str(path)
-    source = _with_dates(_source(path), dates or {})
+    source, read_as = guess_source(path, reading, target)
+    source = _with_dates(source, reading.dates)
     raw, typed = _read(source)
-    if missing := [column for column in dates or () if column not in raw]:
-        raise SourceError(f"--dates: {path} has no column {missing[0]!r}: {', '.join(raw)}")
+    for column in reading.dates:
+        if column not in raw:
+            raise ProjectError(f"--dates: {_no_column(path, column, raw)}")
     if target not in raw:
-        close = difflib.get_close_matches(target, raw, n=1)
-        raise TargetError(
-            f"--target: {path} has no column {target!r}"
-            + (f"; did you mean {close[0]!r}?" if close else "")
-            + f" It has: {', '.join(list(raw)[:40])}"
-        )
+        raise TargetError(f"--target: {_no_column(path, target, raw)}")
+    _check_wanted(path, target, wanted, raw)
     notation = recognise(raw, source, target=target, typed=typed)
     source, raw = notation.source, notation.cells
     if why := notation.unread.get(target):
         raise TargetError(f"--target: {target!r} {why}")
-    guessed, roles = _guess(notation, target)
+    guessed, roles = _guess(notation, target, wanted)
     columns = guessed.columns
     for column, unit in notation.units.items():
         if columns[column].kind in ("integer", "number"):
@@ -99,7 +102,7 @@ def infer_project(
         )
     suspects = _suspects(columns, inputs, roles, target)
     rejected = _rejected_share(guessed)
-    guesses = [*notation.said, *roles.said, *_said_of_misfits(guessed, rejected)]
+    guesses = [*read_as, *notation.said, *roles.said, *_said_of_misfits(guessed, rejected)]
     guesses += [*_said_of_types(columns), *_said_of_rare(guessed, target)]
     left = set(inputs) - set(suspects)
     to_do = "no feature" if left else "a feature all the same, since there is no other column"
@@ -113,7 +116,10 @@ def infer_project(
     guesses += _said_of_duplicates(raw, columns)
     if not roles.time:
         guesses.append("time: none, so nothing arrives later and nothing is monitored")
-    start = folder or Path(path).parent
+    shown = {other: one_line(other) for other in raw if other != one_line(other)}
+    for other, words in shown.items():
+        guesses = [guess.replace(other, words) for guess in guesses]
+    start = folder or folder_of(path)
     source = source.model_copy(update={"path": _relative(path, start)})
     text = project_text(
         name or project_name(path, target),
@@ -137,20 +143,49 @@ def _with_dates(source: SourceSpec, dates: Mapping[str, str]) -> SourceSpec:
         raise SourceError(f"--dates: {reason.removeprefix('dates.')}") from None
 
 
-def _guess(notation: Recognised, target: str) -> tuple[Guessed, Roles]:
+def _no_column(path: str, name: str, raw: Mapping[str, object]) -> str:
+    """That a file has no such column; which it has, unless its first line is a row."""
+    close = difflib.get_close_matches(name, raw, n=1)
+    start = f"{path} has no column {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+    if raw and all(NUMERIC.fullmatch(other) for other in raw):
+        return f"{start}. Its first line has numbers only: it should name the columns"
+    more = f", … ({len(raw):,} columns)" if len(raw) > COLUMNS_SHOWN else ""
+    return f"{start} It has: {', '.join(map(one_line, list(raw)[:COLUMNS_SHOWN]))}{more}"
+
+
+def _check_wanted(path: str, target: str, wanted: RoleOptions, raw: Mapping[str, object]) -> None:
+    """See that options name columns, each one role."""
+    named = [("--time", wanted.time), ("--entity", wanted.entity)]
+    named += [("--id", name) for name in wanted.ids]
+    roles: dict[str, str] = {target: "--target"}
+    for option, name in named:
+        if name is None:
+            continue
+        if name not in raw:
+            raise ProjectError(f"{option}: {_no_column(path, name, raw)}")
+        if name in roles:
+            raise ProjectError(f"{option}: {name!r} is named by {roles[name]} already")
+        roles[name] = option
+
+
+def _guess(notation: Recognised, target: str, wanted: RoleOptions) -> tuple[Guessed, Roles]:
     """Columns and roles; rows whose time is missing or in the future count in neither.
 
     Where many times are in the future, that is what the data are about.
     """
     raw, hints = notation.cells, (notation.unread, notation.hints)
     guessed = guess_columns(raw)
-    roles = guess_roles(guessed.columns, target, *hints)
+    if wanted.entity and guessed.columns[wanted.entity].values.isna().any():
+        missing = guessed.columns[wanted.entity].values.isna().to_numpy(dtype=bool)
+        guessed = without_rows(guessed, raw, guessed.kept[np.flatnonzero(missing)])
+    roles = guess_roles(guessed.columns, target, wanted, *hints)
     if roles.time is None:
         return guessed, roles
     name = roles.time["column"]
     times = guessed.columns[name].values
     latest = pd.Timestamp(datetime.now(UTC).replace(tzinfo=None)) + ZONES
-    future = (times > latest).to_numpy(dtype=bool)
+    dated = guessed.columns[name].kind == "datetime"
+    future = (times > latest if dated else times.isna() & False).to_numpy(dtype=bool)
     said = []
     if future.mean() > FEW_MISSING and future.sum() > 1:
         share = f"{future.mean():.1%}"
@@ -169,7 +204,7 @@ def _guess(notation: Recognised, target: str) -> tuple[Guessed, Roles]:
     broken = future | missing
     if broken.any():
         guessed = without_rows(guessed, raw, guessed.kept[np.flatnonzero(broken)])
-        roles = guess_roles(guessed.columns, target, *hints)
+        roles = guess_roles(guessed.columns, target, wanted, *hints)
     if roles.time and said and "allow, because" in said[0]:
         roles.time["future"] = "allow"
     roles.said += said
@@ -183,43 +218,28 @@ def read_columns(path: str) -> dict[str, Column]:
         SourceError: the file is missing, unreadable or empty.
         BackendError: the file's server does not answer.
     """
-    source = _source(path)
+    source, _ = guess_source(path)
     raw, typed = _read(source)
     cells = recognise(raw, source, typed=typed).cells
     return {name: guess_column(values, name) for name, values in cells.items()}
 
 
-def _source(path: str) -> SourceSpec:
-    """The format its ending names, else CSV; the separator is the one that makes most columns."""
-    if "://" not in path and not Path(path).exists():
-        raise SourceError(f"{path}: cannot read it: No such file or directory")
-    found = format_of(path) or "csv"
-    if found not in EXTENSIONS:
-        raise SourceError(f"{path}: `lifecycle init` reads files; write `source` for it by hand")
-    if found != "csv":
-        return SourceSpec(path=path, format=found)
-    specs = [SourceSpec(path=path, separator=separator) for separator in SEPARATORS]
-    return max(specs, key=lambda spec: len(Files(spec, Path()).header()))
-
-
 def _read(source: SourceSpec) -> tuple[dict[str, "pd.Series[str]"], set[str]]:
     """Every column as text, as if the file were CSV; and those that the file says are no text."""
     batches = list(Files(source, Path()).batches({}))
-    fields = [field for batch in batches for field in batch.schema]
-    names = dict.fromkeys(field.name for field in fields)
-    texts = {field.name for field in fields if pa.types.is_string(field.type)}
-    columns = {
-        name: pa.chunked_array(
-            [
-                _as_in_csv(batch[name])
-                if name in batch.schema.names
-                else pa.nulls(batch.num_rows, pa.string())
-                for batch in batches
-            ]
-        ).to_pandas()
-        for name in names
-    }
-    return columns, {name for name in names if name not in texts}
+    pieces: dict[str, list[pa.Array]] = {}
+    texts: set[str] = set()
+    rows = 0
+    for batch in batches:
+        for name, array in zip(batch.schema.names, batch.columns, strict=True):
+            # a key that JSON lines had not before was missing so far
+            before = pieces.setdefault(name, [pa.nulls(rows, pa.string())] if rows else [])
+            before.append(_as_in_csv(array))
+            if pa.types.is_string(array.type):
+                texts.add(name)
+        rows += batch.num_rows
+    columns = {name: pa.chunked_array(arrays).to_pandas() for name, arrays in pieces.items()}
+    return columns, pieces.keys() - texts
 
 
 def _as_in_csv(array: pa.Array) -> pa.StringArray:
@@ -343,8 +363,12 @@ def _shown(rows: Rows) -> str:
 
 
 def project_name(path: str, target: str) -> str:
-    """After the file and the target: models of two targets of one file are two."""
-    stem, aim = (_words(re.split(r"[/\\]", path)[-1].partition(".")[0]), _words(target))
+    """After the file and the target: models of two targets of one file are two.
+
+    A pattern such as `visits/*.csv` is called after its folder.
+    """
+    parts = [_words(part.partition(".")[0]) for part in re.split(r"[/\\]", path)]
+    stem, aim = next(filter(None, reversed(parts)), ""), _words(target)
     words = stem if stem.endswith(aim) else f"{stem[: LONGEST_NAME - len(aim) - 1]}_{aim}"
     return (words if words[:1].isalpha() else f"project_{words}")[:LONGEST_NAME].rstrip("_")
 

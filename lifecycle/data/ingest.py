@@ -288,7 +288,8 @@ def _check_share(
         f"lifecycle rejected {project.file} shows them. "
     )
     rejected = checker.rejected - unplaced
-    check_share(project, checker.reasons, rejected, rows - unplaced, first, place)
+    counts, values = checker.reasons, checker.examples
+    check_share(project, counts, rejected, rows - unplaced, first, place, values)
 
 
 def _without_rows(made: Ingested) -> str:

@@ -7,6 +7,7 @@ import yaml
 
 from lifecycle.data.guess import Column
 from lifecycle.data.roles import Roles
+from lifecycle.records import CONTROL, one_line
 from lifecycle.specs import SourceSpec
 
 DEFAULTS: dict[str, Any] = {
@@ -88,16 +89,19 @@ def project_text(
     }
     lines = _block(head)
     if roles.otherwise:
-        lines.insert(list(head).index("task"), f"# {roles.otherwise}")
+        lines.insert(list(head).index("task"), f"# {one_line(roles.otherwise)}")
     return "\n".join(
         [
             "# Written by `lifecycle init`: every line is a guess, to be read once by a person.",
             *lines,
             "# Consequences of the target, known only when the target is: never features.",
-            *(f"# suspected: {column}: {found}" for column, found in suspects.items()),
+            *(
+                f"# suspected: {one_line(column)}: {one_line(found)}"
+                for column, found in suspects.items()
+            ),
             *_block({"leakage": list(suspects)}),
             "# Attributes that must not decide, such as sex or race: reported on only.",
-            *(f"# likely by its name: {column}" for column in protected),
+            *(f"# likely by its name: {one_line(column)}" for column in protected),
             "protected: []",
             *_block({"ignore": roles.ignore}),
             "",
@@ -123,8 +127,26 @@ def _block(mapping: Mapping[str, object], indent: str = "") -> list[str]:
     return lines
 
 
+class _OneLine(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Writes a text with line breaks on one line, where they are escaped."""
+
+
+def _text(dumper: Any, text: str) -> yaml.ScalarNode:
+    style = '"' if CONTROL.search(text) else None
+    node: yaml.ScalarNode = dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+    return node
+
+
+_OneLine.add_representer(str, _text)
+
+
 def _flow(value: object) -> str:
-    text: str = yaml.safe_dump(
-        value, default_flow_style=True, width=10_000, sort_keys=False, allow_unicode=True
+    text: str = yaml.dump(
+        value,
+        Dumper=_OneLine,
+        default_flow_style=True,
+        width=10_000_000,
+        sort_keys=False,
+        allow_unicode=True,
     )
     return text.removesuffix("...\n").strip()

@@ -1,6 +1,6 @@
 """What ingestion and split would make of a source, batch by batch, without writing anything."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -21,8 +21,8 @@ from lifecycle.records import Violation, Window
 
 HEAD = 1_000
 """Rows kept, to try on them what takes a frame."""
-SHOWN = 8
-"""Broken promises told."""
+SHOWN, EXAMPLES = 8, 3
+"""Broken promises told, and rows of each."""
 
 
 class Rehearsal(NamedTuple):
@@ -78,7 +78,7 @@ def rehearse(project: Project) -> Rehearsal:
     if not rows:
         raise SourceError(f"{source.place}: no rows in the window {window}")
     first = source.at(checker.first_rejected)
-    check_share(project, checker.reasons, checker.rejected, rows, first)
+    check_share(project, checker.reasons, checker.rejected, rows, first, examples=checker.examples)
     violations = checker.finish()
     keys = to_frame(pa.Table.from_batches(kept), is_nullable)
     return Rehearsal(
@@ -110,10 +110,63 @@ def told(done: Rehearsal, project: Project) -> Iterator[str]:
         yield f"{done.outside:,} {rows} later: time.arrives_from is {project.time.arrives_from}"
     if done.violations:
         yield "What the data do not keep:"
-    # no examples: which rows they are, ingestion tells
-    yield from (f"  {one.model_copy(update={'examples': ()})}" for one in done.violations[:SHOWN])
-    if len(done.violations) > SHOWN:
-        yield f"  and {len(done.violations) - SHOWN} more"
+    yield from _broken(done.violations)
+
+
+class Trial(NamedTuple):
+    """What the contract says of a whole source, whatever it is for."""
+
+    rows: int
+    accepted: int
+    labelled: bool
+    """Whether it has the target's column."""
+    violations: tuple[Violation, ...]
+    """What the data do not keep of the contract, worst first."""
+
+
+def try_source(project: Project) -> Trial:
+    """Hold all rows of the project's source against the contract, as those that arrive later are:
+    neither target nor leakage need be there.
+
+    Raises:
+        SourceError: the source cannot be read, or has no rows.
+        ContractError: a column is missing, or the data do not keep the contract.
+    """
+    source, terms = open_source(project), stage_terms(project, "current")
+    checker = Checker(
+        terms.contract,
+        now=datetime.now(UTC).replace(tzinfo=None),
+        time=terms.time,
+        latest=terms.latest,
+        at=source.at,
+    )
+    rows, labelled = 0, False
+    for raw in source.batches(terms.contract.columns):
+        labelled |= project.target in raw.schema.names
+        batch = terms.complete(raw, source.at(rows + 1).place)
+        checker.check(batch, np.arange(rows, rows + batch.num_rows, dtype=np.int64))
+        rows += batch.num_rows
+    first = source.at(checker.first_rejected)
+    check_share(project, checker.reasons, checker.rejected, rows, first, examples=checker.examples)
+    return Trial(rows, rows - checker.rejected, labelled, checker.finish())
+
+
+def trial_words(done: Trial, project: Project) -> Iterator[str]:
+    """What a file was found to be; a line each."""
+    yield f"{done.accepted:,} of {done.rows:,} rows keep the contract"
+    if not done.labelled:
+        yield f"It has no column {project.target!r}, the target: it can be scored, not learned from"
+    if done.violations:
+        yield "What the data do not keep:"
+    yield from _broken(done.violations)
+
+
+def _broken(violations: Sequence[Violation]) -> Iterator[str]:
+    """The worst, each with the first rows and values that show it, personal data masked."""
+    for one in violations[:SHOWN]:
+        yield f"  {one.model_copy(update={'examples': one.examples[:EXAMPLES]})}"
+    if len(violations) > SHOWN:
+        yield f"  and {len(violations) - SHOWN} more"
 
 
 def _kept_apart(project: Project) -> str:

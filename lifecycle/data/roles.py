@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from lifecycle.data.coerce import EXACT
 from lifecycle.data.guess import IDENTIFIER, Column
-from lifecycle.errors import TargetError
+from lifecycle.errors import ProjectError, TargetError
 from lifecycle.records import counted
 from lifecycle.specs import TaskKind
 
@@ -33,6 +33,18 @@ DENSE, LEAST_SKEW = 0.8, 0.5
 which is 1 / √λ for Poisson's."""
 
 
+class RoleOptions(NamedTuple):
+    """Columns whose role the caller says, where it is not to be guessed."""
+
+    time: str | None = None
+    entity: str | None = None
+    ids: tuple[str, ...] = ()
+    """Columns that number or name the rows, and say nothing else."""
+
+
+GUESSED = RoleOptions()
+
+
 @dataclass
 class Roles:
     """Who is what, and why."""
@@ -50,30 +62,57 @@ class Roles:
 def guess_roles(
     columns: dict[str, Column],
     target: str,
+    wanted: RoleOptions = GUESSED,
     unread: Mapping[str, str] = MappingProxyType({}),
     hints: Mapping[str, str] = MappingProxyType({}),
 ) -> Roles:
     """Task, positive value, entity, time and what to leave out; the time has no period yet.
 
     Args:
+        wanted: roles that are not guessed.
         unread: columns that are left out whatever they look like, and why.
         hints: what else is to say of columns that are left out because they are text.
 
     Raises:
         TargetError: the target is constant, missing everywhere, or has too many classes.
+        ProjectError: the column that is wanted as the time is none.
     """
     roles = _task(columns[target], target)
     others = {name: column for name, column in columns.items() if name != target}
-    roles.time = _time_of({name: one for name, one in others.items() if name not in unread})
+    readable = {name: one for name, one in others.items() if name not in unread}
+    roles.time = _wanted_time(columns, wanted.time) if wanted.time else _time_of(readable)
+    for name in wanted.ids:
+        _promise_unique(name, columns[name], roles)
+        roles.ignore.append(name)
+        roles.said.append(f"ignore: {name} identifies the row, as --id says")
+    settled = {wanted.time, wanted.entity, *wanted.ids}
     identifiers = []
     for name, column in others.items():
+        if name in settled:
+            continue
         if name in unread:
             roles.ignore.append(name)
             roles.said.append(f"ignore: {name} {unread[name]}")
         elif _place(name, column, roles, hints.get(name, "")):
             identifiers.append(name)
-    _place_entity({name: columns[name] for name in identifiers}, roles)
+    if wanted.entity:
+        roles.entity = wanted.entity
+        roles.said.append(f"entity: {wanted.entity}, {columns[wanted.entity].distinct:,} of them")
+        for name in identifiers:
+            roles.ignore.append(name)
+            roles.said.append(f"ignore: {name} is another identifier")
+    else:
+        _place_entity({name: columns[name] for name in identifiers}, roles)
     return roles
+
+
+def _wanted_time(columns: dict[str, Column], name: str) -> dict[str, Any]:
+    if columns[name].kind not in ("integer", "datetime"):
+        raise ProjectError(
+            f"--time: {name!r} is {columns[name].kind}, neither dates as 2024-12-31 nor whole "
+            "numbers such as years: rows cannot be ordered by it"
+        )
+    return {"column": name}
 
 
 def _task(column: Column, target: str) -> Roles:

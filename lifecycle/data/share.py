@@ -17,6 +17,7 @@ def check_share(
     rows: int,
     first: object,
     place: str = "",
+    examples: Mapping[str, str] | None = None,
 ) -> None:
     """Refuse a batch with too many rejected rows.
 
@@ -25,6 +26,7 @@ def check_share(
         rejected: how many rows were rejected, of how many `rows`.
         first: where the first of them is, such as `row 3`.
         place: where the rejected rows are, as a sentence.
+        examples: a value or two of each reason, personal data masked.
 
     Raises:
         ContractError: more are rejected than `max_rejected_share` allows; counted by reason.
@@ -34,7 +36,11 @@ def check_share(
     if share <= allowed:
         return
     ordered = sorted(counts.items(), key=lambda item: -item[1])
-    lines = [f"  {reason}: {counted(count, 'row')}" for reason, count in ordered[:REASONS_SHOWN]]
+    such = {reason: f", such as {text}" for reason, text in (examples or {}).items() if text}
+    lines = [
+        f"  {reason}: {counted(count, 'row')}{such.get(reason, '')}"
+        for reason, count in ordered[:REASONS_SHOWN]
+    ]
     more = len(ordered) - REASONS_SHOWN
     if more > 0:
         lines.append(f"  and {counted(more, 'more reason')}")

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
-from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
+from lifecycle.console import styled
 from lifecycle.lineage.datasets import SHORT
 from lifecycle.lineage.graph import Edge, Lineage, Node
+from lifecycle.records import one_line
 
 HIDDEN = ("uri", "run", "commit", "data", "project", "package")
 """Facts that only the JSON tells."""
@@ -15,17 +17,17 @@ HIDDEN = ("uri", "run", "commit", "data", "project", "package")
 def trees(found: Lineage) -> tuple[Tree, Tree]:
     """Both ways from the subject; what stands in several places has its facts at the first."""
     subject = found.node(found.subject)
-    title = f"[bold]{escape(subject.name)}[/]"
+    title = (one_line(subject.name), "bold")
     into = {node.id: [e for e in found.edges if e.target == node.id] for node in found.nodes}
     out_of = {node.id: [e for e in found.edges if e.source == node.id] for node in found.nodes}
-    before, after = Tree(f"{title} was made from"), Tree(f"{title} led to")
+    before, after = (Tree(styled(title, f" {what}")) for what in ("was made from", "led to"))
     for line in _facts(subject):
         before.add(line)
     _grow(before, subject, found, into.__getitem__, lambda edge: edge.source, set())
     _grow(after, subject, found, out_of.__getitem__, lambda edge: edge.target, set())
     for tree, nothing in ((before, "nothing that is known"), (after, "nothing yet")):
         if not tree.children:
-            tree.add(f"[dim]{nothing}[/]")
+            tree.add(styled((nothing, "dim")))
     return before, after
 
 
@@ -41,11 +43,10 @@ def _grow(
         other = found.node(other_end(edge))
         again = other.id in told
         told.add(other.id)
-        what = f"[dim]{edge.what}[/] "
+        name = (one_line(other.name), "bold")
         forward = other_end(edge) == edge.target
-        name = f"[bold]{escape(other.name)}[/]"
-        label = f"{what}{name}" if forward else f"{name} [dim]{edge.what} it[/]"
-        branch = tree.add(f"{label} [dim](above)[/]" if again else label)
+        label = [(f"{edge.what} ", "dim"), name] if forward else [name, (f" {edge.what} it", "dim")]
+        branch = tree.add(styled(*label, *([(" (above)", "dim")] if again else [])))
         if again:
             continue
         for line in _facts(other):
@@ -53,12 +54,15 @@ def _grow(
         _grow(branch, other, found, edges, other_end, told)
 
 
-def _facts(node: Node) -> list[str]:
+def _facts(node: Node) -> list[Text]:
     """Facts as dim lines."""
     facts = {key: value for key, value in node.facts.items() if key not in HIDDEN}
     first = {"digest": short(node.digest)} if node.digest else {}
     first |= {"made": f"{node.time[:19].replace('T', ' ')} UTC"} if node.time else {}
-    return [f"[dim]{key}:[/] {escape(short(value))}" for key, value in (first | facts).items()]
+    return [
+        styled((f"{key}:", "dim"), f" {one_line(short(value))}")
+        for key, value in (first | facts).items()
+    ]
 
 
 def short(value: str) -> str:

@@ -1,6 +1,15 @@
 """The values that move between stages: small, frozen, JSON-able. References move, frames do not."""
 
-from lifecycle.records.base import Link, Record, Window, WindowEnd, counted
+from lifecycle.records.base import (
+    CONTROL,
+    Link,
+    Record,
+    Window,
+    WindowEnd,
+    counted,
+    one_line,
+    visible,
+)
 from lifecycle.records.data import (
     DataAction,
     DataChange,
@@ -40,6 +49,7 @@ from lifecycle.records.training import (
 )
 
 __all__ = [
+    "CONTROL",
     "Action",
     "Bundle",
     "Change",
@@ -85,4 +95,6 @@ __all__ = [
     "Window",
     "WindowEnd",
     "counted",
+    "one_line",
+    "visible",
 ]

@@ -4,6 +4,8 @@ from typing import Literal
 
 from lifecycle.records.base import Link, Record, Window, counted
 
+EXAMPLES_SHOWN = 2
+
 
 class DatasetVersion(Record):
     """One version of a Delta table."""
@@ -40,6 +42,11 @@ class Violation(Record):
     """How many rows; 0 if it is about the data as a whole."""
     examples: tuple[str, ...] = ()
     """Some offending values as text with their row numbers; personal data are masked."""
+
+    @property
+    def such_as(self) -> str:
+        """The first examples, as part of a sentence."""
+        return "; ".join(self.examples[:EXAMPLES_SHOWN])
 
     def __str__(self) -> str:
         said = f"{self.column}: {self.problem}"

@@ -8,10 +8,10 @@ from lifecycle.data.lake import table_uri
 from lifecycle.errors import BackendError, BundleError, ProjectError, RegistryError
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
+from lifecycle.redaction import redact
 from lifecycle.release.audit import TABLE as AUDIT
 from lifecycle.release.audit import history
 from lifecycle.release.registered import registered_bundle
-from lifecycle.redaction import redact
 from lifecycle.release.store import backend_errors, connect
 from lifecycle.settings import Settings
 

@@ -1,10 +1,14 @@
 """What the sections of a project file are made of: words of the field, and their base."""
 
+from collections.abc import Iterable
 from datetime import date
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+NAMES_SHOWN = 12
+"""Of those that a message says there are."""
 Scalar = bool | int | float | str
 TimeValue = int | date | str
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -40,6 +44,22 @@ GREATER_IS_BETTER: dict[Metric, bool] = {
     "f1_macro": True,
     "poisson_deviance": False,
 }
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The end of a message on an unknown name: what may have been meant, and what there is.
+
+    Args:
+        name: as it was written.
+        known: the names there are.
+    """
+    names = list(known)
+    close = get_close_matches(name, names, n=1) or [
+        other for other in names if other.lower() == name.lower()
+    ]
+    more = ", …" if len(names) > NAMES_SHOWN else ""
+    there = f"There are: {', '.join(names[:NAMES_SHOWN])}{more}"
+    return f"; did you mean {close[0]!r}? {there}" if close else f". {there}"
 
 
 def greater_is_better(metric: Metric) -> bool:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lifecycle.specs.base import ColumnType, Scalar, Section
+from lifecycle.specs.base import ColumnType, Scalar, Section, meant
 from lifecycle.specs.expression import columns_of, try_out
 
 Severity = Literal["error", "warning"]
@@ -260,7 +260,7 @@ class ContractSpec(Section):
 def _distinct(where: str, names: tuple[str, ...], columns: Collection[str]) -> None:
     for name in names:
         if name not in columns:
-            known = ", ".join(columns)
-            raise ValueError(f"{where}: names {name!r}, which the columns do not have: {known}")
+            hint = meant(name, columns)
+            raise ValueError(f"{where}: names {name!r}, which the columns do not have{hint}")
     if len(set(names)) < len(names):
         raise ValueError(f"{where}: a column is named twice")

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from lifecycle.specs.base import Scalar, Section, Share, TimeValue
+from lifecycle.specs.base import Scalar, Section, Share, TimeValue, meant
 from lifecycle.specs.contract import ColumnSpec
 from lifecycle.specs.notation import (
     Decimal,
@@ -19,7 +19,7 @@ from lifecycle.specs.notation import (
 )
 
 Format = Literal["csv", "parquet", "jsonl", "excel", "delta", "sql", "python"]
-Compression = Literal["infer", "none", "gzip", "bz2", "xz", "zstd"]
+Compression = Literal["infer", "none", "gzip", "bz2", "xz", "zstd", "zip"]
 Secret = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 """Name of an environment variable; Prefect flows look for a Secret block of that name, too."""
 FeatureName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -51,6 +51,7 @@ ONLY_FOR: dict[str, tuple[Format, ...]] = {
     "separator": ("csv",),
     "encoding": ("csv", "jsonl"),
     "sheet": ("excel",),
+    "skip": ("csv", "excel"),
     "compression": ("csv", "jsonl"),
     "partitions": FILES,
     "table": ("sql",),
@@ -98,8 +99,12 @@ class SourceSpec(Section):
     """Other spellings of a column's values: column → value → the cells that mean it."""
     sheet: str | int = 0
     """Excel: the sheet, by name or place."""
+    skip: int = Field(default=0, ge=0)
+    """CSV: lines above the one that names the columns, such as a title; Excel: rows. Blank ones
+    and a first line `sep=;` are skipped without it."""
     compression: Compression = "infer"
-    """CSV and JSON lines; by default what the file's name ends with says it."""
+    """CSV and JSON lines; by default what the file's name ends with says it. A zip archive holds
+    one file."""
     partitions: bool = False
     """Whether folders called `name=value` below `path` are columns."""
     table: str | None = None
@@ -229,8 +234,8 @@ class FeatureViewSpec(Section):
     def _whole(self) -> Self:
         for key, name in (("key", self.key), ("time", self.time)):
             if name not in self.columns:
-                known = ", ".join(self.columns)
-                raise ValueError(f"{key}: names {name!r}, which columns does not have: {known}")
+                hint = meant(name, self.columns)
+                raise ValueError(f"{key}: names {name!r}, which columns does not have{hint}")
             if self.columns[name].nullable:
                 raise ValueError(f"{key}: {name!r} is nullable: it must not be")
         if self.source.incremental is not None:

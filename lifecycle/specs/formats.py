@@ -17,6 +17,7 @@ COMPRESSIONS: dict[str, Compression] = {
     ".bz2": "bz2",
     ".xz": "xz",
     ".zst": "zstd",
+    ".zip": "zip",
 }
 VAGUE = (".txt", ".data")
 """They say that a file may be CSV, not that it is."""

@@ -4,6 +4,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 
 import numpy as np
 import xgboost
@@ -11,8 +12,10 @@ import xgboost
 from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import ProjectError
 from lifecycle.project import Project
+from lifecycle.project_file import error_at
 from lifecycle.settings import Settings
 from lifecycle.specs import Choice, Metric, Range, Scalar, TaskKind
+from lifecycle.specs.base import meant
 
 STOPPING: dict[Metric, str] = {
     "roc_auc": "auc",
@@ -56,6 +59,24 @@ DEFAULTS: dict[str, Scalar] = {
     "grow_policy": "depthwise",
 }
 """XGBoost's documented defaults of the parameters people search over."""
+
+KNOWN = (
+    *DEFAULTS,
+    "objective",
+    "tree_method",
+    "sampling_method",
+    "num_parallel_tree",
+    "base_score",
+    "max_cat_to_onehot",
+    "max_cat_threshold",
+    "refresh_leaf",
+    "process_type",
+    "tweedie_variance_power",
+    "huber_slope",
+    "quantile_alpha",
+    "interaction_constraints",
+)
+"""Parameters whose name may have been meant."""
 
 RESERVED = {
     "booster": "a bundle holds trees",
@@ -142,14 +163,13 @@ def constrained(
         return dict(parameters)
     for name in constraints:
         if name not in schema.names:
-            raise ProjectError(
-                f"training.monotone.{name}: there is no such feature: "
-                f"choose from {', '.join(schema.names)}"
-            )
+            hint = meant(name, schema.names)
+            raise error_at(project, f"training.monotone.{name}", f"there is no such feature{hint}")
         if schema.kinds[schema.names.index(name)] == "c":
-            raise ProjectError(
-                f"training.monotone.{name}: this feature is a category, and categories have no "
-                "order; leave it out"
+            raise error_at(
+                project,
+                f"training.monotone.{name}",
+                "this feature is a category, and categories have no order; leave it out",
             )
     signs = ",".join(str(constraints.get(name, 0)) for name in schema.names)
     return {**parameters, "monotone_constraints": f"({signs})"}
@@ -161,12 +181,6 @@ def check_parameters(project: Project) -> None:
     Raises:
         ProjectError: a parameter XGBoost does not know, would not use, or refuses; names the key.
     """
-    if project.features is None:  # else the hook decides the names
-        for name in set(project.training.monotone) - set(project.input_columns):
-            raise ProjectError(
-                f"training.monotone.{name}: there is no such feature: "
-                f"choose from {', '.join(project.input_columns)}"
-            )
     named = {*project.training.parameters, *project.tuning.space}
     for name, other in ALIASES.items():
         if {name, other} <= named:
@@ -176,12 +190,13 @@ def check_parameters(project: Project) -> None:
             )
     for key, name, value in declared(project):
         if name in RESERVED:
-            raise ProjectError(f"{key}.{name}: leave this out: {RESERVED[name]}")
+            raise error_at(project, f"{key}.{name}", f"leave this out: {RESERVED[name]}")
         allowed = OBJECTIVES[project.task]
         if name == "objective" and not str(value).startswith(allowed):
-            raise ProjectError(
-                f"{key}.objective: task {project.task!r} takes {' or '.join(allowed)} "
-                f"(got {value!r})"
+            raise error_at(
+                project,
+                f"{key}.objective",
+                f"task {project.task!r} takes {' or '.join(allowed)} (got {value!r})",
             )
         _try(project, key, name, value)
 
@@ -210,12 +225,16 @@ def _try(project: Project, key: str, name: str, value: Scalar) -> None:
             xgboost.train(parameters, rows, num_boost_round=1)
     except xgboost.core.XGBoostError as error:
         reason = plain(error)
-        raise ProjectError(f"{key}.{name}: XGBoost refuses {value!r}: {reason}") from None
+        raise error_at(project, f"{key}.{name}", f"XGBoost refuses {value!r}: {reason}") from None
     said = [str(one.message) for one in warned]
     if any("are not used" in text and f'"{name}"' in text for text in said):
-        raise ProjectError(
-            f"{key}.{name}: XGBoost does not use this parameter for task {project.task!r}; "
-            "correct its name or leave it out"
+        close = get_close_matches(name, KNOWN, n=1)
+        hint = f"did you mean {close[0]!r}? C" if close else "c"
+        raise error_at(
+            project,
+            f"{key}.{name}",
+            f"XGBoost does not use this parameter for task {project.task!r}; {hint}orrect its "
+            "name or leave it out",
         )
 
 

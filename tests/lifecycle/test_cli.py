@@ -16,7 +16,7 @@ from lifecycle.data.split import split_dataset
 from lifecycle.project import Project
 from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
-from tests.conftest import small_frame
+from tests.conftest import SMALL, small_frame
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -125,7 +125,41 @@ def test_validate_rehearses_on_the_data(
     make_project(small_frame().assign(city="Atlantis"))
     code, _, err = run("validate", tmp_path / "project.yaml")
     assert code == 2
-    assert "city: not one of the categories: 400 rows" in err
+    assert "city: not one of the categories: 400 rows, such as row 1: Atlantis" in err
+
+
+def test_validate_tries_another_file_without_a_flow(
+    run: Run, make_project: Callable[..., Project], tmp_path: Path
+) -> None:
+    """It need not have the target, nor rows of the first window; values are named, but for those
+    that the contract calls personal."""
+    columns = SMALL["contract"]["columns"]
+    columns = columns | {"age": columns["age"] | {"pii": "hash"}}
+    contract = SMALL["contract"] | {"columns": columns, "max_rejected_share": 0.01}
+    make_project(contract=contract)
+    file, new = tmp_path / "project.yaml", tmp_path / "new.csv"
+    small_frame().drop(columns="bought").to_csv(new, index=False)
+    code, out, _ = run("validate", file, "--source", new)
+    assert (code, out.splitlines()[0]) == (
+        0,
+        f"{new}: it keeps the contract. 400 of 400 rows keep the contract",
+    )
+    assert "no column 'bought', the target: it can be scored, not learned from" in out
+    broken = small_frame().astype({"city": object})
+    broken.loc[3, "city"], broken.loc[4, "age"] = "Belfast", 431.0
+    broken.to_csv(new, index=False)
+    code, out, _ = run("validate", file, "--source", new)
+    assert code == 0
+    assert "it can be used. 398 of 400 rows keep the contract" in out
+    assert "city: not one of the categories, 1 row (row 4: Belfast)" in out
+    assert "age: above 120, 1 row (row 5: (personal data))" in out
+    broken.loc[:40, "city"] = "Belfast"
+    broken.to_csv(new, index=False)
+    code, _, err = run("validate", file, "--source", new)
+    assert (code, "such as row 1: Belfast; row 2: Belfast" in err) == (2, True)
+    new.write_text("x,y\n1,2\n")
+    code, _, err = run("validate", file, "--source", new)
+    assert (code, "has no column" in err) == (2, True)
 
 
 def test_validate_refuses_what_later_steps_would(

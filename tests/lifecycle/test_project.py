@@ -89,6 +89,21 @@ def test_a_sound_file_is_loaded(write: Callable[[str], Path]) -> None:
         ("      type: number", "      type: float", 11, "contract.columns.spent.type"),
         ("target: bought\n", "", 1, "target: this key is missing"),
         ("target: bought", "target: sold", 4, "names 'sold', which contract.columns does not have"),
+        ("target: bought", "target: bougt", 4, "did you mean 'bought'? There are: customer, "),
+        ("entity: customer", "ignore:\n- age\n- spend", 7, "ignore.1 names 'spend'"),
+        ("entity: customer", "protected: [Age]", 5, "did you mean 'age'?"),
+        (
+            "entity: customer",
+            "entity: customer\ntraining:\n  monotone:\n    age: 1\n    spend: 1",
+            9,
+            "training.monotone.spend: there is no such feature; did you mean 'spent'?",
+        ),
+        (
+            "entity: customer",
+            "entity: customer\ngate: {metric: roc_acu}",
+            6,
+            "did you mean 'roc_auc'?",
+        ),
         ("entity: customer", "entity: age", 5, "'age' is nullable"),
         (
             "entity: customer",

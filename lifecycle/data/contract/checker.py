@@ -176,6 +176,11 @@ class Checker:
         errors = (one for one in self.violations if one.severity == "error")
         return {f"{one.column}: {one.problem}": one.rows for one in errors}
 
+    @property
+    def examples(self) -> dict[str, str]:
+        """The first rows and values of each of `reasons`, personal data masked."""
+        return {f"{one.column}: {one.problem}": one.such_as for one in self.violations}
+
     def finish(self) -> tuple[Violation, ...]:
         """Everything found, worst first, what the data as a whole do not keep included.
 

@@ -31,7 +31,8 @@ def check_columns(
     """
     have = [str(name) for name in (names.columns if isinstance(names, pd.DataFrame) else names)]
     required = [name for name in contract.columns if name not in optional]
-    missing = [name for name in required if name not in set(have)]
+    present = set(have)
+    missing = [name for name in required if name not in present]
     extra = [name for name in have if name not in contract.columns]
     if not missing and not (extra and contract.extra_columns == "refuse"):
         return

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 from rich.console import Console, Group
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from lifecycle.console import styled
 from lifecycle.data.profile.bars import short
 from lifecycle.data.profile.record import Bar, ColumnProfile, Summary
 from lifecycle.data.profile.words import headline, share
+from lifecycle.records import one_line
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 WIDE = 16
@@ -20,17 +22,17 @@ TONES = {"bad": "red", "warn": "yellow", "plain": "default"}
 def show(summary: Summary, console: Console) -> None:
     """Print it."""
     console.print(
-        f"[bold]{escape(summary.title)}[/]  {escape(summary.place)}\n{_overview(summary)}",
+        styled((summary.title, "bold"), f"  {summary.place}\n{_overview(summary)}"),
         soft_wrap=True,
     )
     console.print(_columns(summary))
     for title, lines in (("Closest pairs", _pairs(summary)), ("Drift", _drift(summary))):
         if lines:
-            console.print(Group(f"[bold]{title}[/]", *lines))
+            console.print(Group(styled((title, "bold")), *lines))
     if summary.findings:
-        console.print("[bold]Look at first[/]")
+        console.print(styled(("Look at first", "bold")))
         for one in summary.findings:
-            console.print(f"[{TONES[one.tone]}]• {escape(one.text)}[/]", soft_wrap=True)
+            console.print(styled((f"• {one.text}", TONES[one.tone])), soft_wrap=True)
 
 
 def spark(bars: Sequence[Bar]) -> str:
@@ -50,10 +52,10 @@ def _overview(summary: Summary) -> str:
     if summary.duplicates:
         said.append(f"{summary.duplicates:,} duplicates")
     if summary.entity:
-        said.append(f"{summary.entities:,} of {escape(summary.entity)}")
+        said.append(f"{summary.entities:,} of {summary.entity}")
     if summary.periods:
         first, last = summary.periods.bars[0].label, summary.periods.bars[-1].label
-        said.append(f"{escape(summary.periods.column)} {first} to {last}")
+        said.append(f"{summary.periods.column} {first} to {last}")
     if summary.sampled < summary.rows:
         said.append(f"distributions and associations of a sample of {summary.sampled:,}")
     return "; ".join(said)
@@ -70,13 +72,13 @@ def _columns(summary: Summary) -> Table:
     if summary.against:
         table.add_column("drift", justify="right")
     for one in summary.columns:
-        cells = [
+        cells: list[str | Text] = [
             _name(one),
             one.type,
             share(one.missing_share),
             f"{'' if one.distinct_exact else '≈ '}{one.distinct:,}",
             spark(one.bars),
-            escape(headline(one)),
+            headline(one),
         ]
         if summary.target:
             cells.append(f"{one.relation.strength:.2f}" if one.relation else "")
@@ -86,37 +88,41 @@ def _columns(summary: Summary) -> Table:
     return table
 
 
-def _name(column: ColumnProfile) -> str:
-    role = "" if column.role in ("input", "") else f" [dim]{column.role}[/]"
-    return escape(short(column.name)) + role
+def _name(column: ColumnProfile) -> Text:
+    role = "" if column.role in ("input", "") else f" {column.role}"
+    return styled(one_line(short(column.name)), (role, "dim"))
 
 
-def _distance(column: ColumnProfile) -> str:
+def _distance(column: ColumnProfile) -> Text:
     if column.drift is None:
-        return ""
+        return styled()
     text = f"{column.drift.statistic:.2f}"
-    return f"[red]{text}[/]" if column.drift.drifted else text
+    return styled((text, "red") if column.drift.drifted else text)
 
 
-def _pairs(summary: Summary) -> list[str]:
+def _pairs(summary: Summary) -> list[Text]:
     close = [pair for pair in summary.pairs if abs(pair.value) >= CLOSE][:PAIRS]
     return [
-        f"  {one.value:5.2f}  {escape(short(one.first))} and {escape(short(one.second))} "
-        f"[dim]{one.measure}[/]"
+        styled(
+            f"  {one.value:5.2f}  {one_line(short(one.first))} and {one_line(short(one.second))} ",
+            (one.measure, "dim"),
+        )
         for one in close
     ]
 
 
-def _drift(summary: Summary) -> list[str]:
+def _drift(summary: Summary) -> list[Text]:
     far = sorted(
         (one for one in summary.columns if one.drift and one.drift.drifted),
         key=lambda one: -one.drift.statistic if one.drift else 0.0,
     )
     lines = [
-        f"  {one.drift.statistic:5.2f}  {escape(short(one.name))} [dim]{one.drift.test}[/]"
+        styled(
+            f"  {one.drift.statistic:5.2f}  {one_line(short(one.name))} ", (one.drift.test, "dim")
+        )
         for one in far[:FAR]
         if one.drift
     ]
     if summary.against and not lines:
-        lines = [f"  none against {escape(summary.against)}"]
+        lines = [styled(f"  none against {summary.against}")]
     return lines

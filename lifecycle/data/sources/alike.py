@@ -1,10 +1,12 @@
 """Files of one source have the same columns; where one has not, the difference is told."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 
 from lifecycle.data.renamed import renamed
+from lifecycle.data.sources.unnamed import nameless
 from lifecycle.errors import SourceError
 from lifecycle.specs import ColumnSpec
 
@@ -32,11 +34,20 @@ def alike(
         SourceError: two columns have one name, or the files have different columns.
     """
     names = batch.schema.names
-    twice = ", ".join(repr(name) for name in dict.fromkeys(names) if names.count(name) > 1)
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if "" in twice:
+        places = [at for at, name in enumerate(names, 1) if not name]
+        raise SourceError(f"{place}: {nameless(places)}")
     if twice:
-        raise SourceError(f"{place}: column names must differ, but there is more than one {twice}")
-    missing = [name for name in first if name not in names]
-    more = [name for name in names if name not in first]
+        several = ", ".join(map(repr, twice))
+        raise SourceError(
+            f"{place}: column names must differ, but there is more than one {several}"
+        )
+    if names == list(first):
+        return batch
+    have, wanted_names = set(names), set(first)
+    missing = [name for name in first if name not in have]
+    more = [name for name in names if name not in wanted_names]
     wanted = list(first)
     absent = {name for name in missing if name in unlabelled} - set(renamed(missing, more))
     if gaps:

@@ -9,6 +9,8 @@ from lifecycle.specs import ColumnSpec
 
 BATCH = 1 << 16
 """Most rows of a batch."""
+MEMBERS_SHOWN = 10
+"""Names of files or sheets that a message has."""
 
 
 class Part(NamedTuple):

@@ -4,33 +4,55 @@ Reading with types at once would save a fifth of the time, but the first cell th
 ends Arrow's reader, and the file would have to be read again from its start.
 """
 
+import csv
 import io
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.csv
 
+from lifecycle.data.sources.signatures import foreign_text
 from lifecycle.data.sources.streams import text_stream
+from lifecycle.data.sources.unnamed import Unnamed
+from lifecycle.errors import SourceError
 from lifecycle.specs import SourceSpec
 
 BLOCK = 1 << 20
 """Bytes read at a time, of which Arrow holds some dozens; no row may be longer."""
-START = 1 << 16
+START = 1 << 20
+"""Bytes that the header is looked for in."""
+MARK = b"\xef\xbb\xbf"
 ROW_TEXT = re.compile(r"(Expected \d+ columns, got \d+): .*", re.DOTALL)
 NO_TEXT = re.compile(r"CSV column #(\d+): .*invalid UTF8", re.DOTALL)
+SEPARATOR_LINE = re.compile(rb"(?:\xef\xbb\xbf)?\"?sep=(.)\"?[ \t]*\r?\n", re.IGNORECASE)
+"""What Excel writes above the header, and skips when it reads: `sep=;`."""
+
+
+class Head(NamedTuple):
+    """The beginning of a CSV file."""
+
+    names: list[str]
+    """Of the columns."""
+    above: int
+    """Lines above the header."""
 
 
 def read_csv(raw: pa.NativeFile, spec: SourceSpec, place: str) -> Iterator[pa.RecordBatch]:
     """Batches of text columns; only an empty cell is missing.
 
+    Columns that neither the header nor any cell says anything of, such as that behind a separator
+    at the end of each line, are left out.
+
     Raises:
+        SourceError: the file is of another format.
         ValueError: the file is empty, binary, ragged or not text in its encoding.
     """
     stream = text_stream(raw, spec, place)
     start = stream.read(START)
-    names = _header(start, spec)
+    head = _head(start, spec, place)
+    names, unnamed = head.names, Unnamed()
     if isinstance(stream, pa.OSFile):  # Arrow reads it without asking Python for each block
         stream.seek(0)
     else:
@@ -39,7 +61,7 @@ def read_csv(raw: pa.NativeFile, spec: SourceSpec, place: str) -> Iterator[pa.Re
     try:
         reader = pa.csv.open_csv(
             stream,
-            pa.csv.ReadOptions(block_size=BLOCK),
+            pa.csv.ReadOptions(block_size=BLOCK, skip_rows=head.above),
             pa.csv.ParseOptions(delimiter=spec.separator, newlines_in_values=True),
             pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
@@ -48,30 +70,54 @@ def read_csv(raw: pa.NativeFile, spec: SourceSpec, place: str) -> Iterator[pa.Re
             ),
         )
         for batch in reader:
-            yield batch
+            yield unnamed.left_out(batch)
             rows += batch.num_rows
     except pa.ArrowInvalid as error:
         said = _said(str(error), names, spec)
         raise ValueError(f"{said}, in the megabyte after row {rows:,}") from None
 
 
-def csv_header(raw: pa.NativeFile, spec: SourceSpec, place: str) -> list[str]:
-    """Column names of a CSV file.
+def separator_line(start: bytes) -> str | None:
+    """The separator that a line `sep=;` at the very start of a file names, if there is one.
 
-    Raises:
-        ValueError: the file is empty or binary.
+    Args:
+        start: the beginning of the file, in UTF-8.
     """
-    return _header(text_stream(raw, spec, place).read(START), spec)
+    found = SEPARATOR_LINE.match(start)
+    return found[1].decode("latin-1") if found else None
 
 
-def _header(start: bytes, spec: SourceSpec) -> list[str]:
-    if not start.strip():
+def _head(start: bytes, spec: SourceSpec, place: str) -> Head:
+    """Names of the columns, and where their line is; a quoted name may have line breaks.
+
+    Args:
+        start: the beginning of the file, in UTF-8.
+    """
+    if not start.removeprefix(MARK).strip():
         raise ValueError("it is empty")
+    if (what := foreign_text(start)) is not None:
+        raise SourceError(f"{place}: cannot read it: {what}")
     if b"\0" in start:
         raise ValueError("it is binary, not text")
-    parse = pa.csv.ParseOptions(delimiter=spec.separator)
-    line = start.split(b"\n", 1)[0] + b"\n"
-    return list(pa.csv.read_csv(pa.BufferReader(line), parse_options=parse).column_names)
+    text = start.removeprefix(MARK).decode("utf-8", errors="replace")
+    lines = io.StringIO(text, newline="").readlines()
+    above = spec.skip + (separator_line(start) is not None)
+    while above < len(lines) and not lines[above].strip("\r\n"):
+        above += 1
+    if above >= len(lines):
+        raise ValueError(
+            f"it has {len(lines)} lines, and source.skip is {spec.skip}: no line names the columns"
+        )
+    records = csv.reader(iter(lines[above:]), delimiter=spec.separator)
+    try:
+        next(records)
+    except csv.Error as error:
+        raise ValueError(f"its header cannot be read: {error}") from None
+    block = "".join(lines[above : above + records.line_num]).rstrip("\r\n") + "\n"
+    parse = pa.csv.ParseOptions(delimiter=spec.separator, newlines_in_values=True)
+    options = pa.csv.ReadOptions(block_size=BLOCK)
+    header = pa.csv.read_csv(pa.BufferReader(block.encode()), options, parse)
+    return Head(list(header.column_names), above)
 
 
 def _said(message: str, names: list[str], spec: SourceSpec) -> str:

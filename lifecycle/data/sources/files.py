@@ -4,22 +4,24 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import unquote
 
 import pyarrow as pa
 
 from lifecycle.data.sources.alike import alike
+from lifecycle.data.sources.archives import File, Zipped, is_zip
 from lifecycle.data.sources.base import At, Part
 from lifecycle.data.sources.columns import TEXT_TYPES, declared, sliced
 from lifecycle.data.sources.credentials import Credentials
-from lifecycle.data.sources.delimited import csv_header, read_csv
-from lifecycle.data.sources.excel import read_excel
+from lifecycle.data.sources.delimited import START, read_csv
+from lifecycle.data.sources.excel import other_sheets, read_excel, sheet_heads
 from lifecycle.data.sources.jsonlines import read_jsonl
 from lifecycle.data.sources.local import PACKAGE_SCHEME, local_files
 from lifecycle.data.sources.notation import Notation
 from lifecycle.data.sources.parquet import read_parquet
 from lifecycle.data.sources.remote import remote_files
+from lifecycle.data.sources.signatures import foreign_ending
+from lifecycle.data.sources.streams import byte_stream
 from lifecycle.errors import SourceError
 from lifecycle.specs import ColumnSpec, SourceSpec
 from lifecycle.specs.data import shown
@@ -31,18 +33,6 @@ HINTS = {
 }
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 """What Hive writes for a partition without a value."""
-
-
-class File(Protocol):
-    """Bytes somewhere."""
-
-    name: str
-    place: str
-
-    def stamp(self) -> tuple[object, ...]: ...
-    def digest(self) -> str: ...
-    def open(self) -> pa.NativeFile: ...
-    def on_disk(self) -> AbstractContextManager[Path]: ...
 
 
 class Files:
@@ -149,17 +139,41 @@ class Files:
             yield from sliced(batch)
         if not rows and whole:
             what = "the file has" if len(files) == 1 else "its files have"
-            raise SourceError(f"{self.place}: {what} a header but no rows")
+            raise SourceError(f"{self.place}: {what} a header but no rows{self._others()}")
 
-    def header(self) -> list[str]:
-        """Column names of the first file, which is CSV, without a look at its rows.
+    def start(self) -> bytes:
+        """The first megabyte of the first file, unpacked, in its own encoding.
 
         Raises:
-            SourceError: it is missing, empty or binary.
+            SourceError: it is missing or cannot be read.
+            BackendError: its server does not answer.
+        """
+        return next(self.blocks(START), b"")
+
+    def blocks(self, size: int) -> Iterator[bytes]:
+        """The bytes of the first file, unpacked, in its own encoding.
+
+        Args:
+            size: bytes of a block.
+
+        Raises:
+            SourceError: it is missing or cannot be read.
+            BackendError: its server does not answer.
         """
         file = next(iter(self._files().values()))
         with self._credentials.guard(file.place, self._hint), file.open() as raw:
-            return csv_header(raw, self._spec, file.place)
+            stream = byte_stream(raw, self._spec, file.place)
+            while block := stream.read(size):
+                yield block
+
+    def on_disk(self) -> AbstractContextManager[Path]:
+        """A path of the first file for readers that jump about.
+
+        Raises:
+            SourceError: it is missing.
+            BackendError: its server does not answer.
+        """
+        return next(iter(self._files().values())).on_disk()
 
     def _files(self) -> dict[str, File]:
         """By name, in the order they are read."""
@@ -170,14 +184,26 @@ class Files:
                 else:
                     found = local_files(self._spec, self._folder)
             for file in found:
+                if (what := foreign_ending(file.name)) is not None:
+                    raise SourceError(f"{file.place}: cannot read it: {what}")
                 known = format_of(file.name)
                 if known not in (None, self._spec.format):
                     raise SourceError(
                         f"source.format: it is {self._spec.format}, but {file.place} ends as "
                         f"{known} does; set source.format to {known}, or rename the file"
                     )
-            self._found = {file.name: file for file in found}
+            self._found = {
+                file.name: Zipped(file) if is_zip(self._spec, file.name) else file for file in found
+            }
         return self._found
+
+    def _others(self) -> str:
+        """Of a single workbook: which sheets it has besides the one without rows."""
+        files = list(self._files().values())
+        if self._spec.format != "excel" or len(files) > 1:
+            return ""
+        with files[0].on_disk() as path:
+            return other_sheets(self._spec.sheet, list(sheet_heads(path, files[0].place, 0)))
 
     def _unchanged(self, file: File) -> None:
         """See that a file is what it was when this object first looked at it."""

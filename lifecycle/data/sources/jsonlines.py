@@ -1,6 +1,7 @@
 """JSON lines: one object a line, block by block."""
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ BLOCK = 4 << 20
 """Bytes read at a time."""
 LONGEST = 64 << 20
 """Bytes of a line: above it, the file is hardly one of lines."""
+NOT_FINITE = re.compile(rb"\b(NaN|Infinity)\b")
 MARK = b"\xef\xbb\xbf"
 
 
@@ -86,7 +88,7 @@ def _fast(block: bytes, text: Collection[str]) -> pa.RecordBatch | None:
     if not table.num_rows:
         return None
     # those that were asked for come first in Arrow's table
-    first = list(orjson.loads(block.lstrip().split(b"\n", 1)[0]))
+    first = list(_parsed(block.lstrip().split(b"\n", 1)[0]))
     names = [name for name in first if name in table.column_names]
     names += [name for name in table.column_names if name not in first]
     return table.select(names).to_batches()[0]
@@ -103,7 +105,7 @@ def _line_by_line(block: bytes, first: int, decimal: str) -> pa.RecordBatch:
         if not line.strip():
             continue
         try:
-            row = orjson.loads(line)
+            row = _parsed(line)
         except ValueError as error:
             raise ValueError(f"line {number} is not JSON: {str(error).partition(':')[0]}") from None
         if not isinstance(row, dict):
@@ -112,6 +114,20 @@ def _line_by_line(block: bytes, first: int, decimal: str) -> pa.RecordBatch:
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = [column_of([row.get(name) for row in rows], decimal) for name in names]
     return pa.RecordBatch.from_arrays(columns, names=names)
+
+
+def _parsed(line: bytes) -> Any:
+    """A line of JSON; NaN, which Python's and JavaScript's writers let through, is missing."""
+    try:
+        return orjson.loads(line)
+    except ValueError:
+        if not NOT_FINITE.search(line):
+            raise
+        return json.loads(line, parse_constant=_constant)
+
+
+def _constant(name: str) -> float | None:
+    return None if name == "NaN" else float(name)
 
 
 def _column(batch: pa.RecordBatch, name: str) -> pa.Array:

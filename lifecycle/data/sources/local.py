@@ -77,7 +77,7 @@ def local_files(spec: SourceSpec, folder: Path) -> list[LocalFile]:
     if place.is_file():
         return [LocalFile(place, place.name)]
     if glob.has_magic(path):
-        start = _fixed(place)
+        start = fixed_folder(place)
         matches = sorted(Path(match) for match in glob.glob(str(place), recursive=True))
         files = [file for file in matches if file.is_file()]
         if files:
@@ -123,8 +123,8 @@ def _tracked(pointer: Path, spec: SourceSpec) -> list[LocalFile]:
     return [LocalFile(file.path, file.name, file.digest, file.place) for file in files]
 
 
-def _fixed(pattern: Path) -> Path:
-    """The folder above the first wildcard."""
+def fixed_folder(pattern: Path) -> Path:
+    """The folder above the first wildcard of a path."""
     parts = list(pattern.parts)
     first = next(place for place, part in enumerate(parts) if glob.has_magic(part))
     return Path(*parts[:first])

@@ -20,10 +20,16 @@ def text_stream(raw: pa.NativeFile, spec: SourceSpec, place: str) -> pa.NativeFi
     Raises:
         LookupError: the encoding is unknown.
     """
-    compression = compression_of(place) if spec.compression == "infer" else spec.compression
-    if compression == "xz":  # Arrow has no reader of it
-        raw = pa.PythonFile(lzma.LZMAFile(raw), mode="r")  # noqa: SIM115 - it ends with raw
-    elif compression != "none":
-        raw = pa.CompressedInputStream(raw, compression)
+    raw = byte_stream(raw, spec, place)
     encoding = codecs.lookup(spec.encoding).name
     return raw if encoding in UTF8 else pa.transcoding_input_stream(raw, encoding, "utf8")
+
+
+def byte_stream(raw: pa.NativeFile, spec: SourceSpec, place: str) -> pa.NativeFile:
+    """A file's bytes once they are decompressed; what a zip archive holds comes unpacked."""
+    compression = compression_of(place) if spec.compression == "infer" else spec.compression
+    if compression in ("none", "zip"):
+        return raw
+    if compression == "xz":  # Arrow has no reader of it
+        return pa.PythonFile(lzma.LZMAFile(raw), mode="r")
+    return pa.CompressedInputStream(raw, compression)

@@ -4,6 +4,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lifecycle.records import one_line
+
 BLUE, ORANGE, GREY = "#2563a8", "#c2571a", "#8a8f98"
 
 
@@ -19,6 +21,7 @@ def blank(title: str, x: str, y: str, height: float = 4.5) -> tuple[Figure, Axes
 
 
 def clipped(text: object, length: int = 28) -> str:
-    """A label that leaves room for the plot."""
-    found = str(text)
-    return found if len(found) <= length else f"{found[: length - 1]}…"
+    """A label that leaves room for the plot; a `$` in it starts no formula."""
+    label = one_line(str(text))
+    short = label if len(label) <= length else f"{label[: length - 1]}…"
+    return short.replace("$", r"\$")

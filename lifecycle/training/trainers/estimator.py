@@ -3,7 +3,6 @@
 Only what scikit-learn says about itself is read here; `scikit.py` fits.
 """
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +14,9 @@ from sklearn.utils.validation import has_fit_parameter
 
 from lifecycle.errors import ProjectError
 from lifecycle.project import Project
+from lifecycle.project_file import error_at
 from lifecycle.specs import Scalar
+from lifecycle.specs.base import meant
 from lifecycle.training.parameters import declared
 
 RESERVED = {
@@ -70,13 +71,10 @@ def check_estimator(project: Project) -> None:
     known = sorted(chosen().get_params())
     for key, name, value in declared(project):
         if name in RESERVED:
-            raise ProjectError(f"{key}.{name}: leave this out: {RESERVED[name]}")
+            raise error_at(project, f"{key}.{name}", f"leave this out: {RESERVED[name]}")
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            raise ProjectError(
-                f"{key}.{name}: {chosen.__name__} has no such parameter; "
-                + (f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}")
-            )
+            message = f"{chosen.__name__} has no such parameter{meant(name, known)}"
+            raise error_at(project, f"{key}.{name}", message)
         _instance(project, chosen, f"{key}.{name}", {name: value})
     fixed = {**project.training.parameters}
     made = _instance(project, chosen, "training.parameters", fixed)
@@ -114,9 +112,8 @@ def _instance(
         made = chosen(**parameters)
         made._validate_params()
     except InvalidParameterError as error:
-        raise ProjectError(f"{key}: scikit-learn refuses it: {error}") from None
+        raise error_at(project, key, f"scikit-learn refuses it: {error}") from None
     except TypeError as error:
-        raise ProjectError(
-            f"{key}: {project.training.trainer} cannot be made from a project file ({error})"
-        ) from None
+        why = f"{project.training.trainer} cannot be made from a project file ({error})"
+        raise error_at(project, key, why) from None
     return made

@@ -63,10 +63,10 @@ def test_its_words_account_for_every_row(
     assert later == "1,200 rows are later: time.arrives_from is 3"
     assert head == "What the data do not keep:"
     many = int((frame["visits"][frame["year"] < 3] > 9).sum())
-    assert broken == [
-        "  age: above 120, 2 rows",
-        f"  visits: above 9, {many} rows: only a warning",
-    ]
+    assert broken[0] == "  age: above 120, 2 rows (row 6: 500.0; row 11: 500.0)"
+    assert broken[1].startswith(f"  visits: above 9, {many} rows (row ")
+    assert broken[1].endswith("): only a warning")
+    assert len(broken) == 2
     assert [*told(done._replace(violations=done.violations * SHOWN), project)][-1] == "  and 8 more"
 
 

@@ -1,5 +1,7 @@
 """XGBoost: constraints, the project's own metric, the device, and bins of the train part."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xgboost
@@ -103,7 +105,6 @@ def test_monotone_constraints_hold_for_every_row(opened, sign):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("height", r"training\.monotone\.height: there is no such feature: choose from age, vis"),
         ("city", r"training\.monotone\.city: this feature is a category"),
     ],
 )
@@ -114,9 +115,17 @@ def test_constraints_that_cannot_hold_are_named(opened, name, message):
 
 
 def test_an_unknown_constraint_is_named_before_data_are_read(declared):
-    project = declared("binary", training={"monotone": {"height": 1}})
-    with pytest.raises(ProjectError, match=r"training\.monotone\.height"):
+    with pytest.raises(ProjectError, match=r":\d+: training\.monotone\.height: there is no such"):
+        declared("binary", training={"monotone": {"height": 1}})
+
+
+def test_a_parameters_typo_is_told_with_its_line_and_what_was_meant(declared):
+    project = declared("binary", training={"parameters": {"eta": 0.2, "max_dept": 3}})
+    with pytest.raises(ProjectError, match="did you mean 'max_depth'") as caught:
         XGBoostTrainer().check(project)
+    place, _, _ = str(caught.value).partition(": training.parameters.max_dept: ")
+    file, _, line = place.rpartition(":")
+    assert "max_dept" in Path(file).read_text().splitlines()[int(line) - 1]
 
 
 def test_a_gpu_that_is_not_there_is_an_error_and_no_slow_training(opened):

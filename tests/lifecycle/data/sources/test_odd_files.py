@@ -1,0 +1,185 @@
+"""Files that are odd but sound are read; of others one message says what they are."""
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+
+from lifecycle.data.sources import open_source, read_source
+from lifecycle.errors import SourceError
+from lifecycle.project import Project
+from tests.lifecycle.data.sources.conftest import project_of
+
+COLUMNS = {"id": {"type": "integer"}, "member": {"type": "integer", "nullable": True}}
+
+
+def project(folder: Path, path: str, columns: dict[str, Any] = COLUMNS, **spec: Any) -> Project:
+    return project_of(folder, {"path": path, **spec}, columns=columns, key=[])
+
+
+def rows(folder: Path, path: str, **spec: Any) -> list[tuple[Any, ...]]:
+    frame = read_source(project(folder, path, **spec))
+    return list(frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None))
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("sep=;\r\nid;member\r\n1;0\r\n2;1\r\n", {"separator": ";"}),
+        ('\ufeff"sep=;"\nid;member\n1;0\n2;1\n', {"separator": ";"}),
+        ("Report of May\n\nid,member\n1,0\n2,1\n", {"skip": 2}),
+        ("# made by x\n# on y\nid,member\n1,0\n2,1\n", {"skip": 2}),
+        ("sep=|\nReport\nid|member\n1|0\n2|1\n", {"separator": "|", "skip": 1}),
+        ("\n\nid,member\n1,0\n2,1\n", {}),
+        ("id,member,\n1,0,\n2,1,\n", {}),
+        ("id,member,,\n1,0,,\n2,1,,\n", {}),
+        ("\ufeffid,member\n1,0\n2,1\n", {}),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_what_stands_around_the_header(
+    tmp_path: Path, text: str, spec: dict[str, Any], encoding: str
+) -> None:
+    (tmp_path / "in.csv").write_bytes(text.encode(encoding))
+    assert rows(tmp_path, "in.csv", encoding=encoding, **spec) == [(1, 0), (2, 1)]
+
+
+def test_a_name_with_a_line_break(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text('"id\n(of ""us"")",member\n1,0\n')
+    columns = {'id\n(of "us")': {"type": "integer"}, "member": {"type": "integer"}}
+    frame = read_source(project(tmp_path, "in.csv", columns))
+    assert frame.to_dict("list") == {'id\n(of "us")': [1], "member": [0]}
+
+
+def test_columns_without_names_are_told_where_they_have_cells(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("Report,,\nid,member,x\n1,0,2\n")
+    with pytest.raises(SourceError, match=r"2 columns have no name.*source.skip"):
+        rows(tmp_path, "in.csv")
+    late = "id,member,\n" + "1,0,\n" * 300_000 + "1,0,late\n"
+    (tmp_path / "in.csv").write_text(late)
+    long = project(tmp_path, "in.csv")
+    with pytest.raises(SourceError, match="column 3 has no name"):
+        list(open_source(long).batches(long.contract.columns))
+
+
+def test_more_lines_to_skip_than_there_are(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id,member\n1,0\n")
+    with pytest.raises(SourceError, match=r"it has 2 lines, and source.skip is 9"):
+        rows(tmp_path, "in.csv", skip=9)
+
+
+def pack(file: Path, **members: str) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in members.items():
+            archive.writestr(name.replace("__", "/").replace("_", "."), text)
+
+
+def test_a_zip_archive_of_one_file(tmp_path: Path) -> None:
+    text = "id,member\n1,0\n2,1\n"
+    pack(tmp_path / "in.csv.zip", in_csv=text)
+    pack(tmp_path / "in.dat", in_csv=text)
+    with zipfile.ZipFile(tmp_path / "mac.zip", "w") as archive:
+        archive.writestr("deep/in.csv", text)
+        archive.writestr("__MACOSX/deep/._in.csv", "x")
+    for name, spec in (("in.csv.zip", {}), ("mac.zip", {}), ("in.dat", {"compression": "zip"})):
+        assert rows(tmp_path, name, **spec) == [(1, 0), (2, 1)]
+    pack(tmp_path / "in.jsonl.zip", in_jsonl='{"id": 1, "member": 0}\n')
+    assert rows(tmp_path, "in.jsonl.zip", format="jsonl") == [(1, 0)]
+
+
+def test_a_zip_archive_that_is_not_read_names_what_is_in_it(tmp_path: Path) -> None:
+    pack(tmp_path / "two.zip", a_csv="id\n1\n", b_csv="id\n1\n")
+    with pytest.raises(SourceError, match=r"holds 2 files.*a.csv, b.csv; unpack it"):
+        rows(tmp_path, "two.zip")
+    pack(tmp_path / "none.zip")
+    with pytest.raises(SourceError, match=r"the zip archive holds no file"):
+        rows(tmp_path, "none.zip")
+    (tmp_path / "bad.csv.zip").write_bytes(b"PK\x03\x04" + b"x" * 100)
+    with pytest.raises(SourceError, match=r"the zip archive is not sound"):
+        rows(tmp_path, "bad.csv.zip")
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "message"),
+    [
+        (
+            "in.xls",
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+            "old form .* save it as .xlsx",
+        ),
+        (
+            "in.csv",
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+            "old form .* save it as .xlsx",
+        ),
+        ("in.csv", b"PK\x03\x04" + bytes(50), "a zip archive, as an Excel workbook is"),
+        ("in.csv", b"PAR1" + bytes(50), "a Parquet file, not text: set source.format to parquet"),
+        ("in.csv", b"\x1f\x8b\x08" + bytes(50), "compressed by gzip"),
+        ("in.txt", b"<!DOCTYPE html>\n<html>", "a web page or XML"),
+        ("in.ods", b"PK\x03\x04", "OpenDocument"),
+        ("in.tar.gz", b"\x1f\x8b", "a tar archive, .*unpack it"),
+        ("in.sav", b"$FL2", "an SPSS file"),
+    ],
+)
+def test_files_of_other_formats(tmp_path: Path, name: str, raw: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(raw)
+    with pytest.raises(SourceError, match=message):
+        rows(tmp_path, name)
+
+
+def book(file: Path, **sheets: list[list[object]]) -> None:
+    made = openpyxl.Workbook()
+    made.remove(made.worksheets[0])
+    for name, lines in sheets.items():
+        sheet = made.create_sheet(name)
+        for line in lines:
+            sheet.append(line)
+    stream = io.BytesIO()
+    made.save(stream)
+    file.write_bytes(stream.getvalue())
+
+
+def test_an_excel_sheet_with_blanks_and_a_title(tmp_path: Path) -> None:
+    lines: list[list[object]] = [
+        ["Report of May"],
+        [],
+        ["id", None, "member"],
+        [1, None, 0],
+        *[[None, " ", None]] * 5_000,
+        [2, None, 1],
+        *[[None]] * 50,
+    ]
+    book(tmp_path / "in.xlsx", Data=lines)
+    assert rows(tmp_path, "in.xlsx", format="excel", skip=1) == [(1, 0), (2, 1)]
+    lines[3][1] = "stray"
+    book(tmp_path / "in.xlsx", Data=lines)
+    with pytest.raises(SourceError, match=r"column 2 has no name"):
+        rows(tmp_path, "in.xlsx", format="excel", skip=1)
+
+
+@pytest.mark.parametrize("first", [[], [["Notes"]]])
+def test_a_sheet_without_rows_names_the_others(tmp_path: Path, first: list[list[object]]) -> None:
+    book(tmp_path / "in.xlsx", About=first, Data=[["id", "member"], [1, 0]])
+    with pytest.raises(SourceError, match=r"other sheets: 'Data'. Name one: source.sheet"):
+        rows(tmp_path, "in.xlsx", format="excel")
+    assert rows(tmp_path, "in.xlsx", format="excel", sheet="Data") == [(1, 0)]
+
+
+def test_a_file_that_is_called_xlsx_and_is_none(tmp_path: Path) -> None:
+    (tmp_path / "in.xlsx").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+    with pytest.raises(SourceError, match=r"old form .* with a password"):
+        rows(tmp_path, "in.xlsx", format="excel")
+    (tmp_path / "in.xlsx").write_text("id,member\n1,0\n")
+    with pytest.raises(SourceError, match=r"no sound .xlsx workbook"):
+        rows(tmp_path, "in.xlsx", format="excel")
+
+
+def test_nan_in_json_lines_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"id": 1, "member": NaN}\n{"id": 2, "member": 1}\n')
+    assert rows(tmp_path, "in.jsonl", format="jsonl") == [(1, None), (2, 1)]
+    (tmp_path / "in.jsonl").write_text('{"id": 1, "member": NaN\n')
+    with pytest.raises(SourceError, match=r"line 1 is not JSON"):
+        rows(tmp_path, "in.jsonl", format="jsonl")
