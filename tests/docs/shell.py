@@ -1,5 +1,6 @@
 """The shell in which a test runs a page's commands, one after the other, as a reader does."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -113,6 +114,12 @@ class Shell:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._process.poll() is None:  # as Ctrl-C does: what is served writes its log first
+            self._send("kill $(jobs -p)")
+            deadline = time.monotonic() + 20
+            with contextlib.suppress(psutil.NoSuchProcess):
+                while psutil.Process(self._process.pid).children() and time.monotonic() < deadline:
+                    time.sleep(0.2)
         self._process.terminate()
         for how in (signal.SIGTERM, signal.SIGKILL):
             for process in self._started():
@@ -171,7 +178,8 @@ class Shell:
     def _start(self, command: str, server: Server) -> str:
         """Start a server in the background, and wait until it is up."""
         file = self.log / f"server-{self._count}.log"
-        self._run(f"{{\n{command}\n}} > {file} 2>&1 &")
+        command = re.sub(r"\s+# .*", "", command)
+        self._run(f"{command} > {file} 2>&1 &")
         deadline = time.monotonic() + START_S
         while not (re.search(server.prints, file.read_text()) and self._listening(server.ports)):
             if time.monotonic() > deadline:
