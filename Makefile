@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help install demo test postgresql lint bench serve ui deploy clean distclean
+.PHONY: help install demo test test-pages postgresql lint bench serve ui deploy clean distclean
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
 
@@ -15,8 +15,11 @@ install: $(READY)  ## make .venv from the lock, and nothing else
 demo: $(READY)  ## the whole lifecycle on the bundled example: SQLite, local Ray, local files
 	$(BIN)/python flows/end_to_end.py --project $(PROJECT)$(if $(ENV), --env $(ENV))
 
-test: $(READY) postgresql  ## all tests
-	$(BIN)/python -m pytest
+test: $(READY) postgresql  ## all tests but those of make test-pages
+	$(BIN)/python -m pytest -m "not pages"
+
+test-pages: $(READY) postgresql  ## every command of the tutorial and the how-tos, run as written: half an hour
+	$(BIN)/python -m pytest -m pages
 
 # sources in databases are tried on a real PostgreSQL, which is no Python package
 postgresql:

@@ -1,7 +1,8 @@
 """README, tutorial and how-tos: their commands run as written, and print what the pages show.
 
 Each page has a shell of its own in a checkout of its own. All but a few go on from where README
-leaves its reader, with a model of `voters.csv`.
+leaves its reader, with a model of `voters.csv`. Since they take half an hour in all, `make test`
+follows README alone and `make test-pages` the others.
 """
 
 import shutil
@@ -154,11 +155,12 @@ PREPARED: dict[str, Callable[[Path, ExitStack], dict[str, str]]] = {
 
 
 def test_readme_leads_to_a_served_model(reader: Reader) -> None:
-    """The fixture has followed it, and held what it shows."""
+    """The fixture has followed it, and held what it shows; what was asked is in the log."""
     reader.start_from(README)
     assert (reader.folder / ".lifecycle/lake/voters_vote/prediction_log/_delta_log").is_dir()
 
 
+@pytest.mark.pages
 @pytest.mark.parametrize("name", [name for name in RUN if name != README])
 def test_a_page_does_what_it_says(reader: Reader, name: str) -> None:
     page = next(page for page in PAGES if page.name == name)
