@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lifecycle.errors import BackendError
+from lifecycle.redaction import redact
 from lifecycle.lineage import walk
 from lifecycle.lineage.events import State, events_of, flow_events
 from lifecycle.lineage.graph import Graph, Node
@@ -51,7 +52,7 @@ def send(events: "Sequence[RunEvent]", to: str) -> int:
             transport.emit(event)
     except Exception as error:  # requests' errors, the transport's own, and what a server says
         line = str(error).strip().split("\n", 1)[0]
-        raise BackendError(f"{_without_password(to)}: OpenLineage events: {line}") from None
+        raise BackendError(f"{redact(to)}: OpenLineage events: {line}") from None
     finally:
         transport.close()
     return len(new)
@@ -130,8 +131,3 @@ def _transport(to: str) -> "Transport":
     if key := os.environ.get(API_KEY):
         config.auth = create_token_provider({"type": "api_key", "api_key": key})
     return HttpTransport(config)
-
-
-def _without_password(to: str) -> str:
-    parts = urlsplit(to)
-    return to.replace(f":{parts.password}@", ":…@") if parts.password else to
