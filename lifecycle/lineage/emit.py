@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lifecycle.errors import BackendError
-from lifecycle.redaction import redact
 from lifecycle.lineage import walk
 from lifecycle.lineage.events import State, events_of, flow_events
 from lifecycle.lineage.graph import Graph, Node
 from lifecycle.project import Project
+from lifecycle.redaction import redact
 from lifecycle.run import Run
 from lifecycle.settings import Settings
 
