@@ -64,7 +64,13 @@ def listening(root: psutil.Process) -> set[tuple[str, int]]:
 
 def outside(root: psutil.Process) -> set[tuple[str, int]]:
     """Those of `listening` that another machine reaches."""
-    return {(ip, port) for ip, port in listening(root) if not ip_address(ip).is_loopback}
+    return {(ip, port) for ip, port in listening(root) if not is_loopback(ip)}
+
+
+def is_loopback(ip: str) -> bool:
+    """Whether only this machine reaches an address, be it written as IPv6 (`::ffff:127.0.0.1`)."""
+    address = ip_address(ip)
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def wait_for(log: Path, pattern: str, root: psutil.Process) -> re.Match[str]:
