@@ -17,7 +17,7 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import DeltaError
 
 from lifecycle.data.lake import ERASED
-from lifecycle.data.lake.manifest import manifest_of, sealed
+from lifecycle.data.lake.manifest import EXPIRED, manifest_of, sealed
 from lifecycle.errors import BackendError
 from lifecycle.governance.folder import Folder
 
@@ -232,7 +232,7 @@ def _forgotten(action: dict[str, Any]) -> dict[str, Any]:
     info = dict(action.get("commitInfo", {}))
     if "digest" not in info:
         return action
-    info["expired"] = info.pop("digest")
+    info[EXPIRED] = info.pop("digest")
     return action | {"commitInfo": info}
 
 

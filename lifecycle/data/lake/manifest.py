@@ -26,6 +26,8 @@ from lifecycle.records import DatasetVersion
 MANIFEST, SEAL = "manifest", "seal"
 """In a commit: the list of its files as JSON, and the digest of list, content digest and note."""
 NOTE = "note."
+EXPIRED = "expired"
+"""In the commit of a version whose rows retention has deleted: the digest it had."""
 CHUNK = 1 << 20
 MAX_REMEMBERED = 10_000
 TICK_S = 2.0
@@ -95,6 +97,11 @@ def files_of(ref: DatasetVersion) -> list[VersionFile] | None:
     try:
         actions = [json.loads(line) for line in content.decode().splitlines() if line.strip()]
         info: dict[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
+        if EXPIRED in info:
+            raise BackendError(
+                f"{ref.uri}: version {ref.version} cannot be read: retention has deleted its rows "
+                "(contract.retention.days)"
+            )
         files = manifest_of(info)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BackendError(f"{ref.uri}/{name}: is no commit ({error}): {DAMAGED}") from None
