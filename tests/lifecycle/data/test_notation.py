@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 
 from lifecycle.data.arrivals import first_window
+from lifecycle.data.guess_source import ReadingOptions
 from lifecycle.data.infer import infer_project
 from lifecycle.data.ingest import ingest
 from lifecycle.data.profile.opened import open_file
 from lifecycle.data.rehearse import rehearse
 from lifecycle.data.sources import read_source
-from lifecycle.errors import SourceError, TargetError
+from lifecycle.errors import ProjectError, SourceError, TargetError
 from lifecycle.project import Project
 from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
@@ -207,15 +208,15 @@ def test_the_order_of_day_and_month_is_asked_for(tmp_path: Path) -> None:
     line = next(one for one in said if one.startswith("ignore: since"))
     assert "'%d/%m/%Y' (day/month) or '%m/%d/%Y' (month/day)" in line
     assert "--dates 'since=%d/%m/%Y'" in line
-    answered, _ = infer(file, dates={"since": "%m/%d/%Y"})
+    answered, _ = infer(file, reading=ReadingOptions(dates={"since": "%m/%d/%Y"}))
     assert answered.time is not None
     assert answered.source.dates == {"since": ("%m/%d/%Y",)}
     expected = pd.to_datetime(frame["since"], format="%m/%d/%Y").tolist()
     assert read_source(answered)["since"].tolist() == expected
     with pytest.raises(SourceError, match="--dates: since: '%d' has no year"):
-        infer(file, dates={"since": "%d"})
-    with pytest.raises(SourceError, match=r"--dates: .* has no column 'sinse'"):
-        infer(file, dates={"sinse": "%d/%m/%Y"})
+        infer(file, reading=ReadingOptions(dates={"since": "%d"}))
+    with pytest.raises(ProjectError, match=r"--dates: .* has no column 'sinse'"):
+        infer(file, reading=ReadingOptions(dates={"sinse": "%d/%m/%Y"}))
 
 
 def test_formats_that_are_mixed_are_told(tmp_path: Path) -> None:
