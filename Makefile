@@ -18,7 +18,7 @@ demo: $(READY)  ## the whole lifecycle on the bundled example: SQLite, local Ray
 test: $(READY) postgresql  ## all tests but those of make test-pages
 	$(BIN)/python -m pytest -m "not pages"
 
-test-pages: $(READY) postgresql  ## every command of the tutorial and the how-tos, run as written: half an hour
+test-pages: $(READY) postgresql  ## every command of README, tutorial and how-tos, run as written: half an hour
 	$(BIN)/python -m pytest -m pages
 
 # sources in databases are tried on a real PostgreSQL, which is no Python package

@@ -1,8 +1,8 @@
 """README, tutorial and how-tos: their commands run as written, and print what the pages show.
 
 Each page has a shell of its own in a checkout of its own. All but a few go on from where README
-leaves its reader, with a model of `voters.csv`. Since they take half an hour in all, `make test`
-follows README alone and `make test-pages` the others.
+leaves its reader, with a model of `voters.csv`. They take half an hour in all, so that
+`make test-pages` runs them and `make test` does not.
 """
 
 import shutil
@@ -19,7 +19,7 @@ from tests.docs.checkout import make_checkout
 from tests.docs.shell import Shell
 from tests.postgres import running_postgres
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.pages, pytest.mark.timeout(1800)]
 
 README = "README.md"
 RUN = [
@@ -160,7 +160,6 @@ def test_readme_leads_to_a_served_model(reader: Reader) -> None:
     assert (reader.folder / ".lifecycle/lake/voters_vote/prediction_log/_delta_log").is_dir()
 
 
-@pytest.mark.pages
 @pytest.mark.parametrize("name", [name for name in RUN if name != README])
 def test_a_page_does_what_it_says(reader: Reader, name: str) -> None:
     page = next(page for page in PAGES if page.name == name)
