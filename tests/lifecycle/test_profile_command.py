@@ -44,7 +44,7 @@ def test_cells_that_are_not_of_their_column_s_type(
     monkeypatch.setenv("LIFECYCLE_HOME", str(tmp_path / "home"))
     frame = small_frame().astype({"age": str, "visits": str})
     frame.loc[7, "age"] = "secret"
-    frame.loc[[3, 9], "visits"] = ["secret", "n/a"]
+    frame.loc[[3, 9], "visits"] = ["secret", "hidden"]
     frame.to_csv(tmp_path / "now.csv", index=False)
     result = CliRunner().invoke(app, ["profile", str(tmp_path / "now.csv")])
     assert "age: numbers, but 1 of 400 cells is not, and counts as missing." in result.output

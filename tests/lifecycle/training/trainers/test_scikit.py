@@ -41,7 +41,7 @@ def trainer(name, **parameters):
             "cannot be made from a project file",
         ),
         ("binary", trainer(HIST, max_itr=3), r"parameters\.max_itr: .* did you mean 'max_iter'"),
-        ("binary", trainer(HIST, eta=3), r"parameters\.eta: Hist.* no such parameter; it has"),
+        ("binary", trainer(HIST, eta=3), r"parameters\.eta: Hist.* no such parameter. There are"),
         ("binary", trainer(HIST, max_iter=-3), r"parameters\.max_iter: scikit-learn refuses it"),
         ("binary", trainer(HIST, random_state=3), r"random_state: leave this out: training\.seed"),
         (
