@@ -6,15 +6,12 @@ script's process for that (2 s), and leaves it running when the script is killed
 
 import os
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import prefect
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
@@ -30,16 +27,12 @@ from prefect.settings import (
 )
 
 from lifecycle.errors import BackendError
-from lifecycle.prefect_server import auth_file, auth_string, server_environment
-from lifecycle.process import die_with_parent
+from lifecycle.servers import answers, auth_file, auth_string, server, server_environment
 from lifecycle.settings import Settings
 from tasks.exclusive import own_server
 from tasks.progress import say, update
 
-STARTUP_S = 180.0
-"""Seconds the server may take: the first start makes its database."""
-STOP_S = DRAIN_S = 5.0
-POLL_S = 0.05
+DRAIN_S = 5.0
 
 
 @contextmanager
@@ -100,41 +93,10 @@ def _temporary_server(home: Path, auth: str) -> Iterator[str]:
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(prefect.__module_path__.parent)]
     command += ["--factory", "prefect.server.api.server:create_app", "--log-level", "error"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    environment = os.environ | server_environment(home, url, auth)
-    with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # Ctrl-C is for the script, which still tells how it ended
-            preexec_fn=die_with_parent if sys.platform == "linux" else None,
-        )
-    try:
-        _wait(process, url, log)
+    with server(command, server_environment(home, url, auth), log) as process:
+        if not answers(process, f"{url}/api/health"):
+            raise BackendError(
+                f"the temporary Prefect server did not start; {log} says why. Mend that, or name a "
+                "server with PREFECT_API_URL (`make ui` starts one)"
+            )
         yield url
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    """Until the server answers."""
-    end = time.monotonic() + STARTUP_S
-    with httpx.Client(trust_env=False) as client:  # no proxy lies between us and loopback
-        while time.monotonic() < end and process.poll() is None:
-            try:
-                if client.get(f"{url}/api/health").is_success:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(POLL_S)
-    raise BackendError(
-        f"the temporary Prefect server did not start; {log} says why. Mend that, or name a server "
-        "with PREFECT_API_URL (`make ui` starts one)"
-    )

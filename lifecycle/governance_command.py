@@ -1,13 +1,12 @@
 """`lifecycle erase` and `lifecycle retention`: what a data officer does."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from lifecycle.console import open_console, styled
+from lifecycle.console import open_console, styled, write_error
 from lifecycle.project_file import load_project
 from lifecycle.records import Erasure, Searched, counted
 from lifecycle.settings import Settings
@@ -109,23 +108,23 @@ def show_erasure(done: Erasure) -> None:
             f"  {one.model.name} v{one.model.version}{aliases} learned from {one.learned:,} and "
             f"was measured on {one.measured:,} of these rows"
         )
-    for text in served_learners(done):
+    for text in _to_retrain(done):
         console.print(styled("  ", (text, "bold")))
     if not done.rows:
         console.print("  No row of theirs was found: see that it is spelt as in the data")
     _tell_search(console, done.searched, "left")
     if not done.searched.clean:
-        sys.stderr.write("not all is erased: the list says what is left, or was not searched\n")
+        write_error("not all is erased: the list says what is left, or was not searched")
 
 
-def served_learners(done: Erasure) -> list[str]:
+def _to_retrain(done: Erasure) -> list[str]:
     """What to do about a champion that learned from what was erased."""
     return [
         f"{one.model.name} v{one.model.version} is the champion, and {counted(one.learned, 'row')} "
         "it learned from are gone: train and release anew (python flows/erase.py --retrain, or "
         "flows/train.py and flows/release.py)"
         for one in done.learners
-        if one.learned and "champion" in one.aliases
+        if one.needs_retraining
     ]
 
 

@@ -38,10 +38,10 @@ def add(
     key = KeyStore(settings.keys_file).add(name, rate, project or ())
     limit = f", {rate:g} requests a second" if rate else ""
     where = ", ".join(project) if project else "all projects"
-    _say(f"Key {name!r} for {where}{limit}; it is shown only now:")
+    write_error(f"Key {name!r} for {where}{limit}; it is shown only now:")
     typer.echo(key)
     if not settings.needs_keys:
-        _say(f"{settings.env} asks for no keys; LIFECYCLE_SERVE_ACCESS=keys makes it ask")
+        write_error(f"{settings.env} asks for no keys; LIFECYCLE_SERVE_ACCESS=keys makes it ask")
 
 
 @keys.command("list")
@@ -68,7 +68,7 @@ def list_keys(env: EnvOption = None) -> None:
 def revoke(name: Name, env: EnvOption = None) -> None:
     """Make a key worthless, within 2 seconds and without a new deployment."""
     KeyStore(Settings.load(env).keys_file).revoke(name)
-    _say(f"Key {name!r} is revoked")
+    write_error(f"Key {name!r} is revoked")
 
 
 def front_env(
@@ -88,8 +88,3 @@ def front_env(
     typer.echo(f"mkdir -p -m 700 {folder}")
     for name, value in variables.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
-
-
-def _say(text: str) -> None:
-    """On stderr, so that the key alone is on stdout."""
-    write_error(text)

@@ -19,7 +19,7 @@ TELEMETRY = {
     "DISABLE_LATEST_VERSION_CHECK": "true",  # deepchecks
 }
 """Nothing we run tells its makers of it, here or in a child; a variable set outside wins."""
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 PR_SET_PDEATHSIG = 1
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
@@ -49,7 +49,7 @@ def direct_loopback() -> None:
     hosts = [host.strip() for text in listed for host in text.split(",") if host.strip()]
     if "*" in hosts:
         return
-    merged = ",".join(dict.fromkeys((*hosts, *LOOPBACK)))
+    merged = ",".join(dict.fromkeys((*hosts, *LOOPBACK_HOSTS)))
     # libraries differ in which of the two they read
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = merged
 

@@ -208,9 +208,9 @@ def _notation_fits(project: "Project") -> None:
         for what, names in named.items():
             for name in names:
                 if name not in columns:
-                    known = ", ".join(columns)
+                    hint = meant(name, columns)
                     raise ValueError(
-                        f"{key}.{what} names {name!r}, which its contract does not have: {known}"
+                        f"{key}.{what} names {name!r}, which its contract does not have{hint}"
                     )
         for name in source.dates:
             if columns[name].type != "datetime":

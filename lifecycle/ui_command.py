@@ -4,14 +4,9 @@ import os
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -19,18 +14,21 @@ import typer
 
 from lifecycle.console import open_console
 from lifecycle.errors import BackendError
-from lifecycle.prefect_server import auth_file, auth_string, server_environment
-from lifecycle.process import TELEMETRY, die_with_parent
+from lifecycle.process import TELEMETRY
 from lifecycle.redaction import redact
+from lifecycle.servers import (
+    Process,
+    answers,
+    auth_file,
+    auth_string,
+    server,
+    server_environment,
+)
 from lifecycle.settings import SERVED, Settings
 
 HOST = "127.0.0.1"
 MLFLOW_PORT, PREFECT_PORT = 5000, 4200
 """Where they are looked for; with another process there, a free port is taken and told."""
-STARTUP_S = 180.0
-"""Seconds a server may take: the first start makes its database."""
-STOP_S = 5.0
-POLL_S = 0.1
 EnvOption = Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")]
 MlflowPort = Annotated[int, typer.Option(envvar="MLFLOW_PORT", help="Where MLflow's pages are.")]
 PrefectPort = Annotated[int, typer.Option(envvar="PREFECT_PORT", help="Where Prefect's are.")]
@@ -59,9 +57,9 @@ def ui(
         prefect = f"http://{HOST}:{_port(prefect_port)}"
         processes.append(servers.enter_context(_prefect(prefect, home, auth)))
         if len(processes) > 1:
-            _wait(processes[0], f"{mlflow}/health", "MLflow", settings.home / "mlflow-ui.log", stop)
+            _require(processes[0], f"{mlflow}/health", settings.home / "mlflow-ui.log", stop)
             console.print(f"MLflow   {mlflow}")
-        _wait(processes[-1], f"{prefect}/api/health", "Prefect", home / "server.log", stop)
+        _require(processes[-1], f"{prefect}/api/health", home / "server.log", stop)
         if not stop.is_set():
             file = shlex.quote(str(auth_file(home)))
             console.print(
@@ -78,6 +76,16 @@ def ui(
                 )
 
 
+def _require(process: Process, url: str, log: Path, stop: threading.Event) -> None:
+    """See that a server answers, unless nobody waits for it any more.
+
+    Raises:
+        BackendError: it ends instead, or is too late.
+    """
+    if not answers(process, url, stop) and not stop.is_set():
+        raise BackendError(f"no server answers at {url}; {log} says why")
+
+
 def _port(wanted: int) -> int:
     """The port, or a free one if another process has it."""
     for port in (wanted, 0):
@@ -88,75 +96,20 @@ def _port(wanted: int) -> int:
     raise BackendError(f"no port of {HOST} is free")
 
 
-def _mlflow(url: str, settings: Settings) -> AbstractContextManager["subprocess.Popen[bytes]"]:
+def _mlflow(url: str, settings: Settings) -> AbstractContextManager[Process]:
     from lifecycle.release.store import connect  # MLflow takes a while
 
     connect(settings)  # makes or follows the database
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--host",
-        HOST,
-        "--port",
-        url.rpartition(":")[2],
-    ]
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST]
+    command += ["--port", url.rpartition(":")[2]]
     variables = TELEMETRY | {
         "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,  # not where every user sees it
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": settings.artifact_root or "",
     }
-    return _server(command, variables, settings.home / "mlflow-ui.log")
+    return server(command, variables, settings.home / "mlflow-ui.log")
 
 
-def _prefect(url: str, home: Path, auth: str) -> AbstractContextManager["subprocess.Popen[bytes]"]:
+def _prefect(url: str, home: Path, auth: str) -> AbstractContextManager[Process]:
     command = [sys.executable, "-m", "prefect", "--no-prompt", "server", "start"]
     command += ["--host", HOST, "--port", url.rpartition(":")[2]]
-    return _server(command, server_environment(home, url, auth), home / "server.log")
-
-
-@contextmanager
-def _server(
-    command: list[str], variables: dict[str, str], log: Path
-) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process with its children, ended when the block ends."""
-    with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            command,
-            env=os.environ | variables,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # Ctrl-C is for us; what it starts is in its group
-            preexec_fn=die_with_parent if sys.platform == "linux" else None,
-        )
-    try:
-        yield process
-    finally:
-        _end(process)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_S)
-
-
-def _wait(
-    process: "subprocess.Popen[bytes]", url: str, name: str, log: Path, stop: threading.Event
-) -> None:
-    """Until a server answers, or nobody waits for it any more.
-
-    Raises:
-        BackendError: it ends instead, or is too late.
-    """
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    end = time.monotonic() + STARTUP_S
-    while time.monotonic() < end and process.poll() is None:
-        if stop.wait(POLL_S):
-            return
-        with suppress(urllib.error.URLError, OSError), direct.open(url, timeout=STOP_S):
-            return
-    raise BackendError(f"{name} did not start; {log} says why")
+    return server(command, server_environment(home, url, auth), home / "server.log")

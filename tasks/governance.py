@@ -62,7 +62,7 @@ def erase_persons(project: Project, settings: Settings, name: str) -> Erasure:
             f"{one.model.name} v{one.model.version}{aliases} learned from {one.learned:,} of "
             f"these rows and was measured on {one.measured:,}",
         )
-        if one.learned and "champion" in one.aliases:
+        if one.needs_retraining:
             say("models", "it is the champion: train and release anew (--retrain)")
     searched = done.searched
     if searched.unknown:

@@ -24,6 +24,9 @@ FEW_NUMBERS = 30
 ENOUGH = 100
 """Cells from which on a few that do not fit say less than the others."""
 MOST_MISFITS = 0.01
+"""Share of the cells that may not be what a column is."""
+LEAST_LOOK = 0.5
+"""Share of the cells from which on a column looks like numbers or dates."""
 SAMPLE = 1_000
 SEED = 17
 NEARLY_ALL = 0.98

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lifecycle.data.guess import LEAST_LOOK, MOST_MISFITS
 from lifecycle.data.sources.notation import Dates
 from lifecycle.specs.notation import EPOCHS
 
@@ -20,11 +21,7 @@ FIRST_LOOK, SAMPLE = 20, 2_000
 MOST_TRIED = 50_000
 """Different cells that orders of day and month are tried on; all, if these do not tell."""
 SEED = 17
-MOST_MISFITS = 0.01
-"""Share of the cells that a format may leave unread."""
 MOST_FORMATS = 4
-LEAST_LOOK = 0.5
-"""Share of the cells from which on a column looks like dates."""
 MOST_OTHERS = 0.05
 """Of the cells that show an order of day and month, the share that may show another."""
 ENOUGH = 20

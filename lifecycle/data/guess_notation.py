@@ -18,7 +18,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lifecycle.data.coerce import MISSING
-from lifecycle.data.guess import FEW_CATEGORIES, IDENTIFIER, text_kind
+from lifecycle.data.guess import (
+    FEW_CATEGORIES,
+    IDENTIFIER,
+    LEAST_LOOK,
+    MOST_MISFITS,
+    text_kind,
+)
 from lifecycle.data.guess_dates import ABOUT_TIME, DateGuess, guess_counted, guess_formats
 from lifecycle.data.guess_numbers import PLAIN, NumberGuess, Pair, comma_means, guess_numbers
 from lifecycle.data.guess_words import (
@@ -36,7 +42,6 @@ from lifecycle.specs.notation import Decimal, Negative, Thousands
 
 MOST_LABELS = 200
 """Different texts of a target that are looked at for spellings of one class."""
-MOST_MISFITS = 0.01
 NAMED = 5
 """Columns named in one line, at most."""
 HEAD = 2_000
@@ -177,10 +182,9 @@ def _look(
         columns.words[name] = _declarable(gone)
         return
     digits = pc.match_substring_regex(cells, "[0-9]").to_numpy(zero_copy_only=False)
-    if rest.empty or rest[digits].sum() < rest.sum() / 2:
+    if rest.empty or rest[digits].sum() < LEAST_LOOK * rest.sum():
         return
-    about = name == target or not IDENTIFIER.search(name) or ABOUT_TIME.search(name)
-    if not about:
+    if name != target and IDENTIFIER.search(name) and not ABOUT_TIME.search(name):
         return
     if (numbers := _as_numbers(cells)) is not None:
         columns.plain.append(name)

@@ -10,7 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lifecycle.data.sources.notation import Numbers
+from lifecycle.data.guess import ENOUGH, LEAST_LOOK, MOST_MISFITS
+from lifecycle.data.sources.notation import BLANKS, Numbers
 from lifecycle.specs.notation import Decimal, Negative, Thousands
 
 Pair = tuple[Decimal, Thousands]
@@ -27,21 +28,15 @@ PAIRS: tuple[Pair, ...] = (
 )
 SAMPLE = 300
 SEED = 17
-MOST_MISFITS = 0.01
-ENOUGH = 100
-"""Cells from which on a few that do not fit say less than the others."""
-LEAST_LOOK = 0.5
-"""Share of the cells from which on a column looks like numbers."""
 LEAST_PERCENT = 0.9
 """Share of the cells that must have a percent sign: without it, 0.12 may mean the same as 12 %."""
 GROUPED = 30
 """Cells with three digits behind a mark, from which on it hardly stands before decimals."""
-SPACES = " \u00a0\u2009\u202f"
 CELL = re.compile(
-    rf"(?P<open>\(?)[{SPACES}]*(?P<sign>[-+\u2212]?)[{SPACES}]*"
-    rf"(?P<before>[^\d\s.,'\u2019()+\-\u2212]{{0,4}}(?:Fr\.)?)[{SPACES}]*\(?[-+\u2212]?"
-    rf"(?P<body>\d[\d.,'\u2019{SPACES}]*?|[.,]\d+)(?:[eE][+-]?\d+)?"
-    rf"(?P<gap>[{SPACES}]*)(?P<after>[^\d\s()+\-\u2212.,'][^\d()\s]{{0,7}}|)[{SPACES}]*"
+    rf"(?P<open>\(?)[{BLANKS}]*(?P<sign>[-+\u2212]?)[{BLANKS}]*"
+    rf"(?P<before>[^\d\s.,'\u2019()+\-\u2212]{{0,4}}(?:Fr\.)?)[{BLANKS}]*\(?[-+\u2212]?"
+    rf"(?P<body>\d[\d.,'\u2019{BLANKS}]*?|[.,]\d+)(?:[eE][+-]?\d+)?"
+    rf"(?P<gap>[{BLANKS}]*)(?P<after>[^\d\s()+\-\u2212.,'][^\d()\s]{{0,7}}|)[{BLANKS}]*"
     r"(?P<trail>[-\u2212]?)(?P<close>\)?)"
 )
 CURRENCIES = """
@@ -50,7 +45,7 @@ CURRENCIES = """
     Rs R"""
 CODES = frozenset(CURRENCIES.split())
 PERCENT = ("%", "‰")
-MARKS = re.compile(rf"(?<=\d)[{SPACES}](?=\d)|[.,'\u2019]")
+MARKS = re.compile(rf"(?<=\d)[{BLANKS}](?=\d)|[.,'\u2019]")
 
 
 class NumberGuess(NamedTuple):
@@ -195,7 +190,7 @@ def _negative(matches: list[tuple[re.Match[str], int]]) -> Negative:
 def _marks(cells: list[str]) -> set[str]:
     """Which of the marks between digits are there."""
     found = set().union(*(MARKS.findall(cell) for cell in cells))
-    marks = {"'" if mark == "\u2019" else " " if mark in SPACES else mark for mark in found}
+    marks = {"'" if mark == "\u2019" else " " if mark in BLANKS else mark for mark in found}
     return marks
 
 

@@ -71,19 +71,8 @@ def infer_project(
         TargetError: there is no such column, or it cannot be predicted.
     """
     path = str(path)
-    source, read_as = guess_source(path, reading, target)
-    source = _with_dates(source, reading.dates)
-    raw, typed = _read(source)
-    for column in reading.dates:
-        if column not in raw:
-            raise ProjectError(f"--dates: {_no_column(path, column, raw)}")
-    if target not in raw:
-        raise TargetError(f"--target: {_no_column(path, target, raw)}")
-    _check_wanted(path, target, wanted, raw)
-    notation = recognise(raw, source, target=target, typed=typed)
-    source, raw = notation.source, notation.cells
-    if why := notation.unread.get(target):
-        raise TargetError(f"--target: {target!r} {why}")
+    notation, read_as = _recognised(path, target, reading, wanted)
+    raw = notation.cells
     guessed, roles = _guess(notation, target, wanted)
     columns = guessed.columns
     for column, unit in notation.units.items():
@@ -120,7 +109,7 @@ def infer_project(
     for other, words in shown.items():
         guesses = [guess.replace(other, words) for guess in guesses]
     start = folder or folder_of(path)
-    source = source.model_copy(update={"path": _relative(path, start)})
+    source = notation.source.model_copy(update={"path": _relative(path, start)})
     text = project_text(
         name or project_name(path, target),
         source,
@@ -133,6 +122,25 @@ def infer_project(
         split,
     )
     return text, guesses
+
+
+def _recognised(
+    path: str, target: str, reading: ReadingOptions, wanted: RoleOptions
+) -> tuple[Recognised, list[str]]:
+    """The file's columns with all that was said of them, and how it was read, in words."""
+    source, read_as = guess_source(path, reading, target)
+    source = _with_dates(source, reading.dates)
+    raw, typed = _read(source)
+    for column in reading.dates:
+        if column not in raw:
+            raise ProjectError(f"--dates: {_no_column(path, column, raw)}")
+    if target not in raw:
+        raise TargetError(f"--target: {_no_column(path, target, raw)}")
+    _check_wanted(path, target, wanted, raw)
+    notation = recognise(raw, source, target=target, typed=typed)
+    if why := notation.unread.get(target):
+        raise TargetError(f"--target: {target!r} {why}")
+    return notation, read_as
 
 
 def _with_dates(source: SourceSpec, dates: Mapping[str, str]) -> SourceSpec:
@@ -184,8 +192,9 @@ def _guess(notation: Recognised, target: str, wanted: RoleOptions) -> tuple[Gues
     name = roles.time["column"]
     times = guessed.columns[name].values
     latest = pd.Timestamp(datetime.now(UTC).replace(tzinfo=None)) + ZONES
-    dated = guessed.columns[name].kind == "datetime"
-    future = (times > latest if dated else times.isna() & False).to_numpy(dtype=bool)
+    future = np.zeros(len(times), dtype=bool)
+    if guessed.columns[name].kind == "datetime":
+        future = (times > latest).to_numpy(dtype=bool)
     said = []
     if future.mean() > FEW_MISSING and future.sum() > 1:
         share = f"{future.mean():.1%}"

@@ -1,7 +1,7 @@
 """Columns that probably only changed their name."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 
 def renamed(missing: Sequence[str], extra: Sequence[str], cutoff: float = 0.6) -> dict[str, str]:
@@ -26,6 +26,15 @@ def renamed(missing: Sequence[str], extra: Sequence[str], cutoff: float = 0.6) -
                 found[name] = close[0]
                 left.remove(close[0])
     return found
+
+
+def left_out(names: Collection[str], missing: Sequence[str], extra: Sequence[str]) -> set[str]:
+    """Those of some columns that are missing, and that no other column looks like.
+
+    Args:
+        names: columns that need not be there, such as the target where labels have not come.
+    """
+    return {name for name in missing if name in names} - set(renamed(missing, extra))
 
 
 def _bare(name: str) -> str:

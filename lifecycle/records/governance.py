@@ -14,6 +14,11 @@ class Learner(Record):
     measured: int
     """Rows of the holdout that were."""
 
+    @property
+    def needs_retraining(self) -> bool:
+        """Whether it is the champion, and learned from what is gone."""
+        return self.learned > 0 and "champion" in self.aliases
+
 
 class Searched(Record):
     """What a search of everything that holds rows found."""

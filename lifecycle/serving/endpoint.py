@@ -26,7 +26,7 @@ from lifecycle.serving.meters import Meters
 from lifecycle.serving.pages import INVOCATIONS, JSON, PREDICT, MethodError, Pages, Reply
 from lifecycle.serving.prediction_log import PredictionLog
 from lifecycle.serving.predictor import ServedModel
-from lifecycle.serving.wire import Answer, Asked, Headers
+from lifecycle.serving.wire import PURPOSE, Answer, Asked, Headers
 from lifecycle.training.schema import BundleSchema
 
 logger = logging.getLogger(__name__)
@@ -37,8 +37,6 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 MANY = 64
 """Rows from which a request is worked on beside the event loop, so that others are not kept."""
-PURPOSE = b"x-lifecycle-purpose"
-"""Header of the smoke test, which marks its rows in the log; with keys, its own key does."""
 SMOKE_KEY = f"{INTERNAL_KEY}smoke"
 GONE = 499
 """Status, for the metrics alone, of a request whose client went away."""
@@ -127,7 +125,7 @@ class Endpoint:
         path = path.rstrip("/") or path
         try:
             key = "" if path in OPEN else self._gate.check(scope["headers"])
-            if key == "" and any(name == PURPOSE for name, _ in scope["headers"]):
+            if key == "" and any(header == PURPOSE for header, _ in scope["headers"]):
                 key = SMOKE_KEY
             protocol = self._protocol(path) if scope["method"] == "POST" else None
             if protocol is None:

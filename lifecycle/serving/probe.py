@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from lifecycle.errors import ServingError, UnavailableError
+from lifecycle.serving.wire import PURPOSE
 
 TIMEOUT_S = 30.0
 PAUSE_S = 0.1
@@ -78,7 +79,7 @@ class Probe:
             self._http = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=trusted)
         else:
             self._http = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
-        self._headers = {"Content-Type": "application/json", "X-Lifecycle-Purpose": "smoke"}
+        self._headers = {"Content-Type": "application/json", PURPOSE.decode(): "smoke"}
         if access.key:
             self._headers["Authorization"] = f"Bearer {access.key}"
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lifecycle.data.contract.names import check_columns
-from lifecycle.data.renamed import renamed
+from lifecycle.data.renamed import left_out
 from lifecycle.project import Project
 from lifecycle.specs import ContractSpec
 
@@ -53,7 +53,7 @@ class Terms(NamedTuple):
         if continued and not optional:
             extra = [name for name in names if name not in self.contract.columns]
             missing = [name for name in self.unlabelled if name not in names]
-            optional = tuple(set(missing) - set(renamed(missing, extra)))
+            optional = tuple(left_out(self.unlabelled, missing, extra))
         check_columns(names, self.contract, place, optional)
         for at, name in enumerate(names):
             if name in self.unlabelled and pa.types.is_string(columns[at].type):

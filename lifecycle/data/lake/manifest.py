@@ -116,10 +116,7 @@ def files_of(ref: DatasetVersion) -> list[VersionFile] | None:
 
 def is_intact(ref: DatasetVersion) -> bool:
     """Whether the files of a version have the bytes that were written; true of one whose commit
-    lists none.
-
-    Raises:
-    """
+    lists none."""
     try:
         for file in files_of(ref) or ():
             with verified(ref.uri, file):

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 
-from lifecycle.data.renamed import renamed
+from lifecycle.data.renamed import left_out, renamed
 from lifecycle.data.sources.unnamed import nameless
 from lifecycle.errors import SourceError
 from lifecycle.specs import ColumnSpec
@@ -49,7 +49,7 @@ def alike(
     missing = [name for name in first if name not in have]
     more = [name for name in names if name not in wanted_names]
     wanted = list(first)
-    absent = {name for name in missing if name in unlabelled} - set(renamed(missing, more))
+    absent = left_out(unlabelled, missing, more)
     if gaps:
         absent |= {name for name in missing if name not in columns or columns[name].nullable}
     for name in sorted(absent):

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from lifecycle.data.sources.base import MEMBERS_SHOWN
 from lifecycle.errors import SourceError
+from lifecycle.leftovers import temporary_prefix
 from lifecycle.specs import SourceSpec
 from lifecycle.specs.formats import compression_of
 
@@ -46,6 +47,7 @@ class Zipped:
     def __init__(self, archive: File) -> None:
         """Take note of an archive; nothing is opened."""
         self._archive = archive
+        self._copy: Path | None = None
         self.name, self.place = archive.name, archive.place
 
     def stamp(self) -> tuple[object, ...]:
@@ -76,12 +78,12 @@ class Zipped:
 
     def __getstate__(self) -> dict[str, object]:
         """Another process unpacks a copy of its own."""
-        return {key: value for key, value in vars(self).items() if key != "_copy"}
+        return vars(self) | {"_copy": None}
 
     def _unpacked(self) -> Path:
-        if copy := vars(self).get("_copy"):
-            return Path(copy)
-        number, name = tempfile.mkstemp(prefix="lifecycle-source-")
+        if self._copy is not None:
+            return self._copy
+        number, name = tempfile.mkstemp(prefix=temporary_prefix())
         weakref.finalize(self, Path(name).unlink, missing_ok=True)
         with self._opened() as archive, os.fdopen(number, "wb") as copy:
             member = self._only(archive)
@@ -96,8 +98,8 @@ class Zipped:
                 raise self._error(
                     "is packed in a way that is not read; pack it anew, as Deflate"
                 ) from None
-        self._copy = name
-        return Path(name)
+        self._copy = Path(name)
+        return self._copy
 
     @contextmanager
     def _opened(self) -> Iterator[zipfile.ZipFile]:

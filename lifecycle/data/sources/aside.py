@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from lifecycle.data.digest import digest_of
+from lifecycle.leftovers import temporary_prefix
 
 
 class Aside:
@@ -21,7 +22,7 @@ class Aside:
         Args:
             batches: plain columns (`columns.plain`); their types may differ between batches.
         """
-        number, name = tempfile.mkstemp(prefix="lifecycle-source-")
+        number, name = tempfile.mkstemp(prefix=temporary_prefix())
         os.close(number)
         self._file = Path(name)
         weakref.finalize(self, self._file.unlink, missing_ok=True)

@@ -95,13 +95,9 @@ def text_of(value: object, decimal: str = ".") -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return (
-            None
-            if value != value
-            else str(int(value))
-            if value.is_integer()
-            else repr(value).replace(".", decimal)
-        )
+        if value != value:
+            return None
+        return str(int(value)) if value.is_integer() else repr(value).replace(".", decimal)
     if isinstance(value, bytes):
         return value.hex()
     return _json(value) if isinstance(value, dict | list | tuple) else str(value)

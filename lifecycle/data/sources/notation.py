@@ -21,8 +21,9 @@ from lifecycle.specs import ColumnSpec, SourceSpec
 from lifecycle.specs.notation import DIRECTIVE, EPOCHS, SAMPLE, Negative
 
 MICROSECONDS = pa.timestamp("us")
-SPACES = "[ \u00a0\u2009\u202f]"
+BLANKS = " \u00a0\u2009\u202f"
 """Plain, fixed, thin and narrow fixed: what stands between thousands, and before a unit."""
+SPACES = f"[{BLANKS}]"
 GROUPING = {"": "", ",": ",", ".": r"\.", " ": SPACES, "'": "['\u2019]"}
 MINUS = "\u2212"
 READABLE = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"

@@ -17,6 +17,7 @@ from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.local import nothing_in, wanted
 from lifecycle.errors import SourceError
 from lifecycle.identity import file_digest, sha256
+from lifecycle.leftovers import temporary_prefix
 from lifecycle.specs import SourceSpec
 from lifecycle.specs.data import shown
 
@@ -76,7 +77,7 @@ class RemoteFile:
 
     def _fetched(self) -> Path:
         if self._copy is None:
-            number, name = tempfile.mkstemp(prefix="lifecycle-source-")
+            number, name = tempfile.mkstemp(prefix=temporary_prefix())
             weakref.finalize(self, Path(name).unlink, missing_ok=True)
             with os.fdopen(number, "wb") as copy, self._stream() as stream:
                 shutil.copyfileobj(stream, copy, BLOCK)

@@ -11,7 +11,11 @@ FIRST_BYTES: tuple[tuple[bytes, str, str], ...] = (
         "an Excel workbook of the old form (.xls) or one with a password",
         f"{XLSX}, without a password",
     ),
-    (b"PK\x03\x04", "a zip archive, as an Excel workbook is", ""),
+    (
+        b"PK\x03\x04",
+        "a zip archive, as an Excel workbook is",
+        "name it .xlsx or .zip as what it is",
+    ),
     (b"PAR1", "a Parquet file", "set source.format to parquet, or name it .parquet"),
     (b"\x1f\x8b", "compressed by gzip", "name it .gz, or set source.compression to gzip"),
     (b"BZh", "compressed by bzip2", "name it .bz2, or set source.compression to bz2"),
@@ -74,8 +78,6 @@ def foreign_text(start: bytes) -> str | None:
     """
     for first, what, remedy in FIRST_BYTES:
         if start.startswith(first):
-            if first.startswith(b"PK"):
-                remedy = "name it .xlsx or .zip as what it is"
             return f"it is {what}, not text: {remedy}"
     if start[:LONGEST].lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(PAGES):
         return f"it is a web page or XML, not a table of text: {TABLE}"

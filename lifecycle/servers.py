@@ -1,0 +1,112 @@
+"""Servers that we start on loopback: how they begin, are waited for, and end.
+
+A Prefect server by itself answers every origin, so that any page in a browser could delete runs:
+ours answers whoever knows its auth string alone.
+"""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event
+
+import httpx
+
+from lifecycle.process import TELEMETRY, die_with_parent
+from lifecycle.redaction import remember
+from lifecycle.settings import made_once
+
+STARTUP_S = 180.0
+"""Seconds a server may take: the first start makes its database."""
+STOP_S = 5.0
+POLL_S = 0.05
+
+Process = subprocess.Popen[bytes]
+
+
+@contextmanager
+def server(command: Sequence[str], variables: Mapping[str, str], log: Path) -> Iterator[Process]:
+    """A process with its children, ended with the block, or when this process dies.
+
+    Args:
+        variables: of its environment, besides those of this process.
+        log: the file that what it prints is appended to.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+            command,
+            env=os.environ | variables,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C is for us, who still tell how it ended
+            preexec_fn=die_with_parent if sys.platform == "linux" else None,
+        )
+    try:
+        yield process
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_S)
+
+
+def answers(process: Process, url: str, stop: Event | None = None) -> bool:
+    """Wait until a server answers with success; whether it did before it ended or time was up.
+
+    Args:
+        url: of its health.
+        stop: set by another thread or a signal, it ends the wait.
+    """
+    stop = stop or Event()
+    end = time.monotonic() + STARTUP_S
+    with httpx.Client(trust_env=False) as client:  # no proxy lies between us and loopback
+        while time.monotonic() < end and process.poll() is None:
+            with suppress(httpx.TransportError):
+                if client.get(url).is_success:
+                    return True
+            if stop.wait(POLL_S):
+                break
+    return False
+
+
+def auth_file(home: Path) -> Path:
+    """The file in Prefect's home with what its servers ask for; readable by its owner alone."""
+    return home / "auth-string"
+
+
+def auth_string(home: Path) -> str:
+    """What a server with its database in `home` asks for: a random text, made on first use.
+
+    Raises:
+        OSError: its file cannot be made or read.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    text = made_once(auth_file(home), f"lifecycle:{secrets.token_urlsafe(24)}", 0o600).strip()
+    remember(text, text.partition(":")[2])
+    return text
+
+
+def server_environment(home: Path, url: str, auth: str) -> dict[str, str]:
+    """Variables of a server's process.
+
+    Args:
+        home: folder of its database.
+        url: where it listens; its own page is the one origin that may ask.
+        auth: what a request must bring.
+    """
+    return TELEMETRY | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"{url}/api",
+        "PREFECT_UI_API_URL": f"{url}/api",
+        "PREFECT_UI_STATIC_DIRECTORY": str(home / "ui"),
+        "PREFECT_SERVER_API_AUTH_STRING": auth,
+        "PREFECT_API_AUTH_STRING": auth,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
+    }
