@@ -17,6 +17,20 @@ from tests.payments import FUNCTIONS, PROJECT, customers, payments, view
 from tests.postgres import Postgres, running_postgres
 
 ROOT = Path(__file__).parents[1]
+TIERS = ("component", "system", "pages")
+"""Markers of tests that need more than their process; all others are `unit`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say each test's tier, and which tests one process runs: they share a Ray or a module's servers."""
+    for item in items:
+        if not any(item.get_closest_marker(tier) for tier in TIERS):
+            item.add_marker("unit")
+            continue
+        shares_ray = "ray_cluster" in getattr(item, "fixturenames", ())
+        item.add_marker(
+            pytest.mark.xdist_group("ray" if shares_ray else item.nodeid.split("::")[0])
+        )
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from lifecycle.project import Project
 from lifecycle.records import ModelVersion, Traffic
 from lifecycle.serving.lanes import candidate_name
 from lifecycle.serving.predictor import Engine
-from lifecycle.serving.proxy import QUIET, start_proxy
+from lifecycle.serving.proxy import QUIET, quiet_serve, start_proxy
 from lifecycle.serving.scaling import ByLoad
 from lifecycle.serving.wire import Asked
 from lifecycle.settings import Settings
@@ -109,8 +109,7 @@ def stop_candidate(project_name: str) -> None:
 
 def undeploy(project_name: str) -> None:
     """Stop serving a project; nothing happens if it is not served. Others keep being served."""
-    from ray import serve
-
+    serve = quiet_serve()
     if project_name in serve.status().applications:
         serve.delete(project_name)
 
@@ -164,8 +163,7 @@ def _run_champion(
     engine: Engine,
     traffic: Traffic,
 ) -> None:
-    from ray import serve
-
+    serve = quiet_serve()
     from lifecycle.serving.app import ModelServer
 
     options = _options(project) | {
@@ -217,16 +215,14 @@ def _scale(project: Project) -> dict[str, Any]:
 
 def _bound(server: Any, options: dict[str, Any], arguments: tuple[Any, ...]) -> Any:
     """The application; replicas stay if only its `user_config` or its scale is another."""
-    from ray import serve
-
+    serve = quiet_serve()
     named = [getattr(one, "model_dump_json", one.__str__)() for one in arguments]
     made = serve.deployment(**options)(server)
     return made.options(version=sha256([code_digest(), *named]), _internal=True).bind(*arguments)
 
 
 def _run(application: Any, name: str, prefix: str | None, model: ModelVersion) -> None:
-    from ray import serve
-
+    serve = quiet_serve()
     for attempt in range(1, ATTEMPTS + 1):
         try:
             serve.run(application, name=name, route_prefix=prefix)
@@ -257,8 +253,7 @@ def _failure(name: str, model: ModelVersion, cause: str) -> ServingError | Unava
 
 
 def _deployed(project_name: str) -> tuple[str, ModelVersion, Project, Engine] | None:
-    from ray import serve
-
+    serve = quiet_serve()
     if project_name not in serve.status().applications:
         return None
     handle = serve.get_app_handle(project_name)
@@ -274,8 +269,7 @@ def _deployed(project_name: str) -> tuple[str, ModelVersion, Project, Engine] | 
 
 def _cause(name: str, error: Exception) -> str:
     """The last line of what the replica said, without its traceback."""
-    from ray import serve
-
+    serve = quiet_serve()
     application = serve.status().applications.get(name)
     said = [d.message for d in application.deployments.values()] if application else []
     lines = [line.strip() for line in (said[0] if said else str(error)).splitlines()]

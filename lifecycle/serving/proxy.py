@@ -29,6 +29,14 @@ HAPROXY_LEVEL = re.compile(r"^\[(\w+)\] +\(\d+\) : ")
 logger = logging.getLogger(__name__)
 
 
+def quiet_serve() -> Any:
+    """Module `ray.serve`, which tells each of its steps on stderr from its import on."""
+    from ray import serve
+
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    return serve
+
+
 def start_proxy(settings: Settings) -> None:
     """Have Serve's HTTP proxy listen on the settings' host and port.
 
@@ -36,9 +44,7 @@ def start_proxy(settings: Settings) -> None:
         PortInUseError: another process listens there, or Serve runs on another port already.
         UnavailableError: the proxy does not start.
     """
-    from ray import serve
-
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # it tells each step on stderr
+    serve = quiet_serve()
     if serve.status().proxies:
         _check_running(settings)
         _wait_for_proxy(settings)

@@ -5,6 +5,7 @@ leaves its reader, with a model of `voters.csv`. They take half an hour in all, 
 `make test-pages` runs them and `make test` does not.
 """
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,9 +20,10 @@ from tests.docs.checkout import make_checkout
 from tests.docs.shell import Shell
 from tests.postgres import running_postgres
 
-pytestmark = [pytest.mark.slow, pytest.mark.pages, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.pages, pytest.mark.timeout(1800)]
 
 README = "README.md"
+RAYS_OWN = re.compile(r"^(INFO|WARNING) .* serve \d+ -- |\((?:pid|[\w:.]+ pid)=\d+")
 RUN = [
     page.name
     for page in PAGES
@@ -66,7 +68,10 @@ class Reader:
 
     def _run(self, shell: Shell, block: Block) -> str:
         try:
-            return shell.run(block.text)
+            screen = shell.run(block.text)
+            noise = [line for line in screen.splitlines() if RAYS_OWN.search(line)]
+            assert not noise, f"what Ray says to its developers: {noise}"
+            return screen
         except AssertionError as error:
             raise AssertionError(f"{block.place}: {error}") from None
 

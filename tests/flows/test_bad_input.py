@@ -19,7 +19,7 @@ from lifecycle.release.store import connect
 from lifecycle.settings import Settings
 from tests.conftest import SMALL, small_frame
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("prefect_server")]
 
 MakeProject = Callable[..., Project]
 

@@ -15,7 +15,7 @@ from lifecycle.release.audit import history, verify
 from lifecycle.release.registry import by_alias
 from lifecycle.settings import Settings
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server", "ray_cluster")]
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("prefect_server", "ray_cluster")]
 
 LAX: dict[str, Any] = {
     "gain_over_baseline": -1.0,

@@ -31,7 +31,7 @@ from lifecycle.serving.protocol import to_records
 from lifecycle.settings import Settings
 from tests.lifecycle.conftest import Made, _train
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.component
 
 HOST = "127.0.0.1"
 LIMIT = 2**20

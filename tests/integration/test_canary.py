@@ -26,7 +26,7 @@ from tests.conftest import SMALL, small_frame
 from tests.lifecycle.conftest import _train
 from tests.load import Load, load
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.system
 
 HOOKS = {
     "raising": "if len(inputs) == 1 and inputs['visits'].iloc[0] < 4: raise ValueError('no')",

@@ -13,7 +13,7 @@ from tests.integration.test_demo import marked
 from tests.integration.test_prefect_deployments import Server, wait_for
 from tests.nodes import Nodes, nodes, working
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.system
 
 SECONDS = 10
 ENDLESS = {"rounds": 1_000_000, "early_stopping_rounds": 1_000_000, "threads": 1}

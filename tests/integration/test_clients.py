@@ -22,7 +22,7 @@ from lifecycle.settings import Settings
 from tests.conftest import SMALL, small_frame
 from tests.lifecycle.conftest import _train
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.component
 DATATYPES = {"age": "FP64", "visits": "INT64", "city": "BYTES"}
 
 

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COMMAND = ["flows/end_to_end.py", "--project", "examples/health_visits/project.yaml"]
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.system
 
 
 class Demo(NamedTuple):

@@ -21,7 +21,7 @@ from tests.lifecycle.governance.conftest import (
     project_changes,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.system
 ALIAS = "zoe.private@planted.example"
 """In no column: only whoever asks for the erasure knows that it is theirs."""
 

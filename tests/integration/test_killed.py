@@ -15,7 +15,7 @@ from lifecycle.release.store import connect
 from lifecycle.settings import Settings
 from tests.integration.test_demo import ROOT, environment, marked
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.system
 
 
 def start(project: Path, home: Path, mark: str = "") -> subprocess.Popen[str]:

@@ -51,7 +51,7 @@ from tests.lifecycle.governance.conftest import (
     project_changes,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.system
 
 train, planted = of_stages.train, of_governance.planted
 

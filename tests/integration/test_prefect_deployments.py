@@ -18,7 +18,7 @@ from lifecycle.project import Project
 ROOT = Path(__file__).parents[2]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.system
 
 
 def free_port() -> int:

@@ -46,7 +46,10 @@ LOCAL = {"localhost", "None", "", "b'localhost'", os.uname().nodename}
 CONNECTED = re.compile(r'sin6?_addr=inet_(?:addr\("|pton\(AF_INET6, ")([^"]+)')
 WAIT_S = 280.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="ptys, strace")]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(sys.platform != "linux", reason="ptys, strace"),
+]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from lifecycle.project import Project
 from tasks.credentials import fill_credentials
 
 
-@pytest.mark.slow
+@pytest.mark.component
 @pytest.mark.parametrize("value", ["postgresql://u:p@h/d", '{"key": "k", "secret": "s"}'])
 def test_a_block_fills_a_variable_that_is_not_set(
     prefect_server: None,
@@ -30,7 +30,7 @@ def test_a_block_fills_a_variable_that_is_not_set(
     assert found == value or json.loads(found) == json.loads(value)
 
 
-@pytest.mark.slow
+@pytest.mark.component
 def test_no_block_leaves_the_variable_unset(
     prefect_server: None, make_project: Callable[..., Project]
 ) -> None:

@@ -16,7 +16,7 @@ from tasks import data
 from tests.conftest import small_frame
 
 
-@pytest.mark.slow
+@pytest.mark.component
 def test_violations_are_on_the_screen_and_in_an_artifact(
     prefect_server: None,
     make_project: Callable[..., Project],

@@ -82,7 +82,7 @@ def test_a_flow_inside_a_flow_goes_on(
         pass
 
 
-@pytest.mark.slow
+@pytest.mark.component
 @pytest.mark.usefixtures("prefect_server")
 def test_runs_on_two_machines_wait_at_the_server(
     make_project: Callable[..., Project], settings: Settings, caplog: pytest.LogCaptureFixture

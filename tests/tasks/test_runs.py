@@ -16,7 +16,7 @@ from lifecycle.run import current_run
 from lifecycle.settings import Environment
 from tasks.runs import flow
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("prefect_server")]
 
 
 @task

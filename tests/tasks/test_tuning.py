@@ -73,7 +73,7 @@ def test_what_is_told_at_the_end(project: Project) -> None:
     assert "17 more did not fit into tuning.max_seconds" in _told(project, tuned(3))
 
 
-@pytest.mark.slow
+@pytest.mark.component
 @pytest.mark.usefixtures("prefect_server")
 def test_progress_while_trials_end(project: Project, caplog: pytest.LogCaptureFixture) -> None:
     def artifacts() -> list[Any]:

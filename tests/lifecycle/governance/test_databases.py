@@ -15,7 +15,7 @@ from lifecycle.settings import Settings
 from tests.lifecycle.governance.conftest import PERSON, frame_with_person, project_changes
 from tests.postgres import Postgres
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.component
 
 
 def test_mlflow_on_postgresql(

@@ -29,7 +29,7 @@ from lifecycle.specs import METRICS, ChecksSpec
 from lifecycle.specs.checks import canonical
 from tests.conftest import small_frame
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.component
 SPEC = ChecksSpec(sample_rows=1000)
 
 

@@ -22,7 +22,7 @@ from tests.lifecycle.release.scripted import (
     trail,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.component
 
 Three = tuple[ModelVersion, ModelVersion, ModelVersion]
 STEPS = (0.1, 0.5, 1.0)

@@ -24,7 +24,7 @@ from tests.conftest import small_frame
 from tests.lifecycle.release.releaser import release
 from tests.load import Load, load
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[3]
 LEARNED = 400

@@ -14,7 +14,7 @@ from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.predictor import open_predictor
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.component
 
 OLD = "def build(inputs):\n    return inputs\n"
 NEW = "def build(inputs):\n    return inputs.assign(old=inputs['age'] > 60)\n"

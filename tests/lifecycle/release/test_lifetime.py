@@ -9,7 +9,7 @@ from lifecycle.errors import TrainingError
 from lifecycle.release.lifetime import ENVIRONMENT, FAILURE, begin_run, end_run
 from lifecycle.release.store import connect
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.component
 
 
 def begin(made: Any, **identity: str) -> str:

@@ -35,7 +35,7 @@ from lifecycle.release.registry import (
 from lifecycle.release.store import connect
 from lifecycle.settings import Settings
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.component
 
 
 def registered_files(made: Any, version: int = 1) -> Path:

@@ -15,7 +15,7 @@ from lifecycle.release.rollout import straight
 from lifecycle.settings import Settings
 from tests.lifecycle.release.scripted import FakeLane, Killed, handover, trail
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.component
 
 Three = tuple[ModelVersion, ModelVersion, ModelVersion]
 

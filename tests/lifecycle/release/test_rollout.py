@@ -15,7 +15,7 @@ from lifecycle.settings import Settings
 from lifecycle.specs import ServingSpec
 from tests.lifecycle.release.scripted import FakeLane, handover, trail
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.component
 
 Three = tuple[ModelVersion, ModelVersion, ModelVersion]
 

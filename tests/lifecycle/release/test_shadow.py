@@ -10,7 +10,7 @@ from lifecycle.release.rollout import Sight
 from lifecycle.settings import Settings
 from tests.lifecycle.release.scripted import FakeLane, Times, handover, observed, trail
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.component
 
 Three = tuple[ModelVersion, ModelVersion, ModelVersion]
 

@@ -26,7 +26,7 @@ def test_a_number_a_row_or_one_a_class(make_project: Callable[..., Project]) -> 
     )
 
 
-@pytest.mark.slow
+@pytest.mark.component
 def test_a_whole_number_that_may_be_missing(
     make_project: Callable[..., Project], train: Callable[..., Any], settings: Settings
 ) -> None:
@@ -44,7 +44,7 @@ def test_a_whole_number_that_may_be_missing(
     np.testing.assert_array_equal(predict(inputs), made.expected(inputs))
 
 
-@pytest.mark.slow
+@pytest.mark.component
 def test_the_registered_model_gives_probabilities(
     make_project: Callable[..., Project], train: Callable[..., Any], settings: Settings
 ) -> None:

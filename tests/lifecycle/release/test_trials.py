@@ -14,7 +14,7 @@ from lifecycle.training.tuning.pool import Outcome
 from lifecycle.training.tuning.study import open_study, study_folder
 from lifecycle.training.tuning.suggest import Asked, Suggestions
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.component
 
 SPACE = {"eta": {"type": "float", "low": 0.02, "high": 0.5}}
 ROUNDS = 3 * CURVE_POINTS - 1

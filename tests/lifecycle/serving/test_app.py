@@ -52,7 +52,7 @@ def rows(made: Any, count: int = 50) -> Any:
     return made.holdout()[list(made.project.input_columns)].head(count)
 
 
-@pytest.mark.slow
+@pytest.mark.component
 def test_answers_equal_the_offline_model(made: Any, url: str) -> None:
     inputs = rows(made)
     smoke = smoke_test(url, made.model, inputs, made.expected(inputs), max_p99_milliseconds=1e4)
@@ -71,7 +71,7 @@ def test_answers_equal_the_offline_model(made: Any, url: str) -> None:
     np.testing.assert_array_equal(answer["predictions"], made.expected(inputs.head(2)))
 
 
-@pytest.mark.slow
+@pytest.mark.component
 def test_one_serve_has_one_port(made: Any, url: str) -> None:
     elsewhere = made.settings.model_copy(update={"serve_port": made.settings.serve_port + 1})
     with pytest.raises(
@@ -80,7 +80,7 @@ def test_one_serve_has_one_port(made: Any, url: str) -> None:
         deploy(made.bundle.path, made.model, made.project, elsewhere)
 
 
-@pytest.mark.slow
+@pytest.mark.component
 def test_health_and_model(made: Any, url: str) -> None:
     assert httpx.get(f"{url}/health").json()["status"] == "ok"
     described = httpx.get(f"{url}/model").json()
@@ -88,7 +88,7 @@ def test_health_and_model(made: Any, url: str) -> None:
     assert described["inputs"]["xage"]["maximum"] == 120
 
 
-@pytest.mark.slow
+@pytest.mark.component
 def test_bad_requests_get_422_with_the_reason(made: Any, url: str) -> None:
     good = to_records(rows(made, 1))[0]
     for content, status, reason in [
@@ -107,7 +107,7 @@ def test_bad_requests_get_422_with_the_reason(made: Any, url: str) -> None:
     assert "no such path" in httpx.get(f"{url}/nothing").json()["error"]
 
 
-@pytest.mark.slow
+@pytest.mark.component
 def test_another_version_takes_over_and_a_wrong_one_is_noticed(
     made: Any, url: str, train: Callable[..., Any]
 ) -> None:
@@ -123,7 +123,7 @@ def test_another_version_takes_over_and_a_wrong_one_is_noticed(
     assert smoke_test(url, made.model, inputs, made.expected(inputs)).rows == 5
 
 
-@pytest.mark.slow
+@pytest.mark.component
 def test_a_changed_bundle_is_not_served_and_the_former_goes_on(
     made: Any, url: str, train: Callable[..., Any]
 ) -> None:
@@ -207,7 +207,7 @@ WHOLE_LIFE = textwrap.dedent("""
 """)
 
 
-@pytest.mark.slow
+@pytest.mark.component
 @pytest.mark.parametrize("how", ["leave", "undeploy"])
 def test_nothing_is_said_and_nothing_is_left(made: Any, tmp_path: Path, how: str) -> None:
     import pickle

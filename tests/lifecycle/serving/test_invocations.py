@@ -180,7 +180,7 @@ def test_answers() -> None:
     assert invocations.mlflow_version().startswith(b"3.")
 
 
-@pytest.mark.slow
+@pytest.mark.component
 @pytest.mark.parametrize("make", [lambda make: make(), graded_project])
 def test_the_same_answers_as_mlflow(
     make: Callable[[Any], Project],

@@ -104,7 +104,7 @@ def test_numbers_stay_numbers_in_the_table(
     assert "probability_10" in table
 
 
-@pytest.mark.slow
+@pytest.mark.component
 @pytest.mark.usefixtures("ray_cluster")
 def test_ray_data_gives_the_same_table(graded: Any) -> None:
     scoring = graded.project.scoring.model_copy(update={"ray_data_above_rows": 1})
@@ -113,7 +113,7 @@ def test_ray_data_gives_the_same_table(graded: Any) -> None:
     check_table(graded, read_version(found.predictions))
 
 
-@pytest.mark.slow
+@pytest.mark.component
 def test_over_http(graded: Any, ray_cluster: None, serve_port: int) -> None:
     settings = graded.settings.model_copy(update={"serve_port": serve_port})
     inputs = graded.holdout()[INPUTS].head(30)

@@ -14,7 +14,7 @@ from lifecycle.serving.protocol import to_records
 from lifecycle.settings import Settings
 from tests.load import load
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.system
 
 FEWEST, MOST = 1, 3
 

@@ -58,7 +58,7 @@ def test_a_project_without_keys(
     assert list(read_version(run(made).predictions)) == ["row", "prediction", "model_version"]
 
 
-@pytest.mark.slow
+@pytest.mark.component
 @pytest.mark.usefixtures("ray_cluster")
 def test_ray_data_gives_the_same_table_and_says_nothing(
     small_model: Any, capfd: pytest.CaptureFixture[str]
@@ -76,7 +76,7 @@ def test_ray_data_gives_the_same_table_and_says_nothing(
     )
 
 
-@pytest.mark.slow
+@pytest.mark.component
 @pytest.mark.usefixtures("ray_cluster")
 def test_an_error_of_ours_out_of_ray_data_is_one_message(
     small_model: Any, capfd: pytest.CaptureFixture[str]

@@ -12,7 +12,7 @@ from lifecycle.serving.protocol import to_records
 from lifecycle.settings import Settings
 from tests.load import load
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.component
 
 NAMES = ("first", "second", "third")
 # versions that no two models share, so that an answer's version says whose it is

@@ -20,7 +20,7 @@ from lifecycle.serving.protocol import to_records
 from lifecycle.settings import Settings
 from tests.load import load
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")

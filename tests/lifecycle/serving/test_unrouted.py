@@ -90,7 +90,7 @@ SCRIPT = textwrap.dedent(
 )
 
 
-@pytest.mark.slow
+@pytest.mark.component
 @pytest.mark.parametrize("haproxy", ["1", "0"])
 def test_the_real_serve(tmp_path: Any, haproxy: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:

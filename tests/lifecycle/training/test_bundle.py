@@ -250,7 +250,7 @@ for number in range(10**9):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.component
 def test_a_kill_while_writing_leaves_only_whole_bundles(bundle, tmp_path):
     folder = tmp_path / "killed"
     writer = subprocess.Popen(

@@ -103,7 +103,7 @@ def test_what_cannot_be_calibrated_is_said(truth, message):
         calibrate("sigmoid", np.array([0.1, 0.2, 0.8, 0.9]), np.array(truth))
 
 
-@pytest.mark.slow
+@pytest.mark.component
 def test_fit_calibrates_on_the_validation_part(make_project, prepare, settings, ray_cluster):
     # leaves that are hardly shrunk and weights that tip the scales: far from calibrated
     training = {

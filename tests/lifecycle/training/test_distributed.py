@@ -46,7 +46,7 @@ def build(inputs):
     return inputs
 """
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from lifecycle.training.matrix import open_matrices
 from lifecycle.training.predictor import open_predictor
 from lifecycle.training.trainers.open import open_trainer
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.component
 HOOK = "def build(inputs):\n    return inputs.assign(old=(inputs['age'] > 60) * 1)\n"
 
 

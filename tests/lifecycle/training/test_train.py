@@ -25,7 +25,7 @@ def elsewhere(settings):
     return settings.model_copy(update={"home": settings.home / "second", "ray_address": "joined"})
 
 
-@pytest.mark.slow
+@pytest.mark.component
 @pytest.mark.usefixtures("ray_cluster")
 def test_same_identity_same_digest(make_project, prepare, settings, elsewhere):
     """In this process and in a task, from the references alone; the holdout is not there at all."""
@@ -47,7 +47,7 @@ def test_same_identity_same_digest(make_project, prepare, settings, elsewhere):
     assert roc_auc_score(frame["bought"], answers) > 0.8
 
 
-@pytest.mark.slow
+@pytest.mark.component
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_failing_hook_in_a_task_is_told_as_itself(make_project, prepare, elsewhere, tmp_path):
     (tmp_path / "features.py").write_text("def build(inputs):\n    return inputs['wrong']\n")
@@ -57,7 +57,7 @@ def test_a_failing_hook_in_a_task_is_told_as_itself(make_project, prepare, elsew
         train_model(project, split.train, split.validation, {}, elsewhere)
 
 
-@pytest.mark.slow
+@pytest.mark.component
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(
     ("training", "message"),

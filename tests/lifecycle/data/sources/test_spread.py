@@ -72,7 +72,7 @@ def readers(project: Project) -> set[int]:
     return set(map(int, said.read_text().split())) if said.exists() else set()
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_the_nodes_share_the_files_and_the_version_is_the_same(
     project: Project, cluster: Nodes, on_cluster: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -89,7 +89,7 @@ def test_the_nodes_share_the_files_and_the_version_is_the_same(
     assert read_table(theirs.dataset).equals(read_table(ours.dataset))
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_node_that_is_killed_costs_no_row(
     project: Project, cluster: Nodes, on_cluster: Callable[..., Any], tmp_path: Path
 ) -> None:

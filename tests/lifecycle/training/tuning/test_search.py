@@ -22,7 +22,7 @@ SPACE = {
 }
 ROUNDS = 20
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("ray_cluster")]
 
 
 def curved(delay: float = 0.0) -> Objective:

@@ -79,7 +79,7 @@ def tunable(make_project, prepare):
     return project, prepare(project)
 
 
-@pytest.mark.slow
+@pytest.mark.component
 @pytest.mark.usefixtures("ray_cluster")
 def test_killed_and_resumed_equals_uninterrupted(tunable, tmp_path):
     """One story, since each start of workers costs seconds: whole, killed, resumed, done."""
@@ -144,7 +144,7 @@ def by_number(entries):
     return {e["user_attrs"]["number"]: [e.get(key) for key in said] for e in entries}
 
 
-@pytest.mark.slow
+@pytest.mark.component
 @pytest.mark.usefixtures("ray_cluster")
 def test_another_holdout_changes_nothing(make_project, prepare, tmp_path):
     """The labels of all held-out customers turned round: tuning finds the same."""
@@ -190,7 +190,7 @@ def test_what_tuning_measures_on_respects_time_and_entities(make_project, prepar
         assert train["year"].max() < validation["year"].min()
 
 
-@pytest.mark.slow
+@pytest.mark.component
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_trial_xgboost_refuses_is_told_with_its_parameters(make_project, prepare, tmp_path):
     """Each value alone is good; together with a category in the data they are not."""
@@ -203,7 +203,7 @@ def test_a_trial_xgboost_refuses_is_told_with_its_parameters(make_project, prepa
         tune(project, split.train, split.validation, tmp_path / "study", quiet)
 
 
-@pytest.mark.slow
+@pytest.mark.component
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_worker_that_dies_is_told(make_project, prepare, tmp_path):
     project = make_project(tuning=TUNING, training=TRAINING, features="features:build")
