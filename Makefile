@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help install demo test test-pages postgresql lint bench serve ui deploy clean distclean
+.PHONY: help install demo test test-system test-all test-pages postgresql lint bench serve ui deploy clean distclean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
@@ -15,8 +15,16 @@ install: $(READY)  ## make .venv from the lock, and nothing else
 demo: $(READY)  ## the whole lifecycle on the bundled example: SQLite, local Ray, local files
 	$(BIN)/python flows/end_to_end.py --project $(PROJECT)$(if $(ENV), --env $(ENV))
 
-test: $(READY) postgresql  ## all tests but those of make test-pages
-	$(BIN)/python -m pytest -m "not pages"
+# two processes, whatever the machine has: Ray's and Prefect's own processes work beside them
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test: $(READY) postgresql  ## unit and component tests, and one system test of each kind
+	$(PYTEST) -m "unit or component or smoke"
+
+test-system: $(READY) postgresql  ## the system tests that make test leaves out
+	$(BIN)/python -m pytest -m "system and not smoke"
+
+test-all: test test-system  ## every test but those of make test-pages
 
 test-pages: $(READY) postgresql  ## every command of README, tutorial and how-tos, run as written: half an hour
 	$(BIN)/python -m pytest -m pages

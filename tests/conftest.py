@@ -1,8 +1,10 @@
 """Fixtures: settings in a temporary folder, the example project, small projects, one Ray."""
 
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +21,44 @@ from tests.postgres import Postgres, running_postgres
 ROOT = Path(__file__).parents[1]
 TIERS = ("component", "system", "pages")
 """Markers of tests that need more than their process; all others are `unit`."""
+SHARED = {"ray_cluster", "prefect_server", "postgres", "train"}
+"""Fixtures that make a test a component test: servers, and trained models."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say each test's tier, and which tests one process runs: they share a Ray or a module's servers."""
+    """Say each test's tier, and which tests stay in one process, as they share Ray or a server."""
     for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
         if not any(item.get_closest_marker(tier) for tier in TIERS):
-            item.add_marker("unit")
-            continue
-        shares_ray = "ray_cluster" in getattr(item, "fixturenames", ())
-        item.add_marker(
-            pytest.mark.xdist_group("ray" if shares_ray else item.nodeid.split("::")[0])
-        )
+            item.add_marker("component" if fixtures & SHARED else "unit")
+        if not item.get_closest_marker("unit"):
+            group = "ray" if "ray_cluster" in fixtures else item.nodeid.split("::")[0]
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _copied_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An empty MLflow store is made once and copied: its migrations take seconds."""
+    from lifecycle.release import store
+
+    empty = tmp_path_factory.mktemp("store") / "mlflow.db"
+    real = store._make
+
+    @wraps(real)
+    def make(file: Path, settings: Settings) -> None:
+        if empty.exists() and not file.exists():
+            settings.folder()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(empty, file)
+            return
+        is_new = not file.exists()
+        real(file, settings)
+        if is_new:
+            shutil.copyfile(file, empty)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "_make", make)
+        yield
 
 
 @pytest.fixture
@@ -95,15 +123,20 @@ def small_frame(rows: int = 400) -> pd.DataFrame:
     return frame.assign(bought=(score > score.median()).astype(int))
 
 
+def write_project(folder: Path, frame: pd.DataFrame | None = None, **changes: Any) -> Project:
+    """Write `small.csv` and the project file of SMALL with some top-level keys changed; load it."""
+    (small_frame() if frame is None else frame).to_csv(folder / "small.csv", index=False)
+    file = folder / "project.yaml"
+    file.write_text(yaml.safe_dump(SMALL | changes, sort_keys=False))
+    return load_project(file)
+
+
 @pytest.fixture
 def make_project(tmp_path: Path) -> Callable[..., Project]:
     """Write `small.csv` and a project file with some top-level keys changed; load it."""
 
     def make(frame: pd.DataFrame | None = None, **changes: Any) -> Project:
-        (small_frame() if frame is None else frame).to_csv(tmp_path / "small.csv", index=False)
-        file = tmp_path / "project.yaml"
-        file.write_text(yaml.safe_dump(SMALL | changes, sort_keys=False))
-        return load_project(file)
+        return write_project(tmp_path, frame, **changes)
 
     return make
 

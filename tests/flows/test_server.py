@@ -15,6 +15,8 @@ from flows.server import prefect_server
 from lifecycle.errors import BackendError
 from lifecycle.settings import Settings
 
+pytestmark = pytest.mark.component
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import time

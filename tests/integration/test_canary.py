@@ -155,6 +155,7 @@ def test_a_good_one_takes_over_step_by_step_and_goes_back_by_hand(
         ("slow", "Too slow"),
     ],
 )
+@pytest.mark.smoke
 def test_a_bad_one_is_sent_back_within_seconds(
     versions: Versions, loaded: Load, name: str, why: str
 ) -> None:

@@ -68,33 +68,39 @@ def run_demo(home: Path) -> Demo:
 
 
 @pytest.fixture(scope="module")
-def demos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Demo, Demo]:
-    home = tmp_path_factory.mktemp("demo") / "lifecycle"
-    return run_demo(home), run_demo(home)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "lifecycle"
 
 
-def test_both_runs_end_well(demos: tuple[Demo, Demo]) -> None:
-    for demo in demos:
-        assert demo.code == 0, demo.screen[-4000:]
+@pytest.fixture(scope="module")
+def demo(home: Path) -> Demo:
+    return run_demo(home)
 
 
-def test_no_process_is_left(demos: tuple[Demo, Demo]) -> None:
-    assert [demo.left for demo in demos] == [[], []]
+@pytest.fixture(scope="module")
+def second(home: Path, demo: Demo) -> Demo:
+    assert demo.code == 0, "nothing to run again"
+    return run_demo(home)
 
 
-def test_the_screen_is_ours(demos: tuple[Demo, Demo]) -> None:
-    """No third-party noise: every line is a result with its time, or belongs to one.
+def check(run: Demo) -> None:
+    """It ended well, left no process, and every line is a result with its time, or of one.
 
     A gate's reason may begin with `Warning:`.
     """
+    assert run.code == 0, run.screen[-4000:]
+    assert run.left == []
     noise = re.compile(r"(?<!· )Warning|Traceback|INFO|WARN|ERROR|\(pid=|it/s|%\|")
-    for demo in demos:
-        lines = [line for line in demo.screen.splitlines() if noise.search(line)]
-        assert lines == []
+    assert [line for line in run.screen.splitlines() if noise.search(line)] == []
 
 
-def test_the_summary_says_it_all(demos: tuple[Demo, Demo]) -> None:
-    screen = demos[0].screen
+@pytest.mark.smoke
+def test_it_ends_well_and_leaves_nothing(demo: Demo) -> None:
+    check(demo)
+
+
+@pytest.mark.smoke
+def test_the_summary_says_it_all(demo: Demo) -> None:
     for word in (
         "learned from (calendar_year start to 1976)",
         "health_visits v1",
@@ -107,12 +113,12 @@ def test_the_summary_says_it_all(demos: tuple[Demo, Demo]) -> None:
         "MLflow ",
         "Prefect ",
     ):
-        assert word in screen, word
+        assert word in demo.screen, word
 
 
-def test_both_outcomes_of_monitoring_are_seen_for_real_reasons(demos: tuple[Demo, Demo]) -> None:
+@pytest.mark.smoke
+def test_both_outcomes_of_monitoring_are_seen_for_real_reasons(demo: Demo) -> None:
     """Sites join in 1977 and the model that learns them wins; the years after ask for nothing."""
-    screen = demos[0].screen
     for year, verdict in (
         (1977, "retraining asked for"),
         (1978, "nothing to do"),
@@ -120,25 +126,27 @@ def test_both_outcomes_of_monitoring_are_seen_for_real_reasons(demos: tuple[Demo
         (1980, "nothing to do"),
         (1981, "retraining asked for"),
     ):
-        assert f"Arrived: calendar_year {year}: {verdict}" in screen
-    assert "features drifted: site (cramers_v" in screen
-    assert "Better than champion v1, beyond chance" in screen
-    assert "v2 is champion" in screen
-    assert "retraining asked for" not in demos[1].screen, "the champion knows all sites by then"
+        assert f"Arrived: calendar_year {year}: {verdict}" in demo.screen
+    assert "features drifted: site (cramers_v" in demo.screen
+    assert "Better than champion v1, beyond chance" in demo.screen
+    assert "v2 is champion" in demo.screen
 
 
-def test_the_second_run_reuses_what_is_unchanged(demos: tuple[Demo, Demo]) -> None:
-    assert "served from the cache" not in demos[0].screen
-    again = demos[1].screen
-    assert "ingest: unchanged, served from the cache" in again
-    assert "split: unchanged, served from the cache" in again
-    assert re.search(r"identity \w+ is unchanged: health_visits v1 is served from the cache", again)
-    assert "registered health_visits" not in again, "nothing may be trained twice"
-
-
-def test_the_report_is_a_page(demos: tuple[Demo, Demo]) -> None:
-    found = re.search(r"(\S+summary\.html)", demos[0].screen)
+@pytest.mark.smoke
+def test_the_report_is_a_page(demo: Demo) -> None:
+    found = re.search(r"(\S+summary\.html)", demo.screen)
     assert found
     page = Path(found[1]).read_text()
     assert "health_visits" in page
     assert "http://" not in re.sub(r"http://(127\.0\.0\.1|www\.w3\.org)\S*", "", page)
+
+
+def test_the_second_run_reuses_what_is_unchanged(demo: Demo, second: Demo) -> None:
+    check(second)
+    assert "served from the cache" not in demo.screen
+    again = second.screen
+    assert "ingest: unchanged, served from the cache" in again
+    assert "split: unchanged, served from the cache" in again
+    assert re.search(r"identity \w+ is unchanged: health_visits v1 is served from the cache", again)
+    assert "registered health_visits" not in again, "nothing may be trained twice"
+    assert "retraining asked for" not in again, "the champion knows all sites by then"

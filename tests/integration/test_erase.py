@@ -39,6 +39,7 @@ def run(home: Path, flow: str, project: Project, *more: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.smoke
 def test_a_person_is_erased_from_everything_the_flows_wrote(
     make_project: Callable[..., Project], settings: Settings
 ) -> None:

@@ -29,6 +29,7 @@ def start(project: Path, home: Path, mark: str = "") -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.smoke
 def test_training_goes_on_behind_the_last_finished_step(
     make_project: Callable[..., Project], settings: Settings, tmp_path: Path
 ) -> None:

@@ -110,6 +110,7 @@ def deployed(server: Server) -> Server:
     return server
 
 
+@pytest.mark.smoke
 def test_every_flow_is_deployed_for_every_environment(deployed: Server) -> None:
     found = deployed.post("/deployments/filter", {"limit": 100}).json()
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -130,6 +131,7 @@ def test_a_bad_parameter_is_refused(deployed: Server) -> None:
     assert answer.status_code == 409
 
 
+@pytest.mark.smoke
 def test_the_dev_training_deployment_completes(
     deployed: Server, make_project: Callable[..., Project], tmp_path: Path
 ) -> None:

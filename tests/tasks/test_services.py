@@ -13,6 +13,8 @@ from lifecycle.errors import BackendError, LifecycleError, RayError
 from lifecycle.settings import Settings
 from tasks.services import require_services
 
+pytestmark = pytest.mark.component
+
 WEB = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 

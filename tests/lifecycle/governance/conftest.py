@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,12 +19,13 @@ from lifecycle.data.lake import table_uri
 from lifecycle.data.prediction_log import SCHEMA, LogTable
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.project import Project
+from lifecycle.project_file import load_project
 from lifecycle.records import Trained, Window
 from lifecycle.release.registered import bundle_path
 from lifecycle.serving.protocol import curl_command
 from lifecycle.serving.score import score
 from lifecycle.settings import Settings
-from tests.conftest import SMALL, small_frame
+from tests.conftest import SMALL, small_frame, write_project
 
 PERSON = """Zoë "Z" O'Hara <&>"""
 EMAIL = "zoe.ohara@planted.example"
@@ -58,12 +61,28 @@ class Planted:
     trained: Trained
 
 
+@pytest.fixture(scope="session")
+def planted_once(tmp_path_factory: pytest.TempPathFactory, train: Callable[..., Any]) -> Planted:
+    folder = tmp_path_factory.mktemp("planted")
+    return plant(folder, Settings(home=folder / "lifecycle"), train)
+
+
 @pytest.fixture
-def planted(
-    make_project: Callable[..., Project], settings: Settings, train: Callable[..., Any]
-) -> Planted:
+def planted(planted_once: Planted, tmp_path: Path) -> Planted:
+    """A copy for one test: a project's folder and its home may be copied to another place."""
+    made = planted_once.project.folder
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    trained = planted_once.trained.model_dump_json().replace(str(made), str(tmp_path))
+    return Planted(
+        load_project(tmp_path / "project.yaml"),
+        Settings(home=tmp_path / "lifecycle"),
+        Trained.model_validate_json(trained),
+    )
+
+
+def plant(folder: Path, settings: Settings, train: Callable[..., Any]) -> Planted:
     """Two versions of the data, a model, scored rows, logged predictions, and stray files."""
-    project = make_project(frame_with_person(), **project_changes())
+    project = write_project(folder, frame_with_person(), **project_changes())
     page = settings.folder("reports", "small") / "summary.html"
     made = train(project, settings)
     trained = made.register()

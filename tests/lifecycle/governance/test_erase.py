@@ -144,6 +144,7 @@ for request in pending(project, settings):
 """
 
 
+@pytest.mark.system
 def test_killed_anywhere_and_run_again_it_is_whole(planted: Planted) -> None:
     """SIGKILL before one of the steps that change a file, each time a later one."""
     project, settings = planted.project, planted.settings

@@ -18,6 +18,7 @@ import pytest
 from lifecycle.data.lake import read_version
 from lifecycle.errors import BackendError, BundleError, ProjectError, RegistryError
 from lifecycle.project import Project
+from lifecycle.release import store
 from lifecycle.release.registered import bundle_path, evaluation_of, record_of
 from lifecycle.release.registry import (
     BUNDLE,
@@ -203,8 +204,12 @@ def test_a_version_somebody_else_registered(small_model: Any) -> None:
 
 
 def test_the_store_is_made_without_noise(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(store, "_make", store._make.__wrapped__)  # type: ignore[attr-defined]
     settings = Settings(home=tmp_path / "new")
     caplog.set_level(logging.INFO)
     connect(settings)

@@ -1,6 +1,5 @@
 """State that was moved or renamed is found: artifacts, reference versions, models."""
 
-import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -31,13 +30,12 @@ def moved(settings: Settings, place: Path) -> Settings:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_artifacts_are_in_a_home_of_any_name_and_found_when_it_moves(
-    name: str, tmp_path: Path, empty_store: Path
+    name: str, tmp_path: Path
 ) -> None:
     import mlflow
 
     place = tmp_path / "odd" / name
     settings = Settings(home=place)
-    shutil.copyfile(empty_store, settings.folder() / "mlflow.db")
     client = connect(settings)
     experiment = experiment_id(client, "small", settings)
     run = client.create_run(experiment).info.run_id
