@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         if not any(item.get_closest_marker(tier) for tier in TIERS):
             item.add_marker("component" if fixtures & SHARED else "unit")
-        if not item.get_closest_marker("unit"):
+        if not (item.get_closest_marker("unit") or item.get_closest_marker("xdist_group")):
             group = "ray" if "ray_cluster" in fixtures else item.nodeid.split("::")[0]
             item.add_marker(pytest.mark.xdist_group(group))
 

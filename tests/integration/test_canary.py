@@ -150,12 +150,11 @@ def test_a_good_one_takes_over_step_by_step_and_goes_back_by_hand(
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("shifted", "Other predictions"),
+        pytest.param("shifted", "Other predictions", marks=pytest.mark.smoke),
         ("raising", "Too many errors"),
         ("slow", "Too slow"),
     ],
 )
-@pytest.mark.smoke
 def test_a_bad_one_is_sent_back_within_seconds(
     versions: Versions, loaded: Load, name: str, why: str
 ) -> None:

@@ -164,6 +164,7 @@ def run(arguments: list[str], tmp_path: Path, changes: dict[str, str], boom: boo
     return ended.stdout + ended.stderr
 
 
+@pytest.mark.component
 def test_a_wrong_value_of_any_variable_shows_no_secret(tmp_path: Path) -> None:
     project = str(ROOT / "examples" / "health_visits" / "project.yaml")
     for name, value in WRONG.items():

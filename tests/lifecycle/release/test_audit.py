@@ -197,6 +197,7 @@ for number in range(8):
 """
 
 
+@pytest.mark.component
 def test_several_machines_write_one_chain(settings: Settings) -> None:
     names = ("anna", "bert", "cleo")
     writers = [

@@ -16,6 +16,8 @@ from lifecycle.serving.meters import ANSWERED, DROPPED, LOGGED, Meters
 from tests.conftest import ROOT
 from tests.lifecycle.serving.log_writer import model_of
 
+pytestmark = pytest.mark.component  # processes of their own, some killed
+
 MetersOf = Callable[..., Meters]
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 

@@ -28,6 +28,8 @@ from lifecycle.settings import Settings
 from tests.conftest import ROOT
 from tests.lifecycle.serving.log_writer import metrics_folder, model_of, open_log, said
 
+pytestmark = pytest.mark.component  # processes of their own, some killed
+
 ROW = {"age": 41.5, "visits": 3, "city": "Rome"}
 Make = Callable[..., Project]
 

@@ -179,8 +179,12 @@ ON_RAY = [
 """Read once more by Ray's workers, which have none of this process's variables."""
 
 
+RAY = (pytest.mark.component, pytest.mark.xdist_group("ray"))
+
+
 @pytest.fixture(
-    params=[*PLACES, *(pytest.param((name,), id=f"{name}, on Ray") for name in ON_RAY)], ids=str
+    params=[*PLACES, *(pytest.param((name,), id=f"{name}, on Ray", marks=RAY) for name in ON_RAY)],
+    ids=str,
 )
 def place(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
