@@ -5,11 +5,11 @@ from importlib.resources import as_file, files
 import pandas as pd
 
 FIRST_YEAR = {1: 1975, 2: 1976, 3: 1977, 4: 1977, 5: 1977, 6: 1977}
-"""Site → calendar year that most of its first study year lies in.
+"""Site → calendar year of its first study year, as this example has it.
 
-Families joined in Dayton (1) from November 1974, in Seattle (2) from January 1976, in Fitchburg (3)
-and Franklin County (4) from July 1976, in Charleston (5) and Georgetown County (6) from November
-1976 (Newhouse et al. 1993, Free for All? Lessons from the RAND Health Insurance Experiment)."""
+The file has study years only. The sites joined one after another: Dayton (1) was the first, in
+1974; here Seattle (2) follows a year later and the four others two years later.
+"""
 
 
 def rows() -> pd.DataFrame:
