@@ -13,6 +13,7 @@ from lifecycle.identity import code_digest, sha256
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion, Traffic
 from lifecycle.serving.lanes import candidate_name
+from lifecycle.serving.prediction_log import CLOSE_SECONDS
 from lifecycle.serving.predictor import Engine
 from lifecycle.serving.proxy import QUIET, quiet_serve, start_proxy
 from lifecycle.serving.scaling import ByLoad
@@ -21,8 +22,8 @@ from lifecycle.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-STOP_SECONDS = 5.0
-"""How long a replica may finish its requests before it is stopped."""
+STOP_SECONDS = CLOSE_SECONDS + 10.0
+"""How long a replica may finish its requests, and then log them, before it is stopped."""
 ANSWER_SECONDS = 60.0
 """How long a replica may take to say which version it serves."""
 ATTEMPTS = 3
