@@ -19,7 +19,7 @@ import httpx
 
 from lifecycle.process import TELEMETRY, die_with_parent
 from lifecycle.redaction import remember
-from lifecycle.settings import made_once
+from lifecycle.settings import made_once, sqlite_url
 
 STARTUP_S = 180.0
 """Seconds a server may take: the first start makes its database."""
@@ -101,7 +101,11 @@ def server_environment(home: Path, url: str, auth: str) -> dict[str, str]:
         url: where it listens; its own page is the one origin that may ask.
         auth: what a request must bring.
     """
-    return TELEMETRY | {
+    place = {}
+    if "?" in str(home):  # Prefect's own URL of it would end there, in another folder
+        database = sqlite_url(home / "prefect.db").replace("sqlite:", "sqlite+aiosqlite:", 1)
+        place["PREFECT_API_DATABASE_CONNECTION_URL"] = database
+    return TELEMETRY | place | {
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"{url}/api",
         "PREFECT_UI_API_URL": f"{url}/api",
