@@ -104,11 +104,11 @@ class ServeLane:
 
     @contextmanager
     def _access(self) -> Iterator[Access]:
-        """The way into the endpoint; a key that it asks for holds for the block only."""
+        """The way into the endpoint, with a key that holds for the block only.
+
+        Where no key is asked for it still marks the rows of the smoke test in the prediction log.
+        """
         settings = self._settings
-        if not settings.needs_keys:
-            yield Access(certificate=settings.serve_tls_cert)
-            return
         store = KeyStore(settings.keys_file)
         with store.internal("smoke-test", self._project.name) as key:
             yield Access(key, settings.serve_tls_cert)

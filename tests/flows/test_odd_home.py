@@ -42,7 +42,7 @@ def test_prepare_train_lineage_and_search_stay_in_a_home_of_any_name(tmp_path: P
     lifecycle = ("-m", "lifecycle.cli")
     assert "accepted" in run(tmp_path, *lifecycle, "versions", "project.yaml")
     assert json.loads(run(tmp_path, *lifecycle, "lineage", "project.yaml", "model:1", "--json"))
-    found = run(tmp_path, *lifecycle, "erase", "project.yaml", "--entity", "1001", "--dry-run")
+    found = run(tmp_path, *lifecycle, "erase", "project.yaml", "--entity", "1001", "--check")
     assert "accepted" in found
     assert {path.name for path in tmp_path.iterdir()} == {*before, NAME}
     made = {path.name for path in (tmp_path / NAME).iterdir()}
