@@ -39,7 +39,7 @@ def test_prepare_train_lineage_and_search_stay_in_a_home_of_any_name(tmp_path: P
     before = {path.name for path in tmp_path.iterdir()}
     for flow in ("prepare", "train"):
         run(tmp_path, str(ROOT / "flows" / f"{flow}.py"), "--project", "project.yaml")
-    lifecycle = ("-m", "lifecycle.cli")
+    lifecycle = ("-c", "from lifecycle.cli import main; main()")
     assert "accepted" in run(tmp_path, *lifecycle, "versions", "project.yaml")
     assert json.loads(run(tmp_path, *lifecycle, "lineage", "project.yaml", "model:1", "--json"))
     found = run(tmp_path, *lifecycle, "erase", "project.yaml", "--entity", "1001", "--check")
