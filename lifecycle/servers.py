@@ -105,12 +105,16 @@ def server_environment(home: Path, url: str, auth: str) -> dict[str, str]:
     if "?" in str(home):  # Prefect's own URL of it would end there, in another folder
         database = sqlite_url(home / "prefect.db").replace("sqlite:", "sqlite+aiosqlite:", 1)
         place["PREFECT_API_DATABASE_CONNECTION_URL"] = database
-    return TELEMETRY | place | {
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": f"{url}/api",
-        "PREFECT_UI_API_URL": f"{url}/api",
-        "PREFECT_UI_STATIC_DIRECTORY": str(home / "ui"),
-        "PREFECT_SERVER_API_AUTH_STRING": auth,
-        "PREFECT_API_AUTH_STRING": auth,
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
-    }
+    return (
+        TELEMETRY
+        | place
+        | {
+            "PREFECT_HOME": str(home),
+            "PREFECT_API_URL": f"{url}/api",
+            "PREFECT_UI_API_URL": f"{url}/api",
+            "PREFECT_UI_STATIC_DIRECTORY": str(home / "ui"),
+            "PREFECT_SERVER_API_AUTH_STRING": auth,
+            "PREFECT_API_AUTH_STRING": auth,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
+        }
+    )

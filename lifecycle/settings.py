@@ -269,7 +269,7 @@ def _refuse_unusable(path: str) -> None:
     """
     if found := UNUSABLE.search(path):
         raise ValueError(
-            f"the tables' engine cannot open a folder whose path has {found[0]!r} in it ({path!r}); "
+            f"deltalake cannot open a folder whose path has {found[0]!r} in it ({path!r}); "
             "choose one without control characters and without any of [ ] | ^ \\ %20"
         )
 

@@ -15,6 +15,7 @@ import typer
 
 from lifecycle.console import open_console
 from lifecycle.errors import BackendError, SettingsError
+from lifecycle.options import EnvOption
 from lifecycle.process import TELEMETRY
 from lifecycle.redaction import redact
 from lifecycle.servers import (
@@ -32,7 +33,6 @@ USAGE = 2
 """Exit code of a process of ours that a setting keeps from its work."""
 MLFLOW_PORT, PREFECT_PORT = 5000, 4200
 """Where they are looked for; with another process there, a free port is taken and told."""
-EnvOption = Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")]
 MlflowPort = Annotated[int, typer.Option(envvar="MLFLOW_PORT", help="Where MLflow's pages are.")]
 PrefectPort = Annotated[int, typer.Option(envvar="PREFECT_PORT", help="Where Prefect's are.")]
 

@@ -22,8 +22,6 @@ EVERY_SECONDS = 1.0
 """How often a long ingestion says how far it is."""
 SHOWN = 8
 """Violations on the screen; the artifact has all."""
-ARTIFACTS = "http://127.0.0.1:4200/artifacts"
-"""Where `make ui` shows them."""
 
 
 def ingest_window(project: Project, settings: Settings, window: Window | None) -> Ingested:
@@ -98,7 +96,7 @@ def _show(project: Project, violations: tuple[Violation, ...]) -> None:
     lines = [f"· {one}" for one in violations[:SHOWN]]
     if len(violations) > SHOWN:
         lines += [
-            f"· and {len(violations) - SHOWN} more: `make ui`, then {ARTIFACTS}, artifact {key};",
+            f"· and {len(violations) - SHOWN} more: `make ui`, then Artifacts in Prefect, {key};",
             f"  of the rejected rows: lifecycle rejected {project.file}",
         ]
     say("contract", "\n".join(["what the data do not keep:", *lines]))

@@ -138,7 +138,7 @@ def test_a_folder_that_the_stores_would_not_find_is_refused_at_once(
     variable: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, str(tmp_path / name / "home"))
-    with pytest.raises(SettingsError, match=f"^{variable}: the tables' engine cannot") as refusal:
+    with pytest.raises(SettingsError, match=f"^{variable}: deltalake cannot open") as refusal:
         Settings.load()
     assert "\n" not in str(refusal.value)
     assert [*tmp_path.iterdir()] == []

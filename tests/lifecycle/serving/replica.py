@@ -38,6 +38,7 @@ def endpoint_of(made: Any, keys: bool = False) -> Iterator[Endpoint]:
 @contextmanager
 def serving(made: Any) -> Iterator[tuple[ServedModel, Post]]:
     """The model, and how to ask it: a path, then JSON or bytes to post, then headers."""
+
     def ask(path: str, content: Any = None, **headers: str) -> httpx.Response:
         async def send() -> httpx.Response:
             async with httpx.AsyncClient(

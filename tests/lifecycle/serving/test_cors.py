@@ -38,7 +38,9 @@ def preflight(app: Endpoint, origin: str) -> httpx.Response:
 def test_a_declared_origin_may_ask_and_read_answers_and_errors(
     make_project: Make, train: Callable[..., Any], settings: Settings, keys: bool
 ) -> None:
-    made = train(make_project(serving={"allowed_origins": [SHOP, "http://localhost:3000"]}), settings)
+    made = train(
+        make_project(serving={"allowed_origins": [SHOP, "http://localhost:3000"]}), settings
+    )
     rows = made.holdout()[["age", "visits", "city"]].head(1)
     body = {"records": to_records(rows)}
     with endpoint_of(made, keys=keys) as app:
@@ -78,7 +80,8 @@ def test_without_any_nothing_is_said_and_a_star_lets_all_in(
 
 
 @pytest.mark.parametrize(
-    "origin", ["shop.example", "https://shop.example/", "https://Shop.example", "null", "https://*.x", ""]
+    "origin",
+    ["shop.example", "https://shop.example/", "https://Shop.example", "null", "https://*.x", ""],
 )
 def test_what_no_browser_sends_as_an_origin_is_refused(origin: str) -> None:
     with pytest.raises(ValidationError, match="is no origin: write scheme, host and port"):
