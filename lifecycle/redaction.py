@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from urllib.parse import quote, quote_plus, unquote
 
@@ -74,6 +75,25 @@ def redact(text: str) -> str:
         else:
             text = text.replace(secret, HIDDEN)
     return text
+
+
+@contextmanager
+def errors_redacted() -> Iterator[None]:
+    """Let no error out that quotes a secret: Prefect keeps messages in its database.
+
+    Errors of ours never do; a library's is raised again by its name, without the secret.
+
+    Raises:
+        RuntimeError: in the place of such an error.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        hidden = redact(text)
+        if hidden == text:
+            raise
+        raise RuntimeError(hidden).with_traceback(error.__traceback__) from None
 
 
 @lru_cache(maxsize=4)

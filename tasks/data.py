@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from datetime import date
 
-from prefect import task
 from prefect.artifacts import create_table_artifact
 
 from lifecycle.data import arrivals, erased, ingest, sources, split
@@ -15,7 +14,7 @@ from lifecycle.records import Ingested, Monitored, Split, Violation, Window
 from lifecycle.settings import Settings
 from tasks.cluster import reading_cluster
 from tasks.credentials import fill_credentials
-from tasks.policies import CACHED, NOT_CACHED, cached_by, checked, slug
+from tasks.policies import CACHED, NOT_CACHED, cached_by, checked, slug, task
 from tasks.progress import say, step, update
 
 EVERY_SECONDS = 1.0

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prefect import task
-
 from lifecycle.data.lake import read_version
 from lifecycle.project import Project
 from lifecycle.records import (
@@ -34,7 +32,7 @@ from lifecycle.training.bundle import load_bundle
 from lifecycle.training.evaluation import assess
 from lifecycle.training.predictor import open_predictor
 from tasks.audit import trail_of
-from tasks.policies import NOT_CACHED
+from tasks.policies import NOT_CACHED, task
 from tasks.progress import say, step, update
 from tasks.quality import show_decision
 

@@ -37,7 +37,7 @@ WRONG = {
     "LIFECYCLE_HOME": "/dev/null",
     "LIFECYCLE_LAKE_URI": "/lake[1]",
     "LIFECYCLE_RAY_CPUS": "many",
-    "LIFECYCLE_RAY_STORAGE": "/ray?b",
+    "LIFECYCLE_RAY_STORAGE": "/ray^b",
     "LIFECYCLE_RAY_DASHBOARD": "perhaps",
     "LIFECYCLE_SERVE_PORT": "99999999",
     "LIFECYCLE_SERVE_ACCESS": "everybody",
