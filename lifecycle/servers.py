@@ -103,7 +103,7 @@ def server_environment(home: Path, url: str, auth: str) -> dict[str, str]:
     """
     place = {}
     if "?" in str(home):  # Prefect's own URL of it would end there, in another folder
-        database = sqlite_url(home / "prefect.db").replace("sqlite:", "sqlite+aiosqlite:", 1)
+        database = sqlite_url(home / "prefect.db").replace("pysqlite", "aiosqlite", 1)
         place["PREFECT_API_DATABASE_CONNECTION_URL"] = database
     return (
         TELEMETRY

@@ -74,7 +74,8 @@ Prefect server refuses others."""
 UNUSABLE = re.compile(r"[\[\]|^\\\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
 """In a folder's path: what deltalake cannot open by any spelling of it (decision 29), and what no
 URL can hold."""
-SQLITE = "sqlite:///"
+SQLITE = ("sqlite:///", "sqlite+pysqlite:///")
+"""What the URLs of SQLite databases begin with."""
 
 SERVED = ("http://", "https://", "databricks")
 """Tracking URIs of an MLflow server, which has a place for artifacts of its own."""
@@ -275,13 +276,17 @@ def _refuse_unusable(path: str) -> None:
 
 
 def sqlite_url(file: Path | str) -> str:
-    """URL of a SQLite database, whatever characters its path has: quoted as SQLAlchemy reads it."""
-    return f"{SQLITE}{quote(str(file), safe='/ ')}"
+    """URL of a SQLite database, whatever characters its path has: quoted if it would end earlier.
+
+    Where a URL begins with `sqlite:///` MLflow makes a folder of the quoted name, too.
+    """
+    plain, exact = SQLITE
+    return f"{exact}{quote(str(file), safe='/ ')}" if "?" in str(file) else f"{plain}{file}"
 
 
 def sqlite_file(url: str) -> Path:
     """The file of a SQLite URL; one that is not quoted is read, too."""
-    return Path("/" + unquote(url.removeprefix(SQLITE).partition("?")[0]).lstrip("/"))
+    return Path("/" + unquote(url.partition(":///")[2].partition("?")[0]).lstrip("/"))
 
 
 def _problem(place: tuple[int | str, ...], message: str, value: object) -> str:

@@ -16,7 +16,23 @@ from lifecycle.release.relocation import relocate
 from lifecycle.release.store import connect, experiment_id
 from lifecycle.settings import Settings
 
-NAMES = ("100%", "a:b", "ä&b", "日本", "a;b", "a b", "a+b=c@d", "{a}", "a'b", "~x", "50%x")
+NAMES = (
+    "100%",
+    "a:b",
+    "ä&b",
+    "日本",
+    "a;b",
+    "a b",
+    "a+b=c@d",
+    "{a}",
+    "a'b",
+    "~x",
+    "50%x",
+    "a#1",
+    "a?x",
+    "a?b%c#d",
+    "a::b",
+)
 
 
 def moved(settings: Settings, place: Path) -> Settings:
