@@ -4,12 +4,13 @@ import base64
 import pickle
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
 
 from lifecycle.errors import BackendError, RequestError
-from lifecycle.redaction import HIDDEN, redact, remember
+from lifecycle.redaction import HIDDEN, errors_redacted, redact, remember
 from lifecycle.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +104,18 @@ def test_a_path_is_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 @pytest.mark.usefixtures("planted")
 def test_a_client_is_not_told_by_a_hidden_word_what_is_secret() -> None:
     assert str(RequestError("row 0: unknown field 'planted-pii-key'")).count("planted") == 1
+
+
+@pytest.mark.usefixtures("planted")
+def test_an_error_of_a_library_loses_what_it_quotes_and_others_stay_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match=r"^KeyError: .*\*\*\*") as caught, errors_redacted():
+        raise KeyError(SECRETS)
+    assert "planted" not in str(caught.value)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "planted" not in shown
+    assert "raise KeyError(SECRETS)" in shown, "where it came from is still told"
+    with pytest.raises(KeyError, match="age"), errors_redacted():
+        raise KeyError("age")
 
 
 def test_secrets_of_an_environments_file_are_hidden_too(
