@@ -81,19 +81,22 @@ def redact(text: str) -> str:
 def errors_redacted() -> Iterator[None]:
     """Let no error out that quotes a secret: Prefect keeps messages in its database.
 
-    Errors of ours never do; a library's is raised again by its name, without the secret.
+    One that carries a message alone loses the secret.
 
     Raises:
-        RuntimeError: in the place of such an error.
+        RuntimeError: in the place of any other one, with its name and its message.
     """
     try:
         yield
     except Exception as error:
-        text = f"{type(error).__name__}: {error}"
+        text = str(error)
         hidden = redact(text)
-        if hidden == text:
-            raise
-        raise RuntimeError(hidden).with_traceback(error.__traceback__) from None
+        if hidden != text and error.args != (text,):
+            told = RuntimeError(f"{type(error).__name__}: {hidden}")
+            raise told.with_traceback(error.__traceback__) from None
+        if hidden != text:
+            error.args = (hidden,)
+        raise
 
 
 @lru_cache(maxsize=4)

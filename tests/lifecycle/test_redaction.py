@@ -114,6 +114,9 @@ def test_an_error_of_a_library_loses_what_it_quotes_and_others_stay_as_they_are(
     shown = "".join(traceback.format_exception(caught.value))
     assert "planted" not in shown
     assert "raise KeyError(SECRETS)" in shown, "where it came from is still told"
+    with pytest.raises(RequestError, match=r"^age: \*\*\*") as ours, errors_redacted():
+        raise RequestError(f"age: {SECRETS['LIFECYCLE_PII_KEY']}")
+    assert "planted" not in str(pickle.loads(pickle.dumps(ours.value)))  # noqa: S301 - our own
     with pytest.raises(KeyError, match="age"), errors_redacted():
         raise KeyError("age")
 
