@@ -286,7 +286,7 @@ def sqlite_url(file: Path | str) -> str:
 
 def sqlite_file(url: str) -> Path:
     """The file of a SQLite URL; one that is not quoted is read, too."""
-    return Path("/" + unquote(url.partition(":///")[2].partition("?")[0]).lstrip("/"))
+    return Path(unquote(url.partition(":///")[2].partition("?")[0])).absolute()
 
 
 def _problem(place: tuple[int | str, ...], message: str, value: object) -> str:

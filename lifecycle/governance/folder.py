@@ -155,7 +155,7 @@ def open_folder(uri: str, **options: Any) -> Folder:
     if uri.startswith("file://"):
         uri = url2pathname(uri.removeprefix("file://"))
     if "://" not in uri:  # a path, whatever is in it: `::` would be a chain of file systems
-        return Folder(LocalFileSystem(use_listings_cache=False), str(Path(uri).absolute()))
+        return Folder(LocalFileSystem(use_listings_cache=False), os.path.abspath(uri))
     try:
         fs, path = url_to_fs(uri, use_listings_cache=False, **options)
     except ImportError as error:

@@ -16,7 +16,8 @@ from lifecycle import settings as module
 from lifecycle.data.lake import history, read_version, write_version
 from lifecycle.errors import SettingsError
 from lifecycle.governance.folder import open_folder
-from lifecycle.settings import Environment, Settings, environments, sqlite_file
+from lifecycle.servers import DATABASE, server_environment
+from lifecycle.settings import Environment, Settings, environments, sqlite_file, sqlite_url
 
 
 @pytest.fixture
@@ -130,6 +131,27 @@ def test_a_folder_of_any_of_these_names_holds_lake_and_registry(name: str, tmp_p
     assert settings.artifact_root
     assert open_folder(settings.artifact_root).path == str(settings.home / "mlartifacts")
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_the_file_of_a_url_is_the_one_that_sqlalchemy_opens(tmp_path: Path) -> None:
+    for url in (
+        *("sqlite:///rows.db", "sqlite:////data/rows.db", "sqlite:////a%20b/rows.db?timeout=3"),
+        sqlite_url(tmp_path / "a?x#%20" / "rows.db"),
+    ):
+        assert str(sqlite_file(url)) == os.path.abspath(make_url(url).database or "")
+
+
+def test_the_database_of_a_prefect_server_stays_in_its_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in DATABASE:
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path / "a?x"
+    variables = server_environment(home, "http://127.0.0.1:1", "a:b")
+    assert make_url(variables[DATABASE[0]]).database == str(home / "prefect.db")
+    assert not set(DATABASE) & server_environment(tmp_path, "http://127.0.0.1:1", "a:b").keys()
+    monkeypatch.setenv(DATABASE[1], "postgresql+asyncpg://db/prefect")
+    assert not set(DATABASE) & server_environment(home, "http://127.0.0.1:1", "a:b").keys()
 
 
 @pytest.mark.parametrize("name", REFUSED_NAMES)
