@@ -1,29 +1,19 @@
 """What runs leave behind: nothing beside a state folder of any name, no secret anywhere in it."""
 
-import base64
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from tests.conftest import SMALL, small_frame
-from tests.lifecycle.test_redaction import SECRETS
+from tests.planted import PLANTED, SECRETS, planted_in
 
 ROOT = Path(__file__).parents[2]
 NAME = "a?x=1 #2 ä&b::c 100% d+e;f@g {h} 'i' <j> ~k $l *m (n)!,"
-ELSEWHERE = {"LIFECYCLE_MLFLOW_TRACKING_URI", "LIFECYCLE_OPENLINEAGE", "LIFECYCLE_LAKE_URI"}
-ELSEWHERE |= {"LIFECYCLE_RAY_ADDRESS", "RAY_AUTH_TOKEN"}
-"""Variables that name services which are not there."""
-PLANTED = {name: value for name, value in SECRETS.items() if name not in ELSEWHERE} | {
-    "PREFECT_SERVER_API_AUTH_STRING": SECRETS["PREFECT_API_AUTH_STRING"]
-}
-AUTH = base64.b64encode(SECRETS["PREFECT_API_AUTH_STRING"].encode())
 CLI = ("-c", "from lifecycle.cli import main; main()")
 QUOTES_ALL = "def build(inputs):\n    import os\n    raise ValueError(dict(os.environ))\n"
 UNFORESEEN = """
@@ -80,17 +70,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("prepare", "train"):
         run(folder, *flow(name))
     return folder
-
-
-def planted_in(home: Path) -> Iterator[str]:
-    """Files with a secret in them, tables also read as such."""
-    for path in home.rglob("*"):
-        if path.is_file():
-            content = path.read_bytes()
-            if path.suffix == ".parquet":
-                content += str(pq.read_table(path).to_pylist()).encode()
-            if b"planted" in content or AUTH in content:
-                yield str(path.relative_to(home))
 
 
 def test_stages_and_commands_stay_in_a_home_of_any_name(folder: Path) -> None:

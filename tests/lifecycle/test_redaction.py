@@ -12,27 +12,9 @@ import pytest
 from lifecycle.errors import BackendError, RequestError
 from lifecycle.redaction import HIDDEN, errors_redacted, redact, remember
 from lifecycle.settings import Settings
+from tests.planted import SECRETS
 
 ROOT = Path(__file__).parents[2]
-SECRETS = {
-    "LIFECYCLE_PII_KEY": "planted-pii-key",
-    "LIFECYCLE_DATABASES": "postgresql://u:planted-db1@h/a mysql://v:planted%2Fdb2@h/b",
-    "LIFECYCLE_MLFLOW_TRACKING_URI": "http://me:planted-mlflow@127.0.0.1:9",
-    "LIFECYCLE_OPENLINEAGE": "http://me:planted-lineage@127.0.0.1:9/api",
-    "LIFECYCLE_LAKE_URI": "s3://key:planted-lake@bucket/tables",
-    "LIFECYCLE_RAY_ADDRESS": "ray://u:planted-ray@127.0.0.1:9",
-    "MLFLOW_TRACKING_PASSWORD": "planted-mlflow-password",
-    "MLFLOW_TRACKING_TOKEN": "planted-mlflow-token",
-    "OPENLINEAGE_API_KEY": "planted-api-key",
-    "PREFECT_API_AUTH_STRING": "admin:planted-auth",
-    "PREFECT_API_KEY": "planted-prefect-key",
-    "AWS_ACCESS_KEY_ID": "planted-aws-id",
-    "AWS_SECRET_ACCESS_KEY": "planted/aws+secret",
-    "AWS_SESSION_TOKEN": "planted-session",
-    "WAREHOUSE_URL": "snowflake://me:planted-warehouse@account/db?password=planted-query",
-    "SOURCE_CREDENTIALS": '{"secret": "planted-source"}',
-    "RAY_AUTH_TOKEN": "planted-ray-token",
-}
 WRONG = {
     "LIFECYCLE_ENV": "moon",
     "LIFECYCLE_HOME": "/dev/null",
