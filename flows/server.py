@@ -58,7 +58,7 @@ def prefect_server(settings: Settings) -> Iterator[None]:
         update("prefect", "starting a temporary server")
         home = Path(PREFECT_HOME.value())
         chosen = PREFECT_SERVER_API_AUTH_STRING.value()  # of a user's own profile
-        auth = chosen.get_secret_value() if chosen else auth_string(home)
+        auth = str(chosen or auth_string(home))
         with _temporary_server(home, auth) as url:
             asks = "what PREFECT_SERVER_API_AUTH_STRING says" if chosen else f"{auth_file(home)}"
             say(

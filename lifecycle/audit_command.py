@@ -1,13 +1,13 @@
 """`lifecycle audit`: who changed which version of models or data, and whether the trail holds."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from lifecycle.console import open_console, styled, write_error
+from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.project_file import load_project
 from lifecycle.records import Change, DataChange, Link
 from lifecycle.settings import Settings
@@ -17,11 +17,11 @@ BROKEN = 2
 
 
 def audit(
-    project: Annotated[Path, typer.Argument(help="Project file.")],
+    project: ProjectPath,
     check: Annotated[
         bool, typer.Option("--verify", help="Hold every line against its hash.")
     ] = False,
-    env: Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")] = None,
+    env: EnvOption = None,
 ) -> None:
     """List every change of models and data; with --verify, exit code 2 if a line was changed."""
     from lifecycle.data.trail import data_chain

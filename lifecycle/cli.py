@@ -29,6 +29,7 @@ from lifecycle.errors import LifecycleError, ProjectError, RegistryError
 from lifecycle.governance_command import erase, retention
 from lifecycle.keys import front_env, keys
 from lifecycle.lineage_command import lineage
+from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.process import prepare_process
 from lifecycle.profile_command import profile
 from lifecycle.project import Project
@@ -46,8 +47,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Helpers around project files; the lifecycle itself runs with `python flows/….py`.",
 )
-ProjectPath = Annotated[Path, typer.Argument(help="Project file.")]
-EnvOption = Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")]
 
 
 def main() -> None:

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator
 from itertools import compress
-from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.table import Table
 
 from lifecycle.console import open_console, styled
+from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.project import Project
 from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
@@ -20,8 +18,8 @@ TITLES = ("column", "type", "unit", "promises", "personal data", "description")
 
 
 def contract(
-    project: Annotated[Path, typer.Argument(help="Project file.")],
-    env: Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")] = None,
+    project: ProjectPath,
+    env: EnvOption = None,
 ) -> None:
     """Show a project's data contract, and what changed in it since the last ingestion."""
     from lifecycle.data.contract import last_contract

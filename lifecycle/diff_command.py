@@ -1,6 +1,5 @@
 """`lifecycle diff`: what differs between two versions of a project's data."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +8,7 @@ from rich.table import Table
 
 from lifecycle.console import open_console, styled
 from lifecycle.errors import DataError
+from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.project_file import load_project
 from lifecycle.records import DatasetVersion
 from lifecycle.records.diff import Moments, RowsDiff, SchemaDiff, VersionDiff
@@ -20,13 +20,13 @@ WIDE = 140
 
 
 def diff(
-    project: Annotated[Path, typer.Argument(help="Project file.")],
+    project: ProjectPath,
     versions: Annotated[
         list[str],
         typer.Argument(help="[TABLE] A B: by default of `accepted`; or train@3 holdout@3."),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
-    env: Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")] = None,
+    env: EnvOption = None,
 ) -> None:
     """Compare two versions of a table: schema, rows, and how each column's distribution moved."""
     from lifecycle.data.diff import diff as compare  # pandas and Arrow take a while

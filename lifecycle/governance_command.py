@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from lifecycle.console import open_console, styled, write_error
+from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.project_file import load_project
 from lifecycle.records import Erasure, Searched, counted
 from lifecycle.settings import Settings
@@ -14,9 +15,6 @@ from lifecycle.settings import Settings
 LEFT = 2
 """Exit code where something is left of a person."""
 SHOWN = 20
-
-ProjectPath = Annotated[Path, typer.Argument(help="Project file.")]
-EnvOption = Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")]
 
 
 def erase(

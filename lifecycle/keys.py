@@ -11,13 +11,13 @@ from rich.table import Table
 from lifecycle import front
 from lifecycle.cluster import LOOPBACK
 from lifecycle.console import open_console, write_error
+from lifecycle.options import EnvOption
 from lifecycle.process import TELEMETRY
 from lifecycle.serving.keystore import KeyStore
 from lifecycle.settings import Settings
 
 keys = typer.Typer(no_args_is_help=True, help="API keys of the endpoint.")
 Name = Annotated[str, typer.Argument(help="Who uses the key; shown in lists and logs.")]
-EnvOption = Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")]
 
 
 @keys.command()

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lifecycle.console import open_console
+from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
 
@@ -14,7 +15,7 @@ WIDE = 140
 
 
 def lineage(
-    project: Annotated[Path, typer.Argument(help="Project file.")],
+    project: ProjectPath,
     ref: Annotated[
         str,
         typer.Argument(help="model:3, champion, train@5, digits of a digest, or a prediction id."),
@@ -30,7 +31,7 @@ def lineage(
             help="Send it as OpenLineage events, too; a file gets those it has not yet.",
         ),
     ] = None,
-    env: Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")] = None,
+    env: EnvOption = None,
 ) -> None:
     """Walk both ways: to the rows, code and run something was made from, and to all it led to."""
     from lifecycle.lineage import walk  # MLflow takes a while

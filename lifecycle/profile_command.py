@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lifecycle.console import open_console
+from lifecycle.options import EnvOption
 from lifecycle.settings import Settings
 
 WIDE = 150
@@ -26,7 +27,7 @@ def profile(
     output: Annotated[
         Path | None, typer.Option(help="The page; by default in the reports of LIFECYCLE_HOME.")
     ] = None,
-    env: Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")] = None,
+    env: EnvOption = None,
 ) -> None:
     """Profile a version of a project's data, its source, or a data file; writes an HTML page."""
     from lifecycle.data.profile import profile as look  # pandas and scipy take a while

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from urllib.parse import quote, quote_plus, unquote
 
@@ -74,6 +75,28 @@ def redact(text: str) -> str:
         else:
             text = text.replace(secret, HIDDEN)
     return text
+
+
+@contextmanager
+def errors_redacted() -> Iterator[None]:
+    """Let no error out that quotes a secret: Prefect keeps messages in its database.
+
+    One that carries a message alone loses the secret.
+
+    Raises:
+        RuntimeError: in the place of any other one, with its name and its message.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        hidden = redact(text)
+        if hidden != text and error.args != (text,):
+            told = RuntimeError(f"{type(error).__name__}: {hidden}")
+            raise told.with_traceback(error.__traceback__) from None
+        if hidden != text:
+            error.args = (hidden,)
+        raise
 
 
 @lru_cache(maxsize=4)

@@ -1,6 +1,5 @@
 """`lifecycle rejected`: the quarantine, which rows broke the data contract, and why."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lifecycle.console import open_console, styled
+from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.project import Project
 from lifecycle.project_file import load_project
 from lifecycle.records import counted
@@ -24,12 +24,12 @@ WIDE = 140
 
 
 def rejected(
-    project: Annotated[Path, typer.Argument(help="Project file.")],
+    project: ProjectPath,
     version: Annotated[
         int | None, typer.Option(help="Of the quarantine; by default the newest.")
     ] = None,
     rows: Annotated[int, typer.Option(min=0, help="How many rows to show.")] = 10,
-    env: Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")] = None,
+    env: EnvOption = None,
 ) -> None:
     """Show the rows that broke the data contract: why, how many, and the first of them."""
     from lifecycle.data.lake import history, table_uri  # Arrow takes a while

@@ -19,12 +19,14 @@ import httpx
 
 from lifecycle.process import TELEMETRY, die_with_parent
 from lifecycle.redaction import remember
-from lifecycle.settings import made_once
+from lifecycle.settings import made_once, sqlite_url
 
 STARTUP_S = 180.0
 """Seconds a server may take: the first start makes its database."""
 STOP_S = 5.0
 POLL_S = 0.05
+DATABASE = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+"""Variables that name the database of a Prefect server."""
 
 Process = subprocess.Popen[bytes]
 
@@ -101,7 +103,7 @@ def server_environment(home: Path, url: str, auth: str) -> dict[str, str]:
         url: where it listens; its own page is the one origin that may ask.
         auth: what a request must bring.
     """
-    return TELEMETRY | {
+    variables = TELEMETRY | {
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"{url}/api",
         "PREFECT_UI_API_URL": f"{url}/api",
@@ -110,3 +112,8 @@ def server_environment(home: Path, url: str, auth: str) -> dict[str, str]:
         "PREFECT_API_AUTH_STRING": auth,
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
     }
+    if "?" in str(home) and not any(name in os.environ for name in DATABASE):
+        # Prefect's own URL would end there and name a file beside the home
+        database = sqlite_url(home / "prefect.db").replace("pysqlite", "aiosqlite", 1)
+        variables[DATABASE[0]] = database
+    return variables

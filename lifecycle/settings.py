@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import quote, unquote
 
 from pydantic import (
     AfterValidator,
@@ -70,9 +71,11 @@ Environment = Annotated[
 """Name of an environment. The schema lists those that are there when it is deployed, so that a
 Prefect server refuses others."""
 
-UNUSABLE = re.compile(r"[\[\]|^\\?#\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}|::")
-"""In a folder's path: what the engine of the tables cannot open (a control character, a backslash,
-a bracket, `#`, `%20`), MLflow would write elsewhere (`?`), or no URL can hold."""
+UNUSABLE = re.compile(r"[\[\]|^\\\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
+"""In a folder's path: what deltalake cannot open by any spelling of it (decision 29), and what no
+URL can hold."""
+SQLITE = ("sqlite:///", "sqlite+pysqlite:///")
+"""What the URLs of SQLite databases begin with."""
 
 SERVED = ("http://", "https://", "databricks")
 """Tracking URIs of an MLflow server, which has a place for artifacts of its own."""
@@ -186,7 +189,7 @@ class Settings(BaseSettings):
     @property
     def tracking_uri(self) -> str:
         """MLflow tracking URI."""
-        return self.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow.db'}"
+        return self.mlflow_tracking_uri or sqlite_url(self.home / "mlflow.db")
 
     @property
     def artifact_root(self) -> str | None:
@@ -267,9 +270,23 @@ def _refuse_unusable(path: str) -> None:
     """
     if found := UNUSABLE.search(path):
         raise ValueError(
-            f"the stores cannot open a folder whose path has {found[0]!r} in it ({path!r}); choose "
-            "one without control characters and without any of [ ] | ^ ? # \\ :: %20"
+            f"deltalake cannot open a folder whose path has {found[0]!r} in it ({path!r}); "
+            "choose one without control characters and without any of [ ] | ^ \\ %20"
         )
+
+
+def sqlite_url(file: Path | str) -> str:
+    """URL of a SQLite database, whatever characters its path has: quoted if it would end earlier.
+
+    Where a URL begins with `sqlite:///` MLflow makes a folder of the quoted name, too.
+    """
+    plain, exact = SQLITE
+    return f"{exact}{quote(str(file), safe='/ ')}" if "?" in str(file) else f"{plain}{file}"
+
+
+def sqlite_file(url: str) -> Path:
+    """The file of a SQLite URL; one that is not quoted is read, too."""
+    return Path(unquote(url.partition(":///")[2].partition("?")[0])).absolute()
 
 
 def _problem(place: tuple[int | str, ...], message: str, value: object) -> str:

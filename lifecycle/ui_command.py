@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -13,7 +14,8 @@ from typing import Annotated
 import typer
 
 from lifecycle.console import open_console
-from lifecycle.errors import BackendError
+from lifecycle.errors import BackendError, SettingsError
+from lifecycle.options import EnvOption
 from lifecycle.process import TELEMETRY
 from lifecycle.redaction import redact
 from lifecycle.servers import (
@@ -27,9 +29,10 @@ from lifecycle.servers import (
 from lifecycle.settings import SERVED, Settings
 
 HOST = "127.0.0.1"
+USAGE = 2
+"""Exit code of a process of ours that a setting keeps from its work."""
 MLFLOW_PORT, PREFECT_PORT = 5000, 4200
 """Where they are looked for; with another process there, a free port is taken and told."""
-EnvOption = Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")]
 MlflowPort = Annotated[int, typer.Option(envvar="MLFLOW_PORT", help="Where MLflow's pages are.")]
 PrefectPort = Annotated[int, typer.Option(envvar="PREFECT_PORT", help="Where Prefect's are.")]
 
@@ -83,7 +86,20 @@ def _require(process: Process, url: str, log: Path, stop: threading.Event) -> No
         BackendError: it ends instead, or is too late.
     """
     if not answers(process, url, stop) and not stop.is_set():
+        _require_prefect_settings()
         raise BackendError(f"no server answers at {url}; {log} says why")
+
+
+def _require_prefect_settings() -> None:
+    """See whether the cause is a variable of Prefect's, which `tasks` checks when it is imported.
+
+    Raises:
+        SettingsError: it is; says which.
+    """
+    command = [sys.executable, "-c", "import tasks"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    if done.returncode == USAGE:
+        raise SettingsError(done.stderr.strip())
 
 
 def _port(wanted: int) -> int:

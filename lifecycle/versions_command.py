@@ -1,21 +1,20 @@
 """`lifecycle versions`: the versions of a project's tables and models."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
 from lifecycle.console import open_console
 from lifecycle.data.lake import history, table_uri
+from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
 
 
 def versions(
-    project: Annotated[Path, typer.Argument(help="Project file.")],
-    env: Annotated[str | None, typer.Option("--env", help="dev, staging or prod.")] = None,
+    project: ProjectPath,
+    env: EnvOption = None,
 ) -> None:
     """List a project's dataset versions and model versions."""
     from lifecycle.lineage.datasets import tables

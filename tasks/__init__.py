@@ -1,5 +1,70 @@
-"""How a stage runs as a Prefect task."""
+"""How a stage runs as a Prefect task. Importing it loads Prefect, whose settings it checks."""
+
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr
+from importlib import import_module
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from lifecycle.process import no_telemetry
+from lifecycle.redaction import SECRET_NAME, redact
 
-no_telemetry()  # before Prefect is imported, which reports that; see `flows`
+USAGE = 2
+"""Exit code of a mistake that the user can mend."""
+UNPARSED = re.compile(r'field "(\w+)"')
+
+
+def load_prefect() -> None:
+    """Import Prefect, which reads its settings then and reports the import unless told not to.
+
+    Raises:
+        SystemExit: a setting of Prefect's is wrong; standard error says which.
+    """
+    no_telemetry()
+    noise = io.StringIO()  # Prefect prints the first such error with the value, then goes on
+    try:
+        with redirect_stderr(noise):
+            import_module("prefect.main")
+    except (ValidationError, SettingsError) as error:
+        for problem in _problems(error):
+            sys.stderr.write(f"{redact(problem)}\n")
+        raise SystemExit(USAGE) from None
+    sys.stderr.write(redact(noise.getvalue()))
+
+
+def _problems(error: ValidationError | SettingsError) -> Iterator[str]:
+    """What is wrong with Prefect's settings, a line each."""
+    if isinstance(error, SettingsError):
+        field = UNPARSED.search(str(error))
+        yield _problem(field[1] if field else "", "cannot be parsed as JSON", None)
+        return
+    for one in error.errors():
+        if one["type"] != "default_factory_not_called":  # which follows from another
+            yield _problem("_".join(map(str, one["loc"])), one["msg"], one["input"])
+
+
+def _problem(field: str, message: str, value: object) -> str:
+    """The variable that is to blame and what is wrong with it; its value if that is no secret.
+
+    Args:
+        value: as Prefect read it; None if it could not.
+    """
+    for name, text in os.environ.items():
+        if not (name.startswith("PREFECT_") and name.endswith(field.upper())):
+            continue
+        if value is None or SECRET_NAME.search(name):
+            return f"{name}: {message}"
+        if text.strip().lower() == str(value).lower():
+            return f"{name}: {message} (got {text!r})"
+    return (
+        f"Prefect's setting {field}: {message}; it is in a profile, prefect.toml, pyproject.toml "
+        "or .env"
+    )
+
+
+load_prefect()

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from datetime import date
 
-from prefect import task
 from prefect.artifacts import create_table_artifact
 
 from lifecycle.data import arrivals, erased, ingest, sources, split
@@ -15,15 +14,13 @@ from lifecycle.records import Ingested, Monitored, Split, Violation, Window
 from lifecycle.settings import Settings
 from tasks.cluster import reading_cluster
 from tasks.credentials import fill_credentials
-from tasks.policies import CACHED, NOT_CACHED, cached_by, checked, slug
+from tasks.policies import CACHED, NOT_CACHED, cached_by, checked, slug, task
 from tasks.progress import say, step, update
 
 EVERY_SECONDS = 1.0
 """How often a long ingestion says how far it is."""
 SHOWN = 8
 """Violations on the screen; the artifact has all."""
-ARTIFACTS = "http://127.0.0.1:4200/artifacts"
-"""Where `make ui` shows them."""
 
 
 def ingest_window(project: Project, settings: Settings, window: Window | None) -> Ingested:
@@ -98,7 +95,7 @@ def _show(project: Project, violations: tuple[Violation, ...]) -> None:
     lines = [f"· {one}" for one in violations[:SHOWN]]
     if len(violations) > SHOWN:
         lines += [
-            f"· and {len(violations) - SHOWN} more: `make ui`, then {ARTIFACTS}, artifact {key};",
+            f"· and {len(violations) - SHOWN} more: `make ui`, then Artifacts in Prefect, {key};",
             f"  of the rejected rows: lifecycle rejected {project.file}",
         ]
     say("contract", "\n".join(["what the data do not keep:", *lines]))

@@ -1,6 +1,5 @@
 """Evaluation as a Prefect task: candidate, trivial baseline and champion on the same holdout."""
 
-from prefect import task
 from prefect.artifacts import create_table_artifact
 
 from lifecycle.errors import BundleError, FeatureError
@@ -12,7 +11,7 @@ from lifecycle.release import registered
 from lifecycle.settings import Settings
 from lifecycle.specs import Metric
 from lifecycle.training.evaluation import assess
-from tasks.policies import NOT_CACHED, slug
+from tasks.policies import NOT_CACHED, slug, task
 from tasks.progress import say, step
 
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from lifecycle.errors import LifecycleError
@@ -12,7 +11,7 @@ from lifecycle.project import Project
 from lifecycle.records import Erasure, Retained, Window, counted
 from lifecycle.settings import Settings
 from tasks.data import arriving_windows
-from tasks.policies import NOT_CACHED, RETRIES, slug
+from tasks.policies import NOT_CACHED, RETRIES, slug, task
 from tasks.progress import say, step
 
 

@@ -1,6 +1,5 @@
 """Scoring and monitoring steps as Prefect tasks."""
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from lifecycle.monitoring import monitor
@@ -11,7 +10,7 @@ from lifecycle.records import DriftReport, Ingested, Monitored, Scored, Trained,
 from lifecycle.release import registered
 from lifecycle.serving import score
 from lifecycle.settings import Settings
-from tasks.policies import NOT_CACHED, RETRIES, slug
+from tasks.policies import NOT_CACHED, RETRIES, slug, task
 from tasks.progress import say, step
 
 

@@ -6,6 +6,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import prefect
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
@@ -16,6 +17,7 @@ from lifecycle.errors import BackendError
 from lifecycle.identity import code_digest, lock_digest, sha256
 from lifecycle.project import Project
 from lifecycle.records import Record
+from lifecycle.redaction import errors_redacted
 from lifecycle.settings import Settings
 from tasks.progress import say
 
@@ -75,7 +77,22 @@ CACHED: dict[str, Any] = {
 """For tasks whose result is determined by what `cached_by` names."""
 
 P = ParamSpec("P")
+T = TypeVar("T")
 R = TypeVar("R", bound=Record)
+
+
+def task(**options: Any) -> Callable[[Callable[P, T]], Task[P, T]]:
+    """Prefect's `task`, which keeps the message of every error: none with a secret in it."""
+
+    def decorate(fn: Callable[P, T]) -> Task[P, T]:
+        @wraps(fn)
+        def run(*args: P.args, **kwargs: P.kwargs) -> T:
+            with errors_redacted():
+                return fn(*args, **kwargs)
+
+        return prefect.task(**options)(run)
+
+    return decorate
 
 
 def checked(cached: Task[P, R]) -> Callable[P, R]:

@@ -1,6 +1,5 @@
 """Judgement steps as Prefect tasks: run the checks, let the gate decide, show both."""
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from lifecycle.project import Project
@@ -10,7 +9,7 @@ from lifecycle.quality.summary import decides
 from lifecycle.records import Bundle, CheckReport, Decision, Evaluated, Noise, Split
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation import assess
-from tasks.policies import CACHED, NOT_CACHED, cached_by, checked, slug
+from tasks.policies import CACHED, NOT_CACHED, cached_by, checked, slug, task
 from tasks.progress import say, step
 
 

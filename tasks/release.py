@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from prefect import task
-
 from lifecycle.cluster import is_connected
 from lifecycle.errors import RegistryError
 from lifecycle.project import Project
@@ -30,7 +28,7 @@ from lifecycle.settings import Settings
 from lifecycle.training.evaluation import assess
 from tasks.audit import trail_of
 from tasks.evaluation import measure
-from tasks.policies import NOT_CACHED, RETRIES
+from tasks.policies import NOT_CACHED, RETRIES, task
 from tasks.progress import say, step
 from tasks.quality import show_decision
 

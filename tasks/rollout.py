@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prefect import task
-
 from lifecycle.data.lake import read_version
 from lifecycle.project import Project
 from lifecycle.records import (
@@ -34,7 +32,7 @@ from lifecycle.training.bundle import load_bundle
 from lifecycle.training.evaluation import assess
 from lifecycle.training.predictor import open_predictor
 from tasks.audit import trail_of
-from tasks.policies import NOT_CACHED
+from tasks.policies import NOT_CACHED, task
 from tasks.progress import say, step, update
 from tasks.quality import show_decision
 
@@ -104,11 +102,11 @@ class ServeLane:
 
     @contextmanager
     def _access(self) -> Iterator[Access]:
-        """The way into the endpoint; a key that it asks for holds for the block only."""
+        """The way into the endpoint, with a key that holds for the block only.
+
+        Where no key is asked for it still marks the rows of the smoke test in the prediction log.
+        """
         settings = self._settings
-        if not settings.needs_keys:
-            yield Access(certificate=settings.serve_tls_cert)
-            return
         store = KeyStore(settings.keys_file)
         with store.internal("smoke-test", self._project.name) as key:
             yield Access(key, settings.serve_tls_cert)

@@ -17,6 +17,7 @@ from prefect.runtime import flow_run
 from lifecycle.identity import file_digest
 from lifecycle.process import direct_loopback
 from lifecycle.project import Project
+from lifecycle.redaction import errors_redacted
 from lifecycle.run import Run, running
 from lifecycle.settings import Settings
 from tasks.audit import starter
@@ -47,7 +48,7 @@ def flow(
             given = inspect.signature(fn).bind(*args, **kwargs).arguments
             me = Run(id=str(flow_run.id or ""), name=flow_run.name or "", who=starter())
             turn = _turn(given) if alone and not given.get("rollback") else nullcontext()
-            with running(me), turn, _telling(fn.__name__, given, me):
+            with errors_redacted(), running(me), turn, _telling(fn.__name__, given, me):
                 return fn(*args, **kwargs)
 
         # by itself Prefect takes the digest of this file for every flow's version

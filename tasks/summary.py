@@ -1,6 +1,5 @@
 """The end of a cycle: a summary on the screen, as a page and as a Prefect artifact."""
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from lifecycle.errors import GateError
@@ -10,7 +9,7 @@ from lifecycle.quality import summary
 from lifecycle.quality.report import page
 from lifecycle.records import Cycle, Period, Prepared, Release, Trained
 from lifecycle.settings import Settings
-from tasks.policies import NOT_CACHED, slug
+from tasks.policies import NOT_CACHED, slug, task
 from tasks.progress import say
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prefect import task
-
 from lifecycle.identity import identity_of
 from lifecycle.plugs import plugs_digest
 from lifecycle.project import Project
@@ -13,7 +11,7 @@ from lifecycle.release import lifetime
 from lifecycle.settings import Settings
 from lifecycle.training import fit
 from lifecycle.training.parameters import threads_of
-from tasks.policies import CACHED, NOT_CACHED, RETRIES, cached_by, checked
+from tasks.policies import CACHED, NOT_CACHED, RETRIES, cached_by, checked, task
 from tasks.progress import step
 
 

@@ -5,7 +5,6 @@ import time
 from typing import cast
 from uuid import UUID
 
-from prefect import task
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
@@ -20,7 +19,7 @@ from lifecycle.training.tuning import tune
 from lifecycle.training.tuning.search import Now
 from lifecycle.training.tuning.search_plots import as_png, history_plot
 from lifecycle.training.tuning.study import study_folder
-from tasks.policies import CACHED, cached_by, slug
+from tasks.policies import CACHED, cached_by, slug, task
 from tasks.progress import say, step, update
 
 BEST = 10

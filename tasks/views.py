@@ -1,12 +1,10 @@
 """Feature views as a Prefect task: joined to what was ingested, before anything is split."""
 
-from prefect import task
-
 from lifecycle.data.views.join import join_views
 from lifecycle.project import Project
 from lifecycle.records import Ingested
 from lifecycle.settings import Settings
-from tasks.policies import NOT_CACHED, RETRIES
+from tasks.policies import NOT_CACHED, RETRIES, task
 from tasks.progress import step
 
 

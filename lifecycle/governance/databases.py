@@ -29,9 +29,11 @@ def open_database(url: str) -> Iterator[Engine]:
     Raises:
         BackendError: the database cannot be reached, read or written; names it without password.
     """
-    place = sa.make_url(url)
-    arguments = {"timeout": PATIENCE} if place.get_backend_name() == "sqlite" else {}
+    shown = "a URL of a database"
     try:
+        place = sa.make_url(url)
+        shown = place.render_as_string(hide_password=True)
+        arguments = {"timeout": PATIENCE} if place.get_backend_name() == "sqlite" else {}
         engine = sa.create_engine(place, connect_args=arguments)
         try:
             yield engine
@@ -39,8 +41,9 @@ def open_database(url: str) -> Iterator[Engine]:
             engine.dispose()
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0]
-        shown = place.render_as_string(hide_password=True)
         raise BackendError(f"{shown}: {reason}") from None
+    except ModuleNotFoundError as error:
+        raise BackendError(f"{shown}: its driver is not installed ({error})") from None
 
 
 def search_database(engine: Engine, subject: Subject) -> dict[str, int]:

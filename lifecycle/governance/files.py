@@ -20,7 +20,7 @@ from lifecycle.governance.search import search_file
 from lifecycle.governance.subject import GONE, Subject
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
-from lifecycle.settings import Settings
+from lifecycle.settings import Settings, sqlite_url
 
 EXAMPLES = ("input_example.json", "serving_input_example.json")
 """Rows that MLflow keeps beside a model, to show what it takes."""
@@ -144,7 +144,7 @@ def _edit(folder: Folder, path: str, subject: Subject) -> Iterator[Treated]:
 
 def _erase_databases(places: Places, subject: Subject) -> Iterator[Treated]:
     urls = [
-        f"sqlite:///{path}"
+        sqlite_url(path)
         for folder in places.folders
         for path in folder.files()
         if is_sqlite(folder, path)

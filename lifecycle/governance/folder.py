@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
+from urllib.request import url2pathname
 
 from lifecycle.data.sources.credentials import EXTRAS
 from lifecycle.errors import BackendError
@@ -149,7 +150,12 @@ def open_folder(uri: str, **options: Any) -> Folder:
         BackendError: there is no file system for it.
     """
     from fsspec.core import url_to_fs
+    from fsspec.implementations.local import LocalFileSystem
 
+    if uri.startswith("file://"):
+        uri = url2pathname(uri.removeprefix("file://"))
+    if "://" not in uri:  # a path, whatever is in it: `::` would be a chain of file systems
+        return Folder(LocalFileSystem(use_listings_cache=False), os.path.abspath(uri))
     try:
         fs, path = url_to_fs(uri, use_listings_cache=False, **options)
     except ImportError as error:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from lifecycle.governance.folder import Folder, open_folder
 from lifecycle.governance.requests import FOLDER as REQUESTS
-from lifecycle.settings import Settings
+from lifecycle.settings import SQLITE, Settings, sqlite_file
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 SECRET = ("pii-key", "serve-keys.json", "store-id")
@@ -48,8 +48,8 @@ def find_places(settings: Settings) -> Places:
             unsearched.append(
                 f"MLflow's database behind {_host(tracking)}: name it in LIFECYCLE_DATABASES"
             )
-    elif tracking.startswith("sqlite:///"):
-        roots.append(tracking.removeprefix("sqlite:///"))
+    elif tracking.startswith(SQLITE):
+        roots.append(str(sqlite_file(tracking)))
     else:
         databases.append(tracking)
     artifacts = settings.artifact_root

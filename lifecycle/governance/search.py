@@ -29,7 +29,7 @@ from lifecycle.governance.subject import Subject
 from lifecycle.governance.tables import table_names
 from lifecycle.project import Project
 from lifecycle.records import Searched
-from lifecycle.settings import Settings
+from lifecycle.settings import Settings, sqlite_url
 
 CHUNK = 16 << 20
 OVERLAP = 1 << 16
@@ -96,7 +96,7 @@ def search_file(folder: Folder, path: str, subject: Subject) -> tuple[list[str],
     """Where in a file the persons are, an empty text for its bytes; and how many bytes it has."""
     found = []
     if is_sqlite(folder, path):
-        with open_database(f"sqlite:///{path}") as engine:
+        with open_database(sqlite_url(path)) as engine:
             for column, rows in search_database(engine, subject).items():
                 found.append(f": {column}, {rows} rows")
     with folder.open(path) as file:

@@ -18,7 +18,7 @@ from lifecycle.records import (
     Window,
 )
 from lifecycle.redaction import redact
-from lifecycle.settings import Settings
+from lifecycle.settings import SERVED, Settings
 
 EVALUATION = "evaluation.html"
 """The page of a model's evaluation, in its folder of the reports."""
@@ -197,9 +197,11 @@ def _places(
     pages += [("deepchecks", path) for path in trained.checks.reports]
     pages += [("monitoring", period.monitored.report) for period in periods]
     lines = [f"{name:<14} {path}" for name, path in pages]
+    store = redact(settings.tracking_uri)
+    ours = not settings.tracking_uri.startswith(SERVED)
     lines += [
-        f"MLflow         make ui, then http://127.0.0.1:5000 ({redact(settings.tracking_uri)})",
-        "Prefect        make ui, then http://127.0.0.1:4200",
+        f"MLflow         {f'`make ui` says where its pages are ({store})' if ours else store}",
+        "Prefect        `make ui` says where its pages are",
     ]
     links = (
         f'<a href="{escape(path.as_uri())}">{escape(f"{name}: {path.name}")}</a>'

@@ -15,6 +15,7 @@ from lifecycle.data.provenance import provenance
 from lifecycle.errors import LifecycleError
 from lifecycle.project import Project
 from lifecycle.records import Identity, Split
+from lifecycle.redaction import redact
 from lifecycle.release.registry import IDENTITY, versions_of
 from lifecycle.release.run import log_datasets
 from lifecycle.release.store import backend_errors, connect, experiment_id
@@ -85,7 +86,7 @@ def begin_run(
 def end_run(settings: Settings, run_id: str, error: BaseException) -> None:
     """End a run whose training did not come to its end; a failure to do so is logged."""
     status: Literal["FAILED", "KILLED"] = "FAILED" if isinstance(error, Exception) else "KILLED"
-    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    reason = redact(next(iter(str(error).splitlines()), "") or type(error).__name__)
     try:
         client = connect(settings)
         with backend_errors(settings):

@@ -17,12 +17,11 @@ from lifecycle.errors import BackendError, RegistryError
 from lifecycle.leftovers import sweep_files
 from lifecycle.redaction import redact
 from lifecycle.release.relocation import relocate
-from lifecycle.settings import Settings
+from lifecycle.settings import SQLITE, Settings, sqlite_file, sqlite_url
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SQLITE = "sqlite:///"
 PROBE_SECONDS = 5.0
 PORTS = {"postgresql": 5432, "postgres": 5432, "mysql": 3306, "mssql": 1433}
 """Where a database listens unless its URL says otherwise."""
@@ -44,8 +43,8 @@ def connect(settings: Settings) -> "MlflowClient":
     uri = settings.tracking_uri
     with backend_errors(settings):
         if uri.startswith(SQLITE):
-            _make(_file(uri), settings)
-            relocate(_file(uri), settings)
+            _make(sqlite_file(uri), settings)
+            relocate(sqlite_file(uri), settings)
         else:
             require_store(settings)
         mlflow.set_tracking_uri(uri)
@@ -119,7 +118,7 @@ def _make(file: Path, settings: Settings) -> None:
     aside.unlink(missing_ok=True)
     try:
         # mlflow leaves these two without types
-        engine = create_sqlalchemy_engine_with_retry(f"{SQLITE}{aside}")  # type: ignore[no-untyped-call]
+        engine = create_sqlalchemy_engine_with_retry(sqlite_url(aside))  # type: ignore[no-untyped-call]
         try:
             _initialize_tables(engine)  # type: ignore[no-untyped-call]
         finally:
@@ -161,10 +160,6 @@ def _probe(uri: str, timeout: float) -> None:
             pass
     except urllib.error.HTTPError:
         pass  # it answers; a proxy in front may not let this path through
-
-
-def _file(uri: str) -> Path:
-    return Path("/" + uri.removeprefix(SQLITE).lstrip("/"))
 
 
 def _unreachable(settings: Settings, reason: str) -> BackendError:

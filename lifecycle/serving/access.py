@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from lifecycle.errors import AccessError, RateLimitError, SettingsError
-from lifecycle.serving.keystore import KeyStore
+from lifecycle.serving.keystore import INTERNAL, KeyStore
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +27,17 @@ class Gatekeeper:
         project: str,
         replicas: int = 1,
         clock: Callable[[], float] = time.monotonic,
+        required: bool = True,
     ) -> None:
         """
         Args:
             file: the keys; None lets everybody in.
             replicas: how many share a key's rate.
+            required: whether everybody needs a key. Otherwise only those that a release makes for
+                itself count: its requests must be told from those of clients.
         """
         self._file = file
+        self._required = required
         self._project = project
         self._replicas = replicas
         self._clock = clock
@@ -56,6 +60,8 @@ class Gatekeeper:
         """
         if self._file is None:
             return ""
+        if not self._required:
+            return self._release(self._file, headers)
         now = self._clock()
         if now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
@@ -66,6 +72,18 @@ class Gatekeeper:
         if guest.rate:
             guest.spend(now)
         return guest.name
+
+    def _release(self, file: Path, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """The name of a release's own key; empty for everybody else, who is let in all the same.
+
+        The file is looked at whenever a key comes, as there may be a new one since a moment ago.
+        """
+        sent = [value[7:].strip() for name, value in headers if name == b"authorization"]
+        if len(sent) != 1 or not file.is_file():
+            return ""
+        self._look(file)
+        guest = self._guests.get(sha256(sent[0]).digest())
+        return guest.name if guest and guest.name.startswith(INTERNAL) else ""
 
     def _look(self, file: Path) -> None:
         """Read the file if it has changed. While it cannot be read nobody gets in."""
@@ -86,7 +104,8 @@ class Gatekeeper:
             self._seen = ()  # what cannot be read may be readable without having changed
             if str(error) != self._problem:
                 self._problem = str(error)
-                log.error("every request is refused: %s", error)
+                effect = "every request is refused" if self._required else "no key counts"
+                log.error("%s: %s", effect, error)
             return
         self._problem = ""
         for key in keys:

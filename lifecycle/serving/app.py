@@ -70,9 +70,10 @@ class ModelServer:
         if self._log is None:  # otherwise the log sweeps
             meters.sweep()
         gate = Gatekeeper(
-            settings.keys_file if settings.needs_keys else None,
+            settings.keys_file,
             project.name,
             project.serving.max_replicas or project.serving.replicas,
+            required=settings.needs_keys,
         )
         self._lanes = Lanes(served)
         self._busy = BusyShare()

@@ -9,24 +9,24 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 import orjson
 
-from lifecycle.data.prediction_log import INTERNAL_KEY
 from lifecycle.errors import AccessError, RateLimitError, RequestError
 from lifecycle.serving import invocations, oip, oip_info, plain
 from lifecycle.serving.access import OPEN, Gatekeeper
 from lifecycle.serving.body import unknown_fields
+from lifecycle.serving.cors import Origins
 from lifecycle.serving.intake import Receive, read_body
 from lifecycle.serving.lanes import Lanes, Role, Said
 from lifecycle.serving.meters import Meters
 from lifecycle.serving.pages import INVOCATIONS, JSON, PREDICT, MethodError, Pages, Reply
 from lifecycle.serving.prediction_log import PredictionLog
 from lifecycle.serving.predictor import ServedModel
-from lifecycle.serving.wire import PURPOSE, Answer, Asked, Headers
+from lifecycle.serving.wire import Answer, Asked, Headers
 from lifecycle.training.schema import BundleSchema
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,6 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 MANY = 64
 """Rows from which a request is worked on beside the event loop, so that others are not kept."""
-SMOKE_KEY = f"{INTERNAL_KEY}smoke"
 GONE = 499
 """Status, for the metrics alone, of a request whose client went away."""
 
@@ -92,9 +91,10 @@ class Endpoint:
         pages: Pages,
     ) -> None:
         spec = model.project.serving
-        self._model, self._lanes, self._gate, self._log = model, lanes, gate, log
+        self.model, self._lanes, self._gate, self._log = model, lanes, gate, log
         self._meters, self._pages = meters, pages
         self._max_rows, self._max_bytes = spec.max_rows, spec.max_body_bytes
+        self._origins = Origins(spec.allowed_origins)
         self._ignores = spec.unknown_fields == "ignore"
         self._ignored_before = False
         lanes.record = self.record
@@ -111,11 +111,11 @@ class Endpoint:
             return
         self._meters.started()
         started = time.perf_counter()
-        done = _Done(self._model.model.version)
+        done = _Done(self.model.model.version)
         try:
             reply = await self._reply(scope, receive, next(self._ids), done)
             done.status = reply.status
-            await _send(send, reply)
+            await _send(send, reply, self._origins.headers(scope["headers"]))
         finally:  # a client that goes away has been in flight, too
             seconds = time.perf_counter() - started
             self._meters.answered(done.route, done.status, seconds, done.rows, done.version)
@@ -123,10 +123,10 @@ class Endpoint:
     async def _reply(self, scope: Scope, receive: Receive, name: str, done: "_Done") -> Reply:
         path = scope["path"][len(scope.get("root_path", "")) :]
         path = path.rstrip("/") or path
+        if preflight := self._origins.preflight(scope["method"], scope["headers"]):
+            return preflight
         try:
             key = "" if path in OPEN else self._gate.check(scope["headers"])
-            if key == "" and any(header == PURPOSE for header, _ in scope["headers"]):
-                key = SMOKE_KEY
             protocol = self._protocol(path) if scope["method"] == "POST" else None
             if protocol is None:
                 reply, done.route = await self._pages.reply(scope["method"], path)
@@ -134,7 +134,7 @@ class Endpoint:
             done.route = protocol.route
             headers = scope["headers"]
             body = await read_body(receive, headers, self._max_bytes)
-            only, takes = self._lanes.role_of(protocol.version), self._model.schema
+            only, takes = self._lanes.role_of(protocol.version), self.model.schema
             if only == "candidate":
                 takes = await self._lanes.candidate_schema()
             known = self._known(takes) if self._ignores else None
@@ -174,7 +174,7 @@ class Endpoint:
             raise
         except Exception:
             failed = Said("champion", None, time.perf_counter() - started)
-            self.record(asked, name, key, self._model.model.version, failed)
+            self.record(asked, name, key, self.model.model.version, failed)
             raise
         assert said.answer is not None  # noqa: S101 - only a candidate may have none
         self.record(asked, name, key, said.answer.model.version, said)
@@ -182,7 +182,7 @@ class Endpoint:
 
     def _known(self, takes: BundleSchema) -> AbstractSet[str]:
         """The fields of a row: the inputs, and the entity."""
-        entity = self._model.project.entity
+        entity = self.model.project.entity
         return takes.inputs.keys() | ({entity} if entity else set())
 
     def _count_ignored(self, asked: Asked, known: AbstractSet[str]) -> None:
@@ -200,16 +200,16 @@ class Endpoint:
 
     def _joined_answer(self, asked: Asked, name: str) -> tuple[Asked, Answer]:
         """What is logged is what was looked up."""
-        asked = self._model.joined(asked)
-        return asked, self._model.answer(asked, name)
+        asked = self.model.joined(asked)
+        return asked, self.model.answer(asked, name)
 
     def record(self, asked: Asked, name: str, key: str, version: int, said: Said) -> None:
         """Hand what was said to the prediction log."""
         if said.answer is None and said.role != "champion":
             self._meters.candidate_failed()
         if self._log is not None:
-            entities = self._model.entities(asked)
-            self._log.add(name, version, said, key, entities, self._model.joined(asked))
+            entities = self.model.entities(asked)
+            self._log.add(name, version, said, key, entities, self.model.joined(asked))
 
     def _protocol(self, path: str) -> Protocol | None:
         found = self._posts.get(path)
@@ -219,18 +219,18 @@ class Endpoint:
         if named is None:
             return None
         name, version = named
-        oip_info.check_model(name, "", self._model.model)
+        oip_info.check_model(name, "", self.model.model)
         return Protocol("/v2/infer", self._read_tensors, _write_tensors, version)
 
     def _read_tensors(self, request: Request) -> Asked:
-        entity = self._model.project.entity
+        entity = self.model.project.entity
         ignore = request.known is not None
         return oip.read(
             request.body, request.headers, request.schema, request.max_rows, entity, ignore
         )
 
     def _read_scoring(self, request: Request) -> Asked:
-        inputs = self._model.schema.inputs
+        inputs = self.model.schema.inputs
         return invocations.read(
             request.body, request.headers, inputs, request.max_rows, request.known
         )
@@ -266,11 +266,12 @@ def _refusal(error: RequestError, name: str) -> Reply:
     return Reply(error.status, JSON, content, tuple(headers))
 
 
-async def _send(send: Send, reply: Reply) -> None:
+async def _send(send: Send, reply: Reply, more: Iterable[tuple[bytes, bytes]]) -> None:
     headers = [
         (b"content-type", reply.kind),
         (b"content-length", b"%d" % len(reply.content)),
         *reply.headers,
+        *more,
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.content})

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from lifecycle.errors import ServingError, UnavailableError
-from lifecycle.serving.wire import PURPOSE
 
 TIMEOUT_S = 30.0
 PAUSE_S = 0.1
@@ -38,7 +37,8 @@ class Access:
     """How to get into an endpoint.
 
     Attributes:
-        key: API key; empty where none is asked for.
+        key: API key; a release's own one tells its requests from those of clients in the prediction
+            log, also where no key is asked for.
         certificate: PEM file of the endpoint's own certificate, the only one trusted.
     """
 
@@ -79,7 +79,7 @@ class Probe:
             self._http = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=trusted)
         else:
             self._http = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
-        self._headers = {"Content-Type": "application/json", PURPOSE.decode(): "smoke"}
+        self._headers = {"Content-Type": "application/json"}
         if access.key:
             self._headers["Authorization"] = f"Bearer {access.key}"
 

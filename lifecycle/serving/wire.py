@@ -17,8 +17,6 @@ Records = list[dict[str, Any]]
 Column = Sequence[Any] | NDArray[Any]
 Headers = Mapping[bytes, bytes]
 """Names in lower case, as ASGI gives them."""
-PURPOSE = b"x-lifecycle-purpose"
-"""Header of the smoke test, which marks its rows in the log; with keys, its own key does."""
 
 
 class Asked(NamedTuple):

@@ -1,10 +1,26 @@
 """The sections on serving: the endpoint, how a challenger takes over, batch inference."""
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from lifecycle.specs.base import Loss, Section
+
+ORIGIN = re.compile(r"\*|https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
+
+
+def _is_origin(text: str) -> str:
+    if not ORIGIN.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is no origin: write scheme, host and port in lower case as browsers send "
+            "them, such as https://shop.example or http://localhost:3000, or *"
+        )
+    return text
+
+
+Origin = Annotated[str, AfterValidator(_is_origin)]
+"""A site as the header `Origin` names it, or `*`."""
 
 
 class RolloutSpec(Section):
@@ -65,6 +81,9 @@ class ServingSpec(Section):
     """Bytes of one request's body, at most, after decompression."""
     unknown_fields: Literal["refuse", "ignore"] = "refuse"
     """Fields of a request that the model does not take: an error, or left out and counted."""
+    allowed_origins: tuple[Origin, ...] = ()
+    """Sites whose pages may ask the endpoint from a browser, such as `https://shop.example`; `*`
+    for all. Without any, browsers keep its answers from pages of other sites."""
     smoke_rows: int = Field(default=25, ge=1)
     """Holdout rows sent over HTTP, together and alone, before a model becomes champion."""
     max_p99_milliseconds: float | None = Field(default=None, gt=0)

@@ -366,6 +366,14 @@ def test_headers_that_steer_ray_do_not_pass(served: int) -> None:
         assert b"evil" not in answer
 
 
+def test_a_browsers_preflight_reaches_the_replica(served: int) -> None:
+    asks = {"Origin": "https://shop.example", "Access_Control_Request_Method": "POST"}
+    status, _, body = ask(served, "/small/predict", "OPTIONS", b"", **asks)
+    got = {name.lower(): value for name, value in json.loads(body)["headers"]}
+    assert (status, got["origin"]) == (200, "https://shop.example")
+    assert got["access-control-request-method"] == "POST"
+
+
 def test_what_is_too_large_or_of_a_strange_method(served: int) -> None:
     for declared in (front.MAX_BODY + 1, 2**31 + 1, 2**32 + 1, 10**12, 10**18):
         start = time.monotonic()

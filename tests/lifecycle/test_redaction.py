@@ -4,40 +4,23 @@ import base64
 import pickle
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
 
 from lifecycle.errors import BackendError, RequestError
-from lifecycle.redaction import HIDDEN, redact, remember
+from lifecycle.redaction import HIDDEN, errors_redacted, redact, remember
 from lifecycle.settings import Settings
+from tests.planted import SECRETS
 
 ROOT = Path(__file__).parents[2]
-SECRETS = {
-    "LIFECYCLE_PII_KEY": "planted-pii-key",
-    "LIFECYCLE_DATABASES": "postgresql://u:planted-db1@h/a mysql://v:planted%2Fdb2@h/b",
-    "LIFECYCLE_MLFLOW_TRACKING_URI": "http://me:planted-mlflow@127.0.0.1:9",
-    "LIFECYCLE_OPENLINEAGE": "http://me:planted-lineage@127.0.0.1:9/api",
-    "LIFECYCLE_LAKE_URI": "s3://key:planted-lake@bucket/tables",
-    "LIFECYCLE_RAY_ADDRESS": "ray://u:planted-ray@127.0.0.1:9",
-    "MLFLOW_TRACKING_PASSWORD": "planted-mlflow-password",
-    "MLFLOW_TRACKING_TOKEN": "planted-mlflow-token",
-    "OPENLINEAGE_API_KEY": "planted-api-key",
-    "PREFECT_API_AUTH_STRING": "admin:planted-auth",
-    "PREFECT_API_KEY": "planted-prefect-key",
-    "AWS_ACCESS_KEY_ID": "planted-aws-id",
-    "AWS_SECRET_ACCESS_KEY": "planted/aws+secret",
-    "AWS_SESSION_TOKEN": "planted-session",
-    "WAREHOUSE_URL": "snowflake://me:planted-warehouse@account/db?password=planted-query",
-    "SOURCE_CREDENTIALS": '{"secret": "planted-source"}',
-    "RAY_AUTH_TOKEN": "planted-ray-token",
-}
 WRONG = {
     "LIFECYCLE_ENV": "moon",
     "LIFECYCLE_HOME": "/dev/null",
     "LIFECYCLE_LAKE_URI": "/lake[1]",
     "LIFECYCLE_RAY_CPUS": "many",
-    "LIFECYCLE_RAY_STORAGE": "/ray?b",
+    "LIFECYCLE_RAY_STORAGE": "/ray^b",
     "LIFECYCLE_RAY_DASHBOARD": "perhaps",
     "LIFECYCLE_SERVE_PORT": "99999999",
     "LIFECYCLE_SERVE_ACCESS": "everybody",
@@ -103,6 +86,21 @@ def test_a_path_is_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 @pytest.mark.usefixtures("planted")
 def test_a_client_is_not_told_by_a_hidden_word_what_is_secret() -> None:
     assert str(RequestError("row 0: unknown field 'planted-pii-key'")).count("planted") == 1
+
+
+@pytest.mark.usefixtures("planted")
+def test_an_error_of_a_library_loses_what_it_quotes_and_others_stay_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match=r"^KeyError: .*\*\*\*") as caught, errors_redacted():
+        raise KeyError(SECRETS)
+    assert "planted" not in str(caught.value)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "planted" not in shown
+    assert "raise KeyError(SECRETS)" in shown, "where it came from is still told"
+    with pytest.raises(RequestError, match=r"^age: \*\*\*") as ours, errors_redacted():
+        raise RequestError(f"age: {SECRETS['LIFECYCLE_PII_KEY']}")
+    assert "planted" not in str(pickle.loads(pickle.dumps(ours.value)))  # noqa: S301 - our own
+    with pytest.raises(KeyError, match="age"), errors_redacted():
+        raise KeyError("age")
 
 
 def test_secrets_of_an_environments_file_are_hidden_too(

@@ -13,9 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.engine import make_url
 
 from lifecycle import settings as module
-from lifecycle.data.lake import read_version, write_version
+from lifecycle.data.lake import history, read_version, write_version
 from lifecycle.errors import SettingsError
-from lifecycle.settings import Environment, Settings, environments
+from lifecycle.governance.folder import open_folder
+from lifecycle.servers import DATABASE, server_environment
+from lifecycle.settings import Environment, Settings, environments, sqlite_file, sqlite_url
 
 
 @pytest.fixture
@@ -96,11 +98,10 @@ def test_a_server_has_a_place_for_artifacts_of_its_own(
 SERVED_NAMES = (
     *("a b", "100%", "50%x", "a:b", "a*b", "a&b", "ä&b", "日本", "a;b", "a+b", "a=b"),
     *("a@b", "a{b}", "a~b", "~x", "$x", "a'b", ".h", "a,b", "(a)", "a!b", 'a"b', "a<b>"),
+    *("a#1", "#", "a?x", "a?b=c&d#e", "a::b"),
 )
 """Names of folders that work."""
 REFUSED_NAMES = (
-    "a#1",
-    "a?x",
     "a%20b",
     "50%25x",
     "x]y",
@@ -110,7 +111,6 @@ REFUSED_NAMES = (
     "a|b",
     "a^b",
     "a\nb",
-    "a::b",
 )
 
 
@@ -122,14 +122,36 @@ def test_a_folder_of_any_of_these_names_holds_lake_and_registry(name: str, tmp_p
     frame = pd.DataFrame({"a": [1, 2, 3]})
     ref = write_version(frame, uri, note={})
     assert read_version(ref)["a"].tolist() == [1, 2, 3]
+    assert history(uri)["digest"].tolist() == [ref.digest]
+    names = [Path(file).name for file in open_folder(settings.lake).files()]
+    assert "00000000000000000000.json" in names
     assert (place / "home" / "lake" / "small" / "accepted" / "_delta_log").is_dir()
     assert make_url(settings.tracking_uri).database == str(settings.home / "mlflow.db")
-    root = settings.artifact_root
-    assert root is not None
-    assert (
-        Path.from_uri(root) == settings.home / "mlartifacts" if hasattr(Path, "from_uri") else root
-    )
+    assert sqlite_file(settings.tracking_uri) == settings.home / "mlflow.db"
+    assert settings.artifact_root
+    assert open_folder(settings.artifact_root).path == str(settings.home / "mlartifacts")
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_the_file_of_a_url_is_the_one_that_sqlalchemy_opens(tmp_path: Path) -> None:
+    for url in (
+        *("sqlite:///rows.db", "sqlite:////data/rows.db", "sqlite:////a%20b/rows.db?timeout=3"),
+        sqlite_url(tmp_path / "a?x#%20" / "rows.db"),
+    ):
+        assert str(sqlite_file(url)) == os.path.abspath(make_url(url).database or "")
+
+
+def test_the_database_of_a_prefect_server_stays_in_its_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in DATABASE:
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path / "a?x"
+    variables = server_environment(home, "http://127.0.0.1:1", "a:b")
+    assert make_url(variables[DATABASE[0]]).database == str(home / "prefect.db")
+    assert not set(DATABASE) & server_environment(tmp_path, "http://127.0.0.1:1", "a:b").keys()
+    monkeypatch.setenv(DATABASE[1], "postgresql+asyncpg://db/prefect")
+    assert not set(DATABASE) & server_environment(home, "http://127.0.0.1:1", "a:b").keys()
 
 
 @pytest.mark.parametrize("name", REFUSED_NAMES)
@@ -138,7 +160,7 @@ def test_a_folder_that_the_stores_would_not_find_is_refused_at_once(
     variable: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, str(tmp_path / name / "home"))
-    with pytest.raises(SettingsError, match=f"^{variable}: the stores cannot open") as refusal:
+    with pytest.raises(SettingsError, match=f"^{variable}: deltalake cannot open") as refusal:
         Settings.load()
     assert "\n" not in str(refusal.value)
     assert [*tmp_path.iterdir()] == []

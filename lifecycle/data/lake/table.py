@@ -1,14 +1,18 @@
 """What versions a table has, as its commits say."""
 
+import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import pyarrow.fs
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lifecycle.data.lake.manifest import NOTE
+from lifecycle.data.lake.places import place_of
 from lifecycle.errors import BackendError
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
@@ -16,6 +20,7 @@ from lifecycle.settings import Settings
 CAUSE = re.compile(r"\s*(?:\x1b\[\d+m)?↳(?:\x1b\[\d+m)?\s*")
 MESSAGE = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
 QUERY = re.compile(r"(?<=[^\s?])\?\S*")
+COMMIT_FILES = "[0-9]" * 20 + ".json"
 ERASED = "erased"
 """In a commit: how many rows of the version `lifecycle erase` has taken out since."""
 ROW = "__row"
@@ -88,16 +93,37 @@ def erased_rows(uri: str, version: int) -> int:
 
 def commits(uri: str) -> list[dict[str, Any]]:
     """Commits that wrote a version, newest first; none if there is no table yet."""
+    system, path = place_of(uri)
     try:
+        if isinstance(system, pyarrow.fs.LocalFileSystem):
+            return _local_commits(Path(path))
         made = DeltaTable(uri).history()
     except TableNotFoundError:
         return []
-    except (DeltaError, OSError) as error:
+    except (DeltaError, OSError, ValueError) as error:
         raise BackendError(f"{uri}: cannot read the table: {first_line(error)}") from None
     # deltalake counts down from the version it opened, though it also tells of commits that came
     # since; a table of ours has all its commits, so that the oldest is number 0
     since = max(0, -made[-1]["version"]) if made else 0
     return [one | {"version": one["version"] + since} for one in made if "digest" in one]
+
+
+def _local_commits(table: Path) -> list[dict[str, Any]]:
+    """The log as its files have it: deltalake tells of no history below a folder with `#` or `?`.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: one holds no JSON; names it.
+    """
+    made = []
+    for file in sorted((table / "_delta_log").glob(COMMIT_FILES), reverse=True):
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+            found = [json.loads(line)["commitInfo"] for line in lines if '"commitInfo"' in line]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{file.name} is damaged ({error})") from None
+        made += [info | {"version": int(file.stem)} for info in found if "digest" in info]
+    return made
 
 
 def first_line(error: Exception) -> str:

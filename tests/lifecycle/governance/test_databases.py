@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from lifecycle.errors import BackendError
+from lifecycle.governance.databases import open_database
 from lifecycle.governance.erase import check, erase
 from lifecycle.governance.requests import file_request
 from lifecycle.project import Project
@@ -44,3 +46,18 @@ def test_mlflow_on_postgresql(
         assert client.get_run(run).data.tags["note"] == "see [erased], row 3"
         assert client.get_run(run).data.params["asked_by"] == "[erased]"
         assert record_of(trained.model, settings).model == trained.model
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mysql://u:secret-word@h/b", "mysql://u:***@h/b: its driver is not installed"),
+        ("nonsense-with-secret-word", "a URL of a database: Could not parse"),
+        ("nosuch://u:secret-word@h/b", "nosuch://u:***@h/b: Can't load plugin"),
+    ],
+)
+def test_what_cannot_be_opened_is_one_message_without_its_password(url: str, said: str) -> None:
+    with pytest.raises(BackendError) as caught, open_database(url):
+        pass
+    assert str(caught.value).startswith(said)
+    assert "secret-word" not in str(caught.value)

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 from lifecycle.data.lake import missing, read_version, relocated, table_uri, write_version
+from lifecycle.governance import erase as erasing
+from lifecycle.lineage.walk import lineage
 from lifecycle.records import DatasetVersion, Split
 from lifecycle.release.registered import predict_of, record_of, registered_bundle
 from lifecycle.release.registry import by_alias, find_by_identity
@@ -15,7 +17,23 @@ from lifecycle.release.relocation import relocate
 from lifecycle.release.store import connect, experiment_id
 from lifecycle.settings import Settings
 
-NAMES = ("100%", "a:b", "ä&b", "日本", "a;b", "a b", "a+b=c@d", "{a}", "a'b", "~x", "50%x")
+NAMES = (
+    "100%",
+    "a:b",
+    "ä&b",
+    "日本",
+    "a;b",
+    "a b",
+    "a+b=c@d",
+    "{a}",
+    "a'b",
+    "~x",
+    "50%x",
+    "a#1",
+    "a?x",
+    "a?b%c#d",
+    "a::b",
+)
 
 
 def moved(settings: Settings, place: Path) -> Settings:
@@ -49,14 +67,15 @@ def test_artifacts_are_in_a_home_of_any_name_and_found_when_it_moves(
         assert len([*here.home.glob("mlartifacts/small/*/artifacts/lifecycle/note.txt")]) == 1
 
 
+@pytest.mark.parametrize("name", ["home 2", "a?x=1 #2 ä&b::c 100% d+e;f@g {h} 'i' <j>"])
 def test_a_registered_model_and_what_it_learned_from_are_found_after_a_move(
-    small_model: Any, tmp_path: Path
+    small_model: Any, tmp_path: Path, name: str
 ) -> None:
     trained = small_model.register()
     project, model = small_model.project, trained.model
     frame = read_version(trained.split.holdout)
     before = predict_of(model, small_model.settings)(frame)
-    here = moved(small_model.settings, tmp_path / "elsewhere" / "home 2")
+    here = moved(small_model.settings, tmp_path / "elsewhere" / name)
     assert by_alias(project.name, "challenger", here) == model
     assert find_by_identity(project, here, trained.identity.digest) == model
     record = record_of(model, here)
@@ -66,7 +85,12 @@ def test_a_registered_model_and_what_it_learned_from_are_found_after_a_move(
     assert predict_of(model, here)(frame).tolist() == before.tolist()
     with registered_bundle(connect(here), model, here) as bundle:
         assert bundle.is_relative_to(here.home)
+    assert lineage(project, here, "model:1")
+    person = str(frame[project.entity].iloc[0])
+    found = erasing.check(project, here, [person], []).left
+    assert [place for place in found if "accepted" in place], found
     assert not small_model.settings.home.exists()
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == [name]
 
 
 def test_nothing_is_written_where_nothing_moved(small_model: Any) -> None:

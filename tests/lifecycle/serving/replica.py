@@ -18,13 +18,26 @@ Post = Callable[..., httpx.Response]
 
 
 @contextmanager
-def serving(made: Any) -> Iterator[tuple[ServedModel, Post]]:
-    """The model, and how to ask it: a path, then JSON or bytes to post, then headers."""
+def endpoint_of(made: Any, keys: bool = False) -> Iterator[Endpoint]:
+    """The endpoint with its log, as `ModelServer` builds it.
+
+    Args:
+        keys: whether it asks for an API key.
+    """
     served = ServedModel.open(made.bundle.path, made.model, made.project, settings=made.settings)
     meters, log = open_log(made.settings, made.project)
     lanes = Lanes(served)
-    gate = Gatekeeper(None, made.project.name)
-    app = Endpoint(served, lanes, gate, log, meters, Pages(served, lanes, meters, secured=False))
+    gate = Gatekeeper(made.settings.keys_file, made.project.name, required=keys)
+    try:
+        yield Endpoint(served, lanes, gate, log, meters, Pages(served, lanes, meters, secured=keys))
+    finally:
+        log.close()
+        meters.close()
+
+
+@contextmanager
+def serving(made: Any) -> Iterator[tuple[ServedModel, Post]]:
+    """The model, and how to ask it: a path, then JSON or bytes to post, then headers."""
 
     def ask(path: str, content: Any = None, **headers: str) -> httpx.Response:
         async def send() -> httpx.Response:
@@ -40,8 +53,5 @@ def serving(made: Any) -> Iterator[tuple[ServedModel, Post]]:
 
         return asyncio.run(send())
 
-    try:
-        yield served, ask
-    finally:
-        log.close()
-        meters.close()
+    with endpoint_of(made) as app:
+        yield app.model, ask

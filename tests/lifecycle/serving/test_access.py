@@ -7,16 +7,24 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 
+from lifecycle.data.lake import table_uri
+from lifecycle.data.logged import read_log
+from lifecycle.data.prediction_log import TABLE
 from lifecycle.errors import AccessError, RateLimitError, SettingsError
+from lifecycle.project import Project
 from lifecycle.serving.access import Gatekeeper
 from lifecycle.serving.keystore import KeyStore
+from lifecycle.settings import Settings
+from tests.lifecycle.serving.replica import serving
 
 JSON = (b"content-type", b"application/json")
 
@@ -276,6 +284,39 @@ def test_an_internal_key_holds_for_its_block_only(tmp_path: Path) -> None:
         gate.check([(b"x-api-key", key.encode())])
     assert gate.check([(b"x-api-key", shop.encode())]) == "shop"
     assert [one.name for one in store.list()] == ["shop"]
+
+
+def test_where_nobody_is_asked_a_release_is_told_from_clients_by_its_key_alone(
+    tmp_path: Path,
+) -> None:
+    store = KeyStore(tmp_path / "keys.json")
+    gate = Gatekeeper(store.file, "small", required=False)
+    other = Gatekeeper(store.file, "other", required=False)
+    mark = [(b"x-lifecycle-purpose", b"smoke")]
+    assert gate.check(mark) == gate.check(bearer("lc_guessed")) == gate.check([]) == ""
+    shop = store.add("shop")
+    with store.internal("smoke-test", "small") as key:  # known without delay
+        assert gate.check(bearer(key)).startswith("internal.smoke-test.")
+        assert other.check(bearer(key)) == ""
+        assert gate.check(bearer(shop)) == gate.check(bearer(key) * 2) == ""
+    assert gate.check(bearer(key)) == ""
+    store.file.write_text("broken")
+    assert gate.check(bearer(key)) == "", "nobody is kept out"
+
+
+def test_only_a_key_of_a_release_keeps_rows_from_being_read_as_those_of_clients(
+    make_project: Callable[..., Project], train: Callable[..., Any], settings: Settings
+) -> None:
+    made = train(make_project(), settings)
+    row = json.dumps({"records": [{"age": 41.5, "visits": 3, "city": "Rome"}]}).encode()
+    with serving(made) as (_, ask):
+        ask("/predict", row, **{"x-lifecycle-purpose": "smoke"})
+        ask("/predict", row, authorization="Bearer lc_guessed")
+        with KeyStore(settings.keys_file).internal("smoke-test", "small") as key:
+            assert ask("/predict", row, authorization=f"Bearer {key}").status_code == 200
+    assert len(read_log(settings, "small", 0.0)) == 2
+    table = DeltaTable(table_uri(settings, "small", TABLE)).to_pyarrow_table(columns=["key"])
+    assert sorted(name.split(".")[0] for name in table["key"].to_pylist()) == ["", "", "internal"]
 
 
 def test_what_a_killed_process_left_goes_with_the_next_internal_key(tmp_path: Path) -> None:
