@@ -3,6 +3,7 @@
 import random
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,15 @@ def test_a_list_from_before_there_were_checksums_goes_on(
     assert suppress(settings, project, ["Ada", "Bob"]) == 1
     assert suppress(settings, project, ["Cy"]) == 1
     assert len(erased_hashes(settings, project)) == 3
+
+
+def test_persons_who_are_listed_at_the_same_moment_are_all_listed(
+    settings: Settings, make_project: Callable[..., Project]
+) -> None:
+    project = make_project()
+    pii_key(settings)  # one key, before anybody needs it
+    names = [f"person {at}" for at in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda name: suppress(settings, project, [name]), names))
+    assert done == [1] * 8
+    assert erased_hashes(settings, project) == set(hash_entities(names, settings))
