@@ -1,4 +1,5 @@
-"""Flips single bits in what is kept of a trained model, and counts what becomes of each.
+"""Flips single bits in what is kept of a trained model and of erased persons, and counts what
+becomes of each.
 
 A small project is ingested, split and trained; then, one at a time, a bit of a file is flipped, the
 version or bundle is read as training and serving read it, and the bit is set back. Reading runs in
@@ -30,8 +31,10 @@ from benchmarks import large
 from benchmarks.result import Result
 from lifecycle.data.arrivals import first_window
 from lifecycle.data.digest import digest_of
+from lifecycle.data.erased import TABLE as ERASED
+from lifecycle.data.erased import erased_hashes, suppress
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import open_version, read_version
+from lifecycle.data.lake import open_version, read_version, table_uri
 from lifecycle.data.split import split_dataset
 from lifecycle.errors import LifecycleError
 from lifecycle.project import Project
@@ -54,6 +57,8 @@ class Kept(NamedTuple):
     """What is damaged, and how it is read."""
 
     project: Project
+    settings: Settings
+    erased: frozenset[str]
     versions: Mapping[str, DatasetVersion]
     """Table → the version that is read."""
     bundle: Bundle
@@ -64,7 +69,8 @@ class Kept(NamedTuple):
     def folders(self) -> dict[str, Path]:
         """What can be damaged, by name."""
         tables = {name: Path(ref.uri) for name, ref in self.versions.items()}
-        return tables | {"bundle": self.bundle.path}
+        listed = Path(table_uri(self.settings, self.project.name, ERASED))
+        return tables | {"bundle": self.bundle.path, ERASED: listed}
 
 
 def measure(rounds: int) -> Iterator[Result]:
@@ -129,14 +135,20 @@ def keep(folder: Path, rows: int = ROWS) -> Kept:
         "validation": split.validation,
         "holdout": split.holdout,
     }
-    return Kept(project, versions, bundle, some, _predicted(bundle, project, some))
+    for persons in (["Ada"], ["Bob", "Cy"], [f"person {n}" for n in range(1000)]):
+        suppress(settings, project, persons)
+    listed = erased_hashes(settings, project)
+    predictions = _predicted(bundle, project, some)
+    return Kept(project, settings, listed, versions, bundle, some, predictions)
 
 
 def read(kept: Kept, name: str) -> str:
-    """What becomes of reading a table's version, or the bundle."""
+    """What becomes of reading a table's version, the bundle, or the list of the erased."""
     try:
         if name == "bundle":
             same = _predicted(kept.bundle, kept.project, kept.rows) == kept.predictions
+        elif name == ERASED:
+            same = erased_hashes(kept.settings, kept.project) == kept.erased
         else:
             ref = kept.versions[name]
             same = digest_of(read_version(ref)) == ref.digest

@@ -134,6 +134,41 @@ def ray_data() -> Any:
     return ray.data
 
 
+def rows_of(data: Any, stage: str) -> Iterator[dict[str, Any]]:
+    """The rows of a dataset of Ray Data, in its order.
+
+    Its tasks return errors of ours as rows: raised, Ray would wrap them in its own and print them.
+
+    Args:
+        stage: what is under way, for the message.
+
+    Raises:
+        RayError: a process or node of Ray's is gone for good.
+    """
+    from ray.exceptions import RayError as AnyRayError
+    from ray.exceptions import RayTaskError
+
+    try:
+        yield from data.iter_rows()
+    except RayTaskError:  # not an error of ours, so its trace is wanted
+        raise
+    except AnyRayError as error:
+        raise RayError(f"{stage}: Ray gave up ({reason(error)}); run again") from None
+
+
+def reason(error: BaseException) -> str:
+    """One line of an error of Ray's: what the task raised, else its first line.
+
+    Such an error often goes on with the traces of several processes; they are logged for who looks
+    for them.
+    """
+    log.debug("what Ray said", exc_info=error)
+    cause = getattr(error, "cause", None)
+    said = next((line for line in map(str.strip, str(cause or error).splitlines()) if line), "")
+    kind = type(cause or error).__name__
+    return f"{kind}: {said}" if cause else said or kind
+
+
 def capacity() -> str:
     """What the connected Ray has, in words."""
     import ray
@@ -172,7 +207,7 @@ def _start(settings: Settings, folder: Path) -> None:
                 log.warning("Ray did not start in time, trying once more")
                 continue
             raise RayError(
-                f"cannot start a local Ray with {settings.local_cpus} CPUs ({_first_line(error)}); "
+                f"cannot start a local Ray with {settings.local_cpus} CPUs ({reason(error)}); "
                 "free memory and space in /dev/shm and the temporary folder, "
                 "or name a running cluster with LIFECYCLE_RAY_ADDRESS"
             ) from error
@@ -194,8 +229,7 @@ def require_ray(address: str, timeout: float = KNOCK_S) -> tuple[str, int]:
         _greet(host, port, timeout)
     except (OSError, ValueError) as error:
         raise RayError(
-            f"LIFECYCLE_RAY_ADDRESS: no Ray answers at {address!r} ({_first_line(error)}); "
-            f"{JOIN_ADVICE}"
+            f"LIFECYCLE_RAY_ADDRESS: no Ray answers at {address!r} ({reason(error)}); {JOIN_ADVICE}"
         ) from None
     return host, port
 
@@ -232,7 +266,7 @@ def _join(address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
         raise RayError(
-            f"LIFECYCLE_RAY_ADDRESS: cannot join Ray at {address!r} ({_first_line(error)}); "
+            f"LIFECYCLE_RAY_ADDRESS: cannot join Ray at {address!r} ({reason(error)}); "
             f"{JOIN_ADVICE}"
         ) from error
     # asks for a CPU, so that it is where tasks will be; a head often has none
@@ -271,7 +305,3 @@ def _temp_folder() -> Path:
             f"cannot start a local Ray: {parent} cannot be written ({error.strerror}); "
             "set TMPDIR to a folder that can"
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

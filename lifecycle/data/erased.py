@@ -3,6 +3,9 @@
 The source is not ours: an erased person may still be in it, and must not come back with the next
 ingestion. The hash is another one than the pseudonym in the tables (`privacy.pseudonym`): the list
 says nothing about any row, and a search for what is left of a person does not find it.
+
+A hash that damage has changed would let its person back in, so the list checks itself: each commit
+adds rows that bear its number and one checksum of them all, and a number that is missing shows.
 """
 
 from collections.abc import Collection, Iterable
@@ -10,9 +13,10 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
+from lifecycle.data.chain import RESTORE
 from lifecycle.data.lake import first_line, table_uri
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.errors import BackendError
@@ -23,23 +27,20 @@ from lifecycle.settings import Settings
 TABLE = "erased"
 PURPOSE = b"erased\0"
 """Begins what is hashed, so that this hash differs from every pseudonym."""
-SCHEMA = pa.schema({"hash": pa.string(), "time": pa.string()})
+SCHEMA = pa.schema(
+    {"hash": pa.string(), "time": pa.string(), "number": pa.int64(), "check": pa.string()}
+)
+"""`number` and `check` are null in rows that were written before there were any."""
+ATTEMPTS = 20
 
 
 def erased_hashes(settings: Settings, project: Project) -> frozenset[str]:
     """The list; empty if nobody was erased. One small read of the lake.
 
     Raises:
-        BackendError: the list cannot be read.
+        BackendError: the list cannot be read, or is damaged.
     """
-    uri = table_uri(settings, project.name, TABLE)
-    try:
-        found = DeltaTable(uri).to_pyarrow_table(columns=["hash"])
-    except TableNotFoundError:
-        return frozenset()
-    except (DeltaError, pa.ArrowException, OSError) as error:
-        raise BackendError(f"{uri}: cannot read who was erased: {first_line(error)}") from None
-    return frozenset(found["hash"].to_pylist())
+    return _read(table_uri(settings, project.name, TABLE))[1]
 
 
 def erased_digest(hashes: Collection[str]) -> str:
@@ -74,16 +75,84 @@ def suppress(settings: Settings, project: Project, values: Iterable[object]) -> 
     """Put entities on the list, in one commit; how many were not there yet.
 
     Raises:
-        BackendError: the list cannot be read or written.
+        BackendError: the list cannot be read or written, or is damaged.
     """
-    known = erased_hashes(settings, project)
-    new = sorted(set(hash_entities(values, settings)) - known - {""})
-    if new:
-        uri = table_uri(settings, project.name, TABLE)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        rows = pa.table({"hash": new, "time": [now] * len(new)}, schema=SCHEMA)
+    uri = table_uri(settings, project.name, TABLE)
+    wanted = set(hash_entities(values, settings)) - {""}
+    for _ in range(ATTEMPTS):
+        table, known = _read(uri)
+        new = sorted(wanted - known)
+        if not new:
+            return 0
         try:
-            write_deltalake(uri, rows, mode="append")
+            if table is None:
+                table = DeltaTable.create(uri, schema=SCHEMA, mode="ignore")
+            _append(table, new)
+        except CommitFailedError:  # another process came first
+            continue
         except (DeltaError, OSError) as error:
             raise BackendError(f"{uri}: cannot write: {first_line(error)}") from None
-    return len(new)
+        return len(new)
+    raise BackendError(f"{uri}: other processes keep writing this table; run again")
+
+
+def _append(table: DeltaTable, new: list[str]) -> None:
+    """One commit on top of what `table` has read; if another one came between, it fails."""
+    number, now = table.version() + 1, datetime.now(UTC).isoformat(timespec="seconds")
+    columns = {
+        "hash": new,
+        "time": [now] * len(new),
+        "number": [number] * len(new),
+        "check": [_check(number, now, new)] * len(new),
+    }
+    write_deltalake(
+        table,
+        pa.table(columns, schema=SCHEMA),
+        mode="append",
+        schema_mode="merge",
+        commit_properties=CommitProperties(max_commit_retries=0),
+    )
+
+
+def _read(uri: str) -> tuple[DeltaTable | None, frozenset[str]]:
+    """The table, if there is one, and the hashes in it."""
+    try:
+        table = DeltaTable(uri)
+        rows = table.to_pyarrow_table()
+        _hold(rows, table.version())
+        return table, frozenset(rows["hash"].to_pylist())
+    except TableNotFoundError:
+        return None, frozenset()
+    except (DeltaError, pa.ArrowException, OSError) as error:
+        why = first_line(error)
+        raise BackendError(f"{uri}: cannot read who was erased: {why}; {RESTORE}") from None
+    except (ValueError, KeyError) as error:  # text that is none, or a column that is gone
+        raise BackendError(
+            f"{uri}: the list of who was erased is damaged ({error}); {RESTORE}"
+        ) from None
+
+
+def _hold(rows: pa.Table, version: int) -> None:
+    """Hold the rows of each commit against its checksum, and the commits against their number.
+
+    Raises:
+        ValueError: a commit's rows are others, or missing.
+    """
+    if "check" not in rows.column_names:
+        return
+    frame = rows.to_pandas()
+    numbered = frame.dropna(subset=["number", "check"], how="all")
+    there = set()
+    for (number, check), part in numbered.groupby(["number", "check"], dropna=False):
+        hashes, times = part["hash"].tolist(), part["time"].unique().tolist()
+        whole = len(times) == 1 and not part.isna().any(axis=None)
+        if not whole or check != _check(int(number), times[0], sorted(hashes)):
+            raise ValueError(f"the rows of commit {number:g} do not match their checksum")
+        there.add(int(number))
+    first = min(there, default=version + 1) if len(numbered) < len(frame) else 1
+    if lost := set(range(first, version + 1)) ^ there:
+        raise ValueError(f"the rows of commit {min(lost)} are missing or not its own")
+
+
+def _check(number: int, time: str, hashes: list[str]) -> str:
+    return sha256({"number": number, "time": time, "hashes": hashes})

@@ -26,7 +26,14 @@ from lifecycle.data.guess import (
     text_kind,
 )
 from lifecycle.data.guess_dates import ABOUT_TIME, DateGuess, guess_counted, guess_formats
-from lifecycle.data.guess_numbers import PLAIN, NumberGuess, Pair, comma_means, guess_numbers
+from lifecycle.data.guess_numbers import (
+    PLAIN,
+    NumberGuess,
+    Pair,
+    comma_means,
+    guess_numbers,
+    plain_commas,
+)
 from lifecycle.data.guess_words import (
     INFINITE,
     is_certain,
@@ -172,7 +179,12 @@ def _look(
         return
     if typed:
         return
-    counts = _counts(pc.utf8_trim_whitespace(text))
+    text = pc.utf8_trim_whitespace(text)
+    numbered = bool(IDENTIFIER.search(name)) and name != target
+    if not numbered and name not in source.dates and (commas := plain_commas(text)) is not None:
+        columns.numbers[name], columns.words[name] = commas, []
+        return
+    counts = _counts(text)
     cells = pa.array(counts.index, pa.string())
     columns.counts[name] = counts
     missing = which_missing(cells)
@@ -184,7 +196,7 @@ def _look(
     digits = pc.match_substring_regex(cells, "[0-9]").to_numpy(zero_copy_only=False)
     if rest.empty or rest[digits].sum() < LEAST_LOOK * rest.sum():
         return
-    if name != target and IDENTIFIER.search(name) and not ABOUT_TIME.search(name):
+    if numbered and not ABOUT_TIME.search(name):
         return
     if (numbers := _as_numbers(cells)) is not None:
         columns.plain.append(name)
@@ -194,7 +206,7 @@ def _look(
         return
     if name != target and _dates(name, rest, gone, columns):
         return
-    if IDENTIFIER.search(name) and name != target:
+    if numbered:
         return
     guess = guess_numbers(rest)
     if guess is not None and guess.why:

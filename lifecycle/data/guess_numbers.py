@@ -45,6 +45,10 @@ CURRENCIES = """
     Rs R"""
 CODES = frozenset(CURRENCIES.split())
 PERCENT = ("%", "‰")
+PLAIN_COMMA = r"^[+-]?([0-9]{1,5}|[0-9]+,[0-9]+)$"
+"""A number with a decimal comma; without one it has fewer digits than a date."""
+COMMA_OR_GROUP = r"^[+-]?([0-9]{1,3},[0-9]{3}|[0-9]+)$"
+"""Of those, one that is a number, too, if the comma stands between thousands."""
 MARKS = re.compile(rf"(?<=\d)[{BLANKS}](?=\d)|[.,'\u2019]")
 
 
@@ -71,6 +75,20 @@ class NumberGuess(NamedTuple):
     @property
     def decimals(self) -> set[Decimal]:
         return {decimal for decimal, _ in self.pairs}
+
+
+def plain_commas(text: pa.StringArray) -> NumberGuess | None:
+    """What `guess_numbers` finds in a column of nothing but plain decimal commas, in a tenth of the
+    time; None for any other.
+
+    Args:
+        text: the cells, without blanks around them.
+    """
+    cells = text.filter(pc.not_equal(text, ""))
+    if not pc.all(pc.match_substring_regex(cells, PLAIN_COMMA), min_count=1).as_py():
+        return None
+    told = pc.invert(pc.match_substring_regex(cells, COMMA_OR_GROUP))
+    return NumberGuess(((",", ""),)) if pc.any(told).as_py() else None
 
 
 def guess_numbers(counts: "pd.Series[int]") -> NumberGuess | None:

@@ -1,6 +1,5 @@
 """`lifecycle init`: a working project file for a data file, with everything guessed said."""
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -36,11 +35,11 @@ from lifecycle.data.suspects import leakage_suspects
 from lifecycle.errors import ProjectError, SourceError, TargetError
 from lifecycle.records import counted, one_line
 from lifecycle.specs import SourceSpec, SplitSpec
+from lifecycle.specs.base import meant
 
 REJECTED_SHARE = 0.01
 """What the contract lets go to quarantine, at least."""
 ROWS_SHOWN = 3
-COLUMNS_SHOWN = 40
 NUMERIC = re.compile(r"\s*[+-]?\d+([.,]\d+)?\s*")
 LONGEST_NAME = 63
 """Characters of a project's name."""
@@ -153,12 +152,12 @@ def _with_dates(source: SourceSpec, dates: Mapping[str, str]) -> SourceSpec:
 
 def _no_column(path: str, name: str, raw: Mapping[str, object]) -> str:
     """That a file has no such column; which it has, unless its first line is a row."""
-    close = difflib.get_close_matches(name, raw, n=1)
-    start = f"{path} has no column {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
     if raw and all(NUMERIC.fullmatch(other) for other in raw):
-        return f"{start}. Its first line has numbers only: it should name the columns"
-    more = f", … ({len(raw):,} columns)" if len(raw) > COLUMNS_SHOWN else ""
-    return f"{start} It has: {', '.join(map(one_line, list(raw)[:COLUMNS_SHOWN]))}{more}"
+        return (
+            f"{path} has no column {name!r}. Its first line has numbers only: it should name the "
+            "columns"
+        )
+    return f"{path} has no column {name!r}{meant(name, map(one_line, raw))}"
 
 
 def _check_wanted(path: str, target: str, wanted: RoleOptions, raw: Mapping[str, object]) -> None:

@@ -63,7 +63,7 @@ def erase(project: Project, settings: Settings, request: Request) -> Erasure:
     treated = list(erase_files(project, settings, subject, found))
     for one in found.learners:
         if one.learned:
-            note_erasure(one.model, one.learned, settings)
+            note_erasure(one.model, one.learned, request.id, settings)
     for name in names:
         if complete(lake / name) and name != LOG:
             sweep(lake / name)

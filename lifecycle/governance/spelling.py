@@ -17,10 +17,9 @@ DIGITS = 9
 
 def distinctive(text: str) -> bool:
     """Whether a text is told apart from others wherever it stands."""
-    digits = sum(sign.isdigit() for sign in text)
-    if any(sign.isalpha() for sign in text):
+    if any(map(str.isalpha, text)):
         return len(text) >= LONG
-    return digits >= DIGITS
+    return len(text) >= DIGITS and sum(map(str.isdigit, text)) >= DIGITS
 
 
 def spellings(text: str) -> set[str]:

@@ -25,7 +25,7 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 IDENTITY, BUNDLE, COMPLETE = "lifecycle.identity", "lifecycle.bundle", "lifecycle.complete"
 """Tags of a version: digest of its identity, digest of its bundle, and that nothing is missing."""
 ERASED = "lifecycle.erased_rows"
-"""Tag of a version: rows it learned from that were erased since."""
+"""Begins tags of a version, one per request: rows it learned from that were erased since."""
 TASK, TARGET = "lifecycle.task", "lifecycle.target"
 """Tags of a version: what it predicts."""
 
@@ -163,17 +163,15 @@ def delete_alias(model: ModelVersion, alias: str, settings: Settings) -> None:
             connect(settings).delete_registered_model_alias(model.name, alias)
 
 
-def note_erasure(model: ModelVersion, rows: int, settings: Settings) -> None:
-    """Keep with a version that rows it learned from were erased.
+def note_erasure(model: ModelVersion, rows: int, request: str, settings: Settings) -> None:
+    """Keep with a version that rows it learned from were erased; a request counts once.
 
     Raises:
         BackendError: the registry cannot be reached.
     """
-    client = connect(settings)
+    client, tag = connect(settings), f"{ERASED}.{request}"
     with backend_errors(settings):
-        tags = client.get_model_version(model.name, str(model.version)).tags
-        if int(tags.get(ERASED, 0)) < rows:
-            client.set_model_version_tag(model.name, str(model.version), ERASED, str(rows))
+        client.set_model_version_tag(model.name, str(model.version), tag, str(rows))
 
 
 def erased_rows_of(model: ModelVersion, settings: Settings) -> int:
@@ -185,7 +183,7 @@ def erased_rows_of(model: ModelVersion, settings: Settings) -> int:
     client = connect(settings)
     with backend_errors(settings):
         tags = client.get_model_version(model.name, str(model.version)).tags
-    return int(tags.get(ERASED, 0))
+    return sum(int(rows) for tag, rows in tags.items() if tag.startswith(ERASED))
 
 
 def versions_of(

@@ -13,6 +13,7 @@ from lifecycle.errors import MalformedRequestError, RequestError, RequestTooLarg
 from lifecycle.serving.wire import Asked, Records
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
+ESCAPED_COLON = rb"\u003a"
 
 
 def load_json(body: bytes | memoryview) -> Any:
@@ -28,9 +29,22 @@ def load_json(body: bytes | memoryview) -> Any:
         if error.msg.startswith("depth limit"):
             raise RequestTooLargeError(f"the body is nested too deeply: {error}") from None
         raise MalformedRequestError(f"the body is not JSON: {error}") from None
-    if bytes(body).count(b":") != _keys(value):  # else there is one colon for each name
-        _refuse_twice(body)
+    _check_names(bytes(body), value)
     return value
+
+
+def _check_names(body: bytes, value: Any) -> None:
+    """See that no object has a name twice, of which orjson takes the last.
+
+    A body has a colon for each name, and those in its texts; a name that is given twice has one
+    more than what was read of it.
+
+    Raises:
+        MalformedRequestError: an object has.
+    """
+    more = body.count(b":") - _keys(value)
+    if more and (ESCAPED_COLON in body.lower() or more != _colons(value)):
+        _refuse_twice(body)
 
 
 def _keys(value: Any) -> int:
@@ -46,8 +60,24 @@ def _keys(value: Any) -> int:
     return found
 
 
-def _refuse_twice(body: bytes | memoryview) -> None:
-    """Look for a name that an object has twice, of which orjson takes the last.
+def _colons(value: Any) -> int:
+    """Colons in all names and texts of a value."""
+    found, left = (value.count(":") if type(value) is str else 0), [value]
+    while left:
+        parts = left.pop()
+        if type(parts) is dict:
+            found += "".join(parts).count(":")
+            parts = parts.values()
+        elif type(parts) is not list:
+            continue
+        found += "".join([part for part in parts if type(part) is str]).count(":")
+        if not SCALARS.issuperset(map(type, parts)):
+            left += [part for part in parts if type(part) in (dict, list)]
+    return found
+
+
+def _refuse_twice(body: bytes) -> None:
+    """Look for a name that an object has twice.
 
     Raises:
         MalformedRequestError: there is one.
@@ -62,7 +92,7 @@ def _refuse_twice(body: bytes | memoryview) -> None:
             )
 
     with suppress(RecursionError):  # deeper than any request of ours
-        json.loads(bytes(body), object_pairs_hook=unique)
+        json.loads(body, object_pairs_hook=unique)
 
 
 def load_object(body: bytes | memoryview, shape: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lifecycle import errors
+from lifecycle.cluster import reason
 from lifecycle.errors import VERDICTS, LifecycleError, ServingError, UnavailableError, is_verdict
 from lifecycle.identity import code_digest, sha256
 from lifecycle.project import Project
@@ -140,7 +141,7 @@ def rehearse(
     except ray.exceptions.WorkerCrashedError:
         raise ServingError(f"{model.uri} cannot be served: it takes its process down") from None
     except ray.exceptions.RayError as error:
-        raise UnavailableError(f"{model.uri} could not be rehearsed: {_line(error)}") from None
+        raise UnavailableError(f"{model.uri} could not be rehearsed: {reason(error)}") from None
 
 
 def _try(
@@ -232,12 +233,12 @@ def _run(application: Any, name: str, prefix: str | None, model: ModelVersion) -
                 logger.warning("Ray Serve is late, as on a busy machine: trying again (%s)", error)
                 continue
             raise UnavailableError(
-                f"Ray Serve was not ready for /{name} in time: {_line(error)}"
+                f"Ray Serve was not ready for /{name} in time: {reason(error)}"
             ) from None
         except RuntimeError as error:  # what Serve raises where a replica does not start
             raise _failure(name, model, _cause(name, error)) from None
         except Exception as error:
-            raise UnavailableError(f"Ray Serve cannot serve /{name}: {_line(error)}") from None
+            raise UnavailableError(f"Ray Serve cannot serve /{name}: {reason(error)}") from None
         return
 
 
@@ -263,7 +264,7 @@ def _deployed(project_name: str) -> tuple[str, ModelVersion, Project, Engine] | 
         answer = handle.deployed.remote().result(timeout_s=ANSWER_SECONDS)
     except Exception as error:
         raise UnavailableError(
-            f"{project_name} is served, but no replica says which version: {_line(error)}"
+            f"{project_name} is served, but no replica says which version: {reason(error)}"
         ) from None
     return answer
 
@@ -275,8 +276,3 @@ def _cause(name: str, error: Exception) -> str:
     said = [d.message for d in application.deployments.values()] if application else []
     lines = [line.strip() for line in (said[0] if said else str(error)).splitlines()]
     return next((line for line in reversed(lines) if line), type(error).__name__)
-
-
-def _line(error: BaseException) -> str:
-    """The first line of an error of Ray's, which may go on with a traceback."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.cluster import connect_ray, ray_data
+from lifecycle.cluster import connect_ray, ray_data, rows_of
 from lifecycle.data.arrow import to_arrow
 from lifecycle.data.batches import batch_frame
 from lifecycle.data.classes import most_probable, probability_columns
@@ -199,7 +199,7 @@ def _on_ray(
         project=project,
     )
     scored = ray_data().from_items(stretches, override_num_blocks=len(stretches)).flat_map(one)
-    for row in scored.iter_rows():
+    for row in rows_of(scored, "scoring"):
         if row["error"] is not None:
             raise row["error"]
         yield pa.ipc.open_stream(row["rows"]).read_all()

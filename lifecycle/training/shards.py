@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.cluster import ray_data
+from lifecycle.cluster import ray_data, rows_of
 from lifecycle.data.batches import batch_frame
 from lifecycle.data.features import (
     FeatureSchema,
@@ -142,7 +142,7 @@ def _look(project: Project, parts: dict[str, DatasetVersion]) -> dict[str, list[
     seen: dict[str, list[_Seen]] = {name: [] for name in parts}
     one = partial(_see, project=project, parts=parts)
     table = ray_data().from_items(stretches, override_num_blocks=len(stretches)).map(one)
-    for row in table.iter_rows():
+    for row in rows_of(table, "training"):
         if isinstance(row["seen"], LifecycleError):
             raise row["seen"]
         seen[row["name"]].append(row["seen"])

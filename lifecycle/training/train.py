@@ -9,6 +9,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayError as AnyRayError
 
+from lifecycle.cluster import reason
 from lifecycle.data.features import FeatureSchema, build_features, encode, labels, load_hook
 from lifecycle.data.lake import read_version
 from lifecycle.errors import LifecycleError, TrainingError
@@ -170,8 +171,7 @@ def _fit_in_task(project: Project, *arguments: Any) -> Trained:
     try:
         sent: _Sent | LifecycleError = ray.get(running)
     except AnyRayError as error:
-        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise TrainingError(f"training on Ray failed: {line}; run again") from None
+        raise TrainingError(f"training on Ray failed: {reason(error)}; run again") from None
     except BaseException:  # cancelled
         ray.cancel(running, force=True)
         raise

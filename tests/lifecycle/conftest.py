@@ -29,6 +29,7 @@ from lifecycle.records import (
     Split,
     Trained,
     Tuned,
+    Window,
 )
 from lifecycle.release.recording import register, unregistered
 from lifecycle.settings import Settings
@@ -141,3 +142,13 @@ def train() -> Callable[..., Made]:
 @pytest.fixture
 def small_model(make_project: Callable[..., Project], settings: Settings) -> Made:
     return _train(make_project(), settings)
+
+
+@pytest.fixture
+def prepare(settings: Settings) -> Callable[[Project], Split]:
+    """Ingest the whole source of a project and split it."""
+
+    def prepared(project: Project) -> Split:
+        return split_dataset(project, settings, ingest(project, settings, Window()))
+
+    return prepared

@@ -1,16 +1,18 @@
 """What a killed process leaves is swept by the next; what lives, or is another's, stays."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lifecycle import leftovers
-from lifecycle.leftovers import MAKER, is_alive, mark, sweep, sweep_files, temporary_prefix
+from lifecycle.leftovers import MAKER, SHARED, is_alive, mark, sweep, sweep_files, temporary_prefix
 
 
 @pytest.fixture
@@ -89,3 +91,90 @@ def test_a_process_marks_what_it_starts(monkeypatch: pytest.MonkeyPatch, gone: i
     assert int(os.environ[MAKER]) == os.getpid()
     assert is_alive(os.getpid())
     assert not is_alive(gone)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.backend.resource_tracker import _resource_tracker
+
+from lifecycle import cluster, leftovers
+from lifecycle.release import store
+from lifecycle.settings import Settings
+
+leftovers.mark()
+print(cluster._temp_folder(), flush=True)
+Parallel(n_jobs=2, max_nbytes=1)(delayed(np.sum)(np.arange(99_999.0)) for _ in range(4))
+print(*get_reusable_executor(2)._processes, flush=True)
+
+def killed(*_):  # with what looks after its shared memory, as where memory ran out
+    os.kill(_resource_tracker._pid, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+os.link = killed  # the database is made, and not yet in place
+store.connect(Settings(home=Path(sys.argv[1])))
+"""
+NEXT = """
+import sys
+from pathlib import Path
+from lifecycle import cluster
+from lifecycle.release import store
+from lifecycle.settings import Settings
+
+cluster._start = lambda *_: None  # what is swept, is swept before Ray starts
+settings = Settings(home=Path(sys.argv[1]))
+with cluster.connect_ray(settings):
+    pass
+store.connect(settings)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="workers are found through /proc")
+def test_what_a_sigkill_leaves_is_gone_after_the_next_run(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+
+    def run(code: str) -> subprocess.Popen[str]:
+        with (
+            (tmp_path / "said").open("w") as said,
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(home)],
+                env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
+                stdout=said,
+                text=True,
+            ) as process,
+        ):
+            process.wait(120)
+        return process
+
+    def left(number: int) -> list[Path]:
+        there = [*SHARED.glob(f"*{number}*"), *home.rglob(f".mlflow.db.{number}*"), folder]
+        return [path for path in there if path.exists()]
+
+    first = run(KILLED)
+    lines = (tmp_path / "said").read_text().splitlines()
+    folder, processes = Path(lines[0]), [int(one) for one in lines[1].split()]
+    assert first.returncode == -signal.SIGKILL
+    names = " ".join(path.name for path in left(first.pid))
+    assert f"lc-{first.pid}-" in names
+    assert f".mlflow.db.{first.pid}" in names
+    assert f"joblib_memmapping_folder_{first.pid}" in names
+    assert all(map(_runs, processes))
+
+    second = run(NEXT)
+    assert second.returncode == 0
+    assert left(first.pid) == []
+    assert not any(map(_runs, processes))
+    assert (home / "mlflow.db").exists()
+
+
+def _runs(process: int) -> bool:
+    """Whether it does anything: one that was killed may wait for somebody to ask how it ended."""
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -30,8 +30,8 @@ EXPIRED = "expired"
 """In the commit of a version whose rows retention has deleted: the digest it had."""
 CHUNK = 1 << 20
 MAX_REMEMBERED = 10_000
-TICK_S = 2.0
-"""The coarsest clock of a file system."""
+TICK_S, FINE_TICK_S = 2.0, 0.05
+"""The coarsest clock of a file system, and of one that has fractions of a second."""
 _hashed_before: dict[tuple[int, ...], str] = {}
 """A local file, as the file system tells it from others and from what it was before → SHA-256."""
 RESTORE = (
@@ -216,7 +216,8 @@ def _local_digest(path: str) -> str:
         if key in _hashed_before:
             return _hashed_before[key]
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if time.time() - state.st_ctime > TICK_S:  # a change in the same tick would not show
+    tick = FINE_TICK_S if state.st_ctime_ns % 1_000_000_000 else TICK_S
+    if time.time() - state.st_ctime > tick:  # a change in the same tick would not show
         if len(_hashed_before) >= MAX_REMEMBERED:
             _hashed_before.clear()
         _hashed_before[key] = digest

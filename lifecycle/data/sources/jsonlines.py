@@ -1,4 +1,4 @@
-"""JSON lines: one object a line, block by block."""
+"""JSON lines: one object a line, block by block; or one array of objects, at once."""
 
 import json
 import re
@@ -17,6 +17,10 @@ BLOCK = 4 << 20
 """Bytes read at a time."""
 LONGEST = 64 << 20
 """Bytes of a line: above it, the file is hardly one of lines."""
+LARGEST_ARRAY = 256 << 20
+"""Bytes of a JSON array, which is in memory as a whole, as objects some ten times as large."""
+ARRAY_ROWS = 10_000
+"""Rows of an array in a block."""
 NOT_FINITE = re.compile(rb"\b(NaN|Infinity)\b")
 MARK = b"\xef\xbb\xbf"
 
@@ -31,7 +35,7 @@ def read_jsonl(
             has several, the block is read line by line, which takes some ten times as long.
 
     Raises:
-        ValueError: a line is no JSON object.
+        ValueError: a line, or an element of the array, is no JSON object.
     """
     names: list[str] = []
     line = 1
@@ -53,7 +57,8 @@ def _blocks(stream: pa.NativeFile) -> Iterator[bytes]:
     if not rest.strip():
         raise ValueError("it is empty")
     if rest.lstrip()[:1] == b"[":
-        raise ValueError("it is one JSON array; JSON lines have one object a line")
+        yield from _array_blocks(rest, stream)
+        return
     while more := stream.read(BLOCK):
         end = more.rfind(b"\n") + 1
         if end:
@@ -65,6 +70,28 @@ def _blocks(stream: pa.NativeFile) -> Iterator[bytes]:
                 raise ValueError(f"it has a line of more than {LONGEST >> 20} MB")
     if rest.strip():
         yield rest
+
+
+def _array_blocks(start: bytes, stream: pa.NativeFile) -> Iterator[bytes]:
+    """The elements of one JSON array as lines."""
+    whole = start + stream.read(LARGEST_ARRAY)
+    if len(whole) > LARGEST_ARRAY:
+        raise ValueError(
+            f"it is one JSON array of more than {LARGEST_ARRAY >> 20} MB, which has to be read as "
+            "a whole; write one object a line instead"
+        )
+    try:
+        rows = _parsed(whole)
+    except ValueError as error:
+        raise ValueError(f"it is one JSON array, and not sound: {error}") from None
+    if not rows:
+        raise ValueError("it is empty")
+    for at, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise ValueError(f"element {at} of its JSON array is no object")
+    for first in range(0, len(rows), ARRAY_ROWS):
+        # json's writer, as orjson's makes null of infinity
+        yield "\n".join(map(json.dumps, rows[first : first + ARRAY_ROWS])).encode()
 
 
 def _fast(block: bytes, text: Collection[str]) -> pa.RecordBatch | None:
@@ -88,7 +115,10 @@ def _fast(block: bytes, text: Collection[str]) -> pa.RecordBatch | None:
     if not table.num_rows:
         return None
     # those that were asked for come first in Arrow's table
-    first = list(_parsed(block.lstrip().split(b"\n", 1)[0]))
+    try:
+        first = list(_parsed(block.lstrip().split(b"\n", 1)[0]))
+    except ValueError:  # an object over several lines, which Arrow reads
+        return None
     names = [name for name in first if name in table.column_names]
     names += [name for name in table.column_names if name not in first]
     return table.select(names).to_batches()[0]
@@ -107,7 +137,11 @@ def _line_by_line(block: bytes, first: int, decimal: str) -> pa.RecordBatch:
         try:
             row = _parsed(line)
         except ValueError as error:
-            raise ValueError(f"line {number} is not JSON: {str(error).partition(':')[0]}") from None
+            why = str(error).partition(":")[0]
+            raise ValueError(
+                f"line {number} is not JSON: {why}; each line has to be an object, or the file one "
+                "array of them"
+            ) from None
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is no JSON object")
         rows.append(row)

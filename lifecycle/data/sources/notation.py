@@ -28,6 +28,7 @@ GROUPING = {"": "", ",": ",", ".": r"\.", " ": SPACES, "'": "['\u2019]"}
 MINUS = "\u2212"
 READABLE = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
 """What reads as a number without any notation."""
+PLAIN_COMMA = r"^[+-]?[0-9]+(,[0-9]+)?$"
 ISO_DAY = r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}"
 YEAR_FIRST = r"^\s*[0-9]{4}"
 INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
@@ -87,6 +88,8 @@ class Numbers:
     def plain(self, text: pa.StringArray) -> pa.StringArray:
         """Cells as plain numbers; missing where a cell is none in this notation."""
         cells = pc.utf8_trim_whitespace(text)
+        if self.decimal == "," and pc.all(pc.match_substring_regex(cells, PLAIN_COMMA)).as_py():
+            return pc.replace_substring(cells, ",", ".")  # what follows, in a tenth of the time
         cells = pc.replace_substring(cells, MINUS, "-")
         if self.unit:
             cells = self._without_unit(cells)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lifecycle.cluster import connect_ray, ray_data
+from lifecycle.cluster import connect_ray, ray_data, reason
 from lifecycle.data.sources.base import At, Part, Source
 from lifecycle.data.sources.files import Files
 from lifecycle.errors import LifecycleError, RayError
@@ -104,8 +104,9 @@ def _blocks(read: Any, place: str) -> Iterator[pa.Table]:
     try:
         yield from read.iter_batches(batch_size=None, batch_format="pyarrow")
     except AnyRayError as error:
-        why = str(error).strip().split("\n", 1)[0]
-        raise RayError(f"{place}: the cluster stopped reading it ({why}); run again") from None
+        raise RayError(
+            f"{place}: the cluster stopped reading it ({reason(error)}); run again"
+        ) from None
 
 
 def _read(asked: pa.Table, files: Files, columns: Mapping[str, ColumnSpec]) -> Iterator[pa.Table]:

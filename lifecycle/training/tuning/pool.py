@@ -14,6 +14,7 @@ import ray
 from ray.exceptions import RayError as AnyRayError
 from ray.exceptions import RayTaskError
 
+from lifecycle.cluster import reason
 from lifecycle.errors import LifecycleError, RayError, TrainingError
 
 if TYPE_CHECKING:
@@ -137,9 +138,7 @@ class Pool:
         try:
             ray.get(reference)
         except AnyRayError as error:
-            raise TrainingError(
-                f"tuning: a worker could not start ({_first_line(error)})"
-            ) from None
+            raise TrainingError(f"tuning: a worker could not start ({reason(error)})") from None
         self._idle.append(self._starting.pop(reference))
 
     def _hand_out(self) -> None:
@@ -158,7 +157,7 @@ class Pool:
         except RayTaskError:
             raise
         except AnyRayError as error:  # the actor is gone, and is given nothing more
-            why = f"a worker died on trial {number} ({_first_line(error)})"
+            why = f"a worker died on trial {number} ({reason(error)})"
             return number, TrainingError(f"tuning: {why}; run again, finished trials are kept")
         self._idle.append(at)
         return number, outcome
@@ -244,7 +243,3 @@ class _Watch:
         # trial 0 is the project's own parameters, which tuning must not end worse than
         self.pruned = hopeless and self._number > 0
         return self.pruned
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

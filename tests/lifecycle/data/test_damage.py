@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,10 +158,20 @@ def test_pages_have_checksums_for_readers_that_know_no_commit(ref: DatasetVersio
         pq.read_table(file, page_checksum_verification=True)
 
 
+def test_a_file_just_written_is_hashed_once_where_clocks_are_fine(ref: DatasetVersion) -> None:
+    if data_file(ref).stat().st_ctime_ns % 1_000_000_000 == 0:
+        pytest.skip("this file system tells whole seconds")
+    manifests._hashed_before.clear()
+    time.sleep(2 * manifests.FINE_TICK_S)
+    read_version(ref)
+    assert manifests._hashed_before
+
+
 def test_a_file_is_hashed_again_only_when_it_was_touched(
     ref: DatasetVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manifests, "TICK_S", -1.0)
+    for tick in ("TICK_S", "FINE_TICK_S"):
+        monkeypatch.setattr(manifests, tick, -1.0)
     file = data_file(ref)
     read_version(ref)
     before = dict(manifests._hashed_before)

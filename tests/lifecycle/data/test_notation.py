@@ -1,14 +1,20 @@
 """What `lifecycle init` makes of a file in another notation: the same data as of a plain one."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lifecycle.data.arrivals import first_window
+from lifecycle.data.guess_dates import guess_formats
+from lifecycle.data.guess_numbers import guess_numbers, plain_commas
 from lifecycle.data.guess_source import ReadingOptions
 from lifecycle.data.infer import infer_project
 from lifecycle.data.ingest import ingest
@@ -397,3 +403,21 @@ def test_a_profile_of_a_file_reads_it_as_init_does(tmp_path: Path) -> None:
 def test_plain_files_declare_nothing(tmp_path: Path) -> None:
     project, _ = infer(write(tmp_path, plain_frame()))
     assert project.source.model_dump(exclude_defaults=True) == {"path": "shop.csv"}
+
+
+@given(
+    st.lists(
+        st.from_regex(r"[+-]?([0-9]{1,9}(,[0-9]{1,4})?|,[0-9]{1,3}|[0-9]{1,3}(,[0-9]{3}){1,3})\Z"),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_plain_commas_are_what_the_long_way_finds(cells: list[str]) -> None:
+    counts = pd.Series(cells).value_counts()
+    fast = plain_commas(pa.array(cells, pa.string()))
+    if fast is not None:
+        assert guess_numbers(counts) == fast
+        assert guess_formats(counts, "x") is None
+    told = [cell for cell in cells if re.fullmatch(r"[0-9]+,[0-9]{1,2}", cell)]
+    if len(told) == len(cells):
+        assert fast is not None

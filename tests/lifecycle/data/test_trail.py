@@ -1,18 +1,27 @@
 """The data's audit trail and the list of the erased, as ingestion uses them."""
 
+import random
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from pydantic import SecretStr
 
+from benchmarks.damage import flipped
 from lifecycle.data import chain
-from lifecycle.data.erased import erased_digest, erased_hashes, erased_mask, suppress
+from lifecycle.data.erased import (
+    erased_digest,
+    erased_hashes,
+    erased_mask,
+    hash_entities,
+    suppress,
+)
 from lifecycle.data.lake import table_uri
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.data.trail import data_chain, record_data
@@ -118,3 +127,64 @@ def test_the_list_says_nothing_about_a_row(
     other = settings.model_copy(update={"pii_key": SecretStr("another")})
     mask = erased_mask(pa.array(["Ada"]), erased_hashes(settings, project), other)
     assert mask.to_pylist() == [False], "with another key nobody is recognised"
+
+
+def test_a_damaged_list_of_the_erased_is_told(
+    settings: Settings, make_project: Callable[..., Project]
+) -> None:
+    """Whatever bit is flipped: the list is as it was, or one message says that it is not."""
+    project = make_project()
+    suppress(settings, project, ["Ada"])
+    suppress(settings, project, ["Bob", "Cy"])
+    written = erased_hashes(settings, project)
+    draw = random.Random(3)  # noqa: S311 - nothing secret
+    folder = Path(table_uri(settings, "small", "erased"))
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    told: list[str] = []
+    for number in range(150):
+        file = files[number % len(files)]
+        with flipped(file, draw.randrange(file.stat().st_size * 8)):
+            try:
+                assert erased_hashes(settings, project) == written, f"silent: {file}"
+            except BackendError as error:
+                told.append(str(error))
+    assert len(told) > 50
+    assert [text for text in told if "\n" in text] == []
+
+
+def test_a_commit_that_is_lost_shows(
+    settings: Settings, make_project: Callable[..., Project]
+) -> None:
+    project = make_project()
+    for name in ("Ada", "Bob"):
+        suppress(settings, project, [name])
+    newest = Path(table_uri(settings, "small", "erased"), "_delta_log", f"{2:020d}.json")
+    kept = [line for line in newest.read_text().splitlines() if '"add"' not in line]
+    newest.write_text("\n".join(kept))
+    with pytest.raises(BackendError, match="the rows of commit 2 are missing"):
+        erased_hashes(settings, project)
+
+
+def test_a_list_from_before_there_were_checksums_goes_on(
+    settings: Settings, make_project: Callable[..., Project]
+) -> None:
+    project = make_project()
+    uri = table_uri(settings, "small", "erased")
+    old = hash_entities(["Ada"], settings)
+    write_deltalake(uri, pa.table({"hash": old, "time": ["2026-11-01T00:00:00+00:00"]}))
+    assert erased_hashes(settings, project) == set(old)
+    assert suppress(settings, project, ["Ada", "Bob"]) == 1
+    assert suppress(settings, project, ["Cy"]) == 1
+    assert len(erased_hashes(settings, project)) == 3
+
+
+def test_persons_who_are_listed_at_the_same_moment_are_all_listed(
+    settings: Settings, make_project: Callable[..., Project]
+) -> None:
+    project = make_project()
+    pii_key(settings)  # one key, before anybody needs it
+    names = [f"person {at}" for at in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda name: suppress(settings, project, [name]), names))
+    assert done == [1] * 8
+    assert erased_hashes(settings, project) == set(hash_entities(names, settings))

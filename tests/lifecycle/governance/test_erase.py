@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,10 +17,14 @@ from lifecycle.data.lake import history, read_version, table_uri
 from lifecycle.data.trail import data_chain
 from lifecycle.errors import ProjectError
 from lifecycle.governance.erase import check, erase
-from lifecycle.governance.requests import file_request, pending
+from lifecycle.governance.files import PAGE
+from lifecycle.governance.requests import file_request, pending, save
+from lifecycle.governance_command import show_erasure
 from lifecycle.records import Erasure, Window
 from lifecycle.release.registered import record_of
-from tests.lifecycle.governance.conftest import EMAIL, PERSON, Planted, frame_with_person
+from lifecycle.release.registry import erased_rows_of, set_alias
+from tests.conftest import small_frame
+from tests.lifecycle.governance.conftest import EMAIL, PERSON, Planted, frame_with_person, log
 
 
 def run(planted: Planted) -> Erasure:
@@ -189,3 +194,76 @@ def test_the_command_checks_files_and_erases(
     assert "small v1 (challenger) learned from 4" in said
     assert PERSON not in said
     assert command("--entity", PERSON, "--check")[0] == 0
+
+
+def test_a_champion_whose_data_changed_is_told_as_such(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project, settings, model = planted.project, planted.settings, planted.trained.model
+    set_alias(model, "champion", settings)
+    assert erased_rows_of(model, settings) == 0
+    done = run(planted)
+    show_erasure(done)
+    told = "small v1 is the champion, and 4 rows it learned from are gone: train and release anew"
+    assert told in capsys.readouterr().out
+    other = read_version(planted.trained.split.train)["customer"].iloc[0]
+    request = file_request(project, settings, [other])
+    save(settings, request)
+    (learner,) = erase(project, settings, request).learners
+    erase(project, settings, request)  # a request that was killed late is carried out again
+    assert learner.learned > 0
+    assert erased_rows_of(model, settings) == 4 + learner.learned
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("LIFECYCLE_HOME", str(settings.home))
+        monkeypatch.setenv("LIFECYCLE_SERVE_PORT", str(taken.getsockname()[1]))
+        monkeypatch.setattr(sys, "argv", ["lifecycle", "serve", str(project.file)])
+        with pytest.raises(SystemExit):
+            main()
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"small v1 learned from {4 + learner.learned} rows that were erased since" in said
+
+
+def test_only_pages_of_models_measured_on_them_are_replaced(planted: Planted) -> None:
+    """The person is in the train part, another one in the holdout; a third model had neither."""
+    settings, model = planted.settings, planted.trained.model
+    pages = settings.folder("reports", "small")
+    own, foreign = (pages / name / "evaluation.html" for name in (model.digest[:12], "0" * 12))
+    for page in (own, foreign):
+        page.parent.mkdir(exist_ok=True)
+        page.write_text("<h1>figures</h1>")
+    done = run(planted)
+    assert [place for place in done.kept if place.endswith(f"{model.digest[:12]}/evaluation.html")]
+    assert all("0" * 12 not in place for place in (*done.kept, *done.changed))
+    assert own.read_text() == foreign.read_text() == "<h1>figures</h1>"
+
+    other = read_version(planted.trained.split.holdout)["customer"].iloc[0]
+    request = file_request(planted.project, settings, [other])
+    done = erase(planted.project, settings, request)
+    assert any(
+        change.endswith(f"{own.parent.name}/evaluation.html: replaced") for change in done.changed
+    )
+    assert own.read_text() == PAGE
+    assert foreign.read_text() == "<h1>figures</h1>"
+
+
+def test_thousands_of_persons_leave_at_once(planted: Planted) -> None:
+    """More than any regular expression takes; the one who stays is whole."""
+    project, settings = planted.project, planted.settings
+    frame = small_frame(6000).assign(email=lambda f: "mail-" + f["customer"].astype(str) + "@x.org")
+    frame["customer"] = "customer-" + frame["customer"].astype(str)
+    frame.to_csv(project.folder / "small.csv", index=False)
+    ingested = ingest(project, settings, Window())
+    persons = sorted(set(frame["customer"]))
+    log(project, settings, list(persons))
+    (settings.home / "list.log").write_text("\n".join(persons))
+    stays = persons.pop(1234)
+    done = erase(project, settings, file_request(project, settings, persons))
+    assert done.searched.clean
+    assert done.persons == len(persons) == 2999
+    assert done.tables["accepted"][ingested.dataset.version] == 5998
+    assert set(read_version(ingested.dataset)["customer"]) == {stays}
+    assert (settings.home / "list.log").read_text().replace("[erased]", "").split() == [stays]
+    logged = DeltaTable(table_uri(settings, "small", "prediction_log")).to_pyarrow_table()
+    assert set(logged["entity"].to_pylist()) & set(persons) == set()
+    assert grep(settings.home, persons[0]) == grep(settings.home, persons[-1]) == []

@@ -194,7 +194,9 @@ def test_keys_of_json_lines_may_be_absent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('[{"id": 1}]', "it is one JSON array"),
+        ('[{"id": 1}', "it is one JSON array, and not sound"),
+        ('[{"id": 1}, 7]', "element 2 of its JSON array is no object"),
+        ('{\n"id": 1\n}', "line 1 is not JSON.*or the file one array of them"),
         ('{"id": 1}\n{"id": \n', "line 2 is not JSON"),
         ('{"id": 1}\n7\n', "line 2 is no JSON object"),
         ("", "it is empty"),

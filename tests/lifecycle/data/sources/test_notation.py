@@ -193,3 +193,13 @@ def test_what_cannot_be_read_with_is_refused(
         load_project(file)
     assert message in str(caught.value)
     assert f"{file}:" in str(caught.value)
+
+
+@pytest.mark.parametrize("numbers", [Numbers(","), Numbers(",", "."), Numbers(",", "", "trailing")])
+def test_plain_commas_are_read_as_beside_other_cells(numbers: Numbers) -> None:
+    """A column of nothing else goes another way; one with a blank before the sign does not."""
+    cells = ["1,5", "-0,25", "+7", "007", None, " 12,0 ", "1234,5"]
+    fast = numbers.plain(pa.array(cells))
+    slow = numbers.plain(pa.array([*cells, "- 1,5"]))
+    assert fast.to_pylist() == slow.to_pylist()[:-1]
+    assert fast.to_pylist() == ["1.5", "-0.25", "+7", "007", None, "12.0", "1234.5"]

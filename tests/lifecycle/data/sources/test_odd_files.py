@@ -1,6 +1,7 @@
 """Files that are odd but sound are read; of others one message says what they are."""
 
 import io
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import openpyxl
 import pytest
 
-from lifecycle.data.sources import open_source, read_source
+from lifecycle.data.sources import jsonlines, open_source, read_source
 from lifecycle.errors import SourceError
 from lifecycle.project import Project
 from tests.lifecycle.data.sources.conftest import project_of
@@ -183,3 +184,27 @@ def test_nan_in_json_lines_is_missing(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"id": 1, "member": NaN\n')
     with pytest.raises(SourceError, match=r"line 1 is not JSON"):
         rows(tmp_path, "in.jsonl", format="jsonl")
+
+
+def test_one_json_array_is_read_as_its_lines(tmp_path: Path) -> None:
+    """Indented or not; NaN is missing, infinity is not."""
+    data = [{"id": 1, "member": 1.0}, {"id": 2, "member": float("nan")}, {"id": 3}]
+    for text in (json.dumps(data), "\ufeff\n " + json.dumps(data, indent=2)):
+        (tmp_path / "in.json").write_text(text)
+        assert rows(tmp_path, "in.json", format="jsonl") == [(1, 1), (2, None), (3, None)]
+    numbers = {"id": {"type": "integer"}, "member": {"type": "number"}}
+    (tmp_path / "in.json").write_text('[{"id": 1, "member": Infinity}]')
+    endless = project(tmp_path, "in.json", numbers, format="jsonl")
+    batch = next(iter(open_source(endless).batches(endless.contract.columns)))
+    assert batch["member"].to_pylist() == [float("inf")]
+
+
+def test_a_json_array_is_cut_into_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonlines, "ARRAY_ROWS", 2)
+    monkeypatch.setattr(jsonlines, "LARGEST_ARRAY", 200)
+    (tmp_path / "in.json").write_text(json.dumps([{"id": at, "member": 0} for at in range(5)]))
+    only = project(tmp_path, "in.json", format="jsonl")
+    assert [b.num_rows for b in open_source(only).batches(only.contract.columns)] == [2, 2, 1]
+    (tmp_path / "in.json").write_text(json.dumps([{"id": at} for at in range(50)]))
+    with pytest.raises(SourceError, match=r"one JSON array of more than .* MB"):
+        read_source(only)
