@@ -50,7 +50,8 @@ def notes_on(
     if key == "train_test_validation":
         notes.append(
             "Sizes, copies, missing values and units are compared by us, on all rows. Limits of "
-            "drift, of new categories and of a feature's changed power allow for the size of the holdout."
+            "drift, of new categories and of a feature's changed power allow for the size of the "
+            "holdout."
         )
     if key == "model_evaluation":
         if spec.rule("Weak Segments Performance").severity != "ignore":
