@@ -139,6 +139,13 @@ def test_pages_are_whole_and_need_no_network(
 ) -> None:
     report = check(*parts, tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(report.reports)
+    said = {
+        "data_integrity": "Data Duplicates and Conflicting Labels are counted by us, on all rows.",
+        "train_test_validation": "Sizes, copies, missing values and units are compared by us",
+        "model_evaluation": "Not run: Weak Segments Performance: evaluation.slices and",
+    }
+    for suite, text in said.items():
+        assert text in (tmp_path / f"{suite}.html").read_text()
     for path in report.reports:
         text = path.read_text()
         body = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)

@@ -128,6 +128,40 @@ print(json.dumps(found))
     assert json.loads(done.stdout) == expected
 
 
+@pytest.mark.slow
+def test_checks_that_ask_for_the_same_trees_share_one_answer(settings: Settings) -> None:
+    code = """
+import importlib.util, os, sys
+spec = importlib.util.spec_from_file_location("program", sys.argv[1])
+program = importlib.util.module_from_spec(spec); spec.loader.exec_module(program)
+sys.meta_path.insert(0, program._Absent())
+os.environ["DISABLE_LATEST_VERSION_CHECK"] = "true"
+import pandas as pd
+from deepchecks import ppscore
+fitted = []
+score = ppscore.score
+def counted(df, x, y, **options):
+    fitted.append(x)
+    return score(df, x, y, **options)
+ppscore.score = counted
+program.fit_trees_once()
+frame = pd.DataFrame({"a": range(200), "b": [n % 7 for n in range(200)], "y": [0, 1] * 100})
+first = ppscore.predictors(df=frame, y="y", random_seed=42)
+again = ppscore.predictors(df=frame.copy(), y="y", random_seed=42)
+assert fitted == ["a", "b"], fitted
+assert first.equals(again) and first is not again
+ppscore.predictors(df=frame.astype({"y": object}), y="y", random_seed=42)
+ppscore.predictors(df=frame.assign(b=frame["b"] + 1), y="y", random_seed=42)
+ppscore.predictors(df=frame, y="y", random_seed=43)
+assert len(fitted) == 8, fitted
+"""
+    command = [settings.checks_interpreter, "-I", "-W", "ignore", "-c", code]
+    done = subprocess.run(
+        [*command, checks_program.__file__], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_program_imports_nothing_of_ours_and_deepchecks_only_when_it_runs() -> None:
     tree = ast.parse(Path(checks_program.__file__).read_text())
     everywhere = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
