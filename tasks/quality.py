@@ -42,12 +42,7 @@ def _environment(settings: Settings) -> str:
 
 @task(
     name="check",
-    cache_key_fn=cached_by(
-        "project",
-        "split",
-        "bundle",
-        also=_environment,
-    ),
+    cache_key_fn=cached_by("project", "split", "bundle", also=_environment),
     **CACHED,
 )
 def _check(

@@ -102,8 +102,7 @@ def main(folder: Path, parent: int) -> None:
     # of the libraries loaded so far; waiting threads of OpenMP cost 20 s where cores are busy
     with threadpool_limits(1):
         report = run(folder)
-    text = json.dumps(report)
-    (folder / "report.part").write_text(text, encoding="utf-8")
+    (folder / "report.part").write_text(json.dumps(report), encoding="utf-8")
     (folder / "report.part").rename(folder / REPORT)
 
 
@@ -149,7 +148,6 @@ def run(folder: Path) -> dict[str, Any]:
 
 def read(path: Path, dtypes: Mapping[str, str]) -> Any:
     """A part as it left: each column with the type it had."""
-    import numpy as np
     import pandas as pd
     import pyarrow.parquet as pq
 
@@ -157,8 +155,7 @@ def read(path: Path, dtypes: Mapping[str, str]) -> Any:
     for name, dtype in dtypes.items():
         if dtype == OBJECT:
             values = {text: json.loads(text) for text in frame[name].unique()}
-            cells = np.empty(len(frame), dtype=object)
-            cells[:] = [values[text] for text in frame[name]]
+            cells = [values[text] for text in frame[name]]
             frame[name] = pd.Series(cells, index=frame.index, dtype=object)
         elif str(frame[name].dtype) != dtype:
             frame[name] = frame[name].astype(dtype)
@@ -431,20 +428,15 @@ def class_score(metric: str, truth: Any, probabilities: Any) -> float:
 def value_score(metric: str, truth: Any, prediction: Any) -> float:
     """A metric of numbers, greater is better."""
     import numpy as np
-    from sklearn.metrics import (
-        mean_absolute_error,
-        mean_poisson_deviance,
-        mean_squared_error,
-        r2_score,
-    )
+    from sklearn import metrics
 
     if metric == "rmse":
-        return -float(mean_squared_error(truth, prediction) ** 0.5)
+        return -float(metrics.mean_squared_error(truth, prediction) ** 0.5)
     if metric == "mae":
-        return -float(mean_absolute_error(truth, prediction))
+        return -float(metrics.mean_absolute_error(truth, prediction))
     if metric == "r2":
-        return float(r2_score(truth, prediction))
-    return -float(mean_poisson_deviance(truth, np.maximum(prediction, LEAST_COUNT)))
+        return float(metrics.r2_score(truth, prediction))
+    return -float(metrics.mean_poisson_deviance(truth, np.maximum(prediction, LEAST_COUNT)))
 
 
 def _plain(result: Any) -> dict[str, Any]:

@@ -96,11 +96,13 @@ class ChecksProgram:
             self._failure = f"no interpreter for the checks at {self.python}: {error.strerror}"
 
     def ask(self, suites: tuple[Suite, ...], write: Callable[[Path], None]) -> Answer:
-        """The program's answer to the request that `write` puts into a folder; once.
+        """The program's answer to the request that `write` puts into a folder.
 
         Raises:
             ProgramError: there is none.
         """
+        if self.asked:
+            self.close()  # a process answers once
         self.start()
         self.asked = True
         if self._process is None or self._folder is None or self._process.stdin is None:

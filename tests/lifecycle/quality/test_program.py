@@ -234,6 +234,9 @@ def interpreter(tmp_path: Path) -> Interpreter:
     return make
 
 
+EMPTY = {"title": "t", "results": [], "skipped": {"a": "why"}}
+
+
 def report_of(python: Path, folder: Path, timeout_s: float = 60.0) -> CheckReport:
     with ChecksProgram(Settings(checks_python=python, checks_timeout_s=timeout_s)) as program:
         return run_checks(
@@ -382,6 +385,24 @@ def test_a_closed_program_is_gone_with_its_files(interpreter: Interpreter, tmp_p
     assert process.returncode == -signal.SIGKILL
     assert not folder.exists()
     program.close()
+
+
+def test_a_second_request_is_never_answered_by_the_first_report(
+    interpreter: Interpreter, tmp_path: Path
+) -> None:
+    made = json.dumps({"version": 1, "suites": {"data_integrity": EMPTY}})
+    note = tmp_path / "asked"
+    code = (
+        f"sys.stdin.readline(); note = {str(note)!r}\n"
+        f"if os.path.exists(note): raise SystemExit('the second')\n"
+        f"open(note, 'w'); open(folder + '/plotly.js', 'w')\n"
+        f"open(folder + '/report.json', 'w').write({made!r})"
+    )
+    with ChecksProgram(Settings(checks_python=interpreter(code))) as program:
+        answer = program.ask(("data_integrity",), lambda folder: None)
+        assert answer.suites["data_integrity"].skipped == {"a": "why"}
+        with pytest.raises(ProgramError, match="the second"):
+            program.ask(("data_integrity",), lambda folder: None)
 
 
 def test_a_failed_request_can_be_told_apart_from_one_that_was_not_made(tmp_path: Path) -> None:
