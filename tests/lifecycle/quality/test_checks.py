@@ -296,7 +296,7 @@ def test_regression_runs_what_it_can(tmp_path: Path) -> None:
 def test_every_metric_can_decide(
     parts: tuple[Answered, Answered], tmp_path: Path, metric: str
 ) -> None:
-    spec = ChecksSpec(sample_rows=200, severity={"Train Test Performance": "warn"})
+    spec = ChecksSpec(sample_rows=200, severity=SEGMENTS | {"Train Test Performance": "warn"})
     report = check(*parts, tmp_path, metric=metric, spec=spec)
     assert not [name for name in report.not_run if "Performance" in name or "Simple" in name]
 
