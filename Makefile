@@ -4,13 +4,15 @@ LIFECYCLE_HOME ?= $(CURDIR)/.lifecycle
 export DO_NOT_TRACK ?= 1
 BIN := .venv/bin
 READY := .venv/.ready
+CHECKS := .venv-checks
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+UV := $(BIN)/uv pip install -q --no-deps --require-hashes --python
 
 .PHONY: help install demo test test-system test-all test-pages postgresql lint bench serve ui deploy clean distclean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
-install: $(READY)  ## make .venv from the lock, and nothing else
+install: $(READY)  ## make .venv and .venv-checks from their locks, and nothing else
 
 demo: $(READY)  ## the whole lifecycle on the bundled example: SQLite, local Ray, local files
 	$(BIN)/python flows/end_to_end.py --project $(PROJECT)$(if $(ENV), --env $(ENV))
@@ -60,20 +62,24 @@ deploy: $(READY)  ## every flow as a Prefect deployment of ENV (dev, staging, pr
 clean:  ## remove .lifecycle (data versions, models, runs) and tool caches
 	rm -rf .lifecycle .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-distclean: clean  ## also remove .venv
-	rm -rf .venv *.egg-info
+distclean: clean  ## also remove .venv and .venv-checks
+	rm -rf .venv $(CHECKS) *.egg-info
 
-$(READY): requirements.lock pyproject.toml
+# deepchecks holds back what we use, so that it has an environment of its own; both fill side by side.
+$(READY): requirements.lock requirements-checks.lock pyproject.toml
 	@python=; for p in $(PYTHON) python3.11 python3.12 python3; do \
 	  if $$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; \
 	  then python=$$p; break; fi; done; \
 	if [ -z "$$python" ]; then echo "Python 3.11 or 3.12 is needed: install one, or name it with PYTHON=/path/to/python"; exit 2; fi; \
-	echo "Installing the locked packages into .venv with $$($$python --version): about a minute, 2.5 GB"; \
-	$$python -m venv .venv
+	echo "Installing the locked packages into .venv and $(CHECKS) with $$($$python --version): about a minute, 3.1 GB"; \
+	$$python -m venv .venv && $$python -m venv --without-pip $(CHECKS)
 	@awk '/^[a-z]/ { uv = /^uv==/ } uv' requirements.lock > .venv/uv.lock
-	@{ $(PIP) --no-deps --require-hashes -r .venv/uv.lock && \
-	  $(BIN)/uv pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements.lock; } || \
-	{ echo "uv does not reach the packages; pip takes 3 to 6 minutes"; \
-	  $(PIP) --no-deps --require-hashes -r requirements.lock; }
+	@{ $(PIP) --no-deps --require-hashes -r .venv/uv.lock && { \
+	  $(UV) $(CHECKS)/bin/python -r requirements-checks.lock & checks=$$!; \
+	  $(UV) $(BIN)/python -r requirements.lock && main=0 || main=1; \
+	  wait $$checks && [ $$main = 0 ]; }; } || \
+	{ echo "uv does not reach the packages; pip takes 4 to 8 minutes"; \
+	  $(PIP) --no-deps --require-hashes -r requirements.lock && \
+	  PIP_PYTHON=$(CHECKS)/bin/python $(PIP) --no-deps --require-hashes -r requirements-checks.lock; }
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@

@@ -2,20 +2,19 @@
 
 Run as `python -m benchmarks.bare_cycle --trainings N`; prints seconds a stage as JSON. It reads the
 same data, splits by the same rule, searches the same space with as many trials, and runs the same
-deepchecks suites as they come (ours slim the two slowest checks, see lifecycle/quality/suites.py).
+deepchecks suites as they come, without pages (see bare_checks.py; ours leave out or slim the
+slowest checks, see lifecycle/quality/checks_program.py).
 It does without what the framework is for: no quarantine, versions, registry, endpoint, resume or
 cache.
 """
 
 import argparse
 import contextlib
-import io
 import json
 import time
 import warnings
 from importlib.resources import files
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,14 +22,14 @@ import numpy.typing as npt
 import optuna
 import pandas as pd
 import xgboost as xgb
-from deepchecks.tabular import Dataset
-from deepchecks.tabular.suites import data_integrity, model_evaluation, train_test_validation
 from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.bare_checks import seconds_of
 from lifecycle.data.features import load_hook
 from lifecycle.project import Project
 from lifecycle.project_file import load_project
+from lifecycle.settings import Settings
 from lifecycle.specs import Choice, FloatRange
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "health_visits" / "project.yaml"
@@ -135,32 +134,21 @@ def boost(
 
 def check(
     train: pd.DataFrame, holdout: pd.DataFrame, project: Project, booster: xgb.Booster
-) -> None:
-    """The three suites, each with its HTML report."""
+) -> float:
+    """Seconds of the three suites, run by the checks' interpreter."""
     inputs = list(project.input_columns)
-    categories = [n for n in inputs if project.contract.columns[n].type == "category"]
-    data = [
-        Dataset(part[[*inputs, project.target]], label=project.target, cat_features=categories)
-        for part in (train, holdout)
-    ]
-    answers = {
-        f"y_{kind}_{name}": values
-        for name, part in (("train", train), ("test", holdout))
-        for kind, values in _answers(booster, matrix(part, project)).items()
-    }
-    with TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        runs = (
-            data_integrity().run(data[0]),
-            train_test_validation().run(*data),
-            model_evaluation().run(*data, **answers),
+    parts = {
+        name: part[[*inputs, project.target]].assign(
+            **{"(answer)": booster.predict(matrix(part, project))}
         )
-        for number, result in enumerate(runs):
-            result.save_as_html(f"{folder}/{number}.html", requirejs=False)
-
-
-def _answers(booster: xgb.Booster, data: xgb.DMatrix) -> dict[str, Any]:
-    positive = booster.predict(data)
-    return {"pred": (positive >= 0.5).astype(int), "proba": np.c_[1 - positive, positive]}
+        for name, part in (("train", train), ("holdout", holdout))
+    }
+    return seconds_of(
+        parts,
+        Settings().checks_interpreter,
+        target=project.target,
+        categorical=[n for n in inputs if project.contract.columns[n].type == "category"],
+    )
 
 
 def evaluate(booster: xgb.Booster, holdout: pd.DataFrame, project: Project) -> Floats:
@@ -192,8 +180,9 @@ def cycle(trainings: int) -> dict[str, float]:
             booster = xgb.train(parameters, both, stopped.best_iteration + 1)
         with watch("evaluate"):
             evaluate(booster, holdout, project)
-        with watch("check"):
-            check(train, holdout, project, booster)
+        watch.seconds["check"] = watch.seconds.get("check", 0.0) + check(
+            train, holdout, project, booster
+        )
     for year in (4, 5):
         current = frame[frame["year"] == year]
         with watch("score"):

@@ -1,29 +1,35 @@
 """deepchecks on 1,000,000 × 20: our adapter beside the bare suites on equal data and answers.
 
 Both look at as many rows (`n_samples`), in the two checks whose time grows with the square of the
-rows too, which ours slims (lifecycle/quality/suites.py). Ours writes its pages, bare writes none.
+rows too, which ours slims (lifecycle/quality/checks_program.py). Ours writes pages, bare none.
 """
 
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.bare_checks import seconds_of
 from benchmarks.large import TARGET, frame
 from benchmarks.result import Result, ratio, shown
-from lifecycle.quality.answered import Answered, as_given, draw
+from lifecycle.quality.answered import Answered, draw
 from lifecycle.quality.checks import run_checks
+from lifecycle.quality.checks_program import SEGMENT_FEATURES, SLOW_ROWS
+from lifecycle.quality.exchange import write_request
+from lifecycle.quality.parts import compare_parts
+from lifecycle.quality.program import ChecksProgram
+from lifecycle.settings import Settings
 from lifecycle.specs import ChecksSpec
 
 TRAIN, FEATURES = 700_000, 20
 """Of 1,000,000 rows the first are the train part, the others the holdout."""
 BAR = 2.0
+FIT_S = 20.0
+"""Seconds that the program has for its imports before it is asked."""
 SPEC = ChecksSpec()
 METRIC = "roc_auc"
 
@@ -45,41 +51,32 @@ def importances(features: pd.DataFrame) -> dict[str, float]:
     return {name: float(len(features.columns) - at) for at, name in enumerate(features.columns)}
 
 
-def bare(data: pd.DataFrame, train: Answered, holdout: Answered) -> None:
-    """The three suites as their documentation runs them."""
-    from deepchecks.tabular import Dataset
-    from deepchecks.tabular.suites import data_integrity, model_evaluation, train_test_validation
-
-    from lifecycle.quality.suites import SEGMENT_FEATURES, SLOW_ROWS
-
-    rows = (slice(0, TRAIN), slice(TRAIN, None))
-    datasets = [
-        Dataset(data[part], label=TARGET, cat_features=[], label_type="binary") for part in rows
-    ]
-    answers = {
-        "y_pred_train": (train.prediction >= 0.5).astype(int),
-        "y_pred_test": (holdout.prediction >= 0.5).astype(int),
-        "y_proba_train": np.c_[1 - train.prediction, train.prediction],
-        "y_proba_test": np.c_[1 - holdout.prediction, holdout.prediction],
+def bare(train: Answered, holdout: Answered) -> float:
+    """Seconds of the three suites as their documentation runs them."""
+    parts = {
+        name: part.features.assign(**{TARGET: part.truth.astype(int), "(answer)": part.prediction})
+        for name, part in (("train", train), ("holdout", holdout))
     }
     given = pd.Series(importances(train.features))
-    answers["feature_importance"] = given / given.sum()
-    suites = [
-        make(n_samples=SPEC.sample_rows)
-        for make in (data_integrity, train_test_validation, model_evaluation)
-    ]
-    for suite in suites:
-        for check in suite.checks.values():
-            if type(check).__name__ in ("OutlierSampleDetection", "WeakSegmentsPerformance"):
-                check.n_samples = SLOW_ROWS
-            if type(check).__name__ == "WeakSegmentsPerformance":
-                check.n_top_features = SEGMENT_FEATURES
-    suites[0].run(datasets[0], datasets[1])
-    suites[1].run(*datasets)
-    suites[2].run(*datasets, **answers)
+    return seconds_of(
+        parts,
+        Settings().checks_interpreter,
+        target=TARGET,
+        categorical=[],
+        rows=SPEC.sample_rows,
+        importances=(given / given.sum()).to_dict(),
+        integrity_of=2,
+        slim={
+            "OutlierSampleDetection": {"n_samples": SLOW_ROWS},
+            "WeakSegmentsPerformance": {
+                "n_samples": SLOW_ROWS,
+                "n_top_features": SEGMENT_FEATURES,
+            },
+        },
+    )
 
 
-def ours(train: Answered, holdout: Answered, folder: Path) -> None:
+def ours(train: Answered, holdout: Answered, folder: Path, program: ChecksProgram) -> None:
     """The adapter, with its pages."""
     report = run_checks(
         train,
@@ -90,6 +87,7 @@ def ours(train: Answered, holdout: Answered, folder: Path) -> None:
         importances=importances(train.features),
         spec=SPEC,
         folder=folder,
+        program=program,
     )
     stated = f"{SPEC.sample_rows:,} of {TRAIN:,} rows of the train part"
     for page in report.reports:
@@ -97,15 +95,25 @@ def ours(train: Answered, holdout: Answered, folder: Path) -> None:
             raise RuntimeError(f"{page.name} does not state its sampling: {stated}")
 
 
-def own_part(train: Answered, holdout: Answered) -> None:
-    """What our adapter does before deepchecks gets the data: draw and build its datasets."""
+def own_part(train: Answered, holdout: Answered, folder: Path) -> None:
+    """What our side does before deepchecks gets the data: compare, draw, write the files."""
+    comparison = compare_parts(train, holdout, "binary", (), SPEC.sample_rows)
     drawn = [draw(part, SPEC.sample_rows) for part in (train, holdout)]
-    as_given(drawn[0], drawn[1], "binary", (), importances(train.features))
+    write_request(
+        folder,
+        *drawn,
+        task="binary",
+        metric=METRIC,
+        categorical=(),
+        importances=importances(train.features),
+        spec=SPEC,
+        comparison=comparison,
+    )
 
 
 def measure(rounds: int) -> Iterator[Result]:
-    """Interleaved rounds in one process, deepchecks imported before."""
-    data, train, holdout = parts()
+    """Interleaved rounds; ours starts as it does in a run, while a model would be fitted."""
+    _, train, holdout = parts()
     seconds: dict[str, list[float]] = {"ours": [], "bare": [], "own": []}
 
     @contextmanager
@@ -115,51 +123,22 @@ def measure(rounds: int) -> Iterator[Result]:
         seconds[name].append(time.perf_counter() - started)
 
     with TemporaryDirectory() as folder:
-        warm(train, holdout, Path(folder))
         for _ in range(rounds):
-            with timed("ours"):
-                ours(train, holdout, Path(folder))
+            with ChecksProgram(Settings()) as program:
+                program.start()
+                time.sleep(FIT_S)
+                with timed("ours"):
+                    ours(train, holdout, Path(folder), program)
             with timed("own"):
-                own_part(train, holdout)
-            with silent(), timed("bare"):
-                bare(data, train, holdout)
-    rows = f"{len(data):,} × {FEATURES}, {SPEC.sample_rows:,} rows a check"
+                own_part(train, holdout, Path(folder))
+            seconds["bare"].append(bare(train, holdout))
+    rows = f"{len(train.truth) + len(holdout.truth):,} × {FEATURES}, {SPEC.sample_rows:,} rows"
     yield ratio(
         "checks: deepchecks on 1M rows, ours / bare suites",
         seconds["ours"],
         seconds["bare"],
         BAR,
-        f"s of wall time; {rows}; ours writes three pages, bare none",
+        f"s of wall time; {rows} a check; ours writes three pages, bare none; imports in neither",
     )
-    own = "drawing the sample and building the datasets; the rest is deepchecks and the pages"
+    own = "comparing the whole parts, drawing and writing the sample; the rest is the program"
     yield shown("checks: our own part on 1M rows", seconds["own"], "s", own)
-
-
-def warm(train: Answered, holdout: Answered, folder: Path) -> None:
-    """Everything imported and compiled once, on few rows."""
-    few = [draw(part, 1_000) for part in (train, holdout)]
-    run_checks(
-        *few,
-        task="binary",
-        metric=METRIC,
-        categorical=(),
-        importances={},
-        spec=SPEC,
-        folder=folder,
-    )
-
-
-@contextmanager
-def silent() -> Iterator[None]:
-    """No progress bars and no warnings from the bare suites; their threads are their own."""
-    import logging
-
-    logger: Any = logging.getLogger("deepchecks")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -211,7 +211,7 @@ def _judge(
 ) -> Decision:
     """Fit, measure, check and decide on these parts, as `train` does."""
     from tasks.evaluation import measure
-    from tasks.quality import check_candidate
+    from tasks.quality import check_candidate, checks_program
 
     versions = {
         part: write_version(rows, str(settings.folder("planted") / part), note={})
@@ -222,7 +222,8 @@ def _judge(
     bundle = fit.fit(project, split, trained.tuned, settings, identity)
     answers = assess.answer(project, split.holdout, bundle.path, bundle.digest)
     evaluated = measure(project, settings, split, answers, None)
-    checks = check_candidate.__wrapped__(project, settings, split, bundle)
+    with checks_program(settings) as program:
+        checks = check_candidate(project, settings, split, bundle, program)
     return gates.decide(evaluated, checks, project.gate, project.metric, project.checks.accept)
 
 

@@ -12,7 +12,7 @@ from lifecycle.records import Prepared, Trained, Window
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_for_training, running_cluster
 from tasks.evaluation import evaluate_candidate
-from tasks.quality import check_candidate, gate_candidate
+from tasks.quality import check_candidate, checks_program, gate_candidate
 from tasks.release import champion_of, find_trained, register_challenger, require_name
 from tasks.runs import flow
 from tasks.sensitivity import measure_noise
@@ -42,9 +42,11 @@ def train(
         seeds = seeds or project.gate.seeds
         if found := find_trained(project, settings, identity, seeds):
             return found
-        with recorded(project, settings, split, identity):
+        with recorded(project, settings, split, identity), checks_program(settings) as program:
             with ray_for_training(project, settings):
                 tuned = tune_parameters(project, settings, split, identity)
+                if project.checks.suites:
+                    program.start()  # its imports take seconds: meanwhile the model is fitted
                 bundle = fit_model(project, settings, split, tuned, identity)
                 champion = champion_of(project, settings)
                 evaluated = evaluate_candidate(project, settings, split, bundle, champion)
@@ -53,7 +55,7 @@ def train(
                     noise = measure_noise(
                         project, settings, split, tuned, identity, evaluated, seeds
                     )
-            checks = check_candidate(project, settings, split, bundle)
+            checks = check_candidate(project, settings, split, bundle, program)
             decision = gate_candidate(project, evaluated, checks, noise)
             return register_challenger(
                 project,

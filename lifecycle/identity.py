@@ -50,6 +50,17 @@ def lock_digest() -> str:
     return sha256(sorted({f"{d.metadata['Name']}=={d.version}" for d in distributions()}))
 
 
+def checks_digest(python: Path) -> str:
+    """SHA-256 of `requirements-checks.lock` and of what the checks' interpreter has installed.
+
+    It shapes what the checks find, and no model.
+    """
+    lock = PACKAGE.parent / "requirements-checks.lock"
+    installed = python.parent.parent.glob("lib/python*/site-packages/*.dist-info")
+    named = file_digest(lock) if lock.is_file() else ""
+    return sha256([named, sorted(folder.name for folder in installed)])
+
+
 def project_digest(project: Project) -> str:
     """SHA-256 over the sections that shape a model; the gate judges it, serving runs it,
     and where the data lie says nothing of what they are.

@@ -16,7 +16,6 @@ TELEMETRY = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "DISABLE_LATEST_VERSION_CHECK": "true",  # deepchecks
 }
 """Nothing we run tells its makers of it, here or in a child; a variable set outside wins."""
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")

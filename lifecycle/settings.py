@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -122,6 +123,11 @@ class Settings(BaseSettings):
     """Certificate chain (PEM); with it and its key the endpoint speaks HTTPS only."""
     serve_tls_key: Path | None = None
     """Private key (PEM) of the certificate."""
+    checks_python: Path | None = None
+    """Interpreter with the packages of requirements-checks.lock; by default that of the
+    environment beside this one, `.venv-checks` beside `.venv`."""
+    checks_timeout_s: float = Field(default=900.0, gt=0)
+    """Seconds the checks may take; after that they count as not run."""
     pii_key: SecretStr | None = None
     """Key of the hashes of personal data; by default a random one kept in `home`."""
     openlineage: str = ""
@@ -167,6 +173,12 @@ class Settings(BaseSettings):
     def keys_file(self) -> Path:
         """Where the hashes of the API keys are."""
         return (self.serve_keys or self.home / "serve-keys.json").expanduser().absolute()
+
+    @property
+    def checks_interpreter(self) -> Path:
+        """The interpreter that runs the checks, whether it is there or not."""
+        beside = Path(f"{sys.prefix}-checks", "bin", "python")
+        return (self.checks_python or beside).expanduser().absolute()
 
     @property
     def serve_url(self) -> str:

@@ -22,11 +22,16 @@ from lifecycle.settings import Settings
 from tasks.progress import say
 
 
-def cached_by(*names: str) -> Callable[[TaskRunContext, dict[str, Any]], str]:
+def cached_by(
+    *names: str, also: Callable[[Settings], str] | None = None
+) -> Callable[[TaskRunContext, dict[str, Any]], str]:
     """Cache key over the named arguments, the task's source, our code, the lock and these stores.
 
     `TASK_SOURCE` alone would return an old result after the function below a thin task has changed;
     the store's id keeps a result from outliving the tables it refers to.
+
+    Args:
+        also: a digest of what else shapes the result.
     """
 
     def key(context: TaskRunContext, arguments: dict[str, Any]) -> str:
@@ -37,6 +42,7 @@ def cached_by(*names: str) -> Callable[[TaskRunContext, dict[str, Any]], str]:
                 "source": inspect.getsource(context.task.fn),
                 "code": code_digest(),
                 "lock": lock_digest(),
+                "also": also(settings) if also else "",
                 "store": settings.store_id(),
                 "place": [str(settings.home), settings.lake],  # what moved refers to nothing
                 "arguments": {name: _plain(arguments[name]) for name in names},

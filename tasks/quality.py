@@ -2,9 +2,11 @@
 
 from prefect.artifacts import create_markdown_artifact
 
+from lifecycle.identity import checks_digest
 from lifecycle.project import Project
 from lifecycle.quality import checks, gates
 from lifecycle.quality.answered import Answered
+from lifecycle.quality.program import ChecksProgram
 from lifecycle.quality.summary import decides
 from lifecycle.records import Bundle, CheckReport, Decision, Evaluated, Noise, Split
 from lifecycle.settings import Settings
@@ -13,15 +15,40 @@ from tasks.policies import CACHED, NOT_CACHED, cached_by, checked, slug, task
 from tasks.progress import say, step
 
 
-@checked
-@task(name="check", cache_key_fn=cached_by("project", "split", "bundle"), **CACHED)
+def checks_program(settings: Settings) -> ChecksProgram:
+    """The program that runs the checks, not yet started: a context manager."""
+    return ChecksProgram(settings)
+
+
 def check_candidate(
-    project: Project, settings: Settings, split: Split, bundle: Bundle
+    project: Project, settings: Settings, split: Split, bundle: Bundle, program: ChecksProgram
 ) -> CheckReport:
-    """Run the deepchecks suites on train and holdout with the candidate's predictions."""
+    """Run the suites on train and holdout with the candidate's predictions.
+
+    What did not run, for want of an interpreter or of time, is not taken from the cache.
+    """
     if not project.checks.suites:
         return checks.without_suites(project.checks)
+    report = run_suites(project, settings, split, bundle, program)
+    if report.ran or program.asked:
+        return report
+    return run_suites_anew(project, settings, split, bundle, program)
+
+
+def _environment(settings: Settings) -> str:
+    return checks_digest(settings.checks_interpreter)
+
+
+@task(
+    name="check",
+    cache_key_fn=cached_by("project", "split", "bundle", also=_environment),
+    **CACHED,
+)
+def _check(
+    project: Project, settings: Settings, split: Split, bundle: Bundle, program: ChecksProgram
+) -> CheckReport:
     with step("train", "deepchecks: data integrity, train against holdout, model") as done:
+        program.start()
         train = assess.answer(project, split.train, bundle.path, bundle.digest)
         holdout = assess.answer(project, split.holdout, bundle.path, bundle.digest)
         folder = settings.folder("reports", project.name, bundle.digest[:12])
@@ -34,14 +61,23 @@ def check_candidate(
             importances=holdout.importances,
             spec=project.checks,
             folder=folder,
+            program=program,
             classes=project.classes,
         )
-        failed = f" ({', '.join(report.failed)})" if report.failed else ""
-        done(
-            f"deepchecks: {len(report.passed)} passed, {len(report.warned)} warned, "
-            f"{len(report.failed)} failed{failed}, {len(report.not_run)} not run → {folder}"
-        )
+        if report.ran:
+            failed = f" ({', '.join(report.failed)})" if report.failed else ""
+            done(
+                f"deepchecks: {len(report.passed)} passed, {len(report.warned)} warned, "
+                f"{len(report.failed)} failed{failed}, {len(report.not_run)} not run → {folder}"
+            )
+        else:
+            why = "; ".join(dict.fromkeys(report.not_run.values()))
+            done(f"deepchecks: no check ran: {why}")
     return report
+
+
+run_suites = checked(_check)
+run_suites_anew = _check.with_options(refresh_cache=True)
 
 
 def _answered(answers: assess.Answers) -> Answered:

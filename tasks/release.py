@@ -59,13 +59,16 @@ def find_trained(
 ) -> Trained | None:
     """The registered model with this identity, made challenger again; None if there is none.
 
-    None too if its noise is asked for and was not measured over as many seeds.
+    None too if its noise is asked for and was not measured over as many seeds, or if its checks did
+    not run and now can.
     """
     model = registry.find_by_identity(project, settings, identity.digest)
     if model is None:
         return None
     trained = registered.record_of(model, settings)
     if seeds > 1 and (trained.noise is None or len(trained.noise.values) < seeds):
+        return None
+    if project.checks.suites and not trained.checks.ran and settings.checks_interpreter.is_file():
         return None
     registry.set_alias(model, CHALLENGER, settings)
     say(

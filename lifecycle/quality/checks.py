@@ -1,24 +1,21 @@
-"""The one adapter around deepchecks: handed frames and predictions, never model objects.
+"""Runs the checks: ours on all rows, deepchecks' on a sample, in a program of its own.
 
-deepchecks (AGPL-3.0) is imported inside `run_checks` only, with its telemetry, progress bars and
-warnings off and everything it changes globally put back, so that it can move to an environment of
-its own later.
+deepchecks (AGPL-3.0) is nowhere in this process. What crosses are two tables, a request and a
+report; no model and no code of the user's does.
 """
 
 import logging
-import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from threadpoolctl import threadpool_limits
-
-from lifecycle.quality.answered import Answered, as_given, draw
-from lifecycle.quality.findings import collect, suites_left_out
+from lifecycle.quality import checks_page
+from lifecycle.quality.answered import Answered, draw
+from lifecycle.quality.exchange import write_request
+from lifecycle.quality.findings import Result, collect, suites_left_out
+from lifecycle.quality.notes import notes_on
+from lifecycle.quality.own_checks import own_results, without_left_out
 from lifecycle.quality.parts import compare_parts
+from lifecycle.quality.program import ChecksProgram, ProgramError
 from lifecycle.records import CheckReport
 from lifecycle.specs import ChecksSpec, Metric, Scalar, TaskKind
 
@@ -35,19 +32,22 @@ def run_checks(
     importances: Mapping[str, float],
     spec: ChecksSpec,
     folder: Path,
+    program: ChecksProgram,
     classes: Sequence[Scalar] = (),
 ) -> CheckReport:
-    """Run the suites that `spec.suites` names, on at most `spec.sample_rows` rows of either part.
+    """Run the suites that `spec.suites` names; deepchecks sees at most `spec.sample_rows` rows of
+    either part.
 
     Where deepchecks compares performance it uses the deciding metric. A check that could not run,
     or found nothing to look at, is listed under `not_run` with the reason; so is a suite that is
-    not named. Without any suite deepchecks is not imported.
+    not named, and every suite if the program gives no report. Without any suite it is not started.
 
     Args:
         categorical: features that are categories.
         importances: feature → importance ≥ 0 (a feature without an entry has none).
         classes: multiclass: the classes in the order of their codes.
         folder: where one self-contained HTML file a suite is written, atomically.
+        program: asked once; whoever made it closes it.
 
     Raises:
         ValueError: a part has no row with a truth, or train and holdout differ in features.
@@ -62,31 +62,45 @@ def run_checks(
     rows = len(train.features), len(holdout.features)
     if not all(rows):
         raise ValueError("train and holdout must both have rows with a truth")
-    folder.mkdir(parents=True, exist_ok=True)
-    with quiet():
-        # Here and not above: the import takes seconds and, unless told otherwise, phones home.
-        from lifecycle.quality import checks_page
-        from lifecycle.quality.suites import Parts, make_suites, notes_on, run_suite
+    program.start()
+    comparison = compare_parts(*whole, task, categorical, rows[1])
 
-        given = as_given(train, holdout, task, categorical, importances, classes)
-        identifiers = {"(entity)": train.entity, "(time)": train.time}
-        parts = Parts(
-            sizes=sizes,
-            rows=rows,
-            identifiers=[name for name, values in identifiers.items() if values is not None],
-            comparison=compare_parts(*whole, task, categorical, rows[1]),
+    def write(place: Path) -> None:
+        write_request(
+            place,
+            train,
+            holdout,
+            task=task,
+            metric=metric,
+            categorical=categorical,
+            importances=importances,
+            spec=spec,
+            comparison=comparison,
+            classes=classes,
         )
-        results = []
-        reports = []
-        left_out = suites_left_out(spec)
-        for key, (suite, skipped) in make_suites(task, metric, spec, parts).items():
-            result = run_suite(suite, given)
-            notes = notes_on(key, task, metric, spec, (rows, sizes), skipped)
-            reports.append(checks_page.write(result, notes, spec, folder / f"{key}.html"))
-            results += result.results
-            left_out |= skipped
-    found = collect(results, left_out, spec)
-    return found.model_copy(update={"reports": tuple(reports), "sampled_rows": max(rows)})
+
+    try:
+        answer = program.ask(spec.suites, write)
+    except ProgramError as error:
+        log.warning("The checks did not run: %s", error)
+        return _not_run(spec, str(error))
+    folder.mkdir(parents=True, exist_ok=True)
+    own = own_results(comparison, sizes, task)
+    results: list[Result] = []
+    reports = []
+    left_out = suites_left_out(spec)
+    for suite in spec.suites:
+        told = answer.suites[suite]
+        ours, ignored = without_left_out(own.get(suite, []), spec)
+        skipped = told.skipped | ignored
+        found = [*told.results, *ours]
+        notes = notes_on(suite, task, metric, spec, (rows, sizes), skipped)
+        path = folder / f"{suite}.html"
+        reports.append(checks_page.write(told.title, found, notes, spec, answer.plotly, path))
+        results += found
+        left_out |= skipped
+    report = collect(results, left_out, spec)
+    return report.model_copy(update={"reports": tuple(reports), "sampled_rows": max(rows)})
 
 
 def without_suites(spec: ChecksSpec) -> CheckReport:
@@ -95,33 +109,7 @@ def without_suites(spec: ChecksSpec) -> CheckReport:
     return CheckReport(passed=(), failed={}, not_run=skipped, reports=(), sampled_rows=0)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Import and run deepchecks without network, noise or lasting changes to global state.
-
-    Warnings filters, a pandas option, NumPy's global random state and the logger's level are put
-    back. One thread: where the other cores are busy, OpenMP's waiting threads cost 20 s.
-    """
-    logger = logging.getLogger("deepchecks")
-    level, random_state = logger.level, np.random.get_state()
-    telemetry = os.environ.get("DISABLE_LATEST_VERSION_CHECK")
-    os.environ["DISABLE_LATEST_VERSION_CHECK"] = "true"  # read once, at import
-    try:
-        with (
-            warnings.catch_warnings(),
-            pd.option_context("mode.chained_assignment", pd.get_option("mode.chained_assignment")),
-        ):
-            warnings.simplefilter("ignore")
-            import deepchecks.tabular.suites  # noqa: F401 (its logger sets its level at import)
-
-            logger.setLevel(logging.CRITICAL)  # from WARNING on there are no progress bars
-            np.random.seed(42)
-            with threadpool_limits(1):  # of the libraries loaded so far, so after the import
-                yield
-    finally:
-        logger.setLevel(level)
-        np.random.set_state(random_state)
-        if telemetry is None:
-            del os.environ["DISABLE_LATEST_VERSION_CHECK"]
-        else:
-            os.environ["DISABLE_LATEST_VERSION_CHECK"] = telemetry
+def _not_run(spec: ChecksSpec, why: str) -> CheckReport:
+    """No check at all: ours alone are not what the project asks for."""
+    skipped = suites_left_out(spec) | {f"Suite {suite}": why for suite in spec.suites}
+    return CheckReport(passed=(), failed={}, not_run=skipped, reports=(), sampled_rows=0)

@@ -1,37 +1,68 @@
-"""What the checks found, in words: deepchecks' results as one `CheckReport`."""
+"""What the checks found, in words: results of ours and of deepchecks as one `CheckReport`."""
 
 import re
-from collections.abc import Mapping
-from typing import Any, get_args
+from collections.abc import Iterable, Mapping
+from typing import Literal, get_args
 
-import numpy as np
-
+from lifecycle.quality.checks_program import letters
 from lifecycle.records import CheckReport
+from lifecycle.records.base import Record
 from lifecycle.specs import ChecksSpec, Suite, TaskKind
-from lifecycle.specs.checks import canonical
+from lifecycle.specs.checks import RULES, canonical
 
-CLASSES_ONLY = {
+CLASSES_ONLY = (
     "ConflictingLabels",
     "NewLabelTrainTest",
     "RocReport",
     "ConfusionMatrixReport",
     "CalibrationScore",
-}
+)
+"""Kinds of checks, as deepchecks' classes are named."""
 
 
-def left_out(check: Any, task: TaskKind, spec: ChecksSpec) -> str | None:
-    """Why a check is not run at all; None if it is."""
-    values = task in ("regression", "count")
-    if values and kind_of(check) in CLASSES_ONLY:
-        return "for classification only"
-    if not values and kind_of(check) == "RegressionErrorDistribution":
-        return "for regression only"
-    rule = spec.rule(_NAMES.get(kind_of(check), check.name()))
-    return rule.reason if rule.severity == "ignore" else None
+class Condition(Record):
+    """What a check expects, and whether it was so."""
+
+    name: str
+    category: Literal["PASS", "WARN", "FAIL", "ERROR"]
+    details: str
 
 
-_NAMES = {"IsSingleValue": "Single Value in Column", "CalibrationScore": "Calibration Metric"}
-"""Checks whose results are headed otherwise than by the check's name."""
+class Result(Record):
+    """One check that ran on one part or both, or why it did not."""
+
+    header: str
+    summary: str = ""
+    """What it is about; HTML."""
+    conditions: tuple[Condition, ...] = ()
+    more: str = ""
+    """A sentence for the report, after what its worst conditions say."""
+    html: str = ""
+    """Its tables and plots; empty without any."""
+    error: str | None = None
+    """Why it did not run."""
+
+
+class SuiteResult(Record):
+    """The results of one suite."""
+
+    title: str
+    results: tuple[Result, ...]
+    skipped: dict[str, str]
+    """Check that was taken out → why."""
+
+
+def left_out_kinds(task: TaskKind) -> dict[str, str]:
+    """Kinds of checks that say nothing of such a task → the reason."""
+    if task in ("regression", "count"):
+        return dict.fromkeys(CLASSES_ONLY, "for classification only")
+    return {"RegressionErrorDistribution": "for regression only"}
+
+
+def left_out_names(spec: ChecksSpec) -> dict[str, str]:
+    """Checks that are not run, by the letters of their names → the reason."""
+    rules = {letters(name): spec.rule(name) for name in RULES}
+    return {name: rule.reason for name, rule in rules.items() if rule.severity == "ignore"}
 
 
 def suites_left_out(spec: ChecksSpec) -> dict[str, str]:
@@ -40,40 +71,32 @@ def suites_left_out(spec: ChecksSpec) -> dict[str, str]:
     return {f"Suite {suite}": "checks.suites does not name it" for suite in missing}
 
 
-def kind_of(check: Any) -> str:
-    """The class of a check; its name and its results' headers are spelt in several ways."""
-    return type(check).__name__
-
-
-def collect(results: list[Any], skipped: Mapping[str, str], spec: ChecksSpec) -> CheckReport:
+def collect(results: Iterable[Result], skipped: Mapping[str, str], spec: ChecksSpec) -> CheckReport:
     """Every check with a condition, by its worst one; checks without are on the page only.
 
     Args:
-        results: deepchecks' `CheckResult`s and `CheckFailure`s.
         skipped: what was not even tried → why.
     """
     passed: list[str] = []
     found: dict[str, dict[str, str]] = {"failed": {}, "warned": {}, "not_run": dict(skipped)}
     for result in results:
-        stopped = hasattr(result, "exception")
-        name = check_name(result.header if stopped else result.get_header())
-        if stopped:
-            found["not_run"][name] = _sentence(str(result.exception))
+        name = check_name(result.header)
+        if result.error is not None:
+            found["not_run"][name] = _sentence(result.error)
             continue
-        verdicts = [verdict(name, condition, spec) for condition in result.conditions_results]
+        verdicts = [verdict(name, condition, spec) for condition in result.conditions]
         worst = next((v for v in ("failed", "not_run", "warned") if v in dict(verdicts)), None)
         if worst:
             texts = [text for verdict, text in verdicts if verdict == worst]
-            found[worst][name] = " ".join([*texts, *_weakest(result)])
+            found[worst][name] = " ".join([*texts, *([result.more] if result.more else [])])
         elif verdicts:
             passed.append(name)
     return CheckReport(passed=tuple(passed), **found, reports=(), sampled_rows=0)
 
 
-def verdict(name: str, condition: Any, spec: ChecksSpec) -> tuple[str, str]:
+def verdict(name: str, condition: Condition, spec: ChecksSpec) -> tuple[str, str]:
     """One condition of a check as (part of the report it belongs to, sentence)."""
-    kind = condition.category.name
-    if kind == "ERROR" or condition.details.startswith("No relevant columns"):
+    if condition.category == "ERROR" or condition.details.startswith("No relevant columns"):
         return "not_run", _sentence(condition.details)
     blocks = spec.rule(name).severity == "block"
     words = {
@@ -83,29 +106,7 @@ def verdict(name: str, condition: Any, spec: ChecksSpec) -> tuple[str, str]:
         "WARN": "failed" if blocks and canonical(name) in spec.severity else "warned",
     }
     expected = condition.name[:1].lower() + condition.name[1:].rstrip(".")
-    return words[kind], f"{_sentence(condition.details)} Expected: {expected}."
-
-
-def _weakest(result: Any) -> list[str]:
-    """Which segment is the weakest, in words; nothing for other checks."""
-    if kind_of(result.check) != "WeakSegmentsPerformance":
-        return []
-    worst = result.value["weak_segments_list"].iloc[0]
-    parts = [
-        f"{worst[f'Feature{n}']} {_range(worst[f'Feature{n} Range'])}"
-        for n in (1, 2)
-        if worst[f"Feature{n}"]
-    ]
-    return [f"The segment: {' and '.join(parts)}, {worst['% of Data']:.3g} % of the rows."]
-
-
-def _range(values: Any) -> str:
-    if isinstance(values, list):  # categories
-        return "in " + ", ".join(str(value) for value in values)
-    low, high = values
-    if np.isinf(low) or np.isinf(high):
-        return f"up to {high:.4g}" if np.isinf(low) else f"above {low:.4g}"
-    return f"from {low:.4g} to {high:.4g}"
+    return words[condition.category], f"{_sentence(condition.details)} Expected: {expected}."
 
 
 def without_part(name: str) -> str:

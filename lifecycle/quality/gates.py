@@ -291,9 +291,12 @@ def _checks(checks: CheckReport, required: bool, accept: Mapping[str, str]) -> l
     verdicts += [(True, f"Check {name} warns: {text}") for name, text in checks.warned.items()]
     counts = f"{len(checks.passed)} passed, {len(checks.failed)} failed"
     not_run = f", {len(checks.not_run)} did not run and count as neither" if checks.not_run else ""
-    ran = bool(checks.passed or checks.failed or checks.warned)
-    if required and not ran:
-        return [(False, "No check ran, and gate.require_checks asks for them.")]
+    if not checks.ran:
+        why = "; ".join(dict.fromkeys(checks.not_run.values()))
+        told = f" ({why})" if why else ""
+        if required:
+            return [(False, f"No check ran{told}, and gate.require_checks asks for them.")]
+        return [(True, f"No check ran{told}, which gate.require_checks lets pass.")]
     return [*verdicts, (True, f"Checks: {counts}{not_run}.")]
 
 

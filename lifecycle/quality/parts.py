@@ -108,6 +108,21 @@ def _coincidence(rows: pd.DataFrame) -> float:
     return float(np.minimum(np.exp(logs), 1.0).mean())
 
 
+def duplicated(part: Answered) -> float:
+    """Share of rows that equal one before them: features, target, entity and time."""
+    columns = {"(target)": part.truth, "(entity)": part.entity, "(time)": part.time}
+    rows = part.features.assign(**{n: v for n, v in columns.items() if v is not None})
+    hashes = pd.util.hash_pandas_object(rows, index=False)
+    return float(hashes.duplicated().mean())
+
+
+def conflicting(part: Answered) -> float:
+    """Share of rows whose features another row has with another label."""
+    hashes = pd.util.hash_pandas_object(part.features, index=False).reset_index(drop=True)
+    labels = pd.Series(part.truth).groupby(hashes).transform("nunique")
+    return float((labels > 1).mean())
+
+
 def missing(train: pd.DataFrame, holdout: pd.DataFrame) -> Iterator[Finding]:
     """Columns of which the holdout lacks many more cells than the train part."""
     for name in train.columns:
@@ -219,6 +234,10 @@ class Comparison(NamedTuple):
     nearly_constant: list[str]
     levels: int
     """Most categories of a column, or classes."""
+    duplicates: dict[str, float]
+    """Part → share of its rows that equal another one before them, in every column."""
+    conflicts: dict[str, float]
+    """Part → share of its rows with equal features and another label; classification only."""
 
 
 def compare_parts(
@@ -236,6 +255,7 @@ def compare_parts(
     counts = [train.features[name].nunique() for name in names]
     if task in ("binary", "multiclass"):
         counts.append(len(np.unique(train.truth)))
+    named = {"train": train, "holdout": holdout}
     return Comparison(
         copies=copies(*parts),
         missing=list(missing(train.features, holdout.features)),
@@ -244,4 +264,10 @@ def compare_parts(
         new_categories=new_category_limits(train.features[names], rows),
         nearly_constant=nearly_constant(train.features, rows),
         levels=max(counts, default=0),
+        duplicates={name: duplicated(part) for name, part in named.items()},
+        conflicts={
+            name: conflicting(part)
+            for name, part in named.items()
+            if task in ("binary", "multiclass")
+        },
     )

@@ -149,6 +149,11 @@ class CheckReport(Record):
     sampled_rows: int
     """Rows the suites looked at, at most."""
 
+    @property
+    def ran(self) -> bool:
+        """Whether any check did."""
+        return bool(self.passed or self.failed or self.warned)
+
 
 class Decision(Record):
     """A gate's verdict with its reasons, in words."""

@@ -55,12 +55,14 @@ _RULES: dict[str, Rule] = {
     "Multivariate Drift": Rule("warn", _CHANGE),
     "ROC Report": Rule("warn", "how good is good enough is for gate.floor to say"),
     "Simple Model Comparison": Rule("warn", "gate.gain_over_baseline decides, with an interval"),
-    "Weak Segments Performance": Rule("warn", "of many segments one is always the weakest"),
     "Unused Features": Rule("warn", "a feature without use costs little"),
     "Calibration Metric": Rule("warn", "shown on the page only"),
     "Confusion Matrix Report": Rule("warn", "shown on the page only"),
     "Train Test Performance": Rule(
         "ignore", "boosted trees know the rows they learned from better: no finding"
+    ),
+    "Weak Segments Performance": Rule(
+        "ignore", "evaluation.slices and evaluation.segments measure segments on all rows"
     ),
     "Boosting Overfit": Rule("ignore", "needs the model object; the suites get predictions"),
     "Model Inference Time": Rule(

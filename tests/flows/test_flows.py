@@ -95,6 +95,23 @@ def test_the_stages_one_by_one(settings: Settings, make_project: Callable[..., P
     assert any("champion" in reason for reason in refused.decision.reasons)
 
 
+def test_checks_that_could_not_run_are_run_by_the_next_training(
+    settings: Settings, make_project: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not from the cache, and not with the model of the registry; the model stays the same."""
+    project = make_project(gate={"gain_over_baseline": -1.0})
+    with monkeypatch.context() as patch:
+        patch.setenv("LIFECYCLE_CHECKS_PYTHON", str(settings.home / "nowhere"))
+        unchecked = train(project)
+    assert not unchecked.checks.ran
+    assert not unchecked.decision.passed
+    assert "No check ran (no interpreter for the checks at" in in_words(unchecked)
+    checked = train(project)
+    assert checked.checks.ran
+    assert checked.model.digest == unchecked.model.digest
+    assert train(project).model == checked.model
+
+
 def test_a_changed_hook_is_compared_with_the_champion_as_it_was(
     settings: Settings, make_project: Callable[..., Project], tmp_path: Path
 ) -> None:

@@ -30,7 +30,7 @@ sys.argv = ["prepare", "--project", "project.yaml"]
 sys.exit(script(prepare))
 """
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.system
 
 
 def run(folder: Path, *command: str, code: int = 0, **variables: str) -> str:

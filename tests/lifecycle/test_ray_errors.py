@@ -19,7 +19,7 @@ from lifecycle.settings import Settings
 from lifecycle.training.train import train_model
 from lifecycle.training.tuning.tune import tune
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = [pytest.mark.component, pytest.mark.usefixtures("ray_cluster")]
 
 TWO = {"rounds": 5, "early_stopping_rounds": 5, "threads": 1, "num_workers": 2}
 IN_WORKER = """

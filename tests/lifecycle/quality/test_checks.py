@@ -1,13 +1,9 @@
 """The deepchecks adapter on real data: what it finds, what it says, and what it leaves behind."""
 
-import logging
-import os
 import re
-import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
-from importlib import import_module
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +19,17 @@ from lifecycle.project import Project
 from lifecycle.quality.answered import Answered, draw
 from lifecycle.quality.checks import run_checks
 from lifecycle.quality.findings import check_name
+from lifecycle.quality.program import ChecksProgram
 from lifecycle.records import CheckReport, DatasetVersion
 from lifecycle.settings import Settings
 from lifecycle.specs import METRICS, ChecksSpec
-from lifecycle.specs.checks import canonical
+from lifecycle.specs.checks import Severity, canonical
 from tests.conftest import small_frame
 
 pytestmark = pytest.mark.component
 SPEC = ChecksSpec(sample_rows=1000)
+SEGMENTS: dict[str, Severity] = {"Weak Segments Performance": "warn"}
+"""Weak segments are not searched by default."""
 
 
 def answered(frame: pd.DataFrame, noise: float = 0.4) -> Answered:
@@ -45,6 +44,27 @@ def answered(frame: pd.DataFrame, noise: float = 0.4) -> Answered:
     )
 
 
+_WARM: list[ChecksProgram] = []
+
+
+@contextmanager
+def warm_program() -> Iterator[ChecksProgram]:
+    """A program that was started before; the next one imports while this one works."""
+    program = _WARM.pop() if _WARM else ChecksProgram(Settings())
+    program.start()
+    _WARM.append(ChecksProgram(Settings()))
+    _WARM[0].start()
+    with program:
+        yield program
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while _WARM:
+        _WARM.pop().close()
+
+
 def check(
     train: Answered, holdout: Answered, folder: Path, task: str = "binary", **changes: object
 ) -> CheckReport:
@@ -56,7 +76,8 @@ def check(
         "spec": SPEC,
         "folder": folder,
     }
-    return run_checks(train, holdout, **(given | changes))  # type: ignore[arg-type]  # by name
+    with warm_program() as program:
+        return run_checks(train, holdout, program=program, **(given | changes))  # type: ignore[arg-type]  # by name
 
 
 @pytest.fixture
@@ -65,33 +86,12 @@ def parts() -> tuple[Answered, Answered]:
     return answered(frame[:800]), answered(frame[800:])
 
 
-@pytest.fixture
-def unchanged() -> Iterator[None]:
-    """Global state that deepchecks changes must be as before."""
-
-    def state() -> tuple[object, ...]:
-        return (
-            list(warnings.filters),
-            pd.get_option("mode.chained_assignment"),
-            np.random.get_state()[1].tolist(),
-            logging.getLogger("deepchecks").level,
-            logging.getLogger().level,
-            {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"},
-        )
-
-    import_module("polars")  # where it is installed it is looked for, and sets a variable
-    before = state()
-    yield
-    assert state() == before
-
-
 def test_a_sound_model_on_the_real_example(
     health: Project,
     train: Callable[..., Any],
     settings: Settings,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
-    unchanged: None,
 ) -> None:
     made = train(health, settings)
 
@@ -106,15 +106,12 @@ def test_a_sound_model_on_the_real_example(
         )
 
     learned, holdout = part(made.split.train), part(made.split.holdout)
-    report = run_checks(
+    report = check(
         learned,
         holdout,
-        task="binary",
-        metric="roc_auc",
+        tmp_path,
         categorical=("plan", "site"),
         importances={"income": 1.0, "xage": 0.5, "plan": 0.4, "disea": 0.3},
-        spec=SPEC,
-        folder=tmp_path,
     )
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
@@ -142,6 +139,13 @@ def test_pages_are_whole_and_need_no_network(
 ) -> None:
     report = check(*parts, tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(report.reports)
+    said = {
+        "data_integrity": "Data Duplicates and Conflicting Labels are counted by us, on all rows.",
+        "train_test_validation": "Sizes, copies, missing values and units are compared by us",
+        "model_evaluation": "Not run: Weak Segments Performance: evaluation.slices and",
+    }
+    for suite, text in said.items():
+        assert text in (tmp_path / f"{suite}.html").read_text()
     for path in report.reports:
         text = path.read_text()
         body = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
@@ -271,7 +275,7 @@ def test_a_small_sound_holdout_fails_nothing(tmp_path: Path) -> None:
     assert "Single Value in Column (holdout)" not in report.warned
 
 
-def test_regression_runs_what_it_can(tmp_path: Path, unchanged: None) -> None:
+def test_regression_runs_what_it_can(tmp_path: Path) -> None:
     frame = small_frame(1000)
 
     def part(rows: pd.DataFrame) -> Answered:
@@ -279,7 +283,8 @@ def test_regression_runs_what_it_can(tmp_path: Path, unchanged: None) -> None:
         wave = np.sin(np.arange(len(rows)) * 1.7) * 200
         return Answered(rows[["age", "visits", "city"]], value + wave, value)
 
-    report = check(part(frame[:800]), part(frame[800:]), tmp_path, task="regression")
+    spec = ChecksSpec(sample_rows=1000, severity=SEGMENTS)
+    report = check(part(frame[:800]), part(frame[800:]), tmp_path, task="regression", spec=spec)
     assert report.not_run["Roc Report"] == "for classification only"
     assert report.not_run["Index Train Test Leakage"].startswith("Dataset does not contain")
     assert "Simple Model Comparison" in report.passed
@@ -291,7 +296,7 @@ def test_regression_runs_what_it_can(tmp_path: Path, unchanged: None) -> None:
 def test_every_metric_can_decide(
     parts: tuple[Answered, Answered], tmp_path: Path, metric: str
 ) -> None:
-    spec = ChecksSpec(sample_rows=200, severity={"Train Test Performance": "warn"})
+    spec = ChecksSpec(sample_rows=200, severity=SEGMENTS | {"Train Test Performance": "warn"})
     report = check(*parts, tmp_path, metric=metric, spec=spec)
     assert not [name for name in report.not_run if "Performance" in name or "Simple" in name]
 
@@ -313,7 +318,7 @@ def digits() -> tuple[Answered, Answered]:
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def test_multiclass_runs_on_names_in_any_order(tmp_path: Path, unchanged: None) -> None:
+def test_multiclass_runs_on_names_in_any_order(tmp_path: Path) -> None:
     train, holdout = digits()
     report = check(
         train,
@@ -324,7 +329,7 @@ def test_multiclass_runs_on_names_in_any_order(tmp_path: Path, unchanged: None) 
         classes=NAMES,
         categorical=(),
         importances={"pixel 20": 1.0},
-        spec=ChecksSpec(sample_rows=500),
+        spec=ChecksSpec(sample_rows=500, severity=SEGMENTS),
     )
     for name in (
         "Simple Model Comparison",
@@ -346,7 +351,7 @@ def test_every_multiclass_metric_can_decide_though_a_class_is_missing(
 ) -> None:
     train, holdout = digits()
     rare = Answered(holdout.features, np.clip(holdout.truth, 0, 7), holdout.prediction)
-    spec = ChecksSpec(sample_rows=300, suites=("model_evaluation",))
+    spec = ChecksSpec(sample_rows=300, suites=("model_evaluation",), severity=SEGMENTS)
     report = check(
         train,
         rare,
@@ -377,7 +382,7 @@ def test_counts_are_checked_as_regression_is(tmp_path: Path, metric: str) -> Non
         features = frame[["age", "visits", "city"]][rows]
         return Answered(features, truth[rows], expected[rows])
 
-    spec = ChecksSpec(sample_rows=300, suites=("model_evaluation",))
+    spec = ChecksSpec(sample_rows=300, suites=("model_evaluation",), severity=SEGMENTS)
     report = check(
         part(slice(0, 700)),
         part(slice(700, None)),
@@ -405,30 +410,28 @@ def test_only_the_suites_that_are_named_run(
     assert "100 of 800 rows of the train part and 100 of 200 of the holdout" in text
 
 
-def test_without_suites_nothing_runs_and_deepchecks_is_not_imported(tmp_path: Path) -> None:
-    code = """
-import sys
-from pathlib import Path
-import numpy as np, pandas as pd
-from lifecycle.quality.answered import Answered, draw
-from lifecycle.quality.checks import run_checks
-from lifecycle.specs import ChecksSpec
-part = Answered(pd.DataFrame({"a": [1.0, 2.0]}), np.zeros(2), np.zeros(2))
-report = run_checks(part, part, task="count", metric="rmse", categorical=(), importances={},
-                    spec=ChecksSpec(suites=()), folder=Path(sys.argv[1]))
-assert not report.passed and not report.failed and not report.reports, report
-assert list(report.not_run) == [
-    "Suite data_integrity", "Suite train_test_validation", "Suite model_evaluation"
-]
-assert report.sampled_rows == 0
-assert "deepchecks" not in sys.modules
-"""
-    folder = tmp_path / "reports"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert not folder.exists()
+def test_without_suites_nothing_runs_and_nothing_is_started(tmp_path: Path) -> None:
+    part = Answered(pd.DataFrame({"a": [1.0, 2.0]}), np.zeros(2), np.zeros(2))
+    with ChecksProgram(Settings()) as program:
+        report = run_checks(
+            part,
+            part,
+            task="count",
+            metric="rmse",
+            categorical=(),
+            importances={},
+            spec=ChecksSpec(suites=()),
+            folder=tmp_path / "reports",
+            program=program,
+        )
+        assert program._process is None
+    assert not report.ran
+    assert not report.reports
+    assert list(report.not_run) == [
+        "Suite data_integrity", "Suite train_test_validation", "Suite model_evaluation"
+    ]  # fmt: skip
+    assert report.sampled_rows == 0
+    assert not (tmp_path / "reports").exists()
 
 
 def test_rows_without_a_truth_are_left_out_and_a_draw_keeps_order() -> None:
@@ -471,18 +474,8 @@ def test_unusable_parts_are_refused(parts: tuple[Answered, Answered], tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
-def test_importing_the_adapter_imports_no_deepchecks_and_running_it_opens_no_socket() -> None:
-    code = """
-import socket, sys
-def refuse(*args, **kwargs): raise SystemExit("network used")
-socket.create_connection = socket.getaddrinfo = refuse
-import lifecycle.quality.checks as checks
-assert "deepchecks" not in sys.modules
-with checks.quiet():
-    import deepchecks
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+def test_deepchecks_is_nowhere_in_this_process() -> None:
+    assert "deepchecks" not in sys.modules
 
 
 def test_names_of_checks() -> None:
