@@ -8,15 +8,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 LONG_AGO = 1_000_000_000
 """Modification time of the copies, in seconds since 1970: make must not install anything again."""
-LEFT_OUT = (".git", ".venv", ".lifecycle", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
+LEFT_OUT = (".git", ".venv*", ".lifecycle", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
 
 
 def make_checkout(folder: Path) -> Path:
-    """Copy the checkout into `folder`, with a `.venv` that is this Python's; return `folder`."""
+    """Copy the checkout into `folder`, with this Python's environments; return `folder`."""
     shutil.copytree(
         ROOT, folder, ignore=shutil.ignore_patterns(*LEFT_OUT), copy_function=_copy, symlinks=True
     )
     _link_environment(folder / ".venv")
+    (folder / ".venv-checks").symlink_to(f"{sys.prefix}-checks")
     return folder
 
 
