@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lifecycle import front, leftovers
-from lifecycle.errors import RayError
+from lifecycle.errors import RayError, reason
 from lifecycle.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -154,19 +154,6 @@ def rows_of(data: Any, stage: str) -> Iterator[dict[str, Any]]:
         raise
     except AnyRayError as error:
         raise RayError(f"{stage}: Ray gave up ({reason(error)}); run again") from None
-
-
-def reason(error: BaseException) -> str:
-    """One line of an error of Ray's: what the task raised, else its first line.
-
-    Such an error often goes on with the traces of several processes; they are logged for who looks
-    for them.
-    """
-    log.debug("what Ray said", exc_info=error)
-    cause = getattr(error, "cause", None)
-    said = next((line for line in map(str.strip, str(cause or error).splitlines()) if line), "")
-    kind = type(cause or error).__name__
-    return f"{kind}: {said}" if cause else said or kind
 
 
 def capacity() -> str:

@@ -29,7 +29,11 @@ Each carries only its message, so that it crosses process borders unchanged. A m
 secret of this process: whoever raises it may quote a library or a URL.
 """
 
+import logging
+
 from lifecycle.redaction import redact
+
+log = logging.getLogger(__name__)
 
 
 class LifecycleError(Exception):
@@ -159,3 +163,16 @@ def is_verdict(error: BaseException) -> bool:
     of the model.
     """
     return isinstance(error, VERDICTS)
+
+
+def reason(error: BaseException) -> str:
+    """One line of an error of Ray's: what the task raised, else its first line.
+
+    Such an error often goes on with the traces of several processes; they are logged for who looks
+    for them.
+    """
+    log.debug("what Ray said", exc_info=error)
+    cause = getattr(error, "cause", None)
+    said = next((line for line in map(str.strip, str(cause or error).splitlines()) if line), "")
+    kind = type(cause or error).__name__
+    return f"{kind}: {said}" if cause else said or kind

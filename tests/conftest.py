@@ -25,6 +25,7 @@ SHARED = {"ray_cluster", "prefect_server", "postgres", "train"}
 """Fixtures that make a test a component test: servers, and trained models."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say each test's tier, and which tests stay in one process, as they share Ray or a server."""
     for item in items:

@@ -8,8 +8,14 @@ import numpy as np
 import pandas as pd
 
 from lifecycle import errors
-from lifecycle.cluster import reason
-from lifecycle.errors import VERDICTS, LifecycleError, ServingError, UnavailableError, is_verdict
+from lifecycle.errors import (
+    VERDICTS,
+    LifecycleError,
+    ServingError,
+    UnavailableError,
+    is_verdict,
+    reason,
+)
 from lifecycle.identity import code_digest, sha256
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion, Traffic

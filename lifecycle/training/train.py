@@ -9,10 +9,9 @@ import numpy as np
 import ray
 from ray.exceptions import RayError as AnyRayError
 
-from lifecycle.cluster import reason
 from lifecycle.data.features import FeatureSchema, build_features, encode, labels, load_hook
 from lifecycle.data.lake import read_version
-from lifecycle.errors import LifecycleError, TrainingError
+from lifecycle.errors import LifecycleError, TrainingError, reason
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings

@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from lifecycle.cluster import connect_ray, ray_data, reason
+from lifecycle.cluster import connect_ray, ray_data
 from lifecycle.data.sources.base import At, Part, Source
 from lifecycle.data.sources.files import Files
-from lifecycle.errors import LifecycleError, RayError
+from lifecycle.errors import LifecycleError, RayError, reason
 from lifecycle.settings import Settings
 from lifecycle.specs import ColumnSpec
 

@@ -14,8 +14,7 @@ import ray
 from ray.exceptions import RayError as AnyRayError
 from ray.exceptions import RayTaskError
 
-from lifecycle.cluster import reason
-from lifecycle.errors import LifecycleError, RayError, TrainingError
+from lifecycle.errors import LifecycleError, RayError, TrainingError, reason
 
 if TYPE_CHECKING:
     from lifecycle.specs import Scalar
