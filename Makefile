@@ -17,8 +17,9 @@ install: $(READY)  ## make .venv and .venv-checks from their locks, and nothing 
 demo: $(READY)  ## the whole lifecycle on the bundled example: SQLite, local Ray, local files
 	$(BIN)/python flows/end_to_end.py --project $(PROJECT)$(if $(ENV), --env $(ENV))
 
-# two processes, whatever the machine has: Ray's and Prefect's own processes work beside them
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+# two processes, whatever the machine has: Ray's and Prefect's own processes work beside them. A file's tests share
+# its fixtures, so they stay together (xdist 3.8 does nothing for its groups under pytest 9.2)
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test: $(READY) postgresql  ## unit and component tests, and one system test of each kind
 	$(PYTEST) -m "unit or component or smoke"

@@ -25,16 +25,12 @@ SHARED = {"ray_cluster", "prefect_server", "postgres", "train"}
 """Fixtures that make a test a component test: servers, and trained models."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say each test's tier, and which tests stay in one process, as they share Ray or a server."""
+    """Say the tier of each test that does not say it itself."""
     for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
         if not any(item.get_closest_marker(tier) for tier in TIERS):
-            item.add_marker("component" if fixtures & SHARED else "unit")
-        if not (item.get_closest_marker("unit") or item.get_closest_marker("xdist_group")):
-            group = "ray" if "ray_cluster" in fixtures else item.nodeid.split("::")[0]
-            item.add_marker(pytest.mark.xdist_group(group))
+            shares = SHARED.intersection(getattr(item, "fixturenames", ()))
+            item.add_marker("component" if shares else "unit")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -179,11 +179,14 @@ ON_RAY = [
 """Read once more by Ray's workers, which have none of this process's variables."""
 
 
-RAY = (pytest.mark.component, pytest.mark.xdist_group("ray"))
-
-
 @pytest.fixture(
-    params=[*PLACES, *(pytest.param((name,), id=f"{name}, on Ray", marks=RAY) for name in ON_RAY)],
+    params=[
+        *PLACES,
+        *(
+            pytest.param((name,), id=f"{name}, on Ray", marks=pytest.mark.component)
+            for name in ON_RAY
+        ),
+    ],
     ids=str,
 )
 def place(
