@@ -178,6 +178,7 @@ class Shell:
     def _start(self, command: str, server: Server) -> str:
         """Start a server in the background, and wait until it is up."""
         file = self.log / f"server-{self._count}.log"
+        file.touch()  # the background may be slow to make it
         command = re.sub(r"\s+# .*", "", command)
         self._run(f"{command} > {file} 2>&1 &")
         deadline = time.monotonic() + START_S

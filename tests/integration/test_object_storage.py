@@ -41,19 +41,18 @@ from lifecycle.settings import Settings
 from tests.conftest import SMALL, small_frame
 from tests.integration.test_demo import ROOT, environment
 from tests.lifecycle import conftest as of_stages
-from tests.lifecycle.governance import conftest as of_governance
 from tests.lifecycle.governance.conftest import (
     EMAIL,
     PERSON,
-    Planted,
     frame_with_person,
     log,
+    plant,
     project_changes,
 )
 
 pytestmark = pytest.mark.system
 
-train, planted = of_stages.train, of_governance.planted
+train = of_stages.train
 
 # In a process of its own: deltalake keeps Python's lock while it waits for an answer.
 SERVER = """
@@ -255,7 +254,10 @@ def test_predictions_are_logged_and_tidied(settings: Settings) -> None:
     assert found["id"].tolist() == ["0-0", "1-0", "2-0"]
 
 
-def test_a_person_is_erased_from_every_object(planted: Planted) -> None:
+def test_a_person_is_erased_from_every_object(
+    tmp_path: Path, settings: Settings, train: Callable[..., Any]
+) -> None:
+    planted = plant(tmp_path, settings, train)
     project, settings = planted.project, planted.settings
     run = f"mlflow/small/{planted.trained.model.run_id}/artifacts"
     columns = list(project.input_columns)
