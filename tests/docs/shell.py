@@ -116,7 +116,7 @@ class Shell:
     ) -> None:
         if self._process.poll() is None:  # as Ctrl-C does: what is served writes its log first
             self._send("kill $(jobs -p)")
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             with contextlib.suppress(psutil.NoSuchProcess):
                 while psutil.Process(self._process.pid).children() and time.monotonic() < deadline:
                     time.sleep(0.2)
