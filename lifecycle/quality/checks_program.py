@@ -406,8 +406,7 @@ def _score_classes(metric: str, model: Any, features: Any, truth: Any) -> float:
 
 
 def class_score(metric: str, truth: Any, probabilities: Any) -> float:
-    """A metric of probabilities (n, k) for codes of classes (n,), greater is better; what is
-    undefined on rows of one class is 0.5."""
+    """Metric of probabilities (n, k) for codes (n,), greater is better; 0.5 for one class alone."""
     import numpy as np
     from sklearn.metrics import f1_score, roc_auc_score
 
