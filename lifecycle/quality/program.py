@@ -87,6 +87,7 @@ class ChecksProgram:
                     command,
                     cwd=folder,
                     env=variables | threads | {"MPLBACKEND": "Agg"},
+                    bufsize=0,  # or closing would try again to send what found no reader
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,

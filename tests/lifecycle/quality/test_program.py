@@ -285,6 +285,18 @@ def test_a_program_that_fails_is_not_run_with_the_reason_and_the_way_out(
     assert not (tmp_path / "pages").exists()
 
 
+def test_a_program_that_has_ended_before_it_is_asked(
+    interpreter: Interpreter, tmp_path: Path
+) -> None:
+    settings = Settings(checks_python=interpreter('raise SystemExit("no such thing")'))
+    with ChecksProgram(settings) as program:
+        program.start()
+        assert program._process is not None
+        program._process.wait(30)
+        with pytest.raises(ProgramError, match="ended with 1: no such thing"):
+            program.ask(("data_integrity",), lambda folder: None)
+
+
 def test_no_interpreter_is_not_run(tmp_path: Path) -> None:
     report = report_of(tmp_path / "nowhere", tmp_path)
     assert_not_run(
