@@ -173,6 +173,6 @@ def reason(error: BaseException) -> str:
     """
     log.debug("what Ray said", exc_info=error)
     cause = getattr(error, "cause", None)
-    said = next((line for line in map(str.strip, str(cause or error).splitlines()) if line), "")
+    line = next(filter(None, map(str.strip, str(cause or error).splitlines())), "")
     kind = type(cause or error).__name__
-    return f"{kind}: {said}" if cause else said or kind
+    return f"{kind}: {line}" if cause else line or kind

@@ -90,12 +90,12 @@ def errors_redacted() -> Iterator[None]:
         yield
     except Exception as error:
         text = str(error)
-        hidden = redact(text)
-        if hidden != text and error.args != (text,):
-            told = RuntimeError(f"{type(error).__name__}: {hidden}")
-            raise told.with_traceback(error.__traceback__) from None
-        if hidden != text:
-            error.args = (hidden,)
+        safe_text = redact(text)
+        if safe_text != text and error.args != (text,):
+            plain = RuntimeError(f"{type(error).__name__}: {safe_text}")
+            raise plain.with_traceback(error.__traceback__) from None
+        if safe_text != text:
+            error.args = (safe_text,)
         raise
 
 

@@ -76,7 +76,7 @@ UNUSABLE = re.compile(r"[\[\]|^\\\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
 """In a folder's path: what deltalake cannot open by any spelling of it (decision 29), and what no
 URL can hold."""
 SQLITE = ("sqlite:///", "sqlite+pysqlite:///")
-"""What the URLs of SQLite databases begin with."""
+"""Beginnings of the URLs of SQLite databases."""
 
 SERVED = ("http://", "https://", "databricks")
 """Tracking URIs of an MLflow server, which has a place for artifacts of its own."""

@@ -142,16 +142,16 @@ def _hold(rows: pa.Table, version: int) -> None:
         return
     frame = rows.to_pandas()
     numbered = frame.dropna(subset=["number", "check"], how="all")
-    there = set()
+    numbers = set()
     for (number, check), part in numbered.groupby(["number", "check"], dropna=False):
         hashes, times = part["hash"].tolist(), part["time"].unique().tolist()
         whole = len(times) == 1 and not part.isna().any(axis=None)
         if not whole or check != _check(int(number), times[0], sorted(hashes)):
             raise ValueError(f"the rows of commit {number:g} do not match their checksum")
-        there.add(int(number))
-    first = min(there, default=version + 1) if len(numbered) < len(frame) else 1
-    if lost := set(range(first, version + 1)) ^ there:
-        raise ValueError(f"the rows of commit {min(lost)} are missing or not its own")
+        numbers.add(int(number))
+    first = min(numbers, default=version + 1) if len(numbered) < len(frame) else 1
+    if gaps := set(range(first, version + 1)) ^ numbers:
+        raise ValueError(f"the rows of commit {min(gaps)} are missing or not its own")
 
 
 def _check(number: int, time: str, hashes: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Which pages of other sites may ask the endpoint and read what it answers.
+"""CORS: pages of other sites that may ask the endpoint and read its answers.
 
 The protocol is that of https://fetch.spec.whatwg.org/#http-cors-protocol. A preflight brings no API
 key, so it is answered without one. Cookies are never allowed: the endpoint has none.
@@ -30,13 +30,13 @@ ASKS = b"access-control-request-method"
 
 
 class Origins:
-    """The origins of `serving.allowed_origins`; with none of them nothing is said at all."""
+    """The origins of `serving.allowed_origins`; without any, no header is added."""
 
     def __init__(self, allowed: Iterable[str]) -> None:
         self._allowed = frozenset(origin.encode() for origin in allowed)
 
     def headers(self, request: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
-        """What an answer to these request headers carries, error or not."""
+        """Headers of an answer to such a request, error or not."""
         if not self._allowed:
             return ()
         if ANY in self._allowed:

@@ -91,7 +91,7 @@ class Endpoint:
         pages: Pages,
     ) -> None:
         spec = model.project.serving
-        self.model, self._lanes, self._gate, self._log = model, lanes, gate, log
+        self._model, self._lanes, self._gate, self._log = model, lanes, gate, log
         self._meters, self._pages = meters, pages
         self._max_rows, self._max_bytes = spec.max_rows, spec.max_body_bytes
         self._origins = Origins(spec.allowed_origins)
@@ -111,7 +111,7 @@ class Endpoint:
             return
         self._meters.started()
         started = time.perf_counter()
-        done = _Done(self.model.model.version)
+        done = _Done(self._model.model.version)
         try:
             reply = await self._reply(scope, receive, next(self._ids), done)
             done.status = reply.status
@@ -134,7 +134,7 @@ class Endpoint:
             done.route = protocol.route
             headers = scope["headers"]
             body = await read_body(receive, headers, self._max_bytes)
-            only, takes = self._lanes.role_of(protocol.version), self.model.schema
+            only, takes = self._lanes.role_of(protocol.version), self._model.schema
             if only == "candidate":
                 takes = await self._lanes.candidate_schema()
             known = self._known(takes) if self._ignores else None
@@ -174,7 +174,7 @@ class Endpoint:
             raise
         except Exception:
             failed = Said("champion", None, time.perf_counter() - started)
-            self.record(asked, name, key, self.model.model.version, failed)
+            self.record(asked, name, key, self._model.model.version, failed)
             raise
         assert said.answer is not None  # noqa: S101 - only a candidate may have none
         self.record(asked, name, key, said.answer.model.version, said)
@@ -182,7 +182,7 @@ class Endpoint:
 
     def _known(self, takes: BundleSchema) -> AbstractSet[str]:
         """The fields of a row: the inputs, and the entity."""
-        entity = self.model.project.entity
+        entity = self._model.project.entity
         return takes.inputs.keys() | ({entity} if entity else set())
 
     def _count_ignored(self, asked: Asked, known: AbstractSet[str]) -> None:
@@ -200,16 +200,16 @@ class Endpoint:
 
     def _joined_answer(self, asked: Asked, name: str) -> tuple[Asked, Answer]:
         """What is logged is what was looked up."""
-        asked = self.model.joined(asked)
-        return asked, self.model.answer(asked, name)
+        asked = self._model.joined(asked)
+        return asked, self._model.answer(asked, name)
 
     def record(self, asked: Asked, name: str, key: str, version: int, said: Said) -> None:
         """Hand what was said to the prediction log."""
         if said.answer is None and said.role != "champion":
             self._meters.candidate_failed()
         if self._log is not None:
-            entities = self.model.entities(asked)
-            self._log.add(name, version, said, key, entities, self.model.joined(asked))
+            entities = self._model.entities(asked)
+            self._log.add(name, version, said, key, entities, self._model.joined(asked))
 
     def _protocol(self, path: str) -> Protocol | None:
         found = self._posts.get(path)
@@ -219,18 +219,18 @@ class Endpoint:
         if named is None:
             return None
         name, version = named
-        oip_info.check_model(name, "", self.model.model)
+        oip_info.check_model(name, "", self._model.model)
         return Protocol("/v2/infer", self._read_tensors, _write_tensors, version)
 
     def _read_tensors(self, request: Request) -> Asked:
-        entity = self.model.project.entity
+        entity = self._model.project.entity
         ignore = request.known is not None
         return oip.read(
             request.body, request.headers, request.schema, request.max_rows, entity, ignore
         )
 
     def _read_scoring(self, request: Request) -> Asked:
-        inputs = self.model.schema.inputs
+        inputs = self._model.schema.inputs
         return invocations.read(
             request.body, request.headers, inputs, request.max_rows, request.known
         )

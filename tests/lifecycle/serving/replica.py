@@ -54,4 +54,4 @@ def serving(made: Any) -> Iterator[tuple[ServedModel, Post]]:
         return asyncio.run(send())
 
     with endpoint_of(made) as app:
-        yield app.model, ask
+        yield app._model, ask
