@@ -21,7 +21,7 @@ from lifecycle.project_file import load_project
 from lifecycle.records import Trained
 from lifecycle.release.registry import by_alias
 from lifecycle.settings import Settings
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 ROOT = Path(__file__).parents[2]
 

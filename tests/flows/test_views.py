@@ -17,7 +17,7 @@ from lifecycle.project import Project
 from lifecycle.project_file import load_project
 from lifecycle.serving.deployment import undeploy
 from lifecycle.settings import Settings
-from tests.payments import PROJECT, customers, payments, view
+from tests.support.payments import PROJECT, customers, payments, view
 
 FEATURES = ["paid__total", "paid__times", "paid__shop", "paid__large"]
 

@@ -13,7 +13,8 @@ from lifecycle.project import Project
 from lifecycle.release.registry import versions
 from lifecycle.release.store import connect
 from lifecycle.settings import Settings
-from tests.integration.test_demo import ROOT, environment, marked
+from tests.support.scripts import environment, marked
+from tests.support.small import ROOT
 
 pytestmark = pytest.mark.system
 

@@ -24,7 +24,7 @@ from lifecycle.records import CheckReport, DatasetVersion
 from lifecycle.settings import Settings
 from lifecycle.specs import METRICS, ChecksSpec
 from lifecycle.specs.checks import Severity, canonical
-from tests.conftest import small_frame
+from tests.support.small import small_frame
 
 pytestmark = pytest.mark.component
 SPEC = ChecksSpec(sample_rows=1000)

@@ -287,7 +287,7 @@ def test_killed_in_the_middle_then_run_again(
 
 def test_an_emptied_registry_is_not_one_without_versions(settings: Settings) -> None:
     from lifecycle.release.audit import Trail
-    from tests.lifecycle.release.test_audit import model
+    from tests.support.versions import model
 
     assert by_alias("small", "champion", settings) is None
     Trail(settings, "small", "me").record("promote", model(3), ("It is better.",))

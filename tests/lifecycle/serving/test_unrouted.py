@@ -14,7 +14,7 @@ import pytest
 
 from lifecycle.haproxy import REFUSALS
 from lifecycle.serving.unrouted import Unrouted
-from tests.conftest import ROOT
+from tests.support.small import ROOT
 
 
 def proxy(routes: bytes) -> Any:
