@@ -41,6 +41,7 @@ def test_a_life_with_views(
         **(PROJECT | {"time": {"column": "year", "arrives_from": 4}}),
         feature_views={"paid": view()},
         gate={"gain_over_baseline": -1.0, "require_checks": False},
+        checks={"suites": []},
         monitoring={"drift": {"prediction_threshold": 0.9, "numeric_threshold": 0.9}},
     )
     assert load_project(project.file) == project
