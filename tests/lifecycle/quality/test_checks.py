@@ -3,7 +3,6 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from lifecycle.data.features import build_features, labels, load_hook
 from lifecycle.data.lake import read_version
 from lifecycle.project import Project
+from lifecycle.quality import checks_program
 from lifecycle.quality.answered import Answered, draw
 from lifecycle.quality.checks import run_checks
 from lifecycle.quality.findings import check_name
@@ -25,6 +25,7 @@ from lifecycle.settings import Settings
 from lifecycle.specs import METRICS, ChecksSpec
 from lifecycle.specs.checks import Severity, canonical
 from tests.support.small import small_frame
+from tests.support.warm_checks import warm_interpreter
 
 pytestmark = pytest.mark.component
 SPEC = ChecksSpec(sample_rows=1000)
@@ -44,25 +45,13 @@ def answered(frame: pd.DataFrame, noise: float = 0.4) -> Answered:
     )
 
 
-_WARM: list[ChecksProgram] = []
-
-
-@contextmanager
-def warm_program() -> Iterator[ChecksProgram]:
-    """A program that was started before; the next one imports while this one works."""
-    program = _WARM.pop() if _WARM else ChecksProgram(Settings())
-    program.start()
-    _WARM.append(ChecksProgram(Settings()))
-    _WARM[0].start()
-    with program:
-        yield program
-
-
 @pytest.fixture(scope="module", autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    while _WARM:
-        _WARM.pop().close()
+def _warm_interpreter() -> Iterator[None]:
+    """What the program imports is imported once; see `test_a_sound_model_on_the_real_example`."""
+    python, program = Settings().checks_interpreter, Path(checks_program.__file__)
+    with warm_interpreter(python, program) as caller, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIFECYCLE_CHECKS_PYTHON", str(caller))
+        yield
 
 
 def check(
@@ -76,7 +65,7 @@ def check(
         "spec": SPEC,
         "folder": folder,
     }
-    with warm_program() as program:
+    with ChecksProgram(Settings()) as program:
         return run_checks(train, holdout, program=program, **(given | changes))  # type: ignore[arg-type]  # by name
 
 
@@ -91,8 +80,10 @@ def test_a_sound_model_on_the_real_example(
     train: Callable[..., Any],
     settings: Settings,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.delenv("LIFECYCLE_CHECKS_PYTHON")
     made = train(health, settings)
 
     def part(version: DatasetVersion) -> Answered:
