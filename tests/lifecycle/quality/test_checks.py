@@ -2,12 +2,15 @@
 
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -69,6 +72,29 @@ def check(
         return run_checks(train, holdout, program=program, **(given | changes))  # type: ignore[arg-type]  # by name
 
 
+@contextmanager
+def processes() -> Iterator[dict[int, list[str]]]:
+    """Process id → command of what this process starts, directly or not, as often as it looks."""
+    seen: dict[int, list[str]] = {}
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.1):
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    if process.pid not in before:
+                        seen[process.pid] = process.cmdline()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
 @pytest.fixture
 def parts() -> tuple[Answered, Answered]:
     frame = small_frame(1000)
@@ -97,13 +123,15 @@ def test_a_sound_model_on_the_real_example(
         )
 
     learned, holdout = part(made.split.train), part(made.split.holdout)
-    report = check(
-        learned,
-        holdout,
-        tmp_path,
-        categorical=("plan", "site"),
-        importances={"income": 1.0, "xage": 0.5, "plan": 0.4, "disea": 0.3},
-    )
+    with processes() as seen:
+        report = check(
+            learned,
+            holdout,
+            tmp_path,
+            categorical=("plan", "site"),
+            importances={"income": 1.0, "xage": 0.5, "plan": 0.4, "disea": 0.3},
+        )
+    assert len(seen) == 1, "one program, and no processes of joblib, which would import all again"
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
     for name in (  # people and years are apart, as the split promises
@@ -355,8 +383,6 @@ def test_every_multiclass_metric_can_decide_though_a_class_is_missing(
         metric=metric,
         classes=NAMES,
         categorical=(),
-        # without any, deepchecks permutes columns in processes of its own, which takes longer
-        importances={} if metric == "own" else {"pixel 20": 1.0},
         spec=spec,
     )
     judged = {*report.passed, *report.failed, *report.warned}
