@@ -68,7 +68,7 @@ class Server:
             env=self.env,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=300,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
