@@ -154,7 +154,7 @@ def test_files_outside_the_time_range_are_not_opened(
         file.unlink()
     assert read_log(settings, "small", NOON + 2 * DAY + 60)["id"].tolist() == ["late-0"]
     assert observe(settings, make_project(), NOON + 2 * DAY + 60)[1, "champion"].requests == 1
-    with pytest.raises(BackendError, match="cannot read"):
+    with pytest.raises(BackendError, match="cannot be read: this file of the table is missing"):
         read_log(settings, "small", NOON)
 
 
