@@ -19,7 +19,13 @@ from pyarrow.parquet import read_schema
 
 from lifecycle.data.arrow import to_frame
 from lifecycle.data.lake import first_line, is_nullable, table_uri
-from lifecycle.data.lake.inventory import DataFile, inventory, opened, partition_of
+from lifecycle.data.lake.inventory import (
+    BEGIN_ANEW,
+    DataFile,
+    inventory,
+    opened,
+    partition_of,
+)
 from lifecycle.data.prediction_log import DAY, INTERNAL_KEY, SCHEMA, TABLE
 from lifecycle.errors import BackendError, DataError
 from lifecycle.project import Project
@@ -144,7 +150,9 @@ def open_log(
     except TableNotFoundError:
         return
     except (DeltaError, OSError) as error:
-        raise BackendError(f"{uri}: cannot read: {first_line(error)}") from None
+        raise BackendError(
+            f"{uri}: cannot read: {first_line(error)}; if damage is the cause, {BEGIN_ANEW}"
+        ) from None
     conditions = [] if condition is None else [condition]
     conditions += [] if since is None else [pc.field("time") >= _scalar(since)]
     conditions += [] if until is None else [pc.field("time") < _scalar(until)]
