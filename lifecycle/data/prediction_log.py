@@ -141,7 +141,7 @@ class LogTable:
                 if written is None or written[0] != aligned.schema:
                     written = aligned.schema, self._write(aligned)
                 change_files(table, (), written[1], [done])
-                return int(table.version())
+                return int(table.version()) + 1
             except CommitFailedError as error:  # another writer added a column, or came first
                 logger.info("%s: attempt %d: %s", self.uri, attempt + 1, error)
                 time.sleep(random.uniform(0, MAX_PAUSE_S))  # noqa: S311 - nothing secret
@@ -238,6 +238,7 @@ def replace_files(
                 return False
             time.sleep(random.uniform(0, MAX_PAUSE_S))  # noqa: S311 - nothing secret
         else:
+            table.update_incremental()
             return True
     raise BackendError(f"{uri}: other processes keep writing this table; run again")
 

@@ -145,7 +145,8 @@ def change_files(
     added: Sequence[AddAction],
     transactions: Iterable[Transaction] = (),
 ) -> None:
-    """Take files out of a table and put others in, in one commit.
+    """Take files out of a table and put others in, in the commit that follows the one it was opened
+    at; it stays as it was opened.
 
     Args:
         transactions: what else the commit says has been done with it.
