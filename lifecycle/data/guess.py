@@ -249,7 +249,8 @@ def _plain_numbers(columns: Mapping[str, "pd.Series[str]"]) -> dict[str, Typed]:
         known = _matrix(text.is_valid(), rows).any(axis=1)
         whole = known & _all_match(text, PLAIN_WHOLE, rows)
         number = known & ~whole & _all_match(text, PLAIN_NUMBER, rows)
-        for kind, chosen in (("integer", whole), ("number", number)):
+        kinds: list[tuple[ColumnType, NDArray[np.bool_]]] = [("integer", whole), ("number", number)]
+        for kind, chosen in kinds:
             at = np.flatnonzero(chosen)
             cells = pa.concat_arrays([texts[i] for i in at]) if len(at) else texts[0][:0]
             for i, values in zip(at, _values(cells, kind, rows), strict=True):
@@ -277,7 +278,8 @@ def _all_match(text: pa.StringArray, pattern: str, rows: int) -> NDArray[np.bool
 
 def _matrix(array: pa.Array, rows: int) -> NDArray[Any]:
     """Columns that follow each other: (columns, rows)."""
-    return array.to_numpy(zero_copy_only=False).reshape(-1, rows)
+    cells: NDArray[Any] = array.to_numpy(zero_copy_only=False)
+    return cells.reshape(-1, rows)
 
 
 def _typed(raw: "pd.Series[str]") -> Typed:

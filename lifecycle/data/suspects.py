@@ -142,7 +142,8 @@ def _that_hold(
     first = len(aim) - int(np.floor(least * len(aim)))
     likely = np.flatnonzero(_are_near(few[:, :first] - less[:first], aim[:first]).any(axis=1))
     holds = _are_near(few[likely] - less, aim).mean(axis=1)
-    return likely[holds > least]
+    found: NDArray[np.int64] = likely[holds > least]
+    return found
 
 
 def _are_near(values: NDArray[np.float64], aim: NDArray[np.float64]) -> NDArray[np.bool_]:
