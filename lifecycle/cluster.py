@@ -47,6 +47,8 @@ HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + HTTP2_SETTINGS
 JOIN_ADVICE = "start that cluster, or set LIFECYCLE_RAY_ADDRESS=local"
 ATTEMPTS = 3
 """Ray gives its processes 30 s to start, which a busy machine may miss."""
+BUSY = 2.0
+"""Processes that want a CPU, per CPU, from which a machine counts as busy."""
 
 
 @contextmanager
@@ -195,10 +197,20 @@ def _start(settings: Settings, folder: Path) -> None:
                 continue
             raise RayError(
                 f"cannot start a local Ray with {settings.local_cpus} CPUs ({reason(error)}); "
-                "free memory and space in /dev/shm and the temporary folder, "
-                "or name a running cluster with LIFECYCLE_RAY_ADDRESS"
+                f"{_start_advice(str(error))}, or name a running cluster with LIFECYCLE_RAY_ADDRESS"
             ) from error
         return
+
+
+def _start_advice(error: str) -> str:
+    """What to do when Ray's processes do not start: wait for a busy machine, or make room."""
+    load, cpus = os.getloadavg()[0], os.cpu_count() or 1
+    if "timed out" in error and load > BUSY * cpus:
+        return (
+            f"the machine is busy (load {load:.0f} on {cpus} CPUs, {ATTEMPTS} attempts): run it "
+            "again when others are done"
+        )
+    return "free memory and space in /dev/shm and the temporary folder"
 
 
 def require_ray(address: str, timeout: float = KNOCK_S) -> tuple[str, int]:

@@ -107,3 +107,21 @@ def test_no_place_for_rays_files(monkeypatch: pytest.MonkeyPatch) -> None:
         connect_ray(Settings()),
     ):
         pass
+
+
+@pytest.mark.usefixtures("without_ray")
+@pytest.mark.parametrize(
+    ("load", "advice"),
+    [(17.0, "the machine is busy .load 17 on 2 CPUs, 3 attempts"), (1.0, "free memory")],
+)
+def test_a_ray_that_starts_too_late_says_whether_the_machine_is_busy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, load: float, advice: str
+) -> None:
+    def late(**_: object) -> None:
+        raise RuntimeError("The current node timed out during startup.")
+
+    monkeypatch.setattr("ray.init", late)
+    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    with pytest.raises(RayError, match=advice), connect_ray(Settings(home=tmp_path)):
+        pass

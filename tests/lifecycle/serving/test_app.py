@@ -24,6 +24,8 @@ from lifecycle.serving.smoke import smoke_test
 from lifecycle.serving.wire import Asked
 from lifecycle.settings import Settings
 
+SHOP = "https://shop.example"
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -40,7 +42,8 @@ def made(
     serve_port: int,
 ) -> Any:
     settings = Settings(home=tmp_path_factory.mktemp("served"), serve_port=serve_port)
-    return train(health, settings)
+    serving = health.serving.model_copy(update={"allowed_origins": (SHOP,)})
+    return train(health.model_copy(update={"serving": serving}), settings)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,23 @@ def test_a_path_of_no_project_is_told_the_projects(made: Any, url: str) -> None:
         told = answer.json()
         assert told["projects"] == ["/health_visits"]
         assert told["example"] == "/health_visits/predict"
+
+
+@pytest.mark.component
+def test_a_page_of_a_declared_origin_reads_answers_through_the_proxy(made: Any, url: str) -> None:
+    body = {"records": to_records(rows(made, 1))}
+    for origin, allowed in ((SHOP, SHOP), ("https://evil.example", None)):
+        asks = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        asked = httpx.options(f"{url}/predict", headers=asks)
+        assert (asked.status_code, asked.headers.get("access-control-allow-origin")) == (
+            200,
+            allowed,
+        )
+        answer = httpx.post(f"{url}/predict", json=body, headers={"Origin": origin})
+        assert (answer.status_code, answer.headers.get("access-control-allow-origin")) == (
+            200,
+            allowed,
+        )
 
 
 @pytest.mark.component
