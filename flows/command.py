@@ -20,7 +20,6 @@ from lifecycle.process import prepare_process
 from lifecycle.project_file import load_project
 from lifecycle.records import Window
 from lifecycle.settings import Settings, environments
-from tasks.governance import file_request
 from tasks.preload import preload
 from tasks.services import require_services
 
@@ -44,6 +43,8 @@ def script(flow: Flow[..., Any]) -> int:
             window = Window(first=options.first, last=options.last)
             arguments["window"] = None if window == Window() else window
         if hasattr(options, "entity"):  # kept from Prefect, which keeps parameters
+            from tasks.governance import file_request  # seconds, which no other flow pays
+
             persons = options.entity, options.entities_file
             file_request(project, settings, *persons, options.why, options.value)
         for name in ("force", "seeds", "rollback", "again", "reason", "retrain"):

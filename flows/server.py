@@ -1,4 +1,4 @@
-"""The Prefect server of a script: there for its length, in a process of its own.
+"""The Prefect server of a script: one that an earlier script left, or a new process of its own.
 
 Prefect would start one itself at the first flow run, but imports its whole server into the
 script's process for that (2 s), and leaves it running when the script is killed.
@@ -6,12 +6,15 @@ script's process for that (2 s), and leaves it running when the script is killed
 
 import os
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import prefect
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
@@ -23,24 +26,40 @@ from prefect.settings import (
     PREFECT_LOGGING_EXTRA_LOGGERS,
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
     PREFECT_SERVER_API_AUTH_STRING,
+    get_current_settings,
     temporary_settings,
 )
 
 from lifecycle.errors import BackendError
-from lifecycle.servers import answers, auth_file, auth_string, server, server_environment
+from lifecycle.identity import code_digest, lock_digest, sha256
+from lifecycle.redaction import SECRET_NAME
+from lifecycle.servers import (
+    POLL_S,
+    STARTUP_S,
+    answers,
+    auth_file,
+    auth_string,
+    prefect_home,
+    server,
+    server_environment,
+)
 from lifecycle.settings import Settings
+from lifecycle.warm import WarmServer, end_server, in_use, one_starter, running_server, unused
 from tasks.exclusive import own_server
 from tasks.progress import say, update
 
+PROGRAM = Path(__file__).with_name("warm_server.py")
 DRAIN_S = 5.0
+ANSWER_S = 5.0
+"""Seconds a warm server may take to answer; one that hangs is ended."""
 
 
 @contextmanager
 def prefect_server(settings: Settings) -> Iterator[None]:
-    """The Prefect server of environment or profile; without one, a temporary one kept in `home`.
+    """The Prefect server of environment or profile; without one, a local one kept in `home`.
 
     Raises:
-        BackendError: the temporary server does not start.
+        BackendError: the local server does not start.
     """
     updates: dict[Any, Any] = {
         PREFECT_LOGGING_EXTRA_LOGGERS: "lifecycle",
@@ -50,21 +69,16 @@ def prefect_server(settings: Settings) -> Iterator[None]:
         with temporary_settings(updates):
             yield
         return
-    if "PREFECT_HOME" not in os.environ:
-        updates[PREFECT_HOME] = settings.folder("prefect")
-    # a heartbeat tells a server that outlives the script; joining its thread costs 1 s a flow run
+    updates[PREFECT_HOME] = home = prefect_home(settings)
+    # nobody watches for a heartbeat here, and joining its thread costs 1 s of each flow run
     updates[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
     with temporary_settings(updates):
-        update("prefect", "starting a temporary server")
-        home = Path(PREFECT_HOME.value())
         chosen = PREFECT_SERVER_API_AUTH_STRING.value()  # of a user's own profile
         auth = str(chosen or auth_string(home))
-        with _temporary_server(home, auth) as url:
-            asks = "what PREFECT_SERVER_API_AUTH_STRING says" if chosen else f"{auth_file(home)}"
-            say(
-                "prefect",
-                f"{url} while this runs, with every flow and task run; its page asks for {asks}",
-            )
+        asks = "what PREFECT_SERVER_API_AUTH_STRING says" if chosen else f"{auth_file(home)}"
+        with _local_server(home, auth, settings.warm_minutes) as (url, minutes):
+            stays = f"until {minutes:g} min after its last use" if minutes else "while this runs"
+            say("prefect", f"{url} {stays}, with every flow and task run; its page asks for {asks}")
             token = own_server.set(True)
             own: dict[Any, Any] = {PREFECT_API_URL: f"{url}/api", PREFECT_API_AUTH_STRING: auth}
             with temporary_settings(own):
@@ -78,13 +92,97 @@ def prefect_server(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
+def _local_server(home: Path, auth: str, minutes: float) -> Iterator[tuple[str, float]]:
+    """A server of this home: its URL, and the minutes it stays without use; 0 for a temporary one.
+
+    Args:
+        auth: what a request must bring.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as use:
+        if minutes and (warm := _warm_server(home, auth, minutes, use)):
+            yield warm.url, warm.minutes
+            return
+        update("prefect", "starting a temporary server")
+        yield use.enter_context(_temporary_server(home, auth)), 0
+
+
+def _warm_server(home: Path, auth: str, minutes: float, use: ExitStack) -> WarmServer | None:
+    """The warm server of this home, started if none runs; None if a temporary one is needed.
+
+    That is so while another script uses one with other code or other settings, or starts one and
+    is late.
+
+    Args:
+        use: closed when the script does not need it any more.
+    """
+    variables = get_current_settings().to_environment_variables(exclude_unset=True)
+    key = sha256([code_digest(), lock_digest(), sys.executable, variables, auth])
+    try:
+        with one_starter(home, STARTUP_S):
+            warm = running_server(home)
+            if warm and (warm.key != key or not _answers(warm, auth)):
+                with unused(home) as nobody:
+                    if not nobody:
+                        return None
+                    end_server(home, warm)
+                warm = None
+            use.enter_context(in_use(home))
+            # one that ended while the lock was waited for is gone from the record
+            warm = running_server(home) or _start(home, auth, minutes, key)
+            return warm
+    except TimeoutError:
+        return None
+
+
+def _answers(warm: WarmServer, auth: str) -> bool:
+    """Whether the server lets us in."""
+    user, _, password = auth.partition(":")
+    try:
+        with httpx.Client(trust_env=False, timeout=ANSWER_S, auth=(user, password)) as client:
+            return client.get(f"{warm.url}/api/admin/version").is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _start(home: Path, auth: str, minutes: float, key: str) -> WarmServer:
+    """Start a server that stays when this process ends, and wait until it is known.
+
+    Raises:
+        BackendError: it does not start.
+    """
+    update("prefect", "starting a server, which stays for the next script")
+    log = home / "server.log"
+    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("ab") as output:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        own = {name: value for name, value in os.environ.items() if not SECRET_NAME.search(name)}
+        command = [sys.executable, str(PROGRAM), "--home", str(home), "--url", url]
+        command += ["--key", key, "--minutes", str(minutes), "--socket", str(listener.fileno())]
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+            command,
+            env=own | server_environment(home, url, auth),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,  # neither Ctrl-C nor a closed terminal is meant for it
+        )
+    end = time.monotonic() + STARTUP_S
+    while time.monotonic() < end and process.poll() is None:
+        if warm := running_server(home):
+            return warm
+        time.sleep(POLL_S)
+    process.kill()
+    raise _not_started(log)
+
+
+@contextmanager
 def _temporary_server(home: Path, auth: str) -> Iterator[str]:
     """A server on a free port of loopback, with its database in `home`; its URL.
 
     Args:
         auth: what a request must bring.
     """
-    home.mkdir(parents=True, exist_ok=True)
     log = home / "server.log"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -95,8 +193,12 @@ def _temporary_server(home: Path, auth: str) -> Iterator[str]:
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with server(command, server_environment(home, url, auth), log) as process:
         if not answers(process, f"{url}/api/health"):
-            raise BackendError(
-                f"the temporary Prefect server did not start; {log} says why. Mend that, or name a "
-                "server with PREFECT_API_URL (`make ui` starts one)"
-            )
+            raise _not_started(log)
         yield url
+
+
+def _not_started(log: Path) -> BackendError:
+    return BackendError(
+        f"the temporary Prefect server did not start; {log} says why. Mend that, or name a "
+        "server with PREFECT_API_URL (`make ui` starts one)"
+    )

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -56,6 +58,24 @@ def direct_loopback() -> None:
 def die_with_parent() -> None:
     """Runs in a child, on Linux: the kernel ends it when its parent dies, even by SIGKILL."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def process_start(process: int) -> str:
+    """When a running process of this machine began, by the kernel's count; empty if it has ended.
+
+    Without /proc, as on macOS, all that is known is whether it runs.
+    """
+    if sys.platform != "linux":
+        with suppress(ProcessLookupError, PermissionError, OverflowError):
+            os.kill(process, 0)
+            return "running"
+        return ""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return ""
+    state, *fields = stat.rpartition(") ")[2].split()  # the name before may hold anything
+    return "" if state in ("Z", "X") else fields[18]
 
 
 def _take_any_character(stream: TextIO | Any) -> None:
