@@ -21,15 +21,12 @@ from lifecycle.servers import STARTUP_S
 from lifecycle.warm import (
     WarmServer,
     delete_record,
-    note_use,
     running_server,
-    unused,
+    wait_until_superfluous,
     write_record,
 )
 
-POLL_S = 0.5
-CODE_POLL_S = 5.0
-"""Seconds between two looks at the code, which take 20 ms."""
+POLL_S = 0.05
 GRACE_S = 3
 """Seconds that open connections keep an ending server."""
 END_S = 10.0
@@ -66,7 +63,10 @@ def _watch(server: uvicorn.Server, record: WarmServer, home: Path) -> None:
         if _listens(server):
             if running_server(home) is None:
                 write_record(home, record)
-            _wait_until_superfluous(server, record, home)
+            state = server.server_state
+            wait_until_superfluous(
+                home, record, lambda: server.should_exit, lambda: state.total_requests, _code
+            )
     finally:  # also where its home is gone
         server.should_exit = True
         time.sleep(END_S)
@@ -76,28 +76,8 @@ def _watch(server: uvicorn.Server, record: WarmServer, home: Path) -> None:
 def _listens(server: uvicorn.Server) -> bool:
     end = time.monotonic() + STARTUP_S
     while not (server.started or server.should_exit) and time.monotonic() < end:
-        time.sleep(POLL_S / 10)
-    return server.started
-
-
-def _wait_until_superfluous(server: uvicorn.Server, record: WarmServer, home: Path) -> None:
-    """Wait until no script uses the server and it is idle, changed or unknown; or it ends."""
-    code, requests = _code(), 0
-    used = looked = time.monotonic()
-    while not server.should_exit:
         time.sleep(POLL_S)
-        now = time.monotonic()
-        with unused(home) as nobody:
-            # pages in a browser ask too
-            if not nobody or requests != server.server_state.total_requests:
-                requests, used = server.server_state.total_requests, now
-                note_use(home)
-            superfluous = now - used > record.minutes * 60 or running_server(home) != record
-            if not superfluous and now - looked > CODE_POLL_S:
-                looked, superfluous = now, code != _code()
-            if nobody and superfluous:
-                delete_record(home, record)  # from now on a script starts one of its own
-                return
+    return server.started
 
 
 def _code() -> tuple[str, str]:

@@ -11,7 +11,7 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,10 @@ from lifecycle.records import Record
 STOP_S = 15.0
 """Seconds a server may take to end; it ends itself when it takes longer than 10."""
 POLL_S = 0.05
+WATCH_S = 0.5
+"""Seconds between two looks of a server at who uses it."""
+CODE_S = 5.0
+"""Seconds between its looks at the code, which take 20 ms."""
 
 
 class WarmServer(Record):
@@ -67,12 +71,6 @@ def delete_record(home: Path, server: WarmServer) -> None:
         _record(home).unlink(missing_ok=True)
 
 
-def note_use(home: Path) -> None:
-    """Keep when the server was used last, for those who ask until when it runs."""
-    with suppress(OSError):
-        os.utime(_record(home))
-
-
 def runs_until(home: Path, server: WarmServer) -> datetime:
     """When it ends unless it is used again."""
     used = _record(home).stat().st_mtime
@@ -96,6 +94,42 @@ def unused(home: Path) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+def wait_until_superfluous(
+    home: Path,
+    server: WarmServer,
+    ends: Callable[[], bool],
+    requests: Callable[[], int],
+    code: Callable[[], object],
+) -> None:
+    """Wait until no script uses this server and it is idle, of other code, or not in the record.
+
+    It is in no record any more when this returns, unless it ends anyway.
+
+    Args:
+        ends: whether it does.
+        requests: how many it has answered; a page in a browser asks, too.
+        code: what it runs with.
+
+    Raises:
+        OSError: its home is gone.
+    """
+    first, answered = code(), 0
+    used = looked = time.monotonic()
+    while not ends():
+        time.sleep(WATCH_S)
+        now = time.monotonic()
+        with unused(home) as nobody:
+            if not nobody or answered != requests():
+                answered, used = requests(), now
+                _note_use(home)
+            superfluous = now - used > server.minutes * 60 or running_server(home) != server
+            if not superfluous and now - looked > CODE_S:
+                looked, superfluous = now, code() != first
+            if nobody and superfluous:
+                delete_record(home, server)  # from now on a script starts one of its own
+                return
 
 
 @contextmanager
@@ -136,6 +170,12 @@ def end_server(home: Path, server: WarmServer) -> None:
                 return
             time.sleep(POLL_S)
     raise BackendError(f"the Prefect server at {server.url} (process {server.process}) runs on")
+
+
+def _note_use(home: Path) -> None:
+    """Keep when the server was used last, for those who ask until when it runs."""
+    with suppress(FileNotFoundError):
+        os.utime(_record(home))
 
 
 @contextmanager

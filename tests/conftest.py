@@ -19,6 +19,7 @@ from tests.payments import FUNCTIONS, PROJECT, customers, payments, view
 from tests.postgres import Postgres, running_postgres
 
 ROOT = Path(__file__).parents[1]
+os.environ.setdefault("LIFECYCLE_KEEP_WARM", "0")  # a test that wants a warm server says so
 TIERS = ("component", "system", "pages")
 """Markers of tests that need more than their process; all others are `unit`."""
 SHARED = {"ray_cluster", "prefect_server", "postgres", "train"}
