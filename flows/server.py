@@ -89,6 +89,8 @@ def prefect_server(settings: Settings) -> Iterator[None]:
                     # what waits to be sent would find no server any more
                     APILogWorker.drain_all(timeout=DRAIN_S)
                     EventsWorker.drain_all(timeout=DRAIN_S)
+            if minutes:
+                say("prefect", f"{url} stays {minutes:g} min; `lifecycle down` ends it")
 
 
 @contextmanager
