@@ -1,15 +1,17 @@
 """What a process of ours does first, whichever way it was started: script, command, flow run."""
 
+import atexit
 import ctypes
 import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from lifecycle.redaction import redact
 
@@ -53,6 +55,21 @@ def direct_loopback() -> None:
     merged = ",".join(dict.fromkeys((*hosts, *LOOPBACK_HOSTS)))
     # libraries differ in which of the two they read
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = merged
+
+
+def end_process(code: int) -> NoReturn:
+    """End as `sys.exit` does, without taking the libraries apart object by object.
+
+    Threads are waited for, exit handlers run and streams are flushed. What the interpreter does
+    after that is a tenth of a short script's time, and of no use to anybody.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # as the interpreter does: it lets idle executors go
+    with suppress(Exception):  # it has printed what went wrong
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    os._exit(code)
 
 
 def die_with_parent() -> None:
