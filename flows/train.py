@@ -43,7 +43,7 @@ def train(
         if found := find_trained(project, settings, identity, seeds):
             return found
         with recorded(project, settings, split, identity), checks_program(settings) as program:
-            with ray_for_training(project, settings):
+            with ray_for_training(project, settings, split.train.rows):
                 tuned = tune_parameters(project, settings, split, identity)
                 if project.checks.suites:
                     program.start()  # its imports take seconds: meanwhile the model is fitted
