@@ -7,13 +7,14 @@ Exit codes: 0 all stages did their work; 2 a mistake the user can mend (one mess
 import argparse
 import inspect
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from prefect import Flow
 
 from flows.console import Screen
-from flows.server import prefect_server
+from flows.server import prefect_server, start_early
 from lifecycle.console import open_console, write_error
 from lifecycle.errors import LifecycleError
 from lifecycle.process import prepare_process
@@ -66,6 +67,18 @@ def script(flow: Flow[..., Any]) -> int:
     return 0
 
 
+def _start_early() -> None:
+    """Start the server of a script now: what else its file imports takes seconds."""
+    if Path(sys.argv[0]).parent.absolute() != Path(__file__).parent or {"-h", "--help"} & {
+        *sys.argv
+    }:
+        return
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--env")
+    with suppress(LifecycleError, argparse.ArgumentError):  # told when the flow begins
+        start_early(Settings.load(parser.parse_known_args()[0].env))
+
+
 def _parser(flow: Flow[..., Any]) -> argparse.ArgumentParser:
     known = inspect.signature(flow.fn).parameters
     parser = argparse.ArgumentParser(
@@ -110,3 +123,6 @@ def _count(text: str) -> int:
 
 def _time(text: str) -> int | str:
     return int(text) if text.lstrip("-").isdigit() else text
+
+
+_start_early()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from lifecycle.redaction import SECRET_NAME
 from lifecycle.servers import (
     POLL_S,
     STARTUP_S,
+    Process,
     answers,
     auth_file,
     auth_string,
@@ -49,6 +50,10 @@ from tasks.exclusive import own_server
 from tasks.progress import say, update
 
 PROGRAM = Path(__file__).with_name("warm_server.py")
+LOGGED: dict[Any, Any] = {
+    PREFECT_LOGGING_EXTRA_LOGGERS: "lifecycle",
+    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
+}
 DRAIN_S = 5.0
 ANSWER_S = 5.0
 """Seconds a warm server may take to answer; one that hangs is ended."""
@@ -61,21 +66,13 @@ def prefect_server(settings: Settings) -> Iterator[None]:
     Raises:
         BackendError: the local server does not start.
     """
-    updates: dict[Any, Any] = {
-        PREFECT_LOGGING_EXTRA_LOGGERS: "lifecycle",
-        PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
-    }
     if PREFECT_API_URL.value():
-        with temporary_settings(updates):
+        with temporary_settings(LOGGED):
             yield
         return
-    updates[PREFECT_HOME] = home = prefect_home(settings)
-    # nobody watches for a heartbeat here, and joining its thread costs 1 s of each flow run
-    updates[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
-    with temporary_settings(updates):
-        chosen = PREFECT_SERVER_API_AUTH_STRING.value()  # of a user's own profile
-        auth = str(chosen or auth_string(home))
-        asks = "what PREFECT_SERVER_API_AUTH_STRING says" if chosen else f"{auth_file(home)}"
+    home = prefect_home(settings)
+    with temporary_settings(LOGGED | _own_settings(home)):
+        auth, asks = _auth(home)
         with _local_server(home, auth, settings.warm_minutes) as (url, minutes):
             stays = f"until {minutes:g} min after its last use" if minutes else "while this runs"
             say("prefect", f"{url} {stays}, with every flow and task run; its page asks for {asks}")
@@ -91,6 +88,51 @@ def prefect_server(settings: Settings) -> Iterator[None]:
                     EventsWorker.drain_all(timeout=DRAIN_S)
             if minutes:
                 say("prefect", f"{url} stays {minutes:g} min; `lifecycle down` ends it")
+
+
+def start_early(settings: Settings) -> None:
+    """Start the server of a script that is still importing what it needs, if it will start one.
+
+    Whatever is wrong is told when the server is needed.
+    """
+    if PREFECT_API_URL.value() or not settings.warm_minutes:
+        return
+    home = prefect_home(settings)
+    with suppress(OSError, TimeoutError), temporary_settings(LOGGED | _own_settings(home)):
+        auth, _ = _auth(home)
+        with ExitStack() as starter:
+            starter.enter_context(one_starter(home, 0.0))
+            if running_server(home) is None:
+                _early.process = _launch(home, auth, settings.warm_minutes, _key(auth))
+                _early.starter = starter.pop_all()  # others wait for this server
+
+
+class _Early:
+    """What `start_early` began."""
+
+    process: Process | None = None
+    starter: AbstractContextManager[object] = nullcontext()
+
+
+_early = _Early()
+
+
+def _own_settings(home: Path) -> dict[Any, Any]:
+    # nobody watches for a heartbeat here, and joining its thread costs 1 s of each flow run
+    return {PREFECT_HOME: home, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+
+
+def _auth(home: Path) -> tuple[str, str]:
+    """What a server of this home asks for, and where people find that."""
+    if chosen := PREFECT_SERVER_API_AUTH_STRING.value():  # of a user's own profile
+        return str(chosen), "what PREFECT_SERVER_API_AUTH_STRING says"
+    return auth_string(home), str(auth_file(home))
+
+
+def _key(auth: str) -> str:
+    """Digest of what a server runs with."""
+    variables = get_current_settings().to_environment_variables(exclude_unset=True)
+    return sha256([code_digest(), lock_digest(), sys.executable, variables, auth])
 
 
 @contextmanager
@@ -118,10 +160,9 @@ def _warm_server(home: Path, auth: str, minutes: float, use: ExitStack) -> WarmS
     Args:
         use: closed when the script does not need it any more.
     """
-    variables = get_current_settings().to_environment_variables(exclude_unset=True)
-    key = sha256([code_digest(), lock_digest(), sys.executable, variables, auth])
+    key = _key(auth)
     try:
-        with one_starter(home, STARTUP_S):
+        with _early.starter if _early.process else one_starter(home, STARTUP_S):
             warm = running_server(home)
             if warm and (warm.key != key or not _answers(warm, auth)):
                 with unused(home) as nobody:
@@ -148,19 +189,32 @@ def _answers(warm: WarmServer, auth: str) -> bool:
 
 
 def _start(home: Path, auth: str, minutes: float, key: str) -> WarmServer:
-    """Start a server that stays when this process ends, and wait until it is known.
+    """Start a warm server, unless `start_early` has, and wait until it is known.
 
     Raises:
         BackendError: it does not start.
     """
     update("prefect", "starting a server, which stays for the next script")
+    process = _early.process or _launch(home, auth, minutes, key)
+    _early.process = None
+    end = time.monotonic() + STARTUP_S
+    while time.monotonic() < end and process.poll() is None:
+        if warm := running_server(home):
+            return warm
+        time.sleep(POLL_S)
+    process.kill()
+    raise _not_started(home / "server.log")
+
+
+def _launch(home: Path, auth: str, minutes: float, key: str) -> Process:
+    """Start a server that stays when this process ends."""
     log = home / "server.log"
     with socket.create_server(("127.0.0.1", 0)) as listener, log.open("ab") as output:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         own = {name: value for name, value in os.environ.items() if not SECRET_NAME.search(name)}
         command = [sys.executable, str(PROGRAM), "--home", str(home), "--url", url]
         command += ["--key", key, "--minutes", str(minutes), "--socket", str(listener.fileno())]
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
             command,
             env=own | server_environment(home, url, auth),
             stdin=subprocess.DEVNULL,
@@ -169,13 +223,6 @@ def _start(home: Path, auth: str, minutes: float, key: str) -> WarmServer:
             pass_fds=[listener.fileno()],
             start_new_session=True,  # neither Ctrl-C nor a closed terminal is meant for it
         )
-    end = time.monotonic() + STARTUP_S
-    while time.monotonic() < end and process.poll() is None:
-        if warm := running_server(home):
-            return warm
-        time.sleep(POLL_S)
-    process.kill()
-    raise _not_started(log)
 
 
 @contextmanager
