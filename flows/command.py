@@ -69,9 +69,8 @@ def script(flow: Flow[..., Any]) -> int:
 
 def _start_early() -> None:
     """Start the server of a script now: what else its file imports takes seconds."""
-    if Path(sys.argv[0]).parent.absolute() != Path(__file__).parent or {"-h", "--help"} & {
-        *sys.argv
-    }:
+    is_script = Path(sys.argv[0]).parent.absolute() == Path(__file__).parent
+    if not is_script or {"-h", "--help"} & set(sys.argv):
         return
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     parser.add_argument("--env")

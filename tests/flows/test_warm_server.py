@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from lifecycle.process import process_start
+from lifecycle.project import Project
 from lifecycle.warm import WarmServer, end_server, in_use, running_server, unused
 from tests.flows.test_server import SCRIPT
 
@@ -62,6 +63,11 @@ def warm_server(home: Path) -> WarmServer:
     return server
 
 
+def end_warm_server(home: Path) -> None:
+    if server := running_server(home / "prefect"):
+        end_server(home / "prefect", server)
+
+
 def wait_for_end(server: WarmServer) -> None:
     end = time.monotonic() + 30
     while process_start(server.process) == server.process_start:
@@ -74,8 +80,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Shared by the tests of this module: the first server makes the database."""
     folder = tmp_path_factory.mktemp("warm")
     yield folder
-    if server := running_server(folder / "prefect"):
-        end_server(folder / "prefect", server)
+    end_warm_server(folder)
 
 
 def test_two_scripts_at_once_share_a_server_which_the_next_one_finds(home: Path) -> None:
@@ -146,8 +151,7 @@ def test_other_settings_or_code_get_a_server_of_their_own(home: Path) -> None:
 
 
 def test_an_idle_server_ends_by_itself(home: Path) -> None:
-    if server := running_server(home / "prefect"):
-        end_server(home / "prefect", server)
+    end_warm_server(home)
     finish(start(home, {"LIFECYCLE_KEEP_WARM": "0.05"}))
     wait_for_end(warm_server(home))
     assert running_server(home / "prefect") is None
@@ -160,6 +164,30 @@ def test_without_a_home_it_ends(home: Path) -> None:
     wait_for_end(server)
 
 
+def test_a_flow_starts_its_server_while_it_imports(
+    home: Path, make_project: Callable[..., Project]
+) -> None:
+    end_warm_server(home)
+    command = [sys.executable, "flows/prepare.py", "--project", str(make_project().file)]
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
+    env |= WARM | {"LIFECYCLE_HOME": str(home)}
+
+    def run(*options: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*command, *options], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+        )
+
+    assert run("--help").returncode == 0
+    assert running_server(home / "prefect") is None
+    done = run()
+    assert done.returncode == 0, done.stderr
+    server = warm_server(home)
+    assert f"{server.url} stays 5 min" in done.stdout
+    assert run("--env", "moon").returncode == 2
+    assert warm_server(home) == server
+
+
 def test_no_server_stays_in_ci(home: Path) -> None:
+    end_warm_server(home)
     finish(start(home, {"CI": "1"}))
     assert running_server(home / "prefect") is None
