@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,18 +103,12 @@ def start_early(settings: Settings) -> None:
         with ExitStack() as starter:
             starter.enter_context(one_starter(home, 0.0))
             if running_server(home) is None:
-                _early.process = _launch(home, auth, settings.warm_minutes, _key(auth))
-                _early.starter = starter.pop_all()  # others wait for this server
+                process = _launch(home, auth, settings.warm_minutes, _key(auth))
+                _pending.append((process, starter.pop_all()))
 
 
-class _Early:
-    """What `start_early` began."""
-
-    process: Process | None = None
-    starter: AbstractContextManager[object] = nullcontext()
-
-
-_early = _Early()
+_pending: list[tuple[Process, ExitStack]] = []
+"""The server of `start_early`, if any, and the lock by which other scripts wait for it."""
 
 
 def _own_settings(home: Path) -> dict[Any, Any]:
@@ -161,19 +155,25 @@ def _warm_server(home: Path, auth: str, minutes: float, use: ExitStack) -> WarmS
         use: closed when the script does not need it any more.
     """
     key = _key(auth)
+    process: Process | None = None
+    starter: AbstractContextManager[object] = one_starter(home, STARTUP_S)
+    if _pending:
+        process, starter = _pending.pop()
     try:
-        with _early.starter if _early.process else one_starter(home, STARTUP_S):
+        with starter:
             warm = running_server(home)
             if warm and (warm.key != key or not _answers(warm, auth)):
                 with unused(home) as nobody:
                     if not nobody:
                         return None
                     end_server(home, warm)
-                warm = None
+                process = None
             use.enter_context(in_use(home))
             # one that ended while the lock was waited for is gone from the record
-            warm = running_server(home) or _start(home, auth, minutes, key)
-            return warm
+            if warm := running_server(home):
+                return warm
+            update("prefect", "starting a server, which stays for the next script")
+            return _await(process or _launch(home, auth, minutes, key), home)
     except TimeoutError:
         return None
 
@@ -188,15 +188,12 @@ def _answers(warm: WarmServer, auth: str) -> bool:
         return False
 
 
-def _start(home: Path, auth: str, minutes: float, key: str) -> WarmServer:
-    """Start a warm server, unless `start_early` has, and wait until it is known.
+def _await(process: Process, home: Path) -> WarmServer:
+    """The server of a process, when it answers.
 
     Raises:
         BackendError: it does not start.
     """
-    update("prefect", "starting a server, which stays for the next script")
-    process = _early.process or _launch(home, auth, minutes, key)
-    _early.process = None
     end = time.monotonic() + STARTUP_S
     while time.monotonic() < end and process.poll() is None:
         if warm := running_server(home):
@@ -211,7 +208,7 @@ def _launch(home: Path, auth: str, minutes: float, key: str) -> Process:
     log = home / "server.log"
     with socket.create_server(("127.0.0.1", 0)) as listener, log.open("ab") as output:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        own = {name: value for name, value in os.environ.items() if not SECRET_NAME.search(name)}
+        own = {name: value for name, value in os.environ.items() if _is_for_prefect(name)}
         command = [sys.executable, str(PROGRAM), "--home", str(home), "--url", url]
         command += ["--key", key, "--minutes", str(minutes), "--socket", str(listener.fileno())]
         return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
@@ -223,6 +220,11 @@ def _launch(home: Path, auth: str, minutes: float, key: str) -> Process:
             pass_fds=[listener.fileno()],
             start_new_session=True,  # neither Ctrl-C nor a closed terminal is meant for it
         )
+
+
+def _is_for_prefect(name: str) -> bool:
+    """Whether a server that outlives its script should have a variable: not others' secrets."""
+    return name.startswith("PREFECT_") or not SECRET_NAME.search(name)
 
 
 @contextmanager
@@ -248,6 +250,6 @@ def _temporary_server(home: Path, auth: str) -> Iterator[str]:
 
 def _not_started(log: Path) -> BackendError:
     return BackendError(
-        f"the temporary Prefect server did not start; {log} says why. Mend that, or name a "
+        f"the local Prefect server did not start; {log} says why. Mend that, or name a "
         "server with PREFECT_API_URL (`make ui` starts one)"
     )
