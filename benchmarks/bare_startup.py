@@ -41,7 +41,12 @@ def train(source: Path, model: Path) -> None:
         fixed = {"objective": "binary:logistic", "nthread": 1, **parameters}
         watched = [(valid, "validation")]
         return xgb.train(
-            fixed, data, ROUNDS, watched, early_stopping_rounds=STOPPING, verbose_eval=False
+            fixed,
+            data,
+            ROUNDS,
+            evals=watched,
+            early_stopping_rounds=STOPPING,
+            verbose_eval=False,
         )
 
     def objective(trial: optuna.Trial) -> float:
