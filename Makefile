@@ -18,14 +18,15 @@ demo: $(READY)  ## the whole lifecycle on the bundled example: SQLite, local Ray
 	$(BIN)/python flows/end_to_end.py --project $(PROJECT)$(if $(ENV), --env $(ENV))
 
 # two processes, whatever the machine has: Ray's and Prefect's own processes work beside them. A file's tests share
-# its fixtures, so they stay together (xdist 3.8 does nothing for its groups under pytest 9.2)
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+# its fixtures, so they stay together (xdist 3.8 does nothing for its groups under pytest 9.2). Long files begin:
+# tests/budget.toml sorts them, where xdist would begin with those of many tests
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
 test: $(READY) postgresql  ## unit and component tests, and one system test of each kind
 	$(PYTEST) -m "unit or component or smoke"
 
 test-system: $(READY) postgresql  ## the system tests that make test leaves out
-	$(BIN)/python -m pytest -m "system and not smoke"
+	$(PYTEST) -m "system and not smoke"
 
 test-all: test test-system  ## every test but those of make test-pages
 

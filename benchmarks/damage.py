@@ -1,11 +1,11 @@
-"""Flips single bits in what is kept of a trained model and of erased persons, and counts what
-becomes of each.
+"""Flips single bits in what is kept of a trained model, of erased persons and of predictions, and
+counts what becomes of each.
 
-A small project is ingested, split and trained; then, one at a time, a bit of a file is flipped, the
-version or bundle is read as training and serving read it, and the bit is set back. Reading runs in
-a process of its own: damaged Parquet can take a process down. A flip is `told` (an error of
-ours), `harmless` (what is read is what was written), `silent` (it is not), a `traceback` or a
-`crash`. `python -m benchmarks.damage [flips]` prints the table.
+A small project is ingested, split and trained, and predictions are logged; then, one at a time, a
+bit of a file is flipped, the version, bundle or log is read as its readers do, and the bit is set
+back. Reading runs in a process of its own: damaged Parquet can take a process down. A flip is
+`told` (an error of ours), `harmless` (what is read is what was written), `silent` (it is not), a
+`traceback` or a `crash`. `python -m benchmarks.damage [flips]` prints the table.
 """
 
 import multiprocessing
@@ -13,6 +13,7 @@ import os
 import random
 import shutil
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +25,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from deltalake import DeltaTable
 from rich.console import Console
 from rich.table import Table
 
@@ -35,8 +38,12 @@ from lifecycle.data.erased import TABLE as ERASED
 from lifecycle.data.erased import erased_hashes, suppress
 from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import open_version, read_version, table_uri
+from lifecycle.data.logged import observe, read_log
+from lifecycle.data.prediction_log import INPUT, SCHEMA, LogTable, tidy
+from lifecycle.data.prediction_log import TABLE as LOG
 from lifecycle.data.split import split_dataset
 from lifecycle.errors import LifecycleError
+from lifecycle.governance.logs import count_before
 from lifecycle.project import Project
 from lifecycle.project_file import load_project
 from lifecycle.records import Bundle, DatasetVersion
@@ -49,6 +56,8 @@ from lifecycle.training.trainers.open import open_trainer
 
 FLIPS = 300
 ROWS = 6_000
+LOG_ROWS = 200
+"""Rows of each append to the log."""
 SEED = 14
 OUTCOMES = ("told", "harmless", "silent", "traceback", "crash")
 
@@ -65,12 +74,15 @@ class Kept(NamedTuple):
     rows: pd.DataFrame
     """What the bundle predicts."""
     predictions: bytes
+    logged: tuple[str, ...]
+    """What the prediction log says, to each of its readers."""
 
     def folders(self) -> dict[str, Path]:
         """What can be damaged, by name."""
         tables = {name: Path(ref.uri) for name, ref in self.versions.items()}
         listed = Path(table_uri(self.settings, self.project.name, ERASED))
-        return tables | {"bundle": self.bundle.path, ERASED: listed}
+        log = Path(table_uri(self.settings, self.project.name, LOG))
+        return tables | {"bundle": self.bundle.path, ERASED: listed, LOG: log}
 
 
 def measure(rounds: int) -> Iterator[Result]:
@@ -139,14 +151,43 @@ def keep(folder: Path, rows: int = ROWS) -> Kept:
         suppress(settings, project, persons)
     listed = erased_hashes(settings, project)
     predictions = _predicted(bundle, project, some)
-    return Kept(project, settings, listed, versions, bundle, some, predictions)
+    log_predictions(settings, project)
+    logged = _logged(settings, project)
+    return Kept(project, settings, listed, versions, bundle, some, predictions, logged)
+
+
+def log_predictions(settings: Settings, project: Project) -> None:
+    """Appends of two replicas, a checkpoint of Delta's among them, put together once."""
+    uri, draw = table_uri(settings, project.name, LOG), np.random.default_rng(SEED)
+    for number in range(8):
+        seconds = time.time() + np.arange(LOG_ROWS) / 1000
+        times = pa.array((seconds * 1e6).astype("int64")).cast(SCHEMA.field("time").type)
+        columns = {
+            "id": [f"{number}.{row}-0" for row in range(LOG_ROWS)],
+            "time": times,
+            "date": times.cast(pa.date32()),
+            "version": pa.array([1 + number % 2] * LOG_ROWS),
+            "role": [("champion", "candidate")[number % 2]] * LOG_ROWS,
+            "status": ["ok"] * LOG_ROWS,
+            "key": ["team"] * LOG_ROWS,
+            "latency_ms": draw.random(LOG_ROWS),
+            "prediction": draw.random(LOG_ROWS),
+            f"{INPUT}f0": draw.random(LOG_ROWS),
+        }
+        LogTable(uri).append(pa.table(columns), f"replica {number % 2}", number + 1)
+        if number == 5:
+            tidy(uri, sweep=False)
+        if number == 1:
+            DeltaTable(uri).create_checkpoint()
 
 
 def read(kept: Kept, name: str) -> str:
-    """What becomes of reading a table's version, the bundle, or the list of the erased."""
+    """What becomes of reading a table's version, bundle, log, or the list of the erased."""
     try:
         if name == "bundle":
             same = _predicted(kept.bundle, kept.project, kept.rows) == kept.predictions
+        elif name == LOG:
+            same = _logged(kept.settings, kept.project) == kept.logged
         elif name == ERASED:
             same = erased_hashes(kept.settings, kept.project) == kept.erased
         else:
@@ -181,6 +222,17 @@ def _files(folder: Path) -> list[Path]:
 def _predicted(bundle: Bundle, project: Project, rows: pd.DataFrame) -> bytes:
     predictor = open_predictor(load_bundle(bundle.path, bundle.digest), project)
     return np.asarray(predictor.predict(rows)).tobytes()
+
+
+def _logged(settings: Settings, project: Project) -> tuple[str, ...]:
+    """All rows, those of a stretch of time, what a canary's gate sees, what retention counts."""
+    rows = read_log(settings, project.name, 0.0)
+    middle = rows["time"].iloc[len(rows) // 2]
+    some = read_log(settings, project.name, middle.timestamp(), columns=["id", f"{INPUT}f0"])
+    seen = observe(settings, project, 0.0)
+    uri = table_uri(settings, project.name, LOG)
+    old = count_before(uri, middle.to_pydatetime())
+    return (rows.to_json(), some.to_json(), repr(sorted(seen.items())), str(old))
 
 
 def _spelled(counts: Counter[str]) -> str:

@@ -10,28 +10,27 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
 
 from lifecycle.project import Project
 from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
-from tests.payments import FUNCTIONS, PROJECT, customers, payments, view
-from tests.postgres import Postgres, running_postgres
+from tests.support.payments import FUNCTIONS, PROJECT, customers, payments, view
+from tests.support.postgres import Postgres, running_postgres
+from tests.support.small import ROOT, write_project
+from tests.support.tiers import TierTimes, mark_tiers, put_long_files_first
 
-ROOT = Path(__file__).parents[1]
 os.environ.setdefault("LIFECYCLE_KEEP_WARM", "0")  # a test that wants a warm server says so
-TIERS = ("component", "system", "pages")
-"""Markers of tests that need more than their process; all others are `unit`."""
-SHARED = {"ray_cluster", "prefect_server", "postgres", "train"}
-"""Fixtures that make a test a component test: servers, and trained models."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # the process that reports
+        processes = getattr(config.option, "numprocesses", None) or 1
+        config.pluginmanager.register(TierTimes(processes), "tier-times")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say the tier of each test that does not say it itself."""
-    for item in items:
-        if not any(item.get_closest_marker(tier) for tier in TIERS):
-            shares = SHARED.intersection(getattr(item, "fixturenames", ()))
-            item.add_marker("component" if shares else "unit")
+    mark_tiers(items)
+    put_long_files_first(items)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -83,52 +82,6 @@ def shared_data() -> Path:
     return folder
 
 
-SMALL: dict[str, Any] = {
-    "name": "small",
-    "source": {"path": "small.csv"},
-    "task": "binary",
-    "target": "bought",
-    "entity": "customer",
-    "contract": {
-        "max_rejected_share": 0.1,
-        "columns": {
-            "customer": {"type": "integer"},
-            "age": {"type": "number", "nullable": True, "minimum": 0, "maximum": 120},
-            "visits": {"type": "integer", "minimum": 0},
-            "city": {"type": "category", "categories": ["Rome", "Oslo", "Lima"]},
-            "bought": {"type": "integer", "minimum": 0, "maximum": 1},
-        },
-    },
-    "split": {"holdout": 0.25, "validation": 0.15},
-    "training": {"rounds": 10, "early_stopping_rounds": 5},
-    "gate": {"gain_over_baseline": -1.0},
-}
-
-
-def small_frame(rows: int = 400) -> pd.DataFrame:
-    """Deterministic rows with a signal: older visitors from Rome buy."""
-    index = pd.RangeIndex(rows)
-    frame = pd.DataFrame(
-        {
-            "customer": index // 2 + 1000,
-            "age": ((index * 7) % 60 + 18).astype(float),
-            "visits": (index * 13) % 11,
-            "city": [("Rome", "Oslo", "Lima")[i % 3] for i in index],
-        }
-    )
-    noise = (index * 2654435761) % 97 / 97
-    score = frame["age"] / 60 + (frame["city"] == "Rome") * 0.5 + frame["visits"] / 11 + noise
-    return frame.assign(bought=(score > score.median()).astype(int))
-
-
-def write_project(folder: Path, frame: pd.DataFrame | None = None, **changes: Any) -> Project:
-    """Write `small.csv` and the project file of SMALL with some top-level keys changed; load it."""
-    (small_frame() if frame is None else frame).to_csv(folder / "small.csv", index=False)
-    file = folder / "project.yaml"
-    file.write_text(yaml.safe_dump(SMALL | changes, sort_keys=False))
-    return load_project(file)
-
-
 @pytest.fixture
 def make_project(tmp_path: Path) -> Callable[..., Project]:
     """Write `small.csv` and a project file with some top-level keys changed; load it."""
@@ -152,6 +105,14 @@ def make_paying(make_project: Callable[..., Project], tmp_path: Path) -> Callabl
         return make_project(customers() if rows is None else rows, **(PROJECT | views))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def train() -> Callable[..., Any]:
+    """Ingest, split and train a project; `seed` makes another model of the same data."""
+    from tests.support.trained import train_small
+
+    return train_small
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,32 @@
 """Reading the prediction log: rows as a frame, and what each version did in a stretch of time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import reduce
+from operator import and_
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
+import pyarrow.dataset as ds
+from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from pyarrow.parquet import read_schema
 
 from lifecycle.data.arrow import to_frame
 from lifecycle.data.lake import first_line, is_nullable, table_uri
-from lifecycle.data.prediction_log import INTERNAL_KEY, SCHEMA, TABLE
+from lifecycle.data.lake.inventory import (
+    BEGIN_ANEW,
+    DataFile,
+    inventory,
+    opened,
+    partition_of,
+)
+from lifecycle.data.prediction_log import DAY, INTERNAL_KEY, SCHEMA, TABLE
 from lifecycle.errors import BackendError, DataError
 from lifecycle.project import Project
 from lifecycle.records import Observed
@@ -21,6 +34,10 @@ from lifecycle.settings import Settings
 
 SHOWN = 10_000
 """Predictions that `observe` hands over of each version, at most."""
+OPEN_FILES = 64
+"""Files that are open at once, at most."""
+OPENERS = 8
+"""Threads that fetch and hash them."""
 KEY = "key"
 FIRST = "-0"
 """What the id of a request's first row ends with: one a request."""
@@ -41,11 +58,11 @@ def read_log(
     dataset version. A log that is not there yet has no rows. Rows of the smoke test are left out.
 
     Args:
-        columns: which ones; by default all.
+        columns: which ones; by default those that every log has, and those of the rows' files.
         version: of this model version only.
 
     Raises:
-        BackendError: the log cannot be read.
+        BackendError: the log cannot be read, or is damaged.
         DataError: the log has no such column.
     """
     wanted = None if columns is None else list(dict.fromkeys([*columns, "id", "time"]))
@@ -60,7 +77,7 @@ def observe(
     """(version, role) → what it did in `since <= time < until`, Unix seconds.
 
     Raises:
-        BackendError: the log cannot be read.
+        BackendError: the log cannot be read, or is damaged.
     """
     table = _read(settings, project.name, since, until, OBSERVED, None)
     first = pc.ends_with(table["id"], FIRST)
@@ -101,6 +118,86 @@ def _observed(version: int, requests: pa.Table, rows: pa.Table, project: Project
     )
 
 
+def open_log(
+    settings: Settings,
+    project_name: str,
+    columns: Sequence[str] | None,
+    condition: pc.Expression | None = None,
+    since: float | None = None,
+    until: float | None = None,
+) -> Iterator[pa.Table]:
+    """Rows of the log, those of some files at a time and in no order; the smoke test's as well.
+
+    A file is held against its digest before any of it is parsed. Only files whose day and times can
+    hold such rows are opened.
+
+    Args:
+        columns: which ones, in this order; by default those that every log has, and those of the
+            files.
+        condition: on the rows.
+        since: of no row before it; Unix seconds.
+        until: of no row from then on.
+
+    Raises:
+        BackendError: the log cannot be read, or is damaged.
+        DataError: the log has no such column.
+    """
+    uri = table_uri(settings, project_name, TABLE)
+    try:
+        table = DeltaTable(uri)
+        files = [file for file in inventory(uri, table) if _may_hold(file, since, until)]
+        declared = pa.schema(table.schema().to_arrow())
+    except TableNotFoundError:
+        return
+    except (DeltaError, OSError) as error:
+        raise BackendError(
+            f"{uri}: cannot read: {first_line(error)}; if damage is the cause, {BEGIN_ANEW}"
+        ) from None
+    conditions = [] if condition is None else [condition]
+    conditions += [] if since is None else [pc.field("time") >= _scalar(since)]
+    conditions += [] if until is None else [pc.field("time") < _scalar(until)]
+    asked = reduce(and_, conditions) if conditions else None
+    for start in range(0, max(1, len(files)), OPEN_FILES):
+        yield _rows(uri, files[start : start + OPEN_FILES], declared, columns, asked)
+
+
+def _rows(
+    uri: str,
+    files: Sequence[DataFile],
+    declared: pa.Schema,
+    columns: Sequence[str] | None,
+    asked: pc.Expression | None,
+) -> pa.Table:
+    """Rows of files.
+
+    Args:
+        declared: the columns as Delta's log has them: nothing holds it against them, so that it
+            only counts for those that the files lack.
+    """
+    with ExitStack() as stack, ThreadPoolExecutor(OPENERS) as pool:
+        sources = list(pool.map(lambda file: stack.enter_context(opened(uri, file)), files))
+        try:
+            own = [pa.schema(Schema.from_arrow(read_schema(one)).to_arrow()) for one in sources]
+            schema = pa.unify_schemas([SCHEMA, *own])
+            for name in columns or ():
+                if name not in schema.names and name in declared.names:
+                    schema = schema.append(declared.field(name))
+            if unknown := [name for name in columns or () if name not in schema.names]:
+                names = [*schema.names, *(n for n in declared.names if n not in schema.names)]
+                raise DataError(
+                    f"{uri} has no column {', '.join(unknown)}; it has {', '.join(names)}"
+                )
+            kind = ds.ParquetFileFormat()
+            fragments = [
+                kind.make_fragment(source, partition_expression=pc.field(DAY) == _day(file))
+                for source, file in zip(sources, files, strict=True)
+            ]
+            found = ds.FileSystemDataset(fragments, schema, kind)
+            return found.to_table(columns=None if columns is None else list(columns), filter=asked)
+        except (pa.ArrowException, OSError) as error:
+            raise BackendError(f"{uri}: cannot read: {first_line(error)}") from None
+
+
 def _read(
     settings: Settings,
     project_name: str,
@@ -109,47 +206,38 @@ def _read(
     columns: list[str] | None,
     version: int | None,
 ) -> pa.Table:
-    """Only files whose day and times can hold such rows are opened."""
-    uri = table_uri(settings, project_name, TABLE)
-    try:
-        data = DeltaTable(uri).to_pyarrow_dataset()
-    except TableNotFoundError:
-        return SCHEMA.empty_table().select(columns or SCHEMA.names)
-    except (DeltaError, OSError) as error:
-        raise BackendError(f"{uri}: cannot read: {first_line(error)}") from None
-    if unknown := [name for name in columns or () if name not in data.schema.names]:
-        raise DataError(
-            f"{uri} has no column {', '.join(unknown)}; it has {', '.join(data.schema.names)}"
-        )
-    asked = _from(since)
-    if until is not None:
-        asked &= _before(until)
-    if version is not None:
-        asked &= pc.field("version") == version
+    """The rows of clients."""
     wanted = None if columns is None else list(dict.fromkeys([*columns, KEY]))
-    try:
-        table = data.to_table(columns=wanted, filter=asked)
-    except (pa.ArrowException, OSError) as error:
-        raise BackendError(f"{uri}: cannot read: {first_line(error)}") from None
-    # not in the filter above: Delta's log has no statistics of keys
+    condition = None if version is None else pc.field("version") == version
+    tables = list(open_log(settings, project_name, wanted, condition, since, until))
+    if not tables:
+        return SCHEMA.empty_table().select(columns or SCHEMA.names)
+    table = pa.concat_tables(tables, promote_options="default")
     ours = pc.starts_with(table[KEY].fill_null(""), INTERNAL_KEY)
     table = table.filter(pc.invert(ours))
     return table if columns is None else table.select(columns)
 
 
-def _from(seconds: float) -> pc.Expression:
-    time = _time(seconds)
-    return (pc.field("date") >= pa.scalar(time.date())) & (pc.field("time") >= _scalar(time))
+def _may_hold(file: DataFile, since: float | None, until: float | None) -> bool:
+    """Whether a row of a file can be of such a time; one without times in its name by its day."""
+    if file.span is not None:
+        first, last = file.span
+        return (since is None or last >= _scalar(since).value) and (
+            until is None or first < _scalar(until).value
+        )
+    day = _day(file).as_py()
+    return (since is None or day >= _time(since).date()) and (
+        until is None or day <= _time(until).date()
+    )
 
 
-def _before(seconds: float) -> pc.Expression:
-    time = _time(seconds)
-    return (pc.field("date") <= pa.scalar(time.date())) & (pc.field("time") < _scalar(time))
+def _day(file: DataFile) -> pa.Scalar:
+    return pa.scalar(partition_of(file.path).get(DAY)).cast(pa.date32())
 
 
 def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _scalar(time: datetime) -> pa.Scalar:
-    return pa.scalar(time, pa.timestamp("us", "UTC"))
+def _scalar(seconds: float) -> pa.Scalar:
+    return pa.scalar(_time(seconds), pa.timestamp("us", "UTC"))

@@ -1,42 +1,51 @@
 """The Delta table `prediction_log`: one row a predicted row, appended by many replicas at once.
 
 Unlike a dataset version it grows in small commits, so it keeps no history: small files are put
-together, and what was replaced is deleted after `KEPT`. How it is read is in `logged`.
+together, and what was replaced is deleted after `KEPT_HOURS`. Its files are ours and not those of
+Delta's writer, so that damage to them shows (`lake.inventory`). How it is read is in `logged`.
 """
 
 import logging
+import random
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
-from deltalake import (
-    ColumnProperties,
-    CommitProperties,
-    DeltaTable,
-    PostCommitHookProperties,
-    Transaction,
-    WriterProperties,
-    write_deltalake,
-)
+import pyarrow.compute as pc
+from deltalake import DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction
+from pyarrow.parquet import ParquetFile
 
 from lifecycle.data.coerce import storage_type
-from lifecycle.data.lake import PLAIN, first_line
+from lifecycle.data.lake import first_line
+from lifecycle.data.lake.inventory import (
+    DataFile,
+    change_files,
+    inventory,
+    opened,
+    write_file,
+)
+from lifecycle.data.lake.places import place_of
 from lifecycle.errors import BackendError
 from lifecycle.specs import ColumnSpec, ColumnType
 
 logger = logging.getLogger(__name__)
 
 TABLE = "prediction_log"
+DAY = "date"
+"""The column that the table is partitioned by."""
 INPUT = "input_"
 """What the names of logged inputs begin with: an input may be called `id` or `time` as well."""
 INTERNAL_KEY = "internal."
 """What the column `key` begins with in rows that no client asked for, such as the smoke test's."""
 HASHED = "__hash"
 """What the name of an input ends with whose values are pseudonyms."""
-ATTEMPTS = 10
+ATTEMPTS = 50
+MAX_PAUSE_S = 0.05
+"""Between two attempts to commit, at most."""
 TIDY_EVERY = 100
 """Commits between two tidyings; each is done by the writer whose commit's number it is."""
 SWEEP_EVERY = 10
@@ -103,6 +112,7 @@ class LogTable:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
+        self._place = place_of(uri)
         self._table: DeltaTable | None = None
 
     def append(self, rows: pa.Table, writer: str, total: int) -> int:
@@ -122,27 +132,19 @@ class LogTable:
         Raises:
             BackendError: the table cannot be written; see `committed` for whether it was.
         """
-        properties = CommitProperties(
-            app_transactions=[Transaction(writer, total, int(time.time() * 1000))],
-            max_commit_retries=50,
-        )
+        done = Transaction(writer, total, int(time.time() * 1000))
+        written: tuple[pa.Schema, list[AddAction]] | None = None
         for attempt in range(ATTEMPTS):
             try:
                 table = self._opened()
-                aligned = _aligned(rows, pa.schema(table.schema().to_arrow()))
-                write_deltalake(
-                    table,
-                    aligned,
-                    mode="append",
-                    schema_mode="merge",
-                    commit_properties=properties,
-                    post_commithook_properties=PostCommitHookProperties(),
-                    writer_properties=_writer(aligned.schema),
-                )
-                return int(table.version())
+                aligned = self._with_columns(table, rows)
+                if written is None or written[0] != aligned.schema:
+                    written = aligned.schema, self._write(aligned)
+                change_files(table, (), written[1], [done])
+                return int(table.version()) + 1
             except CommitFailedError as error:  # another writer added a column, or came first
-                self._table = None
                 logger.info("%s: attempt %d: %s", self.uri, attempt + 1, error)
+                time.sleep(random.uniform(0, MAX_PAUSE_S))  # noqa: S311 - nothing secret
             except (DeltaError, pa.ArrowException, OSError) as error:
                 self._table = None
                 raise BackendError(f"{self.uri}: cannot append: {first_line(error)}") from None
@@ -161,6 +163,19 @@ class LogTable:
         except (DeltaError, OSError) as error:
             raise BackendError(f"{self.uri}: cannot read: {first_line(error)}") from None
 
+    def _with_columns(self, table: DeltaTable, rows: pa.Table) -> pa.Table:
+        """The rows as the table spells its columns; those that it lacks are added to it."""
+        there = pa.schema(table.schema().to_arrow())
+        aligned = _aligned(rows, there)
+        lacking = [field for field in aligned.schema if field.name not in there.names]
+        if lacking:
+            table.alter.add_columns(Schema.from_arrow(pa.schema(lacking)).fields)
+        return aligned
+
+    def _write(self, rows: pa.Table) -> list[AddAction]:
+        """Write a file for each day."""
+        return [write_file(self._place, folder, part) for folder, part in _by_day(rows)]
+
     def _opened(self) -> DeltaTable:
         if self._table is not None:
             self._table.update_incremental()
@@ -172,7 +187,7 @@ class LogTable:
                 self.uri,
                 schema=SCHEMA,
                 mode="ignore",
-                partition_by=["date"],
+                partition_by=[DAY],
                 configuration=CONFIGURATION,
             )
         return self._table
@@ -181,27 +196,97 @@ class LogTable:
 def tidy(uri: str, sweep: bool) -> None:
     """Put small files of today and yesterday together; with `sweep`, delete what was replaced.
 
-    Files keep the order of their rows' times. Losing against another process is no harm.
+    Rows are put in the order of their times. A damaged file is left as it is. Losing against
+    another process is no harm.
 
     Raises:
-        BackendError: the table cannot be read or written.
+        BackendError: the table cannot be read or written, or its log is damaged.
     """
     today = datetime.now(UTC).date()
-    days = [str(today), str(today - timedelta(days=1))]
+    days = {f"{DAY}={day}" for day in (today, today - timedelta(days=1))}
     try:
         table = DeltaTable(uri)
-        table.optimize.compact(
-            partition_filters=[("date", "in", days)],
-            target_size=FILE_BYTES,
-            max_concurrent_tasks=1,
-            writer_properties=_writer(pa.schema(table.schema().to_arrow())),
-        )
+        files = [file for file in inventory(uri, table) if file.folder in days]
+        for some in _groups(files):
+            _put_together(uri, table, some)
         if sweep:
-            table.vacuum(retention_hours=KEPT_HOURS, dry_run=False)
+            table.vacuum(retention_hours=KEPT_HOURS, dry_run=False, full=True)
     except CommitFailedError as error:
         logger.info("%s: not tidied: %s", uri, first_line(error))
     except (DeltaError, OSError) as error:
         raise BackendError(f"{uri}: cannot tidy: {first_line(error)}") from None
+
+
+def replace_files(
+    uri: str, table: DeltaTable, removed: Sequence[str], added: Sequence[AddAction]
+) -> bool:
+    """Put files in the place of others, however many append meanwhile.
+
+    Returns:
+        Whether it was done; it is not if another process has taken one of the others out.
+
+    Raises:
+        BackendError: others keep writing the table, or its log is damaged.
+        DeltaError: the table cannot be written.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            change_files(table, removed, added)
+        except CommitFailedError:
+            table.update_incremental()
+            if not {*removed} <= {file.path for file in inventory(uri, table)}:
+                return False
+            time.sleep(random.uniform(0, MAX_PAUSE_S))  # noqa: S311 - nothing secret
+        else:
+            table.update_incremental()
+            return True
+    raise BackendError(f"{uri}: other processes keep writing this table; run again")
+
+
+def rows_of(uri: str, file: DataFile) -> pa.Table:
+    """The rows of a file, without the day.
+
+    Raises:
+        BackendError: it is damaged or cannot be read.
+    """
+    with opened(uri, file) as source:
+        try:
+            rows = ParquetFile(source).read()
+            return rows.cast(pa.schema(Schema.from_arrow(rows.schema).to_arrow()))
+        except (pa.ArrowException, OSError) as error:
+            raise BackendError(f"{uri}/{file.path}: cannot be read: {first_line(error)}") from None
+
+
+def _groups(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
+    """Small files of one day, in the order of their rows' times, that make a large one together."""
+    small = [file for file in files if file.size < FILE_BYTES]
+    group: list[DataFile] = []
+    for file in sorted(small, key=lambda file: (file.folder, file.span or (0, 0))):
+        other_day = group and group[0].folder != file.folder
+        if other_day or sum(one.size for one in group) + file.size > FILE_BYTES:
+            yield group
+            group = []
+        group.append(file)
+    yield group
+
+
+def _put_together(uri: str, table: DeltaTable, files: Sequence[DataFile]) -> None:
+    parts: dict[str, pa.Table] = {}
+    for file in files if len(files) > 1 else ():
+        try:
+            parts[file.path] = rows_of(uri, file)
+        except BackendError as error:
+            logger.warning("%s", error)
+    if len(parts) > 1:
+        rows = pa.concat_tables(parts.values(), promote_options="default").sort_by("time")
+        made = write_file(place_of(uri), files[0].folder, rows)
+        replace_files(uri, table, list(parts), [made])
+
+
+def _by_day(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """The rows of each day, and the partition that they belong in."""
+    for day in pc.unique(rows[DAY]):
+        yield f"{DAY}={day}", rows.filter(pc.equal(rows[DAY], day)).drop_columns([DAY])
 
 
 def _aligned(rows: pa.Table, there: pa.Schema) -> pa.Table:
@@ -216,14 +301,9 @@ def _aligned(rows: pa.Table, there: pa.Schema) -> pa.Table:
     return rows.rename_columns(names)
 
 
-def _writer(schema: pa.Schema) -> WriterProperties:
-    plain = [f.name for f in schema if pa.types.is_floating(f.type)] + ["id"]
-    timed = ColumnProperties(dictionary_enabled=False, statistics_enabled="CHUNK")
-    return WriterProperties(
-        compression="LZ4_RAW", column_properties=dict.fromkeys(plain, PLAIN) | {"time": timed}
-    )
-
-
 if __name__ == "__main__":  # a process of its own, whose memory goes with it
     logging.basicConfig(level=logging.WARNING)
-    tidy(sys.argv[1], sweep=sys.argv[2] == "sweep")
+    try:
+        tidy(sys.argv[1], sweep=sys.argv[2] == "sweep")
+    except BackendError as error:
+        sys.exit(str(error))

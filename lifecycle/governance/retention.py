@@ -9,18 +9,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import pandas as pd
-import pyarrow.compute as pc
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lifecycle.data.lake import history, table_uri
 from lifecycle.data.prediction_log import TABLE as LOG
 from lifecycle.data.trail import record_data
-from lifecycle.errors import BackendError
 from lifecycle.governance.delta_log import forget_versions, versions_of_files
 from lifecycle.governance.erase import OURS
 from lifecycle.governance.folder import open_folder
-from lifecycle.governance.logs import vacuum
+from lifecycle.governance.logs import count_before, delete_before
 from lifecycle.governance.models import split_of
 from lifecycle.governance.tables import table_names
 from lifecycle.project import Project
@@ -115,16 +111,9 @@ def _log_rows(
 ) -> int:
     uri = table_uri(settings, project.name, LOG)
     end = datetime.fromtimestamp(until, UTC)
-    try:
-        table = DeltaTable(uri)
-        rows = int(table.to_pyarrow_dataset().count_rows(filter=pc.field("time") < end))
-        if rows and not dry_run:
-            reason = f"older than {days:g} days: {rows:,} logged predictions"
-            record_data(settings, project.name, "retention", LOG, None, reasons=(reason,))
-            table.delete(f"time < '{end.isoformat()}'")
-            vacuum(uri)
-    except TableNotFoundError:
-        return 0
-    except (DeltaError, OSError) as error:
-        raise BackendError(f"{uri}: cannot delete old rows: {error}") from None
+    rows = count_before(uri, end)
+    if rows and not dry_run:
+        reason = f"older than {days:g} days: {rows:,} logged predictions"
+        record_data(settings, project.name, "retention", LOG, None, reasons=(reason,))
+        delete_before(uri, end)
     return rows

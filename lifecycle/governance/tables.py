@@ -27,6 +27,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lifecycle.data.lake import first_line
+from lifecycle.data.lake.inventory import DAMAGED as NAMED_DAMAGED
+from lifecycle.data.lake.inventory import sha256_of
 from lifecycle.data.lake.manifest import DAMAGED
 from lifecycle.errors import BackendError
 from lifecycle.governance.delta_log import (
@@ -79,8 +81,10 @@ def held(table: Folder, subject: Subject) -> Iterator[tuple[str, pa.Table]]:
         if path.endswith(".parquet") and LOG not in path:
             inside, shown = table.inside(path), table.shown(path)
             with table.open(path) as file:
-                if inside in written:
-                    _check_bytes(file, shown, written[inside])
+                if named := sha256_of(inside):
+                    _check_bytes(file, shown, named, NAMED_DAMAGED)
+                elif inside in written:
+                    _check_bytes(file, shown, written[inside], DAMAGED)
                 try:
                     theirs = [p for p in _their_rows(pq.ParquetFile(file), subject) if len(p)]
                 except pa.ArrowException as error:
@@ -89,10 +93,10 @@ def held(table: Folder, subject: Subject) -> Iterator[tuple[str, pa.Table]]:
                 yield inside, pa.concat_tables(theirs)
 
 
-def _check_bytes(file: IO[bytes], shown: str, written: str) -> None:
+def _check_bytes(file: IO[bytes], shown: str, written: str, damaged: str) -> None:
     digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]  # IO has readinto
     if digest.hexdigest() != written:
-        raise BackendError(f"{shown}: {DAMAGED}; erasing goes through sound files only")
+        raise BackendError(f"{shown}: {damaged}; erasing goes through sound files only")
     file.seek(0)
 
 

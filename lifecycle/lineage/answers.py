@@ -1,16 +1,16 @@
 """Logged predictions: how many each version gave, one of them, and the rows it goes back to."""
 
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError
 
-from lifecycle.data.lake import ROW, first_line, table_uri
-from lifecycle.data.prediction_log import SCHEMA, TABLE
+from lifecycle.data.lake import ROW, first_line
+from lifecycle.data.logged import open_log
+from lifecycle.data.prediction_log import SCHEMA
 from lifecycle.data.privacy import plain_text
 from lifecycle.errors import BackendError, DataError
 from lifecycle.lineage.datasets import SHORT
@@ -30,11 +30,10 @@ def add_logged(graph: Graph, project: Project, settings: Settings) -> None:
     Raises:
         BackendError: the log cannot be read.
     """
-    log = _open(project, settings)
     rows: dict[int, int] = defaultdict(int)
     failed: dict[int, int] = defaultdict(int)
     times: dict[int, list[Any]] = defaultdict(list)
-    for batch in _batches(log, ["version", "status", "time"], None):
+    for batch in open_log(settings, project.name, ["version", "status", "time"]):
         counted = batch.append_column("failed", pc.not_equal(batch["status"], "ok"))
         wanted = [("time", "count"), ("time", "min"), ("time", "max"), ("failed", "sum")]
         for one in counted.group_by("version").aggregate(wanted).to_pylist():
@@ -71,7 +70,7 @@ def add_prediction(graph: Graph, project: Project, settings: Settings, name: str
     nothing = pa.schema([SCHEMA.field(column) for column in ONE]).empty_table()
     field = pc.field("id")
     asked = (field == name) | pc.starts_with(field, f"{name}-")
-    found = pa.concat_tables([nothing, *_batches(_open(project, settings), ONE, asked)])
+    found = pa.concat_tables([nothing, *open_log(settings, project.name, ONE, asked)])
     lines = found.sort_by([("id", "ascending"), ("time", "ascending")]).to_pylist()
     ids = list(dict.fromkeys(line["id"] for line in lines))
     if not ids:
@@ -163,26 +162,3 @@ def _told(project: Project, table: pa.Table) -> dict[str, str]:
     if table.num_rows > SHOWN:
         facts["more"] = f"{table.num_rows - SHOWN:,} rows"
     return facts
-
-
-def _open(project: Project, settings: Settings) -> Any:
-    """The log as a dataset; None if nothing was logged."""
-    uri = table_uri(settings, project.name, TABLE)
-    try:
-        return DeltaTable(uri).to_pyarrow_dataset()
-    except TableNotFoundError:
-        return None
-    except (DeltaError, OSError) as error:
-        raise BackendError(f"{uri}: cannot read: {first_line(error)}") from None
-
-
-def _batches(log: Any, columns: list[str], only: Any) -> Iterator[pa.Table]:
-    """Tables of one batch each; the log is never held whole."""
-    if log is None:
-        return
-    try:
-        for batch in log.to_batches(columns=columns, filter=only):
-            if batch.num_rows:
-                yield pa.Table.from_batches([batch])
-    except (pa.ArrowException, OSError) as error:
-        raise BackendError(f"the prediction log cannot be read: {first_line(error)}") from None

@@ -93,14 +93,15 @@ def main(folder: Path, parent: int) -> None:
 
     import deepchecks.tabular.suites  # noqa: F401 (its logger sets its level at import)
     import numpy as np
+    from joblib import parallel_config
     from threadpoolctl import threadpool_limits
 
     logging.getLogger("deepchecks").setLevel(logging.CRITICAL)  # no progress bars
     np.random.seed(42)
     fit_trees_once()
     asked.wait()
-    # of the libraries loaded so far; waiting threads of OpenMP cost 20 s where cores are busy
-    with threadpool_limits(1):
+    # waiting threads of OpenMP cost 20 s where cores are busy; joblib's processes import all again
+    with threadpool_limits(1), parallel_config(backend="threading"):
         report = run(folder)
     (folder / "report.part").write_text(json.dumps(report), encoding="utf-8")
     (folder / "report.part").rename(folder / REPORT)
@@ -187,8 +188,7 @@ def as_given(frames: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str,
             given[f"y_proba_{part}"] = rows[request["probabilities"]].to_numpy()
     if request["classes"]:
         given["model_classes"] = request["classes"]
-    ranks = request["importances"]
-    given["feature_importance"] = pd.Series(ranks) if ranks else None
+    given["feature_importance"] = pd.Series(ranks) if (ranks := request["importances"]) else None
     return given
 
 

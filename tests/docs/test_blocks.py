@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import COMMANDS, LANGUAGES, OUTPUT, PAGES, Block, blocks, missing_lines
-from tests.docs.shell import CommandFailed, Shell
+from tests.support.blocks import COMMANDS, LANGUAGES, OUTPUT, PAGES, Block, blocks, missing_lines
+from tests.support.shell import CommandFailed, Shell
 
 ALL = [block for page in PAGES for block in blocks(page)]
 

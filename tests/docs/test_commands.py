@@ -15,7 +15,7 @@ import typer
 
 from flows.command import _parser
 from lifecycle.cli import app
-from tests.docs.blocks import COMMANDS, PAGES, ROOT, blocks
+from tests.support.blocks import COMMANDS, PAGES, ROOT, blocks
 
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 

@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.docs.blocks import COMMANDS, OUTPUT, PAGES, Block, blocks, missing_lines
-from tests.docs.checkout import make_checkout
-from tests.docs.shell import Shell
-from tests.postgres import running_postgres
+from tests.support.blocks import COMMANDS, OUTPUT, PAGES, Block, blocks, missing_lines
+from tests.support.checkout import make_checkout
+from tests.support.postgres import running_postgres
+from tests.support.shell import Shell
 
 pytestmark = [pytest.mark.pages, pytest.mark.timeout(1800)]
 

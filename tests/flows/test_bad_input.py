@@ -17,7 +17,7 @@ from lifecycle.project import Project
 from lifecycle.release.registry import TARGET, TASK
 from lifecycle.release.store import connect
 from lifecycle.settings import Settings
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 pytestmark = [pytest.mark.component, pytest.mark.usefixtures("prefect_server")]
 

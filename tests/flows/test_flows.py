@@ -21,9 +21,12 @@ from lifecycle.project_file import load_project
 from lifecycle.records import Trained
 from lifecycle.release.registry import by_alias
 from lifecycle.settings import Settings
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 ROOT = Path(__file__).parents[2]
+
+NO_SUITES: dict[str, Any] = {"suites": []}
+"""Checks take longer than all else, and are tried by the tests that are about them."""
 
 pytestmark = [pytest.mark.component, pytest.mark.usefixtures("prefect_server", "ray_cluster")]
 
@@ -69,7 +72,7 @@ def test_the_stages_one_by_one(settings: Settings, make_project: Callable[..., P
     lax: dict[str, Any] = {"gain_over_baseline": -1.0, "require_checks": False}
     # 94 holdout rows: two samples of one distribution are often more than 0.1 apart
     calm = {"drift": {"prediction_threshold": 0.3, "numeric_threshold": 0.3}}
-    project = make_project(gate=lax, monitoring=calm)
+    project = make_project(gate=lax, checks=NO_SUITES, monitoring=calm)
     trained = train(project)
     released = release(project)
     assert released.champion == trained.model
@@ -84,9 +87,8 @@ def test_the_stages_one_by_one(settings: Settings, make_project: Callable[..., P
     assert monitor(project).decision.passed, "the same rows do not drift"
     assert retrain(project) is None
 
-    worse = make_project(
-        gate=lax, monitoring=calm, training={"rounds": 1, "parameters": {"max_depth": 1}}
-    )
+    training = {"rounds": 1, "parameters": {"max_depth": 1}}
+    worse = make_project(gate=lax, checks=NO_SUITES, monitoring=calm, training=training)
     challenger = train(worse)
     refused = release(worse, trained=challenger)
     assert not refused.decision.passed
@@ -118,7 +120,7 @@ def test_a_changed_hook_is_compared_with_the_champion_as_it_was(
     lax: dict[str, Any] = {"gain_over_baseline": -1.0, "require_checks": False}
     hook = tmp_path / "features.py"
     hook.write_text("def build(inputs):\n    return inputs\n")
-    project = make_project(gate=lax, features="features:build")
+    project = make_project(gate=lax, checks=NO_SUITES, features="features:build")
     first = release(project, trained=train(project))
     hook.write_text("def build(inputs):\n    return inputs.assign(old=inputs['age'] > 60)\n")
     trained = train(project)
@@ -178,7 +180,7 @@ def test_a_first_model_behind_its_gate_ends_the_cycle(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    make_project(gate={"floor": 0.999})
+    make_project(gate={"floor": 0.999, "require_checks": False}, checks=NO_SUITES)
     monkeypatch.setattr("sys.argv", ["end_to_end.py", "--project", str(tmp_path / "project.yaml")])
     assert script(end_to_end) == 2
     out, err = capfd.readouterr()
@@ -193,7 +195,7 @@ def test_seeds_tell_chance_and_belong_to_the_same_model(
     lax = {"gain_over_baseline": -1.0, "require_checks": False}
     parameters = {"max_depth": 3, "subsample": 0.5}
     training = {"rounds": 10, "parameters": parameters, "seed": 5}
-    project = make_project(gate=lax, training=training, tuning={}, checks={"suites": []})
+    project = make_project(gate=lax, training=training, tuning={}, checks=NO_SUITES)
     one = train(project)
     assert one.noise is None
     several = train(project, seeds=3)

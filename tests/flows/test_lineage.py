@@ -17,7 +17,7 @@ from lifecycle.lineage.graph import Lineage
 from lifecycle.lineage.walk import lineage
 from lifecycle.project import Project
 from lifecycle.settings import Settings
-from tests.lifecycle.lineage.published import check
+from tests.support.published import check
 
 pytestmark = [pytest.mark.component, pytest.mark.usefixtures("prefect_server", "ray_cluster")]
 LOGGED_SECONDS = 30.0

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import SMALL, small_frame
-from tests.planted import PLANTED, SECRETS, planted_in
+from tests.support.planted import PLANTED, SECRETS, planted_in
+from tests.support.small import SMALL, small_frame
 
 ROOT = Path(__file__).parents[2]
 NAME = "a?x=1 #2 ä&b::c 100% d+e;f@g {h} 'i' <j> ~k $l *m (n)!,"

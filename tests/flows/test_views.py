@@ -17,7 +17,7 @@ from lifecycle.project import Project
 from lifecycle.project_file import load_project
 from lifecycle.serving.deployment import undeploy
 from lifecycle.settings import Settings
-from tests.payments import PROJECT, customers, payments, view
+from tests.support.payments import PROJECT, customers, payments, view
 
 FEATURES = ["paid__total", "paid__times", "paid__shop", "paid__large"]
 
@@ -41,6 +41,7 @@ def test_a_life_with_views(
         **(PROJECT | {"time": {"column": "year", "arrives_from": 4}}),
         feature_views={"paid": view()},
         gate={"gain_over_baseline": -1.0, "require_checks": False},
+        checks={"suites": []},
         monitoring={"drift": {"prediction_threshold": 0.9, "numeric_threshold": 0.9}},
     )
     assert load_project(project.file) == project

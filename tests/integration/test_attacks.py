@@ -29,7 +29,7 @@ from lifecycle.serving.deployment import deploy, undeploy
 from lifecycle.serving.keystore import KeyStore
 from lifecycle.serving.protocol import to_records
 from lifecycle.settings import Settings
-from tests.lifecycle.conftest import Made, _train
+from tests.support.trained import Made, train_small
 
 pytestmark = pytest.mark.component
 
@@ -96,7 +96,7 @@ def target(
     home = tmp_path_factory.mktemp("attacked")
     settings = Settings(home=home, serve_port=serve_port, serve_access="keys")
     serving = health.serving.model_copy(update={"max_body_bytes": LIMIT})
-    made = _train(health.model_copy(update={"name": "attacked", "serving": serving}), settings)
+    made = train_small(health.model_copy(update={"name": "attacked", "serving": serving}), settings)
     key = KeyStore(settings.keys_file).add("tester")
     inputs = made.holdout()[list(made.project.input_columns)].head(1)
     body = json.dumps({"records": to_records(inputs)}).encode()

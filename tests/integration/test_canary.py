@@ -22,9 +22,9 @@ from lifecycle.release.watch import LogWatch
 from lifecycle.serving.deployment import serving, undeploy
 from lifecycle.settings import Settings
 from tasks.rollout import ServeLane
-from tests.conftest import SMALL, small_frame
-from tests.lifecycle.conftest import _train
-from tests.load import Load, load
+from tests.support.load import Load, load
+from tests.support.small import SMALL, small_frame
+from tests.support.trained import train_small
 
 pytestmark = pytest.mark.system
 
@@ -85,7 +85,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory, serve_port: int) -> Versi
             more["features"] = "features:build"
         (folder / "project.yaml").write_text(yaml.safe_dump(SMALL | more, sort_keys=False))
         projects[name] = load_project(folder / "project.yaml")
-        models[name] = _train(projects[name], settings, seed=seed).register().model
+        models[name] = train_small(projects[name], settings, seed=seed).register().model
     return Versions(settings, projects, models)
 
 

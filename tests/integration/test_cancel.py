@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 from lifecycle.project import Project
-from tests.integration.test_demo import marked
-from tests.integration.test_prefect_deployments import Server, wait_for
-from tests.nodes import Nodes, nodes, working
+from tests.support.nodes import Nodes, nodes, working
+from tests.support.prefect_server import Server, wait_for
+from tests.support.scripts import marked
 
 pytestmark = pytest.mark.system
 

@@ -19,8 +19,8 @@ from lifecycle.errors import RequestError
 from lifecycle.project_file import load_project
 from lifecycle.serving.deployment import deploy, undeploy
 from lifecycle.settings import Settings
-from tests.conftest import SMALL, small_frame
-from tests.lifecycle.conftest import _train
+from tests.support.small import SMALL, small_frame
+from tests.support.trained import train_small
 
 pytestmark = pytest.mark.component
 DATATYPES = {"age": "FP64", "visits": "INT64", "city": "BYTES"}
@@ -32,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, serve_port: int) -> Any:
     small_frame().to_csv(folder / "small.csv", index=False)
     (folder / "project.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
     settings = Settings(home=folder / "lifecycle", serve_port=serve_port)
-    return _train(load_project(folder / "project.yaml"), settings)
+    return train_small(load_project(folder / "project.yaml"), settings)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 """The README's main command as a user runs it: twice, in an environment of its own."""
 
-import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -10,10 +8,11 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.scripts import environment, marked
+from tests.support.small import ROOT
+
 COMMAND = ["flows/end_to_end.py", "--project", "examples/health_visits/project.yaml"]
 
 pytestmark = pytest.mark.system
@@ -25,27 +24,6 @@ class Demo(NamedTuple):
     seconds: float
     left: list[str]
     """Processes that outlived the run by more than a few seconds."""
-
-
-def environment(home: Path, **more: str) -> dict[str, str]:
-    """A user's environment: no Prefect profile, no MLflow, stores under `home`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "RAY"))}
-    return kept | {"LIFECYCLE_HOME": str(home), "LIFECYCLE_SERVE_PORT": port, **more}
-
-
-def marked(mark: str) -> list[psutil.Process]:
-    """Running processes that inherited the mark."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if mark == process.environ().get("LIFECYCLE_TEST_MARK", ""):
-                found.append(process)
-        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-    return found
 
 
 def run_demo(home: Path) -> Demo:

@@ -12,14 +12,9 @@ from lifecycle.project import Project
 from lifecycle.release.registered import record_of
 from lifecycle.release.registry import CHAMPION, by_alias, versions
 from lifecycle.settings import Settings
-from tests.integration.test_demo import ROOT, environment
-from tests.lifecycle.governance.conftest import (
-    EMAIL,
-    PERSON,
-    frame_with_person,
-    log,
-    project_changes,
-)
+from tests.support.person import EMAIL, PERSON, frame_with_person, log, project_changes
+from tests.support.scripts import environment
+from tests.support.small import ROOT
 
 pytestmark = pytest.mark.system
 ALIAS = "zoe.private@planted.example"

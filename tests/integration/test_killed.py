@@ -13,7 +13,8 @@ from lifecycle.project import Project
 from lifecycle.release.registry import versions
 from lifecycle.release.store import connect
 from lifecycle.settings import Settings
-from tests.integration.test_demo import ROOT, environment, marked
+from tests.support.scripts import environment, marked
+from tests.support.small import ROOT
 
 pytestmark = pytest.mark.system
 
@@ -33,7 +34,8 @@ def start(project: Path, home: Path, mark: str = "") -> subprocess.Popen[str]:
 def test_training_goes_on_behind_the_last_finished_step(
     make_project: Callable[..., Project], settings: Settings, tmp_path: Path
 ) -> None:
-    project = make_project(gate={"gain_over_baseline": -1.0, "require_checks": False})
+    gate = {"gain_over_baseline": -1.0, "require_checks": False}
+    project = make_project(gate=gate, checks={"suites": ["data_integrity"]})
     mark = uuid.uuid4().hex
     first = start(tmp_path / "project.yaml", settings.home, mark)
     assert first.stdout

@@ -38,21 +38,12 @@ from lifecycle.records import Window
 from lifecycle.release.registered import record_of
 from lifecycle.release.registry import versions
 from lifecycle.settings import Settings
-from tests.conftest import SMALL, small_frame
-from tests.integration.test_demo import ROOT, environment
-from tests.lifecycle import conftest as of_stages
-from tests.lifecycle.governance.conftest import (
-    EMAIL,
-    PERSON,
-    frame_with_person,
-    log,
-    plant,
-    project_changes,
-)
+from tests.support.person import EMAIL, PERSON, frame_with_person, log, plant, project_changes
+from tests.support.scripts import environment
+from tests.support.small import ROOT, SMALL, small_frame
 
 pytestmark = pytest.mark.system
 
-train = of_stages.train
 
 # In a process of its own: deltalake keeps Python's lock while it waits for an answer.
 SERVER = """

@@ -1,11 +1,7 @@
 """A real Prefect server and a process worker on loopback: deploy all, run the dev training."""
 
-import os
 import shutil
-import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,78 +10,10 @@ import pytest
 import yaml
 
 from lifecycle.project import Project
-
-ROOT = Path(__file__).parents[2]
-PREFECT = str(Path(sys.executable).with_name("prefect"))
+from tests.support.prefect_server import Server, wait_for
+from tests.support.small import ROOT
 
 pytestmark = pytest.mark.system
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.5)
-
-
-class Server:
-    """A Prefect server of the test's own, and the environment of those who talk to it."""
-
-    def __init__(self, folder: Path) -> None:
-        port = free_port()
-        self.api = f"http://127.0.0.1:{port}/api"
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))}
-        dev = dict(
-            line.split("=", 1)
-            for line in (ROOT / "deployments" / "dev.env").read_text().splitlines()
-            if line and not line.startswith("#")
-        )
-        self.env = (
-            kept
-            | dev
-            | {
-                "PREFECT_HOME": str(folder / "prefect"),
-                "PREFECT_API_URL": self.api,
-                "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-                "LIFECYCLE_HOME": str(folder / "lifecycle"),
-                "LIFECYCLE_WORKSPACE": str(ROOT),
-            }
-        )
-        (folder / "prefect").mkdir()
-        self.log = (folder / "server.log").open("w")
-        self.process = self.start("server", "start", "--host", "127.0.0.1", "--port", str(port))
-
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [PREFECT, *command], cwd=ROOT, env=self.env, stdout=self.log, stderr=self.log, text=True
-        )
-
-    def run(self, *command: str) -> str:
-        done = subprocess.run(
-            [PREFECT, "--no-prompt", *command],
-            cwd=ROOT,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def healthy(self) -> bool:
-        try:
-            return httpx.get(f"{self.api}/health").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    def post(self, path: str, body: object) -> httpx.Response:
-        return httpx.post(f"{self.api}{path}", json=body, timeout=30)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +63,7 @@ def test_a_bad_parameter_is_refused(deployed: Server) -> None:
 def test_the_dev_training_deployment_completes(
     deployed: Server, make_project: Callable[..., Project], tmp_path: Path
 ) -> None:
-    make_project()
+    make_project(gate={"require_checks": False}, checks={"suites": []})
     worker = deployed.start("worker", "start", "--pool", "lifecycle-dev", "--name", "of-the-test")
     try:
         deployed.run(

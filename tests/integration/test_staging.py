@@ -26,8 +26,8 @@ from lifecycle.cluster import LOOPBACK
 from lifecycle.release.audit import history
 from lifecycle.serving.keystore import KeyStore
 from lifecycle.settings import Settings
-from tests.conftest import SMALL, small_frame
-from tests.postgres import Postgres
+from tests.support.postgres import Postgres
+from tests.support.small import SMALL, small_frame
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -81,6 +81,7 @@ class Staging:
             "PREFECT_HOME": str(stores / "prefect-client"),
             "PREFECT_API_URL": f"{self.prefect}/api",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",  # 10 by default, and twelve runs wait for it
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": "a" * 64,
@@ -126,10 +127,18 @@ class Staging:
             return run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
         wait_for(is_over, RUN_S, f"the run of {name}")
-        time.sleep(2)  # the last lines are sent behind the state
-        logs = {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200}
-        text = "\n".join(line["message"] for line in self._post("/logs/filter", logs))
+        text = self._log(run["id"])
         assert run["state"]["type"] == "COMPLETED", f"{text}\n{self.tail('worker')}"
+        return text
+
+    def _log(self, run: str) -> str:
+        """What a run logged. Its last lines are sent after its state; one of them names that."""
+        logs = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200}
+        end = time.monotonic() + 5
+        text = ""
+        while "Finished in state" not in text and time.monotonic() < end:
+            time.sleep(0.2)
+            text = "\n".join(line["message"] for line in self._post("/logs/filter", logs))
         return text
 
     def _post(self, path: str, body: object) -> Any:

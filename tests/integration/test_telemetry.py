@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -16,7 +16,7 @@ from lifecycle.data.split import split_dataset
 from lifecycle.project import Project
 from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 Run = Callable[..., tuple[int, str, str]]
 

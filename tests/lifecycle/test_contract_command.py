@@ -11,7 +11,7 @@ from lifecycle.data.contract import contract_note
 from lifecycle.data.lake import table_uri, write_version
 from lifecycle.project import Project
 from lifecycle.settings import Settings
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 CONTRACT: dict[str, Any] = SMALL["contract"] | {
     "version": "2.1.0",

@@ -8,7 +8,7 @@ import pytest
 from lifecycle.governance.erase import check
 from lifecycle.project import Project
 from lifecycle.settings import Settings
-from tests.planted import PLANTED, planted_in
+from tests.support.planted import PLANTED, planted_in
 
 
 def test_stages_and_a_search_keep_and_say_none(

@@ -10,7 +10,7 @@ from lifecycle.cli import app
 from lifecycle.data.profile.record import Bar
 from lifecycle.data.profile.terminal import spark
 from lifecycle.project import Project
-from tests.conftest import small_frame
+from tests.support.small import small_frame
 
 
 def test_profile_of_a_project(

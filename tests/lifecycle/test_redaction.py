@@ -12,7 +12,7 @@ import pytest
 from lifecycle.errors import BackendError, RequestError
 from lifecycle.redaction import HIDDEN, errors_redacted, redact, remember
 from lifecycle.settings import Settings
-from tests.planted import SECRETS
+from tests.support.planted import SECRETS
 
 ROOT = Path(__file__).parents[2]
 WRONG = {

@@ -13,7 +13,7 @@ from lifecycle.project import Project
 from lifecycle.records import Ingested, Window
 from lifecycle.settings import Settings
 from tasks import data
-from tests.conftest import small_frame
+from tests.support.small import small_frame
 
 
 @pytest.mark.component

@@ -1,7 +1,8 @@
 """The lake: versioned Delta tables; a version is written whole, in one commit, or not at all.
 
 `table` knows what versions there are, `manifest` the bytes of their files, `read` opens exactly one
-of them, `write` makes the next, `whole` from a frame in memory.
+of them, `write` makes the next, `whole` from a frame in memory. `inventory` has the files of a
+table that many append to.
 """
 
 from lifecycle.data.lake.manifest import is_intact
@@ -23,12 +24,11 @@ from lifecycle.data.lake.table import (
     noted_version,
     table_uri,
 )
-from lifecycle.data.lake.whole import PLAIN, write_batches, write_rows, write_version
+from lifecycle.data.lake.whole import write_batches, write_rows, write_version
 from lifecycle.data.lake.write import VersionWriter
 
 __all__ = [
     "ERASED",
-    "PLAIN",
     "ROW",
     "VersionWriter",
     "erased_rows",

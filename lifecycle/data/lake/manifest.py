@@ -38,7 +38,8 @@ RESTORE = (
     "restore it from a backup, or run again with PREFECT_TASKS_REFRESH_CACHE=true, which makes the "
     "version anew"
 )
-DAMAGED = f"it was damaged or changed after it was written; {RESTORE}"
+CHANGED = "it was damaged or changed after it was written"
+DAMAGED = f"{CHANGED}; {RESTORE}"
 
 
 class VersionFile(NamedTuple):
@@ -127,11 +128,14 @@ def is_intact(ref: DatasetVersion) -> bool:
 
 
 @contextmanager
-def verified(uri: str, file: VersionFile) -> Iterator[pa.NativeFile]:
+def verified(uri: str, file: VersionFile, remedy: str = RESTORE) -> Iterator[pa.NativeFile]:
     """A data file to read, whose bytes are those that were written.
 
     One in object storage is copied here while it is hashed, so that what is read is what was
     hashed; the copy has no name, so that it is gone with this process.
+
+    Args:
+        remedy: what to do about a damaged file.
 
     Raises:
         BackendError: the file is missing or cannot be read, or its bytes are others.
@@ -142,7 +146,7 @@ def verified(uri: str, file: VersionFile) -> Iterator[pa.NativeFile]:
         opened, digest = _hashed(place, file.path)
     except FileNotFoundError:
         raise BackendError(
-            f"{shown}: cannot be read: this file of the table is missing; {RESTORE}"
+            f"{shown}: cannot be read: this file of the table is missing; {remedy}"
         ) from None
     except OSError as error:
         reason = str(error).strip().split("\n", 1)[0]
@@ -150,8 +154,8 @@ def verified(uri: str, file: VersionFile) -> Iterator[pa.NativeFile]:
     with opened:
         if digest != file.sha256:
             raise BackendError(
-                f"{shown}: its SHA-256 is {digest[:12]}…, and its commit says "
-                f"{file.sha256[:12]}…: {DAMAGED}"
+                f"{shown}: its SHA-256 is {digest[:12]}…, not {file.sha256[:12]}… as it was "
+                f"written: {CHANGED}; {remedy}"
             )
         yield opened
 

@@ -4,16 +4,12 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 import pyarrow as pa
-from deltalake import ColumnProperties
 
 from lifecycle.data.arrow import to_arrow
 from lifecycle.data.lake.manifest import is_intact
 from lifecycle.data.lake.table import find_version
 from lifecycle.data.lake.write import GROUP, VersionWriter
 from lifecycle.records import DatasetVersion
-
-PLAIN = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
-"""For floats that Delta's own writer writes: most are distinct, and ranges of them no use."""
 
 
 def write_version(frame: pd.DataFrame, uri: str, *, note: Mapping[str, str]) -> DatasetVersion:

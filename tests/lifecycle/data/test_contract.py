@@ -17,7 +17,7 @@ from lifecycle.data.arrow import to_frame
 from lifecycle.data.contract import check_columns
 from lifecycle.errors import ContractError
 from lifecycle.specs import ContractSpec
-from tests.lifecycle.data.contract.frames import InFrames, apply_contract
+from tests.support.frames import InFrames, apply_contract
 
 NOW = datetime(2026, 1, 10)
 

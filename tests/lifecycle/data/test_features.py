@@ -19,7 +19,7 @@ from lifecycle.data.features import (
 from lifecycle.errors import FeatureError
 from lifecycle.project import Project
 from lifecycle.specs import ContractSpec
-from tests.conftest import small_frame
+from tests.support.small import small_frame
 
 MakeProject = Callable[..., Project]
 

@@ -13,7 +13,7 @@ from lifecycle.errors import ProjectError
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 MakeProject = Callable[..., Project]
 

@@ -25,7 +25,7 @@ from lifecycle.errors import SourceError, TargetError
 from lifecycle.project import Project
 from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
-from tests.conftest import small_frame
+from tests.support.small import small_frame
 
 
 def infer(csv: Path, target: str) -> tuple[Project, list[str]]:

@@ -14,7 +14,7 @@ from lifecycle.errors import ContractError, SourceError
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings
-from tests.conftest import small_frame
+from tests.support.small import small_frame
 
 MakeProject = Callable[..., Project]
 

@@ -1,8 +1,10 @@
 """The table of the prediction log: appended by many, changed in its columns, read by time."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from lifecycle.data.lake import table_uri
-from lifecycle.data.logged import observe, read_log
+from lifecycle.data.lake.inventory import inventory
+from lifecycle.data.logged import observe, open_log, read_log
 from lifecycle.data.prediction_log import SCHEMA, LogTable, input_fields, tidy
 from lifecycle.errors import BackendError, DataError
+from lifecycle.governance.logs import count_before, delete_before
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 from lifecycle.specs import ColumnSpec
@@ -154,7 +158,7 @@ def test_files_outside_the_time_range_are_not_opened(
         file.unlink()
     assert read_log(settings, "small", NOON + 2 * DAY + 60)["id"].tolist() == ["late-0"]
     assert observe(settings, make_project(), NOON + 2 * DAY + 60)[1, "champion"].requests == 1
-    with pytest.raises(BackendError, match="cannot read"):
+    with pytest.raises(BackendError, match="cannot be read: this file of the table is missing"):
         read_log(settings, "small", NOON)
 
 
@@ -218,3 +222,153 @@ def test_a_lake_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         LogTable(str(tmp_path / "broken")).committed("w")
     with pytest.raises(BackendError, match="cannot tidy"):
         tidy(str(tmp_path / "broken"), sweep=False)
+
+
+def written_by_delta(log: LogTable, ids: Sequence[str], seconds: float) -> None:
+    """Rows as they were appended before files had digests."""
+    log._opened()
+    write_deltalake(log.uri, rows(ids, seconds), mode="append", schema_mode="merge")
+
+
+def data_files(log: LogTable) -> list[Path]:
+    return sorted(Path(log.uri).glob("date=*/*.parquet"))
+
+
+def damage(file: Path, old: bytes, new: bytes) -> None:
+    content = file.read_bytes()
+    assert old in content
+    file.write_bytes(content.replace(old, new, 1))
+
+
+def test_a_damaged_file_is_told_to_every_reader(
+    make_project: Callable[..., Project], settings: Settings, log: LogTable
+) -> None:
+    project = make_project()
+    log.append(rows(["a-0", "b-0"], [NOON, NOON + 1]), "w", 2)
+    (file,) = data_files(log)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 4
+    file.write_bytes(content)
+    end = datetime.fromtimestamp(NOON + 1, UTC)
+    readers: list[Callable[[], object]] = [
+        lambda: read_log(settings, "small", 0.0),
+        lambda: observe(settings, project, 0.0),
+        lambda: list(open_log(settings, "small", ["id"])),
+        lambda: count_before(log.uri, end),
+        lambda: delete_before(log.uri, end),
+    ]
+    for reader in readers:
+        with pytest.raises(BackendError) as told:
+            reader()
+        assert str(file) in str(told.value)
+        assert "restore it from a backup of the lake, or move the table's folder" in str(told.value)
+        assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'{"add":', b'{"adc":'),  # no file: Delta does not mind what it does not know
+        (b'"path":"date=2023-11-15', b'"path":"date=2023-11-14'),
+        (b'"appId":"files"', b'"appId":"filez"'),
+    ],
+)
+def test_a_damaged_log_does_not_change_what_is_read(
+    settings: Settings, log: LogTable, old: bytes, new: bytes
+) -> None:
+    assert [log.append(rows([f"{name}-0"]), "w", 1) for name in "ab"] == [1, 2]
+    damage(Path(log.uri) / "_delta_log" / f"{2:020d}.json", old, new)
+    with pytest.raises(BackendError, match="_delta_log: the files that it lists do not match"):
+        read_log(settings, "small", 0.0)
+
+
+def test_a_file_that_is_no_longer_removed_is_told(settings: Settings, log: LogTable) -> None:
+    now = time.time()
+    log.append(rows(["a-0"], now), "w", 1)
+    log.append(rows(["b-0"], now), "w", 2)
+    tidy(log.uri, sweep=False)
+    damage(Path(log.uri) / "_delta_log" / f"{3:020d}.json", b'{"remove":', b'{"remoue":')
+    with pytest.raises(BackendError, match="do not match their checksum"):
+        read_log(settings, "small", 0.0)
+
+
+def test_statistics_of_delta_decide_nothing(settings: Settings, log: LogTable) -> None:
+    log.append(rows(["a-0"]), "w", 1)
+    commit = Path(log.uri) / "_delta_log" / f"{1:020d}.json"
+    damage(commit, b"2023-11-15T12:00:00", b"2023-11-15T02:00:00")
+    damage(commit, b'"date":"2023-11-15"', b'"date":"2023-11-11"')
+    assert read_log(settings, "small", NOON - 1)["id"].tolist() == ["a-0"]
+
+
+def test_other_readers_leave_files_out_by_delta_s_statistics(log: LogTable) -> None:
+    log.append(rows(["a-0", "b-0"], [NOON, NOON + 1.5]), "w", 2)
+    (added,) = pa.table(DeltaTable(log.uri).get_add_actions(flatten=True)).to_pylist()
+    times = [added["min.time"].timestamp(), added["max.time"].timestamp()]
+    assert (times, added["num_records"]) == ([NOON, NOON + 1.5], 2)
+    assert len(DeltaTable(log.uri).to_pandas()) == 2
+
+
+def test_a_log_that_delta_s_writer_made_is_read_as_it_is(settings: Settings, log: LogTable) -> None:
+    now = time.time()
+    written_by_delta(log, ["a-0", "b-0"], now)
+    written_by_delta(log, ["c-0"], NOON)
+    assert set(read_log(settings, "small", 0.0)["id"]) == {"a-0", "b-0", "c-0"}
+    assert read_log(settings, "small", NOON + 1)["id"].tolist() == ["a-0", "b-0"]
+    log.append(rows(["d-0"], now + 1), "w", 1)
+    tidy(log.uri, sweep=False)
+    assert read_log(settings, "small", 0.0)["id"].tolist() == ["c-0", "a-0", "b-0", "d-0"]
+    assert read_log(settings, "small", 0.0)["date"].notna().all()
+    delete_before(log.uri, datetime.fromtimestamp(NOON + 1, UTC))
+    assert read_log(settings, "small", 0.0)["id"].tolist() == ["a-0", "b-0", "d-0"]
+
+
+def test_appends_and_tidying_at_once_lose_and_double_nothing(
+    settings: Settings, log: LogTable
+) -> None:
+    now = time.time()
+    log.append(rows(["first-0"], now), "first", 1)
+
+    def write(writer: int) -> None:
+        table = LogTable(log.uri)
+        for turn in range(6):
+            table.append(rows([f"{writer}.{turn}-0"], now + turn), f"w{writer}", turn + 1)
+            if writer == 0:
+                tidy(log.uri, sweep=False)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    expected = sorted(["first-0", *(f"{w}.{turn}-0" for w in range(4) for turn in range(6))])
+    assert sorted(read_log(settings, "small", 0.0)["id"]) == expected
+
+
+def test_a_checkpoint_keeps_the_checksum_and_old_commits_may_go(
+    settings: Settings, log: LogTable
+) -> None:
+    for number in range(3):
+        log.append(rows([f"{number}-0"], NOON + number), "w", number + 1)
+    DeltaTable(log.uri).create_checkpoint()
+    for commit in sorted((Path(log.uri) / "_delta_log").glob("0*.json"))[:-1]:
+        commit.unlink()
+    log.append(rows(["3-0"], NOON + 3), "w", 4)
+    assert read_log(settings, "small", 0.0)["id"].tolist() == ["0-0", "1-0", "2-0", "3-0"]
+    data_files(log)[1].unlink()
+    with pytest.raises(BackendError, match="this file of the table is missing"):
+        read_log(settings, "small", 0.0)
+
+
+def test_tidying_leaves_a_damaged_file_alone_and_sweeps_what_a_killed_writer_left(
+    settings: Settings, log: LogTable, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = time.time()
+    for number in range(3):
+        log.append(rows([f"{number}-0"], now), "w", number + 1)
+    damaged = data_files(log)[0]
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    left = damaged.with_name("x.parquet-0123.part")
+    left.write_bytes(b"PAR1")
+    os.utime(left, (now - 7200, now - 7200))
+    tidy(log.uri, sweep=True)
+    assert str(damaged) in caplog.text
+    assert damaged.exists()
+    assert not left.exists()
+    assert len(inventory(log.uri, DeltaTable(log.uri))) == 2

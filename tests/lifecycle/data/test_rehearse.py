@@ -16,7 +16,7 @@ from lifecycle.errors import ContractError, SourceError
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 ROWS = 3_000
 

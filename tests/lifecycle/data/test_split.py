@@ -20,7 +20,7 @@ from lifecycle.project import Project
 from lifecycle.records import Split, Window
 from lifecycle.settings import Settings
 from lifecycle.specs import SplitSpec, TimeSpec
-from tests.conftest import small_frame
+from tests.support.small import small_frame
 
 MakeProject = Callable[..., Project]
 SPEC = SplitSpec(holdout=0.25, validation=0.15)

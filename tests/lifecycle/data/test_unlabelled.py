@@ -21,7 +21,7 @@ from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings
 from lifecycle.specs import SourceSpec
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 MakeProject = Callable[..., Project]
 TARGETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

@@ -14,8 +14,8 @@ from lifecycle.project import Project
 from lifecycle.release.registered import record_of
 from lifecycle.release.store import connect
 from lifecycle.settings import Settings
-from tests.lifecycle.governance.conftest import PERSON, frame_with_person, project_changes
-from tests.postgres import Postgres
+from tests.support.person import PERSON, frame_with_person, project_changes
+from tests.support.postgres import Postgres
 
 pytestmark = pytest.mark.component
 

@@ -23,8 +23,8 @@ from lifecycle.governance_command import show_erasure
 from lifecycle.records import Erasure, Window
 from lifecycle.release.registered import record_of
 from lifecycle.release.registry import erased_rows_of, set_alias
-from tests.conftest import small_frame
-from tests.lifecycle.governance.conftest import EMAIL, PERSON, Planted, frame_with_person, log
+from tests.support.person import EMAIL, PERSON, Planted, frame_with_person, log
+from tests.support.small import small_frame
 
 
 def run(planted: Planted) -> Erasure:

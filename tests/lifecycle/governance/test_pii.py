@@ -15,7 +15,7 @@ from lifecycle.governance.requests import file_request
 from lifecycle.governance_command import show_erasure
 from lifecycle.project import Project
 from lifecycle.settings import Settings
-from tests.lifecycle.governance.conftest import EMAIL, PERSON, frame_with_person, project_changes
+from tests.support.person import EMAIL, PERSON, frame_with_person, project_changes
 
 
 def test_hashed_and_dropped_values_are_nowhere(

@@ -18,7 +18,7 @@ from lifecycle.governance.retention import retain
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 
 def test_old_versions_and_logged_rows_go(

@@ -1,6 +1,5 @@
 """A project that was ingested, trained, released, scored, monitored and asked, without Ray."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,30 +10,16 @@ import yaml
 from lifecycle.data.lake import read_version, table_uri
 from lifecycle.data.prediction_log import SCHEMA, TABLE, LogTable
 from lifecycle.monitoring.monitor import monitor_windows
-from lifecycle.project import Project
 from lifecycle.project_file import load_project
-from lifecycle.records import Scored, Trained, Window
+from lifecycle.records import Window
 from lifecycle.release.audit import Trail
 from lifecycle.release.registered import bundle_path
 from lifecycle.release.registry import CHAMPION, set_alias
-from lifecycle.run import Run, running
+from lifecycle.run import running
 from lifecycle.serving.score import score
 from lifecycle.settings import Settings
-from tests.conftest import SMALL, small_frame
-
-ASKED = "5f2a9c11d0e34b70000000000000"
-RUN = Run(id="0b54a7f4-4a0e-4a57-8b37-8c4c5be0b5f1", name="train-small", who="ada")
-
-
-@dataclass(frozen=True)
-class Lived:
-    project: Project
-    settings: Settings
-    made: Any
-    trained: Trained
-    scored: Scored
-    entity: int
-    """Of the logged prediction `<ASKED>-0`; a customer of the training part."""
+from tests.support.lived import ASKED, RUN, Lived
+from tests.support.small import SMALL, small_frame
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from lifecycle.lineage import walk
 from lifecycle.lineage.emit import send, tell_run
 from lifecycle.lineage.events import events_of
 from lifecycle.lineage.facets import place_of
-from tests.lifecycle.lineage.conftest import RUN, Lived
-from tests.lifecycle.lineage.published import (
+from tests.support.lived import RUN, Lived
+from tests.support.published import (
     EVENT_TYPES,
     REQUIRED,
     SPECIFICATION,

@@ -14,7 +14,7 @@ from lifecycle.lineage.graph import Lineage, Node
 from lifecycle.lineage.picture import COLOURS, COLUMNS, draw
 from lifecycle.lineage.tree import short, trees
 from lifecycle.lineage.walk import lineage
-from tests.lifecycle.lineage.conftest import ASKED, Lived
+from tests.support.lived import ASKED, Lived
 
 Run = Callable[..., Result]
 

@@ -18,8 +18,8 @@ from lifecycle.lineage.picture import draw
 from lifecycle.lineage.walk import known, lineage
 from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
-from tests.lifecycle.lineage.conftest import ASKED
-from tests.lifecycle.lineage.published import check
+from tests.support.lived import ASKED
+from tests.support.published import check
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "visit_history" / "project.yaml"
 

@@ -15,8 +15,8 @@ from lifecycle.lineage.walk import lineage
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings
-from tests.conftest import small_frame
-from tests.lifecycle.lineage.conftest import ASKED, RUN, Lived
+from tests.support.lived import ASKED, RUN, Lived
+from tests.support.small import small_frame
 
 
 def walk(lived: Lived, ref: str) -> Lineage:

@@ -16,7 +16,7 @@ from lifecycle.project import Project
 from lifecycle.records import Evaluation, ModelVersion, Monitored, Scored, Window
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation.evaluate import evaluate
-from tests.conftest import small_frame
+from tests.support.small import small_frame
 
 MODEL = ModelVersion(
     name="small", version=1, uri="models:/small/1", run_id="", digest="d1", identity="i1"

@@ -7,7 +7,7 @@ import pytest
 from lifecycle.monitoring.performance import quality
 from lifecycle.monitoring.windows import Seen
 from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
-from tests.lifecycle.graded import GRADES, graded_project
+from tests.support.graded import GRADES, graded_project
 
 TRUTH = np.array([0.0, 1.0, 1.0, 0.0, np.nan])
 SCORES = np.array([0.1, 0.9, 0.4, 0.2, 0.7])

@@ -19,7 +19,7 @@ from lifecycle.serving.score import score
 from lifecycle.settings import Settings
 from lifecycle.specs import DriftSpec
 from lifecycle.training.evaluation.evaluate import evaluate
-from tests.lifecycle.graded import GRADES, graded_frame, graded_project
+from tests.support.graded import GRADES, graded_frame, graded_project
 
 
 @pytest.fixture

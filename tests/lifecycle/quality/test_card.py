@@ -5,7 +5,7 @@ from collections.abc import Callable
 from lifecycle.project import Project
 from lifecycle.quality.card import model_card
 from lifecycle.records import CheckReport, DatasetVersion, Decision, Estimate, Evaluation, Split
-from tests.lifecycle.graded import graded_project
+from tests.support.graded import graded_project
 
 
 def version(rows: int) -> DatasetVersion:

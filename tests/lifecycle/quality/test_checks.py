@@ -2,13 +2,15 @@
 
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -16,6 +18,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from lifecycle.data.features import build_features, labels, load_hook
 from lifecycle.data.lake import read_version
 from lifecycle.project import Project
+from lifecycle.quality import checks_program
 from lifecycle.quality.answered import Answered, draw
 from lifecycle.quality.checks import run_checks
 from lifecycle.quality.findings import check_name
@@ -24,7 +27,8 @@ from lifecycle.records import CheckReport, DatasetVersion
 from lifecycle.settings import Settings
 from lifecycle.specs import METRICS, ChecksSpec
 from lifecycle.specs.checks import Severity, canonical
-from tests.conftest import small_frame
+from tests.support.small import small_frame
+from tests.support.warm_checks import warm_interpreter
 
 pytestmark = pytest.mark.component
 SPEC = ChecksSpec(sample_rows=1000)
@@ -44,25 +48,13 @@ def answered(frame: pd.DataFrame, noise: float = 0.4) -> Answered:
     )
 
 
-_WARM: list[ChecksProgram] = []
-
-
-@contextmanager
-def warm_program() -> Iterator[ChecksProgram]:
-    """A program that was started before; the next one imports while this one works."""
-    program = _WARM.pop() if _WARM else ChecksProgram(Settings())
-    program.start()
-    _WARM.append(ChecksProgram(Settings()))
-    _WARM[0].start()
-    with program:
-        yield program
-
-
 @pytest.fixture(scope="module", autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    while _WARM:
-        _WARM.pop().close()
+def _warm_interpreter() -> Iterator[None]:
+    """What the program imports is imported once; see `test_a_sound_model_on_the_real_example`."""
+    python, program = Settings().checks_interpreter, Path(checks_program.__file__)
+    with warm_interpreter(python, program) as caller, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIFECYCLE_CHECKS_PYTHON", str(caller))
+        yield
 
 
 def check(
@@ -76,8 +68,31 @@ def check(
         "spec": SPEC,
         "folder": folder,
     }
-    with warm_program() as program:
+    with ChecksProgram(Settings()) as program:
         return run_checks(train, holdout, program=program, **(given | changes))  # type: ignore[arg-type]  # by name
+
+
+@contextmanager
+def processes() -> Iterator[dict[int, list[str]]]:
+    """Process id → command of what this process starts, directly or not, as often as it looks."""
+    seen: dict[int, list[str]] = {}
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.1):
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    if process.pid not in before:
+                        seen[process.pid] = process.cmdline()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
 
 
 @pytest.fixture
@@ -91,8 +106,10 @@ def test_a_sound_model_on_the_real_example(
     train: Callable[..., Any],
     settings: Settings,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.delenv("LIFECYCLE_CHECKS_PYTHON")
     made = train(health, settings)
 
     def part(version: DatasetVersion) -> Answered:
@@ -106,13 +123,15 @@ def test_a_sound_model_on_the_real_example(
         )
 
     learned, holdout = part(made.split.train), part(made.split.holdout)
-    report = check(
-        learned,
-        holdout,
-        tmp_path,
-        categorical=("plan", "site"),
-        importances={"income": 1.0, "xage": 0.5, "plan": 0.4, "disea": 0.3},
-    )
+    with processes() as seen:
+        report = check(
+            learned,
+            holdout,
+            tmp_path,
+            categorical=("plan", "site"),
+            importances={"income": 1.0, "xage": 0.5, "plan": 0.4, "disea": 0.3},
+        )
+    assert len(seen) == 1, "one program, and no processes of joblib, which would import all again"
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
     for name in (  # people and years are apart, as the split promises
@@ -296,7 +315,11 @@ def test_regression_runs_what_it_can(tmp_path: Path) -> None:
 def test_every_metric_can_decide(
     parts: tuple[Answered, Answered], tmp_path: Path, metric: str
 ) -> None:
-    spec = ChecksSpec(sample_rows=200, severity=SEGMENTS | {"Train Test Performance": "warn"})
+    spec = ChecksSpec(
+        sample_rows=200,
+        suites=("model_evaluation",),
+        severity=SEGMENTS | {"Train Test Performance": "warn"},
+    )
     report = check(*parts, tmp_path, metric=metric, spec=spec)
     assert not [name for name in report.not_run if "Performance" in name or "Simple" in name]
 

@@ -13,25 +13,15 @@ from deltalake import DeltaTable, write_deltalake
 from lifecycle.cli import main
 from lifecycle.data.lake import table_uri
 from lifecycle.project import Project
-from lifecycle.records import Change, ModelVersion
+from lifecycle.records import Change
 from lifecycle.release.audit import SCHEMA, Trail, champions, history, rolled_back, verify
 from lifecycle.settings import Settings
+from tests.support.versions import model
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home")
-
-
-def model(version: int) -> ModelVersion:
-    return ModelVersion(
-        name="small",
-        version=version,
-        uri=f"models:/small/{version}",
-        run_id="r",
-        digest=f"{version}" * 64,
-        identity="i" * 64,
-    )
 
 
 @pytest.fixture
@@ -190,7 +180,7 @@ WRITER = """
 import sys
 from lifecycle.release.audit import Trail
 from lifecycle.settings import Settings
-from tests.lifecycle.release.test_audit import model
+from tests.support.versions import model
 trail = Trail(Settings(home=sys.argv[1]), "small", sys.argv[2])
 for number in range(8):
     trail.record("deploy", model(number), (sys.argv[2],))

@@ -13,7 +13,7 @@ from lifecycle.release.policies import roll_out
 from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias
 from lifecycle.release.rollout import Sight
 from lifecycle.settings import Settings
-from tests.lifecycle.release.scripted import (
+from tests.support.scripted import (
     FakeLane,
     Killed,
     Times,

@@ -20,9 +20,9 @@ from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias
 from lifecycle.serving.deployment import serving, stop_candidate, undeploy
 from lifecycle.serving.protocol import to_records
 from lifecycle.settings import Settings
-from tests.conftest import small_frame
-from tests.lifecycle.release.releaser import release
-from tests.load import Load, load
+from tests.support.load import Load, load
+from tests.support.releaser import release
+from tests.support.small import small_frame
 
 pytestmark = pytest.mark.system
 
@@ -95,7 +95,7 @@ def test_a_release_killed_in_a_canary_step_leaves_the_champion_and_runs_again(
     train(project, settings, seed=2).register()
     address = ray.get_runtime_context().gcs_address
     arguments = [project.file, settings.home, address, settings.serve_port]
-    command = [sys.executable, "-m", "tests.lifecycle.release.releaser", *map(str, arguments)]
+    command = [sys.executable, "-m", "tests.support.releaser", *map(str, arguments)]
     with load(served.url, served.records, clients=2) as asked:
         process = subprocess.Popen(command, cwd=ROOT)
         try:

@@ -3,6 +3,7 @@
 import getpass
 import json
 import logging
+import pickle
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,8 @@ from lifecycle.release.registry import (
 )
 from lifecycle.release.store import connect
 from lifecycle.settings import Settings
+from tests.support.small import write_project
+from tests.support.trained import Made, train_small
 
 pytestmark = pytest.mark.component
 
@@ -235,59 +238,71 @@ def test_a_store_that_is_no_database(settings: Settings) -> None:
 KILLED = """
 import os, pickle, signal, sys
 import lifecycle.release.recording as recording
-made, step = pickle.load(open(sys.argv[1], "rb"))
-real = getattr(recording, step)
-def die(*args, **kwargs):
-    if sys.argv[2] == "after":
-        real(*args, **kwargs)
-    os.kill(os.getpid(), signal.SIGKILL)
-setattr(recording, step, die)
-recording.register(made["project"], made["settings"], bundle=made["bundle"],
-                   trained=made["trained"], card="# card")
+import mlflow.pyfunc  # once for all
+
+def register(made, step, when):
+    real = getattr(recording, step)
+    def die(*args, **kwargs):
+        if when == "after":
+            real(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
+    setattr(recording, step, die)
+    recording.register(made["project"], made["settings"], bundle=made["bundle"],
+                       trained=made["trained"], card="# card")
+
+for arguments in pickle.load(open(sys.argv[1], "rb")):
+    if (child := os.fork()) == 0:
+        register(*arguments)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-"""The real steps, with a real SIGKILL before or after one of them."""
+"""The real steps, each time in a process of its own, with a real SIGKILL before or after one."""
+KILLS = (("log_files", "before"), ("log_model", "after"), ("_create_version", "after"))
 
 
-@pytest.mark.parametrize(
-    ("step", "when"),
-    [("log_files", "before"), ("log_model", "after"), ("_create_version", "after")],
-)
-def test_killed_in_the_middle_then_run_again(
-    small_model: Any, tmp_path: Path, step: str, when: str
-) -> None:
-    import pickle
-
-    connect(small_model.settings)
-    made = {
-        "project": small_model.project,
-        "settings": small_model.settings,
-        "bundle": small_model.bundle,
-        "trained": small_model.trained(),
-    }
-    file = tmp_path / "made.pickle"
-    file.write_bytes(pickle.dumps((made, step)))
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Made]:
+    """Step and moment → what was registered until then."""
+    arguments, models = [], {}
+    for kill in KILLS:
+        folder = tmp_path_factory.mktemp("killed")
+        made = train_small(write_project(folder), Settings(home=folder / "lifecycle"))
+        connect(made.settings)
+        given = {"project": made.project, "settings": made.settings, "bundle": made.bundle}
+        arguments.append((given | {"trained": made.trained()}, *kill))
+        models[kill] = made
+    file = tmp_path_factory.mktemp("killed") / "arguments.pickle"
+    file.write_bytes(pickle.dumps(arguments))
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(file), when], capture_output=True, text=True
+        [sys.executable, "-c", KILLED, str(file)], capture_output=True, text=True, check=False
     )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert done.stdout.split() == [str(-signal.SIGKILL)] * len(KILLS), done.stderr
+    return models
 
-    identity = small_model.identity.digest
-    assert find_by_identity(small_model.project, small_model.settings, identity) is None
-    model = small_model.register().model
-    client = connect(small_model.settings)
-    assert list(versions("small", small_model.settings)) == [model]
+
+@pytest.mark.parametrize(("step", "when"), KILLS)
+def test_killed_in_the_middle_then_run_again(
+    killed: dict[tuple[str, str], Made], step: str, when: str
+) -> None:
+    made = killed[step, when]
+    identity = made.identity.digest
+    assert find_by_identity(made.project, made.settings, identity) is None
+    model = made.register().model
+    client = connect(made.settings)
+    assert list(versions("small", made.settings)) == [model]
     assert len(client.search_model_versions("name = 'small'")) == 1
-    runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    experiment = client.get_experiment_by_name("small")
+    assert experiment
+    runs = client.search_runs([experiment.experiment_id])
     statuses = sorted(run.info.status for run in runs)
     assert statuses == (["FINISHED"] if step == "_create_version" else ["FINISHED", "KILLED"])
-    assert find_by_identity(small_model.project, small_model.settings, identity) == model
-    assert by_alias("small", CHALLENGER, small_model.settings) == model
-    assert json.loads(record_of(model, small_model.settings).model_dump_json())["cached"]
+    assert find_by_identity(made.project, made.settings, identity) == model
+    assert by_alias("small", CHALLENGER, made.settings) == model
+    assert json.loads(record_of(model, made.settings).model_dump_json())["cached"]
 
 
 def test_an_emptied_registry_is_not_one_without_versions(settings: Settings) -> None:
     from lifecycle.release.audit import Trail
-    from tests.lifecycle.release.test_audit import model
+    from tests.support.versions import model
 
     assert by_alias("small", "champion", settings) is None
     Trail(settings, "small", "me").record("promote", model(3), ("It is better.",))

@@ -13,7 +13,7 @@ from lifecycle.release.registry import CHAMPION, by_alias, set_alias
 from lifecycle.release.rollback import RolledBack, roll_back
 from lifecycle.release.rollout import straight
 from lifecycle.settings import Settings
-from tests.lifecycle.release.scripted import FakeLane, Killed, handover, trail
+from tests.support.scripted import FakeLane, Killed, handover, trail
 
 pytestmark = pytest.mark.component
 

@@ -13,7 +13,7 @@ from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias
 from lifecycle.release.rollout import straight
 from lifecycle.settings import Settings
 from lifecycle.specs import ServingSpec
-from tests.lifecycle.release.scripted import FakeLane, handover, trail
+from tests.support.scripted import FakeLane, handover, trail
 
 pytestmark = pytest.mark.component
 

@@ -8,7 +8,7 @@ from lifecycle.release.policies import roll_out
 from lifecycle.release.registry import CHAMPION, by_alias
 from lifecycle.release.rollout import Sight
 from lifecycle.settings import Settings
-from tests.lifecycle.release.scripted import FakeLane, Times, handover, observed, trail
+from tests.support.scripted import FakeLane, Times, handover, observed, trail
 
 pytestmark = pytest.mark.component
 

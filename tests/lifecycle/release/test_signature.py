@@ -12,8 +12,8 @@ from lifecycle.project import Project
 from lifecycle.release.registered import predict_of
 from lifecycle.release.run import _signature
 from lifecycle.settings import Settings
-from tests.conftest import SMALL, small_frame
-from tests.lifecycle.graded import graded_project
+from tests.support.graded import graded_project
+from tests.support.small import SMALL, small_frame
 
 
 def test_a_number_a_row_or_one_a_class(make_project: Callable[..., Project]) -> None:

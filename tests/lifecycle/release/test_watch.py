@@ -21,7 +21,7 @@ from lifecycle.records import ModelVersion
 from lifecycle.release.labels import Labels
 from lifecycle.release.watch import LogWatch
 from lifecycle.settings import Settings
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 BEGAN = 1_800_000_000.0
 

@@ -24,7 +24,7 @@ from lifecycle.project import Project
 from lifecycle.serving.access import Gatekeeper
 from lifecycle.serving.keystore import KeyStore
 from lifecycle.settings import Settings
-from tests.lifecycle.serving.replica import serving
+from tests.support.replica import serving
 
 JSON = (b"content-type", b"application/json")
 

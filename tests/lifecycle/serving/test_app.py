@@ -1,6 +1,7 @@
 """The real endpoint over HTTP: answers, refusals, a new version, a taken port, nothing left."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -86,6 +87,18 @@ def test_health_and_model(made: Any, url: str) -> None:
     described = httpx.get(f"{url}/model").json()
     assert list(described["inputs"]) == list(made.project.input_columns)
     assert described["inputs"]["xage"]["maximum"] == 120
+
+
+@pytest.mark.component
+def test_a_path_of_no_project_is_told_the_projects(made: Any, url: str) -> None:
+    assert os.environ["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    at = made.settings.serve_url
+    answers = [httpx.get(f"{at}/"), httpx.get(f"{at}/nope"), httpx.post(f"{at}/predict", json={})]
+    for answer in answers:
+        assert answer.status_code == 404
+        told = answer.json()
+        assert told["projects"] == ["/health_visits"]
+        assert told["example"] == "/health_visits/predict"
 
 
 @pytest.mark.component

@@ -13,7 +13,7 @@ from lifecycle.serving.endpoint import Endpoint
 from lifecycle.serving.protocol import to_records
 from lifecycle.settings import Settings
 from lifecycle.specs import ServingSpec
-from tests.lifecycle.serving.replica import endpoint_of
+from tests.support.replica import endpoint_of
 
 Make = Callable[..., Project]
 SHOP, EVIL = "https://shop.example", "https://evil.example"

@@ -16,8 +16,8 @@ from lifecycle.serving.protocol import to_records
 from lifecycle.serving.score import score
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle, write_bundle
-from tests.lifecycle.serving.replica import serving
-from tests.lifecycle.test_client import GOOD, ROWS, Server
+from tests.support.client_server import GOOD, ROWS, Server
+from tests.support.replica import serving
 
 THRESHOLD = 0.37
 INPUTS = ["age", "visits", "city"]

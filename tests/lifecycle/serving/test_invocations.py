@@ -16,7 +16,7 @@ from lifecycle.serving import invocations
 from lifecycle.serving.wire import Answer, Asked
 from lifecycle.settings import Settings
 from lifecycle.specs import ColumnSpec
-from tests.lifecycle.graded import graded_project
+from tests.support.graded import graded_project
 
 MODEL = ModelVersion(name="p", version=4, uri="models:/p/4", run_id="", digest="d", identity="i")
 INPUTS = {

@@ -11,8 +11,8 @@ from lifecycle.errors import MalformedRequestError, RequestError
 from lifecycle.serving import body
 from lifecycle.serving.body import load_json
 from lifecycle.serving.intake import read_body
-from tests.conftest import SMALL
-from tests.lifecycle.serving.replica import serving
+from tests.support.replica import serving
+from tests.support.small import SMALL
 
 ROW = {"age": 30.0, "visits": 3, "city": "Rome"}
 

@@ -15,7 +15,7 @@ from lifecycle.serving.log_bodies import ROW_BYTES, light, read
 from lifecycle.serving.log_rows import Entry, LogRows
 from lifecycle.serving.wire import Asked
 from lifecycle.specs import ColumnSpec
-from tests.lifecycle.serving.log_writer import said
+from tests.support.log_writer import said
 
 INPUTS = {
     "age": ColumnSpec(type="number", nullable=True),

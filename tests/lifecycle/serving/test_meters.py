@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from lifecycle.errors import BackendError
 from lifecycle.serving.counts import CELLS, FOLDED, Counts, clear, fold, snapshot
 from lifecycle.serving.meters import ANSWERED, DROPPED, LOGGED, Meters
-from tests.conftest import ROOT
-from tests.lifecycle.serving.log_writer import model_of
+from tests.support.log_writer import model_of
+from tests.support.small import ROOT
 
 pytestmark = pytest.mark.component  # processes of their own, some killed
 
@@ -25,7 +25,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from lifecycle.serving.meters import ANSWERED, Meters
-from tests.lifecycle.serving.log_writer import model_of
+from tests.support.log_writer import model_of
 meters = Meters(Path(sys.argv[1]), model_of("small"), "champion")
 for _ in range(1000):
     meters.started()

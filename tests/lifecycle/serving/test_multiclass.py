@@ -24,7 +24,7 @@ from lifecycle.serving.score import score
 from lifecycle.serving.smoke import smoke_test
 from lifecycle.serving.wire import Asked
 from lifecycle.settings import Settings
-from tests.lifecycle.graded import GRADES, graded_project
+from tests.support.graded import GRADES, graded_project
 
 INPUTS = ["age", "visits", "city"]
 

@@ -9,7 +9,7 @@ from lifecycle.data.logged import read_log
 from lifecycle.project import Project
 from lifecycle.serving.protocol import to_records
 from lifecycle.settings import Settings
-from tests.lifecycle.serving.replica import serving
+from tests.support.replica import serving
 
 NAME = "a?x=1 #2 ä&b::c 100% d+e;f@g {h} 'i' <j>"
 

@@ -25,8 +25,8 @@ from lifecycle.serving.meters import Meters
 from lifecycle.serving.prediction_log import PredictionLog
 from lifecycle.serving.wire import Answer, Asked
 from lifecycle.settings import Settings
-from tests.conftest import ROOT
-from tests.lifecycle.serving.log_writer import metrics_folder, model_of, open_log, said
+from tests.support.log_writer import metrics_folder, model_of, open_log, said
+from tests.support.small import ROOT
 
 pytestmark = pytest.mark.component  # processes of their own, some killed
 
@@ -64,7 +64,7 @@ def start_writer(
     project: Project, settings: Settings, name: str, pace: float, seconds: float, mode: str = ""
 ) -> "subprocess.Popen[str]":
     arguments = [project.file, settings.home, name, pace, seconds, mode]
-    command = [sys.executable, "-m", "tests.lifecycle.serving.log_writer", *map(str, arguments)]
+    command = [sys.executable, "-m", "tests.support.log_writer", *map(str, arguments)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 

@@ -22,7 +22,7 @@ from lifecycle.serving.wire import Asked
 from lifecycle.settings import Settings
 from lifecycle.specs import ColumnSpec
 from lifecycle.training.trainers.booster import XGBoostModel
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 INPUTS = {
     "age": ColumnSpec(type="number", nullable=True, minimum=0, maximum=120),

@@ -10,7 +10,7 @@ from lifecycle.project import Project
 from lifecycle.serving.deployment import deploy, serving, undeploy
 from lifecycle.serving.protocol import to_records
 from lifecycle.settings import Settings
-from tests.load import load
+from tests.support.load import load
 
 pytestmark = pytest.mark.component
 

@@ -18,7 +18,7 @@ from lifecycle.project import Project
 from lifecycle.serving.deployment import deploy, rehearse, serving, undeploy
 from lifecycle.serving.protocol import to_records
 from lifecycle.settings import Settings
-from tests.load import load
+from tests.support.load import load
 
 pytestmark = pytest.mark.system
 

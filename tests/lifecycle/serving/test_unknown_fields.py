@@ -11,7 +11,7 @@ from lifecycle.data.logged import read_log
 from lifecycle.project import Project
 from lifecycle.serving.protocol import to_records
 from lifecycle.settings import Settings
-from tests.lifecycle.serving.replica import serving
+from tests.support.replica import serving
 
 INPUTS = ["age", "visits", "city"]
 ODD = {"colour": "red", "meta": {"a": [1]}}

@@ -26,8 +26,8 @@ from lifecycle.serving.score import Scorer
 from lifecycle.serving.views import ServedViews, as_requests
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.predictor import open_predictor
-from tests.lifecycle.serving.replica import serving
-from tests.payments import FUNCTIONS, payments
+from tests.support.payments import FUNCTIONS, payments
+from tests.support.replica import serving
 
 FEATURES = ["paid__total", "paid__times", "paid__shop", "paid__large"]
 AFTER_ALL = 5

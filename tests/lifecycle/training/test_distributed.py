@@ -19,8 +19,8 @@ from lifecycle.training.bundle import load_bundle
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.shards import plan, read_shard
 from lifecycle.training.train import train_model
-from tests.conftest import SMALL, small_frame
-from tests.nodes import Nodes, driver, nodes
+from tests.support.nodes import Nodes, driver, nodes
+from tests.support.small import SMALL, small_frame
 
 ROOT = Path(__file__).parents[3]
 TRAINING = {"rounds": 20, "early_stopping_rounds": 10, "threads": 1, "num_workers": 2}

@@ -12,7 +12,7 @@ from lifecycle.training.bundle import load_bundle
 from lifecycle.training.fit import fit
 from lifecycle.training.predictor import open_predictor
 from lifecycle.training.threshold import decision_threshold, threshold_of_rate
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 OWN = Tuned(parameters={"max_depth": 3}, value=None, trials=0)
 

@@ -25,7 +25,7 @@ from lifecycle.errors import ContractError
 from lifecycle.project_file import load_project
 from lifecycle.records import Violation
 from lifecycle.specs import ContractSpec
-from tests.lifecycle.data.contract.frames import apply_contract
+from tests.support.frames import apply_contract
 
 NOW = datetime(2026, 1, 10)
 EXAMPLES = Path(__file__).parents[4] / "examples"

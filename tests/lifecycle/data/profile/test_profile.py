@@ -20,7 +20,7 @@ from lifecycle.errors import DataError
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 
 def column(found: Profile, name: str) -> ColumnProfile:

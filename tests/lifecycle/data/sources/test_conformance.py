@@ -8,8 +8,8 @@ import pytest
 from lifecycle.data.sources.base import Source
 from lifecycle.errors import BackendError, FeatureError, SourceError
 from lifecycle.project import Project
-from tests.lifecycle.data.sources.conftest import Opener
-from tests.lifecycle.data.sources.places import NAMES, TYPES, Place, Rows, rows
+from tests.support.makers import Opener
+from tests.support.places import NAMES, TYPES, Place, Rows, rows
 
 USABLE = (SourceError, BackendError, FeatureError)
 

@@ -10,8 +10,8 @@ from deltalake import write_deltalake
 from lifecycle.data.sources import open_source
 from lifecycle.errors import SourceError
 from lifecycle.project import Project
-from tests.lifecycle.data.sources.conftest import project_of
-from tests.lifecycle.data.sources.places import Rows, rows, table
+from tests.support.makers import project_of
+from tests.support.places import Rows, rows, table
 
 
 def read(project: Project, after: object = None) -> Rows:

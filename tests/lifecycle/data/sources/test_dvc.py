@@ -11,8 +11,8 @@ from lifecycle.data.sources import open_source, read_source, source_digest
 from lifecycle.data.sources.base import Part
 from lifecycle.errors import SourceError
 from lifecycle.project import Project
-from tests.lifecycle.data.sources.conftest import project_of
-from tests.lifecycle.data.sources.places import encode, md5_of, rows, track
+from tests.support.makers import project_of
+from tests.support.places import encode, md5_of, rows, track
 
 CONTENT = encode("csv", rows(4))
 MD5 = md5_of(CONTENT)

@@ -12,8 +12,8 @@ from lifecycle.data.sources.base import BATCH
 from lifecycle.data.sources.jsonlines import BLOCK
 from lifecycle.errors import DataError, SourceError
 from lifecycle.project import Project
-from tests.lifecycle.data.sources.conftest import project_of
-from tests.lifecycle.data.sources.places import CONTRACT, Rows, encode, rows
+from tests.support.makers import project_of
+from tests.support.places import CONTRACT, Rows, encode, rows
 
 
 def read(project: Project) -> Rows:

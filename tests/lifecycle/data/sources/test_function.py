@@ -7,7 +7,7 @@ import pytest
 from lifecycle.data.sources import open_source
 from lifecycle.errors import SourceError
 from lifecycle.project import Project
-from tests.lifecycle.data.sources.conftest import project_of
+from tests.support.makers import project_of
 
 
 def project_with(folder: Path, body: str) -> Project:

@@ -12,7 +12,7 @@ import pytest
 from lifecycle.data.sources import jsonlines, open_source, read_source
 from lifecycle.errors import SourceError
 from lifecycle.project import Project
-from tests.lifecycle.data.sources.conftest import project_of
+from tests.support.makers import project_of
 
 COLUMNS = {"id": {"type": "integer"}, "member": {"type": "integer", "nullable": True}}
 

@@ -10,9 +10,9 @@ from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.remote import filesystem
 from lifecycle.errors import BackendError, SourceError
 from lifecycle.specs import SourceSpec
-from tests.lifecycle.data.sources.conftest import project_of
-from tests.lifecycle.data.sources.places import encode, rows
-from tests.lifecycle.data.sources.servers import TOKEN, Web
+from tests.support.makers import project_of
+from tests.support.places import encode, rows
+from tests.support.servers import TOKEN, Web
 
 
 @pytest.mark.parametrize("says_versions", [True, False])

@@ -18,9 +18,9 @@ from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings
 from lifecycle.specs import ColumnSpec
-from tests.lifecycle.data.sources.conftest import project_of
-from tests.lifecycle.data.sources.places import Rows, encode, rows
-from tests.nodes import Nodes, driver, nodes
+from tests.support.makers import project_of
+from tests.support.nodes import Nodes, driver, nodes
+from tests.support.places import Rows, encode, rows
 
 FILES, EACH = 8, 500
 SECONDS = 1.0

@@ -15,13 +15,13 @@ from lifecycle.data.sources.sql import Sql
 from lifecycle.errors import ContractError, SourceError
 from lifecycle.project import Project
 from lifecycle.specs import SourceSpec
-from tests.lifecycle.data.sources.conftest import _postgres, _sqlite, project_of
-from tests.lifecycle.data.sources.places import Rows, SqlPlace, rows
+from tests.support.makers import postgres, project_of, sqlite
+from tests.support.places import Rows, SqlPlace, rows
 
 BASES = {
-    "sqlite": _sqlite,
-    "adbc": _postgres(),
-    "sqlalchemy": _postgres(options={"pool_pre_ping": True}),
+    "sqlite": sqlite,
+    "adbc": postgres(),
+    "sqlalchemy": postgres(options={"pool_pre_ping": True}),
 }
 
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from deltalake import write_deltalake
 
 from lifecycle.data.sources import open_source
-from tests.lifecycle.data.sources.conftest import project_of
+from tests.support.makers import project_of
 
 ROWS = 400_000
 MOST_BYTES = 100 << 20

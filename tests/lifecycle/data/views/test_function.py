@@ -12,7 +12,7 @@ from lifecycle.data.views.table import materialise, view_table
 from lifecycle.errors import ContractError, FeatureError, SourceError
 from lifecycle.project import Project
 from lifecycle.settings import Settings
-from tests.payments import payments
+from tests.support.payments import payments
 
 Make = Callable[..., Project]
 

@@ -20,7 +20,7 @@ from lifecycle.errors import BackendError
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
-from tests.payments import FUNCTIONS, PROJECT, customers, payments
+from tests.support.payments import FUNCTIONS, PROJECT, customers, payments
 
 Make = Callable[..., Project]
 
@@ -150,7 +150,7 @@ def test_times_are_days(make_paying: Make, make_project: Make, settings: Setting
     rows["year"] = start + pd.to_timedelta(rows.year, unit="D")
     facts["year"] = start + pd.to_timedelta(facts.year, unit="D")
     make_paying(facts, rows)
-    from tests.payments import view
+    from tests.support.payments import view
 
     project = make_project(
         rows,

@@ -17,7 +17,7 @@ from lifecycle.data.views.facts import in_order
 from lifecycle.data.views.trial import known_of
 from lifecycle.data.views.use import ViewUse
 from lifecycle.specs import FeatureViewSpec
-from tests.payments import FUNCTIONS, view
+from tests.support.payments import FUNCTIONS, view
 
 FACT = st.tuples(
     st.integers(0, 3),  # customer

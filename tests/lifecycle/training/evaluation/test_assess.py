@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 from lifecycle.errors import ProjectError
 from lifecycle.specs import METRICS
 from lifecycle.training.evaluation import assess
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 RNG = np.random.default_rng(4)
 

@@ -10,7 +10,7 @@ from lifecycle.training.evaluation.miscalibration import (
     mean_error,
     miscalibration,
 )
-from tests.lifecycle.graded import graded_project
+from tests.support.graded import graded_project
 
 
 def outcomes(rows, seed, slope=1.0, shift=0.0):

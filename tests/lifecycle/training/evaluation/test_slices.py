@@ -12,7 +12,7 @@ from lifecycle.training.evaluation.slices import (
     measure_slices,
     parts_of,
 )
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 RNG = np.random.default_rng(2)
 

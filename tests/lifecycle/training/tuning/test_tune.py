@@ -16,7 +16,7 @@ from lifecycle.training.evaluation.evaluate import metric_value
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.trainers.open import open_trainer
 from lifecycle.training.tuning.tune import tune
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 SPACE = {
     "max_depth": {"type": "int", "low": 1, "high": 6},

@@ -61,8 +61,8 @@ def working(process: psutil.Process) -> bool:
 def nodes(count: int) -> Iterator[Nodes]:
     """A head and `count` nodes of one CPU, until the block ends."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.nodes", str(count)],
-        cwd=Path(__file__).parents[1],
+        [sys.executable, "-m", "tests.support.nodes", str(count)],
+        cwd=Path(__file__).parents[2],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,6 +1,6 @@
 """A replica's log without a replica: answers made up at a given pace, until it is killed.
 
-python -m tests.lifecycle.serving.log_writer PROJECT HOME NAME REQUESTS_A_SECOND SECONDS MODE
+python -m tests.support.log_writer PROJECT HOME NAME REQUESTS_A_SECOND SECONDS MODE
 """
 
 import os

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from lifecycle.project import Project
-from tests.conftest import SMALL, small_frame
+from tests.support.small import SMALL, small_frame
 
 GRADES = ("poor", "So-so", "very good")
 """In no alphabetical order, one with a space."""

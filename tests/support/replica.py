@@ -12,7 +12,7 @@ from lifecycle.serving.endpoint import Endpoint
 from lifecycle.serving.lanes import Lanes
 from lifecycle.serving.pages import Pages
 from lifecycle.serving.predictor import ServedModel
-from tests.lifecycle.serving.log_writer import open_log
+from tests.support.log_writer import open_log
 
 Post = Callable[..., httpx.Response]
 

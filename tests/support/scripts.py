@@ -1,0 +1,28 @@
+"""Scripts of ours in a user's environment, and the processes they leave."""
+
+import os
+import socket
+from pathlib import Path
+
+import psutil
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """A user's environment: no Prefect profile, no MLflow, stores under `home`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "RAY"))}
+    return kept | {"LIFECYCLE_HOME": str(home), "LIFECYCLE_SERVE_PORT": port, **more}
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Running processes that inherited the mark."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if mark == process.environ().get("LIFECYCLE_TEST_MARK", ""):
+                found.append(process)
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return found

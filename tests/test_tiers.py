@@ -1,0 +1,37 @@
+"""What tests/support/tiers.py promises: long files begin, and a tier that takes too long fails."""
+
+import tomllib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.support.small import ROOT
+from tests.support.tiers import BUDGET, ENFORCED, TierTimes, put_long_files_first
+
+
+def test_long_files_begin_and_others_keep_their_order() -> None:
+    long = list(tomllib.loads(BUDGET.read_text())["files"])
+    assert [file for file in long if not (ROOT / file).is_file()] == []
+    names = ["a.py::one", f"{long[1]}::two", "a.py::three", f"{long[0]}::four"]
+    items: list[Any] = [SimpleNamespace(nodeid=name) for name in names]
+    put_long_files_first(items)
+    assert [item.nodeid for item in items] == [names[3], names[1], names[0], names[2]]
+
+
+@pytest.mark.parametrize(
+    ("enforced", "times_budget", "status"), [("1", 1.6, 1), ("1", 1.4, 0), ("", 1.6, 0)]
+)
+def test_a_tier_that_takes_half_as_long_again_fails_where_budgets_are_enforced(
+    monkeypatch: pytest.MonkeyPatch, enforced: str, times_budget: float, status: int
+) -> None:
+    monkeypatch.setenv(ENFORCED, enforced)
+    allowed = tomllib.loads(BUDGET.read_text())["tiers"]["smoke"]
+    times = TierTimes(processes=2)
+    report: Any = SimpleNamespace(keywords={"smoke": 1, "system": 1}, duration=allowed)
+    for _ in range(round(times_budget * 2 * 10)):
+        report.duration = allowed / 10
+        times.pytest_runtest_logreport(report)
+    session: Any = SimpleNamespace(exitstatus=0)
+    times.pytest_sessionfinish(session)
+    assert session.exitstatus == status
