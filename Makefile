@@ -62,6 +62,7 @@ deploy: $(READY)  ## every flow as a Prefect deployment of ENV (dev, staging, pr
 	@$(BIN)/dotenv -f deployments/$(ENV).env run --no-override $(BIN)/prefect --no-prompt deploy --name '*/$(ENV)'
 
 clean:  ## remove .lifecycle (data versions, models, runs) and tool caches
+	@if [ -e .lifecycle/prefect/warm-server.json ]; then LIFECYCLE_HOME='$(CURDIR)/.lifecycle' $(BIN)/lifecycle down --force || true; fi
 	rm -rf .lifecycle .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 distclean: clean  ## also remove .venv and .venv-checks

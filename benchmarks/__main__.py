@@ -20,6 +20,7 @@ from benchmarks import (
     orchestration,
     serving,
     split,
+    startup,
     tracking,
     train_flow,
     tuning,
@@ -41,6 +42,7 @@ PARTS: dict[str, Callable[[int], Iterator[Result]]] = {
     "evaluation": evaluation.measure,
     "bundle": bundle.measure,
     "cycle": cycle.measure,
+    "startup": startup.measure,
     "damage": damage.measure,
 }
 

@@ -127,7 +127,8 @@ def _running(code: str, env: dict[str, str]) -> Iterator[tuple[str, int]]:
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "RAY"))}
-    return kept | {"LIFECYCLE_HOME": str(home), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} | more
+    ours = {"LIFECYCLE_HOME": str(home), "LIFECYCLE_KEEP_WARM": "0"}
+    return kept | ours | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} | more
 
 
 def _prepared_home(folder: Path, project: Path) -> Path:

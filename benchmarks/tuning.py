@@ -16,8 +16,8 @@ from lifecycle.cluster import connect_ray
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 from lifecycle.specs import Scalar
-from lifecycle.training.tuning.pool import Objective
 from lifecycle.training.tuning.search import search
+from lifecycle.training.tuning.trials import Objective
 
 TRIALS = 100
 WORKERS = 2

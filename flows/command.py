@@ -7,20 +7,20 @@ Exit codes: 0 all stages did their work; 2 a mistake the user can mend (one mess
 import argparse
 import inspect
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from prefect import Flow
 
 from flows.console import Screen
-from flows.server import prefect_server
+from flows.server import prefect_server, start_early
 from lifecycle.console import open_console, write_error
 from lifecycle.errors import LifecycleError
 from lifecycle.process import prepare_process
 from lifecycle.project_file import load_project
 from lifecycle.records import Window
 from lifecycle.settings import Settings, environments
-from tasks.governance import file_request
 from tasks.preload import preload
 from tasks.services import require_services
 
@@ -44,6 +44,8 @@ def script(flow: Flow[..., Any]) -> int:
             window = Window(first=options.first, last=options.last)
             arguments["window"] = None if window == Window() else window
         if hasattr(options, "entity"):  # kept from Prefect, which keeps parameters
+            from tasks.governance import file_request  # seconds, which no other flow pays
+
             persons = options.entity, options.entities_file
             file_request(project, settings, *persons, options.why, options.value)
         for name in ("force", "seeds", "rollback", "again", "reason", "retrain"):
@@ -63,6 +65,17 @@ def script(flow: Flow[..., Any]) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _start_early() -> None:
+    """Start the server of a script now: what else its file imports takes seconds."""
+    is_script = Path(sys.argv[0]).parent.absolute() == Path(__file__).parent
+    if not is_script or {"-h", "--help"} & set(sys.argv):
+        return
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--env")
+    with suppress(LifecycleError, argparse.ArgumentError):  # told when the flow begins
+        start_early(Settings.load(parser.parse_known_args()[0].env))
 
 
 def _parser(flow: Flow[..., Any]) -> argparse.ArgumentParser:
@@ -109,3 +122,6 @@ def _count(text: str) -> int:
 
 def _time(text: str) -> int | str:
     return int(text) if text.lstrip("-").isdigit() else text
+
+
+_start_early()

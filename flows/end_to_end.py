@@ -1,7 +1,5 @@
 """end_to_end: the whole cycle on the periods as they arrive, ending with a summary."""
 
-import sys
-
 from flows.command import script
 from flows.monitor import monitor
 from flows.prepare import prepare
@@ -9,6 +7,7 @@ from flows.release import release
 from flows.retrain import retrain
 from flows.score import score
 from flows.train import train
+from lifecycle.process import end_process
 from lifecycle.project_file import ProjectFile
 from lifecycle.records import Cycle, Period
 from lifecycle.settings import Environment, Settings
@@ -46,4 +45,4 @@ def end_to_end(project: ProjectFile, env: Environment | None = None) -> Cycle:
 
 
 if __name__ == "__main__":
-    sys.exit(script(end_to_end))
+    end_process(script(end_to_end))

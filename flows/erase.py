@@ -1,11 +1,10 @@
 """erase: find → erase → prove → list the models that learned → train those anew."""
 
-import sys
-
 from flows.command import script
 from flows.prepare import prepare
 from flows.release import release
 from flows.train import train
+from lifecycle.process import end_process
 from lifecycle.project_file import ProjectFile
 from lifecycle.records import Erasure
 from lifecycle.settings import Environment, Settings
@@ -39,4 +38,4 @@ def erase(
 
 
 if __name__ == "__main__":
-    sys.exit(script(erase))
+    end_process(script(erase))

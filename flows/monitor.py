@@ -1,9 +1,8 @@
 """monitor: current windows against the reference window → drift, quality → decision."""
 
-import sys
-
 from flows.command import script
 from flows.score import score
+from lifecycle.process import end_process
 from lifecycle.project_file import ProjectFile
 from lifecycle.records import Monitored, Scored
 from lifecycle.settings import Environment, Settings
@@ -31,4 +30,4 @@ def monitor(
 
 
 if __name__ == "__main__":
-    sys.exit(script(monitor))
+    end_process(script(monitor))

@@ -1,8 +1,7 @@
 """prepare: ingest → validate → join feature views → split."""
 
-import sys
-
 from flows.command import script
+from lifecycle.process import end_process
 from lifecycle.project_file import ProjectFile
 from lifecycle.records import Prepared, Window
 from lifecycle.settings import Environment, Settings
@@ -25,4 +24,4 @@ def prepare(
 
 
 if __name__ == "__main__":
-    sys.exit(script(prepare))
+    end_process(script(prepare))

@@ -1,8 +1,7 @@
 """release: gate challenger against champion → straight, canary or shadow → alias `champion`."""
 
-import sys
-
 from flows.command import script
+from lifecycle.process import end_process
 from lifecycle.project_file import ProjectFile
 from lifecycle.records import Release, Trained
 from lifecycle.settings import Environment, Settings
@@ -45,4 +44,4 @@ def release(
 
 
 if __name__ == "__main__":
-    sys.exit(script(release))
+    end_process(script(release))

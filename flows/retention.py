@@ -1,8 +1,7 @@
 """retention: delete what is older than the contract allows."""
 
-import sys
-
 from flows.command import script
+from lifecycle.process import end_process
 from lifecycle.project_file import ProjectFile
 from lifecycle.records import Retained
 from lifecycle.settings import Environment, Settings
@@ -20,4 +19,4 @@ def retention(project: ProjectFile, env: Environment | None = None) -> Retained:
 
 
 if __name__ == "__main__":
-    sys.exit(script(retention))
+    end_process(script(retention))

@@ -1,12 +1,11 @@
 """retrain: prepare → train → release, when monitoring asks for it."""
 
-import sys
-
 from flows.command import script
 from flows.monitor import monitor
 from flows.prepare import prepare
 from flows.release import release
 from flows.train import train
+from lifecycle.process import end_process
 from lifecycle.project_file import ProjectFile
 from lifecycle.records import Monitored, Release, Window
 from lifecycle.settings import Environment, Settings
@@ -36,4 +35,4 @@ def retrain(
 
 
 if __name__ == "__main__":
-    sys.exit(script(retrain))
+    end_process(script(retrain))

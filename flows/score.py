@@ -1,8 +1,7 @@
 """score: batch inference of a dataset version with the champion."""
 
-import sys
-
 from flows.command import script
+from lifecycle.process import end_process
 from lifecycle.project_file import ProjectFile
 from lifecycle.records import Scored, Window
 from lifecycle.settings import Environment, Settings
@@ -28,4 +27,4 @@ def score(
 
 
 if __name__ == "__main__":
-    sys.exit(script(score))
+    end_process(script(score))

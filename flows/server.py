@@ -1,4 +1,4 @@
-"""The Prefect server of a script: there for its length, in a process of its own.
+"""The Prefect server of a script: one that an earlier script left, or a new process of its own.
 
 Prefect would start one itself at the first flow run, but imports its whole server into the
 script's process for that (2 s), and leaves it running when the script is killed.
@@ -6,12 +6,15 @@ script's process for that (2 s), and leaves it running when the script is killed
 
 import os
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import prefect
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
@@ -23,48 +26,56 @@ from prefect.settings import (
     PREFECT_LOGGING_EXTRA_LOGGERS,
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
     PREFECT_SERVER_API_AUTH_STRING,
+    get_current_settings,
     temporary_settings,
 )
 
 from lifecycle.errors import BackendError
-from lifecycle.servers import answers, auth_file, auth_string, server, server_environment
+from lifecycle.identity import code_digest, lock_digest, sha256
+from lifecycle.redaction import SECRET_NAME
+from lifecycle.servers import (
+    POLL_S,
+    STARTUP_S,
+    Process,
+    answers,
+    auth_file,
+    auth_string,
+    prefect_home,
+    server,
+    server_environment,
+)
 from lifecycle.settings import Settings
+from lifecycle.warm import WarmServer, end_server, in_use, one_starter, running_server, unused
 from tasks.exclusive import own_server
 from tasks.progress import say, update
 
+PROGRAM = Path(__file__).with_name("warm_server.py")
+LOGGED: dict[Any, Any] = {
+    PREFECT_LOGGING_EXTRA_LOGGERS: "lifecycle",
+    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
+}
 DRAIN_S = 5.0
+ANSWER_S = 5.0
+"""Seconds a warm server may take to answer; one that hangs is ended."""
 
 
 @contextmanager
 def prefect_server(settings: Settings) -> Iterator[None]:
-    """The Prefect server of environment or profile; without one, a temporary one kept in `home`.
+    """The Prefect server of environment or profile; without one, a local one kept in `home`.
 
     Raises:
-        BackendError: the temporary server does not start.
+        BackendError: the local server does not start.
     """
-    updates: dict[Any, Any] = {
-        PREFECT_LOGGING_EXTRA_LOGGERS: "lifecycle",
-        PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
-    }
     if PREFECT_API_URL.value():
-        with temporary_settings(updates):
+        with temporary_settings(LOGGED):
             yield
         return
-    if "PREFECT_HOME" not in os.environ:
-        updates[PREFECT_HOME] = settings.folder("prefect")
-    # a heartbeat tells a server that outlives the script; joining its thread costs 1 s a flow run
-    updates[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
-    with temporary_settings(updates):
-        update("prefect", "starting a temporary server")
-        home = Path(PREFECT_HOME.value())
-        chosen = PREFECT_SERVER_API_AUTH_STRING.value()  # of a user's own profile
-        auth = str(chosen or auth_string(home))
-        with _temporary_server(home, auth) as url:
-            asks = "what PREFECT_SERVER_API_AUTH_STRING says" if chosen else f"{auth_file(home)}"
-            say(
-                "prefect",
-                f"{url} while this runs, with every flow and task run; its page asks for {asks}",
-            )
+    home = prefect_home(settings)
+    with temporary_settings(LOGGED | _own_settings(home)):
+        auth, asks = _auth(home)
+        with _local_server(home, auth, settings.warm_minutes) as (url, minutes):
+            stays = f"until {minutes:g} min after its last use" if minutes else "while this runs"
+            say("prefect", f"{url} {stays}, with every flow and task run; its page asks for {asks}")
             token = own_server.set(True)
             own: dict[Any, Any] = {PREFECT_API_URL: f"{url}/api", PREFECT_API_AUTH_STRING: auth}
             with temporary_settings(own):
@@ -75,6 +86,145 @@ def prefect_server(settings: Settings) -> Iterator[None]:
                     # what waits to be sent would find no server any more
                     APILogWorker.drain_all(timeout=DRAIN_S)
                     EventsWorker.drain_all(timeout=DRAIN_S)
+            if minutes:
+                say("prefect", f"{url} stays {minutes:g} min; `lifecycle down` ends it")
+
+
+def start_early(settings: Settings) -> None:
+    """Start the server of a script that is still importing what it needs, if it will start one.
+
+    Whatever is wrong is told when the server is needed.
+    """
+    if PREFECT_API_URL.value() or not settings.warm_minutes:
+        return
+    home = prefect_home(settings)
+    with suppress(OSError, TimeoutError), temporary_settings(LOGGED | _own_settings(home)):
+        auth, _ = _auth(home)
+        with ExitStack() as starter:
+            starter.enter_context(one_starter(home, 0.0))
+            if running_server(home) is None:
+                process = _launch(home, auth, settings.warm_minutes, _key(auth))
+                _pending.append((process, starter.pop_all()))
+
+
+_pending: list[tuple[Process, ExitStack]] = []
+"""The server of `start_early`, if any, and the lock by which other scripts wait for it."""
+
+
+def _own_settings(home: Path) -> dict[Any, Any]:
+    # nobody watches for a heartbeat here, and joining its thread costs 1 s of each flow run
+    return {PREFECT_HOME: home, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+
+
+def _auth(home: Path) -> tuple[str, str]:
+    """What a server of this home asks for, and where people find that."""
+    if chosen := PREFECT_SERVER_API_AUTH_STRING.value():  # of a user's own profile
+        return str(chosen), "what PREFECT_SERVER_API_AUTH_STRING says"
+    return auth_string(home), str(auth_file(home))
+
+
+def _key(auth: str) -> str:
+    """Digest of what a server runs with."""
+    variables = get_current_settings().to_environment_variables(exclude_unset=True)
+    return sha256([code_digest(), lock_digest(), sys.executable, variables, auth])
+
+
+@contextmanager
+def _local_server(home: Path, auth: str, minutes: float) -> Iterator[tuple[str, float]]:
+    """A server of this home: its URL, and the minutes it stays without use; 0 for a temporary one.
+
+    Args:
+        auth: what a request must bring.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as use:
+        if minutes and (warm := _warm_server(home, auth, minutes, use)):
+            yield warm.url, warm.minutes
+            return
+        update("prefect", "starting a temporary server")
+        yield use.enter_context(_temporary_server(home, auth)), 0
+
+
+def _warm_server(home: Path, auth: str, minutes: float, use: ExitStack) -> WarmServer | None:
+    """The warm server of this home, started if none runs; None if a temporary one is needed.
+
+    That is so while another script uses one with other code or other settings, or starts one and
+    is late.
+
+    Args:
+        use: closed when the script does not need it any more.
+    """
+    key = _key(auth)
+    process: Process | None = None
+    starter: AbstractContextManager[object] = one_starter(home, STARTUP_S)
+    if _pending:
+        process, starter = _pending.pop()
+    try:
+        with starter:
+            warm = running_server(home)
+            if warm and (warm.key != key or not _answers(warm, auth)):
+                with unused(home) as nobody:
+                    if not nobody:
+                        return None
+                    end_server(home, warm)
+                process = None
+            use.enter_context(in_use(home))
+            # one that ended while the lock was waited for is gone from the record
+            if warm := running_server(home):
+                return warm
+            update("prefect", "starting a server, which stays for the next script")
+            return _await(process or _launch(home, auth, minutes, key), home)
+    except TimeoutError:
+        return None
+
+
+def _answers(warm: WarmServer, auth: str) -> bool:
+    """Whether the server lets us in."""
+    user, _, password = auth.partition(":")
+    try:
+        with httpx.Client(trust_env=False, timeout=ANSWER_S, auth=(user, password)) as client:
+            return client.get(f"{warm.url}/api/admin/version").is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _await(process: Process, home: Path) -> WarmServer:
+    """The server of a process, when it answers.
+
+    Raises:
+        BackendError: it does not start.
+    """
+    end = time.monotonic() + STARTUP_S
+    while time.monotonic() < end and process.poll() is None:
+        if warm := running_server(home):
+            return warm
+        time.sleep(POLL_S)
+    process.kill()
+    raise _not_started(home / "server.log")
+
+
+def _launch(home: Path, auth: str, minutes: float, key: str) -> Process:
+    """Start a server that stays when this process ends."""
+    log = home / "server.log"
+    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("ab") as output:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        own = {name: value for name, value in os.environ.items() if _is_for_prefect(name)}
+        command = [sys.executable, str(PROGRAM), "--home", str(home), "--url", url]
+        command += ["--key", key, "--minutes", str(minutes), "--socket", str(listener.fileno())]
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+            command,
+            env=own | server_environment(home, url, auth),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,  # neither Ctrl-C nor a closed terminal is meant for it
+        )
+
+
+def _is_for_prefect(name: str) -> bool:
+    """Whether a server that outlives its script should have a variable: not others' secrets."""
+    return name.startswith("PREFECT_") or not SECRET_NAME.search(name)
 
 
 @contextmanager
@@ -84,7 +234,6 @@ def _temporary_server(home: Path, auth: str) -> Iterator[str]:
     Args:
         auth: what a request must bring.
     """
-    home.mkdir(parents=True, exist_ok=True)
     log = home / "server.log"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -95,8 +244,12 @@ def _temporary_server(home: Path, auth: str) -> Iterator[str]:
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with server(command, server_environment(home, url, auth), log) as process:
         if not answers(process, f"{url}/api/health"):
-            raise BackendError(
-                f"the temporary Prefect server did not start; {log} says why. Mend that, or name a "
-                "server with PREFECT_API_URL (`make ui` starts one)"
-            )
+            raise _not_started(log)
         yield url
+
+
+def _not_started(log: Path) -> BackendError:
+    return BackendError(
+        f"the local Prefect server did not start; {log} says why. Mend that, or name a "
+        "server with PREFECT_API_URL (`make ui` starts one)"
+    )

@@ -1,12 +1,12 @@
 """train: tune → fit → evaluate → check → gate → register as challenger."""
 
-import sys
 from typing import Annotated
 
 from pydantic import Field
 
 from flows.command import script
 from flows.prepare import prepare
+from lifecycle.process import end_process
 from lifecycle.project_file import ProjectFile
 from lifecycle.records import Prepared, Trained, Window
 from lifecycle.settings import Environment, Settings
@@ -43,7 +43,7 @@ def train(
         if found := find_trained(project, settings, identity, seeds):
             return found
         with recorded(project, settings, split, identity), checks_program(settings) as program:
-            with ray_for_training(project, settings):
+            with ray_for_training(project, settings, split.train.rows):
                 tuned = tune_parameters(project, settings, split, identity)
                 if project.checks.suites:
                     program.start()  # its imports take seconds: meanwhile the model is fitted
@@ -72,4 +72,4 @@ def train(
 
 
 if __name__ == "__main__":
-    sys.exit(script(train))
+    end_process(script(train))

@@ -37,6 +37,7 @@ from lifecycle.project_file import load_project
 from lifecycle.ray_command import ray_node
 from lifecycle.rejected_command import rejected
 from lifecycle.settings import Settings
+from lifecycle.stack_command import down, status
 from lifecycle.ui_command import ui
 from lifecycle.versions_command import versions
 
@@ -256,6 +257,6 @@ def _register(panel: str, *commands: Callable[..., None]) -> None:
 _register("Project file", init, validate, schema)
 _register("Data", profile, contract, rejected, versions, diff, lineage)
 _register("Endpoint", serve, front_env, ray_node)
-_register("Pages", ui)
+_register("Pages and servers", ui, status, down)
 app.add_typer(keys, name="keys", rich_help_panel="Endpoint")
 _register("Governance", audit, erase, retention)

@@ -19,7 +19,7 @@ import httpx
 
 from lifecycle.process import TELEMETRY, die_with_parent
 from lifecycle.redaction import remember
-from lifecycle.settings import made_once, sqlite_url
+from lifecycle.settings import Settings, made_once, sqlite_url
 
 STARTUP_S = 180.0
 """Seconds a server may take: the first start makes its database."""
@@ -76,6 +76,11 @@ def answers(process: Process, url: str, stop: Event | None = None) -> bool:
             if stop.wait(POLL_S):
                 break
     return False
+
+
+def prefect_home(settings: Settings) -> Path:
+    """Folder of Prefect's database, unless a profile of the user's names a server."""
+    return Path(os.environ.get("PREFECT_HOME") or settings.folder("prefect")).expanduser()
 
 
 def auth_file(home: Path) -> Path:

@@ -26,6 +26,7 @@ from lifecycle.redaction import redact, remember, remember_url
 DEV = "dev"
 """The one environment that needs no file: it is the embedded defaults."""
 FOLDER = "deployments"
+WARM_MINUTES = 10.0
 
 
 def environment_folders() -> tuple[Path, ...]:
@@ -106,6 +107,9 @@ class Settings(BaseSettings):
     and without a server in `home`/mlartifacts."""
     ray_address: str = "local"
     """`local` starts a Ray of its own and stops it; anything else is joined and left running."""
+    keep_warm: float | None = Field(default=None, ge=0)
+    """Minutes that the Prefect server of a script waits for the next script; 0 ends it with its
+    script. By default 10 in `dev`, and 0 in other environments and where `CI` is set."""
     ray_cpus: int | None = Field(default=None, ge=1)
     """CPUs of a local Ray; by default those of the machine, at least 2."""
     ray_storage: str = ""
@@ -163,6 +167,13 @@ class Settings(BaseSettings):
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         for name, value in super().__repr_args__():
             yield name, redact(value) if isinstance(value, str) else value
+
+    @property
+    def warm_minutes(self) -> float:
+        """Minutes that a script's Prefect server is kept."""
+        if self.keep_warm is not None:
+            return self.keep_warm
+        return WARM_MINUTES if self.env == DEV and not os.environ.get("CI") else 0
 
     @property
     def needs_keys(self) -> bool:

@@ -1,6 +1,5 @@
 """`lifecycle ui`: the pages of MLflow and of a Prefect server on loopback, until Ctrl-C."""
 
-import os
 import shlex
 import signal
 import socket
@@ -23,6 +22,7 @@ from lifecycle.servers import (
     answers,
     auth_file,
     auth_string,
+    prefect_home,
     server,
     server_environment,
 )
@@ -48,7 +48,7 @@ def ui(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    home = Path(os.environ.get("PREFECT_HOME") or settings.folder("prefect")).expanduser()
+    home = prefect_home(settings)
     auth = auth_string(home)
     with ExitStack() as servers:
         processes = []

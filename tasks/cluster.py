@@ -9,6 +9,9 @@ from lifecycle.project import Project
 from lifecycle.settings import Settings
 from tasks.progress import say, update
 
+SHORT_SEARCH = 5_000_000
+"""Rows × rounds × trials: 1 to 12 s of one CPU, and Ray takes 7 to 30 s to start (decision 33)."""
+
 
 @contextmanager
 def ray_cluster(settings: Settings) -> Iterator[None]:
@@ -30,11 +33,23 @@ def running_cluster(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def ray_for_training(project: Project, settings: Settings) -> Iterator[None]:
-    """Ray where training needs it: one worker without a search does without one of its own."""
-    needed = bool(project.tuning.space) or project.training.num_workers > 1
+def ray_for_training(project: Project, settings: Settings, rows: int) -> Iterator[None]:
+    """Ray where training needs it: one worker does without one of its own unless it searches long.
+
+    Args:
+        rows: of the train part.
+    """
+    needed = _searches_long(project, rows) or project.training.num_workers > 1
     with ray_cluster(settings) if needed else nullcontext():
         yield
+
+
+def _searches_long(project: Project, rows: int) -> bool:
+    """Whether the search takes longer in one process than Ray takes to start."""
+    if not project.tuning.space:
+        return False
+    work = rows * project.training.rounds * project.tuning.trials
+    return work > SHORT_SEARCH or project.training.trainer != "xgboost"
 
 
 @contextmanager

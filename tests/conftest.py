@@ -19,6 +19,8 @@ from tests.support.postgres import Postgres, running_postgres
 from tests.support.small import ROOT, write_project
 from tests.support.tiers import TierTimes, mark_tiers, put_long_files_first
 
+os.environ.setdefault("LIFECYCLE_KEEP_WARM", "0")  # a test that wants a warm server says so
+
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # the process that reports

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy  # scipy loads `stats`, which takes a second, when it is used
 from numpy.typing import NDArray
-from scipy import stats
 
 Floats = NDArray[np.float64]
 NumericTest = Literal["kolmogorov_smirnov", "wasserstein"]
@@ -91,7 +91,7 @@ def wasserstein(reference: Floats, current: Floats) -> float:
     moved = abs(len(present[0]) / len(reference) - len(present[1]) / len(current))
     if not len(present[0]) or not len(present[1]):
         return moved
-    return max(float(stats.wasserstein_distance(*present) / _scale(*present)), moved)
+    return max(float(scipy.stats.wasserstein_distance(*present) / _scale(*present)), moved)
 
 
 def cramers_v(reference: Floats, current: Floats) -> float:
@@ -126,7 +126,7 @@ def cramers_v_by_chance(n: float, m: float, levels: int, alpha: float) -> float:
     """
     if levels < 2:
         return 0.0
-    quantile = float(stats.chi2.ppf(1 - alpha, levels - 1))
+    quantile = float(scipy.stats.chi2.ppf(1 - alpha, levels - 1))
     return math.sqrt(quantile * (n + m) / (4 * n * m))
 
 

@@ -1,11 +1,10 @@
 """The monitoring report: the decision, quality, drift in numbers, and what drifted in plots."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lifecycle.monitoring.drift import as_floats, shares
@@ -13,6 +12,9 @@ from lifecycle.monitoring.windows import Seen
 from lifecycle.project import Project
 from lifecycle.quality.report import Cell, Picture, Section, Table, page
 from lifecycle.records import ColumnDrift, Decision, DriftReport, Evaluation, Scored
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 BINS = 30
 LEVELS = 12
@@ -150,6 +152,8 @@ def _short(value: float) -> str:
 def _picture(
     column: ColumnDrift, reference: Seen, current: Seen, categorical: Sequence[str]
 ) -> Picture:
+    from matplotlib.figure import Figure  # takes a second, and `score` draws nothing
+
     before, after = _values(column.column, reference), _values(column.column, current)
     figure = Figure(figsize=(4.6, 2.6))
     axes: Axes = figure.subplots()
@@ -166,7 +170,7 @@ def _picture(
     return Picture(figure, f"{column.column}: {caption}")
 
 
-def _histogram(axes: Axes, reference: NDArray[np.float64], current: NDArray[np.float64]) -> None:
+def _histogram(axes: "Axes", reference: NDArray[np.float64], current: NDArray[np.float64]) -> None:
     """Shares over common bins between the 0.5 and 99.5 percentiles; a tail would hide the rest."""
     known = [values[~np.isnan(values)] for values in (reference, current)]
     both = np.concatenate(known)
@@ -178,7 +182,7 @@ def _histogram(axes: Axes, reference: NDArray[np.float64], current: NDArray[np.f
         axes.stairs(heights, edges, label=label, color=colour, linewidth=1.6)
 
 
-def _bars(axes: Axes, table: pd.DataFrame) -> None:
+def _bars(axes: "Axes", table: pd.DataFrame) -> None:
     """The levels whose shares moved most, side by side."""
     moved = (table["reference"] - table["current"]).abs()
     shown = table.loc[moved.nlargest(LEVELS).index].sort_index()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy  # scipy loads `stats`, which takes a second, when it is used
 
 from lifecycle.data.distance import Comparison, compare_categories, compare_numbers
 from lifecycle.records import Decision, Estimate, Observed
@@ -110,7 +110,7 @@ def _errors(champion: Observed, candidate: Observed, spec: RolloutSpec) -> Verdi
     )
     if ours <= allowed:
         return "pass", f"Errors within bounds: {words}"
-    by_chance = float(stats.binom.sf(candidate.errors - 1, candidate.requests, allowed))
+    by_chance = float(scipy.stats.binom.sf(candidate.errors - 1, candidate.requests, allowed))
     if candidate.requests < spec.min_requests and by_chance >= ALPHA:
         return "wait", f"Errors, but few requests: {words}"
     return "fail", f"Too many errors: {words}"

@@ -3,8 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from lifecycle.page import write_page
 from lifecycle.project import Project
@@ -13,6 +12,9 @@ from lifecycle.quality.report import Cell, Picture, Section, Table, page
 from lifecycle.quality.summary import EVALUATION, spell
 from lifecycle.records import Bundle, Evaluated, Evaluation, Gap, Slice, Split
 from lifecycle.specs import DecisionSpec, GateSpec, greater_is_better
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CAPTIONS = {
     "roc": "True against false positives at every threshold.",
@@ -35,7 +37,7 @@ def write_evaluation(
     split: Split,
     bundle: Bundle,
     evaluated: Evaluated,
-    figures: Mapping[str, Figure],
+    figures: Mapping[str, "Figure"],
     folder: Path,
 ) -> Evaluated:
     """Write each figure as `plots/<name>.png` and everything as `evaluation.html`.

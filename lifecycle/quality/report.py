@@ -5,13 +5,14 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import matplotlib as mpl
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from lifecycle.page import templates
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Tone = Literal["good", "bad", "warn", "plain"]
 
@@ -36,7 +37,7 @@ class Table:
 class Picture:
     """A figure with the text that stands in for it and below it."""
 
-    figure: Figure | Path
+    figure: "Figure | Path"
     """Drawn as SVG; or a PNG file that is there already."""
     caption: str
 
@@ -84,10 +85,12 @@ def page(
     )
 
 
-def _data_uri(figure: Figure | Path) -> str:
+def _data_uri(figure: "Figure | Path") -> str:
     """A figure as an SVG data URI, or a PNG file as it is; the same figure gives the same bytes."""
     if isinstance(figure, Path):
         return "data:image/png;base64," + base64.b64encode(figure.read_bytes()).decode()
+    import matplotlib as mpl  # takes a second, which a script without figures does without
+
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "lifecycle", "svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")

@@ -40,6 +40,7 @@ def run(folder: Path, *command: str, code: int = 0, **variables: str) -> str:
         "LIFECYCLE_HOME": str(folder / NAME),
         "LIFECYCLE_OPENLINEAGE": str(folder / NAME / "events.jsonl"),
         "PYTHONPATH": str(ROOT),
+        "LIFECYCLE_KEEP_WARM": "0",
     }
     done = subprocess.run(
         [sys.executable, *command],

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.server import prefect_server
 from lifecycle.errors import BackendError
+from lifecycle.project import Project
 from lifecycle.settings import Settings
 
 pytestmark = pytest.mark.component
@@ -86,6 +88,27 @@ def test_a_script_that_ends_leaves_no_server_and_its_page_can_be_seen(home: Path
     script.communicate()
     assert script.returncode == 0
     assert not server.is_running()
+
+
+def test_a_script_imports_what_it_uses(home: Path, make_project: Callable[..., Project]) -> None:
+    file = str(make_project().file)
+    code = f"""
+import sys
+import flows.monitor, flows.retention, flows.score
+heavy = {{"ray", "matplotlib", "optuna", "mlflow"}}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+from flows.command import script
+from flows.prepare import prepare
+sys.argv = ["prepare", "--project", {file!r}]
+assert script(prepare) == 0
+assert "ray" not in sys.modules
+"""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
+    env = kept | {"LIFECYCLE_HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_server_that_cannot_start_says_where_to_look(

@@ -67,6 +67,7 @@ def env(tmp_path: Path) -> dict[str, str]:
         "PYTHONPATH": str(folder),
         "WATCHED": str(tmp_path / "watched.log"),
         "LIFECYCLE_HOME": str(tmp_path / "home"),
+        "LIFECYCLE_KEEP_WARM": "0",
     }
 
 

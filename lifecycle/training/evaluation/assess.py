@@ -3,12 +3,11 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.figure import Figure
 
 from lifecycle.data.features import build_features, labels, load_hook
 from lifecycle.data.lake import read_version
@@ -23,15 +22,16 @@ from lifecycle.training.evaluation.evaluate import (
     metric_value,
     trivial_answers,
 )
-from lifecycle.training.evaluation.explain import explain, summary_plot
 from lifecycle.training.evaluation.fairness import fairness_gaps
 from lifecycle.training.evaluation.miscalibration import miscalibration
 from lifecycle.training.evaluation.own_metrics import own_metrics
-from lifecycle.training.evaluation.plots import evaluation_plots, learning_curve, slices_plot
 from lifecycle.training.evaluation.reliability import reliability
 from lifecycle.training.evaluation.slices import Part, measure_slices, parts_of
 from lifecycle.training.parameters import stopping_metric
 from lifecycle.training.predictor import open_predictor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.float64]
 
@@ -247,13 +247,17 @@ def score(project: Project, answers: Answers | Predicted) -> float:
 
 def draw(
     project: Project, answers: Answers, evaluation: Evaluation, bundle: Bundle
-) -> dict[str, Figure]:
+) -> dict[str, "Figure"]:
     """Name → figure of everything the evaluation found: see `evaluation_plots`, and `slices`,
     `learning_curve` and `shap` where there are slices, rounds, and a model that can say.
 
     Args:
         evaluation: what `assess_closely` made of the answers.
     """
+    # matplotlib and scikit-learn take seconds, and only training draws
+    from lifecycle.training.evaluation.explain import explain, summary_plot
+    from lifecycle.training.evaluation.plots import evaluation_plots, learning_curve, slices_plot
+
     schema = answers.loaded.schema
     labels_of = project.classes or schema.labels or (f"not {schema.positive}", schema.positive)
     found = evaluation_plots(

@@ -1,4 +1,4 @@
-"""The search: Optuna's TPE and pruners, its trials on Ray actors, for any objective.
+"""The search: Optuna's TPE and pruners, its trials on Ray actors or here, for any objective.
 
 Deterministic for a given number of workers, whatever the timing: trial n is asked when trial
 n − workers has been told, results are told in the order they were asked, a pruner compares a trial
@@ -11,17 +11,22 @@ decides how many trials there are, not what they are.
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from lifecycle.cluster import is_connected
 from lifecycle.errors import LifecycleError
 from lifecycle.project import Project
 from lifecycle.records import Trial, Tuned
 from lifecycle.specs import greater_is_better
 from lifecycle.training.parameters import key_of
-from lifecycle.training.tuning.pool import Objective, Outcome, Pool, Pruning, Told, worker_pool
 from lifecycle.training.tuning.study import Finished, open_study
 from lifecycle.training.tuning.suggest import Asked, Suggestions
+from lifecycle.training.tuning.trials import LocalPool, Objective, Outcome, Pruning, Told
+
+if TYPE_CHECKING:
+    from lifecycle.training.tuning.pool import Pool
 
 
 class Now(NamedTuple):
@@ -40,7 +45,10 @@ OnTrial = Callable[[Now], None]
 
 
 def search(project: Project, objective: Objective, folder: Path, on_trial: OnTrial) -> Tuned:
-    """Search `tuning.space` for the best value of the objective; Ray is connected already.
+    """Search `tuning.space` for the best value of the objective.
+
+    Trials run on Ray where it is connected, and in this process where it is not: with the same
+    outcomes, as either way a trial has one thread.
 
     Args:
         folder: of the study; finished trials in it are not run again.
@@ -51,11 +59,13 @@ def search(project: Project, objective: Objective, folder: Path, on_trial: OnTri
     """
     spec = project.tuning
     maximize = greater_is_better(project.training_metric)
-    pruning = Pruning(spec.pruner, project.training.rounds, maximize)
+    pruning = (
+        None if spec.pruner == "none" else Pruning(spec.pruner, project.training.rounds, maximize)
+    )
     suggestions = Suggestions(project)
     with (
         open_study(folder, suggestions) as finished,
-        worker_pool(objective, spec.workers, None if spec.pruner == "none" else pruning) as pool,
+        _pool(objective, spec.workers, pruning) as pool,
     ):
         history = _Search(project, suggestions, finished, pool, on_trial).run()
     value, best = best_of(history, maximize)
@@ -66,6 +76,16 @@ def search(project: Project, objective: Objective, folder: Path, on_trial: OnTri
         pruned=sum(trial.state == "pruned" for trial in history),
         history=tuple(history),
     )
+
+
+def _pool(
+    objective: Objective, workers: int, pruning: Pruning | None
+) -> "AbstractContextManager[Pool | LocalPool]":
+    if not is_connected():
+        return nullcontext(LocalPool(objective, pruning))
+    from lifecycle.training.tuning.pool import worker_pool  # Ray takes seconds to import
+
+    return worker_pool(objective, workers, pruning)
 
 
 def best_of(trials: list[Trial], maximize: bool) -> tuple[float, Trial]:
@@ -82,7 +102,7 @@ class _Search:
         project: Project,
         suggestions: Suggestions,
         finished: Finished,
-        pool: Pool,
+        pool: "Pool | LocalPool",
         on_trial: OnTrial,
     ) -> None:
         self._spec = project.tuning

@@ -25,8 +25,8 @@ from optuna.visualization.matplotlib import (
 from lifecycle.project import Project
 from lifecycle.records import Trial, Tuned
 from lifecycle.specs import Metric
-from lifecycle.training.tuning.pool import Outcome
 from lifecycle.training.tuning.suggest import as_trial, direction_of, place_of, space_of
+from lifecycle.training.tuning.trials import Outcome
 
 FEWEST_TRIALS = 4
 """Complete trials from which importances say anything."""

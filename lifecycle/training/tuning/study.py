@@ -23,8 +23,8 @@ from lifecycle.records import Identity
 from lifecycle.settings import Settings
 from lifecycle.specs import Scalar
 from lifecycle.training.parameters import key_of
-from lifecycle.training.tuning.pool import Outcome
 from lifecycle.training.tuning.suggest import Asked, Suggestions, as_trial
+from lifecycle.training.tuning.trials import Outcome
 
 logger = logging.getLogger(__name__)
 

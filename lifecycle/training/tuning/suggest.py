@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from lifecycle.project import Project
 from lifecycle.specs import Choice, IntRange, Range, Scalar, greater_is_better
 from lifecycle.training.parameters import DEFAULTS
-from lifecycle.training.tuning.pool import Outcome
+from lifecycle.training.tuning.trials import Outcome
 
 Direction = Literal["minimize", "maximize"]
 

@@ -16,7 +16,7 @@ def tune(
     study_dir: Path,
     on_trial: OnTrial,
 ) -> Tuned:
-    """Search for the parameters that do best on the validation part; Ray is connected already.
+    """Search for the parameters that do best on the validation part, on Ray where it is connected.
 
     The first trial is `training.parameters` as they stand, and is never pruned, so tuning never
     ends worse than them. The validation part respects time and entities because the split does.

@@ -10,9 +10,9 @@ from lifecycle.records import Trial, Tuned
 from lifecycle.release.recording import register
 from lifecycle.release.store import connect
 from lifecycle.release.trials import CURVE_POINTS, METRIC, NUMBER, PARENT, STATE, log_search
-from lifecycle.training.tuning.pool import Outcome
 from lifecycle.training.tuning.study import open_study, study_folder
 from lifecycle.training.tuning.suggest import Asked, Suggestions
+from lifecycle.training.tuning.trials import Outcome
 
 pytestmark = pytest.mark.component
 

@@ -99,6 +99,12 @@ def test_killed_and_resumed_equals_uninterrupted(tunable, tmp_path):
     assert seen[0].best == value_of(project, split, TRAINING["parameters"])
     assert whole.value < seen[0].best
 
+    # in one process the search is the same
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lifecycle.training.tuning.search.is_connected", lambda: False)
+        here = tune(project, split.train, split.validation, tmp_path / "here", quiet)
+    assert without_times(here) == without_times(whole)
+
     # the value is what these parameters give, and those the space does not name are kept
     assert whole.value == value_of(project, split, whole.parameters)
     assert set(whole.parameters) == set(SPACE)
@@ -235,8 +241,9 @@ def test_unusable_space_is_refused_before_anything_runs(make_project, prepare, t
     ("module", "heavy"),
     [
         ("lifecycle.training.tuning.pool", ["optuna", "xgboost", "pandas", "pydantic", "sklearn"]),
+        ("lifecycle.training.tuning.trials", ["optuna", "xgboost", "pandas", "pydantic", "ray"]),
         ("lifecycle.training.tuning.objective", ["optuna", "ray"]),
-        ("lifecycle.training.tuning.tune", []),
+        ("lifecycle.training.tuning.tune", ["ray"]),
     ],
 )
 def test_an_actor_imports_no_more_than_it_needs(module, heavy):

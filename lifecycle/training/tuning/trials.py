@@ -1,0 +1,156 @@
+"""What a trial is and how one is run, in this process or in an actor.
+
+An actor imports this module first, so it stays light: what a trial needs comes with the objective,
+and Optuna's pruners are imported at the first round that asks one.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from lifecycle.errors import LifecycleError, TrainingError
+
+if TYPE_CHECKING:
+    from lifecycle.specs import Scalar
+    from lifecycle.training.tuning.prune import Judge
+
+Objective = Callable[["Mapping[str, Scalar]", Callable[[int, float], bool]], float | None]
+"""What a trial is: parameters and `OnRound` → the value; None once `OnRound` has stopped it."""
+
+
+class Outcome(NamedTuple):
+    """What came of a trial."""
+
+    value: float | None
+    """None if it was pruned."""
+    scores: tuple[float, ...]
+    """After each round, greater or less is better as it is for the value."""
+    marks: dict[str, float]
+    """What the pruner notes about a trial, such as its score at a rung."""
+    seconds: float
+
+    @property
+    def steps(self) -> dict[int, float]:
+        """The scores as Optuna has them: by the number of rounds done."""
+        return dict(enumerate(self.scores, start=1))
+
+
+class Told(NamedTuple):
+    """A trial whose outcome the search has been told."""
+
+    number: int
+    outcome: Outcome
+
+
+class Pruning(NamedTuple):
+    """Which pruner, as `tuning.pruner` names it, and what it works on."""
+
+    pruner: str
+    rounds: int
+    """Rounds a trial has at most."""
+    maximize: bool
+
+
+class Queued(NamedTuple):
+    number: int
+    parameters: "Mapping[str, Scalar]"
+    told: int
+    """How many trials had been told when this one was asked."""
+
+
+class LocalPool:
+    """Runs trials in this process, one after another, with the outcomes that `pool.Pool` has."""
+
+    def __init__(self, objective: Objective, pruning: Pruning | None) -> None:
+        self._worker = Worker(objective, pruning)
+        self._queue: deque[Queued] = deque()
+        self._told: list[Told] = []
+        self._sent = 0
+
+    def start(self, number: int, parameters: "Mapping[str, Scalar]") -> None:
+        """Run a trial when it is waited for. The pruner knows the trials told until now."""
+        self._queue.append(Queued(number, parameters, len(self._told)))
+
+    def tell(self, told: Told) -> None:
+        """Let the pruner know an outcome from now on."""
+        self._told.append(told)
+
+    def result(self) -> tuple[int, Outcome | LifecycleError]:
+        """Run the oldest trial; its number, and what came of it."""
+        trial = self._queue.popleft()
+        news = self._told[self._sent : trial.told]
+        self._sent = trial.told
+        return trial.number, self._worker.run(trial.number, trial.parameters, news)
+
+
+class Worker:
+    """Runs trials one after another, in an actor of one CPU or in this process."""
+
+    def __init__(self, objective: Objective, pruning: Pruning | None) -> None:
+        self._objective = objective
+        self._pruning = pruning
+        self._judge: Judge | None = None
+        self._news: list[Told] = []
+
+    def started(self) -> bool:
+        return True
+
+    def run(
+        self, number: int, parameters: "Mapping[str, Scalar]", news: list[Told]
+    ) -> Outcome | LifecycleError:
+        """What came of a trial, or why nothing did.
+
+        Returned, not raised: Ray prints what is raised and not fetched, as when another trial
+        failed first.
+        """
+        self._news += news
+        watch = _Watch(self, number)
+        began = time.perf_counter()
+        try:
+            value = self._objective(parameters, watch)
+        except TrainingError as error:
+            return TrainingError(
+                f"tuning: trial {number} with {parameters}: {error}; narrow tuning.space"
+            )
+        except LifecycleError as error:
+            return error
+        if (value is None and not watch.pruned) or value != value:  # or NaN
+            return TrainingError(
+                f"tuning: trial {number} with {parameters} has no value (got {value}); "
+                "narrow tuning.space, or look at the metric on the validation part"
+            )
+        seconds = time.perf_counter() - began
+        return Outcome(value, tuple(watch.scores), watch.marks, seconds)
+
+    def judge(self) -> "Judge | None":
+        """The pruner, told all that was sent."""
+        if self._pruning is None:
+            return None
+        if self._judge is None:
+            from lifecycle.training.tuning.prune import Judge
+
+            self._judge = Judge(*self._pruning)
+        self._judge.learn(self._news)
+        self._news = []
+        return self._judge
+
+
+class _Watch:
+    """A trial's `OnRound`: keeps the scores and asks the pruner."""
+
+    def __init__(self, worker: Worker, number: int) -> None:
+        self._worker, self._number = worker, number
+        self.scores: list[float] = []
+        self.marks: dict[str, float] = {}
+        self.pruned = False
+
+    def __call__(self, at: int, score: float) -> bool:
+        judge = self._worker.judge()
+        self.scores.append(score)
+        if judge is None:
+            return False
+        hopeless = judge.hopeless(self._number, self.scores, self.marks)
+        # trial 0 is the project's own parameters, which tuning must not end worse than
+        self.pruned = hopeless and self._number > 0
+        return self.pruned

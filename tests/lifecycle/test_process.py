@@ -1,0 +1,33 @@
+"""How a script's process ends: soon, with everything done that an exit owes."""
+
+import subprocess
+import sys
+
+CODE = """
+import atexit, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from lifecycle.process import end_process
+
+class Freed:
+    def __del__(self):
+        print("freed")
+
+def late():
+    time.sleep(0.2)
+    print("thread")
+
+kept = Freed()
+idle = ThreadPoolExecutor(1)
+idle.submit(int).result()
+atexit.register(print, "handler")
+threading.Thread(target=late).start()
+print("last", end=" ")
+end_process(3)
+"""
+
+
+def test_threads_and_handlers_are_waited_for_and_nothing_is_taken_apart() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, "last thread\nhandler\n", "")

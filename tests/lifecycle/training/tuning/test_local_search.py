@@ -1,0 +1,96 @@
+"""A search without Ray: the trials run in this process, one after another."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lifecycle.errors import TrainingError
+from lifecycle.project import Project
+from lifecycle.settings import Settings
+from lifecycle.training.tuning.search import Now, search
+from lifecycle.training.tuning.trials import LocalPool, Outcome, Pruning, Told
+from tasks.cluster import ray_for_training
+
+SPACE = {"eta": {"type": "float", "low": 0.02, "high": 0.5}}
+
+
+@pytest.fixture(autouse=True)
+def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of this process may have connected it."""
+    monkeypatch.setattr("lifecycle.training.tuning.search.is_connected", lambda: False)
+
+
+def test_a_failed_trial_ends_the_search_and_finished_ones_are_kept(
+    make_project: Callable[..., Project], tmp_path: Path
+) -> None:
+    project = make_project(tuning={"trials": 6, "workers": 2, "space": SPACE})
+    seen: list[Now] = []
+    fails = [True]
+
+    def objective(parameters: Mapping[str, float], on_round: object) -> float:
+        if len(seen) >= 2 and fails[0]:
+            raise TrainingError("no memory")
+        return float(parameters.get("eta", 1.0))
+
+    with pytest.raises(TrainingError, match=r"trial \d with .*no memory; narrow tuning.space"):
+        search(project, objective, tmp_path / "study", seen.append)
+    first = [now.trial for now in seen]
+    fails[0] = False
+    tuned = search(project, objective, tmp_path / "study", seen.append)
+    assert tuned.trials == 6
+    assert list(tuned.history[: len(first)]) == first  # their seconds too: they did not run again
+    assert seen[-1].kept >= 2
+
+
+def test_the_pruner_knows_what_was_told_when_the_trial_was_asked() -> None:
+    judged: list[list[int]] = []
+
+    def objective(
+        parameters: Mapping[str, object], on_round: Callable[[int, float], bool]
+    ) -> float:
+        judge = pool._worker.judge()
+        assert judge
+        judged.append([trial.number for trial in judge._trials.told])
+        return 1.0
+
+    pool = LocalPool(objective, Pruning("median", 10, maximize=False))
+    for number in (0, 1):
+        pool.start(number, {})
+    for number in (0, 1):
+        assert pool.result()[0] == number
+    pool.tell(Told(0, Outcome(1.0, (1.0,), {}, 0.0)))
+    pool.start(2, {})
+    pool.tell(Told(1, Outcome(1.0, (1.0,), {}, 0.0)))  # after trial 2 was asked for
+    pool.result()
+    assert judged == [[], [], [0]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows", "starts"),
+    [
+        ({}, 1_000_000, False),
+        ({"tuning": {"space": SPACE, "trials": 5}}, 1_000, False),
+        ({"tuning": {"space": SPACE, "trials": 5}}, 1_000_000, True),
+        ({"training": {"num_workers": 2}}, 1_000, True),
+    ],
+)
+def test_where_ray_starts(
+    make_project: Callable[..., Project],
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, object],
+    rows: int,
+    starts: bool,
+) -> None:
+    started = []
+
+    @contextmanager
+    def ray_cluster(settings: Settings) -> Iterator[None]:
+        started.append(settings)
+        yield
+
+    monkeypatch.setattr("tasks.cluster.ray_cluster", ray_cluster)
+    with ray_for_training(make_project(**changes), settings, rows):
+        assert bool(started) == starts
