@@ -42,9 +42,9 @@ def storage_type(spec: ColumnSpec) -> ColumnType:
 def coerce(raw: pd.Series, kind: ColumnType) -> Coerced:
     """A raw column as whole numbers, `float64`, booleans, text, or `datetime64[us]`.
 
-    Text stays `str`, pandas' own type, if it is; else it is object of str. Whole numbers are `int64`
-    and booleans `bool` if numpy's types say that none is missing, else `Int64` and `boolean`. A
-    column that has its type already is not copied.
+    Text of pandas' type `str` stays that, any other becomes object of str. Whole numbers are
+    `int64` and booleans `bool` if numpy's types say that none is missing, else `Int64` and
+    `boolean`. A column that has its type already is not copied.
     """
     if kind in ("string", "category"):
         return _to_text(raw)

@@ -199,7 +199,7 @@ def _guess(notation: Recognised, target: str, wanted: RoleOptions) -> tuple[Gues
     if future.mean() > FEW_MISSING and future.sum() > 1:
         share = f"{future.mean():.1%}"
         said.append(f"time.future: allow, because {share} of the rows have a {name} to come")
-        future[:] = False
+        future = np.zeros(len(times), dtype=bool)
     elif future.any():
         at = guessed.kept[np.flatnonzero(future)]
         said.append(
