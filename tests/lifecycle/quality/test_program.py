@@ -300,7 +300,7 @@ def test_a_program_that_has_ended_before_it_is_asked(
 def test_no_interpreter_is_not_run(tmp_path: Path) -> None:
     report = report_of(tmp_path / "nowhere", tmp_path)
     assert_not_run(
-        report, f"no interpreter for the checks at {tmp_path / 'nowhere'}", "make install"
+        report, f"no interpreter for the checks at {tmp_path / 'nowhere'}", "make -B install"
     )
 
 
