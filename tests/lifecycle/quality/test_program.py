@@ -47,7 +47,7 @@ COLUMNS: dict[str, tuple[pd.Series, bool, list[Any]]] = {
     "time": (
         pd.Series(pd.to_datetime(["2024-05-01T10:30:00.123456789", None])),
         False,
-        [np.datetime64("2024-05-01T10:30:00.123456789"), np.datetime64("NaT")],
+        [np.datetime64("2024-05-01T10:30:00.123456789"), np.datetime64("NaT", "ns")],
     ),
     "time in seconds": (pd.Series(np.array([SECOND])), False, [SECOND]),
 }  # fmt: skip
