@@ -39,6 +39,11 @@ def storage_type(spec: ColumnSpec) -> ColumnType:
     return spec.value_type
 
 
+def matches(values: pa.Array, pattern: str) -> pa.BooleanArray:
+    """Which texts (rows,) a contract's `pattern` matches as a whole; null where one is missing."""
+    return pc.match_substring_regex(values, rf"\A(?:{pattern})\z")
+
+
 def coerce(raw: pd.Series, kind: ColumnType) -> Coerced:
     """A raw column as whole numbers, `float64`, booleans, text, or `datetime64[us]`.
 

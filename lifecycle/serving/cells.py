@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.coerce import storage_type
+from lifecycle.data.coerce import matches, storage_type
 from lifecycle.serving.wire import Column
 from lifecycle.specs import ColumnSpec
 
@@ -62,7 +63,12 @@ def cell_of(spec: ColumnSpec, levels: Sequence[Any] | None) -> Cell:
     if kind != "string" or spec.type != "category" or levels is None:
         return _never
     codes = {level: float(code) for code, level in enumerate(levels) if isinstance(level, str)}
-    closed = spec.categories is not None
+    if spec.pattern is not None:  # training may have learned what a contract only warns of
+        kept = matches(pa.array(list(codes), pa.string()), spec.pattern).to_pylist()
+        codes = {
+            level: code for (level, code), good in zip(codes.items(), kept, strict=True) if good
+        }
+    closed = spec.categories is not None or spec.pattern is not None
 
     def category(value: Any) -> float:
         if value.__class__ is str:

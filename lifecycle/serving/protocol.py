@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from lifecycle.data.coerce import narrow, storage_type
+from lifecycle.data.coerce import matches, narrow, storage_type
 from lifecycle.errors import RequestError
 from lifecycle.serving.wire import Records
 from lifecycle.specs import ColumnSpec, ColumnType
@@ -109,7 +110,14 @@ def _reason(raw: object, value: Any, spec: ColumnSpec, kind: ColumnType) -> str 
         return f"must be at least {spec.minimum:g}, got {value!r}"
     if spec.maximum is not None and value > spec.maximum:
         return f"must be at most {spec.maximum:g}, got {value!r}"
-    return None
+    return form_problem(value, spec)
+
+
+def form_problem(value: Any, spec: ColumnSpec) -> str | None:
+    """What a text's form breaks of the column's `pattern`; None if it is as promised."""
+    if spec.pattern is None or matches(pa.array([value]), spec.pattern)[0].as_py():
+        return None
+    return f"must be of the form {spec.pattern}, got {value[:60]!r}"
 
 
 def _unknown_fields(records: Records, inputs: Mapping[str, ColumnSpec]) -> Iterator[str]:

@@ -1,12 +1,14 @@
 """JSON schemas of what a model takes and gives, and an example row that it takes."""
 
 import math
+import re
 from typing import Any
 
 import numpy as np
 
 from lifecycle.data.coerce import storage_type
 from lifecycle.serving.oip import output_datatypes
+from lifecycle.serving.protocol import form_problem
 from lifecycle.serving.tensors import DATATYPES, DTYPES
 from lifecycle.specs import ColumnSpec, ColumnType, Scalar
 from lifecycle.training.schema import BundleSchema
@@ -26,6 +28,9 @@ LIMITS: dict[ColumnType, tuple[float, float]] = {
     "number": (float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)),
 }
 """What no contract widens: columns are 64-bit integers, the model's numbers 32-bit floats."""
+
+ONLY_RE2 = re.compile(r"\(\?[^:]|\\[AzpPQC]|\[\[:")
+"""What RE2 reads and JavaScript, whose expressions a JSON schema has, does not or otherwise."""
 
 
 def structure(*optional: str, **properties: Json) -> Json:
@@ -83,6 +88,8 @@ def field(spec: ColumnSpec) -> Json:
         made["maximum"] = high if spec.maximum is None else min(high, spec.maximum)
     if kind == "datetime":
         made["format"] = "date-time"
+    if spec.pattern is not None and not ONLY_RE2.search(spec.pattern):
+        made["pattern"] = f"^(?:{spec.pattern})$"
     time = "ISO 8601 date or time" if kind == "datetime" else ""
     said = ", ".join(part for part in (spec.description, time) if part)
     return made | ({"description": said} if said else {})
@@ -222,4 +229,5 @@ def _example(spec: ColumnSpec, seen: tuple[Scalar, ...]) -> Scalar:
     plain: dict[ColumnType, Scalar] = {"boolean": True, "datetime": "2024-01-31T12:00:00"}
     if kind in plain:
         return plain[kind]
-    return next((str(value) for value in seen), "text")
+    texts = [value for value in map(str, seen) if form_problem(value, spec) is None]
+    return texts[0] if texts else "text"

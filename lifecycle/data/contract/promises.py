@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.coerce import FAILURES
+from lifecycle.data.coerce import FAILURES, matches
 from lifecycle.data.contract.cells import ARROW, Cells, present
 from lifecycle.data.contract.seen import Seen, keys_of
 from lifecycle.specs import ColumnSpec
@@ -72,7 +72,7 @@ class ColumnPromises:
             allowed = pc.is_in(values, value_set=self._allowed)
             yield from self._unless(allowed, values, FAILURES["category"])
         if self._spec.pattern is not None:
-            like = pc.match_substring_regex(values, rf"\A(?:{self._spec.pattern})\z")
+            like = matches(values, self._spec.pattern)
             yield from self._unless(like, values, f"not of the form {self._spec.pattern}")
         if self._seen is not None:
             yield from self._again(values, self._seen)
