@@ -66,23 +66,28 @@ clean:  ## remove .lifecycle (data versions, models, runs) and tool caches
 	rm -rf .lifecycle .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 distclean: clean  ## also remove .venv and .venv-checks
-	rm -rf .venv $(CHECKS) *.egg-info
+	rm -rf .venv .venv-* *.egg-info
 
-# deepchecks holds back what we use, so that it has an environment of its own; both fill side by side.
+# deepchecks holds back what we use, so that it has an environment of its own; both fill side by side. Its Python
+# is the main one where that is 3.11 or 3.12, else one on the PATH or of pyenv.
+FIRST = for p in $(1); do \
+  $$p -c 'import sys; sys.exit(not (3, $(2)) <= sys.version_info[:2] <= (3, $(3)))' 2>/dev/null && { echo $$p; break; }; done
+PYENV_ROOT ?= $(HOME)/.pyenv
 $(READY): requirements.lock requirements-checks.lock pyproject.toml
-	@python=; for p in $(PYTHON) python3.11 python3.12 python3; do \
-	  if $$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; \
-	  then python=$$p; break; fi; done; \
-	if [ -z "$$python" ]; then echo "Python 3.11 or 3.12 is needed: install one, or name it with PYTHON=/path/to/python"; exit 2; fi; \
+	@python=$$($(call FIRST,$(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3),11,99)); \
+	if [ -z "$$python" ]; then echo "Python 3.11 or newer is needed: install one, or name it with PYTHON=/path/to/python"; exit 2; fi; \
 	echo "Installing the locked packages into .venv and $(CHECKS) with $$($$python --version): about a minute, 3.1 GB"; \
-	$$python -m venv .venv && $$python -m venv --without-pip $(CHECKS)
+	rm -rf $(CHECKS) && $$python -m venv --clear .venv || exit 2; \
+	checks=$$($(call FIRST,$$python python3.11 python3.12 $(wildcard $(PYENV_ROOT)/versions/3.1[12].*/bin/python),11,12)); \
+	if [ -n "$$checks" ]; then $$checks -m venv --without-pip $(CHECKS); \
+	else echo "Checks will be \"not run\": deepchecks needs Python 3.11 or 3.12. Install one, then: make -B install"; fi
 	@awk '/^[a-z]/ { uv = /^uv==/ } uv' requirements.lock > .venv/uv.lock
 	@{ $(PIP) --no-deps --require-hashes -r .venv/uv.lock && { \
-	  $(UV) $(CHECKS)/bin/python -r requirements-checks.lock & checks=$$!; \
+	  { [ ! -d $(CHECKS) ] || $(UV) $(CHECKS)/bin/python -r requirements-checks.lock; } & checks=$$!; \
 	  $(UV) $(BIN)/python -r requirements.lock && main=0 || main=1; \
 	  wait $$checks && [ $$main = 0 ]; }; } || \
 	{ echo "uv does not reach the packages; pip takes 4 to 8 minutes"; \
-	  $(PIP) --no-deps --require-hashes -r requirements.lock && \
-	  PIP_PYTHON=$(CHECKS)/bin/python $(PIP) --no-deps --require-hashes -r requirements-checks.lock; }
+	  $(PIP) --no-deps --require-hashes -r requirements.lock && { [ ! -d $(CHECKS) ] || \
+	  PIP_PYTHON=$(CHECKS)/bin/python $(PIP) --no-deps --require-hashes -r requirements-checks.lock; }; }
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@

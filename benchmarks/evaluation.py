@@ -59,7 +59,7 @@ def twin(truth: Floats, scores: Floats) -> dict[str, tuple[float, float]]:
         false_rate = np.r_[0, negatives / negatives[-1]]
         precision = positives / np.maximum(drawn, 1)
         return {
-            "roc_auc": float(np.trapz(true_rate, false_rate)),
+            "roc_auc": float(np.trapezoid(true_rate, false_rate)),
             "average_precision": float(np.sum(np.diff(true_rate) * precision)),
             **{name: float(np.average(loss, weights=weights)) for name, loss in losses.items()},
         }

@@ -11,13 +11,14 @@ import pyarrow as pa
 def to_arrow(frame: pd.DataFrame) -> pa.Table:
     """A frame as Arrow; columns of numpy's whole numbers and booleans are marked not nullable.
 
-    Numbers keep the frame's memory: change the frame, and the table has changed.
+    Numbers keep the frame's memory: change the frame, and the table has changed. Text is `string`
+    whatever holds it in the frame, as its type is part of a table's digest.
     """
     table = pa.Table.from_pandas(frame, preserve_index=False)
     fields = [
         pa.field(
             field.name,
-            pa.string() if pa.types.is_null(field.type) else field.type,
+            pa.string() if pa.types.is_null(field.type) or is_text(field.type) else field.type,
             nullable=frame[field.name].dtype.kind not in "iub"
             or pd.api.types.is_extension_array_dtype(frame[field.name].dtype),
         )
@@ -51,6 +52,13 @@ def to_frame(
         date_as_object=False, split_blocks=split_blocks, self_destruct=True
     )
     return frame
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values are text, whichever of Arrow's types holds them."""
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
 
 
 def is_number(kind: pa.DataType) -> bool:

@@ -45,16 +45,17 @@ def matches(values: pa.Array, pattern: str) -> pa.BooleanArray:
 
 
 def coerce(raw: pd.Series, kind: ColumnType) -> Coerced:
-    """A raw column as whole numbers, `float64`, booleans, object of str, or `datetime64[us]`.
+    """A raw column as whole numbers, `float64`, booleans, text, or `datetime64[us]`.
 
-    Whole numbers are `int64` and booleans `bool` if numpy's types say that none is missing, else
-    `Int64` and `boolean`. A column that has its type already is not copied.
+    Text of pandas' type `str` stays that, any other becomes object of str. Whole numbers are
+    `int64` and booleans `bool` if numpy's types say that none is missing, else `Int64` and
+    `boolean`. A column that has its type already is not copied.
     """
     if kind in ("string", "category"):
         return _to_text(raw)
     if kind == "datetime" and not pd.api.types.is_datetime64_any_dtype(raw.dtype):
         raw = _to_text(raw).values
-    if raw.dtype == object:
+    if raw.dtype == object or isinstance(raw.dtype, pd.StringDtype):
         raw = _without_missing_words(raw)
     convert = {
         "integer": _to_integer,
@@ -83,10 +84,18 @@ def narrow(values: pd.Series, spec: ColumnSpec) -> pd.Series:
     return values
 
 
+def holds_texts(values: pd.Series) -> bool:
+    """Whether a column of objects has nothing but texts."""
+    kind = pd.api.types.infer_dtype(values, skipna=True) if values.dtype == object else ""
+    return kind in ("string", "empty")
+
+
 def _to_text(raw: pd.Series) -> Coerced:
     none_failed = np.zeros(len(raw), dtype=bool)
+    if isinstance(raw.dtype, pd.StringDtype):
+        return Coerced(raw.astype("str"), none_failed)
     missing = raw.isna()
-    if raw.dtype != object or pd.api.types.infer_dtype(raw, skipna=True) not in ("string", "empty"):
+    if not holds_texts(raw):
         if pd.api.types.is_integer_dtype(raw.dtype):
             raw = raw.astype(str).astype(object)
         else:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from lifecycle.data.arrow import to_arrow
+from lifecycle.data.arrow import is_text, to_arrow
 
 BATCH = 1 << 16
 
@@ -78,7 +78,7 @@ class _Column:
         if values.null_count:
             rows = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False)) + start
             self._missing.update(rows.astype("<i8").tobytes())
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        if is_text(kind):
             filled = values.fill_null("") if values.null_count else values
             width = np.int64 if pa.types.is_large_string(kind) else np.int32
             ends = np.frombuffer(filled.buffers()[1] or b"\0" * 8, dtype=width)

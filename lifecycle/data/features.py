@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lifecycle.data.coerce import holds_texts
 from lifecycle.errors import FeatureError
 from lifecycle.identity import file_digest
 from lifecycle.plugs import load_plug, plug_file, where
@@ -32,8 +33,11 @@ class FeatureSchema(Record):
 
     @cached_property
     def codes(self) -> dict[str, "pd.Index[Any]"]:
-        """The levels as indexes to look values up in."""
-        return {name: pd.Index(list(levels)) for name, levels in self.levels.items()}
+        """The levels as indexes to look values up in; text is Python's, as in a request."""
+        return {
+            name: pd.Index(list(levels), dtype=object if str in map(type, levels) else None)
+            for name, levels in self.levels.items()
+        }
 
 
 def load_hook(project: Project) -> Hook | None:
@@ -65,7 +69,7 @@ def build_features(
     """The features of a frame's rows: its inputs, through the hook if there is one.
 
     The hook sees no column but the inputs, as a frame of its own; numbers that may be missing are
-    floats with NaN, in training and in serving alike.
+    floats with NaN, and text is of pandas' type `str`, in training and in serving alike.
 
     Args:
         inputs: a project, whose target and leakage are then refused as features; or the names of
@@ -79,7 +83,8 @@ def build_features(
     missing = [name for name in names if name not in frame.columns]
     if missing:
         raise FeatureError(f"features: the data have no input column {', '.join(missing)}")
-    features = _plain(frame[names])  # a list of names makes a copy, which a hook may change
+    text = {name: "str" for name in names if holds_texts(frame[name])}  # as a request's is
+    features = _plain(frame[names].astype(text))  # a copy, which a hook may change
     if hook is None:
         return features
     built = hook(features)
@@ -240,7 +245,7 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
         for name, dtype in frame.dtypes.items()
         if pd.api.types.is_extension_array_dtype(dtype) and pd.api.types.is_numeric_dtype(dtype)
     }
-    return frame.astype(nullable, copy=False)  # type: ignore[call-arg]  # the stubs lack it
+    return frame.astype(nullable)
 
 
 def _levels(values: "pd.Series[Any]", allowed: tuple[Scalar, ...] | None) -> tuple[Scalar, ...]:

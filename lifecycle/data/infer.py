@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
+from lifecycle.data.arrow import is_text
 from lifecycle.data.contract.seen import keys_of
 from lifecycle.data.contract.terms import ZONES
 from lifecycle.data.guess import (
@@ -198,7 +199,7 @@ def _guess(notation: Recognised, target: str, wanted: RoleOptions) -> tuple[Gues
     if future.mean() > FEW_MISSING and future.sum() > 1:
         share = f"{future.mean():.1%}"
         said.append(f"time.future: allow, because {share} of the rows have a {name} to come")
-        future[:] = False
+        future = np.zeros(len(times), dtype=bool)
     elif future.any():
         at = guessed.kept[np.flatnonzero(future)]
         said.append(
@@ -243,7 +244,7 @@ def _read(source: SourceSpec) -> tuple[dict[str, "pd.Series[str]"], set[str]]:
             # a key that JSON lines had not before was missing so far
             before = pieces.setdefault(name, [pa.nulls(rows, pa.string())] if rows else [])
             before.append(_as_in_csv(array))
-            if pa.types.is_string(array.type):
+            if is_text(array.type):
                 texts.add(name)
         rows += batch.num_rows
     columns = {name: pa.chunked_array(arrays).to_pandas() for name, arrays in pieces.items()}

@@ -22,7 +22,8 @@ def starts_of(times: "pd.Series[Any]", spec: TimeSpec) -> Starts:
     if spec.period == "month":
         return days.astype("datetime64[M]").astype("datetime64[D]")
     if spec.period == "week":
-        days -= (days.astype(np.int64) + 3) % 7  # day 0, 1970-01-01, was a Thursday
+        since_monday = (days.astype(np.int64) + 3) % 7  # day 0, 1970-01-01, was a Thursday
+        days -= since_monday.astype("timedelta64[D]")
     return days
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lifecycle.data.arrow import is_text
 from lifecycle.records.diff import RowsDiff
 
 Hashes = NDArray[np.uint64]
@@ -48,7 +49,7 @@ def _chunk_hashes(chunk: pa.Array, whole: bool) -> Hashes:
 
 def _text_hashes(chunk: pa.Array) -> Hashes:
     """Each distinct text is hashed once."""
-    if not (pa.types.is_string(chunk.type) or pa.types.is_large_string(chunk.type)):
+    if not is_text(chunk.type):
         texts = [None if value is None else str(value) for value in chunk.to_pylist()]
         chunk = pa.array(texts, pa.string())
     coded = chunk.dictionary_encode()

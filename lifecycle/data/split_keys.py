@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.arrow import to_frame
+from lifecycle.data.arrow import is_text, to_frame
 from lifecycle.data.lake import is_nullable, open_version
 from lifecycle.data.periods import Starts, starts_of
 from lifecycle.data.place import Places, places
@@ -66,7 +66,7 @@ def read_keys(dataset: DatasetVersion, project: Project) -> tuple["pd.Series[Any
         field = batch.schema.field(project.target)
         target = batch.column(project.target)
         # each text once: as a value of its own it takes 60 bytes
-        targets.append(target.dictionary_encode() if pa.types.is_string(target.type) else target)
+        targets.append(target.dictionary_encode() if is_text(target.type) else target)
         frame = to_frame(pa.Table.from_batches([batch]), is_nullable)
         some = keys_of(frame, spec, entity, time)
         keys = keys or some.room_for(dataset.rows)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lifecycle.data.arrow import is_text
 from lifecycle.errors import BackendError
 from lifecycle.governance.databases import open_database, search_database
 from lifecycle.governance.delta_log import versions_of_files
@@ -178,7 +179,7 @@ def _in_column(column: pa.Array, name: str, subject: Subject) -> int:
     mine = pa.array([False] * len(column))
     if name in subject.columns:
         mine = subject.equal(column).fill_null(False)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if is_text(column.type):
         mine = pc.or_(mine, subject.cells(column))
     return int(pc.sum(mine).as_py() or 0)
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lifecycle.data.arrow import is_text
 from lifecycle.data.coerce import coerce
 from lifecycle.data.keyed import check_key
 from lifecycle.data.prediction_log import INPUT
@@ -21,7 +22,6 @@ from lifecycle.project import Project
 from lifecycle.settings import Settings
 
 GONE = "[erased]"
-TEXTUAL = (pa.types.is_string, pa.types.is_large_string)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Subject:
             column = table.column(name)
             if name in self.columns:
                 found |= _booleans(self.equal(column))
-            elif name == "record" and _textual(column.type):
+            elif name == "record" and is_text(column.type):
                 found |= self._records(column)
             elif name.startswith(INPUT) and (
                 known := self._print_values.get(name.removeprefix(INPUT))
@@ -200,7 +200,7 @@ def fingerprints(table: pa.Table, columns: Collection[str]) -> dict[str, set[str
     found: dict[str, set[str]] = {}
     for field_ in table.schema:
         name = field_.name.removeprefix(INPUT)
-        if name in columns and (_textual(field_.type) or pa.types.is_floating(field_.type)):
+        if name in columns and (is_text(field_.type) or pa.types.is_floating(field_.type)):
             texts = map(plain_text, pc.unique(table[field_.name]).to_pylist())
             told = {text for text in texts if text is not None and distinctive(text)}
             found.setdefault(name, set()).update(told)
@@ -218,14 +218,10 @@ def present(table: pa.Table, texts: Mapping[str, Collection[str]]) -> dict[str, 
     return found
 
 
-def _textual(kind: pa.DataType) -> bool:
-    return any(is_kind(kind) for is_kind in TEXTUAL)
-
-
 def _as_text(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if _textual(column.type):
+    if is_text(column.type):
         return column.cast(pa.string())
     return pa.array([plain_text(value) for value in column.to_pylist()], pa.string())
 

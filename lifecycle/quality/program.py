@@ -24,7 +24,10 @@ from lifecycle.specs import Suite
 PASSED_ON = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TZ", "XDG_CACHE_HOME")
 """Variables the program gets: no secret is among them."""
 LOG = "log.txt"
-INSTALL = "`make install` makes it, LIFECYCLE_CHECKS_PYTHON names another"
+INSTALL = (
+    "`make -B install` makes it where it finds Python 3.11 or 3.12, LIFECYCLE_CHECKS_PYTHON names "
+    "another"
+)
 
 
 class ProgramError(Exception):

@@ -71,7 +71,7 @@ class LogWatch:
         log = log[log["status"] == "ok"].set_index("id")
         theirs = log[(log["role"] == "champion") & (log["version"] == self._champion)]
         ours = log[(log["role"] == self._role) & (log["version"] == self._challenger)]
-        both = theirs.join(ours, how="inner", rsuffix="_ours")
+        both = theirs.join(ours.add_suffix("_ours"), how="inner")
         if both.empty:
             return Agreement(0, 0.0, None)
         if self._project.classes:

@@ -106,9 +106,10 @@ class Checker:
         Raises:
             ContractError: a column is missing, or there is one that the contract refuses.
         """
-        numbers = np.asarray(first_row) + 1
-        if not numbers.ndim:
-            numbers = np.arange(numbers, numbers + batch.num_rows, dtype=np.int64)
+        if isinstance(first_row, int):
+            numbers = np.arange(first_row + 1, first_row + 1 + batch.num_rows, dtype=np.int64)
+        else:
+            numbers = first_row + 1
         place = self._at(int(numbers[0]) if len(numbers) else 1).place
         check_columns(batch.schema.names, self._contract, place)
         cells = {

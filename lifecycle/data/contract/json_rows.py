@@ -5,6 +5,8 @@ import json
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lifecycle.data.arrow import is_text
+
 ESCAPED = r'["\\\x00-\x1f]'
 """What JSON does not let stand in a text as it is (RFC 8259, section 7)."""
 
@@ -36,7 +38,7 @@ def json_rows(batch: pa.RecordBatch) -> pa.Array:
 def _cells(column: pa.Array) -> tuple[pa.Array, str]:
     """Text of each cell, and the quote that belongs on both sides of it (rows,)."""
     quote = ""
-    if pa.types.is_string(column.type):
+    if is_text(column.type):
         text, quote = _escaped(column), '"'
     elif pa.types.is_timestamp(column.type):
         text, quote = pc.replace_substring(column.cast(pa.string()), " ", "T"), '"'

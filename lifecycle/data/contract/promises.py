@@ -123,15 +123,15 @@ def _value_set(spec: ColumnSpec) -> pa.Array | None:
 
 def _below(numbers: NDArray[Any], minimum: float) -> NDArray[np.bool_]:
     """Whole numbers are compared as whole numbers: a float cannot tell large ones apart."""
-    if numbers.dtype.kind == "i" and abs(minimum) < WHOLE:
-        return np.less(numbers, math.ceil(minimum))
-    return np.less(numbers, minimum)
+    whole = numbers.dtype.kind == "i" and abs(minimum) < WHOLE
+    below: NDArray[np.bool_] = numbers < (math.ceil(minimum) if whole else minimum)
+    return below
 
 
 def _above(numbers: NDArray[Any], maximum: float) -> NDArray[np.bool_]:
-    if numbers.dtype.kind == "i" and abs(maximum) < WHOLE:
-        return np.greater(numbers, math.floor(maximum))
-    return np.greater(numbers, maximum)
+    whole = numbers.dtype.kind == "i" and abs(maximum) < WHOLE
+    above: NDArray[np.bool_] = numbers > (math.floor(maximum) if whole else maximum)
+    return above
 
 
 def _spread(of_present: NDArray[np.bool_], values: pa.Array) -> NDArray[np.bool_]:

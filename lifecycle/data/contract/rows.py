@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lifecycle.data.arrow import is_text
 from lifecycle.data.contract.cells import Cells, present
 from lifecycle.data.contract.promises import REPEATED, Found
 from lifecycle.data.contract.seen import Seen, keys_of
@@ -86,7 +87,7 @@ def _filled(column: pa.Array) -> NDArray[np.generic]:
     rows are cut into batches."""
     kind = column.type
     if column.null_count:
-        if pa.types.is_string(kind):
+        if is_text(kind):
             column = column.fill_null("")
         elif pa.types.is_boolean(kind):
             column = column.fill_null(False)

@@ -8,6 +8,8 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lifecycle.data.arrow import is_text
+
 Keys = NDArray[Any]
 """Shape (rows,), `int64` or `uint64`."""
 LARGEST = 1 << 22
@@ -101,7 +103,7 @@ def keys_of(columns: Sequence[pa.Array], *, exact: bool = True) -> Keys:
 def _hashed(column: pa.Array) -> NDArray[np.uint64]:
     """A hash of each value: SipHash of texts (as pandas has it), others mixed by bits."""
     missing = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
-    if pa.types.is_string(column.type):
+    if is_text(column.type):
         texts = column.fill_null("").to_numpy(zero_copy_only=False)
         hashes = pd.util.hash_array(texts, categorize=False)
     else:

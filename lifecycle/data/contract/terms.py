@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lifecycle.data.arrow import is_text
 from lifecycle.data.contract.names import check_columns
 from lifecycle.data.renamed import left_out
 from lifecycle.project import Project
@@ -56,7 +57,7 @@ class Terms(NamedTuple):
             optional = tuple(left_out(self.unlabelled, missing, extra))
         check_columns(names, self.contract, place, optional)
         for at, name in enumerate(names):
-            if name in self.unlabelled and pa.types.is_string(columns[at].type):
+            if name in self.unlabelled and is_text(columns[at].type):
                 blank = pc.equal(pc.utf8_trim_whitespace(columns[at]), "")
                 columns[at] = pc.if_else(blank, pa.scalar(None, pa.string()), columns[at])
         for name in optional:

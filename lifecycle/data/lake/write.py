@@ -22,6 +22,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyarrow.parquet import ParquetWriter
 
+from lifecycle.data.arrow import is_text
 from lifecycle.data.digest import Digest
 from lifecycle.data.lake.aside import Aside
 from lifecycle.data.lake.manifest import NOTE, is_intact, sealed
@@ -197,7 +198,7 @@ class VersionWriter:
                 self._aside.open(),
                 self._schema,
                 compression="LZ4",  # Snappy's size at half its time
-                use_dictionary=[f.name for f in self._schema if pa.types.is_string(f.type)],
+                use_dictionary=[f.name for f in self._schema if is_text(f.type)],
                 write_statistics=[ROW],
                 write_batch_size=GROUP,
                 column_encoding={ROW: "DELTA_BINARY_PACKED"},

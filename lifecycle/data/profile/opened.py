@@ -60,7 +60,7 @@ def open_frame(
     try:
         table = to_arrow(frame)
     except pa.ArrowException:  # objects of several types: said as text
-        mixed = frame.select_dtypes("object").columns
+        mixed = [str(name) for name in frame if frame[name].dtype == object]
         texts = {
             name: frame[name].where(frame[name].isna(), frame[name].map(str)) for name in mixed
         }

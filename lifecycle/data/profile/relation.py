@@ -75,12 +75,12 @@ class Target:
         Args:
             frame: columns of the sample.
         """
-        known = ~np.isnan(self._shares).any(axis=1)
-        if known.sum() < 2 or frame.empty:
+        known = np.flatnonzero(~np.isnan(self._shares).any(axis=1))
+        if len(known) < 2 or frame.empty:
             return {}
         values = self._shares[known]
         shares: NDArray[np.float64] = values[:, 0] if values.shape[1] == 1 else values
-        return leakage_suspects(frame[known], shares)
+        return leakage_suspects(frame.iloc[known], shares)
 
     def _strength(self, name: str) -> tuple[float, Measure]:
         numbers, levels, target = self._sample.numbers, self._sample.levels, self._name

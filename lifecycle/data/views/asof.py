@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from lifecycle.data.arrow import is_text
 from lifecycle.data.views.compute import first_facts
 
 MICROSECONDS_A_DAY = 86_400_000_000
@@ -39,7 +40,7 @@ class AsOf:
     ) -> None:
         starts = first_facts(key)
         entities = key.take(pa.array(starts))
-        self._text = pa.types.is_string(key.type)
+        self._text = is_text(key.type)
         self._entities: Any = (
             entities.cast(pa.large_string()).combine_chunks()  # beyond 2 GB of text, too
             if self._text

@@ -78,7 +78,9 @@ def _sample(facts: pa.Table, key: str) -> tuple[pa.Table, NDArray[np.int64]]:
 def _cuts(times: pa.ChunkedArray) -> list[pa.Scalar]:
     """Times spread over those of the facts, the earliest left out: nothing is known before it."""
     distinct = pc.unique(times).sort()
-    at = np.unique(np.linspace(1, len(distinct) - 1, CUTS).astype(int)) if len(distinct) > 1 else []
+    if len(distinct) < 2:
+        return []
+    at = np.unique(np.linspace(1, len(distinct) - 1, CUTS).astype(int))
     return [distinct[int(one)] for one in at]
 
 

@@ -159,7 +159,9 @@ def _shares(
     def measure(weights: Whole) -> Floats:
         others, selected = counted(weights)
         rows = others + selected
-        return np.divide(selected, rows, out=np.full(len(rows), np.nan), where=rows > 0)
+        empty = np.full(len(rows), np.nan)
+        shares: Floats = np.divide(selected, rows, out=empty, where=rows > 0)
+        return shares
 
     others, selected = counted(np.ones(len(of), dtype=np.int64))
     smooth = (selected + 2) / (others + selected + 4)

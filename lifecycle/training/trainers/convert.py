@@ -102,6 +102,6 @@ def _exact_nodes() -> Iterator[None]:
 def _rounded_down(threshold: float) -> float:
     """The greatest 32-bit float that is not above a threshold."""
     nearest = np.float32(threshold)
-    if nearest > threshold:
+    if float(nearest) > threshold:  # NumPy would compare with 32 bits
         nearest = np.nextafter(nearest, np.float32(-np.inf))
     return float(nearest)

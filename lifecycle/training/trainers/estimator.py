@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from skl2onnx._supported_operators import sklearn_operator_name_map
-from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import has_fit_parameter
 
@@ -46,7 +46,7 @@ def estimator_class(project: Project) -> type[Any]:
             "sklearn:ensemble.HistGradientBoostingClassifier"
         )
     classes = project.task in ("binary", "multiclass")
-    if not (is_classifier if classes else is_regressor)(found):
+    if not issubclass(found, ClassifierMixin if classes else RegressorMixin):
         raise ProjectError(
             f"training.trainer: {dotted} is no {'classifier' if classes else 'regressor'}, "
             f"which task {project.task!r} needs"

@@ -58,8 +58,10 @@ class SklearnTrainer:
         weights = {} if data.train_weights is None else {"sample_weight": data.train_weights}
         try:
             with threadpool_limits(threads), warnings.catch_warnings():
-                # scikit-learn's own calls of SciPy and NumPy are nothing a user can mend
+                # scikit-learn's own calls of SciPy and NumPy are nothing a user can mend, and what
+                # its next versions will refuse is no matter in the one that is locked
                 warnings.simplefilter("ignore", DeprecationWarning)
+                warnings.simplefilter("ignore", FutureWarning)
                 prepared = _fit_preparation(preparation, data.train)
                 estimator.fit(prepared, _targets(project, data.train_labels), **weights)
         except LifecycleError:

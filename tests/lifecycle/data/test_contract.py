@@ -53,7 +53,7 @@ def reasons(checked: InFrames) -> dict[int, str]:
         (
             {"type": "category", "categories": ["a", "b"]},
             ["a", "b", "a"],
-            "object",
+            "str",
             "c",
             "not one of the categories",
         ),
@@ -71,8 +71,8 @@ def reasons(checked: InFrames) -> dict[int, str]:
             "x",
             "not one of the categories",
         ),
-        ({"type": "string", "unique": True}, ["a", "b", "c"], "object", "b", "as in an earlier"),
-        ({"type": "string"}, ["a", "NA", "007"], "object", None, "missing"),
+        ({"type": "string", "unique": True}, ["a", "b", "c"], "str", "b", "as in an earlier"),
+        ({"type": "string"}, ["a", "NA", "007"], "str", None, "missing"),
     ],
 )
 def test_each_promise(
@@ -92,7 +92,7 @@ def test_each_promise(
         ("integer", "Int64"),
         ("number", "float64"),
         ("boolean", "boolean"),
-        ("string", "object"),
+        ("string", "str"),
         ("datetime", "datetime64[us]"),
     ],
 )

@@ -40,6 +40,19 @@ def test_no_hook_means_the_inputs(make_project: MakeProject) -> None:
     assert list(build_features(small_frame(), project, None)) == ["age", "visits", "city"]
 
 
+@pytest.mark.parametrize("held", ["str", object])
+def test_the_hook_sees_text_alike_in_training_and_serving(
+    hooked: Callable[[str], Project], held: str | type
+) -> None:
+    """A lake gives pandas' own type, a request Python's objects."""
+    body = "    return x.assign(city=x['city'].isna() & (x['city'].dtype == 'str'))"
+    project = hooked(f"def build(x):\n{body}\n")
+    cities = pd.Series(["Oslo", None, None], dtype=held)
+    frame = small_frame(3).assign(city=cities)
+    rows = [build_features(frame.iloc[at], project, load_hook(project)) for at in ([0], [1], [2])]
+    assert [bool(row["city"].iloc[0]) for row in rows] == [False, True, True]
+
+
 def test_the_hook_sees_inputs_only_and_may_change_them(hooked: Callable[[str], Project]) -> None:
     project = hooked("def build(x):\n    assert list(x) == ['age', 'visits', 'city']\n"
                      "    x['age'] = 0\n    x['more'] = x['visits'] * 2\n    return x")  # fmt: skip

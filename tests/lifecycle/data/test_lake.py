@@ -54,7 +54,7 @@ def frame_of(rows: int = 5) -> pd.DataFrame:
             "number": index / 3,
             "flag": index % 2 == 0,
             "maybe flag": pd.array(index % 2 == 0, dtype="boolean"),
-            "text": np.array([f"é{i}" for i in index], dtype=object),
+            "text": pd.Series([f"é{i}" for i in index], dtype="str"),
             "time": pd.date_range("2020-02-28", periods=rows).astype("datetime64[us]"),
         }
     )

@@ -71,7 +71,7 @@ def times(form: str) -> Write:
 
 def counted(a_second: float) -> Write:
     def made(frame: pd.DataFrame) -> pd.DataFrame:
-        seconds = pd.to_datetime(frame["since"]).astype("int64") // 10**9
+        seconds = pd.to_datetime(frame["since"]).astype("datetime64[s]").astype("int64")
         return frame.assign(since=(seconds * a_second).astype("int64"))
 
     return made

@@ -115,7 +115,7 @@ def test_newest_rows_without_a_label_are_set_aside_where_rows_are_learned_from(
     held = [read_version(part) for part in (parts.train, parts.validation, parts.holdout)]
     assert sum(map(len, held)) == 240
     assert not any(part["bought"].isna().any() for part in held)
-    plain = {"integer": "int64", "boolean": "bool", "category": "object", "number": "float64"}
+    plain = {"integer": "int64", "boolean": "bool", "category": "str", "number": "float64"}
     assert {str(part["bought"].dtype) for part in held} == {plain[kind]}
     assert max(part["day"].max() for part in held) == pd.Timestamp("2024-01-06")
     assert rehearse(project).unlabelled == 80

@@ -47,7 +47,7 @@ COLUMNS: dict[str, tuple[pd.Series, bool, list[Any]]] = {
     "time": (
         pd.Series(pd.to_datetime(["2024-05-01T10:30:00.123456789", None])),
         False,
-        [np.datetime64("2024-05-01T10:30:00.123456789"), np.datetime64("NaT")],
+        [np.datetime64("2024-05-01T10:30:00.123456789"), np.datetime64("NaT", "ns")],
     ),
     "time in seconds": (pd.Series(np.array([SECOND])), False, [SECOND]),
 }  # fmt: skip
@@ -300,7 +300,7 @@ def test_a_program_that_has_ended_before_it_is_asked(
 def test_no_interpreter_is_not_run(tmp_path: Path) -> None:
     report = report_of(tmp_path / "nowhere", tmp_path)
     assert_not_run(
-        report, f"no interpreter for the checks at {tmp_path / 'nowhere'}", "make install"
+        report, f"no interpreter for the checks at {tmp_path / 'nowhere'}", "make -B install"
     )
 
 

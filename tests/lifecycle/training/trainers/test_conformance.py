@@ -167,12 +167,6 @@ def test_weights_matter(case):
     if case.project.task not in ("binary", "multiclass"):
         pytest.skip("weights are of classes")
     first = "0" if case.project.task == "binary" else "small"
-    if "MLP" in case.project.training.trainer:
-        training = case.project.training.model_copy(update={"class_weight": {first: 30.0}})
-        project = case.project.model_copy(update={"training": training})
-        with pytest.raises(ProjectError, match=r"training\.class_weight: MLPC.* cannot weigh"):
-            open_trainer(project).check(project)
-        return
 
     def share_of_first(fitted):
         answers = fitted.model.predict(case.data.validation)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from lifecycle.training.trainers.convert import _rounded_down
 from lifecycle.training.trainers.graph import OnnxModel
 
 
@@ -120,3 +121,10 @@ def test_metadata_that_are_no_importances_are_refused():
     model.metadata_props.add(key="importances", value="['a']")
     with pytest.raises(ValueError, match="importances are not numbers"):
         OnnxModel(model.SerializeToString())
+
+
+@pytest.mark.parametrize("threshold", [0.1, np.float64(0.1), -0.1, 0.5, 16_777_217.0])
+def test_a_threshold_is_never_rounded_up(threshold):
+    rounded = _rounded_down(threshold)
+    assert rounded == float(np.float32(rounded)) <= threshold
+    assert float(np.nextafter(np.float32(rounded), np.float32(np.inf))) > threshold

@@ -74,9 +74,9 @@ def opened(declared, settings):
 
 
 def test_a_fit_that_fails_is_named(opened):
-    forest = trainer("sklearn:ensemble.RandomForestClassifier", max_samples=10_000)
-    project, data = opened("binary", training=forest)
-    with pytest.raises(TrainingError, match=r"RandomForestClassifier cannot be fitted with .*max"):
+    logistic = trainer("sklearn:linear_model.LogisticRegression", solver="liblinear")
+    project, data = opened("multiclass", training=logistic)
+    with pytest.raises(TrainingError, match=r"LogisticRegression cannot be fitted with .*libl"):
         SklearnTrainer().fit(project, data, project.training.parameters, threads=1)
 
 

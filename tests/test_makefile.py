@@ -1,0 +1,39 @@
+"""Which interpreters `make install` chooses: the main one, and 3.11 or 3.12 for the checks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def interpreter(folder: Path, minor: int) -> Path:
+    """A Python that says it is 3.<minor>."""
+    path = folder / f"python3.{minor}"
+    said = f"import sys; sys.version_info = (3, {minor}, 0)"
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} -I -c "{said}; $2"\n')
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("minors", "bounds", "chosen"),
+    [
+        ((13, 11, 12), "11,99", 13),
+        ((10, 14, 11), "11,99", 14),
+        ((13, 14, 12, 11), "11,12", 12),
+        ((11, 12), "11,12", 11),
+        ((10, 13, 14), "11,12", None),
+    ],
+)
+def test_the_first_interpreter_in_the_bounds(
+    tmp_path: Path, minors: tuple[int, ...], bounds: str, chosen: int | None
+) -> None:
+    paths = {minor: interpreter(tmp_path, minor) for minor in minors}
+    candidates = " ".join(["no-such-python", *map(str, paths.values())])
+    rule = f"choice: ; @echo $$($(call FIRST,{candidates},{bounds}))"
+    command = ["make", "--no-print-directory", f"--eval={rule}", "choice"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert found.strip() == (str(paths[chosen]) if chosen else "")
