@@ -272,7 +272,7 @@ def _values(cells: pa.StringArray, kind: str, rows: int) -> Iterator[Any]:
 def _all_match(text: pa.StringArray, pattern: str, rows: int) -> NDArray[np.bool_]:
     """Whether every cell of a column that is there matches: (columns,)."""
     matches = pc.match_substring_regex(text, pattern).fill_null(True)
-    every: NDArray[np.bool_] = _matrix(matches, rows).all(axis=1)
+    every: NDArray[np.bool_] = np.logical_and.reduce(_matrix(matches, rows), axis=1)
     return every
 
 
