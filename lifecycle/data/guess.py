@@ -244,7 +244,7 @@ def _plain_numbers(columns: Mapping[str, "pd.Series[str]"]) -> dict[str, Typed]:
     step = max(1, CELLS_AT_ONCE // max(1, rows))
     for start in range(0, len(names) if rows else 0, step):
         some = names[start : start + step]
-        texts = [pa.array(columns[name], type=pa.string()) for name in some]
+        texts = [_cells(columns[name]) for name in some]
         text = pa.concat_arrays(texts)
         known = _matrix(text.is_valid(), rows).any(axis=1)
         whole = known & _all_match(text, PLAIN_WHOLE, rows)
@@ -256,6 +256,12 @@ def _plain_numbers(columns: Mapping[str, "pd.Series[str]"]) -> dict[str, Typed]:
             for i, values in zip(at, _values(cells, kind, rows), strict=True):
                 found[some[i]] = kind, pd.Series(values, index=columns[some[i]].index)
     return found
+
+
+def _cells(raw: "pd.Series[str]") -> pa.StringArray:
+    """A column's texts in one piece; pandas may keep them in several."""
+    cells = pa.array(raw, type=pa.string())
+    return cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
 
 
 def _values(cells: pa.StringArray, kind: str, rows: int) -> Iterator[Any]:
