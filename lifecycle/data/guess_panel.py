@@ -3,6 +3,7 @@ each pair of a number and a year comes once may also have other reasons."""
 
 import re
 from collections.abc import Iterable, Mapping
+from shlex import quote
 from typing import NamedTuple
 
 import numpy as np
@@ -36,11 +37,12 @@ def find_panel(columns: Mapping[str, Column], inputs: Iterable[str], roles: Role
         for name in [roles.entity] if roles.entity else names:
             if name != year and _comes_once(columns[name], columns[year]):
                 rows = len(columns[name].values) / columns[name].distinct
+                future = f"train has every {year} that the holdout has"
                 words = (
                     f"{name} has {columns[name].distinct:,} values, {rows:.3g} rows each, at most "
-                    f"one per {year}: measured over time? Then no year to come may be in training"
-                    + ("" if roles.entity else f", nor the same {name} in train and holdout")
-                    + f": lifecycle init … --entity {name!r} --time {year!r}"
+                    f"one per {year}: an entity measured over time? As it is, "
+                    f"{future if roles.entity else f'the same {name} is in train and holdout'}; "
+                    f"write: lifecycle init … --entity {quote(name)} --time {quote(year)}"
                 )
                 return Panel(name, year, words)
     return None

@@ -226,6 +226,17 @@ def _guess(notation: Recognised, target: str, wanted: RoleOptions) -> tuple[Gues
     return guessed, roles
 
 
+def column_names(path: str, reading: ReadingOptions = DETECTED) -> list[str]:
+    """The names of a data file's columns, from its first rows.
+
+    Raises:
+        SourceError: the file is missing, unreadable or empty.
+        BackendError: the file's server does not answer.
+    """
+    source, _ = guess_source(path, reading)
+    return list(next(iter(Files(source, Path()).batches({}))).schema.names)
+
+
 def read_columns(path: str) -> dict[str, Column]:
     """The columns of a data file, each in the narrowest type that nearly all its cells fit.
 

@@ -41,7 +41,7 @@ def marked(mark: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if mark == process.environ().get("LIFECYCLE_TEST_MARK", ""):
+            if mark == process.environ().get("TEST_MARK", ""):
                 found.append(process)
         except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
@@ -54,7 +54,7 @@ def run_demo(home: Path) -> Demo:
     done = subprocess.run(
         [sys.executable, *COMMAND],
         cwd=ROOT,
-        env=environment(home, LIFECYCLE_TEST_MARK=mark),
+        env=environment(home, TEST_MARK=mark),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -214,7 +214,7 @@ def test_a_coarse_period_gives_way_to_a_holdout_that_is_large_enough(tmp_path: P
     assert project.time
     # the newest month has a fifth of the rows, the two newest have too many
     assert project.time.period == "week"
-    assert small_holdout(rehearse(project).parts.masks, project) == ""
+    assert small_holdout(int(rehearse(project).parts.holdout.sum()), len(frame), project) == ""
 
 
 def test_rows_with_misfits_go_to_quarantine_and_are_told_by_number(
@@ -315,7 +315,7 @@ def test_time_is_cut_so_that_something_arrives_and_the_holdout_decides(
         frame, total = frame[~later], total - int(later.sum())
     assert project.entity == ("customer_id" if customers == 600 else None)
     masks = rehearse(project).parts.masks
-    assert small_holdout(masks, project) == ""
+    assert small_holdout(int(masks["holdout"].sum()), total, project) == ""
     assert all(mask.any() for mask in masks.values())
     told = [guess for guess in guesses if guess.startswith("holdout: ")]
     assert len(told) == (period is not None)
@@ -748,7 +748,8 @@ def test_a_panel_is_told_and_its_year_has_no_end(tmp_path: Path) -> None:
     assert (project.entity, project.time) == (None, None)
     told = next(guess for guess in said if guess.startswith("panel: "))
     assert "nr has 60 values, 8 rows each, at most one per year" in told
-    assert "--entity 'nr' --time 'year'" in told
+    assert "the same nr is in train and holdout; write: " in told
+    assert told.endswith("--entity nr --time year")
     assert project.contract.columns["year"].maximum is None
     wanted = RoleOptions(time="year", entity="nr")
     text, said = infer_project(file, "union", wanted=wanted)
@@ -773,7 +774,7 @@ def test_no_panel(tmp_path: Path, change: dict[str, Any]) -> None:
 def test_an_entity_measured_by_the_year_is_told(tmp_path: Path) -> None:
     project, said = infer(write(tmp_path, panel().rename(columns={"nr": "man_id"})), "union")
     assert project.entity == "man_id"
-    assert any("--entity 'man_id' --time 'year'" in guess for guess in said)
+    assert any("--entity man_id --time year" in guess for guess in said)
 
 
 @pytest.mark.parametrize("rows", [150, 546])
@@ -787,3 +788,25 @@ def test_a_copy_of_the_target_is_found_in_a_small_file(rows: int, copy: Any) -> 
     trend = np.arange(rows) + random.normal(size=rows) / 10  # as everything else that grows
     grown = pd.DataFrame({"people": np.arange(rows)})
     assert leakage_suspects(grown, trend) == {}
+
+
+@pytest.mark.parametrize(
+    ("times", "says"),
+    [
+        (pd.date_range("2026-01-01", periods=4).repeat(100), "have fewer than 50 rows, or more "),
+        (pd.date_range("2026-01-01", periods=3).repeat([170, 170, 60]), "for a holdout that"),
+        (np.arange(2000, 2400), "since seen has whole numbers, which have no months or weeks"),
+    ],
+)
+def test_why_nothing_arrives_later(tmp_path: Path, times: Any, says: str) -> None:
+    frame = small_frame().drop(columns="customer").assign(seen=times)
+    _, said = infer_project(write(tmp_path, frame), "bought", wanted=RoleOptions(time="seen"))
+    assert says in next((s for s in said if s.startswith("arrives_from: ")), "")
+
+
+def test_a_few_numbers_may_be_classes(tmp_path: Path) -> None:
+    frame = small_frame().assign(edema=np.resize([0, 0.5, 1], 400))
+    _, said = infer(write(tmp_path, frame), "edema")
+    assert said[0].endswith(
+        "with 3 values; if they are classes, write them as words, or as whole numbers from 0 on"
+    )
