@@ -29,7 +29,8 @@ def evaluate_candidate(
         answers = assess.answer(project, split.holdout, bundle.path, bundle.digest)
         measured = measure(project, settings, split, answers, champion)
         closer = assess.assess_closely(project, answers, measured.candidate)
-        closer = closer.model_copy(update={"warnings": (*bundle.warnings, *closer.warnings)})
+        warnings = (*bundle.warnings, *measured.candidate.warnings, *closer.warnings)
+        closer = closer.model_copy(update={"warnings": warnings})
         evaluated = write_evaluation(
             project,
             split,
@@ -64,7 +65,7 @@ def measure(
     baseline, gain_over_baseline = assess.assess_baseline(project, split, answers)
     candidate = assess.assess(project, answers, split.holdout, "candidate")
     if small := small_holdout(split.holdout.rows, split.rows, project):
-        candidate = candidate.model_copy(update={"warnings": (*candidate.warnings, small)})
+        candidate = candidate.model_copy(update={"warnings": (small,)})
     return Evaluated(
         candidate=candidate,
         baseline=baseline,
