@@ -13,7 +13,7 @@ def check_target(target: "pd.Series[Any]", project: Project, where: str) -> None
     """See that a target can be learned from.
 
     Raises:
-        TargetError: it is missing everywhere, constant, no number where the task takes numbers, has
+        TargetError: it is missing everywhere, constant, no number where the task takes them, has
             one class only or more than two, or never has the `positive` value.
     """
     known = target.dropna() if target.hasnans else target  # a copy of 20M values counts
@@ -33,7 +33,7 @@ def check_target(target: "pd.Series[Any]", project: Project, where: str) -> None
             instead = "binary, and positive" if classes == 2 else "multiclass"
             raise TargetError(
                 f"{place} is {kind} with {classes:,} values, and task: {project.task} takes "
-                f"numbers; use task: {instead}, another target, or a type of numbers in the contract"
+                f"numbers; use task: {instead}, another target, or numbers in the contract"
             )
         if project.task == "count" and (wrong := (known < 0) | (known % 1 != 0)).any():
             raise TargetError(
