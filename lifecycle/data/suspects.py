@@ -33,7 +33,8 @@ def leakage_suspects(frame: pd.DataFrame, target: NDArray[np.float64]) -> dict[s
     The correlation ratio (Fisher 1925): the share of the target's variance between the groups of a
     column, adjusted for their number; numbers are cut into 50 quantiles. For classes that is
     Goodman and Kruskal's tau (1954): the variance is that of the classes' indicators together. In a
-    file too small for so many groups, a number must be nearly a copy of the target. And pairs of numbers whose sum or difference is the target, such as a total and its other part.
+    file too small for so many groups, a number must be nearly a copy of the target. And pairs of
+    numbers whose sum or difference is the target, such as a total and its other part.
 
     Args:
         frame: inputs, typed as the contract says.
