@@ -42,13 +42,16 @@ def audit(
     for name, changes in lines.items():
         if not changes:
             continue
+        before: tuple[str, ...] = ()
         for number, change in enumerate(changes) if not check else ():
-            _show(console, number, change)
+            again = len(change.reasons) > 1 and change.reasons == before
+            _show(console, number, change, ("as above",) if again else change.reasons)
+            before = change.reasons
         held = "every line holds; " if check else ""
         console.print(f"{name}: {len(changes)} lines; {held}the last hash is {changes[-1].hash}")
 
 
-def _show(console: Console, number: int, change: Link) -> None:
+def _show(console: Console, number: int, change: Link, reasons: Sequence[str]) -> None:
     time = change.time.replace("T", " ")[:19]
     made_from = f"identity {change.identity[:12]}  " if isinstance(change, Change) else ""
     by = (
@@ -57,5 +60,5 @@ def _show(console: Console, number: int, change: Link) -> None:
         else change.who
     )
     console.print(styled((f"{number}  {time} UTC  {change}", "bold"), f"  {made_from}by {by}"))
-    for reason in change.reasons:
+    for reason in reasons:
         console.print(f"    {reason}")

@@ -19,7 +19,7 @@ from lifecycle.data.contract import check_compatible, last_contract
 from lifecycle.data.features import build_features, load_hook, refuse_text_and_times
 from lifecycle.data.guess_source import ReadingOptions, folder_of, is_pattern
 from lifecycle.data.holdout import small_holdout
-from lifecycle.data.infer import infer_project
+from lifecycle.data.infer import column_names, infer_project
 from lifecycle.data.lake import read_version
 from lifecycle.data.rehearse import rehearse, told, trial_words, try_source
 from lifecycle.data.roles import RoleOptions
@@ -37,6 +37,7 @@ from lifecycle.project_file import load_project
 from lifecycle.ray_command import ray_node
 from lifecycle.rejected_command import rejected
 from lifecycle.settings import Settings
+from lifecycle.specs.base import NAMES_SHOWN
 from lifecycle.stack_command import down, status
 from lifecycle.ui_command import ui
 from lifecycle.versions_command import versions
@@ -67,7 +68,9 @@ def init(
             help="CSV, Parquet, JSON lines or Excel file, its URL, a folder or a pattern in quotes."
         ),
     ],
-    target: Annotated[str, typer.Option(help="Column to predict.")],
+    target: Annotated[
+        str | None, typer.Option(help="Column to predict; without it the columns are listed.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="By default project.yaml beside the data file.")
     ] = None,
@@ -108,6 +111,11 @@ def init(
     if file.exists() and not force and (remote or is_pattern(data) or Path(data).exists()):
         raise ProjectError(f"{file} is there already: name another --output, or use --force")
     reading = ReadingOptions(separator, encoding, sheet, decimal, _formats(dates or []))
+    if target is None:
+        names = column_names(data, reading)
+        more = ", …" if len(names) > NAMES_SHOWN else ""
+        shown = ", ".join(names[:NAMES_SHOWN])
+        raise ProjectError(f"--target: name the column to predict, one of: {shown}{more}")
     wanted = RoleOptions(time, entity, tuple(id_column or ()))
     text, guesses = infer_project(data, target, name, file.parent, reading, wanted)
     if SCHEMA.is_file():
@@ -233,7 +241,9 @@ def _rehearse(project: Project) -> str:
         from lifecycle.training.evaluation.slices import parts_of  # as above
 
         parts_of(done.head, project)
-    return "\n".join(filter(None, (*told(done, project), small_holdout(done.parts.masks, project))))
+    holdout = done.parts.holdout
+    small = small_holdout(int(holdout.sum()), len(holdout), project)
+    return "\n".join([*told(done, project), *([f"Warning: {small}"] if small else [])])
 
 
 def _write(file: Path, text: str) -> None:

@@ -118,7 +118,7 @@ def _problem(file: Path, lines: dict[KeyPath, int], detail: ErrorDetails) -> str
         return f"{where}{_dotted(key)}: unknown key; {_instead(key)}"
     if detail["type"] == "missing":
         return f"{where}{_dotted(key)}: this key is missing"
-    if not key or message.startswith(_dotted(key)):
+    if not key or message.startswith(_dotted(known or key)):
         return where + message
     got = (
         ""

@@ -1,14 +1,18 @@
 """`Settings`: where it runs; variables `LIFECYCLE_*` win over `deployments/<env>.env`."""
 
+import logging
 import os
 import re
 import secrets
 import sys
 from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import quote, unquote
 
+from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     Field,
@@ -22,6 +26,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lifecycle.errors import SettingsError
 from lifecycle.redaction import redact, remember, remember_url
+
+log = logging.getLogger(__name__)
 
 DEV = "dev"
 """The one environment that needs no file: it is the embedded defaults."""
@@ -82,12 +88,23 @@ SQLITE = ("sqlite:///", "sqlite+pysqlite:///")
 SERVED = ("http://", "https://", "databricks")
 """Tracking URIs of an MLflow server, which has a place for artifacts of its own."""
 
+PREFIX = "LIFECYCLE_"
+OTHER_VARIABLES = (
+    "WORKSPACE",
+    "PROJECT",
+    "MAKER",
+    "FRONT_MAX_BODY",
+    "FRONT_TLS_CERT",
+    "FRONT_TLS_KEY",
+)
+"""Variables of `prefect.yaml`, of worker processes, and of the endpoint's front."""
+
 
 class Settings(BaseSettings):
     """Stores, Ray and serving of one environment; the defaults are the embedded ones of `dev`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LIFECYCLE_",
+        env_prefix=PREFIX,
         frozen=True,
         extra="ignore",
         use_attribute_docstrings=True,
@@ -273,6 +290,8 @@ class Settings(BaseSettings):
             problems = [_problem(one["loc"], one["msg"], one["input"]) for one in error.errors()]
             raise SettingsError("\n".join(problems)) from None
         loaded._hide_secrets()
+        for variable in (*os.environ, *(dotenv_values(file, interpolate=False) if file else ())):
+            _warn_of_unknown(variable.upper())
         return loaded
 
     def _hide_secrets(self) -> None:
@@ -283,6 +302,17 @@ class Settings(BaseSettings):
                 remember(value.get_secret_value(), *value.get_secret_value().split())
             elif isinstance(value, str) and "://" in value:
                 remember_url(value)
+
+
+@cache  # once in a process
+def _warn_of_unknown(variable: str) -> None:
+    """Warn of a variable with our prefix that is none of ours: it is likely misspelled."""
+    names = [*map(str.upper, Settings.model_fields), *OTHER_VARIABLES]
+    name = variable.removeprefix(PREFIX)
+    if variable.startswith(PREFIX) and name not in names:
+        close = get_close_matches(name, names, n=1)
+        hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
+        log.warning("%s is no setting, and is not read%s", variable, hint)
 
 
 def _refuse_unusable(path: str) -> None:

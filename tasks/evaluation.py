@@ -2,6 +2,7 @@
 
 from prefect.artifacts import create_table_artifact
 
+from lifecycle.data.holdout import small_holdout
 from lifecycle.errors import BundleError, FeatureError
 from lifecycle.project import Project
 from lifecycle.quality.evaluation_page import write_evaluation
@@ -28,7 +29,8 @@ def evaluate_candidate(
         answers = assess.answer(project, split.holdout, bundle.path, bundle.digest)
         measured = measure(project, settings, split, answers, champion)
         closer = assess.assess_closely(project, answers, measured.candidate)
-        closer = closer.model_copy(update={"warnings": (*bundle.warnings, *closer.warnings)})
+        warnings = (*bundle.warnings, *measured.candidate.warnings, *closer.warnings)
+        closer = closer.model_copy(update={"warnings": warnings})
         evaluated = write_evaluation(
             project,
             split,
@@ -61,8 +63,11 @@ def measure(
     """The candidate whose answers these are, next to the baseline and the champion."""
     theirs = _answer_of_champion(project, settings, split, champion) if champion else None
     baseline, gain_over_baseline = assess.assess_baseline(project, split, answers)
+    candidate = assess.assess(project, answers, split.holdout, "candidate")
+    if small := small_holdout(split.holdout.rows, split.rows, project):
+        candidate = candidate.model_copy(update={"warnings": (small,)})
     return Evaluated(
-        candidate=assess.assess(project, answers, split.holdout, "candidate"),
+        candidate=candidate,
         baseline=baseline,
         champion=assess.assess(project, theirs, split.holdout, f"champion v{champion.version}")
         if champion and theirs

@@ -86,7 +86,7 @@ def guess_holdout(
         return {}
     name = roles.time["column"]
     times = columns[name].values[known].reset_index(drop=True)
-    arrival, best = _with_arrival(name, times, placed, spec)
+    arrival, best, why_none = _with_arrival(name, times, placed, spec)
     if best is None:
         _ignore(roles, name, "is a time, but its days are too few to divide the rows by")
         roles.time = None
@@ -95,7 +95,7 @@ def guess_holdout(
     roles.said.append(
         f"time: {name}, from {_shown(times.min())} to {_shown(times.max())}, by {best.period}"
     )
-    roles.said.append(f"arrives_from: {_said_of_arrival(arrival, total)}")
+    roles.said.append(f"arrives_from: {_said_of_arrival(arrival, total, why_none)}")
     if arrival is not None:
         roles.time["arrives_from"] = arrival.since.date()
         total -= arrival.rows
@@ -141,12 +141,10 @@ def guess_seed(columns: Mapping[str, Column], roles: Roles, target: str) -> dict
     return {}
 
 
-def _said_of_arrival(arrival: Arrival | None, total: int) -> str:
+def _said_of_arrival(arrival: Arrival | None, total: int, why_none: str) -> str:
     if arrival is None:
-        return (
-            "none, since the newest periods have too few rows, or leave too few to learn from; set "
-            "time.arrives_from to let some arrive later, and be monitored"
-        )
+        later = "set time.arrives_from to let some rows arrive later, and be monitored"
+        return f"none, since {why_none}; {later}"
     return (
         f"{arrival.since:%Y-%m-%d}, so the {arrival.rows:,} rows ({arrival.rows / total:.0%}) of "
         f"the newest {counted(arrival.periods, arrival.period)} arrive later, are scored and "
@@ -162,19 +160,25 @@ def _ignore(roles: Roles, name: str, why: str) -> None:
 
 def _with_arrival(
     name: str, times: "pd.Series[Any]", placed: Places | None, spec: SplitSpec
-) -> tuple[Arrival | None, Cut | None]:
+) -> tuple[Arrival | None, Cut | None, str]:
     """What arrives later, where the rows before make a good holdout by the same periods; else the
-    best cut of all rows."""
+    best cut of all rows, and why nothing arrives."""
     if not pd.api.types.is_datetime64_any_dtype(times.dtype):
-        return None, _best_cut(name, times, placed, spec, ("value",))
+        why = f"{name} has whole numbers, which have no months or weeks"
+        return None, _best_cut(name, times, placed, spec, ("value",)), why
+    why = (
+        f"the newest months, weeks and days have fewer than {ROWS_ARRIVING} rows, or more than "
+        f"{MOST_ARRIVING:.0%} of all"
+    )
     for arrival in _arrivals(name, times):
         before = (times < arrival.since).to_numpy()
         rest = times[before].reset_index(drop=True)
         of_rest = None if placed is None else placed[before]
         best = _best_cut(name, rest, of_rest, spec, (arrival.period,))
         if best is not None and best.rows >= FEW_ROWS and not any(best.worth[:-2]):
-            return arrival, best
-    return None, _best_cut(name, times, placed, spec, None)
+            return arrival, best, ""
+        why = "the rows before the newest periods are too few for a holdout that decides"
+    return None, _best_cut(name, times, placed, spec, None), why
 
 
 def _arrivals(name: str, times: "pd.Series[Any]") -> Iterator[Arrival]:

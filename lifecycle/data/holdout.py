@@ -1,9 +1,6 @@
 """Whether a holdout decides anything, and what to change where a part of the split has no row."""
 
-from collections.abc import Mapping
-
 import numpy as np
-from numpy.typing import NDArray
 
 from lifecycle.data.periods import Periods
 from lifecycle.data.place import HOLDOUT, TRAIN, VALIDATION
@@ -14,17 +11,16 @@ FEW_ROWS = 30
 SMALL_SHARE = 0.05
 
 
-def small_holdout(masks: Mapping[str, NDArray[np.bool_]], project: Project) -> str:
+def small_holdout(rows: int, total: int, project: Project) -> str:
     """A warning if the holdout is small, else nothing.
 
     Args:
-        masks: which rows are in which part.
+        rows: of the holdout.
+        total: rows of all parts, and those withheld.
     """
-    holdout = masks["holdout"]
-    rows, total = int(holdout.sum()), len(holdout)
     if rows >= max(FEW_ROWS, SMALL_SHARE * total):
         return ""
-    said = f"Warning: the holdout has {rows:,} of {total:,} rows ({rows / total:.1%})"
+    said = f"the holdout has {rows:,} of {total:,} rows ({rows / total:.1%})"
     return f"{said}, too few to judge a model by; {_larger(project)}."
 
 

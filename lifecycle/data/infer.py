@@ -26,6 +26,7 @@ from lifecycle.data.guess import (
 )
 from lifecycle.data.guess_holdout import guess_holdout, guess_seed
 from lifecycle.data.guess_notation import Recognised, recognise
+from lifecycle.data.guess_panel import find_panel
 from lifecycle.data.guess_source import DETECTED, ReadingOptions, folder_of, guess_source
 from lifecycle.data.project_text import DEFAULTS, project_text
 from lifecycle.data.protected import protected_attributes
@@ -89,6 +90,10 @@ def infer_project(
         raise TargetError(
             f"--target: {path} has no column to learn {target!r} from" + (f": {why}" if why else "")
         )
+    panel = find_panel(columns, inputs, roles)
+    if ordered := panel.year if panel else (roles.time or {}).get("column"):
+        for bound in ("minimum", "maximum"):  # the next rows are newer, and may be older
+            columns[ordered].spec.pop(bound, None)
     suspects = _suspects(columns, inputs, roles, target)
     rejected = _rejected_share(guessed)
     guesses = [*read_as, *notation.said, *roles.said, *_said_of_misfits(guessed, rejected)]
@@ -105,6 +110,8 @@ def infer_project(
     guesses += _said_of_duplicates(raw, columns)
     if not roles.time:
         guesses.append("time: none, so nothing arrives later and nothing is monitored")
+    if panel:
+        guesses.append(f"panel: {panel.words}")
     shown = {other: one_line(other) for other in raw if other != one_line(other)}
     for other, words in shown.items():
         guesses = [guess.replace(other, words) for guess in guesses]
@@ -218,6 +225,17 @@ def _guess(notation: Recognised, target: str, wanted: RoleOptions) -> tuple[Gues
         roles.time["future"] = "allow"
     roles.said += said
     return guessed, roles
+
+
+def column_names(path: str, reading: ReadingOptions = DETECTED) -> list[str]:
+    """The names of a data file's columns, from its first rows.
+
+    Raises:
+        SourceError: the file is missing, unreadable or empty.
+        BackendError: the file's server does not answer.
+    """
+    source, _ = guess_source(path, reading)
+    return list(next(iter(Files(source, Path()).batches({}))).schema.names)
 
 
 def read_columns(path: str) -> dict[str, Column]:

@@ -166,8 +166,10 @@ def _amount(column: Column, numbers: "pd.Series[Any] | None", target: str) -> Ro
     column.spec.pop("maximum", None)
     column.spec.pop("minimum", None)
     if numbers is None or numbers.min() < 0:
-        said = [f"task: regression, because {target} is a number with {column.distinct} values"]
-        return Roles("regression", said=said)
+        reason = f"task: regression, because {target} is a number with {column.distinct} values"
+        if column.distinct <= MOST_CLASSES and numbers is None:
+            reason += "; if they are classes, write them as words, or as whole numbers from 0 on"
+        return Roles("regression", said=[reason])
     column.spec["minimum"] = 0
     if _are_counts(numbers):
         column.spec["type"] = "integer"

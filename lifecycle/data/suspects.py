@@ -6,12 +6,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 SAMPLE = 50_000
 BINS = 50
 SUSPICIOUS = 0.9
 """Share of the target's variance that one column explains by itself."""
 ROWS_A_GROUP = 20
+LEAST_ORDERED = 50
+"""Rows from which on neighbours tell how much a number explains."""
+FAR_FROM_COPY = 0.001
+"""Share of the variance of the target's ranks that a copy of it leaves, at most."""
 MOST_PAIRED = 2_000
 """Columns of numbers that are paired: 2 million pairs take some seconds."""
 ROWS_TRIED = 32
@@ -27,8 +32,9 @@ def leakage_suspects(frame: pd.DataFrame, target: NDArray[np.float64]) -> dict[s
 
     The correlation ratio (Fisher 1925): the share of the target's variance between the groups of a
     column, adjusted for their number; numbers are cut into 50 quantiles. For classes that is
-    Goodman and Kruskal's tau (1954): the variance is that of the classes' indicators together. And
-    pairs of numbers whose sum or difference is the target, such as a total and its other part.
+    Goodman and Kruskal's tau (1954): the variance is that of the classes' indicators together. In a
+    file too small for so many groups, a number must be nearly a copy of the target. And pairs of
+    numbers whose sum or difference is the target, such as a total and its other part.
 
     Args:
         frame: inputs, typed as the contract says.
@@ -50,14 +56,14 @@ def leakage_suspects(frame: pd.DataFrame, target: NDArray[np.float64]) -> dict[s
 
 
 def _explained(values: "pd.Series[Any]", target: NDArray[np.float64]) -> float:
-    """The share of the target's variance between the groups of a column; 0 where they are small."""
+    """The share of the target's variance that a column explains; 0 where that cannot be told."""
     if pd.api.types.is_datetime64_any_dtype(values.dtype):
         return 0.0
     codes = _groups(values)
     sizes = np.bincount(codes)
     groups = int(np.count_nonzero(sizes))
     if len(target) < ROWS_A_GROUP * groups:
-        return 0.0
+        return _explained_by_order(values, target)
     columns = target.reshape(len(target), -1)
     middle = columns - columns.mean(axis=0)
     total = float((middle**2).sum())
@@ -66,6 +72,24 @@ def _explained(values: "pd.Series[Any]", target: NDArray[np.float64]) -> float:
     )
     within = max(total - between, 0.0) / (len(target) - groups)
     return 1 - within / (total / (len(target) - 1))
+
+
+def _explained_by_order(values: "pd.Series[Any]", target: NDArray[np.float64]) -> float:
+    """The share of the variance of an amount's ranks that a number explains, from the differences
+    between neighbours (von Neumann 1941), which need no groups; 0 unless it is nearly a copy: last
+    year's value explains 99 % and may be known. A trend over the rows has copies by nature."""
+    amount = target.ndim == 1 and len(np.unique(target)) > 2
+    if not amount or len(target) < LEAST_ORDERED or not pd.api.types.is_numeric_dtype(values.dtype):
+        return 0.0
+    numbers, ranks = values.to_numpy(dtype=np.float64, na_value=np.nan), rankdata(target)
+    shuffled = np.random.default_rng(SEED).permutation(len(numbers))  # of equal numbers
+    order = shuffled[np.argsort(numbers[shuffled], kind="stable")]
+    steps, least, as_they_come = (
+        float((np.diff(aim) ** 2).mean()) / 2 / float(ranks.var())
+        for aim in (ranks[order], np.sort(ranks), ranks)
+    )
+    copy = steps - least < FAR_FROM_COPY < as_they_come - least
+    return 1 - (steps - least) if copy else 0.0
 
 
 def _groups(values: "pd.Series[Any]") -> NDArray[np.int64]:

@@ -13,8 +13,8 @@ def check_target(target: "pd.Series[Any]", project: Project, where: str) -> None
     """See that a target can be learned from.
 
     Raises:
-        TargetError: it is missing everywhere, constant, has one class only or more than two, or
-            never has the `positive` value.
+        TargetError: it is missing everywhere, constant, no number where the task takes them, has
+            one class only or more than two, or never has the `positive` value.
     """
     known = target.dropna() if target.hasnans else target  # a copy of 20M values counts
     name, place = project.target, f"{project.source.place}: target {target.name!r} in {where}"
@@ -25,6 +25,15 @@ def check_target(target: "pd.Series[Any]", project: Project, where: str) -> None
             raise TargetError(
                 f"{place} is constant (always {known.iloc[0]}): there is nothing to learn; check "
                 "`target`, the data, or the sizes under `split`"
+            )
+        numeric = pd.api.types.is_numeric_dtype(known.dtype)
+        if project.task in ("regression", "count") and not numeric:
+            kind = project.contract.columns[project.target].type
+            classes = known.nunique()
+            instead = "binary, and positive" if classes == 2 else "multiclass"
+            raise TargetError(
+                f"{place} is {kind} with {classes:,} values, and task: {project.task} takes "
+                f"numbers; use task: {instead}, another target, or numbers in the contract"
             )
         if project.task == "count" and (wrong := (known < 0) | (known % 1 != 0)).any():
             raise TargetError(

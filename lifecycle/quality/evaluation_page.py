@@ -119,7 +119,7 @@ def _metrics(project: Project, evaluated: Evaluated) -> Section:
     if gain := evaluated.gain_over_champion:
         text.append(
             f"Gain in {project.metric} over the champion, measured in pairs on the same rows: "
-            f"{spell(gain)}, with {gain.confidence:.0%} confidence at least {gain.least:.4f}; "
+            f"{gain.value:.4f}, with {gain.confidence:.0%} confidence at least {gain.least:.4f}; "
             "above 0 the candidate is better."
         )
     header = ("metric", "better", *(e.subject for e in subjects))

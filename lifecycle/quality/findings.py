@@ -105,7 +105,9 @@ def verdict(name: str, condition: Condition, spec: ChecksSpec) -> tuple[str, str
         # some stock conditions only ever warn: a project that says `block` means these, too
         "WARN": "failed" if blocks and canonical(name) in spec.severity else "warned",
     }
-    expected = condition.name[:1].lower() + condition.name[1:].rstrip(".")
+    expected = condition.name.rstrip(".")
+    if not expected[:2].isupper():  # no abbreviation
+        expected = expected[:1].lower() + expected[1:]
     return words[condition.category], f"{_sentence(condition.details)} Expected: {expected}."
 
 

@@ -203,7 +203,7 @@ def _gain(
     keeps = " A tie keeps the champion." if rival == "champion" and gain.value == 0 else ""
     return holds, (
         f"{standing}: {metric} {_words(_estimate(evaluated.candidate, metric))} against "
-        f"{_words(_estimate(other, metric))}. Measured in pairs the gain is {_words(gain)}, with "
+        f"{_words(_estimate(other, metric))}. Measured in pairs the gain is {gain.value:.4g}, with "
         f"{gain.confidence * 100:g} % confidence at least {gain.least:.4g}; {key} asks for "
         f"{asked}.{keeps}"
     )

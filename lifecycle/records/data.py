@@ -29,6 +29,11 @@ class Split(Record):
     rule: str
     """The rule in words, as it was applied."""
 
+    @property
+    def rows(self) -> int:
+        """Rows of the dataset."""
+        return self.train.rows + self.validation.rows + self.holdout.rows + self.withheld
+
 
 class Violation(Record):
     """One promise of the contract that rows, or the data as a whole, do not keep."""

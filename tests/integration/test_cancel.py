@@ -48,7 +48,7 @@ class Run:
     def __init__(self, server: Server, project: Path, **env: str) -> None:
         self._server, self._mark = server, uuid.uuid4().hex
         home = str(project.parent / "lifecycle")
-        variables = env | {"LIFECYCLE_HOME": home, "LIFECYCLE_TEST_MARK": self._mark}
+        variables = env | {"LIFECYCLE_HOME": home, "TEST_MARK": self._mark}
         deployment = httpx.get(f"{server.api}/deployments/name/train/dev").json()["id"]
         body = {
             "parameters": {"project": str(project)},

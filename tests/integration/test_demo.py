@@ -32,7 +32,7 @@ def run_demo(home: Path) -> Demo:
     done = subprocess.run(
         [sys.executable, *COMMAND],
         cwd=ROOT,
-        env=environment(home, LIFECYCLE_TEST_MARK=mark),
+        env=environment(home, TEST_MARK=mark),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

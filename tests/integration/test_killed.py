@@ -23,7 +23,7 @@ def start(project: Path, home: Path, mark: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "flows.train", "--project", str(project)],
         cwd=ROOT,
-        env=environment(home, LIFECYCLE_TEST_MARK=mark),
+        env=environment(home, TEST_MARK=mark),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -81,7 +81,7 @@ def test_init_elsewhere_finds_its_source(run: Run, csv: Path, tmp_path: Path) ->
         (("init", "none.csv", "--target", "x"), "none.csv: cannot read it: No such file"),
         (("init", "{csv}", "--target", "bougth"), "did you mean 'bought'?"),
         (("init", "{csv}", "--target", "bought", "--output", "/no/such/p.yaml"), "--output"),
-        (("init", "{csv}"), "--target"),
+        (("init", "{csv}"), "--target: name the column to predict, one of: customer, "),
         (("validate", "none.yaml"), "cannot read the project file"),
         (("validate", "{csv}"), "small.csv:1:"),
         (("versions", "none.yaml"), "cannot read the project file"),

@@ -86,6 +86,12 @@ def test_a_sound_file_is_loaded(write: Callable[[str], Path]) -> None:
             3,
             "'binary', 'multiclass', 'regression' or 'count' (got 'ternary')",
         ),
+        (
+            "task: binary",
+            "task: binary\ntuning: {space: {eta: {type: int, low: 9, high: 8}}}",
+            4,
+            "project.yaml:4: tuning.space.eta.low is above high: got low=9 high=8",
+        ),
         ("      type: number", "      type: float", 11, "contract.columns.spent.type"),
         ("target: bought\n", "", 1, "target: this key is missing"),
         ("target: bought", "target: sold", 4, "names 'sold', which contract.columns does not have"),

@@ -70,6 +70,26 @@ def test_the_working_folder_comes_before_the_checkout_and_variables_before_both(
     assert Settings.load("qa").serve_port == 8003
 
 
+def test_a_misspelled_variable_is_warned_of_once(
+    installed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (installed / "deployments" / "far.env").write_text(
+        "LIFECYCLE_WORKSPACE=/srv\nLIFECYCLE_HOMES=/srv/home\n"
+    )
+    monkeypatch.setenv("LIFECYCLE_SERVE_PROT", "8001")
+    monkeypatch.setenv("lifecycle_ray_cpus", "2")
+    monkeypatch.setenv("LIFECYCLE_XYZXYZ", "secret")
+    module._warn_of_unknown.cache_clear()
+    for _ in range(2):
+        Settings.load("far")
+    said = [record.getMessage() for record in caplog.records]
+    assert sorted(said) == [
+        "LIFECYCLE_HOMES is no setting, and is not read; did you mean LIFECYCLE_HOME?",
+        "LIFECYCLE_SERVE_PROT is no setting, and is not read; did you mean LIFECYCLE_SERVE_PORT?",
+        "LIFECYCLE_XYZXYZ is no setting, and is not read",
+    ]
+
+
 def test_a_flow_takes_the_environments_that_exist(installed: Path) -> None:
     (installed / "deployments" / "qa.env").write_text("")
     adapter = TypeAdapter(Environment)

@@ -21,7 +21,7 @@ def marked(mark: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if mark == process.environ().get("LIFECYCLE_TEST_MARK", ""):
+            if mark == process.environ().get("TEST_MARK", ""):
                 found.append(process)
         except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
             continue

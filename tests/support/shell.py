@@ -18,7 +18,7 @@ import psutil
 
 from lifecycle import front
 
-MARK = "LIFECYCLE_TEST_MARK"
+MARK = "TEST_MARK"
 PORTS = (8000, 4200, 4201, 5000, 5001, 6399)
 """Ports that the pages name. Every shell has others in their place, in commands and on screen."""
 COMMAND_S = 900

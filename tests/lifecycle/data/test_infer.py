@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import sklearn.datasets
 import statsmodels.datasets
+import yaml
 
 from lifecycle.data.arrivals import arriving, first_window
 from lifecycle.data.contract import last_contract, required_bump
@@ -18,6 +19,7 @@ from lifecycle.data.infer import infer_project, project_name
 from lifecycle.data.ingest import ingest
 from lifecycle.data.protected import protected_attributes
 from lifecycle.data.rehearse import rehearse
+from lifecycle.data.roles import RoleOptions
 from lifecycle.data.sources import open_source, read_source
 from lifecycle.data.split import split_dataset
 from lifecycle.data.suspects import leakage_suspects
@@ -212,7 +214,7 @@ def test_a_coarse_period_gives_way_to_a_holdout_that_is_large_enough(tmp_path: P
     assert project.time
     # the newest month has a fifth of the rows, the two newest have too many
     assert project.time.period == "week"
-    assert small_holdout(rehearse(project).parts.masks, project) == ""
+    assert small_holdout(int(rehearse(project).parts.holdout.sum()), len(frame), project) == ""
 
 
 def test_rows_with_misfits_go_to_quarantine_and_are_told_by_number(
@@ -313,7 +315,7 @@ def test_time_is_cut_so_that_something_arrives_and_the_holdout_decides(
         frame, total = frame[~later], total - int(later.sum())
     assert project.entity == ("customer_id" if customers == 600 else None)
     masks = rehearse(project).parts.masks
-    assert small_holdout(masks, project) == ""
+    assert small_holdout(int(masks["holdout"].sum()), total, project) == ""
     assert all(mask.any() for mask in masks.values())
     told = [guess for guess in guesses if guess.startswith("holdout: ")]
     assert len(told) == (period is not None)
@@ -724,3 +726,87 @@ def test_only_files_are_inferred(tmp_path: Path) -> None:
     (tmp_path / "t" / "_delta_log").mkdir(parents=True)
     with pytest.raises(SourceError, match="`lifecycle init` reads files"):
         infer_project(tmp_path / "t", "y")
+
+
+def panel(men: int = 60, years: int = 8) -> pd.DataFrame:
+    random = np.random.default_rng(5)
+    rows = men * years
+    return pd.DataFrame(
+        {
+            "nr": np.repeat(random.permutation(10_000)[:men], years),
+            "year": np.tile(np.arange(1980, 1980 + years), men),
+            "school": np.repeat(random.integers(6, 16, men), years),
+            "hours": random.integers(0, 60, rows),
+            "union": random.integers(0, 2, rows),
+        }
+    )
+
+
+def test_a_panel_is_told_and_its_year_has_no_end(tmp_path: Path) -> None:
+    file = write(tmp_path, panel())
+    project, said = infer(file, "union")
+    assert (project.entity, project.time) == (None, None)
+    told = next(guess for guess in said if guess.startswith("panel: "))
+    assert "nr has 60 values, 8 rows each, at most one per year" in told
+    assert "the same nr is in train and holdout; write: " in told
+    assert told.endswith("--entity nr --time year")
+    assert project.contract.columns["year"].maximum is None
+    wanted = RoleOptions(time="year", entity="nr")
+    text, said = infer_project(file, "union", wanted=wanted)
+    assert not any(guess.startswith("panel: ") for guess in said)
+    columns = yaml.safe_load(text)["contract"]["columns"]
+    assert columns["year"] == {"type": "integer"}
+    assert columns["hours"]["minimum"] == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nr": lambda rows: rows["nr"] // 20},  # several of one number a year
+        {"year": lambda rows: rows["year"] - 1980},  # no years
+    ],
+)
+def test_no_panel(tmp_path: Path, change: dict[str, Any]) -> None:
+    _, said = infer(write(tmp_path, panel().assign(**change)), "union")
+    assert not any(guess.startswith("panel: ") for guess in said)
+
+
+def test_an_entity_measured_by_the_year_is_told(tmp_path: Path) -> None:
+    project, said = infer(write(tmp_path, panel().rename(columns={"nr": "man_id"})), "union")
+    assert project.entity == "man_id"
+    assert any("--entity man_id --time year" in guess for guess in said)
+
+
+@pytest.mark.parametrize("rows", [150, 546])
+@pytest.mark.parametrize("copy", [lambda y: y / 1000, lambda y: 0.004 * y + 7, np.log])
+def test_a_copy_of_the_target_is_found_in_a_small_file(rows: int, copy: Any) -> None:
+    random = np.random.default_rng(3)
+    price = np.round(random.lognormal(11, 0.4, rows), -2)
+    near = price * random.lognormal(0, 0.05, rows)  # explains 98 %, as last year's price may
+    frame = pd.DataFrame({"copy": copy(price), "near": near, "noise": random.normal(size=rows)})
+    assert leakage_suspects(frame, price) == {"copy": "explains 100% of the target alone"}
+    trend = np.arange(rows) + random.normal(size=rows) / 10  # as everything else that grows
+    grown = pd.DataFrame({"people": np.arange(rows)})
+    assert leakage_suspects(grown, trend) == {}
+
+
+@pytest.mark.parametrize(
+    ("times", "says"),
+    [
+        (pd.date_range("2026-01-01", periods=4).repeat(100), "have fewer than 50 rows, or more "),
+        (pd.date_range("2026-01-01", periods=3).repeat([170, 170, 60]), "for a holdout that"),
+        (np.arange(2000, 2400), "since seen has whole numbers, which have no months or weeks"),
+    ],
+)
+def test_why_nothing_arrives_later(tmp_path: Path, times: Any, says: str) -> None:
+    frame = small_frame().drop(columns="customer").assign(seen=times)
+    _, said = infer_project(write(tmp_path, frame), "bought", wanted=RoleOptions(time="seen"))
+    assert says in next((s for s in said if s.startswith("arrives_from: ")), "")
+
+
+def test_a_few_numbers_may_be_classes(tmp_path: Path) -> None:
+    frame = small_frame().assign(edema=np.resize([0, 0.5, 1], 400))
+    _, said = infer(write(tmp_path, frame), "edema")
+    assert said[0].endswith(
+        "with 3 values; if they are classes, write them as words, or as whole numbers from 0 on"
+    )

@@ -143,6 +143,8 @@ def _contract(make_project: MakeProject, **columns: Any) -> dict[str, Any]:
         (1, {}, "one class only (1)"),
         (1, {"target": "visits", "task": "regression"}, None),
         ([0, 1, 2, 0], {}, "has 3 classes (0, 1, 2…) and task: binary takes two"),
+        (["yes", "no"], {"task": "regression"}, "is string with 2 values, and task: regr"),
+        (["a", "b", "c"], {"task": "count"}, "use task: multiclass, another target"),
         ([0, 1], {"positive": 2}, "never is 2, only 0, 1; set `positive`"),
         (1, {"task": "regression"}, "is constant (always 1)"),
         (None, {}, "is missing in every row"),
@@ -156,8 +158,8 @@ def test_targets_that_cannot_be_learned(
     says: str | None,
 ) -> None:
     values = np.resize(np.array(bought, dtype=object), 400)
-    columns = {"bought": {"type": "integer", "nullable": True}}
-    contract = _contract(make_project, **columns)
+    kind = "string" if isinstance(values[0], str) else "integer"
+    contract = _contract(make_project, bought={"type": kind, "nullable": True})
     project = make_project(small_frame().assign(bought=values), contract=contract, **changes)
     if says is None:
         assert prepare(project, settings).train.rows
@@ -319,7 +321,7 @@ def test_an_empty_part_says_what_to_change(
 def test_a_small_holdout_is_warned_of(
     make_project: MakeProject, rows: int, held: int, changes: dict[str, Any], says: str
 ) -> None:
-    said = small_holdout({"holdout": np.arange(rows) < held}, make_project(**changes))
+    said = small_holdout(held, rows, make_project(**changes))
     assert says in said
     assert bool(said) is bool(says)
 

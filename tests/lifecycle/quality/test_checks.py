@@ -21,7 +21,7 @@ from lifecycle.project import Project
 from lifecycle.quality import checks_program
 from lifecycle.quality.answered import Answered, draw
 from lifecycle.quality.checks import run_checks
-from lifecycle.quality.findings import check_name
+from lifecycle.quality.findings import Condition, check_name, verdict
 from lifecycle.quality.program import ChecksProgram
 from lifecycle.records import CheckReport, DatasetVersion
 from lifecycle.settings import Settings
@@ -507,3 +507,12 @@ def test_names_of_checks() -> None:
     assert canonical(overlap) == overlap
     assert canonical("Date Train-Test Leakage") is None
     assert canonical("feature_feature correlation (train)") == "Feature-Feature Correlation"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("AUC score is above 0.7.", "AUC score is above"), ("Drift is below 0.2", "drift is below")],
+)
+def test_an_abbreviation_keeps_its_letters(name: str, expected: str) -> None:
+    condition = Condition(name=name, category="PASS", details="Found")
+    assert f"Expected: {expected}" in verdict("Feature Drift", condition, ChecksSpec())[1]

@@ -222,13 +222,16 @@ def test_the_command_shows_and_verifies(
     trail = Trail(settings, "small", "anna")
     trail.record("promote", model(1), ("[bold]Better.",))
     trail.record("reject", model(2), ("Too slow.",))
+    trail.record("deploy", model(3), ("Floor held.", "Checks passed."))
+    trail.record("promote", model(3), ("Floor held.", "Checks passed."))
     code, out, _ = run()
     assert code == 0
+    assert (out.count("Floor held."), out.count("as above")) == (1, 1)
     for word in ("anna", "promote", "[bold]Better.", "Too slow.", trail.changes()[-1].hash):
         assert word in out
     code, out, _ = run("--verify")
     assert code == 0
-    assert "2 lines; every line holds" in out
+    assert "4 lines; every line holds" in out
     assert trail.changes()[-1].hash in out
     rewrite(settings, lambda rows: rows[0].update(who="bert"))
     code, _, err = run("--verify")
