@@ -57,8 +57,7 @@ ui: $(READY)  ## MLflow UI and Prefect UI on loopback, until Ctrl-C (MLFLOW_PORT
 
 deploy: $(READY)  ## every flow as a Prefect deployment of ENV (dev, staging, prod)
 	@test -f deployments/$(ENV).env || { echo "Say which environment: make deploy ENV=dev (or staging, prod)"; exit 2; }
-	@$(BIN)/python -c 'import sys; from prefect.settings import PREFECT_API_URL as url; sys.exit(not url.value())' \
-	  || { echo "PREFECT_API_URL is not set: name your Prefect server, see docs/how-to/deploy.md"; exit 2; }
+	@$(BIN)/python -m tasks.services
 	@$(BIN)/dotenv -f deployments/$(ENV).env run --no-override $(BIN)/prefect --no-prompt deploy --name '*/$(ENV)'
 
 clean:  ## remove .lifecycle (data versions, models, runs) and tool caches

@@ -1,12 +1,14 @@
 """The services that settings name, asked before a flow begins: one that is down is told at once."""
 
+import sys
+
 import httpx
 from prefect.client.base import ServerType
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from lifecycle.cluster import require_ray
-from lifecycle.errors import BackendError, SettingsError
+from lifecycle.errors import BackendError, LifecycleError, SettingsError
 from lifecycle.redaction import redact
 from lifecycle.release.store import require_store
 from lifecycle.settings import Settings
@@ -63,3 +65,20 @@ def _require_prefect() -> None:
             f"PREFECT_API_URL: no Prefect server answers at {redact(url)} ({reason}); start that "
             "server (`make ui` starts one), or unset the variable for a temporary one"
         ) from None
+
+
+def main() -> None:
+    """What `make deploy` asks first: whether a Prefect server is named and answers."""
+    try:
+        if not PREFECT_API_URL.value():
+            raise SettingsError(
+                "PREFECT_API_URL is not set: name your Prefect server, see docs/how-to/deploy.md"
+            )
+        _require_prefect()
+    except LifecycleError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
