@@ -88,7 +88,7 @@ def test_a_request_becomes_a_row_for_each_of_its_rows(
     assert second["latency_ms"] == pytest.approx(2.0)
     assert before <= second["time"].timestamp() <= time.time()
     assert found.loc["b-0", ["input_age", "input_city", "prediction"]].tolist() == [30, "Lima", 0.5]
-    assert found.loc["b-0", "entity"] is None
+    assert pd.isna(found.loc["b-0", "entity"])
     assert found["predicted"].isna().all()
 
 
