@@ -105,7 +105,8 @@ program = importlib.util.module_from_spec(spec); spec.loader.exec_module(program
 found = {}
 for path, dtypes in json.loads(sys.argv[2]).items():
     column = program.read(path, dtypes)["x"]
-    found[path] = [str(column.dtype), [f"{type(v).__name__.rstrip('_')} {v!s}" for v in column.to_numpy()]]
+    cells = [f"{type(v).__name__.rstrip('_')} {v!s}" for v in column.to_numpy()]
+    found[path] = [str(column.dtype), cells]
 print(json.dumps(found))
 """
     done = subprocess.run(
