@@ -26,7 +26,7 @@ test: $(READY) postgresql  ## unit and component tests, and one system test of e
 	$(PYTEST) -m "unit or component or smoke"
 
 test-system: $(READY) postgresql  ## the system tests that make test leaves out
-	$(PYTEST) -m "system and not smoke"
+	$(BIN)/python -m pytest --durations=25 -m "system and not smoke"
 
 test-all: test test-system  ## every test but those of make test-pages
 
