@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
@@ -15,6 +14,7 @@ from lifecycle.project import Project
 from lifecycle.project_file import load_project
 from lifecycle.settings import Settings
 from tests.support.payments import FUNCTIONS, PROJECT, customers, payments, view
+from tests.support.ports import free_port
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.small import ROOT, write_project
 from tests.support.tiers import TierTimes, mark_tiers, put_long_files_first
@@ -118,9 +118,7 @@ def train() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def serve_port() -> int:
     """One for all tests: they share a Ray, which has one Serve on one port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture(scope="session")

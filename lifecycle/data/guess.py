@@ -121,7 +121,8 @@ def guess_columns(raw: Mapping[str, "pd.Series[str]"]) -> Guessed:
     """
     plain = _plain_numbers(raw)
     found = {
-        name: guess_column(values, name, typed=plain.get(name)) for name, values in raw.items()
+        name: guess_column(values, name, typed=plain.get(name) or _typed_otherwise(values))
+        for name, values in raw.items()
     }
     rows = len(next(iter(raw.values()), ()))
     lost = np.zeros(rows, dtype=bool)
@@ -156,7 +157,8 @@ def _guessed_again(
     accepted = {n: values.iloc[guessed.kept].reset_index(drop=True) for n, values in raw.items()}
     plain = _plain_numbers(accepted)
     for name, values in accepted.items():
-        column = guess_column(values, name, all_fit=True, typed=plain.get(name))
+        typed = plain.get(name) or _typed_otherwise(values)
+        column = guess_column(values, name, all_fit=True, typed=typed)
         columns[name] = replace(column, misfits=misfits.get(name, _no_rows()))
     return guessed._replace(columns=columns)
 
@@ -289,8 +291,11 @@ def _matrix(array: pa.Array, rows: int) -> NDArray[Any]:
 
 
 def _typed(raw: "pd.Series[str]") -> Typed:
-    if plain := _plain_numbers({"": raw}):
-        return plain[""]
+    return _plain_numbers({"": raw}).get("") or _typed_otherwise(raw)
+
+
+def _typed_otherwise(raw: "pd.Series[str]") -> Typed:
+    """The type of a column that is not of plain numbers alone."""
     known = raw.dropna()
     if known.str.match(LEADING_ZERO).any():  # 007 is a name, not seven
         return text_kind(raw), raw

@@ -44,6 +44,7 @@ INTERNAL_KEY = "internal."
 HASHED = "__hash"
 """What the name of an input ends with whose values are pseudonyms."""
 ATTEMPTS = 50
+"""Replicas append once a second each; a commit has to come between two of them."""
 MAX_PAUSE_S = 0.05
 """Between two attempts to commit, at most."""
 TIDY_EVERY = 100

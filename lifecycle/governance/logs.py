@@ -12,14 +12,11 @@ from deltalake.transaction import AddAction
 from lifecycle.data.lake import first_line
 from lifecycle.data.lake.inventory import DataFile, inventory, write_file
 from lifecycle.data.lake.places import place_of
-from lifecycle.data.prediction_log import replace_files, rows_of
+from lifecycle.data.prediction_log import ATTEMPTS, replace_files, rows_of
 from lifecycle.errors import BackendError
 from lifecycle.governance.folder import Folder
 from lifecycle.governance.subject import Subject
 from lifecycle.governance.tables import ORPHAN_SECONDS, age, held
-
-ATTEMPTS = 50
-"""Replicas append once a second each; a commit has to come between two of them."""
 
 
 def erase_rows(uri: str, table: Folder, subject: Subject) -> None:

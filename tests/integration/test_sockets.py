@@ -19,6 +19,8 @@ import httpx
 import psutil
 import pytest
 
+from tests.support.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 LIFECYCLE = str(Path(sys.executable).with_name("lifecycle"))
 RAY = str(Path(sys.executable).with_name("ray"))
@@ -88,12 +90,6 @@ def environment(home: Path) -> dict[str, str]:
         k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "RAY_", "LIFECYCLE"))
     }
     return kept | {"LIFECYCLE_HOME": str(home)}
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def test_a_ray_cluster_of_two_nodes_on_one_machine(tmp_path: Path) -> None:

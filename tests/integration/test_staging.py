@@ -7,12 +7,11 @@ API keys at the endpoint. Every step is a run of a deployment, except for the ro
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,9 @@ from lifecycle.cluster import LOOPBACK
 from lifecycle.release.audit import history
 from lifecycle.serving.keystore import KeyStore
 from lifecycle.settings import Settings
+from tests.support.ports import free_port
 from tests.support.postgres import Postgres
+from tests.support.prefect_server import wait_for
 from tests.support.small import SMALL, small_frame
 
 ROOT = Path(__file__).parents[2]
@@ -37,19 +38,6 @@ ATTEMPTS = 3
 RUN_S = 300
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        time.sleep(0.3)
 
 
 def answers(url: str) -> bool:

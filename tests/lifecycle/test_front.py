@@ -31,15 +31,10 @@ from lifecycle.errors import RayError, SettingsError, UnavailableError
 from lifecycle.haproxy import Options, harden
 from lifecycle.serving.probe import Access, Probe
 from lifecycle.settings import Settings
+from tests.support.ports import free_port
 
 PROGRAM = Path(sys.executable).with_name(front.PROGRAM)
 HOST = "127.0.0.1"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 class Replica(BaseHTTPRequestHandler):

@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
+from tests.support.ports import free_port
 
 BINARIES = "/usr/lib/postgresql"
 START_SECONDS = 60
@@ -67,9 +68,7 @@ def running_postgres() -> Iterator[Postgres]:
         made = subprocess.run(make, user=owner, cwd=folder, capture_output=True, text=True)
         if made.returncode:
             pytest.fail(f"initdb: {made.stderr}")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = int(free.getsockname()[1])
+        port = free_port()
         options = {"listen_addresses": "127.0.0.1", "port": port, "fsync": "off"}
         options |= {"unix_socket_directories": "", "max_connections": 50}
         command = [f"{binaries}/postgres", "-D", str(data)]

@@ -1,17 +1,16 @@
 """Scripts of ours in a user's environment, and the processes they leave."""
 
 import os
-import socket
 from pathlib import Path
 
 import psutil
 
+from tests.support.ports import free_port
+
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """A user's environment: no Prefect profile, no MLflow, stores under `home`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "RAY"))}
     return kept | {"LIFECYCLE_HOME": str(home), "LIFECYCLE_SERVE_PORT": port, **more}
 

@@ -17,6 +17,7 @@ from typing import NamedTuple, Self
 import psutil
 
 from lifecycle import front
+from tests.support.ports import free_port
 
 MARK = "TEST_MARK"
 PORTS = (8000, 4200, 4201, 5000, 5001, 6399)
@@ -44,12 +45,6 @@ SERVERS = (
     Server(r"make ui.*", "Ctrl-C stops both", (5000, 4200)),
     Server(r"prefect worker start [^&>]*", "Worker .* started"),
 )
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 class CommandFailed(AssertionError):
