@@ -17,7 +17,7 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, wr
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pydantic import ValidationError
 
-from lifecycle.data.lake import first_line
+from lifecycle.data.lake import create_table, first_line
 from lifecycle.errors import BackendError
 from lifecycle.identity import sha256
 from lifecycle.records import Link
@@ -121,12 +121,8 @@ class Chain(Generic[L]):
     def _make(self) -> DeltaTable:
         """An empty table, or the one that another process made meanwhile."""
         try:
-            return DeltaTable.create(
-                self.uri, schema=self.schema, mode="ignore", configuration=CONFIGURATION
-            )
+            return create_table(self.uri, self.schema, configuration=CONFIGURATION)
         except (DeltaError, OSError) as error:
-            if isinstance(error, CommitFailedError) and (made := self._open()) is not None:
-                return made
             raise BackendError(f"{self.uri}: cannot write: {first_line(error)}") from None
 
     def _append(self, table: DeltaTable, line: L, number: int) -> None:

@@ -17,7 +17,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from lifecycle.data.chain import RESTORE
-from lifecycle.data.lake import first_line, table_uri
+from lifecycle.data.lake import create_table, first_line, table_uri
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.errors import BackendError
 from lifecycle.identity import sha256
@@ -86,7 +86,7 @@ def suppress(settings: Settings, project: Project, values: Iterable[object]) -> 
             return 0
         try:
             if table is None:
-                table = DeltaTable.create(uri, schema=SCHEMA, mode="ignore")
+                table = create_table(uri, SCHEMA)
             _append(table, new)
         except CommitFailedError:  # another process came first
             continue

@@ -20,7 +20,7 @@ from deltalake.transaction import AddAction
 from pyarrow.parquet import ParquetFile
 
 from lifecycle.data.coerce import storage_type
-from lifecycle.data.lake import first_line
+from lifecycle.data.lake import create_table, first_line
 from lifecycle.data.lake.inventory import (
     DataFile,
     change_files,
@@ -184,12 +184,8 @@ class LogTable:
         try:
             self._table = DeltaTable(self.uri)
         except TableNotFoundError:
-            self._table = DeltaTable.create(
-                self.uri,
-                schema=SCHEMA,
-                mode="ignore",
-                partition_by=[DAY],
-                configuration=CONFIGURATION,
+            self._table = create_table(
+                self.uri, SCHEMA, partition_by=DAY, configuration=CONFIGURATION
             )
         return self._table
 

@@ -17,6 +17,7 @@ from lifecycle.data.lake.relocation import missing, relocated
 from lifecycle.data.lake.table import (
     ERASED,
     ROW,
+    create_table,
     erased_rows,
     find_version,
     first_line,
@@ -31,6 +32,7 @@ __all__ = [
     "ERASED",
     "ROW",
     "VersionWriter",
+    "create_table",
     "erased_rows",
     "find_version",
     "first_line",

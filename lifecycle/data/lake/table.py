@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.fs
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake import CommitProperties, DeltaTable
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from lifecycle.data.lake.manifest import NOTE
 from lifecycle.data.lake.places import place_of
@@ -37,6 +38,35 @@ class Noted(NamedTuple):
 def table_uri(settings: Settings, project_name: str, table: str) -> str:
     """Where a project's table is."""
     return f"{settings.lake.rstrip('/')}/{project_name}/{table}"
+
+
+def create_table(
+    uri: str,
+    schema: pa.Schema,
+    *,
+    partition_by: str | None = None,
+    configuration: Mapping[str, str | None] | None = None,
+) -> DeltaTable:
+    """Make an empty table, or open the one that another process has made.
+
+    Delta's own `mode="ignore"` lets the second of two processes commit again what the first one
+    did. Nobody expects a commit without rows: here the second one fails, and opens the table.
+
+    Raises:
+        DeltaError: the table can be neither made nor opened.
+        OSError: the place cannot be written.
+    """
+    try:
+        return DeltaTable.create(
+            uri,
+            schema=schema,
+            mode="ignore",
+            partition_by=partition_by,
+            configuration=configuration,
+            commit_properties=CommitProperties(max_commit_retries=0),
+        )
+    except CommitFailedError:
+        return DeltaTable(uri)
 
 
 def history(uri: str) -> pd.DataFrame:
