@@ -16,6 +16,7 @@ import pandas as pd
 from benchmarks.bare_checks import seconds_of
 from benchmarks.large import TARGET, frame
 from benchmarks.result import Result, ratio, shown
+from lifecycle.project import ChecksSpec
 from lifecycle.quality.answered import Answered, draw
 from lifecycle.quality.checks import run_checks
 from lifecycle.quality.checks_program import SEGMENT_FEATURES, SLOW_ROWS
@@ -23,7 +24,6 @@ from lifecycle.quality.exchange import write_request
 from lifecycle.quality.parts import compare_parts
 from lifecycle.quality.program import ChecksProgram
 from lifecycle.settings import Settings
-from lifecycle.specs import ChecksSpec
 
 TRAIN, FEATURES = 700_000, 20
 """Of 1,000,000 rows the first are the train part, the others the holdout."""

@@ -45,7 +45,7 @@ from lifecycle.data.split import split_dataset
 from lifecycle.errors import LifecycleError
 from lifecycle.governance.logs import count_before
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.records import Bundle, DatasetVersion
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle, write_bundle

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from lifecycle.data.lake import read_version, write_version
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.quality import gates
 from lifecycle.quality.findings import without_part
 from lifecycle.records import Decision, Trained

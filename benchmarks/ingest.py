@@ -29,7 +29,7 @@ from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import read_table
 from lifecycle.data.split import split_dataset
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.records import Window
 from lifecycle.settings import Settings
 

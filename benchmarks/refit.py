@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from sklearn import datasets
 
-from lifecycle.specs import SCORING_RULES, TaskKind
+from lifecycle.project import SCORING_RULES, TaskKind
 from lifecycle.training.evaluation.evaluate import metric_value
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

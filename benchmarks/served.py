@@ -115,7 +115,7 @@ def noop(folder: Path, port: int) -> None:
 
 def given(folder: Path, port: int) -> tuple[Any, Any, Any, Path]:
     """Project, settings, model and bundle that `serving.prepare` left in the folder."""
-    from lifecycle.project_file import load_project
+    from lifecycle.project.loader import load_project
     from lifecycle.records import ModelVersion
     from lifecycle.settings import Settings
 

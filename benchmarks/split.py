@@ -13,7 +13,7 @@ import pandas as pd
 from benchmarks import large
 from benchmarks.result import Result, ratio
 from lifecycle.data.split import split
-from lifecycle.specs import SplitSpec, TimeSpec
+from lifecycle.project import SplitSpec, TimeSpec
 
 ENTITIES, DAYS = 300_000, 730
 HOLDOUT, VALIDATION = large.SHARES

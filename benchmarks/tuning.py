@@ -13,9 +13,8 @@ from optuna.storages.journal import JournalFileBackend
 
 from benchmarks.result import Result, at_least, limit, ratio, shown
 from lifecycle.cluster import connect_ray
-from lifecycle.project import Project
+from lifecycle.project import Project, Scalar
 from lifecycle.settings import Settings
-from lifecycle.specs import Scalar
 from lifecycle.training.tuning.search import search
 from lifecycle.training.tuning.trials import Objective
 

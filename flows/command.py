@@ -18,7 +18,7 @@ from flows.server import prefect_server, start_early
 from lifecycle.console import open_console, write_error
 from lifecycle.errors import LifecycleError
 from lifecycle.process import prepare_process
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.records import Window
 from lifecycle.settings import Settings, environments
 from tasks.preload import preload

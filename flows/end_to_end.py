@@ -8,7 +8,7 @@ from flows.retrain import retrain
 from flows.score import score
 from flows.train import train
 from lifecycle.process import end_process
-from lifecycle.project_file import ProjectFile
+from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Cycle, Period
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_cluster

@@ -5,7 +5,7 @@ from flows.prepare import prepare
 from flows.release import release
 from flows.train import train
 from lifecycle.process import end_process
-from lifecycle.project_file import ProjectFile
+from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Erasure
 from lifecycle.settings import Environment, Settings
 from tasks.governance import (

@@ -3,7 +3,7 @@
 from flows.command import script
 from flows.score import score
 from lifecycle.process import end_process
-from lifecycle.project_file import ProjectFile
+from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Monitored, Scored
 from lifecycle.settings import Environment, Settings
 from tasks.data import latest_windows

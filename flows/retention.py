@@ -2,7 +2,7 @@
 
 from flows.command import script
 from lifecycle.process import end_process
-from lifecycle.project_file import ProjectFile
+from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Retained
 from lifecycle.settings import Environment, Settings
 from tasks.governance import delete_expired

@@ -2,7 +2,7 @@
 
 from flows.command import script
 from lifecycle.process import end_process
-from lifecycle.project_file import ProjectFile
+from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Scored, Window
 from lifecycle.settings import Environment, Settings
 from tasks.data import ingest_current

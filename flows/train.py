@@ -7,7 +7,7 @@ from pydantic import Field
 from flows.command import script
 from flows.prepare import prepare
 from lifecycle.process import end_process
-from lifecycle.project_file import ProjectFile
+from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Prepared, Trained, Window
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_for_training, running_cluster

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lifecycle.console import open_console, styled, write_error
 from lifecycle.options import EnvOption, ProjectPath
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.records import Change, DataChange, Link
 from lifecycle.settings import Settings
 

@@ -33,11 +33,11 @@ from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.process import prepare_process
 from lifecycle.profile_command import profile
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.base import NAMES_SHOWN
+from lifecycle.project.loader import load_project
 from lifecycle.ray_command import ray_node
 from lifecycle.rejected_command import rejected
 from lifecycle.settings import Settings
-from lifecycle.specs.base import NAMES_SHOWN
 from lifecycle.stack_command import down, status
 from lifecycle.ui_command import ui
 from lifecycle.versions_command import versions

@@ -24,7 +24,7 @@ from lifecycle.errors import (
     RequestTooLargeError,
     ServingError,
 )
-from lifecycle.specs import Scalar
+from lifecycle.project import Scalar
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,11 +7,10 @@ from rich.table import Table
 
 from lifecycle.console import open_console, styled
 from lifecycle.options import EnvOption, ProjectPath
-from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project import ColumnSpec, ContractSpec, Project
+from lifecycle.project.contract import Bounds
+from lifecycle.project.loader import load_project
 from lifecycle.settings import Settings
-from lifecycle.specs import ColumnSpec, ContractSpec
-from lifecycle.specs.contract import Bounds
 
 CATEGORIES_SHOWN = 8
 TITLES = ("column", "type", "unit", "promises", "personal data", "description")

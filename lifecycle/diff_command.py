@@ -9,7 +9,7 @@ from rich.table import Table
 from lifecycle.console import open_console, styled
 from lifecycle.errors import DataError
 from lifecycle.options import EnvOption, ProjectPath
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.records import DatasetVersion
 from lifecycle.records.diff import Moments, RowsDiff, SchemaDiff, VersionDiff
 from lifecycle.settings import Settings

@@ -7,7 +7,7 @@ import typer
 
 from lifecycle.console import open_console
 from lifecycle.options import EnvOption, ProjectPath
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.settings import Settings
 
 WIDE = 140

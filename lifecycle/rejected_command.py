@@ -10,7 +10,7 @@ from rich.text import Text
 from lifecycle.console import open_console, styled
 from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.records import counted
 from lifecycle.settings import Settings
 

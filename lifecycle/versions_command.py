@@ -8,7 +8,7 @@ from rich.table import Table
 from lifecycle.console import open_console
 from lifecycle.data.lake import history, table_uri
 from lifecycle.options import EnvOption, ProjectPath
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.settings import Settings
 
 

@@ -4,13 +4,12 @@ from prefect.artifacts import create_table_artifact
 
 from lifecycle.data.holdout import small_holdout
 from lifecycle.errors import BundleError, FeatureError
-from lifecycle.project import Project
+from lifecycle.project import Metric, Project
 from lifecycle.quality.evaluation_page import write_evaluation
 from lifecycle.quality.summary import spell
 from lifecycle.records import Bundle, Evaluated, Evaluation, ModelVersion, Split
 from lifecycle.release import registered
 from lifecycle.settings import Settings
-from lifecycle.specs import Metric
 from lifecycle.training.evaluation import assess
 from tasks.policies import NOT_CACHED, slug, task
 from tasks.progress import say, step

@@ -11,10 +11,9 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from lifecycle.project import Project
+from lifecycle.project import Project, greater_is_better
 from lifecycle.records import Identity, Split, Trial, Tuned
 from lifecycle.settings import Settings
-from lifecycle.specs import greater_is_better
 from lifecycle.training.tuning import tune
 from lifecycle.training.tuning.search import Now
 from lifecycle.training.tuning.search_plots import as_png, history_plot

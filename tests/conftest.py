@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.settings import Settings
 from tests.support.payments import FUNCTIONS, PROJECT, customers, payments, view
 from tests.support.ports import free_port

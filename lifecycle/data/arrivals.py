@@ -16,9 +16,8 @@ from lifecycle.data.coerce import coerce
 from lifecycle.data.contract import latest_time, stage_terms
 from lifecycle.data.sources import Source
 from lifecycle.errors import ProjectError
-from lifecycle.project import Project
+from lifecycle.project import Project, TimeSpec, TimeValue
 from lifecycle.records import Window
-from lifecycle.specs import TimeSpec, TimeValue
 
 CALENDAR = {"day": "D", "week": "W", "month": "M"}
 

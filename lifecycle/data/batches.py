@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lifecycle.data.coerce import narrow
 from lifecycle.data.lake import ROW
-from lifecycle.specs import ColumnSpec
+from lifecycle.project import ColumnSpec
 
 NULLABLE = {
     pa.int8(): pd.Int64Dtype(),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lifecycle.specs import Scalar
+from lifecycle.project import Scalar
 
 
 def most_probable(probabilities: NDArray[np.float64], classes: Sequence[Scalar]) -> NDArray[Any]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.specs import ColumnSpec, ColumnType
+from lifecycle.project import ColumnSpec, ColumnType
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 """Texts that mean `missing` where the contract does not ask for text."""

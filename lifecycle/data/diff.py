@@ -16,9 +16,9 @@ from lifecycle.data.lake import ROW, read_table
 from lifecycle.data.moved import moved
 from lifecycle.data.row_match import Hashes, by_content, by_key, fold, hashes_of, pairs_of
 from lifecycle.errors import BackendError
+from lifecycle.project import ContractSpec
 from lifecycle.records import DatasetVersion
 from lifecycle.records.diff import RowsDiff, SchemaDiff, VersionDiff
-from lifecycle.specs import ContractSpec
 
 Sides = tuple[DatasetVersion, DatasetVersion]
 

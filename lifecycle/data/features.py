@@ -13,9 +13,8 @@ from lifecycle.data.coerce import holds_texts
 from lifecycle.errors import FeatureError
 from lifecycle.identity import file_digest
 from lifecycle.plugs import load_plug, plug_file, where
-from lifecycle.project import Project
+from lifecycle.project import ColumnSpec, Project, Scalar
 from lifecycle.records import Record
-from lifecycle.specs import ColumnSpec, Scalar
 
 Hook = Callable[[pd.DataFrame], pd.DataFrame]
 BLOCK_ROWS = 4096

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lifecycle.data.coerce import coerce
-from lifecycle.specs import ColumnType
+from lifecycle.project import ColumnType
 
 FEW_CATEGORIES = 50
 MANY_CATEGORIES = 1000

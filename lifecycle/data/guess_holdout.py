@@ -15,8 +15,8 @@ from lifecycle.data.place import HOLDOUT, TRAIN, VALIDATION, Places, places
 from lifecycle.data.project_text import DEFAULTS
 from lifecycle.data.roles import Roles
 from lifecycle.data.split import split
+from lifecycle.project import SplitSpec, TimeSpec
 from lifecycle.records import counted
-from lifecycle.specs import SplitSpec, TimeSpec
 
 CALENDAR = ("month", "week", "day")
 """The coarsest first: a period is what arrives, and is monitored, at a time."""

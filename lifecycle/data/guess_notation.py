@@ -44,8 +44,8 @@ from lifecycle.data.guess_words import (
     which_missing,
 )
 from lifecycle.data.sources.notation import Notation
-from lifecycle.specs import ColumnSpec, SourceSpec
-from lifecycle.specs.notation import Decimal, Negative, Thousands
+from lifecycle.project import ColumnSpec, SourceSpec
+from lifecycle.project.notation import Decimal, Negative, Thousands
 
 MOST_LABELS = 200
 """Different texts of a target that are looked at for spellings of one class."""

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from lifecycle.data.guess import ENOUGH, LEAST_LOOK, MOST_MISFITS
 from lifecycle.data.sources.notation import BLANKS, Numbers
-from lifecycle.specs.notation import Decimal, Negative, Thousands
+from lifecycle.project.notation import Decimal, Negative, Thousands
 
 Pair = tuple[Decimal, Thousands]
 PLAIN: Pair = (".", "")

@@ -24,10 +24,9 @@ from lifecycle.data.sources.files import Files
 from lifecycle.data.sources.local import LocalFile, fixed_folder
 from lifecycle.data.sources.signatures import foreign_ending, foreign_text
 from lifecycle.errors import ProjectError, SourceError
+from lifecycle.project import SourceSpec
+from lifecycle.project.data import EXTENSIONS, FILES, Format, compression_of, format_of, suffix_of
 from lifecycle.records import counted
-from lifecycle.specs import SourceSpec
-from lifecycle.specs.data import FILES, Format
-from lifecycle.specs.formats import EXTENSIONS, compression_of, format_of, suffix_of
 
 BLOCK = 1 << 20
 """Bytes read at a time."""

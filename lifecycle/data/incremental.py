@@ -24,9 +24,8 @@ from lifecycle.data.lake import open_version
 from lifecycle.data.lake.table import Noted, noted_version
 from lifecycle.data.sources import Source
 from lifecycle.errors import SourceError
-from lifecycle.project import Project
+from lifecycle.project import IncrementalSpec, Project
 from lifecycle.records import Window
-from lifecycle.specs import IncrementalSpec
 
 logger = logging.getLogger(__name__)
 

@@ -35,9 +35,9 @@ from lifecycle.data.sources.columns import as_declared
 from lifecycle.data.sources.files import Files
 from lifecycle.data.suspects import leakage_suspects
 from lifecycle.errors import ProjectError, SourceError, TargetError
+from lifecycle.project import SourceSpec, SplitSpec
+from lifecycle.project.base import meant
 from lifecycle.records import counted, one_line
-from lifecycle.specs import SourceSpec, SplitSpec
-from lifecycle.specs.base import meant
 
 REJECTED_SHARE = 0.01
 """What the contract lets go to quarantine, at least."""

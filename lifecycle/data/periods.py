@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.data.arrivals import period_of
-from lifecycle.specs import TimeSpec
+from lifecycle.project import TimeSpec
 
 Starts = NDArray[Any]
 """Where each row's period starts (rows,): whole numbers, times, or days of calendar periods."""

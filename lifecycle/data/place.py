@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.specs import SplitSpec
+from lifecycle.project import SplitSpec
 
 BLOCK = 1 << 20
 """Keys hashed at a time."""

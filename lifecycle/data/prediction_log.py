@@ -30,7 +30,7 @@ from lifecycle.data.lake.inventory import (
 )
 from lifecycle.data.lake.places import place_of
 from lifecycle.errors import BackendError
-from lifecycle.specs import ColumnSpec, ColumnType
+from lifecycle.project import ColumnSpec, ColumnType
 
 logger = logging.getLogger(__name__)
 

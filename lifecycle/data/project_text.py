@@ -7,8 +7,8 @@ import yaml
 
 from lifecycle.data.guess import Column
 from lifecycle.data.roles import Roles
+from lifecycle.project import SourceSpec
 from lifecycle.records import CONTROL, one_line
-from lifecycle.specs import SourceSpec
 
 DEFAULTS: dict[str, Any] = {
     "split": {"holdout": 0.2, "validation": 0.15, "seed": 17},

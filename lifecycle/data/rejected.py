@@ -13,10 +13,9 @@ from lifecycle.data.contract.quarantine import HIDDEN, TABLE, printable
 from lifecycle.data.contract.reasons import Reason, Reasons
 from lifecycle.data.lake import history, open_version, table_uri
 from lifecycle.errors import DataError
-from lifecycle.project import Project
+from lifecycle.project import ContractSpec, Project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
-from lifecycle.specs import ContractSpec
 
 NOT_SHOWN = "(not shown)"
 LENGTH = 40

@@ -11,8 +11,8 @@ import pandas as pd
 from lifecycle.data.coerce import EXACT
 from lifecycle.data.guess import IDENTIFIER, Column
 from lifecycle.errors import ProjectError, TargetError
+from lifecycle.project import TaskKind
 from lifecycle.records import counted
-from lifecycle.specs import TaskKind
 
 MOST_CLASSES = 20
 FEW_ENTITIES = 20

@@ -18,10 +18,9 @@ from lifecycle.data.provenance import provenance
 from lifecycle.data.split_keys import Keys, keys_of, read_keys
 from lifecycle.data.target import check_target
 from lifecycle.errors import SplitError
-from lifecycle.project import Project
+from lifecycle.project import Project, SplitSpec, TimeSpec
 from lifecycle.records import DatasetVersion, Ingested, Split
 from lifecycle.settings import Settings
-from lifecycle.specs import SplitSpec, TimeSpec
 
 Mask = NDArray[np.bool_]
 PARTS = ("train", "validation", "holdout")

@@ -11,9 +11,8 @@ from lifecycle.data.arrow import is_text, to_frame
 from lifecycle.data.lake import is_nullable, open_version
 from lifecycle.data.periods import Starts, starts_of
 from lifecycle.data.place import Places, places
-from lifecycle.project import Project
+from lifecycle.project import Project, SplitSpec, TimeSpec
 from lifecycle.records import DatasetVersion
-from lifecycle.specs import SplitSpec, TimeSpec
 
 
 class Keys(NamedTuple):

@@ -12,8 +12,7 @@ from deltalake.exceptions import DeltaError
 from lifecycle.data.lake import ROW
 from lifecycle.errors import BackendError
 from lifecycle.lineage.graph import Node
-from lifecycle.project import Project
-from lifecycle.specs import ColumnSpec
+from lifecycle.project import ColumnSpec, Project
 
 if TYPE_CHECKING:
     from openlineage.client.facet_v2 import (

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from lifecycle.data.distance import compare_categories, compare_numbers, independent_rows
 from lifecycle.errors import DataError
 from lifecycle.monitoring.windows import Seen
+from lifecycle.project import DriftSpec
 from lifecycle.records import ColumnDrift, DriftReport, LabelDrift, Window
-from lifecycle.specs import DriftSpec
 
 CHANCE = 0.01
 """In how many windows without drift any column may be beyond its limit, at most: each column gets

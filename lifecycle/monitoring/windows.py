@@ -11,9 +11,8 @@ from lifecycle.data.classes import most_probable, probability_columns
 from lifecycle.data.features import build_features, labels, load_hook
 from lifecycle.data.lake import read_version
 from lifecycle.errors import DataError
-from lifecycle.project import Project
+from lifecycle.project import Project, Scalar, TaskKind
 from lifecycle.records import Scored
-from lifecycle.specs import Scalar, TaskKind
 
 
 @dataclass(frozen=True)

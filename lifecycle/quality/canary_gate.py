@@ -13,8 +13,8 @@ import numpy as np
 import scipy  # scipy loads `stats`, which takes a second, when it is used
 
 from lifecycle.data.distance import Comparison, compare_categories, compare_numbers
+from lifecycle.project import Metric, RolloutSpec, allowed_loss, greater_is_better
 from lifecycle.records import Decision, Estimate, Observed
-from lifecycle.specs import Metric, RolloutSpec, allowed_loss, greater_is_better
 
 ALPHA = 1e-3
 """How rarely chance alone may fail a look at few answers."""

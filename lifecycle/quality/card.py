@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from lifecycle.project import Project
+from lifecycle.project import Project, Scalar
 from lifecycle.quality.evaluation_page import threshold_source
 from lifecycle.quality.findings import one_line
 from lifecycle.quality.gates import render
 from lifecycle.records import CheckReport, DatasetVersion, Decision, Evaluation, Split
-from lifecycle.specs import Scalar
 
 
 def model_card(

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lifecycle.project import ChecksSpec, Metric, Scalar, TaskKind
 from lifecycle.quality import checks_page
 from lifecycle.quality.answered import Answered, draw
 from lifecycle.quality.exchange import write_request
@@ -17,7 +18,6 @@ from lifecycle.quality.own_checks import own_results, without_left_out
 from lifecycle.quality.parts import compare_parts
 from lifecycle.quality.program import ChecksProgram, ProgramError
 from lifecycle.records import CheckReport
-from lifecycle.specs import ChecksSpec, Metric, Scalar, TaskKind
 
 log = logging.getLogger(__name__)
 

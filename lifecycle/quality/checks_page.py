@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lifecycle.page import write_page
+from lifecycle.project import ChecksSpec
 from lifecycle.quality.findings import Result, check_name, verdict
 from lifecycle.quality.report import Cell, Section, Table, Tone, page
-from lifecycle.specs import ChecksSpec
 
 STATES: dict[str, Cell] = {
     "failed": Cell("failed", "bad"),

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lifecycle.page import write_page
-from lifecycle.project import Project
+from lifecycle.project import DecisionSpec, GateSpec, Project, greater_is_better
 from lifecycle.quality.gates import compared
 from lifecycle.quality.report import Cell, Picture, Section, Table, page
 from lifecycle.quality.summary import EVALUATION, spell
 from lifecycle.records import Bundle, Evaluated, Evaluation, Gap, Slice, Split
-from lifecycle.specs import DecisionSpec, GateSpec, greater_is_better
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from lifecycle.data.classes import most_probable
 from lifecycle.data.distance import cramers_v_by_chance, kolmogorov_smirnov_by_chance
+from lifecycle.project import METRICS, ChecksSpec, Metric, Scalar, TaskKind
 from lifecycle.quality import checks_program as program
 from lifecycle.quality.answered import Answered
 from lifecycle.quality.findings import left_out_kinds, left_out_names
 from lifecycle.quality.own_checks import answered_kinds
 from lifecycle.quality.parts import ALPHA, Comparison
-from lifecycle.specs import METRICS, ChecksSpec, Metric, Scalar, TaskKind
 
 PPS_CHANGE, DRIFT, TARGET_DRIFT = 0.2, 0.2, 0.15
 """deepchecks' own limits, which hold where the holdout is large."""

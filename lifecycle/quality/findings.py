@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
+from lifecycle.project import ChecksSpec, Suite, TaskKind
+from lifecycle.project.checks import RULES, canonical
 from lifecycle.quality.checks_program import letters
 from lifecycle.records import CheckReport
 from lifecycle.records.base import Record
-from lifecycle.specs import ChecksSpec, Suite, TaskKind
-from lifecycle.specs.checks import RULES, canonical
 
 CLASSES_ONLY = (
     "ConflictingLabels",

@@ -4,6 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 
+from lifecycle.project import (
+    GateSpec,
+    Metric,
+    MonitoringSpec,
+    RetrainingSpec,
+    allowed_loss,
+    greater_is_better,
+)
+from lifecycle.project.checks import letters
 from lifecycle.quality.findings import one_line, without_part
 from lifecycle.records import (
     CheckReport,
@@ -18,15 +27,6 @@ from lifecycle.records import (
     LabelDrift,
     Noise,
 )
-from lifecycle.specs import (
-    GateSpec,
-    Metric,
-    MonitoringSpec,
-    RetrainingSpec,
-    allowed_loss,
-    greater_is_better,
-)
-from lifecycle.specs.checks import letters
 
 Verdict = tuple[bool, str]
 """Whether one condition holds, and the sentence that says so."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from lifecycle.project import ChecksSpec, Metric, Suite, TaskKind
 from lifecycle.quality.checks_program import (
     DOMINANT_PPS,
     GIVEAWAY_PPS,
@@ -14,7 +15,6 @@ from lifecycle.quality.checks_program import (
 )
 from lifecycle.quality.exchange import compared_by
 from lifecycle.quality.own_checks import MAX_CONFLICTS
-from lifecycle.specs import ChecksSpec, Metric, Suite, TaskKind
 
 
 def notes_on(

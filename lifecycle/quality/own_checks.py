@@ -3,10 +3,10 @@
 import html
 from collections.abc import Sequence
 
+from lifecycle.project import ChecksSpec, Suite, TaskKind
 from lifecycle.quality.checks_program import letters
 from lifecycle.quality.findings import Condition, Result, left_out_names, without_part
 from lifecycle.quality.parts import Comparison, Finding
-from lifecycle.specs import ChecksSpec, Suite, TaskKind
 
 LEAST_SIZE = 0.01
 """Rows of the holdout over those of the train part."""

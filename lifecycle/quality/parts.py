@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.data.distance import kolmogorov_smirnov, kolmogorov_smirnov_by_chance
+from lifecycle.project import TaskKind
 from lifecycle.quality.answered import Answered
-from lifecycle.specs import TaskKind
 
 Floats = NDArray[np.float64]
 

@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from lifecycle.project import Metric, Scalar
 from lifecycle.records.base import Record
 from lifecycle.records.data import Split
-from lifecycle.specs import Metric, Scalar
 
 
 class Identity(Record):

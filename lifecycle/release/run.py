@@ -14,9 +14,8 @@ import pandas as pd
 
 from lifecycle.data.coerce import storage_type
 from lifecycle.data.lake import read_version
-from lifecycle.project import Project
+from lifecycle.project import ColumnType, Project
 from lifecycle.records import Bundle, CheckReport, DatasetVersion, Split, Trained
-from lifecycle.specs import ColumnType
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -12,8 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.data.coerce import matches, storage_type
+from lifecycle.project import ColumnSpec
 from lifecycle.serving.wire import Column
-from lifecycle.specs import ColumnSpec
 
 Matrix = NDArray[np.float32]
 Cell = Callable[[Any], float]

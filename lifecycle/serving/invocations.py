@@ -22,9 +22,9 @@ import orjson
 
 from lifecycle.data.coerce import coerce, storage_type
 from lifecycle.errors import MalformedRequestError, RequestError
+from lifecycle.project import ColumnSpec
 from lifecycle.serving.body import check_columns, check_records, check_rows, load_object
 from lifecycle.serving.wire import Answer, Asked, Headers
-from lifecycle.specs import ColumnSpec
 
 Known = Collection[str] | None
 KEYS = ("dataframe_split", "dataframe_records", "instances", "inputs")

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from lifecycle.data.coerce import storage_type
 from lifecycle.data.prediction_log import ARROW
+from lifecycle.project import ColumnSpec
 from lifecycle.serving.wire import Asked
-from lifecycle.specs import ColumnSpec
 
 ROW_BYTES = 4096
 """A body that has more of them a row is not kept as it came: it may be mostly blanks."""

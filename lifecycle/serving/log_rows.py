@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from lifecycle.data.coerce import coerce, narrow, storage_type
 from lifecycle.data.prediction_log import ARROW, SCHEMA, input_fields
 from lifecycle.data.privacy import plain_text, pseudonym
-from lifecycle.project import Project
+from lifecycle.project import ColumnSpec, Project
 from lifecycle.serving import log_bodies, plain
 from lifecycle.serving.lanes import Said
 from lifecycle.serving.wire import Asked, Column
-from lifecycle.specs import ColumnSpec
 
 
 class Entry(NamedTuple):

@@ -18,6 +18,7 @@ import orjson
 from numpy.typing import NDArray
 
 from lifecycle.errors import MalformedRequestError, RequestError
+from lifecycle.project import ColumnSpec, Scalar
 from lifecycle.serving.body import as_list, load_object
 from lifecycle.serving.oip_inputs import LENGTH, divide, parameters, read_tensors
 from lifecycle.serving.tensors import (
@@ -27,7 +28,6 @@ from lifecycle.serving.tensors import (
     to_matrix,
 )
 from lifecycle.serving.wire import Answer, Asked, Column, Headers
-from lifecycle.specs import ColumnSpec, Scalar
 from lifecycle.training.schema import BundleSchema
 
 SHAPE = 'an inference request {"inputs": [{"name", "shape", "datatype", "data"}, …]}'

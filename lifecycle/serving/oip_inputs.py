@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from lifecycle.errors import MalformedRequestError, RequestError
+from lifecycle.project import ColumnSpec
 from lifecycle.serving.body import check_rows
 from lifecycle.serving.tensors import DTYPES, Tensor, from_bytes, from_json
-from lifecycle.specs import ColumnSpec
 
 LENGTH = b"inference-header-content-length"
 """Header: how many bytes of the body are the JSON, where binary tensors follow it."""

@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from lifecycle.project import ColumnSpec
 from lifecycle.records import ModelVersion
 from lifecycle.serving import shapes
 from lifecycle.serving.access import OPEN
 from lifecycle.serving.shapes import Json, listed, structure, text
-from lifecycle.specs import ColumnSpec
 from lifecycle.training.schema import BundleSchema
 
 REFUSALS = {

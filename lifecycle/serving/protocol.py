@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from lifecycle.data.coerce import matches, narrow, storage_type
 from lifecycle.errors import RequestError
+from lifecycle.project import ColumnSpec, ColumnType
 from lifecycle.serving.wire import Records
-from lifecycle.specs import ColumnSpec, ColumnType
 
 SHOWN = 10
 """Problems named in one answer, at most."""

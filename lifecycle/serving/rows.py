@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import RequestError
+from lifecycle.project import ColumnSpec
 from lifecycle.serving.cells import (
     Cell,
     Matrix,
@@ -25,7 +26,6 @@ from lifecycle.serving.cells import (
 )
 from lifecycle.serving.protocol import to_frame
 from lifecycle.serving.wire import Asked, Column, Records
-from lifecycle.specs import ColumnSpec
 
 
 class RowReader:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from lifecycle.data.coerce import storage_type
+from lifecycle.project import ColumnSpec, ColumnType, Scalar
 from lifecycle.serving.oip import output_datatypes
 from lifecycle.serving.protocol import form_problem
 from lifecycle.serving.tensors import DATATYPES, DTYPES
-from lifecycle.specs import ColumnSpec, ColumnType, Scalar
 from lifecycle.training.schema import BundleSchema
 
 Json = dict[str, Any]

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from lifecycle.data.classes import most_probable
 from lifecycle.errors import ServingError
+from lifecycle.project import Scalar
 from lifecycle.records import ModelVersion
 from lifecycle.serving.predictor import PARITY
 from lifecycle.serving.probe import OPEN_ACCESS, Access, Answer, Probe
 from lifecycle.serving.protocol import to_records
 from lifecycle.serving.wire import Records
-from lifecycle.specs import Scalar
 
 PATIENCE_S = 120.0
 TIMED_REQUESTS = 100

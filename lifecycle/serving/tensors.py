@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from lifecycle.data.coerce import storage_type
 from lifecycle.errors import MalformedRequestError, RequestError
+from lifecycle.project import ColumnSpec, ColumnType
 from lifecycle.serving.wire import Column
-from lifecycle.specs import ColumnSpec, ColumnType
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("bool"),

@@ -20,12 +20,11 @@ from lifecycle.data.views.asof import AsOf
 from lifecycle.data.views.table import made_like, open_view
 from lifecycle.data.views.use import ViewUse
 from lifecycle.errors import LifecycleError, RequestError
-from lifecycle.project import Project
+from lifecycle.project import ColumnSpec, Project
 from lifecycle.records import DatasetVersion
 from lifecycle.serving.protocol import to_frame
 from lifecycle.serving.wire import Asked, Column
 from lifecycle.settings import Settings
-from lifecycle.specs import ColumnSpec
 from lifecycle.training.schema import BundleSchema
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lifecycle.project import Scalar
 from lifecycle.records import ModelVersion
-from lifecycle.specs import Scalar
 
 Records = list[dict[str, Any]]
 Column = Sequence[Any] | NDArray[Any]

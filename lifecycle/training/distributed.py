@@ -27,10 +27,9 @@ from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import LifecycleError, TrainingError
 from lifecycle.identity import code_digest, lock_digest, project_digest, sha256
 from lifecycle.plugs import plugs_digest
-from lifecycle.project import Project
+from lifecycle.project import Project, Scalar
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
-from lifecycle.specs import Scalar
 from lifecycle.training.matrix import Matrices
 from lifecycle.training.parameters import constrained, plain, threads_of
 from lifecycle.training.shards import Plan, plan, read_shard

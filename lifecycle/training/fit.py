@@ -6,10 +6,9 @@ from pathlib import Path
 from lifecycle.data.features import FeatureSchema, hook_digest
 from lifecycle.data.lake import read_version
 from lifecycle.data.views.use import view_uses
-from lifecycle.project import Project
+from lifecycle.project import Project, Scalar
 from lifecycle.records import Bundle, DatasetVersion, Identity, Split, Tuned
 from lifecycle.settings import Settings
-from lifecycle.specs import Scalar
 from lifecycle.training.bundle import write_bundle
 from lifecycle.training.calibration import Calibration
 from lifecycle.training.parameters import DEFAULTS

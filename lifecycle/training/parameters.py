@@ -11,11 +11,10 @@ import xgboost
 
 from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import ProjectError
-from lifecycle.project import Project
-from lifecycle.project_file import error_at
+from lifecycle.project import Choice, Metric, Project, Range, Scalar, TaskKind
+from lifecycle.project.base import meant
+from lifecycle.project.loader import error_at
 from lifecycle.settings import Settings
-from lifecycle.specs import Choice, Metric, Range, Scalar, TaskKind
-from lifecycle.specs.base import meant
 
 STOPPING: dict[Metric, str] = {
     "roc_auc": "auc",

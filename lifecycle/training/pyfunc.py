@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.project import Project
-from lifecycle.specs import ColumnSpec, ContractSpec, SourceSpec
+from lifecycle.project import ColumnSpec, ContractSpec, Project, SourceSpec
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.predictor import Predictor, open_predictor
 from lifecycle.training.schema import BundleSchema

@@ -9,8 +9,8 @@ from pydantic import Field
 from lifecycle.data.classes import most_probable
 from lifecycle.data.features import FeatureSchema
 from lifecycle.data.views.use import ViewUse
+from lifecycle.project import ColumnSpec, Scalar, TaskKind
 from lifecycle.records import Record
-from lifecycle.specs import ColumnSpec, Scalar, TaskKind
 from lifecycle.training.calibration import Calibration
 from lifecycle.training.trainers.protocol import ModelKind
 

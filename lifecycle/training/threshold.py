@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lifecycle.errors import TrainingError
-from lifecycle.specs import CostsSpec, DecisionSpec
+from lifecycle.project import CostsSpec, DecisionSpec
 from lifecycle.training.calibration import calibrate
 
 log = logging.getLogger(__name__)

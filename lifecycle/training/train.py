@@ -12,10 +12,9 @@ from ray.exceptions import RayError as AnyRayError
 from lifecycle.data.features import FeatureSchema, build_features, encode, labels, load_hook
 from lifecycle.data.lake import read_version
 from lifecycle.errors import LifecycleError, TrainingError, reason
-from lifecycle.project import Project
+from lifecycle.project import Project, Scalar
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
-from lifecycle.specs import Scalar
 from lifecycle.training.calibration import Calibration, calibrate
 from lifecycle.training.matrix import open_matrices, pool
 from lifecycle.training.parameters import threads_of

@@ -1,7 +1,7 @@
 """The twin of the demo reads the example that the demo has."""
 
 from benchmarks.bare_cycle import EXAMPLE, YEAR, read, split
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 
 
 def test_the_twin_learns_from_what_the_first_model_of_the_demo_learns_from() -> None:

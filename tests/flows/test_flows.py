@@ -17,7 +17,7 @@ from flows.score import score
 from flows.train import train
 from lifecycle.errors import GateError
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.records import Trained
 from lifecycle.release.registry import by_alias
 from lifecycle.settings import Settings

@@ -14,7 +14,7 @@ from flows.score import score
 from flows.train import train
 from lifecycle.data.lake import read_version
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.serving.deployment import undeploy
 from lifecycle.settings import Settings
 from tests.support.payments import PROJECT, customers, payments, view

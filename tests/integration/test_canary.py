@@ -12,7 +12,7 @@ import yaml
 
 from lifecycle.data.logged import read_log
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.records import Decision, ModelVersion, Traffic
 from lifecycle.release import policies, registry, rollback
 from lifecycle.release.audit import Trail, verify

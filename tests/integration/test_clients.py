@@ -16,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 
 from lifecycle.client import Client
 from lifecycle.errors import RequestError
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.serving.deployment import deploy, undeploy
 from lifecycle.settings import Settings
 from tests.support.small import SMALL, small_frame

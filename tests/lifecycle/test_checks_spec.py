@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.specs import ChecksSpec
-from lifecycle.specs.checks import RULES
+from lifecycle.project import ChecksSpec
+from lifecycle.project.checks import RULES
 
 
 def test_each_check_has_a_default_and_a_reason() -> None:

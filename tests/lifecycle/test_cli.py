@@ -14,7 +14,7 @@ from lifecycle.data.arrivals import first_window
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.settings import Settings
 from tests.support.small import SMALL, small_frame
 

@@ -20,7 +20,7 @@ from lifecycle.data.ingest import ingest
 from lifecycle.data.profile import profile
 from lifecycle.data.profile.page import page
 from lifecycle.data.split import split_dataset
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.quality.report import Section
 from lifecycle.quality.report import page as report
 from lifecycle.records import Window, one_line, visible

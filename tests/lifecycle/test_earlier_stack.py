@@ -23,7 +23,7 @@ from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import history, read_version, table_uri, write_version
 from lifecycle.data.split import split_dataset
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle, write_bundle

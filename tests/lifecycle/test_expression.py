@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lifecycle.specs import expression as module
-from lifecycle.specs.expression import columns_of, holds
+from lifecycle.project import expression as module
+from lifecycle.project.expression import columns_of, holds
 
 ODD = "') or @__import__('os').system('touch pwned') or ('"
 """A column whose name would end the text that pandas reads."""

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from lifecycle.errors import ProjectError
-from lifecycle.project import Project
-from lifecycle.specs import SourceSpec
-from lifecycle.specs.formats import compression_of, format_of
+from lifecycle.project import Project, SourceSpec
+from lifecycle.project.data import compression_of, format_of
 
 
 @pytest.mark.parametrize(

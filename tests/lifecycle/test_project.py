@@ -10,7 +10,7 @@ import yaml
 
 from lifecycle.errors import ProjectError
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 
 TEXT = """\
 name: small

@@ -13,7 +13,7 @@ from lifecycle.data.contract.checker import Checker
 from lifecycle.data.contract.names import check_columns
 from lifecycle.data.contract.quarantine import records_of, rejected_batch, shown_value
 from lifecycle.data.sources.columns import column_of
-from lifecycle.specs import ContractSpec
+from lifecycle.project import ContractSpec
 
 
 class InFrames(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.records import ModelVersion
 from lifecycle.serving.lanes import Said
 from lifecycle.serving.meters import Meters

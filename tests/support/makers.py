@@ -11,7 +11,7 @@ import yaml
 
 from lifecycle.data.sources import Source
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from tests.support.places import (
     CONTRACT,
     DeltaPlace,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lifecycle.cluster import connect_ray
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.records import Decision
 from lifecycle.release import bake
 from lifecycle.release.audit import Trail

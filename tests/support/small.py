@@ -7,7 +7,7 @@ import pandas as pd
 import yaml
 
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 
 ROOT = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {

@@ -16,7 +16,7 @@ from lifecycle.data.split import split_dataset
 from lifecycle.data.views.join import join_views
 from lifecycle.identity import identity_of
 from lifecycle.plugs import plugs_digest
-from lifecycle.project import Project
+from lifecycle.project import Project, Scalar
 from lifecycle.records import (
     Bundle,
     CheckReport,
@@ -30,7 +30,6 @@ from lifecycle.records import (
 )
 from lifecycle.release.recording import register, unregistered
 from lifecycle.settings import Settings
-from lifecycle.specs import Scalar
 from lifecycle.training.bundle import load_bundle, write_bundle
 from lifecycle.training.evaluation.evaluate import baseline, evaluate
 from lifecycle.training.fit import bundle_schema

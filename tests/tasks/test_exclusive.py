@@ -19,7 +19,7 @@ from tasks.exclusive import _alone_on_this_server, exclusive, limit_name
 HOLD = """
 import sys, time
 from pathlib import Path
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.settings import Settings
 from tasks.exclusive import exclusive
 with exclusive(load_project(Path(sys.argv[1])), Settings(home=Path(sys.argv[2]))):

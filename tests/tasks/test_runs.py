@@ -11,7 +11,7 @@ from prefect import task
 from prefect.runtime import flow_run
 
 from lifecycle.project import Project
-from lifecycle.project_file import ProjectFile
+from lifecycle.project.loader import ProjectFile
 from lifecycle.run import current_run
 from lifecycle.settings import Environment
 from tasks.runs import flow

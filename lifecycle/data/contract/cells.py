@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lifecycle.data.coerce import Coerced, coerce
-from lifecycle.specs import ColumnSpec, ColumnType, ContractSpec
+from lifecycle.project import ColumnSpec, ColumnType, ContractSpec
 
 ARROW: dict[ColumnType, pa.DataType] = {
     "integer": pa.int64(),

@@ -24,8 +24,8 @@ from lifecycle.data.contract.tally import Shown, Tally
 from lifecycle.data.contract.whole import Whole
 from lifecycle.data.sources.base import At
 from lifecycle.errors import ContractError
+from lifecycle.project import ContractSpec
 from lifecycle.records import Violation
-from lifecycle.specs import ContractSpec
 
 FUTURE = "in the future"
 

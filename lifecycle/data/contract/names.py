@@ -6,7 +6,7 @@ import pandas as pd
 
 from lifecycle.data.renamed import renamed
 from lifecycle.errors import ContractError
-from lifecycle.specs import ContractSpec
+from lifecycle.project import ContractSpec
 
 SHOWN = 40
 

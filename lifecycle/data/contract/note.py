@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from lifecycle.data.lake import history, table_uri
+from lifecycle.project import ContractSpec
 from lifecycle.settings import Settings
-from lifecycle.specs import ContractSpec
 
 logger = logging.getLogger(__name__)
 

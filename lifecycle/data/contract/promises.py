@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from lifecycle.data.coerce import FAILURES, matches
 from lifecycle.data.contract.cells import ARROW, Cells, present
 from lifecycle.data.contract.seen import Seen, keys_of
-from lifecycle.specs import ColumnSpec
-from lifecycle.specs.contract import Severity
+from lifecycle.project import ColumnSpec
+from lifecycle.project.contract import Severity
 
 MISSING = "missing"
 REPEATED = "as in an earlier row"

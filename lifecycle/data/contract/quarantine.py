@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lifecycle.data.contract.json_rows import json_rows
 from lifecycle.data.contract.promises import Found
 from lifecycle.data.sources.columns import plain
-from lifecycle.specs import ContractSpec
+from lifecycle.project import ContractSpec
 
 TABLE = "rejected"
 RECORD = "record"

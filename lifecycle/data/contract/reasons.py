@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from lifecycle.data.contract.quarantine import SEPARATOR
-from lifecycle.specs import ContractSpec
-from lifecycle.specs.expression import columns_of
+from lifecycle.project import ContractSpec
+from lifecycle.project.expression import columns_of
 
 
 class Reason(NamedTuple):

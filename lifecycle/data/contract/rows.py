@@ -12,8 +12,8 @@ from lifecycle.data.contract.cells import Cells, present
 from lifecycle.data.contract.promises import REPEATED, Found
 from lifecycle.data.contract.seen import Seen, keys_of
 from lifecycle.errors import ContractError
-from lifecycle.specs import RuleSpec
-from lifecycle.specs.expression import columns_of, holds
+from lifecycle.project import RuleSpec
+from lifecycle.project.expression import columns_of, holds
 
 
 class Together:

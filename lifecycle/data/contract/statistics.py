@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.data.contract.seen import keys_of
-from lifecycle.specs import ExpectSpec
+from lifecycle.project import ExpectSpec
 
 SIZE = 1 << 16
 """Values of a block and of a sample: up to so many, median and distinct are exact."""

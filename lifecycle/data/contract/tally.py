@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lifecycle.data.contract.promises import MISSING, Found
+from lifecycle.project.contract import Severity
 from lifecycle.records import Violation
-from lifecycle.specs.contract import Severity
 
 EXAMPLES = 5
 """Rows shown of each promise."""

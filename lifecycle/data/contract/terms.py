@@ -9,8 +9,7 @@ import pyarrow.compute as pc
 from lifecycle.data.arrow import is_text
 from lifecycle.data.contract.names import check_columns
 from lifecycle.data.renamed import left_out
-from lifecycle.project import Project
-from lifecycle.specs import ContractSpec
+from lifecycle.project import ContractSpec, Project
 
 Table = Literal["accepted", "current"]
 """What training learns from, and what arrives later: scored, monitored."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from lifecycle.errors import ContractError
-from lifecycle.specs import ColumnSpec, ContractSpec
+from lifecycle.project import ColumnSpec, ContractSpec
 
 Bump = Literal["major", "minor", "patch"]
 LEVELS: tuple[Bump, ...] = ("major", "minor", "patch")

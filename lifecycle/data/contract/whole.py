@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lifecycle.data.contract.statistics import ColumnStatistics
-from lifecycle.specs import ContractSpec
-from lifecycle.specs.contract import OF_NUMBERS, Bounds, Severity
+from lifecycle.project import ContractSpec
+from lifecycle.project.contract import OF_NUMBERS, Bounds, Severity
 
 
 class Problem(NamedTuple):

@@ -11,8 +11,7 @@ from lifecycle.data.profile.record import Role
 from lifecycle.data.roles import guess_roles
 from lifecycle.data.views.table import KEY, TIME
 from lifecycle.errors import DataError, TargetError
-from lifecycle.project import Project
-from lifecycle.specs import ColumnSpec, ColumnType, FeatureViewSpec, Scalar, TaskKind
+from lifecycle.project import ColumnSpec, ColumnType, FeatureViewSpec, Project, Scalar, TaskKind
 
 REPEATED = 20
 """More texts are categories if each is there so many times on average."""

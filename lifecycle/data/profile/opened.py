@@ -21,12 +21,11 @@ from lifecycle.data.sources import open_source
 from lifecycle.data.sources.files import Files
 from lifecycle.data.views.table import VIEW
 from lifecycle.errors import DataError
-from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project import ContractSpec, Project, SourceSpec
+from lifecycle.project.data import format_of
+from lifecycle.project.loader import load_project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
-from lifecycle.specs import ContractSpec, SourceSpec
-from lifecycle.specs.formats import format_of
 
 BATCH = 1 << 16
 YAML = (".yaml", ".yml")

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
+from lifecycle.project import TaskKind
 from lifecycle.records.base import Record
-from lifecycle.specs import TaskKind
 
 Kind = Literal["number", "category", "time", "text"]
 """`text`: values that hardly repeat; they are counted, never shown."""

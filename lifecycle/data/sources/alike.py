@@ -8,7 +8,7 @@ import pyarrow as pa
 from lifecycle.data.renamed import left_out, renamed
 from lifecycle.data.sources.unnamed import nameless
 from lifecycle.errors import SourceError
-from lifecycle.specs import ColumnSpec
+from lifecycle.project import ColumnSpec
 
 
 def alike(

@@ -15,8 +15,8 @@ import pyarrow as pa
 from lifecycle.data.sources.base import MEMBERS_SHOWN
 from lifecycle.errors import SourceError
 from lifecycle.leftovers import temporary_prefix
-from lifecycle.specs import SourceSpec
-from lifecycle.specs.formats import compression_of
+from lifecycle.project import SourceSpec
+from lifecycle.project.data import compression_of
 
 BLOCK = 1 << 20
 """Bytes unpacked at a time."""

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
-from lifecycle.specs import ColumnSpec
+from lifecycle.project import ColumnSpec
 
 BATCH = 1 << 16
 """Most rows of a batch."""

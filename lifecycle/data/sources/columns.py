@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from lifecycle.data.sources.base import BATCH
 from lifecycle.data.sources.notation import Notation
-from lifecycle.specs import ColumnSpec, ColumnType
+from lifecycle.project import ColumnSpec, ColumnType
 
 TEXT_TYPES = ("string", "category")
 """Contract types read as text."""

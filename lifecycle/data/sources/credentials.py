@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from lifecycle.errors import BackendError, LifecycleError, SourceError
-from lifecycle.specs import SourceSpec
+from lifecycle.project import SourceSpec
 
 SHORT = 3
 """A secret this short cannot be told from the words around it."""

@@ -17,7 +17,7 @@ from lifecycle.data.sources.signatures import foreign_text
 from lifecycle.data.sources.streams import text_stream
 from lifecycle.data.sources.unnamed import Unnamed
 from lifecycle.errors import SourceError
-from lifecycle.specs import SourceSpec
+from lifecycle.project import SourceSpec
 
 BLOCK = 1 << 20
 """Bytes read at a time, of which Arrow holds some dozens; no row may be longer."""

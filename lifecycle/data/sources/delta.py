@@ -17,8 +17,8 @@ from lifecycle.data.sources.notation import Notation
 from lifecycle.data.sources.parquet import read_parquet
 from lifecycle.errors import SourceError
 from lifecycle.identity import sha256
-from lifecycle.specs import ColumnSpec, SourceSpec
-from lifecycle.specs.data import shown
+from lifecycle.project import ColumnSpec, SourceSpec
+from lifecycle.project.data import shown
 
 
 class Delta:

@@ -15,7 +15,7 @@ from lifecycle.data.sources.columns import column_of
 from lifecycle.data.sources.signatures import foreign_text
 from lifecycle.data.sources.unnamed import nameless
 from lifecycle.errors import SourceError
-from lifecycle.specs import SourceSpec
+from lifecycle.project import SourceSpec
 
 Row = tuple[Any, ...]
 

@@ -23,9 +23,8 @@ from lifecycle.data.sources.remote import remote_files
 from lifecycle.data.sources.signatures import foreign_ending
 from lifecycle.data.sources.streams import byte_stream
 from lifecycle.errors import SourceError
-from lifecycle.specs import ColumnSpec, SourceSpec
-from lifecycle.specs.data import shown
-from lifecycle.specs.formats import format_of
+from lifecycle.project import ColumnSpec, SourceSpec
+from lifecycle.project.data import format_of, shown
 
 HINTS = {
     "csv": "source.format, source.separator or source.encoding",

@@ -13,8 +13,7 @@ from lifecycle.data.sources.columns import declared, plain, sliced
 from lifecycle.data.sources.notation import Notation
 from lifecycle.errors import SourceError
 from lifecycle.plugs import load_plug, plug_file, where
-from lifecycle.project import Project
-from lifecycle.specs import ColumnSpec, SourceSpec
+from lifecycle.project import ColumnSpec, Project, SourceSpec
 
 
 class Function:

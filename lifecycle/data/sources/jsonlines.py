@@ -11,7 +11,7 @@ import pyarrow.json
 
 from lifecycle.data.sources.columns import column_of
 from lifecycle.data.sources.streams import text_stream
-from lifecycle.specs import SourceSpec
+from lifecycle.project import SourceSpec
 
 BLOCK = 4 << 20
 """Bytes read at a time."""

@@ -11,8 +11,8 @@ import pyarrow as pa
 from lifecycle.data.sources.dvc import tracked
 from lifecycle.errors import SourceError
 from lifecycle.identity import file_digest
-from lifecycle.specs import SourceSpec
-from lifecycle.specs.formats import EXTENSIONS, suffix_of
+from lifecycle.project import SourceSpec
+from lifecycle.project.data import EXTENSIONS, suffix_of
 
 PACKAGE_SCHEME = "package://"
 

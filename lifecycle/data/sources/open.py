@@ -11,8 +11,7 @@ from lifecycle.data.arrow import to_frame
 from lifecycle.data.sources.base import Part, Source
 from lifecycle.data.sources.columns import as_declared
 from lifecycle.identity import sha256
-from lifecycle.project import Project
-from lifecycle.specs import SourceSpec
+from lifecycle.project import Project, SourceSpec
 
 
 def open_source(project: Project, spec: SourceSpec | None = None) -> Source:

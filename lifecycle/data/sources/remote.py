@@ -18,8 +18,8 @@ from lifecycle.data.sources.local import nothing_in, wanted
 from lifecycle.errors import SourceError
 from lifecycle.identity import file_digest, sha256
 from lifecycle.leftovers import temporary_prefix
-from lifecycle.specs import SourceSpec
-from lifecycle.specs.data import shown
+from lifecycle.project import SourceSpec
+from lifecycle.project.data import shown
 
 BLOCK = 8 << 20
 """Bytes fetched at a time."""

@@ -15,8 +15,8 @@ from lifecycle.cluster import connect_ray, ray_data
 from lifecycle.data.sources.base import At, Part, Source
 from lifecycle.data.sources.files import Files
 from lifecycle.errors import LifecycleError, RayError, reason
+from lifecycle.project import ColumnSpec
 from lifecycle.settings import Settings
-from lifecycle.specs import ColumnSpec
 
 BLOCK = 16 << 20
 """Bytes of a block, which is made whole before anybody sees it."""

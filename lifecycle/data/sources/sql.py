@@ -22,8 +22,8 @@ from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.notation import Notation
 from lifecycle.errors import SourceError
 from lifecycle.identity import sha256
-from lifecycle.specs import ColumnSpec, SourceSpec
-from lifecycle.specs.data import shown
+from lifecycle.project import ColumnSpec, SourceSpec
+from lifecycle.project.data import shown
 
 Statement = sa.Select[Any] | sa.TextClause
 

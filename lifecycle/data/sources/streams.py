@@ -5,8 +5,8 @@ import lzma
 
 import pyarrow as pa
 
-from lifecycle.specs import SourceSpec
-from lifecycle.specs.formats import compression_of
+from lifecycle.project import SourceSpec
+from lifecycle.project.data import compression_of
 
 UTF8 = ("utf-8", "ascii")
 

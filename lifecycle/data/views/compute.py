@@ -16,8 +16,7 @@ from lifecycle.data.contract import Checker
 from lifecycle.data.lake import is_nullable
 from lifecycle.errors import FeatureError
 from lifecycle.plugs import load_plug, plug_file, where
-from lifecycle.project import Project
-from lifecycle.specs import ContractSpec, FeatureViewSpec
+from lifecycle.project import ContractSpec, FeatureViewSpec, Project
 
 BLOCK = 1 << 18
 """Facts that the function gets at once, or one entity's if it has more."""

@@ -11,9 +11,8 @@ from lifecycle.data.erased import erased_mask
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.data.sources import Source
 from lifecycle.errors import ContractError, DataError, SourceError
-from lifecycle.project import Project
+from lifecycle.project import ContractSpec, FeatureViewSpec, Project
 from lifecycle.settings import Settings
-from lifecycle.specs import ContractSpec, FeatureViewSpec
 
 REASONS_SHOWN = 8
 

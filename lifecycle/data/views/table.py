@@ -22,10 +22,9 @@ from lifecycle.data.views.lookahead import check_lookahead
 from lifecycle.data.views.use import ViewUse, how_made
 from lifecycle.errors import BackendError
 from lifecycle.identity import code_digest, sha256
-from lifecycle.project import Project
+from lifecycle.project import FeatureViewSpec, Project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
-from lifecycle.specs import FeatureViewSpec
 
 VIEW = "view_"
 """What the names of the tables begin with."""

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lifecycle.project import CostsSpec
 from lifecycle.records import Estimate
-from lifecycle.specs import CostsSpec
 from lifecycle.training.evaluation.bootstrap import interval, resamples
 from lifecycle.training.evaluation.metrics import Floats, Whole
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lifecycle.errors import FeatureError, TargetError
+from lifecycle.project import METRICS, Metric, TaskKind, greater_is_better
 from lifecycle.records import Estimate, Evaluation, Gain
-from lifecycle.specs import METRICS, Metric, TaskKind, greater_is_better
 from lifecycle.training.evaluation.bootstrap import LARGE, interval, lower_bound, method, resamples
 from lifecycle.training.evaluation.metrics import Floats, families_of, family_of
 from lifecycle.training.evaluation.own_metrics import OwnMetric, family_of_own

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lifecycle.data.features import encode
-from lifecycle.specs import Scalar
+from lifecycle.project import Scalar
 from lifecycle.training.bundle import LoadedBundle
 from lifecycle.training.evaluation.drawing import BLUE, GREY, ORANGE, blank, clipped
 from lifecycle.training.evaluation.metrics import Floats

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lifecycle.specs import Metric, TaskKind
+from lifecycle.project import Metric, TaskKind
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]

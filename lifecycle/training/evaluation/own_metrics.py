@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from lifecycle.errors import FeatureError
 from lifecycle.plugs import load_plug, plug_file, where
-from lifecycle.project import Project
-from lifecycle.specs import Metric
+from lifecycle.project import Metric, Project
 from lifecycle.training.evaluation.metrics import Family, Floats, Measure, Whole
 
 OwnMetric = Callable[[Floats, Floats], float]

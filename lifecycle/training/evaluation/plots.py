@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from lifecycle.project import Metric, Scalar, TaskKind
 from lifecycle.records import Estimate, Slice
-from lifecycle.specs import Metric, Scalar, TaskKind
 from lifecycle.training.evaluation.drawing import BLUE, GREY, ORANGE, blank, clipped
 from lifecycle.training.evaluation.evaluate import metric_value
 from lifecycle.training.evaluation.metrics import Floats

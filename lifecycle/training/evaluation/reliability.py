@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lifecycle.specs import TaskKind
+from lifecycle.project import TaskKind
 from lifecycle.training.evaluation.metrics import Floats
 
 BINS = 10

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from lifecycle.errors import FeatureError, ProjectError, TargetError
 from lifecycle.project import Project
+from lifecycle.project.expression import holds
 from lifecycle.records import Slice
-from lifecycle.specs.expression import holds
 from lifecycle.training.evaluation.evaluate import Own, estimate
 from lifecycle.training.evaluation.metrics import Floats
 

@@ -11,8 +11,7 @@ import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
-from lifecycle.project import Project
-from lifecycle.specs import Scalar, greater_is_better
+from lifecycle.project import Project, Scalar, greater_is_better
 from lifecycle.training.parameters import stopping_metric, xgboost_parameters
 from lifecycle.training.trainers.protocol import Curve, OnRound
 

@@ -13,10 +13,9 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import has_fit_parameter
 
 from lifecycle.errors import ProjectError
-from lifecycle.project import Project
-from lifecycle.project_file import error_at
-from lifecycle.specs import Scalar
-from lifecycle.specs.base import meant
+from lifecycle.project import Project, Scalar
+from lifecycle.project.base import meant
+from lifecycle.project.loader import error_at
 from lifecycle.training.parameters import declared
 
 RESERVED = {

@@ -8,8 +8,7 @@ import numpy as np
 
 from lifecycle.errors import LifecycleError, TrainingError
 from lifecycle.plugs import load_plug, plug_file, where
-from lifecycle.project import Project
-from lifecycle.specs import Scalar
+from lifecycle.project import Project, Scalar
 from lifecycle.training.matrix import Matrices
 from lifecycle.training.trainers.booster import XGBoostModel
 from lifecycle.training.trainers.graph import OnnxModel

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lifecycle.project import Project
-from lifecycle.specs import Scalar
+from lifecycle.project import Project, Scalar
 
 if TYPE_CHECKING:
     from lifecycle.training.matrix import Matrices  # a replica that runs a model opens no table

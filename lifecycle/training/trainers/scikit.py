@@ -18,8 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import LifecycleError, TrainingError
-from lifecycle.project import Project
-from lifecycle.specs import Scalar
+from lifecycle.project import Project, Scalar
 from lifecycle.training.matrix import Matrices
 from lifecycle.training.trainers.convert import to_graph
 from lifecycle.training.trainers.estimator import check_estimator, make_estimator

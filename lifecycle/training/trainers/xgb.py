@@ -8,8 +8,7 @@ import xgboost
 from numpy.typing import NDArray
 
 from lifecycle.errors import TrainingError
-from lifecycle.project import Project
-from lifecycle.specs import Scalar
+from lifecycle.project import Project, Scalar
 from lifecycle.training.evaluation.own_metrics import own_metrics
 from lifecycle.training.matrix import Matrices, as_dmatrix
 from lifecycle.training.parameters import check_parameters, constrained, plain, xgboost_parameters

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 
-from lifecycle.project import Project
+from lifecycle.project import Project, Scalar
 from lifecycle.records import DatasetVersion
-from lifecycle.specs import Scalar
 from lifecycle.training.evaluation.evaluate import metric_value
 from lifecycle.training.evaluation.own_metrics import own_metrics
 from lifecycle.training.matrix import Matrices, open_matrices

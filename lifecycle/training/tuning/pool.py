@@ -14,7 +14,7 @@ from lifecycle.errors import LifecycleError, RayError, TrainingError, reason
 from lifecycle.training.tuning.trials import Objective, Outcome, Pruning, Queued, Told, Worker
 
 if TYPE_CHECKING:
-    from lifecycle.specs import Scalar
+    from lifecycle.project import Scalar
 
 STARTUP_S = 120.0
 """Seconds the first actor may wait for a CPU and start."""

@@ -22,9 +22,8 @@ from optuna.visualization.matplotlib import (
     plot_slice,
 )
 
-from lifecycle.project import Project
+from lifecycle.project import Metric, Project
 from lifecycle.records import Trial, Tuned
-from lifecycle.specs import Metric
 from lifecycle.training.tuning.suggest import as_trial, direction_of, place_of, space_of
 from lifecycle.training.tuning.trials import Outcome
 

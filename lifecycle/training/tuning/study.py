@@ -18,10 +18,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
-from lifecycle.project import Project
+from lifecycle.project import Project, Scalar
 from lifecycle.records import Identity
 from lifecycle.settings import Settings
-from lifecycle.specs import Scalar
 from lifecycle.training.parameters import key_of
 from lifecycle.training.tuning.suggest import Asked, Suggestions, as_trial
 from lifecycle.training.tuning.trials import Outcome

@@ -14,8 +14,7 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState
 
-from lifecycle.project import Project
-from lifecycle.specs import Choice, IntRange, Range, Scalar, greater_is_better
+from lifecycle.project import Choice, IntRange, Project, Range, Scalar, greater_is_better
 from lifecycle.training.parameters import DEFAULTS
 from lifecycle.training.tuning.trials import Outcome
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lifecycle.errors import LifecycleError, TrainingError
 
 if TYPE_CHECKING:
-    from lifecycle.specs import Scalar
+    from lifecycle.project import Scalar
     from lifecycle.training.tuning.prune import Judge
 
 Objective = Callable[["Mapping[str, Scalar]", Callable[[int, float], bool]], float | None]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lifecycle.data.arrow import to_frame
 from lifecycle.data.contract import check_columns
 from lifecycle.errors import ContractError
-from lifecycle.specs import ContractSpec
+from lifecycle.project import ContractSpec
 from tests.support.frames import InFrames, apply_contract
 
 NOW = datetime(2026, 1, 10)

@@ -12,10 +12,10 @@ from lifecycle.data.diff import diff
 from lifecycle.data.lake import table_uri, write_version
 from lifecycle.data.moved import LEVELS
 from lifecycle.errors import BackendError
+from lifecycle.project import ContractSpec
 from lifecycle.records import DatasetVersion
 from lifecycle.records.diff import ColumnDiff, VersionDiff
 from lifecycle.settings import Settings
-from lifecycle.specs import ContractSpec
 
 COLUMNS: dict[str, Any] = {
     "id": {"type": "integer"},

@@ -11,7 +11,7 @@ from lifecycle.data.lake import read_version
 from lifecycle.data.sources import read_source
 from lifecycle.data.split import split_version
 from lifecycle.data.views.join import join_views
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.settings import Settings
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

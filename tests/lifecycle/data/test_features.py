@@ -17,8 +17,7 @@ from lifecycle.data.features import (
     load_hook,
 )
 from lifecycle.errors import FeatureError
-from lifecycle.project import Project
-from lifecycle.specs import ContractSpec
+from lifecycle.project import ContractSpec, Project
 from tests.support.small import small_frame
 
 MakeProject = Callable[..., Project]

@@ -16,7 +16,7 @@ from lifecycle.data.rehearse import rehearse
 from lifecycle.data.roles import RoleOptions
 from lifecycle.errors import ProjectError, SourceError, TargetError
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 
 ROWS = 200
 

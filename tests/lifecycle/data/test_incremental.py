@@ -16,7 +16,7 @@ from lifecycle.data.lake import history, read_version
 from lifecycle.errors import SourceError
 from lifecycle.identity import code_digest
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.records import Window
 from lifecycle.settings import Settings
 
@@ -181,7 +181,7 @@ KILL = """
 import os, signal, sys
 from lifecycle.data.lake import write
 from lifecycle.data import ingest as ingestion
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.records import Window
 from lifecycle.settings import Settings
 

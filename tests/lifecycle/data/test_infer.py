@@ -25,7 +25,7 @@ from lifecycle.data.split import split_dataset
 from lifecycle.data.suspects import leakage_suspects
 from lifecycle.errors import SourceError, TargetError
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.settings import Settings
 from tests.support.small import small_frame
 

@@ -23,7 +23,7 @@ from lifecycle.data.rehearse import rehearse
 from lifecycle.data.sources import read_source
 from lifecycle.errors import ProjectError, SourceError, TargetError
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.settings import Settings
 
 ROWS = 400

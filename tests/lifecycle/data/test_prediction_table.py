@@ -20,9 +20,8 @@ from lifecycle.data.logged import observe, open_log, read_log
 from lifecycle.data.prediction_log import SCHEMA, LogTable, input_fields, tidy
 from lifecycle.errors import BackendError, DataError
 from lifecycle.governance.logs import count_before, delete_before
-from lifecycle.project import Project
+from lifecycle.project import ColumnSpec, Project
 from lifecycle.settings import Settings
-from lifecycle.specs import ColumnSpec
 
 DAY = 86_400.0
 NOON = 1_700_049_600.0

@@ -16,10 +16,9 @@ from lifecycle.data.lake import history, read, read_version
 from lifecycle.data.place import hash_share
 from lifecycle.data.split import Parts, divide, split, split_dataset
 from lifecycle.errors import SplitError, TargetError
-from lifecycle.project import Project
+from lifecycle.project import Project, SplitSpec, TimeSpec
 from lifecycle.records import Split, Window
 from lifecycle.settings import Settings
-from lifecycle.specs import SplitSpec, TimeSpec
 from tests.support.small import small_frame
 
 MakeProject = Callable[..., Project]

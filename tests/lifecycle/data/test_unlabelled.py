@@ -17,10 +17,9 @@ from lifecycle.data.rehearse import rehearse
 from lifecycle.data.sources import open_source
 from lifecycle.data.split import split_dataset
 from lifecycle.errors import ContractError, SourceError, TargetError
-from lifecycle.project import Project
+from lifecycle.project import Project, SourceSpec
 from lifecycle.records import Window
 from lifecycle.settings import Settings
-from lifecycle.specs import SourceSpec
 from tests.support.small import SMALL, small_frame
 
 MakeProject = Callable[..., Project]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.records import Trained
 from lifecycle.settings import Settings
 from tests.support.person import Planted, plant

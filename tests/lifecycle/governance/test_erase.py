@@ -130,7 +130,7 @@ from pathlib import Path
 from lifecycle.governance import erase as erasing
 from lifecycle.governance import folder
 from lifecycle.governance.requests import pending
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.settings import Settings
 steps = int(sys.argv[3])
 def counted(method):

@@ -10,7 +10,7 @@ import yaml
 from lifecycle.data.lake import read_version, table_uri
 from lifecycle.data.prediction_log import SCHEMA, TABLE, LogTable
 from lifecycle.monitoring.monitor import monitor_windows
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.records import Window
 from lifecycle.release.audit import Trail
 from lifecycle.release.registered import bundle_path

@@ -16,7 +16,7 @@ from lifecycle.lineage.events import events_of
 from lifecycle.lineage.graph import Lineage
 from lifecycle.lineage.picture import draw
 from lifecycle.lineage.walk import known, lineage
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.settings import Settings
 from tests.support.lived import ASKED
 from tests.support.published import check

@@ -8,8 +8,8 @@ from lifecycle.data.distance import cramers_v
 from lifecycle.errors import DataError
 from lifecycle.monitoring.drift import as_floats, drift, shares
 from lifecycle.monitoring.windows import Seen
+from lifecycle.project import DriftSpec
 from lifecycle.records import DriftReport, Window
-from lifecycle.specs import DriftSpec
 
 NORMAL = np.random.default_rng(5).normal(50, 10, 4000)
 

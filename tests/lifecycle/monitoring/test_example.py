@@ -12,7 +12,7 @@ from lifecycle.data.ingest import ingest
 from lifecycle.data.sources import read_source
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.records import Monitored, Window
 from lifecycle.serving.score import score
 from lifecycle.settings import Settings

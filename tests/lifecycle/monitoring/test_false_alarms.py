@@ -12,10 +12,9 @@ import pytest
 from lifecycle.monitoring.drift import drift
 from lifecycle.monitoring.performance import quality
 from lifecycle.monitoring.windows import Seen
-from lifecycle.project import Project
+from lifecycle.project import DriftSpec, MonitoringSpec, Project, RetrainingSpec
 from lifecycle.quality.gates import decide_retraining
 from lifecycle.records import DatasetVersion, Decision, ModelVersion, Scored, Window
-from lifecycle.specs import DriftSpec, MonitoringSpec, RetrainingSpec
 
 CATEGORICAL = ("plan", "city")
 TABLE = DatasetVersion(uri="memory", version=0, digest="d", rows=0)

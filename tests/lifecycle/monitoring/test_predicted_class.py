@@ -13,11 +13,10 @@ from lifecycle.data.lake import read_version, table_uri, write_version
 from lifecycle.monitoring.drift import drift
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.monitoring.windows import Seen, open_window
-from lifecycle.project import Project
+from lifecycle.project import DriftSpec, Project
 from lifecycle.records import Scored, Window
 from lifecycle.serving.score import score
 from lifecycle.settings import Settings
-from lifecycle.specs import DriftSpec
 from lifecycle.training.evaluation.evaluate import evaluate
 from tests.support.graded import GRADES, graded_frame, graded_project
 

@@ -9,9 +9,9 @@ from lifecycle.data.distance import (
     kolmogorov_smirnov,
     kolmogorov_smirnov_by_chance,
 )
+from lifecycle.project import RolloutSpec
 from lifecycle.quality.canary_gate import Agreement, Check, Labelled, decide_canary
 from lifecycle.records import Estimate, Observed
-from lifecycle.specs import RolloutSpec
 
 
 def seen(

@@ -17,7 +17,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from lifecycle.data.features import build_features, labels, load_hook
 from lifecycle.data.lake import read_version
-from lifecycle.project import Project
+from lifecycle.project import METRICS, ChecksSpec, Project
+from lifecycle.project.checks import Severity, canonical
 from lifecycle.quality import checks_program
 from lifecycle.quality.answered import Answered, draw
 from lifecycle.quality.checks import run_checks
@@ -25,8 +26,6 @@ from lifecycle.quality.findings import Condition, check_name, verdict
 from lifecycle.quality.program import ChecksProgram
 from lifecycle.records import CheckReport, DatasetVersion
 from lifecycle.settings import Settings
-from lifecycle.specs import METRICS, ChecksSpec
-from lifecycle.specs.checks import Severity, canonical
 from tests.support.small import small_frame
 from tests.support.warm_checks import warm_interpreter
 

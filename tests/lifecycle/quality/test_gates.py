@@ -4,6 +4,14 @@ import math
 
 import pytest
 
+from lifecycle.project import (
+    DriftSpec,
+    GateSpec,
+    Metric,
+    MonitoringSpec,
+    RetrainingSpec,
+    greater_is_better,
+)
 from lifecycle.quality.gates import compared, decide, decide_retraining, render
 from lifecycle.quality.summary import _gate, as_text
 from lifecycle.records import (
@@ -20,14 +28,6 @@ from lifecycle.records import (
     Noise,
     Release,
     Window,
-)
-from lifecycle.specs import (
-    DriftSpec,
-    GateSpec,
-    Metric,
-    MonitoringSpec,
-    RetrainingSpec,
-    greater_is_better,
 )
 
 

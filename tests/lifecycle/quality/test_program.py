@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lifecycle.project import METRICS, ChecksSpec
 from lifecycle.quality import checks_program, gates
 from lifecycle.quality.answered import Answered
 from lifecycle.quality.checks import run_checks
@@ -22,7 +23,6 @@ from lifecycle.quality.exchange import _moments, _plain, write_part
 from lifecycle.quality.program import ChecksProgram, ProgramError
 from lifecycle.records import CheckReport
 from lifecycle.settings import Settings
-from lifecycle.specs import METRICS, ChecksSpec
 from lifecycle.training.evaluation.metrics import family_of
 
 SECOND = np.datetime64("2024-05-01T10:30:00", "s")

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from lifecycle.project import Metric, MonitoringSpec, RetrainingSpec
 from lifecycle.quality.gates import decide_retraining
 from lifecycle.records import (
     ColumnDrift,
@@ -14,7 +15,6 @@ from lifecycle.records import (
     LabelDrift,
     Window,
 )
-from lifecycle.specs import Metric, MonitoringSpec, RetrainingSpec
 
 
 def evaluation(value: float, half: float, metric: Metric, rows: int = 500) -> Evaluation:

@@ -6,13 +6,13 @@ import pytest
 from pydantic import ValidationError
 
 from lifecycle.errors import PortInUseError, ServingError, UnavailableError
+from lifecycle.project import ServingSpec
 from lifecycle.records import ModelVersion
 from lifecycle.release.audit import Trail
 from lifecycle.release.policies import roll_out
 from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias
 from lifecycle.release.rollout import straight
 from lifecycle.settings import Settings
-from lifecycle.specs import ServingSpec
 from tests.support.scripted import FakeLane, handover, trail
 
 pytestmark = pytest.mark.component

@@ -9,10 +9,10 @@ from jsonschema import Draft202012Validator
 from lifecycle.data.contract.cells import ARROW, read_cells
 from lifecycle.data.contract.promises import ColumnPromises
 from lifecycle.errors import RequestError
+from lifecycle.project import ColumnSpec
 from lifecycle.serving.cells import NotPlainError, cell_of
 from lifecycle.serving.protocol import to_frame
 from lifecycle.serving.shapes import field
-from lifecycle.specs import ColumnSpec
 
 CASES: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
     ({"type": "integer", "minimum": 0}, [0, 7], [-1]),

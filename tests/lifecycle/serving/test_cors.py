@@ -8,11 +8,10 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from lifecycle.project import Project
+from lifecycle.project import Project, ServingSpec
 from lifecycle.serving.endpoint import Endpoint
 from lifecycle.serving.protocol import to_records
 from lifecycle.settings import Settings
-from lifecycle.specs import ServingSpec
 from tests.support.replica import endpoint_of
 
 Make = Callable[..., Project]

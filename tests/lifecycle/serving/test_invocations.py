@@ -10,12 +10,11 @@ import pandas as pd
 import pytest
 
 from lifecycle.errors import MalformedRequestError, RequestError, RequestTooLargeError
-from lifecycle.project import Project
+from lifecycle.project import ColumnSpec, Project
 from lifecycle.records import ModelVersion
 from lifecycle.serving import invocations
 from lifecycle.serving.wire import Answer, Asked
 from lifecycle.settings import Settings
-from lifecycle.specs import ColumnSpec
 from tests.support.graded import graded_project
 
 MODEL = ModelVersion(name="p", version=4, uri="models:/p/4", run_id="", digest="d", identity="i")

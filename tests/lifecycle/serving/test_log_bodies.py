@@ -9,12 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lifecycle.project import Project
+from lifecycle.project import ColumnSpec, Project
 from lifecycle.serving import plain
 from lifecycle.serving.log_bodies import ROW_BYTES, light, read
 from lifecycle.serving.log_rows import Entry, LogRows
 from lifecycle.serving.wire import Asked
-from lifecycle.specs import ColumnSpec
 from tests.support.log_writer import said
 
 INPUTS = {

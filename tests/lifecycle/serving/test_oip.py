@@ -15,10 +15,10 @@ from lifecycle.errors import (
     RequestError,
     RequestTooLargeError,
 )
+from lifecycle.project import ColumnSpec
 from lifecycle.records import ModelVersion
 from lifecycle.serving import oip, oip_info
 from lifecycle.serving.wire import Answer, Asked
-from lifecycle.specs import ColumnSpec
 from lifecycle.training.schema import BundleSchema
 
 MODEL = ModelVersion(name="p", version=4, uri="models:/p/4", run_id="", digest="d", identity="i")

@@ -10,11 +10,11 @@ from fastapi.openapi.models import OpenAPI
 
 from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import NotServedError
+from lifecycle.project import ColumnSpec
 from lifecycle.records import ModelVersion
 from lifecycle.serving import docs_page, invocations, oip, plain, shapes
 from lifecycle.serving.openapi import document
 from lifecycle.serving.protocol import to_frame
-from lifecycle.specs import ColumnSpec
 from lifecycle.training.schema import BundleSchema
 
 MODEL = ModelVersion(name="p", version=4, uri="models:/p/4", run_id="", digest="d", identity="i")

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from lifecycle.errors import RequestError
+from lifecycle.project import ColumnSpec
 from lifecycle.serving.protocol import SHOWN, curl_command, to_frame, to_records
-from lifecycle.specs import ColumnSpec
 
 INPUTS = {
     "age": ColumnSpec(type="integer", minimum=0, maximum=120),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import FeatureError, RequestError
-from lifecycle.project import Project
+from lifecycle.project import ColumnSpec, Project
 from lifecycle.serving.predictor import PARITY, ServedModel, engine_for, relative_distance
 from lifecycle.serving.protocol import to_records
 from lifecycle.serving.rows import RowReader
@@ -20,7 +20,6 @@ from lifecycle.serving.tensors import DTYPES, Tensor, to_matrix
 from lifecycle.serving.trees import Trees
 from lifecycle.serving.wire import Asked
 from lifecycle.settings import Settings
-from lifecycle.specs import ColumnSpec
 from lifecycle.training.trainers.booster import XGBoostModel
 from tests.support.small import SMALL, small_frame
 

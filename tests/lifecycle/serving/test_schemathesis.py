@@ -15,12 +15,12 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from lifecycle.data.classes import most_probable
 from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import NotServedError, RequestError
+from lifecycle.project import ColumnSpec
 from lifecycle.records import ModelVersion
 from lifecycle.serving import invocations, oip, oip_info, plain
 from lifecycle.serving.openapi import document
 from lifecycle.serving.protocol import to_frame
 from lifecycle.serving.wire import Answer, Asked, identity
-from lifecycle.specs import ColumnSpec
 from lifecycle.training.schema import BundleSchema
 
 MODEL = ModelVersion(name="p", version=4, uri="models:/p/4", run_id="", digest="d", identity="i")

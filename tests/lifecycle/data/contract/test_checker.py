@@ -22,9 +22,9 @@ from lifecycle.data.coerce import FAILURES, FALSE, MISSING, TRUE
 from lifecycle.data.contract import Checker
 from lifecycle.data.sources.base import At
 from lifecycle.errors import ContractError
-from lifecycle.project_file import load_project
+from lifecycle.project import ContractSpec
+from lifecycle.project.loader import load_project
 from lifecycle.records import Violation
-from lifecycle.specs import ContractSpec
 from tests.support.frames import apply_contract
 
 NOW = datetime(2026, 1, 10)

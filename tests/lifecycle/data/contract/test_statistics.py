@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lifecycle.data.contract import statistics
 from lifecycle.data.contract.statistics import ColumnStatistics
-from lifecycle.specs import ExpectSpec
+from lifecycle.project import ExpectSpec
 
 NAMES = ("missing_share", "distinct", "mean", "deviation", "median")
 SPEC = ExpectSpec(**dict.fromkeys(NAMES, (0, None)))

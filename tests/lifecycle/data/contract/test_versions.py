@@ -12,7 +12,7 @@ from lifecycle.data.contract import (
     required_bump,
 )
 from lifecycle.errors import ContractError
-from lifecycle.specs import ContractSpec
+from lifecycle.project import ContractSpec
 
 COLUMNS: dict[str, Any] = {
     "id": {"type": "integer"},

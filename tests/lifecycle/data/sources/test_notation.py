@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from lifecycle.data.sources.notation import Dates, Notation, Numbers
 from lifecycle.errors import ProjectError
-from lifecycle.project_file import load_project
-from lifecycle.specs import ColumnSpec, SourceSpec
+from lifecycle.project import ColumnSpec, SourceSpec
+from lifecycle.project.loader import load_project
 
 AMOUNTS = st.decimals(
     min_value=-(10**12), max_value=10**12, places=2, allow_nan=False, allow_infinity=False

@@ -9,7 +9,7 @@ from lifecycle.data.sources import open_source, source_digest
 from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.remote import filesystem
 from lifecycle.errors import BackendError, SourceError
-from lifecycle.specs import SourceSpec
+from lifecycle.project import SourceSpec
 from tests.support.makers import project_of
 from tests.support.places import encode, rows
 from tests.support.servers import TOKEN, Web

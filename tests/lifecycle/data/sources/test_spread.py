@@ -14,10 +14,9 @@ from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import read_table
 from lifecycle.data.sources import Spread, open_source, spread
 from lifecycle.data.sources.files import Files
-from lifecycle.project import Project
+from lifecycle.project import ColumnSpec, Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings
-from lifecycle.specs import ColumnSpec
 from tests.support.makers import project_of
 from tests.support.nodes import Nodes, driver, nodes
 from tests.support.places import Rows, encode, rows

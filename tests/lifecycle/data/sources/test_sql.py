@@ -13,8 +13,7 @@ from lifecycle.data.rehearse import rehearse
 from lifecycle.data.sources import open_source
 from lifecycle.data.sources.sql import Sql
 from lifecycle.errors import ContractError, SourceError
-from lifecycle.project import Project
-from lifecycle.specs import SourceSpec
+from lifecycle.project import Project, SourceSpec
 from tests.support.makers import postgres, project_of, sqlite
 from tests.support.places import Rows, SqlPlace, rows
 

@@ -16,7 +16,7 @@ from lifecycle.data.views.compute import ViewFunction
 from lifecycle.data.views.facts import in_order
 from lifecycle.data.views.trial import known_of
 from lifecycle.data.views.use import ViewUse
-from lifecycle.specs import FeatureViewSpec
+from lifecycle.project import FeatureViewSpec
 from tests.support.payments import FUNCTIONS, view
 
 FACT = st.tuples(

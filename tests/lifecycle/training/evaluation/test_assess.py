@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from lifecycle.errors import ProjectError
-from lifecycle.specs import METRICS
+from lifecycle.project import METRICS
 from lifecycle.training.evaluation import assess
 from tests.support.small import SMALL, small_frame
 

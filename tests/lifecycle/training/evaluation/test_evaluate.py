@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sk
 
 from lifecycle.errors import TargetError
-from lifecycle.specs import METRICS
+from lifecycle.project import METRICS
 from lifecycle.training.evaluation.evaluate import (
     baseline,
     compare,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from lifecycle.specs import METRICS
+from lifecycle.project import METRICS
 from lifecycle.training.evaluation.metrics import FAMILIES, family_of
 
 ROWS, CLASSES = 500, 4

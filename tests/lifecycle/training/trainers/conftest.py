@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from lifecycle.project import Project
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 
 COLUMNS: dict[str, Any] = {
     "id": {"type": "integer"},

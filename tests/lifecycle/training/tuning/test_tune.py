@@ -31,7 +31,7 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from lifecycle.cluster import connect_ray
-from lifecycle.project_file import load_project
+from lifecycle.project.loader import load_project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
 from lifecycle.training.tuning.tune import tune

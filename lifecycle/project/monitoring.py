@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from lifecycle.specs.base import Loss, Section
+from lifecycle.project.base import Loss, Section
 
 
 class DriftSpec(Section):

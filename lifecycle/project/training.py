@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lifecycle.specs.base import Metric, Scalar, Section, Share
+from lifecycle.project.base import Metric, Scalar, Section, Share
 
 
 class TrainingSpec(Section):

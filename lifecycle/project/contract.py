@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lifecycle.specs.base import ColumnType, Scalar, Section, meant
-from lifecycle.specs.expression import columns_of, try_out
+from lifecycle.project.base import ColumnType, Scalar, Section, meant
+from lifecycle.project.expression import columns_of, try_out
 
 Severity = Literal["error", "warning"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]

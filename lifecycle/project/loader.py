@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails
 
 from lifecycle.errors import ProjectError
-from lifecycle.project import Project
+from lifecycle.project.project import Project
 
 KeyPath = tuple[int | str, ...]
 KEYS_SHOWN = 12

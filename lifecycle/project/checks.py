@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import Field, field_validator
 
-from lifecycle.specs.base import Section
+from lifecycle.project.base import Section
 
 Suite = Literal["data_integrity", "train_test_validation", "model_evaluation"]
 Severity = Literal["block", "warn", "ignore"]

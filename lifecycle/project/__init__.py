@@ -1,6 +1,6 @@
 """The sections of a project file: small frozen values, each documented where it is declared."""
 
-from lifecycle.specs.base import (
+from lifecycle.project.base import (
     GREATER_IS_BETTER,
     METRICS,
     SCORING_RULES,
@@ -15,8 +15,8 @@ from lifecycle.specs.base import (
     allowed_loss,
     greater_is_better,
 )
-from lifecycle.specs.checks import ChecksSpec, Suite
-from lifecycle.specs.contract import (
+from lifecycle.project.checks import ChecksSpec, Suite
+from lifecycle.project.contract import (
     ColumnSpec,
     ContractSpec,
     ExpectSpec,
@@ -25,16 +25,17 @@ from lifecycle.specs.contract import (
     RowsSpec,
     RuleSpec,
 )
-from lifecycle.specs.data import (
+from lifecycle.project.data import (
     FeatureViewSpec,
     IncrementalSpec,
     SourceSpec,
     SplitSpec,
     TimeSpec,
 )
-from lifecycle.specs.monitoring import DriftSpec, MonitoringSpec, RetrainingSpec
-from lifecycle.specs.serving import RolloutSpec, ScoringSpec, ServingSpec
-from lifecycle.specs.training import (
+from lifecycle.project.monitoring import DriftSpec, MonitoringSpec, RetrainingSpec
+from lifecycle.project.project import Project
+from lifecycle.project.serving import RolloutSpec, ScoringSpec, ServingSpec
+from lifecycle.project.training import (
     Choice,
     CostsSpec,
     DecisionSpec,
@@ -72,6 +73,7 @@ __all__ = [
     "Loss",
     "Metric",
     "MonitoringSpec",
+    "Project",
     "Range",
     "RetentionSpec",
     "RetrainingSpec",
