@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lifecycle import front, leftovers
+from lifecycle import leftovers
 from lifecycle.errors import RayError, reason
+from lifecycle.ingress import launcher
 from lifecycle.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ def connect_ray(settings: Settings) -> Iterator[None]:
             if folder:
                 # Ray opens its folder to all users; the one around both stays ours
                 (folder / "f").mkdir(mode=0o700)
-                os.environ.update(front.apart(folder / "f"))
+                os.environ.update(launcher.apart(folder / "f"))
                 _start(settings, folder / "r")
             else:
                 _join(settings.ray_address)
@@ -168,11 +169,11 @@ def capacity() -> str:
 
 def prepare_environment(local: bool, settings: Settings | None = None) -> None:
     """Set what Ray reads when it starts; variables that are set already stay."""
-    own = LOOPBACK | front.environment() if local else {}
+    own = LOOPBACK | launcher.environment() if local else {}
     for name, value in (ENVIRONMENT | own).items():
         os.environ.setdefault(name, value)
     if local and settings:
-        os.environ.update(front.certificate(settings))
+        os.environ.update(launcher.certificate(settings))
 
 
 def _start(settings: Settings, folder: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from lifecycle import front
 from lifecycle.cluster import LOOPBACK
 from lifecycle.console import open_console, write_error
+from lifecycle.ingress import launcher
 from lifecycle.options import EnvOption
 from lifecycle.process import TELEMETRY
 from lifecycle.serving.keystore import KeyStore
@@ -82,7 +82,9 @@ def front_env(
     # short, for the sockets in it, and of one endpoint alone; the front refuses it if another user
     # was there first
     folder = Path(f"/tmp/lc-front-{os.getuid()}-{settings.serve_port}")  # noqa: S108
-    variables = TELEMETRY | front.environment() | front.certificate(settings) | front.files(folder)
+    variables = (
+        TELEMETRY | launcher.environment() | launcher.certificate(settings) | launcher.files(folder)
+    )
     if one_machine:
         variables |= LOOPBACK
     typer.echo(f"mkdir -p -m 700 {folder}")

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from starlette.middleware import Middleware
 
-from lifecycle.haproxy import REFUSALS, unrouted
+from lifecycle.ingress.config import REFUSALS, unrouted
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

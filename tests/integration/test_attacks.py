@@ -23,7 +23,7 @@ import trustme
 from onnx import TensorProto, helper
 
 from lifecycle.errors import ServingError
-from lifecycle.front import MAX_BODY
+from lifecycle.ingress.launcher import MAX_BODY
 from lifecycle.project import Project
 from lifecycle.serving.deployment import deploy, undeploy
 from lifecycle.serving.keystore import KeyStore

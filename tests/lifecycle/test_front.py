@@ -26,14 +26,15 @@ from typing import Any
 import pytest
 import trustme
 
-from lifecycle import front, haproxy
 from lifecycle.errors import RayError, SettingsError, UnavailableError
-from lifecycle.haproxy import Options, harden
+from lifecycle.ingress import config as haproxy
+from lifecycle.ingress import launcher
+from lifecycle.ingress.config import Options, harden
 from lifecycle.serving.probe import Access, Probe
 from lifecycle.settings import Settings
 from tests.support.ports import free_port
 
-PROGRAM = Path(sys.executable).with_name(front.PROGRAM)
+PROGRAM = Path(sys.executable).with_name(launcher.PROGRAM)
 HOST = "127.0.0.1"
 
 
@@ -259,14 +260,14 @@ def test_a_shared_folder_is_refused_and_left_alone(folder: Path) -> None:
     config = render(folder, 8123)
     folder.chmod(0o777)
     with pytest.raises(SettingsError, match="can be changed by other users"):
-        front.prepare(config, first=True)
+        launcher.prepare(config, first=True)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o777
     folder.chmod(0o755)
     folder.parent.chmod(0o777)
     with pytest.raises(SettingsError, match="can be changed by other users"):
-        front.prepare(config, first=True)
+        launcher.prepare(config, first=True)
     folder.parent.chmod(0o700)
-    assert front.prepare(config, first=True) == []
+    assert launcher.prepare(config, first=True) == []
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     for file in ("haproxy.cfg", "watch.lua"):
         assert stat.S_IMODE((folder / file).stat().st_mode) == 0o600
@@ -370,7 +371,7 @@ def test_a_browsers_preflight_reaches_the_replica(served: int) -> None:
 
 
 def test_what_is_too_large_or_of_a_strange_method(served: int) -> None:
-    for declared in (front.MAX_BODY + 1, 2**31 + 1, 2**32 + 1, 10**12, 10**18):
+    for declared in (launcher.MAX_BODY + 1, 2**31 + 1, 2**32 + 1, 10**12, 10**18):
         start = time.monotonic()
         answer = raw(
             served,
@@ -438,7 +439,7 @@ def test_slow_senders_reach_no_replica(folder: Path, monkeypatch: pytest.MonkeyP
     died: list[int] = []
     with replica(died) as one:
         config = render(folder, port, small=[one])
-        more = front.prepare(config, first=True)
+        more = launcher.prepare(config, first=True)
         with _plain(config, more, port):
             clients = [socket.create_connection((HOST, port), timeout=5) for _ in slow]
             for client, content in zip(clients, slow, strict=True):
@@ -507,9 +508,9 @@ def test_a_new_manager_takes_over_from_the_orphan_without_a_gap(folder: Path) ->
 
 
 def test_the_last_configuration_of_another_address_is_not_used(folder: Path) -> None:
-    front.prepare(render(folder, 8123, small=[30000]), first=True)
+    launcher.prepare(render(folder, 8123, small=[30000]), first=True)
     config = render(folder, 8124)
-    front.prepare(config, first=True)
+    launcher.prepare(config, first=True)
     assert "http-small" not in config.read_text()
     assert "bind 127.0.0.1:8124" in config.read_text()
 
@@ -551,7 +552,7 @@ def test_https_only_and_no_old_tls(folder: Path, monkeypatch: pytest.MonkeyPatch
     cert.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
     key.write_bytes(made.private_key_pem.bytes())
     settings = Settings(serve_tls_cert=cert, serve_tls_key=key)
-    for name, value in front.certificate(settings).items():
+    for name, value in launcher.certificate(settings).items():
         monkeypatch.setenv(name, value)
     port = free_port()
     context = ssl.create_default_context()
@@ -607,13 +608,15 @@ def test_the_environment_is_what_ray_reads(monkeypatch: pytest.MonkeyPatch) -> N
 
     source = Path(known.__file__).read_text()
     folder = Path("/tmp/lc-12345678/f")  # noqa: S108
-    names = [*front.environment(), *front.apart(folder)]
+    names = [*launcher.environment(), *launcher.apart(folder)]
     assert not [n for n in names if n.startswith("RAY_") and f'"{n}"' not in source]
-    assert Path(front.environment()["RAY_SERVE_HAPROXY_BINARY_PATH"]).is_file()
+    assert Path(launcher.environment()["RAY_SERVE_HAPROXY_BINARY_PATH"]).is_file()
     node = "f" * 56
-    longest = front.files(folder)["RAY_SERVE_HAPROXY_SOCKET_PATH"].replace("/sock", f"/{node}/sock")
+    longest = launcher.files(folder)["RAY_SERVE_HAPROXY_SOCKET_PATH"].replace(
+        "/sock", f"/{node}/sock"
+    )
     assert len(longest) <= 97
 
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(SettingsError, match="lifecycle-front is missing"):
-        front.environment()
+        launcher.environment()

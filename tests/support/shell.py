@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 
 import psutil
 
-from lifecycle import front
+from lifecycle.ingress import launcher
 from tests.support.ports import free_port
 
 MARK = "TEST_MARK"
@@ -71,7 +71,7 @@ class Shell:
         home = folder / ".home"
         home.mkdir(exist_ok=True)
         self._short = Path(tempfile.mkdtemp(prefix="lc-", dir="/tmp"))
-        apart = front.apart(self._short)
+        apart = launcher.apart(self._short)
         venv = folder / ".venv"
         environment = {
             "HOME": str(home),

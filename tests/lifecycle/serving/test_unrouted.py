@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lifecycle.haproxy import REFUSALS
+from lifecycle.ingress.config import REFUSALS
 from lifecycle.serving.unrouted import Unrouted
 from tests.support.small import ROOT
 

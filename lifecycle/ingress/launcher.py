@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from lifecycle.errors import LifecycleError, SettingsError
-from lifecycle.haproxy import Options, bound, harden, serves
+from lifecycle.ingress.config import Options, bound, harden, serves
 
 if TYPE_CHECKING:
     from lifecycle.settings import Settings
