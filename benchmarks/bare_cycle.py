@@ -26,9 +26,9 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.bare_checks import seconds_of
 from lifecycle.data.features import load_hook
-from lifecycle.plugs import load_plug
 from lifecycle.project import Choice, FloatRange, Project
 from lifecycle.project.loader import load_project
+from lifecycle.runtime.plugins import load_plug
 from lifecycle.settings import Settings
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "health_visits" / "project.yaml"

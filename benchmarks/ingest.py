@@ -24,13 +24,13 @@ from pyarrow import csv
 
 from benchmarks.result import Result, limit, ratio, shown
 from benchmarks.train_flow import Measured
-from lifecycle.cluster import connect_ray
 from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import read_table
 from lifecycle.data.split import split_dataset
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import Window
+from lifecycle.runtime.cluster import connect_ray
 from lifecycle.settings import Settings
 
 ROWS, MANY = 1_000_000, 20_000_000

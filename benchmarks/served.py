@@ -139,7 +139,7 @@ def main() -> None:
         print(json.dumps({"ready": True}), flush=True)
         sys.stdin.read()
         return
-    from lifecycle.cluster import connect_ray
+    from lifecycle.runtime.cluster import connect_ray
 
     _, settings, _, _ = given(*arguments)
     with connect_ray(settings):

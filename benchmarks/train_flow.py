@@ -35,7 +35,7 @@ import json, sys, time
 from flows.server import prefect_server
 from flows.train import train
 from flows.console import quiet_third_parties
-from lifecycle.cluster import connect_ray
+from lifecycle.runtime.cluster import connect_ray
 from lifecycle.release.store import load_mlflow
 from lifecycle.settings import Settings
 settings = Settings.load()
@@ -50,7 +50,7 @@ with connect_ray(settings), prefect_server(settings):
 CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
-from lifecycle.cluster import prepare_environment
+from lifecycle.runtime.cluster import prepare_environment
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
 print(cluster.address, flush=True)
 sys.stdin.read()

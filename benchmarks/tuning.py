@@ -12,8 +12,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from benchmarks.result import Result, at_least, limit, ratio, shown
-from lifecycle.cluster import connect_ray
 from lifecycle.project import Project, Scalar
+from lifecycle.runtime.cluster import connect_ray
 from lifecycle.settings import Settings
 from lifecycle.training.tuning.search import search
 from lifecycle.training.tuning.trials import Objective

@@ -15,11 +15,11 @@ from prefect import Flow
 
 from flows.console import Screen
 from flows.server import prefect_server, start_early
-from lifecycle.console import open_console, write_error
 from lifecycle.errors import LifecycleError
-from lifecycle.process import prepare_process
 from lifecycle.project.loader import load_project
 from lifecycle.records import Window
+from lifecycle.runtime.console import open_console, write_error
+from lifecycle.runtime.process import prepare_process
 from lifecycle.settings import Settings, environments
 from tasks.preload import preload
 from tasks.services import require_services

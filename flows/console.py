@@ -10,8 +10,8 @@ from prefect.logging.handlers import PrefectConsoleHandler
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from lifecycle.console import styled
 from lifecycle.records import visible
+from lifecycle.runtime.console import styled
 
 
 class Screen(logging.Handler):

@@ -7,9 +7,9 @@ from flows.release import release
 from flows.retrain import retrain
 from flows.score import score
 from flows.train import train
-from lifecycle.process import end_process
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Cycle, Period
+from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_cluster
 from tasks.data import arriving_windows

@@ -4,9 +4,9 @@ from flows.command import script
 from flows.prepare import prepare
 from flows.release import release
 from flows.train import train
-from lifecycle.process import end_process
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Erasure
+from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.governance import (
     erase_persons,

@@ -2,9 +2,9 @@
 
 from flows.command import script
 from flows.score import score
-from lifecycle.process import end_process
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Monitored, Scored
+from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.data import latest_windows
 from tasks.monitoring import monitor_windows

@@ -1,9 +1,9 @@
 """prepare: ingest → validate → join feature views → split."""
 
 from flows.command import script
-from lifecycle.process import end_process
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Prepared, Window
+from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.data import ingest_window, split_parts
 from tasks.runs import flow

@@ -1,9 +1,9 @@
 """release: gate challenger against champion → straight, canary or shadow → alias `champion`."""
 
 from flows.command import script
-from lifecycle.process import end_process
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Release, Trained
+from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_cluster
 from tasks.release import challenge, current_challenger, is_done, require_port

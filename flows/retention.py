@@ -1,9 +1,9 @@
 """retention: delete what is older than the contract allows."""
 
 from flows.command import script
-from lifecycle.process import end_process
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Retained
+from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.governance import delete_expired
 from tasks.runs import flow

@@ -5,9 +5,9 @@ from flows.monitor import monitor
 from flows.prepare import prepare
 from flows.release import release
 from flows.train import train
-from lifecycle.process import end_process
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Monitored, Release, Window
+from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.data import window_through
 from tasks.monitoring import tell_no_retraining

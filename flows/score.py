@@ -1,9 +1,9 @@
 """score: batch inference of a dataset version with the champion."""
 
 from flows.command import script
-from lifecycle.process import end_process
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Scored, Window
+from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.data import ingest_current
 from tasks.monitoring import score_dataset

@@ -31,9 +31,9 @@ from prefect.settings import (
 )
 
 from lifecycle.errors import BackendError
-from lifecycle.identity import code_digest, lock_digest, sha256
 from lifecycle.redaction import SECRET_NAME
-from lifecycle.servers import (
+from lifecycle.runtime.identity import code_digest, lock_digest, sha256
+from lifecycle.runtime.servers import (
     POLL_S,
     STARTUP_S,
     Process,
@@ -44,8 +44,15 @@ from lifecycle.servers import (
     server,
     server_environment,
 )
+from lifecycle.runtime.warm_server import (
+    WarmServer,
+    end_server,
+    in_use,
+    one_starter,
+    running_server,
+    unused,
+)
 from lifecycle.settings import Settings
-from lifecycle.warm import WarmServer, end_server, in_use, one_starter, running_server, unused
 from tasks.exclusive import own_server
 from tasks.progress import say, update
 

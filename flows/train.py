@@ -6,9 +6,9 @@ from pydantic import Field
 
 from flows.command import script
 from flows.prepare import prepare
-from lifecycle.process import end_process
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Prepared, Trained, Window
+from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_for_training, running_cluster
 from tasks.evaluation import evaluate_candidate

@@ -15,10 +15,10 @@ from pathlib import Path
 import uvicorn
 from prefect.server.api.server import create_app
 
-from lifecycle.identity import code_digest, lock_digest
-from lifecycle.process import process_start
-from lifecycle.servers import STARTUP_S
-from lifecycle.warm import (
+from lifecycle.runtime.identity import code_digest, lock_digest
+from lifecycle.runtime.process import process_start
+from lifecycle.runtime.servers import STARTUP_S
+from lifecycle.runtime.warm_server import (
     WarmServer,
     delete_record,
     running_server,

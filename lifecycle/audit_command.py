@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lifecycle.console import open_console, styled, write_error
 from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.project.loader import load_project
 from lifecycle.records import Change, DataChange, Link
+from lifecycle.runtime.console import open_console, styled, write_error
 from lifecycle.settings import Settings
 
 BROKEN = 2

@@ -13,7 +13,6 @@ import typer
 from rich.table import Table
 
 from lifecycle.audit_command import audit
-from lifecycle.console import open_console, write_error
 from lifecycle.contract_command import contract
 from lifecycle.data.contract import check_compatible, last_contract
 from lifecycle.data.features import build_features, load_hook, refuse_text_and_times
@@ -30,13 +29,14 @@ from lifecycle.governance_command import erase, retention
 from lifecycle.keys import front_env, keys
 from lifecycle.lineage_command import lineage
 from lifecycle.options import EnvOption, ProjectPath
-from lifecycle.process import prepare_process
 from lifecycle.profile_command import profile
 from lifecycle.project import Project
 from lifecycle.project.base import NAMES_SHOWN
 from lifecycle.project.loader import load_project
 from lifecycle.ray_command import ray_node
 from lifecycle.rejected_command import rejected
+from lifecycle.runtime.console import open_console, write_error
+from lifecycle.runtime.process import prepare_process
 from lifecycle.settings import Settings
 from lifecycle.stack_command import down, status
 from lifecycle.ui_command import ui
@@ -180,10 +180,10 @@ def schema(
 
 def serve(project: ProjectPath, env: EnvOption = None) -> None:
     """Serve the champion in the foreground, until Ctrl-C."""
-    from lifecycle.cluster import connect_ray  # Ray and MLflow take a while
     from lifecycle.release.hooks import as_trained
     from lifecycle.release.registered import bundle_path, record_of
     from lifecycle.release.registry import by_alias, erased_rows_of
+    from lifecycle.runtime.cluster import connect_ray  # Ray and MLflow take a while
     from lifecycle.serving.deployment import deploy, undeploy
     from lifecycle.serving.predictor import engine_for
     from lifecycle.serving.protocol import curl_command

@@ -5,11 +5,11 @@ from itertools import compress
 
 from rich.table import Table
 
-from lifecycle.console import open_console, styled
 from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.project import ColumnSpec, ContractSpec, Project
 from lifecycle.project.contract import Bounds
 from lifecycle.project.loader import load_project
+from lifecycle.runtime.console import open_console, styled
 from lifecycle.settings import Settings
 
 CATEGORIES_SHOWN = 8

@@ -6,12 +6,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lifecycle.console import open_console, styled
 from lifecycle.errors import DataError
 from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.project.loader import load_project
 from lifecycle.records import DatasetVersion
 from lifecycle.records.diff import Moments, RowsDiff, SchemaDiff, VersionDiff
+from lifecycle.runtime.console import open_console, styled
 from lifecycle.settings import Settings
 
 TESTS = {"kolmogorov_smirnov": "KS", "cramers_v": "V"}

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from lifecycle.cluster import LOOPBACK
-from lifecycle.console import open_console, write_error
 from lifecycle.ingress import launcher
 from lifecycle.options import EnvOption
-from lifecycle.process import TELEMETRY
+from lifecycle.runtime.cluster import LOOPBACK
+from lifecycle.runtime.console import open_console, write_error
+from lifecycle.runtime.process import TELEMETRY
 from lifecycle.serving.keystore import KeyStore
 from lifecycle.settings import Settings
 

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from lifecycle.console import open_console
 from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.project.loader import load_project
+from lifecycle.runtime.console import open_console
 from lifecycle.settings import Settings
 
 WIDE = 140

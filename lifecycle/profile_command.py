@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from lifecycle.console import open_console
 from lifecycle.options import EnvOption
+from lifecycle.runtime.console import open_console
 from lifecycle.settings import Settings
 
 WIDE = 150

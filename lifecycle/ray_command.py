@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lifecycle.cluster import ENVIRONMENT, LOOPBACK, require_ray
+from lifecycle.runtime.cluster import ENVIRONMENT, LOOPBACK, require_ray
 
 HOST = "127.0.0.1"
 

@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lifecycle.console import open_console, styled
 from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import counted
+from lifecycle.runtime.console import open_console, styled
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:

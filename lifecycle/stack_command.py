@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from lifecycle.console import open_console
 from lifecycle.errors import BackendError
 from lifecycle.options import EnvOption
-from lifecycle.servers import auth_file, prefect_home
+from lifecycle.runtime.console import open_console
+from lifecycle.runtime.servers import auth_file, prefect_home
+from lifecycle.runtime.warm_server import end_server, running_server, runs_until, unused
 from lifecycle.settings import Settings
-from lifecycle.warm import end_server, running_server, runs_until, unused
 
 Force = Annotated[bool, typer.Option(help="End it although a script uses it.")]
 

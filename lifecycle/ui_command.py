@@ -12,12 +12,12 @@ from typing import Annotated
 
 import typer
 
-from lifecycle.console import open_console
 from lifecycle.errors import BackendError, SettingsError
 from lifecycle.options import EnvOption
-from lifecycle.process import TELEMETRY
 from lifecycle.redaction import redact
-from lifecycle.servers import (
+from lifecycle.runtime.console import open_console
+from lifecycle.runtime.process import TELEMETRY
+from lifecycle.runtime.servers import (
     Process,
     answers,
     auth_file,

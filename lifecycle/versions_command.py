@@ -5,10 +5,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lifecycle.console import open_console
 from lifecycle.data.lake import history, table_uri
 from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.project.loader import load_project
+from lifecycle.runtime.console import open_console
 from lifecycle.settings import Settings
 
 

@@ -11,8 +11,8 @@ from importlib import import_module
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from lifecycle.process import no_telemetry
 from lifecycle.redaction import SECRET_NAME, redact
+from lifecycle.runtime.process import no_telemetry
 
 USAGE = 2
 """Exit code of a mistake that the user can mend."""

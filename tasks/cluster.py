@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from lifecycle.cluster import capacity, connect_ray, is_connected
 from lifecycle.data.sources import Spread, open_source, spread
 from lifecycle.project import Project
+from lifecycle.runtime.cluster import capacity, connect_ray, is_connected
 from lifecycle.settings import Settings
 from tasks.progress import say, update
 

@@ -14,10 +14,10 @@ from prefect.context import TaskRunContext
 
 from lifecycle.data.lake import missing
 from lifecycle.errors import BackendError
-from lifecycle.identity import code_digest, lock_digest, sha256
 from lifecycle.project import Project
 from lifecycle.records import Record
 from lifecycle.redaction import errors_redacted
+from lifecycle.runtime.identity import code_digest, lock_digest, sha256
 from lifecycle.settings import Settings
 from tasks.progress import say
 

@@ -2,13 +2,13 @@
 
 from prefect.artifacts import create_markdown_artifact
 
-from lifecycle.identity import checks_digest
 from lifecycle.project import Project
 from lifecycle.quality import checks, gates
 from lifecycle.quality.answered import Answered
 from lifecycle.quality.program import ChecksProgram
 from lifecycle.quality.summary import decides
 from lifecycle.records import Bundle, CheckReport, Decision, Evaluated, Noise, Split
+from lifecycle.runtime.identity import checks_digest
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation import assess
 from tasks.policies import CACHED, NOT_CACHED, cached_by, checked, slug, task

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from lifecycle.cluster import is_connected
 from lifecycle.errors import RegistryError
 from lifecycle.project import Project
 from lifecycle.quality import card, gates
@@ -23,6 +22,7 @@ from lifecycle.records import (
 from lifecycle.release import recording, registered, registry
 from lifecycle.release.audit import rolled_back
 from lifecycle.release.registry import CHALLENGER, CHAMPION
+from lifecycle.runtime.cluster import is_connected
 from lifecycle.serving import proxy
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation import assess

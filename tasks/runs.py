@@ -14,11 +14,11 @@ from typing import Any, ParamSpec, TypeVar
 import prefect
 from prefect.runtime import flow_run
 
-from lifecycle.identity import file_digest
-from lifecycle.process import direct_loopback
 from lifecycle.project import Project
 from lifecycle.redaction import errors_redacted
-from lifecycle.run import Run, running
+from lifecycle.runtime.identity import file_digest
+from lifecycle.runtime.process import direct_loopback
+from lifecycle.runtime.run import Run, running
 from lifecycle.settings import Settings
 from tasks.audit import starter
 from tasks.exclusive import exclusive

@@ -7,10 +7,10 @@ from prefect.client.base import ServerType
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from lifecycle.cluster import require_ray
 from lifecycle.errors import BackendError, LifecycleError, SettingsError
 from lifecycle.redaction import redact
 from lifecycle.release.store import require_store
+from lifecycle.runtime.cluster import require_ray
 from lifecycle.settings import Settings
 
 PROBE_S = 4.0

@@ -3,11 +3,10 @@
 from prefect.artifacts import create_markdown_artifact
 
 from lifecycle.errors import GateError
-from lifecycle.page import write_page
 from lifecycle.project import Project
 from lifecycle.quality import summary
-from lifecycle.quality.report import page
 from lifecycle.records import Cycle, Period, Prepared, Release, Trained
+from lifecycle.runtime.html import page, write_page
 from lifecycle.settings import Settings
 from tasks.policies import NOT_CACHED, slug, task
 from tasks.progress import say

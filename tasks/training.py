@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lifecycle.identity import identity_of
-from lifecycle.plugs import plugs_digest
 from lifecycle.project import Project
 from lifecycle.records import Bundle, Identity, Split, Tuned
 from lifecycle.release import lifetime
+from lifecycle.runtime.identity import identity_of
+from lifecycle.runtime.plugins import plugs_digest
 from lifecycle.settings import Settings
 from lifecycle.training import fit
 from lifecycle.training.parameters import threads_of

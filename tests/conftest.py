@@ -130,7 +130,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    from lifecycle.cluster import connect_ray
+    from lifecycle.runtime.cluster import connect_ray
 
     with connect_ray(Settings(ray_cpus=2)):
         yield

@@ -19,8 +19,8 @@ from pydantic import ValidationError
 
 from lifecycle.data.lake import create_table, first_line
 from lifecycle.errors import BackendError
-from lifecycle.identity import sha256
 from lifecycle.records import Link
+from lifecycle.runtime.identity import sha256
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from lifecycle.data.chain import RESTORE
 from lifecycle.data.lake import create_table, first_line, table_uri
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.errors import BackendError
-from lifecycle.identity import sha256
 from lifecycle.project import Project
+from lifecycle.runtime.identity import sha256
 from lifecycle.settings import Settings
 
 TABLE = "erased"

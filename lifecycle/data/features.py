@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from lifecycle.data.coerce import holds_texts
 from lifecycle.errors import FeatureError
-from lifecycle.identity import file_digest
-from lifecycle.plugs import load_plug, plug_file, where
 from lifecycle.project import ColumnSpec, Project, Scalar
 from lifecycle.records import Record
+from lifecycle.runtime.identity import file_digest
+from lifecycle.runtime.plugins import load_plug, plug_file, where
 
 Hook = Callable[[pd.DataFrame], pd.DataFrame]
 BLOCK_ROWS = 4096

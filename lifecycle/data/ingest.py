@@ -33,14 +33,14 @@ from lifecycle.data.incremental import Increment, increment_of
 from lifecycle.data.keyed import NOTED, check_key, fingerprint
 from lifecycle.data.lake import VersionWriter, is_intact, noted_version, relocated, table_uri
 from lifecycle.data.lake.table import Noted
-from lifecycle.data.provenance import provenance
 from lifecycle.data.share import check_share
 from lifecycle.data.sources import Source, digesting, open_source, spread
 from lifecycle.data.trail import record_data
 from lifecycle.errors import SourceError
-from lifecycle.identity import code_digest, sha256
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, Ingested, Window
+from lifecycle.runtime.identity import code_digest, sha256
+from lifecycle.runtime.run import provenance
 from lifecycle.settings import Settings
 
 Progress = Callable[[int], None]

@@ -14,12 +14,12 @@ from lifecycle.data.holdout import empty_part
 from lifecycle.data.lake import VersionWriter, open_version, table_uri
 from lifecycle.data.periods import Periods
 from lifecycle.data.place import HOLDOUT, TRAIN, VALIDATION, Places, places_by_number
-from lifecycle.data.provenance import provenance
 from lifecycle.data.split_keys import Keys, keys_of, read_keys
 from lifecycle.data.target import check_target
 from lifecycle.errors import SplitError
 from lifecycle.project import Project, SplitSpec, TimeSpec
 from lifecycle.records import DatasetVersion, Ingested, Split
+from lifecycle.runtime.run import provenance
 from lifecycle.settings import Settings
 
 Mask = NDArray[np.bool_]

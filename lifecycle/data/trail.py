@@ -12,7 +12,7 @@ import pyarrow as pa
 from lifecycle.data.chain import LINE, Chain
 from lifecycle.data.lake import table_uri
 from lifecycle.records import DataAction, DataChange
-from lifecycle.run import current_run
+from lifecycle.runtime.run import current_run
 from lifecycle.settings import Settings
 
 TABLE = "data_audit"

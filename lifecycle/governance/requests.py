@@ -22,7 +22,7 @@ from lifecycle.data.privacy import pii_key
 from lifecycle.errors import ProjectError
 from lifecycle.project import Project
 from lifecycle.records import Learner, Record
-from lifecycle.run import current_run
+from lifecycle.runtime.run import current_run
 from lifecycle.settings import Settings
 
 FOLDER = "erasures"

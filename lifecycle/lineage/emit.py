@@ -14,7 +14,7 @@ from lifecycle.lineage.events import State, events_of, flow_events
 from lifecycle.lineage.graph import Graph, Node
 from lifecycle.project import Project
 from lifecycle.redaction import redact
-from lifecycle.run import Run
+from lifecycle.runtime.run import Run
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:

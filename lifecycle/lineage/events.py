@@ -14,7 +14,7 @@ from lifecycle.lineage import facets
 from lifecycle.lineage.facets import PRODUCER
 from lifecycle.lineage.graph import Graph, Kind, Node
 from lifecycle.project import Project
-from lifecycle.run import Run
+from lifecycle.runtime.run import Run
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from rich.text import Text
 from rich.tree import Tree
 
-from lifecycle.console import styled
 from lifecycle.lineage.datasets import SHORT
 from lifecycle.lineage.graph import Edge, Lineage, Node
 from lifecycle.records import one_line
+from lifecycle.runtime.console import styled
 
 HIDDEN = ("uri", "run", "commit", "data", "project", "package")
 """Facts that only the JSON tells."""

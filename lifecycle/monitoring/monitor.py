@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lifecycle.data.provenance import provenance
-from lifecycle.identity import sha256
 from lifecycle.monitoring.drift import drift
 from lifecycle.monitoring.performance import quality
 from lifecycle.monitoring.report import monitoring_page
 from lifecycle.monitoring.windows import categorical_features, open_window
-from lifecycle.page import write_page
 from lifecycle.project import Project
 from lifecycle.quality.gates import decide_retraining
 from lifecycle.records import Decision, DriftReport, Evaluation, Monitored, Scored
+from lifecycle.runtime.html import write_page
+from lifecycle.runtime.identity import sha256
+from lifecycle.runtime.run import provenance
 from lifecycle.settings import Settings
 
 log = logging.getLogger(__name__)

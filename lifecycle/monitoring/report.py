@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from lifecycle.monitoring.drift import as_floats, shares
 from lifecycle.monitoring.windows import Seen
 from lifecycle.project import Project
-from lifecycle.quality.report import Cell, Picture, Section, Table, page
 from lifecycle.records import ColumnDrift, Decision, DriftReport, Evaluation, Scored
+from lifecycle.runtime.html import Cell, Picture, Section, Table, page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,10 +5,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from lifecycle.page import write_page
 from lifecycle.project import ChecksSpec
 from lifecycle.quality.findings import Result, check_name, verdict
-from lifecycle.quality.report import Cell, Section, Table, Tone, page
+from lifecycle.runtime.html import Cell, Section, Table, Tone, page, write_page
 
 STATES: dict[str, Cell] = {
     "failed": Cell("failed", "bad"),

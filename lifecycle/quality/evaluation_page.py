@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lifecycle.page import write_page
 from lifecycle.project import DecisionSpec, GateSpec, Project, greater_is_better
 from lifecycle.quality.gates import compared
-from lifecycle.quality.report import Cell, Picture, Section, Table, page
 from lifecycle.quality.summary import EVALUATION, spell
 from lifecycle.records import Bundle, Evaluated, Evaluation, Gap, Slice, Split
+from lifecycle.runtime.html import Cell, Picture, Section, Table, page, write_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,12 +13,12 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import ValidationError
 
-from lifecycle.leftovers import temporary_prefix
 from lifecycle.project import Suite
 from lifecycle.quality import checks_program
 from lifecycle.quality.findings import SuiteResult
 from lifecycle.records.base import Record
 from lifecycle.redaction import redact
+from lifecycle.runtime.leftovers import temporary_prefix
 from lifecycle.settings import Settings
 
 PASSED_ON = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TZ", "XDG_CACHE_HOME")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from lifecycle.project import Project
 from lifecycle.quality.findings import without_part
-from lifecycle.quality.report import Cell, Section, Table
 from lifecycle.records import (
     DatasetVersion,
     Decision,
@@ -18,6 +17,7 @@ from lifecycle.records import (
     Window,
 )
 from lifecycle.redaction import redact
+from lifecycle.runtime.html import Cell, Section, Table
 from lifecycle.settings import SERVED, Settings
 
 EVALUATION = "evaluation.html"

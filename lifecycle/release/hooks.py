@@ -13,12 +13,12 @@ from pathlib import Path
 
 from lifecycle.data.features import hook_digest
 from lifecycle.errors import BundleError, FeatureError
-from lifecycle.identity import file_digest
-from lifecycle.plugs import plug_file
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.release.registered import bundle_path, registered_bundle
 from lifecycle.release.store import connect
+from lifecycle.runtime.identity import file_digest
+from lifecycle.runtime.plugins import plug_file
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.pyfunc import CODE

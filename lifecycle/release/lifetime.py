@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lifecycle.data.provenance import provenance
 from lifecycle.errors import LifecycleError
 from lifecycle.project import Project
 from lifecycle.records import Identity, Split
@@ -19,6 +18,7 @@ from lifecycle.redaction import redact
 from lifecycle.release.registry import IDENTITY, versions_of
 from lifecycle.release.run import log_datasets
 from lifecycle.release.store import backend_errors, connect, experiment_id
+from lifecycle.runtime.run import provenance
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:

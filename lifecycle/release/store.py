@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lifecycle.errors import BackendError, RegistryError
-from lifecycle.leftovers import sweep_files
 from lifecycle.redaction import redact
 from lifecycle.release.relocation import relocate
+from lifecycle.runtime.leftovers import sweep_files
 from lifecycle.settings import SQLITE, Settings, sqlite_file, sqlite_url
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from lifecycle.errors import (
     is_verdict,
     reason,
 )
-from lifecycle.identity import code_digest, sha256
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion, Traffic
+from lifecycle.runtime.identity import code_digest, sha256
 from lifecycle.serving.lanes import candidate_name
 from lifecycle.serving.prediction_log import CLOSE_SECONDS
 from lifecycle.serving.predictor import Engine

@@ -12,7 +12,6 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.cluster import connect_ray, ray_data, rows_of
 from lifecycle.data.arrow import to_arrow
 from lifecycle.data.batches import batch_frame
 from lifecycle.data.classes import most_probable, probability_columns
@@ -23,11 +22,12 @@ from lifecycle.data.lake import (
     table_uri,
     write_batches,
 )
-from lifecycle.data.provenance import provenance
 from lifecycle.errors import LifecycleError
-from lifecycle.identity import sha256
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
+from lifecycle.runtime.cluster import connect_ray, ray_data, rows_of
+from lifecycle.runtime.identity import sha256
+from lifecycle.runtime.run import provenance
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.predictor import check_views, open_predictor

@@ -25,10 +25,10 @@ from xgboost import collective
 
 from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import LifecycleError, TrainingError
-from lifecycle.identity import code_digest, lock_digest, project_digest, sha256
-from lifecycle.plugs import plugs_digest
 from lifecycle.project import Project, Scalar
 from lifecycle.records import DatasetVersion
+from lifecycle.runtime.identity import code_digest, lock_digest, project_digest, sha256
+from lifecycle.runtime.plugins import plugs_digest
 from lifecycle.settings import Settings
 from lifecycle.training.matrix import Matrices
 from lifecycle.training.parameters import constrained, plain, threads_of

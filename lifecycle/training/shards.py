@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.cluster import ray_data, rows_of
 from lifecycle.data.batches import batch_frame
 from lifecycle.data.features import (
     FeatureSchema,
@@ -29,6 +28,7 @@ from lifecycle.data.lake import open_rows
 from lifecycle.errors import BackendError, LifecycleError, TargetError, TrainingError
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
+from lifecycle.runtime.cluster import ray_data, rows_of
 from lifecycle.training.weights import class_counts
 
 STRETCH = 500_000

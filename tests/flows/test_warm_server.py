@@ -13,9 +13,9 @@ import httpx
 import psutil
 import pytest
 
-from lifecycle.process import process_start
 from lifecycle.project import Project
-from lifecycle.warm import WarmServer, end_server, in_use, running_server, unused
+from lifecycle.runtime.process import process_start
+from lifecycle.runtime.warm_server import WarmServer, end_server, in_use, running_server, unused
 from tests.flows.test_server import SCRIPT
 
 pytestmark = pytest.mark.component

@@ -534,7 +534,7 @@ def test_only_loopback_is_listened_on(target: Target) -> None:
 
 HTTPS = textwrap.dedent("""
     import pickle, sys
-    from lifecycle.cluster import connect_ray
+    from lifecycle.runtime.cluster import connect_ray
     from lifecycle.serving.deployment import deploy
     settings, bundle, model, project = pickle.load(open(sys.argv[1], "rb"))
     with connect_ray(settings):

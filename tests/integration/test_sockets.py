@@ -132,7 +132,7 @@ def test_a_ray_cluster_of_two_nodes_on_one_machine(tmp_path: Path) -> None:
 
 JOINED = """
 import ray, time
-from lifecycle.cluster import connect_ray
+from lifecycle.runtime.cluster import connect_ray
 from lifecycle.settings import Settings
 with connect_ray(Settings.load()):
     end = time.monotonic() + 60

@@ -20,9 +20,9 @@ import httpx
 import pytest
 import yaml
 
-from lifecycle.cluster import LOOPBACK
 from lifecycle.ingress import launcher
 from lifecycle.release.audit import history
+from lifecycle.runtime.cluster import LOOPBACK
 from lifecycle.serving.keystore import KeyStore
 from lifecycle.settings import Settings
 from tests.support.ports import free_port

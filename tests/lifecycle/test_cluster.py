@@ -12,14 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lifecycle.cluster import connect_ray
 from lifecycle.errors import RayError
+from lifecycle.runtime.cluster import connect_ray
 from lifecycle.settings import Settings
 
 STARTED = textwrap.dedent("""
     import json, os, sys, time
     import psutil
-    from lifecycle.cluster import connect_ray
+    from lifecycle.runtime.cluster import connect_ray
     from lifecycle.settings import Settings
 
     with connect_ray(Settings(home=sys.argv[1], ray_cpus=1)):

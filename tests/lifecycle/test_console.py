@@ -15,15 +15,15 @@ from rich.table import Table
 
 from flows.console import Screen
 from lifecycle.cli import main
-from lifecycle.console import open_console, styled
 from lifecycle.data.ingest import ingest
 from lifecycle.data.profile import profile
 from lifecycle.data.profile.page import page
 from lifecycle.data.split import split_dataset
 from lifecycle.project.loader import load_project
-from lifecycle.quality.report import Section
-from lifecycle.quality.report import page as report
 from lifecycle.records import Window, one_line, visible
+from lifecycle.runtime.console import open_console, styled
+from lifecycle.runtime.html import Section
+from lifecycle.runtime.html import page as report
 from lifecycle.serving.protocol import curl_command
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation.drawing import blank, clipped

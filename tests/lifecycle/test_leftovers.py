@@ -11,8 +11,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lifecycle import leftovers
-from lifecycle.leftovers import MAKER, SHARED, is_alive, mark, sweep, sweep_files, temporary_prefix
+from lifecycle.runtime import leftovers
+from lifecycle.runtime.leftovers import (
+    MAKER,
+    SHARED,
+    is_alive,
+    mark,
+    sweep,
+    sweep_files,
+    temporary_prefix,
+)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 CODE = """
 import atexit, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
-from lifecycle.process import end_process
+from lifecycle.runtime.process import end_process
 
 class Freed:
     def __del__(self):

@@ -135,7 +135,7 @@ from lifecycle.settings import Settings
 sys.argv = ["lifecycle", *{arguments!r}]
 logging.basicConfig(level=logging.INFO)
 if {boom!r}:
-    from lifecycle.process import prepare_process
+    from lifecycle.runtime.process import prepare_process
     prepare_process()
     try:
         raise KeyError(dict(__import__("os").environ))

@@ -16,7 +16,7 @@ from lifecycle import settings as module
 from lifecycle.data.lake import history, read_version, write_version
 from lifecycle.errors import SettingsError
 from lifecycle.governance.folder import open_folder
-from lifecycle.servers import DATABASE, server_environment
+from lifecycle.runtime.servers import DATABASE, server_environment
 from lifecycle.settings import Environment, Settings, environments, sqlite_file, sqlite_url
 
 
@@ -240,7 +240,7 @@ def test_an_error_of_all_settings_quotes_none_of_them(monkeypatch: pytest.Monkey
 )
 def test_a_terminal_that_lacks_a_character(variables: dict[str, str], tmp_path: Path) -> None:
     script = (
-        "from lifecycle.process import prepare_process; prepare_process()\n"
+        "from lifecycle.runtime.process import prepare_process; prepare_process()\n"
         "from rich.console import Console; from rich.table import Table; import sys\n"
         "table = Table('Größe → 日本'); table.add_row('…')\n"
         "Console().print(table, '… → ✓ 日本')\n"

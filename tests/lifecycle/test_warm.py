@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lifecycle import warm
 from lifecycle.cli import app
-from lifecycle.process import process_start
-from lifecycle.servers import prefect_home
-from lifecycle.settings import WARM_MINUTES, Settings
-from lifecycle.warm import (
+from lifecycle.runtime import warm_server
+from lifecycle.runtime.process import process_start
+from lifecycle.runtime.servers import prefect_home
+from lifecycle.runtime.warm_server import (
     WarmServer,
     end_server,
     in_use,
@@ -26,6 +25,7 @@ from lifecycle.warm import (
     wait_until_superfluous,
     write_record,
 )
+from lifecycle.settings import WARM_MINUTES, Settings
 
 Process = subprocess.Popen[bytes]
 
@@ -40,8 +40,8 @@ def process() -> Iterator[Process]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warm, "WATCH_S", 0.01)
-    monkeypatch.setattr(warm, "CODE_S", 0.0)
+    monkeypatch.setattr(warm_server, "WATCH_S", 0.01)
+    monkeypatch.setattr(warm_server, "CODE_S", 0.0)
     monkeypatch.delenv("LIFECYCLE_KEEP_WARM")
     monkeypatch.delenv("PREFECT_HOME", raising=False)
 
@@ -93,7 +93,7 @@ def test_a_killed_starter_does_not_block_the_next(tmp_path: Path) -> None:
     holds = f"""
 import time
 from pathlib import Path
-from lifecycle.warm import in_use, one_starter
+from lifecycle.runtime.warm_server import in_use, one_starter
 with one_starter(Path({str(tmp_path)!r}), 1), in_use(Path({str(tmp_path)!r})):
     print("held", flush=True)
     time.sleep(600)
@@ -173,7 +173,7 @@ def test_status_and_down(
 
 
 def test_what_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warm, "STOP_S", 0.2)
+    monkeypatch.setattr(warm_server, "STOP_S", 0.2)
     deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True)"
     command = [sys.executable, "-c", f"{deaf}; time.sleep(600)"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as started:

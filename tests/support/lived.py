@@ -5,7 +5,7 @@ from typing import Any
 
 from lifecycle.project import Project
 from lifecycle.records import Scored, Trained
-from lifecycle.run import Run
+from lifecycle.runtime.run import Run
 from lifecycle.settings import Settings
 
 ASKED = "5f2a9c11d0e34b70000000000000"

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from lifecycle.cluster import connect_ray, prepare_environment
+from lifecycle.runtime.cluster import connect_ray, prepare_environment
 from lifecycle.settings import Settings
 
 SLOTS = {"object_store_memory": 100 << 20, "include_dashboard": False}

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lifecycle.cluster import connect_ray
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import Decision
@@ -18,6 +17,7 @@ from lifecycle.release.policies import roll_out
 from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias
 from lifecycle.release.rollout import Handover, Outcome
 from lifecycle.release.watch import LogWatch
+from lifecycle.runtime.cluster import connect_ray
 from lifecycle.settings import Settings
 from tasks.rollout import ServeLane
 

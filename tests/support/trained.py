@@ -14,8 +14,6 @@ from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import read_version
 from lifecycle.data.split import split_dataset
 from lifecycle.data.views.join import join_views
-from lifecycle.identity import identity_of
-from lifecycle.plugs import plugs_digest
 from lifecycle.project import Project, Scalar
 from lifecycle.records import (
     Bundle,
@@ -29,6 +27,8 @@ from lifecycle.records import (
     Tuned,
 )
 from lifecycle.release.recording import register, unregistered
+from lifecycle.runtime.identity import identity_of
+from lifecycle.runtime.plugins import plugs_digest
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle, write_bundle
 from lifecycle.training.evaluation.evaluate import baseline, evaluate

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from lifecycle import identity
 from lifecycle.project import Project
 from lifecycle.quality.program import ChecksProgram
 from lifecycle.records import CheckReport, DatasetVersion, Split
+from lifecycle.runtime import identity
 from lifecycle.settings import Settings
 from tasks import quality, release
 

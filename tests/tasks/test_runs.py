@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 
 from lifecycle.project import Project
 from lifecycle.project.loader import ProjectFile
-from lifecycle.run import current_run
+from lifecycle.runtime.run import current_run
 from lifecycle.settings import Environment
 from tasks.runs import flow
 

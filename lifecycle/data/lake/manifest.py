@@ -19,9 +19,9 @@ import pyarrow.fs
 
 from lifecycle.data.lake.places import Place, place_of
 from lifecycle.errors import BackendError
-from lifecycle.identity import sha256
-from lifecycle.leftovers import temporary_prefix
 from lifecycle.records import DatasetVersion
+from lifecycle.runtime.identity import sha256
+from lifecycle.runtime.leftovers import temporary_prefix
 
 MANIFEST, SEAL = "manifest", "seal"
 """In a commit: the list of its files as JSON, and the digest of list, content digest and note."""

@@ -7,7 +7,7 @@ from lifecycle.data.profile.bars import short
 from lifecycle.data.profile.record import Summary
 from lifecycle.data.profile.words import headline, share, spelled
 from lifecycle.errors import DataError
-from lifecycle.page import templates, write_page
+from lifecycle.runtime.html import templates, write_page
 
 IN_MATRIX = 24
 IN_TABLE = 15

@@ -6,11 +6,11 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from lifecycle.console import styled
 from lifecycle.data.profile.bars import short
 from lifecycle.data.profile.record import Bar, ColumnProfile, Summary
 from lifecycle.data.profile.words import headline, share
 from lifecycle.records import one_line
+from lifecycle.runtime.console import styled
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 WIDE = 16

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from lifecycle.data.sources.base import MEMBERS_SHOWN
 from lifecycle.errors import SourceError
-from lifecycle.leftovers import temporary_prefix
 from lifecycle.project import SourceSpec
 from lifecycle.project.data import compression_of
+from lifecycle.runtime.leftovers import temporary_prefix
 
 BLOCK = 1 << 20
 """Bytes unpacked at a time."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from lifecycle.data.digest import digest_of
-from lifecycle.leftovers import temporary_prefix
+from lifecycle.runtime.leftovers import temporary_prefix
 
 
 class Aside:

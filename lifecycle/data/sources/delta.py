@@ -16,9 +16,9 @@ from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.notation import Notation
 from lifecycle.data.sources.parquet import read_parquet
 from lifecycle.errors import SourceError
-from lifecycle.identity import sha256
 from lifecycle.project import ColumnSpec, SourceSpec
 from lifecycle.project.data import shown
+from lifecycle.runtime.identity import sha256
 
 
 class Delta:

@@ -12,8 +12,8 @@ from lifecycle.data.sources.base import At, Part
 from lifecycle.data.sources.columns import declared, plain, sliced
 from lifecycle.data.sources.notation import Notation
 from lifecycle.errors import SourceError
-from lifecycle.plugs import load_plug, plug_file, where
 from lifecycle.project import ColumnSpec, Project, SourceSpec
+from lifecycle.runtime.plugins import load_plug, plug_file, where
 
 
 class Function:

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from lifecycle.data.sources.dvc import tracked
 from lifecycle.errors import SourceError
-from lifecycle.identity import file_digest
 from lifecycle.project import SourceSpec
 from lifecycle.project.data import EXTENSIONS, suffix_of
+from lifecycle.runtime.identity import file_digest
 
 PACKAGE_SCHEME = "package://"
 

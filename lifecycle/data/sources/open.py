@@ -10,8 +10,8 @@ import pyarrow as pa
 from lifecycle.data.arrow import to_frame
 from lifecycle.data.sources.base import Part, Source
 from lifecycle.data.sources.columns import as_declared
-from lifecycle.identity import sha256
 from lifecycle.project import Project, SourceSpec
+from lifecycle.runtime.identity import sha256
 
 
 def open_source(project: Project, spec: SourceSpec | None = None) -> Source:

@@ -16,10 +16,10 @@ import pyarrow as pa
 from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.local import nothing_in, wanted
 from lifecycle.errors import SourceError
-from lifecycle.identity import file_digest, sha256
-from lifecycle.leftovers import temporary_prefix
 from lifecycle.project import SourceSpec
 from lifecycle.project.data import shown
+from lifecycle.runtime.identity import file_digest, sha256
+from lifecycle.runtime.leftovers import temporary_prefix
 
 BLOCK = 8 << 20
 """Bytes fetched at a time."""

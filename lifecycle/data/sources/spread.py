@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from lifecycle.cluster import connect_ray, ray_data
 from lifecycle.data.sources.base import At, Part, Source
 from lifecycle.data.sources.files import Files
 from lifecycle.errors import LifecycleError, RayError, reason
 from lifecycle.project import ColumnSpec
+from lifecycle.runtime.cluster import connect_ray, ray_data
 from lifecycle.settings import Settings
 
 BLOCK = 16 << 20

@@ -21,9 +21,9 @@ from lifecycle.data.sources.columns import column_of, declared, plain, sliced
 from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.notation import Notation
 from lifecycle.errors import SourceError
-from lifecycle.identity import sha256
 from lifecycle.project import ColumnSpec, SourceSpec
 from lifecycle.project.data import shown
+from lifecycle.runtime.identity import sha256
 
 Statement = sa.Select[Any] | sa.TextClause
 

@@ -15,8 +15,8 @@ from lifecycle.data.arrow import to_frame
 from lifecycle.data.contract import Checker
 from lifecycle.data.lake import is_nullable
 from lifecycle.errors import FeatureError
-from lifecycle.plugs import load_plug, plug_file, where
 from lifecycle.project import ContractSpec, FeatureViewSpec, Project
+from lifecycle.runtime.plugins import load_plug, plug_file, where
 
 BLOCK = 1 << 18
 """Facts that the function gets at once, or one entity's if it has more."""

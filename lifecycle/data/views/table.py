@@ -7,7 +7,6 @@ import pyarrow as pa
 from lifecycle.data.arrow import release_memory
 from lifecycle.data.erased import erased_digest, erased_hashes
 from lifecycle.data.lake import VersionWriter, noted_version, read_table, table_uri
-from lifecycle.data.provenance import provenance
 from lifecycle.data.sources import Source, digest_of_parts, open_source
 from lifecycle.data.views.asof import AsOf
 from lifecycle.data.views.compute import compute_all, feature_schema, load_function
@@ -21,9 +20,10 @@ from lifecycle.data.views.facts import (
 from lifecycle.data.views.lookahead import check_lookahead
 from lifecycle.data.views.use import ViewUse, how_made
 from lifecycle.errors import BackendError
-from lifecycle.identity import code_digest, sha256
 from lifecycle.project import FeatureViewSpec, Project
 from lifecycle.records import DatasetVersion
+from lifecycle.runtime.identity import code_digest, sha256
+from lifecycle.runtime.run import provenance
 from lifecycle.settings import Settings
 
 VIEW = "view_"

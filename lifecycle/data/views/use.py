@@ -5,10 +5,10 @@ Whoever loads a model imports this, and nothing of the lake with it.
 
 from typing import Any
 
-from lifecycle.identity import file_digest, sha256
-from lifecycle.plugs import plug_file
 from lifecycle.project import Project
 from lifecycle.records import Record
+from lifecycle.runtime.identity import file_digest, sha256
+from lifecycle.runtime.plugins import plug_file
 
 
 class ViewUse(Record):

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lifecycle.errors import FeatureError
-from lifecycle.plugs import load_plug, plug_file, where
 from lifecycle.project import Metric, Project
+from lifecycle.runtime.plugins import load_plug, plug_file, where
 from lifecycle.training.evaluation.metrics import Family, Floats, Measure, Whole
 
 OwnMetric = Callable[[Floats, Floats], float]

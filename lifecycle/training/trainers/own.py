@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from lifecycle.errors import LifecycleError, TrainingError
-from lifecycle.plugs import load_plug, plug_file, where
 from lifecycle.project import Project, Scalar
+from lifecycle.runtime.plugins import load_plug, plug_file, where
 from lifecycle.training.matrix import Matrices
 from lifecycle.training.trainers.booster import XGBoostModel
 from lifecycle.training.trainers.graph import OnnxModel

@@ -15,10 +15,10 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lifecycle.cluster import is_connected
 from lifecycle.errors import LifecycleError
 from lifecycle.project import Project, greater_is_better
 from lifecycle.records import Trial, Tuned
+from lifecycle.runtime.cluster import is_connected
 from lifecycle.training.parameters import key_of
 from lifecycle.training.tuning.study import Finished, open_study
 from lifecycle.training.tuning.suggest import Asked, Suggestions

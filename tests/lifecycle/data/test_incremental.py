@@ -14,10 +14,10 @@ import yaml
 from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import history, read_version
 from lifecycle.errors import SourceError
-from lifecycle.identity import code_digest
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import Window
+from lifecycle.runtime.identity import code_digest
 from lifecycle.settings import Settings
 
 COLUMNS = {

@@ -25,7 +25,7 @@ from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.data.trail import data_chain, record_data
 from lifecycle.errors import BackendError
 from lifecycle.project import Project
-from lifecycle.run import Run, running
+from lifecycle.runtime.run import Run, running
 from lifecycle.settings import Settings
 
 

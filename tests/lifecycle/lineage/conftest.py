@@ -15,7 +15,7 @@ from lifecycle.records import Window
 from lifecycle.release.audit import Trail
 from lifecycle.release.registered import bundle_path
 from lifecycle.release.registry import CHAMPION, set_alias
-from lifecycle.run import running
+from lifecycle.runtime.run import running
 from lifecycle.serving.score import score
 from lifecycle.settings import Settings
 from tests.support.lived import ASKED, RUN, Lived

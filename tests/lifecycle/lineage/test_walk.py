@@ -7,13 +7,13 @@ import pytest
 
 from lifecycle.data.ingest import ingest
 from lifecycle.data.lake import read_version
-from lifecycle.data.provenance import git_commit
 from lifecycle.errors import DataError, RegistryError
-from lifecycle.identity import code_digest, lock_digest
 from lifecycle.lineage.graph import Graph, Lineage, Node
 from lifecycle.lineage.walk import lineage
 from lifecycle.project import Project
 from lifecycle.records import Window
+from lifecycle.runtime.identity import code_digest, lock_digest
+from lifecycle.runtime.run import git_commit
 from lifecycle.settings import Settings
 from tests.support.lived import ASKED, RUN, Lived
 from tests.support.small import small_frame

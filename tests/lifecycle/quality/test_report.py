@@ -5,8 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from lifecycle.page import write_page
-from lifecycle.quality.report import Cell, Picture, Section, Table, page
+from lifecycle.runtime.html import Cell, Picture, Section, Table, page, write_page
 
 
 def figure() -> Figure:

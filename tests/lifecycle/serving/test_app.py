@@ -211,7 +211,7 @@ WHOLE_LIFE = textwrap.dedent("""
     import json, pickle, sys, time
     start = time.monotonic()
     import psutil
-    from lifecycle.cluster import connect_ray
+    from lifecycle.runtime.cluster import connect_ray
     from lifecycle.serving.deployment import deploy, undeploy
     from lifecycle.serving.smoke import smoke_test
     made, inputs, expected = pickle.load(open(sys.argv[1], "rb"))

@@ -68,7 +68,7 @@ SCRIPT = textwrap.dedent(
     """
     import json, sys, httpx
     from pathlib import Path
-    from lifecycle.cluster import connect_ray
+    from lifecycle.runtime.cluster import connect_ray
     from lifecycle.serving.proxy import start_proxy
     from lifecycle.settings import Settings
 

@@ -7,8 +7,8 @@ from sklearn.isotonic import IsotonicRegression
 from lifecycle.data.features import labels
 from lifecycle.data.lake import read_version
 from lifecycle.errors import TrainingError
-from lifecycle.identity import identity_of
 from lifecycle.records import Tuned
+from lifecycle.runtime.identity import identity_of
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.calibration import Calibration, calibrate
 from lifecycle.training.fit import fit

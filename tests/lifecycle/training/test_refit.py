@@ -5,7 +5,7 @@ import pytest
 import xgboost
 
 from lifecycle.errors import ProjectError
-from lifecycle.identity import project_digest
+from lifecycle.runtime.identity import project_digest
 from lifecycle.training.matrix import as_dmatrix, open_matrices, pool
 from lifecycle.training.parameters import xgboost_parameters
 from lifecycle.training.train import train_model

@@ -5,9 +5,9 @@ import pytest
 
 from lifecycle.data.lake import read_version
 from lifecycle.errors import TrainingError
-from lifecycle.identity import identity_of
 from lifecycle.project import DecisionSpec
 from lifecycle.records import Tuned
+from lifecycle.runtime.identity import identity_of
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.fit import fit
 from lifecycle.training.predictor import open_predictor

@@ -7,9 +7,9 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from lifecycle.data.lake import read_version, write_version
 from lifecycle.errors import FeatureError, TargetError, TrainingError
-from lifecycle.identity import identity_of
-from lifecycle.plugs import plugs_digest
 from lifecycle.records import Tuned
+from lifecycle.runtime.identity import identity_of
+from lifecycle.runtime.plugins import plugs_digest
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.fit import fit
 from lifecycle.training.matrix import open_matrices

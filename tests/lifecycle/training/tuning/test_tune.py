@@ -30,7 +30,7 @@ TRAINING = {"rounds": 10, "early_stopping_rounds": 5, "parameters": {"eta": 0.1,
 CHILD = """
 import sys, time
 from pathlib import Path
-from lifecycle.cluster import connect_ray
+from lifecycle.runtime.cluster import connect_ray
 from lifecycle.project.loader import load_project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings

@@ -1,18 +1,51 @@
-"""Self-contained HTML pages: text, tables and figures in one file that opens without a network."""
+"""What all HTML pages share: how templates are read, and how a page is written."""
 
 import base64
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import jinja2
 from markupsafe import Markup
-
-from lifecycle.page import templates
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def templates() -> jinja2.Environment:
+    """The package's templates, named by their path in it; values are escaped, a missing one fails.
+
+    `runtime/style.html.j2` is the style of every page.
+    """
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("lifecycle", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+def write_page(html: str, path: Path) -> Path:
+    """Write a page in one atomic step; the folder is made if needed.
+
+    Raises:
+        OSError: the place cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(html, encoding="utf-8")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path
+
+
+# Self-contained HTML pages: text, tables and figures in one file that opens without a network.
 
 Tone = Literal["good", "bad", "warn", "plain"]
 
@@ -76,7 +109,7 @@ def page(
     environment.filters["cell"] = lambda value: Cell(value) if isinstance(value, str) else value
     environment.filters["image"] = _data_uri
     environment.filters["number"] = _is_number
-    return environment.get_template("quality/report.html.j2").render(
+    return environment.get_template("runtime/report.html.j2").render(
         title=title,
         lead=lead,
         verdict=verdict,

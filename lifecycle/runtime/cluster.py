@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lifecycle import leftovers
 from lifecycle.errors import RayError, reason
 from lifecycle.ingress import launcher
+from lifecycle.runtime import leftovers
 from lifecycle.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from threading import Event
 
 import httpx
 
-from lifecycle.process import TELEMETRY, die_with_parent
 from lifecycle.redaction import remember
+from lifecycle.runtime.process import TELEMETRY, die_with_parent
 from lifecycle.settings import Settings, made_once, sqlite_url
 
 STARTUP_S = 180.0

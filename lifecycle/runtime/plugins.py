@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.errors import FeatureError
-from lifecycle.identity import file_digest, sha256
 from lifecycle.project import Project
+from lifecycle.runtime.identity import file_digest, sha256
 
 
 def load_plug(project: Project, reference: str, key: str) -> Any:

@@ -9,13 +9,12 @@ from pathlib import Path
 from lifecycle.project import Project
 from lifecycle.records import Identity, Split
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 SHAPING = (
-    "project.py",
-    "specs",
+    "project",
     "records",
-    "identity.py",
-    "plugs.py",
+    "runtime/identity.py",
+    "runtime/plugins.py",
     "data/features.py",
     "training",
 )

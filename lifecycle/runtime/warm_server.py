@@ -19,8 +19,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lifecycle.errors import BackendError
-from lifecycle.process import process_start
 from lifecycle.records import Record
+from lifecycle.runtime.process import process_start
 
 STOP_S = 15.0
 """Seconds a server may take to end; it ends itself when it takes longer than 10."""
