@@ -33,17 +33,17 @@ from rich.table import Table
 from benchmarks import large
 from benchmarks.result import Result
 from lifecycle.data.arrivals import first_window
-from lifecycle.data.digest import digest_of
 from lifecycle.data.erased import TABLE as ERASED
 from lifecycle.data.erased import erased_hashes, suppress
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import open_version, read_version, table_uri
-from lifecycle.data.logged import observe, read_log
-from lifecycle.data.prediction_log import INPUT, SCHEMA, LogTable, tidy
-from lifecycle.data.prediction_log import TABLE as LOG
 from lifecycle.data.split import split_dataset
 from lifecycle.errors import LifecycleError
 from lifecycle.governance.logs import count_before
+from lifecycle.lake import open_version, read_version, table_uri
+from lifecycle.lake.digest import digest_of
+from lifecycle.lake.logged_predictions import observe, read_log
+from lifecycle.lake.prediction_log import INPUT, SCHEMA, LogTable, tidy
+from lifecycle.lake.prediction_log import TABLE as LOG
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import Bundle, DatasetVersion

@@ -19,7 +19,6 @@ from lifecycle.data.features import build_features, load_hook, refuse_text_and_t
 from lifecycle.data.guess_source import ReadingOptions, folder_of, is_pattern
 from lifecycle.data.holdout import small_holdout
 from lifecycle.data.infer import column_names, infer_project
-from lifecycle.data.lake import read_version
 from lifecycle.data.rehearse import rehearse, told, trial_words, try_source
 from lifecycle.data.roles import RoleOptions
 from lifecycle.data.views.trial import try_views
@@ -27,6 +26,7 @@ from lifecycle.diff_command import diff
 from lifecycle.errors import LifecycleError, ProjectError, RegistryError
 from lifecycle.governance_command import erase, retention
 from lifecycle.keys import front_env, keys
+from lifecycle.lake import read_version
 from lifecycle.lineage_command import lineage
 from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.profile_command import profile

@@ -53,7 +53,7 @@ def _version(settings: Settings, project_name: str, table: str, text: str) -> Da
     Raises:
         DataError: there is no such version.
     """
-    from lifecycle.data.lake import history, table_uri
+    from lifecycle.lake import history, table_uri
 
     name, _, number = text.rpartition("@")
     uri = table_uri(settings, project_name, name or table)

@@ -32,8 +32,8 @@ def rejected(
     env: EnvOption = None,
 ) -> None:
     """Show the rows that broke the data contract: why, how many, and the first of them."""
-    from lifecycle.data.lake import history, table_uri  # Arrow takes a while
     from lifecycle.data.rejected import quarantine
+    from lifecycle.lake import history, table_uri  # Arrow takes a while
 
     loaded, settings = load_project(project), Settings.load(env)
     found = quarantine(loaded, settings, version, rows)

@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lifecycle.data.lake import history, table_uri
+from lifecycle.lake import history, table_uri
 from lifecycle.options import EnvOption, ProjectPath
 from lifecycle.project.loader import load_project
 from lifecycle.runtime.console import open_console

@@ -12,8 +12,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 
-from lifecycle.data.lake import missing
 from lifecycle.errors import BackendError
+from lifecycle.lake import missing
 from lifecycle.project import Project
 from lifecycle.records import Record
 from lifecycle.redaction import errors_redacted

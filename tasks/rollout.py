@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lifecycle.data.lake import read_version
+from lifecycle.lake import read_version
 from lifecycle.project import Project
 from lifecycle.records import (
     DatasetVersion,

@@ -7,8 +7,8 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.coerce import narrow
-from lifecycle.data.lake import ROW
+from lifecycle.lake import ROW
+from lifecycle.lake.column_types import narrow
 from lifecycle.project import ColumnSpec
 
 NULLABLE = {

@@ -12,10 +12,10 @@ from deltalake.exceptions import DeltaError
 
 from lifecycle.data.contract.quarantine import RECORD
 from lifecycle.data.contract.quarantine import TABLE as REJECTED
-from lifecycle.data.lake import ROW, read_table
 from lifecycle.data.moved import moved
-from lifecycle.data.row_match import Hashes, by_content, by_key, fold, hashes_of, pairs_of
 from lifecycle.errors import BackendError
+from lifecycle.lake import ROW, read_table
+from lifecycle.lake.row_hash import Hashes, by_content, by_key, fold, hashes_of, pairs_of
 from lifecycle.project import ContractSpec
 from lifecycle.records import DatasetVersion
 from lifecycle.records.diff import RowsDiff, SchemaDiff, VersionDiff

@@ -17,9 +17,9 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from lifecycle.data.chain import RESTORE
-from lifecycle.data.lake import create_table, first_line, table_uri
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.errors import BackendError
+from lifecycle.lake import create_table, first_line, table_uri
 from lifecycle.project import Project
 from lifecycle.runtime.identity import sha256
 from lifecycle.settings import Settings

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.data.coerce import holds_texts
 from lifecycle.errors import FeatureError
+from lifecycle.lake.column_types import holds_texts
 from lifecycle.project import ColumnSpec, Project, Scalar
 from lifecycle.records import Record
 from lifecycle.runtime.identity import file_digest

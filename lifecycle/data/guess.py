@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.coerce import coerce
+from lifecycle.lake.column_types import coerce
 from lifecycle.project import ColumnType
 
 FEW_CATEGORIES = 50

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.coerce import MISSING
 from lifecycle.data.guess import (
     FEW_CATEGORIES,
     IDENTIFIER,
@@ -44,6 +43,7 @@ from lifecycle.data.guess_words import (
     which_missing,
 )
 from lifecycle.data.sources.notation import Notation
+from lifecycle.lake.column_types import MISSING
 from lifecycle.project import ColumnSpec, SourceSpec
 from lifecycle.project.notation import Decimal, Negative, Thousands
 

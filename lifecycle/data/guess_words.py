@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.coerce import MISSING
+from lifecycle.lake.column_types import MISSING
 
 NEVER_VALUES = r"""
     ? ?? #n/a #na #n/a! #null! #div/0! #value! #ref! #name? #num! \n <na> (null) [null] (blank)

@@ -17,13 +17,13 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.arrow import to_frame
-from lifecycle.data.coerce import coerce
 from lifecycle.data.contract.seen import keys_of
-from lifecycle.data.lake import open_version
-from lifecycle.data.lake.table import Noted, noted_version
 from lifecycle.data.sources import Source
 from lifecycle.errors import SourceError
+from lifecycle.lake import open_version
+from lifecycle.lake.arrow import to_frame
+from lifecycle.lake.column_types import coerce
+from lifecycle.lake.table import Noted, noted_version
 from lifecycle.project import IncrementalSpec, Project
 from lifecycle.records import Window
 

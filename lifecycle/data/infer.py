@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
-from lifecycle.data.arrow import is_text
 from lifecycle.data.contract.seen import keys_of
 from lifecycle.data.contract.terms import ZONES
 from lifecycle.data.guess import (
@@ -35,6 +34,7 @@ from lifecycle.data.sources.columns import as_declared
 from lifecycle.data.sources.files import Files
 from lifecycle.data.suspects import leakage_suspects
 from lifecycle.errors import ProjectError, SourceError, TargetError
+from lifecycle.lake.arrow import is_text
 from lifecycle.project import SourceSpec, SplitSpec
 from lifecycle.project.base import meant
 from lifecycle.records import counted, one_line

@@ -15,7 +15,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.data.arrivals import inside, unplaced_rows
-from lifecycle.data.arrow import release_memory
 from lifecycle.data.contract import (
     Checker,
     Table,
@@ -31,12 +30,13 @@ from lifecycle.data.erased import erased_digest, erased_hashes, erased_mask
 from lifecycle.data.hidden import Hidden
 from lifecycle.data.incremental import Increment, increment_of
 from lifecycle.data.keyed import NOTED, check_key, fingerprint
-from lifecycle.data.lake import VersionWriter, is_intact, noted_version, relocated, table_uri
-from lifecycle.data.lake.table import Noted
 from lifecycle.data.share import check_share
 from lifecycle.data.sources import Source, digesting, open_source, spread
 from lifecycle.data.trail import record_data
 from lifecycle.errors import SourceError
+from lifecycle.lake import VersionWriter, is_intact, noted_version, relocated, table_uri
+from lifecycle.lake.arrow import release_memory
+from lifecycle.lake.table import Noted
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, Ingested, Window
 from lifecycle.runtime.identity import code_digest, sha256

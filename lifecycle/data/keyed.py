@@ -1,8 +1,8 @@
 """Which key a project's personal data were hashed with: under another one everybody is another."""
 
-from lifecycle.data.lake import history, table_uri
 from lifecycle.data.privacy import FILE, pii_key, pseudonym
 from lifecycle.errors import SettingsError
+from lifecycle.lake import history, table_uri
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 

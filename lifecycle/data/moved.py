@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.arrow import is_number
 from lifecycle.data.distance import cramers_v, kolmogorov_smirnov
+from lifecycle.lake.arrow import is_number
 from lifecycle.records.diff import ColumnDiff, Moments
 
 SAMPLE = 1_000_000

@@ -9,13 +9,13 @@ import pandas as pd
 import pyarrow as pa
 
 from lifecycle.data.arrivals import first_window, inside
-from lifecycle.data.arrow import to_frame
 from lifecycle.data.contract import Checker, stage_terms
-from lifecycle.data.lake import is_nullable
 from lifecycle.data.share import check_share
 from lifecycle.data.sources import open_source
 from lifecycle.data.split import Parts, divide
 from lifecycle.errors import SourceError
+from lifecycle.lake import is_nullable
+from lifecycle.lake.arrow import to_frame
 from lifecycle.project import Project
 from lifecycle.records import Violation, Window
 

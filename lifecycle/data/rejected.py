@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from lifecycle.data.contract import contract_of
 from lifecycle.data.contract.quarantine import HIDDEN, TABLE, printable
 from lifecycle.data.contract.reasons import Reason, Reasons
-from lifecycle.data.lake import history, open_version, table_uri
 from lifecycle.errors import DataError
+from lifecycle.lake import history, open_version, table_uri
 from lifecycle.project import ContractSpec, Project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lifecycle.data.coerce import EXACT
 from lifecycle.data.guess import IDENTIFIER, Column
 from lifecycle.errors import ProjectError, TargetError
+from lifecycle.lake.column_types import EXACT
 from lifecycle.project import TaskKind
 from lifecycle.records import counted
 

@@ -8,15 +8,15 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.arrow import release_memory
 from lifecycle.data.contract.cells import schema_of
 from lifecycle.data.holdout import empty_part
-from lifecycle.data.lake import VersionWriter, open_version, table_uri
 from lifecycle.data.periods import Periods
 from lifecycle.data.place import HOLDOUT, TRAIN, VALIDATION, Places, places_by_number
 from lifecycle.data.split_keys import Keys, keys_of, read_keys
 from lifecycle.data.target import check_target
 from lifecycle.errors import SplitError
+from lifecycle.lake import VersionWriter, open_version, table_uri
+from lifecycle.lake.arrow import release_memory
 from lifecycle.project import Project, SplitSpec, TimeSpec
 from lifecycle.records import DatasetVersion, Ingested, Split
 from lifecycle.runtime.run import provenance

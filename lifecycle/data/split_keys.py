@@ -7,10 +7,10 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.arrow import is_text, to_frame
-from lifecycle.data.lake import is_nullable, open_version
 from lifecycle.data.periods import Starts, starts_of
 from lifecycle.data.place import Places, places
+from lifecycle.lake import is_nullable, open_version
+from lifecycle.lake.arrow import is_text, to_frame
 from lifecycle.project import Project, SplitSpec, TimeSpec
 from lifecycle.records import DatasetVersion
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from lifecycle.data.chain import LINE, Chain
-from lifecycle.data.lake import table_uri
+from lifecycle.lake import table_uri
 from lifecycle.records import DataAction, DataChange
 from lifecycle.runtime.run import current_run
 from lifecycle.settings import Settings

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import DeltaError
 
-from lifecycle.data.lake import ERASED
-from lifecycle.data.lake.manifest import EXPIRED, manifest_of, sealed
 from lifecycle.errors import BackendError
 from lifecycle.governance.folder import Folder
+from lifecycle.lake import ERASED
+from lifecycle.lake.manifest import EXPIRED, manifest_of, sealed
 
 LOG = "_delta_log/"
 COMMIT = re.compile(r"_delta_log/(\d{20})\.json$")

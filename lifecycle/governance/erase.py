@@ -15,8 +15,6 @@ import pyarrow.parquet as pq
 
 from lifecycle.data.erased import TABLE as ERASED
 from lifecycle.data.erased import suppress
-from lifecycle.data.lake import table_uri
-from lifecycle.data.prediction_log import TABLE as LOG
 from lifecycle.data.trail import TABLE as TRAIL
 from lifecycle.data.trail import record_data
 from lifecycle.errors import ProjectError
@@ -29,6 +27,8 @@ from lifecycle.governance.requests import Found, Request, close, save
 from lifecycle.governance.search import search
 from lifecycle.governance.subject import Subject, find_subject, fingerprints, present
 from lifecycle.governance.tables import erase_versions, held, sweep, table_names
+from lifecycle.lake import table_uri
+from lifecycle.lake.prediction_log import TABLE as LOG
 from lifecycle.project import Project
 from lifecycle.records import Erasure, Searched
 from lifecycle.release.audit import TABLE as MODEL_TRAIL

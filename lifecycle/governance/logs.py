@@ -9,14 +9,14 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction
 
-from lifecycle.data.lake import first_line
-from lifecycle.data.lake.inventory import DataFile, inventory, write_file
-from lifecycle.data.lake.places import place_of
-from lifecycle.data.prediction_log import ATTEMPTS, replace_files, rows_of
 from lifecycle.errors import BackendError
 from lifecycle.governance.folder import Folder
 from lifecycle.governance.subject import Subject
 from lifecycle.governance.tables import ORPHAN_SECONDS, age, held
+from lifecycle.lake import first_line
+from lifecycle.lake.inventory import DataFile, inventory, write_file
+from lifecycle.lake.manifest import place_of
+from lifecycle.lake.prediction_log import ATTEMPTS, replace_files, rows_of
 
 
 def erase_rows(uri: str, table: Folder, subject: Subject) -> None:

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from lifecycle.data.lake import history, table_uri
-from lifecycle.data.prediction_log import TABLE as LOG
 from lifecycle.data.trail import record_data
 from lifecycle.governance.delta_log import forget_versions, versions_of_files
 from lifecycle.governance.erase import OURS
@@ -19,6 +17,8 @@ from lifecycle.governance.folder import open_folder
 from lifecycle.governance.logs import count_before, delete_before
 from lifecycle.governance.models import split_of
 from lifecycle.governance.tables import table_names
+from lifecycle.lake import history, table_uri
+from lifecycle.lake.prediction_log import TABLE as LOG
 from lifecycle.project import Project
 from lifecycle.records import Retained
 from lifecycle.release.registry import CHALLENGER, CHAMPION, versions

@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lifecycle.data.arrow import is_text
 from lifecycle.errors import BackendError
 from lifecycle.governance.databases import open_database, search_database
 from lifecycle.governance.delta_log import versions_of_files
@@ -28,6 +27,7 @@ from lifecycle.governance.kept import KEPT, VERSION, kept_versions
 from lifecycle.governance.places import Places, find_places, is_sqlite
 from lifecycle.governance.subject import Subject
 from lifecycle.governance.tables import table_names
+from lifecycle.lake.arrow import is_text
 from lifecycle.project import Project
 from lifecycle.records import Searched
 from lifecycle.settings import Settings, sqlite_url

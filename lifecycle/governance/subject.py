@@ -10,14 +10,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lifecycle.data.arrow import is_text
-from lifecycle.data.coerce import coerce
 from lifecycle.data.keyed import check_key
-from lifecycle.data.prediction_log import INPUT
 from lifecycle.data.privacy import pii_key, plain_text, pseudonym
 from lifecycle.errors import ProjectError
 from lifecycle.governance.matcher import NamedMatcher, Span, TextMatcher, merged
 from lifecycle.governance.spelling import DIGITS, LONG, distinctive, spellings
+from lifecycle.lake.arrow import is_text
+from lifecycle.lake.column_types import coerce
+from lifecycle.lake.prediction_log import INPUT
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 

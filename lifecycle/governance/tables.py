@@ -26,10 +26,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lifecycle.data.lake import first_line
-from lifecycle.data.lake.inventory import DAMAGED as NAMED_DAMAGED
-from lifecycle.data.lake.inventory import sha256_of
-from lifecycle.data.lake.manifest import DAMAGED
 from lifecycle.errors import BackendError
 from lifecycle.governance.delta_log import (
     LOG,
@@ -44,6 +40,10 @@ from lifecycle.governance.delta_log import (
 )
 from lifecycle.governance.folder import ASIDE, Folder
 from lifecycle.governance.subject import Subject
+from lifecycle.lake import first_line
+from lifecycle.lake.inventory import DAMAGED as NAMED_DAMAGED
+from lifecycle.lake.inventory import sha256_of
+from lifecycle.lake.manifest import DAMAGED
 
 ORPHAN_SECONDS = 3600.0
 """A file that no commit names is a writer's that is at work, or was killed; from this age, the

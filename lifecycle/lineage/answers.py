@@ -8,11 +8,11 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from lifecycle.data.lake import ROW, first_line
-from lifecycle.data.logged import open_log
-from lifecycle.data.prediction_log import SCHEMA
 from lifecycle.data.privacy import plain_text
 from lifecycle.errors import BackendError, DataError
+from lifecycle.lake import ROW, first_line
+from lifecycle.lake.logged_predictions import open_log
+from lifecycle.lake.prediction_log import SCHEMA
 from lifecycle.lineage.datasets import SHORT
 from lifecycle.lineage.graph import Graph, Node
 from lifecycle.project import Project

@@ -2,10 +2,10 @@
 
 import json
 
-from lifecycle.data.lake import history, table_uri
 from lifecycle.data.split import PARTS
 from lifecycle.data.views.join import TABLE as JOINED
 from lifecycle.data.views.table import VIEW
+from lifecycle.lake import history, table_uri
 from lifecycle.lineage.graph import Graph, Kind, Node
 from lifecycle.project import Project
 from lifecycle.settings import Settings

@@ -9,8 +9,8 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from lifecycle.data.lake import ROW
 from lifecycle.errors import BackendError
+from lifecycle.lake import ROW
 from lifecycle.lineage.graph import Node
 from lifecycle.project import ColumnSpec, Project
 

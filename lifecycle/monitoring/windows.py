@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from lifecycle.data.classes import most_probable, probability_columns
 from lifecycle.data.features import build_features, labels, load_hook
-from lifecycle.data.lake import read_version
 from lifecycle.errors import DataError
+from lifecycle.lake import read_version
 from lifecycle.project import Project, Scalar, TaskKind
 from lifecycle.records import Scored
 

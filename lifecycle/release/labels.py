@@ -14,11 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.data.features import labels
-from lifecycle.data.lake import history, read_version, table_uri
-from lifecycle.data.logged import read_log
-from lifecycle.data.prediction_log import INPUT
 from lifecycle.data.privacy import plain_text
 from lifecycle.errors import TargetError
+from lifecycle.lake import history, read_version, table_uri
+from lifecycle.lake.logged_predictions import read_log
+from lifecycle.lake.prediction_log import INPUT
 from lifecycle.project import Project
 from lifecycle.quality.canary_gate import Labelled
 from lifecycle.records import DatasetVersion, Estimate

@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from lifecycle.data.lake import relocated
 from lifecycle.errors import BundleError, RegistryError
+from lifecycle.lake import relocated
 from lifecycle.records import Evaluation, ModelVersion, Trained
 from lifecycle.release.run import CHECKS, as_signed
 from lifecycle.release.store import backend_errors, connect

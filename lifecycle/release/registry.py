@@ -4,8 +4,8 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lifecycle.data.lake import table_uri
 from lifecycle.errors import BackendError, BundleError, ProjectError, RegistryError
+from lifecycle.lake import table_uri
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.redaction import redact

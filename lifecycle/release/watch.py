@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lifecycle.data.logged import observe, read_log
+from lifecycle.lake.logged_predictions import observe, read_log
 from lifecycle.project import Project
 from lifecycle.quality.canary_gate import Agreement
 from lifecycle.records import ModelVersion, Observed

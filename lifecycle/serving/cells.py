@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.coerce import matches, storage_type
+from lifecycle.lake.column_types import matches, storage_type
 from lifecycle.project import ColumnSpec
 from lifecycle.serving.wire import Column
 

@@ -20,8 +20,8 @@ from typing import Any
 
 import orjson
 
-from lifecycle.data.coerce import coerce, storage_type
 from lifecycle.errors import MalformedRequestError, RequestError
+from lifecycle.lake.column_types import coerce, storage_type
 from lifecycle.project import ColumnSpec
 from lifecycle.serving.body import check_columns, check_records, check_rows, load_object
 from lifecycle.serving.wire import Answer, Asked, Headers

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from lifecycle.data.coerce import storage_type
-from lifecycle.data.prediction_log import ARROW
+from lifecycle.lake.column_types import storage_type
+from lifecycle.lake.prediction_log import ARROW
 from lifecycle.project import ColumnSpec
 from lifecycle.serving.wire import Asked
 

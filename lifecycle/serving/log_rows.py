@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.coerce import coerce, narrow, storage_type
-from lifecycle.data.prediction_log import ARROW, SCHEMA, input_fields
 from lifecycle.data.privacy import plain_text, pseudonym
+from lifecycle.lake.column_types import coerce, narrow, storage_type
+from lifecycle.lake.prediction_log import ARROW, SCHEMA, input_fields
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.serving import log_bodies, plain
 from lifecycle.serving.lanes import Said

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from lifecycle.data.coerce import storage_type
 from lifecycle.errors import NotServedError
+from lifecycle.lake.column_types import storage_type
 from lifecycle.records import ModelVersion
 from lifecycle.serving.oip import output_datatypes
 from lifecycle.serving.tensors import DATATYPES

@@ -11,9 +11,9 @@ from time import time_ns
 
 import pyarrow as pa
 
-from lifecycle.data.lake import table_uri
-from lifecycle.data.prediction_log import SWEEP_EVERY, TABLE, TIDY_EVERY, LogTable
 from lifecycle.data.privacy import pii_key
+from lifecycle.lake import table_uri
+from lifecycle.lake.prediction_log import SWEEP_EVERY, TABLE, TIDY_EVERY, LogTable
 from lifecycle.project import Project
 from lifecycle.serving.lanes import Said
 from lifecycle.serving.log_bodies import light
@@ -189,7 +189,7 @@ class PredictionLog:
             return
         sweep = "sweep" if commit % (TIDY_EVERY * SWEEP_EVERY) == 0 else "keep"
         self._tidying = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "lifecycle.data.prediction_log", self._table.uri, sweep],
+            [sys.executable, "-m", "lifecycle.lake.prediction_log", self._table.uri, sweep],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

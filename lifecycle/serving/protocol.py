@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from lifecycle.data.coerce import matches, narrow, storage_type
 from lifecycle.errors import RequestError
+from lifecycle.lake.column_types import matches, narrow, storage_type
 from lifecycle.project import ColumnSpec, ColumnType
 from lifecycle.serving.wire import Records
 

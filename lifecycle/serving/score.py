@@ -12,17 +12,17 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.arrow import to_arrow
 from lifecycle.data.batches import batch_frame
 from lifecycle.data.classes import most_probable, probability_columns
-from lifecycle.data.lake import (
+from lifecycle.errors import LifecycleError
+from lifecycle.lake import (
     find_version,
     open_rows,
     read_version,
     table_uri,
     write_batches,
 )
-from lifecycle.errors import LifecycleError
+from lifecycle.lake.arrow import to_arrow
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
 from lifecycle.runtime.cluster import connect_ray, ray_data, rows_of

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lifecycle.data.coerce import storage_type
+from lifecycle.lake.column_types import storage_type
 from lifecycle.project import ColumnSpec, ColumnType, Scalar
 from lifecycle.serving.oip import output_datatypes
 from lifecycle.serving.protocol import form_problem

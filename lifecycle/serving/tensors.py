@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lifecycle.data.coerce import storage_type
 from lifecycle.errors import MalformedRequestError, RequestError
+from lifecycle.lake.column_types import storage_type
 from lifecycle.project import ColumnSpec, ColumnType
 from lifecycle.serving.wire import Column
 

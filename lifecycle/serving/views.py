@@ -11,15 +11,15 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.arrow import to_frame as arrow_to_frame
-from lifecycle.data.coerce import storage_type
-from lifecycle.data.lake import is_nullable
-from lifecycle.data.prediction_log import ARROW
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.data.views.asof import AsOf
 from lifecycle.data.views.table import made_like, open_view
 from lifecycle.data.views.use import ViewUse
 from lifecycle.errors import LifecycleError, RequestError
+from lifecycle.lake import is_nullable
+from lifecycle.lake.arrow import to_frame as arrow_to_frame
+from lifecycle.lake.column_types import storage_type
+from lifecycle.lake.prediction_log import ARROW
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.records import DatasetVersion
 from lifecycle.serving.protocol import to_frame

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lifecycle.data.features import FeatureSchema, hook_digest
-from lifecycle.data.lake import read_version
 from lifecycle.data.views.use import view_uses
+from lifecycle.lake import read_version
 from lifecycle.project import Project, Scalar
 from lifecycle.records import Bundle, DatasetVersion, Identity, Split, Tuned
 from lifecycle.settings import Settings

@@ -16,8 +16,8 @@ from lifecycle.data.features import (
     labels,
     load_hook,
 )
-from lifecycle.data.lake import read_version
 from lifecycle.errors import TargetError
+from lifecycle.lake import read_version
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.training.weights import class_counts, row_weights

@@ -24,8 +24,8 @@ from lifecycle.data.features import (
     labels,
     load_hook,
 )
-from lifecycle.data.lake import open_rows
 from lifecycle.errors import BackendError, LifecycleError, TargetError, TrainingError
+from lifecycle.lake import open_rows
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.cluster import ray_data, rows_of

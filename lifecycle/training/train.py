@@ -10,8 +10,8 @@ import ray
 from ray.exceptions import RayError as AnyRayError
 
 from lifecycle.data.features import FeatureSchema, build_features, encode, labels, load_hook
-from lifecycle.data.lake import read_version
 from lifecycle.errors import LifecycleError, TrainingError, reason
+from lifecycle.lake import read_version
 from lifecycle.project import Project, Scalar
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings

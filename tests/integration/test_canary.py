@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from lifecycle.data.logged import read_log
+from lifecycle.lake.logged_predictions import read_log
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import Decision, ModelVersion, Traffic

@@ -22,10 +22,6 @@ from deltalake.exceptions import CommitFailedError
 
 from lifecycle.cli import main
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import history, open_version, read_version, table_uri, write_version
-from lifecycle.data.lake.aside import MARKER
-from lifecycle.data.logged import read_log
-from lifecycle.data.prediction_log import SCHEMA, LogTable, tidy
 from lifecycle.data.trail import data_chain, record_data
 from lifecycle.data.views.join import join_views
 from lifecycle.errors import BackendError
@@ -33,6 +29,10 @@ from lifecycle.governance import retention
 from lifecycle.governance.erase import check, erase
 from lifecycle.governance.requests import file_request, pending
 from lifecycle.governance.retention import retain
+from lifecycle.lake import history, open_version, read_version, table_uri, write_version
+from lifecycle.lake.logged_predictions import read_log
+from lifecycle.lake.prediction_log import SCHEMA, LogTable, tidy
+from lifecycle.lake.write import MARKER
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.release.registered import record_of

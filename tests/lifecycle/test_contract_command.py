@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from lifecycle.cli import app
 from lifecycle.data.contract import contract_note
-from lifecycle.data.lake import table_uri, write_version
+from lifecycle.lake import table_uri, write_version
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 from tests.support.small import SMALL, small_frame

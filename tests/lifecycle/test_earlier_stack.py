@@ -18,10 +18,10 @@ import pytest
 import yaml
 
 from lifecycle.data.arrivals import first_window
-from lifecycle.data.digest import digest_of
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import history, read_version, table_uri, write_version
 from lifecycle.data.split import split_dataset
+from lifecycle.lake import history, read_version, table_uri, write_version
+from lifecycle.lake.digest import digest_of
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import DatasetVersion

@@ -13,9 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.engine import make_url
 
 from lifecycle import settings as module
-from lifecycle.data.lake import history, read_version, write_version
 from lifecycle.errors import SettingsError
 from lifecycle.governance.folder import open_folder
+from lifecycle.lake import history, read_version, write_version
 from lifecycle.runtime.servers import DATABASE, server_environment
 from lifecycle.settings import Environment, Settings, environments, sqlite_file, sqlite_url
 

@@ -13,9 +13,9 @@ import pandas as pd
 import pyarrow as pa
 
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import table_uri
-from lifecycle.data.prediction_log import SCHEMA, LogTable
 from lifecycle.data.privacy import pii_key, pseudonym
+from lifecycle.lake import table_uri
+from lifecycle.lake.prediction_log import SCHEMA, LogTable
 from lifecycle.project import Project
 from lifecycle.records import Trained, Window
 from lifecycle.release.registered import bundle_path

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.coerce import Coerced, coerce
+from lifecycle.lake.column_types import Coerced, coerce
 from lifecycle.project import ColumnSpec, ColumnType, ContractSpec
 
 ARROW: dict[ColumnType, pa.DataType] = {

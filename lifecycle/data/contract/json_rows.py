@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lifecycle.data.arrow import is_text
+from lifecycle.lake.arrow import is_text
 
 ESCAPED = r'["\\\x00-\x1f]'
 """What JSON does not let stand in a text as it is (RFC 8259, section 7)."""

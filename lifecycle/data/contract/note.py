@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from lifecycle.data.lake import history, table_uri
+from lifecycle.lake import history, table_uri
 from lifecycle.project import ContractSpec
 from lifecycle.settings import Settings
 

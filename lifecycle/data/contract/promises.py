@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.coerce import FAILURES, matches
 from lifecycle.data.contract.cells import ARROW, Cells, present
 from lifecycle.data.contract.seen import Seen, keys_of
+from lifecycle.lake.column_types import FAILURES, matches
 from lifecycle.project import ColumnSpec
 from lifecycle.project.contract import Severity
 

@@ -7,11 +7,11 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.arrow import is_text
 from lifecycle.data.contract.cells import Cells, present
 from lifecycle.data.contract.promises import REPEATED, Found
 from lifecycle.data.contract.seen import Seen, keys_of
 from lifecycle.errors import ContractError
+from lifecycle.lake.arrow import is_text
 from lifecycle.project import RuleSpec
 from lifecycle.project.expression import columns_of, holds
 

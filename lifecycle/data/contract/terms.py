@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lifecycle.data.arrow import is_text
 from lifecycle.data.contract.names import check_columns
 from lifecycle.data.renamed import left_out
+from lifecycle.lake.arrow import is_text
 from lifecycle.project import ContractSpec, Project
 
 Table = Literal["accepted", "current"]

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.arrow import is_number
 from lifecycle.data.contract.statistics import Moments, Smallest
 from lifecycle.data.profile.cells import plain
-from lifecycle.data.row_match import Hashes, fold, hashes_of
+from lifecycle.lake.arrow import is_number
+from lifecycle.lake.row_hash import Hashes, fold, hashes_of
 
 SAMPLE = 50_000
 SEED = 17

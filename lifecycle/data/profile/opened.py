@@ -9,18 +9,18 @@ from typing import TypeAlias
 import pandas as pd
 import pyarrow as pa
 
-from lifecycle.data.arrow import to_arrow
 from lifecycle.data.contract import Checker, contract_of, stage_terms
 from lifecycle.data.contract.quarantine import RECORD
 from lifecycle.data.contract.quarantine import SCHEMA as QUARANTINE
 from lifecycle.data.contract.quarantine import TABLE as REJECTED
 from lifecycle.data.infer import read_columns
-from lifecycle.data.lake import history, open_version, table_uri
 from lifecycle.data.profile.known import Known, guessed, known_of, known_of_view
 from lifecycle.data.sources import open_source
 from lifecycle.data.sources.files import Files
 from lifecycle.data.views.table import VIEW
 from lifecycle.errors import DataError
+from lifecycle.lake import history, open_version, table_uri
+from lifecycle.lake.arrow import to_arrow
 from lifecycle.project import ContractSpec, Project, SourceSpec
 from lifecycle.project.data import format_of
 from lifecycle.project.loader import load_project

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from lifecycle.data.digest import digest_of
+from lifecycle.lake.digest import digest_of
 from lifecycle.runtime.leftovers import temporary_prefix
 
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import pandas as pd
 import pyarrow as pa
 
-from lifecycle.data.arrow import to_frame
 from lifecycle.data.sources.base import Part, Source
 from lifecycle.data.sources.columns import as_declared
+from lifecycle.lake.arrow import to_frame
 from lifecycle.project import Project, SourceSpec
 from lifecycle.runtime.identity import sha256
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.arrow import to_frame
 from lifecycle.data.contract import Checker
-from lifecycle.data.lake import is_nullable
 from lifecycle.errors import FeatureError
+from lifecycle.lake import is_nullable
+from lifecycle.lake.arrow import to_frame
 from lifecycle.project import ContractSpec, FeatureViewSpec, Project
 from lifecycle.runtime.plugins import load_plug, plug_file, where
 

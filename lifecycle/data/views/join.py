@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
-from lifecycle.data.arrow import release_memory
-from lifecycle.data.lake import VersionWriter, noted_version, open_version, table_uri
 from lifecycle.data.views.asof import AsOf, as_numbers
 from lifecycle.data.views.table import materialise, open_view
 from lifecycle.data.views.use import view_uses
 from lifecycle.errors import BackendError
+from lifecycle.lake import VersionWriter, noted_version, open_version, table_uri
+from lifecycle.lake.arrow import release_memory
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.identity import code_digest, sha256

@@ -4,9 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lifecycle.data.arrow import release_memory
 from lifecycle.data.erased import erased_digest, erased_hashes
-from lifecycle.data.lake import VersionWriter, noted_version, read_table, table_uri
 from lifecycle.data.sources import Source, digest_of_parts, open_source
 from lifecycle.data.views.asof import AsOf
 from lifecycle.data.views.compute import compute_all, feature_schema, load_function
@@ -20,6 +18,8 @@ from lifecycle.data.views.facts import (
 from lifecycle.data.views.lookahead import check_lookahead
 from lifecycle.data.views.use import ViewUse, how_made
 from lifecycle.errors import BackendError
+from lifecycle.lake import VersionWriter, noted_version, read_table, table_uri
+from lifecycle.lake.arrow import release_memory
 from lifecycle.project import FeatureViewSpec, Project
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.identity import code_digest, sha256

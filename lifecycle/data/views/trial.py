@@ -3,8 +3,6 @@
 import pandas as pd
 import pyarrow as pa
 
-from lifecycle.data.arrow import to_arrow, to_frame
-from lifecycle.data.lake import is_nullable
 from lifecycle.data.sources import open_source
 from lifecycle.data.views.asof import AsOf
 from lifecycle.data.views.compute import ViewFunction, compute_all, feature_schema, load_function
@@ -12,6 +10,8 @@ from lifecycle.data.views.facts import in_order, read_facts
 from lifecycle.data.views.join import join_batch
 from lifecycle.data.views.lookahead import check_lookahead
 from lifecycle.data.views.use import ViewUse, view_uses
+from lifecycle.lake import is_nullable
+from lifecycle.lake.arrow import to_arrow, to_frame
 from lifecycle.project import Project
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lifecycle.data.features import build_features, labels, load_hook
-from lifecycle.data.lake import read_version
+from lifecycle.lake import read_version
 from lifecycle.project import Project
 from lifecycle.records import Bundle, DatasetVersion, Estimate, Evaluation, Gain, Gap, Split
 from lifecycle.training.bundle import LoadedBundle, load_bundle

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lifecycle.data.classes import most_probable, probability_columns
-from lifecycle.data.lake import read_version, write_version
+from lifecycle.lake import read_version, write_version
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle.data.arrow import to_frame
 from lifecycle.data.contract import check_columns
 from lifecycle.errors import ContractError
+from lifecycle.lake.arrow import to_frame
 from lifecycle.project import ContractSpec
 from tests.support.frames import InFrames, apply_contract
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from lifecycle.data.arrow import to_arrow
-from lifecycle.data.lake import (
+from lifecycle.errors import BackendError
+from lifecycle.lake import (
     history,
     is_intact,
     open_rows,
@@ -25,8 +25,8 @@ from lifecycle.data.lake import (
     write_batches,
     write_version,
 )
-from lifecycle.data.lake import manifest as manifests
-from lifecycle.errors import BackendError
+from lifecycle.lake import manifest as manifests
+from lifecycle.lake.arrow import to_arrow
 from lifecycle.records import DatasetVersion
 
 ROOT = Path(__file__).parents[3]

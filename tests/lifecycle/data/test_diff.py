@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lifecycle.data import moved, row_match
+from lifecycle.data import moved
 from lifecycle.data.diff import diff
-from lifecycle.data.lake import table_uri, write_version
 from lifecycle.data.moved import LEVELS
 from lifecycle.errors import BackendError
+from lifecycle.lake import row_hash, table_uri, write_version
 from lifecycle.project import ContractSpec
 from lifecycle.records import DatasetVersion
 from lifecycle.records.diff import ColumnDiff, VersionDiff
@@ -163,7 +163,7 @@ def test_hashes_tell_large_numbers_apart() -> None:
     import pyarrow as pa
 
     column = pa.chunked_array([[2**53, 2**53 + 1], [-(2**60), 2**60 + 1]])
-    assert len(np.unique(row_match.hashes_of(column, whole=True))) == 4
+    assert len(np.unique(row_hash.hashes_of(column, whole=True))) == 4
 
 
 def test_a_version_that_is_not_there(write: Write) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import read_version
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.data.split import split_dataset
 from lifecycle.errors import ProjectError
+from lifecycle.lake import read_version
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings

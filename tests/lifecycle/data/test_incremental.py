@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import history, read_version
 from lifecycle.errors import SourceError
+from lifecycle.lake import history, read_version
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import Window
@@ -179,7 +179,7 @@ def test_a_row_is_taken_in_before_its_label_comes(
 
 KILL = """
 import os, signal, sys
-from lifecycle.data.lake import write
+from lifecycle.lake import write
 from lifecycle.data import ingest as ingestion
 from lifecycle.project.loader import load_project
 from lifecycle.records import Window

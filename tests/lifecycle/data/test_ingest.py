@@ -8,9 +8,9 @@ import pytest
 
 from lifecycle.data.arrivals import first_window, periods
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import history, read_version, table_uri
 from lifecycle.data.sources import read_source
 from lifecycle.errors import ContractError, SourceError
+from lifecycle.lake import history, read_version, table_uri
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings

@@ -18,10 +18,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
-from lifecycle.data import lake
-from lifecycle.data.arrow import to_arrow
-from lifecycle.data.digest import Digest, digest_of
-from lifecycle.data.lake import (
+from lifecycle import lake
+from lifecycle.errors import BackendError, FeatureError
+from lifecycle.lake import (
     find_version,
     history,
     open_version,
@@ -29,13 +28,14 @@ from lifecycle.data.lake import (
     read_version,
     table,
     table_uri,
-    whole,
     write,
     write_batches,
     write_rows,
     write_version,
 )
-from lifecycle.errors import BackendError, FeatureError
+from lifecycle.lake import write as whole
+from lifecycle.lake.arrow import to_arrow
+from lifecycle.lake.digest import Digest, digest_of
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from lifecycle.data.lake import table_uri
-from lifecycle.data.lake.inventory import inventory
-from lifecycle.data.logged import observe, open_log, read_log
-from lifecycle.data.prediction_log import SCHEMA, LogTable, input_fields, tidy
 from lifecycle.errors import BackendError, DataError
 from lifecycle.governance.logs import count_before, delete_before
+from lifecycle.lake import table_uri
+from lifecycle.lake.inventory import inventory
+from lifecycle.lake.logged_predictions import observe, open_log, read_log
+from lifecycle.lake.prediction_log import SCHEMA, LogTable, input_fields, tidy
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.settings import Settings
 

@@ -9,10 +9,10 @@ import pytest
 
 from lifecycle.data import rehearse as rehearsing
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import read_version
 from lifecycle.data.rehearse import HEAD, SHOWN, rehearse, told
 from lifecycle.data.split import split_dataset
 from lifecycle.errors import ContractError, SourceError
+from lifecycle.lake import read_version
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings

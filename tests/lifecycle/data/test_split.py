@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from lifecycle.data.arrivals import first_window, period_of
 from lifecycle.data.holdout import small_holdout
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import history, read, read_version
 from lifecycle.data.place import hash_share
 from lifecycle.data.split import Parts, divide, split, split_dataset
 from lifecycle.errors import SplitError, TargetError
+from lifecycle.lake import history, read, read_version
 from lifecycle.project import Project, SplitSpec, TimeSpec
 from lifecycle.records import Split, Window
 from lifecycle.settings import Settings

@@ -20,10 +20,10 @@ from lifecycle.data.erased import (
     hash_entities,
     suppress,
 )
-from lifecycle.data.lake import create_table, table_uri
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.data.trail import data_chain, record_data
 from lifecycle.errors import BackendError
+from lifecycle.lake import create_table, table_uri
 from lifecycle.project import Project
 from lifecycle.runtime.run import Run, running
 from lifecycle.settings import Settings

@@ -12,11 +12,11 @@ import pytest
 from lifecycle.data.arrivals import arriving, first_window
 from lifecycle.data.contract import Table
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import read_version
 from lifecycle.data.rehearse import rehearse
 from lifecycle.data.sources import open_source
 from lifecycle.data.split import split_dataset
 from lifecycle.errors import ContractError, SourceError, TargetError
+from lifecycle.lake import read_version
 from lifecycle.project import Project, SourceSpec
 from lifecycle.records import Window
 from lifecycle.settings import Settings

@@ -13,13 +13,13 @@ from deltalake import DeltaTable
 
 from lifecycle.cli import main
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import history, read_version, table_uri
 from lifecycle.data.trail import data_chain
 from lifecycle.errors import ProjectError
 from lifecycle.governance.erase import check, erase
 from lifecycle.governance.files import PAGE
 from lifecycle.governance.requests import file_request, pending, save
 from lifecycle.governance_command import show_erasure
+from lifecycle.lake import history, read_version, table_uri
 from lifecycle.records import Erasure, Window
 from lifecycle.release.registered import record_of
 from lifecycle.release.registry import erased_rows_of, set_alias

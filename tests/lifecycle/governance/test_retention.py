@@ -9,12 +9,12 @@ import pytest
 from deltalake import DeltaTable
 
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import history, read_version, table_uri
-from lifecycle.data.prediction_log import SCHEMA, LogTable
 from lifecycle.data.trail import data_chain
 from lifecycle.errors import BackendError
 from lifecycle.governance import retention
 from lifecycle.governance.retention import retain
+from lifecycle.lake import history, read_version, table_uri
+from lifecycle.lake.prediction_log import SCHEMA, LogTable
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from lifecycle.data.lake import read_version, table_uri
-from lifecycle.data.prediction_log import SCHEMA, TABLE, LogTable
+from lifecycle.lake import read_version, table_uri
+from lifecycle.lake.prediction_log import SCHEMA, TABLE, LogTable
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.project.loader import load_project
 from lifecycle.records import Window

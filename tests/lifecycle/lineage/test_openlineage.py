@@ -12,8 +12,8 @@ import jsonschema
 import pytest
 from openlineage.client.serde import Serde
 
-from lifecycle.data.lake import read_version
 from lifecycle.errors import BackendError
+from lifecycle.lake import read_version
 from lifecycle.lineage import walk
 from lifecycle.lineage.emit import send, tell_run
 from lifecycle.lineage.events import events_of

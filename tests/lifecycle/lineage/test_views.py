@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from openlineage.client.serde import Serde
 
-from lifecycle.data.lake import read_version, table_uri
-from lifecycle.data.prediction_log import SCHEMA, TABLE, LogTable
+from lifecycle.lake import read_version, table_uri
+from lifecycle.lake.prediction_log import SCHEMA, TABLE, LogTable
 from lifecycle.lineage.events import events_of
 from lifecycle.lineage.graph import Lineage
 from lifecycle.lineage.picture import draw

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import read_version
 from lifecycle.errors import DataError, RegistryError
+from lifecycle.lake import read_version
 from lifecycle.lineage.graph import Graph, Lineage, Node
 from lifecycle.lineage.walk import lineage
 from lifecycle.project import Project

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from lifecycle.data.features import labels
-from lifecycle.data.lake import table_uri, write_version
 from lifecycle.errors import DataError
+from lifecycle.lake import table_uri, write_version
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.monitoring.windows import categorical_features, open_window
 from lifecycle.project import Project

@@ -9,7 +9,7 @@ import pytest
 
 from lifecycle.data.distance import cramers_v
 from lifecycle.data.features import labels
-from lifecycle.data.lake import read_version, table_uri, write_version
+from lifecycle.lake import read_version, table_uri, write_version
 from lifecycle.monitoring.drift import drift
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.monitoring.windows import Seen, open_window

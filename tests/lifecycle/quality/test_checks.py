@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from lifecycle.data.features import build_features, labels, load_hook
-from lifecycle.data.lake import read_version
+from lifecycle.lake import read_version
 from lifecycle.project import METRICS, ChecksSpec, Project
 from lifecycle.project.checks import Severity, canonical
 from lifecycle.quality import checks_program

@@ -11,7 +11,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from lifecycle.cli import main
-from lifecycle.data.lake import table_uri
+from lifecycle.lake import table_uri
 from lifecycle.project import Project
 from lifecycle.records import Change
 from lifecycle.release.audit import SCHEMA, Trail, champions, history, rolled_back, verify

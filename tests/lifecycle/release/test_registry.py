@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lifecycle.data.lake import read_version
 from lifecycle.errors import BackendError, BundleError, ProjectError, RegistryError
+from lifecycle.lake import read_version
 from lifecycle.project import Project
 from lifecycle.release import store
 from lifecycle.release.registered import bundle_path, evaluation_of, record_of

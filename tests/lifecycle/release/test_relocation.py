@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lifecycle.data.lake import missing, read_version, relocated, table_uri, write_version
 from lifecycle.governance import erase as erasing
+from lifecycle.lake import missing, read_version, relocated, table_uri, write_version
 from lifecycle.lineage.walk import lineage
 from lifecycle.records import DatasetVersion, Split
 from lifecycle.release.registered import predict_of, record_of, registered_bundle

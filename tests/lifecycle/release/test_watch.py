@@ -13,9 +13,9 @@ import pytest
 
 from lifecycle.data.arrivals import first_window
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import table_uri
-from lifecycle.data.prediction_log import SCHEMA, TABLE, LogTable
 from lifecycle.data.privacy import pii_key, pseudonym
+from lifecycle.lake import table_uri
+from lifecycle.lake.prediction_log import SCHEMA, TABLE, LogTable
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.release.labels import Labels

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
-from lifecycle.data.lake import table_uri
-from lifecycle.data.logged import read_log
-from lifecycle.data.prediction_log import TABLE
 from lifecycle.errors import AccessError, RateLimitError, SettingsError
+from lifecycle.lake import table_uri
+from lifecycle.lake.logged_predictions import read_log
+from lifecycle.lake.prediction_log import TABLE
 from lifecycle.project import Project
 from lifecycle.serving.access import Gatekeeper
 from lifecycle.serving.keystore import KeyStore

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lifecycle.client import Client
-from lifecycle.data.lake import read_version
-from lifecycle.data.logged import read_log
+from lifecycle.lake import read_version
+from lifecycle.lake.logged_predictions import read_log
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.serving.protocol import to_records

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lifecycle.data.lake import read_version
 from lifecycle.errors import ServingError
+from lifecycle.lake import read_version
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.serving import plain

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lifecycle.data.logged import read_log
+from lifecycle.lake.logged_predictions import read_log
 from lifecycle.project import Project
 from lifecycle.serving.protocol import to_records
 from lifecycle.settings import Settings

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lifecycle.data.lake import history, read_version, table_uri
 from lifecycle.errors import BackendError, BundleError
+from lifecycle.lake import history, read_version, table_uri
 from lifecycle.project import Project
 from lifecycle.records import Scored, Window
 from lifecycle.serving.score import score

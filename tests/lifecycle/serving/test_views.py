@@ -10,14 +10,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from lifecycle.data.arrow import to_frame
-from lifecycle.data.lake import is_nullable, read_table, read_version
-from lifecycle.data.logged import read_log
 from lifecycle.data.privacy import pii_key
 from lifecycle.data.views.join import join_batch
 from lifecycle.data.views.table import made_like, materialise, open_view
 from lifecycle.data.views.use import view_uses
 from lifecycle.errors import BackendError, BundleError
+from lifecycle.lake import is_nullable, read_table, read_version
+from lifecycle.lake.arrow import to_frame
+from lifecycle.lake.logged_predictions import read_log
 from lifecycle.project import Project
 from lifecycle.serving import views as serving_views
 from lifecycle.serving.predictor import ServedModel

@@ -5,8 +5,8 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 
 from lifecycle.data.features import labels
-from lifecycle.data.lake import read_version
 from lifecycle.errors import TrainingError
+from lifecycle.lake import read_version
 from lifecycle.records import Tuned
 from lifecycle.runtime.identity import identity_of
 from lifecycle.training.bundle import load_bundle

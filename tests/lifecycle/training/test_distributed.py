@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from lifecycle.data.lake import read_version, write_version
 from lifecycle.errors import FeatureError, TrainingError
+from lifecycle.lake import read_version, write_version
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.matrix import open_matrices

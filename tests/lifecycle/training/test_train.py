@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from lifecycle.data.lake import read_version, write_version
 from lifecycle.errors import FeatureError, TargetError, TrainingError
+from lifecycle.lake import read_version, write_version
 from lifecycle.records import Tuned
 from lifecycle.runtime.identity import identity_of
 from lifecycle.runtime.plugins import plugs_digest

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import read_table
 from lifecycle.data.sources import Spread, open_source, spread
 from lifecycle.data.sources.files import Files
+from lifecycle.lake import read_table
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings

@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lifecycle.data.lake import history
 from lifecycle.data.views.table import materialise, view_table
 from lifecycle.errors import ContractError, FeatureError, SourceError
+from lifecycle.lake import history
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 from tests.support.payments import payments

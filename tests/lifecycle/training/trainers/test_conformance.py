@@ -9,9 +9,9 @@ import pytest
 
 from lifecycle.data.features import labels
 from lifecycle.data.ingest import ingest
-from lifecycle.data.lake import read_version
 from lifecycle.data.split import split_dataset
 from lifecycle.errors import ProjectError
+from lifecycle.lake import read_version
 from lifecycle.project import Project
 from lifecycle.records import Split, Window
 from lifecycle.settings import Settings

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from lifecycle.data.lake import read_version
 from lifecycle.errors import ProjectError, TrainingError
+from lifecycle.lake import read_version
 from lifecycle.training.evaluation.evaluate import metric_value
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.trainers.open import open_trainer

@@ -7,8 +7,8 @@ cached result. `<lake>/<project>/<table>` ends alike wherever the lake lies.
 from pathlib import Path
 from typing import TypeVar
 
-from lifecycle.data.lake.table import commits, table_uri
 from lifecycle.errors import BackendError
+from lifecycle.lake.table import commits, table_uri
 from lifecycle.records import DatasetVersion, Record
 from lifecycle.settings import Settings
 

@@ -17,17 +17,17 @@ from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow.parquet import read_schema
 
-from lifecycle.data.arrow import to_frame
-from lifecycle.data.lake import first_line, is_nullable, table_uri
-from lifecycle.data.lake.inventory import (
+from lifecycle.errors import BackendError, DataError
+from lifecycle.lake import first_line, is_nullable, table_uri
+from lifecycle.lake.arrow import to_frame
+from lifecycle.lake.inventory import (
     BEGIN_ANEW,
     DataFile,
     inventory,
     opened,
     partition_of,
 )
-from lifecycle.data.prediction_log import DAY, INTERNAL_KEY, SCHEMA, TABLE
-from lifecycle.errors import BackendError, DataError
+from lifecycle.lake.prediction_log import DAY, INTERNAL_KEY, SCHEMA, TABLE
 from lifecycle.project import Project
 from lifecycle.records import Observed
 from lifecycle.settings import Settings

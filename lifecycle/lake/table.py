@@ -12,9 +12,8 @@ import pyarrow.fs
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from lifecycle.data.lake.manifest import NOTE
-from lifecycle.data.lake.places import place_of
 from lifecycle.errors import BackendError
+from lifecycle.lake.manifest import NOTE, place_of
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
 

@@ -5,16 +5,16 @@ of them, `write` makes the next, `whole` from a frame in memory. `inventory` has
 table that many append to.
 """
 
-from lifecycle.data.lake.manifest import is_intact
-from lifecycle.data.lake.read import (
+from lifecycle.lake.manifest import is_intact
+from lifecycle.lake.read import (
     is_nullable,
     open_rows,
     open_version,
     read_table,
     read_version,
 )
-from lifecycle.data.lake.relocation import missing, relocated
-from lifecycle.data.lake.table import (
+from lifecycle.lake.relocation import missing, relocated
+from lifecycle.lake.table import (
     ERASED,
     ROW,
     create_table,
@@ -25,8 +25,7 @@ from lifecycle.data.lake.table import (
     noted_version,
     table_uri,
 )
-from lifecycle.data.lake.whole import write_batches, write_rows, write_version
-from lifecycle.data.lake.write import VersionWriter
+from lifecycle.lake.write import VersionWriter, write_batches, write_rows, write_version
 
 __all__ = [
     "ERASED",

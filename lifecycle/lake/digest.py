@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from lifecycle.data.arrow import is_text, to_arrow
+from lifecycle.lake.arrow import is_text, to_arrow
 
 BATCH = 1 << 16
 

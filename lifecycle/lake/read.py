@@ -16,10 +16,10 @@ from deltalake.exceptions import DeltaError
 from pyarrow.dataset import ParquetFragmentScanOptions
 from pyarrow.parquet import ParquetFile, read_schema
 
-from lifecycle.data.arrow import to_frame
-from lifecycle.data.lake.manifest import VersionFile, files_of, verified
-from lifecycle.data.lake.table import ROW, erased_rows, first_line
 from lifecycle.errors import BackendError
+from lifecycle.lake.arrow import to_frame
+from lifecycle.lake.manifest import VersionFile, files_of, verified
+from lifecycle.lake.table import ROW, erased_rows, first_line
 from lifecycle.records import DatasetVersion
 
 RUNS = 10_000

@@ -19,17 +19,17 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction
 from pyarrow.parquet import ParquetFile
 
-from lifecycle.data.coerce import storage_type
-from lifecycle.data.lake import create_table, first_line
-from lifecycle.data.lake.inventory import (
+from lifecycle.errors import BackendError
+from lifecycle.lake import create_table, first_line
+from lifecycle.lake.column_types import storage_type
+from lifecycle.lake.inventory import (
     DataFile,
     change_files,
     inventory,
     opened,
     write_file,
 )
-from lifecycle.data.lake.places import place_of
-from lifecycle.errors import BackendError
+from lifecycle.lake.manifest import place_of
 from lifecycle.project import ColumnSpec, ColumnType
 
 logger = logging.getLogger(__name__)

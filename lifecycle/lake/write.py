@@ -2,16 +2,21 @@
 
 import json
 import logging
+import os
 import queue
+import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.fs
 from deltalake import (
     CommitProperties,
     DeltaTable,
@@ -22,13 +27,135 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyarrow.parquet import ParquetWriter
 
-from lifecycle.data.arrow import is_text
-from lifecycle.data.digest import Digest
-from lifecycle.data.lake.aside import Aside
-from lifecycle.data.lake.manifest import NOTE, is_intact, sealed
-from lifecycle.data.lake.table import ROW, find_version, first_line
 from lifecycle.errors import BackendError
+from lifecycle.lake.arrow import is_text, to_arrow
+from lifecycle.lake.digest import Digest
+from lifecycle.lake.manifest import NOTE, HashingStream, VersionFile, is_intact, place_of, sealed
+from lifecycle.lake.table import ROW, commits, find_version, first_line
 from lifecycle.records import DatasetVersion
+
+# Files of a version that is being written: in the table's folder, but in no commit yet.
+#
+# A marker names the process that writes them. A commit says whose files it took, so the next writer
+# knows of each marker whether its files belong to a version, are being written, or are left over.
+
+MARKER = "_writing-"
+"""Begins a marker's name; Delta does not look at names with an underscore."""
+LEFT_AFTER_SECONDS = 24 * 3600.0
+"""A marker of another machine that is this old belongs to nobody any more."""
+
+
+class Staged(NamedTuple):
+    """A finished file that no commit names yet."""
+
+    file: VersionFile
+    size: int
+    """Bytes."""
+    statistics: str
+    """What Delta's log says of its rows, as JSON."""
+
+
+class Aside:
+    """The files of one writer."""
+
+    def __init__(self, uri: str) -> None:
+        self.token = secrets.token_hex(8)
+        self.files: list[Staged] = []
+        self._uri = uri
+        self._system, self._prefix = place_of(uri)
+        self._marker = f"{MARKER}{self.token}-{os.uname().nodename}-{os.getpid()}"
+        self._opened: list[str] = []
+        self._stream: HashingStream | None = None
+        self._offered = False
+
+    def open(self) -> HashingStream:
+        """A stream to the next file; the caller closes what it writes to it, then calls `close`."""
+        if not self._opened:
+            if isinstance(self._system, pyarrow.fs.LocalFileSystem):
+                self._system.create_dir(self._prefix, recursive=True)
+            _sweep(self._uri)
+            with self._system.open_output_stream(self._prefix + self._marker):
+                pass
+        name = f"part-{self.token}-{len(self._opened):05d}.parquet"
+        self._opened.append(name)
+        self._stream = HashingStream(self._system.open_output_stream(self._prefix + name))
+        return self._stream
+
+    def close(self, rows: int, statistics: str) -> None:
+        """The file opened last is finished.
+
+        Args:
+            rows: how many it has; they follow those of the file before.
+            statistics: what Delta's log says of its rows, as JSON.
+        """
+        assert self._stream is not None  # noqa: S101 - `open` came before
+        if not self._stream.closed:
+            self._stream.close()
+        name = self._opened[-1]
+        size = self._system.get_file_info(self._prefix + name).size
+        first = self.files[-1].file.end if self.files else 0
+        file = VersionFile(name, self._stream.hexdigest(), first, first + rows)
+        self.files.append(Staged(file, size, statistics))
+
+    def offer(self) -> None:
+        """A commit of the files is tried; from here on only the log knows whose they are."""
+        self._offered = True
+
+    def discard(self) -> None:
+        """Delete what belongs to no version, and the marker.
+
+        A commit that failed may have arrived all the same: an answer of object storage gets lost,
+        or somebody interrupts. If the log cannot be asked, all is left to the next writer.
+        """
+        if not self._opened:
+            return
+        try:
+            kept = self._offered and self.token in {one.get("files") for one in commits(self._uri)}
+        except BackendError:
+            return
+        for name in [] if kept else self._opened:
+            _delete(self._system, self._prefix + name)
+        _delete(self._system, self._prefix + self._marker)
+
+
+def _sweep(uri: str) -> None:
+    """Delete what writers left that were killed."""
+    system, prefix = place_of(uri)
+    selector = pyarrow.fs.FileSelector(prefix.rstrip("/") or "/", allow_not_found=True)
+    files = {info.base_name: info for info in system.get_file_info(selector)}
+    markers = [name for name in files if name.startswith(MARKER)]
+    left = [name for name in markers if not _alive(name, files[name])]
+    if not left:
+        return
+    committed = {commit.get("files") for commit in commits(uri)}
+    for marker in left:
+        token = marker.removeprefix(MARKER).split("-", 1)[0]
+        if token not in committed:
+            for name in files:
+                if name.startswith(f"part-{token}-"):
+                    _delete(system, prefix + name)
+        _delete(system, prefix + marker)
+
+
+def _alive(marker: str, info: pyarrow.fs.FileInfo) -> bool:
+    """Whether the writer may still be at work."""
+    machine, _, process = marker.removeprefix(MARKER).split("-", 1)[1].rpartition("-")
+    if machine != os.uname().nodename:
+        written = info.mtime.timestamp() if info.mtime else time.time()
+        return time.time() - written < LEFT_AFTER_SECONDS
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _delete(system: pyarrow.fs.FileSystem, path: str) -> None:
+    with suppress(OSError):  # the next writer tries again
+        system.delete_file(path)
+
 
 logger = logging.getLogger(__name__)
 
@@ -245,3 +372,64 @@ class VersionWriter:
         return pa.RecordBatch.from_arrays(
             [pa.array([], f.type) for f in fields], schema=pa.schema(fields)
         )
+
+
+# Frames, tables and streams as versions; batch by batch it is `write.VersionWriter`.
+
+
+def write_version(frame: pd.DataFrame, uri: str, *, note: Mapping[str, str]) -> DatasetVersion:
+    """Write `frame` as the next version of a table; content it already has is not written again.
+
+    The commit carries `digest`, `rows` and `note`, so that a version says itself what it is.
+
+    Raises:
+        BackendError: the table cannot be written.
+    """
+    return write_rows(to_arrow(frame), None, uri, note=note)
+
+
+def write_rows(
+    table: pa.Table, rows: pa.BooleanArray | None, uri: str, *, note: Mapping[str, str]
+) -> DatasetVersion:
+    """Write some rows of an Arrow table, as `write_version` does; they are never copied together.
+
+    Args:
+        rows: which rows; None for all.
+
+    Raises:
+        BackendError: the table cannot be written.
+    """
+    with VersionWriter(table.schema, uri) as writer:
+        for start in range(0, table.num_rows, GROUP):
+            some = table.slice(start, GROUP)
+            if rows is not None:
+                some = some.filter(rows.slice(start, GROUP))
+            for batch in some.combine_chunks().to_batches():
+                writer.write(batch)
+        return writer.commit(note)
+
+
+def write_batches(
+    schema: pa.Schema,
+    batches: Iterator[pa.RecordBatch],
+    uri: str,
+    *,
+    note: Mapping[str, str],
+    digest: str,
+) -> DatasetVersion:
+    """Write a stream of batches as the next version of a table, in one commit.
+
+    Args:
+        digest: what identifies the content; an intact version that has it already is returned,
+            and the stream is left alone.
+
+    Raises:
+        BackendError: the table cannot be written, or others keep writing it.
+    """
+    known = find_version(uri, digest)
+    if known is not None and is_intact(known):
+        return known
+    with VersionWriter(schema, uri) as writer:
+        for batch in batches:
+            writer.write(batch)
+        return writer.commit(note, digest)

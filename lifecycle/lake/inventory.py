@@ -28,9 +28,8 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
-from lifecycle.data.lake.manifest import CHANGED, VersionFile, verified
-from lifecycle.data.lake.places import Place, place_of
 from lifecycle.errors import BackendError
+from lifecycle.lake.manifest import CHANGED, Place, VersionFile, place_of, verified
 
 CHECKSUM = "files"
 """The application whose transaction is the checksum."""
