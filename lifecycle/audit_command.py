@@ -24,8 +24,8 @@ def audit(
     env: EnvOption = None,
 ) -> None:
     """List every change of models and data; with --verify, exit code 2 if a line was changed."""
-    from lifecycle.data.trail import data_chain
-    from lifecycle.release.audit import model_chain
+    from lifecycle.audit.data_trail import data_chain
+    from lifecycle.audit.model_trail import model_chain
 
     loaded, settings = load_project(project), Settings.load(env)
     console = open_console()

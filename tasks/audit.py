@@ -4,8 +4,8 @@ import getpass
 
 from prefect.runtime import deployment, flow_run
 
+from lifecycle.audit.model_trail import Trail
 from lifecycle.project import Project
-from lifecycle.release.audit import Trail
 from lifecycle.settings import Settings
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lifecycle.audit.model_trail import rolled_back
 from lifecycle.errors import RegistryError
 from lifecycle.project import Project
 from lifecycle.quality import card, gates
@@ -20,7 +21,6 @@ from lifecycle.records import (
     Tuned,
 )
 from lifecycle.release import recording, registered, registry
-from lifecycle.release.audit import rolled_back
 from lifecycle.release.registry import CHALLENGER, CHAMPION
 from lifecycle.runtime.cluster import is_connected
 from lifecycle.serving import proxy

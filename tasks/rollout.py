@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lifecycle.audit.model_trail import Trail, champions
 from lifecycle.lake import read_version
 from lifecycle.project import Project
 from lifecycle.records import (
@@ -18,7 +19,6 @@ from lifecycle.records import (
     Trained,
 )
 from lifecycle.release import hooks, policies, registered, registry, rollback, rollout
-from lifecycle.release.audit import Trail, champions
 from lifecycle.release.watch import LogWatch
 from lifecycle.serving import deployment
 from lifecycle.serving.keystore import KeyStore

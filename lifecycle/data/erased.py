@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from lifecycle.data.chain import RESTORE
+from lifecycle.audit.chain import RESTORE
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.errors import BackendError
 from lifecycle.lake import create_table, first_line, table_uri

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lifecycle.audit.data_trail import record_data
 from lifecycle.data.arrivals import inside, unplaced_rows
 from lifecycle.data.contract import (
     Checker,
@@ -32,7 +33,6 @@ from lifecycle.data.incremental import Increment, increment_of
 from lifecycle.data.keyed import NOTED, check_key, fingerprint
 from lifecycle.data.share import check_share
 from lifecycle.data.sources import Source, digesting, open_source, spread
-from lifecycle.data.trail import record_data
 from lifecycle.errors import SourceError
 from lifecycle.lake import VersionWriter, is_intact, noted_version, relocated, table_uri
 from lifecycle.lake.arrow import release_memory

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lifecycle.audit.data_trail import TABLE as TRAIL
+from lifecycle.audit.data_trail import record_data
+from lifecycle.audit.model_trail import TABLE as MODEL_TRAIL
 from lifecycle.data.erased import TABLE as ERASED
 from lifecycle.data.erased import suppress
-from lifecycle.data.trail import TABLE as TRAIL
-from lifecycle.data.trail import record_data
 from lifecycle.errors import ProjectError
 from lifecycle.governance.delta_log import complete, versions_of_files
 from lifecycle.governance.files import erase_files
@@ -31,7 +32,6 @@ from lifecycle.lake import table_uri
 from lifecycle.lake.prediction_log import TABLE as LOG
 from lifecycle.project import Project
 from lifecycle.records import Erasure, Searched
-from lifecycle.release.audit import TABLE as MODEL_TRAIL
 from lifecycle.release.registry import note_erasure
 from lifecycle.serving.protocol import to_records
 from lifecycle.settings import Settings

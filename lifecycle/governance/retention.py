@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from lifecycle.data.trail import record_data
+from lifecycle.audit.data_trail import record_data
 from lifecycle.governance.delta_log import forget_versions, versions_of_files
 from lifecycle.governance.erase import OURS
 from lifecycle.governance.folder import open_folder

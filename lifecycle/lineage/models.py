@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from lifecycle.audit import model_trail
 from lifecycle.lineage.datasets import SHORT
 from lifecycle.lineage.graph import Graph, Node
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
-from lifecycle.release import audit
 from lifecycle.release.lifetime import MADE
 from lifecycle.release.registry import BUNDLE, IDENTITY, versions
 from lifecycle.release.store import backend_errors, connect
@@ -117,10 +117,10 @@ def _add_releases(graph: Graph, project: Project, settings: Settings) -> None:
     """One node a version that the audit trail tells of; its lines are the facts."""
     lines: dict[int, list[str]] = {}
     times: dict[int, str] = {}
-    for change in audit.history(settings, project.name):
+    for change in model_trail.history(settings, project.name):
         said = f"{change.time[:19].replace('T', ' ')} {change.action} by {change.who}"
         lines.setdefault(change.version, []).append(said)
-        if change.action in audit.CROWNING:
+        if change.action in model_trail.CROWNING:
             times[change.version] = change.time
     for version, told in lines.items():
         crowned = version in times

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Callable
 
+from lifecycle.audit.model_trail import decisive
 from lifecycle.errors import LifecycleError
 from lifecycle.quality.canary_gate import Check, decide_canary
 from lifecycle.records import Action, Change, Decision, Traffic
-from lifecycle.release.audit import decisive
 from lifecycle.release.rollout import Handover, Outcome, note_failure, rehearse, same, take_over
 
 logger = logging.getLogger(__name__)

@@ -4,13 +4,13 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lifecycle.audit.model_trail import TABLE as AUDIT
+from lifecycle.audit.model_trail import history
 from lifecycle.errors import BackendError, BundleError, ProjectError, RegistryError
 from lifecycle.lake import table_uri
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.redaction import redact
-from lifecycle.release.audit import TABLE as AUDIT
-from lifecycle.release.audit import history
 from lifecycle.release.registered import registered_bundle
 from lifecycle.release.store import backend_errors, connect
 from lifecycle.settings import Settings

@@ -7,9 +7,9 @@ would know one.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from lifecycle.audit.model_trail import BY_HAND, CROWNING, Trail, champions, decisive
 from lifecycle.errors import LifecycleError, RegistryError
 from lifecycle.records import Change, Endpoint, ModelVersion, Traffic
-from lifecycle.release.audit import BY_HAND, CROWNING, Trail, champions, decisive
 from lifecycle.release.registry import CHAMPION, set_alias
 from lifecycle.release.rollout import Lane, put_back
 

@@ -18,11 +18,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from lifecycle.audit.model_trail import Trail, champions
 from lifecycle.errors import LifecycleError, is_verdict
 from lifecycle.project import RolloutSpec
 from lifecycle.quality.canary_gate import Agreement, Labelled
 from lifecycle.records import Action, Decision, Endpoint, ModelVersion, Observed, Traffic
-from lifecycle.release.audit import Trail, champions
 from lifecycle.release.registry import CHALLENGER, CHAMPION, delete_alias, set_alias
 
 logger = logging.getLogger(__name__)

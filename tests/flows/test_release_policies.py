@@ -10,8 +10,8 @@ import pytest
 from flows.command import script
 from flows.release import release
 from flows.train import train
+from lifecycle.audit.model_trail import history, verify
 from lifecycle.project import Project
-from lifecycle.release.audit import history, verify
 from lifecycle.release.registry import by_alias
 from lifecycle.settings import Settings
 

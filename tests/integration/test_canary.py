@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from lifecycle.audit.model_trail import Trail, verify
 from lifecycle.lake.logged_predictions import read_log
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import Decision, ModelVersion, Traffic
 from lifecycle.release import policies, registry, rollback
-from lifecycle.release.audit import Trail, verify
 from lifecycle.release.registry import CHAMPION, by_alias
 from lifecycle.release.rollout import Handover, Outcome
 from lifecycle.release.watch import LogWatch

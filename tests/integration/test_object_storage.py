@@ -20,9 +20,9 @@ import s3fs
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 
+from lifecycle.audit.data_trail import data_chain, record_data
 from lifecycle.cli import main
 from lifecycle.data.ingest import ingest
-from lifecycle.data.trail import data_chain, record_data
 from lifecycle.data.views.join import join_views
 from lifecycle.errors import BackendError
 from lifecycle.governance import retention

@@ -20,8 +20,8 @@ import httpx
 import pytest
 import yaml
 
+from lifecycle.audit.model_trail import history
 from lifecycle.ingress import launcher
-from lifecycle.release.audit import history
 from lifecycle.runtime.cluster import LOOPBACK
 from lifecycle.serving.keystore import KeyStore
 from lifecycle.settings import Settings

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from lifecycle.audit.model_trail import Trail
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import Decision
 from lifecycle.release import bake
-from lifecycle.release.audit import Trail
 from lifecycle.release.policies import roll_out
 from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias
 from lifecycle.release.rollout import Handover, Outcome

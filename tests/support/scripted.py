@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
+from lifecycle.audit.model_trail import Trail
 from lifecycle.errors import ServingError
 from lifecycle.project import RolloutSpec
 from lifecycle.records import Decision, Endpoint, ModelVersion, Observed, Traffic
-from lifecycle.release.audit import Trail
 from lifecycle.release.registry import CHAMPION, by_alias
 from lifecycle.release.rollout import Clock, Handover, Sight
 from lifecycle.settings import Settings

@@ -13,6 +13,7 @@ from deltalake import DeltaTable, write_deltalake
 from pydantic import SecretStr
 
 from benchmarks.damage import flipped
+from lifecycle.audit.data_trail import data_chain, record_data
 from lifecycle.data.erased import (
     erased_digest,
     erased_hashes,
@@ -21,7 +22,6 @@ from lifecycle.data.erased import (
     suppress,
 )
 from lifecycle.data.privacy import pii_key, pseudonym
-from lifecycle.data.trail import data_chain, record_data
 from lifecycle.errors import BackendError
 from lifecycle.lake import create_table, table_uri
 from lifecycle.project import Project

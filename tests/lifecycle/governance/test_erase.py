@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
+from lifecycle.audit.data_trail import data_chain
 from lifecycle.cli import main
 from lifecycle.data.ingest import ingest
-from lifecycle.data.trail import data_chain
 from lifecycle.errors import ProjectError
 from lifecycle.governance.erase import check, erase
 from lifecycle.governance.files import PAGE

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from lifecycle.audit.data_trail import data_chain
 from lifecycle.data.ingest import ingest
-from lifecycle.data.trail import data_chain
 from lifecycle.errors import BackendError
 from lifecycle.governance import retention
 from lifecycle.governance.retention import retain

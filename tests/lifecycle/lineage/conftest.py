@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from lifecycle.audit.model_trail import Trail
 from lifecycle.lake import read_version, table_uri
 from lifecycle.lake.prediction_log import SCHEMA, TABLE, LogTable
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.project.loader import load_project
 from lifecycle.records import Window
-from lifecycle.release.audit import Trail
 from lifecycle.release.registered import bundle_path
 from lifecycle.release.registry import CHAMPION, set_alias
 from lifecycle.runtime.run import running

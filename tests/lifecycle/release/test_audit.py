@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from lifecycle.audit.model_trail import SCHEMA, Trail, champions, history, rolled_back, verify
 from lifecycle.cli import main
 from lifecycle.lake import table_uri
 from lifecycle.project import Project
 from lifecycle.records import Change
-from lifecycle.release.audit import SCHEMA, Trail, champions, history, rolled_back, verify
 from lifecycle.settings import Settings
 from tests.support.versions import model
 
@@ -156,7 +156,7 @@ def test_a_broken_line_is_found(
 def test_a_line_made_anew_with_its_hash_breaks_the_next_one(
     settings: Settings, trail: Trail
 ) -> None:
-    from lifecycle.data.chain import hash_of
+    from lifecycle.audit.chain import hash_of
 
     def forge(rows: list[dict[str, object]]) -> None:
         rows[1]["version"] = 7
@@ -178,7 +178,7 @@ def test_delta_itself_refuses_to_change_the_trail(settings: Settings, trail: Tra
 
 WRITER = """
 import sys
-from lifecycle.release.audit import Trail
+from lifecycle.audit.model_trail import Trail
 from lifecycle.settings import Settings
 from tests.support.versions import model
 trail = Trail(Settings(home=sys.argv[1]), "small", sys.argv[2])

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from lifecycle.audit.model_trail import Trail
 from lifecycle.errors import BackendError, FeatureError, ServingError
 from lifecycle.records import ModelVersion, Traffic
 from lifecycle.release import bake, registry, rollout
-from lifecycle.release.audit import Trail
 from lifecycle.release.policies import roll_out
 from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias
 from lifecycle.release.rollout import Sight

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from lifecycle.audit.model_trail import history, verify
 from lifecycle.data.arrivals import first_window
 from lifecycle.data.ingest import ingest
 from lifecycle.project import Project
-from lifecycle.release.audit import history, verify
 from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias
 from lifecycle.serving.deployment import serving, stop_candidate, undeploy
 from lifecycle.serving.protocol import to_records

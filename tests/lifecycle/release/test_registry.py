@@ -301,7 +301,7 @@ def test_killed_in_the_middle_then_run_again(
 
 
 def test_an_emptied_registry_is_not_one_without_versions(settings: Settings) -> None:
-    from lifecycle.release.audit import Trail
+    from lifecycle.audit.model_trail import Trail
     from tests.support.versions import model
 
     assert by_alias("small", "champion", settings) is None

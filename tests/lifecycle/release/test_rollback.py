@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from lifecycle.audit.model_trail import Trail
 from lifecycle.errors import RegistryError, ServingError
 from lifecycle.records import ModelVersion
 from lifecycle.release import rollback
-from lifecycle.release.audit import Trail
 from lifecycle.release.registry import CHAMPION, by_alias, set_alias
 from lifecycle.release.rollback import RolledBack, roll_back
 from lifecycle.release.rollout import straight

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from lifecycle.audit.model_trail import Trail
 from lifecycle.errors import PortInUseError, ServingError, UnavailableError
 from lifecycle.project import ServingSpec
 from lifecycle.records import ModelVersion
-from lifecycle.release.audit import Trail
 from lifecycle.release.policies import roll_out
 from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias
 from lifecycle.release.rollout import straight

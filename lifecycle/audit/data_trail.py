@@ -1,6 +1,6 @@
 """The audit trail of a project's data: who did what to which table, and why.
 
-A chain of its own beside that of the model versions (`lifecycle.release.audit`): a release that is
+A chain of its own beside that of the model versions (`lifecycle.audit.model_trail`): a release that is
 under way ends when somebody else changes a version, and must not when somebody ingests.
 """
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from lifecycle.data.chain import LINE, Chain
+from lifecycle.audit.chain import LINE, Chain
 from lifecycle.lake import table_uri
 from lifecycle.records import DataAction, DataChange
 from lifecycle.runtime.run import current_run

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from lifecycle.data.chain import LINE, Chain
+from lifecycle.audit.chain import LINE, Chain
 from lifecycle.lake import table_uri
 from lifecycle.records import Action, Change, ModelVersion
 from lifecycle.settings import Settings
