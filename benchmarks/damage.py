@@ -32,11 +32,11 @@ from rich.table import Table
 
 from benchmarks import large
 from benchmarks.result import Result
-from lifecycle.data.arrivals import first_window
-from lifecycle.data.erased import TABLE as ERASED
-from lifecycle.data.erased import erased_hashes, suppress
 from lifecycle.data.ingest import ingest
+from lifecycle.data.privacy import TABLE as ERASED
+from lifecycle.data.privacy import erased_hashes, suppress
 from lifecycle.data.split import split_dataset
+from lifecycle.data.windows import first_window
 from lifecycle.errors import LifecycleError
 from lifecycle.governance.logs import count_before
 from lifecycle.lake import open_version, read_version, table_uri

@@ -6,7 +6,7 @@ from datetime import date
 
 from prefect.artifacts import create_table_artifact
 
-from lifecycle.data import arrivals, erased, ingest, sources, split
+from lifecycle.data import ingest, privacy, sources, split, windows
 from lifecycle.data.contract import Table
 from lifecycle.project import Project
 from lifecycle.quality.summary import spoken
@@ -25,7 +25,7 @@ SHOWN = 8
 
 def ingest_window(project: Project, settings: Settings, window: Window | None) -> Ingested:
     """Ingest what training learns from; without a window, all before `time.arrives_from`."""
-    window = window or arrivals.first_window(project)
+    window = window or windows.first_window(project)
     return _ingest(project, settings, window, "accepted", *_outside(project, settings))
 
 
@@ -40,7 +40,7 @@ def _outside(project: Project, settings: Settings) -> tuple[str, str, str]:
     fill_credentials(project)
     fresh = project.contract.freshness
     today = str(date.today()) if fresh and fresh.max_age_days else ""
-    gone = erased.erased_digest(erased.erased_hashes(settings, project)) if project.entity else ""
+    gone = privacy.erased_digest(privacy.erased_hashes(settings, project)) if project.entity else ""
     return sources.source_digest(project), today, gone
 
 
@@ -128,7 +128,7 @@ def arriving_windows(project: Project, settings: Settings) -> list[Window]:
     if project.time is None or project.time.arrives_from is None:
         return []
     fill_credentials(project)
-    found = arrivals.arriving(project, sources.open_source(project))
+    found = windows.arriving(project, sources.open_source(project))
     if not found:
         say("arrivals", "none: nothing in this source is later (`time.arrives_from`)")
     return found

@@ -2,7 +2,7 @@
 
 from prefect.artifacts import create_table_artifact
 
-from lifecycle.data.holdout import small_holdout
+from lifecycle.data.split_checks import small_holdout
 from lifecycle.errors import BundleError, FeatureError
 from lifecycle.project import Metric, Project
 from lifecycle.quality.evaluation_page import write_evaluation

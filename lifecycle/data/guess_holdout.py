@@ -9,12 +9,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.data.guess import Column
-from lifecycle.data.holdout import FEW_ROWS, SMALL_SHARE
-from lifecycle.data.periods import Periods, starts_of
-from lifecycle.data.place import HOLDOUT, TRAIN, VALIDATION, Places, places
 from lifecycle.data.project_text import DEFAULTS
 from lifecycle.data.roles import Roles
 from lifecycle.data.split import split
+from lifecycle.data.split_checks import FEW_ROWS, SMALL_SHARE
+from lifecycle.data.split_parts import (
+    HOLDOUT,
+    TRAIN,
+    VALIDATION,
+    Periods,
+    Places,
+    places,
+    starts_of,
+)
 from lifecycle.project import SplitSpec, TimeSpec
 from lifecycle.records import counted
 

@@ -15,7 +15,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.audit.data_trail import record_data
-from lifecycle.data.arrivals import inside, unplaced_rows
 from lifecycle.data.contract import (
     Checker,
     Table,
@@ -27,12 +26,19 @@ from lifecycle.data.contract import (
 )
 from lifecycle.data.contract.quarantine import SCHEMA as QUARANTINE
 from lifecycle.data.contract.quarantine import TABLE as REJECTED
-from lifecycle.data.erased import erased_digest, erased_hashes, erased_mask
-from lifecycle.data.hidden import Hidden
 from lifecycle.data.incremental import Increment, increment_of
-from lifecycle.data.keyed import NOTED, check_key, fingerprint
+from lifecycle.data.privacy import (
+    NOTED,
+    Hidden,
+    check_key,
+    erased_digest,
+    erased_hashes,
+    erased_mask,
+    fingerprint,
+)
 from lifecycle.data.share import check_share
 from lifecycle.data.sources import Source, digesting, open_source, spread
+from lifecycle.data.windows import inside, unplaced_rows
 from lifecycle.errors import SourceError
 from lifecycle.lake import VersionWriter, is_intact, noted_version, relocated, table_uri
 from lifecycle.lake.arrow import release_memory

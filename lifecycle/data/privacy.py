@@ -2,13 +2,21 @@
 
 import hmac
 import secrets
-from collections.abc import Iterable
-from datetime import date, datetime
+from collections.abc import Collection, Iterable
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from lifecycle.errors import SettingsError
+from lifecycle.audit.chain import RESTORE
+from lifecycle.errors import BackendError, SettingsError
+from lifecycle.lake import create_table, first_line, history, table_uri
+from lifecycle.project import Project
+from lifecycle.runtime.identity import sha256
 from lifecycle.settings import Settings, made_once
 
 FILE = "pii-key"
@@ -72,3 +80,252 @@ def plain_text(value: object) -> str | None:
             return None
         return str(int(value)) if value.is_integer() else repr(value)
     return value.isoformat() if isinstance(value, date | datetime) else str(value)
+
+
+# Personal data at ingestion: what no stage reads as it is, is hashed or left out of versions.
+
+
+class Hidden:
+    """Carries out `pii` of the contract's columns that neither model nor reports read.
+
+    Raises:
+        SettingsError: the key of personal data cannot be read or made.
+    """
+
+    def __init__(self, project: Project, settings: Settings) -> None:
+        columns = project.contract.columns
+        self._key = (
+            pii_key(settings) if any(spec.pii == "hash" for spec in columns.values()) else b""
+        )
+        read = read_as_they_are(project)
+        self._hashed = {n for n, spec in columns.items() if spec.pii == "hash" and n not in read}
+        self._left_out = {n for n, spec in columns.items() if spec.pii == "drop" and n not in read}
+
+    @property
+    def hashes(self) -> bool:
+        """Whether versions or quarantine hold a keyed hash."""
+        return bool(self._key)
+
+    def schema(self, schema: pa.Schema) -> pa.Schema:
+        """The schema of what is written."""
+        return pa.schema(
+            [
+                pa.field(field.name, pa.string()) if field.name in self._hashed else field
+                for field in schema
+                if field.name not in self._left_out
+            ]
+        )
+
+    def batch(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Accepted rows as they are written."""
+        if not self._hashed and not self._left_out:
+            return batch
+        arrays = [
+            self._hash(values) if name in self._hashed else values
+            for name, values in zip(batch.schema.names, batch.columns, strict=True)
+            if name not in self._left_out
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema(batch.schema))
+
+    def mask(self, _name: str, value: object) -> str:
+        """What quarantine and messages say in place of a value."""
+        return pseudonym([value], self._key)[0] or ""
+
+    def _hash(self, values: pa.Array) -> pa.Array:
+        """Each distinct value is hashed once."""
+        coded = values.dictionary_encode()
+        names = pa.array(pseudonym(coded.dictionary.to_pylist(), self._key), pa.string())
+        return pa.DictionaryArray.from_arrays(coded.indices, names).dictionary_decode()
+
+
+def read_as_they_are(project: Project) -> frozenset[str]:
+    """Columns that dataset versions keep whatever `pii` says, because a stage reads their values:
+    inputs, target, time, protected, and what the evaluation slices by."""
+    time = {project.time.column} if project.time else set()
+    slices = set(project.evaluation.slices)
+    kept = {*project.input_columns, project.target, *project.protected} | time | slices
+    return frozenset(kept - {project.entity})
+
+
+# Which key a project's personal data were hashed with: under another one everybody is another.
+
+NOTED = "pii_key"
+"""In the commit of a version with hashed columns: the fingerprint of the key."""
+FINGERPRINT_PURPOSE = b"fingerprint\0"
+"""Begins what is hashed, so that the fingerprint is no hash of a value."""
+TABLES = ("accepted", "current")
+
+
+def fingerprint(settings: Settings) -> str:
+    """Tells two keys apart without telling either; 16 hexadecimal digits.
+
+    Raises:
+        SettingsError: the key cannot be read or made.
+    """
+    return (pseudonym([""], pii_key(settings), FINGERPRINT_PURPOSE)[0] or "")[:16]
+
+
+def check_key(project: Project, settings: Settings) -> None:
+    """See that the key is the one that the newest versions were hashed with; none is made here.
+
+    Raises:
+        SettingsError: it is another one, or is gone.
+        BackendError: the lake cannot be read.
+    """
+    for table in TABLES:
+        notes = history(table_uri(settings, project.name, table)).to_dict("records")
+        noted = [(one["version"], one["note"][NOTED]) for one in notes if NOTED in one["note"]]
+        if not noted:
+            continue
+        file = settings.home / FILE
+        there = settings.pii_key is not None or file.is_file()
+        version, known = noted[-1]
+        if not there or fingerprint(settings) != known:
+            raise SettingsError(
+                f"LIFECYCLE_PII_KEY: {table} version {version} of {project.name} was hashed with "
+                f"{'another key' if there else 'a key that is not here'}, under which everybody is "
+                f"another person; set the variable to that key, or restore {file} if it was there"
+            )
+
+
+# Who was erased: keyed hashes of entities, which ingestion leaves out for good.
+#
+# The source is not ours: an erased person may still be in it, and must not come back with the next
+# ingestion. The hash is another one than the pseudonym in the tables (`privacy.pseudonym`): the list
+# says nothing about any row, and a search for what is left of a person does not find it.
+#
+# A hash that damage has changed would let its person back in, so the list checks itself: each commit
+# adds rows that bear its number and one checksum of them all, and a number that is missing shows.
+
+TABLE = "erased"
+ERASED_PURPOSE = b"erased\0"
+"""Begins what is hashed, so that this hash differs from every pseudonym."""
+SCHEMA = pa.schema(
+    {"hash": pa.string(), "time": pa.string(), "number": pa.int64(), "check": pa.string()}
+)
+"""`number` and `check` are null in rows that were written before there were any."""
+ATTEMPTS = 20
+
+
+def erased_hashes(settings: Settings, project: Project) -> frozenset[str]:
+    """The list; empty if nobody was erased. One small read of the lake.
+
+    Raises:
+        BackendError: the list cannot be read, or is damaged.
+    """
+    return _read(table_uri(settings, project.name, TABLE))[1]
+
+
+def erased_digest(hashes: Collection[str]) -> str:
+    """What a cached ingestion depends on besides its source; empty if nobody was erased."""
+    return sha256(sorted(hashes)) if hashes else ""
+
+
+def erased_mask(
+    values: pa.Array | pa.ChunkedArray, hashes: Collection[str], settings: Settings
+) -> pa.BooleanArray | pa.ChunkedArray:
+    """Which rows are about an erased entity: not null, of the length of `values`.
+
+    Each distinct value is hashed once (about two microseconds); nothing is if nobody was erased.
+
+    Args:
+        values: the column of the entity, typed as the contract says or as text.
+    """
+    if not hashes:
+        return pa.repeat(False, len(values))
+    distinct = pc.unique(values)
+    gone = hash_entities(distinct.to_pylist(), settings)
+    told = distinct.filter(pa.array([one in hashes for one in gone], pa.bool_()))
+    return pc.is_in(values, value_set=told.drop_null())
+
+
+def hash_entities(values: Iterable[object], settings: Settings) -> list[str]:
+    """The list's hash of each value; a missing one has the empty text, which is never listed."""
+    return [one or "" for one in pseudonym(values, pii_key(settings), ERASED_PURPOSE)]
+
+
+def suppress(settings: Settings, project: Project, values: Iterable[object]) -> int:
+    """Put entities on the list, in one commit; how many were not there yet.
+
+    Raises:
+        BackendError: the list cannot be read or written, or is damaged.
+    """
+    uri = table_uri(settings, project.name, TABLE)
+    wanted = set(hash_entities(values, settings)) - {""}
+    for _ in range(ATTEMPTS):
+        table, known = _read(uri)
+        new = sorted(wanted - known)
+        if not new:
+            return 0
+        try:
+            if table is None:
+                table = create_table(uri, SCHEMA)
+            _append(table, new)
+        except CommitFailedError:  # another process came first
+            continue
+        except (DeltaError, OSError) as error:
+            raise BackendError(f"{uri}: cannot write: {first_line(error)}") from None
+        return len(new)
+    raise BackendError(f"{uri}: other processes keep writing this table; run again")
+
+
+def _append(table: DeltaTable, new: list[str]) -> None:
+    """One commit on top of what `table` has read; if another one came between, it fails."""
+    number, now = table.version() + 1, datetime.now(UTC).isoformat(timespec="seconds")
+    columns = {
+        "hash": new,
+        "time": [now] * len(new),
+        "number": [number] * len(new),
+        "check": [_check(number, now, new)] * len(new),
+    }
+    write_deltalake(
+        table,
+        pa.table(columns, schema=SCHEMA),
+        mode="append",
+        schema_mode="merge",
+        commit_properties=CommitProperties(max_commit_retries=0),
+    )
+
+
+def _read(uri: str) -> tuple[DeltaTable | None, frozenset[str]]:
+    """The table, if there is one, and the hashes in it."""
+    try:
+        table = DeltaTable(uri)
+        rows = table.to_pyarrow_table()
+        _hold(rows, table.version())
+        return table, frozenset(rows["hash"].to_pylist())
+    except TableNotFoundError:
+        return None, frozenset()
+    except (DeltaError, pa.ArrowException, OSError) as error:
+        why = first_line(error)
+        raise BackendError(f"{uri}: cannot read who was erased: {why}; {RESTORE}") from None
+    except (ValueError, KeyError) as error:  # text that is none, or a column that is gone
+        raise BackendError(
+            f"{uri}: the list of who was erased is damaged ({error}); {RESTORE}"
+        ) from None
+
+
+def _hold(rows: pa.Table, version: int) -> None:
+    """Hold the rows of each commit against its checksum, and the commits against their number.
+
+    Raises:
+        ValueError: a commit's rows are others, or missing.
+    """
+    if "check" not in rows.column_names:
+        return
+    frame = rows.to_pandas()
+    numbered = frame.dropna(subset=["number", "check"], how="all")
+    numbers = set()
+    for (number, check), part in numbered.groupby(["number", "check"], dropna=False):
+        hashes, times = part["hash"].tolist(), part["time"].unique().tolist()
+        whole = len(times) == 1 and not part.isna().any(axis=None)
+        if not whole or check != _check(int(number), times[0], sorted(hashes)):
+            raise ValueError(f"the rows of commit {number:g} do not match their checksum")
+        numbers.add(int(number))
+    first = min(numbers, default=version + 1) if len(numbered) < len(frame) else 1
+    if gaps := set(range(first, version + 1)) ^ numbers:
+        raise ValueError(f"the rows of commit {min(gaps)} are missing or not its own")
+
+
+def _check(number: int, time: str, hashes: list[str]) -> str:
+    return sha256({"number": number, "time": time, "hashes": hashes})

@@ -9,11 +9,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.data.contract.cells import schema_of
-from lifecycle.data.holdout import empty_part
-from lifecycle.data.periods import Periods
-from lifecycle.data.place import HOLDOUT, TRAIN, VALIDATION, Places, places_by_number
-from lifecycle.data.split_keys import Keys, keys_of, read_keys
-from lifecycle.data.target import check_target
+from lifecycle.data.split_checks import check_target, empty_part
+from lifecycle.data.split_parts import (
+    HOLDOUT,
+    TRAIN,
+    VALIDATION,
+    Keys,
+    Periods,
+    Places,
+    keys_of,
+    places_by_number,
+    read_keys,
+)
 from lifecycle.errors import SplitError
 from lifecycle.lake import VersionWriter, open_version, table_uri
 from lifecycle.lake.arrow import release_memory

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from lifecycle.audit.data_trail import TABLE as TRAIL
 from lifecycle.audit.data_trail import record_data
 from lifecycle.audit.model_trail import TABLE as MODEL_TRAIL
-from lifecycle.data.erased import TABLE as ERASED
-from lifecycle.data.erased import suppress
+from lifecycle.data.privacy import TABLE as ERASED
+from lifecycle.data.privacy import suppress
 from lifecycle.errors import ProjectError
 from lifecycle.governance.delta_log import complete, versions_of_files
 from lifecycle.governance.files import erase_files

@@ -10,8 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lifecycle.data.keyed import check_key
-from lifecycle.data.privacy import pii_key, plain_text, pseudonym
+from lifecycle.data.privacy import check_key, pii_key, plain_text, pseudonym
 from lifecycle.errors import ProjectError
 from lifecycle.governance.matcher import NamedMatcher, Span, TextMatcher, merged
 from lifecycle.governance.spelling import DIGITS, LONG, distinctive, spellings

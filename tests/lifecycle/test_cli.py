@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from lifecycle.cli import SCHEMA, main
-from lifecycle.data.arrivals import first_window
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
+from lifecycle.data.windows import first_window
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.settings import Settings

@@ -17,9 +17,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from lifecycle.data.arrivals import first_window
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
+from lifecycle.data.windows import first_window
 from lifecycle.lake import history, read_version, table_uri, write_version
 from lifecycle.lake.digest import digest_of
 from lifecycle.project import Project

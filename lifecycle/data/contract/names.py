@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 
 import pandas as pd
 
-from lifecycle.data.renamed import renamed
+from lifecycle.data.spelling import renamed
 from lifecycle.errors import ContractError
 from lifecycle.project import ContractSpec
 

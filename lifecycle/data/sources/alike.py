@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 
-from lifecycle.data.renamed import left_out, renamed
 from lifecycle.data.sources.unnamed import nameless
+from lifecycle.data.spelling import left_out, renamed
 from lifecycle.errors import SourceError
 from lifecycle.project import ColumnSpec
 

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from lifecycle.data.contract import Checker
-from lifecycle.data.erased import erased_mask
-from lifecycle.data.privacy import pii_key, pseudonym
+from lifecycle.data.privacy import erased_mask, pii_key, pseudonym
 from lifecycle.data.sources import Source
 from lifecycle.errors import ContractError, DataError, SourceError
 from lifecycle.project import ContractSpec, FeatureViewSpec, Project

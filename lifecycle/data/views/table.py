@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lifecycle.data.erased import erased_digest, erased_hashes
+from lifecycle.data.privacy import erased_digest, erased_hashes
 from lifecycle.data.sources import Source, digest_of_parts, open_source
 from lifecycle.data.views.asof import AsOf
 from lifecycle.data.views.compute import compute_all, feature_schema, load_function

@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from lifecycle.data.arrivals import first_window, periods, select, unplaced_rows
 from lifecycle.data.sources import read_source
+from lifecycle.data.windows import first_window, periods, select, unplaced_rows
 from lifecycle.errors import ProjectError
 from lifecycle.project import Project
 from lifecycle.records import Window

@@ -12,7 +12,7 @@ import pytest
 
 from lifecycle.data.guess_source import ReadingOptions, folder_of
 from lifecycle.data.infer import infer_project, project_name
-from lifecycle.data.rehearse import rehearse
+from lifecycle.data.preview import rehearse
 from lifecycle.data.roles import RoleOptions
 from lifecycle.errors import ProjectError, SourceError, TargetError
 from lifecycle.project import Project

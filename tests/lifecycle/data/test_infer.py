@@ -11,18 +11,18 @@ import sklearn.datasets
 import statsmodels.datasets
 import yaml
 
-from lifecycle.data.arrivals import arriving, first_window
 from lifecycle.data.contract import last_contract, required_bump
 from lifecycle.data.guess import guess_column, guess_columns
-from lifecycle.data.holdout import small_holdout
 from lifecycle.data.infer import infer_project, project_name
 from lifecycle.data.ingest import ingest
+from lifecycle.data.preview import rehearse
 from lifecycle.data.protected import protected_attributes
-from lifecycle.data.rehearse import rehearse
 from lifecycle.data.roles import RoleOptions
 from lifecycle.data.sources import open_source, read_source
 from lifecycle.data.split import split_dataset
+from lifecycle.data.split_checks import small_holdout
 from lifecycle.data.suspects import leakage_suspects
+from lifecycle.data.windows import arriving, first_window
 from lifecycle.errors import SourceError, TargetError
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project

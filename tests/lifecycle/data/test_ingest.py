@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.data.arrivals import first_window, periods
 from lifecycle.data.ingest import ingest
 from lifecycle.data.sources import read_source
+from lifecycle.data.windows import first_window, periods
 from lifecycle.errors import ContractError, SourceError
 from lifecycle.lake import history, read_version, table_uri
 from lifecycle.project import Project

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle.data.arrivals import first_window
 from lifecycle.data.guess_dates import guess_formats
 from lifecycle.data.guess_numbers import guess_numbers, plain_commas
 from lifecycle.data.guess_source import ReadingOptions
 from lifecycle.data.infer import infer_project
 from lifecycle.data.ingest import ingest
+from lifecycle.data.preview import rehearse
 from lifecycle.data.profile.opened import open_file
-from lifecycle.data.rehearse import rehearse
 from lifecycle.data.sources import read_source
+from lifecycle.data.windows import first_window
 from lifecycle.errors import ProjectError, SourceError, TargetError
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project

@@ -7,9 +7,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from lifecycle.data import rehearse as rehearsing
+from lifecycle.data import preview as rehearsing
 from lifecycle.data.ingest import ingest
-from lifecycle.data.rehearse import HEAD, SHOWN, rehearse, told
+from lifecycle.data.preview import HEAD, SHOWN, rehearse, told
 from lifecycle.data.split import split_dataset
 from lifecycle.errors import ContractError, SourceError
 from lifecycle.lake import read_version

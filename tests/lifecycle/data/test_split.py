@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle.data.arrivals import first_window, period_of
-from lifecycle.data.holdout import small_holdout
 from lifecycle.data.ingest import ingest
-from lifecycle.data.place import hash_share
 from lifecycle.data.split import Parts, divide, split, split_dataset
+from lifecycle.data.split_checks import small_holdout
+from lifecycle.data.split_parts import hash_share
+from lifecycle.data.windows import first_window, period_of
 from lifecycle.errors import SplitError, TargetError
 from lifecycle.lake import history, read, read_version
 from lifecycle.project import Project, SplitSpec, TimeSpec

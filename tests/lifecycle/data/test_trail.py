@@ -14,14 +14,15 @@ from pydantic import SecretStr
 
 from benchmarks.damage import flipped
 from lifecycle.audit.data_trail import data_chain, record_data
-from lifecycle.data.erased import (
+from lifecycle.data.privacy import (
     erased_digest,
     erased_hashes,
     erased_mask,
     hash_entities,
+    pii_key,
+    pseudonym,
     suppress,
 )
-from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.errors import BackendError
 from lifecycle.lake import create_table, table_uri
 from lifecycle.project import Project

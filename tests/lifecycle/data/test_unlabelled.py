@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lifecycle.data.arrivals import arriving, first_window
 from lifecycle.data.contract import Table
 from lifecycle.data.ingest import ingest
-from lifecycle.data.rehearse import rehearse
+from lifecycle.data.preview import rehearse
 from lifecycle.data.sources import open_source
 from lifecycle.data.split import split_dataset
+from lifecycle.data.windows import arriving, first_window
 from lifecycle.errors import ContractError, SourceError, TargetError
 from lifecycle.lake import read_version
 from lifecycle.project import Project, SourceSpec

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from lifecycle.data.arrivals import first_window
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
+from lifecycle.data.windows import first_window
 from lifecycle.errors import ProjectError, SettingsError
 from lifecycle.governance.erase import check, erase
 from lifecycle.governance.requests import file_request

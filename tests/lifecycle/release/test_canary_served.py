@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from lifecycle.audit.model_trail import history, verify
-from lifecycle.data.arrivals import first_window
 from lifecycle.data.ingest import ingest
+from lifecycle.data.windows import first_window
 from lifecycle.project import Project
 from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias
 from lifecycle.serving.deployment import serving, stop_candidate, undeploy

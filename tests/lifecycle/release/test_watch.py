@@ -11,9 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from lifecycle.data.arrivals import first_window
 from lifecycle.data.ingest import ingest
 from lifecycle.data.privacy import pii_key, pseudonym
+from lifecycle.data.windows import first_window
 from lifecycle.lake import table_uri
 from lifecycle.lake.prediction_log import SCHEMA, TABLE, LogTable
 from lifecycle.project import Project

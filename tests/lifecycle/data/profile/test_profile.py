@@ -9,13 +9,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from lifecycle.data.arrivals import first_window
 from lifecycle.data.ingest import ingest
 from lifecycle.data.profile import Profile, profile
 from lifecycle.data.profile.gather import SAMPLE, gather
 from lifecycle.data.profile.record import ColumnProfile
 from lifecycle.data.views.join import join_views
 from lifecycle.data.views.table import KEY, VIEW, materialise
+from lifecycle.data.windows import first_window
 from lifecycle.errors import DataError
 from lifecycle.project import Project
 from lifecycle.records import Window

@@ -6,7 +6,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from lifecycle.data.rehearse import rehearse
+from lifecycle.data.preview import rehearse
 from lifecycle.data.sources import digesting, open_source, source_digest
 from lifecycle.data.sources.base import BATCH
 from lifecycle.data.sources.jsonlines import BLOCK

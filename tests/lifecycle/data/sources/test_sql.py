@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from lifecycle.data.rehearse import rehearse
+from lifecycle.data.preview import rehearse
 from lifecycle.data.sources import open_source
 from lifecycle.data.sources.sql import Sql
 from lifecycle.errors import ContractError, SourceError

@@ -8,13 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lifecycle.data.arrivals import first_window
-from lifecycle.data.erased import suppress
 from lifecycle.data.ingest import ingest
-from lifecycle.data.privacy import pii_key, pseudonym
+from lifecycle.data.privacy import pii_key, pseudonym, suppress
 from lifecycle.data.views.join import join_views
 from lifecycle.data.views.table import made_like, materialise
 from lifecycle.data.views.use import view_uses
+from lifecycle.data.windows import first_window
 from lifecycle.errors import BackendError
 from lifecycle.lake import history, noted_version, read_version, table_uri
 from lifecycle.project import Project

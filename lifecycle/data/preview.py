@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from lifecycle.data.arrivals import first_window, inside
 from lifecycle.data.contract import Checker, stage_terms
 from lifecycle.data.share import check_share
 from lifecycle.data.sources import open_source
 from lifecycle.data.split import Parts, divide
+from lifecycle.data.windows import first_window, inside
 from lifecycle.errors import SourceError
 from lifecycle.lake import is_nullable
 from lifecycle.lake.arrow import to_frame
