@@ -15,7 +15,7 @@ from lifecycle.runtime.console import open_console, styled
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
-    from lifecycle.data.rejected import Quarantine, Row
+    from lifecycle.data.contract.quarantine_view import Quarantine, Row
 
 CELLS = 8
 """Shown of a row, at least; those that its reasons are about are all shown."""
@@ -32,7 +32,7 @@ def rejected(
     env: EnvOption = None,
 ) -> None:
     """Show the rows that broke the data contract: why, how many, and the first of them."""
-    from lifecycle.data.rejected import quarantine
+    from lifecycle.data.contract.quarantine_view import quarantine
     from lifecycle.lake import history, table_uri  # Arrow takes a while
 
     loaded, settings = load_project(project), Settings.load(env)

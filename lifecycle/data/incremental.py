@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.contract.seen import keys_of
+from lifecycle.data.contract.unique import keys_of
 from lifecycle.data.sources import Source
 from lifecycle.errors import SourceError
 from lifecycle.lake import open_version

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
-from lifecycle.data.contract.seen import keys_of
 from lifecycle.data.contract.terms import ZONES
+from lifecycle.data.contract.unique import keys_of
 from lifecycle.data.guess import (
     ENOUGH,
     Column,

@@ -24,6 +24,7 @@ from lifecycle.data.contract import (
     last_contract,
     stage_terms,
 )
+from lifecycle.data.contract.checker import check_share
 from lifecycle.data.contract.quarantine import SCHEMA as QUARANTINE
 from lifecycle.data.contract.quarantine import TABLE as REJECTED
 from lifecycle.data.incremental import Increment, increment_of
@@ -36,7 +37,6 @@ from lifecycle.data.privacy import (
     erased_mask,
     fingerprint,
 )
-from lifecycle.data.share import check_share
 from lifecycle.data.sources import Source, digesting, open_source, spread
 from lifecycle.data.windows import inside, unplaced_rows
 from lifecycle.errors import SourceError

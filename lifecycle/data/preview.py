@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from lifecycle.data.contract import Checker, stage_terms
-from lifecycle.data.share import check_share
+from lifecycle.data.contract.checker import check_share
 from lifecycle.data.sources import open_source
 from lifecycle.data.split import Parts, divide
 from lifecycle.data.windows import first_window, inside

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.contract.cells import schema_of
+from lifecycle.data.contract.column_checks import schema_of
 from lifecycle.data.split_checks import check_target, empty_part
 from lifecycle.data.split_parts import (
     HOLDOUT,

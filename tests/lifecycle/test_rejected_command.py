@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lifecycle.cli import app
-from lifecycle.data import rejected as reading
+from lifecycle.data.contract import quarantine_view as reading
 from lifecycle.data.contract.quarantine import RECORD
 from lifecycle.data.ingest import ingest
 from lifecycle.errors import ContractError, DataError

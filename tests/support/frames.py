@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from lifecycle.data.contract.cells import coerced_cells
 from lifecycle.data.contract.checker import Checker
-from lifecycle.data.contract.names import check_columns
+from lifecycle.data.contract.column_checks import coerced_cells
+from lifecycle.data.contract.columns import check_columns
 from lifecycle.data.contract.quarantine import records_of, rejected_batch, shown_value
 from lifecycle.data.sources.columns import column_of
 from lifecycle.lake.column_types import coerce, narrow

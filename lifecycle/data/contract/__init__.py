@@ -5,10 +5,17 @@
 """
 
 from lifecycle.data.contract.checker import Checked, Checker
-from lifecycle.data.contract.names import check_columns
-from lifecycle.data.contract.note import contract_note, contract_of, last_contract
+from lifecycle.data.contract.columns import check_columns
 from lifecycle.data.contract.terms import Table, Terms, latest_time, stage_terms
-from lifecycle.data.contract.versions import Change, changes, check_compatible, required_bump
+from lifecycle.data.contract.versions import (
+    Change,
+    changes,
+    check_compatible,
+    contract_note,
+    contract_of,
+    last_contract,
+    required_bump,
+)
 
 __all__ = [
     "Change",

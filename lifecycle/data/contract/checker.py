@@ -1,6 +1,6 @@
 """One pass over a source: every promise of the contract, batch by batch, in bounded memory."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -9,9 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.contract.cells import ARROW, Cells, read_cells, schema_of
-from lifecycle.data.contract.names import check_columns
-from lifecycle.data.contract.promises import ColumnPromises, Found
+from lifecycle.data.contract.column_checks import (
+    ARROW,
+    MISSING,
+    Cells,
+    ColumnPromises,
+    Found,
+    read_cells,
+    schema_of,
+)
+from lifecycle.data.contract.columns import check_columns
 from lifecycle.data.contract.quarantine import (
     Mask,
     join_reasons,
@@ -19,13 +26,80 @@ from lifecycle.data.contract.quarantine import (
     rejected_batch,
     shown_value,
 )
-from lifecycle.data.contract.rows import Rule, Together
-from lifecycle.data.contract.tally import Shown, Tally
-from lifecycle.data.contract.whole import Whole
+from lifecycle.data.contract.row_checks import Rule, Together
+from lifecycle.data.contract.table_checks import Whole
 from lifecycle.data.sources.base import At
 from lifecycle.errors import ContractError
-from lifecycle.project import ContractSpec
-from lifecycle.records import Violation
+from lifecycle.project import ContractSpec, Project
+from lifecycle.project.contract import Severity
+from lifecycle.records import Violation, counted
+
+# What was found, counted by promise, with the first rows of each as examples.
+
+EXAMPLES = 5
+"""Rows shown of each promise."""
+LENGTH = 80
+"""Characters shown of a value."""
+Kind = tuple[Severity, str, str]
+Shown = Callable[[str, int], str]
+"""The text of a column's raw value in a row of the batch, masked where it has to be."""
+
+
+class Tally:
+    """Counts of broken promises."""
+
+    def __init__(self, at: Callable[[int], object]) -> None:
+        """
+        Args:
+            at: where a row is, for people, by its number in the source.
+        """
+        self._at = at
+        self._counts: dict[Kind, int] = {}
+        self._examples: dict[Kind, list[str]] = {}
+
+    def add(self, found: Sequence[Found], numbers: NDArray[np.int64], shown: Shown) -> None:
+        """Take in what was found in a batch.
+
+        Args:
+            numbers: the rows' numbers in the source, from 1 (rows,).
+        """
+        for one in found:
+            kind = (one.severity, one.column, one.problem)
+            self._counts[kind] = self._counts.get(kind, 0) + int(one.rows.sum())
+            examples = self._examples.setdefault(kind, [])
+            if len(examples) < EXAMPLES:
+                places = np.flatnonzero(one.rows)[: EXAMPLES - len(examples)]
+                examples += [
+                    _example(one, int(at), self._at(int(numbers[at])), shown) for at in places
+                ]
+
+    def violations(self) -> tuple[Violation, ...]:
+        """Everything found in rows: errors first, then by how many rows, then by name."""
+        order = sorted(self._counts, key=lambda kind: (kind[0], -self._counts[kind], kind))
+        return tuple(
+            Violation(
+                column=kind[1],
+                problem=kind[2],
+                severity=kind[0],
+                rows=self._counts[kind],
+                examples=tuple(self._examples[kind]),
+            )
+            for kind in order
+        )
+
+
+def _example(found: Found, at: int, row: object, shown: Shown) -> str:
+    if found.problem == MISSING:
+        return str(row)
+    if found.about == (found.column,):
+        return f"{row}: {_short(shown(found.column, at))}"
+    values = (f"{name} {_short(shown(name, at))}" for name in found.about)
+    return f"{row}: {', '.join(values)}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LENGTH else f"{text[: LENGTH - 1]}…"
+
 
 FUTURE = "in the future"
 
@@ -200,3 +274,53 @@ class Checker:
             for one in problems
         ]
         return (*self.violations, *whole)
+
+
+# The share of rows that may break the contract.
+
+REASONS_SHOWN = 8
+
+
+def check_share(
+    project: Project,
+    counts: Mapping[str, int],
+    rejected: int,
+    rows: int,
+    first: object,
+    place: str = "",
+    examples: Mapping[str, str] | None = None,
+) -> None:
+    """Refuse a batch with too many rejected rows.
+
+    Args:
+        counts: rejected rows a reason.
+        rejected: how many rows were rejected, of how many `rows`.
+        first: where the first of them is, such as `row 3`.
+        place: where the rejected rows are, as a sentence.
+        examples: a value or two of each reason, personal data masked.
+
+    Raises:
+        ContractError: more are rejected than `max_rejected_share` allows; counted by reason.
+    """
+    allowed = project.contract.max_rejected_share
+    share = rejected / rows if rows else 0.0
+    if share <= allowed:
+        return
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    such = {reason: f", such as {text}" for reason, text in (examples or {}).items() if text}
+    lines = [
+        f"  {reason}: {counted(count, 'row')}{such.get(reason, '')}"
+        for reason, count in ordered[:REASONS_SHOWN]
+    ]
+    more = len(ordered) - REASONS_SHOWN
+    if more > 0:
+        lines.append(f"  and {counted(more, 'more reason')}")
+    ahead = any(reason.endswith(f": {FUTURE}") for reason in counts)
+    future = "; or set time.future: allow, if those times are to come" if ahead else ""
+    raise ContractError(
+        f"{project.source.place}: {rejected:,} of {rows:,} rows ({share:.2%}) break the "
+        f"contract, and contract.max_rejected_share allows {allowed:.2%}:\n"
+        + "\n".join(lines)
+        + f"\nThe first is {first}. {place}"
+        f"Correct the data, or what the contract says of them{future}"
+    )

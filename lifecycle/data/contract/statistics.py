@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.contract.seen import keys_of
+from lifecycle.data.contract.unique import keys_of
 from lifecycle.project import ExpectSpec
 
 SIZE = 1 << 16

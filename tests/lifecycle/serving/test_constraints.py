@@ -6,8 +6,7 @@ import pyarrow as pa
 import pytest
 from jsonschema import Draft202012Validator
 
-from lifecycle.data.contract.cells import ARROW, read_cells
-from lifecycle.data.contract.promises import ColumnPromises
+from lifecycle.data.contract.column_checks import ARROW, ColumnPromises, read_cells
 from lifecycle.errors import RequestError
 from lifecycle.project import ColumnSpec
 from lifecycle.serving.cells import NotPlainError, cell_of

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle.data.contract.json_rows import json_rows
+from lifecycle.data.contract.quarantine import json_rows
 
 COLUMNS = {
     "whole": (st.integers(-(2**63), 2**63 - 1), pa.int64()),

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lifecycle.data.contract import seen
-from lifecycle.data.contract.seen import Seen, keys_of
+from lifecycle.data.contract import unique
+from lifecycle.data.contract.unique import Seen, keys_of
 
 
 @settings(deadline=None, max_examples=200)
@@ -24,7 +24,7 @@ def test_as_pandas_says(batches: list[list[int]]) -> None:
 
 @pytest.mark.parametrize("order", ["growing", "shuffled"])
 def test_many_rows(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seen, "LARGEST", 1 << 12)
+    monkeypatch.setattr(unique, "LARGEST", 1 << 12)
     keys = np.arange(40_000, dtype=np.int64)
     if order == "shuffled":
         keys = np.random.default_rng(1).permutation(keys)

@@ -7,9 +7,8 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.contract.cells import Cells, present
-from lifecycle.data.contract.promises import REPEATED, Found
-from lifecycle.data.contract.seen import Seen, keys_of
+from lifecycle.data.contract.column_checks import REPEATED, Cells, Found, present
+from lifecycle.data.contract.unique import Seen, keys_of
 from lifecycle.errors import ContractError
 from lifecycle.lake.arrow import is_text
 from lifecycle.project import RuleSpec
