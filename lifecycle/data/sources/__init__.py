@@ -8,7 +8,7 @@ from lifecycle.data.sources.open import (
     read_source,
     source_digest,
 )
-from lifecycle.data.sources.spread import Spread, spread
+from lifecycle.data.sources.ray_reader import Spread, spread
 
 __all__ = [
     "Part",

@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from lifecycle.data.sources.aside import Aside
-from lifecycle.data.sources.base import At, Part
+from lifecycle.data.sources.base import Aside, At, Part
 from lifecycle.data.sources.columns import declared, plain, sliced
 from lifecycle.data.sources.notation import Notation
 from lifecycle.errors import SourceError

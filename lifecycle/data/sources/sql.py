@@ -15,8 +15,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.exc import NoSuchModuleError
 
-from lifecycle.data.sources.aside import Aside
-from lifecycle.data.sources.base import BATCH, At, Part
+from lifecycle.data.sources.base import BATCH, Aside, At, Part
 from lifecycle.data.sources.columns import column_of, declared, plain, sliced
 from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.notation import Notation
