@@ -25,7 +25,7 @@ from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.bare_checks import seconds_of
-from lifecycle.data.features import load_hook
+from lifecycle.features.encode import load_hook
 from lifecycle.project import Choice, FloatRange, Project
 from lifecycle.project.loader import load_project
 from lifecycle.runtime.plugins import load_plug

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks import large
 from benchmarks.result import Result, limit, ratio
-from lifecycle.data.features import FeatureSchema, encode
+from lifecycle.features.encode import FeatureSchema, encode
 from lifecycle.project import ColumnSpec
 from lifecycle.training.bundle import load_bundle, write_bundle
 from lifecycle.training.predictor import Predictor

@@ -23,7 +23,7 @@ from benchmarks import large
 from benchmarks.result import Result, at_least, limit, ratio, shown
 from benchmarks.served import Server, server
 from benchmarks.wrk import SECONDS, Load, Timed, wrk
-from lifecycle.data.features import FeatureSchema
+from lifecycle.features.encode import FeatureSchema
 from lifecycle.project.loader import load_project
 from lifecycle.records import ModelVersion
 from lifecycle.training.bundle import write_bundle

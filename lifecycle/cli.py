@@ -15,15 +15,15 @@ from rich.table import Table
 from lifecycle.audit_command import audit
 from lifecycle.contract_command import contract
 from lifecycle.data.contract import check_compatible, last_contract
-from lifecycle.data.features import build_features, load_hook, refuse_text_and_times
 from lifecycle.data.guess_source import ReadingOptions, folder_of, is_pattern
 from lifecycle.data.infer import column_names, infer_project
 from lifecycle.data.preview import rehearse, told, trial_words, try_source
 from lifecycle.data.roles import RoleOptions
 from lifecycle.data.split_checks import small_holdout
-from lifecycle.data.views.trial import try_views
 from lifecycle.diff_command import diff
 from lifecycle.errors import LifecycleError, ProjectError, RegistryError
+from lifecycle.features.encode import build_features, load_hook, refuse_text_and_times
+from lifecycle.features.join import try_views
 from lifecycle.governance_command import erase, retention
 from lifecycle.keys import front_env, keys
 from lifecycle.lake import read_version

@@ -1,6 +1,6 @@
 """Feature views as a Prefect task: joined to what was ingested, before anything is split."""
 
-from lifecycle.data.views.join import join_views
+from lifecycle.features.join import join_views
 from lifecycle.project import Project
 from lifecycle.records import Ingested
 from lifecycle.settings import Settings

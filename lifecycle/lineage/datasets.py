@@ -3,8 +3,8 @@
 import json
 
 from lifecycle.data.split import PARTS
-from lifecycle.data.views.join import TABLE as JOINED
-from lifecycle.data.views.table import VIEW
+from lifecycle.features.join import TABLE as JOINED
+from lifecycle.features.store import VIEW
 from lifecycle.lake import history, table_uri
 from lifecycle.lineage.graph import Graph, Kind, Node
 from lifecycle.project import Project

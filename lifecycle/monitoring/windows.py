@@ -7,9 +7,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.data.classes import most_probable, probability_columns
-from lifecycle.data.features import build_features, labels, load_hook
 from lifecycle.errors import DataError
+from lifecycle.features.encode import (
+    build_features,
+    labels,
+    load_hook,
+    most_probable,
+    probability_columns,
+)
 from lifecycle.lake import read_version
 from lifecycle.project import Project, Scalar, TaskKind
 from lifecycle.records import Scored

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lifecycle.data.features import hook_digest
 from lifecycle.errors import BundleError, FeatureError
+from lifecycle.features.encode import hook_digest
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.release.registered import bundle_path, registered_bundle

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.data.features import labels
 from lifecycle.data.privacy import plain_text
 from lifecycle.errors import TargetError
+from lifecycle.features.encode import labels
 from lifecycle.lake import history, read_version, table_uri
 from lifecycle.lake.logged_predictions import read_log
 from lifecycle.lake.prediction_log import INPUT

@@ -15,7 +15,7 @@ SHAPING = (
     "records",
     "runtime/identity.py",
     "runtime/plugins.py",
-    "data/features.py",
+    "features/encode.py",
     "training",
 )
 """What of the package shapes a model beyond its data, whose digests say what made them."""

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.data.features import build_features, encode, hook_digest, load_hook
 from lifecycle.errors import FeatureError, NotServedError, RequestError
+from lifecycle.features.encode import build_features, encode, hook_digest, load_hook
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.serving.cells import LARGEST, Matrix

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import RequestError
+from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import ColumnSpec
 from lifecycle.serving.cells import (
     Cell,

@@ -13,8 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.data.batches import batch_frame
-from lifecycle.data.classes import most_probable, probability_columns
 from lifecycle.errors import LifecycleError
+from lifecycle.features.encode import most_probable, probability_columns
 from lifecycle.lake import (
     find_version,
     open_rows,

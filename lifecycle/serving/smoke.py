@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.data.classes import most_probable
 from lifecycle.errors import ServingError
+from lifecycle.features.encode import most_probable
 from lifecycle.project import Scalar
 from lifecycle.records import ModelVersion
 from lifecycle.serving.predictor import PARITY

@@ -12,10 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.data.privacy import pii_key, pseudonym
-from lifecycle.data.views.asof import AsOf
-from lifecycle.data.views.table import made_like, open_view
-from lifecycle.data.views.use import ViewUse
 from lifecycle.errors import LifecycleError, RequestError
+from lifecycle.features.asof import AsOf
+from lifecycle.features.store import made_like, open_view
+from lifecycle.features.view_use import ViewUse
 from lifecycle.lake import is_nullable
 from lifecycle.lake.arrow import to_frame as arrow_to_frame
 from lifecycle.lake.column_types import storage_type

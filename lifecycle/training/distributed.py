@@ -23,8 +23,8 @@ from ray.train.v2.api.report_config import CheckpointConsistencyMode
 from ray.train.xgboost import XGBoostTrainer as RayTrainer
 from xgboost import collective
 
-from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import LifecycleError, TrainingError
+from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import Project, Scalar
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.identity import code_digest, lock_digest, project_digest, sha256

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from lifecycle.data.features import FeatureSchema, hook_digest
-from lifecycle.data.views.use import view_uses
+from lifecycle.features.encode import FeatureSchema, hook_digest
+from lifecycle.features.view_use import view_uses
 from lifecycle.lake import read_version
 from lifecycle.project import Project, Scalar
 from lifecycle.records import Bundle, DatasetVersion, Identity, Split, Tuned

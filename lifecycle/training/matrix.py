@@ -8,7 +8,8 @@ import pandas as pd
 import xgboost
 from numpy.typing import NDArray
 
-from lifecycle.data.features import (
+from lifecycle.errors import TargetError
+from lifecycle.features.encode import (
     FeatureSchema,
     build_features,
     encode,
@@ -16,7 +17,6 @@ from lifecycle.data.features import (
     labels,
     load_hook,
 )
-from lifecycle.errors import TargetError
 from lifecycle.lake import read_version
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion

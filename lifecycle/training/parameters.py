@@ -9,8 +9,8 @@ from difflib import get_close_matches
 import numpy as np
 import xgboost
 
-from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import ProjectError
+from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import Choice, Metric, Project, Range, Scalar, TaskKind
 from lifecycle.project.base import meant
 from lifecycle.project.loader import error_at

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.data.features import Hook, build_features, encode, hook_digest, load_hook
-from lifecycle.data.views.use import view_uses
 from lifecycle.errors import BundleError
+from lifecycle.features.encode import Hook, build_features, encode, hook_digest, load_hook
+from lifecycle.features.view_use import view_uses
 from lifecycle.project import Project
 from lifecycle.training.bundle import LoadedBundle
 

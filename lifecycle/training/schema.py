@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lifecycle.data.classes import most_probable
-from lifecycle.data.features import FeatureSchema
-from lifecycle.data.views.use import ViewUse
+from lifecycle.features.encode import FeatureSchema, most_probable
+from lifecycle.features.view_use import ViewUse
 from lifecycle.project import ColumnSpec, Scalar, TaskKind
 from lifecycle.records import Record
 from lifecycle.training.calibration import Calibration

@@ -16,7 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.data.batches import batch_frame
-from lifecycle.data.features import (
+from lifecycle.errors import BackendError, LifecycleError, TargetError, TrainingError
+from lifecycle.features.encode import (
     FeatureSchema,
     build_features,
     encode,
@@ -24,7 +25,6 @@ from lifecycle.data.features import (
     labels,
     load_hook,
 )
-from lifecycle.errors import BackendError, LifecycleError, TargetError, TrainingError
 from lifecycle.lake import open_rows
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion

@@ -9,8 +9,8 @@ import numpy as np
 import ray
 from ray.exceptions import RayError as AnyRayError
 
-from lifecycle.data.features import FeatureSchema, build_features, encode, labels, load_hook
 from lifecycle.errors import LifecycleError, TrainingError, reason
+from lifecycle.features.encode import FeatureSchema, build_features, encode, labels, load_hook
 from lifecycle.lake import read_version
 from lifecycle.project import Project, Scalar
 from lifecycle.records import DatasetVersion

@@ -23,8 +23,8 @@ from deltalake.exceptions import CommitFailedError
 from lifecycle.audit.data_trail import data_chain, record_data
 from lifecycle.cli import main
 from lifecycle.data.ingest import ingest
-from lifecycle.data.views.join import join_views
 from lifecycle.errors import BackendError
+from lifecycle.features.join import join_views
 from lifecycle.governance import retention
 from lifecycle.governance.erase import check, erase
 from lifecycle.governance.requests import file_request, pending

@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lifecycle.data.features import labels
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
-from lifecycle.data.views.join import join_views
 from lifecycle.data.windows import first_window
+from lifecycle.features.encode import labels
+from lifecycle.features.join import join_views
 from lifecycle.lake import read_version
 from lifecycle.project import Project, Scalar
 from lifecycle.records import (

@@ -9,8 +9,8 @@ import pandas as pd
 from lifecycle.data.guess import FEW_CATEGORIES, MANY_CATEGORIES, Column
 from lifecycle.data.profile.record import Role
 from lifecycle.data.roles import guess_roles
-from lifecycle.data.views.table import KEY, TIME
 from lifecycle.errors import DataError, TargetError
+from lifecycle.features.store import KEY, TIME
 from lifecycle.project import ColumnSpec, ColumnType, FeatureViewSpec, Project, Scalar, TaskKind
 
 REPEATED = 20

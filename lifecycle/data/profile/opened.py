@@ -17,8 +17,8 @@ from lifecycle.data.infer import read_columns
 from lifecycle.data.profile.known import Known, guessed, known_of, known_of_view
 from lifecycle.data.sources import open_source
 from lifecycle.data.sources.files import Files
-from lifecycle.data.views.table import VIEW
 from lifecycle.errors import DataError
+from lifecycle.features.store import VIEW
 from lifecycle.lake import history, open_version, table_uri
 from lifecycle.lake.arrow import to_arrow
 from lifecycle.project import ContractSpec, Project, SourceSpec

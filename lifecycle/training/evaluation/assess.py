@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lifecycle.data.features import build_features, labels, load_hook
+from lifecycle.features.encode import build_features, labels, load_hook
 from lifecycle.lake import read_version
 from lifecycle.project import Project
 from lifecycle.records import Bundle, DatasetVersion, Estimate, Evaluation, Gain, Gap, Split

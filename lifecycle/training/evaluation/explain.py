@@ -15,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lifecycle.data.features import encode
+from lifecycle.features.encode import encode
 from lifecycle.project import Scalar
 from lifecycle.training.bundle import LoadedBundle
 from lifecycle.training.evaluation.drawing import BLUE, GREY, ORANGE, blank, clipped

@@ -16,8 +16,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import LifecycleError, TrainingError
+from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import Project, Scalar
 from lifecycle.training.matrix import Matrices
 from lifecycle.training.trainers.convert import to_graph

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lifecycle.data.classes import most_probable, probability_columns
+from lifecycle.features.encode import most_probable, probability_columns
 from lifecycle.lake import read_version, write_version
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.data.features import build_features, encode, fit_schema, labels, load_hook
 from lifecycle.data.ingest import ingest
 from lifecycle.data.sources import read_source
 from lifecycle.data.split import split_version
-from lifecycle.data.views.join import join_views
 from lifecycle.data.windows import first_window, periods
+from lifecycle.features.encode import build_features, encode, fit_schema, labels, load_hook
+from lifecycle.features.join import join_views
 from lifecycle.lake import read_version
 from lifecycle.project.loader import load_project
 from lifecycle.settings import Settings

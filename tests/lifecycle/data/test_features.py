@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lifecycle.data.features import (
+from lifecycle.errors import FeatureError
+from lifecycle.features.encode import (
     FeatureSchema,
     build_features,
     encode,
@@ -16,7 +17,6 @@ from lifecycle.data.features import (
     labels,
     load_hook,
 )
-from lifecycle.errors import FeatureError
 from lifecycle.project import ContractSpec, Project
 from tests.support.small import small_frame
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from lifecycle.data.features import labels
 from lifecycle.data.ingest import ingest
 from lifecycle.data.sources import read_source
 from lifecycle.data.windows import periods
+from lifecycle.features.encode import labels
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project

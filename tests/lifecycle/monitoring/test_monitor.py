@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lifecycle.data.features import labels
 from lifecycle.errors import DataError
+from lifecycle.features.encode import labels
 from lifecycle.lake import table_uri, write_version
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.monitoring.windows import categorical_features, open_window

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lifecycle.data.distance import cramers_v
-from lifecycle.data.features import labels
+from lifecycle.features.encode import labels
 from lifecycle.lake import read_version, table_uri, write_version
 from lifecycle.monitoring.drift import drift
 from lifecycle.monitoring.monitor import monitor_windows

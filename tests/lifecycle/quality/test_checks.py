@@ -15,7 +15,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from lifecycle.data.features import build_features, labels, load_hook
+from lifecycle.features.encode import build_features, labels, load_hook
 from lifecycle.lake import read_version
 from lifecycle.project import METRICS, ChecksSpec, Project
 from lifecycle.project.checks import Severity, canonical

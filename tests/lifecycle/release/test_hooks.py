@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lifecycle.data.features import hook_digest
 from lifecycle.errors import BundleError
+from lifecycle.features.encode import hook_digest
 from lifecycle.project import Project
 from lifecycle.release.hooks import as_trained
 from lifecycle.settings import Settings

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 
-from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import (
     MalformedRequestError,
     NotServedError,
     RequestError,
     RequestTooLargeError,
 )
+from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import ColumnSpec
 from lifecycle.records import ModelVersion
 from lifecycle.serving import oip, oip_info

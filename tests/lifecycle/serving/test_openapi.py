@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from fastapi.openapi.models import OpenAPI
 
-from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import NotServedError
+from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import ColumnSpec
 from lifecycle.records import ModelVersion
 from lifecycle.serving import docs_page, invocations, oip, plain, shapes

@@ -10,8 +10,8 @@ import xgboost
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import FeatureError, RequestError
+from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.serving.predictor import PARITY, ServedModel, engine_for, relative_distance
 from lifecycle.serving.protocol import to_records
@@ -39,7 +39,7 @@ FEATURES = FeatureSchema(
 
 
 def both(asked: Asked, inputs: dict[str, ColumnSpec], features: FeatureSchema) -> tuple[Any, Any]:
-    from lifecycle.data.features import encode
+    from lifecycle.features.encode import encode
 
     reader = RowReader(inputs, features, "person")
     try:

@@ -12,9 +12,8 @@ from hypothesis import HealthCheck, Phase
 from schemathesis.checks import CheckFunction
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from lifecycle.data.classes import most_probable
-from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import NotServedError, RequestError
+from lifecycle.features.encode import FeatureSchema, most_probable
 from lifecycle.project import ColumnSpec
 from lifecycle.records import ModelVersion
 from lifecycle.serving import invocations, oip, oip_info, plain

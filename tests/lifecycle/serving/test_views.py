@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 
 from lifecycle.data.privacy import pii_key
-from lifecycle.data.views.join import join_batch
-from lifecycle.data.views.table import made_like, materialise, open_view
-from lifecycle.data.views.use import view_uses
 from lifecycle.errors import BackendError, BundleError
+from lifecycle.features.join import join_batch
+from lifecycle.features.store import made_like, materialise, open_view
+from lifecycle.features.view_use import view_uses
 from lifecycle.lake import is_nullable, read_table, read_version
 from lifecycle.lake.arrow import to_frame
 from lifecycle.lake.logged_predictions import read_log

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
-from lifecycle.data.features import labels
 from lifecycle.errors import TrainingError
+from lifecycle.features.encode import labels
 from lifecycle.lake import read_version
 from lifecycle.records import Tuned
 from lifecycle.runtime.identity import identity_of

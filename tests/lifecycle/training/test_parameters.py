@@ -2,8 +2,8 @@
 
 import pytest
 
-from lifecycle.data.features import FeatureSchema
 from lifecycle.errors import ProjectError
+from lifecycle.features.encode import FeatureSchema
 from lifecycle.settings import Settings
 from lifecycle.training.parameters import (
     STOPPING,

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lifecycle.data.views.table import materialise, view_table
 from lifecycle.errors import ContractError, FeatureError, SourceError
+from lifecycle.features.store import materialise, view_table
 from lifecycle.lake import history
 from lifecycle.project import Project
 from lifecycle.settings import Settings

@@ -10,11 +10,11 @@ import pytest
 
 from lifecycle.data.ingest import ingest
 from lifecycle.data.privacy import pii_key, pseudonym, suppress
-from lifecycle.data.views.join import join_views
-from lifecycle.data.views.table import made_like, materialise
-from lifecycle.data.views.use import view_uses
 from lifecycle.data.windows import first_window
 from lifecycle.errors import BackendError
+from lifecycle.features.join import join_views
+from lifecycle.features.store import made_like, materialise
+from lifecycle.features.view_use import view_uses
 from lifecycle.lake import history, noted_version, read_version, table_uri
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
@@ -57,7 +57,7 @@ def test_nothing_is_done_twice(
     first = joined(project, settings)
     uri = table_uri(settings, project.name, "view_paid")
     with monkeypatch.context() as patched:
-        patched.setattr("lifecycle.data.views.table.read_facts", None)
+        patched.setattr("lifecycle.features.store.read_facts", None)
         assert joined(project, settings) == first
     assert len(history(uri)) == 1
     note = noted_version(first.uri, {"project": project.name})

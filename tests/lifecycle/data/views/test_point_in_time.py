@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lifecycle.data.views.asof import FEW, AsOf, as_numbers
-from lifecycle.data.views.compute import ViewFunction
-from lifecycle.data.views.facts import in_order
-from lifecycle.data.views.trial import known_of
-from lifecycle.data.views.use import ViewUse
+from lifecycle.features.asof import FEW, AsOf, as_numbers
+from lifecycle.features.compute import ViewFunction
+from lifecycle.features.facts import in_order
+from lifecycle.features.join import known_of
+from lifecycle.features.view_use import ViewUse
 from lifecycle.lake.arrow import to_arrow
 from lifecycle.project import FeatureViewSpec
 from tests.support.payments import FUNCTIONS, view

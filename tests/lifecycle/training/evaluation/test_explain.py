@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from lifecycle.data.features import build_features
+from lifecycle.features.encode import build_features
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.evaluation.explain import WIDTH, Explained, _spread, explain, summary_plot
 

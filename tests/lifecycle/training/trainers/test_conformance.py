@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lifecycle.data.features import labels
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
 from lifecycle.errors import ProjectError
+from lifecycle.features.encode import labels
 from lifecycle.lake import read_version
 from lifecycle.project import Project
 from lifecycle.records import Split, Window

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from lifecycle.data.features import FeatureSchema
+from lifecycle.features.encode import FeatureSchema
 from lifecycle.training.matrix import Matrices
 from lifecycle.training.trainers.scikit import SklearnTrainer
 

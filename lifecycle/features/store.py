@@ -6,18 +6,17 @@ import pyarrow as pa
 
 from lifecycle.data.privacy import erased_digest, erased_hashes
 from lifecycle.data.sources import Source, digest_of_parts, open_source
-from lifecycle.data.views.asof import AsOf
-from lifecycle.data.views.compute import compute_all, feature_schema, load_function
-from lifecycle.data.views.facts import (
+from lifecycle.errors import BackendError
+from lifecycle.features.asof import AsOf
+from lifecycle.features.compute import check_lookahead, compute_all, feature_schema, load_function
+from lifecycle.features.facts import (
     in_order,
     named_as_rows_are,
     of_view,
     read_facts,
     without_erased,
 )
-from lifecycle.data.views.lookahead import check_lookahead
-from lifecycle.data.views.use import ViewUse, how_made
-from lifecycle.errors import BackendError
+from lifecycle.features.view_use import ViewUse, how_made
 from lifecycle.lake import VersionWriter, noted_version, read_table, table_uri
 from lifecycle.lake.arrow import release_memory
 from lifecycle.project import FeatureViewSpec, Project

@@ -3,14 +3,24 @@
 import json
 from collections.abc import Iterator, Mapping
 
+import pandas as pd
 import pyarrow as pa
 
-from lifecycle.data.views.asof import AsOf, as_numbers
-from lifecycle.data.views.table import materialise, open_view
-from lifecycle.data.views.use import view_uses
+from lifecycle.data.sources import open_source
 from lifecycle.errors import BackendError
-from lifecycle.lake import VersionWriter, noted_version, open_version, table_uri
-from lifecycle.lake.arrow import release_memory
+from lifecycle.features.asof import AsOf, as_numbers
+from lifecycle.features.compute import (
+    ViewFunction,
+    check_lookahead,
+    compute_all,
+    feature_schema,
+    load_function,
+)
+from lifecycle.features.facts import in_order, read_facts
+from lifecycle.features.store import materialise, open_view
+from lifecycle.features.view_use import ViewUse, view_uses
+from lifecycle.lake import VersionWriter, is_nullable, noted_version, open_version, table_uri
+from lifecycle.lake.arrow import release_memory, to_arrow, to_frame
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.identity import code_digest, sha256
@@ -87,3 +97,46 @@ def _joined(
 ) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         yield join_batch(project, batch, views)
+
+
+# Views tried without writing anything, as `lifecycle validate` does.
+
+
+def try_views(project: Project, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with the features of each view, if there is one; as `join_views` makes them.
+
+    Args:
+        rows: that keep the contract, typed as it says; nothing in them is hashed.
+
+    Raises:
+        SourceError, ContractError: the facts cannot be used.
+        FeatureError: a view's function fails, looks ahead, or returns something else than declared.
+    """
+    if not project.feature_views:
+        return rows
+    views = {}
+    for name, use in view_uses(project).items():
+        spec = project.feature_views[name]
+        function = load_function(project, name)
+        facts = in_order(read_facts(project, name, open_source(project, spec.source)), spec)
+        check_lookahead(function, facts)
+        views[name] = known_of(function, facts, use)
+    batch = to_arrow(rows).combine_chunks().to_batches()[0]
+    joined = join_batch(project, batch, views)
+    return to_frame(pa.Table.from_batches([joined]), is_nullable)
+
+
+def known_of(function: ViewFunction, facts: pa.Table, use: ViewUse) -> AsOf:
+    """The features of facts in memory, straight from the function.
+
+    Args:
+        facts: by entity and time.
+
+    Raises:
+        FeatureError: the function fails, or returns something else than declared.
+    """
+    spec = function.spec
+    made = [features for _, features in compute_all(function, facts)]
+    features = pa.Table.from_batches(made, schema=feature_schema(spec))
+    named = features.rename_columns(list(use.columns)).combine_chunks()
+    return AsOf(facts[spec.key], facts[spec.time], named, use.max_age, use.same_instant)

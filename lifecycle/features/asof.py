@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.views.compute import first_facts
+from lifecycle.features.compute import first_facts
 from lifecycle.lake.arrow import is_text
 
 MICROSECONDS_A_DAY = 86_400_000_000
