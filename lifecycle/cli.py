@@ -15,10 +15,7 @@ from rich.table import Table
 from lifecycle.audit_command import audit
 from lifecycle.contract_command import contract
 from lifecycle.data.contract import check_compatible, last_contract
-from lifecycle.data.guess_source import ReadingOptions, folder_of, is_pattern
-from lifecycle.data.infer import column_names, infer_project
 from lifecycle.data.preview import rehearse, told, trial_words, try_source
-from lifecycle.data.roles import RoleOptions
 from lifecycle.data.split_checks import small_holdout
 from lifecycle.diff_command import diff
 from lifecycle.errors import LifecycleError, ProjectError, RegistryError
@@ -37,6 +34,9 @@ from lifecycle.ray_command import ray_node
 from lifecycle.rejected_command import rejected
 from lifecycle.runtime.console import open_console, write_error
 from lifecycle.runtime.process import prepare_process
+from lifecycle.scaffold.generate import column_names, infer_project
+from lifecycle.scaffold.roles import RoleOptions
+from lifecycle.scaffold.source import ReadingOptions, folder_of, is_pattern
 from lifecycle.settings import Settings
 from lifecycle.stack_command import down, status
 from lifecycle.ui_command import ui

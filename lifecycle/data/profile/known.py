@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from lifecycle.data.guess import FEW_CATEGORIES, MANY_CATEGORIES, Column
 from lifecycle.data.profile.record import Role
-from lifecycle.data.roles import guess_roles
 from lifecycle.errors import DataError, TargetError
 from lifecycle.features.store import KEY, TIME
 from lifecycle.project import ColumnSpec, ColumnType, FeatureViewSpec, Project, Scalar, TaskKind
+from lifecycle.scaffold.columns import FEW_CATEGORIES, MANY_CATEGORIES, Column
+from lifecycle.scaffold.roles import guess_roles
 
 REPEATED = 20
 """More texts are categories if each is there so many times on average."""

@@ -13,7 +13,6 @@ from lifecycle.data.contract import Checker, contract_of, stage_terms
 from lifecycle.data.contract.quarantine import RECORD
 from lifecycle.data.contract.quarantine import SCHEMA as QUARANTINE
 from lifecycle.data.contract.quarantine import TABLE as REJECTED
-from lifecycle.data.infer import read_columns
 from lifecycle.data.profile.known import Known, guessed, known_of, known_of_view
 from lifecycle.data.sources import open_source
 from lifecycle.data.sources.files import Files
@@ -25,6 +24,7 @@ from lifecycle.project import ContractSpec, Project, SourceSpec
 from lifecycle.project.data import format_of
 from lifecycle.project.loader import load_project
 from lifecycle.records import DatasetVersion
+from lifecycle.scaffold.generate import read_columns
 from lifecycle.settings import Settings
 
 BATCH = 1 << 16

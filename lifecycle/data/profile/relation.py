@@ -11,7 +11,7 @@ from lifecycle.data.profile.bars import level_groups, number_groups
 from lifecycle.data.profile.known import Known
 from lifecycle.data.profile.record import Bin, Measure, Relation
 from lifecycle.data.profile.sampled import Sampled, level_name
-from lifecycle.data.suspects import leakage_suspects
+from lifecycle.scaffold.leakage import leakage_suspects
 
 MOST_CLASSES = 12
 

@@ -10,13 +10,13 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from lifecycle.data.guess_source import ReadingOptions, folder_of
-from lifecycle.data.infer import infer_project, project_name
 from lifecycle.data.preview import rehearse
-from lifecycle.data.roles import RoleOptions
 from lifecycle.errors import ProjectError, SourceError, TargetError
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
+from lifecycle.scaffold.generate import infer_project, project_name
+from lifecycle.scaffold.roles import RoleOptions
+from lifecycle.scaffold.source import ReadingOptions, folder_of
 
 ROWS = 200
 

@@ -12,20 +12,20 @@ import statsmodels.datasets
 import yaml
 
 from lifecycle.data.contract import last_contract, required_bump
-from lifecycle.data.guess import guess_column, guess_columns
-from lifecycle.data.infer import infer_project, project_name
 from lifecycle.data.ingest import ingest
 from lifecycle.data.preview import rehearse
-from lifecycle.data.protected import protected_attributes
-from lifecycle.data.roles import RoleOptions
 from lifecycle.data.sources import open_source, read_source
 from lifecycle.data.split import split_dataset
 from lifecycle.data.split_checks import small_holdout
-from lifecycle.data.suspects import leakage_suspects
 from lifecycle.data.windows import arriving, first_window
 from lifecycle.errors import SourceError, TargetError
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
+from lifecycle.scaffold.columns import guess_column, guess_columns
+from lifecycle.scaffold.generate import infer_project, project_name
+from lifecycle.scaffold.leakage import leakage_suspects
+from lifecycle.scaffold.protected import protected_attributes
+from lifecycle.scaffold.roles import RoleOptions
 from lifecycle.settings import Settings
 from tests.support.small import small_frame
 

@@ -12,10 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle.data.guess_dates import guess_formats
-from lifecycle.data.guess_numbers import guess_numbers, plain_commas
-from lifecycle.data.guess_source import ReadingOptions
-from lifecycle.data.infer import infer_project
 from lifecycle.data.ingest import ingest
 from lifecycle.data.preview import rehearse
 from lifecycle.data.profile.opened import open_file
@@ -24,6 +20,10 @@ from lifecycle.data.windows import first_window
 from lifecycle.errors import ProjectError, SourceError, TargetError
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
+from lifecycle.scaffold.dates import guess_formats
+from lifecycle.scaffold.generate import infer_project
+from lifecycle.scaffold.numbers import guess_numbers, plain_commas
+from lifecycle.scaffold.source import ReadingOptions
 from lifecycle.settings import Settings
 
 ROWS = 400

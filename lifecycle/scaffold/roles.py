@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lifecycle.data.guess import IDENTIFIER, Column
 from lifecycle.errors import ProjectError, TargetError
 from lifecycle.lake.column_types import EXACT
 from lifecycle.project import TaskKind
 from lifecycle.records import counted
+from lifecycle.scaffold.columns import IDENTIFIER, Column
 
 MOST_CLASSES = 20
 FEW_ENTITIES = 20

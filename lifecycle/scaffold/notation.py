@@ -17,23 +17,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.guess import (
+from lifecycle.data.sources.notation import Notation
+from lifecycle.lake.column_types import MISSING
+from lifecycle.project import ColumnSpec, SourceSpec
+from lifecycle.project.notation import Decimal, Negative, Thousands
+from lifecycle.scaffold.columns import (
     FEW_CATEGORIES,
     IDENTIFIER,
     LEAST_LOOK,
     MOST_MISFITS,
     text_kind,
 )
-from lifecycle.data.guess_dates import ABOUT_TIME, DateGuess, guess_counted, guess_formats
-from lifecycle.data.guess_numbers import (
-    PLAIN,
-    NumberGuess,
-    Pair,
-    comma_means,
-    guess_numbers,
-    plain_commas,
-)
-from lifecycle.data.guess_words import (
+from lifecycle.scaffold.dates import ABOUT_TIME, DateGuess, guess_counted, guess_formats
+from lifecycle.scaffold.missing_words import (
     INFINITE,
     is_certain,
     is_missing,
@@ -42,10 +38,14 @@ from lifecycle.data.guess_words import (
     spellings_of,
     which_missing,
 )
-from lifecycle.data.sources.notation import Notation
-from lifecycle.lake.column_types import MISSING
-from lifecycle.project import ColumnSpec, SourceSpec
-from lifecycle.project.notation import Decimal, Negative, Thousands
+from lifecycle.scaffold.numbers import (
+    PLAIN,
+    NumberGuess,
+    Pair,
+    comma_means,
+    guess_numbers,
+    plain_commas,
+)
 
 MOST_LABELS = 200
 """Different texts of a target that are looked at for spellings of one class."""

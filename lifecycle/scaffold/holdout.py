@@ -8,9 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.data.guess import Column
-from lifecycle.data.project_text import DEFAULTS
-from lifecycle.data.roles import Roles
 from lifecycle.data.split import split
 from lifecycle.data.split_checks import FEW_ROWS, SMALL_SHARE
 from lifecycle.data.split_parts import (
@@ -24,6 +21,9 @@ from lifecycle.data.split_parts import (
 )
 from lifecycle.project import SplitSpec, TimeSpec
 from lifecycle.records import counted
+from lifecycle.scaffold.columns import Column
+from lifecycle.scaffold.project_text import DEFAULTS
+from lifecycle.scaffold.roles import Roles
 
 CALENDAR = ("month", "week", "day")
 """The coarsest first: a period is what arrives, and is monitored, at a time."""

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lifecycle.data.guess import LEAST_REPEATS, Column
-from lifecycle.data.roles import FEW_ENTITIES, Roles
+from lifecycle.scaffold.columns import LEAST_REPEATS, Column
+from lifecycle.scaffold.roles import FEW_ENTITIES, Roles
 
 YEAR = re.compile(r"(^|[^a-z])(year|yr|jahr|annee|année|ano|año|anno)([^a-z]|$)", re.IGNORECASE)
 FIRST_YEAR, LAST_YEAR = 1800, 2100

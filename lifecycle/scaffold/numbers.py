@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lifecycle.data.guess import ENOUGH, LEAST_LOOK, MOST_MISFITS
 from lifecycle.data.sources.notation import BLANKS, Numbers
 from lifecycle.project.notation import Decimal, Negative, Thousands
+from lifecycle.scaffold.columns import ENOUGH, LEAST_LOOK, MOST_MISFITS
 
 Pair = tuple[Decimal, Thousands]
 PLAIN: Pair = (".", "")

@@ -14,7 +14,14 @@ from pydantic import ValidationError
 
 from lifecycle.data.contract.terms import ZONES
 from lifecycle.data.contract.unique import keys_of
-from lifecycle.data.guess import (
+from lifecycle.data.sources.columns import as_declared
+from lifecycle.data.sources.files import Files
+from lifecycle.errors import ProjectError, SourceError, TargetError
+from lifecycle.lake.arrow import is_text
+from lifecycle.project import SourceSpec, SplitSpec
+from lifecycle.project.base import meant
+from lifecycle.records import counted, one_line
+from lifecycle.scaffold.columns import (
     ENOUGH,
     Column,
     Guessed,
@@ -23,21 +30,14 @@ from lifecycle.data.guess import (
     guess_columns,
     without_rows,
 )
-from lifecycle.data.guess_holdout import guess_holdout, guess_seed
-from lifecycle.data.guess_notation import Recognised, recognise
-from lifecycle.data.guess_panel import find_panel
-from lifecycle.data.guess_source import DETECTED, ReadingOptions, folder_of, guess_source
-from lifecycle.data.project_text import DEFAULTS, project_text
-from lifecycle.data.protected import protected_attributes
-from lifecycle.data.roles import FEW_MISSING, GUESSED, RoleOptions, Roles, guess_roles
-from lifecycle.data.sources.columns import as_declared
-from lifecycle.data.sources.files import Files
-from lifecycle.data.suspects import leakage_suspects
-from lifecycle.errors import ProjectError, SourceError, TargetError
-from lifecycle.lake.arrow import is_text
-from lifecycle.project import SourceSpec, SplitSpec
-from lifecycle.project.base import meant
-from lifecycle.records import counted, one_line
+from lifecycle.scaffold.holdout import guess_holdout, guess_seed
+from lifecycle.scaffold.leakage import leakage_suspects
+from lifecycle.scaffold.notation import Recognised, recognise
+from lifecycle.scaffold.panel import find_panel
+from lifecycle.scaffold.project_text import DEFAULTS, project_text
+from lifecycle.scaffold.protected import protected_attributes
+from lifecycle.scaffold.roles import FEW_MISSING, GUESSED, RoleOptions, Roles, guess_roles
+from lifecycle.scaffold.source import DETECTED, ReadingOptions, folder_of, guess_source
 
 REJECTED_SHARE = 0.01
 """What the contract lets go to quarantine, at least."""

@@ -5,10 +5,10 @@ from typing import Any
 
 import yaml
 
-from lifecycle.data.guess import Column
-from lifecycle.data.roles import Roles
 from lifecycle.project import SourceSpec
 from lifecycle.records import CONTROL, one_line
+from lifecycle.scaffold.columns import Column
+from lifecycle.scaffold.roles import Roles
 
 DEFAULTS: dict[str, Any] = {
     "split": {"holdout": 0.2, "validation": 0.15, "seed": 17},

@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.guess import LEAST_LOOK, MOST_MISFITS
 from lifecycle.data.sources.notation import Dates
 from lifecycle.project.notation import EPOCHS
+from lifecycle.scaffold.columns import LEAST_LOOK, MOST_MISFITS
 
 FIRST_LOOK, SAMPLE = 20, 2_000
 """Different cells that are looked at one by one: to see whether it is worth it, and then."""
