@@ -29,7 +29,7 @@ def diff(
     env: EnvOption = None,
 ) -> None:
     """Compare two versions of a table: schema, rows, and how each column's distribution moved."""
-    from lifecycle.data.diff import diff as compare  # pandas and Arrow take a while
+    from lifecycle.profiling.diff import diff as compare  # pandas and Arrow take a while
 
     loaded, settings = load_project(project), Settings.load(env)
     *tables, former, present = versions if len(versions) > 1 else (*versions, "")

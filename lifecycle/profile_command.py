@@ -30,8 +30,8 @@ def profile(
     env: EnvOption = None,
 ) -> None:
     """Profile a version of a project's data, its source, or a data file; writes an HTML page."""
-    from lifecycle.data.profile import profile as look  # pandas and scipy take a while
-    from lifecycle.data.profile.terminal import show
+    from lifecycle.profiling import profile as look  # pandas and scipy take a while
+    from lifecycle.profiling.terminal import show
 
     settings = Settings.load(env)
     other = int(against) if against is not None and against.isdigit() else against

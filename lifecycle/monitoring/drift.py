@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.data.distance import compare_categories, compare_numbers, independent_rows
 from lifecycle.errors import DataError
 from lifecycle.monitoring.windows import Seen
+from lifecycle.profiling.compare import compare_categories, compare_numbers, independent_rows
 from lifecycle.project import DriftSpec
 from lifecycle.records import ColumnDrift, DriftReport, LabelDrift, Window
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import scipy  # scipy loads `stats`, which takes a second, when it is used
 
-from lifecycle.data.distance import Comparison, compare_categories, compare_numbers
+from lifecycle.profiling.compare import Comparison, compare_categories, compare_numbers
 from lifecycle.project import Metric, RolloutSpec, allowed_loss, greater_is_better
 from lifecycle.records import Decision, Estimate, Observed
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lifecycle.data.distance import cramers_v_by_chance, kolmogorov_smirnov_by_chance
 from lifecycle.features.encode import most_probable
+from lifecycle.profiling.compare import cramers_v_by_chance, kolmogorov_smirnov_by_chance
 from lifecycle.project import METRICS, ChecksSpec, Metric, Scalar, TaskKind
 from lifecycle.quality import checks_program as program
 from lifecycle.quality.answered import Answered

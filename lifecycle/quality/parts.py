@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.data.distance import kolmogorov_smirnov, kolmogorov_smirnov_by_chance
+from lifecycle.profiling.compare import kolmogorov_smirnov, kolmogorov_smirnov_by_chance
 from lifecycle.project import TaskKind
 from lifecycle.quality.answered import Answered
 

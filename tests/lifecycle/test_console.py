@@ -16,9 +16,9 @@ from rich.table import Table
 from flows.console import Screen
 from lifecycle.cli import main
 from lifecycle.data.ingest import ingest
-from lifecycle.data.profile import profile
-from lifecycle.data.profile.page import page
 from lifecycle.data.split import split_dataset
+from lifecycle.profiling import profile
+from lifecycle.profiling.page import page
 from lifecycle.project.loader import load_project
 from lifecycle.records import Window, one_line, visible
 from lifecycle.runtime.console import open_console, styled

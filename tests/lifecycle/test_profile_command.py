@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lifecycle.cli import app
-from lifecycle.data.profile.record import Bar
-from lifecycle.data.profile.terminal import spark
+from lifecycle.profiling.record import Bar
+from lifecycle.profiling.terminal import spark
 from lifecycle.project import Project
 from tests.support.small import small_frame
 

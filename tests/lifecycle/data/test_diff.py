@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lifecycle.data import moved
-from lifecycle.data.diff import diff
-from lifecycle.data.moved import LEVELS
 from lifecycle.errors import BackendError
 from lifecycle.lake import row_hash, table_uri, write_version
+from lifecycle.profiling import diff as moved
+from lifecycle.profiling.diff import LEVELS, diff
 from lifecycle.project import ContractSpec
 from lifecycle.records import DatasetVersion
 from lifecycle.records.diff import ColumnDiff, VersionDiff

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 from scipy.stats.contingency import association
 
-from lifecycle.data.distance import (
+from lifecycle.profiling.compare import (
     Comparison,
     compare_categories,
     compare_numbers,

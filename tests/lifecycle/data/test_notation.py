@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from lifecycle.data.ingest import ingest
 from lifecycle.data.preview import rehearse
-from lifecycle.data.profile.opened import open_file
 from lifecycle.data.sources import read_source
 from lifecycle.data.windows import first_window
 from lifecycle.errors import ProjectError, SourceError, TargetError
+from lifecycle.profiling.inputs import open_file
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.scaffold.dates import guess_formats

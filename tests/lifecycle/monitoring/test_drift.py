@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lifecycle.data.distance import cramers_v
 from lifecycle.errors import DataError
 from lifecycle.monitoring.drift import as_floats, drift, shares
 from lifecycle.monitoring.windows import Seen
+from lifecycle.profiling.compare import cramers_v
 from lifecycle.project import DriftSpec
 from lifecycle.records import DriftReport, Window
 

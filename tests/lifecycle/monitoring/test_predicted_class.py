@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lifecycle.data.distance import cramers_v
 from lifecycle.features.encode import labels
 from lifecycle.lake import read_version, table_uri, write_version
 from lifecycle.monitoring.drift import drift
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.monitoring.windows import Seen, open_window
+from lifecycle.profiling.compare import cramers_v
 from lifecycle.project import DriftSpec, Project
 from lifecycle.records import Scored, Window
 from lifecycle.serving.score import score

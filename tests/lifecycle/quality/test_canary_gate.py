@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lifecycle.data.distance import (
+from lifecycle.profiling.compare import (
     cramers_v,
     cramers_v_by_chance,
     kolmogorov_smirnov,

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 
 from lifecycle.data.ingest import ingest
-from lifecycle.data.profile import Profile, profile
-from lifecycle.data.profile.gather import SAMPLE, gather
-from lifecycle.data.profile.record import ColumnProfile
 from lifecycle.data.windows import first_window
 from lifecycle.errors import DataError
 from lifecycle.features.join import join_views
 from lifecycle.features.store import KEY, VIEW, materialise
+from lifecycle.profiling import Profile, profile
+from lifecycle.profiling.gather import SAMPLE, gather
+from lifecycle.profiling.record import ColumnProfile
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings

@@ -6,9 +6,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from lifecycle.data.profile.bars import short
-from lifecycle.data.profile.record import Bar, ColumnProfile, Summary
-from lifecycle.data.profile.words import headline, share
+from lifecycle.profiling.bars import headline, share, short
+from lifecycle.profiling.record import Bar, ColumnProfile, Summary
 from lifecycle.records import one_line
 from lifecycle.runtime.console import styled
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from lifecycle.data.profile.record import Role
 from lifecycle.errors import DataError, TargetError
 from lifecycle.features.store import KEY, TIME
+from lifecycle.profiling.record import Role
 from lifecycle.project import ColumnSpec, ColumnType, FeatureViewSpec, Project, Scalar, TaskKind
 from lifecycle.scaffold.columns import FEW_CATEGORIES, MANY_CATEGORIES, Column
 from lifecycle.scaffold.roles import guess_roles

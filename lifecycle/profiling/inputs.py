@@ -13,13 +13,13 @@ from lifecycle.data.contract import Checker, contract_of, stage_terms
 from lifecycle.data.contract.quarantine import RECORD
 from lifecycle.data.contract.quarantine import SCHEMA as QUARANTINE
 from lifecycle.data.contract.quarantine import TABLE as REJECTED
-from lifecycle.data.profile.known import Known, guessed, known_of, known_of_view
 from lifecycle.data.sources import open_source
 from lifecycle.data.sources.files import Files
 from lifecycle.errors import DataError
 from lifecycle.features.store import VIEW
 from lifecycle.lake import history, open_version, table_uri
 from lifecycle.lake.arrow import to_arrow
+from lifecycle.profiling.schema import Known, guessed, known_of, known_of_view
 from lifecycle.project import ContractSpec, Project, SourceSpec
 from lifecycle.project.data import format_of
 from lifecycle.project.loader import load_project

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from lifecycle.data.distance import compare_categories, compare_numbers
-from lifecycle.data.profile.gather import Gathered
-from lifecycle.data.profile.known import Known
-from lifecycle.data.profile.record import Drift
-from lifecycle.data.profile.sampled import Sampled
+from lifecycle.profiling.compare import compare_categories, compare_numbers
+from lifecycle.profiling.gather import Gathered
+from lifecycle.profiling.record import Drift
+from lifecycle.profiling.sample import Sampled
+from lifecycle.profiling.schema import Known
 
 CHANCE = 0.001
 """How rarely equal distributions may be called drifted."""

@@ -8,9 +8,9 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.profile.known import Known
-from lifecycle.data.profile.record import Kind
 from lifecycle.lake.arrow import is_number
+from lifecycle.profiling.record import Kind
+from lifecycle.profiling.schema import Known
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]

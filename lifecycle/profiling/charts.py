@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from lifecycle.data.profile.bars import short
-from lifecycle.data.profile.record import Bar, Bin
+from lifecycle.profiling.bars import short
+from lifecycle.profiling.record import Bar, Bin
 
 WIDTH, HEIGHT = 300, 80
 CELL, LABEL, TOP = 20, 150, 100

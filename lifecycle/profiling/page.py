@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from lifecycle.data.profile import drawing
-from lifecycle.data.profile.bars import short
-from lifecycle.data.profile.record import Summary
-from lifecycle.data.profile.words import headline, share, spelled
 from lifecycle.errors import DataError
+from lifecycle.profiling import charts
+from lifecycle.profiling.bars import headline, share, short, spelled
+from lifecycle.profiling.record import Summary
 from lifecycle.runtime.html import templates, write_page
 
 IN_MATRIX = 24
@@ -31,9 +30,9 @@ def page(summary: Summary) -> str:
         (one for one in summary.columns if one.relation),
         key=lambda one: -abs(one.relation.strength) if one.relation else 0.0,
     )
-    return environment.get_template("data/profile/profile.html.j2").render(
+    return environment.get_template("profiling/profile.html.j2").render(
         p=summary,
-        draw=drawing,
+        draw=charts,
         target=next((one for one in summary.columns if one.role == "target"), None),
         ranking=by_strength[:IN_RANKING],
         ranked=len(by_strength),

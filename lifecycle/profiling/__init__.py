@@ -1,6 +1,6 @@
 """Profiles: what a data set looks like, before anything is learned from it.
 
-    from lifecycle.data.profile import profile
+    from lifecycle.profiling import profile
     profile(frame, target="y")            # in a notebook: the page itself
     profile("project.yaml").save("profile.html")
 
@@ -13,8 +13,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from lifecycle.data.profile.opened import Profiled
-from lifecycle.data.profile.record import Summary
+from lifecycle.profiling.inputs import Profiled
+from lifecycle.profiling.record import Summary
 from lifecycle.settings import Settings
 
 __all__ = ["Profile", "Profiled", "Summary", "profile"]
@@ -36,13 +36,13 @@ class Profile:
         Raises:
             DataError: the place cannot be written.
         """
-        from lifecycle.data.profile.page import save_page  # jinja2 takes a while
+        from lifecycle.profiling.page import save_page  # jinja2 takes a while
 
         return save_page(self.summary, Path(path))
 
     def _repr_html_(self) -> str:
         """The page in a frame of its own: its style and the notebook's do not meet."""
-        from lifecycle.data.profile.page import page
+        from lifecycle.profiling.page import page
 
         style = "width:100%;height:50rem;border:1px solid #d9dee5;border-radius:.3rem"
         return f'<iframe sandbox srcdoc="{escape(page(self.summary))}" style="{style}"></iframe>'
@@ -79,8 +79,8 @@ def profile(
     Raises:
         LifecycleError: it cannot be read, or there is no such column, table or version.
     """
-    from lifecycle.data.profile.build import build  # scipy takes a while
-    from lifecycle.data.profile.opened import open_against, open_any
+    from lifecycle.profiling.build import build  # scipy takes a while
+    from lifecycle.profiling.inputs import open_against, open_any
 
     opened = open_any(data, target=target, table=table, version=version, settings=settings)
     other = None

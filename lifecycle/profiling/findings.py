@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from lifecycle.data.profile.bars import short
-from lifecycle.data.profile.record import ColumnProfile, Finding, Summary
+from lifecycle.profiling.bars import short
+from lifecycle.profiling.record import ColumnProfile, Finding, Summary
 
 CLOSE = 0.9
 """From here on two columns say nearly the same."""

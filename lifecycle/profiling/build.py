@@ -1,0 +1,262 @@
+"""A profile from one pass over the rows, and one over those it is compared with."""
+
+from collections import Counter
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from lifecycle.profiling.bars import level_bars, number_bars, spell
+from lifecycle.profiling.drift import drift
+from lifecycle.profiling.findings import findings
+from lifecycle.profiling.gather import Counts, Gathered, gather
+from lifecycle.profiling.inputs import Opened
+from lifecycle.profiling.record import Bar, ColumnProfile, Periods, Summary, Together
+from lifecycle.profiling.relations import Target, associations, frame_of
+from lifecycle.profiling.sample import Floats, Sampled, sampled
+from lifecycle.profiling.schema import Known, promises
+
+# Rows a stretch of time, and the stretches without any.
+
+MOST = 120
+"""Bars that can be told apart."""
+CALENDAR = {"day": "D", "week": "W", "month": "M", "quarter": "Q", "year": "Y"}
+
+
+def coverage(column: str, counts: Counter[int], *, days: bool, period: str) -> Periods | None:
+    """Rows a period from the first to the last, empty ones with 0; None without a row.
+
+    Args:
+        counts: rows a whole number, or a day since 1970.
+        days: whether they are days.
+        period: the project's; taken if that makes 120 periods at most, else the next longer one.
+    """
+    if not counts:
+        return None
+    if not days:
+        return _numbers(column, counts)
+    index = pd.to_datetime(np.array(list(counts), dtype="datetime64[D]"))
+    whole = pd.Series(list(counts.values()), index=index)
+    names = list(CALENDAR)
+    for name in names[names.index(period) if period in names else 0 :]:
+        at = pd.DatetimeIndex(whole.index).to_period(CALENDAR[name])
+        span = pd.period_range(at.min(), at.max(), freq=CALENDAR[name])
+        if len(span) <= MOST:
+            break
+    if len(span) > MOST:  # centuries: only the years that have rows, the newest
+        span = at.unique().sort_values()[-MOST:]
+    full = whole.groupby(at).sum().reindex(span, fill_value=0)
+    bars = (Bar(label=_label(at, name), rows=int(rows)) for at, rows in full.items())
+    return Periods(column=column, period=name, bars=tuple(bars))
+
+
+def _numbers(column: str, counts: Counter[int]) -> Periods:
+    first, last = min(counts), max(counts)
+    width = -(-(last - first + 1) // MOST)
+    rows: Counter[int] = Counter()
+    for value, count in counts.items():
+        rows[(value - first) // width] += count
+    bars = []
+    for at in range((last - first) // width + 1):
+        start = first + at * width
+        label = str(start) if width == 1 else f"{start} to {min(start + width - 1, last)}"
+        bars.append(Bar(label=label, rows=rows[at]))
+    return Periods(column=column, period="value" if width == 1 else f"{width:,}", bars=tuple(bars))
+
+
+def _label(period: object, name: str) -> str:
+    text = str(period)
+    return f"week of {text.partition('/')[0]}" if name == "week" else text
+
+
+# One column's profile, from what was counted and what was sampled.
+
+FENCE = 3.0
+"""Interquartile ranges (Tukey 1977: outer fences)."""
+
+
+def column_profile(
+    name: str, counts: Counts, kind: pa.DataType, rows: int, sample: Sampled, known: Known
+) -> ColumnProfile:
+    """Everything about one column by itself; a hidden one keeps counts alone.
+
+    Args:
+        kind: the type its values came in.
+        rows: of the whole table.
+    """
+    spec, sort = known.specs.get(name), sample.kinds[name]
+    hidden = known.hidden(name) or sort == "text"
+    distinct, exact = counts.distinct()
+    made = ColumnProfile(
+        name=name,
+        kind=sort,
+        type=spec.type if spec else _type(kind),
+        role=known.role(name),
+        unit=spec.unit if spec else "",
+        description=spec.description if spec else "",
+        promises=promises(spec) if spec else (),
+        pii=" ".join(filter(None, (spec.pii, spec.pii_class))) if spec and spec.pii else "",
+        hidden=hidden,
+        missing=counts.missing,
+        missing_share=counts.missing / rows if rows else 0.0,
+        infinite=counts.infinite,
+        misfits=known.misfits.get(name, 0),
+        distinct=min(distinct, rows),
+        distinct_exact=exact,
+    )
+    if hidden:
+        return made
+    if sort == "category":
+        bars, others = level_bars(sample.levels[name])
+        return made.model_copy(update={"bars": bars, "others": others})
+    values, time = sample.numbers[name], sort == "time"
+    return made.model_copy(
+        update={
+            "minimum": _end(counts.minimum),
+            "maximum": _end(counts.maximum),
+            "mean": None if time else _finite(counts.moments.mean()),
+            "deviation": None if time else _finite(counts.moments.deviation()),
+            "bars": number_bars(values, name in sample.whole, time),
+            **_quartiles(values, time),
+        }
+    )
+
+
+def _quartiles(values: Floats, time: bool) -> dict[str, object]:
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return {}
+    low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
+    if time:
+        return {"quartiles": tuple(spell(value, True) for value in (low, middle, high))}
+    fence = FENCE * (high - low)
+    far = (known < low - fence) | (known > high + fence)
+    return {
+        "quartiles": (float(low), float(middle), float(high)),
+        # where half the values are one value, whatever is not would be an outlier
+        "outliers": float(far.mean()) if fence else None,
+    }
+
+
+def _end(value: object) -> float | str | None:
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ").removesuffix(" 00:00:00")
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and np.isfinite(value) else None
+
+
+def _type(kind: pa.DataType) -> str:
+    return "empty" if pa.types.is_null(kind) else str(kind).removeprefix("large_")
+
+
+MOST_TOGETHER = 15
+
+
+def build(opened: Opened, against: Opened | None = None) -> Summary:
+    """Profile rows; they are read once, in bounded memory.
+
+    Raises:
+        LifecycleError: the rows cannot be read.
+    """
+    known = opened.known
+    gathered = gather(opened.batches, known.time or None)
+    table = gathered.sample()
+    sample = sampled(table, known)
+    columns = [
+        column_profile(name, counts, gathered.types[name], gathered.rows, sample, known)
+        for name, counts in gathered.columns.items()
+    ]
+    target = None
+    shown = any(one.role == "target" and not one.hidden for one in columns)
+    if known.target in gathered.columns and sample.rows:
+        target = Target(sample, known)
+        columns = [_related(one, target, shown) for one in columns]
+    if against is not None:
+        columns = _drifted(columns, sample, gathered.rows, opened, against)
+    varied = [one.name for one in columns if one.kind != "text" and one.distinct > 1]
+    varied = [name for name in varied if name != known.entity]
+    summary = Summary(
+        title=opened.title,
+        place=opened.place,
+        rows=gathered.rows,
+        rejected=opened.rejected,
+        sampled=sample.rows,
+        duplicates=gathered.duplicates(),
+        rows_with_missing=gathered.rows_with_missing,
+        target=known.target if target else "",
+        task=known.task if target else None,
+        classes=target.classes if target and shown else (),
+        base=target.base if target and shown else (),
+        entity=known.entity if known.entity in gathered.columns else "",
+        entities=_distinct(gathered, known.entity),
+        against=against.place if against else "",
+        columns=tuple(columns),
+        pairs=associations(sample, varied),
+        together=_together(gathered),
+        suspects=_suspects(target, sample, columns) if target else {},
+        periods=_periods(opened, gathered),
+    )
+    return summary.model_copy(update={"findings": findings(summary)})
+
+
+def _related(column: ColumnProfile, target: Target, shown: bool) -> ColumnProfile:
+    if column.role in ("target", "entity") or column.kind == "text" or column.distinct < 2:
+        return column
+    relation = target.relation(column.name, shown=shown and not column.hidden)
+    return column.model_copy(update={"relation": relation})
+
+
+def _drifted(
+    columns: list[ColumnProfile], sample: Sampled, rows: int, opened: Opened, against: Opened
+) -> list[ColumnProfile]:
+    """Other persons are no drift, nor are other numbers where each row has its own."""
+    before = gather(against.batches)
+    then = sampled(before.sample(), opened.known)
+    found = []
+    for one in columns:
+        moved = drift(one.name, sample, then, before, opened.known, shown=not one.hidden)
+        differs = one.name in sample.whole and one.distinct == rows
+        names = one.role == "entity" or differs
+        found.append(one if names else one.model_copy(update={"drift": moved}))
+    return found
+
+
+def _suspects(target: Target, sample: Sampled, columns: list[ColumnProfile]) -> dict[str, str]:
+    names = [
+        one.name
+        for one in columns
+        if one.role not in ("target", "entity", "time") and one.kind in ("number", "category")
+    ]
+    return target.suspects(frame_of(sample, names))
+
+
+def _together(gathered: Gathered) -> tuple[Together, ...]:
+    """The pairs of columns whose missing rows are the same, the closest first."""
+    counts, names = gathered.both_missing, list(gathered.columns)
+    found = []
+    for i, first in enumerate(names):
+        for j in range(i + 1, len(names)):
+            both = int(counts[i, j])
+            if both:
+                either = int(counts[i, i] + counts[j, j]) - both
+                pair = Together(first=first, second=names[j], rows=both, share=both / either)
+                found.append(pair)
+    return tuple(sorted(found, key=lambda one: (-one.share, -one.rows))[:MOST_TOGETHER])
+
+
+def _periods(opened: Opened, gathered: Gathered) -> Periods | None:
+    known = opened.known
+    if not known.time or known.time not in gathered.columns or gathered.periods is None:
+        return None
+    if known.hidden(known.time):
+        return None
+    days = not pa.types.is_integer(gathered.types[known.time])
+    return coverage(known.time, gathered.periods, days=days, period=known.period)
+
+
+def _distinct(gathered: Gathered, name: str) -> int:
+    return gathered.columns[name].distinct()[0] if name in gathered.columns else 0
