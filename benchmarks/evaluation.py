@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from benchmarks.result import Result
-from lifecycle.training.evaluation.bootstrap import RESAMPLES_OF_LARGE
-from lifecycle.training.evaluation.evaluate import evaluate
+from lifecycle.training.evaluation.evaluate import RESAMPLES_OF_LARGE, evaluate
 
 ROWS, SMALLER = 1_000_000, 200_000
 BAR, SECONDS = 1.2, 0.6

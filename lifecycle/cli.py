@@ -155,7 +155,7 @@ def validate(
 
     With --source, whether other data keep the contract; they need not have the target.
     """
-    from lifecycle.training.trainers.open import open_trainer  # XGBoost takes a while
+    from lifecycle.training.trainers.registry import open_trainer  # XGBoost takes a while
 
     loaded = load_project(project)
     if source is not None:

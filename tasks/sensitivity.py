@@ -5,7 +5,7 @@ from prefect.artifacts import create_table_artifact
 from lifecycle.project import Project
 from lifecycle.records import Evaluated, Identity, Noise, Split, Tuned
 from lifecycle.settings import Settings
-from lifecycle.training.sensitivity import noise_over_seeds
+from lifecycle.training.fit import noise_over_seeds
 from tasks.policies import CACHED, cached_by, slug, task
 from tasks.progress import step, update
 

@@ -9,7 +9,7 @@ from lifecycle.monitoring.windows import Seen
 from lifecycle.project import Project
 from lifecycle.records import Evaluation, Scored
 from lifecycle.training.evaluation.evaluate import evaluate
-from lifecycle.training.evaluation.own_metrics import own_metrics
+from lifecycle.training.evaluation.metrics import own_metrics
 
 log = logging.getLogger(__name__)
 

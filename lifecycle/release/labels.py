@@ -24,7 +24,7 @@ from lifecycle.quality.canary_gate import Labelled
 from lifecycle.records import DatasetVersion, Estimate
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation.evaluate import estimate
-from lifecycle.training.evaluation.own_metrics import own_metrics
+from lifecycle.training.evaluation.metrics import own_metrics
 
 TABLES = ("accepted", "current")
 Key = tuple[str | None, ...]

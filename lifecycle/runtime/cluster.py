@@ -38,7 +38,7 @@ ENVIRONMENT = {
 }
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """One machine only: every port of a local Ray (GCS, raylet, agents) then listens on loopback."""
-WARM = "lifecycle.training.train"
+WARM = "lifecycle.training.fit"
 """Takes seconds to import: a worker of a joined cluster does it while this process goes on."""
 KNOCK_S = 5.0
 """Seconds somebody who listens may take to answer."""

@@ -30,14 +30,19 @@ from lifecycle.records import DatasetVersion
 from lifecycle.runtime.identity import code_digest, lock_digest, project_digest, sha256
 from lifecycle.runtime.plugins import plugs_digest
 from lifecycle.settings import Settings
-from lifecycle.training.matrix import Matrices
+from lifecycle.training.matrix import Matrices, row_weights
 from lifecycle.training.parameters import constrained, plain, threads_of
 from lifecycle.training.shards import Plan, plan, read_shard
 from lifecycle.training.trainers.booster import load_booster
-from lifecycle.training.trainers.boosting import BoosterMetric, Progress, boost
 from lifecycle.training.trainers.protocol import Fitted
-from lifecycle.training.trainers.xgb import booster_metric, check_device, parts_of
-from lifecycle.training.weights import row_weights
+from lifecycle.training.trainers.xgb import (
+    BoosterMetric,
+    Progress,
+    boost,
+    booster_metric,
+    check_device,
+    parts_of,
+)
 
 MODEL, CURVE = "model.ubj", "curve.json"
 

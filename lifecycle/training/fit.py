@@ -1,21 +1,207 @@
 """One stage: from the parts of a split and chosen parameters to a bundle on disk."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
-from lifecycle.features.encode import FeatureSchema, hook_digest
+import numpy as np
+import ray
+from ray.exceptions import RayError as AnyRayError
+
+from lifecycle.errors import LifecycleError, TrainingError, reason
+from lifecycle.features.encode import (
+    FeatureSchema,
+    build_features,
+    encode,
+    hook_digest,
+    labels,
+    load_hook,
+)
 from lifecycle.features.view_use import view_uses
 from lifecycle.lake import read_version
 from lifecycle.project import Project, Scalar
-from lifecycle.records import Bundle, DatasetVersion, Identity, Split, Tuned
+from lifecycle.records import Bundle, DatasetVersion, Evaluated, Identity, Noise, Split, Tuned
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import write_bundle
-from lifecycle.training.calibration import Calibration
-from lifecycle.training.parameters import DEFAULTS
+from lifecycle.training.calibration import Calibration, calibrate
+from lifecycle.training.evaluation.assess import answer, score
+from lifecycle.training.matrix import open_matrices, pool
+from lifecycle.training.parameters import DEFAULTS, threads_of
 from lifecycle.training.schema import BundleSchema
-from lifecycle.training.threshold import DEFAULT
-from lifecycle.training.train import train_model
-from lifecycle.training.trainers.protocol import ModelKind
+from lifecycle.training.threshold import DEFAULT, decision_threshold
+from lifecycle.training.trainers.load import load_model
+from lifecycle.training.trainers.protocol import Curve, Floats, Matrix, Model, ModelKind
+from lifecycle.training.trainers.registry import open_refitter, open_trainer
+
+# The final model, fitted where Ray has room: in this process, in one worker, or in several.
+
+
+class Trained(NamedTuple):
+    """A fitted model, and the schema of its matrix."""
+
+    model: Model
+    features: FeatureSchema
+    curve: Curve
+    """Of the fit that was stopped by the validation part."""
+    calibration: Calibration | None
+    """Of that fit's probabilities for the validation part, which it did not learn from."""
+    threshold: float | None
+    """Binary: from which probability on a row counts as positive, found in the same way."""
+
+
+class _Sent(NamedTuple):
+    """A fitted model on its way from a worker."""
+
+    kind: ModelKind
+    model: bytes
+    features: FeatureSchema
+    curve: Curve
+    calibration: Calibration | None
+    threshold: float | None
+
+
+def train_model(
+    project: Project,
+    train: DatasetVersion,
+    validation: DatasetVersion,
+    parameters: Mapping[str, Scalar],
+    settings: Settings,
+) -> Trained:
+    """Fit with the chosen parameters, in `training.num_workers` workers; Ray is connected already.
+
+    The validation part decides when to stop, and calibrates. Where `training.refits` says so, the
+    model handed out is then fitted on both parts, with the rounds found.
+
+    One worker needs no collective: on a Ray of this machine it is this process, on a cluster it is
+    one task. Equal arguments give equal models wherever they are fitted.
+
+    Raises:
+        ProjectError: the trainer cannot use a parameter.
+        TrainingError: the cluster has no room for the workers, or a worker failed.
+        BackendError, FeatureError, TargetError: as `open_matrices` raises.
+    """
+    open_trainer(project).check(project)
+    workers, threads = project.training.num_workers, threads_of(project, settings)
+    if workers == 1 and settings.local_ray:
+        return _fit(project, train, validation, parameters, threads)
+    check_workers(project, train.rows, threads)
+    if workers == 1:
+        return _fit_in_task(project, train, validation, parameters, threads)
+    from lifecycle.training.distributed import fit_on_workers  # Ray Train takes a second to import
+
+    fitted, schema = fit_on_workers(project, train, validation, parameters, settings)
+    calibration, threshold = _calibrated_on_part(project, fitted.model, schema, validation)
+    return Trained(fitted.model, schema, fitted.curve, calibration, threshold)
+
+
+def check_workers(project: Project, rows: int, threads: int) -> None:
+    """Refuse what would fail late or wait for ever.
+
+    Raises:
+        TrainingError: more workers than rows, or than the cluster's nodes have CPUs for.
+    """
+    workers = project.training.num_workers
+    if workers > rows:
+        raise TrainingError(
+            f"training.num_workers: {workers} workers for {rows} rows; ask for fewer"
+        )
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's
+    cpus = [int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]]
+    if sum(count // threads for count in cpus) < workers:
+        has = " + ".join(
+            f"{many} × {count}" if many > 1 else f"{count}"
+            for count, many in sorted(Counter(cpus).items(), reverse=True)
+        )
+        raise TrainingError(
+            f"training.num_workers: {workers} workers with {threads} threads each, and Ray's nodes "
+            f"have {has} CPUs; ask for fewer workers or training.threads, or give Ray more "
+            "(LIFECYCLE_RAY_CPUS for a local one)"
+        )
+
+
+def _fit(
+    project: Project,
+    train: DatasetVersion,
+    validation: DatasetVersion,
+    parameters: Mapping[str, Scalar],
+    threads: int,
+) -> Trained:
+    data = open_matrices(project, train, validation)
+    fitted = open_trainer(project).fit(project, data, parameters, threads)
+    model = fitted.model
+    calibration, threshold = calibrated(project, model, data.validation, data.validation_labels)
+    if project.training.refits:
+        both = pool(project, data)
+        model = open_refitter(project).refit(project, both, parameters, threads, model.rounds)
+    return Trained(model, data.schema, fitted.curve, calibration, threshold)
+
+
+def calibrated(
+    project: Project, model: Model, matrix: Matrix, truth: Floats
+) -> tuple[Calibration | None, float | None]:
+    """Calibration and decision threshold of a binary model, on rows it did not learn from.
+
+    Raises:
+        TrainingError: as `calibrate` and `decision_threshold` raise.
+    """
+    method = project.training.calibration
+    if not _asks_validation(project):
+        return None, None
+    probability = model.predict(matrix)
+    calibration = None if method == "none" else calibrate(method, probability, truth)
+    if calibration is not None:
+        probability = calibration.apply(probability)
+    threshold = decision_threshold(
+        project.decision, probability, truth, calibrated=calibration is not None
+    )
+    return calibration, threshold
+
+
+def _asks_validation(project: Project) -> bool:
+    return project.training.calibration != "none" or project.decision is not None
+
+
+def _calibrated_on_part(
+    project: Project, model: Model, schema: FeatureSchema, validation: DatasetVersion
+) -> tuple[Calibration | None, float | None]:
+    """The same, where no process here holds the validation part."""
+    if not _asks_validation(project):
+        return None, None
+    frame = read_version(validation)
+    truth = labels(frame, project)
+    known = np.isfinite(truth)
+    features = build_features(frame[known], project, load_hook(project))
+    return calibrated(project, model, encode(features, schema), truth[known])
+
+
+def _fit_in_task(project: Project, *arguments: Any) -> Trained:
+    """The same in one worker of the cluster; Ray starts it again if its node dies."""
+    remote: Any = ray.remote(num_cpus=arguments[-1], max_retries=project.training.max_failures)
+    running = remote(_send).remote(project, *arguments)
+    try:
+        sent: _Sent | LifecycleError = ray.get(running)
+    except AnyRayError as error:
+        raise TrainingError(f"training on Ray failed: {reason(error)}; run again") from None
+    except BaseException:  # cancelled
+        ray.cancel(running, force=True)
+        raise
+    if isinstance(sent, LifecycleError):
+        raise sent
+    model = load_model(sent.kind, sent.model, Path("the worker's answer"))
+    return Trained(model, sent.features, sent.curve, sent.calibration, sent.threshold)
+
+
+def _send(project: Project, *arguments: Any) -> _Sent | LifecycleError:
+    """Runs in the worker. An error of ours is returned: raised, Ray would print it."""
+    try:
+        trained = _fit(project, *arguments)
+    except LifecycleError as error:
+        return error
+    kind, content = trained.model.kind, trained.model.save()
+    return _Sent(kind, content, *trained[1:])
+
 
 FEW_ROUNDS = 10
 """Fewer boosting rounds than these are worth a warning."""
@@ -109,3 +295,39 @@ def target_values(project: Project, train: DatasetVersion) -> tuple[Scalar, ...]
     target = read_version(train, columns=[project.target])[project.target].dropna()
     positive = target == (1 if project.positive is None else project.positive)
     return tuple(target[mask].head(1).tolist()[0] for mask in (~positive, positive))
+
+
+# Sensitivity: how much the deciding metric moves if nothing but the training seed changes.
+
+OnSeed = Callable[[int, float], None]
+"""Seed, metric on the holdout."""
+
+
+def noise_over_seeds(
+    project: Project,
+    settings: Settings,
+    split: Split,
+    tuned: Tuned,
+    identity: Identity,
+    evaluated: Evaluated,
+    seeds: int,
+    on_seed: OnSeed,
+) -> Noise:
+    """Train with the next `seeds` - 1 seeds, same data and parameters, and measure each.
+
+    Without randomness in training (`subsample`, `colsample_*`) all are equal and the noise is 0.
+
+    Raises:
+        TrainingError, FeatureError: training could not be done.
+    """
+    own = project.training.seed
+    values = {own: evaluated.candidate.metrics[project.metric].value}
+    for seed in range(own + 1, own + seeds):
+        training = project.training.model_copy(update={"seed": seed})
+        other = project.model_copy(update={"training": training})
+        with TemporaryDirectory(dir=settings.folder("bundles"), prefix=".seed-") as aside:
+            bundle = fit(other, split, tuned, settings, identity, Path(aside))
+            answers = answer(other, split.holdout, bundle.path, bundle.digest)
+        values[seed] = score(other, answers)
+        on_seed(seed, values[seed])
+    return Noise(metric=project.metric, values=values)

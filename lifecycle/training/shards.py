@@ -29,7 +29,7 @@ from lifecycle.lake import open_rows
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.cluster import ray_data, rows_of
-from lifecycle.training.weights import class_counts
+from lifecycle.training.matrix import class_counts
 
 STRETCH = 500_000
 """Row numbers that one task of the first pass looks at."""

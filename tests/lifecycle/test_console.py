@@ -26,7 +26,7 @@ from lifecycle.runtime.html import Section
 from lifecycle.runtime.html import page as report
 from lifecycle.serving.protocol import curl_command
 from lifecycle.settings import Settings
-from lifecycle.training.evaluation.drawing import blank, clipped
+from lifecycle.training.evaluation.plots import blank, clipped
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = "<script>alert(1)</script>"

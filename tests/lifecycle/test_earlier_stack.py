@@ -30,7 +30,7 @@ from lifecycle.training.bundle import load_bundle, write_bundle
 from lifecycle.training.fit import bundle_schema
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.predictor import open_predictor
-from lifecycle.training.trainers.open import open_trainer
+from lifecycle.training.trainers.registry import open_trainer
 
 FIXTURES = sorted((Path(__file__).parents[1] / "fixtures").iterdir())
 TRAINERS = {"xgboost": "xgboost", "onnx": "sklearn:ensemble.GradientBoostingClassifier"}

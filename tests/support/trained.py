@@ -35,7 +35,7 @@ from lifecycle.training.evaluation.evaluate import baseline, evaluate
 from lifecycle.training.fit import bundle_schema
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.predictor import open_predictor
-from lifecycle.training.trainers.open import open_trainer
+from lifecycle.training.trainers.registry import open_trainer
 
 
 @dataclass(frozen=True)

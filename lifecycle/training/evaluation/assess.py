@@ -23,9 +23,8 @@ from lifecycle.training.evaluation.evaluate import (
     trivial_answers,
 )
 from lifecycle.training.evaluation.fairness import fairness_gaps
+from lifecycle.training.evaluation.metrics import own_metrics, reliability
 from lifecycle.training.evaluation.miscalibration import miscalibration
-from lifecycle.training.evaluation.own_metrics import own_metrics
-from lifecycle.training.evaluation.reliability import reliability
 from lifecycle.training.evaluation.slices import Part, measure_slices, parts_of
 from lifecycle.training.parameters import stopping_metric
 from lifecycle.training.predictor import open_predictor

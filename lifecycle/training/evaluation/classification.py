@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lifecycle.project import CostsSpec
 from lifecycle.records import Estimate
-from lifecycle.training.evaluation.bootstrap import interval, resamples
+from lifecycle.training.evaluation.evaluate import interval, resamples
 from lifecycle.training.evaluation.metrics import Floats, Whole
 
 COST = "cost per row"

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from lifecycle.features.encode import encode
 from lifecycle.project import Scalar
 from lifecycle.training.bundle import LoadedBundle
-from lifecycle.training.evaluation.drawing import BLUE, GREY, ORANGE, blank, clipped
 from lifecycle.training.evaluation.metrics import Floats
+from lifecycle.training.evaluation.plots import BLUE, GREY, ORANGE, blank, clipped
 
 MOST_FEATURES = 15
 LANES = 40

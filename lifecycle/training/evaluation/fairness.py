@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 
 from lifecycle.project import Project
 from lifecycle.records import Gap
-from lifecycle.training.evaluation.bootstrap import CONFIDENCE, resamples
-from lifecycle.training.evaluation.evaluate import Own
-from lifecycle.training.evaluation.metrics import Floats, Whole, family_of
-from lifecycle.training.evaluation.own_metrics import family_of_own
+from lifecycle.training.evaluation.evaluate import CONFIDENCE, Own, resamples
+from lifecycle.training.evaluation.metrics import Floats, Whole, family_of, family_of_own
 from lifecycle.training.evaluation.slices import Part
 
 ONE_PAIR = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)

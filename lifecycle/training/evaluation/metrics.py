@@ -4,14 +4,20 @@ Metrics that share their work are one family: it is prepared once for truth and 
 measures every resample from its weights alone.
 """
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from numbers import Real
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from lifecycle.project import Metric, TaskKind
+from lifecycle.errors import FeatureError
+from lifecycle.project import Metric, Project, TaskKind
+from lifecycle.runtime.plugins import load_plug, plug_file, where
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -241,3 +247,113 @@ FAMILIES: Mapping[TaskKind, tuple[Family, ...]] = {
     "regression": (Family(("rmse", "mae", "r2"), _means(_squares, _errors)),),
     "count": (Family(("poisson_deviance", "rmse", "mae"), _means(_count_losses, _count_errors)),),
 }
+
+
+# The project's own metrics: functions of truth and prediction that the user writes.
+
+OwnMetric = Callable[[Floats, Floats], float]
+"""truth (n,), prediction (n,), multiclass (n, k) → value, greater is better."""
+
+
+def own_metrics(project: Project) -> dict[Metric, OwnMetric]:
+    """The functions under the project's `metrics`, their failures told with function and line.
+
+    Raises:
+        FeatureError: there is no such module or function, or the module fails. So does a metric
+            when it is called, if the function fails or returns no finite number.
+    """
+    return {name: _own(project, name, place) for name, place in project.metrics.items()}
+
+
+def family_of_own(name: Metric, metric: OwnMetric) -> Family:
+    """An own metric as the bootstrap takes it: called on the drawn rows themselves.
+
+    A resample on which it fails, as a metric without its second class may, is undefined.
+    """
+
+    def prepare(y: Floats, p: Floats) -> Measure:
+        def measure(weights: Whole) -> list[float]:
+            rows = np.repeat(np.arange(len(y)), weights)
+            try:
+                return [metric(y[rows], p[rows])]
+            except FeatureError:
+                return [math.nan]
+
+        return measure
+
+    return Family((name,), prepare)
+
+
+def _own(project: Project, name: Metric, reference: str) -> OwnMetric:
+    key = f"metrics.{name}"
+    function = load_plug(project, reference, key)
+    file, _ = plug_file(project, reference, key)
+
+    def metric(truth: NDArray[Any], prediction: NDArray[Any]) -> float:
+        try:
+            value = function(truth.copy(), prediction.copy())  # it may change its arguments
+        except Exception as error:
+            raise FeatureError(f"{key}: {where(error, file)}") from None
+        return _number(value, key, reference, function, file)
+
+    return metric
+
+
+def _number(
+    value: object, key: str, reference: str, function: Callable[..., Any], file: Path
+) -> float:
+    number = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+    if isinstance(number, Real | np.number) and math.isfinite(float(number)):
+        return float(number)
+    code = getattr(function, "__code__", None)
+    line = f":{code.co_firstlineno}" if code else ""
+    raise FeatureError(
+        f"{key}: {file}{line}: {reference} returned {value!r}, not a finite number: "
+        "return one float"
+    )
+
+
+# Whether predictions mean what they say: predicted against observed in bins of equal size.
+
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Bins of equally many rows, in order of the prediction; each (bins,)."""
+
+    predicted: Floats
+    """Mean prediction."""
+    observed: Floats
+    """Mean truth, or the share of positives, or of right answers (multiclass)."""
+    rows: Floats
+
+    @property
+    def error(self) -> float:
+        """Mean distance of predicted and observed over the rows.
+
+        For probabilities this is the expected calibration error (Naeini et al., 2015), with bins of
+        equal size as Nguyen and O'Connor (2015) have them: bins of equal width may be almost empty.
+        """
+        return float(np.average(np.abs(self.predicted - self.observed), weights=self.rows))
+
+
+def reliability(truth: ArrayLike, prediction: ArrayLike, task: TaskKind) -> Reliability:
+    """The bins of a reliability diagram.
+
+    For multiclass the prediction is the probability of the most probable class, and the truth is
+    whether that class is right (Guo et al., 2017).
+
+    Args:
+        truth: (n,), as `evaluate` takes it.
+        prediction: (n,), multiclass (n, k).
+    """
+    y, p = np.asarray(truth, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
+    if task == "multiclass":
+        y, p = (p.argmax(axis=1) == y).astype(np.float64), p.max(axis=1)
+    bins = [rows for rows in np.array_split(np.argsort(p, kind="stable"), BINS) if len(rows)]
+    return Reliability(
+        predicted=np.array([p[rows].mean() for rows in bins]),
+        observed=np.array([y[rows].mean() for rows in bins]),
+        rows=np.array([len(rows) for rows in bins], dtype=np.float64),
+    )

@@ -17,7 +17,7 @@ def load_model(kind: ModelKind, content: bytes, file: Path) -> Model:
     """
     try:
         if kind == "onnx":
-            from lifecycle.training.trainers.graph import OnnxModel
+            from lifecycle.training.trainers.onnx import OnnxModel
 
             return OnnxModel(content)
         from lifecycle.training.trainers.booster import load_booster

@@ -11,7 +11,7 @@ from lifecycle.project import Project, Scalar
 from lifecycle.runtime.plugins import load_plug, plug_file, where
 from lifecycle.training.matrix import Matrices
 from lifecycle.training.trainers.booster import XGBoostModel
-from lifecycle.training.trainers.graph import OnnxModel
+from lifecycle.training.trainers.onnx import OnnxModel
 from lifecycle.training.trainers.protocol import Fitted, OnRound
 
 KEY = "training.trainer"

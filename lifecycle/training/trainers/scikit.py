@@ -4,26 +4,236 @@ What is evaluated, served and scored is the graph, never the fitted Python objec
 held against the estimator, missing values included, before it is handed out.
 """
 
+import importlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from skl2onnx import convert_sklearn
+from skl2onnx._supported_operators import sklearn_operator_name_map
+from skl2onnx.common import tree_ensemble
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
-from lifecycle.errors import LifecycleError, TrainingError
+from lifecycle.errors import LifecycleError, ProjectError, TrainingError
 from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import Project, Scalar
+from lifecycle.project.base import meant
+from lifecycle.project.loader import error_at
 from lifecycle.training.matrix import Matrices
-from lifecycle.training.trainers.convert import to_graph
-from lifecycle.training.trainers.estimator import check_estimator, make_estimator
-from lifecycle.training.trainers.graph import OnnxModel
+from lifecycle.training.parameters import declared
+from lifecycle.training.trainers.onnx import OnnxModel, graphs_of
 from lifecycle.training.trainers.protocol import Fitted, Floats, Matrix, OnRound
+
+# From a fitted scikit-learn pipeline to an ONNX graph: the same bytes for the same pipeline.
+
+OPSET = {"": 18, "ai.onnx.ml": 3}
+"""Written down, so that another release of the converter writes the same graph."""
+
+LOG_LINKS = ("poisson", "gamma")
+"""Losses with which histogram boosting adds up logarithms; the converter leaves it at that."""
+
+
+def to_graph(pipeline: Pipeline, features: int, classifier: bool) -> bytes:
+    """The pipeline as a graph from a float matrix (rows, features) to one output.
+
+    Raises:
+        Exception: whatever the converter raises where it cannot.
+    """
+    with warnings.catch_warnings(), _exact_nodes():
+        warnings.simplefilter("ignore")  # of the converter about its own libraries
+        model = convert_sklearn(
+            pipeline,
+            name="model",
+            initial_types=[("matrix", FloatTensorType([None, features]))],
+            options={id(pipeline): {"zipmap": False}} if classifier else None,
+            target_opset=OPSET,
+        )
+    for output in list(model.graph.output):
+        if classifier and output.name != "probabilities":  # the label follows from them
+            model.graph.output.remove(output)
+    if getattr(pipeline[-1], "loss", None) in LOG_LINKS and hasattr(pipeline[-1], "_predictors"):
+        _exponentiate(model)
+    _rename(model)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _exponentiate(model: onnx.ModelProto) -> None:
+    (output,) = model.graph.output
+    total, output.name = output.name, "expected"
+    model.graph.node.append(onnx.helper.make_node("Exp", [total], ["expected"]))
+
+
+def _rename(model: onnx.ModelProto) -> None:
+    """Name values and nodes by their place: the converter counts on from one model to the next."""
+    kept = {"", *(entry.name for entry in (*model.graph.input, *model.graph.output))}
+    names: dict[str, str] = {}
+
+    def new(name: str) -> str:
+        return name if name in kept else names.setdefault(name, f"v{len(names)}")
+
+    for at, graph in enumerate(graphs_of(model.graph)):
+        graph.name = f"graph{at}"
+        for entry in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+            entry.name = new(entry.name)
+        for sparse in graph.sparse_initializer:
+            sparse.values.name = new(sparse.values.name)
+        for place, node in enumerate(graph.node):
+            node.name = f"{at}.{place}"
+            node.input[:] = [new(name) for name in node.input]
+            node.output[:] = [new(name) for name in node.output]
+
+
+@contextmanager
+def _exact_nodes() -> Iterator[None]:
+    """Let trees be converted so that every row takes the same way through them.
+
+    A graph compares with 32-bit thresholds where scikit-learn has 64-bit ones. As all features are
+    32-bit, `x <= threshold` stays exactly the same comparison if the threshold is rounded down;
+    skl2onnx 1.20 does so for single trees and forests, and rounds those of histogram boosting to
+    the nearest number, past values that lie close together. It also writes False there where ONNX
+    has an integer, which protobuf refuses from version 6 on.
+    """
+    original = tree_ensemble.add_node
+
+    def add_node(
+        pairs: dict[str, Any], *given: Any, nodes_missing_value_tracks_true: Any = 0, **named: Any
+    ) -> None:
+        tracks = int(nodes_missing_value_tracks_true)
+        original(pairs, *given, nodes_missing_value_tracks_true=tracks, **named)
+        if pairs["nodes_modes"][-1] == "BRANCH_LEQ":
+            pairs["nodes_values"][-1] = _rounded_down(pairs["nodes_values"][-1])
+
+    tree_ensemble.add_node = add_node
+    try:
+        yield
+    finally:
+        tree_ensemble.add_node = original
+
+
+def _rounded_down(threshold: float) -> float:
+    """The greatest 32-bit float that is not above a threshold."""
+    nearest = np.float32(threshold)
+    if float(nearest) > threshold:  # NumPy would compare with 32 bits
+        nearest = np.nextafter(nearest, np.float32(-np.inf))
+    return float(nearest)
+
+
+# `sklearn:<dotted estimator>`: which class that is, and whether it can be used with this project.
+#
+# Only what scikit-learn says about itself is read here; `scikit.py` fits.
+
+RESERVED = {
+    "random_state": "training.seed is the seed",
+    "n_jobs": "training.threads is their number",
+    "class_weight": "training.class_weight has the weights",
+    "verbose": "training is silent",
+}
+
+
+def estimator_class(project: Project) -> type[Any]:
+    """The class that `training.trainer` names.
+
+    Raises:
+        ProjectError: scikit-learn has no such estimator, it is of another kind than the task
+            needs, or no ONNX graph can be made of it.
+    """
+    dotted = project.training.trainer.removeprefix("sklearn:")
+    module, _, name = dotted.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(f"sklearn.{module}" if module else "sklearn"), name)
+    except (ImportError, AttributeError):
+        found = None
+    if not (isinstance(found, type) and issubclass(found, BaseEstimator)):
+        raise ProjectError(
+            f"training.trainer: scikit-learn has no estimator {dotted!r}; write it as in "
+            "sklearn:ensemble.HistGradientBoostingClassifier"
+        )
+    classes = project.task in ("binary", "multiclass")
+    if not issubclass(found, ClassifierMixin if classes else RegressorMixin):
+        raise ProjectError(
+            f"training.trainer: {dotted} is no {'classifier' if classes else 'regressor'}, "
+            f"which task {project.task!r} needs"
+        )
+    if found not in sklearn_operator_name_map:
+        raise ProjectError(
+            f"training.trainer: {dotted} cannot be written as an ONNX graph, which is what a "
+            "bundle holds: choose another, or make the graph yourself in a trainer of your own"
+        )
+    return found
+
+
+def check_estimator(project: Project) -> None:
+    """Try every parameter and both ends of every range of the search space.
+
+    Raises:
+        ProjectError: as `estimator_class`; or a parameter is unknown or refused, or the estimator
+            cannot weigh rows or give probabilities where it has to. Names the key.
+    """
+    chosen = estimator_class(project)
+    _instance(project, chosen, "training.trainer", {})
+    known = sorted(chosen().get_params())
+    for key, name, value in declared(project):
+        if name in RESERVED:
+            raise error_at(project, f"{key}.{name}", f"leave this out: {RESERVED[name]}")
+        if name not in known:
+            message = f"{chosen.__name__} has no such parameter{meant(name, known)}"
+            raise error_at(project, f"{key}.{name}", message)
+        _instance(project, chosen, f"{key}.{name}", {name: value})
+    fixed = {**project.training.parameters}
+    made = _instance(project, chosen, "training.parameters", fixed)
+    if project.task in ("binary", "multiclass") and not hasattr(made, "predict_proba"):
+        raise ProjectError(
+            f"training.trainer: {chosen.__name__} gives no probabilities"
+            + (" with these training.parameters" if fixed else "")
+            + ", which a classification needs; choose another"
+        )
+    if project.training.class_weight and not has_fit_parameter(chosen, "sample_weight"):
+        raise ProjectError(
+            f"training.class_weight: {chosen.__name__} cannot weigh rows; leave it out, or choose "
+            "another trainer"
+        )
+
+
+def make_estimator(project: Project, parameters: Mapping[str, Scalar], threads: int) -> Any:
+    """An estimator with these parameters, the project's seed and that many threads.
+
+    Raises:
+        ProjectError: as `estimator_class`; or a parameter is refused.
+    """
+    chosen = estimator_class(project)
+    made = _instance(project, chosen, "training.parameters", parameters)
+    implied = {"random_state": project.training.seed, "n_jobs": threads}
+    known = made.get_params()
+    made.set_params(**{name: value for name, value in implied.items() if name in known})
+    return made
+
+
+def _instance(
+    project: Project, chosen: type[Any], key: str, parameters: Mapping[str, Scalar]
+) -> Any:
+    try:
+        made = chosen(**parameters)
+        made._validate_params()
+    except InvalidParameterError as error:
+        raise error_at(project, key, f"scikit-learn refuses it: {error}") from None
+    except TypeError as error:
+        why = f"{project.training.trainer} cannot be made from a project file ({error})"
+        raise error_at(project, key, why) from None
+    return made
+
 
 TAKES_MISSING = ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
 """Others that do, such as forests, lose which way a missing value goes when they are converted."""

@@ -17,7 +17,7 @@ from lifecycle.errors import BundleError
 from lifecycle.training.bundle import MANIFEST, MODEL, MODELS, SCHEMA, load_bundle, write_bundle
 from lifecycle.training.fit import bundle_schema
 from lifecycle.training.matrix import open_matrices
-from lifecycle.training.trainers.open import open_trainer
+from lifecycle.training.trainers.registry import open_trainer
 from lifecycle.training.trainers.xgb import XGBoostTrainer
 
 
@@ -280,7 +280,7 @@ def test_loading_needs_nothing_heavy():
     ]
     code = (
         "import sys, lifecycle.training.bundle, lifecycle.training.predictor;"
-        "import lifecycle.training.trainers.booster, lifecycle.training.trainers.graph;"
+        "import lifecycle.training.trainers.booster, lifecycle.training.trainers.onnx;"
         f"sys.exit(', '.join(m for m in {heavy} if m in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -16,9 +16,9 @@ from lifecycle.errors import FeatureError, TrainingError
 from lifecycle.lake import read_version, write_version
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
+from lifecycle.training.fit import train_model
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.shards import plan, read_shard
-from lifecycle.training.train import train_model
 from tests.support.nodes import Nodes, driver, nodes
 from tests.support.small import SMALL, small_frame
 

@@ -12,7 +12,7 @@ from lifecycle.training.bundle import MODEL, load_bundle, write_bundle
 from lifecycle.training.fit import bundle_schema
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.predictor import open_predictor
-from lifecycle.training.trainers.open import open_trainer
+from lifecycle.training.trainers.registry import open_trainer
 
 pytestmark = pytest.mark.component
 HOOK = "def build(inputs):\n    return inputs.assign(old=(inputs['age'] > 60) * 1)\n"

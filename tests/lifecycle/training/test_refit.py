@@ -6,10 +6,10 @@ import xgboost
 
 from lifecycle.errors import ProjectError
 from lifecycle.runtime.identity import project_digest
+from lifecycle.training.fit import train_model
 from lifecycle.training.matrix import as_dmatrix, open_matrices, pool
 from lifecycle.training.parameters import xgboost_parameters
-from lifecycle.training.train import train_model
-from lifecycle.training.trainers.open import open_trainer
+from lifecycle.training.trainers.registry import open_trainer
 
 TRAINING = {"rounds": 100, "early_stopping_rounds": 5}
 

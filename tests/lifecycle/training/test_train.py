@@ -11,10 +11,9 @@ from lifecycle.records import Tuned
 from lifecycle.runtime.identity import identity_of
 from lifecycle.runtime.plugins import plugs_digest
 from lifecycle.training.bundle import load_bundle
-from lifecycle.training.fit import fit
+from lifecycle.training.fit import fit, train_model
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.predictor import open_predictor
-from lifecycle.training.train import train_model
 
 OWN = Tuned(parameters={"max_depth": 3}, value=None, trials=0)
 

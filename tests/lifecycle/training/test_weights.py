@@ -6,10 +6,9 @@ from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 
 from lifecycle.errors import ProjectError
-from lifecycle.training.matrix import open_matrices
-from lifecycle.training.trainers.open import open_trainer
-from lifecycle.training.tuning.objective import ValidationMetric
-from lifecycle.training.weights import class_counts, row_weights
+from lifecycle.training.matrix import class_counts, open_matrices, row_weights
+from lifecycle.training.trainers.registry import open_trainer
+from lifecycle.training.tuning.tune import ValidationMetric
 
 TRUTH = np.array([0.0, 0, 0, 0, 0, 1, 1, 0])
 

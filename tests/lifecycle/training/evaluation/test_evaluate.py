@@ -185,7 +185,7 @@ def test_large_holdouts_get_a_normal_interval_that_agrees_with_the_percentiles(m
     normal = evaluate(truth, scores, "binary", "d", "s", 1, entity)
     assert "normal" in normal.method
     assert "whole entities" in normal.method
-    monkeypatch.setattr("lifecycle.training.evaluation.bootstrap.LARGE", 100_000)
+    monkeypatch.setattr("lifecycle.training.evaluation.evaluate.LARGE", 100_000)
     monkeypatch.setattr("lifecycle.training.evaluation.evaluate.LARGE", 100_000)
     percentile = evaluate(truth, scores, "binary", "d", "s", 1, entity)
     assert "400" in percentile.method

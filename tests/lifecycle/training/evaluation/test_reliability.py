@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lifecycle.training.evaluation.reliability import reliability
+from lifecycle.training.evaluation.metrics import reliability
 
 RNG = np.random.default_rng(3)
 

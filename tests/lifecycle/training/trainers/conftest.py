@@ -31,7 +31,7 @@ import xgboost
 from onnx import TensorProto, helper, numpy_helper
 
 from lifecycle.errors import ProjectError
-from lifecycle.training.trainers.graph import OnnxModel
+from lifecycle.training.trainers.onnx import OnnxModel
 from lifecycle.training.trainers.protocol import Fitted
 from lifecycle.training.trainers.booster import XGBoostModel
 

@@ -6,8 +6,7 @@ import pytest
 import xgboost
 
 from lifecycle.training.matrix import open_matrices
-from lifecycle.training.trainers.boosting import Progress, boost
-from lifecycle.training.trainers.xgb import parts_of
+from lifecycle.training.trainers.xgb import Progress, boost, parts_of
 
 RANDOM = {"subsample": 0.6, "colsample_bynode": 0.5, "max_depth": 3, "eta": 0.4}
 

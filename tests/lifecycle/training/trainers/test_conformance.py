@@ -21,8 +21,8 @@ from lifecycle.training.fit import bundle_schema
 from lifecycle.training.matrix import Matrices, open_matrices
 from lifecycle.training.predictor import Predictor, open_predictor
 from lifecycle.training.pyfunc import _load_pyfunc
-from lifecycle.training.trainers.open import open_trainer
 from lifecycle.training.trainers.protocol import Fitted
+from lifecycle.training.trainers.registry import open_trainer
 
 FORESTS = {"n_estimators": 20, "max_depth": 6}
 BOOSTED = {"max_iter": 30, "min_samples_leaf": 10}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lifecycle.training.trainers.convert import _rounded_down
-from lifecycle.training.trainers.graph import OnnxModel
+from lifecycle.training.trainers.onnx import OnnxModel
+from lifecycle.training.trainers.scikit import _rounded_down
 
 
 def make(nodes=None, *, outputs=("value",), columns=3, rank=2, constants=(), domains=(("", 18),)):

@@ -10,8 +10,8 @@ from lifecycle.data.split import split_dataset
 from lifecycle.errors import FeatureError, ProjectError, TrainingError
 from lifecycle.records import Window
 from lifecycle.training.matrix import open_matrices
-from lifecycle.training.trainers.open import open_trainer
 from lifecycle.training.trainers.own import OwnTrainer
+from lifecycle.training.trainers.registry import open_trainer
 
 BAD = """
 import numpy as np

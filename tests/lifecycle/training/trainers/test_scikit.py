@@ -9,7 +9,7 @@ from lifecycle.errors import ProjectError, TrainingError
 from lifecycle.records import Window
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.trainers import scikit
-from lifecycle.training.trainers.graph import OnnxModel
+from lifecycle.training.trainers.onnx import OnnxModel
 from lifecycle.training.trainers.scikit import SklearnTrainer
 
 HIST = "sklearn:ensemble.HistGradientBoostingClassifier"

@@ -13,8 +13,7 @@ from lifecycle.records import Window
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.trainers import xgb
 from lifecycle.training.trainers.booster import XGBoostModel, load_booster
-from lifecycle.training.trainers.boosting import boost
-from lifecycle.training.trainers.xgb import XGBoostTrainer, parts_of
+from lifecycle.training.trainers.xgb import XGBoostTrainer, boost, parts_of
 
 RECALL = """
 def recall(truth, prediction):

@@ -14,7 +14,7 @@ from lifecycle.errors import ProjectError, TrainingError
 from lifecycle.lake import read_version
 from lifecycle.training.evaluation.evaluate import metric_value
 from lifecycle.training.matrix import open_matrices
-from lifecycle.training.trainers.open import open_trainer
+from lifecycle.training.trainers.registry import open_trainer
 from lifecycle.training.tuning.tune import tune
 from tests.support.small import SMALL, small_frame
 
@@ -242,7 +242,7 @@ def test_unusable_space_is_refused_before_anything_runs(make_project, prepare, t
     [
         ("lifecycle.training.tuning.pool", ["optuna", "xgboost", "pandas", "pydantic", "sklearn"]),
         ("lifecycle.training.tuning.trials", ["optuna", "xgboost", "pandas", "pydantic", "ray"]),
-        ("lifecycle.training.tuning.objective", ["optuna", "ray"]),
+        ("lifecycle.training.tuning.tune", ["optuna", "ray"]),
         ("lifecycle.training.tuning.tune", ["ray"]),
     ],
 )
