@@ -31,7 +31,7 @@ from lifecycle.project.loader import load_project
 from lifecycle.quality import gates
 from lifecycle.quality.findings import without_part
 from lifecycle.records import Decision, Trained
-from lifecycle.release import registered, registry
+from lifecycle.release import artifacts, registry
 from lifecycle.settings import Settings
 from lifecycle.training import fit
 from lifecycle.training.evaluation import assess
@@ -145,7 +145,7 @@ def run(name: str, folder: Path) -> Row:
     model = next(reversed(registry.versions(project.name, settings)), None)  # the first one
     if model is None:
         return Row(name, len(frame), project.task, _last_line(log), seconds, "–", 0, {})
-    trained = registered.record_of(model, settings)
+    trained = artifacts.record_of(model, settings)
     if champion:
         outcome = "served"
     elif trained.decision.passed:
@@ -192,7 +192,7 @@ def _faults(project: Project, settings: Settings, trained: Trained) -> Iterator[
     importances = assess.answer(
         project,
         trained.split.holdout,
-        registered.bundle_path(trained.model, settings),
+        artifacts.bundle_path(trained.model, settings),
         trained.model.digest,
     ).importances
     for fault, plant in FAULTS.items():

@@ -18,8 +18,8 @@ from lifecycle.records import (
     Trained,
     Tuned,
 )
-from lifecycle.release.run import log_numbers
-from lifecycle.release.store import connect, experiment_id
+from lifecycle.release.mlflow_run import log_numbers
+from lifecycle.release.mlflow_store import connect, experiment_id
 from lifecycle.settings import Settings
 
 ROUNDS = 2_500

@@ -36,7 +36,7 @@ from flows.server import prefect_server
 from flows.train import train
 from flows.console import quiet_third_parties
 from lifecycle.runtime.cluster import connect_ray
-from lifecycle.release.store import load_mlflow
+from lifecycle.release.mlflow_store import load_mlflow
 from lifecycle.settings import Settings
 settings = Settings.load()
 quiet_third_parties()

@@ -180,8 +180,8 @@ def schema(
 
 def serve(project: ProjectPath, env: EnvOption = None) -> None:
     """Serve the champion in the foreground, until Ctrl-C."""
+    from lifecycle.release.artifacts import bundle_path, record_of
     from lifecycle.release.hooks import as_trained
-    from lifecycle.release.registered import bundle_path, record_of
     from lifecycle.release.registry import by_alias, erased_rows_of
     from lifecycle.runtime.cluster import connect_ray  # Ray and MLflow take a while
     from lifecycle.serving.deployment import deploy, undeploy

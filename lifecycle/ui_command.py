@@ -113,7 +113,7 @@ def _port(wanted: int) -> int:
 
 
 def _mlflow(url: str, settings: Settings) -> AbstractContextManager[Process]:
-    from lifecycle.release.store import connect  # MLflow takes a while
+    from lifecycle.release.mlflow_store import connect  # MLflow takes a while
 
     connect(settings)  # makes or follows the database
     command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST]

@@ -8,7 +8,7 @@ from lifecycle.project import Metric, Project
 from lifecycle.quality.evaluation_page import write_evaluation
 from lifecycle.quality.summary import spell
 from lifecycle.records import Bundle, Evaluated, Evaluation, ModelVersion, Split
-from lifecycle.release import registered
+from lifecycle.release import artifacts
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation import assess
 from tasks.policies import NOT_CACHED, slug, task
@@ -82,8 +82,8 @@ def _answer_of_champion(
 ) -> assess.Predicted | None:
     """None if it cannot: then nothing can be compared, which must not stop a new model."""
     try:
-        predict = registered.predict_of(champion, settings)
-        threshold = registered.threshold_of(champion, settings)
+        predict = artifacts.predict_of(champion, settings)
+        threshold = artifacts.threshold_of(champion, settings)
         return assess.answer_by(project, split.holdout, predict, threshold)
     except (BundleError, FeatureError) as error:
         say("train", f"champion v{champion.version} is not compared: {error}")

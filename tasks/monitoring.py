@@ -7,7 +7,7 @@ from lifecycle.project import Project
 from lifecycle.quality import gates
 from lifecycle.quality.summary import spoken
 from lifecycle.records import DriftReport, Ingested, Monitored, Scored, Trained, Window
-from lifecycle.release import registered
+from lifecycle.release import artifacts
 from lifecycle.serving import score
 from lifecycle.settings import Settings
 from tasks.policies import NOT_CACHED, RETRIES, slug, task
@@ -22,7 +22,7 @@ def score_dataset(
     with step(
         "score", f"scoring {current.dataset.rows:,} rows of {spoken(project, current.window)}"
     ) as done:
-        path = registered.bundle_path(champion.model, settings)
+        path = artifacts.bundle_path(champion.model, settings)
         scored = score.score(
             project, settings, current.dataset, current.window, champion.model, path
         )
@@ -42,7 +42,7 @@ def monitor_windows(
     with step(
         "monitor", f"comparing {spoken(project, scored[-1].window)} with the reference"
     ) as done:
-        path = registered.bundle_path(champion.model, settings)
+        path = artifacts.bundle_path(champion.model, settings)
         holdout = champion.split.holdout
         reference = score.score(project, settings, holdout, Window(), champion.model, path)
         found = monitor.monitor_windows(project, settings, reference, scored, champion.evaluation)

@@ -2,7 +2,7 @@
 
 from threading import Thread
 
-from lifecycle.release.store import load_mlflow
+from lifecycle.release.mlflow_store import load_mlflow
 from lifecycle.settings import Settings
 
 

@@ -20,7 +20,7 @@ from lifecycle.records import (
     Trained,
     Tuned,
 )
-from lifecycle.release import recording, registered, registry
+from lifecycle.release import artifacts, register, registry
 from lifecycle.release.registry import CHALLENGER, CHAMPION
 from lifecycle.runtime.cluster import is_connected
 from lifecycle.serving import proxy
@@ -65,7 +65,7 @@ def find_trained(
     model = registry.find_by_identity(project, settings, identity.digest)
     if model is None:
         return None
-    trained = registered.record_of(model, settings)
+    trained = artifacts.record_of(model, settings)
     if seeds > 1 and (trained.noise is None or len(trained.noise.values) < seeds):
         return None
     if project.checks.suites and not trained.checks.ran and settings.checks_interpreter.is_file():
@@ -102,7 +102,7 @@ def current_challenger(project: Project, settings: Settings) -> Trained:
     if registry.by_alias(project.name, CHALLENGER, settings) is None and (
         champion := champion_of(project, settings)
     ):
-        return registered.record_of(champion, settings)
+        return artifacts.record_of(champion, settings)
     return _holder(project, settings, CHALLENGER, "train")
 
 
@@ -114,7 +114,7 @@ def _holder(project: Project, settings: Settings, alias: str, flow: str) -> Trai
             f"{settings.env} ({settings.tracking_uri}); make one with "
             f"`python flows/{flow}.py --project {project.file}`"
         )
-    return registered.record_of(model, settings)
+    return artifacts.record_of(model, settings)
 
 
 @task(name="register", **NOT_CACHED, **RETRIES)
@@ -133,7 +133,7 @@ def register_challenger(
     """Record everything in one MLflow run and register the bundle as challenger."""
     with step("train", "registering in MLflow") as done:
         found = Trained(
-            model=recording.unregistered(project, identity, bundle),
+            model=register.unregistered(project, identity, bundle),
             evaluation=evaluated.candidate,
             baseline=evaluated.baseline,
             checks=checks,
@@ -146,7 +146,7 @@ def register_challenger(
         text = card.model_card(
             project, split, evaluated.candidate, evaluated.baseline, checks, decision
         )
-        trained = recording.register(
+        trained = register.register(
             project,
             settings,
             bundle=bundle,
@@ -208,7 +208,7 @@ def _undisputed(
 def _measure(
     project: Project, settings: Settings, trained: Trained, champion: ModelVersion | None
 ) -> Duel:
-    path = registered.bundle_path(trained.model, settings)
+    path = artifacts.bundle_path(trained.model, settings)
     answers = assess.answer(project, trained.split.holdout, path, trained.model.digest)
     measured = measure(project, settings, trained.split, answers, champion)
     update: dict[str, Any] = {

@@ -18,7 +18,7 @@ from lifecycle.records import (
     Traffic,
     Trained,
 )
-from lifecycle.release import hooks, policies, registered, registry, rollback, rollout
+from lifecycle.release import artifacts, hooks, policies, registry, rollback, rollout
 from lifecycle.release.watch import LogWatch
 from lifecycle.serving import deployment
 from lifecycle.serving.keystore import KeyStore
@@ -112,11 +112,11 @@ class ServeLane:
             yield Access(key, settings.serve_tls_cert)
 
     def _as_trained(self, model: ModelVersion) -> tuple[Project, Path]:
-        path = registered.bundle_path(model, self._settings)
+        path = artifacts.bundle_path(model, self._settings)
         return hooks.as_trained(self._project, model, self._settings), path
 
     def _holdout(self, model: ModelVersion) -> DatasetVersion:
-        return registered.record_of(model, self._settings).split.holdout
+        return artifacts.record_of(model, self._settings).split.holdout
 
 
 @task(name="roll-out", **NOT_CACHED)
@@ -205,7 +205,7 @@ def roll_back(project: Project, settings: Settings, reason: str = "") -> Release
         decision=decision,
         challenger=rolled.away,
         champion=rolled.champion,
-        evaluation=registered.evaluation_of(rolled.away, settings),
+        evaluation=artifacts.evaluation_of(rolled.away, settings),
         champion_evaluation=None,
         endpoint=rolled.endpoint,
     )

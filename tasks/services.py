@@ -9,7 +9,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 
 from lifecycle.errors import BackendError, LifecycleError, SettingsError
 from lifecycle.redaction import redact
-from lifecycle.release.store import require_store
+from lifecycle.release.mlflow_store import require_store
 from lifecycle.runtime.cluster import require_ray
 from lifecycle.settings import Settings
 

@@ -36,10 +36,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _copied_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """An empty MLflow store is made once and copied: its migrations take seconds."""
-    from lifecycle.release import store
+    from lifecycle.release import mlflow_store
 
     empty = tmp_path_factory.mktemp("store") / "mlflow.db"
-    real = store._make
+    real = mlflow_store._make
 
     @wraps(real)
     def make(file: Path, settings: Settings) -> None:
@@ -54,7 +54,7 @@ def _copied_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             shutil.copyfile(file, empty)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "_make", make)
+        patch.setattr(mlflow_store, "_make", make)
         yield
 
 

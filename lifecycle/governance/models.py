@@ -6,9 +6,9 @@ from pydantic import ValidationError
 
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, Learner, ModelVersion, Split, Trained
-from lifecycle.release.registered import RECORD
+from lifecycle.release.artifacts import RECORD
+from lifecycle.release.mlflow_store import backend_errors, connect
 from lifecycle.release.registry import versions
-from lifecycle.release.store import backend_errors, connect
 from lifecycle.settings import Settings
 
 

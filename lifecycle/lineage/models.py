@@ -11,8 +11,8 @@ from lifecycle.lineage.graph import Graph, Node
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.release.lifetime import MADE
+from lifecycle.release.mlflow_store import backend_errors, connect
 from lifecycle.release.registry import BUNDLE, IDENTITY, versions
-from lifecycle.release.store import backend_errors, connect
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from lifecycle.errors import BundleError, FeatureError
 from lifecycle.features.encode import hook_digest
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
-from lifecycle.release.registered import bundle_path, registered_bundle
-from lifecycle.release.store import connect
+from lifecycle.release.artifacts import bundle_path, registered_bundle
+from lifecycle.release.mlflow_store import connect
 from lifecycle.runtime.identity import file_digest
 from lifecycle.runtime.plugins import plug_file
 from lifecycle.settings import Settings

@@ -15,9 +15,9 @@ from lifecycle.errors import LifecycleError
 from lifecycle.project import Project
 from lifecycle.records import Identity, Split
 from lifecycle.redaction import redact
+from lifecycle.release.mlflow_run import log_datasets
+from lifecycle.release.mlflow_store import backend_errors, connect, experiment_id
 from lifecycle.release.registry import IDENTITY, versions_of
-from lifecycle.release.run import log_datasets
-from lifecycle.release.store import backend_errors, connect, experiment_id
 from lifecycle.runtime.run import provenance
 from lifecycle.settings import Settings
 

@@ -11,8 +11,8 @@ from lifecycle.lake import table_uri
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.redaction import redact
-from lifecycle.release.registered import registered_bundle
-from lifecycle.release.store import backend_errors, connect
+from lifecycle.release.artifacts import registered_bundle
+from lifecycle.release.mlflow_store import backend_errors, connect
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:

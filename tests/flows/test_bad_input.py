@@ -14,8 +14,8 @@ from flows.prepare import prepare
 from flows.release import release
 from flows.train import train
 from lifecycle.project import Project
+from lifecycle.release.mlflow_store import connect
 from lifecycle.release.registry import TARGET, TASK
-from lifecycle.release.store import connect
 from lifecycle.settings import Settings
 from tests.support.small import SMALL, small_frame
 

@@ -9,7 +9,7 @@ import pytest
 
 from lifecycle.governance.erase import check
 from lifecycle.project import Project
-from lifecycle.release.registered import record_of
+from lifecycle.release.artifacts import record_of
 from lifecycle.release.registry import CHAMPION, by_alias, versions
 from lifecycle.settings import Settings
 from tests.support.person import EMAIL, PERSON, frame_with_person, log, project_changes

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lifecycle.project import Project
+from lifecycle.release.mlflow_store import connect
 from lifecycle.release.registry import versions
-from lifecycle.release.store import connect
 from lifecycle.settings import Settings
 from tests.support.scripts import environment, marked
 from tests.support.small import ROOT

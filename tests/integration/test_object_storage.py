@@ -35,7 +35,7 @@ from lifecycle.lake.prediction_log import SCHEMA, LogTable, tidy
 from lifecycle.lake.write import MARKER
 from lifecycle.project import Project
 from lifecycle.records import Window
-from lifecycle.release.registered import record_of
+from lifecycle.release.artifacts import record_of
 from lifecycle.release.registry import versions
 from lifecycle.settings import Settings
 from tests.support.person import EMAIL, PERSON, frame_with_person, log, plant, project_changes

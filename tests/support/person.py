@@ -18,7 +18,7 @@ from lifecycle.lake import table_uri
 from lifecycle.lake.prediction_log import SCHEMA, LogTable
 from lifecycle.project import Project
 from lifecycle.records import Trained, Window
-from lifecycle.release.registered import bundle_path
+from lifecycle.release.artifacts import bundle_path
 from lifecycle.serving.protocol import curl_command
 from lifecycle.serving.score import score
 from lifecycle.settings import Settings

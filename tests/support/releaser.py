@@ -12,7 +12,7 @@ from lifecycle.audit.model_trail import Trail
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import Decision
-from lifecycle.release import bake
+from lifecycle.release import policies
 from lifecycle.release.policies import roll_out
 from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias
 from lifecycle.release.rollout import Handover, Outcome
@@ -51,7 +51,7 @@ def release(
 
 if __name__ == "__main__":
     file, home, address, port = sys.argv[1:]
-    bake.GRACE_SECONDS = 6.0  # a minute is long for whoever watches a test
+    policies.GRACE_SECONDS = 6.0  # a minute is long for whoever watches a test
     here = Settings(home=Path(home), ray_address=address, serve_port=int(port))
     with connect_ray(here):
         release(load_project(file), here, "the killed one")

@@ -26,7 +26,7 @@ from lifecycle.records import (
     Trained,
     Tuned,
 )
-from lifecycle.release.recording import register, unregistered
+from lifecycle.release.register import register, unregistered
 from lifecycle.runtime.identity import identity_of
 from lifecycle.runtime.plugins import plugs_digest
 from lifecycle.settings import Settings

@@ -11,8 +11,8 @@ from lifecycle.governance.databases import open_database
 from lifecycle.governance.erase import check, erase
 from lifecycle.governance.requests import file_request
 from lifecycle.project import Project
-from lifecycle.release.registered import record_of
-from lifecycle.release.store import connect
+from lifecycle.release.artifacts import record_of
+from lifecycle.release.mlflow_store import connect
 from lifecycle.settings import Settings
 from tests.support.person import PERSON, frame_with_person, project_changes
 from tests.support.postgres import Postgres

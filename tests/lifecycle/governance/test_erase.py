@@ -21,7 +21,7 @@ from lifecycle.governance.requests import file_request, pending, save
 from lifecycle.governance_command import show_erasure
 from lifecycle.lake import history, read_version, table_uri
 from lifecycle.records import Erasure, Window
-from lifecycle.release.registered import record_of
+from lifecycle.release.artifacts import record_of
 from lifecycle.release.registry import erased_rows_of, set_alias
 from tests.support.person import EMAIL, PERSON, Planted, frame_with_person, log
 from tests.support.small import small_frame

@@ -13,7 +13,7 @@ from lifecycle.lake.prediction_log import SCHEMA, TABLE, LogTable
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.project.loader import load_project
 from lifecycle.records import Window
-from lifecycle.release.registered import bundle_path
+from lifecycle.release.artifacts import bundle_path
 from lifecycle.release.registry import CHAMPION, set_alias
 from lifecycle.runtime.run import running
 from lifecycle.serving.score import score

@@ -3,6 +3,7 @@
 import pytest
 
 from lifecycle.records import ModelVersion
+from lifecycle.release.mlflow_store import connect
 from lifecycle.release.registry import (
     BUNDLE,
     CHALLENGER,
@@ -12,7 +13,6 @@ from lifecycle.release.registry import (
     as_record,
     set_alias,
 )
-from lifecycle.release.store import connect
 from lifecycle.settings import Settings
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from lifecycle.errors import TrainingError
 from lifecycle.release.lifetime import ENVIRONMENT, FAILURE, begin_run, end_run
-from lifecycle.release.store import connect
+from lifecycle.release.mlflow_store import connect
 
 pytestmark = pytest.mark.component
 

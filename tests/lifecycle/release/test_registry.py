@@ -19,8 +19,9 @@ import pytest
 from lifecycle.errors import BackendError, BundleError, ProjectError, RegistryError
 from lifecycle.lake import read_version
 from lifecycle.project import Project
-from lifecycle.release import store
-from lifecycle.release.registered import bundle_path, evaluation_of, record_of
+from lifecycle.release import mlflow_store
+from lifecycle.release.artifacts import bundle_path, evaluation_of, record_of
+from lifecycle.release.mlflow_store import connect
 from lifecycle.release.registry import (
     BUNDLE,
     CHALLENGER,
@@ -34,7 +35,6 @@ from lifecycle.release.registry import (
     set_alias,
     versions,
 )
-from lifecycle.release.store import connect
 from lifecycle.settings import Settings
 from tests.support.small import write_project
 from tests.support.trained import Made, train_small
@@ -212,7 +212,7 @@ def test_the_store_is_made_without_noise(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store, "_make", store._make.__wrapped__)  # type: ignore[attr-defined]
+    monkeypatch.setattr(mlflow_store, "_make", mlflow_store._make.__wrapped__)  # type: ignore[attr-defined]
     settings = Settings(home=tmp_path / "new")
     caplog.set_level(logging.INFO)
     connect(settings)
@@ -237,7 +237,7 @@ def test_a_store_that_is_no_database(settings: Settings) -> None:
 
 KILLED = """
 import os, pickle, signal, sys
-import lifecycle.release.recording as recording
+import lifecycle.release.register as recording
 import mlflow.pyfunc  # once for all
 
 def register(made, step, when):

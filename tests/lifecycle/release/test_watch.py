@@ -18,8 +18,7 @@ from lifecycle.lake import table_uri
 from lifecycle.lake.prediction_log import SCHEMA, TABLE, LogTable
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
-from lifecycle.release.labels import Labels
-from lifecycle.release.watch import LogWatch
+from lifecycle.release.watch import Labels, LogWatch
 from lifecycle.settings import Settings
 from tests.support.small import SMALL, small_frame
 

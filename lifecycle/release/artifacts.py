@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from lifecycle.errors import BundleError, RegistryError
 from lifecycle.lake import relocated
 from lifecycle.records import Evaluation, ModelVersion, Trained
-from lifecycle.release.run import CHECKS, as_signed
-from lifecycle.release.store import backend_errors, connect
+from lifecycle.release.mlflow_run import CHECKS, as_signed
+from lifecycle.release.mlflow_store import backend_errors, connect
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from lifecycle.errors import BundleError
 from lifecycle.project import Project
 from lifecycle.records import Bundle, Identity, ModelVersion, Trained
+from lifecycle.release.artifacts import RECORD, registered_bundle
 from lifecycle.release.lifetime import begin_run, end_run
-from lifecycle.release.registered import RECORD, registered_bundle
+from lifecycle.release.mlflow_run import log_files, log_model, log_numbers, log_search
+from lifecycle.release.mlflow_store import backend_errors, connect
 from lifecycle.release.registry import (
     BUNDLE,
     CHALLENGER,
@@ -27,9 +29,6 @@ from lifecycle.release.registry import (
     as_record,
     versions_of,
 )
-from lifecycle.release.run import log_files, log_model, log_numbers
-from lifecycle.release.store import backend_errors, connect
-from lifecycle.release.trials import log_search
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 
