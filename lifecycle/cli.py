@@ -185,10 +185,10 @@ def serve(project: ProjectPath, env: EnvOption = None) -> None:
     from lifecycle.release.registry import by_alias, erased_rows_of
     from lifecycle.runtime.cluster import connect_ray  # Ray and MLflow take a while
     from lifecycle.serving.deployment import deploy, undeploy
+    from lifecycle.serving.online_features import as_requests
     from lifecycle.serving.predictor import engine_for
-    from lifecycle.serving.protocol import curl_command
     from lifecycle.serving.proxy import check_port
-    from lifecycle.serving.views import as_requests
+    from lifecycle.serving.records import curl_command
     from lifecycle.training.bundle import load_bundle
 
     loaded, settings = load_project(project), Settings.load(env)

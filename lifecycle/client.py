@@ -184,7 +184,7 @@ def _trusted(verify: bool | str) -> Any:
 def _records(rows: Any) -> list[dict[str, Any]]:
     if not hasattr(rows, "columns"):
         return [dict(row) for row in rows]
-    from lifecycle.serving.protocol import to_records
+    from lifecycle.serving.records import to_records
 
     return to_records(rows)
 

@@ -13,7 +13,7 @@ from lifecycle.options import EnvOption
 from lifecycle.runtime.cluster import LOOPBACK
 from lifecycle.runtime.console import open_console, write_error
 from lifecycle.runtime.process import TELEMETRY
-from lifecycle.serving.keystore import KeyStore
+from lifecycle.serving.auth import KeyStore
 from lifecycle.settings import Settings
 
 keys = typer.Typer(no_args_is_help=True, help="API keys of the endpoint.")

@@ -8,7 +8,7 @@ from lifecycle.quality import gates
 from lifecycle.quality.summary import spoken
 from lifecycle.records import DriftReport, Ingested, Monitored, Scored, Trained, Window
 from lifecycle.release import artifacts
-from lifecycle.serving import score
+from lifecycle.serving import batch
 from lifecycle.settings import Settings
 from tasks.policies import NOT_CACHED, RETRIES, slug, task
 from tasks.progress import say, step
@@ -23,7 +23,7 @@ def score_dataset(
         "score", f"scoring {current.dataset.rows:,} rows of {spoken(project, current.window)}"
     ) as done:
         path = artifacts.bundle_path(champion.model, settings)
-        scored = score.score(
+        scored = batch.score(
             project, settings, current.dataset, current.window, champion.model, path
         )
         how = "Ray Data" if scored.engine == "ray_data" else "one process"
@@ -44,7 +44,7 @@ def monitor_windows(
     ) as done:
         path = artifacts.bundle_path(champion.model, settings)
         holdout = champion.split.holdout
-        reference = score.score(project, settings, holdout, Window(), champion.model, path)
+        reference = batch.score(project, settings, holdout, Window(), champion.model, path)
         found = monitor.monitor_windows(project, settings, reference, scored, champion.evaluation)
         done(f"{_drift_line(project, found.drift[-1])} → {found.report}")
     verdict = "nothing to do" if found.decision.passed else "retraining is asked for"

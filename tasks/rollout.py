@@ -21,12 +21,12 @@ from lifecycle.records import (
 from lifecycle.release import artifacts, hooks, policies, registry, rollback, rollout
 from lifecycle.release.watch import LogWatch
 from lifecycle.serving import deployment
-from lifecycle.serving.keystore import KeyStore
+from lifecycle.serving.auth import KeyStore
+from lifecycle.serving.online_features import ServedViews, as_requests
 from lifecycle.serving.predictor import engine_for
 from lifecycle.serving.probe import Access
-from lifecycle.serving.protocol import curl_command
+from lifecycle.serving.records import curl_command
 from lifecycle.serving.smoke import smoke_test
-from lifecycle.serving.views import ServedViews, as_requests
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.evaluation import assess

@@ -33,7 +33,7 @@ from lifecycle.lake.prediction_log import TABLE as LOG
 from lifecycle.project import Project
 from lifecycle.records import Erasure, Searched
 from lifecycle.release.registry import note_erasure
-from lifecycle.serving.protocol import to_records
+from lifecycle.serving.records import to_records
 from lifecycle.settings import Settings
 
 OURS = (ERASED, TRAIL, MODEL_TRAIL)

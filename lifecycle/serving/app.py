@@ -15,16 +15,16 @@ import ray
 from lifecycle.errors import RequestError
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion, Traffic
-from lifecycle.serving.access import Gatekeeper
+from lifecycle.serving.auth import Gatekeeper
 from lifecycle.serving.endpoint import Endpoint
-from lifecycle.serving.lanes import Lanes
-from lifecycle.serving.meters import Meters
+from lifecycle.serving.metrics import Meters
 from lifecycle.serving.pages import Pages
 from lifecycle.serving.prediction_log import PredictionLog
 from lifecycle.serving.predictor import Engine, ServedModel
 from lifecycle.serving.proxy import METRICS
 from lifecycle.serving.scaling import BUSY, BusyShare
-from lifecycle.serving.wire import Answer, Asked
+from lifecycle.serving.traffic import Lanes
+from lifecycle.serving.types import Answer, Asked
 from lifecycle.settings import Settings
 from lifecycle.training.schema import BundleSchema
 

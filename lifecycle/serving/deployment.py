@@ -19,12 +19,12 @@ from lifecycle.errors import (
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion, Traffic
 from lifecycle.runtime.identity import code_digest, sha256
-from lifecycle.serving.lanes import candidate_name
 from lifecycle.serving.prediction_log import CLOSE_SECONDS
 from lifecycle.serving.predictor import Engine
 from lifecycle.serving.proxy import QUIET, quiet_serve, start_proxy
 from lifecycle.serving.scaling import ByLoad
-from lifecycle.serving.wire import Asked
+from lifecycle.serving.traffic import candidate_name
+from lifecycle.serving.types import Asked
 from lifecycle.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ def _try(
     bundle: Path, model: ModelVersion, project: Project, settings: Settings, rows: pd.DataFrame
 ) -> None:
     from lifecycle.serving.predictor import ServedModel
-    from lifecycle.serving.protocol import to_records
+    from lifecycle.serving.records import to_records
 
     asked = Asked(len(rows), to_records(rows))
     served = ServedModel.open(bundle, model, project, settings=settings)

@@ -16,18 +16,70 @@ from typing import Any, NamedTuple
 import orjson
 
 from lifecycle.errors import AccessError, RateLimitError, RequestError
-from lifecycle.serving import invocations, oip, oip_info, plain
-from lifecycle.serving.access import OPEN, Gatekeeper
-from lifecycle.serving.body import unknown_fields
-from lifecycle.serving.cors import Origins
-from lifecycle.serving.intake import Receive, read_body
-from lifecycle.serving.lanes import Lanes, Role, Said
-from lifecycle.serving.meters import Meters
-from lifecycle.serving.pages import INVOCATIONS, JSON, PREDICT, MethodError, Pages, Reply
+from lifecycle.serving.auth import OPEN, Gatekeeper
+from lifecycle.serving.body import Receive, read_body, unknown_fields
+from lifecycle.serving.metrics import Meters
+from lifecycle.serving.pages import INVOCATIONS, JSON, PREDICT, TEXT, MethodError, Pages, Reply
 from lifecycle.serving.prediction_log import PredictionLog
 from lifecycle.serving.predictor import ServedModel
-from lifecycle.serving.wire import Answer, Asked, Headers
+from lifecycle.serving.protocols import mlflow, oip, plain
+from lifecycle.serving.protocols import oip as oip_info
+from lifecycle.serving.traffic import Lanes, Role, Said
+from lifecycle.serving.types import Answer, Asked, Headers
 from lifecycle.training.schema import BundleSchema
+
+# CORS: pages of other sites that may ask the endpoint and read its answers.
+#
+# The protocol is that of https://fetch.spec.whatwg.org/#http-cors-protocol. A preflight brings no API
+# key, so it is answered without one. Cookies are never allowed: the endpoint has none.
+
+HeaderPairs = tuple[tuple[bytes, bytes], ...]
+
+ANY = b"*"
+VARY = (b"vary", b"origin")
+"""A cache must not hand one origin's answer to another."""
+READABLE = (
+    b"access-control-expose-headers",
+    b"x-model-version, x-prediction-id, retry-after, inference-header-content-length",
+)
+PREFLIGHT = (
+    (b"access-control-allow-methods", b"GET, HEAD, POST"),
+    (
+        b"access-control-allow-headers",
+        b"authorization, x-api-key, content-type, content-encoding, "
+        b"inference-header-content-length",
+    ),
+    (b"access-control-max-age", b"600"),
+)
+ASKS = b"access-control-request-method"
+
+
+class Origins:
+    """The origins of `serving.allowed_origins`; without any, no header is added."""
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        self._allowed = frozenset(origin.encode() for origin in allowed)
+
+    def headers(self, request: Iterable[tuple[bytes, bytes]]) -> HeaderPairs:
+        """Headers of an answer to such a request, error or not."""
+        if not self._allowed:
+            return ()
+        if ANY in self._allowed:
+            return (b"access-control-allow-origin", ANY), READABLE
+        origin = next((value for name, value in request if name == b"origin"), b"")
+        if origin not in self._allowed:
+            return (VARY,)
+        return (b"access-control-allow-origin", origin), READABLE, VARY
+
+    def preflight(self, method: str, request: Iterable[tuple[bytes, bytes]]) -> Reply | None:
+        """The answer to a browser that asks whether it may ask; None if this is no such request.
+
+        An origin that is not allowed gets one, too, without the header that would let it in.
+        """
+        if method != "OPTIONS" or not self._allowed or all(name != ASKS for name, _ in request):
+            return None
+        return Reply(200, TEXT, b"", PREFLIGHT)
+
 
 logger = logging.getLogger(__name__)
 
@@ -231,9 +283,7 @@ class Endpoint:
 
     def _read_scoring(self, request: Request) -> Asked:
         inputs = self._model.schema.inputs
-        return invocations.read(
-            request.body, request.headers, inputs, request.max_rows, request.known
-        )
+        return mlflow.read(request.body, request.headers, inputs, request.max_rows, request.known)
 
 
 def _read_plain(request: Request) -> Asked:
@@ -251,7 +301,7 @@ def _write_tensors(answer: Answer, asked: Asked) -> Reply:
 
 
 def _write_scoring(answer: Answer, _asked: Asked) -> Reply:
-    return Reply(200, JSON, invocations.write(answer), tuple(invocations.answer_headers(answer)))
+    return Reply(200, JSON, mlflow.write(answer), tuple(mlflow.answer_headers(answer)))
 
 
 def _refusal(error: RequestError, name: str) -> Reply:

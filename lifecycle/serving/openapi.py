@@ -4,9 +4,9 @@ from typing import Any
 
 from lifecycle.project import ColumnSpec
 from lifecycle.records import ModelVersion
-from lifecycle.serving import shapes
-from lifecycle.serving.access import OPEN
-from lifecycle.serving.shapes import Json, listed, structure, text
+from lifecycle.serving import openapi_shapes
+from lifecycle.serving.auth import OPEN
+from lifecycle.serving.openapi_shapes import Json, listed, structure, text
 from lifecycle.training.schema import BundleSchema
 
 REFUSALS = {
@@ -64,7 +64,7 @@ def document(
         },
         "components": {
             "schemas": {
-                "Record": shapes.record(schema, entity, ignore),
+                "Record": openapi_shapes.record(schema, entity, ignore),
                 "Model": structure(name=text(), version={"type": "integer"}, digest=text()),
                 "Error": structure("id", error=text("what is wrong and where"), id=text()),
             }
@@ -77,11 +77,15 @@ def _predict(schema: BundleSchema, max_rows: int) -> Json:
     request = structure(records=listed(_ref("Record"), 1, max_rows))
     answer = structure(
         "explanations",
-        predictions=listed(shapes.prediction(schema), 1, max_rows),
-        **({"predicted": listed(shapes.predicted(schema), 1, max_rows)} if schema.labels else {}),
+        predictions=listed(openapi_shapes.prediction(schema), 1, max_rows),
+        **(
+            {"predicted": listed(openapi_shapes.predicted(schema), 1, max_rows)}
+            if schema.labels
+            else {}
+        ),
         model=_ref("Model"),
         id=text("prediction id"),
-        explanations=listed(shapes.explanation(schema), 1, max_rows),
+        explanations=listed(openapi_shapes.explanation(schema), 1, max_rows),
     )
     explain = {
         "name": "explain",
@@ -95,18 +99,18 @@ def _predict(schema: BundleSchema, max_rows: int) -> Json:
         "tags": ["records"],
         # only boosters tell contributions; others answer 404
         **({"parameters": [explain]} if schema.model == "xgboost" else {}),
-        "requestBody": _body(request, {"records": [shapes.example_row(schema)]}),
+        "requestBody": _body(request, {"records": [openapi_shapes.example_row(schema)]}),
         "responses": _responses("One prediction a record", _json(answer), *ASKED),
     }
 
 
 def _invocations(schema: BundleSchema, max_rows: int) -> Json:
-    row = shapes.example_row(schema)
+    row = openapi_shapes.example_row(schema)
     split = {"columns": list(row), "data": [list(row.values())]}
-    request = shapes.scoring_request(schema, _ref("Record"), max_rows)
+    request = openapi_shapes.scoring_request(schema, _ref("Record"), max_rows)
     body = _body(request, {"dataframe_split": split})
     body["content"]["text/csv"] = {"schema": text("a line of column names, then a line a row")}
-    answer = structure(predictions=listed(shapes.score(schema), 1, max_rows))
+    answer = structure(predictions=listed(openapi_shapes.score(schema), 1, max_rows))
     responses = _responses("One prediction a row", _json(answer), *ASKED)
     responses["200"]["headers"] = {
         "X-Model-Version": {"schema": {"type": "integer"}},
@@ -162,7 +166,7 @@ def _inference(
 
 
 def _infer(schema: BundleSchema, name: str) -> Json:
-    answer = _json(shapes.inference_response(schema))
+    answer = _json(openapi_shapes.inference_response(schema))
     answer["application/octet-stream"] = {
         "schema": text("the JSON, then the binary tensors that were asked for")
     }
@@ -170,7 +174,9 @@ def _infer(schema: BundleSchema, name: str) -> Json:
         "operationId": name,
         "summary": "Open Inference Protocol v2, with its binary tensor data extension",
         "tags": ["oip"],
-        "requestBody": _body(shapes.inference_request(schema), shapes.example_inference(schema)),
+        "requestBody": _body(
+            openapi_shapes.inference_request(schema), openapi_shapes.example_inference(schema)
+        ),
         "responses": _responses("The output tensors", answer, 404, *ASKED),
     }
 

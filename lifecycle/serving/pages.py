@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
+from html import escape
 from typing import NamedTuple
 
 import orjson
 
 from lifecycle.errors import NotServedError, RequestError
-from lifecycle.serving import invocations, oip_info
-from lifecycle.serving.lanes import Lanes, NoAnswerError
-from lifecycle.serving.meters import Meters
+from lifecycle.serving.metrics import Meters
 from lifecycle.serving.predictor import ServedModel
-from lifecycle.serving.wire import identity
+from lifecycle.serving.protocols import mlflow, oip
+from lifecycle.serving.traffic import Lanes, NoAnswerError
+from lifecycle.serving.types import identity
 
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
@@ -54,8 +56,8 @@ class Pages:
         self._model, self._lanes, self._secured = model, lanes, secured
         self._pages: dict[str, Callable[[], Reply]] = {
             "/health": self._health,
-            "/ping": lambda: Reply(200, TEXT, invocations.ping()),
-            "/version": lambda: Reply(200, TEXT, invocations.mlflow_version()),
+            "/ping": lambda: Reply(200, TEXT, mlflow.ping()),
+            "/version": lambda: Reply(200, TEXT, mlflow.mlflow_version()),
             "/model": lambda: Reply(200, JSON, orjson.dumps(model.describe())),
             "/docs": self._docs,
             "/metrics": lambda: Reply(200, METRICS, meters.render()),
@@ -95,12 +97,12 @@ class Pages:
     async def _oip(self, path: str) -> bytes:
         champion, candidate = self._model.model, self._lanes.candidate
         if candidate is None:
-            return oip_info.page(path, champion, self._model.schema)
+            return oip.page(path, champion, self._model.schema)
         versions = (champion.version, candidate.version)
-        if not oip_info.names_version(path, candidate.version):
-            return oip_info.page(path, champion, self._model.schema, versions=versions)
+        if not oip.names_version(path, candidate.version):
+            return oip.page(path, champion, self._model.schema, versions=versions)
         schema = await self._lanes.candidate_schema()
-        return oip_info.page(path, candidate, schema, versions=versions)
+        return oip.page(path, candidate, schema, versions=versions)
 
     async def _openapi(self) -> Reply:
         from lifecycle.serving.openapi import document  # seldom asked for: no part of the start
@@ -122,12 +124,10 @@ class Pages:
         return Reply(200, JSON, orjson.dumps(made))
 
     def _docs(self) -> Reply:
-        from lifecycle.serving.docs_page import page
 
         return Reply(200, HTML, page(self._model.schema.project))
 
     def _static(self, name: str) -> Reply:
-        from lifecycle.serving.docs_page import static
 
         kind, content = static(name)
         return Reply(200, kind, content)
@@ -136,3 +136,84 @@ class Pages:
 def _reads(method: str) -> None:
     if method not in READ:
         raise MethodError(f"this path takes {' and '.join(READ)}")
+
+
+# The /docs page: Swagger UI, served by ourselves, with no other host and no script in the page.
+
+START = "start.js"
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'self'; \
+img-src 'self' data:; style-src 'self' 'unsafe-inline'; base-uri 'none'; form-action 'self'">
+<title>{title}</title>
+<link rel="icon" href="docs/static/favicon-32x32.png">
+<link rel="stylesheet" href="docs/static/swagger-ui.css">
+</head>
+<body>
+<div id="docs">This page needs JavaScript; <a href="openapi.json">openapi.json</a> does not.</div>
+<script src="docs/static/swagger-ui-bundle.js"></script>
+<script src="docs/static/start.js"></script>
+</body>
+</html>
+"""
+SCRIPT = """"use strict";
+// This Swagger UI reads OpenAPI 3.0: null as a type of its own becomes `nullable`.
+function older(node) {
+  if (Array.isArray(node)) return node.map(older);
+  if (node === null || typeof node !== "object") return node;
+  const made = {};
+  for (const [key, value] of Object.entries(node)) made[key] = older(value);
+  if (Array.isArray(made.type)) {
+    const types = made.type.filter((type) => type !== "null");
+    if (types.length < made.type.length) made.nullable = true;
+    delete made.type;
+    if (types.length === 1) made.type = types[0];
+    else made.anyOf = types.map((type) => ({ type }));
+  }
+  return made;
+}
+fetch("openapi.json")
+  .then((answer) => answer.json())
+  .then((spec) => SwaggerUIBundle({
+    spec: Object.assign(older(spec), { openapi: "3.0.3" }),
+    dom_id: "#docs",
+    defaultModelsExpandDepth: 0,
+    tryItOutEnabled: true,
+    validatorUrl: null,
+  }))
+  .catch((error) => {
+    document.getElementById("docs").textContent = "openapi.json cannot be read: " + error;
+  });
+"""
+JAVASCRIPT = b"text/javascript; charset=utf-8"
+KINDS = {
+    START: JAVASCRIPT,
+    "swagger-ui-bundle.js": JAVASCRIPT,
+    "swagger-ui.css": b"text/css; charset=utf-8",
+    "favicon-32x32.png": b"image/png",
+}
+"""Every file there is, and its content type: no other name is ever looked for."""
+
+
+def page(title: str) -> bytes:
+    """The page; its links are relative, so it has to be at `/<project>/docs`."""
+    return PAGE.format(title=escape(title)).encode()
+
+
+@cache
+def static(name: str) -> tuple[bytes, bytes]:
+    """Content type and content of a file below `docs/static/`.
+
+    Raises:
+        NotServedError: there is no such file.
+    """
+    if name not in KINDS:
+        raise NotServedError("there is no such file")
+    if name == START:
+        return KINDS[name], SCRIPT.encode()
+    from swagger_ui_bundle import swagger_ui_path  # type: ignore[import-untyped]  # it has no types
+
+    return KINDS[name], (swagger_ui_path / name).read_bytes()

@@ -15,14 +15,13 @@ from lifecycle.errors import FeatureError, NotServedError, RequestError
 from lifecycle.features.encode import build_features, encode, hook_digest, load_hook
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
-from lifecycle.serving.cells import LARGEST, Matrix
-from lifecycle.serving.rows import RowReader
-from lifecycle.serving.wire import Answer, Asked, Column, identity
+from lifecycle.serving.row_reader import LARGEST, Matrix, RowReader
+from lifecycle.serving.types import Answer, Asked, Column, identity
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
+    from lifecycle.serving.online_features import ServedViews
     from lifecycle.serving.trees import Trees
-    from lifecycle.serving.views import ServedViews
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +96,7 @@ class ServedModel:
         check_hook(loaded, project.features, hook_digest(project))
         views = None
         if loaded.schema.views and settings is not None:
-            from lifecycle.serving.views import ServedViews
+            from lifecycle.serving.online_features import ServedViews
 
             views = ServedViews(loaded.schema.views, project, settings)
         return cls(loaded, model, project, engine, views)

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from lifecycle.errors import BackendError, PortInUseError, UnavailableError
-from lifecycle.serving.counts import clear
+from lifecycle.serving.counters import clear
 from lifecycle.settings import Settings
 
 METRICS = "metrics"

@@ -25,9 +25,9 @@ from onnx import TensorProto, helper
 from lifecycle.errors import ServingError
 from lifecycle.ingress.launcher import MAX_BODY
 from lifecycle.project import Project
+from lifecycle.serving.auth import KeyStore
 from lifecycle.serving.deployment import deploy, undeploy
-from lifecycle.serving.keystore import KeyStore
-from lifecycle.serving.protocol import to_records
+from lifecycle.serving.records import to_records
 from lifecycle.settings import Settings
 from tests.support.trained import Made, train_small
 

@@ -23,7 +23,7 @@ import yaml
 from lifecycle.audit.model_trail import history
 from lifecycle.ingress import launcher
 from lifecycle.runtime.cluster import LOOPBACK
-from lifecycle.serving.keystore import KeyStore
+from lifecycle.serving.auth import KeyStore
 from lifecycle.settings import Settings
 from tests.support.ports import free_port
 from tests.support.postgres import Postgres

@@ -24,7 +24,7 @@ from lifecycle.records import Window, one_line, visible
 from lifecycle.runtime.console import open_console, styled
 from lifecycle.runtime.html import Section
 from lifecycle.runtime.html import page as report
-from lifecycle.serving.protocol import curl_command
+from lifecycle.serving.records import curl_command
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation.plots import blank, clipped
 

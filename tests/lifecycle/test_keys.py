@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from lifecycle.cli import main
-from lifecycle.serving.access import Gatekeeper
-from lifecycle.serving.keystore import KeyStore
+from lifecycle.serving.auth import Gatekeeper, KeyStore
 
 Run = Callable[..., tuple[int, str, str]]
 

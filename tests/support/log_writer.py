@@ -15,10 +15,10 @@ import numpy as np
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import ModelVersion
-from lifecycle.serving.lanes import Said
-from lifecycle.serving.meters import Meters
+from lifecycle.serving.metrics import Meters
 from lifecycle.serving.prediction_log import PredictionLog
-from lifecycle.serving.wire import Answer, Asked
+from lifecycle.serving.traffic import Said
+from lifecycle.serving.types import Answer, Asked
 from lifecycle.settings import Settings
 
 STEP = 0.02

@@ -19,8 +19,8 @@ from lifecycle.lake.prediction_log import SCHEMA, LogTable
 from lifecycle.project import Project
 from lifecycle.records import Trained, Window
 from lifecycle.release.artifacts import bundle_path
-from lifecycle.serving.protocol import curl_command
-from lifecycle.serving.score import score
+from lifecycle.serving.batch import score
+from lifecycle.serving.records import curl_command
 from lifecycle.settings import Settings
 from tests.support.small import SMALL, small_frame, write_project
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import httpx
 
-from lifecycle.serving.access import Gatekeeper
+from lifecycle.serving.auth import Gatekeeper
 from lifecycle.serving.endpoint import Endpoint
-from lifecycle.serving.lanes import Lanes
 from lifecycle.serving.pages import Pages
 from lifecycle.serving.predictor import ServedModel
+from lifecycle.serving.traffic import Lanes
 from tests.support.log_writer import open_log
 
 Post = Callable[..., httpx.Response]

@@ -16,7 +16,7 @@ from lifecycle.records import Window
 from lifecycle.release.artifacts import bundle_path
 from lifecycle.release.registry import CHAMPION, set_alias
 from lifecycle.runtime.run import running
-from lifecycle.serving.score import score
+from lifecycle.serving.batch import score
 from lifecycle.settings import Settings
 from tests.support.lived import ASKED, RUN, Lived
 from tests.support.small import SMALL, small_frame

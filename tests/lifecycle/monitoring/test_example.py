@@ -14,7 +14,7 @@ from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import Monitored, Window
-from lifecycle.serving.score import score
+from lifecycle.serving.batch import score
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation.evaluate import compare
 

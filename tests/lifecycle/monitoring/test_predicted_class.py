@@ -15,7 +15,7 @@ from lifecycle.monitoring.windows import Seen, open_window
 from lifecycle.profiling.compare import cramers_v
 from lifecycle.project import DriftSpec, Project
 from lifecycle.records import Scored, Window
-from lifecycle.serving.score import score
+from lifecycle.serving.batch import score
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation.evaluate import evaluate
 from tests.support.graded import GRADES, graded_frame, graded_project

@@ -18,7 +18,7 @@ from lifecycle.data.windows import first_window
 from lifecycle.project import Project
 from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias
 from lifecycle.serving.deployment import serving, stop_candidate, undeploy
-from lifecycle.serving.protocol import to_records
+from lifecycle.serving.records import to_records
 from lifecycle.settings import Settings
 from tests.support.load import Load, load
 from tests.support.releaser import release

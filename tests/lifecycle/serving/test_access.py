@@ -21,8 +21,7 @@ from lifecycle.lake import table_uri
 from lifecycle.lake.logged_predictions import read_log
 from lifecycle.lake.prediction_log import TABLE
 from lifecycle.project import Project
-from lifecycle.serving.access import Gatekeeper
-from lifecycle.serving.keystore import KeyStore
+from lifecycle.serving.auth import Gatekeeper, KeyStore
 from lifecycle.settings import Settings
 from tests.support.replica import serving
 
@@ -86,7 +85,7 @@ ADD_MANY = """
 import sys
 from datetime import timedelta
 from pathlib import Path
-from lifecycle.serving.keystore import KeyStore
+from lifecycle.serving.auth import KeyStore
 
 for number in range(10):
     KeyStore(Path(sys.argv[1])).add(f"{sys.argv[2]}-{number}")

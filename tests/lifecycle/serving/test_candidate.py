@@ -18,7 +18,7 @@ from lifecycle.serving.deployment import (
     stop_candidate,
     undeploy,
 )
-from lifecycle.serving.views import ServedViews
+from lifecycle.serving.online_features import ServedViews
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.predictor import open_predictor

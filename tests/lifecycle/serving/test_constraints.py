@@ -9,9 +9,9 @@ from jsonschema import Draft202012Validator
 from lifecycle.data.contract.column_checks import ARROW, ColumnPromises, read_cells
 from lifecycle.errors import RequestError
 from lifecycle.project import ColumnSpec
-from lifecycle.serving.cells import NotPlainError, cell_of
-from lifecycle.serving.protocol import to_frame
-from lifecycle.serving.shapes import field
+from lifecycle.serving.openapi_shapes import field
+from lifecycle.serving.records import to_frame
+from lifecycle.serving.row_reader import NotPlainError, cell_of
 
 CASES: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
     ({"type": "integer", "minimum": 0}, [0, 7], [-1]),

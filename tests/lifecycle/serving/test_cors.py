@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from lifecycle.project import Project, ServingSpec
 from lifecycle.serving.endpoint import Endpoint
-from lifecycle.serving.protocol import to_records
+from lifecycle.serving.records import to_records
 from lifecycle.settings import Settings
 from tests.support.replica import endpoint_of
 

@@ -12,8 +12,8 @@ from lifecycle.lake import read_version
 from lifecycle.lake.logged_predictions import read_log
 from lifecycle.project import Project
 from lifecycle.records import Window
-from lifecycle.serving.protocol import to_records
-from lifecycle.serving.score import score
+from lifecycle.serving.batch import score
+from lifecycle.serving.records import to_records
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle, write_bundle
 from tests.support.client_server import GOOD, ROWS, Server

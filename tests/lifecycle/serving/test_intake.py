@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lifecycle.errors import MalformedRequestError, RequestError, RequestTooLargeError
-from lifecycle.serving import intake
-from lifecycle.serving.intake import SlowBodyError, UnsupportedEncodingError, read_body
+from lifecycle.serving import body
+from lifecycle.serving.body import SlowBodyError, UnsupportedEncodingError, read_body
 
 LIMIT = 1000
 
@@ -37,7 +37,7 @@ def test_parts_are_one_body() -> None:
 
 
 def test_a_body_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(body, "BODY_SECONDS", 0.05)
     with pytest.raises(SlowBodyError, match="took longer") as caught:
         read(b"a", b"b", silent=5)
     assert caught.value.status == 408

@@ -12,8 +12,8 @@ import pytest
 from lifecycle.errors import MalformedRequestError, RequestError, RequestTooLargeError
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.records import ModelVersion
-from lifecycle.serving import invocations
-from lifecycle.serving.wire import Answer, Asked
+from lifecycle.serving.protocols import mlflow as invocations
+from lifecycle.serving.types import Answer, Asked
 from lifecycle.settings import Settings
 from tests.support.graded import graded_project
 

@@ -9,8 +9,7 @@ import pytest
 
 from lifecycle.errors import MalformedRequestError, RequestError
 from lifecycle.serving import body
-from lifecycle.serving.body import load_json
-from lifecycle.serving.intake import read_body
+from lifecycle.serving.body import load_json, read_body
 from tests.support.replica import serving
 from tests.support.small import SMALL
 

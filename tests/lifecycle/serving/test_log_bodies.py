@@ -10,10 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lifecycle.project import ColumnSpec, Project
-from lifecycle.serving import plain
-from lifecycle.serving.log_bodies import ROW_BYTES, light, read
-from lifecycle.serving.log_rows import Entry, LogRows
-from lifecycle.serving.wire import Asked
+from lifecycle.serving.prediction_log import ROW_BYTES, Entry, LogRows, light, read
+from lifecycle.serving.protocols import plain
+from lifecycle.serving.types import Asked
 from tests.support.log_writer import said
 
 INPUTS = {

@@ -11,8 +11,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lifecycle.errors import BackendError
-from lifecycle.serving.counts import CELLS, FOLDED, Counts, clear, fold, snapshot
-from lifecycle.serving.meters import ANSWERED, DROPPED, LOGGED, Meters
+from lifecycle.serving.counters import CELLS, FOLDED, Counts, clear, fold, snapshot
+from lifecycle.serving.metrics import ANSWERED, DROPPED, LOGGED, Meters
 from tests.support.log_writer import model_of
 from tests.support.small import ROOT
 
@@ -24,7 +24,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lifecycle.serving.meters import ANSWERED, Meters
+from lifecycle.serving.metrics import ANSWERED, Meters
 from tests.support.log_writer import model_of
 meters = Meters(Path(sys.argv[1]), model_of("small"), "champion")
 for _ in range(1000):

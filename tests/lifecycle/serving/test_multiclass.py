@@ -16,13 +16,13 @@ from lifecycle.errors import ServingError
 from lifecycle.lake import read_version
 from lifecycle.project import Project
 from lifecycle.records import Window
-from lifecycle.serving import plain
+from lifecycle.serving.batch import score
 from lifecycle.serving.deployment import deploy, undeploy
 from lifecycle.serving.predictor import ServedModel
-from lifecycle.serving.protocol import to_records
-from lifecycle.serving.score import score
+from lifecycle.serving.protocols import plain
+from lifecycle.serving.records import to_records
 from lifecycle.serving.smoke import smoke_test
-from lifecycle.serving.wire import Asked
+from lifecycle.serving.types import Asked
 from lifecycle.settings import Settings
 from tests.support.graded import GRADES, graded_project
 

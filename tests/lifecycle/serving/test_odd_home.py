@@ -7,7 +7,7 @@ import numpy as np
 
 from lifecycle.lake.logged_predictions import read_log
 from lifecycle.project import Project
-from lifecycle.serving.protocol import to_records
+from lifecycle.serving.records import to_records
 from lifecycle.settings import Settings
 from tests.support.replica import serving
 

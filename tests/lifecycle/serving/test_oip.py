@@ -17,8 +17,9 @@ from lifecycle.errors import (
 from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import ColumnSpec
 from lifecycle.records import ModelVersion
-from lifecycle.serving import oip, oip_info
-from lifecycle.serving.wire import Answer, Asked
+from lifecycle.serving.protocols import oip
+from lifecycle.serving.protocols import oip as oip_info
+from lifecycle.serving.types import Answer, Asked
 from lifecycle.training.schema import BundleSchema
 
 MODEL = ModelVersion(name="p", version=4, uri="models:/p/4", run_id="", digest="d", identity="i")

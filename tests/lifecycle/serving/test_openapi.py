@@ -12,9 +12,10 @@ from lifecycle.errors import NotServedError
 from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import ColumnSpec
 from lifecycle.records import ModelVersion
-from lifecycle.serving import docs_page, invocations, oip, plain, shapes
+from lifecycle.serving import openapi_shapes, pages
 from lifecycle.serving.openapi import document
-from lifecycle.serving.protocol import to_frame
+from lifecycle.serving.protocols import mlflow, oip, plain
+from lifecycle.serving.records import to_frame
 from lifecycle.training.schema import BundleSchema
 
 MODEL = ModelVersion(name="p", version=4, uri="models:/p/4", run_id="", digest="d", identity="i")
@@ -109,7 +110,7 @@ def test_the_example_row_is_one_the_contract_takes() -> None:
     }
     features = FeatureSchema(names=("open",), kinds=("c",), levels={"open": ("seen",)})
     schema = made_of("regression", inputs=inputs, features=features)
-    row = shapes.example_row(schema)
+    row = openapi_shapes.example_row(schema)
     to_frame([row], inputs)
     assert row["open"] == "seen"
     predict = document(MODEL, schema, 50)["paths"]["/predict"]["post"]["requestBody"]
@@ -124,9 +125,9 @@ def test_every_protocol_takes_its_example() -> None:
         body = found["paths"][path]["post"]["requestBody"]["content"]["application/json"]
         return json.dumps(body["example"]).encode()
 
-    row = shapes.example_row(schema)
+    row = openapi_shapes.example_row(schema)
     assert plain.read(example("/predict"), 9).records == [row]
-    scored = invocations.read(example("/invocations"), {}, INPUTS, 9)
+    scored = mlflow.read(example("/invocations"), {}, INPUTS, 9)
     inferred = oip.read(example("/v2/models/p/infer"), {}, schema, 9)
     for asked in (scored, inferred):
         assert asked.columns is not None
@@ -162,13 +163,13 @@ def test_only_a_booster_explains() -> None:
 
 
 def test_the_page_has_no_other_host() -> None:
-    page = docs_page.page("<p>").decode()
+    page = pages.page("<p>").decode()
     assert "<title>&lt;p&gt;</title>" in page
     assert "http" not in page.replace("http-equiv", "")
     links = re.findall(r'(?:src|href)="(?:docs/static/)?([^"]+)"', page)
-    assert sorted({*links, "openapi.json"}) == sorted([*docs_page.KINDS, "openapi.json"])
-    for name, kind in docs_page.KINDS.items():
-        found, content = docs_page.static(name)
+    assert sorted({*links, "openapi.json"}) == sorted([*pages.KINDS, "openapi.json"])
+    for name, kind in pages.KINDS.items():
+        found, content = pages.static(name)
         assert found == kind
         assert content
 
@@ -190,4 +191,4 @@ def test_the_page_has_no_other_host() -> None:
 )
 def test_files_that_are_not_there(name: str) -> None:
     with pytest.raises(NotServedError):
-        docs_page.static(name)
+        pages.static(name)

@@ -8,8 +8,8 @@ import pytest
 
 from lifecycle.errors import MalformedRequestError, RequestError, RequestTooLargeError
 from lifecycle.records import ModelVersion
-from lifecycle.serving import plain
-from lifecycle.serving.wire import Answer
+from lifecycle.serving.protocols import plain
+from lifecycle.serving.types import Answer
 
 MODEL = ModelVersion(name="p", version=4, uri="models:/p/4", run_id="", digest="d", identity="i")
 

@@ -20,10 +20,10 @@ from lifecycle.lake.logged_predictions import observe, read_log
 from lifecycle.lake.prediction_log import LogTable
 from lifecycle.project import Project
 from lifecycle.serving import prediction_log
-from lifecycle.serving.lanes import Said
-from lifecycle.serving.meters import Meters
+from lifecycle.serving.metrics import Meters
 from lifecycle.serving.prediction_log import PredictionLog
-from lifecycle.serving.wire import Answer, Asked
+from lifecycle.serving.traffic import Said
+from lifecycle.serving.types import Answer, Asked
 from lifecycle.settings import Settings
 from tests.support.log_writer import metrics_folder, model_of, open_log, said
 from tests.support.small import ROOT

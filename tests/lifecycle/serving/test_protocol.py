@@ -11,7 +11,7 @@ import pytest
 
 from lifecycle.errors import RequestError
 from lifecycle.project import ColumnSpec
-from lifecycle.serving.protocol import SHOWN, curl_command, to_frame, to_records
+from lifecycle.serving.records import SHOWN, curl_command, to_frame, to_records
 
 INPUTS = {
     "age": ColumnSpec(type="integer", minimum=0, maximum=120),

@@ -14,11 +14,11 @@ from lifecycle.errors import FeatureError, RequestError
 from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.serving.predictor import PARITY, ServedModel, engine_for, relative_distance
-from lifecycle.serving.protocol import to_records
-from lifecycle.serving.rows import RowReader
-from lifecycle.serving.tensors import DTYPES, Tensor, to_matrix
+from lifecycle.serving.protocols.tensors import DTYPES, Tensor, to_matrix
+from lifecycle.serving.records import to_records
+from lifecycle.serving.row_reader import RowReader
 from lifecycle.serving.trees import Trees
-from lifecycle.serving.wire import Asked
+from lifecycle.serving.types import Asked
 from lifecycle.settings import Settings
 from lifecycle.training.trainers.booster import XGBoostModel
 from tests.support.small import SMALL, small_frame

@@ -16,10 +16,11 @@ from lifecycle.errors import NotServedError, RequestError
 from lifecycle.features.encode import FeatureSchema, most_probable
 from lifecycle.project import ColumnSpec
 from lifecycle.records import ModelVersion
-from lifecycle.serving import invocations, oip, oip_info, plain
 from lifecycle.serving.openapi import document
-from lifecycle.serving.protocol import to_frame
-from lifecycle.serving.wire import Answer, Asked, identity
+from lifecycle.serving.protocols import mlflow, oip, plain
+from lifecycle.serving.protocols import oip as oip_info
+from lifecycle.serving.records import to_frame
+from lifecycle.serving.types import Answer, Asked, identity
 from lifecycle.training.schema import BundleSchema
 
 MODEL = ModelVersion(name="p", version=4, uri="models:/p/4", run_id="", digest="d", identity="i")
@@ -72,8 +73,8 @@ def post(path: str, body: bytes, headers: dict[bytes, bytes], query: bytes) -> A
         answer = answered(plain.read(body, MAX_ROWS, plain.wants_explanation(query)))
         return JSON, plain.write(answer), []
     if path == "/invocations":
-        answer = answered(invocations.read(body, headers, SCHEMA.inputs, MAX_ROWS))
-        return JSON, invocations.write(answer), invocations.answer_headers(answer)
+        answer = answered(mlflow.read(body, headers, SCHEMA.inputs, MAX_ROWS))
+        return JSON, mlflow.write(answer), mlflow.answer_headers(answer)
     asked = oip.read(body, headers, SCHEMA, MAX_ROWS)
     content, more = oip.write(answered(asked), asked.outputs)
     return oip.BINARY if more else JSON, content, more
@@ -85,8 +86,8 @@ def get(path: str) -> tuple[bytes, bytes, Headers]:
         "/health": (JSON, json.dumps({"status": "ok", "model": model}).encode()),
         "/model": (JSON, b"{}"),
         "/metrics": (TEXT, b""),
-        "/ping": (TEXT, invocations.ping()),
-        "/version": (TEXT, invocations.mlflow_version()),
+        "/ping": (TEXT, mlflow.ping()),
+        "/version": (TEXT, mlflow.mlflow_version()),
     }
     if path.startswith("/v2"):
         return JSON, oip_info.page(path, MODEL, SCHEMA), []

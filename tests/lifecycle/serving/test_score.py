@@ -12,7 +12,7 @@ from lifecycle.errors import BackendError, BundleError
 from lifecycle.lake import history, read_version, table_uri
 from lifecycle.project import Project
 from lifecycle.records import Scored, Window
-from lifecycle.serving.score import score
+from lifecycle.serving.batch import score
 from lifecycle.settings import Settings
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from lifecycle.project import Project
 from lifecycle.serving.deployment import deploy, serving, undeploy
-from lifecycle.serving.protocol import to_records
+from lifecycle.serving.records import to_records
 from lifecycle.settings import Settings
 from tests.support.load import load
 

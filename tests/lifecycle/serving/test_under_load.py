@@ -16,7 +16,7 @@ import pytest
 from lifecycle.errors import ServingError
 from lifecycle.project import Project
 from lifecycle.serving.deployment import deploy, rehearse, serving, undeploy
-from lifecycle.serving.protocol import to_records
+from lifecycle.serving.records import to_records
 from lifecycle.settings import Settings
 from tests.support.load import load
 

@@ -19,11 +19,11 @@ from lifecycle.lake import is_nullable, read_table, read_version
 from lifecycle.lake.arrow import to_frame
 from lifecycle.lake.logged_predictions import read_log
 from lifecycle.project import Project
-from lifecycle.serving import views as serving_views
+from lifecycle.serving import online_features as serving_views
+from lifecycle.serving.batch import Scorer
+from lifecycle.serving.online_features import ServedViews, as_requests
 from lifecycle.serving.predictor import ServedModel
-from lifecycle.serving.protocol import to_records
-from lifecycle.serving.score import Scorer
-from lifecycle.serving.views import ServedViews, as_requests
+from lifecycle.serving.records import to_records
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.predictor import open_predictor
 from tests.support.payments import FUNCTIONS, payments

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lifecycle.records import ModelVersion
-from lifecycle.serving.counts import Counts, Snapshot, Values, fold, snapshot, total
+from lifecycle.serving.counters import Counts, Snapshot, Values, fold, snapshot, total
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the latency histogram, in seconds."""

@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 from lifecycle.errors import RequestError
 from lifecycle.records import ModelVersion, Traffic
-from lifecycle.serving.oip_info import check_model
 from lifecycle.serving.predictor import ServedModel
-from lifecycle.serving.wire import Answer, Asked
+from lifecycle.serving.protocols.oip import check_model
+from lifecycle.serving.types import Answer, Asked
 from lifecycle.training.schema import BundleSchema
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from lifecycle.errors import RequestError
 from lifecycle.lake.column_types import matches, narrow, storage_type
 from lifecycle.project import ColumnSpec, ColumnType
-from lifecycle.serving.wire import Records
+from lifecycle.serving.types import Records
 
 SHOWN = 10
 """Problems named in one answer, at most."""

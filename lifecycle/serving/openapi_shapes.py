@@ -8,9 +8,9 @@ import numpy as np
 
 from lifecycle.lake.column_types import storage_type
 from lifecycle.project import ColumnSpec, ColumnType, Scalar
-from lifecycle.serving.oip import output_datatypes
-from lifecycle.serving.protocol import form_problem
-from lifecycle.serving.tensors import DATATYPES, DTYPES
+from lifecycle.serving.protocols.oip import output_datatypes
+from lifecycle.serving.protocols.tensors import DATATYPES, DTYPES
+from lifecycle.serving.records import form_problem
 from lifecycle.training.schema import BundleSchema
 
 Json = dict[str, Any]

@@ -22,8 +22,8 @@ from lifecycle.lake.column_types import storage_type
 from lifecycle.lake.prediction_log import ARROW
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.records import DatasetVersion
-from lifecycle.serving.protocol import to_frame
-from lifecycle.serving.wire import Asked, Column
+from lifecycle.serving.records import to_frame
+from lifecycle.serving.types import Asked, Column
 from lifecycle.settings import Settings
 from lifecycle.training.schema import BundleSchema
 
