@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lifecycle.monitoring.drift import drift
-from lifecycle.monitoring.performance import quality
 from lifecycle.monitoring.report import monitoring_page
-from lifecycle.monitoring.windows import categorical_features, open_window
+from lifecycle.monitoring.windows import categorical_features, open_window, quality
 from lifecycle.project import Project
 from lifecycle.quality.gates import decide_retraining
 from lifecycle.records import Decision, DriftReport, Evaluation, Monitored, Scored

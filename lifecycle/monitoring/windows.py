@@ -1,5 +1,6 @@
 """Scored windows as frames: what the model saw, what it answered, what came true."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.errors import DataError
+from lifecycle.errors import DataError, TargetError
 from lifecycle.features.encode import (
     build_features,
     labels,
@@ -17,7 +18,9 @@ from lifecycle.features.encode import (
 )
 from lifecycle.lake import read_version
 from lifecycle.project import Project, Scalar, TaskKind
-from lifecycle.records import Scored
+from lifecycle.records import Evaluation, Scored
+from lifecycle.training.evaluation.evaluate import evaluate
+from lifecycle.training.evaluation.metrics import own_metrics
 
 
 @dataclass(frozen=True)
@@ -101,3 +104,41 @@ def categorical_features(features: pd.DataFrame, project: Project) -> tuple[str,
             and not pd.api.types.is_datetime64_any_dtype(features[name].dtype)
         )
     )
+
+
+# How good the predictions of a window were, once labels have arrived.
+
+log = logging.getLogger(__name__)
+
+
+def quality(
+    seen: Seen, scored: Scored, project: Project, threshold: float | None = None
+) -> Evaluation | None:
+    """Every metric that the labelled rows define; None where there are none.
+
+    Labels of one class define a log loss and no area under a curve, which is left out then. Whole
+    entities are resampled for the intervals, as they are at release.
+
+    Args:
+        threshold: binary: the model's, `Evaluation.threshold` at its release.
+    """
+    labelled = ~np.isnan(seen.truth)
+    if not labelled.any():
+        return None
+    model = scored.model
+    try:
+        return evaluate(
+            seen.truth[labelled],
+            seen.prediction[labelled],
+            project.task,
+            scored.dataset.digest,
+            f"{model.name} v{model.version} in window {scored.window}",
+            project.split.seed,
+            None if seen.entity is None else seen.entity[labelled],
+            own_metrics(project),
+            threshold,
+            partial=True,
+        )
+    except TargetError as error:
+        log.warning("Window %s: quality is not measured: %s", scored.window, error)
+        return None

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 
 from lifecycle.monitoring.drift import drift
-from lifecycle.monitoring.performance import quality
-from lifecycle.monitoring.windows import Seen
+from lifecycle.monitoring.windows import Seen, quality
 from lifecycle.project import DriftSpec, MonitoringSpec, Project, RetrainingSpec
 from lifecycle.quality.gates import decide_retraining
 from lifecycle.records import DatasetVersion, Decision, ModelVersion, Scored, Window

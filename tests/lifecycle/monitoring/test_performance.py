@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lifecycle.monitoring.performance import quality
-from lifecycle.monitoring.windows import Seen
+from lifecycle.monitoring.windows import Seen, quality
 from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
 from tests.support.graded import GRADES, graded_project
 
