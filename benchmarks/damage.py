@@ -38,7 +38,7 @@ from lifecycle.data.privacy import erased_hashes, suppress
 from lifecycle.data.split import split_dataset
 from lifecycle.data.windows import first_window
 from lifecycle.errors import LifecycleError
-from lifecycle.governance.logs import count_before
+from lifecycle.governance.tables import count_before
 from lifecycle.lake import open_version, read_version, table_uri
 from lifecycle.lake.digest import digest_of
 from lifecycle.lake.logged_predictions import observe, read_log

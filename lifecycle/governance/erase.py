@@ -22,12 +22,11 @@ from lifecycle.errors import ProjectError
 from lifecycle.governance.delta_log import complete, versions_of_files
 from lifecycle.governance.files import erase_files
 from lifecycle.governance.folder import Folder, open_folder
-from lifecycle.governance.logs import erase_rows
 from lifecycle.governance.models import learners
 from lifecycle.governance.requests import Found, Request, close, save
 from lifecycle.governance.search import search
 from lifecycle.governance.subject import Subject, find_subject, fingerprints, present
-from lifecycle.governance.tables import erase_versions, held, sweep, table_names
+from lifecycle.governance.tables import erase_rows, erase_versions, held, sweep, table_names
 from lifecycle.lake import table_uri
 from lifecycle.lake.prediction_log import TABLE as LOG
 from lifecycle.project import Project

@@ -14,9 +14,8 @@ from lifecycle.audit.data_trail import record_data
 from lifecycle.governance.delta_log import forget_versions, versions_of_files
 from lifecycle.governance.erase import OURS
 from lifecycle.governance.folder import open_folder
-from lifecycle.governance.logs import count_before, delete_before
 from lifecycle.governance.models import split_of
-from lifecycle.governance.tables import table_names
+from lifecycle.governance.tables import count_before, delete_before, table_names
 from lifecycle.lake import history, table_uri
 from lifecycle.lake.prediction_log import TABLE as LOG
 from lifecycle.project import Project

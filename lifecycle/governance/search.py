@@ -22,8 +22,7 @@ import pyarrow.parquet as pq
 from lifecycle.errors import BackendError
 from lifecycle.governance.databases import open_database, search_database
 from lifecycle.governance.delta_log import versions_of_files
-from lifecycle.governance.folder import Folder, open_folder
-from lifecycle.governance.kept import KEPT, VERSION, kept_versions
+from lifecycle.governance.folder import KEPT, VERSION, Folder, kept_versions, open_folder
 from lifecycle.governance.places import Places, find_places, is_sqlite
 from lifecycle.governance.subject import Subject
 from lifecycle.governance.tables import table_names

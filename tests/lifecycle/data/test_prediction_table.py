@@ -15,7 +15,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from lifecycle.errors import BackendError, DataError
-from lifecycle.governance.logs import count_before, delete_before
+from lifecycle.governance.tables import count_before, delete_before
 from lifecycle.lake import table_uri
 from lifecycle.lake.inventory import inventory
 from lifecycle.lake.logged_predictions import observe, open_log, read_log
