@@ -54,7 +54,7 @@ def lineage(
         told.print(f"Drawn: {draw(found, picture)}")
     if openlineage:
         from lifecycle.lineage.emit import send
-        from lifecycle.lineage.events import events_of
+        from lifecycle.lineage.openlineage import events_of
 
         events = events_of(graph, [node.id for node in found.nodes], loaded, settings)
         sent = send(events, openlineage)

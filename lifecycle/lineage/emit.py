@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from lifecycle.errors import BackendError
 from lifecycle.lineage import walk
-from lifecycle.lineage.events import State, events_of, flow_events
 from lifecycle.lineage.graph import Graph, Node
+from lifecycle.lineage.openlineage import State, events_of, flow_events
 from lifecycle.project import Project
 from lifecycle.redaction import redact
 from lifecycle.runtime.run import Run

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lifecycle.audit import model_trail
 from lifecycle.lineage.datasets import SHORT
 from lifecycle.lineage.graph import Graph, Node
+from lifecycle.monitoring.monitor import FOUND
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.release.lifetime import MADE
@@ -140,3 +141,28 @@ def _iso(milliseconds: int | None) -> str:
         return ""
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC).replace(tzinfo=None)
     return f"{moment.isoformat(timespec='milliseconds')}Z"
+
+
+# Monitoring runs: which scored windows were compared, and what they found.
+
+
+def add_monitored(graph: Graph, project: Project, settings: Settings) -> None:
+    """A node for each monitoring report in `home`, from the scored versions it compared."""
+    scores = {node.digest: node.id for node in graph.nodes.values() if node.kind == "scores"}
+    for file in sorted(settings.home.glob(f"reports/{project.name}/{FOUND}")):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        verdict = "nothing to do" if found["passed"] else "retraining asked for"
+        facts = {"report": str(file.with_suffix(".html")), "verdict": verdict}
+        facts |= {"drifted": ", ".join(found["drifted"]) or "nothing"} | found["made"]
+        node = Node(
+            id=f"monitoring:{file.stem}",
+            kind="monitoring",
+            name=f"monitoring of {found['window']}",
+            time=found["time"],
+            facts=facts,
+        )
+        graph.add(node)
+        for digest in (found["reference"], *found["windows"]):
+            if digest in scores:
+                what = "was the reference of" if digest == found["reference"] else "was checked in"
+                graph.link(scores[digest], node.id, what)

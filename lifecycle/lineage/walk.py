@@ -3,11 +3,10 @@
 import re
 
 from lifecycle.errors import DataError, RegistryError
-from lifecycle.lineage.answers import add_logged, add_prediction
 from lifecycle.lineage.datasets import add_datasets, tables
 from lifecycle.lineage.graph import Graph, Lineage, Node
-from lifecycle.lineage.models import add_models
-from lifecycle.lineage.monitored import add_monitored
+from lifecycle.lineage.models import add_models, add_monitored
+from lifecycle.lineage.predictions import add_logged, add_prediction
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 

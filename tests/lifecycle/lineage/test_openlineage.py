@@ -16,8 +16,7 @@ from lifecycle.errors import BackendError
 from lifecycle.lake import read_version
 from lifecycle.lineage import walk
 from lifecycle.lineage.emit import send, tell_run
-from lifecycle.lineage.events import events_of
-from lifecycle.lineage.facets import place_of
+from lifecycle.lineage.openlineage import events_of, place_of
 from tests.support.lived import RUN, Lived
 from tests.support.published import (
     EVENT_TYPES,

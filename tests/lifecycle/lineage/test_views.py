@@ -12,8 +12,8 @@ from openlineage.client.serde import Serde
 
 from lifecycle.lake import read_version, table_uri
 from lifecycle.lake.prediction_log import SCHEMA, TABLE, LogTable
-from lifecycle.lineage.events import events_of
 from lifecycle.lineage.graph import Lineage
+from lifecycle.lineage.openlineage import events_of
 from lifecycle.lineage.picture import draw
 from lifecycle.lineage.walk import known, lineage
 from lifecycle.project.loader import load_project
