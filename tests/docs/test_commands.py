@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from flows.command import _parser
-from lifecycle.cli import app
+from lifecycle.cli.main import app
 from tests.support.blocks import COMMANDS, PAGES, ROOT, blocks
 
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -14,7 +14,7 @@ from tests.support.small import SMALL, small_frame
 
 ROOT = Path(__file__).parents[2]
 NAME = "a?x=1 #2 ä&b::c 100% d+e;f@g {h} 'i' <j> ~k $l *m (n)!,"
-CLI = ("-c", "from lifecycle.cli import main; main()")
+CLI = ("-c", "from lifecycle.cli.main import main; main()")
 QUOTES_ALL = "def build(inputs):\n    import os\n    raise ValueError(dict(os.environ))\n"
 UNFORESEEN = """
 import os, sys

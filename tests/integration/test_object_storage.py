@@ -21,7 +21,7 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from lifecycle.audit.data_trail import data_chain, record_data
-from lifecycle.cli import main
+from lifecycle.cli.main import main
 from lifecycle.data.ingest import ingest
 from lifecycle.errors import BackendError
 from lifecycle.features.join import join_views

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.cli import SCHEMA, main
+from lifecycle.cli.main import SCHEMA, main
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
 from lifecycle.data.windows import first_window

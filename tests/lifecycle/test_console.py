@@ -14,7 +14,7 @@ import pytest
 from rich.table import Table
 
 from flows.console import Screen
-from lifecycle.cli import main
+from lifecycle.cli.main import main
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
 from lifecycle.profiling import profile

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from lifecycle.cli import app
+from lifecycle.cli.main import app
 from lifecycle.data.contract import contract_note
 from lifecycle.lake import table_uri, write_version
 from lifecycle.project import Project

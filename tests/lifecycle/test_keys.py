@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.cli import main
+from lifecycle.cli.main import main
 from lifecycle.serving.auth import Gatekeeper, KeyStore
 
 Run = Callable[..., tuple[int, str, str]]

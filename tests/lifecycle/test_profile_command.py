@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lifecycle.cli import app
+from lifecycle.cli.main import app
 from lifecycle.profiling.record import Bar
 from lifecycle.profiling.terminal import spark
 from lifecycle.project import Project

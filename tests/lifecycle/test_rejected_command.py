@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from lifecycle.cli import app
+from lifecycle.cli.main import app
 from lifecycle.data.contract import quarantine_view as reading
 from lifecycle.data.contract.quarantine import RECORD
 from lifecycle.data.ingest import ingest

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lifecycle.cli import app
+from lifecycle.cli.main import app
 from lifecycle.runtime import warm_server
 from lifecycle.runtime.process import process_start
 from lifecycle.runtime.servers import prefect_home

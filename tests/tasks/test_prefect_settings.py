@@ -55,7 +55,7 @@ def test_one_in_a_file_of_prefect_is_told_as_such(tmp_path: Path) -> None:
 
 def test_the_command_for_the_pages_says_it_too(tmp_path: Path) -> None:
     home = {"LIFECYCLE_HOME": str(tmp_path / "home"), "LIFECYCLE_MLFLOW_TRACKING_URI": "http://x:1"}
-    ui = ("-c", "from lifecycle.cli import main; main()", "ui")
+    ui = ("-c", "from lifecycle.cli.main import main; main()", "ui")
     done = run(tmp_path, *ui, PREFECT_API_REQUEST_TIMEOUT="abc", **home)
     assert done.returncode == 2
     assert done.stderr.startswith("PREFECT_API_REQUEST_TIMEOUT: Input should be a valid number")

@@ -12,13 +12,13 @@ import pytest
 from deltalake import DeltaTable
 
 from lifecycle.audit.data_trail import data_chain
-from lifecycle.cli import main
+from lifecycle.cli.governance import show_erasure
+from lifecycle.cli.main import main
 from lifecycle.data.ingest import ingest
 from lifecycle.errors import ProjectError
 from lifecycle.governance.erase import check, erase
 from lifecycle.governance.files import PAGE
 from lifecycle.governance.requests import file_request, pending, save
-from lifecycle.governance_command import show_erasure
 from lifecycle.lake import history, read_version, table_uri
 from lifecycle.records import Erasure, Window
 from lifecycle.release.artifacts import record_of

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from lifecycle.cli.governance import show_erasure
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
 from lifecycle.data.windows import first_window
 from lifecycle.errors import ProjectError, SettingsError
 from lifecycle.governance.erase import check, erase
 from lifecycle.governance.requests import file_request
-from lifecycle.governance_command import show_erasure
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 from tests.support.person import EMAIL, PERSON, frame_with_person, project_changes

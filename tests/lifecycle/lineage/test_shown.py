@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from lifecycle.cli import app
+from lifecycle.cli.main import app
 from lifecycle.errors import ProjectError
 from lifecycle.lineage.graph import Lineage, Node
 from lifecycle.lineage.picture import COLOURS, COLUMNS, draw

@@ -11,7 +11,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from lifecycle.audit.model_trail import SCHEMA, Trail, champions, history, rolled_back, verify
-from lifecycle.cli import main
+from lifecycle.cli.main import main
 from lifecycle.lake import table_uri
 from lifecycle.project import Project
 from lifecycle.records import Change

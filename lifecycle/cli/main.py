@@ -12,37 +12,32 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from lifecycle.audit_command import audit
-from lifecycle.contract_command import contract
+from lifecycle.cli.contract import contract, rejected
+from lifecycle.cli.data import diff, profile, versions
+from lifecycle.cli.governance import audit, erase, retention
+from lifecycle.cli.keys import front_env, keys, ray_node
+from lifecycle.cli.lineage import lineage
+from lifecycle.cli.options import EnvOption, ProjectPath
+from lifecycle.cli.stack import down, status
+from lifecycle.cli.ui import ui
 from lifecycle.data.contract import check_compatible, last_contract
 from lifecycle.data.preview import rehearse, told, trial_words, try_source
 from lifecycle.data.split_checks import small_holdout
-from lifecycle.diff_command import diff
 from lifecycle.errors import LifecycleError, ProjectError, RegistryError
 from lifecycle.features.encode import build_features, load_hook, refuse_text_and_times
 from lifecycle.features.join import try_views
-from lifecycle.governance_command import erase, retention
-from lifecycle.keys import front_env, keys
 from lifecycle.lake import read_version
-from lifecycle.lineage_command import lineage
-from lifecycle.options import EnvOption, ProjectPath
-from lifecycle.profile_command import profile
 from lifecycle.project import Project
 from lifecycle.project.base import NAMES_SHOWN
 from lifecycle.project.loader import load_project
-from lifecycle.ray_command import ray_node
-from lifecycle.rejected_command import rejected
 from lifecycle.runtime.console import open_console, write_error
 from lifecycle.runtime.process import prepare_process
 from lifecycle.scaffold.generate import column_names, infer_project
 from lifecycle.scaffold.roles import RoleOptions
 from lifecycle.scaffold.source import ReadingOptions, folder_of, is_pattern
 from lifecycle.settings import Settings
-from lifecycle.stack_command import down, status
-from lifecycle.ui_command import ui
-from lifecycle.versions_command import versions
 
-SCHEMA = Path(__file__).parents[1] / "docs" / "project.schema.json"
+SCHEMA = Path(__file__).parents[2] / "docs" / "project.schema.json"
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -130,7 +125,7 @@ def init(
     console.print(table)
     profiled = "" if remote else f" lifecycle profile {file} shows what is in the data."
     console.print(f"Wrote {file}.{profiled} Read it once, then:")
-    flow = os.path.relpath(Path(__file__).parents[1] / "flows" / "end_to_end.py")
+    flow = os.path.relpath(Path(__file__).parents[2] / "flows" / "end_to_end.py")
     console.print(f"  {os.path.relpath(sys.executable)} {flow} --project {file}")
     console.print(_rehearse(load_project(file)), style="dim")
 

@@ -1,18 +1,83 @@
-"""`lifecycle diff`: what differs between two versions of a project's data."""
+"""`lifecycle versions`: the versions of a project's tables and models."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from lifecycle.cli.options import EnvOption, ProjectPath
 from lifecycle.errors import DataError
-from lifecycle.options import EnvOption, ProjectPath
+from lifecycle.lake import history, table_uri
 from lifecycle.project.loader import load_project
 from lifecycle.records import DatasetVersion
 from lifecycle.records.diff import Moments, RowsDiff, SchemaDiff, VersionDiff
 from lifecycle.runtime.console import open_console, styled
 from lifecycle.settings import Settings
+
+
+def versions(
+    project: ProjectPath,
+    env: EnvOption = None,
+) -> None:
+    """List a project's dataset versions and model versions."""
+    from lifecycle.lineage.datasets import tables
+    from lifecycle.release.registry import versions as model_versions  # MLflow takes a while
+
+    loaded, settings = load_project(project), Settings.load(env)
+    console = open_console()
+    known = {
+        name: history(table_uri(settings, loaded.name, name)).to_dict("records")
+        for name in tables(loaded, settings)
+    }
+    models = _table("Models", "version", "alias", "digest", "identity")
+    for model, aliases in model_versions(loaded.name, settings).items():
+        models.add_row(
+            str(model.version), ", ".join(aliases), model.digest[:12], model.identity[:12]
+        )
+    if not any(known.values()) and not models.row_count:
+        console.print(f"{loaded.name}: nothing yet in {settings.home} (LIFECYCLE_HOME)")
+        return
+    if any(known.values()):
+        _show_data(console, known)
+    if models.row_count:
+        console.print(models)
+
+
+def _show_data(console: Console, known: dict[str, list[dict[Any, Any]]]) -> None:
+    """A line a version; the rule of a split, which is long and the same for its parts, once."""
+    data = _table("Data", "version", "rows", "written (UTC)", "digest", "contract")
+    data.add_column("window")
+    data.columns[1].justify = "right"
+    rules: dict[str, list[str]] = {}
+    for name, rows in known.items():
+        for row in rows:
+            note, version = row["note"], f"{name}@{row['version']}"
+            data.add_row(
+                version,
+                f"{row['rows']:,}",
+                f"{row['time']:%Y-%m-%d %H:%M}",
+                row["digest"][:12],
+                note.get("contract", ""),
+                note.get("window", ""),
+            )
+            if "rule" in note:
+                rules.setdefault(note["rule"], []).append(version)
+    console.print(data)
+    for rule, of in rules.items():
+        console.print(f"{', '.join(of)}: {rule}")
+
+
+def _table(title: str, *columns: str) -> Table:
+    """A table whose cells stay on one line, where the screen is wide enough for that."""
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    return table
+
+
+# `lifecycle diff`: what differs between two versions of a project's data.
 
 TESTS = {"kolmogorov_smirnov": "KS", "cramers_v": "V"}
 WIDE = 140
@@ -148,3 +213,42 @@ def _range(side: Moments) -> str:
         return ""
     ends = (side.minimum, side.maximum)
     return " to ".join(end if isinstance(end, str) else f"{end:.4g}" for end in ends)
+
+
+# `lifecycle profile`: what a data set looks like, in the terminal and as a page.
+
+PROFILE_WIDTH = 150
+"""Columns where the output is no terminal."""
+
+
+def profile(
+    data: Annotated[str, typer.Argument(metavar="PROJECT|FILE", help="Project or data file.")],
+    table: Annotated[str, typer.Argument(help="Of a project.")] = "accepted",
+    version: Annotated[
+        int | None, typer.Option(help="Of the table; by default the newest, else the source.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="N|FILE", help="Measure drift against this version or data file."),
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Column to predict, of a data file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The page; by default in the reports of LIFECYCLE_HOME.")
+    ] = None,
+    env: EnvOption = None,
+) -> None:
+    """Profile a version of a project's data, its source, or a data file; writes an HTML page."""
+    from lifecycle.profiling import profile as look  # pandas and scipy take a while
+    from lifecycle.profiling.terminal import show
+
+    settings = Settings.load(env)
+    other = int(against) if against is not None and against.isdigit() else against
+    found = look(
+        data, target=target, table=table, version=version, against=other, settings=settings
+    )
+    console = open_console(width=PROFILE_WIDTH)
+    show(found.summary, console)
+    name = "".join(char if char.isalnum() else "_" for char in found.summary.title)
+    file = "profile.html" if table == "accepted" else f"profile-{table}.html"
+    page = found.save(output or settings.folder("reports", name) / file)
+    console.print(f"The page: {page}", soft_wrap=True)

@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
+from lifecycle.cli.options import EnvOption
 from lifecycle.errors import BackendError, SettingsError
-from lifecycle.options import EnvOption
 from lifecycle.redaction import redact
 from lifecycle.runtime.console import open_console
 from lifecycle.runtime.process import TELEMETRY

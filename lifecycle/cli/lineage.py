@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lifecycle.options import EnvOption, ProjectPath
+from lifecycle.cli.options import EnvOption, ProjectPath
 from lifecycle.project.loader import load_project
 from lifecycle.runtime.console import open_console
 from lifecycle.settings import Settings

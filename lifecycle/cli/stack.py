@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from lifecycle.cli.options import EnvOption
 from lifecycle.errors import BackendError
-from lifecycle.options import EnvOption
 from lifecycle.runtime.console import open_console
 from lifecycle.runtime.servers import auth_file, prefect_home
 from lifecycle.runtime.warm_server import end_server, running_server, runs_until, unused
