@@ -21,7 +21,7 @@ from lifecycle.records import Window
 from lifecycle.runtime.console import open_console, write_error
 from lifecycle.runtime.process import prepare_process
 from lifecycle.settings import Settings, environments
-from tasks.preload import preload
+from tasks.cluster import preload
 from tasks.services import require_services
 
 WITHOUT_REGISTRY = ("prepare",)

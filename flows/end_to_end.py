@@ -13,9 +13,9 @@ from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_cluster
 from tasks.data import arriving_windows
+from tasks.quality import require_champion, summarise
 from tasks.release import require_name, require_port
 from tasks.runs import flow
-from tasks.summary import require_champion, summarise
 
 
 @flow(flow_run_name="end-to-end-{project.name}", alone=True)

@@ -5,9 +5,8 @@ from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Prepared, Window
 from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
-from tasks.data import ingest_window, split_parts
+from tasks.data import ingest_window, split_parts, with_views
 from tasks.runs import flow
-from tasks.views import with_views
 
 
 @flow(flow_run_name="prepare-{project.name}", alone=True)

@@ -5,11 +5,10 @@ from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Scored, Window
 from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
-from tasks.data import ingest_current
+from tasks.data import ingest_current, with_views
 from tasks.monitoring import score_dataset
 from tasks.release import current_champion
 from tasks.runs import flow
-from tasks.views import with_views
 
 
 @flow(flow_run_name="score-{project.name}")

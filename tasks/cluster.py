@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from threading import Thread
 
 from lifecycle.data.sources import Spread, open_source, spread
 from lifecycle.project import Project
+from lifecycle.release.mlflow_store import load_mlflow
 from lifecycle.runtime.cluster import capacity, connect_ray, is_connected
 from lifecycle.settings import Settings
 from tasks.progress import say, update
@@ -59,3 +61,11 @@ def reading_cluster(project: Project, settings: Settings) -> Iterator[None]:
     joined = isinstance(source, Spread) and source.shared()
     with ray_cluster(settings) if joined else nullcontext():
         yield
+
+
+# Imports that take seconds, done while a script waits for its server anyway.
+
+
+def preload(settings: Settings) -> None:
+    """Import MLflow in the background: nearly every flow asks the registry."""
+    Thread(target=load_mlflow, args=(settings,), name="preload").start()

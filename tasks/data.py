@@ -1,21 +1,50 @@
 """Data steps as Prefect tasks: ingest a window, split it, know which windows have arrived."""
 
+import json
+import os
 import time
 from collections.abc import Callable
 from datetime import date
+from typing import Any
 
 from prefect.artifacts import create_table_artifact
+from prefect.blocks.system import Secret
 
 from lifecycle.data import ingest, privacy, sources, split, windows
 from lifecycle.data.contract import Table
+from lifecycle.features.join import join_views
 from lifecycle.project import Project
 from lifecycle.quality.summary import spoken
 from lifecycle.records import Ingested, Monitored, Split, Violation, Window
 from lifecycle.settings import Settings
 from tasks.cluster import reading_cluster
-from tasks.credentials import fill_credentials
-from tasks.policies import CACHED, NOT_CACHED, cached_by, checked, slug, task
+from tasks.policies import CACHED, NOT_CACHED, RETRIES, cached_by, checked, slug, task
 from tasks.progress import say, step, update
+
+# Credentials of sources: a Prefect Secret block fills the environment variable a project names.
+
+
+def fill_credentials(project: Project) -> None:
+    """Set the variables that the project's sources name and this process lacks.
+
+    The block is called as the variable, in lower case with dashes: `WAREHOUSE_URL` is in
+    `warehouse-url`. Where there is no such block either, reading the source says so.
+    """
+    views = (view.source for view in project.feature_views.values())
+    for source in (project.source, *views):
+        name = source.credentials
+        if name and name not in os.environ and (value := _block(name)):
+            os.environ[name] = value
+
+
+def _block(name: str) -> str | None:
+    try:
+        block: Any = Secret.load(name.lower().replace("_", "-"))
+    except ValueError:  # Prefect's word for a block that is not there
+        return None
+    value = block.get()  # which has read what looks like JSON
+    return value if isinstance(value, str) else json.dumps(value)
+
 
 EVERY_SECONDS = 1.0
 """How often a long ingestion says how far it is."""
@@ -142,3 +171,26 @@ def latest_windows(project: Project, settings: Settings) -> list[Window]:
 def window_through(project: Project, settings: Settings, monitored: Monitored) -> Window:
     """Everything up to and including the newest monitored window."""
     return Window(last=monitored.drift[-1].window.last)
+
+
+# Feature views as a Prefect task: joined to what was ingested, before anything is split.
+
+
+def with_views(project: Project, settings: Settings, ingested: Ingested) -> Ingested:
+    """The same, its dataset joined with the project's views; nothing happens without views."""
+    return _join(project, settings, ingested) if project.feature_views else ingested
+
+
+# what serving looks up is the view's newest version, which a cached result would not make newest;
+# the same facts, rows and functions are found in the lake
+@task(name="views", **NOT_CACHED, **RETRIES)
+def _join(project: Project, settings: Settings, ingested: Ingested) -> Ingested:
+    """Compute the features of each view, and join what was known at the time of each row."""
+    names = ", ".join(project.feature_views)
+    with step("prepare", f"joining {names} to {ingested.dataset.rows:,} rows") as done:
+        joined = join_views(project, settings, ingested.dataset)
+        done(
+            f"{len(project.view_columns)} features of {names}, as known at the time of each of "
+            f"{joined.rows:,} rows → joined version {joined.version}"
+        )
+    return ingested.model_copy(update={"dataset": joined})

@@ -2,12 +2,26 @@
 
 from prefect.artifacts import create_markdown_artifact
 
+from lifecycle.errors import GateError
 from lifecycle.project import Project
-from lifecycle.quality import checks, gates
+from lifecycle.quality import checks, gates, summary
 from lifecycle.quality.answered import Answered
 from lifecycle.quality.program import ChecksProgram
 from lifecycle.quality.summary import decides
-from lifecycle.records import Bundle, CheckReport, Decision, Evaluated, Noise, Split
+from lifecycle.records import (
+    Bundle,
+    CheckReport,
+    Cycle,
+    Decision,
+    Evaluated,
+    Noise,
+    Period,
+    Prepared,
+    Release,
+    Split,
+    Trained,
+)
+from lifecycle.runtime.html import page, write_page
 from lifecycle.runtime.identity import checks_digest
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation import assess
@@ -113,3 +127,41 @@ def show_decision(
         lines = ["· for the reasons train told"]
     say(stage, "\n".join([f"gate {verdict}:", *lines]))
     create_markdown_artifact(key=f"{slug(project)}-{stage}-gate", markdown=gates.render(decision))
+
+
+# The end of a cycle: a summary on the screen, as a page and as a Prefect artifact.
+
+
+def require_champion(project: Project, release: Release) -> None:
+    """Stop a cycle that has nothing to serve.
+
+    Raises:
+        GateError: the first model did not pass its gate, and there is no champion.
+    """
+    if release.champion is None:
+        raise GateError(
+            f"{project.name}: the first model did not pass the gate, so nothing is served; the "
+            "summary above says what blocked, where to look and what to write"
+        )
+
+
+@task(name="summarise", **NOT_CACHED)
+def summarise(
+    project: Project,
+    settings: Settings,
+    prepared: Prepared,
+    trained: Trained,
+    first: Release,
+    periods: list[Period],
+) -> Cycle:
+    """Tell what happened and where to look."""
+    found = summary.sections(project, settings, prepared, trained, first, periods)
+    title = f"{project.name}: the cycle"
+    report = settings.folder("reports", project.name) / "summary.html"
+    write_page(page(title, found), report)
+    text = summary.as_text(found)
+    say("summary", f"{report} has every reason and table; in brief:\n\n{text}")
+    create_markdown_artifact(key=f"{slug(project)}-summary", markdown=f"```\n{text}\n```")
+    return Cycle(
+        prepared=prepared, trained=trained, release=first, periods=tuple(periods), report=report
+    )

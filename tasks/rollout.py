@@ -31,10 +31,10 @@ from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.evaluation import assess
 from lifecycle.training.predictor import open_predictor
-from tasks.audit import trail_of
 from tasks.policies import NOT_CACHED, task
 from tasks.progress import say, step, update
 from tasks.quality import show_decision
+from tasks.runs import trail_of
 
 
 class ServeLane:

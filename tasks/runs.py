@@ -3,6 +3,7 @@
 `flow` is Prefect's decorator as every file in `flows/` takes it from here.
 """
 
+import getpass
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,16 +13,41 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import prefect
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 
+from lifecycle.audit.model_trail import Trail
 from lifecycle.project import Project
 from lifecycle.redaction import errors_redacted
 from lifecycle.runtime.identity import file_digest
 from lifecycle.runtime.process import direct_loopback
 from lifecycle.runtime.run import Run, running
 from lifecycle.settings import Settings
-from tasks.audit import starter
 from tasks.exclusive import exclusive
+
+# In whose name a version is changed.
+
+
+def trail_of(project: Project, settings: Settings) -> Trail:
+    """The project's audit trail, in the name of whoever runs this flow."""
+    return Trail(settings, project.name, who())
+
+
+def who() -> str:
+    """The user, or where a schedule or an event started it the deployment; and the flow run."""
+    return f"{starter()}, flow run {flow_run.name}" if flow_run.name else starter()
+
+
+def starter() -> str:
+    """Who started this flow: the user, or the deployment where a schedule or an event did."""
+    return f"deployment {deployment.name}" if deployment.name else _user()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown user"
+
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -1,18 +1,49 @@
 """Training as a Prefect task: what the model is made from, and the fit."""
 
+import base64
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
+from uuid import UUID
 
-from lifecycle.project import Project
-from lifecycle.records import Bundle, Identity, Split, Tuned
-from lifecycle.release import lifetime
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from lifecycle.data.split_checks import small_holdout
+from lifecycle.errors import BundleError, FeatureError
+from lifecycle.project import Metric, Project, greater_is_better
+from lifecycle.quality.evaluation_page import write_evaluation
+from lifecycle.quality.summary import spell
+from lifecycle.records import (
+    Bundle,
+    Evaluated,
+    Evaluation,
+    Identity,
+    ModelVersion,
+    Noise,
+    Split,
+    Trial,
+    Tuned,
+)
+from lifecycle.release import artifacts, lifetime
 from lifecycle.runtime.identity import identity_of
 from lifecycle.runtime.plugins import plugs_digest
 from lifecycle.settings import Settings
 from lifecycle.training import fit
+from lifecycle.training.evaluation import assess
+from lifecycle.training.fit import noise_over_seeds
 from lifecycle.training.parameters import threads_of
-from tasks.policies import CACHED, NOT_CACHED, RETRIES, cached_by, checked, task
-from tasks.progress import step
+from lifecycle.training.tuning import tune
+from lifecycle.training.tuning.search import Now
+from lifecycle.training.tuning.search_plots import as_png, history_plot
+from lifecycle.training.tuning.study import study_folder
+from tasks.policies import CACHED, NOT_CACHED, RETRIES, cached_by, checked, slug, task
+from tasks.progress import say, step, update
 
 
 def identify(project: Project, settings: Settings, split: Split) -> Identity:
@@ -50,3 +81,224 @@ def fit_model(
         again = ", then on train and validation" if training.refits else ""
         done(f"fitted{rounds}{again} → bundle {bundle.digest[:12]}")
     return bundle
+
+
+# The search as a Prefect task, with what a person sees of it.
+
+BEST = 10
+"""Trials in the table of the artifact."""
+EVERY_S = 1.0
+"""Seconds between two updates of the progress artifact: each is a request."""
+
+
+@task(name="tune", cache_key_fn=cached_by("identity"), **CACHED)
+def tune_parameters(
+    project: Project, settings: Settings, split: Split, identity: Identity
+) -> Tuned:
+    """Search parameters with Optuna over Ray; the holdout is not handed over."""
+    trials = project.tuning.trials if project.tuning.space else 0
+    with step("train", f"tuning: {trials} trials" if trials else "no search space") as done:
+        watch = _Watch(project)
+        study = study_folder(settings, project, identity)
+        tuned = tune.tune(project, split.train, split.validation, study, watch.show)
+        if tuned.trials:
+            watch.finish()
+            done(_told(project, tuned))
+            create_markdown_artifact(
+                key=f"{slug(project)}-tuning",
+                markdown=as_markdown(project, tuned),
+                description=f"{tuned.trials} trials, {tuned.pruned} of them pruned",
+            )
+    return tuned
+
+
+class _Watch:
+    """What is shown while trials end."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._best: float | None = None
+        self._artifact: UUID | None = None
+        self._next = 0.0
+
+    def show(self, now: Now) -> None:
+        if now.done == 1 and now.kept:
+            say("train", f"tuning goes on: {now.kept} trials of an earlier run are kept")
+        text = (
+            f"trial {now.done} of {now.total}, best {self._project.training_metric} {now.best:.4f}"
+        )
+        update("train", f"tuning: {text}", notable=now.best != self._best)
+        self._best = now.best
+        if self._artifact is None:
+            key = f"{slug(self._project)}-tuning-progress"
+            made = create_progress_artifact(0.0, key=key, description=text)
+            self._artifact = cast(UUID, made)  # a coroutine only inside an event loop
+        elif time.monotonic() >= self._next:
+            percent = 100 * now.done / now.total
+            update_progress_artifact(self._artifact, percent, description=text)
+        else:
+            return
+        self._next = time.monotonic() + EVERY_S
+
+    def finish(self) -> None:
+        if self._artifact is not None:
+            text = f"best {self._project.training_metric} {self._best:.4f}"
+            update_progress_artifact(self._artifact, 100.0, description=text)
+
+
+def as_markdown(project: Project, tuned: Tuned) -> str:
+    """The best trials as a table, and the history as an inline picture."""
+    space = list(project.tuning.space)
+    lines = [
+        f"| trial | {project.training_metric} | {' | '.join(space)} | rounds | seconds |",
+        "| " + " | ".join("---" for _ in range(len(space) + 4)) + " |",
+    ]
+    for trial in _best(project, tuned):
+        chosen = [_short(trial.parameters.get(name, "")) for name in space]
+        cells = [trial.number, f"{trial.value:.6g}", *chosen, trial.rounds, f"{trial.seconds:.1f}"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    told = f"{tuned.trials} trials, {tuned.pruned} of them pruned; trial 0 is the project's own."
+    text = f"## {project.name}: the best trials\n\n{told}\n\n" + "\n".join(lines) + "\n"
+    if history := history_plot(project, tuned):
+        picture = base64.b64encode(as_png(history)).decode()
+        text += f"\n![history of the search](data:image/png;base64,{picture})\n"
+    return text
+
+
+def _best(project: Project, tuned: Tuned) -> list[Trial]:
+    sign = -1 if greater_is_better(project.training_metric) else 1
+    whole = [(sign * trial.value, trial) for trial in tuned.history if trial.value is not None]
+    return [trial for _, trial in sorted(whole, key=lambda pair: pair[0])[:BEST]]
+
+
+def _told(project: Project, tuned: Tuned) -> str:
+    chosen = ", ".join(f"{name} {_short(value)}" for name, value in tuned.parameters.items())
+    count = f"{tuned.trials} trials" + (f" ({tuned.pruned} pruned)" if tuned.pruned else "")
+    left = project.tuning.trials - tuned.trials
+    over = f"; {left} more did not fit into tuning.max_seconds" if left else ""
+    reached = f"{project.training_metric} {tuned.value:.4f} on validation"
+    return f"tuned in {count}: {reached} with {chosen}{over}"
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+# How much of a gain is chance, as a Prefect task: the same training with other seeds.
+
+
+@task(name="measure-noise", cache_key_fn=cached_by("identity", "tuned", "seeds"), **CACHED)
+def measure_noise(
+    project: Project,
+    settings: Settings,
+    split: Split,
+    tuned: Tuned,
+    identity: Identity,
+    evaluated: Evaluated,
+    seeds: int,
+) -> Noise:
+    """Train with `seeds` seeds in all, and tell how far the deciding metric moves."""
+    with step("train", f"training again with {seeds - 1} other seeds") as done:
+
+        def show(seed: int, value: float) -> None:
+            update("train", f"seed {seed}: holdout {project.metric} {value:.4f}")
+
+        noise = noise_over_seeds(project, settings, split, tuned, identity, evaluated, seeds, show)
+        low, high = min(noise.values.values()), max(noise.values.values())
+        done(
+            f"noise: over {seeds} seeds {project.metric} lies between {low:.4f} and {high:.4f}, "
+            f"standard deviation {noise.deviation:.2g}"
+        )
+    create_table_artifact(
+        key=f"{slug(project)}-noise",
+        table=[{"seed": seed, project.metric: value} for seed, value in noise.values.items()],
+        description=f"The same training with other seeds: {project.metric} on the holdout",
+    )
+    return noise
+
+
+# Evaluation as a Prefect task: candidate, trivial baseline and champion on the same holdout.
+
+
+@task(name="evaluate", **NOT_CACHED)
+def evaluate_candidate(
+    project: Project,
+    settings: Settings,
+    split: Split,
+    bundle: Bundle,
+    champion: ModelVersion | None,
+) -> Evaluated:
+    """Measure candidate, trivial baseline and champion on the same holdout; write the report."""
+    with step("train", "evaluating on the holdout") as done:
+        answers = assess.answer(project, split.holdout, bundle.path, bundle.digest)
+        measured = measure(project, settings, split, answers, champion)
+        closer = assess.assess_closely(project, answers, measured.candidate)
+        warnings = (*bundle.warnings, *measured.candidate.warnings, *closer.warnings)
+        closer = closer.model_copy(update={"warnings": warnings})
+        evaluated = write_evaluation(
+            project,
+            split,
+            bundle,
+            measured.model_copy(update={"candidate": closer}),
+            assess.draw(project, answers, closer, bundle),
+            settings.folder("reports", project.name, bundle.digest[:12]),
+        )
+        done(f"holdout {project.metric}: {_line(evaluated, project.metric)} → {evaluated.report}")
+    for warning in closer.warnings:
+        say("train", f"warning: {warning}")
+    create_table_artifact(
+        key=f"{slug(project)}-evaluation",
+        table=[
+            {"metric": metric} | {e.subject: spell(e.metrics[metric]) for e in _subjects(evaluated)}
+            for metric in evaluated.candidate.metrics
+        ],
+        description="On the same holdout, with 95 % bootstrap confidence intervals",
+    )
+    return evaluated
+
+
+def measure(
+    project: Project,
+    settings: Settings,
+    split: Split,
+    answers: assess.Answers,
+    champion: ModelVersion | None,
+) -> Evaluated:
+    """The candidate whose answers these are, next to the baseline and the champion."""
+    theirs = _answer_of_champion(project, settings, split, champion) if champion else None
+    baseline, gain_over_baseline = assess.assess_baseline(project, split, answers)
+    candidate = assess.assess(project, answers, split.holdout, "candidate")
+    if small := small_holdout(split.holdout.rows, split.rows, project):
+        candidate = candidate.model_copy(update={"warnings": (small,)})
+    return Evaluated(
+        candidate=candidate,
+        baseline=baseline,
+        champion=assess.assess(project, theirs, split.holdout, f"champion v{champion.version}")
+        if champion and theirs
+        else None,
+        gain_over_baseline=gain_over_baseline,
+        gain_over_champion=theirs
+        and assess.gain(project, answers, theirs, project.gate.confidence),
+    )
+
+
+def _answer_of_champion(
+    project: Project, settings: Settings, split: Split, champion: ModelVersion
+) -> assess.Predicted | None:
+    """None if it cannot: then nothing can be compared, which must not stop a new model."""
+    try:
+        predict = artifacts.predict_of(champion, settings)
+        threshold = artifacts.threshold_of(champion, settings)
+        return assess.answer_by(project, split.holdout, predict, threshold)
+    except (BundleError, FeatureError) as error:
+        say("train", f"champion v{champion.version} is not compared: {error}")
+        return None
+
+
+def _subjects(evaluated: Evaluated) -> list[Evaluation]:
+    found = (evaluated.candidate, evaluated.baseline, evaluated.champion)
+    return [evaluation for evaluation in found if evaluation]
+
+
+def _line(evaluated: Evaluated, metric: Metric) -> str:
+    return ", ".join(f"{e.subject} {spell(e.metrics[metric])}" for e in _subjects(evaluated))

@@ -8,7 +8,7 @@ import pytest
 from prefect.blocks.system import Secret
 
 from lifecycle.project import Project
-from tasks.credentials import fill_credentials
+from tasks.data import fill_credentials
 
 
 @pytest.mark.component

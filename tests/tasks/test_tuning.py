@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from lifecycle.project import Project
 from lifecycle.records import Trial, Tuned
 from lifecycle.training.tuning.search import Now
-from tasks.tuning import _told, _Watch, as_markdown
+from tasks.training import _told, _Watch, as_markdown
 
 SPACE = {"eta": {"type": "float", "low": 0.02, "high": 0.5}}
 

@@ -8,7 +8,7 @@ import pytest
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, Estimate, Evaluation, Gain, Split
 from lifecycle.settings import Settings
-from tasks import evaluation
+from tasks import training
 
 
 @pytest.mark.parametrize(("held", "warnings"), [(250, 1), (4_000, 0)])
@@ -29,13 +29,13 @@ def test_a_small_holdout_is_in_the_gates_reasons(
         rows=held,
     )
     gain = Gain(value=0.2, low=0.1, high=0.3, least=0.12, confidence=0.9)
-    monkeypatch.setattr(evaluation.assess, "assess", lambda *_: measured)
-    monkeypatch.setattr(evaluation.assess, "assess_baseline", lambda *_: (measured, gain))
+    monkeypatch.setattr(training.assess, "assess", lambda *_: measured)
+    monkeypatch.setattr(training.assess, "assess_baseline", lambda *_: (measured, gain))
     split = Split(
         train=part(10_000), validation=part(2_000), holdout=part(held), withheld=7_936, rule=""
     )
     answers: Any = None
-    found = evaluation.measure(make_project(), settings, split, answers, None).candidate
+    found = training.measure(make_project(), settings, split, answers, None).candidate
     assert len(found.warnings) == warnings
     if warnings:
         assert "the holdout has 250 of 20,186 rows (1.2%), too few to judge" in found.warnings[0]
