@@ -28,7 +28,7 @@ from lifecycle.serving.records import curl_command
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation.plots import blank, clipped
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SCRIPT = "<script>alert(1)</script>"
 NAMES = (
     "rate [/h]",
