@@ -26,8 +26,7 @@ from lifecycle.data.contract.quarantine import (
     rejected_batch,
     shown_value,
 )
-from lifecycle.data.contract.row_checks import Rule, Together
-from lifecycle.data.contract.table_checks import Whole
+from lifecycle.data.contract.table_checks import Rule, Together, Whole
 from lifecycle.data.sources.base import At
 from lifecycle.errors import ContractError
 from lifecycle.project import ContractSpec, Project

@@ -6,8 +6,7 @@ from typing import Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lifecycle.data.contract.columns import check_columns
-from lifecycle.data.spelling import left_out
+from lifecycle.data.contract.columns import check_columns, left_out
 from lifecycle.lake.arrow import is_text
 from lifecycle.project import ContractSpec, Project
 

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from lifecycle.data.contract.columns import left_out, renamed
 from lifecycle.data.sources.archives import File, Zipped, is_zip
 from lifecycle.data.sources.base import At, Part
 from lifecycle.data.sources.columns import TEXT_TYPES, declared, sliced
@@ -23,7 +24,6 @@ from lifecycle.data.sources.remote import remote_files
 from lifecycle.data.sources.signatures import foreign_ending
 from lifecycle.data.sources.streams import byte_stream
 from lifecycle.data.sources.unnamed import nameless
-from lifecycle.data.spelling import left_out, renamed
 from lifecycle.errors import SourceError
 from lifecycle.project import ColumnSpec, SourceSpec
 from lifecycle.project.data import format_of, shown
