@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.csv
 
+from lifecycle.data.sources.formats import text_stream
 from lifecycle.data.sources.signatures import foreign_text
-from lifecycle.data.sources.streams import text_stream
 from lifecycle.data.sources.unnamed import Unnamed
 from lifecycle.errors import SourceError
 from lifecycle.project import SourceSpec
