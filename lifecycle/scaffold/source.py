@@ -21,8 +21,8 @@ from lifecycle.data.sources.dialect import (
 )
 from lifecycle.data.sources.excel import sheet_heads
 from lifecycle.data.sources.files import Files
+from lifecycle.data.sources.formats import foreign_ending, foreign_text
 from lifecycle.data.sources.local import LocalFile, fixed_folder
-from lifecycle.data.sources.signatures import foreign_ending, foreign_text
 from lifecycle.errors import ProjectError, SourceError
 from lifecycle.project import SourceSpec
 from lifecycle.project.data import EXTENSIONS, FILES, Format, compression_of, format_of, suffix_of

@@ -16,14 +16,11 @@ from lifecycle.data.sources.columns import TEXT_TYPES, declared, sliced
 from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.delimited import START, read_csv
 from lifecycle.data.sources.excel import other_sheets, read_excel, sheet_heads
-from lifecycle.data.sources.formats import byte_stream
+from lifecycle.data.sources.formats import byte_stream, foreign_ending, nameless, read_parquet
 from lifecycle.data.sources.jsonlines import read_jsonl
 from lifecycle.data.sources.local import PACKAGE_SCHEME, local_files
 from lifecycle.data.sources.notation import Notation
-from lifecycle.data.sources.parquet import read_parquet
 from lifecycle.data.sources.remote import remote_files
-from lifecycle.data.sources.signatures import foreign_ending
-from lifecycle.data.sources.unnamed import nameless
 from lifecycle.errors import SourceError
 from lifecycle.project import ColumnSpec, SourceSpec
 from lifecycle.project.data import format_of, shown
