@@ -14,7 +14,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from lifecycle.data.split_checks import small_holdout
+from lifecycle.data.split import small_holdout
 from lifecycle.errors import BundleError, FeatureError
 from lifecycle.project import Metric, Project, greater_is_better
 from lifecycle.quality.evaluation_page import write_evaluation

@@ -22,7 +22,7 @@ from lifecycle.cli.stack import down, status
 from lifecycle.cli.ui import ui
 from lifecycle.data.contract import check_compatible, last_contract
 from lifecycle.data.preview import rehearse, told, trial_words, try_source
-from lifecycle.data.split_checks import small_holdout
+from lifecycle.data.split import small_holdout
 from lifecycle.errors import LifecycleError, ProjectError, RegistryError
 from lifecycle.features.encode import build_features, load_hook, refuse_text_and_times
 from lifecycle.features.join import try_views

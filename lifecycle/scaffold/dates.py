@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.data.sources.notation import Dates
-from lifecycle.project.notation import EPOCHS
+from lifecycle.project.data import EPOCHS
 from lifecycle.scaffold.columns import LEAST_LOOK, MOST_MISFITS
 
 FIRST_LOOK, SAMPLE = 20, 2_000

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.data.split import split
-from lifecycle.data.split_checks import FEW_ROWS, SMALL_SHARE
+from lifecycle.data.split import FEW_ROWS, SMALL_SHARE, split
 from lifecycle.data.split_parts import (
     HOLDOUT,
     TRAIN,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lifecycle.data.sources.notation import Notation
 from lifecycle.lake.column_types import MISSING
 from lifecycle.project import ColumnSpec, SourceSpec
-from lifecycle.project.notation import Decimal, Negative, Thousands
+from lifecycle.project.data import Decimal, Negative, Thousands
 from lifecycle.scaffold.columns import (
     FEW_CATEGORIES,
     IDENTIFIER,

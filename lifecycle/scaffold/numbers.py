@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lifecycle.data.sources.notation import BLANKS, Numbers
-from lifecycle.project.notation import Decimal, Negative, Thousands
+from lifecycle.project.data import Decimal, Negative, Thousands
 from lifecycle.scaffold.columns import ENOUGH, LEAST_LOOK, MOST_MISFITS
 
 Pair = tuple[Decimal, Thousands]

@@ -12,7 +12,6 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.batches import batch_frame
 from lifecycle.errors import LifecycleError
 from lifecycle.features.encode import most_probable, probability_columns
 from lifecycle.lake import (
@@ -23,6 +22,7 @@ from lifecycle.lake import (
     write_batches,
 )
 from lifecycle.lake.arrow import to_arrow
+from lifecycle.lake.column_types import batch_frame
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
 from lifecycle.runtime.cluster import connect_ray, ray_data, rows_of

@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.batches import batch_frame
 from lifecycle.errors import BackendError, LifecycleError, TargetError, TrainingError
 from lifecycle.features.encode import (
     FeatureSchema,
@@ -26,6 +25,7 @@ from lifecycle.features.encode import (
     load_hook,
 )
 from lifecycle.lake import open_rows
+from lifecycle.lake.column_types import batch_frame
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.cluster import ray_data, rows_of

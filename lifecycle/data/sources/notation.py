@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lifecycle.project import ColumnSpec, SourceSpec
-from lifecycle.project.notation import DIRECTIVE, EPOCHS, SAMPLE, Negative
+from lifecycle.project.data import DIRECTIVE, EPOCHS, SAMPLE, Negative
 
 MICROSECONDS = pa.timestamp("us")
 BLANKS = " \u00a0\u2009\u202f"

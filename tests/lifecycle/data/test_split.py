@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifecycle.data.ingest import ingest
-from lifecycle.data.split import Parts, divide, split, split_dataset
-from lifecycle.data.split_checks import small_holdout
+from lifecycle.data.split import Parts, divide, small_holdout, split, split_dataset
 from lifecycle.data.split_parts import hash_share
 from lifecycle.data.windows import first_window, period_of
 from lifecycle.errors import SplitError, TargetError

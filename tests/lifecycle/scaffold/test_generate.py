@@ -15,8 +15,7 @@ from lifecycle.data.contract import last_contract, required_bump
 from lifecycle.data.ingest import ingest
 from lifecycle.data.preview import rehearse
 from lifecycle.data.sources import open_source, read_source
-from lifecycle.data.split import split_dataset
-from lifecycle.data.split_checks import small_holdout
+from lifecycle.data.split import small_holdout, split_dataset
 from lifecycle.data.windows import arriving, first_window
 from lifecycle.errors import SourceError, TargetError
 from lifecycle.project import Project
