@@ -41,7 +41,7 @@ from lifecycle.data.sources import Source, digesting, open_source, spread
 from lifecycle.data.windows import inside, unplaced_rows
 from lifecycle.errors import SourceError
 from lifecycle.lake import VersionWriter, is_intact, noted_version, relocated, table_uri
-from lifecycle.lake.arrow import release_memory
+from lifecycle.lake.column_types import release_memory
 from lifecycle.lake.table import Noted
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, Ingested, Window

@@ -15,7 +15,7 @@ from lifecycle.data.split import Parts, divide
 from lifecycle.data.windows import first_window, inside
 from lifecycle.errors import SourceError
 from lifecycle.lake import is_nullable
-from lifecycle.lake.arrow import to_frame
+from lifecycle.lake.column_types import to_frame
 from lifecycle.project import Project
 from lifecycle.records import Violation, Window
 

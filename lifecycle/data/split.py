@@ -22,7 +22,7 @@ from lifecycle.data.split_parts import (
 )
 from lifecycle.errors import SplitError, TargetError
 from lifecycle.lake import VersionWriter, open_version, table_uri
-from lifecycle.lake.arrow import release_memory
+from lifecycle.lake.column_types import release_memory
 from lifecycle.project import Project, SplitSpec, TimeSpec
 from lifecycle.records import DatasetVersion, Ingested, Split
 from lifecycle.runtime.run import provenance

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lifecycle.data.windows import period_of
 from lifecycle.lake import is_nullable, open_version
-from lifecycle.lake.arrow import is_text, to_frame
+from lifecycle.lake.column_types import is_text, to_frame
 from lifecycle.project import Project, SplitSpec, TimeSpec
 from lifecycle.records import DatasetVersion
 

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from lifecycle.data.contract import latest_time, stage_terms
 from lifecycle.data.sources import Source
 from lifecycle.errors import ProjectError
-from lifecycle.lake.arrow import to_frame
-from lifecycle.lake.column_types import coerce
+from lifecycle.lake.column_types import coerce, to_frame
 from lifecycle.project import Project, TimeSpec, TimeValue
 from lifecycle.records import Window
 

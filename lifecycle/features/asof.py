@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lifecycle.features.compute import first_facts
-from lifecycle.lake.arrow import is_text
+from lifecycle.lake.column_types import is_text
 
 MICROSECONDS_A_DAY = 86_400_000_000
 FEW = 64

@@ -20,7 +20,7 @@ from lifecycle.features.facts import in_order, read_facts
 from lifecycle.features.store import materialise, open_view
 from lifecycle.features.view_use import ViewUse, view_uses
 from lifecycle.lake import VersionWriter, is_nullable, noted_version, open_version, table_uri
-from lifecycle.lake.arrow import release_memory, to_arrow, to_frame
+from lifecycle.lake.column_types import release_memory, to_arrow, to_frame
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.identity import code_digest, sha256

@@ -18,7 +18,7 @@ from lifecycle.features.facts import (
 )
 from lifecycle.features.view_use import ViewUse, how_made
 from lifecycle.lake import VersionWriter, noted_version, read_table, table_uri
-from lifecycle.lake.arrow import release_memory
+from lifecycle.lake.column_types import release_memory
 from lifecycle.project import FeatureViewSpec, Project
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.identity import code_digest, sha256

@@ -26,7 +26,7 @@ from lifecycle.governance.folder import KEPT, VERSION, Folder, kept_versions, op
 from lifecycle.governance.places import Places, find_places, is_sqlite
 from lifecycle.governance.subject import Subject
 from lifecycle.governance.tables import table_names
-from lifecycle.lake.arrow import is_text
+from lifecycle.lake.column_types import is_text
 from lifecycle.project import Project
 from lifecycle.records import Searched
 from lifecycle.settings import Settings, sqlite_url

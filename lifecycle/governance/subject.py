@@ -17,8 +17,7 @@ import pyarrow.compute as pc
 from lifecycle.data.privacy import check_key, pii_key, plain_text, pseudonym
 from lifecycle.errors import ProjectError
 from lifecycle.governance.matcher import NamedMatcher, Span, TextMatcher, merged
-from lifecycle.lake.arrow import is_text
-from lifecycle.lake.column_types import coerce
+from lifecycle.lake.column_types import coerce, is_text
 from lifecycle.lake.prediction_log import INPUT
 from lifecycle.project import Project
 from lifecycle.settings import Settings

@@ -13,7 +13,6 @@ from lifecycle.lake.read import (
     read_table,
     read_version,
 )
-from lifecycle.lake.relocation import missing, relocated
 from lifecycle.lake.table import (
     ERASED,
     ROW,
@@ -22,7 +21,9 @@ from lifecycle.lake.table import (
     find_version,
     first_line,
     history,
+    missing,
     noted_version,
+    relocated,
     table_uri,
 )
 from lifecycle.lake.write import VersionWriter, write_batches, write_rows, write_version

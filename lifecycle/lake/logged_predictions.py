@@ -19,7 +19,7 @@ from pyarrow.parquet import read_schema
 
 from lifecycle.errors import BackendError, DataError
 from lifecycle.lake import first_line, is_nullable, table_uri
-from lifecycle.lake.arrow import to_frame
+from lifecycle.lake.column_types import to_frame
 from lifecycle.lake.inventory import (
     BEGIN_ANEW,
     DataFile,

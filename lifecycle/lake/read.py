@@ -17,7 +17,7 @@ from pyarrow.dataset import ParquetFragmentScanOptions
 from pyarrow.parquet import ParquetFile, read_schema
 
 from lifecycle.errors import BackendError
-from lifecycle.lake.arrow import to_frame
+from lifecycle.lake.column_types import to_frame
 from lifecycle.lake.manifest import VersionFile, files_of, verified
 from lifecycle.lake.table import ROW, erased_rows, first_line
 from lifecycle.records import DatasetVersion

@@ -28,9 +28,16 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyarrow.parquet import ParquetWriter
 
 from lifecycle.errors import BackendError
-from lifecycle.lake.arrow import is_text, to_arrow
-from lifecycle.lake.digest import Digest
-from lifecycle.lake.manifest import NOTE, HashingStream, VersionFile, is_intact, place_of, sealed
+from lifecycle.lake.column_types import is_text, to_arrow
+from lifecycle.lake.manifest import (
+    NOTE,
+    Digest,
+    HashingStream,
+    VersionFile,
+    is_intact,
+    place_of,
+    sealed,
+)
 from lifecycle.lake.table import ROW, commits, find_version, first_line
 from lifecycle.records import DatasetVersion
 

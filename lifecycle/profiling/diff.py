@@ -18,7 +18,7 @@ from lifecycle.data.contract.quarantine import RECORD
 from lifecycle.data.contract.quarantine import TABLE as REJECTED
 from lifecycle.errors import BackendError
 from lifecycle.lake import ROW, read_table
-from lifecycle.lake.arrow import is_number
+from lifecycle.lake.column_types import is_number
 from lifecycle.lake.row_hash import Hashes, by_content, by_key, fold, hashes_of, pairs_of
 from lifecycle.profiling.compare import cramers_v, kolmogorov_smirnov
 from lifecycle.project import ContractSpec

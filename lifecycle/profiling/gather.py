@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lifecycle.data.contract.statistics import Moments, Smallest
-from lifecycle.lake.arrow import is_number
+from lifecycle.lake.column_types import is_number
 from lifecycle.lake.row_hash import Hashes, fold, hashes_of
 
 # Columns of any Arrow type in the few that a profile tells apart.

@@ -18,7 +18,7 @@ from lifecycle.data.sources.files import Files
 from lifecycle.errors import DataError
 from lifecycle.features.store import VIEW
 from lifecycle.lake import history, open_version, table_uri
-from lifecycle.lake.arrow import to_arrow
+from lifecycle.lake.column_types import to_arrow
 from lifecycle.profiling.schema import Known, guessed, known_of, known_of_view
 from lifecycle.project import ContractSpec, Project, SourceSpec
 from lifecycle.project.data import format_of

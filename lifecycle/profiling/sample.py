@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.lake.arrow import is_number
+from lifecycle.lake.column_types import is_number
 from lifecycle.profiling.record import Kind
 from lifecycle.profiling.schema import Known
 

@@ -17,7 +17,7 @@ from lifecycle.data.contract.unique import keys_of
 from lifecycle.data.sources.columns import as_declared
 from lifecycle.data.sources.files import Files
 from lifecycle.errors import ProjectError, SourceError, TargetError
-from lifecycle.lake.arrow import is_text
+from lifecycle.lake.column_types import is_text
 from lifecycle.project import SourceSpec, SplitSpec
 from lifecycle.project.base import meant
 from lifecycle.records import counted, one_line

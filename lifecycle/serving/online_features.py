@@ -17,8 +17,8 @@ from lifecycle.features.asof import AsOf
 from lifecycle.features.store import made_like, open_view
 from lifecycle.features.view_use import ViewUse
 from lifecycle.lake import is_nullable
-from lifecycle.lake.arrow import to_frame as arrow_to_frame
 from lifecycle.lake.column_types import storage_type
+from lifecycle.lake.column_types import to_frame as arrow_to_frame
 from lifecycle.lake.prediction_log import ARROW
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.records import DatasetVersion

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lifecycle.data.contract.column_checks import Found
 from lifecycle.data.sources.columns import plain
-from lifecycle.lake.arrow import is_text
+from lifecycle.lake.column_types import is_text
 from lifecycle.project import ContractSpec
 
 # Rows as JSON, made a column at a time by Arrow: a row costs two microseconds, not seven.

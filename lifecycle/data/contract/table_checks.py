@@ -14,7 +14,7 @@ from lifecycle.data.contract.column_checks import REPEATED, Cells, Found, presen
 from lifecycle.data.contract.statistics import ColumnStatistics
 from lifecycle.data.contract.unique import Seen, keys_of
 from lifecycle.errors import ContractError
-from lifecycle.lake.arrow import is_text
+from lifecycle.lake.column_types import is_text
 from lifecycle.project import ContractSpec, RuleSpec
 from lifecycle.project.contract import OF_NUMBERS, Bounds, Severity
 from lifecycle.project.expression import columns_of, holds

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lifecycle.data.contract.columns import check_columns, left_out
-from lifecycle.lake.arrow import is_text
+from lifecycle.lake.column_types import is_text
 from lifecycle.project import ContractSpec, Project
 
 Table = Literal["accepted", "current"]

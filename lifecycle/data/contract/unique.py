@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.lake.arrow import is_text
+from lifecycle.lake.column_types import is_text
 
 Keys = NDArray[Any]
 """Shape (rows,), `int64` or `uint64`."""

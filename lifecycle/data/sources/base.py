@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
-from lifecycle.lake.digest import digest_of
+from lifecycle.lake.manifest import digest_of
 from lifecycle.project import ColumnSpec
 from lifecycle.runtime.leftovers import temporary_prefix
 

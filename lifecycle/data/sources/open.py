@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from lifecycle.data.sources.base import Part, Source
 from lifecycle.data.sources.columns import as_declared
-from lifecycle.lake.arrow import to_frame
+from lifecycle.lake.column_types import to_frame
 from lifecycle.project import Project, SourceSpec
 from lifecycle.runtime.identity import sha256
 

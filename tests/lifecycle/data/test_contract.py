@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lifecycle.data.contract import check_columns
 from lifecycle.errors import ContractError
-from lifecycle.lake.arrow import to_frame
+from lifecycle.lake.column_types import to_frame
 from lifecycle.project import ContractSpec
 from tests.support.frames import InFrames, apply_contract
 

@@ -34,8 +34,8 @@ from lifecycle.lake import (
     write_version,
 )
 from lifecycle.lake import write as whole
-from lifecycle.lake.arrow import to_arrow
-from lifecycle.lake.digest import Digest, digest_of
+from lifecycle.lake.column_types import to_arrow
+from lifecycle.lake.manifest import Digest, digest_of
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
 

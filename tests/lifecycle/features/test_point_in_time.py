@@ -15,7 +15,7 @@ from lifecycle.features.compute import ViewFunction
 from lifecycle.features.facts import in_order
 from lifecycle.features.join import known_of
 from lifecycle.features.view_use import ViewUse
-from lifecycle.lake.arrow import to_arrow
+from lifecycle.lake.column_types import to_arrow
 from lifecycle.project import FeatureViewSpec
 from tests.support.payments import FUNCTIONS, view
 

@@ -26,7 +26,7 @@ from lifecycle.lake import (
     write_version,
 )
 from lifecycle.lake import manifest as manifests
-from lifecycle.lake.arrow import to_arrow
+from lifecycle.lake.column_types import to_arrow
 from lifecycle.records import DatasetVersion
 
 ROOT = Path(__file__).parents[3]

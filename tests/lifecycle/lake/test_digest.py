@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from lifecycle.lake.arrow import to_arrow
-from lifecycle.lake.digest import digest_of
+from lifecycle.lake.column_types import to_arrow
+from lifecycle.lake.manifest import digest_of
 
 
 def test_digest_sees_names_types_values_and_order_but_not_chunks() -> None:

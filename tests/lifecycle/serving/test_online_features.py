@@ -16,7 +16,7 @@ from lifecycle.features.join import join_batch
 from lifecycle.features.store import made_like, materialise, open_view
 from lifecycle.features.view_use import view_uses
 from lifecycle.lake import is_nullable, read_table, read_version
-from lifecycle.lake.arrow import to_frame
+from lifecycle.lake.column_types import to_frame
 from lifecycle.lake.logged_predictions import read_log
 from lifecycle.project import Project
 from lifecycle.serving import online_features as serving_views

@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 from lifecycle.data.contract import Checker
 from lifecycle.data.sources.base import At
 from lifecycle.errors import ContractError
-from lifecycle.lake.arrow import to_arrow
-from lifecycle.lake.column_types import FAILURES, FALSE, MISSING, TRUE
+from lifecycle.lake.column_types import FAILURES, FALSE, MISSING, TRUE, to_arrow
 from lifecycle.project import ContractSpec
 from lifecycle.project.loader import load_project
 from lifecycle.records import Violation
