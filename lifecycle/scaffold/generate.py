@@ -33,10 +33,16 @@ from lifecycle.scaffold.columns import (
 from lifecycle.scaffold.holdout import guess_holdout, guess_seed
 from lifecycle.scaffold.leakage import leakage_suspects
 from lifecycle.scaffold.notation import Recognised, recognise
-from lifecycle.scaffold.panel import find_panel
 from lifecycle.scaffold.project_text import DEFAULTS, project_text
 from lifecycle.scaffold.protected import protected_attributes
-from lifecycle.scaffold.roles import FEW_MISSING, GUESSED, RoleOptions, Roles, guess_roles
+from lifecycle.scaffold.roles import (
+    FEW_MISSING,
+    GUESSED,
+    RoleOptions,
+    Roles,
+    find_panel,
+    guess_roles,
+)
 from lifecycle.scaffold.source import DETECTED, ReadingOptions, folder_of, guess_source
 
 REJECTED_SHARE = 0.01

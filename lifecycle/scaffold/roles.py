@@ -1,7 +1,9 @@
 """What the columns of an unknown file are for: task, entity, time, guessed and said."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from shlex import quote
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -12,7 +14,7 @@ from lifecycle.errors import ProjectError, TargetError
 from lifecycle.lake.column_types import EXACT
 from lifecycle.project import TaskKind
 from lifecycle.records import counted
-from lifecycle.scaffold.columns import IDENTIFIER, Column
+from lifecycle.scaffold.columns import IDENTIFIER, LEAST_REPEATS, Column
 
 MOST_CLASSES = 20
 FEW_ENTITIES = 20
@@ -353,3 +355,63 @@ def _promise_unique(name: str, column: Column, roles: Roles) -> None:
             f"repeated: {name} came before in {counted(again, 'row')}; if it "
             "must not, write unique: true there, and such rows are rejected"
         )
+
+
+# Panels: the same people, firms or places, measured year after year. Proposed, never guessed: that
+# each pair of a number and a year comes once may also have other reasons.
+
+YEAR = re.compile(r"(^|[^a-z])(year|yr|jahr|annee|année|ano|año|anno)([^a-z]|$)", re.IGNORECASE)
+FIRST_YEAR, LAST_YEAR = 1800, 2100
+
+
+class Panel(NamedTuple):
+    """Two columns that together identify the rows."""
+
+    entity: str
+    year: str
+    words: str
+
+
+def find_panel(columns: Mapping[str, Column], inputs: Iterable[str], roles: Roles) -> Panel | None:
+    """The first column, or the entity, whose values come at most once a year; None where time
+    divides the rows already.
+
+    Args:
+        inputs: columns that can be features.
+    """
+    if roles.time:
+        return None
+    names = list(inputs)
+    for year in filter(lambda name: _has_years(name, columns[name]), names):
+        for name in [roles.entity] if roles.entity else names:
+            if name != year and _comes_once(columns[name], columns[year]):
+                rows = len(columns[name].values) / columns[name].distinct
+                future = f"train has every {year} that the holdout has"
+                words = (
+                    f"{name} has {columns[name].distinct:,} values, {rows:.3g} rows each, at most "
+                    f"one per {year}: an entity measured over time? As it is, "
+                    f"{future if roles.entity else f'the same {name} is in train and holdout'}; "
+                    f"write: lifecycle init … --entity {quote(name)} --time {quote(year)}"
+                )
+                return Panel(name, year, words)
+    return None
+
+
+def _has_years(name: str, column: Column) -> bool:
+    if column.kind != "integer" or not YEAR.search(name) or column.values.isna().any():
+        return False
+    return bool(column.values.between(FIRST_YEAR, LAST_YEAR).all())
+
+
+def _comes_once(column: Column, year: Column) -> bool:
+    """Whether values are few, and hardly come twice in a year, which those of a measure would: of n
+    rows over r pairs, n² / 2r pairs are equal."""
+    rows, values = len(column.values), column.distinct
+    if column.kind not in ("integer", "string", "category") or column.values.isna().any():
+        return False
+    expected = rows**2 / (2 * values * year.distinct)
+    if not FEW_ENTITIES <= values <= rows / 2 or expected < LEAST_REPEATS:
+        return False
+    codes = column.values.astype("category").cat.codes.to_numpy(np.int64) * (LAST_YEAR + 1)
+    pairs = codes + year.values.to_numpy(np.int64)
+    return len(np.unique(pairs)) == rows
