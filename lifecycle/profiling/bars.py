@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from lifecycle.profiling.inputs import Floats, Levels
 from lifecycle.profiling.record import Bar, ColumnProfile
-from lifecycle.profiling.sample import Floats, Levels
 
 SINGLE = 24
 """Up to so many different whole numbers have a bar each."""

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from lifecycle.profiling.bars import level_groups, number_groups
+from lifecycle.profiling.inputs import Codes, Floats, Levels, Sampled, level_name
 from lifecycle.profiling.record import Bin, Measure, Pair, Relation
-from lifecycle.profiling.sample import Codes, Floats, Levels, Sampled, level_name
 from lifecycle.profiling.schema import Known
 from lifecycle.scaffold.leakage import leakage_suspects
 
