@@ -69,7 +69,7 @@ class Search(NamedTuple):
 
 
 def ours(trials: int, workers: int, objective: Objective) -> Search:
-    """A search with the machinery of `lifecycle.training.tuning.tune`, and this objective."""
+    """A search with the machinery of `lifecycle.training.tuning.search`, and this objective."""
     told: list[float] = []
     with TemporaryDirectory() as folder:
         started = time.perf_counter()

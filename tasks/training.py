@@ -38,7 +38,7 @@ from lifecycle.training import fit
 from lifecycle.training.evaluation import assess
 from lifecycle.training.fit import noise_over_seeds
 from lifecycle.training.parameters import threads_of
-from lifecycle.training.tuning import tune
+from lifecycle.training.tuning import search
 from lifecycle.training.tuning.search import Now
 from lifecycle.training.tuning.search_plots import as_png, history_plot
 from lifecycle.training.tuning.study import study_folder
@@ -100,7 +100,7 @@ def tune_parameters(
     with step("train", f"tuning: {trials} trials" if trials else "no search space") as done:
         watch = _Watch(project)
         study = study_folder(settings, project, identity)
-        tuned = tune.tune(project, split.train, split.validation, study, watch.show)
+        tuned = search.tune(project, split.train, split.validation, study, watch.show)
         if tuned.trials:
             watch.finish()
             done(_told(project, tuned))

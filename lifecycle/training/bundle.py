@@ -22,8 +22,7 @@ from pydantic import ValidationError
 from lifecycle.errors import BundleError
 from lifecycle.records import Bundle, Record
 from lifecycle.training.schema import BundleSchema, Manifest
-from lifecycle.training.trainers.load import load_model
-from lifecycle.training.trainers.protocol import Curve, Model, ModelKind
+from lifecycle.training.trainers.protocol import Curve, Model, ModelKind, load_model
 
 MODEL, SCHEMA, MANIFEST = "model.ubj", "schema.json", "manifest.json"
 MODELS: dict[ModelKind, str] = {"xgboost": MODEL, "onnx": "model.onnx"}

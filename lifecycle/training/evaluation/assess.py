@@ -1,5 +1,6 @@
 """Open a part of the split, let a bundle answer for it, and measure the answers."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,29 +9,109 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from lifecycle.features.encode import build_features, labels, load_hook
 from lifecycle.lake import read_version
-from lifecycle.project import Project
+from lifecycle.project import CostsSpec, Project
 from lifecycle.records import Bundle, DatasetVersion, Estimate, Evaluation, Gain, Gap, Split
 from lifecycle.training.bundle import LoadedBundle, load_bundle
-from lifecycle.training.evaluation.classification import at_threshold
 from lifecycle.training.evaluation.evaluate import (
     baseline,
     compare,
     evaluate,
+    interval,
     metric_value,
+    resamples,
     trivial_answers,
 )
 from lifecycle.training.evaluation.fairness import fairness_gaps
-from lifecycle.training.evaluation.metrics import own_metrics, reliability
-from lifecycle.training.evaluation.miscalibration import miscalibration
+from lifecycle.training.evaluation.metrics import (
+    Floats,
+    Whole,
+    miscalibration,
+    own_metrics,
+    reliability,
+)
 from lifecycle.training.evaluation.slices import Part, measure_slices, parts_of
 from lifecycle.training.parameters import stopping_metric
 from lifecycle.training.predictor import open_predictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+# Metrics of the classes that a binary model's threshold makes, with intervals.
+
+COST = "cost per row"
+NAMES = (
+    "share of positives",
+    "share predicted positive",
+    "precision",
+    "recall",
+    "false positive rate",
+    "f1",
+    COST,
+)
+
+
+def at_threshold(
+    truth: Floats,
+    prediction: Floats,
+    threshold: float,
+    seed: int,
+    groups: ArrayLike | None = None,
+    costs: CostsSpec | None = None,
+) -> dict[str, Estimate]:
+    """Each of `NAMES` with its 95 % interval; the cost only where `costs` are declared.
+
+    A metric that has no value, such as the precision of a model that calls no row positive, is
+    left out.
+
+    Args:
+        truth: (n,), 0 or 1.
+        prediction: (n,), the probability of 1.
+        groups: (n,), the entity of each row; None treats rows as independent.
+    """
+    cells = (2 * truth + (prediction >= threshold)).astype(np.intp)
+
+    def measure(weights: Whole) -> list[float]:
+        return _values(np.bincount(cells, weights, 4).astype(np.float64), costs)
+
+    values = measure(np.ones(len(truth), dtype=np.int64))
+    drawn = np.array([measure(weights) for weights in resamples(len(truth), seed, groups)])
+    return {
+        name: interval(value, drawn[:, at], len(truth))
+        for at, (name, value) in enumerate(zip(NAMES, values, strict=True))
+        if math.isfinite(value)
+    }
+
+
+def _values(counts: NDArray[np.float64], costs: CostsSpec | None) -> list[float]:
+    """The metrics in the order of `NAMES`.
+
+    Args:
+        counts: (4,): true negatives, false positives, false negatives, true positives.
+    """
+    negative, alarms, missed, hits = counts.tolist()
+    rows = negative + alarms + missed + hits
+    cost = math.nan
+    if costs is not None:
+        cost = (costs.false_positive * alarms + costs.false_negative * missed) / rows
+    return [
+        (missed + hits) / rows,
+        (alarms + hits) / rows,
+        _share(hits, hits + alarms),
+        _share(hits, hits + missed),
+        _share(alarms, alarms + negative),
+        _share(2 * hits, 2 * hits + alarms + missed),
+        cost,
+    ]
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
 
 Floats = npt.NDArray[np.float64]
 

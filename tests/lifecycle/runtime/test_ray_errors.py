@@ -17,7 +17,7 @@ from lifecycle.project import Project
 from lifecycle.serving.deployment import deploy, rehearse, undeploy
 from lifecycle.settings import Settings
 from lifecycle.training.fit import train_model
-from lifecycle.training.tuning.tune import tune
+from lifecycle.training.tuning.search import tune
 
 pytestmark = [pytest.mark.component, pytest.mark.usefixtures("ray_cluster")]
 

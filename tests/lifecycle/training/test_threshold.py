@@ -9,9 +9,8 @@ from lifecycle.project import DecisionSpec
 from lifecycle.records import Tuned
 from lifecycle.runtime.identity import identity_of
 from lifecycle.training.bundle import load_bundle
-from lifecycle.training.fit import fit
+from lifecycle.training.fit import decision_threshold, fit, threshold_of_rate
 from lifecycle.training.predictor import open_predictor
-from lifecycle.training.threshold import decision_threshold, threshold_of_rate
 from tests.support.small import SMALL, small_frame
 
 OWN = Tuned(parameters={"max_depth": 3}, value=None, trials=0)

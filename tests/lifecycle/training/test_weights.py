@@ -8,7 +8,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from lifecycle.errors import ProjectError
 from lifecycle.training.matrix import class_counts, open_matrices, row_weights
 from lifecycle.training.trainers.registry import open_trainer
-from lifecycle.training.tuning.tune import ValidationMetric
+from lifecycle.training.tuning.search import ValidationMetric
 
 TRUTH = np.array([0.0, 0, 0, 0, 0, 1, 1, 0])
 

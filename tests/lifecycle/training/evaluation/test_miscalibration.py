@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from lifecycle.training.calibration import log_odds, sigmoid
-from lifecycle.training.evaluation.miscalibration import (
+from lifecycle.training.evaluation.metrics import (
     calibration_slope,
     mean_error,
     miscalibration,

@@ -15,7 +15,7 @@ from lifecycle.lake import read_version
 from lifecycle.training.evaluation.evaluate import metric_value
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.trainers.registry import open_trainer
-from lifecycle.training.tuning.tune import tune
+from lifecycle.training.tuning.search import tune
 from tests.support.small import SMALL, small_frame
 
 SPACE = {
@@ -34,7 +34,7 @@ from lifecycle.runtime.cluster import connect_ray
 from lifecycle.project.loader import load_project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
-from lifecycle.training.tuning.tune import tune
+from lifecycle.training.tuning.search import tune
 
 project, train, validation, folder, address = sys.argv[1:]
 
@@ -242,8 +242,8 @@ def test_unusable_space_is_refused_before_anything_runs(make_project, prepare, t
     [
         ("lifecycle.training.tuning.pool", ["optuna", "xgboost", "pandas", "pydantic", "sklearn"]),
         ("lifecycle.training.tuning.trials", ["optuna", "xgboost", "pandas", "pydantic", "ray"]),
-        ("lifecycle.training.tuning.tune", ["optuna", "ray"]),
-        ("lifecycle.training.tuning.tune", ["ray"]),
+        ("lifecycle.training.tuning.search", ["optuna", "ray"]),
+        ("lifecycle.training.tuning.search", ["ray"]),
     ],
 )
 def test_an_actor_imports_no_more_than_it_needs(module, heavy):
