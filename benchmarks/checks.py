@@ -17,10 +17,9 @@ from benchmarks.bare_checks import seconds_of
 from benchmarks.large import TARGET, frame
 from benchmarks.result import Result, ratio, shown
 from lifecycle.project import ChecksSpec
-from lifecycle.quality.answered import Answered, draw
 from lifecycle.quality.checks import run_checks
 from lifecycle.quality.checks_program import SEGMENT_FEATURES, SLOW_ROWS
-from lifecycle.quality.exchange import write_request
+from lifecycle.quality.exchange import Answered, draw, write_request
 from lifecycle.quality.parts import compare_parts
 from lifecycle.quality.program import ChecksProgram
 from lifecycle.settings import Settings

@@ -4,20 +4,86 @@ deepchecks (AGPL-3.0) is nowhere in this process. What crosses are two tables, a
 report; no model and no code of the user's does.
 """
 
+import html
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lifecycle.project import ChecksSpec, Metric, Scalar, TaskKind
-from lifecycle.quality import checks_page
-from lifecycle.quality.answered import Answered, draw
-from lifecycle.quality.exchange import write_request
-from lifecycle.quality.findings import Result, collect, suites_left_out
-from lifecycle.quality.notes import notes_on
-from lifecycle.quality.own_checks import own_results, without_left_out
+from lifecycle.project import ChecksSpec, Metric, Scalar, Suite, TaskKind
+from lifecycle.quality import checks as checks_page
+from lifecycle.quality.checks_program import (
+    DOMINANT_PPS,
+    GIVEAWAY_PPS,
+    IDENTIFIER_PPS,
+    LEAD,
+    MOVED,
+    SEGMENT_FEATURES,
+    SLOW_ROWS,
+    SYSTEMATIC_ERROR,
+)
+from lifecycle.quality.exchange import Answered, compared_by, draw, write_request
+from lifecycle.quality.findings import Result, check_name, collect, suites_left_out, verdict
+from lifecycle.quality.own_checks import MAX_CONFLICTS, own_results, without_left_out
 from lifecycle.quality.parts import compare_parts
 from lifecycle.quality.program import ChecksProgram, ProgramError
 from lifecycle.records import CheckReport
+from lifecycle.runtime.html import Cell, Section, Table, Tone, page, write_page
+
+# How a suite was run, in words, for its page.
+
+
+def notes_on(
+    key: Suite,
+    task: TaskKind,
+    metric: Metric,
+    spec: ChecksSpec,
+    rows: tuple[tuple[int, int], tuple[int, int]],
+    skipped: Mapping[str, str],
+) -> list[str]:
+    """What the page says about how its suite was run.
+
+    Args:
+        rows: rows looked at of train part and holdout, and rows they have.
+        skipped: checks taken out of the suite → why.
+    """
+    looked, whole = rows
+    notes = [
+        f"The checks look at {looked[0]:,} of {whole[0]:,} rows of the train part and "
+        f"{looked[1]:,} of {whole[1]:,} of the holdout: those with a target, of a part with more "
+        f"than {spec.sample_rows:,} so many drawn at random (checks.sample_rows)."
+    ]
+    slow = min(SLOW_ROWS, spec.sample_rows)
+    if key == "data_integrity":
+        notes += [
+            f"Outlier Sample Detection looks at {slow:,} rows.",
+            "Data Duplicates and Conflicting Labels are counted by us, on all rows.",
+            f"Conflicting Labels may be up to {MAX_CONFLICTS:.0%} of rows (deepchecks: 0 %), an "
+            f"identifier's predictive power up to {IDENTIFIER_PPS} (deepchecks: 0).",
+            f"A feature gives the target away from a predictive power of {GIVEAWAY_PPS} on, or of "
+            f"{DOMINANT_PPS} where the next best is {LEAD} lower (deepchecks: {DOMINANT_PPS}).",
+        ]
+    if key == "train_test_validation":
+        notes.append(
+            "Sizes, copies, missing values and units are compared by us, on all rows. Limits of "
+            "drift, of new categories and of a feature's changed power allow for the size of the "
+            "holdout."
+        )
+    if key == "model_evaluation":
+        if spec.rule("Weak Segments Performance").severity != "ignore":
+            notes.append(
+                f"Weak Segments Performance looks at {slow:,} rows of the holdout and pairs of the "
+                f"{SEGMENT_FEATURES} most important features."
+            )
+        if metric != (by := compared_by(task, metric)):
+            notes.append(f"Compared by {by}, as {metric} is a metric of the project's own.")
+        if task in ("regression", "count"):
+            notes.append(
+                f"A mean error of {SYSTEMATIC_ERROR:.0%} of the RMSE warns (deepchecks: 1 %), of "
+                f"{MOVED:.0%} it blocks."
+            )
+    return [*notes, *(f"Not run: {name}: {why}." for name, why in skipped.items())]
+
 
 log = logging.getLogger(__name__)
 
@@ -113,3 +179,75 @@ def _not_run(spec: ChecksSpec, why: str) -> CheckReport:
     """No check at all: ours alone are not what the project asks for."""
     skipped = suites_left_out(spec) | {f"Suite {suite}": why for suite in spec.suites}
     return CheckReport(passed=(), failed={}, not_run=skipped, reports=(), sampled_rows=0)
+
+
+# A suite's results as one HTML file that opens without a network, with plotly.js in it once.
+
+STATES: dict[str, Cell] = {
+    "failed": Cell("failed", "bad"),
+    "warned": Cell("warning", "warn"),
+    "not_run": Cell("did not run", "warn"),
+    "passed": Cell("passed", "good"),
+}
+RESIZE = """
+document.addEventListener("toggle", (event) => {
+  if (event.target.open) {
+    event.target.querySelectorAll(".js-plotly-plot").forEach((plot) => Plotly.Plots.resize(plot));
+  }
+}, true);
+"""  # a plot inside a closed <details> has no width until it is opened
+
+
+def write(
+    title: str,
+    results: Sequence[Result],
+    notes: list[str],
+    spec: ChecksSpec,
+    plotly: str,
+    path: Path,
+) -> Path:
+    """Write the page of a suite.
+
+    Args:
+        notes: how the suite was run, in words.
+        spec: which checks block and which warn.
+        plotly: the script of the plots.
+    """
+    ran = [result for result in results if result.error is None]
+    judged = [
+        (verdict(name, condition, spec)[0], name, condition.name, condition.details)
+        for result in ran
+        for name in [check_name(result.header)]
+        for condition in result.conditions
+    ]
+    judged.sort(key=lambda row: list(STATES).index(row[0]))
+    rows: list[tuple[str | Cell, ...]] = [(STATES[state], *row) for state, *row in judged]
+    stopped = [
+        (check_name(result.header), " ".join(re.sub(r"<[^>]+>", " ", result.error).split()))
+        for result in results
+        if result.error is not None
+    ]
+    sections = [
+        Section("Conditions", table=Table(("state", "check", "expected", "found"), tuple(rows))),
+        Section("What the checks show", html="".join(_shown(r) for r in ran if r.html)),
+        Section("Did not run", table=Table(("check", "why"), tuple(stopped))),
+        Section("How it was run", points=tuple(notes)),
+    ]
+    failed = sum(state == "failed" for state, *_ in judged)
+    tone: Tone = "bad" if failed else "good"
+    text = page(
+        title,
+        [s for s in sections if s.table is None or s.table.rows],
+        lead="deepchecks on the train part (train) and the holdout (test in its own words).",
+        verdict=Cell(f"{failed} of {len(rows)} conditions block the gate", tone),
+        scripts=[plotly, RESIZE],
+    )
+    return write_page(text, path)
+
+
+def _shown(result: Result) -> str:
+    """One check: what it is about, and its tables and plots."""
+    return (
+        f"<h3>{html.escape(check_name(result.header))}</h3><p>{result.summary}</p>"
+        f'<div class="wide">{result.html}</div>'
+    )

@@ -20,8 +20,8 @@ from lifecycle.lake import read_version
 from lifecycle.project import METRICS, ChecksSpec, Project
 from lifecycle.project.checks import Severity, canonical
 from lifecycle.quality import checks_program
-from lifecycle.quality.answered import Answered, draw
 from lifecycle.quality.checks import run_checks
+from lifecycle.quality.exchange import Answered, draw
 from lifecycle.quality.findings import Condition, check_name, verdict
 from lifecycle.quality.program import ChecksProgram
 from lifecycle.records import CheckReport, DatasetVersion

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lifecycle.project import ChecksSpec
-from lifecycle.quality.answered import Answered
+from lifecycle.quality.exchange import Answered
 from lifecycle.quality.findings import collect
 from lifecycle.quality.own_checks import answered_kinds, own_results, without_left_out
 from lifecycle.quality.parts import compare_parts, conflicting, duplicated

@@ -17,9 +17,8 @@ import pytest
 
 from lifecycle.project import METRICS, ChecksSpec
 from lifecycle.quality import checks_program, gates
-from lifecycle.quality.answered import Answered
 from lifecycle.quality.checks import run_checks
-from lifecycle.quality.exchange import _moments, _plain, write_part
+from lifecycle.quality.exchange import Answered, _moments, _plain, write_part
 from lifecycle.quality.program import ChecksProgram, ProgramError
 from lifecycle.records import CheckReport
 from lifecycle.settings import Settings
