@@ -12,9 +12,8 @@ from lifecycle.lake import missing, read_version, relocated, table_uri, write_ve
 from lifecycle.lineage.walk import lineage
 from lifecycle.records import DatasetVersion, Split
 from lifecycle.release.artifacts import predict_of, record_of, registered_bundle
-from lifecycle.release.mlflow_store import connect, experiment_id
+from lifecycle.release.mlflow_store import connect, experiment_id, relocate
 from lifecycle.release.registry import by_alias, find_by_identity
-from lifecycle.release.relocation import relocate
 from lifecycle.settings import Settings
 
 NAMES = (
