@@ -19,10 +19,10 @@ from lifecycle.errors import (
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion, Traffic
 from lifecycle.runtime.identity import code_digest, sha256
+from lifecycle.serving.app import ByLoad
 from lifecycle.serving.prediction_log import CLOSE_SECONDS
 from lifecycle.serving.predictor import Engine
 from lifecycle.serving.proxy import QUIET, quiet_serve, start_proxy
-from lifecycle.serving.scaling import ByLoad
 from lifecycle.serving.traffic import candidate_name
 from lifecycle.serving.types import Asked
 from lifecycle.settings import Settings

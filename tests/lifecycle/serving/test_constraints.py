@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 from lifecycle.data.contract.column_checks import ARROW, ColumnPromises, read_cells
 from lifecycle.errors import RequestError
 from lifecycle.project import ColumnSpec
-from lifecycle.serving.openapi_shapes import field
+from lifecycle.serving.openapi import field
 from lifecycle.serving.records import to_frame
 from lifecycle.serving.row_reader import NotPlainError, cell_of
 

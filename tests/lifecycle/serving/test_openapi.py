@@ -12,7 +12,7 @@ from lifecycle.errors import NotServedError
 from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import ColumnSpec
 from lifecycle.records import ModelVersion
-from lifecycle.serving import openapi_shapes, pages
+from lifecycle.serving import openapi, pages
 from lifecycle.serving.openapi import document
 from lifecycle.serving.protocols import mlflow, oip, plain
 from lifecycle.serving.records import to_frame
@@ -110,7 +110,7 @@ def test_the_example_row_is_one_the_contract_takes() -> None:
     }
     features = FeatureSchema(names=("open",), kinds=("c",), levels={"open": ("seen",)})
     schema = made_of("regression", inputs=inputs, features=features)
-    row = openapi_shapes.example_row(schema)
+    row = openapi.example_row(schema)
     to_frame([row], inputs)
     assert row["open"] == "seen"
     predict = document(MODEL, schema, 50)["paths"]["/predict"]["post"]["requestBody"]
@@ -125,7 +125,7 @@ def test_every_protocol_takes_its_example() -> None:
         body = found["paths"][path]["post"]["requestBody"]["content"]["application/json"]
         return json.dumps(body["example"]).encode()
 
-    row = openapi_shapes.example_row(schema)
+    row = openapi.example_row(schema)
     assert plain.read(example("/predict"), 9).records == [row]
     scored = mlflow.read(example("/invocations"), {}, INPUTS, 9)
     inferred = oip.read(example("/v2/models/p/infer"), {}, schema, 9)

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from lifecycle.errors import FeatureError, RequestError
 from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import ColumnSpec, Project
-from lifecycle.serving.predictor import PARITY, ServedModel, engine_for, relative_distance
+from lifecycle.serving.predictor import PARITY, ServedModel, Trees, engine_for, relative_distance
 from lifecycle.serving.protocols.tensors import DTYPES, Tensor, to_matrix
 from lifecycle.serving.records import to_records
 from lifecycle.serving.row_reader import RowReader
-from lifecycle.serving.trees import Trees
 from lifecycle.serving.types import Asked
 from lifecycle.settings import Settings
 from lifecycle.training.trainers.booster import XGBoostModel

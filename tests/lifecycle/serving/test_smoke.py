@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from lifecycle.errors import ServingError
 from lifecycle.records import ModelVersion
-from lifecycle.serving.predictor import FEW
+from lifecycle.serving.predictor import FEW, Trees
 from lifecycle.serving.probe import Answer
 from lifecycle.serving.smoke import smoke_test
-from lifecycle.serving.trees import Trees
 
 MODEL = ModelVersion(
     name="rentals", version=3, uri="models:/rentals/3", run_id="r", digest="d", identity="i"
