@@ -13,8 +13,7 @@ import pandas as pd
 from lifecycle.audit.data_trail import record_data
 from lifecycle.governance.delta_log import forget_versions, versions_of_files
 from lifecycle.governance.erase import OURS
-from lifecycle.governance.folder import open_folder
-from lifecycle.governance.models import split_of
+from lifecycle.governance.folder import open_folder, split_of
 from lifecycle.governance.tables import count_before, delete_before, table_names
 from lifecycle.lake import history, table_uri
 from lifecycle.lake.prediction_log import TABLE as LOG

@@ -16,8 +16,7 @@ from lifecycle.cli.governance import show_erasure
 from lifecycle.cli.main import main
 from lifecycle.data.ingest import ingest
 from lifecycle.errors import ProjectError
-from lifecycle.governance.erase import check, erase
-from lifecycle.governance.files import PAGE
+from lifecycle.governance.erase import PAGE, check, erase
 from lifecycle.governance.requests import file_request, pending, save
 from lifecycle.lake import history, read_version, table_uri
 from lifecycle.records import Erasure, Window

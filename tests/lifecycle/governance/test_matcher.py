@@ -6,9 +6,8 @@ import time
 
 import pytest
 
-from lifecycle.governance import matcher
-from lifecycle.governance.matcher import SIGN, NamedMatcher, TextMatcher
-from lifecycle.governance.subject import Subject
+from lifecycle.governance import subject as matcher
+from lifecycle.governance.subject import SIGN, NamedMatcher, Subject, TextMatcher
 
 NAMES = [
     "Zoë O'Hara",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from lifecycle.errors import ProjectError
-from lifecycle.governance.files import _is_of, _row_key
+from lifecycle.governance.erase import _is_of, _row_key
 from lifecycle.governance.requests import file_request, pending
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
