@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lifecycle.errors import ProjectError
-from lifecycle.lineage.graph import Edge, Kind, Lineage, Node
-from lifecycle.lineage.tree import short
+from lifecycle.lineage.graph import Edge, Kind, Lineage, Node, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,8 +5,7 @@ import re
 from lifecycle.errors import DataError, RegistryError
 from lifecycle.lineage.datasets import add_datasets, tables
 from lifecycle.lineage.graph import Graph, Lineage, Node
-from lifecycle.lineage.models import add_models, add_monitored
-from lifecycle.lineage.predictions import add_logged, add_prediction
+from lifecycle.lineage.models import add_logged, add_models, add_monitored, add_prediction
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 
