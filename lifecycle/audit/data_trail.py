@@ -1,7 +1,7 @@
 """The audit trail of a project's data: who did what to which table, and why.
 
-A chain of its own beside that of the model versions (`lifecycle.audit.model_trail`): a release that is
-under way ends when somebody else changes a version, and must not when somebody ingests.
+A chain of its own, next to that of the model versions (`lifecycle.audit.model_trail`): a release
+that is under way ends when somebody else changes a version, and must not when somebody ingests.
 """
 
 from collections.abc import Sequence

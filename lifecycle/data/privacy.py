@@ -191,11 +191,12 @@ def check_key(project: Project, settings: Settings) -> None:
 # Who was erased: keyed hashes of entities, which ingestion leaves out for good.
 #
 # The source is not ours: an erased person may still be in it, and must not come back with the next
-# ingestion. The hash is another one than the pseudonym in the tables (`privacy.pseudonym`): the list
-# says nothing about any row, and a search for what is left of a person does not find it.
+# ingestion. The hash is another one than the pseudonym in the tables (`privacy.pseudonym`): the
+# list says nothing about any row, and a search for what is left of a person does not find it.
 #
-# A hash that damage has changed would let its person back in, so the list checks itself: each commit
-# adds rows that bear its number and one checksum of them all, and a number that is missing shows.
+# A hash that damage has changed would let its person back in, so the list checks itself: each
+# commit adds rows that bear its number and one checksum of them all, and a number that is missing
+# shows.
 
 TABLE = "erased"
 ERASED_PURPOSE = b"erased\0"

@@ -45,10 +45,10 @@ from lifecycle.settings import Settings, sqlite_url
 
 # Erasing from files outside the lake's tables: caches, reports, artifacts, logs, databases.
 #
-# What has rows is edited row by row where its format is known, else deleted. A report is replaced if
-# it names them, or shows single rows of a holdout that had theirs; the page in its place says so,
-# since registry and summary point to it. Other reports stay. A model's own files are never touched:
-# what is in them goes with the model (`models`).
+# What has rows is edited row by row where its format is known, else deleted. A report is replaced
+# if it names them, or shows single rows of a holdout that had theirs; the page in its place says
+# so, since registry and summary point to it. Other reports stay. A model's own files are never
+# touched: what is in them goes with the model (`models`).
 
 EXAMPLES = ("input_example.json", "serving_input_example.json")
 """Rows that MLflow keeps beside a model, to show what it takes."""

@@ -25,11 +25,11 @@ from lifecycle.settings import Settings
 
 # Many texts found in bytes at once, in time that grows with the bytes and not with the texts.
 #
-# A text counts where no ASCII letter or digit stands next to it. So each run of letters and digits in
-# a text is a whole word of the bytes it stands in: the words of the bytes are looked up in a table of
-# one such run per text, the one that the fewest texts share, and the text around it is looked up in
-# the set of all. Texts without such a run are looked up by the first bytes of their longest run of
-# other letters.
+# A text counts where no ASCII letter or digit stands next to it. So each run of letters and digits
+# in a text is a whole word of the bytes it stands in: the words of the bytes are looked up in a
+# table of one such run per text, the one that the fewest texts share, and the text around it is
+# looked up in the set of all. Texts without such a run are looked up by the first bytes of their
+# longest run of other letters.
 
 SIGN = r"[A-Za-z0-9]"
 NEAR = 12

@@ -184,8 +184,8 @@ def _note(commit: dict[str, Any]) -> dict[str, str]:
 
 # References to versions of a lake that was moved: resolved where the lake is now.
 #
-# A reference names a table by its whole place, and is kept: in the registry, in a commit's note, in a
-# cached result. `<lake>/<project>/<table>` ends alike wherever the lake lies.
+# A reference names a table by its whole place, and is kept: in the registry, in a commit's note, in
+# a cached result. `<lake>/<project>/<table>` ends alike wherever the lake lies.
 
 R = TypeVar("R", bound=Record)
 

@@ -132,15 +132,15 @@ def stacks(bins: Sequence[Bin], classes: Sequence[str]) -> Markup:
     marks = []
     for at, one in enumerate(bins):
         top = 0.0
-        for place, share in enumerate(one.target):
-            said = f"{one.label}: {classes[place] if classes else place} {share:.1%}"
+        for place, part in enumerate(one.target):
+            said = f"{one.label}: {classes[place] if classes else place} {part:.1%}"
             marks.append(
                 Markup(
                     '<rect class="class{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
                     "<title>{}</title></rect>"
-                ).format(place % 6, at * step + 0.5, top * HEIGHT, step - 1, share * HEIGHT, said)
+                ).format(place % 6, at * step + 0.5, top * HEIGHT, step - 1, part * HEIGHT, said)
             )
-            top += share
+            top += part
     return _svg(marks, WIDTH, HEIGHT, "classes by value")
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 # An MLflow database whose `home` was moved: its artifacts are found where they are now.
 #
-# MLflow keeps whole URIs: of each experiment, run, logged model and version. Artifacts of a store in
-# `home` lie in `home`, so that after `mv home elsewhere` each begins with a folder that is gone.
+# MLflow keeps whole URIs: of each experiment, run, logged model and version. Artifacts of a store
+# in `home` lie in `home`, so that after `mv home elsewhere` each begins with a folder that is gone.
 
 COLUMNS = {
     "experiments": ("artifact_location",),

@@ -24,10 +24,10 @@ from lifecycle.training.evaluation.metrics import own_metrics
 # Labels that came after an answer was given, joined to it: what the canary's quality is made of.
 #
 # The rule: a row of the tables `accepted` or `current` is the truth of an answer if it has the same
-# entity and the same inputs, is in a version that was written after the rollout began, and was not in
-# the version before. So nobody has learned from it, and it is that very row and not another visit of
-# the same person. Inputs that the log leaves out or hashes take no part; without an entity that the
-# log keeps, nothing is joined.
+# entity and the same inputs, is in a version that was written after the rollout began, and was not
+# in the version before. So nobody has learned from it, and it is that very row and not another
+# visit of the same person. Inputs that the log leaves out or hashes take no part; without an entity
+# that the log keeps, nothing is joined.
 
 TABLES = ("accepted", "current")
 Key = tuple[str | None, ...]

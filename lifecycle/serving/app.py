@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 
 # When replicas are added or taken away: by requests in work, and by how busy each replica is.
 #
-# Ray Serve's own policy looks at requests in work alone. A request of few rows is answered in one go
-# on the event loop, so whoever counts on that loop always counts none; what tells is how much of its
-# time the loop is busy. Requests of many rows are worked on beside it, and there the count tells.
+# Ray Serve's own policy looks at requests in work alone. A request of few rows is answered in one
+# go on the event loop, so whoever counts on that loop always counts none; what tells is how much of
+# its time the loop is busy. Requests of many rows are worked on beside it, and there the count
+# tells.
 
 BUSY = "busy_share"
 

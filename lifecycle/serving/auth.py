@@ -20,8 +20,8 @@ from lifecycle.errors import AccessError, RateLimitError, SettingsError
 
 # API keys, kept as hashes in one file.
 #
-# A key is 32 random bytes, so plain SHA-256 is enough at rest: there is nothing to guess that a slow
-# hash would make slower, and each request would pay for it.
+# A key is 32 random bytes, so plain SHA-256 is enough at rest: there is nothing to guess that a
+# slow hash would make slower, and each request would pay for it.
 
 PREFIX = "lc_"
 """So that scanners for leaked secrets can know our keys."""

@@ -30,8 +30,8 @@ from lifecycle.training.schema import BundleSchema
 
 # CORS: pages of other sites that may ask the endpoint and read its answers.
 #
-# The protocol is that of https://fetch.spec.whatwg.org/#http-cors-protocol. A preflight brings no API
-# key, so it is answered without one. Cookies are never allowed: the endpoint has none.
+# The protocol is that of https://fetch.spec.whatwg.org/#http-cors-protocol. A preflight brings no
+# API key, so it is answered without one. Cookies are never allowed: the endpoint has none.
 
 HeaderPairs = tuple[tuple[bytes, bytes], ...]
 

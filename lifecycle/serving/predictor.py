@@ -301,10 +301,8 @@ def _without(package: str) -> Iterator[None]:
 # A booster's trees for single rows, through treelite's C interface.
 #
 # `treelite.gtil.predict` is the same call, but parses its configuration anew each time, which takes
-# longer than the trees. Documented at https://treelite.readthedocs.io (C API, General Tree Inference
-# Library).
-
-Matrix = NDArray[np.float32]
+# longer than the trees. Documented at https://treelite.readthedocs.io (C API, General Tree
+# Inference Library).
 
 
 class Trees:

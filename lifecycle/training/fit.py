@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import ray
-from numpy.typing import NDArray
 from ray.exceptions import RayError as AnyRayError
 
 from lifecycle.errors import LifecycleError, TrainingError, reason
@@ -40,7 +39,6 @@ from lifecycle.training.trainers.registry import open_refitter, open_trainer
 
 log = logging.getLogger(__name__)
 
-Floats = NDArray[np.float64]
 DEFAULT = 0.5
 """The threshold of a project that declares no decision."""
 

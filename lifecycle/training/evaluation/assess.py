@@ -113,8 +113,6 @@ def _share(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 
 
-Floats = npt.NDArray[np.float64]
-
 BASELINE_CONFIDENCE = 0.975
 """Surer than a promotion: a model that cannot be told from a trivial one is of no use."""
 

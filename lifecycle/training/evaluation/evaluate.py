@@ -25,13 +25,13 @@ from lifecycle.training.evaluation.metrics import (
 
 # Bootstrap resamples as weights, and the 95 % interval that follows from them.
 #
-# Up to `LARGE` rows the interval is the percentile bootstrap of 400 resamples (Efron and Tibshirani,
-# 1993, chapter 13). Above, where a metric is as good as normal, it is the standard normal interval,
-# value ± 1.96 standard errors, with the standard error from 100 resamples: 50 to 200 suffice for one
-# (ibid., section 6.4), and a percentile would need many more.
+# Up to `LARGE` rows the interval is the percentile bootstrap of 400 resamples (Efron and
+# Tibshirani, 1993, chapter 13). Above, where a metric is as good as normal, it is the standard
+# normal interval, value ± 1.96 standard errors, with the standard error from 100 resamples: 50 to
+# 200 suffice for one (ibid., section 6.4), and a percentile would need many more.
 #
-# Where rows of one entity belong together, whole entities are drawn (the cluster bootstrap, Field and
-# Welsh, 2007): single rows would make the interval too narrow.
+# Where rows of one entity belong together, whole entities are drawn (the cluster bootstrap, Field
+# and Welsh, 2007): single rows would make the interval too narrow.
 
 CONFIDENCE = 0.95
 LARGE = 20_000

@@ -365,13 +365,13 @@ def reliability(truth: ArrayLike, prediction: ArrayLike, task: TaskKind) -> Reli
 
 # Whether probabilities are off by more than chance explains at the size of the holdout.
 #
-# Cox (1958): in `logit P(y = 1) = a + b · logit p` perfect probabilities have a slope b of 1. A slope
-# below 1 means answers too extreme, as of a model that learned the noise too; above 1 too timid, as
-# of one that stopped too soon. Next to it stands calibration in the large, the mean of y - p. Van
-# Calster et al. (2019) recommend both for models that are going to be used.
+# Cox (1958): in `logit P(y = 1) = a + b · logit p` perfect probabilities have a slope b of 1. A
+# slope below 1 means answers too extreme, as of a model that learned the noise too; above 1 too
+# timid, as of one that stopped too soon. Next to it stands calibration in the large, the mean of y
+# - p. Van Calster et al. (2019) recommend both for models that are going to be used.
 #
-# What is reported is an interval that lies outside a tolerance as a whole, so neither a small holdout
-# nor a tiny but certain error of a large one raises a warning.
+# What is reported is an interval that lies outside a tolerance as a whole, so neither a small
+# holdout nor a tiny but certain error of a large one raises a warning.
 
 CONFIDENCE = 0.99
 """Of the intervals: a warning at every twentieth good model would soon be read by nobody."""
