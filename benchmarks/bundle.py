@@ -23,9 +23,8 @@ from benchmarks import large
 from benchmarks.result import Result, limit, ratio
 from lifecycle.features.encode import FeatureSchema, encode
 from lifecycle.project import ColumnSpec
-from lifecycle.training.bundle import load_bundle, write_bundle
+from lifecycle.training.bundle import BundleSchema, load_bundle, write_bundle
 from lifecycle.training.predictor import Predictor
-from lifecycle.training.schema import BundleSchema
 from lifecycle.training.trainers.booster import XGBoostModel
 
 ROUNDS = large.ROUNDS

@@ -26,8 +26,7 @@ from benchmarks.wrk import SECONDS, Load, Timed, wrk
 from lifecycle.features.encode import FeatureSchema
 from lifecycle.project.loader import load_project
 from lifecycle.records import ModelVersion
-from lifecycle.training.bundle import write_bundle
-from lifecycle.training.schema import BundleSchema
+from lifecycle.training.bundle import BundleSchema, write_bundle
 from lifecycle.training.trainers.booster import XGBoostModel
 
 TREES = 200

@@ -25,7 +25,7 @@ from lifecycle.serving.proxy import METRICS
 from lifecycle.serving.traffic import Lanes
 from lifecycle.serving.types import Answer, Asked
 from lifecycle.settings import Settings
-from lifecycle.training.schema import BundleSchema
+from lifecycle.training.bundle import BundleSchema
 
 if TYPE_CHECKING:
     from ray.serve.config import AutoscalingContext

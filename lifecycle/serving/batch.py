@@ -28,9 +28,8 @@ from lifecycle.runtime.cluster import connect_ray, ray_data, rows_of
 from lifecycle.runtime.identity import sha256
 from lifecycle.runtime.run import provenance
 from lifecycle.settings import Settings
-from lifecycle.training.bundle import load_bundle
+from lifecycle.training.bundle import BundleSchema, load_bundle
 from lifecycle.training.predictor import check_views, open_predictor
-from lifecycle.training.schema import BundleSchema
 
 TABLE = "predictions"
 SLICE = 100_000

@@ -26,7 +26,7 @@ from lifecycle.serving.protocols import mlflow, oip, plain
 from lifecycle.serving.protocols import oip as oip_info
 from lifecycle.serving.traffic import Lanes, Role, Said
 from lifecycle.serving.types import Answer, Asked, Headers
-from lifecycle.training.schema import BundleSchema
+from lifecycle.training.bundle import BundleSchema
 
 # CORS: pages of other sites that may ask the endpoint and read its answers.
 #

@@ -25,7 +25,7 @@ from lifecycle.records import DatasetVersion
 from lifecycle.serving.records import to_frame
 from lifecycle.serving.types import Asked, Column
 from lifecycle.settings import Settings
-from lifecycle.training.schema import BundleSchema
+from lifecycle.training.bundle import BundleSchema
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from lifecycle.serving.auth import OPEN
 from lifecycle.serving.protocols.oip import output_datatypes
 from lifecycle.serving.protocols.tensors import DATATYPES, DTYPES
 from lifecycle.serving.records import form_problem
-from lifecycle.training.schema import BundleSchema
+from lifecycle.training.bundle import BundleSchema
 
 # JSON schemas of what a model takes and gives, and an example row that it takes.
 

@@ -12,9 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.project import ColumnSpec, ContractSpec, Project, SourceSpec
-from lifecycle.training.bundle import load_bundle
+from lifecycle.training.bundle import BundleSchema, load_bundle
 from lifecycle.training.predictor import Predictor, open_predictor
-from lifecycle.training.schema import BundleSchema
 
 CODE = "code"
 """Where MLflow keeps `code_paths` in a model's folder."""

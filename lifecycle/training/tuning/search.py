@@ -25,8 +25,7 @@ from lifecycle.training.matrix import Matrices, loss_weights, open_matrices
 from lifecycle.training.parameters import key_of
 from lifecycle.training.trainers.protocol import OnRound
 from lifecycle.training.trainers.registry import open_trainer
-from lifecycle.training.tuning.study import Finished, open_study
-from lifecycle.training.tuning.suggest import Asked, Suggestions
+from lifecycle.training.tuning.study import Asked, Finished, Suggestions, open_study
 from lifecycle.training.tuning.trials import LocalPool, Objective, Outcome, Pruning, Told
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from lifecycle.serving import openapi, pages
 from lifecycle.serving.openapi import document
 from lifecycle.serving.protocols import mlflow, oip, plain
 from lifecycle.serving.records import to_frame
-from lifecycle.training.schema import BundleSchema
+from lifecycle.training.bundle import BundleSchema
 
 MODEL = ModelVersion(name="p", version=4, uri="models:/p/4", run_id="", digest="d", identity="i")
 INPUTS = {

@@ -21,7 +21,7 @@ from lifecycle.serving.protocols import mlflow, oip, plain
 from lifecycle.serving.protocols import oip as oip_info
 from lifecycle.serving.records import to_frame
 from lifecycle.serving.types import Answer, Asked, identity
-from lifecycle.training.schema import BundleSchema
+from lifecycle.training.bundle import BundleSchema
 
 MODEL = ModelVersion(name="p", version=4, uri="models:/p/4", run_id="", digest="d", identity="i")
 SCHEMA = BundleSchema(
