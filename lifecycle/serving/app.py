@@ -22,8 +22,8 @@ from lifecycle.serving.pages import Pages
 from lifecycle.serving.prediction_log import PredictionLog
 from lifecycle.serving.predictor import Engine, ServedModel
 from lifecycle.serving.proxy import METRICS
+from lifecycle.serving.records import Answer, Asked
 from lifecycle.serving.traffic import Lanes
-from lifecycle.serving.types import Answer, Asked
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import BundleSchema
 

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from lifecycle.errors import MalformedRequestError, RequestError, RequestTooLargeError
-from lifecycle.serving.types import Asked, Records
+from lifecycle.serving.records import Asked, Records
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
 ESCAPED_COLON = rb"\u003a"

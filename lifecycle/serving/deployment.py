@@ -23,8 +23,8 @@ from lifecycle.serving.app import ByLoad
 from lifecycle.serving.prediction_log import CLOSE_SECONDS
 from lifecycle.serving.predictor import Engine
 from lifecycle.serving.proxy import QUIET, quiet_serve, start_proxy
+from lifecycle.serving.records import Asked
 from lifecycle.serving.traffic import candidate_name
-from lifecycle.serving.types import Asked
 from lifecycle.settings import Settings
 
 logger = logging.getLogger(__name__)

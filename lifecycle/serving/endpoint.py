@@ -24,8 +24,8 @@ from lifecycle.serving.prediction_log import PredictionLog
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.protocols import mlflow, oip, plain
 from lifecycle.serving.protocols import oip as oip_info
+from lifecycle.serving.records import Answer, Asked, Headers
 from lifecycle.serving.traffic import Lanes, Role, Said
-from lifecycle.serving.types import Answer, Asked, Headers
 from lifecycle.training.bundle import BundleSchema
 
 # CORS: pages of other sites that may ask the endpoint and read its answers.

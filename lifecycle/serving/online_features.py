@@ -22,8 +22,7 @@ from lifecycle.lake.column_types import to_frame as arrow_to_frame
 from lifecycle.lake.prediction_log import ARROW
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.records import DatasetVersion
-from lifecycle.serving.records import to_frame
-from lifecycle.serving.types import Asked, Column
+from lifecycle.serving.records import Asked, Column, to_frame
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import BundleSchema
 

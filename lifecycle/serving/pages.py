@@ -12,8 +12,8 @@ from lifecycle.errors import NotServedError, RequestError
 from lifecycle.serving.metrics import Meters
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.protocols import mlflow, oip
+from lifecycle.serving.records import identity
 from lifecycle.serving.traffic import Lanes, NoAnswerError
-from lifecycle.serving.types import identity
 
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"

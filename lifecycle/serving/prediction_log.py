@@ -34,8 +34,8 @@ from lifecycle.project import ColumnSpec, Project
 from lifecycle.serving import prediction_log as log_bodies
 from lifecycle.serving.metrics import ANSWERED, DROPPED, LOGGED, Meters
 from lifecycle.serving.protocols import plain
+from lifecycle.serving.records import Asked, Column
 from lifecycle.serving.traffic import Said
-from lifecycle.serving.types import Asked, Column
 from lifecycle.settings import Settings
 
 # The records of many requests at once, out of their JSON as it came.

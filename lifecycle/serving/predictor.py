@@ -19,8 +19,8 @@ from lifecycle.errors import FeatureError, NotServedError, RequestError
 from lifecycle.features.encode import build_features, encode, hook_digest, load_hook
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
+from lifecycle.serving.records import Answer, Asked, Column, identity
 from lifecycle.serving.row_reader import LARGEST, Matrix, RowReader
-from lifecycle.serving.types import Answer, Asked, Column, identity
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:

@@ -18,8 +18,7 @@ from lifecycle.errors import RequestError
 from lifecycle.features.encode import FeatureSchema
 from lifecycle.lake.column_types import matches, storage_type
 from lifecycle.project import ColumnSpec
-from lifecycle.serving.records import to_frame
-from lifecycle.serving.types import Asked, Column, Records
+from lifecycle.serving.records import Asked, Column, Records, to_frame
 
 # Values of a request as numbers of the matrix, if that they are right is plain to see.
 #

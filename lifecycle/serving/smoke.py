@@ -20,8 +20,7 @@ from lifecycle.project import Scalar
 from lifecycle.records import ModelVersion
 from lifecycle.serving.predictor import PARITY
 from lifecycle.serving.probe import OPEN_ACCESS, Access, Answer, Probe
-from lifecycle.serving.records import to_records
-from lifecycle.serving.types import Records
+from lifecycle.serving.records import Records, to_records
 
 PATIENCE_S = 120.0
 TIMED_REQUESTS = 100

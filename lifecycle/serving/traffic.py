@@ -15,7 +15,7 @@ from lifecycle.errors import RequestError
 from lifecycle.records import ModelVersion, Traffic
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.protocols.oip import check_model
-from lifecycle.serving.types import Answer, Asked
+from lifecycle.serving.records import Answer, Asked
 from lifecycle.training.bundle import BundleSchema
 
 logger = logging.getLogger(__name__)

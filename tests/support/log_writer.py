@@ -17,8 +17,8 @@ from lifecycle.project.loader import load_project
 from lifecycle.records import ModelVersion
 from lifecycle.serving.metrics import Meters
 from lifecycle.serving.prediction_log import PredictionLog
+from lifecycle.serving.records import Answer, Asked
 from lifecycle.serving.traffic import Said
-from lifecycle.serving.types import Answer, Asked
 from lifecycle.settings import Settings
 
 STEP = 0.02

@@ -24,7 +24,7 @@ from lifecycle.errors import MalformedRequestError, RequestError
 from lifecycle.lake.column_types import coerce, storage_type
 from lifecycle.project import ColumnSpec
 from lifecycle.serving.body import check_columns, check_records, check_rows, load_object
-from lifecycle.serving.types import Answer, Asked, Headers
+from lifecycle.serving.records import Answer, Asked, Headers
 
 Known = Collection[str] | None
 KEYS = ("dataframe_split", "dataframe_records", "instances", "inputs")

@@ -34,7 +34,7 @@ from lifecycle.serving.protocols.tensors import (
     to_column,
     to_matrix,
 )
-from lifecycle.serving.types import Answer, Asked, Column, Headers
+from lifecycle.serving.records import Answer, Asked, Column, Headers
 from lifecycle.training.bundle import BundleSchema
 
 # The input tensors of an inference request, in its JSON or behind it.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lifecycle.errors import MalformedRequestError, RequestError
 from lifecycle.serving.body import as_list, check_records, load_json
-from lifecycle.serving.types import Answer, Asked, identity
+from lifecycle.serving.records import Answer, Asked, identity
 
 SHAPE = 'the body must be {"records": [{column: value, …}, …]} and nothing else'
 EXPLAIN = {"true": True, "false": False}

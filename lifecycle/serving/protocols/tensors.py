@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lifecycle.errors import MalformedRequestError, RequestError
 from lifecycle.lake.column_types import storage_type
 from lifecycle.project import ColumnSpec, ColumnType
-from lifecycle.serving.types import Column
+from lifecycle.serving.records import Column
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("bool"),

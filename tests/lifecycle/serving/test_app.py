@@ -19,9 +19,8 @@ from lifecycle.errors import PortInUseError, ServingError, UnavailableError
 from lifecycle.project import Project
 from lifecycle.serving.deployment import deploy, undeploy
 from lifecycle.serving.proxy import check_port
-from lifecycle.serving.records import to_records
+from lifecycle.serving.records import Asked, to_records
 from lifecycle.serving.smoke import smoke_test
-from lifecycle.serving.types import Asked
 from lifecycle.settings import Settings
 from tests.support.ports import free_port
 

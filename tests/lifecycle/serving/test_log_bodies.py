@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.serving.prediction_log import ROW_BYTES, Entry, LogRows, light, read
 from lifecycle.serving.protocols import plain
-from lifecycle.serving.types import Asked
+from lifecycle.serving.records import Asked
 from tests.support.log_writer import said
 
 INPUTS = {

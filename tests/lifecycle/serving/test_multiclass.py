@@ -20,9 +20,8 @@ from lifecycle.serving.batch import score
 from lifecycle.serving.deployment import deploy, undeploy
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.protocols import plain
-from lifecycle.serving.records import to_records
+from lifecycle.serving.records import Asked, to_records
 from lifecycle.serving.smoke import smoke_test
-from lifecycle.serving.types import Asked
 from lifecycle.settings import Settings
 from tests.support.graded import GRADES, graded_project
 

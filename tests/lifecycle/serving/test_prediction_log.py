@@ -22,8 +22,8 @@ from lifecycle.project import Project
 from lifecycle.serving import prediction_log
 from lifecycle.serving.metrics import Meters
 from lifecycle.serving.prediction_log import PredictionLog
+from lifecycle.serving.records import Answer, Asked
 from lifecycle.serving.traffic import Said
-from lifecycle.serving.types import Answer, Asked
 from lifecycle.settings import Settings
 from tests.support.log_writer import metrics_folder, model_of, open_log, said
 from tests.support.small import ROOT

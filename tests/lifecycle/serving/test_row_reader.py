@@ -15,9 +15,8 @@ from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.serving.predictor import PARITY, ServedModel, Trees, engine_for, relative_distance
 from lifecycle.serving.protocols.tensors import DTYPES, Tensor, to_matrix
-from lifecycle.serving.records import to_records
+from lifecycle.serving.records import Asked, to_records
 from lifecycle.serving.row_reader import RowReader
-from lifecycle.serving.types import Asked
 from lifecycle.settings import Settings
 from lifecycle.training.trainers.booster import XGBoostModel
 from tests.support.small import SMALL, small_frame

@@ -19,8 +19,7 @@ from lifecycle.records import ModelVersion
 from lifecycle.serving.openapi import document
 from lifecycle.serving.protocols import mlflow, oip, plain
 from lifecycle.serving.protocols import oip as oip_info
-from lifecycle.serving.records import to_frame
-from lifecycle.serving.types import Answer, Asked, identity
+from lifecycle.serving.records import Answer, Asked, identity, to_frame
 from lifecycle.training.bundle import BundleSchema
 
 MODEL = ModelVersion(name="p", version=4, uri="models:/p/4", run_id="", digest="d", identity="i")

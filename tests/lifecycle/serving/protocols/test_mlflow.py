@@ -13,7 +13,7 @@ from lifecycle.errors import MalformedRequestError, RequestError, RequestTooLarg
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.records import ModelVersion
 from lifecycle.serving.protocols import mlflow as invocations
-from lifecycle.serving.types import Answer, Asked
+from lifecycle.serving.records import Answer, Asked
 from lifecycle.settings import Settings
 from tests.support.graded import graded_project
 

@@ -19,7 +19,7 @@ from lifecycle.project import ColumnSpec
 from lifecycle.records import ModelVersion
 from lifecycle.serving.protocols import oip
 from lifecycle.serving.protocols import oip as oip_info
-from lifecycle.serving.types import Answer, Asked
+from lifecycle.serving.records import Answer, Asked
 from lifecycle.training.bundle import BundleSchema
 
 MODEL = ModelVersion(name="p", version=4, uri="models:/p/4", run_id="", digest="d", identity="i")

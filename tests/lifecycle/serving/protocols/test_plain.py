@@ -9,7 +9,7 @@ import pytest
 from lifecycle.errors import MalformedRequestError, RequestError, RequestTooLargeError
 from lifecycle.records import ModelVersion
 from lifecycle.serving.protocols import plain
-from lifecycle.serving.types import Answer
+from lifecycle.serving.records import Answer
 
 MODEL = ModelVersion(name="p", version=4, uri="models:/p/4", run_id="", digest="d", identity="i")
 
