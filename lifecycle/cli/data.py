@@ -12,7 +12,7 @@ from lifecycle.errors import DataError
 from lifecycle.lake import history, table_uri
 from lifecycle.project.loader import load_project
 from lifecycle.records import DatasetVersion
-from lifecycle.records.diff import Moments, RowsDiff, SchemaDiff, VersionDiff
+from lifecycle.records.data import Moments, RowsDiff, SchemaDiff, VersionDiff
 from lifecycle.runtime.console import open_console, styled
 from lifecycle.settings import Settings
 

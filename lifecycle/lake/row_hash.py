@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.lake.column_types import is_text
-from lifecycle.records.diff import RowsDiff
+from lifecycle.records.data import RowsDiff
 
 Hashes = NDArray[np.uint64]
 STEP = np.uint64(0x9E3779B97F4A7C15)

@@ -23,7 +23,7 @@ from lifecycle.lake.row_hash import Hashes, by_content, by_key, fold, hashes_of,
 from lifecycle.profiling.compare import cramers_v, kolmogorov_smirnov
 from lifecycle.project import ContractSpec
 from lifecycle.records import DatasetVersion
-from lifecycle.records.diff import ColumnDiff, Moments, RowsDiff, SchemaDiff, VersionDiff
+from lifecycle.records.data import ColumnDiff, Moments, RowsDiff, SchemaDiff, VersionDiff
 
 # How far one column's distribution moved between two versions.
 

@@ -13,7 +13,7 @@ from lifecycle.profiling import diff as moved
 from lifecycle.profiling.diff import LEVELS, diff
 from lifecycle.project import ContractSpec
 from lifecycle.records import DatasetVersion
-from lifecycle.records.diff import ColumnDiff, VersionDiff
+from lifecycle.records.data import ColumnDiff, VersionDiff
 from lifecycle.settings import Settings
 
 COLUMNS: dict[str, Any] = {
