@@ -19,9 +19,8 @@ from benchmarks.result import Result, ratio, shown
 from lifecycle.project import ChecksSpec
 from lifecycle.quality.checks import run_checks
 from lifecycle.quality.checks_program import SEGMENT_FEATURES, SLOW_ROWS
-from lifecycle.quality.exchange import Answered, draw, write_request
 from lifecycle.quality.parts import compare_parts
-from lifecycle.quality.program import ChecksProgram
+from lifecycle.quality.program import Answered, ChecksProgram, draw, write_request
 from lifecycle.settings import Settings
 
 TRAIN, FEATURES = 700_000, 20

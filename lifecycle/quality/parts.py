@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lifecycle.profiling.compare import kolmogorov_smirnov, kolmogorov_smirnov_by_chance
 from lifecycle.project import TaskKind
-from lifecycle.quality.exchange import Answered
+from lifecycle.quality.program import Answered
 
 Floats = NDArray[np.float64]
 

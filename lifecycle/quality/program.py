@@ -3,19 +3,31 @@
 Whatever goes wrong, there is a reason in words and no report: nothing that did not run may pass.
 """
 
+import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from lifecycle.project import Suite
+from lifecycle.features.encode import most_probable
+from lifecycle.profiling.compare import cramers_v_by_chance, kolmogorov_smirnov_by_chance
+from lifecycle.project import METRICS, ChecksSpec, Metric, Scalar, Suite, TaskKind
 from lifecycle.quality import checks_program
-from lifecycle.quality.findings import SuiteResult
+from lifecycle.quality import checks_program as program
+from lifecycle.quality.findings import SuiteResult, left_out_kinds, left_out_names
+from lifecycle.quality.own_checks import answered_kinds
+from lifecycle.quality.parts import ALPHA, Comparison
 from lifecycle.records.base import Record
 from lifecycle.redaction import redact
 from lifecycle.runtime.leftovers import temporary_prefix
@@ -170,3 +182,209 @@ def _read(folder: Path, suites: tuple[Suite, ...]) -> Answer:
                 f"the report of the checks' program says nothing of {suite}; {INSTALL}"
             )
     return Answer(report.suites, plotly)
+
+
+# The files that the checks' program is given: both parts as deepchecks takes them, a request.
+
+# Parts of the data with the model's answers, and samples of them.
+
+SEED = 42
+"""deepchecks' own `random_state`."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A part of the data, as the model sees it, with truth and the model's answers."""
+
+    features: pd.DataFrame
+    """(n, k): features after the hook; categories not encoded."""
+    truth: NDArray[np.float64]
+    """(n,): 0 or 1 for binary, the class's code for multiclass, otherwise the target's own unit;
+    NaN where it is missing."""
+    prediction: NDArray[np.float64]
+    """(n,): probability of 1, or the value; (n, classes) for multiclass: probabilities."""
+    entity: NDArray[Any] | None = None
+    """(n,): who or what each row is about."""
+    time: NDArray[Any] | None = None
+    """(n,): the time column."""
+    threshold: float = 0.5
+    """Binary: the probability from which a row counts as positive."""
+
+
+def draw(part: Answered, rows: int | None = None) -> Answered:
+    """At most so many rows with a truth, drawn at random without replacement, in their order.
+
+    The rows that deepchecks' checks would draw, each anew, and with a look at the whole index for
+    every prediction they ask for; so they are drawn once, before deepchecks sees them.
+    """
+    known = np.flatnonzero(np.isfinite(part.truth))
+    if rows is not None and len(known) > rows:
+        known = np.sort(np.random.RandomState(SEED).choice(known, rows, replace=False))
+    elif len(known) == len(part.truth):
+        return part
+    return Answered(
+        features=part.features.iloc[known],
+        truth=part.truth[known],
+        prediction=part.prediction[known],
+        entity=None if part.entity is None else part.entity[known],
+        time=None if part.time is None else part.time[known],
+        threshold=part.threshold,
+    )
+
+
+PPS_CHANGE, DRIFT, TARGET_DRIFT = 0.2, 0.2, 0.15
+"""deepchecks' own limits, which hold where the holdout is large."""
+
+
+def compared_by(task: TaskKind, metric: Metric) -> Metric:
+    """The metric deepchecks compares by: the deciding one, or for one of the project's own the
+    first of the task."""
+    return metric if metric in METRICS[task] else METRICS[task][0]
+
+
+def write_request(
+    folder: Path,
+    train: Answered,
+    holdout: Answered,
+    *,
+    task: TaskKind,
+    metric: Metric,
+    categorical: Sequence[str],
+    importances: Mapping[str, float],
+    spec: ChecksSpec,
+    comparison: Comparison,
+    classes: Sequence[Scalar] = (),
+) -> None:
+    """Write what `checks_program` reads.
+
+    Args:
+        train, holdout: at most `spec.sample_rows` rows, all with a truth.
+        importances: feature → importance ≥ 0 (a feature without an entry has none).
+        classes: multiclass: the classes' names in the order of their codes.
+    """
+    features = [str(name) for name in train.features.columns]
+    dtypes: dict[str, str] = {}
+    for part, key in ((train, "train"), (holdout, "test")):
+        columns = _columns(part, task, categorical, classes)
+        dtypes |= write_part(columns, folder / program.PARTS[key])
+    ranks = {name: max(importances.get(name, 0.0), 0.0) for name in features}
+    total = sum(ranks.values())
+    values: list[Any] = []
+    if task in ("binary", "multiclass"):
+        values = sorted(classes) if task == "multiclass" else [0, 1]  # deepchecks wants them sorted
+    request = {
+        "version": program.VERSION,
+        "task": task,
+        "metric": compared_by(task, metric),
+        "suites": spec.suites,
+        "sample_rows": spec.sample_rows,
+        "features": features,
+        "categorical": [name for name in categorical if name in features],
+        "importances": {n: rank / total for n, rank in ranks.items()} if total > 0 else None,
+        "dtypes": dtypes,
+        "classes": values,
+        "probabilities": [_probability(at) for at in range(len(values))],
+        "answered": answered_kinds(task),
+        "left_out_kinds": left_out_kinds(task),
+        "left_out_names": left_out_names(spec),
+        "limits": _limits(train, holdout, comparison),
+    }
+    (folder / program.REQUEST).write_text(json.dumps(request, default=_number), encoding="utf-8")
+
+
+def write_part(columns: Mapping[str, NDArray[Any]], path: Path) -> dict[str, str]:
+    """Write columns as Parquet; each one's type, with which `checks_program.read` restores it.
+
+    Arrow has no column of mixed types and one kind of missing value, so that objects go as JSON.
+    """
+    arrays = {}
+    for name, values in columns.items():
+        if values.dtype == object:
+            texts: dict[Any, str] = {}
+            arrays[name] = pa.array([_text(value, texts) for value in values], pa.string())
+        else:
+            arrays[name] = pa.array(values)
+    pq.write_table(pa.table(arrays), path, compression="lz4")
+    return {name: str(values.dtype) for name, values in columns.items()}
+
+
+def _text(value: Any, texts: dict[Any, str]) -> str:
+    """A cell as JSON; `texts` keeps those that were met before (1 and True are one key)."""
+    key = (type(value), value)
+    if key not in texts:
+        texts[key] = json.dumps(value, default=_number)
+    return texts[key]
+
+
+def _number(value: Any) -> Any:
+    """What JSON does not know: NumPy's scalars as Python's, anything else as text."""
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def _columns(
+    part: Answered, task: TaskKind, categorical: Sequence[str], classes: Sequence[Scalar]
+) -> dict[str, NDArray[Any]]:
+    """Features, roles and answers of a part as deepchecks takes them: NumPy's types alone."""
+    columns = {
+        str(name): _plain(part.features[name], name in categorical)
+        for name in part.features.columns
+    }
+    answers = part.prediction
+    if task == "multiclass":
+        label = most_probable(np.eye(len(classes))[part.truth.astype(int)], classes)
+        order = sorted(range(len(classes)), key=lambda at: classes[at])
+        answer, probabilities = most_probable(answers, classes), answers[:, order]
+    elif task == "binary":
+        label = part.truth.astype(int)
+        answer = (answers >= part.threshold).astype(int)
+        probabilities = np.column_stack([1 - answers, answers])
+    else:
+        label, answer, probabilities = part.truth, answers, np.empty((len(answers), 0))
+    roles = {program.LABEL: label, program.ENTITY: part.entity, program.TIME: _moments(part.time)}
+    columns |= {name: np.asarray(values) for name, values in roles.items() if values is not None}
+    columns[program.ANSWER] = answer
+    return columns | {_probability(at): column for at, column in enumerate(probabilities.T)}
+
+
+def _probability(at: int) -> str:
+    return f"(probability {at})"
+
+
+def _plain(column: pd.Series, categorical: bool) -> NDArray[Any]:
+    """A column without pandas' own types, which deepchecks does not know: nullable ones and
+    categories are objects with None, or floats with NaN."""
+    if not isinstance(column.dtype, pd.api.extensions.ExtensionDtype):
+        return column.to_numpy()
+    if categorical:
+        return column.astype(object).where(column.notna(), None).to_numpy()
+    return column.astype("float64").to_numpy()
+
+
+def _moments(times: NDArray[Any] | None) -> NDArray[Any] | None:
+    """Dates, and moments with a zone, as UTC; any other time column as it is."""
+    if times is None or times.dtype != object or not all(hasattr(t, "isoformat") for t in times):
+        return times
+    moments = pd.to_datetime(pd.Series(times), utc=True)
+    return moments.dt.tz_localize(None).to_numpy()
+
+
+def _limits(train: Answered, holdout: Answered, comparison: Comparison) -> dict[str, Any]:
+    """Limits that allow for the holdout's size.
+
+    Drift counts beyond what two samples of one distribution show, new categories beyond what the
+    number of those seen once foretells.
+    """
+    rows = len(train.features), len(holdout.features)
+    alpha = ALPHA / max(len(comparison.new_categories), 1)
+    numeric = kolmogorov_smirnov_by_chance(*rows, alpha)
+    categorical = cramers_v_by_chance(*rows, comparison.levels, alpha)
+    roles = {program.ENTITY: train.entity, program.TIME: train.time}
+    identifiers = [name for name, values in roles.items() if values is not None]
+    return {
+        "numeric_drift": round(max(DRIFT, numeric), 3),
+        "categorical_drift": round(max(DRIFT, categorical), 3),
+        "drift": round(max(TARGET_DRIFT, numeric, categorical if comparison.levels else 0.0), 3),
+        "pps_change": round(PPS_CHANGE + 2 / rows[1] ** 0.5, 2),
+        "new_categories": comparison.new_categories,
+        "constant_columns": [*identifiers, *comparison.nearly_constant],
+    }
