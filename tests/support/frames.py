@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from lifecycle.data.contract.checker import Checker
 from lifecycle.data.contract.column_checks import coerced_cells
-from lifecycle.data.contract.columns import check_columns
 from lifecycle.data.contract.quarantine import records_of, rejected_batch, shown_value
+from lifecycle.data.contract.terms import check_columns
 from lifecycle.data.sources.columns import column_of
 from lifecycle.lake.column_types import coerce, narrow
 from lifecycle.project import ContractSpec

@@ -5,8 +5,7 @@
 """
 
 from lifecycle.data.contract.checker import Checked, Checker
-from lifecycle.data.contract.columns import check_columns
-from lifecycle.data.contract.terms import Table, Terms, latest_time, stage_terms
+from lifecycle.data.contract.terms import Table, Terms, check_columns, latest_time, stage_terms
 from lifecycle.data.contract.versions import (
     Change,
     changes,

@@ -18,7 +18,6 @@ from lifecycle.data.contract.column_checks import (
     read_cells,
     schema_of,
 )
-from lifecycle.data.contract.columns import check_columns
 from lifecycle.data.contract.quarantine import (
     Mask,
     join_reasons,
@@ -27,6 +26,7 @@ from lifecycle.data.contract.quarantine import (
     shown_value,
 )
 from lifecycle.data.contract.table_checks import Rule, Together, Whole
+from lifecycle.data.contract.terms import check_columns
 from lifecycle.data.sources.base import At
 from lifecycle.errors import ContractError
 from lifecycle.project import ContractSpec, Project

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from lifecycle.data.contract.columns import left_out, renamed
+from lifecycle.data.contract.terms import left_out, renamed
 from lifecycle.data.sources.archives import File, Zipped, is_zip
 from lifecycle.data.sources.base import At, Part
 from lifecycle.data.sources.columns import TEXT_TYPES, declared, sliced
