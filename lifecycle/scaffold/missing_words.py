@@ -119,3 +119,23 @@ def listed(words: "list[str] | tuple[str, ...]") -> str:
     """Words in quotes, the first few of many."""
     more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
     return ", ".join(map(repr, words[:SHOWN])) + more
+
+
+def as_numbers(text: pa.StringArray) -> NDArray[np.float64] | None:
+    """The cells as numbers, if all that are there read as such; words for missing are none."""
+    try:
+        numbers = text.cast(pa.float64())
+    except pa.ArrowInvalid:
+        text = pc.utf8_trim_whitespace(text)
+        words = pc.is_in(text, pa.array(MISSING, pa.string()))
+        try:
+            numbers = pc.if_else(words, pa.scalar(None, pa.string()), text).cast(pa.float64())
+        except pa.ArrowInvalid:
+            return None
+    made: NDArray[np.float64] = numbers.drop_null().to_numpy(zero_copy_only=False)
+    return made if len(made) else None
+
+
+def declarable(words: list[str]) -> list[str]:
+    """Words that the contract's types do not take for missing by themselves."""
+    return [word for word in words if word not in MISSING]

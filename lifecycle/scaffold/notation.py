@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lifecycle.data.sources.notation import Notation
-from lifecycle.lake.column_types import MISSING
 from lifecycle.project import ColumnSpec, SourceSpec
 from lifecycle.project.data import Decimal, Negative, Thousands
 from lifecycle.scaffold.columns import (
@@ -31,6 +30,8 @@ from lifecycle.scaffold.columns import (
 from lifecycle.scaffold.dates import ABOUT_TIME, DateGuess, guess_counted, guess_formats
 from lifecycle.scaffold.missing_words import (
     INFINITE,
+    as_numbers,
+    declarable,
     is_certain,
     is_missing,
     listed,
@@ -168,12 +169,12 @@ def _look(
 ) -> None:
     """Find out what one column's cells are."""
     text = pa.array(values, pa.string(), from_pandas=True)
-    numbers = None if name in source.dates else _as_numbers(text)
+    numbers = None if name in source.dates else as_numbers(text)
     if numbers is not None:
         columns.plain.append(name)
         if not np.isfinite(numbers).all():
             cells = text.filter(pc.match_substring_regex(text, "(?i)inf|nan")).unique()
-            columns.words[name] = _declarable(pc.utf8_trim_whitespace(cells).to_pylist())
+            columns.words[name] = declarable(pc.utf8_trim_whitespace(cells).to_pylist())
         if name != target:
             _counted(name, numbers, columns)
         return
@@ -191,16 +192,16 @@ def _look(
     gone, rest = counts.index[missing].tolist(), counts[~missing]
     cells = cells.filter(pa.array(~missing))
     if name in source.dates:
-        columns.words[name] = _declarable(gone)
+        columns.words[name] = declarable(gone)
         return
     digits = pc.match_substring_regex(cells, "[0-9]").to_numpy(zero_copy_only=False)
     if rest.empty or rest[digits].sum() < LEAST_LOOK * rest.sum():
         return
     if numbered and not ABOUT_TIME.search(name):
         return
-    if (numbers := _as_numbers(cells)) is not None:
+    if (numbers := as_numbers(cells)) is not None:
         columns.plain.append(name)
-        columns.words[name] = _declarable(gone)
+        columns.words[name] = declarable(gone)
         if name != target:
             _counted(name, numbers, columns)
         return
@@ -213,7 +214,7 @@ def _look(
         columns.hints[name] = guess.why
     elif guess is not None:
         columns.numbers[name] = guess
-        columns.words[name] = _declarable(gone)
+        columns.words[name] = declarable(gone)
 
 
 def _dates(name: str, rest: "pd.Series[int]", gone: list[str], columns: _Columns) -> bool:
@@ -221,14 +222,14 @@ def _dates(name: str, rest: "pd.Series[int]", gone: list[str], columns: _Columns
     iso = rest.index.str.match(ISO_LIKE)
     if rest[iso].sum() >= (1 - MOST_MISFITS) * rest.sum():
         columns.iso.append(name)
-        columns.words[name] = _declarable(gone)
+        columns.words[name] = declarable(gone)
         return True
     guess = guess_formats(rest, name)
     if guess is None:
         return False
     _date(name, guess, columns)
     if guess.formats:
-        columns.words[name] = _declarable(gone)
+        columns.words[name] = declarable(gone)
     return True
 
 
@@ -268,26 +269,6 @@ def _counts(text: pa.StringArray) -> "pd.Series[int]":
     times = found.field(1).to_numpy()
     order = np.argsort(-times, kind="stable")
     return pd.Series(times[order], index=found.field(0).to_numpy(zero_copy_only=False)[order])
-
-
-def _as_numbers(text: pa.StringArray) -> NDArray[np.float64] | None:
-    """The cells as numbers, if all that are there read as such; words for missing are none."""
-    try:
-        numbers = text.cast(pa.float64())
-    except pa.ArrowInvalid:
-        text = pc.utf8_trim_whitespace(text)
-        words = pc.is_in(text, pa.array(MISSING, pa.string()))
-        try:
-            numbers = pc.if_else(words, pa.scalar(None, pa.string()), text).cast(pa.float64())
-        except pa.ArrowInvalid:
-            return None
-    made: NDArray[np.float64] = numbers.drop_null().to_numpy(zero_copy_only=False)
-    return made if len(made) else None
-
-
-def _declarable(words: list[str]) -> list[str]:
-    """Words that the contract's types do not take for missing by themselves."""
-    return [word for word in words if word not in MISSING]
 
 
 def _agreed(raw: Mapping[str, "pd.Series[str]"], columns: _Columns, source: SourceSpec) -> Pair:
