@@ -19,8 +19,8 @@ from benchmarks.result import Result, ratio, shown
 from lifecycle.project import ChecksSpec
 from lifecycle.quality.checks import run_checks
 from lifecycle.quality.checks_program import SEGMENT_FEATURES, SLOW_ROWS
-from lifecycle.quality.parts import compare_parts
-from lifecycle.quality.program import Answered, ChecksProgram, draw, write_request
+from lifecycle.quality.parts import Answered, compare_parts, draw
+from lifecycle.quality.program import ChecksProgram, write_request
 from lifecycle.settings import Settings
 
 TRAIN, FEATURES = 700_000, 20

@@ -15,8 +15,8 @@ from benchmarks.result import Result, at_least, limit, ratio, shown
 from lifecycle.project import Project, Scalar
 from lifecycle.runtime.cluster import connect_ray
 from lifecycle.settings import Settings
+from lifecycle.training.tuning import Objective
 from lifecycle.training.tuning.search import search
-from lifecycle.training.tuning.trials import Objective
 
 TRIALS = 100
 WORKERS = 2

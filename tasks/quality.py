@@ -5,7 +5,8 @@ from prefect.artifacts import create_markdown_artifact
 from lifecycle.errors import GateError
 from lifecycle.project import Project
 from lifecycle.quality import checks, gates, summary
-from lifecycle.quality.program import Answered, ChecksProgram
+from lifecycle.quality.parts import Answered
+from lifecycle.quality.program import ChecksProgram
 from lifecycle.quality.summary import decides
 from lifecycle.records import (
     Bundle,

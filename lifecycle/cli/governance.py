@@ -245,7 +245,7 @@ def lineage(
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
     else:
-        from lifecycle.lineage.graph import trees
+        from lifecycle.lineage.picture import trees
 
         for tree in trees(found):
             console.print(tree)

@@ -1,7 +1,7 @@
 """Cells to the type the contract promises; a cell that cannot be one is marked, never guessed."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.lake import ROW
 from lifecycle.project import ColumnSpec, ColumnType
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
@@ -172,27 +171,6 @@ def _to_datetime(raw: pd.Series) -> pd.Series:
 def _as_series(values: pa.Array | pa.ChunkedArray, index: pd.Index) -> pd.Series:
     series: pd.Series = values.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     return series.set_axis(index)
-
-
-# Batches of a table's own Parquet files, as Ray Data and shards read them.
-
-NULLABLE = {
-    pa.int8(): pd.Int64Dtype(),
-    pa.int16(): pd.Int64Dtype(),
-    pa.int32(): pd.Int64Dtype(),
-    pa.int64(): pd.Int64Dtype(),
-    pa.bool_(): pd.BooleanDtype(),
-}
-"""A batch without a missing value must have the types of one that has some."""
-
-
-def batch_frame(
-    batch: pa.RecordBatch | pa.Table, specs: Mapping[str, ColumnSpec]
-) -> tuple[pd.DataFrame, NDArray[np.int64]]:
-    """Rows typed as `read_version` types them, and their row numbers (rows,)."""
-    raw = batch.to_pandas(types_mapper=NULLABLE.get)
-    columns = {name: narrow(raw[name], specs[name]) for name in raw if name != ROW}
-    return pd.DataFrame(columns), raw[ROW].to_numpy(dtype=np.int64)
 
 
 # Frames and Arrow tables: the same columns, copied only where their memory differs.

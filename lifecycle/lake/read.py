@@ -4,7 +4,7 @@ A version's files are held against the digests in its commit before any of them 
 version that was written before commits listed their files is read as Delta's log has it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -13,19 +13,29 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError
+from numpy.typing import NDArray
 from pyarrow.dataset import ParquetFragmentScanOptions
 from pyarrow.parquet import ParquetFile, read_schema
 
 from lifecycle.errors import BackendError
-from lifecycle.lake.column_types import to_frame
+from lifecycle.lake.column_types import narrow, to_frame
 from lifecycle.lake.manifest import VersionFile, files_of, verified
 from lifecycle.lake.table import ROW, erased_rows, first_line
+from lifecycle.project import ColumnSpec
 from lifecycle.records import DatasetVersion
 
 RUNS = 10_000
 """Up to so many runs of rows are put in order without a copy."""
 BATCH = 1 << 16
 """Most rows of a batch."""
+NULLABLE = {
+    pa.int8(): pd.Int64Dtype(),
+    pa.int16(): pd.Int64Dtype(),
+    pa.int32(): pd.Int64Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+}
+"""A batch without a missing value must have the types of one that has some."""
 
 
 def read_version(ref: DatasetVersion, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -108,6 +118,15 @@ def open_rows(
     for some in [None] if files is None else [[file] for file in files]:
         with _dataset(ref, some) as found, _readable(ref):
             yield from found.to_batches(columns=[*columns, ROW], filter=wanted, batch_size=BATCH)
+
+
+def batch_frame(
+    batch: pa.RecordBatch | pa.Table, specs: Mapping[str, ColumnSpec]
+) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    """Rows of a batch typed as `read_version` types them, and their row numbers (rows,)."""
+    raw = batch.to_pandas(types_mapper=NULLABLE.get)
+    columns = {name: narrow(raw[name], specs[name]) for name in raw if name != ROW}
+    return pd.DataFrame(columns), raw[ROW].to_numpy(dtype=np.int64)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from lifecycle.lake import read_version
 from lifecycle.project import Project, Scalar, TaskKind
 from lifecycle.records import Evaluation, Scored
 from lifecycle.training.evaluation.evaluate import evaluate
-from lifecycle.training.evaluation.metrics import own_metrics
+from lifecycle.training.own_metrics import own_metrics
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """`Project`: what a user declares, as one YAML file read into frozen, typed values.
 
-Unknown keys are errors; `project_file` reads a file and tells what is wrong in it, and where.
+Unknown keys are errors; `loader` reads a file and tells what is wrong in it, and where.
 The JSON schema for editors is `docs/project.schema.json`, written by `lifecycle schema`.
 """
 

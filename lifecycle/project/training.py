@@ -158,7 +158,7 @@ class GateSpec(Section):
     """What a model must show before it moves on."""
 
     metric: Metric | None = None
-    """The metric that decides; by default the first of the task in `specs.METRICS`."""
+    """The metric that decides; by default the first of the task in `METRICS`."""
     floor: float | None = None
     """Worst value of the metric that is good enough, in the metric's own direction."""
     gain_over_baseline: float = 0.0

@@ -24,15 +24,8 @@ from lifecycle.quality.checks_program import (
 )
 from lifecycle.quality.findings import Result, check_name, collect, suites_left_out, verdict
 from lifecycle.quality.own_checks import MAX_CONFLICTS, own_results, without_left_out
-from lifecycle.quality.parts import compare_parts
-from lifecycle.quality.program import (
-    Answered,
-    ChecksProgram,
-    ProgramError,
-    compared_by,
-    draw,
-    write_request,
-)
+from lifecycle.quality.parts import Answered, compare_parts, draw
+from lifecycle.quality.program import ChecksProgram, ProgramError, compared_by, write_request
 from lifecycle.records import CheckReport
 from lifecycle.runtime.html import Cell, Section, Table, Tone, page, write_page
 

@@ -8,7 +8,6 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
@@ -27,7 +26,7 @@ from lifecycle.quality import checks_program
 from lifecycle.quality import checks_program as program
 from lifecycle.quality.findings import SuiteResult, left_out_kinds, left_out_names
 from lifecycle.quality.own_checks import answered_kinds
-from lifecycle.quality.parts import ALPHA, Comparison
+from lifecycle.quality.parts import ALPHA, Answered, Comparison
 from lifecycle.records.base import Record
 from lifecycle.redaction import redact
 from lifecycle.runtime.leftovers import temporary_prefix
@@ -185,51 +184,6 @@ def _read(folder: Path, suites: tuple[Suite, ...]) -> Answer:
 
 
 # The files that the checks' program is given: both parts as deepchecks takes them, a request.
-
-# Parts of the data with the model's answers, and samples of them.
-
-SEED = 42
-"""deepchecks' own `random_state`."""
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A part of the data, as the model sees it, with truth and the model's answers."""
-
-    features: pd.DataFrame
-    """(n, k): features after the hook; categories not encoded."""
-    truth: NDArray[np.float64]
-    """(n,): 0 or 1 for binary, the class's code for multiclass, otherwise the target's own unit;
-    NaN where it is missing."""
-    prediction: NDArray[np.float64]
-    """(n,): probability of 1, or the value; (n, classes) for multiclass: probabilities."""
-    entity: NDArray[Any] | None = None
-    """(n,): who or what each row is about."""
-    time: NDArray[Any] | None = None
-    """(n,): the time column."""
-    threshold: float = 0.5
-    """Binary: the probability from which a row counts as positive."""
-
-
-def draw(part: Answered, rows: int | None = None) -> Answered:
-    """At most so many rows with a truth, drawn at random without replacement, in their order.
-
-    The rows that deepchecks' checks would draw, each anew, and with a look at the whole index for
-    every prediction they ask for; so they are drawn once, before deepchecks sees them.
-    """
-    known = np.flatnonzero(np.isfinite(part.truth))
-    if rows is not None and len(known) > rows:
-        known = np.sort(np.random.RandomState(SEED).choice(known, rows, replace=False))
-    elif len(known) == len(part.truth):
-        return part
-    return Answered(
-        features=part.features.iloc[known],
-        truth=part.truth[known],
-        prediction=part.prediction[known],
-        entity=None if part.entity is None else part.entity[known],
-        time=None if part.time is None else part.time[known],
-        threshold=part.threshold,
-    )
 
 
 PPS_CHANGE, DRIFT, TARGET_DRIFT = 0.2, 0.2, 0.15

@@ -19,7 +19,7 @@ from lifecycle.release.artifacts import threshold_of
 from lifecycle.release.rollout import Sight
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation.evaluate import estimate
-from lifecycle.training.evaluation.metrics import own_metrics
+from lifecycle.training.own_metrics import own_metrics
 
 # Labels that came after an answer was given, joined to it: what the canary's quality is made of.
 #

@@ -21,7 +21,8 @@ from lifecycle.lake import (
     table_uri,
     write_batches,
 )
-from lifecycle.lake.column_types import batch_frame, to_arrow
+from lifecycle.lake.column_types import to_arrow
+from lifecycle.lake.read import batch_frame
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
 from lifecycle.runtime.cluster import connect_ray, ray_data, rows_of

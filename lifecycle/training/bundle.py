@@ -28,7 +28,7 @@ from lifecycle.features.view_use import ViewUse
 from lifecycle.project import ColumnSpec, Scalar, TaskKind
 from lifecycle.records import Bundle, Record
 from lifecycle.training.calibration import Calibration
-from lifecycle.training.trainers.protocol import Curve, Model, ModelKind, load_model
+from lifecycle.training.trainers.protocol import Curve, Model, ModelKind
 
 # What a bundle says of its model: what it takes, what it gives, which files belong to it.
 
@@ -279,3 +279,24 @@ def _sha256(content: bytes) -> str:
 def _problem(error: ValidationError) -> str:
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc'])) or 'whole file'}: {first['msg']}"
+
+
+def load_model(kind: ModelKind, content: bytes, file: Path) -> Model:
+    """The model that `Model.save` gave these bytes for; imports only the library that runs it.
+
+    Args:
+        file: where they were read, for messages.
+
+    Raises:
+        BundleError: they are not a model of this kind.
+    """
+    try:
+        if kind == "onnx":
+            from lifecycle.training.trainers.onnx import OnnxModel
+
+            return OnnxModel(content)
+        from lifecycle.training.trainers.booster import load_booster
+
+        return load_booster(content)
+    except ValueError as error:
+        raise BundleError(f"{file}: not a model that can be run: {error}") from None

@@ -26,12 +26,12 @@ from lifecycle.lake import read_version
 from lifecycle.project import CostsSpec, DecisionSpec, Project, Scalar
 from lifecycle.records import Bundle, DatasetVersion, Evaluated, Identity, Noise, Split, Tuned
 from lifecycle.settings import Settings
-from lifecycle.training.bundle import BundleSchema, write_bundle
+from lifecycle.training.bundle import BundleSchema, load_model, write_bundle
 from lifecycle.training.calibration import Calibration, calibrate
 from lifecycle.training.evaluation.assess import answer, score
 from lifecycle.training.matrix import open_matrices, pool
 from lifecycle.training.parameters import DEFAULTS, threads_of
-from lifecycle.training.trainers.protocol import Curve, Floats, Matrix, Model, ModelKind, load_model
+from lifecycle.training.trainers.protocol import Curve, Floats, Matrix, Model, ModelKind
 from lifecycle.training.trainers.registry import open_refitter, open_trainer
 
 # The decision threshold of a binary model: given, by what errors cost, or by a target rate.

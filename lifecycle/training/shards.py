@@ -25,7 +25,7 @@ from lifecycle.features.encode import (
     load_hook,
 )
 from lifecycle.lake import open_rows
-from lifecycle.lake.column_types import batch_frame
+from lifecycle.lake.read import batch_frame
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.cluster import ray_data, rows_of

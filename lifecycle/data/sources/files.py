@@ -9,10 +9,9 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from lifecycle.data.contract.terms import left_out, renamed
 from lifecycle.data.sources.archives import File, Zipped, is_zip
 from lifecycle.data.sources.base import At, Part
-from lifecycle.data.sources.columns import TEXT_TYPES, declared, sliced
+from lifecycle.data.sources.columns import TEXT_TYPES, declared, left_out, renamed, sliced
 from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.delimited import START, read_csv
 from lifecycle.data.sources.excel import other_sheets, read_excel, sheet_heads

@@ -26,14 +26,9 @@ from lifecycle.training.evaluation.evaluate import (
     trivial_answers,
 )
 from lifecycle.training.evaluation.fairness import fairness_gaps
-from lifecycle.training.evaluation.metrics import (
-    Floats,
-    Whole,
-    miscalibration,
-    own_metrics,
-    reliability,
-)
+from lifecycle.training.evaluation.metrics import Floats, Whole, miscalibration, reliability
 from lifecycle.training.evaluation.slices import Part, measure_slices, parts_of
+from lifecycle.training.own_metrics import own_metrics
 from lifecycle.training.parameters import stopping_metric
 from lifecycle.training.predictor import open_predictor
 

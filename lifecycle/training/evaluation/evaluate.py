@@ -16,12 +16,12 @@ from lifecycle.project import METRICS, Metric, TaskKind, greater_is_better
 from lifecycle.records import Estimate, Evaluation, Gain
 from lifecycle.training.evaluation.metrics import (
     Floats,
-    OwnMetric,
     Whole,
     families_of,
     family_of,
     family_of_own,
 )
+from lifecycle.training.own_metrics import OwnMetric
 
 # Bootstrap resamples as weights, and the 95 % interval that follows from them.
 #

@@ -8,8 +8,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
-from pathlib import Path
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -20,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from lifecycle.errors import FeatureError
 from lifecycle.project import Metric, Project, TaskKind
 from lifecycle.records import Estimate
-from lifecycle.runtime.plugins import load_plug, plug_file, where
 from lifecycle.training.calibration import log_odds, sigmoid
+from lifecycle.training.own_metrics import OwnMetric
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -255,19 +253,6 @@ FAMILIES: Mapping[TaskKind, tuple[Family, ...]] = {
 
 # The project's own metrics: functions of truth and prediction that the user writes.
 
-OwnMetric = Callable[[Floats, Floats], float]
-"""truth (n,), prediction (n,), multiclass (n, k) → value, greater is better."""
-
-
-def own_metrics(project: Project) -> dict[Metric, OwnMetric]:
-    """The functions under the project's `metrics`, their failures told with function and line.
-
-    Raises:
-        FeatureError: there is no such module or function, or the module fails. So does a metric
-            when it is called, if the function fails or returns no finite number.
-    """
-    return {name: _own(project, name, place) for name, place in project.metrics.items()}
-
 
 def family_of_own(name: Metric, metric: OwnMetric) -> Family:
     """An own metric as the bootstrap takes it: called on the drawn rows themselves.
@@ -286,35 +271,6 @@ def family_of_own(name: Metric, metric: OwnMetric) -> Family:
         return measure
 
     return Family((name,), prepare)
-
-
-def _own(project: Project, name: Metric, reference: str) -> OwnMetric:
-    key = f"metrics.{name}"
-    function = load_plug(project, reference, key)
-    file, _ = plug_file(project, reference, key)
-
-    def metric(truth: NDArray[Any], prediction: NDArray[Any]) -> float:
-        try:
-            value = function(truth.copy(), prediction.copy())  # it may change its arguments
-        except Exception as error:
-            raise FeatureError(f"{key}: {where(error, file)}") from None
-        return _number(value, key, reference, function, file)
-
-    return metric
-
-
-def _number(
-    value: object, key: str, reference: str, function: Callable[..., Any], file: Path
-) -> float:
-    number = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
-    if isinstance(number, Real | np.number) and math.isfinite(float(number)):
-        return float(number)
-    code = getattr(function, "__code__", None)
-    line = f":{code.co_firstlineno}" if code else ""
-    raise FeatureError(
-        f"{key}: {file}{line}: {reference} returned {value!r}, not a finite number: "
-        "return one float"
-    )
 
 
 # Whether predictions mean what they say: predicted against observed in bins of equal size.

@@ -1,13 +1,11 @@
 """What a trainer is: one protocol, whether the model is XGBoost's, scikit-learn's or the user's."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lifecycle.errors import BundleError
 from lifecycle.project import Project, Scalar
 
 if TYPE_CHECKING:
@@ -113,24 +111,3 @@ class Trainer(Protocol):
 
 
 # From a model's bytes back to a model; nothing in them is executed.
-
-
-def load_model(kind: ModelKind, content: bytes, file: Path) -> Model:
-    """The model that `Model.save` gave these bytes for; imports only the library that runs it.
-
-    Args:
-        file: where they were read, for messages.
-
-    Raises:
-        BundleError: they are not a model of this kind.
-    """
-    try:
-        if kind == "onnx":
-            from lifecycle.training.trainers.onnx import OnnxModel
-
-            return OnnxModel(content)
-        from lifecycle.training.trainers.booster import load_booster
-
-        return load_booster(content)
-    except ValueError as error:
-        raise BundleError(f"{file}: not a model that can be run: {error}") from None

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from lifecycle.errors import TrainingError
 from lifecycle.project import Project, Scalar, greater_is_better
-from lifecycle.training.evaluation.metrics import own_metrics
 from lifecycle.training.matrix import Matrices, as_dmatrix, loss_weights
+from lifecycle.training.own_metrics import own_metrics
 from lifecycle.training.parameters import (
     check_parameters,
     constrained,

@@ -11,7 +11,8 @@ from ray.exceptions import RayError as AnyRayError
 from ray.exceptions import RayTaskError
 
 from lifecycle.errors import LifecycleError, RayError, TrainingError, reason
-from lifecycle.training.tuning.trials import Objective, Outcome, Pruning, Queued, Told, Worker
+from lifecycle.training.tuning import Objective, Outcome, Pruning, Told
+from lifecycle.training.tuning.trials import Queued, Worker
 
 if TYPE_CHECKING:
     from lifecycle.project import Scalar

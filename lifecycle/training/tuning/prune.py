@@ -12,7 +12,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, Successive
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from lifecycle.training.tuning.trials import Outcome, Told
+from lifecycle.training.tuning import Outcome, Told
 
 NAME = "tuning"
 """Of the study: Hyperband draws a trial's bracket from it and the trial's number."""

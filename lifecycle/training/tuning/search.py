@@ -20,13 +20,14 @@ from lifecycle.project import Project, Scalar, greater_is_better
 from lifecycle.records import DatasetVersion, Trial, Tuned
 from lifecycle.runtime.cluster import is_connected
 from lifecycle.training.evaluation.evaluate import metric_value
-from lifecycle.training.evaluation.metrics import own_metrics
 from lifecycle.training.matrix import Matrices, loss_weights, open_matrices
+from lifecycle.training.own_metrics import own_metrics
 from lifecycle.training.parameters import key_of
 from lifecycle.training.trainers.protocol import OnRound
 from lifecycle.training.trainers.registry import open_trainer
+from lifecycle.training.tuning import Objective, Outcome, Pruning, Told
 from lifecycle.training.tuning.study import Asked, Finished, Suggestions, open_study
-from lifecycle.training.tuning.trials import LocalPool, Objective, Outcome, Pruning, Told
+from lifecycle.training.tuning.trials import LocalPool
 
 if TYPE_CHECKING:
     from lifecycle.training.tuning.pool import Pool

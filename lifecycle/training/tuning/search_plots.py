@@ -24,8 +24,8 @@ from optuna.visualization.matplotlib import (
 
 from lifecycle.project import Metric, Project
 from lifecycle.records import Trial, Tuned
+from lifecycle.training.tuning import Outcome
 from lifecycle.training.tuning.study import as_trial, direction_of, place_of, space_of
-from lifecycle.training.tuning.trials import Outcome
 
 FEWEST_TRIALS = 4
 """Complete trials from which importances say anything."""

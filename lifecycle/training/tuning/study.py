@@ -29,7 +29,7 @@ from lifecycle.project import Choice, IntRange, Project, Range, Scalar, greater_
 from lifecycle.records import Identity
 from lifecycle.settings import Settings
 from lifecycle.training.parameters import DEFAULTS, key_of
-from lifecycle.training.tuning.trials import Outcome
+from lifecycle.training.tuning import Outcome
 
 # Which parameters to try next: Optuna's TPE, made to depend on nothing but what it was told.
 

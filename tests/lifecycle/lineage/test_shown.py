@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 
 from lifecycle.cli.main import app
 from lifecycle.errors import ProjectError
-from lifecycle.lineage.graph import Lineage, Node, short, trees
-from lifecycle.lineage.picture import COLOURS, COLUMNS, draw
+from lifecycle.lineage.graph import Lineage, Node
+from lifecycle.lineage.picture import COLOURS, COLUMNS, draw, short, trees
 from lifecycle.lineage.walk import lineage
 from tests.support.lived import ASKED, Lived
 

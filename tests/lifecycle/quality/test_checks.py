@@ -22,7 +22,8 @@ from lifecycle.project.checks import Severity, canonical
 from lifecycle.quality import checks_program
 from lifecycle.quality.checks import run_checks
 from lifecycle.quality.findings import Condition, check_name, verdict
-from lifecycle.quality.program import Answered, ChecksProgram, draw
+from lifecycle.quality.parts import Answered, draw
+from lifecycle.quality.program import ChecksProgram
 from lifecycle.records import CheckReport, DatasetVersion
 from lifecycle.settings import Settings
 from tests.support.small import small_frame

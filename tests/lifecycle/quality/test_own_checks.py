@@ -6,8 +6,7 @@ import pandas as pd
 from lifecycle.project import ChecksSpec
 from lifecycle.quality.findings import collect
 from lifecycle.quality.own_checks import answered_kinds, own_results, without_left_out
-from lifecycle.quality.parts import compare_parts, conflicting, duplicated
-from lifecycle.quality.program import Answered
+from lifecycle.quality.parts import Answered, compare_parts, conflicting, duplicated
 
 FEATURES = pd.DataFrame({"a": [1.0, 1.0, 1.0, 2.0, np.nan], "b": ["x", "x", "x", "x", None]})
 TRUTH = np.array([0.0, 0.0, 1.0, 1.0, 1.0])

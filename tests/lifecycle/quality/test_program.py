@@ -18,14 +18,8 @@ import pytest
 from lifecycle.project import METRICS, ChecksSpec
 from lifecycle.quality import checks_program, gates
 from lifecycle.quality.checks import run_checks
-from lifecycle.quality.program import (
-    Answered,
-    ChecksProgram,
-    ProgramError,
-    _moments,
-    _plain,
-    write_part,
-)
+from lifecycle.quality.parts import Answered
+from lifecycle.quality.program import ChecksProgram, ProgramError, _moments, _plain, write_part
 from lifecycle.records import CheckReport
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation.metrics import family_of

@@ -10,8 +10,8 @@ from lifecycle.records import Trial, Tuned
 from lifecycle.release.mlflow_run import CURVE_POINTS, METRIC, NUMBER, PARENT, STATE, log_search
 from lifecycle.release.mlflow_store import connect
 from lifecycle.release.register import register
+from lifecycle.training.tuning import Outcome
 from lifecycle.training.tuning.study import Asked, Suggestions, open_study, study_folder
-from lifecycle.training.tuning.trials import Outcome
 
 pytestmark = pytest.mark.component
 

@@ -5,7 +5,7 @@ import pytest
 
 from lifecycle.errors import FeatureError
 from lifecycle.training.evaluation.evaluate import evaluate
-from lifecycle.training.evaluation.metrics import own_metrics
+from lifecycle.training.own_metrics import own_metrics
 
 CODE = """
 def profit(truth, prediction):

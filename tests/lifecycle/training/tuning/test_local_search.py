@@ -9,8 +9,9 @@ import pytest
 from lifecycle.errors import TrainingError
 from lifecycle.project import Project
 from lifecycle.settings import Settings
+from lifecycle.training.tuning import Outcome, Pruning, Told
 from lifecycle.training.tuning.search import Now, search
-from lifecycle.training.tuning.trials import LocalPool, Outcome, Pruning, Told
+from lifecycle.training.tuning.trials import LocalPool
 from tasks.cluster import ray_for_training
 
 SPACE = {"eta": {"type": "float", "low": 0.02, "high": 0.5}}

@@ -4,8 +4,8 @@ import numpy as np
 import optuna
 import pytest
 
+from lifecycle.training.tuning import Outcome, Told
 from lifecycle.training.tuning.prune import NAME, Judge, pruner_of
-from lifecycle.training.tuning.trials import Outcome, Told
 
 ROUNDS = 20
 PRUNERS = ["median", "halving", "hyperband"]

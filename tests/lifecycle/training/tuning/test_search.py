@@ -12,9 +12,9 @@ import ray
 from lifecycle.errors import TrainingError
 from lifecycle.project import Project
 from lifecycle.records import Tuned
+from lifecycle.training.tuning import Objective
 from lifecycle.training.tuning.search import Now, search
 from lifecycle.training.tuning.study import read_courses
-from lifecycle.training.tuning.trials import Objective
 
 SPACE = {
     "eta": {"type": "float", "low": 0.02, "high": 0.5, "log": True},
