@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lifecycle.cli.options import EnvOption, ProjectPath
+from lifecycle.cli import EnvOption, ProjectPath
 from lifecycle.project import ColumnSpec, ContractSpec, Project
 from lifecycle.project.contract import Bounds
 from lifecycle.project.loader import load_project

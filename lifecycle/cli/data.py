@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lifecycle.cli.options import EnvOption, ProjectPath
+from lifecycle.cli import EnvOption, ProjectPath
 from lifecycle.errors import DataError
 from lifecycle.lake import history, table_uri
 from lifecycle.project.loader import load_project

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lifecycle.cli.options import EnvOption, ProjectPath
+from lifecycle.cli import EnvOption, ProjectPath
 from lifecycle.project.loader import load_project
 from lifecycle.records import Change, DataChange, Erasure, Link, Searched, counted
 from lifecycle.runtime.console import open_console, styled, write_error

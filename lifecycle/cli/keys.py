@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from lifecycle.cli.options import EnvOption
+from lifecycle.cli import EnvOption
 from lifecycle.ingress import launcher
 from lifecycle.runtime.cluster import ENVIRONMENT, LOOPBACK, require_ray
 from lifecycle.runtime.console import open_console, write_error

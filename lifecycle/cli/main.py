@@ -12,11 +12,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from lifecycle.cli import EnvOption, ProjectPath
 from lifecycle.cli.contract import contract, rejected
 from lifecycle.cli.data import diff, profile, versions
 from lifecycle.cli.governance import audit, erase, lineage, retention
 from lifecycle.cli.keys import front_env, keys, ray_node
-from lifecycle.cli.options import EnvOption, ProjectPath
 from lifecycle.cli.ui import down, status, ui
 from lifecycle.data.contract import check_compatible, last_contract
 from lifecycle.data.preview import rehearse, told, trial_words, try_source

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from lifecycle.cli.options import EnvOption
+from lifecycle.cli import EnvOption
 from lifecycle.errors import BackendError, SettingsError
 from lifecycle.redaction import redact
 from lifecycle.runtime.console import open_console
