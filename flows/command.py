@@ -1,4 +1,4 @@
-"""What every flow does when it is run as a script: read the command line, run, end with a code.
+"""The command of a flow: `lifecycle run FLOW [PROJECT]`, and each file of this folder as a script.
 
 Exit codes: 0 all stages did their work; 2 a mistake the user can mend (one message, no traceback);
 1 a failure of ours (with traceback); 130 interrupted.
@@ -7,114 +7,144 @@ Exit codes: 0 all stages did their work; 2 a mistake the user can mend (one mess
 import argparse
 import inspect
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from prefect import Flow
 
 from flows.console import Screen
 from flows.server import prefect_server, start_early
 from lifecycle.errors import LifecycleError
+from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import Window
 from lifecycle.runtime.console import open_console, write_error
-from lifecycle.runtime.process import prepare_process
+from lifecycle.runtime.process import end_process, prepare_process
 from lifecycle.settings import Settings, environments
 from tasks.cluster import preload
 from tasks.services import require_services
 
-WITHOUT_REGISTRY = ("prepare",)
-"""Flows that do their work without MLflow."""
-WITH_CLUSTER = ("train", "release", "retrain", "end-to-end")
-"""Flows that join the cluster whatever the project is."""
+PROJECT_FILE = "project.yaml"
+"""The project where a command names none."""
 
 
-def script(flow: Flow[..., Any]) -> int:
-    """Run `flow` with the options of the command line; returns the exit code."""
-    prepare_process()
-    options = _parser(flow).parse_args()
-    try:
-        settings = Settings.load(options.env)
-        project = load_project(options.project)
-        if options.source:
-            project = project.with_source(options.source)
-        arguments: dict[str, Any] = {"project": project, "env": options.env}
-        if hasattr(options, "first"):
-            window = Window(first=options.first, last=options.last)
-            arguments["window"] = None if window == Window() else window
-        if hasattr(options, "entity"):  # kept from Prefect, which keeps parameters
-            from tasks.governance import file_request  # seconds, which no other flow pays
+class Option:
+    """An option of a flow's command, declared as `ArgumentParser.add_argument` takes it."""
 
-            persons = options.entity, options.entities_file
-            file_request(project, settings, *persons, options.why, options.value)
-        for name in ("force", "seeds", "rollback", "again", "reason", "retrain"):
-            if hasattr(options, name):
-                arguments[name] = getattr(options, name)
-        require_services(
-            settings,
-            registry=flow.name not in WITHOUT_REGISTRY,
-            cluster=flow.name in WITH_CLUSTER,
+    def __init__(self, flag: str, **declaration: Any) -> None:
+        self.flag, self.declaration = flag, declaration
+
+
+def no_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of a flow that takes no options of its own."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A flow with the options of its command; each file of a flow has one, named `command`."""
+
+    flow: Flow[..., Any]
+    options: tuple[Option, ...] = ()
+    arguments: Callable[[argparse.Namespace], dict[str, Any]] = no_arguments
+    """Arguments of the flow, made from the options."""
+    before: Callable[[argparse.Namespace, Project, Settings], None] | None = None
+    """Runs first, outside Prefect, which keeps what a flow is given."""
+    registry: bool = True
+    """Whether the flow needs MLflow."""
+    cluster: bool = False
+    """Whether the flow joins the Ray cluster, whatever the project is."""
+
+    def parser(self, program: str | None = None) -> argparse.ArgumentParser:
+        """The parser of the command line."""
+        parser = argparse.ArgumentParser(
+            prog=program or Path(sys.argv[0]).name,
+            description=inspect.getdoc(self.flow.fn),
+            epilog=f"Example: lifecycle run {self.flow.fn.__name__} {PROJECT_FILE}",
         )
-        preload(settings)
-        with Screen(open_console()), prefect_server(settings):
-            flow(**arguments)
-    except LifecycleError as error:
-        write_error(str(error))
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+        named = "project file (YAML)"
+        parser.add_argument("project", nargs="?", help=f"{named}; by default ./{PROJECT_FILE}")
+        parser.add_argument("--project", dest="project_option", metavar="PROJECT", help=named)
+        known = ", ".join(environments())
+        parser.add_argument("--env", help=f"{known}; by default LIFECYCLE_ENV, or dev")
+        parser.add_argument("--source", help="data file instead of the project's source.path")
+        for option in self.options:
+            parser.add_argument(option.flag, **option.declaration)
+        return parser
+
+    def parse(
+        self, arguments: Sequence[str] | None = None, program: str | None = None
+    ) -> argparse.Namespace:
+        """The options of a command line; one that cannot be read ends the process."""
+        parser = self.parser(program)
+        options = parser.parse_intermixed_args(arguments)
+        if options.project and options.project_option:
+            parser.error("name the project once: either PROJECT or --project PROJECT")
+        options.project = options.project or options.project_option or PROJECT_FILE
+        return options
+
+    def run(self, arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+        """Run the flow with the options of a command line; returns the exit code."""
+        options = self.parse(arguments, program)
+        try:
+            settings = Settings.load(options.env)
+            project = load_project(options.project)
+            if options.source:
+                project = project.with_source(options.source)
+            if self.before:
+                self.before(options, project, settings)
+            require_services(settings, registry=self.registry, cluster=self.cluster)
+            preload(settings)
+            with Screen(open_console()), prefect_server(settings):
+                self.flow(project=project, env=options.env, **self.arguments(options))
+        except LifecycleError as error:
+            write_error(str(error))
+            return 2
+        except KeyboardInterrupt:
+            return 130
+        return 0
 
 
-def _start_early() -> None:
-    """Start the server of a script now: what else its file imports takes seconds."""
-    is_script = Path(sys.argv[0]).parent.absolute() == Path(__file__).parent
-    if not is_script or {"-h", "--help"} & set(sys.argv):
+def run_flow(
+    name: str, arguments: Sequence[str] | None = None, program: str | None = None
+) -> NoReturn:
+    """Run the command of `flows/NAME.py` and end the process.
+
+    The local Prefect server starts before that file is imported: both take seconds, side by side.
+    """
+    prepare_process()
+    _start_server(sys.argv[1:] if arguments is None else arguments)
+    command: Command = import_module(f"flows.{name}").command
+    end_process(command.run(arguments, program))
+
+
+def _start_server(arguments: Sequence[str]) -> None:
+    """Start the server of the environment that the arguments name, unless they ask for help."""
+    if {"-h", "--help"} & set(arguments):
         return
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     parser.add_argument("--env")
-    with suppress(LifecycleError, argparse.ArgumentError):  # told when the flow begins
-        start_early(Settings.load(parser.parse_known_args()[0].env))
+    with suppress(LifecycleError, argparse.ArgumentError):  # reported when the flow begins
+        start_early(Settings.load(parser.parse_known_args(arguments)[0].env))
 
 
-def _parser(flow: Flow[..., Any]) -> argparse.ArgumentParser:
-    known = inspect.signature(flow.fn).parameters
-    parser = argparse.ArgumentParser(
-        prog=Path(sys.argv[0]).name, description=inspect.getdoc(flow.fn) or ""
-    )
-    parser.add_argument("--project", required=True, help="project file (YAML)")
-    known_environments = ", ".join(environments())
-    parser.add_argument("--env", help=f"{known_environments}; by default LIFECYCLE_ENV, or dev")
-    parser.add_argument("--source", help="data file instead of the project's source.path")
-    if "window" in known:
-        parser.add_argument("--first", type=_time, help="first time of the window, included")
-        parser.add_argument("--last", type=_time, help="last time of the window, included")
-    if "force" in known:
-        parser.add_argument("--force", action="store_true", help=_FORCE)
-    if "seeds" in known:
-        parser.add_argument("--seeds", type=_count, metavar="N", help=_SEEDS)
-    if "rollback" in known:
-        parser.add_argument("--rollback", action="store_true", help=_ROLLBACK)
-        parser.add_argument("--again", action="store_true", help=_AGAIN)
-        parser.add_argument("--reason", default="", help="why, for the audit trail")
-    if "retrain" in known:
-        parser.add_argument("--entity", action="append", default=[], help="whom to erase")
-        parser.add_argument("--entities-file", type=Path, help="a file with one a line")
-        parser.add_argument("--value", action="append", default=[], help="what else is theirs")
-        parser.add_argument("--reason", dest="why", default="", help="why, for the audit trail")
-        parser.add_argument("--retrain", action="store_true", help=_RETRAIN)
-    return parser
+def window_of(options: argparse.Namespace) -> Window | None:
+    """The window of `--first` and `--last`; None without either."""
+    window = Window(first=options.first, last=options.last)
+    return None if window == Window() else window
 
 
-_FORCE = "go on although monitoring found nothing to do"
-_ROLLBACK = "end a canary that is under way, or go back to the champion before"
-_AGAIN = "release a version although it was rolled back"
-_RETRAIN = "train and release anew where a model had learned from them"
-_SEEDS = "train with N seeds, to tell a gain from noise; by default gate.seeds"
+def window_argument(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of a flow that takes a window and no other option."""
+    return {"window": window_of(options)}
 
 
-def _count(text: str) -> int:
+def at_least_one(text: str) -> int:
+    """A count from 1 on."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number from 1 on (got {text!r})")
     return int(text)
@@ -124,4 +154,8 @@ def _time(text: str) -> int | str:
     return int(text) if text.lstrip("-").isdigit() else text
 
 
-_start_early()
+WINDOW = (
+    Option("--first", type=_time, help="first time of the window, included"),
+    Option("--last", type=_time, help="last time of the window, included"),
+)
+REASON = Option("--reason", default="", help="why, for the audit trail")

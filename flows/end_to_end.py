@@ -1,6 +1,11 @@
 """end_to_end: the whole cycle on the periods as they arrive, ending with a summary."""
 
-from flows.command import script
+if __name__ == "__main__":
+    from flows.command import run_flow
+
+    run_flow("end_to_end")
+
+from flows.command import Command
 from flows.monitor import monitor
 from flows.prepare import prepare
 from flows.release import release
@@ -9,7 +14,6 @@ from flows.score import score
 from flows.train import train
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Cycle, Period
-from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_cluster
 from tasks.data import arriving_windows
@@ -44,5 +48,4 @@ def end_to_end(project: ProjectFile, env: Environment | None = None) -> Cycle:
         return cycle
 
 
-if __name__ == "__main__":
-    end_process(script(end_to_end))
+command = Command(end_to_end, cluster=True)

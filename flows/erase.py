@@ -1,15 +1,24 @@
 """erase: find → erase → prove → list the models that learned → train those anew."""
 
-from flows.command import script
+if __name__ == "__main__":
+    from flows.command import run_flow
+
+    run_flow("erase")
+
+from argparse import Namespace
+from pathlib import Path
+
+from flows.command import REASON, Command, Option
 from flows.prepare import prepare
 from flows.release import release
 from flows.train import train
+from lifecycle.project import Project
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Erasure
-from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.governance import (
     erase_persons,
+    file_request,
     learned,
     pending_requests,
     require_proof,
@@ -25,8 +34,8 @@ def erase(
     """Carry out the pending requests for erasure; fails where a search finds something left.
 
     Whom to erase is not a parameter: Prefect keeps those. `lifecycle erase --later` files a
-    request, and so does `--entity` of this file run as a script. With `retrain`, a new model is
-    trained on what is left and released, if one had learned from the erased.
+    request, and so does `lifecycle run erase --entity`. With `retrain`, a new model is trained on
+    what is left and released, if one had learned from the erased.
     """
     settings = Settings.load(env)
     done = [erase_persons(project, settings, name) for name in pending_requests(project, settings)]
@@ -37,5 +46,25 @@ def erase(
     return done
 
 
-if __name__ == "__main__":
-    end_process(script(erase))
+def _file_request(options: Namespace, project: Project, settings: Settings) -> None:
+    """File the request of the command line: Prefect keeps parameters, and must not keep persons."""
+    persons = options.entity, options.entities_file
+    file_request(project, settings, *persons, options.reason, options.value)
+
+
+PERSONS = (
+    Option("--entity", action="append", default=[], help="whom to erase"),
+    Option("--entities-file", type=Path, help="a file with one person per line"),
+    Option("--value", action="append", default=[], help="other personal data, such as an email"),
+)
+RETRAIN = Option(
+    "--retrain",
+    action="store_true",
+    help="train and release anew where a model had learned from them",
+)
+command = Command(
+    erase,
+    (*PERSONS, REASON, RETRAIN),
+    lambda options: {"retrain": options.retrain},
+    before=_file_request,
+)

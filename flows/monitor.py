@@ -1,10 +1,14 @@
 """monitor: current windows against the reference window → drift, quality → decision."""
 
-from flows.command import script
+if __name__ == "__main__":
+    from flows.command import run_flow
+
+    run_flow("monitor")
+
+from flows.command import Command
 from flows.score import score
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Monitored, Scored
-from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.data import latest_windows
 from tasks.monitoring import monitor_windows
@@ -29,5 +33,4 @@ def monitor(
     return monitor_windows(project, settings, champion, scored)
 
 
-if __name__ == "__main__":
-    end_process(script(monitor))
+command = Command(monitor)

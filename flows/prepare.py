@@ -1,9 +1,13 @@
 """prepare: ingest → validate → join feature views → split."""
 
-from flows.command import script
+if __name__ == "__main__":
+    from flows.command import run_flow
+
+    run_flow("prepare")
+
+from flows.command import WINDOW, Command, window_argument
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Prepared, Window
-from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.data import ingest_window, split_parts, with_views
 from tasks.runs import flow
@@ -22,5 +26,4 @@ def prepare(
     return Prepared(ingested=ingested, split=split_parts(project, settings, ingested))
 
 
-if __name__ == "__main__":
-    end_process(script(prepare))
+command = Command(prepare, WINDOW, window_argument, registry=False)

@@ -1,9 +1,13 @@
 """release: gate challenger against champion → straight, canary or shadow → alias `champion`."""
 
-from flows.command import script
+if __name__ == "__main__":
+    from flows.command import run_flow
+
+    run_flow("release")
+
+from flows.command import REASON, Command, Option
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Release, Trained
-from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_cluster
 from tasks.release import challenge, current_challenger, is_done, require_port
@@ -43,5 +47,23 @@ def release(
         return roll_out(project, settings, trained, duel, reason)
 
 
-if __name__ == "__main__":
-    end_process(script(release))
+ROLLBACK = Option(
+    "--rollback",
+    action="store_true",
+    help="end a canary that is under way, or go back to the champion before",
+)
+AGAIN = Option(
+    "--again",
+    action="store_true",
+    help="release a version although it was rolled back",
+)
+command = Command(
+    release,
+    (ROLLBACK, AGAIN, REASON),
+    lambda options: {
+        "rollback": options.rollback,
+        "again": options.again,
+        "reason": options.reason,
+    },
+    cluster=True,
+)

@@ -1,9 +1,13 @@
 """retention: delete what is older than the contract allows."""
 
-from flows.command import script
+if __name__ == "__main__":
+    from flows.command import run_flow
+
+    run_flow("retention")
+
+from flows.command import Command
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Retained
-from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.governance import delete_expired
 from tasks.runs import flow
@@ -18,5 +22,4 @@ def retention(project: ProjectFile, env: Environment | None = None) -> Retained:
     return delete_expired(project, Settings.load(env))
 
 
-if __name__ == "__main__":
-    end_process(script(retention))
+command = Command(retention)

@@ -1,13 +1,17 @@
 """retrain: prepare → train → release, when monitoring asks for it."""
 
-from flows.command import script
+if __name__ == "__main__":
+    from flows.command import run_flow
+
+    run_flow("retrain")
+
+from flows.command import WINDOW, Command, Option, window_of
 from flows.monitor import monitor
 from flows.prepare import prepare
 from flows.release import release
 from flows.train import train
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Monitored, Release, Window
-from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.data import window_through
 from tasks.monitoring import tell_no_retraining
@@ -34,5 +38,14 @@ def retrain(
     return release(project, env, train(project, env, prepared=prepare(project, env, window)))
 
 
-if __name__ == "__main__":
-    end_process(script(retrain))
+FORCE = Option(
+    "--force",
+    action="store_true",
+    help="go on although monitoring found nothing to do",
+)
+command = Command(
+    retrain,
+    (*WINDOW, FORCE),
+    lambda options: {"window": window_of(options), "force": options.force},
+    cluster=True,
+)

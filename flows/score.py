@@ -1,9 +1,13 @@
 """score: batch inference of a dataset version with the champion."""
 
-from flows.command import script
+if __name__ == "__main__":
+    from flows.command import run_flow
+
+    run_flow("score")
+
+from flows.command import WINDOW, Command, window_argument
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Scored, Window
-from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.data import ingest_current, with_views
 from tasks.monitoring import score_dataset
@@ -25,5 +29,4 @@ def score(
     return score_dataset(project, settings, current, champion)
 
 
-if __name__ == "__main__":
-    end_process(script(score))
+command = Command(score, WINDOW, window_argument)

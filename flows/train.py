@@ -1,14 +1,18 @@
 """train: tune → fit → evaluate → check → gate → register as challenger."""
 
+if __name__ == "__main__":
+    from flows.command import run_flow
+
+    run_flow("train")
+
 from typing import Annotated
 
 from pydantic import Field
 
-from flows.command import script
+from flows.command import WINDOW, Command, Option, at_least_one, window_of
 from flows.prepare import prepare
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Prepared, Trained, Window
-from lifecycle.runtime.process import end_process
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_for_training, running_cluster
 from tasks.quality import check_candidate, checks_program, gate_candidate
@@ -75,5 +79,15 @@ def train(
             )
 
 
-if __name__ == "__main__":
-    end_process(script(train))
+SEEDS = Option(
+    "--seeds",
+    type=at_least_one,
+    metavar="N",
+    help="train with N seeds, to tell a gain from noise; by default gate.seeds",
+)
+command = Command(
+    train,
+    (*WINDOW, SEEDS),
+    lambda options: {"window": window_of(options), "seeds": options.seeds},
+    cluster=True,
+)

@@ -35,9 +35,18 @@ FOLDER = "deployments"
 WARM_MINUTES = 10.0
 
 
+def shipped_folder(name: str) -> Path:
+    """A folder of the checkout, of which a wheel carries some files inside the package."""
+    inside = Path(__file__).with_name(name)
+    return inside if inside.is_dir() else Path(__file__).parents[1] / name
+
+
 def environment_folders() -> tuple[Path, ...]:
-    """Folders searched for `<env>.env`: that of the working folder, then the checkout's."""
-    folders = (Path.cwd() / FOLDER, Path(__file__).parents[1] / FOLDER)
+    """Folders searched for `<env>.env`: that of the working folder, then the checkout's.
+
+    An installed wheel has those of the checkout it was built from.
+    """
+    folders = (Path.cwd() / FOLDER, shipped_folder(FOLDER))
     return tuple(dict.fromkeys(folders))
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lifecycle.cli import EnvOption, ProjectPath
+from lifecycle.cli.project import PROJECT_FILE, EnvOption, ProjectPath
 from lifecycle.project import ColumnSpec, ContractSpec, Project
 from lifecycle.project.contract import Bounds
 from lifecycle.project.loader import load_project
@@ -26,7 +26,7 @@ TITLES = ("column", "type", "unit", "promises", "personal data", "description")
 
 
 def contract(
-    project: ProjectPath,
+    project: ProjectPath = PROJECT_FILE,
     env: EnvOption = None,
 ) -> None:
     """Show a project's data contract, and what changed in it since the last ingestion."""
@@ -146,7 +146,7 @@ WIDE = 140
 
 
 def rejected(
-    project: ProjectPath,
+    project: ProjectPath = PROJECT_FILE,
     version: Annotated[
         int | None, typer.Option(help="Of the quarantine; by default the newest.")
     ] = None,

@@ -7,9 +7,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lifecycle.cli import EnvOption, ProjectPath
+from lifecycle.cli.project import PROJECT_FILE, EnvOption, ProjectPath, project_first
 from lifecycle.errors import DataError
-from lifecycle.lake import history, table_uri
 from lifecycle.project.loader import load_project
 from lifecycle.records import DatasetVersion
 from lifecycle.records.data import Moments, RowsDiff, SchemaDiff, VersionDiff
@@ -18,10 +17,11 @@ from lifecycle.settings import Settings
 
 
 def versions(
-    project: ProjectPath,
+    project: ProjectPath = PROJECT_FILE,
     env: EnvOption = None,
 ) -> None:
     """List a project's dataset versions and model versions."""
+    from lifecycle.lake import history, table_uri
     from lifecycle.lineage.datasets import tables
     from lifecycle.release.registry import versions as model_versions  # MLflow takes a while
 
@@ -85,10 +85,12 @@ WIDE = 140
 
 
 def diff(
-    project: ProjectPath,
     versions: Annotated[
         list[str],
-        typer.Argument(help="[TABLE] A B: by default of `accepted`; or train@3 holdout@3."),
+        typer.Argument(
+            metavar="[PROJECT] [TABLE] A B",
+            help="Two versions, by default of `accepted`, such as 3 4; or train@3 holdout@3.",
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
     env: EnvOption = None,
@@ -96,10 +98,11 @@ def diff(
     """Compare two versions of a table: schema, rows, and how each column's distribution moved."""
     from lifecycle.profiling.diff import diff as compare  # pandas and Arrow take a while
 
+    project, words = project_first(versions)
+    if not 2 <= len(words) <= 3:
+        raise DataError("lifecycle diff [PROJECT] [TABLE] A B: name two versions, such as 3 4")
+    *tables, former, present = words
     loaded, settings = load_project(project), Settings.load(env)
-    *tables, former, present = versions if len(versions) > 1 else (*versions, "")
-    if len(tables) > 1 or not present:
-        raise DataError("lifecycle diff PROJECT [TABLE] A B: name two versions, such as 3 4")
     table = tables[0] if tables else "accepted"
     found = compare(
         _version(settings, loaded.name, table, former),
@@ -118,6 +121,7 @@ def _version(settings: Settings, project_name: str, table: str, text: str) -> Da
     Raises:
         DataError: there is no such version.
     """
+
     from lifecycle.lake import history, table_uri
 
     name, _, number = text.rpartition("@")
@@ -222,7 +226,9 @@ PROFILE_WIDTH = 150
 
 
 def profile(
-    data: Annotated[str, typer.Argument(metavar="PROJECT|FILE", help="Project or data file.")],
+    data: Annotated[
+        str, typer.Argument(metavar="[PROJECT|FILE]", help="Project or data file.")
+    ] = str(PROJECT_FILE),
     table: Annotated[str, typer.Argument(help="Of a project.")] = "accepted",
     version: Annotated[
         int | None, typer.Option(help="Of the table; by default the newest, else the source.")

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lifecycle.cli import EnvOption, ProjectPath
+from lifecycle.cli.project import PROJECT_FILE, EnvOption, ProjectPath, project_first
+from lifecycle.errors import ProjectError
 from lifecycle.project.loader import load_project
 from lifecycle.records import Change, DataChange, Erasure, Link, Searched, counted
 from lifecycle.runtime.console import open_console, styled, write_error
@@ -19,7 +20,7 @@ SHOWN = 20
 
 
 def erase(
-    project: ProjectPath,
+    project: ProjectPath = PROJECT_FILE,
     entity: Annotated[
         list[str] | None, typer.Option(help="Value of the entity column; may be repeated.")
     ] = None,
@@ -29,14 +30,15 @@ def erase(
         typer.Option(help="What else is theirs, such as an email address; may be repeated."),
     ] = None,
     reason: Annotated[str, typer.Option(help="Why, for the audit trail; no personal data.")] = "",
-    check: Annotated[bool, typer.Option("--check", help="Only say where they are.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say where they are.")] = False,
     later: Annotated[
         bool,
-        typer.Option("--later", help="Only file the request; `flows/erase.py` carries it out."),
+        typer.Option("--later", help="Only file the request; `lifecycle run erase` does the rest."),
     ] = False,
     env: EnvOption = None,
+    check: Annotated[bool, typer.Option("--check", hidden=True)] = False,
 ) -> None:
-    """Remove persons from everything that holds rows, and prove it; exit code 2 if some is left.
+    """Remove persons from everything that holds rows, and prove it; exit code 2 if any is left.
 
     Without persons: carry out the requests that are pending.
     """
@@ -45,7 +47,7 @@ def erase(
 
     loaded, settings = load_project(project), Settings.load(env)
     persons = erasing.read_entities(entity or (), entities_file)
-    if check:
+    if dry_run or check:  # `--check`, its former name, still stands in scripts
         _show_search(erasing.check(loaded, settings, persons, value or ()))
         return
     if persons or value:
@@ -63,7 +65,7 @@ def erase(
 
 
 def retention(
-    project: ProjectPath,
+    project: ProjectPath = PROJECT_FILE,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be deleted.")
     ] = False,
@@ -120,8 +122,8 @@ def _to_retrain(done: Erasure) -> list[str]:
     """What to do about a champion that learned from what was erased."""
     return [
         f"{one.model.name} v{one.model.version} is the champion, and {counted(one.learned, 'row')} "
-        "it learned from are gone: train and release anew (python flows/erase.py --retrain, or "
-        "flows/train.py and flows/release.py)"
+        "it learned from are gone: train and release anew (`lifecycle run erase --retrain`, or "
+        "`lifecycle run train` and `lifecycle run release`)"
         for one in done.learners
         if one.needs_retraining
     ]
@@ -163,7 +165,7 @@ BROKEN = 2
 
 
 def audit(
-    project: ProjectPath,
+    project: ProjectPath = PROJECT_FILE,
     check: Annotated[
         bool, typer.Option("--verify", help="Hold every line against its hash.")
     ] = False,
@@ -217,10 +219,12 @@ WIDE = 140
 
 
 def lineage(
-    project: ProjectPath,
-    ref: Annotated[
-        str,
-        typer.Argument(help="model:3, champion, train@5, digits of a digest, or a prediction id."),
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[PROJECT] REF",
+            help="model:3, champion, train@5, digits of a digest, or a prediction id.",
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the graph as JSON.")] = False,
     picture: Annotated[
@@ -238,6 +242,10 @@ def lineage(
     """Walk both ways: to the rows, code and run something was made from, and to all it led to."""
     from lifecycle.lineage import walk  # MLflow takes a while
 
+    project, refs = project_first(words)
+    if len(refs) != 1:
+        raise ProjectError("lifecycle lineage [PROJECT] REF: name one thing, such as champion")
+    [ref] = refs
     loaded, settings = load_project(project), Settings.load(env)
     graph = walk.known(loaded, settings)
     found = graph.around(loaded.name, walk.find(graph, loaded, settings, ref))

@@ -1,46 +1,197 @@
-"""`lifecycle`: helper verbs. Running the lifecycle itself is what `flows/` is for."""
+"""The command `lifecycle`: its verbs, and `lifecycle run`, which starts a flow.
 
-import json
+A verb's module is imported when the verb runs or shows its own help, so that `lifecycle --help`
+and the completion of a shell need nothing but Typer.
+"""
+
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.table import Table
+from typer.core import TyperCommand, TyperGroup
 
-from lifecycle.cli import EnvOption, ProjectPath
-from lifecycle.cli.contract import contract, rejected
-from lifecycle.cli.data import diff, profile, versions
-from lifecycle.cli.governance import audit, erase, lineage, retention
-from lifecycle.cli.keys import front_env, keys, ray_node
-from lifecycle.cli.ui import down, status, ui
-from lifecycle.data.contract import check_compatible, last_contract
-from lifecycle.data.preview import rehearse, told, trial_words, try_source
-from lifecycle.data.split import small_holdout
-from lifecycle.errors import LifecycleError, ProjectError, RegistryError
-from lifecycle.features.encode import build_features, load_hook, refuse_text_and_times
-from lifecycle.features.join import try_views
-from lifecycle.lake import read_version
-from lifecycle.project import Project
-from lifecycle.project.base import NAMES_SHOWN
-from lifecycle.project.loader import load_project
-from lifecycle.runtime.console import open_console, write_error
+from lifecycle.errors import LifecycleError, SettingsError
 from lifecycle.runtime.process import prepare_process
-from lifecycle.scaffold.generate import column_names, infer_project
-from lifecycle.scaffold.roles import RoleOptions
-from lifecycle.scaffold.source import ReadingOptions, folder_of, is_pattern
-from lifecycle.settings import Settings
 
-SCHEMA = Path(__file__).parents[2] / "docs" / "project.schema.json"
+DISTRIBUTION = "lifecycle-flows"
+
+
+class Verb(NamedTuple):
+    """A verb as the list of verbs shows it."""
+
+    panel: str
+    place: str
+    """Module in this package and function."""
+    summary: str
+    """The first line of the function's docstring."""
+    example: str
+
+
+VERBS = {
+    "init": Verb(
+        "Project file",
+        "project:init",
+        "Write a working project file for a data file, and say what was guessed.",
+        "lifecycle init customers.csv --target churned",
+    ),
+    "validate": Verb(
+        "Project file",
+        "project:validate",
+        "Say whether a project file is sound: contract, split, features and parameters are tried.",
+        "lifecycle validate --source new.csv",
+    ),
+    "schema": Verb(
+        "Project file",
+        "project:schema",
+        "Write the JSON schema of project files, which editors complete and check with.",
+        "lifecycle schema --output project.schema.json",
+    ),
+    "profile": Verb(
+        "Data",
+        "data:profile",
+        "Profile a version of a project's data, its source, or a data file; writes an HTML page.",
+        "lifecycle profile customers.csv --target churned",
+    ),
+    "contract": Verb(
+        "Data",
+        "contract:contract",
+        "Show a project's data contract, and what changed in it since the last ingestion.",
+        "lifecycle contract project.yaml",
+    ),
+    "rejected": Verb(
+        "Data",
+        "contract:rejected",
+        "Show the rows that broke the data contract: why, how many, and the first of them.",
+        "lifecycle rejected --rows 20",
+    ),
+    "versions": Verb(
+        "Data",
+        "data:versions",
+        "List a project's dataset versions and model versions.",
+        "lifecycle versions project.yaml",
+    ),
+    "diff": Verb(
+        "Data",
+        "data:diff",
+        "Compare two versions of a table: schema, rows, and how each column's distribution moved.",
+        "lifecycle diff 3 4",
+    ),
+    "lineage": Verb(
+        "Data",
+        "governance:lineage",
+        "Walk both ways: to the rows, code and run something was made from, and to all it led to.",
+        "lifecycle lineage champion",
+    ),
+    "serve": Verb(
+        "Endpoint",
+        "servers:serve",
+        "Serve the champion in the foreground, until Ctrl-C.",
+        "lifecycle serve project.yaml",
+    ),
+    "front-env": Verb(
+        "Endpoint",
+        "servers:front_env",
+        "Print what a cluster's nodes need in their environment before `ray start`.",
+        'eval "$(lifecycle front-env --env prod)"',
+    ),
+    "ray-node": Verb(
+        "Endpoint",
+        "servers:ray_node",
+        "Add a node on this machine to a Ray head that was started with `front-env --one-machine`.",
+        "lifecycle ray-node 127.0.0.1:6379 --cpus 2",
+    ),
+    "keys": Verb(
+        "Endpoint",
+        "servers:keys",
+        "API keys of the endpoint.",
+        "lifecycle keys add shop --rate 50",
+    ),
+    "ui": Verb(
+        "Pages and servers",
+        "servers:ui",
+        "Show MLflow and Prefect in a browser, on loopback, until Ctrl-C.",
+        "lifecycle ui --mlflow-port 5001",
+    ),
+    "status": Verb(
+        "Pages and servers",
+        "servers:status",
+        "Show what runs for this home when no script does: where, since when, until when.",
+        "lifecycle status",
+    ),
+    "down": Verb(
+        "Pages and servers",
+        "servers:down",
+        "End what a script left running for the next one; runs and models stay.",
+        "lifecycle down --force",
+    ),
+    "audit": Verb(
+        "Governance",
+        "governance:audit",
+        "List every change of models and data; with --verify, exit code 2 if a line was changed.",
+        "lifecycle audit --verify",
+    ),
+    "erase": Verb(
+        "Governance",
+        "governance:erase",
+        "Remove persons from everything that holds rows, and prove it; exit code 2 if any is left.",
+        "lifecycle erase --entity 125024 --dry-run",
+    ),
+    "retention": Verb(
+        "Governance",
+        "governance:retention",
+        "Delete rows older than `contract.retention.days` that no champion or challenger needs.",
+        "lifecycle retention --dry-run",
+    ),
+}
+
+
+def example_text(command: str) -> str:
+    """The end of a help text: an example on a line of its own."""
+    return f"\b\nExample:\n  {command}"
+
+
+class LazyCommand(TyperCommand):
+    """A verb whose module is imported when it is used: the list of verbs does without."""
+
+    def load(self) -> Any:
+        """The verb itself."""
+        verb = VERBS[str(self.name)]
+        module, _, name = verb.place.partition(":")
+        found = getattr(import_module(f"lifecycle.cli.{module}"), name)
+        if isinstance(found, typer.Typer):
+            return typer.main.get_command(found)
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(self.name, epilog=example_text(verb.example))(found)
+        return typer.main.get_command(single)
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """The context of the verb itself, which is what runs, shows help and completes."""
+        return self.load().make_context(*args, **options)
+
+
+class Verbs(TyperGroup):
+    """The list of verbs, by panel."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write one section per panel."""
+        commands: list[Any] = [self.get_command(ctx, name) for name in self.list_commands(ctx)]
+        for panel, verbs in groupby(commands, lambda command: command.rich_help_panel):
+            with formatter.section(panel):
+                formatter.write_dl([(verb.name, verb.help.partition("\n")[0]) for verb in verbs])
+
+
 app = typer.Typer(
-    add_completion=False,
+    cls=Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Helpers around project files; the lifecycle itself runs with `python flows/….py`.",
+    rich_markup_mode=None,
+    epilog=example_text("lifecycle init customers.csv --target churned"),
 )
 
 
@@ -50,216 +201,82 @@ def main() -> None:
     try:
         app()
     except LifecycleError as error:
+        from lifecycle.runtime.console import write_error  # not for every `--help`
+
         write_error(str(error))
         sys.exit(2)
 
 
-def init(
-    data: Annotated[
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lifecycle {version(DISTRIBUTION)}")
+        raise typer.Exit
+
+
+@app.callback()
+def describe(
+    show_version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show it.")
+    ] = False,
+) -> None:
+    """Run the machine-learning lifecycle of a project file, and look at what it made."""
+
+
+def flow_summaries() -> dict[str, str]:
+    """The flows, by name, with what each does: the first line of its file."""
+    spec = find_spec("flows")  # found, not imported: that would load Prefect
+    summaries = {}
+    for folder in spec.submodule_search_locations or () if spec else ():
+        for file in sorted(Path(folder).glob("*.py")):
+            with file.open(encoding="utf-8") as lines:
+                name, _, summary = lines.readline().strip().strip('"').partition(": ")
+            if name == file.stem:
+                summaries[name] = summary
+    return summaries
+
+
+def run(
+    context: typer.Context,
+    flow: Annotated[
         str,
         typer.Argument(
-            help="CSV, Parquet, JSON lines or Excel file, its URL, a folder or a pattern in quotes."
+            metavar="FLOW [PROJECT] [OPTIONS]",
+            help="Which one.",
+            autocompletion=lambda: list(flow_summaries()),
         ),
     ],
-    target: Annotated[
-        str | None, typer.Option(help="Column to predict; without it the columns are listed.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="By default project.yaml beside the data file.")
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="By default the data file's name and the target.")
-    ] = None,
-    force: Annotated[bool, typer.Option(help="Overwrite an existing project file.")] = False,
-    dates: Annotated[
-        list[str] | None,
-        typer.Option(help="How a column's dates are written: COLUMN=%d/%m/%Y. May be repeated."),
-    ] = None,
-    separator: Annotated[
-        str | None, typer.Option(help="CSV: between cells; one sign, or tab. Else detected.")
-    ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="CSV, JSON lines: such as cp1252. Else detected.")
-    ] = None,
-    sheet: Annotated[
-        str | None, typer.Option(help="Excel: by name, or place from 0. Else one with the target.")
-    ] = None,
-    decimal: Annotated[
-        str | None, typer.Option(help="Before the decimals of a number: a point, or a comma.")
-    ] = None,
-    time: Annotated[
-        str | None, typer.Option(help="Column that orders the rows in time. Else guessed.")
-    ] = None,
-    entity: Annotated[
-        str | None, typer.Option(help="Column of whom the rows are about. Else guessed.")
-    ] = None,
-    id_column: Annotated[
-        list[str] | None,
-        typer.Option("--id", help="Column that numbers the rows, no feature; may be repeated."),
-    ] = None,
 ) -> None:
-    """Write a working project file for a data file, and say what was guessed."""
-    remote = "://" in data
-    file = output or folder_of(data) / "project.yaml"
-    if file.exists() and not force and (remote or is_pattern(data) or Path(data).exists()):
-        raise ProjectError(f"{file} is there already: name another --output, or use --force")
-    reading = ReadingOptions(separator, encoding, sheet, decimal, _formats(dates or []))
-    if target is None:
-        names = column_names(data, reading)
-        more = ", …" if len(names) > NAMES_SHOWN else ""
-        shown = ", ".join(names[:NAMES_SHOWN])
-        raise ProjectError(f"--target: name the column to predict, one of: {shown}{more}")
-    wanted = RoleOptions(time, entity, tuple(id_column or ()))
-    text, guesses = infer_project(data, target, name, file.parent, reading, wanted)
-    if SCHEMA.is_file():
-        schema = os.path.relpath(SCHEMA, file.parent.resolve())
-        text = f"# yaml-language-server: $schema={schema}\n{text}"
-    _write(file, text)
-    console = open_console()
-    table = Table("guess", "because", title=f"Guessed from {data}", title_justify="left")
-    for guess in guesses:
-        key, _, why = guess.partition(": ")
-        table.add_row(key, why)
-    console.print(table)
-    profiled = "" if remote else f" lifecycle profile {file} shows what is in the data."
-    console.print(f"Wrote {file}.{profiled} Read it once, then:")
-    flow = os.path.relpath(Path(__file__).parents[2] / "flows" / "end_to_end.py")
-    console.print(f"  {os.path.relpath(sys.executable)} {flow} --project {file}")
-    console.print(_rehearse(load_project(file)), style="dim")
+    """Run a flow: `lifecycle run FLOW --help` shows its options."""
+    name = flow.replace("-", "_")
+    if name not in (known := flow_summaries()):
+        raise SettingsError(f"there is no flow {flow!r}; choose one of {', '.join(known)}")
+    # the same process goes on as the flow, so that signals and exit code are its own. -P: a
+    # package of the working folder must not stand in for one of ours
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "flows", name, *context.args])  # noqa: S606
 
 
-def _formats(dates: list[str]) -> dict[str, str]:
-    """`COLUMN=FORMAT`, by column."""
-    for one in dates:
-        if not all(one.partition("=")):
-            raise ProjectError(f"--dates {one}: write the column and its format: since=%d/%m/%Y")
-    return dict(one.split("=", 1) for one in dates)
+class FlowCommand(TyperCommand):
+    """The verb whose help lists the flows."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the flows, then the example."""
+        with formatter.section("Flows"):
+            formatter.write_dl(list(flow_summaries().items()))
+        super().format_epilog(ctx, formatter)
 
 
-def validate(
-    project: ProjectPath,
-    source: Annotated[
-        str | None,
-        typer.Option(help="Try this file, folder or URL against the contract instead."),
-    ] = None,
-    env: EnvOption = None,
-) -> None:
-    """Say whether a project file is sound: contract, split, features and parameters are tried.
-
-    With --source, whether other data keep the contract; they need not have the target.
-    """
-    from lifecycle.training.trainers.registry import open_trainer  # XGBoost takes a while
-
-    loaded = load_project(project)
-    if source is not None:
-        words = trial_words(done := try_source(loaded.with_source(source)), loaded)
-        sound = "it keeps the contract" if done.accepted == done.rows else "it can be used"
-        open_console().print(f"{source}: {sound}. " + "\n".join(words))
-        return
-    if (former := last_contract(Settings.load(env), loaded.name)) is not None:
-        check_compatible(former, loaded.contract)
-    text = _rehearse(loaded)
-    open_trainer(loaded).check(loaded)
-    open_console().print(f"{project}: sound. {text}")
-
-
-def schema(
-    output: Annotated[Path, typer.Option(help="Where to write it.")] = SCHEMA,
-) -> None:
-    """Write the JSON schema of project files, which editors complete and check with."""
-    _write(output, json.dumps(Project.model_json_schema(), indent=1) + "\n")
-    open_console().print(f"Wrote {output}")
-
-
-def serve(project: ProjectPath, env: EnvOption = None) -> None:
-    """Serve the champion in the foreground, until Ctrl-C."""
-    from lifecycle.release.artifacts import bundle_path, record_of
-    from lifecycle.release.hooks import as_trained
-    from lifecycle.release.registry import by_alias, erased_rows_of
-    from lifecycle.runtime.cluster import connect_ray  # Ray and MLflow take a while
-    from lifecycle.serving.deployment import deploy, undeploy
-    from lifecycle.serving.online_features import as_requests
-    from lifecycle.serving.predictor import engine_for
-    from lifecycle.serving.proxy import check_port
-    from lifecycle.serving.records import curl_command
-    from lifecycle.training.bundle import load_bundle
-
-    loaded, settings = load_project(project), Settings.load(env)
-    champion = by_alias(loaded.name, "champion", settings)
-    if champion is None:
-        raise RegistryError(
-            f"{loaded.name} has no champion yet: run python flows/end_to_end.py --project {project}"
-        )
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    console = open_console()
-    if erased := erased_rows_of(champion, settings):
-        console.print(
-            f"{champion.name} v{champion.version} learned from {erased:,} rows that were erased "
-            "since: train and release anew"
-        )
-    if settings.local_ray:  # a joined one may serve already, and knows its own port
-        check_port(settings.serve_host, settings.serve_port)
-    console.print(f"Starting Ray Serve with {champion.name} v{champion.version} …")
-    holdout = read_version(record_of(champion, settings).split.holdout)
-    row, bundle = holdout.head(1), bundle_path(champion, settings)
-    loaded = as_trained(loaded, champion, settings)
-    with connect_ray(settings):
-        engine = engine_for(bundle, champion, loaded, holdout)
-        url = deploy(bundle, champion, loaded, settings, engine)
-        console.print(f"{champion.name} v{champion.version} answers. Ctrl-C stops it. Try:")
-        if settings.needs_keys:
-            console.print(
-                f"It asks for a key of {settings.keys_file}: add -H 'X-API-Key: …' to these; "
-                "`lifecycle keys add NAME` makes one."
-            )
-        console.print(f"curl -s {url}/model", soft_wrap=True)
-        asked = as_requests(row, load_bundle(bundle, champion.digest).schema, loaded)
-        console.print(curl_command(url, asked), soft_wrap=True)
-        stop.wait()
-        undeploy(loaded.name)
-
-
-def _rehearse(project: Project) -> str:
-    """What ingestion and split would make of the source, without writing anything.
-
-    Raises:
-        DataError: the source, a column or the target cannot be used.
-    """
-    done = rehearse(project)
-    features = build_features(try_views(project, done.head), project, load_hook(project))
-    refuse_text_and_times(features, project.columns)
-    if project.evaluation.segments:
-        from lifecycle.training.evaluation.slices import parts_of  # as above
-
-        parts_of(done.head, project)
-    holdout = done.parts.holdout
-    small = small_holdout(int(holdout.sum()), len(holdout), project)
-    return "\n".join([*told(done, project), *([f"Warning: {small}"] if small else [])])
-
-
-def _write(file: Path, text: str) -> None:
-    """Write aside, then rename: a reader never sees half a file."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(file)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise ProjectError(
-            f"{file}: cannot write it ({error.strerror}); name another place with --output"
-        ) from None
-
-
-def _register(panel: str, *commands: Callable[..., None]) -> None:
-    for command in commands:
-        app.command(rich_help_panel=panel)(command)
-
-
-_register("Project file", init, validate, schema)
-_register("Data", profile, contract, rejected, versions, diff, lineage)
-_register("Endpoint", serve, front_env, ray_node)
-_register("Pages and servers", ui, status, down)
-app.add_typer(keys, name="keys", rich_help_panel="Endpoint")
-_register("Governance", audit, erase, retention)
+app.command(
+    cls=FlowCommand,
+    rich_help_panel="Lifecycle",
+    epilog=example_text("lifecycle run train project.yaml --seeds 5"),
+    # what follows the name of the flow is the flow's
+    context_settings={
+        "allow_extra_args": True,
+        "allow_interspersed_args": False,
+        "ignore_unknown_options": True,
+    },
+)(run)
+for _name, _verb in VERBS.items():
+    app.command(_name, cls=LazyCommand, rich_help_panel=_verb.panel, help=_verb.summary)(
+        lambda: None
+    )

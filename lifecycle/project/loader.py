@@ -28,7 +28,7 @@ def load_project(path: str | Path) -> Project:
     except OSError as error:
         raise ProjectError(
             f"{file}: cannot read the project file ({error.strerror}); "
-            "name one with --project, or write one with `lifecycle init data.csv --target COLUMN`"
+            "name another one, or write one with `lifecycle init data.csv --target COLUMN`"
         ) from None
     except UnicodeDecodeError as error:
         raise ProjectError(f"{file}: the project file is not UTF-8 text ({error.reason})") from None

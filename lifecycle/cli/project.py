@@ -1,0 +1,212 @@
+"""`lifecycle init`, `validate` and `schema`: project files, and the arguments that name one."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from lifecycle.errors import ProjectError
+from lifecycle.project.base import NAMES_SHOWN
+from lifecycle.project.loader import load_project
+from lifecycle.runtime.console import open_console
+from lifecycle.settings import Settings, environments, shipped_folder
+
+if TYPE_CHECKING:
+    from lifecycle.project import Project
+
+PROJECT_FILE = Path("project.yaml")
+"""The project where a command names none."""
+PROJECT_SUFFIXES = (".yaml", ".yml")
+ENV_HELP = f"{', '.join(environments())}; by default LIFECYCLE_ENV, or dev."
+SCHEMA = shipped_folder("docs") / "project.schema.json"
+
+ProjectPath = Annotated[Path, typer.Argument(metavar="[PROJECT]", help="Project file.")]
+EnvOption = Annotated[
+    str | None,
+    typer.Option("--env", help=ENV_HELP, autocompletion=lambda: list(environments())),
+]
+
+
+def project_first(words: list[str]) -> tuple[Path, list[str]]:
+    """The project that the words of a command begin with, or the default, and the other words."""
+    if words and words[0].endswith(PROJECT_SUFFIXES):
+        return Path(words[0]), words[1:]
+    return PROJECT_FILE, words
+
+
+def init(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="CSV, Parquet, JSON lines or Excel file, its URL, a folder, a pattern in quotes.",
+        ),
+    ],
+    target: Annotated[
+        str | None, typer.Option(help="Column to predict; without it the columns are listed.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="By default project.yaml beside the data file.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="By default the data file's name and the target.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Overwrite an existing project file.")] = False,
+    dates: Annotated[
+        list[str] | None,
+        typer.Option(help="How a column's dates are written: COLUMN=%d/%m/%Y. May be repeated."),
+    ] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="CSV: between cells; one sign, or tab. Else detected.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="CSV, JSON lines: such as cp1252. Else detected.")
+    ] = None,
+    sheet: Annotated[
+        str | None, typer.Option(help="Excel: by name, or place from 0. Else one with the target.")
+    ] = None,
+    decimal: Annotated[
+        str | None, typer.Option(help="Before the decimals of a number: a point, or a comma.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Column that orders the rows in time. Else guessed.")
+    ] = None,
+    entity: Annotated[
+        str | None, typer.Option(help="Column of whom the rows are about. Else guessed.")
+    ] = None,
+    id_column: Annotated[
+        list[str] | None,
+        typer.Option("--id", help="Column that numbers the rows, no feature; may be repeated."),
+    ] = None,
+) -> None:
+    """Write a working project file for a data file, and say what was guessed."""
+    from lifecycle.scaffold.generate import column_names, infer_project  # pandas takes a while
+    from lifecycle.scaffold.roles import RoleOptions
+    from lifecycle.scaffold.source import ReadingOptions, folder_of, is_pattern
+
+    remote = "://" in data
+    file = output or folder_of(data) / "project.yaml"
+    if file.exists() and not force and (remote or is_pattern(data) or Path(data).exists()):
+        raise ProjectError(f"{file} is there already: name another --output, or use --force")
+    reading = ReadingOptions(separator, encoding, sheet, decimal, _formats(dates or []))
+    if target is None:
+        names = column_names(data, reading)
+        more = ", …" if len(names) > NAMES_SHOWN else ""
+        shown = ", ".join(names[:NAMES_SHOWN])
+        raise ProjectError(f"--target: name the column to predict, one of: {shown}{more}")
+    wanted = RoleOptions(time, entity, tuple(id_column or ()))
+    text, guesses = infer_project(data, target, name, file.parent, reading, wanted)
+    if SCHEMA.is_file():
+        schema = os.path.relpath(SCHEMA, file.parent.resolve())
+        text = f"# yaml-language-server: $schema={schema}\n{text}"
+    _write(file, text)
+    console = open_console()
+    table = Table("guess", "because", title=f"Guessed from {data}", title_justify="left")
+    for guess in guesses:
+        key, _, why = guess.partition(": ")
+        table.add_row(key, why)
+    console.print(table)
+    profiled = "" if remote else f" lifecycle profile {file} shows what is in the data."
+    console.print(f"Wrote {file}.{profiled} Read it once, then:")
+    console.print(f"  {_program()} run end_to_end {file}")
+    console.print(_rehearse(load_project(file)), style="dim")
+
+
+def _program() -> str:
+    """This command, as a shell finds it."""
+    program = Path(sys.executable).with_name("lifecycle")
+    on_path = shutil.which("lifecycle")
+    return "lifecycle" if on_path == str(program) else os.path.relpath(program)
+
+
+def _formats(dates: list[str]) -> dict[str, str]:
+    """`COLUMN=FORMAT`, by column."""
+    for one in dates:
+        if not all(one.partition("=")):
+            raise ProjectError(f"--dates {one}: write the column and its format: since=%d/%m/%Y")
+    return dict(one.split("=", 1) for one in dates)
+
+
+def validate(
+    project: ProjectPath = PROJECT_FILE,
+    source: Annotated[
+        str | None,
+        typer.Option(help="Try this file, folder or URL against the contract instead."),
+    ] = None,
+    env: EnvOption = None,
+) -> None:
+    """Say whether a project file is sound: contract, split, features and parameters are tried.
+
+    With --source, whether other data keep the contract; they need not have the target.
+    """
+    from lifecycle.data.contract import check_compatible, last_contract  # pandas takes a while
+    from lifecycle.data.preview import trial_words, try_source
+    from lifecycle.training.trainers.registry import open_trainer
+
+    loaded = load_project(project)
+    if source is not None:
+        words = trial_words(done := try_source(loaded.with_source(source)), loaded)
+        sound = "it keeps the contract" if done.accepted == done.rows else "it can be used"
+        open_console().print(f"{source}: {sound}. " + "\n".join(words))
+        return
+    if (former := last_contract(Settings.load(env), loaded.name)) is not None:
+        check_compatible(former, loaded.contract)
+    text = _rehearse(loaded)
+    open_trainer(loaded).check(loaded)
+    open_console().print(f"{project}: sound. {text}")
+
+
+def schema(
+    output: Annotated[
+        Path | None,
+        typer.Option(help="By default docs/project.schema.json of the checkout, or else here."),
+    ] = None,
+) -> None:
+    """Write the JSON schema of project files, which editors complete and check with."""
+    from lifecycle.project import Project
+
+    in_package = SCHEMA.is_relative_to(Path(__file__).parents[1])
+    output = output or (Path(SCHEMA.name) if in_package else SCHEMA)
+    _write(output, json.dumps(Project.model_json_schema(), indent=1) + "\n")
+    open_console().print(f"Wrote {output}")
+
+
+def _rehearse(project: "Project") -> str:
+    """What ingestion and split would make of the source, without writing anything.
+
+    Raises:
+        DataError: the source, a column or the target cannot be used.
+    """
+    from lifecycle.data.preview import rehearse, told  # as above
+    from lifecycle.data.split import small_holdout
+    from lifecycle.features.encode import build_features, load_hook, refuse_text_and_times
+    from lifecycle.features.join import try_views
+
+    done = rehearse(project)
+    features = build_features(try_views(project, done.head), project, load_hook(project))
+    refuse_text_and_times(features, project.columns)
+    if project.evaluation.segments:
+        from lifecycle.training.evaluation.slices import parts_of
+
+        parts_of(done.head, project)
+    holdout = done.parts.holdout
+    small = small_holdout(int(holdout.sum()), len(holdout), project)
+    return "\n".join([*told(done, project), *([f"Warning: {small}"] if small else [])])
+
+
+def _write(file: Path, text: str) -> None:
+    """Write aside, then rename: a reader never sees half a file."""
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(file)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise ProjectError(
+            f"{file}: cannot write it ({error.strerror}); name another place with --output"
+        ) from None

@@ -1,0 +1,354 @@
+"""What runs: the endpoint and its keys, one more Ray node, pages of MLflow and Prefect."""
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import AbstractContextManager, ExitStack, suppress
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from lifecycle.cli.main import VERBS, example_text
+from lifecycle.cli.project import PROJECT_FILE, EnvOption, ProjectPath
+from lifecycle.errors import BackendError, RegistryError, SettingsError
+from lifecycle.ingress import launcher
+from lifecycle.project.loader import load_project
+from lifecycle.redaction import redact
+from lifecycle.runtime.cluster import ENVIRONMENT, LOOPBACK, require_ray
+from lifecycle.runtime.console import open_console, write_error
+from lifecycle.runtime.process import TELEMETRY
+from lifecycle.runtime.servers import (
+    Process,
+    answers,
+    auth_file,
+    auth_string,
+    prefect_home,
+    server,
+    server_environment,
+)
+from lifecycle.runtime.warm_server import end_server, running_server, runs_until, unused
+from lifecycle.serving.auth import KeyStore
+from lifecycle.settings import SERVED, Settings
+
+HOST = "127.0.0.1"
+USAGE = 2
+"""Exit code of a process of ours that a setting keeps from its work."""
+MLFLOW_PORT, PREFECT_PORT = 5000, 4200
+"""Where they are looked for; with another process there, a free port is taken and told."""
+MlflowPort = Annotated[int, typer.Option(envvar="MLFLOW_PORT", help="Where MLflow's pages are.")]
+PrefectPort = Annotated[int, typer.Option(envvar="PREFECT_PORT", help="Where Prefect's are.")]
+
+keys = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="API keys of the endpoint.",
+    epilog=example_text(VERBS["keys"].example),
+)
+Name = Annotated[str, typer.Argument(help="Who uses the key; shown in lists and logs.")]
+
+
+@keys.command(epilog=example_text(VERBS["keys"].example))
+def add(
+    name: Name,
+    rate: Annotated[
+        float | None, typer.Option(help="Requests a second; without it as many as can be served.")
+    ] = None,
+    project: Annotated[
+        list[str] | None, typer.Option(help="Only this project; may be repeated.")
+    ] = None,
+    env: EnvOption = None,
+) -> None:
+    """Make a key and show it, once; only its hash is kept."""
+    settings = Settings.load(env)
+    if settings.serve_keys is None:
+        settings.folder()
+    key = KeyStore(settings.keys_file).add(name, rate, project or ())
+    limit = f", {rate:g} requests a second" if rate else ""
+    where = ", ".join(project) if project else "all projects"
+    write_error(f"Key {name!r} for {where}{limit}; it is shown only now:")
+    typer.echo(key)
+    if not settings.needs_keys:
+        write_error(f"{settings.env} asks for no keys; LIFECYCLE_SERVE_ACCESS=keys makes it ask")
+
+
+@keys.command("list", epilog=example_text("lifecycle keys list --env prod"))
+def list_keys(env: EnvOption = None) -> None:
+    """Show the names of all keys and what they may do."""
+    settings = Settings.load(env)
+    found = KeyStore(settings.keys_file).list()
+    if not found:
+        typer.echo(f"no keys in {settings.keys_file}; `lifecycle keys add NAME` makes one")
+        return
+    table = Table("name", "created (UTC)", "requests/s", "projects", "state")
+    for key in found:
+        table.add_row(
+            key.name,
+            f"{key.created:%Y-%m-%d %H:%M:%S}",
+            f"{key.rate:g}" if key.rate else "no limit",
+            ", ".join(key.projects) or "all",
+            "revoked" if key.revoked else "in use",
+        )
+    open_console().print(table)
+
+
+@keys.command(epilog=example_text("lifecycle keys revoke shop"))
+def revoke(name: Name, env: EnvOption = None) -> None:
+    """Revoke a key; takes effect within 2 seconds, without a redeployment."""
+    KeyStore(Settings.load(env).keys_file).revoke(name)
+    write_error(f"Key {name!r} is revoked")
+
+
+def front_env(
+    env: EnvOption = None,
+    one_machine: Annotated[
+        bool, typer.Option(help="Every port of Ray on loopback: all nodes are on this machine.")
+    ] = False,
+) -> None:
+    """Print what a cluster's nodes need in their environment before `ray start`."""
+    settings = Settings.load(env)
+    # short, for the sockets in it, and of one endpoint alone; the front refuses it if another user
+    # was there first
+    folder = Path(f"/tmp/lc-front-{os.getuid()}-{settings.serve_port}")  # noqa: S108
+    variables = (
+        TELEMETRY | launcher.environment() | launcher.certificate(settings) | launcher.files(folder)
+    )
+    if one_machine:
+        variables |= LOOPBACK
+    typer.echo(f"mkdir -p -m 700 {folder}")
+    for name, value in variables.items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+# `lifecycle ray-node`: one more Ray node on this machine, in a cluster that keeps to loopback.
+
+
+def ray_node(
+    address: Annotated[str, typer.Argument(help="Of the head: host:port.")],
+    cpus: Annotated[int, typer.Option(min=0, help="CPUs of the node.")] = 1,
+    block: Annotated[bool, typer.Option(help="Stay in the foreground; Ctrl-C ends it.")] = False,
+) -> None:
+    """Add a node on this machine to a Ray head that was started with `front-env --one-machine`.
+
+    `ray start --address` refuses to join with all ports on loopback.
+    """
+    host, port = require_ray(address)
+    os.environ.update(LOOPBACK)
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from ray._private import ray_constants
+    from ray.scripts.scripts import main
+
+    # Ray's processes read the variable, the refusal this constant; with it Ray would take another
+    # address of this machine for 127.0.0.1
+    ray_constants.ENABLE_RAY_CLUSTER = True
+    services: Any = import_module("ray._private.services")
+    services.get_node_ip_address = lambda address=None: HOST
+    arguments = ["start", f"--address={host}:{port}", "--node-ip-address", HOST]
+    arguments += ["--num-cpus", str(cpus), *(["--block"] if block else [])]
+    sys.argv = ["ray", *arguments]
+    main()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+
+
+# `lifecycle serve`.
+
+
+def serve(project: ProjectPath = PROJECT_FILE, env: EnvOption = None) -> None:
+    """Serve the champion in the foreground, until Ctrl-C."""
+    from lifecycle.lake import read_version
+    from lifecycle.release.artifacts import bundle_path, record_of
+    from lifecycle.release.hooks import as_trained
+    from lifecycle.release.registry import by_alias, erased_rows_of
+    from lifecycle.runtime.cluster import connect_ray  # Ray and MLflow take a while
+    from lifecycle.serving.deployment import deploy, undeploy
+    from lifecycle.serving.online_features import as_requests
+    from lifecycle.serving.predictor import engine_for
+    from lifecycle.serving.proxy import check_port
+    from lifecycle.serving.records import curl_command
+    from lifecycle.training.bundle import load_bundle
+
+    loaded, settings = load_project(project), Settings.load(env)
+    champion = by_alias(loaded.name, "champion", settings)
+    if champion is None:
+        raise RegistryError(
+            f"{loaded.name} has no champion yet: run `lifecycle run end_to_end {project}`"
+        )
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    console = open_console()
+    if erased := erased_rows_of(champion, settings):
+        console.print(
+            f"{champion.name} v{champion.version} learned from {erased:,} rows that were erased "
+            "since: train and release anew"
+        )
+    if settings.local_ray:  # a joined one may serve already, and knows its own port
+        check_port(settings.serve_host, settings.serve_port)
+    console.print(f"Starting Ray Serve with {champion.name} v{champion.version} …")
+    holdout = read_version(record_of(champion, settings).split.holdout)
+    row, bundle = holdout.head(1), bundle_path(champion, settings)
+    loaded = as_trained(loaded, champion, settings)
+    with connect_ray(settings):
+        engine = engine_for(bundle, champion, loaded, holdout)
+        url = deploy(bundle, champion, loaded, settings, engine)
+        console.print(f"{champion.name} v{champion.version} answers. Ctrl-C stops it. Try:")
+        if settings.needs_keys:
+            console.print(
+                f"It asks for a key of {settings.keys_file}: add -H 'X-API-Key: …' to these; "
+                "`lifecycle keys add NAME` makes one."
+            )
+        console.print(f"curl -s {url}/model", soft_wrap=True)
+        asked = as_requests(row, load_bundle(bundle, champion.digest).schema, loaded)
+        console.print(curl_command(url, asked), soft_wrap=True)
+        stop.wait()
+        undeploy(loaded.name)
+
+
+# `lifecycle ui`: the pages of MLflow and of a Prefect server on loopback, until Ctrl-C.
+
+
+def ui(
+    env: EnvOption = None,
+    mlflow_port: MlflowPort = MLFLOW_PORT,
+    prefect_port: PrefectPort = PREFECT_PORT,
+) -> None:
+    """Show MLflow and Prefect in a browser, on loopback, until Ctrl-C."""
+    settings = Settings.load(env)
+    console = open_console()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    home = prefect_home(settings)
+    auth = auth_string(home)
+    with ExitStack() as servers:
+        processes = []
+        if settings.tracking_uri.startswith(SERVED):
+            console.print(f"MLflow   {redact(settings.tracking_uri)}")
+        else:
+            mlflow = f"http://{HOST}:{_port(mlflow_port)}"
+            processes.append(servers.enter_context(_mlflow(mlflow, settings)))
+        prefect = f"http://{HOST}:{_port(prefect_port)}"
+        processes.append(servers.enter_context(_prefect(prefect, home, auth)))
+        if len(processes) > 1:
+            _require(processes[0], f"{mlflow}/health", settings.home / "mlflow-ui.log", stop)
+            console.print(f"MLflow   {mlflow}")
+        _require(processes[-1], f"{prefect}/api/health", home / "server.log", stop)
+        if not stop.is_set():
+            file = shlex.quote(str(auth_file(home)))
+            console.print(
+                f"Prefect  {prefect}    its page asks for the text in {auth_file(home)}\n"
+                "Ctrl-C stops both. For flows and Prefect's commands in another shell:\n"
+                f"  export PREFECT_API_URL={prefect}/api DO_NOT_TRACK=1\n"
+                f'  export PREFECT_API_AUTH_STRING="$(cat {file})"'
+            )
+        while not stop.wait(1.0):
+            if any(process.poll() is not None for process in processes):
+                raise BackendError(
+                    f"a server has ended by itself; {settings.home / 'mlflow-ui.log'} and "
+                    f"{home / 'server.log'} say why"
+                )
+
+
+def _require(process: Process, url: str, log: Path, stop: threading.Event) -> None:
+    """See that a server answers, unless nobody waits for it any more.
+
+    Raises:
+        BackendError: it ends instead, or is too late.
+    """
+    if not answers(process, url, stop) and not stop.is_set():
+        _require_prefect_settings()
+        raise BackendError(f"no server answers at {url}; {log} says why")
+
+
+def _require_prefect_settings() -> None:
+    """See whether the cause is a variable of Prefect's, which `tasks` checks when it is imported.
+
+    Raises:
+        SettingsError: it is; says which.
+    """
+    command = [sys.executable, "-c", "import tasks"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    if done.returncode == USAGE:
+        raise SettingsError(done.stderr.strip())
+
+
+def _port(wanted: int) -> int:
+    """The port, or a free one if another process has it."""
+    for port in (wanted, 0):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+            return int(probe.getsockname()[1])
+    raise BackendError(f"no port of {HOST} is free")
+
+
+def _mlflow(url: str, settings: Settings) -> AbstractContextManager[Process]:
+    from lifecycle.release.mlflow_store import connect  # MLflow takes a while
+
+    connect(settings)  # makes or follows the database
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST]
+    command += ["--port", url.rpartition(":")[2]]
+    variables = TELEMETRY | {
+        "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,  # not where every user sees it
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": settings.artifact_root or "",
+    }
+    return server(command, variables, settings.home / "mlflow-ui.log")
+
+
+def _prefect(url: str, home: Path, auth: str) -> AbstractContextManager[Process]:
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "server", "start"]
+    command += ["--host", HOST, "--port", url.rpartition(":")[2]]
+    return server(command, server_environment(home, url, auth), home / "server.log")
+
+
+# `lifecycle status` and `lifecycle down`: what a script left running for the next one.
+
+Force = Annotated[bool, typer.Option(help="End it although a script uses it.")]
+
+
+def status(env: EnvOption = None) -> None:
+    """Show what runs for this home when no script does: where, since when, until when."""
+    settings = Settings.load(env)
+    home = prefect_home(settings)
+    server = running_server(home)
+    if server is None:
+        open_console().print(f"Nothing runs for {settings.home} (LIFECYCLE_HOME).")
+        return
+    with unused(home) as nobody:
+        until = f"until {_clock(runs_until(home, server))} unless it is used"
+        stays = until if nobody else f"in use, and {server.minutes:g} minutes after that"
+    open_console().print(
+        f"Prefect  {server.url}    its page asks for the text in {auth_file(home)}\n"
+        f"         process {server.process}, since {_clock(server.started)}, {stays}\n"
+        "`lifecycle down` ends it."
+    )
+
+
+def down(env: EnvOption = None, force: Force = False) -> None:
+    """End what a script left running for the next one; runs and models stay."""
+    home = prefect_home(Settings.load(env))
+    server = running_server(home)
+    if server is None:
+        open_console().print("Nothing runs.")
+        return
+    with unused(home) as nobody:
+        if not (nobody or force):
+            raise BackendError(
+                f"a script uses the Prefect server at {server.url}: wait for it, or use --force"
+            )
+        end_server(home, server)
+    open_console().print(f"Ended the Prefect server at {server.url}.")
+
+
+def _clock(moment: datetime) -> str:
+    """Hours and minutes of this machine's clock, with the day where it is another."""
+    local, today = moment.astimezone(), datetime.now(UTC).astimezone().date()
+    return f"{local:%H:%M}" if local.date() == today else f"{local:%Y-%m-%d %H:%M}"
