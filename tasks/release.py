@@ -112,7 +112,7 @@ def _holder(project: Project, settings: Settings, alias: str, flow: str) -> Trai
         raise RegistryError(
             f"{project.name}: no model version has the alias {alias!r} in "
             f"{settings.env} ({settings.tracking_uri}); make one with "
-            f"`python flows/{flow}.py --project {project.file}`"
+            f"`lifecycle run {flow} {project.file}`"
         )
     return artifacts.record_of(model, settings)
 

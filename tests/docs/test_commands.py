@@ -8,13 +8,14 @@ import shlex
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
+from typer.core import TyperGroup
 
-from flows.command import _parser
-from lifecycle.cli.main import app
+from flows.command import Command
+from lifecycle.cli.main import VERBS, LazyCommand, app
 from tests.support.blocks import COMMANDS, PAGES, ROOT, blocks
 
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -48,18 +49,39 @@ def test_a_documented_command_exists(page: str, words: list[str]) -> None:
     if program == "make":
         assert arguments[0] in TARGETS
     elif program == "lifecycle":
-        _parse(typer.main.get_command(app), arguments)
+        _parse_verb(arguments)
     elif arguments[0].startswith("flows/"):
-        name = Path(arguments[0]).stem
-        _parser(getattr(import_module(f"flows.{name}"), name)).parse_args(arguments[1:])
+        _parse_flow(Path(arguments[0]).stem, arguments[1:])
 
 
-def _parse(command: click.Command, arguments: list[str]) -> None:
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_example_of_a_verb_can_be_typed(verb: str) -> None:
+    words = shlex.split(VERBS[verb].example.removeprefix('eval "$(').removesuffix(')"'))
+    assert words[:2] == ["lifecycle", verb]
+    _parse_verb(words[1:])
+
+
+def _parse_flow(name: str, arguments: list[str]) -> None:
+    """Raise if a flow or an option does not exist."""
+    command: Command = import_module(f"flows.{name}").command
+    command.parse(arguments)
+
+
+def _parse_verb(arguments: list[str]) -> None:
+    """Raise if a verb or an option does not exist; `run` takes those of the flow."""
+    if arguments[0] == "run" and arguments[1:] != ["--help"]:
+        _parse_flow(arguments[1].replace("-", "_"), arguments[2:])
+    elif not arguments[0].startswith("--"):
+        _parse(typer.main.get_command(app), arguments)
+
+
+def _parse(command: Any, arguments: list[str]) -> None:
     """Raise if a verb or an option does not exist."""
-    context = click.Context(command)
-    while isinstance(command, click.Group):
+    context = typer.Context(command)
+    while isinstance(command, TyperGroup):
         verb, *arguments = arguments
-        found = command.get_command(context, verb)
+        found: Any = command.get_command(context, verb)
         assert found is not None, f"no verb {verb!r}"
-        command, context = found, click.Context(found, parent=context)
+        command = found.load() if isinstance(found, LazyCommand) else found
+        context = typer.Context(command, parent=context)
     command.make_parser(context).parse_args(list(arguments))

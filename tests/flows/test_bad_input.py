@@ -3,13 +3,14 @@
 import re
 import socket
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from flows.command import script
+from flows.command import Command
 from flows.prepare import prepare
 from flows.release import release
 from flows.train import train
@@ -33,8 +34,8 @@ class Run:
     def __call__(self, flow: Any, *options: str, project: str = "project.yaml") -> str:
         """The message of a run that must fail with exit code 2."""
         file = str(self.folder / project)
-        self.patch.setattr("sys.argv", [f"{flow.name}.py", "--project", file, *options])
-        code = script(flow)
+        command: Command = import_module(f"flows.{flow.fn.__name__}").command
+        code = command.run([file, *options])
         out, err = self.capture.readouterr()
         assert code == 2, out + err
         assert "Traceback" not in out + err
@@ -135,7 +136,7 @@ def test_no_champion_yet(run: Run, make_project: MakeProject) -> None:
     make_project()
     message = run(release)
     assert "challenger" in message
-    assert "flows/train.py" in message
+    assert "`lifecycle run train " in message
 
 
 def test_ray_not_startable(

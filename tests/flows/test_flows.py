@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from flows.command import script
+from flows.end_to_end import command as end_to_end_command
 from flows.end_to_end import end_to_end
 from flows.monitor import monitor
+from flows.release import command as release_command
 from flows.release import release
 from flows.retrain import retrain
 from flows.score import score
@@ -163,11 +164,11 @@ def test_port_in_use(
         taken.listen()
         port = taken.getsockname()[1]
         monkeypatch.setenv("LIFECYCLE_SERVE_PORT", str(port))
-        command = ["flow.py", "--project", str(tmp_path / "project.yaml")]
-        for flow, more in ((end_to_end, []), (release, ["--rollback"])):  # before any work
-            monkeypatch.setattr("sys.argv", [*command, *more])
-            assert script(flow) == 2
-            message = capfd.readouterr().err
+        file = str(tmp_path / "project.yaml")
+        assert end_to_end_command.run([file]) == 2  # before any work
+        first = capfd.readouterr().err
+        assert release_command.run([file, "--rollback"]) == 2
+        for message in (first, capfd.readouterr().err):
             assert f"port {port} of 127.0.0.1 is in use" in message
             assert "LIFECYCLE_SERVE_PORT" in message
     assert by_alias("small", "champion", settings) is None
@@ -181,8 +182,7 @@ def test_a_first_model_behind_its_gate_ends_the_cycle(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     make_project(gate={"floor": 0.999, "require_checks": False}, checks=NO_SUITES)
-    monkeypatch.setattr("sys.argv", ["end_to_end.py", "--project", str(tmp_path / "project.yaml")])
-    assert script(end_to_end) == 2
+    assert end_to_end_command.run([str(tmp_path / "project.yaml")]) == 2
     out, err = capfd.readouterr()
     assert "gate.floor" in out
     assert "so nothing is served" in err

@@ -24,10 +24,8 @@ def split_dataset(*_):
     raise KeyError(dict(os.environ))
 
 tasks.data.split.split_dataset = split_dataset
-from flows.command import script
-from flows.prepare import prepare
-sys.argv = ["prepare", "--project", "project.yaml"]
-sys.exit(script(prepare))
+from flows.command import run_flow
+run_flow("prepare", [])
 """
 
 pytestmark = pytest.mark.system

@@ -1,14 +1,12 @@
 """The release flow with policies: a canary nobody asks, a refusal, the trail, and the way back."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.command import script
-from flows.release import release
+from flows.release import command, release
 from flows.train import train
 from lifecycle.audit.model_trail import history, verify
 from lifecycle.project import Project
@@ -47,9 +45,7 @@ def test_release_policies_and_the_way_back(
         )
 
     def roll_back(*more: str) -> tuple[int, str, str]:
-        arguments = ["release.py", "--project", str(file), "--rollback", *more]
-        monkeypatch.setattr(sys, "argv", arguments)
-        code = script(release)
+        code = command.run(["--project", str(file), "--rollback", *more])
         said = capfd.readouterr()
         return code, said.out, said.err
 

@@ -97,10 +97,8 @@ import sys
 import flows.monitor, flows.retention, flows.score
 heavy = {{"ray", "matplotlib", "optuna", "mlflow"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
-from flows.command import script
-from flows.prepare import prepare
-sys.argv = ["prepare", "--project", {file!r}]
-assert script(prepare) == 0
+from flows.prepare import command
+assert command.run([{file!r}]) == 0
 assert "ray" not in sys.modules
 """
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}

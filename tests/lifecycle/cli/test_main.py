@@ -1,21 +1,24 @@
 """The command `lifecycle`: what it writes and says, and that mistakes end with exit code 2."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from lifecycle.cli.main import SCHEMA, main
+from lifecycle.cli.main import VERBS, LazyCommand, flow_summaries, main
+from lifecycle.cli.project import SCHEMA
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
 from lifecycle.data.windows import first_window
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
-from lifecycle.settings import Settings
+from lifecycle.settings import Settings, environments
 from tests.support.small import SMALL, small_frame
 
 Run = Callable[..., tuple[int, str, str]]
@@ -50,7 +53,7 @@ def test_init_writes_a_working_project_and_says_what_it_guessed(run: Run, csv: P
     assert load_project(file).target == "bought"
     assert file.read_text().startswith("# yaml-language-server: $schema=")
     assert "binary, because bought has two values" in out
-    assert f"python flows/end_to_end.py --project {file}" in out
+    assert f"lifecycle run end_to_end {file}" in out
     assert f"lifecycle profile {file} shows what is in the data" in out
     assert "400 of 400 rows keep the contract; train" in out
     assert [f.name for f in csv.parent.iterdir() if f.name.startswith(".")] == []
@@ -238,3 +241,134 @@ def test_serve_without_a_champion(
     code, _, err = run("serve", tmp_path / "project.yaml")
     assert code == 2
     assert "has no champion yet" in err
+
+
+HEAVY = ("pandas", "deltalake", "ray", "mlflow", "prefect")
+
+
+def loaded_by(arguments: list[str], variables: dict[str, str] | None = None) -> set[str]:
+    """The heavy packages that a process has imported when the command ends."""
+    code = (
+        "import atexit, sys\n"
+        f"heavy = {HEAVY}\n"
+        "show = lambda: print('loaded', *(name for name in heavy if name in sys.modules))\n"
+        "atexit.register(show)\n"
+        "from lifecycle.cli.main import main\n"
+        f"sys.argv = ['lifecycle', *{arguments!r}]\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | (variables or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].removeprefix("loaded").split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]])
+def test_looking_at_the_command_loads_no_library(arguments: list[str]) -> None:
+    assert loaded_by(arguments) == set()
+
+
+def test_the_help_of_a_verb_loads_no_library() -> None:
+    code = (
+        "import sys\n"
+        "from lifecycle.cli.main import VERBS, LazyCommand\n"
+        "for verb in VERBS:\n"
+        "    LazyCommand(verb).load()\n"
+        f"    assert not set({HEAVY}) & set(sys.modules), verb\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        ("lifecycle re", {"rejected", "retention"}),
+        ("lifecycle erase --dr", {"--dry-run"}),
+        ("lifecycle versions --env st", {"staging"}),
+        ("lifecycle run pre", {"prepare"}),
+    ],
+)
+def test_a_shell_completes_verbs_options_environments_and_flows(
+    words: str, completions: set[str]
+) -> None:
+    command = Path(sys.executable).with_name("lifecycle")
+    variables = {
+        "_LIFECYCLE_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
+    done = subprocess.run(
+        [command], env=os.environ | variables, capture_output=True, text=True, check=False
+    )
+    assert set(done.stdout.split()) == completions, done.stderr
+
+
+def test_the_list_says_of_each_verb_what_its_own_help_begins_with() -> None:
+    for name, verb in VERBS.items():
+        text = LazyCommand(name).load().help
+        assert text.partition("\n")[0] == verb.summary, name
+
+
+def test_every_verb_has_an_example_in_its_help(run: Run) -> None:
+    for name, verb in VERBS.items():
+        _, out, _ = run(name, "--help")
+        assert f"Example:\n    {verb.example}\n" in out, name
+
+
+def test_verbs_stand_in_panels_and_the_version_is_shown(run: Run) -> None:
+    _, out, _ = run("--help")
+    assert re.search(r"Governance:\n  audit +List every change", out)
+    code, out, _ = run("--version")
+    assert (code, out.strip()) == (0, f"lifecycle {version('lifecycle-flows')}")
+
+
+def test_environments_are_listed_as_they_are(run: Run) -> None:
+    _, out, _ = run("versions", "--help")
+    assert ", ".join(environments()) in out
+
+
+def test_run_becomes_the_flow(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+
+    def execv(program: str, arguments: list[str]) -> None:
+        started.append(arguments)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execv", execv)
+    run("run", "end-to-end", "p.yaml", "--env", "dev", "--help")
+    expected = ["-P", "-m", "flows", "end_to_end", "p.yaml", "--env", "dev", "--help"]
+    assert started == [[sys.executable, *expected]]
+    code, _, err = run("run", "trian")
+    assert code == 2
+    assert "there is no flow 'trian'; choose one of end_to_end, erase" in err
+    _, out, _ = run("run", "--help")
+    for name, summary in flow_summaries().items():
+        assert re.search(rf"{name} +{re.escape(summary[:30])}", out)
+
+
+def test_every_flow_can_be_run() -> None:
+    flows = {file.stem for file in (Path(__file__).parents[3] / "flows").glob("*.py")}
+    others = {"__init__", "__main__", "command", "console", "server", "warm_server"}
+    assert set(flow_summaries()) == flows - others
+
+
+def test_project_yaml_of_the_working_folder_is_the_default(
+    run: Run, make_project: Callable[..., Project], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LIFECYCLE_HOME", str(tmp_path / "home"))
+    for arguments in (["contract"], ["diff", "0", "1"], ["lineage", "champion"], ["serve"]):
+        code, _, err = run(*arguments)
+        assert code == 2
+        assert "project.yaml: cannot read the project file" in err
+    make_project()
+    assert run("contract")[0] == 0
+    assert "has no version '0'" in run("diff", "0", "1")[2]
+    assert "has no version '0'" in run("diff", "project.yaml", "train", "0", "1")[2]
+    assert run("diff", "project.yaml", "1")[0] == 2
+    assert "name one thing" in run("lineage", "project.yaml")[2]
