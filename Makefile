@@ -15,7 +15,7 @@ help:
 install: $(READY)  ## make .venv and .venv-checks from their locks, and nothing else
 
 demo: $(READY)  ## the whole lifecycle on the bundled example: SQLite, local Ray, local files
-	$(BIN)/python flows/end_to_end.py --project $(PROJECT)$(if $(ENV), --env $(ENV))
+	$(BIN)/lifecycle run end_to_end $(PROJECT)$(if $(ENV), --env $(ENV))
 
 # two processes, whatever the machine has: Ray's and Prefect's own processes work beside them. A file's tests share
 # its fixtures, so they stay together (xdist 3.8 does nothing for its groups under pytest 9.2). Long files begin:

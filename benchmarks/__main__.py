@@ -12,6 +12,7 @@ from rich.table import Table
 from benchmarks import (
     bundle,
     checks,
+    command_line,
     cycle,
     damage,
     evaluation,
@@ -38,6 +39,7 @@ PARTS: dict[str, Callable[[int], Iterator[Result]]] = {
     "checks": checks.measure,
     "ingest": ingest.measure,
     "init": init.measure,
+    "command_line": command_line.measure,
     "split": split.measure,
     "evaluation": evaluation.measure,
     "bundle": bundle.measure,

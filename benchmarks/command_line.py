@@ -1,0 +1,30 @@
+"""`lifecycle --help` as a user runs it, against an interpreter that does nothing."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.result import Result, limit, ratio
+
+BAR_S, BAR_RATIO = 0.5, 25.0
+HELP = [str(Path(sys.executable).with_name("lifecycle")), "--help"]
+NOTHING = [sys.executable, "-c", "pass"]
+
+
+def measure(rounds: int) -> Iterator[Result]:
+    """Interleaved rounds of both, after one that writes what Python compiles."""
+    _seconds(HELP)
+    bare, ours = [], []
+    for _ in range(rounds):
+        bare.append(_seconds(NOTHING))
+        ours.append(_seconds(HELP))
+    yield limit("command line: lifecycle --help", ours, "s", BAR_S, "the whole command")
+    yield ratio("command line: help", ours, bare, BAR_RATIO, "s from the shell, `python -c pass`")
+
+
+def _seconds(command: Sequence[str]) -> float:
+    started = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
