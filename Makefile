@@ -55,8 +55,8 @@ serve: $(READY)  ## serve the champion of PROJECT in the foreground
 ui: $(READY)  ## MLflow UI and Prefect UI on loopback, until Ctrl-C (MLFLOW_PORT, PREFECT_PORT)
 	@LIFECYCLE_HOME='$(LIFECYCLE_HOME)' $(BIN)/lifecycle ui$(if $(ENV), --env $(ENV))
 
-deploy: $(READY)  ## every flow as a Prefect deployment of ENV (dev, staging, prod)
-	@test -f deployments/$(ENV).env || { echo "Say which environment: make deploy ENV=dev (or staging, prod)"; exit 2; }
+deploy: $(READY)  ## every flow as a Prefect deployment of ENV, a file of deployments/
+	@test -f deployments/$(ENV).env || { echo "Say which environment: make deploy ENV=dev (or another of: $(basename $(notdir $(wildcard deployments/*.env))))"; exit 2; }
 	@$(BIN)/python -m tasks.services
 	@$(BIN)/dotenv -f deployments/$(ENV).env run --no-override $(BIN)/prefect --no-prompt deploy --name '*/$(ENV)'
 

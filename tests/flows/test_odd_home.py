@@ -74,7 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_stages_and_commands_stay_in_a_home_of_any_name(folder: Path) -> None:
     assert "accepted" in run(folder, *CLI, "versions", "project.yaml")
     assert json.loads(run(folder, *CLI, "lineage", "project.yaml", "model:1", "--json"))
-    found = run(folder, *CLI, "erase", "project.yaml", "--entity", "1001", "--check", code=2)
+    found = run(folder, *CLI, "erase", "project.yaml", "--entity", "1001", "--dry-run", code=2)
     assert "accepted" in found
     assert {path.name for path in folder.iterdir()} == {"small.csv", "project.yaml", NAME}
     made = {path.name for path in (folder / NAME).iterdir()}

@@ -70,6 +70,18 @@ def test_the_working_folder_comes_before_the_checkout_and_variables_before_both(
     assert Settings.load("qa").serve_port == 8003
 
 
+def test_a_wheel_has_environments_of_its_own(installed: Path) -> None:
+    site = installed.parent / "site"
+    for folder, port in ((site / "deployments", 8001), (site / "lifecycle" / "deployments", 8002)):
+        folder.mkdir(parents=True)
+        (folder / "qa.env").write_text(f"LIFECYCLE_SERVE_PORT={port}\n")
+    assert Settings.load("qa").serve_port == 8002
+    with pytest.raises(SettingsError) as refusal:
+        Settings.load("moon")
+    assert str(site / "lifecycle" / "deployments" / "moon.env") in str(refusal.value)
+    assert str(site / "deployments" / "moon.env") not in str(refusal.value)
+
+
 def test_a_misspelled_variable_is_warned_of_once(
     installed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -183,7 +183,7 @@ def test_the_command_checks_files_and_erases(
         said = capsys.readouterr()
         return int(ended.value.code or 0), said.out + said.err
 
-    code, said = command("--entities-file", str(people), "--check")
+    code, said = command("--entities-file", str(people), "--dry-run")
     assert (code, "found: " in said, "not all is erased" in said) == (2, True, False)
     code, said = command("--entities-file", str(people), "--later")
     assert (code, "is filed" in said) == (0, True)
