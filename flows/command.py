@@ -20,16 +20,13 @@ from flows.console import Screen
 from flows.server import prefect_server, start_early
 from lifecycle.errors import LifecycleError
 from lifecycle.project import Project
-from lifecycle.project.loader import load_project
+from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.records import Window
 from lifecycle.runtime.console import open_console, write_error
 from lifecycle.runtime.process import end_process, prepare_process
-from lifecycle.settings import Settings, environments
+from lifecycle.settings import Settings, environment_help
 from tasks.cluster import preload
 from tasks.services import require_services
-
-PROJECT_FILE = "project.yaml"
-"""The project where a command names none."""
 
 
 class Option:
@@ -69,8 +66,7 @@ class Command:
         named = "project file (YAML)"
         parser.add_argument("project", nargs="?", help=f"{named}; by default ./{PROJECT_FILE}")
         parser.add_argument("--project", dest="project_option", metavar="PROJECT", help=named)
-        known = ", ".join(environments())
-        parser.add_argument("--env", help=f"{known}; by default LIFECYCLE_ENV, or dev")
+        parser.add_argument("--env", help=environment_help())
         parser.add_argument("--source", help="data file instead of the project's source.path")
         for option in self.options:
             parser.add_argument(option.flag, **option.declaration)
@@ -84,7 +80,7 @@ class Command:
         options = parser.parse_intermixed_args(arguments)
         if options.project and options.project_option:
             parser.error("name the project once: either PROJECT or --project PROJECT")
-        options.project = options.project or options.project_option or PROJECT_FILE
+        options.project = options.project or options.project_option or str(PROJECT_FILE)
         return options
 
     def run(self, arguments: Sequence[str] | None = None, program: str | None = None) -> int:

@@ -56,6 +56,11 @@ def environments() -> tuple[str, ...]:
     return (DEV, *sorted(names - {DEV}))
 
 
+def environment_help() -> str:
+    """The help of an option `--env`."""
+    return f"{', '.join(environments())}; by default LIFECYCLE_ENV, or {DEV}"
+
+
 def environment_file(name: str) -> Path | None:
     """The file of an environment; None for a `dev` without one.
 

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lifecycle.cli.project import PROJECT_FILE, EnvOption, ProjectPath
+from lifecycle.cli.project import EnvOption, ProjectPath
 from lifecycle.project import ColumnSpec, ContractSpec, Project
 from lifecycle.project.contract import Bounds
-from lifecycle.project.loader import load_project
+from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.records import counted
 from lifecycle.runtime.console import open_console, styled
 from lifecycle.settings import Settings

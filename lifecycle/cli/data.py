@@ -7,9 +7,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lifecycle.cli.project import PROJECT_FILE, EnvOption, ProjectPath, project_first
+from lifecycle.cli.project import EnvOption, ProjectPath, project_first
 from lifecycle.errors import DataError
-from lifecycle.project.loader import load_project
+from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.records import DatasetVersion
 from lifecycle.records.data import Moments, RowsDiff, SchemaDiff, VersionDiff
 from lifecycle.runtime.console import open_console, styled

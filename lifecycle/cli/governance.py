@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lifecycle.cli.project import PROJECT_FILE, EnvOption, ProjectPath, project_first
+from lifecycle.cli.project import EnvOption, ProjectPath, project_first
 from lifecycle.errors import ProjectError
-from lifecycle.project.loader import load_project
+from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.records import Change, DataChange, Erasure, Link, Searched, counted
 from lifecycle.runtime.console import open_console, styled, write_error
 from lifecycle.settings import Settings

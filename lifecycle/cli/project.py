@@ -12,23 +12,20 @@ from rich.table import Table
 
 from lifecycle.errors import ProjectError
 from lifecycle.project.base import NAMES_SHOWN
-from lifecycle.project.loader import load_project
+from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.runtime.console import open_console
-from lifecycle.settings import Settings, environments, shipped_folder
+from lifecycle.settings import Settings, environment_help, environments, shipped_folder
 
 if TYPE_CHECKING:
     from lifecycle.project import Project
 
-PROJECT_FILE = Path("project.yaml")
-"""The project where a command names none."""
 PROJECT_SUFFIXES = (".yaml", ".yml")
-ENV_HELP = f"{', '.join(environments())}; by default LIFECYCLE_ENV, or dev."
 SCHEMA = shipped_folder("docs") / "project.schema.json"
 
 ProjectPath = Annotated[Path, typer.Argument(metavar="[PROJECT]", help="Project file.")]
 EnvOption = Annotated[
     str | None,
-    typer.Option("--env", help=ENV_HELP, autocompletion=lambda: list(environments())),
+    typer.Option("--env", help=environment_help(), autocompletion=lambda: list(environments())),
 ]
 
 

@@ -17,10 +17,10 @@ import typer
 from rich.table import Table
 
 from lifecycle.cli.main import VERBS, example_text
-from lifecycle.cli.project import PROJECT_FILE, EnvOption, ProjectPath
+from lifecycle.cli.project import EnvOption, ProjectPath
 from lifecycle.errors import BackendError, RegistryError, SettingsError
 from lifecycle.ingress import launcher
-from lifecycle.project.loader import load_project
+from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.redaction import redact
 from lifecycle.runtime.cluster import ENVIRONMENT, LOOPBACK, require_ray
 from lifecycle.runtime.console import open_console, write_error

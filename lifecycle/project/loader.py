@@ -13,6 +13,8 @@ from lifecycle.project.project import Project
 
 KeyPath = tuple[int | str, ...]
 KEYS_SHOWN = 12
+PROJECT_FILE = Path("project.yaml")
+"""The project where a command names none."""
 
 
 def load_project(path: str | Path) -> Project:

@@ -19,12 +19,8 @@ Lifecycle = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def test_every_package_is_in_the_wheel() -> None:
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    files = [
-        file
-        for root in ("flows", "tasks", "lifecycle")
-        for file in ROOT.joinpath(root).rglob("*.py")
-    ]
-    folders = {str(file.parent.relative_to(ROOT)).replace(os.sep, ".") for file in files}
+    roots = [ROOT / name for name in ("flows", "tasks", "lifecycle")]
+    folders = {file.parent.relative_to(ROOT) for root in roots for file in root.rglob("*.py")}
     shipped = set(setuptools["package-dir"]) - {""}
     assert set(setuptools["packages"]) == {".".join(f.parts) for f in folders} | shipped
 
