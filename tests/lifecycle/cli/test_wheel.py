@@ -70,11 +70,8 @@ def test_an_installed_wheel_works_in_another_folder(lifecycle: Lifecycle) -> Non
     assert "run end_to_end project.yaml" in made.stdout
     sound = lifecycle("validate")
     assert (sound.returncode, "project.yaml: sound" in sound.stdout) == (0, True), sound.stderr
-    prepared = lifecycle("run", "prepare")
-    assert prepared.returncode == 0, prepared.stderr
-    listed = lifecycle("versions")
-    assert "accepted@0" in listed.stdout, listed.stderr
-    assert lifecycle("profile", "small.csv").returncode == 0, "the page's template"
+    profiled = lifecycle("profile", "small.csv")
+    assert profiled.returncode == 0, f"the template of the page: {profiled.stderr}"
 
 
 @pytest.mark.system
@@ -89,3 +86,13 @@ def test_a_wheel_knows_its_environments_and_refuses_others(lifecycle: Lifecycle)
         assert place in refused.stderr
     schema = lifecycle("schema")
     assert schema.stdout == "Wrote project.schema.json\n", schema.stderr
+
+
+@pytest.mark.system
+def test_a_flow_of_an_installed_wheel_runs(lifecycle: Lifecycle) -> None:
+    made = lifecycle("init", "small.csv", "--target", "bought", "--force")
+    assert made.returncode == 0, made.stderr
+    prepared = lifecycle("run", "prepare")
+    assert prepared.returncode == 0, prepared.stderr
+    listed = lifecycle("versions")
+    assert "accepted@0" in listed.stdout, listed.stderr
