@@ -2,6 +2,8 @@
 PROJECT ?= examples/health_visits/project.yaml
 LIFECYCLE_HOME ?= $(CURDIR)/.lifecycle
 export DO_NOT_TRACK ?= 1
+# with it, each process compiles what it imports anew: 5 s where 2 are enough, for pandas and xgboost alone
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 READY := .venv/.ready
 CHECKS := .venv-checks
