@@ -17,7 +17,7 @@ from lifecycle.lake import missing
 from lifecycle.project import Project
 from lifecycle.records import Record
 from lifecycle.redaction import errors_redacted
-from lifecycle.runtime.identity import code_digest, lock_digest, sha256
+from lifecycle.runtime.identity import code_digest, lock_digest, sha256, store_id
 from lifecycle.settings import Settings
 from tasks.progress import say
 
@@ -43,7 +43,7 @@ def cached_by(
                 "code": code_digest(),
                 "lock": lock_digest(),
                 "also": also(settings) if also else "",
-                "store": settings.store_id(),
+                "store": store_id(settings),
                 "place": [str(settings.home), settings.lake],  # what moved refers to nothing
                 "arguments": {name: _plain(arguments[name]) for name in names},
             }

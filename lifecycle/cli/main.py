@@ -29,6 +29,7 @@ from lifecycle.project import Project
 from lifecycle.project.base import NAMES_SHOWN
 from lifecycle.project.loader import load_project
 from lifecycle.runtime.console import open_console, write_error
+from lifecycle.runtime.files import write_atomic
 from lifecycle.runtime.process import prepare_process
 from lifecycle.scaffold.generate import column_names, infer_project
 from lifecycle.scaffold.roles import RoleOptions
@@ -240,13 +241,9 @@ def _rehearse(project: Project) -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    """Write aside, then rename: a reader never sees half a file."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(file)
+        write_atomic(file, text)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise ProjectError(
             f"{file}: cannot write it ({error.strerror}); name another place with --output"
         ) from None

@@ -16,8 +16,8 @@ from lifecycle.features.compute import (
     feature_schema,
     load_function,
 )
+from lifecycle.features.encode import ViewUse, view_uses
 from lifecycle.features.store import in_order, materialise, open_view, read_facts
-from lifecycle.features.view_use import ViewUse, view_uses
 from lifecycle.lake import VersionWriter, is_nullable, noted_version, open_version, table_uri
 from lifecycle.lake.column_types import release_memory, to_arrow, to_frame
 from lifecycle.project import Project

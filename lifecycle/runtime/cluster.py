@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lifecycle.errors import RayError, reason
+from lifecycle.errors import RayError, ray_reason
 from lifecycle.ingress import launcher
 from lifecycle.runtime import leftovers
 from lifecycle.settings import Settings
@@ -156,7 +156,7 @@ def rows_of(data: Any, stage: str) -> Iterator[dict[str, Any]]:
     except RayTaskError:  # not an error of ours, so its trace is wanted
         raise
     except AnyRayError as error:
-        raise RayError(f"{stage}: Ray gave up ({reason(error)}); run again") from None
+        raise RayError(f"{stage}: Ray gave up ({ray_reason(error)}); run again") from None
 
 
 def capacity() -> str:
@@ -197,7 +197,7 @@ def _start(settings: Settings, folder: Path) -> None:
                 log.warning("Ray did not start in time, trying once more")
                 continue
             raise RayError(
-                f"cannot start a local Ray with {settings.local_cpus} CPUs ({reason(error)}); "
+                f"cannot start a local Ray with {settings.local_cpus} CPUs ({ray_reason(error)}); "
                 f"{_start_advice(str(error))}, or name a running cluster with LIFECYCLE_RAY_ADDRESS"
             ) from error
         return
@@ -229,7 +229,8 @@ def require_ray(address: str, timeout: float = KNOCK_S) -> tuple[str, int]:
         _greet(host, port, timeout)
     except (OSError, ValueError) as error:
         raise RayError(
-            f"LIFECYCLE_RAY_ADDRESS: no Ray answers at {address!r} ({reason(error)}); {JOIN_ADVICE}"
+            f"LIFECYCLE_RAY_ADDRESS: no Ray answers at {address!r} ({ray_reason(error)}); "
+            f"{JOIN_ADVICE}"
         ) from None
     return host, port
 
@@ -266,7 +267,7 @@ def _join(address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
         raise RayError(
-            f"LIFECYCLE_RAY_ADDRESS: cannot join Ray at {address!r} ({reason(error)}); "
+            f"LIFECYCLE_RAY_ADDRESS: cannot join Ray at {address!r} ({ray_reason(error)}); "
             f"{JOIN_ADVICE}"
         ) from error
     # asks for a CPU, so that it is where tasks will be; a head often has none

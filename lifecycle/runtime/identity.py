@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import secrets
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
 from lifecycle.project import Project
 from lifecycle.records import Identity, Split
+from lifecycle.runtime.files import create_once
+from lifecycle.settings import Settings
 
 PACKAGE = Path(__file__).parents[1]
 SHAPING = (
@@ -95,3 +98,8 @@ def identity_of(project: Project, split: Split, hooks: str, threads: int) -> Ide
         "seed": project.training.seed,
     }
     return Identity.model_validate(parts | {"digest": sha256(parts)})
+
+
+def store_id(settings: Settings) -> str:
+    """A random name kept in `home`: cached results must not outlive what they refer to."""
+    return create_once(settings.folder() / "store-id", secrets.token_hex(8), 0o644)

@@ -56,12 +56,12 @@ def sweep(*parents: Path) -> list[str]:
 
 
 def sweep_files(folder: Path, stem: str) -> None:
-    """Delete files `<stem><process>` of processes that are gone, and what SQLite has next to them.
+    """Delete files `<stem><process>-…` of processes that are gone, and SQLite's next to them.
 
     Args:
         stem: such as `.mlflow.db.`.
     """
-    name = re.compile(rf"^{re.escape(stem)}(\d+)(?:-journal|-wal|-shm)?$")
+    name = re.compile(rf"^{re.escape(stem)}(\d+)-[0-9a-f]+(?:-journal|-wal|-shm)?$")
     for path in _left(folder, name):
         with suppress(OSError):
             path.unlink()

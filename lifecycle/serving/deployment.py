@@ -14,7 +14,7 @@ from lifecycle.errors import (
     ServingError,
     UnavailableError,
     is_verdict,
-    reason,
+    ray_reason,
 )
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion, Traffic
@@ -147,7 +147,7 @@ def rehearse(
     except ray.exceptions.WorkerCrashedError:
         raise ServingError(f"{model.uri} cannot be served: it takes its process down") from None
     except ray.exceptions.RayError as error:
-        raise UnavailableError(f"{model.uri} could not be rehearsed: {reason(error)}") from None
+        raise UnavailableError(f"{model.uri} could not be rehearsed: {ray_reason(error)}") from None
 
 
 def _try(
@@ -239,12 +239,12 @@ def _run(application: Any, name: str, prefix: str | None, model: ModelVersion) -
                 logger.warning("Ray Serve is late, as on a busy machine: trying again (%s)", error)
                 continue
             raise UnavailableError(
-                f"Ray Serve was not ready for /{name} in time: {reason(error)}"
+                f"Ray Serve was not ready for /{name} in time: {ray_reason(error)}"
             ) from None
         except RuntimeError as error:  # what Serve raises where a replica does not start
             raise _failure(name, model, _cause(name, error)) from None
         except Exception as error:
-            raise UnavailableError(f"Ray Serve cannot serve /{name}: {reason(error)}") from None
+            raise UnavailableError(f"Ray Serve cannot serve /{name}: {ray_reason(error)}") from None
         return
 
 
@@ -270,7 +270,7 @@ def _deployed(project_name: str) -> tuple[str, ModelVersion, Project, Engine] | 
         answer = handle.deployed.remote().result(timeout_s=ANSWER_SECONDS)
     except Exception as error:
         raise UnavailableError(
-            f"{project_name} is served, but no replica says which version: {reason(error)}"
+            f"{project_name} is served, but no replica says which version: {ray_reason(error)}"
         ) from None
     return answer
 

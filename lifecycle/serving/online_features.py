@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.errors import LifecycleError, RequestError
 from lifecycle.features.asof import AsOf
+from lifecycle.features.encode import ViewUse
 from lifecycle.features.store import made_like, open_view
-from lifecycle.features.view_use import ViewUse
 from lifecycle.lake import is_nullable
 from lifecycle.lake.column_types import storage_type
 from lifecycle.lake.column_types import to_frame as arrow_to_frame

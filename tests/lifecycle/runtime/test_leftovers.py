@@ -61,8 +61,9 @@ def test_folders_and_shared_memory_of_the_dead_go(tmp_path: Path, gone: int) -> 
 
 
 def test_half_made_databases_of_the_dead_go(tmp_path: Path, gone: int) -> None:
-    names = [f".mlflow.db.{gone}", f".mlflow.db.{gone}-journal"]
-    kept = [f".mlflow.db.{os.getpid()}", "mlflow.db", f"mlflow.db.{gone}", ".mlflow.db.bak"]
+    names = [f".mlflow.db.{gone}-01234567", f".mlflow.db.{gone}-01234567-journal"]
+    alive = f".mlflow.db.{os.getpid()}-01234567"
+    kept = [alive, "mlflow.db", f"mlflow.db.{gone}-01234567", ".mlflow.db.bak"]
     for name in (*names, *kept):
         (tmp_path / name).write_text("")
     sweep_files(tmp_path, ".mlflow.db.")
@@ -110,8 +111,8 @@ from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.backend.resource_tracker import _resource_tracker
 
-from lifecycle import cluster, leftovers
-from lifecycle.release import store
+from lifecycle.runtime import cluster, leftovers
+from lifecycle.release import mlflow_store as store
 from lifecycle.settings import Settings
 
 leftovers.mark()
@@ -129,8 +130,8 @@ store.connect(Settings(home=Path(sys.argv[1])))
 NEXT = """
 import sys
 from pathlib import Path
-from lifecycle import cluster
-from lifecycle.release import store
+from lifecycle.runtime import cluster
+from lifecycle.release import mlflow_store as store
 from lifecycle.settings import Settings
 
 cluster._start = lambda *_: None  # what is swept, is swept before Ray starts
