@@ -14,7 +14,7 @@ from lifecycle.profiling.gather import Counts, Gathered, gather
 from lifecycle.profiling.inputs import Floats, Opened, Sampled, sampled
 from lifecycle.profiling.record import Bar, ColumnProfile, Drift, Periods, Summary, Together
 from lifecycle.profiling.relations import Target, associations, frame_of
-from lifecycle.profiling.schema import Known, promises
+from lifecycle.profiling.schema import Known, contract_terms
 
 # How far the columns are from another version: distances of samples, beyond what chance does.
 
@@ -24,7 +24,7 @@ MISSING = "(missing)"
 SHOWN = 10
 
 
-def drift(
+def column_drift(
     name: str, now: Sampled, then: Sampled, before: Gathered, known: Known, *, shown: bool
 ) -> Drift | None:
     """One column against the other version; None if that has none of its kind, or no rows.
@@ -154,7 +154,7 @@ def column_profile(
         role=known.role(name),
         unit=spec.unit if spec else "",
         description=spec.description if spec else "",
-        promises=promises(spec) if spec else (),
+        promises=contract_terms(spec) if spec else (),
         pii=" ".join(filter(None, (spec.pii, spec.pii_class))) if spec and spec.pii else "",
         hidden=hidden,
         missing=counts.missing,
@@ -277,7 +277,7 @@ def _drifted(
     then = sampled(before.sample(), opened.known)
     found = []
     for one in columns:
-        moved = drift(one.name, sample, then, before, opened.known, shown=not one.hidden)
+        moved = column_drift(one.name, sample, then, before, opened.known, shown=not one.hidden)
         differs = one.name in sample.whole and one.distinct == rows
         names = one.role == "entity" or differs
         found.append(one if names else one.model_copy(update={"drift": moved}))

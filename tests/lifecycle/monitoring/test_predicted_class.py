@@ -9,7 +9,7 @@ import pytest
 
 from lifecycle.features.encode import labels
 from lifecycle.lake import read_version, table_uri, write_version
-from lifecycle.monitoring.drift import drift
+from lifecycle.monitoring.drift import drift_report
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.monitoring.windows import Seen, open_window
 from lifecycle.profiling.compare import cramers_v
@@ -82,7 +82,7 @@ def test_classes_are_compared_by_the_categorical_test(test: str, expected: float
         unknown = np.full(4, np.nan)
         return Seen(frame, np.eye(2)[codes], unknown, None, "multiclass", "grade", ("a", "b"))
 
-    found = drift(seen([0, 0, 1, 1]), seen([1, 1, 1, 1]), spec, Window(), ()).predictions
+    found = drift_report(seen([0, 0, 1, 1]), seen([1, 1, 1, 1]), spec, Window(), ()).predictions
     if expected is None:
         expected = cramers_v(np.array([0.5, 0.5]), np.array([0.0, 1.0]))
     assert (found.test, found.threshold) == (test, 0.3)
