@@ -45,7 +45,7 @@ def join_views(project: Project, settings: Settings, dataset: DatasetVersion) ->
     uses = view_uses(project)
     views = {name: materialise(project, settings, name) for name in uses}
     used = {name: [views[name].digest, use.model_dump(mode="json")] for name, use in uses.items()}
-    request = sha256({"dataset": dataset.digest, "views": used, "code": code_digest()})
+    request = sha256({"dataset": dataset.digest, "views": used, "code": code_digest("features")})
     uri = table_uri(settings, project.name, TABLE)
     done = noted_version(uri, {"request": request})
     if done is not None:

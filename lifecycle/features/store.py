@@ -197,7 +197,7 @@ def _made_from(project: Project, name: str, how: str, digest: str, erased: str) 
         "how": how,
         "pii": project.contract.columns[project.entity or ""].pii,
         "erased": erased,
-        "code": code_digest(),
+        "code": code_digest("features"),
     }
 
 

@@ -224,9 +224,14 @@ def _scale(project: Project) -> dict[str, Any]:
 def _bound(server: Any, options: dict[str, Any], arguments: tuple[Any, ...]) -> Any:
     """The application; replicas stay if only its `user_config` or its scale is another."""
     serve = quiet_serve()
-    named = [getattr(one, "model_dump_json", one.__str__)() for one in arguments]
     made = serve.deployment(**options)(server)
-    return made.options(version=sha256([code_digest(), *named]), _internal=True).bind(*arguments)
+    return made.options(version=replica_version(arguments), _internal=True).bind(*arguments)
+
+
+def replica_version(arguments: tuple[Any, ...]) -> str:
+    """Digest of a replica's code and arguments; Ray Serve restarts replicas of another one."""
+    texts = [getattr(argument, "model_dump_json", argument.__str__)() for argument in arguments]
+    return sha256([code_digest("answers"), *texts])
 
 
 def _run(application: Any, name: str, prefix: str | None, model: ModelVersion) -> None:

@@ -149,7 +149,7 @@ def _trainer(job: Job, storage: str) -> _Trainer:
 def _name(job: Job) -> str:
     """The same for the same training, so that Ray Train finds its checkpoints again."""
     made_from = {
-        "code": [code_digest(), plugs_digest(job.project), lock_digest()],
+        "code": [code_digest("model"), plugs_digest(job.project), lock_digest()],
         "project": project_digest(job.project),
         "data": [job.train.digest, job.validation.digest],
         "parameters": job.parameters,

@@ -125,4 +125,7 @@ def test_the_labels_are_compared_where_they_have_arrived(task: str, mean: float)
     assert found.drifted
     assert found.test == ("cramers_v" if task == "binary" else "kolmogorov_smirnov")
     unknown = np.full(400, np.nan)
-    assert drift_report(with_truth(truth), with_truth(unknown), DriftSpec(), Window(), ()).labels is None
+    assert (
+        drift_report(with_truth(truth), with_truth(unknown), DriftSpec(), Window(), ()).labels
+        is None
+    )
