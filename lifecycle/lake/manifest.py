@@ -24,8 +24,8 @@ from deltalake.fs import DeltaStorageHandler
 from lifecycle.errors import BackendError, first_line
 from lifecycle.lake.column_types import is_text, to_arrow
 from lifecycle.records import DatasetVersion
+from lifecycle.runtime.files import temporary_prefix
 from lifecycle.runtime.identity import sha256
-from lifecycle.runtime.leftovers import temporary_prefix
 
 # Where a table's files are: a folder of this machine, or object storage as deltalake opens it.
 

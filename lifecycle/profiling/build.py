@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from lifecycle.profiling.bars import level_bars, number_bars, spell
-from lifecycle.profiling.compare import compare_categories, compare_numbers
+from lifecycle.profiling.compare import DISTANCES, compare_categories, compare_numbers
 from lifecycle.profiling.findings import findings
 from lifecycle.profiling.gather import Counts, Gathered, gather
 from lifecycle.profiling.inputs import Floats, Opened, Sampled, sampled
@@ -44,7 +44,7 @@ def column_drift(
         mean = counts.moments.mean() if shown and now.kinds[name] == "number" else None
         return Drift(
             statistic=statistic,
-            test="Kolmogorov-Smirnov",
+            test=DISTANCES["kolmogorov_smirnov"].title,
             drifted=statistic > max(known.numeric_threshold, chance),
             missing_then=share,
             mean_then=mean if mean is not None and np.isfinite(mean) else None,
@@ -59,7 +59,7 @@ def column_drift(
     )
     return Drift(
         statistic=min(1.0, statistic),
-        test="Cramér's V",
+        test=DISTANCES["cramers_v"].title,
         drifted=statistic > max(known.categorical_threshold, chance),
         missing_then=share,
         new_levels=fresh if shown else (),

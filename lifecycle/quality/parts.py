@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.lake.row_hash import frame_hashes
-from lifecycle.profiling.compare import kolmogorov_smirnov, kolmogorov_smirnov_by_chance
+from lifecycle.profiling.compare import compare_numbers, kolmogorov_smirnov
 from lifecycle.project import TaskKind
 
 Floats = NDArray[np.float64]
@@ -194,8 +194,8 @@ def unit_factor(train: Floats, holdout: Floats, least: float = LEAST_FACTOR) -> 
     a, b = (values[np.isfinite(values)] for values in (train, holdout))
     if min(len(a), len(b)) < LEAST_VALUES or len(np.unique(a)) < 10 or len(np.unique(b)) < 10:
         return None
-    chance = kolmogorov_smirnov_by_chance(len(a), len(b), ALPHA) + 0.05
-    distance = kolmogorov_smirnov(a, b)
+    distance, by_chance = compare_numbers(a, b, ALPHA)
+    chance = by_chance + 0.05
     if distance <= chance:
         return None
     close = min(chance, distance / 3)

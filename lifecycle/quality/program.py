@@ -30,7 +30,7 @@ from lifecycle.quality.own_checks import answered_kinds
 from lifecycle.quality.parts import ALPHA, Answered, Comparison
 from lifecycle.records.base import Record
 from lifecycle.redaction import redact
-from lifecycle.runtime.leftovers import temporary_prefix
+from lifecycle.runtime.files import temporary_prefix
 from lifecycle.settings import Settings
 
 PASSED_ON = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TZ", "XDG_CACHE_HOME")

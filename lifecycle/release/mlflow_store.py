@@ -15,8 +15,7 @@ from urllib.parse import urlsplit
 
 from lifecycle.errors import BackendError, RegistryError, first_line
 from lifecycle.redaction import redact
-from lifecycle.runtime.files import creating
-from lifecycle.runtime.leftovers import sweep_files
+from lifecycle.runtime.files import creating, sweep_files
 from lifecycle.settings import SQLITE, Settings, sqlite_file, sqlite_url
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 from lifecycle.errors import RayError, ray_reason
 from lifecycle.ingress import launcher
-from lifecycle.runtime import leftovers
+from lifecycle.runtime import files
+from lifecycle.runtime.ray_internals import use_cluster_mode
 from lifecycle.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -68,8 +69,8 @@ def connect_ray(settings: Settings) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    leftovers.mark()
-    for text in leftovers.sweep(Path("/tmp")):  # noqa: S108 - where `_temp_folder` may be
+    files.mark()
+    for text in files.sweep(Path("/tmp")):  # noqa: S108 - where `_temp_folder` may be
         log.info("left by a process that was killed, and swept: %s", text)
     folder = _temp_folder() if settings.local_ray else None
     with _interrupted_by_sigterm() as arm:
@@ -178,9 +179,8 @@ def prepare_environment(local: bool, settings: Settings | None = None) -> None:
 
 def _start(settings: Settings, folder: Path) -> None:
     import ray
-    from ray._private import ray_constants
 
-    ray_constants.ENABLE_RAY_CLUSTER = False  # LOOPBACK, for a Ray that was imported before
+    use_cluster_mode(False)  # LOOPBACK, for a Ray that was imported before
     for attempt in range(1, ATTEMPTS + 1):
         try:
             ray.init(
@@ -257,12 +257,11 @@ def _greet(host: str, port: int, timeout: float) -> None:
 
 def _join(address: str) -> None:
     import ray
-    from ray._private import ray_constants
 
     host, port = require_ray(address)
     own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # Ray's
     if host in ("127.0.0.1", "localhost") and not _answers(own, port):
-        ray_constants.ENABLE_RAY_CLUSTER = False  # else Ray would look for it at that address
+        use_cluster_mode(False)  # else Ray would look for it at that address
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
@@ -300,7 +299,7 @@ def _temp_folder() -> Path:
     if len(parent) > LONGEST_TEMP:
         parent = "/tmp"  # noqa: S108 - mkdtemp below makes a private folder in it
     try:
-        return Path(tempfile.mkdtemp(prefix=leftovers.temporary_prefix(), dir=parent))
+        return Path(tempfile.mkdtemp(prefix=files.temporary_prefix(), dir=parent))
     except OSError as error:
         raise RayError(
             f"cannot start a local Ray: {parent} cannot be written ({error.strerror}); "

@@ -19,6 +19,7 @@ from lifecycle.errors import (
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion, Traffic
 from lifecycle.runtime.identity import code_digest, sha256
+from lifecycle.runtime.ray_internals import with_version
 from lifecycle.serving.app import ByLoad
 from lifecycle.serving.prediction_log import CLOSE_SECONDS
 from lifecycle.serving.predictor import Engine
@@ -225,7 +226,7 @@ def _bound(server: Any, options: dict[str, Any], arguments: tuple[Any, ...]) -> 
     """The application; replicas stay if only its `user_config` or its scale is another."""
     serve = quiet_serve()
     made = serve.deployment(**options)(server)
-    return made.options(version=replica_version(arguments), _internal=True).bind(*arguments)
+    return with_version(made, replica_version(arguments)).bind(*arguments)
 
 
 def replica_version(arguments: tuple[Any, ...]) -> str:

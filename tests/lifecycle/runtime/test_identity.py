@@ -40,7 +40,6 @@ SHAPELESS = {
     "ingress",
     "runtime.cluster",
     "runtime.files",
-    "runtime.leftovers",
     "runtime.run",
 }
 """What those import that only moves, names or reports results."""

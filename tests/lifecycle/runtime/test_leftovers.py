@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lifecycle.runtime import leftovers
-from lifecycle.runtime.leftovers import (
+from lifecycle.runtime import files
+from lifecycle.runtime.files import (
     MAKER,
     SHARED,
     is_alive,
@@ -33,7 +33,7 @@ def gone() -> int:
 
 @pytest.fixture(autouse=True)
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leftovers, "SHARED", tmp_path / "shm")
+    monkeypatch.setattr(files, "SHARED", tmp_path / "shm")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     for name in ("shm", "tmp"):
         (tmp_path / name).mkdir()
@@ -111,11 +111,11 @@ from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.backend.resource_tracker import _resource_tracker
 
-from lifecycle.runtime import cluster, leftovers
+from lifecycle.runtime import cluster, files
 from lifecycle.release import mlflow_store as store
 from lifecycle.settings import Settings
 
-leftovers.mark()
+files.mark()
 print(cluster._temp_folder(), flush=True)
 Parallel(n_jobs=2, max_nbytes=1)(delayed(np.sum)(np.arange(99_999.0)) for _ in range(4))
 print(*get_reusable_executor(2)._processes, flush=True)
