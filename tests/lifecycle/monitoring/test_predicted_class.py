@@ -17,7 +17,7 @@ from lifecycle.project import DriftSpec, Project
 from lifecycle.records import Scored, Window
 from lifecycle.serving.batch import score
 from lifecycle.settings import Settings
-from lifecycle.training.evaluation.evaluate import evaluate
+from lifecycle.training.evaluation.evaluate import Measurement, evaluate
 from tests.support.graded import GRADES, graded_frame, graded_project
 
 
@@ -41,7 +41,7 @@ def scored(made: Any, frame: pd.DataFrame, number: int) -> Scored:
 def released(made: Any) -> Any:
     frame = made.holdout()
     truth = labels(frame, made.project)
-    return evaluate(truth, made.expected(frame), "multiclass", "h", "at release", 17)
+    return evaluate(truth, made.expected(frame), Measurement("multiclass", 17), "h", "at release")
 
 
 def test_a_window_is_opened_with_probabilities_and_classes(graded: Any) -> None:
