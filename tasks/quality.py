@@ -21,6 +21,7 @@ from lifecycle.records import (
     Split,
     Trained,
 )
+from lifecycle.release import artifacts
 from lifecycle.runtime.html import page, write_page
 from lifecycle.runtime.identity import checks_digest
 from lifecycle.settings import Settings
@@ -155,7 +156,12 @@ def summarise(
     periods: list[Period],
 ) -> Cycle:
     """Tell what happened and where to look."""
-    found = summary.sections(project, settings, prepared, trained, first, periods)
+    releases = [first, *(period.release for period in periods if period.release)]
+    trainings = [
+        trained,
+        *(artifacts.record_of(release.challenger, settings) for release in releases[1:]),
+    ]
+    found = summary.sections(project, settings, prepared, trainings, releases, periods)
     title = f"{project.name}: the cycle"
     report = settings.folder("reports", project.name) / "summary.html"
     write_page(page(title, found), report)

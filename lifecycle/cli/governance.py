@@ -224,7 +224,10 @@ def lineage(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the graph as JSON.")] = False,
     picture: Annotated[
-        Path | None, typer.Option(help="Draw it, too: a file ending with .svg or .png.")
+        Path | None,
+        typer.Option(
+            help="Draw it, too: a file that ends with .md or .mmd (Mermaid) or .dot (Graphviz)."
+        ),
     ] = None,
     openlineage: Annotated[
         str | None,

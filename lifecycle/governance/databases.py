@@ -1,9 +1,11 @@
-"""Persons in databases, Prefect's and MLflow's: searched, taken out of what holds them, compacted.
+"""Persons in databases: SQLite files in `home` are redacted, databases of servers only searched.
 
-Nothing is known of a schema: every column that can hold text is read, row by row.
+Nothing is known of a schema: every column that can hold text is read, row by row. A server's rows
+are not ours to change: other programs write them meanwhile, and only its own commands keep it
+consistent. The search reports where they are and which command removes them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import sqlalchemy as sa
@@ -18,6 +20,18 @@ PATIENCE = 60
 BATCH = 1000
 ROUNDS = 3
 """A row that a server changed meanwhile is found in the next."""
+MLFLOW_TABLES = {
+    "tags": "mlflow.MlflowClient().delete_tag(run_id, key)",
+    "experiment_tags": "mlflow.MlflowClient().delete_experiment_tag(experiment_id, key)",
+    "model_version_tags": "mlflow.MlflowClient().delete_model_version_tag(name, version, key)",
+    "params": "delete the run, then remove it for good: mlflow runs delete --run-id ID; mlflow gc",
+    "metrics": "delete the run, then remove it for good: mlflow runs delete --run-id ID; mlflow gc",
+    "runs": "delete the run, then remove it for good: mlflow runs delete --run-id ID; mlflow gc",
+    "model_versions": "mlflow.MlflowClient().update_model_version(name, version, description)",
+}
+"""Table of MLflow → what removes a text from it."""
+PREFECT_RUNS = ("flow_run", "task_run", "log", "artifact", "events")
+"""Beginnings of tables of Prefect that belong to runs."""
 MIXED = (sa.Integer, sa.Numeric, sa.Boolean, sa.Date, sa.DateTime, sa.Time, sa.Interval, sa.Uuid)
 """Types that hold no text; but in SQLite any column may."""
 
@@ -59,8 +73,9 @@ def search_database(engine: Engine, subject: Subject) -> dict[str, int]:
     return found
 
 
-def redact_database(engine: Engine, subject: Subject) -> dict[str, int]:
-    """Take the persons out of every cell; a row that cannot do without is deleted.
+def redact_file(engine: Engine, subject: Subject) -> dict[str, int]:
+    """Take the persons out of every cell of a SQLite file in `home`; a row that cannot do without
+    is deleted. Then compact it: what was deleted stays in free pages until they are used.
 
     Returns:
         Table → rows changed.
@@ -70,32 +85,34 @@ def redact_database(engine: Engine, subject: Subject) -> dict[str, int]:
         before = sum(changed.values())
         for table, columns in _texts(engine).items():
             with engine.connect() as connection:
-                theirs = [
+                rows = [
                     (key, values)
                     for key, values in _rows(connection, table, columns)
                     if any(_held(value, subject) for value in values)
                 ]
-            for key, values in theirs:
+            for key, values in rows:
                 _redact_row(engine, table, columns, key, values, subject)
                 changed[table] = changed.get(table, 0) + 1
         if sum(changed.values()) == before:
             break
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("VACUUM"))
+        connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)")).fetchall()
     return changed
 
 
-def compact(engine: Engine, tables: dict[str, int]) -> None:
-    """Leave nothing in free pages: what was deleted stays in a database file until they are used.
+def way_out(column: str) -> str:
+    """How rows of a server's database are removed by the product whose database it is.
 
     Args:
-        tables: those that were changed; a SQLite file is compacted whole.
+        column: `table.column`, as the search names it.
     """
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        if engine.dialect.name == "sqlite":
-            connection.execute(sa.text("VACUUM"))
-            connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)")).fetchall()
-        elif engine.dialect.name == "postgresql":
-            for table in tables:
-                connection.execute(sa.text(f"VACUUM FULL {_quoted(engine, table)}"))
+    table = column.partition(".")[0]
+    if table in MLFLOW_TABLES:
+        return MLFLOW_TABLES[table]
+    if table.startswith(PREFECT_RUNS):
+        return "delete these runs: prefect flow-run delete ID"
+    return "remove them with the program whose database it is"
 
 
 def _texts(engine: Engine) -> dict[str, list[str]]:
@@ -143,29 +160,16 @@ def _redact_row(
         for at, value in enumerate(values)
         if _held(value, subject)
     }
-    types = {c["name"]: c["type"] for c in sa.inspect(engine).get_columns(table)}
-    sqlite = engine.dialect.name == "sqlite"
-    sets = ", ".join(
-        f"{_quoted(engine, columns[int(name[1:])])} = "
-        + (f":{name}" if sqlite else f"CAST(:{name} AS {_type(engine, types, columns, name)})")
-        for name in new
-    )
-    where = "rowid = :key" if sqlite else "ctid = CAST(:key AS tid)"
     place = _quoted(engine, table)
+    cells = ", ".join(f"{_quoted(engine, columns[int(name[1:])])} = :{name}" for name in new)
     try:
         with engine.begin() as connection:
-            update = f"UPDATE {place} SET {sets} WHERE {where}"  # noqa: S608 - names are quoted
+            update = f"UPDATE {place} SET {cells} WHERE rowid = :key"  # noqa: S608 - quoted
             connection.execute(sa.text(update), {**new, "key": key})
     except IntegrityError:  # a key, or a value that has to be unique
         with engine.begin() as connection:
-            delete = f"DELETE FROM {place} WHERE {where}"  # noqa: S608 - as above
+            delete = f"DELETE FROM {place} WHERE rowid = :key"  # noqa: S608 - as above
             connection.execute(sa.text(delete), {"key": key})
-
-
-def _type(engine: Engine, types: Mapping[str, object], columns: list[str], name: str) -> str:
-    kind = types[columns[int(name[1:])]]
-    assert isinstance(kind, sa.types.TypeEngine)  # noqa: S101 - what an inspector gives
-    return str(kind.compile(dialect=engine.dialect))
 
 
 def _redacted(value: object, subject: Subject) -> object:

@@ -21,7 +21,7 @@ from lifecycle.audit.model_trail import TABLE as MODEL_TRAIL
 from lifecycle.data.privacy import TABLE as ERASED
 from lifecycle.data.privacy import suppress
 from lifecycle.errors import ProjectError
-from lifecycle.governance.databases import compact, open_database, redact_database
+from lifecycle.governance.databases import open_database, redact_file
 from lifecycle.governance.delta_log import complete, versions_of_files
 from lifecycle.governance.folder import Folder, learners, open_folder
 from lifecycle.governance.requests import Found, Request, close, save
@@ -171,18 +171,17 @@ def _edit(folder: Folder, path: str, subject: Subject) -> Iterator[Treated]:
 
 
 def _erase_databases(places: Places, subject: Subject) -> Iterator[Treated]:
-    urls = [
+    """SQLite files in `home`; databases of servers are searched, and left to their programs."""
+    files = [
         sqlite_url(path)
         for folder in places.folders
         for path in folder.files()
         if is_sqlite(folder, path)
     ]
-    for url in [*urls, *places.databases]:
+    for url in files:
         with open_database(url) as engine:
-            changed = redact_database(engine, subject)
-            compact(engine, changed)
             shown = engine.url.render_as_string(hide_password=True)
-            for table, rows in changed.items():
+            for table, rows in redact_file(engine, subject).items():
                 yield Treated(shown, f"{table}, {rows} rows edited")
 
 

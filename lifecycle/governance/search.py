@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lifecycle.errors import BackendError
-from lifecycle.governance.databases import open_database, search_database
+from lifecycle.governance.databases import open_database, search_database, way_out
 from lifecycle.governance.delta_log import versions_of_files
 from lifecycle.governance.folder import KEPT, VERSION, Folder, kept_versions, open_folder
 from lifecycle.governance.requests import FOLDER as REQUESTS
@@ -235,7 +235,7 @@ def _databases(places: Places, subject: Subject) -> tuple[list[str], list[str]]:
             with open_database(url) as engine:
                 shown = engine.url.render_as_string(hide_password=True)
                 for column, rows in search_database(engine, subject).items():
-                    left.append(f"{shown}: {column}, {rows} rows")
+                    left.append(f"{shown}: {column}, {rows} rows; {way_out(column)}")
         except BackendError as error:
             unsearched.append(str(error))
     return left, unsearched

@@ -28,19 +28,28 @@ def sections(
     project: Project,
     settings: Settings,
     prepared: Prepared,
-    trained: Trained,
-    first: Release,
+    trainings: list[Trained],
+    releases: list[Release],
     periods: list[Period],
 ) -> list[Section]:
-    """Data, models, gates, drift and where to look, in the order things happened."""
-    releases = [first, *(period.release for period in periods if period.release)]
+    """Data, models, gates, drift and where to look, in the order things happened.
+
+    Args:
+        trainings: of each release, in the order of `releases`.
+        releases: the first, and those after a retraining.
+    """
+    first = releases[0]
     return [
-        Section("Data", text=_arrivals(first, periods), table=_data(project, prepared, periods)),
-        Section(f"Models by {project.metric}", table=_models(project, trained, releases)),
+        Section(
+            "Data",
+            text=_arrivals(first, periods),
+            table=_data(project, prepared, trainings, periods),
+        ),
+        Section(f"Models by {project.metric}", table=_models(project, trainings, releases)),
         *(_gate(release) for release in releases),
-        *_way_out(project, trained, first),
+        *_way_out(project, trainings[0], first),
         *(_period(project, period) for period in periods),
-        _places(project, settings, trained, releases, periods),
+        _places(project, settings, trainings, releases, periods),
     ]
 
 
@@ -87,8 +96,12 @@ def spoken(project: Project, window: Window) -> str:
     return f"{project.time.column} {window}" if project.time else str(window)
 
 
-def _data(project: Project, prepared: Prepared, periods: list[Period]) -> Table:
+def _data(
+    project: Project, prepared: Prepared, trainings: list[Trained], periods: list[Period]
+) -> Table:
+    """The tables that models learned from and were monitored on; a retraining after its period."""
     ingested, split = prepared.ingested, prepared.split
+    retrainings = iter(trainings[1:])
     parts = [
         (f"learned from ({spoken(project, ingested.window)})", ingested.dataset),
         ("· train", split.train),
@@ -100,6 +113,14 @@ def _data(project: Project, prepared: Prepared, periods: list[Period]) -> Table:
             (f"arrived ({spoken(project, period.scored.window)})", period.scored.dataset),
             ("· predictions", period.scored.predictions),
         ]
+        if period.release:
+            again = next(retrainings)
+            version = again.model.version
+            parts += [
+                (f"· train of v{version}", again.split.train),
+                (f"· validation of v{version}", again.split.validation),
+                (f"· holdout of v{version}", again.split.holdout),
+            ]
     return Table(("data", "rows", "version", "digest"), tuple(_dataset(*part) for part in parts))
 
 
@@ -108,16 +129,19 @@ def _dataset(name: str, version: DatasetVersion) -> tuple[str, ...]:
     return name, f"{version.rows:,}", table, version.digest[:12]
 
 
-def _models(project: Project, trained: Trained, releases: list[Release]) -> Table:
+def _models(project: Project, trainings: list[Trained], releases: list[Release]) -> Table:
     """Every evaluation next to what it was compared with, on the same holdout."""
-    rows: list[tuple[str | Cell, ...]] = [
-        ("baseline", _spell(trained.baseline, project), "", _rows(trained.baseline))
-    ]
-    for release in releases:
+    rows: list[tuple[str | Cell, ...]] = []
+    now = releases[-1].champion
+    for trained, release in zip(trainings, releases, strict=True):
         model, champion = release.challenger, release.champion_evaluation
-        outcome = (
-            Cell("champion", "good") if release.decision.passed else Cell("not promoted", "warn")
-        )
+        if not release.decision.passed:
+            outcome = Cell("not promoted", "warn")
+        elif now is not None and model.version == now.version:
+            outcome = Cell("champion", "good")
+        else:
+            outcome = Cell("replaced")
+        rows.append(("baseline", _spell(trained.baseline, project), "", _rows(trained.baseline)))
         name = f"{model.name} v{model.version} ({model.digest[:12]})"
         rows.append((name, _spell(release.evaluation, project), outcome, _rows(release.evaluation)))
         if champion:
@@ -145,8 +169,8 @@ def _gate(release: Release) -> Section:
     verdict = "passed" if release.decision.passed else f"not passed: {kept}"
     model = release.challenger
     reasons, blocking = release.decision.reasons, release.decision.blocking
-    warnings = (reason for reason in reasons if reason.startswith("Warning: "))
-    brief = (*blocking, *warnings)
+    others = (reason for reason in reasons if decides(reason) and reason not in blocking)
+    brief = (*blocking, *others)
     return Section(f"Gate for v{model.version}: {verdict}", points=reasons, brief=brief)
 
 
@@ -182,7 +206,7 @@ def _period(project: Project, period: Period) -> Section:
 def _places(
     project: Project,
     settings: Settings,
-    trained: Trained,
+    trainings: list[Trained],
     releases: list[Release],
     periods: list[Period],
 ) -> Section:
@@ -194,7 +218,9 @@ def _places(
         for release in releases
     }
     pages = [(name, path) for name, path in evaluations.items() if path.exists()]
-    pages += [("deepchecks", path) for path in trained.checks.reports]
+    for trained in trainings:
+        version = trained.model.version
+        pages += [(f"checks v{version}", path) for path in trained.checks.reports]
     pages += [("monitoring", period.monitored.report) for period in periods]
     lines = [f"{name:<14} {path}" for name, path in pages]
     store = redact(settings.tracking_uri)

@@ -87,7 +87,9 @@ def test_the_summary_says_it_all(demo: Demo) -> None:
         "Gate for v2: passed",
         "make serve",
         "curl ",
-        "deepchecks ",
+        "checks v1 ",
+        "checks v2 ",
+        "· train of v2",
         "MLflow ",
         "Prefect ",
     ):

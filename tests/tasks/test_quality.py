@@ -97,7 +97,7 @@ def test_a_model_whose_checks_did_not_run_is_checked_once_they_can(
     evaluation = SimpleNamespace(metrics={health.metric: estimate})
     trained = SimpleNamespace(checks=report, noise=None, evaluation=evaluation)
     monkeypatch.setattr(release.registry, "find_by_identity", lambda *arguments: model)
-    monkeypatch.setattr(release.registered, "record_of", lambda *arguments: trained)
+    monkeypatch.setattr(release.artifacts, "record_of", lambda *arguments: trained)
     monkeypatch.setattr(release.registry, "set_alias", lambda *arguments: None)
     identified: Any = SimpleNamespace(digest="0" * 64)
     answer = release.find_trained.fn(health, settings, identified)

@@ -10,24 +10,20 @@ decides how many trials there are, not what they are.
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lifecycle.errors import LifecycleError
-from lifecycle.project import Project, Scalar, greater_is_better
+from lifecycle.project import Project, greater_is_better
 from lifecycle.records import DatasetVersion, Trial, Tuned
 from lifecycle.runtime.cluster import is_connected
-from lifecycle.training.evaluation.evaluate import metric_value
-from lifecycle.training.matrix import Matrices, loss_weights, open_matrices
-from lifecycle.training.own_metrics import own_metrics
 from lifecycle.training.parameters import key_of
-from lifecycle.training.trainers.protocol import OnRound
 from lifecycle.training.trainers.registry import open_trainer
 from lifecycle.training.tuning import Objective, Outcome, Pruning, Told
 from lifecycle.training.tuning.study import Asked, Finished, Suggestions, open_study
-from lifecycle.training.tuning.trials import LocalPool
+from lifecycle.training.tuning.trials import LocalPool, ValidationMetric
 
 if TYPE_CHECKING:
     from lifecycle.training.tuning.pool import Pool
@@ -186,39 +182,6 @@ def _record(asked: Asked, outcome: Outcome) -> Trial:
 
 
 # Tuning a project: the search over its space; the holdout is not even an argument.
-
-# What a trial of a project is: fit on the train part, measure on the validation part.
-
-
-class ValidationMetric:
-    """`training_metric` on the validation part; the data are opened by the first trial."""
-
-    def __init__(self, project: Project, train: DatasetVersion, validation: DatasetVersion) -> None:
-        self._project, self._train, self._validation = project, train, validation
-        self._data: Matrices | None = None
-
-    def __call__(self, parameters: Mapping[str, Scalar], on_round: OnRound) -> float | None:
-        """The value of a trial; None if `on_round` stopped it.
-
-        Raises:
-            LifecycleError: the data cannot be opened, or nothing can be fitted or measured.
-        """
-        project = self._project
-        if self._data is None:
-            self._data = open_matrices(project, self._train, self._validation)
-        data = self._data
-        fitted = open_trainer(project).fit(project, data, parameters, 1, on_round)
-        if fitted.pruned:
-            return None
-        truth, predicted = data.validation_labels, fitted.model.predict(data.validation)
-        return metric_value(
-            project.training_metric,
-            truth,
-            predicted,
-            project.task,
-            own_metrics(project),
-            loss_weights(project, data.validation_weights),
-        )
 
 
 def tune(

@@ -1,4 +1,4 @@
-"""Persons in a PostgreSQL that MLflow keeps its runs in: found, taken out, and MLflow goes on."""
+"""Persons in a PostgreSQL that MLflow keeps its runs in: found, and left to MLflow's commands."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lifecycle.errors import BackendError
-from lifecycle.governance.databases import open_database
+from lifecycle.governance.databases import open_database, way_out
 from lifecycle.governance.erase import check, erase
 from lifecycle.governance.requests import file_request
 from lifecycle.project import Project
@@ -41,11 +41,30 @@ def test_mlflow_on_postgresql(
         assert not any(postgres.password in place for place in found)
 
         done = erase(project, settings, file_request(project, settings, [PERSON]))
-        assert done.searched.left == ()
-        assert any(": params, 1 rows edited" in text for text in done.changed)
-        assert client.get_run(run).data.tags["note"] == "see [erased], row 3"
-        assert client.get_run(run).data.params["asked_by"] == "[erased]"
+        assert not done.searched.clean, "the server's rows are its own to remove"
+        (tag,) = (place for place in done.searched.left if "tags.value" in place)
+        (param,) = (place for place in done.searched.left if "params.value" in place)
+        assert tag.endswith("delete_tag(run_id, key)")
+        assert param.endswith("mlflow runs delete --run-id ID; mlflow gc")
+        assert client.get_run(run).data.tags["note"] == f"see {PERSON}, row 3"
+        assert client.get_run(run).data.params["asked_by"] == PERSON
         assert record_of(trained.model, settings).model == trained.model
+
+        client.delete_tag(run, "note")  # as the result says
+        left = check(project, settings, [PERSON]).left
+        assert not any("tags.value" in place for place in left)
+
+
+@pytest.mark.parametrize(
+    ("column", "remedy"),
+    [
+        ("flow_run.parameters", "prefect flow-run delete ID"),
+        ("log.message", "prefect flow-run delete ID"),
+        ("somebody.note", "the program whose database it is"),
+    ],
+)
+def test_the_way_out_of_other_tables(column: str, remedy: str) -> None:
+    assert way_out(column).endswith(remedy)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """What a person sees of lineage: trees, a picture, JSON; through the command."""
 
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from rich.console import Console
@@ -10,8 +12,8 @@ from typer.testing import CliRunner, Result
 
 from lifecycle.cli.main import app
 from lifecycle.errors import ProjectError
-from lifecycle.lineage.graph import Lineage, Node
-from lifecycle.lineage.picture import COLOURS, COLUMNS, draw, short, trees
+from lifecycle.lineage.graph import Edge, Kind, Lineage, Node
+from lifecycle.lineage.picture import COLOURS, dot, draw, mermaid, short, trees
 from lifecycle.lineage.walk import lineage
 from tests.support.lived import ASKED, Lived
 
@@ -65,31 +67,65 @@ def test_json(run: Run, lived: Lived) -> None:
     assert found == lineage(lived.project, lived.settings, f"{ASKED}-0")
 
 
-def test_a_picture_has_every_box_and_verb(lived: Lived, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("lineage.mmd", "flowchart LR"),
+        ("lineage.md", "# Lineage of accepted version 0 (small)"),
+        ("lineage.dot", "digraph lineage {"),
+        ("lineage.gv", "digraph lineage {"),
+    ],
+)
+def test_a_picture_has_every_box_and_verb(
+    lived: Lived, tmp_path: Path, name: str, first: str
+) -> None:
     found = lineage(lived.project, lived.settings, "accepted")
-    image = draw(found, tmp_path / "lineage.svg")
-    text = " ".join(image.read_text().split())
-    ElementTree.fromstring(image.read_text())  # noqa: S314 - our own file
-    for node in found.nodes:
-        assert f"<!-- {node.name} -->" in text
+    lines = draw(found, tmp_path / name).read_text().splitlines()
+    assert lines[0] == first
+    assert sum("fill" in line for line in lines if "node [" not in line) == len(found.nodes)
+    assert sum(" -> " in line or " -->|" in line for line in lines) == len(found.edges)
     for what in {edge.what for edge in found.edges}:
-        assert f"<!-- {what} -->" in text
-    assert [file.name for file in tmp_path.iterdir()] == ["lineage.svg"]
+        assert any(what in line for line in lines)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
-def test_a_picture_as_png(run: Run, tmp_path: Path) -> None:
-    image = tmp_path / "lineage.png"
+HOSTILE = 'a "b" <script>alert(1)</script> ]--> `c` | #1; {d} \\ & end'
+
+
+def hostile() -> Lineage:
+    nodes = [
+        Node(id=f"part:{at}", kind="part", name=HOSTILE, facts={"rows": HOSTILE}) for at in "ab"
+    ]
+    edge = Edge(source="part:a", target="part:b", what=HOSTILE)
+    return Lineage(project="small", subject="part:a", nodes=tuple(nodes), edges=(edge,))
+
+
+def test_names_of_any_text_stay_text() -> None:
+    labels = re.findall(r'\["(.*)"\]|\|"(.*)"\|', mermaid(hostile()))
+    assert len(labels) == 3, "two boxes, an edge"
+    for label in map("".join, labels):
+        assert not set(re.sub("<b>|</b>|<br/>", "", label)) & set('"`\\&<>[]{}()|')
+    drawn = [line for line in dot(hostile()).splitlines() if "script" in line]
+    assert len(drawn) == 4, "a title, two boxes, an edge"
+    for line in drawn:
+        label = re.search(r"label=<(.*)>(, fillcolor|\]|;)", line)
+        assert label, line
+        ElementTree.fromstring(f"<L>{label[1]}</L>")  # noqa: S314 - our own
+
+
+def test_through_the_command(run: Run, tmp_path: Path) -> None:
+    image = tmp_path / "lineage.md"
     assert "Drawn" in run("lineage", ASKED, "--picture", image).output
-    assert image.read_bytes().startswith(b"\x89PNG")
+    assert "```mermaid\nflowchart LR\n" in image.read_text()
 
 
 def test_a_picture_of_another_kind(lived: Lived, tmp_path: Path) -> None:
-    with pytest.raises(ProjectError, match=r"\.svg or \.png"):
+    with pytest.raises(ProjectError, match=r"\.mmd \(Mermaid\) or \.dot"):
         draw(lineage(lived.project, lived.settings, "accepted"), tmp_path / "lineage.gif")
 
 
-def test_every_kind_has_its_place_and_colour() -> None:
-    assert set(COLUMNS) == set(COLOURS)
+def test_every_kind_has_its_colour() -> None:
+    assert set(COLOURS) == set(get_args(Kind))
 
 
 def test_diff(run: Run, lived: Lived) -> None:

@@ -77,7 +77,7 @@ def test_back_to_the_model_and_its_answers(made: Any, ref: str) -> None:
 
 def test_drawn_and_told(made: Any, tmp_path: Path) -> None:
     found = lineage(made.project, made.settings, "model:1")
-    picture = draw(found, tmp_path / "views.svg").read_text()
+    picture = draw(found, tmp_path / "views.dot").read_text()
     assert "view_spent version 0" in picture
     assert "joined version 0" in picture
     graph = known(made.project, made.settings)

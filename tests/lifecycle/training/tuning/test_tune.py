@@ -242,7 +242,6 @@ def test_unusable_space_is_refused_before_anything_runs(make_project, prepare, t
     [
         ("lifecycle.training.tuning.pool", ["optuna", "xgboost", "pandas", "pydantic", "sklearn"]),
         ("lifecycle.training.tuning.trials", ["optuna", "xgboost", "pandas", "pydantic", "ray"]),
-        ("lifecycle.training.tuning.search", ["optuna", "ray"]),
         ("lifecycle.training.tuning.search", ["ray"]),
     ],
 )
