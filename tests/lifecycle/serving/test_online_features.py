@@ -12,9 +12,9 @@ import pytest
 
 from lifecycle.data.privacy import pii_key
 from lifecycle.errors import BackendError, BundleError
+from lifecycle.features.encode import view_uses
 from lifecycle.features.join import join_batch
 from lifecycle.features.store import made_like, materialise, open_view
-from lifecycle.features.view_use import view_uses
 from lifecycle.lake import is_nullable, read_table, read_version
 from lifecycle.lake.column_types import to_frame
 from lifecycle.lake.logged_predictions import read_log
