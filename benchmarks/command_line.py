@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.result import Result, limit, ratio
 
-BAR_S, BAR_RATIO = 0.5, 25.0
+BAR_S, BAR_RATIO = 0.5, 8.0
 HELP = [str(Path(sys.executable).with_name("lifecycle")), "--help"]
 NOTHING = [sys.executable, "-c", "pass"]
 COMPILED = {key: text for key, text in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
