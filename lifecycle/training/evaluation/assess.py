@@ -191,6 +191,16 @@ def answer(project: Project, part: DatasetVersion, bundle: Path, digest: str) ->
     )
 
 
+def _measurement(project: Project, answers: Answers | Predicted) -> Measurement:
+    return Measurement(
+        project.task,
+        project.split.seed,
+        groups=answers.entity,
+        own=own_metrics(project),
+        threshold=answers.threshold,
+    )
+
+
 def assess(
     project: Project, answers: Answers | Predicted, part: DatasetVersion, subject: str
 ) -> Evaluation:
@@ -203,13 +213,7 @@ def assess(
     return evaluate(
         answers.truth,
         answers.prediction,
-        Measurement(
-            project.task,
-            project.split.seed,
-            groups=answers.entity,
-            own=own_metrics(project),
-            threshold=answers.threshold,
-        ),
+        _measurement(project, answers),
         part.digest,
         subject,
     )
@@ -281,13 +285,7 @@ def assess_baseline(project: Project, split: Split, answers: Answers) -> tuple[E
     evaluation = baseline(
         train,
         answers.truth,
-        Measurement(
-            project.task,
-            project.split.seed,
-            groups=answers.entity,
-            own=own_metrics(project),
-            threshold=answers.threshold,
-        ),
+        _measurement(project, answers),
         split.holdout.digest,
     )
     always = trivial_answers(train, answers.truth, project.task)
@@ -302,9 +300,7 @@ def gain(project: Project, answers: Answers, other: Predicted, confidence: float
         answers.prediction,
         other.prediction,
         project.metric,
-        Measurement(
-            project.task, project.split.seed, groups=answers.entity, own=own_metrics(project)
-        ),
+        _measurement(project, answers),
         confidence,
         thresholds=(answers.threshold, other.threshold),
     )

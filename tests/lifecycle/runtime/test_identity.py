@@ -40,6 +40,7 @@ SHAPELESS = {
     "ingress",
     "runtime.cluster",
     "runtime.files",
+    "runtime.ray_internals",
     "runtime.run",
 }
 """What those import that only moves, names or reports results."""
