@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from benchmarks.result import Result
-from lifecycle.training.evaluation.evaluate import RESAMPLES_OF_LARGE, evaluate
+from lifecycle.training.evaluation.evaluate import RESAMPLES_OF_LARGE, Measurement, evaluate
 
 ROWS, SMALLER = 1_000_000, 200_000
 BAR, SECONDS = 1.2, 0.6
@@ -34,7 +34,7 @@ def data(rows: int) -> tuple[Floats, Floats]:
 
 def ours(truth: Floats, scores: Floats) -> dict[str, tuple[float, float]]:
     """Metric → value and the lower end of its interval."""
-    found = evaluate(truth, scores, "binary", "holdout", "candidate", seed=1)
+    found = evaluate(truth, scores, Measurement("binary", 1), "holdout", "candidate")
     return {name: (estimate.value, estimate.low) for name, estimate in found.metrics.items()}
 
 

@@ -133,7 +133,7 @@ def _auth(home: Path) -> tuple[str, str]:
 def _key(auth: str) -> str:
     """Digest of what a server runs with."""
     variables = get_current_settings().to_environment_variables(exclude_unset=True)
-    return sha256([code_digest(), lock_digest(), sys.executable, variables, auth])
+    return sha256([code_digest("server"), lock_digest(), sys.executable, variables, auth])
 
 
 @contextmanager

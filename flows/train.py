@@ -12,7 +12,7 @@ from pydantic import Field
 from flows.command import WINDOW, Command, Option, at_least_one, window_of
 from flows.prepare import prepare
 from lifecycle.project.loader import ProjectFile
-from lifecycle.records import Prepared, Trained, Window
+from lifecycle.records import Candidate, Prepared, Trained, Window
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_for_training, running_cluster
 from tasks.quality import check_candidate, checks_program, gate_candidate
@@ -68,14 +68,16 @@ def train(
             return register_challenger(
                 project,
                 settings,
-                identity,
-                split,
-                tuned,
-                bundle,
-                evaluated,
-                checks,
-                decision,
-                noise,
+                Candidate(
+                    identity=identity,
+                    split=split,
+                    tuned=tuned,
+                    bundle=bundle,
+                    evaluated=evaluated,
+                    checks=checks,
+                    decision=decision,
+                    noise=noise,
+                ),
             )
 
 

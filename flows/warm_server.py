@@ -83,7 +83,7 @@ def _listens(server: uvicorn.Server) -> bool:
 def _code() -> tuple[str, str]:
     code_digest.cache_clear()
     lock_digest.cache_clear()
-    return code_digest(), lock_digest()
+    return code_digest("server"), lock_digest()
 
 
 if __name__ == "__main__":

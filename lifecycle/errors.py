@@ -30,6 +30,7 @@ secret of this process: whoever raises it may quote a library or a URL.
 """
 
 import logging
+import re
 
 from lifecycle.redaction import redact
 
@@ -165,14 +166,30 @@ def is_verdict(error: BaseException) -> bool:
     return isinstance(error, VERDICTS)
 
 
-def reason(error: BaseException) -> str:
-    """One line of an error of Ray's: what the task raised, else its first line.
+CAUSE = re.compile(r"\s*(?:\x1b\[\d+m)?↳(?:\x1b\[\d+m)?\s*")
+MESSAGE = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
+QUERY = re.compile(r"(?<=[^\s?])\?(?=\S*=)\S*")
 
-    Such an error often goes on with the traces of several processes; they are logged for who looks
-    for them.
+
+def first_line(error: BaseException) -> str:
+    """One line of an error: the first of its message, with the causes that Delta lists below it.
+
+    An error without a message is named by its type. Of an answer of object storage only the message
+    is given, and of an address no query: it may hold a signature.
     """
-    log.debug("what Ray said", exc_info=error)
-    cause = getattr(error, "cause", None)
-    line = next(filter(None, map(str.strip, str(cause or error).splitlines())), "")
-    kind = type(cause or error).__name__
-    return f"{kind}: {line}" if cause else line or kind
+    lines = []
+    for cause in CAUSE.split(str(error).strip()):
+        answer = MESSAGE.search(cause)
+        line = answer[1] if answer else next(iter(cause.splitlines()), "")
+        lines.append(QUERY.sub("", line.strip()))
+    return ": ".join(filter(None, lines)) or type(error).__name__
+
+
+def ray_reason(error: BaseException) -> str:
+    """One line of an error of Ray's: what the task raised with its type, else its first line.
+
+    Such an error often goes on with the traces of several processes; they are logged.
+    """
+    log.debug("Ray's error", exc_info=error)
+    cause: BaseException | None = getattr(error, "cause", None)
+    return f"{type(cause).__name__}: {first_line(cause)}" if cause else first_line(error)

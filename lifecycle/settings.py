@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import secrets
 import sys
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -284,10 +283,6 @@ class Settings(BaseSettings):
             ) from None
         return path
 
-    def store_id(self) -> str:
-        """A random name kept in `home`: cached results must not outlive what they refer to."""
-        return made_once(self.folder() / "store-id", secrets.token_hex(8), 0o644)
-
     @classmethod
     def load(cls, env: str | None = None) -> Self:
         """Settings of an environment: `LIFECYCLE_*` variables win over `deployments/<env>.env`.
@@ -366,22 +361,3 @@ def _problem(place: tuple[int | str, ...], message: str, value: object) -> str:
     if field is None or "SecretStr" in str(field.annotation):
         return f"{variable}: {message}"
     return f"{variable}: {message} (got {str(value)!r})"
-
-
-def made_once(file: Path, text: str, mode: int) -> str:
-    """The text of a file that whoever asks first makes, whole; all others find it.
-
-    Raises:
-        OSError: it cannot be made or read.
-    """
-    if not file.exists():
-        aside = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as new:
-            new.write(text)
-        try:
-            os.link(aside, file)  # fails if another process was first, so all see one text
-        except FileExistsError:
-            pass
-        finally:
-            aside.unlink()
-    return file.read_text()

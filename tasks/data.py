@@ -76,7 +76,7 @@ def _outside(project: Project, settings: Settings) -> tuple[str, str, str]:
 @checked
 @task(
     name="ingest",
-    cache_key_fn=cached_by("project", "window", "table", "source_digest", "today", "gone"),
+    cache_key_fn=cached_by("data", "project", "window", "table", "source_digest", "today", "gone"),
     **CACHED,
 )
 def _ingest(
@@ -139,7 +139,7 @@ def _show(project: Project, violations: tuple[Violation, ...]) -> None:
 
 
 @checked
-@task(name="split", cache_key_fn=cached_by("project", "ingested"), **CACHED)
+@task(name="split", cache_key_fn=cached_by("data", "project", "ingested"), **CACHED)
 def split_parts(project: Project, settings: Settings, ingested: Ingested) -> Split:
     """Divide a dataset version into train, validation and holdout."""
     with step("prepare", "splitting") as done:

@@ -17,20 +17,22 @@ from lifecycle.lake import missing
 from lifecycle.project import Project
 from lifecycle.records import Record
 from lifecycle.redaction import errors_redacted
-from lifecycle.runtime.identity import code_digest, lock_digest, sha256
+from lifecycle.runtime.identity import Result, code_digest, lock_digest, sha256, store_id
 from lifecycle.settings import Settings
 from tasks.progress import say
 
 
 def cached_by(
-    *names: str, also: Callable[[Settings], str] | None = None
+    result: Result, *names: str, also: Callable[[Settings], str] | None = None
 ) -> Callable[[TaskRunContext, dict[str, Any]], str]:
-    """Cache key over the named arguments, the task's source, our code, the lock and these stores.
+    """Cache key over the named arguments, the task's source, the code that shapes the result, the
+    lock and these stores.
 
     `TASK_SOURCE` alone would return an old result after the function below a thin task has changed;
     the store's id keeps a result from outliving the tables it refers to.
 
     Args:
+        result: what the task makes, whose code counts.
         also: a digest of what else shapes the result.
     """
 
@@ -40,10 +42,10 @@ def cached_by(
             {
                 "task": context.task.name,
                 "source": inspect.getsource(context.task.fn),
-                "code": code_digest(),
+                "code": code_digest(result),
                 "lock": lock_digest(),
                 "also": also(settings) if also else "",
-                "store": settings.store_id(),
+                "store": store_id(settings),
                 "place": [str(settings.home), settings.lake],  # what moved refers to nothing
                 "arguments": {name: _plain(arguments[name]) for name in names},
             }

@@ -56,7 +56,7 @@ def _environment(settings: Settings) -> str:
 
 @task(
     name="check",
-    cache_key_fn=cached_by("project", "split", "bundle", also=_environment),
+    cache_key_fn=cached_by("checks", "project", "split", "bundle", also=_environment),
     **CACHED,
 )
 def _check(

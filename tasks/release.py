@@ -8,17 +8,12 @@ from lifecycle.project import Project
 from lifecycle.quality import card, gates
 from lifecycle.quality.summary import spell
 from lifecycle.records import (
-    Bundle,
-    CheckReport,
+    Candidate,
     Decision,
     Duel,
-    Evaluated,
     Identity,
     ModelVersion,
-    Noise,
-    Split,
     Trained,
-    Tuned,
 )
 from lifecycle.release import artifacts, register, registry
 from lifecycle.release.registry import CHALLENGER, CHAMPION
@@ -118,33 +113,28 @@ def _holder(project: Project, settings: Settings, alias: str, flow: str) -> Trai
 
 
 @task(name="register", **NOT_CACHED, **RETRIES)
-def register_challenger(
-    project: Project,
-    settings: Settings,
-    identity: Identity,
-    split: Split,
-    tuned: Tuned,
-    bundle: Bundle,
-    evaluated: Evaluated,
-    checks: CheckReport,
-    decision: Decision,
-    noise: Noise | None,
-) -> Trained:
+def register_challenger(project: Project, settings: Settings, candidate: Candidate) -> Trained:
     """Record everything in one MLflow run and register the bundle as challenger."""
+    evaluated, bundle = candidate.evaluated, candidate.bundle
     with step("train", "registering in MLflow") as done:
         found = Trained(
-            model=register.unregistered(project, identity, bundle),
+            model=register.unregistered(project, candidate.identity, bundle),
             evaluation=evaluated.candidate,
             baseline=evaluated.baseline,
-            checks=checks,
-            decision=decision,
-            split=split,
-            tuned=tuned,
-            identity=identity,
-            noise=noise,
+            checks=candidate.checks,
+            decision=candidate.decision,
+            split=candidate.split,
+            tuned=candidate.tuned,
+            identity=candidate.identity,
+            noise=candidate.noise,
         )
         text = card.model_card(
-            project, split, evaluated.candidate, evaluated.baseline, checks, decision
+            project,
+            candidate.split,
+            evaluated.candidate,
+            evaluated.baseline,
+            candidate.checks,
+            candidate.decision,
         )
         trained = register.register(
             project,

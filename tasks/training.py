@@ -68,7 +68,7 @@ def recorded(
 
 
 @checked
-@task(name="fit", cache_key_fn=cached_by("tuned", "identity"), **CACHED)
+@task(name="fit", cache_key_fn=cached_by("model", "tuned", "identity"), **CACHED)
 def fit_model(
     project: Project, settings: Settings, split: Split, tuned: Tuned, identity: Identity
 ) -> Bundle:
@@ -91,7 +91,7 @@ EVERY_S = 1.0
 """Seconds between two updates of the progress artifact: each is a request."""
 
 
-@task(name="tune", cache_key_fn=cached_by("identity"), **CACHED)
+@task(name="tune", cache_key_fn=cached_by("model", "identity"), **CACHED)
 def tune_parameters(
     project: Project, settings: Settings, split: Split, identity: Identity
 ) -> Tuned:
@@ -187,7 +187,7 @@ def _short(value: object) -> str:
 # How much of a gain is chance, as a Prefect task: the same training with other seeds.
 
 
-@task(name="measure-noise", cache_key_fn=cached_by("identity", "tuned", "seeds"), **CACHED)
+@task(name="measure-noise", cache_key_fn=cached_by("model", "identity", "tuned", "seeds"), **CACHED)
 def measure_noise(
     project: Project,
     settings: Settings,

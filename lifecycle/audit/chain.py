@@ -17,8 +17,8 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, wr
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pydantic import ValidationError
 
-from lifecycle.errors import BackendError
-from lifecycle.lake import create_table, first_line
+from lifecycle.errors import BackendError, first_line
+from lifecycle.lake import create_table
 from lifecycle.records import Link
 from lifecycle.runtime.identity import sha256
 

@@ -14,6 +14,7 @@ from lifecycle.errors import ProjectError
 from lifecycle.project.base import NAMES_SHOWN
 from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.runtime.console import open_console
+from lifecycle.runtime.files import write_atomic
 from lifecycle.settings import Settings, environment_help, environments, shipped_folder
 
 if TYPE_CHECKING:
@@ -197,13 +198,9 @@ def _rehearse(project: "Project") -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    """Write aside, then rename: a reader never sees half a file."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(file)
+        write_atomic(file, text)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise ProjectError(
             f"{file}: cannot write it ({error.strerror}); name another place with --output"
         ) from None

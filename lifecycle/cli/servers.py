@@ -9,9 +9,8 @@ import sys
 import threading
 from contextlib import AbstractContextManager, ExitStack, suppress
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -25,6 +24,7 @@ from lifecycle.redaction import redact
 from lifecycle.runtime.cluster import ENVIRONMENT, LOOPBACK, require_ray
 from lifecycle.runtime.console import open_console, write_error
 from lifecycle.runtime.process import TELEMETRY
+from lifecycle.runtime.ray_internals import start_node_on_loopback
 from lifecycle.runtime.servers import (
     Process,
     answers,
@@ -144,18 +144,11 @@ def ray_node(
     os.environ.update(LOOPBACK)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    from ray._private import ray_constants
-    from ray.scripts.scripts import main
-
-    # Ray's processes read the variable, the refusal this constant; with it Ray would take another
-    # address of this machine for 127.0.0.1
-    ray_constants.ENABLE_RAY_CLUSTER = True
-    services: Any = import_module("ray._private.services")
-    services.get_node_ip_address = lambda address=None: HOST
+    main = start_node_on_loopback()
     arguments = ["start", f"--address={host}:{port}", "--node-ip-address", HOST]
     arguments += ["--num-cpus", str(cpus), *(["--block"] if block else [])]
     sys.argv = ["ray", *arguments]
-    main()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+    main()
 
 
 # `lifecycle serve`.

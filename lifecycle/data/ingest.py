@@ -273,7 +273,7 @@ def _request(project: Project, window: Window, digest: str, erased: frozenset[st
             "roles": [project.input_columns, project.target, project.protected, project.entity],
             "time": project.time.model_dump(mode="json") if project.time else None,
             "erased": erased_digest(erased),
-            "code": code_digest(),
+            "code": code_digest("data"),
             "today": str(date.today()) if fresh and fresh.max_age_days else "",
         }
     )

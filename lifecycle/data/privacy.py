@@ -13,11 +13,12 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from lifecycle.audit.chain import RESTORE
-from lifecycle.errors import BackendError, SettingsError
-from lifecycle.lake import create_table, first_line, history, table_uri
+from lifecycle.errors import BackendError, SettingsError, first_line
+from lifecycle.lake import create_table, history, table_uri
 from lifecycle.project import Project
+from lifecycle.runtime.files import create_once
 from lifecycle.runtime.identity import sha256
-from lifecycle.settings import Settings, made_once
+from lifecycle.settings import Settings
 
 FILE = "pii-key"
 
@@ -37,7 +38,7 @@ def pii_key(settings: Settings) -> bytes:
         return key
     file = settings.folder() / FILE
     try:
-        return made_once(file, secrets.token_hex(32), 0o600).encode()
+        return create_once(file, secrets.token_hex(32), 0o600).encode()
     except OSError as error:
         raise SettingsError(
             f"{file}: cannot keep the key of personal data there ({error.strerror}); "

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lifecycle.data.windows import period_of
 from lifecycle.lake import is_nullable, open_version
 from lifecycle.lake.column_types import is_text, to_frame
+from lifecycle.lake.row_hash import STEP, mix
 from lifecycle.project import Project, SplitSpec, TimeSpec
 from lifecycle.records import DatasetVersion
 
@@ -132,15 +133,9 @@ def _shares(keys: "pd.Series[Any]", seed: int) -> NDArray[np.float64]:
     else:
         text = keys.astype(str).to_numpy(dtype=object)
         words = pd.util.hash_array(text, hash_key="lifecycle-flows!")
-    mixed = _splitmix(words ^ _splitmix(np.full(1, seed, dtype=np.int64).view(np.uint64)))
+    start = mix(np.full(1, seed, dtype=np.int64).view(np.uint64) + STEP)
+    mixed = mix((words ^ start) + STEP)  # wraps around, as it should
     return (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
-
-
-def _splitmix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    mixed = words + np.uint64(0x9E3779B97F4A7C15)  # wraps around, as it should
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
 
 
 class Keys(NamedTuple):

@@ -14,7 +14,7 @@ from lifecycle.errors import FeatureError
 from lifecycle.lake.column_types import holds_texts
 from lifecycle.project import ColumnSpec, Project, Scalar
 from lifecycle.records import Record
-from lifecycle.runtime.identity import file_digest
+from lifecycle.runtime.identity import file_digest, sha256
 from lifecycle.runtime.plugins import load_plug, plug_file, where
 
 Hook = Callable[[pd.DataFrame], pd.DataFrame]
@@ -289,3 +289,50 @@ def probability_columns(classes: Sequence[Scalar]) -> tuple[str, ...]:
             name, number = f"{plain}_{number}", number + 1
         names.append(name)
     return tuple(names)
+
+
+# How a model uses its views: part of its bundle, and the same for as long as it serves.
+
+
+class ViewUse(Record):
+    """How a model uses a view; part of its bundle."""
+
+    how: str
+    """Digest of how the features are made: function, columns, features."""
+    columns: tuple[str, ...]
+    """Inputs of the model that the view makes, `<view>__<feature>`, in the order of its table."""
+    max_age: float | None
+    same_instant: bool
+
+
+def view_uses(project: Project) -> dict[str, ViewUse]:
+    """How the project's model uses each of its views.
+
+    Raises:
+        FeatureError: the module of a function is not there.
+    """
+    return {
+        name: ViewUse(
+            how=how_made(project, name),
+            columns=tuple(f"{name}__{feature}" for feature in spec.features),
+            max_age=spec.max_age,
+            same_instant=spec.same_instant,
+        )
+        for name, spec in project.feature_views.items()
+    }
+
+
+def how_made(project: Project, name: str) -> str:
+    """Digest of how a view's features are made: function, columns, features.
+
+    Raises:
+        FeatureError: the module of the function is not there.
+    """
+    spec = project.feature_views[name]
+    function = plug_file(project, spec.function, f"feature_views.{name}.function")
+    kept = {"type", "nullable", "categories"}  # what else is said of a column changes no value
+    columns: list[Any] = [
+        {name: column.model_dump(mode="json", include=kept) for name, column in columns.items()}
+        for columns in (spec.columns, spec.features)
+    ]
+    return sha256([file_digest(function[0]), function[1], spec.key, spec.time, columns])

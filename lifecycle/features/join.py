@@ -16,8 +16,8 @@ from lifecycle.features.compute import (
     feature_schema,
     load_function,
 )
+from lifecycle.features.encode import ViewUse, view_uses
 from lifecycle.features.store import in_order, materialise, open_view, read_facts
-from lifecycle.features.view_use import ViewUse, view_uses
 from lifecycle.lake import VersionWriter, is_nullable, noted_version, open_version, table_uri
 from lifecycle.lake.column_types import release_memory, to_arrow, to_frame
 from lifecycle.project import Project
@@ -45,7 +45,7 @@ def join_views(project: Project, settings: Settings, dataset: DatasetVersion) ->
     uses = view_uses(project)
     views = {name: materialise(project, settings, name) for name in uses}
     used = {name: [views[name].digest, use.model_dump(mode="json")] for name, use in uses.items()}
-    request = sha256({"dataset": dataset.digest, "views": used, "code": code_digest()})
+    request = sha256({"dataset": dataset.digest, "views": used, "code": code_digest("features")})
     uri = table_uri(settings, project.name, TABLE)
     done = noted_version(uri, {"request": request})
     if done is not None:

@@ -13,7 +13,7 @@ from lifecycle.data.sources import Source, digest_of_parts, open_source
 from lifecycle.errors import BackendError, ContractError, DataError, SourceError
 from lifecycle.features.asof import AsOf
 from lifecycle.features.compute import check_lookahead, compute_all, feature_schema, load_function
-from lifecycle.features.view_use import ViewUse, how_made
+from lifecycle.features.encode import ViewUse, how_made
 from lifecycle.lake import VersionWriter, noted_version, read_table, table_uri
 from lifecycle.lake.column_types import release_memory
 from lifecycle.project import ContractSpec, FeatureViewSpec, Project
@@ -197,7 +197,7 @@ def _made_from(project: Project, name: str, how: str, digest: str, erased: str) 
         "how": how,
         "pii": project.contract.columns[project.entity or ""].pii,
         "erased": erased,
-        "code": code_digest(),
+        "code": code_digest("features"),
     }
 
 

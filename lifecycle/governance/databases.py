@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from lifecycle.errors import BackendError
+from lifecycle.errors import BackendError, first_line
 from lifecycle.governance.subject import Subject
 
 PATIENCE = 60
@@ -54,8 +54,8 @@ def open_database(url: str) -> Iterator[Engine]:
         finally:
             engine.dispose()
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0]
-        raise BackendError(f"{shown}: {reason}") from None
+        cause: BaseException = getattr(error, "orig", None) or error
+        raise BackendError(f"{shown}: {first_line(cause)}") from None
     except ModuleNotFoundError as error:
         raise BackendError(f"{shown}: its driver is not installed ({error})") from None
 

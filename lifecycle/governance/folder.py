@@ -1,7 +1,6 @@
 """Files of a folder, local or in object storage, replaced whole or not at all."""
 
 import os
-import secrets
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,10 +19,10 @@ from lifecycle.records import DatasetVersion, Learner, ModelVersion, Split, Trai
 from lifecycle.release.artifacts import RECORD
 from lifecycle.release.mlflow_store import backend_errors, connect
 from lifecycle.release.registry import versions
+from lifecycle.runtime.files import replacing
 from lifecycle.settings import Settings
 
 CHUNK = 16 << 20
-ASIDE = ".aside-"
 """Begins the name of what is not in place yet; one that a killed process left is deleted."""
 
 
@@ -120,14 +119,10 @@ class Folder:
                     self.fs.put_file(str(made), path)
             return
         place = Path(path)
-        made = place.with_name(f"{ASIDE}{secrets.token_hex(8)}")
-        try:
+        with replacing(place) as made:
             yield made
             if place.exists():
                 os.chmod(made, place.stat().st_mode)
-            made.replace(place)
-        finally:
-            made.unlink(missing_ok=True)
 
     def remove(self, path: str) -> None:
         """Delete a file; one that is gone already is no error."""

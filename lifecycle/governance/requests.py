@@ -9,7 +9,6 @@ data, and is deleted with the last trace: no name is in clear but while the requ
 import base64
 import hmac
 import json
-import os
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from lifecycle.data.privacy import pii_key
 from lifecycle.errors import ProjectError
 from lifecycle.project import Project
 from lifecycle.records import Learner, Record
+from lifecycle.runtime.files import write_atomic
 from lifecycle.runtime.run import current_run
 from lifecycle.settings import Settings
 
@@ -89,13 +89,10 @@ def file_request(
 
 
 def save(settings: Settings, request: Request) -> None:
-    """Write it aside, then in place, encrypted and readable by its owner alone."""
-    place = _file(settings, request.id)
-    aside = place.with_suffix(f".{os.getpid()}")
-    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        sealed = _cipher(settings).encrypt(request.model_dump_json().encode())
-        file.write(json.dumps({"project": request.project, "request": sealed.decode()}))
-    aside.replace(place)
+    """Write it encrypted, in one step, readable by its owner alone."""
+    sealed = _cipher(settings).encrypt(request.model_dump_json().encode())
+    text = json.dumps({"project": request.project, "request": sealed.decode()})
+    write_atomic(_file(settings, request.id), text, 0o600)
 
 
 def close(settings: Settings, request: Request) -> None:

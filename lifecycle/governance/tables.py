@@ -30,7 +30,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction
 
-from lifecycle.errors import BackendError
+from lifecycle.errors import BackendError, first_line
 from lifecycle.governance.delta_log import (
     LOG,
     added_paths,
@@ -42,13 +42,13 @@ from lifecycle.governance.delta_log import (
     parts,
     switch,
 )
-from lifecycle.governance.folder import ASIDE, Folder
+from lifecycle.governance.folder import Folder
 from lifecycle.governance.subject import Subject
-from lifecycle.lake import first_line
 from lifecycle.lake.inventory import DAMAGED as NAMED_DAMAGED
 from lifecycle.lake.inventory import DataFile, inventory, sha256_of, write_file
 from lifecycle.lake.manifest import DAMAGED, place_of
 from lifecycle.lake.prediction_log import ATTEMPTS, replace_files, rows_of
+from lifecycle.runtime.files import is_temporary
 
 ORPHAN_SECONDS = 3600.0
 """A file that no commit names is a writer's that is at work, or was killed; from this age, the
@@ -128,7 +128,7 @@ def sweep(table: Folder) -> None:
     newest = newest_rounds(named)
     for path in table.files():
         inside = table.inside(path)
-        if Path(inside).name.startswith(ASIDE):
+        if is_temporary(Path(inside).name):
             table.remove(path)
         elif inside.endswith(".parquet") and LOG not in inside and inside not in named:
             replaced = parts(inside)[0] in newest

@@ -1,7 +1,10 @@
-"""Cells to the type the contract promises; a cell that cannot be one is marked, never guessed."""
+"""A column's type and its constraints: cells as that type, or marked, and which values may be."""
 
 import json
-from collections.abc import Callable
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +32,13 @@ FAILURES: dict[ColumnType, str] = {
 }
 
 
+WHOLE_BELOW = 2.0**63
+"""Whole numbers are below it."""
+VALUES_SHOWN = 10
+ONLY_RE2 = re.compile(r"\(\?[^:]|\\[AzpPQC]|\[\[:")
+"""What RE2 reads and JavaScript, whose expressions a JSON schema has, does not or otherwise."""
+
+
 class Coerced(NamedTuple):
     """A column in its type; where a cell could not be, it is missing and `failed` is True."""
 
@@ -39,11 +49,6 @@ class Coerced(NamedTuple):
 def storage_type(spec: ColumnSpec) -> ColumnType:
     """The type a column's values have; a category has that of its allowed values, else text."""
     return spec.value_type
-
-
-def matches(values: pa.Array, pattern: str) -> pa.BooleanArray:
-    """Which texts (rows,) a contract's `pattern` matches as a whole; null where one is missing."""
-    return pc.match_substring_regex(values, rf"\A(?:{pattern})\z")
 
 
 def coerce(raw: pd.Series, kind: ColumnType) -> Coerced:
@@ -220,6 +225,193 @@ def to_frame(
         date_as_object=False, split_blocks=split_blocks, self_destruct=True
     )
     return frame
+
+
+# What the values of a column must be, beyond its type: the one table and the one check, used by
+# ingestion (Arrow), requests (one value) and the OpenAPI schema. A new kind of constraint is a
+# field of `ColumnSpec`, a class here with its entry in `CONSTRAINTS`, and its cases in
+# tests/lifecycle/serving/test_constraints.py.
+
+
+class Constraint(ABC):
+    """A constraint that a column declares. A missing value breaks none."""
+
+    kind: str
+    """Field of `ColumnSpec` that declares it."""
+
+    def __init__(self, spec: ColumnSpec) -> None:
+        self.spec = spec
+
+    @abstractmethod
+    def broken(self, values: pa.Array) -> NDArray[np.bool_] | None:
+        """Which values break it (rows,); None if none does.
+
+        Args:
+            values: in the column's type, none of them missing.
+        """
+
+    @abstractmethod
+    def allows(self, value: Any) -> bool:
+        """Whether one value of the column's type keeps it; the same as `broken`, for requests."""
+
+    @property
+    @abstractmethod
+    def problem(self) -> str:
+        """What is wrong with a row that breaks it, such as `below 0 kg`."""
+
+    @property
+    @abstractmethod
+    def demand(self) -> str:
+        """What a request is told, such as `must be at least 0,`, before the value it has."""
+
+    @abstractmethod
+    def schema(self) -> dict[str, Any]:
+        """Keywords of JSON Schema that say the same, as far as there are any."""
+
+
+class Categories(Constraint):
+    kind = "categories"
+
+    def __init__(self, spec: ColumnSpec) -> None:
+        super().__init__(spec)
+        self._values = spec.categories or ()
+        self._set: pa.Array | None = None
+
+    def broken(self, values: pa.Array) -> NDArray[np.bool_] | None:
+        if self._set is None:
+            self._set = pa.array(_of_type(self._values, self.spec.value_type), values.type)
+        return _unless(pc.is_in(values, value_set=self._set))
+
+    def allows(self, value: Any) -> bool:
+        return value in self._values
+
+    @property
+    def problem(self) -> str:
+        return FAILURES["category"]
+
+    @property
+    def demand(self) -> str:
+        more = ", …" * (len(self._values) > VALUES_SHOWN)
+        return f"must be one of {', '.join(map(repr, self._values[:VALUES_SHOWN]))}{more};"
+
+    def schema(self) -> dict[str, Any]:
+        return {"enum": [*self._values, *([None] if self.spec.nullable else [])]}
+
+
+class Minimum(Constraint):
+    kind = "minimum"
+
+    def __init__(self, spec: ColumnSpec) -> None:
+        super().__init__(spec)
+        self._end = -math.inf if spec.minimum is None else spec.minimum
+
+    def broken(self, values: pa.Array) -> NDArray[np.bool_] | None:
+        """Whole numbers are compared as whole numbers: a float cannot tell large ones apart."""
+        numbers = values.to_numpy()
+        if numbers.min().item() >= self._end:
+            return None
+        whole = numbers.dtype.kind == "i" and abs(self._end) < WHOLE_BELOW
+        below: NDArray[np.bool_] = numbers < (math.ceil(self._end) if whole else self._end)
+        return below
+
+    def allows(self, value: Any) -> bool:
+        return bool(value >= self._end)
+
+    @property
+    def problem(self) -> str:
+        return f"below {self._end:g}{_unit(self.spec)}"
+
+    @property
+    def demand(self) -> str:
+        return f"must be at least {self._end:g},"
+
+    def schema(self) -> dict[str, Any]:
+        return {"minimum": self._end}
+
+
+class Maximum(Constraint):
+    kind = "maximum"
+
+    def __init__(self, spec: ColumnSpec) -> None:
+        super().__init__(spec)
+        self._end = math.inf if spec.maximum is None else spec.maximum
+
+    def broken(self, values: pa.Array) -> NDArray[np.bool_] | None:
+        """As `Minimum.broken`."""
+        numbers = values.to_numpy()
+        if numbers.max().item() <= self._end:
+            return None
+        whole = numbers.dtype.kind == "i" and abs(self._end) < WHOLE_BELOW
+        above: NDArray[np.bool_] = numbers > (math.floor(self._end) if whole else self._end)
+        return above
+
+    def allows(self, value: Any) -> bool:
+        return bool(value <= self._end)
+
+    @property
+    def problem(self) -> str:
+        return f"above {self._end:g}{_unit(self.spec)}"
+
+    @property
+    def demand(self) -> str:
+        return f"must be at most {self._end:g},"
+
+    def schema(self) -> dict[str, Any]:
+        return {"maximum": self._end}
+
+
+class Pattern(Constraint):
+    """The whole value matches a regular expression (RE2's, which Python does not have)."""
+
+    kind = "pattern"
+
+    def broken(self, values: pa.Array) -> NDArray[np.bool_] | None:
+        return _unless(pc.match_substring_regex(values, rf"\A(?:{self.spec.pattern})\z"))
+
+    def allows(self, value: Any) -> bool:
+        return self.broken(pa.array([value], pa.string())) is None
+
+    @property
+    def problem(self) -> str:
+        return f"not of the form {self.spec.pattern}"
+
+    @property
+    def demand(self) -> str:
+        return f"must be of the form {self.spec.pattern},"
+
+    def schema(self) -> dict[str, Any]:
+        """Nothing for what only RE2 reads, such as its flags: the rest of JavaScript's is alike."""
+        pattern = self.spec.pattern or ""
+        return {} if ONLY_RE2.search(pattern) else {"pattern": f"^(?:{pattern})$"}
+
+
+CONSTRAINTS: tuple[type[Constraint], ...] = (Categories, Minimum, Maximum, Pattern)
+"""All kinds, in the order in which a request is told of the first one that it breaks."""
+
+
+def constraints_of(spec: ColumnSpec) -> tuple[Constraint, ...]:
+    """The constraints that a column declares."""
+    return tuple(kind(spec) for kind in CONSTRAINTS if getattr(spec, kind.kind) is not None)
+
+
+def _of_type(values: Iterable[Any], kind: ColumnType) -> list[Any]:
+    """Values in a column's type; what cannot be of the type equals no value."""
+    if kind == "integer":
+        return [int(value) for value in values if float(value).is_integer()]
+    if kind == "number":
+        return [float(value) for value in values]
+    if kind == "boolean":
+        return [bool(value) for value in values if value in (0, 1)]
+    return list(values)
+
+
+def _unless(kept: pa.BooleanArray) -> NDArray[np.bool_] | None:
+    broken: NDArray[np.bool_] = ~kept.to_numpy(zero_copy_only=False)
+    return broken if broken.any() else None
+
+
+def _unit(spec: ColumnSpec) -> str:
+    return f" {spec.unit}" if spec.unit else ""
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -12,12 +12,11 @@ they are.
 
 import hashlib
 import json
-import os
 import re
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -28,8 +27,9 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
-from lifecycle.errors import BackendError
+from lifecycle.errors import BackendError, first_line
 from lifecycle.lake.manifest import CHANGED, Place, VersionFile, place_of, verified
+from lifecycle.runtime.files import write_atomic
 
 CHECKSUM = "files"
 """The application whose transaction is the checksum."""
@@ -38,7 +38,6 @@ TIME = "time"
 """Column with the time of a row, by which files are left out of reading."""
 MICROSECONDS = pa.timestamp("us", "UTC")
 NAME = re.compile(r"(?:(?P<first>-?\d+)-(?P<last>-?\d+)-)?(?P<sha256>[0-9a-f]{64})\.parquet")
-ASIDE = ".part"
 """Ends the name of a file that is being written; one that was left is deleted by a full vacuum."""
 BEGIN_ANEW = (
     "restore it from a backup of the lake, or move the table's folder aside: what is logged from "
@@ -196,8 +195,7 @@ def opened(uri: str, file: DataFile) -> Iterator[pa.NativeFile]:
     try:
         source = system.open_input_file(prefix + file.path)
     except OSError as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise BackendError(f"{uri}/{file.path}: cannot be read: {reason}") from None
+        raise BackendError(f"{uri}/{file.path}: cannot be read: {first_line(error)}") from None
     with source:
         yield source
 
@@ -215,9 +213,6 @@ def _put(place: Place, path: str, content: pa.Buffer) -> None:
             out.write(content)
         return
     # seen whole or not at all, even by who asks no commit for it
-    target = prefix + path
-    aside = f"{target}-{secrets.token_hex(4)}{ASIDE}"
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    with open(aside, "wb") as out:
-        out.write(content)
-    os.replace(aside, target)
+    target = Path(prefix + path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(target, memoryview(content))

@@ -17,8 +17,8 @@ from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow.parquet import read_schema
 
-from lifecycle.errors import BackendError, DataError
-from lifecycle.lake import first_line, is_nullable, table_uri
+from lifecycle.errors import BackendError, DataError, first_line
+from lifecycle.lake import is_nullable, table_uri
 from lifecycle.lake.column_types import to_frame
 from lifecycle.lake.inventory import (
     BEGIN_ANEW,

@@ -21,11 +21,11 @@ import pyarrow as pa
 import pyarrow.fs
 from deltalake.fs import DeltaStorageHandler
 
-from lifecycle.errors import BackendError
+from lifecycle.errors import BackendError, first_line
 from lifecycle.lake.column_types import is_text, to_arrow
 from lifecycle.records import DatasetVersion
+from lifecycle.runtime.files import temporary_prefix
 from lifecycle.runtime.identity import sha256
-from lifecycle.runtime.leftovers import temporary_prefix
 
 # Where a table's files are: a folder of this machine, or object storage as deltalake opens it.
 
@@ -131,8 +131,7 @@ def files_of(ref: DatasetVersion) -> list[VersionFile] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise BackendError(f"{ref.uri}/{name}: cannot be read: {reason}") from None
+        raise BackendError(f"{ref.uri}/{name}: cannot be read: {first_line(error)}") from None
     try:
         actions = [json.loads(line) for line in content.decode().splitlines() if line.strip()]
         info: dict[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
@@ -187,8 +186,7 @@ def verified(uri: str, file: VersionFile, remedy: str = RESTORE) -> Iterator[pa.
             f"{shown}: cannot be read: this file of the table is missing; {remedy}"
         ) from None
     except OSError as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise BackendError(f"{shown}: cannot be read: {reason}") from None
+        raise BackendError(f"{shown}: cannot be read: {first_line(error)}") from None
     with opened:
         if digest != file.sha256:
             raise BackendError(

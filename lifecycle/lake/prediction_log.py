@@ -19,8 +19,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction
 from pyarrow.parquet import ParquetFile
 
-from lifecycle.errors import BackendError
-from lifecycle.lake import create_table, first_line
+from lifecycle.errors import BackendError, first_line
+from lifecycle.lake import create_table
 from lifecycle.lake.column_types import storage_type
 from lifecycle.lake.inventory import (
     DataFile,

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from pyarrow.dataset import ParquetFragmentScanOptions
 from pyarrow.parquet import ParquetFile, read_schema
 
-from lifecycle.errors import BackendError
+from lifecycle.errors import BackendError, first_line
 from lifecycle.lake.column_types import narrow, to_frame
 from lifecycle.lake.manifest import VersionFile, files_of, verified
-from lifecycle.lake.table import ROW, erased_rows, first_line
+from lifecycle.lake.table import ROW, erased_rows
 from lifecycle.project import ColumnSpec
 from lifecycle.records import DatasetVersion
 

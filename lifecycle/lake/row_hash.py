@@ -1,6 +1,10 @@
-"""Rows as 64-bit hashes: which are in both of two versions, by key or by content."""
+"""Rows and values as 64-bit hashes, and which rows are in both of two versions.
+
+The only module that hashes rows: for differences of versions, repeated keys, splits and checks.
+"""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +25,19 @@ SHOWN = 10
 
 def fold(rows: Hashes, column: Hashes) -> Hashes:
     """The rows' hashes with one more column in them; the order of columns counts."""
-    return pd.util.hash_array((rows + STEP) ^ column)
+    return mix((rows + STEP) ^ column)
+
+
+def mix(words: Hashes) -> Hashes:
+    """Mix the bits of each word, so that no two become one: SplitMix64's finalizer (Steele, Lea,
+    Flood, 2014), by which pandas hashes numbers.
+    """
+    return pd.util.hash_array(words)
+
+
+def frame_hashes(frame: pd.DataFrame) -> "pd.Series[Any]":
+    """A hash of each row of a frame; the index does not count."""
+    return pd.util.hash_pandas_object(frame, index=False)
 
 
 def hashes_of(column: pa.ChunkedArray, whole: bool) -> Hashes:
@@ -30,33 +46,50 @@ def hashes_of(column: pa.ChunkedArray, whole: bool) -> Hashes:
     Args:
         whole: whether numbers are whole, so that no digit is lost above 2⁵³.
     """
-    parts = [_chunk_hashes(chunk, whole) for chunk in column.chunks]
+    parts = [value_hashes(chunk, whole) for chunk in column.chunks]
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 
 
-def _chunk_hashes(chunk: pa.Array, whole: bool) -> Hashes:
+def value_hashes(
+    chunk: pa.Array, whole: bool, *, distinct: bool = False, missing: np.uint64 = MISSING
+) -> Hashes:
+    """(n,): a hash of each value of one chunk; see `hashes_of`.
+
+    Args:
+        distinct: whether few texts are expected to repeat, so that none is looked up.
+        missing: hash of a missing value.
+    """
     kind = chunk.type
     if pa.types.is_temporal(kind):
         numbers = chunk.cast(pa.timestamp("us")).cast(pa.int64())
     elif pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
         numbers = chunk.cast(pa.int64() if whole else pa.float64(), safe=False)
     else:
-        return _text_hashes(chunk)
+        return _text_hashes(chunk, distinct, missing)
     values = numbers.fill_null(0).to_numpy(zero_copy_only=False)
     hashes = pd.util.hash_array(values + values.dtype.type(0))  # -0.0 is 0.0
-    return np.where(chunk.is_null().to_numpy(zero_copy_only=False), MISSING, hashes)
+    return _with_missing(hashes, chunk, missing)
 
 
-def _text_hashes(chunk: pa.Array) -> Hashes:
-    """Each distinct text is hashed once."""
+def _with_missing(hashes: Hashes, chunk: pa.Array, missing: np.uint64) -> Hashes:
+    if not chunk.null_count:
+        return hashes
+    return np.where(chunk.is_null().to_numpy(zero_copy_only=False), missing, hashes)
+
+
+def _text_hashes(chunk: pa.Array, distinct: bool, missing: np.uint64) -> Hashes:
+    """Each distinct text is hashed once, unless most are."""
     if not is_text(chunk.type):
         texts = [None if value is None else str(value) for value in chunk.to_pylist()]
         chunk = pa.array(texts, pa.string())
+    if distinct:
+        filled = chunk.fill_null("").to_numpy(zero_copy_only=False)
+        return _with_missing(pd.util.hash_array(filled, categorize=False), chunk, missing)
     coded = chunk.dictionary_encode()
     words = pd.util.hash_array(
         np.array([*coded.dictionary.to_pylist(), ""], dtype=object), categorize=False
     )
-    words[-1] = MISSING
+    words[-1] = missing
     codes = coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
     found: Hashes = words[codes]
     return found

@@ -1,7 +1,6 @@
 """What versions a table has, as its commits say."""
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -12,14 +11,11 @@ import pyarrow.fs
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from lifecycle.errors import BackendError
+from lifecycle.errors import BackendError, first_line
 from lifecycle.lake.manifest import NOTE, place_of
 from lifecycle.records import DatasetVersion, Record
 from lifecycle.settings import Settings
 
-CAUSE = re.compile(r"\s*(?:\x1b\[\d+m)?↳(?:\x1b\[\d+m)?\s*")
-MESSAGE = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
-QUERY = re.compile(r"(?<=[^\s?])\?\S*")
 COMMIT_FILES = "[0-9]" * 20 + ".json"
 ERASED = "erased"
 """In a commit: how many rows of the version `lifecycle erase` has taken out since."""
@@ -153,20 +149,6 @@ def _local_commits(table: Path) -> list[dict[str, Any]]:
             raise ValueError(f"{file.name} is damaged ({error})") from None
         made += [info | {"version": int(file.stem)} for info in found if "digest" in info]
     return made
-
-
-def first_line(error: Exception) -> str:
-    """An error of Delta's on one line: what happened, and the causes it lists below.
-
-    Of an answer of object storage only the message is told, of an address no query: it may hold a
-    signature.
-    """
-    told = []
-    for cause in CAUSE.split(str(error).strip()):
-        answer = MESSAGE.search(cause)
-        line = answer[1] if answer else cause.split("\n", 1)[0]
-        told.append(QUERY.sub("", line.strip()))
-    return ": ".join(one for one in told if one)
 
 
 def _version(uri: str, commit: dict[str, Any]) -> DatasetVersion:

@@ -27,7 +27,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyarrow.parquet import ParquetWriter
 
-from lifecycle.errors import BackendError
+from lifecycle.errors import BackendError, first_line
 from lifecycle.lake.column_types import is_text, to_arrow
 from lifecycle.lake.manifest import (
     NOTE,
@@ -38,7 +38,7 @@ from lifecycle.lake.manifest import (
     place_of,
     sealed,
 )
-from lifecycle.lake.table import ROW, commits, find_version, first_line
+from lifecycle.lake.table import ROW, commits, find_version
 from lifecycle.records import DatasetVersion
 
 # Files of a version that is being written: in the table's folder, but in no commit yet.

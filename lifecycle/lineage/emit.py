@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from lifecycle.errors import BackendError
+from lifecycle.errors import BackendError, first_line
 from lifecycle.lineage import walk
 from lifecycle.lineage.graph import Graph, Node
 from lifecycle.lineage.openlineage import State, events_of, flow_events
@@ -51,8 +51,7 @@ def send(events: "Sequence[RunEvent]", to: str) -> int:
         for event in new:
             transport.emit(event)
     except Exception as error:  # requests' errors, the transport's own, and what a server says
-        line = str(error).strip().split("\n", 1)[0]
-        raise BackendError(f"{redact(to)}: OpenLineage events: {line}") from None
+        raise BackendError(f"{redact(to)}: OpenLineage events: {first_line(error)}") from None
     finally:
         transport.close()
     return len(new)

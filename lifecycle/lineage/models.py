@@ -13,8 +13,8 @@ from deltalake.exceptions import DeltaError
 
 from lifecycle.audit import model_trail
 from lifecycle.data.privacy import plain_text
-from lifecycle.errors import BackendError, DataError
-from lifecycle.lake import ROW, first_line
+from lifecycle.errors import BackendError, DataError, first_line
+from lifecycle.lake import ROW
 from lifecycle.lake.logged_predictions import open_log
 from lifecycle.lake.prediction_log import SCHEMA
 from lifecycle.lineage.datasets import SHORT

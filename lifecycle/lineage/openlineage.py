@@ -16,7 +16,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from lifecycle.errors import BackendError
+from lifecycle.errors import BackendError, first_line
 from lifecycle.lake import ROW
 from lifecycle.lineage import openlineage as facets
 from lifecycle.lineage.graph import Graph, Kind, Node
@@ -187,8 +187,9 @@ def _table(node: Node) -> DeltaTable:
     try:
         return DeltaTable(uri, version=version)
     except (DeltaError, OSError) as error:
-        line = str(error).strip().split("\n", 1)[0]
-        raise BackendError(f"{uri}: version {version} cannot be read: {line}") from None
+        raise BackendError(
+            f"{uri}: version {version} cannot be read: {first_line(error)}"
+        ) from None
 
 
 def _sizes(node: Node) -> dict[str, Any]:

@@ -24,7 +24,7 @@ PREDICTION = "prediction"
 """What the predictions are called among the columns."""
 
 
-def drift(
+def drift_report(
     reference: Seen, current: Seen, spec: DriftSpec, window: Window, categorical: Collection[str]
 ) -> DriftReport:
     """Compare every feature, the predictions and the labels of a window with the reference.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lifecycle.monitoring.drift import drift
+from lifecycle.monitoring.drift import drift_report
 from lifecycle.monitoring.report import monitoring_page
 from lifecycle.monitoring.windows import categorical_features, open_window, quality
 from lifecycle.project import Project
@@ -60,7 +60,7 @@ def monitor_windows(
     windows = [(window, open_window(window, project)) for window in latest]
     spec = project.monitoring.drift
     drifts = tuple(
-        drift(before, seen, spec, window.window, categorical) for window, seen in windows
+        drift_report(before, seen, spec, window.window, categorical) for window, seen in windows
     )
     qualities = tuple(
         quality(seen, window, project, released.threshold) for window, seen in windows

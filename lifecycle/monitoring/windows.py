@@ -19,7 +19,7 @@ from lifecycle.features.encode import (
 from lifecycle.lake import read_version
 from lifecycle.project import Project, Scalar, TaskKind
 from lifecycle.records import Evaluation, Scored
-from lifecycle.training.evaluation.evaluate import evaluate
+from lifecycle.training.evaluation.evaluate import Measurement, evaluate
 from lifecycle.training.own_metrics import own_metrics
 
 
@@ -130,13 +130,15 @@ def quality(
         return evaluate(
             seen.truth[labelled],
             seen.prediction[labelled],
-            project.task,
+            Measurement(
+                project.task,
+                project.split.seed,
+                groups=None if seen.entity is None else seen.entity[labelled],
+                own=own_metrics(project),
+                threshold=threshold,
+            ),
             scored.dataset.digest,
             f"{model.name} v{model.version} in window {scored.window}",
-            project.split.seed,
-            None if seen.entity is None else seen.entity[labelled],
-            own_metrics(project),
-            threshold,
             partial=True,
         )
     except TargetError as error:

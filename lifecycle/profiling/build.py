@@ -8,13 +8,13 @@ import pandas as pd
 import pyarrow as pa
 
 from lifecycle.profiling.bars import level_bars, number_bars, spell
-from lifecycle.profiling.compare import compare_categories, compare_numbers
+from lifecycle.profiling.compare import DISTANCES, compare_categories, compare_numbers
 from lifecycle.profiling.findings import findings
 from lifecycle.profiling.gather import Counts, Gathered, gather
 from lifecycle.profiling.inputs import Floats, Opened, Sampled, sampled
 from lifecycle.profiling.record import Bar, ColumnProfile, Drift, Periods, Summary, Together
 from lifecycle.profiling.relations import Target, associations, frame_of
-from lifecycle.profiling.schema import Known, promises
+from lifecycle.profiling.schema import Known, contract_terms
 
 # How far the columns are from another version: distances of samples, beyond what chance does.
 
@@ -24,7 +24,7 @@ MISSING = "(missing)"
 SHOWN = 10
 
 
-def drift(
+def column_drift(
     name: str, now: Sampled, then: Sampled, before: Gathered, known: Known, *, shown: bool
 ) -> Drift | None:
     """One column against the other version; None if that has none of its kind, or no rows.
@@ -44,7 +44,7 @@ def drift(
         mean = counts.moments.mean() if shown and now.kinds[name] == "number" else None
         return Drift(
             statistic=statistic,
-            test="Kolmogorov-Smirnov",
+            test=DISTANCES["kolmogorov_smirnov"].title,
             drifted=statistic > max(known.numeric_threshold, chance),
             missing_then=share,
             mean_then=mean if mean is not None and np.isfinite(mean) else None,
@@ -59,7 +59,7 @@ def drift(
     )
     return Drift(
         statistic=min(1.0, statistic),
-        test="Cramér's V",
+        test=DISTANCES["cramers_v"].title,
         drifted=statistic > max(known.categorical_threshold, chance),
         missing_then=share,
         new_levels=fresh if shown else (),
@@ -154,7 +154,7 @@ def column_profile(
         role=known.role(name),
         unit=spec.unit if spec else "",
         description=spec.description if spec else "",
-        promises=promises(spec) if spec else (),
+        promises=contract_terms(spec) if spec else (),
         pii=" ".join(filter(None, (spec.pii, spec.pii_class))) if spec and spec.pii else "",
         hidden=hidden,
         missing=counts.missing,
@@ -277,7 +277,7 @@ def _drifted(
     then = sampled(before.sample(), opened.known)
     found = []
     for one in columns:
-        moved = drift(one.name, sample, then, before, opened.known, shown=not one.hidden)
+        moved = column_drift(one.name, sample, then, before, opened.known, shown=not one.hidden)
         differs = one.name in sample.whole and one.distinct == rows
         names = one.role == "entity" or differs
         found.append(one if names else one.model_copy(update={"drift": moved}))

@@ -1,11 +1,13 @@
 """How far two samples of a column are apart, and what chance alone does at their sizes.
 
-The one comparison of two columns: monitoring, the canary gate and the profile's drift call it. Each
-test has a limit: what two samples of one distribution exceed with probability `alpha` at most. A
-distance below it says nothing, however small the threshold a project declares.
+The one comparison of two columns: monitoring, the canary gate, the checks, differences of versions
+and the profile's drift call it; the thresholds are theirs. Each distance has a limit: what two
+samples of one distribution exceed with probability `alpha` at most. A distance below it says
+nothing, however small the threshold a project declares.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -25,6 +27,16 @@ class Comparison(NamedTuple):
     chance: float
 
 
+class Distance(NamedTuple):
+    """A way to measure how far two samples are apart."""
+
+    title: str
+    """What pages and messages call it."""
+    between: Callable[[Floats, Floats], float]
+    by_chance: Callable[[Floats, Floats, tuple[float, float], float], float]
+    """Its limit, from the samples, their independent rows and `alpha`."""
+
+
 def compare_numbers(
     reference: Floats,
     current: Floats,
@@ -38,13 +50,8 @@ def compare_numbers(
         alpha: how rarely chance alone may exceed the limit.
         rows: independent rows in either sample, where that is fewer than its length.
     """
-    n, m = rows or (len(reference), len(current))
-    if test == "wasserstein":
-        return Comparison(
-            wasserstein(reference, current), _wasserstein_by_chance(reference, current, n, m, alpha)
-        )
-    chance = kolmogorov_smirnov_by_chance(n, m, alpha)
-    return Comparison(kolmogorov_smirnov(reference, current), chance)
+    sizes = rows or (len(reference), len(current))
+    return _compare(DISTANCES[test], reference, current, sizes, alpha)
 
 
 def compare_categories(
@@ -60,13 +67,18 @@ def compare_categories(
         rows: independent rows in either sample.
         alpha: how rarely chance alone may exceed the limit.
     """
-    if test == "total_variation":
-        pooled = (reference * rows[0] + current * rows[1]) / sum(rows)
-        chance = total_variation_by_chance(*rows, pooled, alpha)
-        return Comparison(total_variation(reference, current), chance)
-    levels = int(np.count_nonzero(reference + current))
-    chance = cramers_v_by_chance(*rows, levels, alpha)
-    return Comparison(cramers_v(reference, current), chance)
+    return _compare(DISTANCES[test], reference, current, rows, alpha)
+
+
+def _compare(
+    distance: Distance,
+    reference: Floats,
+    current: Floats,
+    rows: tuple[float, float],
+    alpha: float,
+) -> Comparison:
+    chance = distance.by_chance(reference, current, rows, alpha)
+    return Comparison(distance.between(reference, current), chance)
 
 
 def kolmogorov_smirnov(reference: Floats, current: Floats) -> float:
@@ -163,9 +175,10 @@ def wasserstein_by_chance(n: float, m: float, values: Floats, scale: float, alph
 
 
 def _wasserstein_by_chance(
-    reference: Floats, current: Floats, n: float, m: float, alpha: float
+    reference: Floats, current: Floats, rows: tuple[float, float], alpha: float
 ) -> float:
     """The limit of `wasserstein`, whose share of missing values has a chance of its own."""
+    n, m = rows
     present = [values[~np.isnan(values)] for values in (reference, current)]
     there = [
         len(some) / len(every) for some, every in zip(present, (reference, current), strict=True)
@@ -197,3 +210,30 @@ def independent_rows(groups: NDArray[np.object_] | None, rows: int) -> float:
         return rows
     sizes = np.bincount(pd.factorize(groups, use_na_sentinel=False)[0]).astype(np.float64)
     return float(rows**2 / (sizes**2).sum())
+
+
+def _pooled_by_chance(
+    reference: Floats, current: Floats, rows: tuple[float, float], alpha: float
+) -> float:
+    pooled = (reference * rows[0] + current * rows[1]) / sum(rows)
+    return total_variation_by_chance(*rows, pooled, alpha)
+
+
+def _levels_by_chance(
+    reference: Floats, current: Floats, rows: tuple[float, float], alpha: float
+) -> float:
+    return cramers_v_by_chance(*rows, int(np.count_nonzero(reference + current)), alpha)
+
+
+DISTANCES: Mapping[NumericTest | CategoricalTest, Distance] = {
+    "kolmogorov_smirnov": Distance(
+        "Kolmogorov-Smirnov",
+        kolmogorov_smirnov,
+        lambda _a, _b, rows, alpha: kolmogorov_smirnov_by_chance(*rows, alpha),
+    ),
+    "wasserstein": Distance("Wasserstein", wasserstein, _wasserstein_by_chance),
+    "cramers_v": Distance("Cramér's V", cramers_v, _levels_by_chance),
+    "total_variation": Distance("total variation", total_variation, _pooled_by_chance),
+}
+"""Every distance by the name that `monitoring.drift` declares it with. A new one is an entry here,
+and its name in `NumericTest` or `CategoricalTest` and in the project's section."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lifecycle.data.contract.quarantine import RECORD
 from lifecycle.data.contract.quarantine import TABLE as REJECTED
-from lifecycle.errors import BackendError
+from lifecycle.errors import BackendError, first_line
 from lifecycle.lake import ROW, read_table
 from lifecycle.lake.column_types import is_number
 from lifecycle.lake.row_hash import Hashes, by_content, by_key, fold, hashes_of, pairs_of
@@ -232,9 +232,8 @@ def _schema(version: DatasetVersion) -> pa.Schema:
     try:
         found = DeltaTable(version.uri, version=version.version).to_pyarrow_dataset().schema
     except (DeltaError, OSError) as error:
-        line = str(error).strip().split("\n", 1)[0]
         raise BackendError(
-            f"{version.uri}: version {version.version} cannot be read: {line}"
+            f"{version.uri}: version {version.version} cannot be read: {first_line(error)}"
         ) from None
     return pa.schema([field for field in found if field.name != ROW])
 

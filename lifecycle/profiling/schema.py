@@ -136,7 +136,7 @@ def _column(values: "pd.Series[Any]") -> Column:
     return Column(texts, {"type": "category" if distinct <= few else kind}, distinct)
 
 
-def promises(spec: ColumnSpec) -> tuple[str, ...]:
+def contract_terms(spec: ColumnSpec) -> tuple[str, ...]:
     """What the contract promises of a column, in words; personal values are not named."""
     said = []
     if not spec.nullable:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import scipy  # scipy loads `stats`, which takes a second, when it is used
 
-from lifecycle.profiling.compare import Comparison, compare_categories, compare_numbers
+from lifecycle.profiling.compare import DISTANCES, Comparison, compare_categories, compare_numbers
 from lifecycle.project import Metric, RolloutSpec, allowed_loss, greater_is_better
 from lifecycle.records import Decision, Estimate, Observed
 
@@ -144,7 +144,8 @@ def _predictions(
     if not n or not m:
         return "pass", "Predictions: nothing to compare yet."
     measure = _classes_apart if classes else _numbers_apart
-    name = "Cramér's V" if classes else "Kolmogorov-Smirnov distance"
+    title = DISTANCES["cramers_v" if classes else "kolmogorov_smirnov"].title
+    name = title if classes else f"{title} distance"
     apart, by_chance = measure(champion.predictions, candidate.predictions)
     limit = max(spec.max_prediction_drift, by_chance)
     source = (

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.profiling.compare import kolmogorov_smirnov, kolmogorov_smirnov_by_chance
+from lifecycle.lake.row_hash import frame_hashes
+from lifecycle.profiling.compare import compare_numbers, kolmogorov_smirnov
 from lifecycle.project import TaskKind
 
 Floats = NDArray[np.float64]
@@ -112,9 +113,7 @@ def copies(train: pd.DataFrame, holdout: pd.DataFrame) -> Finding:
     Args:
         train, holdout: (n, k + 1) and (m, k + 1): the features and the target, same columns.
     """
-    learned, tested = (
-        pd.util.hash_pandas_object(part, index=False).to_numpy() for part in (train, holdout)
-    )
+    learned, tested = (frame_hashes(part).to_numpy() for part in (train, holdout))
     share = float(np.isin(tested, learned).mean())
     repeated = float(pd.Series(learned).duplicated(keep=False).mean())
     natural = min(repeated, COINCIDENCE * _coincidence(train))
@@ -158,13 +157,13 @@ def duplicated(part: Answered) -> float:
     """Share of rows that equal one before them: features, target, entity and time."""
     columns = {"(target)": part.truth, "(entity)": part.entity, "(time)": part.time}
     rows = part.features.assign(**{n: v for n, v in columns.items() if v is not None})
-    hashes = pd.util.hash_pandas_object(rows, index=False)
+    hashes = frame_hashes(rows)
     return float(hashes.duplicated().mean())
 
 
 def conflicting(part: Answered) -> float:
     """Share of rows whose features another row has with another label."""
-    hashes = pd.util.hash_pandas_object(part.features, index=False).reset_index(drop=True)
+    hashes = frame_hashes(part.features).reset_index(drop=True)
     labels = pd.Series(part.truth).groupby(hashes).transform("nunique")
     return float((labels > 1).mean())
 
@@ -195,8 +194,8 @@ def unit_factor(train: Floats, holdout: Floats, least: float = LEAST_FACTOR) -> 
     a, b = (values[np.isfinite(values)] for values in (train, holdout))
     if min(len(a), len(b)) < LEAST_VALUES or len(np.unique(a)) < 10 or len(np.unique(b)) < 10:
         return None
-    chance = kolmogorov_smirnov_by_chance(len(a), len(b), ALPHA) + 0.05
-    distance = kolmogorov_smirnov(a, b)
+    distance, by_chance = compare_numbers(a, b, ALPHA)
+    chance = by_chance + 0.05
     if distance <= chance:
         return None
     close = min(chance, distance / 3)

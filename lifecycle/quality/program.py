@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from lifecycle.errors import first_line
 from lifecycle.features.encode import most_probable
 from lifecycle.profiling.compare import cramers_v_by_chance, kolmogorov_smirnov_by_chance
 from lifecycle.project import METRICS, ChecksSpec, Metric, Scalar, Suite, TaskKind
@@ -29,7 +30,7 @@ from lifecycle.quality.own_checks import answered_kinds
 from lifecycle.quality.parts import ALPHA, Answered, Comparison
 from lifecycle.records.base import Record
 from lifecycle.redaction import redact
-from lifecycle.runtime.leftovers import temporary_prefix
+from lifecycle.runtime.files import temporary_prefix
 from lifecycle.settings import Settings
 
 PASSED_ON = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TZ", "XDG_CACHE_HOME")
@@ -170,9 +171,8 @@ def _read(folder: Path, suites: tuple[Suite, ...]) -> Answer:
         report = Report.model_validate_json(text)
         plotly = (folder / checks_program.PLOTLY).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError, ValidationError) as error:
-        what = str(error).splitlines()[0]
         raise ProgramError(
-            f"the report of the checks' program is unusable: {what}; {INSTALL}"
+            f"the report of the checks' program is unusable: {first_line(error)}; {INSTALL}"
         ) from None
     for suite in suites:
         found = report.suites.get(suite)

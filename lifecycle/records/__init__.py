@@ -32,6 +32,7 @@ from lifecycle.records.monitoring import (
 from lifecycle.records.release import Action, Change, Duel, Endpoint, Observed, Release, Traffic
 from lifecycle.records.training import (
     Bundle,
+    Candidate,
     CheckReport,
     Decision,
     Estimate,
@@ -52,6 +53,7 @@ __all__ = [
     "CONTROL",
     "Action",
     "Bundle",
+    "Candidate",
     "Change",
     "CheckReport",
     "ColumnDrift",

@@ -223,3 +223,17 @@ class Evaluated(Record):
     """The evaluation as one HTML page; None if only the numbers were asked for."""
     plots: tuple[Path, ...] = ()
     """One PNG a figure of the report."""
+
+
+class Candidate(Record):
+    """Everything a training has made, before it is registered."""
+
+    identity: Identity
+    split: Split
+    tuned: Tuned
+    bundle: Bundle
+    evaluated: Evaluated
+    checks: CheckReport
+    decision: Decision
+    noise: Noise | None = None
+    """None if it was trained with one seed."""

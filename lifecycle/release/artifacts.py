@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from lifecycle.errors import BundleError, RegistryError
+from lifecycle.errors import BundleError, RegistryError, first_line
 from lifecycle.lake import relocated
 from lifecycle.records import Evaluation, ModelVersion, Trained
 from lifecycle.release.mlflow_run import CHECKS, as_signed
@@ -106,8 +106,9 @@ def predict_of(
         try:
             return np.asarray(loaded.predict(as_signed(frame)), dtype=np.float64)
         except mlflow.exceptions.MlflowException as error:
-            reason = next(iter(str(error).splitlines()), "")
-            raise BundleError(f"{model.uri} cannot answer for these rows: {reason}") from None
+            raise BundleError(
+                f"{model.uri} cannot answer for these rows: {first_line(error)}"
+            ) from None
 
     return predict
 

@@ -5,8 +5,6 @@ with. Serving a version from a copy under the hook's digest means that a champio
 back in a rollback) whatever has become of the file since.
 """
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.release.artifacts import bundle_path, registered_bundle
 from lifecycle.release.mlflow_store import connect
+from lifecycle.runtime.files import write_atomic
 from lifecycle.runtime.identity import file_digest
 from lifecycle.runtime.plugins import plug_file
 from lifecycle.settings import Settings
@@ -70,12 +69,10 @@ def _found(
 
 
 def _keep(file: Path, folder: Path, module: Path) -> None:
-    """Copy aside, then one rename: whoever reads finds a whole file."""
+    """Copy in one step: a reader finds the complete file."""
     target = folder / module
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as aside:
-        copy = Path(shutil.copyfile(file, Path(aside) / module.name))
-        copy.replace(target)
+    write_atomic(target, file.read_bytes())
 
 
 def _is(file: Path, digest: str) -> bool:

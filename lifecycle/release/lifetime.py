@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lifecycle.errors import LifecycleError
+from lifecycle.errors import LifecycleError, first_line
 from lifecycle.project import Project
 from lifecycle.records import Identity, Split
 from lifecycle.redaction import redact
@@ -86,7 +86,7 @@ def begin_run(
 def end_run(settings: Settings, run_id: str, error: BaseException) -> None:
     """End a run whose training did not come to its end; a failure to do so is logged."""
     status: Literal["FAILED", "KILLED"] = "FAILED" if isinstance(error, Exception) else "KILLED"
-    reason = redact(next(iter(str(error).splitlines()), "") or type(error).__name__)
+    reason = redact(first_line(error))
     try:
         client = connect(settings)
         with backend_errors(settings):

@@ -13,9 +13,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from lifecycle.errors import BackendError, RegistryError
+from lifecycle.errors import BackendError, RegistryError, first_line
 from lifecycle.redaction import redact
-from lifecycle.runtime.leftovers import sweep_files
+from lifecycle.runtime.files import creating, sweep_files
 from lifecycle.settings import SQLITE, Settings, sqlite_file, sqlite_url
 
 if TYPE_CHECKING:
@@ -163,8 +163,7 @@ def backend_errors(settings: Settings) -> Iterator[None]:
         if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":  # the store is well
             reason = " ".join(str(error).split())
             raise RegistryError(f"MLflow refuses what it was given: {reason}") from error
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise _unreachable(settings, reason) from error
+        raise _unreachable(settings, first_line(error)) from error
 
 
 def _make(file: Path, settings: Settings) -> None:
@@ -176,20 +175,13 @@ def _make(file: Path, settings: Settings) -> None:
 
     settings.folder()
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    aside.unlink(missing_ok=True)
-    try:
+    with creating(file) as aside:
         # mlflow leaves these two without types
         engine = create_sqlalchemy_engine_with_retry(sqlite_url(aside))  # type: ignore[no-untyped-call]
         try:
             _initialize_tables(engine)  # type: ignore[no-untyped-call]
         finally:
             engine.dispose()
-        os.link(aside, file)  # fails if another process was first
-    except FileExistsError:
-        pass
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def require_store(settings: Settings, timeout: float = PROBE_SECONDS) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from lifecycle.audit.model_trail import Trail, champions
-from lifecycle.errors import LifecycleError, is_verdict
+from lifecycle.errors import LifecycleError, first_line, is_verdict
 from lifecycle.project import RolloutSpec
 from lifecycle.quality.canary_gate import Agreement, Labelled
 from lifecycle.records import Action, Decision, Endpoint, ModelVersion, Observed, Traffic
@@ -178,9 +178,8 @@ def note_failure(handover: Handover, what: str, error: BaseException) -> None:
     Args:
         what: what came to its end, in words.
     """
-    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
     action: Action = "reject" if is_verdict(error) else "not released"
-    note(handover.trail, action, handover.challenger, f"{what}: {reason}")
+    note(handover.trail, action, handover.challenger, f"{what}: {first_line(error)}")
 
 
 def note(trail: Trail, action: Action, model: ModelVersion, *reasons: str) -> None:

@@ -18,7 +18,7 @@ from lifecycle.records import DatasetVersion, Estimate, ModelVersion, Observed
 from lifecycle.release.artifacts import threshold_of
 from lifecycle.release.rollout import Sight
 from lifecycle.settings import Settings
-from lifecycle.training.evaluation.evaluate import estimate
+from lifecycle.training.evaluation.evaluate import Measurement, estimate
 from lifecycle.training.own_metrics import own_metrics
 
 # Labels that came after an answer was given, joined to it: what the canary's quality is made of.
@@ -97,11 +97,7 @@ class Labels:
             project.metric,
             truth,
             prediction,
-            project.task,
-            project.split.seed,
-            None,
-            own,
-            threshold,
+            Measurement(project.task, project.split.seed, own=own, threshold=threshold),
         )
 
     def _joined(self, answers: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

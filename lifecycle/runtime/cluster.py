@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lifecycle.errors import RayError, reason
+from lifecycle.errors import RayError, ray_reason
 from lifecycle.ingress import launcher
-from lifecycle.runtime import leftovers
+from lifecycle.runtime import files
+from lifecycle.runtime.ray_internals import use_cluster_mode
 from lifecycle.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -68,8 +69,8 @@ def connect_ray(settings: Settings) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    leftovers.mark()
-    for text in leftovers.sweep(Path("/tmp")):  # noqa: S108 - where `_temp_folder` may be
+    files.mark()
+    for text in files.sweep(Path("/tmp")):  # noqa: S108 - where `_temp_folder` may be
         log.info("left by a process that was killed, and swept: %s", text)
     folder = _temp_folder() if settings.local_ray else None
     with _interrupted_by_sigterm() as arm:
@@ -156,7 +157,7 @@ def rows_of(data: Any, stage: str) -> Iterator[dict[str, Any]]:
     except RayTaskError:  # not an error of ours, so its trace is wanted
         raise
     except AnyRayError as error:
-        raise RayError(f"{stage}: Ray gave up ({reason(error)}); run again") from None
+        raise RayError(f"{stage}: Ray gave up ({ray_reason(error)}); run again") from None
 
 
 def capacity() -> str:
@@ -178,9 +179,8 @@ def prepare_environment(local: bool, settings: Settings | None = None) -> None:
 
 def _start(settings: Settings, folder: Path) -> None:
     import ray
-    from ray._private import ray_constants
 
-    ray_constants.ENABLE_RAY_CLUSTER = False  # LOOPBACK, for a Ray that was imported before
+    use_cluster_mode(False)  # LOOPBACK, for a Ray that was imported before
     for attempt in range(1, ATTEMPTS + 1):
         try:
             ray.init(
@@ -197,7 +197,7 @@ def _start(settings: Settings, folder: Path) -> None:
                 log.warning("Ray did not start in time, trying once more")
                 continue
             raise RayError(
-                f"cannot start a local Ray with {settings.local_cpus} CPUs ({reason(error)}); "
+                f"cannot start a local Ray with {settings.local_cpus} CPUs ({ray_reason(error)}); "
                 f"{_start_advice(str(error))}, or name a running cluster with LIFECYCLE_RAY_ADDRESS"
             ) from error
         return
@@ -229,7 +229,8 @@ def require_ray(address: str, timeout: float = KNOCK_S) -> tuple[str, int]:
         _greet(host, port, timeout)
     except (OSError, ValueError) as error:
         raise RayError(
-            f"LIFECYCLE_RAY_ADDRESS: no Ray answers at {address!r} ({reason(error)}); {JOIN_ADVICE}"
+            f"LIFECYCLE_RAY_ADDRESS: no Ray answers at {address!r} ({ray_reason(error)}); "
+            f"{JOIN_ADVICE}"
         ) from None
     return host, port
 
@@ -256,17 +257,16 @@ def _greet(host: str, port: int, timeout: float) -> None:
 
 def _join(address: str) -> None:
     import ray
-    from ray._private import ray_constants
 
     host, port = require_ray(address)
     own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # Ray's
     if host in ("127.0.0.1", "localhost") and not _answers(own, port):
-        ray_constants.ENABLE_RAY_CLUSTER = False  # else Ray would look for it at that address
+        use_cluster_mode(False)  # else Ray would look for it at that address
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
         raise RayError(
-            f"LIFECYCLE_RAY_ADDRESS: cannot join Ray at {address!r} ({reason(error)}); "
+            f"LIFECYCLE_RAY_ADDRESS: cannot join Ray at {address!r} ({ray_reason(error)}); "
             f"{JOIN_ADVICE}"
         ) from error
     # asks for a CPU, so that it is where tasks will be; a head often has none
@@ -299,7 +299,7 @@ def _temp_folder() -> Path:
     if len(parent) > LONGEST_TEMP:
         parent = "/tmp"  # noqa: S108 - mkdtemp below makes a private folder in it
     try:
-        return Path(tempfile.mkdtemp(prefix=leftovers.temporary_prefix(), dir=parent))
+        return Path(tempfile.mkdtemp(prefix=files.temporary_prefix(), dir=parent))
     except OSError as error:
         raise RayError(
             f"cannot start a local Ray: {parent} cannot be written ({error.strerror}); "

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import jinja2
 from markupsafe import Markup
+
+from lifecycle.runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,13 +36,8 @@ def write_page(html: str, path: Path) -> Path:
     Raises:
         OSError: the place cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(html, encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, html)
     return path
 
 

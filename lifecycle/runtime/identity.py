@@ -2,23 +2,50 @@
 
 import hashlib
 import json
+import secrets
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import distributions
+from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 from lifecycle.project import Project
 from lifecycle.records import Identity, Split
+from lifecycle.runtime.files import create_once
+from lifecycle.settings import Settings
 
 PACKAGE = Path(__file__).parents[1]
-SHAPING = (
-    "project",
-    "records",
-    "runtime/identity.py",
-    "runtime/plugins.py",
-    "features/encode.py",
-    "training",
-)
-"""What of the package shapes a model beyond its data, whose digests say what made them."""
+Result = Literal["data", "features", "model", "checks", "answers", "server", "any"]
+
+DECLARED = ("project", "records", "runtime/identity.py", "runtime/plugins.py")
+DATA = (*DECLARED, "lake", "data")
+MODEL = (*DECLARED, "lake/column_types.py", "lake/read.py", "features/encode.py", "training")
+SHAPED_BY: Mapping[Result, tuple[str, ...]] = {
+    "data": DATA,
+    "features": (*DATA, "features"),
+    # beyond its data, whose digests say what made them
+    "model": MODEL,
+    "checks": (*MODEL, "lake/row_hash.py", "profiling/compare.py", "quality", "runtime/html.py"),
+    # what a replica runs; another digest restarts it
+    "answers": (
+        *DATA,
+        "features",
+        "training",
+        "serving",
+        "runtime",
+        "errors.py",
+        "redaction.py",
+        "settings.py",
+    ),
+    # of Prefect, as scripts start it
+    "server": (*DECLARED, "runtime", "redaction.py", "settings.py"),
+}
+"""A result → the files and folders of the package that shape it, and no others.
+
+What they import besides only moves, names or reports it; tests/lifecycle/runtime/test_identity.py
+holds the lists against the imports.
+"""
 
 
 def sha256(value: object) -> str:
@@ -33,11 +60,27 @@ def file_digest(path: Path) -> str:
 
 
 @cache
-def code_digest(*parts: str) -> str:
-    """SHA-256 over the named files and folders of the `lifecycle` package; by default all of it."""
-    roots = [PACKAGE / part for part in parts] or [PACKAGE]
-    files = sorted(f for root in roots for f in ([root] if root.is_file() else root.rglob("*.py")))
-    return sha256({str(f.relative_to(PACKAGE)): file_digest(f) for f in files})
+def code_digest(result: Result) -> str:
+    """SHA-256 over the files of this package that shape a result; of `any`, over all of them.
+
+    Raises:
+        FileNotFoundError: a part that is named in `SHAPED_BY` is gone or empty: without it the
+            digest would stay while the code changes.
+    """
+    parts = SHAPED_BY[result] if result != "any" else chain.from_iterable(SHAPED_BY.values())
+    files = {file for part in parts for file in _files(part)}
+    return sha256({str(f.relative_to(PACKAGE)): file_digest(f) for f in sorted(files)})
+
+
+def _files(part: str) -> list[Path]:
+    root = PACKAGE / part
+    files = [root] if root.is_file() else list(root.rglob("*.py"))
+    if not files:
+        raise FileNotFoundError(
+            f"{root} shapes results and is gone; name what took its place in SHAPED_BY, "
+            f"{Path(__file__).name}"
+        )
+    return files
 
 
 @cache
@@ -89,9 +132,14 @@ def identity_of(project: Project, split: Split, hooks: str, threads: int) -> Ide
     """
     parts = {
         "data": sha256([part.digest for part in (split.train, split.validation, split.holdout)]),
-        "code": sha256([code_digest(*SHAPING), hooks]),
+        "code": sha256([code_digest("model"), hooks]),
         "lock": lock_digest(),
         "project": sha256([project_digest(project), threads]),
         "seed": project.training.seed,
     }
     return Identity.model_validate(parts | {"digest": sha256(parts)})
+
+
+def store_id(settings: Settings) -> str:
+    """A random name kept in `home`: cached results must not outlive what they refer to."""
+    return create_once(settings.folder() / "store-id", secrets.token_hex(8), 0o644)

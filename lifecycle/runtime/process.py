@@ -61,9 +61,10 @@ def end_process(code: int) -> NoReturn:
     """End as `sys.exit` does, without taking the libraries apart object by object.
 
     Threads are waited for, exit handlers run and streams are flushed. What the interpreter does
-    after that is a tenth of a short script's time, and of no use to anybody.
+    after that is a tenth of a short script's time, and of no use to anybody. It calls the same two
+    private functions before; they have no public names.
     """
-    threading._shutdown()  # type: ignore[attr-defined]  # as the interpreter does: it lets idle executors go
+    threading._shutdown()  # type: ignore[attr-defined]  # typeshed leaves it out
     with suppress(Exception):  # it has printed what went wrong
         atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

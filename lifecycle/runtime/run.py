@@ -47,12 +47,13 @@ GIT_SECONDS = 5.0
 def provenance() -> dict[str, str]:
     """For a commit's note or the tags of a run; what is not known is left out.
 
-    `code` is the digest of the `lifecycle` package, `commit` what Git says of the checkout it is
-    in, `run` the flow run's id, `run_name` its name, `who` the user or deployment that started it.
+    `code` is the digest of what shapes results in this package, `commit` what Git says of the
+    checkout it is in, `run` the flow run's id, `run_name` its name, `who` the user or deployment
+    that started it.
     """
     run = current_run()
     known = {
-        "code": code_digest(),
+        "code": code_digest("any"),
         "commit": git_commit(),
         "run": run.id,
         "run_name": run.name,

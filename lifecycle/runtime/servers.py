@@ -18,8 +18,9 @@ from threading import Event
 import httpx
 
 from lifecycle.redaction import remember
+from lifecycle.runtime.files import create_once
 from lifecycle.runtime.process import TELEMETRY, die_with_parent
-from lifecycle.settings import Settings, made_once, sqlite_url
+from lifecycle.settings import Settings, sqlite_url
 
 STARTUP_S = 180.0
 """Seconds a server may take: the first start makes its database."""
@@ -95,7 +96,7 @@ def auth_string(home: Path) -> str:
         OSError: its file cannot be made or read.
     """
     home.mkdir(parents=True, exist_ok=True)
-    text = made_once(auth_file(home), f"lifecycle:{secrets.token_urlsafe(24)}", 0o600).strip()
+    text = create_once(auth_file(home), f"lifecycle:{secrets.token_urlsafe(24)}", 0o600).strip()
     remember(text, text.partition(":")[2])
     return text
 

@@ -5,7 +5,6 @@ This module is imported by the replicas: what it imports is their cold start.
 
 import sys
 import time
-from importlib import import_module
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import ray
 from lifecycle.errors import RequestError
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion, Traffic
+from lifecycle.runtime.ray_internals import serve_grpc_on_loopback
 from lifecycle.serving.auth import Gatekeeper
 from lifecycle.serving.endpoint import Endpoint
 from lifecycle.serving.metrics import Meters
@@ -81,21 +81,10 @@ SWITCH_SECONDS = 0.0005
 
 
 def keep_to_loopback() -> None:
-    """On a one-machine Ray, keep the replica's gRPC server off the machine's other interfaces.
-
-    Serve opens it on all of them after the replica's `__init__`, without a setting for it, and it
-    unpickles what it is sent.
-    """
+    """On a one-machine Ray, keep the replica's gRPC server off the machine's other interfaces."""
     address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # ray has no type
-    if not ip_address(address).is_loopback:
-        return
-    replica: Any = import_module("ray.serve._private.replica")
-    add_port = replica.add_port_to_grpc_server
-
-    def add_loopback_port(server: Any, address: str) -> Any:
-        return add_port(server, address.replace("[::]", "127.0.0.1"))
-
-    replica.add_port_to_grpc_server = add_loopback_port
+    if ip_address(address).is_loopback:
+        serve_grpc_on_loopback()
 
 
 class ModelServer:

@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lifecycle.errors import AccessError, RateLimitError, SettingsError
+from lifecycle.runtime.files import write_atomic
 
 # API keys, kept as hashes in one file.
 #
@@ -175,8 +176,7 @@ class KeyStore:
 
     @contextmanager
     def _change(self) -> Iterator[MutableSequence[Key]]:
-        """The keys, to be changed in place; written aside and renamed under a lock."""
-        aside = self.file.with_name(f".{self.file.name}.{os.getpid()}")
+        """The keys, to be changed in place; written in one step, under a lock."""
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with open(self.file.with_name(f"{self.file.name}.lock"), "w", opener=_private) as lock:
@@ -186,9 +186,7 @@ class KeyStore:
                 made = _Keys(keys=tuple(keys))
                 made = made.model_copy(update={"checksum": made.sum()})
                 text = json.dumps(made.model_dump(mode="json"), indent=1)
-                with open(aside, "w", opener=_private) as out:
-                    out.write(text + "\n")
-                aside.replace(self.file)
+                write_atomic(self.file, text + "\n", 0o600)
         except OSError as error:
             raise SettingsError(
                 f"{self.file}: cannot write it ({error.strerror}); name another file with "

@@ -7,7 +7,6 @@ the file for as long as it lives, so that the kernel tells the others when it is
 import fcntl
 import json
 import mmap
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lifecycle.runtime.files import replacing, write_atomic
 
 CELLS = 2048
 NAME_BYTES = 504
@@ -56,15 +57,14 @@ class Counts:
         self.token = uuid.uuid4().hex
         """Names this process among all there ever were."""
         self._path = folder / f"{self.token}{SUFFIX}"
-        aside = folder / f".{self.token}"
-        self._file = aside.open("x+b")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        self._file.truncate(CELLS * CELL.itemsize)  # sparse: what is not used takes no room
+        with replacing(self._path) as temporary:
+            self._file = temporary.open("x+b")
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._file.truncate(CELLS * CELL.itemsize)  # sparse: what is not used takes no room
         self._map = mmap.mmap(self._file.fileno(), CELLS * CELL.itemsize)
         self._bytes = memoryview(self._map)
         self.cells = self._bytes.cast("d")
         self._places: dict[Name, int] = {}
-        aside.rename(self._path)
 
     def cell(self, name: str, /, **labels: object) -> int:
         """Where in `cells` a number is; it is 0 when it is new.
@@ -135,9 +135,7 @@ def fold(folder: Path, settle: Callable[[str, Values], Values]) -> None:
             sums = total([found.folded, *settled.values()])
             there = {token for token in stale if (folder / f"{token}{SUFFIX}").exists()}
             text = json.dumps([sorted({*settled, *there}), [[*k, v] for k, v in sums.items()]])
-            aside = folder / f".{FOLDED}.{os.getpid()}"
-            aside.write_text(text)
-            aside.replace(folder / FOLDED)
+            write_atomic(folder / FOLDED, text)
         for token in {*settled, *stale}:
             (folder / f"{token}{SUFFIX}").unlink(missing_ok=True)
 

@@ -14,11 +14,12 @@ from lifecycle.errors import (
     ServingError,
     UnavailableError,
     is_verdict,
-    reason,
+    ray_reason,
 )
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion, Traffic
 from lifecycle.runtime.identity import code_digest, sha256
+from lifecycle.runtime.ray_internals import with_version
 from lifecycle.serving.app import ByLoad
 from lifecycle.serving.prediction_log import CLOSE_SECONDS
 from lifecycle.serving.predictor import Engine
@@ -147,7 +148,7 @@ def rehearse(
     except ray.exceptions.WorkerCrashedError:
         raise ServingError(f"{model.uri} cannot be served: it takes its process down") from None
     except ray.exceptions.RayError as error:
-        raise UnavailableError(f"{model.uri} could not be rehearsed: {reason(error)}") from None
+        raise UnavailableError(f"{model.uri} could not be rehearsed: {ray_reason(error)}") from None
 
 
 def _try(
@@ -224,9 +225,14 @@ def _scale(project: Project) -> dict[str, Any]:
 def _bound(server: Any, options: dict[str, Any], arguments: tuple[Any, ...]) -> Any:
     """The application; replicas stay if only its `user_config` or its scale is another."""
     serve = quiet_serve()
-    named = [getattr(one, "model_dump_json", one.__str__)() for one in arguments]
     made = serve.deployment(**options)(server)
-    return made.options(version=sha256([code_digest(), *named]), _internal=True).bind(*arguments)
+    return with_version(made, replica_version(arguments)).bind(*arguments)
+
+
+def replica_version(arguments: tuple[Any, ...]) -> str:
+    """Digest of a replica's code and arguments; Ray Serve restarts replicas of another one."""
+    texts = [getattr(argument, "model_dump_json", argument.__str__)() for argument in arguments]
+    return sha256([code_digest("answers"), *texts])
 
 
 def _run(application: Any, name: str, prefix: str | None, model: ModelVersion) -> None:
@@ -239,12 +245,12 @@ def _run(application: Any, name: str, prefix: str | None, model: ModelVersion) -
                 logger.warning("Ray Serve is late, as on a busy machine: trying again (%s)", error)
                 continue
             raise UnavailableError(
-                f"Ray Serve was not ready for /{name} in time: {reason(error)}"
+                f"Ray Serve was not ready for /{name} in time: {ray_reason(error)}"
             ) from None
         except RuntimeError as error:  # what Serve raises where a replica does not start
             raise _failure(name, model, _cause(name, error)) from None
         except Exception as error:
-            raise UnavailableError(f"Ray Serve cannot serve /{name}: {reason(error)}") from None
+            raise UnavailableError(f"Ray Serve cannot serve /{name}: {ray_reason(error)}") from None
         return
 
 
@@ -270,7 +276,7 @@ def _deployed(project_name: str) -> tuple[str, ModelVersion, Project, Engine] | 
         answer = handle.deployed.remote().result(timeout_s=ANSWER_SECONDS)
     except Exception as error:
         raise UnavailableError(
-            f"{project_name} is served, but no replica says which version: {reason(error)}"
+            f"{project_name} is served, but no replica says which version: {ray_reason(error)}"
         ) from None
     return answer
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.errors import LifecycleError, RequestError
 from lifecycle.features.asof import AsOf
+from lifecycle.features.encode import ViewUse
 from lifecycle.features.store import made_like, open_view
-from lifecycle.features.view_use import ViewUse
 from lifecycle.lake import is_nullable
-from lifecycle.lake.column_types import storage_type
+from lifecycle.lake.column_types import constraints_of, storage_type
 from lifecycle.lake.column_types import to_frame as arrow_to_frame
 from lifecycle.lake.prediction_log import ARROW
 from lifecycle.project import ColumnSpec, Project
@@ -61,10 +61,9 @@ class ServedViews:
         self._spec = project.contract.columns[project.entity]
         self._kind = storage_type(self._spec)
         self._columns = frozenset(name for use in uses.values() for name in use.columns)
-        bounds = (self._spec.minimum, self._spec.maximum, self._spec.categories)
         # a value of this type is right whatever it is; all others are looked at one by one
-        kinds: dict[str, type] = {"integer": int, "string": str} if bounds == (None,) * 3 else {}
-        self._plain = kinds.get(self._kind)
+        kinds: dict[str, type] = {"integer": int, "string": str}
+        self._plain = None if constraints_of(self._spec) else kinds.get(self._kind)
         self._key = pii_key(settings) if self._spec.pii == "hash" else None
         self._opened: dict[str, Opened] = {}
         self._ended = threading.Event()

@@ -1,19 +1,17 @@
 """The endpoint's OpenAPI document, made from what the bundle says: its inputs and its answers."""
 
 import math
-import re
 from typing import Any
 
 import numpy as np
 
-from lifecycle.lake.column_types import storage_type
+from lifecycle.lake.column_types import constraints_of, storage_type
 from lifecycle.project import ColumnSpec, ColumnType, Scalar
 from lifecycle.records import ModelVersion
 from lifecycle.serving import openapi as openapi_shapes
 from lifecycle.serving.auth import OPEN
 from lifecycle.serving.protocols.oip import output_datatypes
 from lifecycle.serving.protocols.tensors import DATATYPES, DTYPES
-from lifecycle.serving.records import form_problem
 from lifecycle.training.bundle import BundleSchema
 
 # JSON schemas of what a model takes and gives, and an example row that it takes.
@@ -33,9 +31,6 @@ LIMITS: dict[ColumnType, tuple[float, float]] = {
     "number": (float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)),
 }
 """What no contract widens: columns are 64-bit integers, the model's numbers 32-bit floats."""
-
-ONLY_RE2 = re.compile(r"\(\?[^:]|\\[AzpPQC]|\[\[:")
-"""What RE2 reads and JavaScript, whose expressions a JSON schema has, does not or otherwise."""
 
 
 def structure(*optional: str, **properties: Json) -> Json:
@@ -85,16 +80,14 @@ def field(spec: ColumnSpec) -> Json:
     """One value of a record, as `protocol.to_frame` checks it."""
     kind = storage_type(spec)
     made: Json = {"type": [TYPES[kind], "null"] if spec.nullable else TYPES[kind]}
-    if spec.categories is not None:
-        made["enum"] = [*spec.categories, *([None] if spec.nullable else [])]
-    elif kind in LIMITS:
+    for constraint in constraints_of(spec):
+        made |= constraint.schema()
+    if kind in LIMITS and "enum" not in made:
         low, high = LIMITS[kind]
-        made["minimum"] = low if spec.minimum is None else max(low, spec.minimum)
-        made["maximum"] = high if spec.maximum is None else min(high, spec.maximum)
+        made["minimum"] = max(low, made.get("minimum", low))
+        made["maximum"] = min(high, made.get("maximum", high))
     if kind == "datetime":
         made["format"] = "date-time"
-    if spec.pattern is not None and not ONLY_RE2.search(spec.pattern):
-        made["pattern"] = f"^(?:{spec.pattern})$"
     time = "ISO 8601 date or time" if kind == "datetime" else ""
     said = ", ".join(part for part in (spec.description, time) if part)
     return made | ({"description": said} if said else {})
@@ -234,7 +227,8 @@ def _example(spec: ColumnSpec, seen: tuple[Scalar, ...]) -> Scalar:
     plain: dict[ColumnType, Scalar] = {"boolean": True, "datetime": "2024-01-31T12:00:00"}
     if kind in plain:
         return plain[kind]
-    texts = [value for value in map(str, seen) if form_problem(value, spec) is None]
+    checks = constraints_of(spec)
+    texts = [text for text in map(str, seen) if all(check.allows(text) for check in checks)]
     return texts[0] if texts else "text"
 
 

@@ -5,10 +5,10 @@ import logging
 import re
 import socket
 import time
-from importlib import import_module
 from typing import Any
 
 from lifecycle.errors import BackendError, PortInUseError, UnavailableError
+from lifecycle.runtime.ray_internals import serve_port
 from lifecycle.serving.counters import clear
 from lifecycle.settings import Settings
 
@@ -111,8 +111,7 @@ def _wait_for_proxy(settings: Settings) -> None:
 
 def _check_running(settings: Settings) -> None:
     """A Ray has one Serve, and so one port for all its applications."""
-    context: Any = import_module("ray.serve.context")  # no public call tells the port
-    port = context._get_global_client().http_config.port
+    port = serve_port()
     if port != settings.serve_port:
         raise PortInUseError(
             f"Ray Serve of this cluster listens on port {port} already, not on "

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.errors import RequestError
-from lifecycle.lake.column_types import matches, narrow, storage_type
+from lifecycle.lake.column_types import Constraint, constraints_of, narrow, storage_type
 from lifecycle.project import ColumnSpec, ColumnType, Scalar
 from lifecycle.records import ModelVersion
 
@@ -75,6 +74,7 @@ def identity(model: ModelVersion) -> dict[str, Any]:
 
 
 SHOWN = 10
+LONGEST_VALUE = 60
 """Problems named in one answer, at most."""
 LARGEST = 2**63
 MISSING = object()
@@ -138,12 +138,12 @@ def curl_command(url: str, rows: pd.DataFrame) -> str:
 def _column(name: str, spec: ColumnSpec, records: Records, problems: list[str]) -> list[Any]:
     """One field of every record; what is wrong with it goes to `problems`, at most a row each."""
     kind = storage_type(spec)
-    convert = _CONVERT[kind]
+    convert, checks = _CONVERT[kind], constraints_of(spec)
     values: list[Any] = []
     for row, record in enumerate(records):
         raw = record.get(name, MISSING)
         value = None if raw is None or raw is MISSING else convert(raw)
-        reason = _reason(raw, value, spec, kind)
+        reason = _reason(raw, value, spec, kind, checks)
         if reason:
             problems.append(f"row {row}: {name}: {reason}")
             if len(problems) >= SHOWN:
@@ -152,7 +152,9 @@ def _column(name: str, spec: ColumnSpec, records: Records, problems: list[str]) 
     return values
 
 
-def _reason(raw: object, value: Any, spec: ColumnSpec, kind: ColumnType) -> str | None:
+def _reason(
+    raw: object, value: Any, spec: ColumnSpec, kind: ColumnType, checks: Sequence[Constraint]
+) -> str | None:
     """Why a field cannot be used; None if it can."""
     if raw is MISSING:
         return None if spec.nullable else "this field is missing"
@@ -161,22 +163,12 @@ def _reason(raw: object, value: Any, spec: ColumnSpec, kind: ColumnType) -> str 
     if value is None:
         text = isinstance(raw, str) and kind in ("integer", "number")
         hint = ", which is text: send a JSON number" if text else ""
-        return f"must be {EXPECTED[kind]}, got {json.dumps(raw)[:60]}{hint}"
-    if spec.categories is not None and value not in spec.categories:
-        known = ", ".join(map(repr, spec.categories[:SHOWN]))
-        return f"must be one of {known}{', …' * (len(spec.categories) > SHOWN)}; got {value!r}"
-    if spec.minimum is not None and value < spec.minimum:
-        return f"must be at least {spec.minimum:g}, got {value!r}"
-    if spec.maximum is not None and value > spec.maximum:
-        return f"must be at most {spec.maximum:g}, got {value!r}"
-    return form_problem(value, spec)
-
-
-def form_problem(value: Any, spec: ColumnSpec) -> str | None:
-    """What a text's form breaks of the column's `pattern`; None if it is as promised."""
-    if spec.pattern is None or matches(pa.array([value]), spec.pattern)[0].as_py():
+        return f"must be {EXPECTED[kind]}, got {json.dumps(raw)[:LONGEST_VALUE]}{hint}"
+    broken = next((check for check in checks if not check.allows(value)), None)
+    if broken is None:
         return None
-    return f"must be of the form {spec.pattern}, got {value[:60]!r}"
+    shown = value[:LONGEST_VALUE] if isinstance(value, str) else value
+    return f"{broken.demand} got {shown!r}"
 
 
 def _unknown_fields(records: Records, inputs: Mapping[str, ColumnSpec]) -> Iterator[str]:

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.errors import RequestError
 from lifecycle.features.encode import FeatureSchema
-from lifecycle.lake.column_types import matches, storage_type
+from lifecycle.lake.column_types import Constraint, Maximum, Minimum, constraints_of, storage_type
 from lifecycle.project import ColumnSpec
 from lifecycle.serving.records import Asked, Column, Records, to_frame
 
@@ -41,7 +40,7 @@ class NotPlainError(Exception):
 def cell_of(spec: ColumnSpec, levels: Sequence[Any] | None) -> Cell:
     """The conversion of one value of this column."""
     low, high = _bounds(spec)
-    kind = storage_type(spec)
+    kind, constraints = storage_type(spec), constraints_of(spec)
     missing = math.nan if spec.nullable else None
 
     def number(value: Any) -> float:
@@ -66,18 +65,15 @@ def cell_of(spec: ColumnSpec, levels: Sequence[Any] | None) -> Cell:
             return missing
         raise NotPlainError
 
-    if levels is None and spec.categories is None:
+    if is_number(spec, levels) or (kind == "boolean" and levels is None and not constraints):
         plain: dict[str, Cell] = {"number": number, "integer": integer, "boolean": boolean}
         return plain.get(kind, _never)
     if kind != "string" or spec.type != "category" or levels is None:
         return _never
     codes = {level: float(code) for code, level in enumerate(levels) if isinstance(level, str)}
-    if spec.pattern is not None:  # training may have learned what a contract only warns of
-        kept = matches(pa.array(list(codes), pa.string()), spec.pattern).to_pylist()
-        codes = {
-            level: code for (level, code), good in zip(codes.items(), kept, strict=True) if good
-        }
-    closed = spec.categories is not None or spec.pattern is not None
+    # training may have learned what a contract only warns of
+    codes = {level: code for level, code in codes.items() if _allowed(level, constraints)}
+    closed = bool(constraints)
 
     def category(value: Any) -> float:
         if value.__class__ is str:
@@ -131,7 +127,16 @@ def _bounds(spec: ColumnSpec) -> tuple[float, float]:
 
 
 def is_number(spec: ColumnSpec, levels: Sequence[Any] | None) -> bool:
-    return levels is None and spec.categories is None and storage_type(spec) in NUMERIC
+    """Whether a value is a number of the matrix, right if it is within the column's bounds.
+
+    Any other constraint is left to the slow way.
+    """
+    bounded = all(isinstance(check, Minimum | Maximum) for check in constraints_of(spec))
+    return levels is None and bounded and storage_type(spec) in NUMERIC
+
+
+def _allowed(value: Any, constraints: Sequence[Constraint]) -> bool:
+    return all(check.allows(value) for check in constraints)
 
 
 def _never(_value: Any) -> float:

@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from lifecycle.errors import BundleError
-from lifecycle.features.encode import FeatureSchema, most_probable
-from lifecycle.features.view_use import ViewUse
+from lifecycle.features.encode import FeatureSchema, ViewUse, most_probable
 from lifecycle.project import ColumnSpec, Scalar, TaskKind
 from lifecycle.records import Bundle, Record
 from lifecycle.training.calibration import Calibration

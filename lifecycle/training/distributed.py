@@ -16,11 +16,8 @@ import numpy as np
 import ray
 import ray.train
 import xgboost
-from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.train.v2.api.report_config import CheckpointConsistencyMode
-from ray.train.xgboost import XGBoostTrainer as RayTrainer
 from xgboost import collective
 
 from lifecycle.errors import LifecycleError, TrainingError
@@ -29,6 +26,7 @@ from lifecycle.project import Project, Scalar
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.identity import code_digest, lock_digest, project_digest, sha256
 from lifecycle.runtime.plugins import plugs_digest
+from lifecycle.runtime.ray_internals import lean_trainer
 from lifecycle.settings import Settings
 from lifecycle.training.matrix import Matrices, row_weights
 from lifecycle.training.parameters import constrained, plain, threads_of
@@ -65,26 +63,6 @@ class _AgreedError(Exception):
     def __init__(self, error: LifecycleError) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-class _Trainer(RayTrainer):
-    """Ray's, without what costs and is not needed here.
-
-    Two actors are left out, each a process that takes seconds to start: one hands out datasets,
-    which our workers read themselves; the other outlives a controller that died to free its
-    placement group, which Ray does anyway. And Ctrl-C stays what it was: Ray's handler would
-    outlive the training.
-    """
-
-    controller: Any = None
-
-    def _create_default_callbacks(self) -> list[Any]:
-        unused = (DatasetsCallback, PlacementGroupCleanerCallback)
-        every = super()._create_default_callbacks()  # type: ignore[misc]  # V1 is what mypy sees
-        return [one for one in every if not isinstance(one, unused)]
-
-    def _register_sigint_handler(self, controller: Any) -> None:
-        self.controller = controller
 
 
 def fit_on_workers(
@@ -128,10 +106,10 @@ def fit_on_workers(
     return Fitted(load_booster(answer["model"]), answer["curve"]), job.plan.schema
 
 
-def _trainer(job: Job, storage: str) -> _Trainer:
+def _trainer(job: Job, storage: str) -> Any:
     training = job.project.training
     worker: Any = _worker  # Ray's annotation forbids a return value, its documentation has one
-    return _Trainer(
+    return lean_trainer()(
         worker,
         train_loop_config={"job": job},
         scaling_config=ray.train.ScalingConfig(
@@ -149,7 +127,7 @@ def _trainer(job: Job, storage: str) -> _Trainer:
 def _name(job: Job) -> str:
     """The same for the same training, so that Ray Train finds its checkpoints again."""
     made_from = {
-        "code": [code_digest(), plugs_digest(job.project), lock_digest()],
+        "code": [code_digest("model"), plugs_digest(job.project), lock_digest()],
         "project": project_digest(job.project),
         "data": [job.train.digest, job.validation.digest],
         "parameters": job.parameters,

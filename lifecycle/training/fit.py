@@ -12,7 +12,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayError as AnyRayError
 
-from lifecycle.errors import LifecycleError, TrainingError, reason
+from lifecycle.errors import LifecycleError, TrainingError, ray_reason
 from lifecycle.features.encode import (
     FeatureSchema,
     build_features,
@@ -20,8 +20,8 @@ from lifecycle.features.encode import (
     hook_digest,
     labels,
     load_hook,
+    view_uses,
 )
-from lifecycle.features.view_use import view_uses
 from lifecycle.lake import read_version
 from lifecycle.project import CostsSpec, DecisionSpec, Project, Scalar
 from lifecycle.records import Bundle, DatasetVersion, Evaluated, Identity, Noise, Split, Tuned
@@ -261,7 +261,7 @@ def _fit_in_task(project: Project, *arguments: Any) -> Trained:
     try:
         sent: _Sent | LifecycleError = ray.get(running)
     except AnyRayError as error:
-        raise TrainingError(f"training on Ray failed: {reason(error)}; run again") from None
+        raise TrainingError(f"training on Ray failed: {ray_reason(error)}; run again") from None
     except BaseException:  # cancelled
         ray.cancel(running, force=True)
         raise

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 import numpy as np
 import xgboost
 
-from lifecycle.errors import ProjectError
+from lifecycle.errors import ProjectError, first_line
 from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import Choice, Metric, Project, Range, Scalar, TaskKind
 from lifecycle.project.base import meant
@@ -239,8 +239,7 @@ def _try(project: Project, key: str, name: str, value: Scalar) -> None:
 
 def plain(error: xgboost.core.XGBoostError) -> str:
     """What XGBoost says, without the place in its C++ source and the stack."""
-    line = next((part for part in str(error).splitlines() if part.strip()), "no reason given")
-    return re.sub(r"^\[[\d:]+\]\s*\S+:\d+:\s*", "", line).strip()
+    return re.sub(r"^\[[\d:]+\]\s*\S+:\d+:\s*", "", first_line(error)).strip()
 
 
 def key_of(parameters: Mapping[str, Scalar]) -> str:

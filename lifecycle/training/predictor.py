@@ -5,8 +5,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.errors import BundleError
-from lifecycle.features.encode import Hook, build_features, encode, hook_digest, load_hook
-from lifecycle.features.view_use import view_uses
+from lifecycle.features.encode import (
+    Hook,
+    build_features,
+    encode,
+    hook_digest,
+    load_hook,
+    view_uses,
+)
 from lifecycle.project import Project
 from lifecycle.training.bundle import LoadedBundle
 

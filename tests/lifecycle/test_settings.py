@@ -16,6 +16,7 @@ from lifecycle import settings as module
 from lifecycle.errors import SettingsError
 from lifecycle.governance.folder import open_folder
 from lifecycle.lake import history, read_version, write_version
+from lifecycle.runtime.identity import store_id
 from lifecycle.runtime.servers import DATABASE, server_environment
 from lifecycle.settings import Environment, Settings, environments, sqlite_file, sqlite_url
 
@@ -203,7 +204,7 @@ def test_home_is_its_owners_alone(tmp_path: Path) -> None:
     settings.folder("reports", "small")
     assert stat.S_IMODE(settings.home.stat().st_mode) == 0o700
     shutil.rmtree(settings.home)
-    settings.store_id()
+    store_id(settings)
     assert stat.S_IMODE(settings.home.stat().st_mode) == 0o700
     settings.home.chmod(0o750)
     settings.folder("reports")

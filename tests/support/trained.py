@@ -31,7 +31,7 @@ from lifecycle.runtime.identity import identity_of
 from lifecycle.runtime.plugins import plugs_digest
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle, write_bundle
-from lifecycle.training.evaluation.evaluate import baseline, evaluate
+from lifecycle.training.evaluation.evaluate import Measurement, baseline, evaluate
 from lifecycle.training.fit import bundle_schema
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.predictor import open_predictor
@@ -71,15 +71,15 @@ class Made:
         """What training hands to `register`."""
         holdout = self.holdout()
         truth = labels(holdout, self.project)
-        measured = (self.project.task, self.split.holdout.digest)
+        by, digest = Measurement(self.project.task, 1), self.split.holdout.digest
         train = labels(read_version(self.split.train), self.project)
         return Trained(
             model=unregistered(self.project, self.identity, self.bundle),
             identity=self.identity,
             split=self.split,
             tuned=Tuned(parameters={"eta": 0.3, "max_depth": 3}, value=0.7, trials=3),
-            evaluation=evaluate(truth, self.expected(holdout), *measured, "candidate", 1),
-            baseline=baseline(train, truth, *measured, 1),
+            evaluation=evaluate(truth, self.expected(holdout), by, digest, "candidate"),
+            baseline=baseline(train, truth, by, digest),
             checks=CheckReport(
                 passed=("a",), failed={}, not_run={"b": "why"}, reports=reports, sampled_rows=9
             ),

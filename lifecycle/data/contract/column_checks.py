@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lifecycle.data.contract.unique import Seen, keys_of
-from lifecycle.lake.column_types import FAILURES, Coerced, coerce, matches
+from lifecycle.lake.column_types import FAILURES, Coerced, coerce, constraints_of
 from lifecycle.project import ColumnSpec, ColumnType, ContractSpec
 from lifecycle.project.contract import Severity
 
@@ -102,8 +102,6 @@ def present(values: pa.Array) -> NDArray[np.bool_]:
 
 MISSING = "missing"
 REPEATED = "as in an earlier row"
-WHOLE = 2.0**63
-"""Whole numbers are below it."""
 
 
 class Found(NamedTuple):
@@ -127,8 +125,7 @@ class ColumnPromises:
             key: whether the column by itself identifies a row, which is no matter of `severity`.
         """
         self._name, self._spec = name, spec
-        self._unit = f" {spec.unit}" if spec.unit else ""
-        self._allowed = _value_set(spec)
+        self._constraints = constraints_of(spec)
         self._seen = Seen() if spec.unique or key else None
         self._repeated: Severity = "error" if key else spec.severity
 
@@ -151,35 +148,15 @@ class ColumnPromises:
                 yield self._found(MISSING, missing, "error")
         if values.null_count == len(values):
             return
-        if self._spec.minimum is not None or self._spec.maximum is not None:
-            yield from self._out_of_range(values)
-        if self._allowed is not None:
-            allowed = pc.is_in(values, value_set=self._allowed)
-            yield from self._unless(allowed, values, FAILURES["category"])
-        if self._spec.pattern is not None:
-            like = matches(values, self._spec.pattern)
-            yield from self._unless(like, values, f"not of the form {self._spec.pattern}")
+        if self._constraints:
+            there = values.drop_null() if values.null_count else values
+            for constraint in self._constraints:
+                broken = constraint.broken(there)
+                if broken is not None:
+                    rows = _spread(broken, values)
+                    yield self._found(constraint.problem, rows, self._spec.severity)
         if self._seen is not None:
             yield from self._again(values, self._seen)
-
-    def _out_of_range(self, values: pa.Array) -> Iterator[Found]:
-        minimum, maximum = self._spec.minimum, self._spec.maximum
-        there = values.drop_null() if values.null_count else values
-        numbers = there.to_numpy()
-        if minimum is not None and numbers.min().item() < minimum:
-            below = _spread(_below(numbers, minimum), values)
-            yield self._found(f"below {minimum:g}{self._unit}", below, self._spec.severity)
-        if maximum is not None and numbers.max().item() > maximum:
-            above = _spread(_above(numbers, maximum), values)
-            yield self._found(f"above {maximum:g}{self._unit}", above, self._spec.severity)
-
-    def _unless(self, kept: pa.BooleanArray, values: pa.Array, problem: str) -> Iterator[Found]:
-        """A missing value breaks no promise about values."""
-        broken = ~kept.fill_null(False).to_numpy(zero_copy_only=False)
-        if values.null_count:
-            broken &= present(values)
-        if broken.any():
-            yield self._found(problem, broken, self._spec.severity)
 
     def _again(self, values: pa.Array, seen: Seen) -> Iterator[Found]:
         there = values.drop_null() if values.null_count else values
@@ -189,34 +166,6 @@ class ColumnPromises:
 
     def _found(self, problem: str, rows: NDArray[np.bool_], severity: Severity) -> Found:
         return Found(self._name, problem, severity, rows, (self._name,))
-
-
-def _value_set(spec: ColumnSpec) -> pa.Array | None:
-    """The allowed values in the column's type; what cannot be of the type equals no value."""
-    if spec.categories is None:
-        return None
-    kind = spec.value_type
-    allowed: list[Any] = list(spec.categories)
-    if kind == "integer":
-        allowed = [int(value) for value in allowed if float(value).is_integer()]
-    if kind == "number":
-        allowed = [float(value) for value in allowed]
-    if kind == "boolean":
-        allowed = [bool(value) for value in allowed if value in (0, 1)]
-    return pa.array(allowed, type=ARROW[kind])
-
-
-def _below(numbers: NDArray[Any], minimum: float) -> NDArray[np.bool_]:
-    """Whole numbers are compared as whole numbers: a float cannot tell large ones apart."""
-    whole = numbers.dtype.kind == "i" and abs(minimum) < WHOLE
-    below: NDArray[np.bool_] = numbers < (math.ceil(minimum) if whole else minimum)
-    return below
-
-
-def _above(numbers: NDArray[Any], maximum: float) -> NDArray[np.bool_]:
-    whole = numbers.dtype.kind == "i" and abs(maximum) < WHOLE
-    above: NDArray[np.bool_] = numbers > (math.floor(maximum) if whole else maximum)
-    return above
 
 
 def _spread(of_present: NDArray[np.bool_], values: pa.Array) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.lake.column_types import is_text
+from lifecycle.lake.row_hash import mix, value_hashes
 
 Keys = NDArray[Any]
 """Shape (rows,), `int64` or `uint64`."""
@@ -96,33 +96,6 @@ def keys_of(columns: Sequence[pa.Array], *, exact: bool = True) -> Keys:
             return own
     keys = np.zeros(len(columns[0]), dtype=np.uint64)
     for column in columns:
-        keys = _mixed(_mixed(keys) + _hashed(column))
+        whole = not pa.types.is_floating(column.type)
+        keys = mix(mix(keys) + value_hashes(column, whole, distinct=True, missing=NONE))
     return keys
-
-
-def _hashed(column: pa.Array) -> NDArray[np.uint64]:
-    """A hash of each value: SipHash of texts (as pandas has it), others mixed by bits."""
-    missing = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
-    if is_text(column.type):
-        texts = column.fill_null("").to_numpy(zero_copy_only=False)
-        hashes = pd.util.hash_array(texts, categorize=False)
-    else:
-        if pa.types.is_timestamp(column.type):
-            column = column.view(pa.int64())
-        if pa.types.is_boolean(column.type):
-            column = column.cast(pa.int8())
-        filled = column.fill_null(0).to_numpy(zero_copy_only=False)
-        if pa.types.is_floating(column.type):
-            bits = (filled + 0.0).view(np.uint64)  # -0.0 and 0.0 are one value
-        else:
-            bits = filled.astype(np.int64).view(np.uint64)
-        hashes = _mixed(bits)
-    return hashes if missing is None else np.where(missing, NONE, hashes)
-
-
-def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's finalizer (Steele, Lea, Flood, 2014): every bit depends on every bit, and no two
-    numbers become one."""
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))

@@ -1,9 +1,6 @@
 """A file in a zip archive, read as if it lay beside it."""
 
-import os
 import shutil
-import tempfile
-import weakref
 import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,7 +13,7 @@ from lifecycle.data.sources.base import MEMBERS_SHOWN
 from lifecycle.errors import SourceError
 from lifecycle.project import SourceSpec
 from lifecycle.project.data import compression_of
-from lifecycle.runtime.leftovers import temporary_prefix
+from lifecycle.runtime.files import scratch_file
 
 BLOCK = 1 << 20
 """Bytes unpacked at a time."""
@@ -83,9 +80,8 @@ class Zipped:
     def _unpacked(self) -> Path:
         if self._copy is not None:
             return self._copy
-        number, name = tempfile.mkstemp(prefix=temporary_prefix())
-        weakref.finalize(self, Path(name).unlink, missing_ok=True)
-        with self._opened() as archive, os.fdopen(number, "wb") as copy:
+        path = scratch_file(self)
+        with self._opened() as archive, path.open("wb") as copy:
             member = self._only(archive)
             try:
                 with archive.open(member) as stream:
@@ -98,7 +94,7 @@ class Zipped:
                 raise self._error(
                     "is packed in a way that is not read; pack it anew, as Deflate"
                 ) from None
-        self._copy = Path(name)
+        self._copy = path
         return self._copy
 
     @contextmanager

@@ -1,18 +1,14 @@
 """What every source guarantees."""
 
 import hashlib
-import os
-import tempfile
-import weakref
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
 from lifecycle.lake.manifest import digest_of
 from lifecycle.project import ColumnSpec
-from lifecycle.runtime.leftovers import temporary_prefix
+from lifecycle.runtime.files import scratch_file
 
 BATCH = 1 << 16
 """Most rows of a batch."""
@@ -111,13 +107,10 @@ class Aside:
         Args:
             batches: plain columns (`columns.plain`); their types may differ between batches.
         """
-        number, name = tempfile.mkstemp(prefix=temporary_prefix())
-        os.close(number)
-        self._file = Path(name)
-        weakref.finalize(self, self._file.unlink, missing_ok=True)
+        self._file = scratch_file(self)
         digest = hashlib.sha256()
         self._count = 0
-        with pa.OSFile(name, "wb") as file:
+        with pa.OSFile(str(self._file), "wb") as file:
             for batch in batches:
                 digest.update(digest_of(pa.Table.from_batches([batch])).encode())
                 with pa.ipc.new_stream(file, batch.schema) as stream:  # each with its own types

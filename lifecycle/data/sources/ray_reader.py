@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lifecycle.data.sources.base import At, Part, Source
 from lifecycle.data.sources.files import Files
-from lifecycle.errors import LifecycleError, RayError, reason
+from lifecycle.errors import LifecycleError, RayError, ray_reason
 from lifecycle.project import ColumnSpec
 from lifecycle.runtime.cluster import connect_ray, ray_data
 from lifecycle.settings import Settings
@@ -105,7 +105,7 @@ def _blocks(read: Any, place: str) -> Iterator[pa.Table]:
         yield from read.iter_batches(batch_size=None, batch_format="pyarrow")
     except AnyRayError as error:
         raise RayError(
-            f"{place}: the cluster stopped reading it ({reason(error)}); run again"
+            f"{place}: the cluster stopped reading it ({ray_reason(error)}); run again"
         ) from None
 
 

@@ -1,10 +1,7 @@
 """Files that are not on this machine: HTTP(S), S3, Google Cloud Storage, Azure, through fsspec."""
 
 import glob
-import os
 import shutil
-import tempfile
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +15,8 @@ from lifecycle.data.sources.local import nothing_in, wanted
 from lifecycle.errors import SourceError
 from lifecycle.project import SourceSpec
 from lifecycle.project.data import shown
+from lifecycle.runtime.files import scratch_file
 from lifecycle.runtime.identity import file_digest, sha256
-from lifecycle.runtime.leftovers import temporary_prefix
 
 BLOCK = 8 << 20
 """Bytes fetched at a time."""
@@ -77,11 +74,10 @@ class RemoteFile:
 
     def _fetched(self) -> Path:
         if self._copy is None:
-            number, name = tempfile.mkstemp(prefix=temporary_prefix())
-            weakref.finalize(self, Path(name).unlink, missing_ok=True)
-            with os.fdopen(number, "wb") as copy, self._stream() as stream:
+            path = scratch_file(self)
+            with path.open("wb") as copy, self._stream() as stream:
                 shutil.copyfileobj(stream, copy, BLOCK)
-            self._copy = Path(name)
+            self._copy = path
         return self._copy
 
 

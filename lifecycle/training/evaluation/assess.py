@@ -17,6 +17,7 @@ from lifecycle.project import CostsSpec, Project
 from lifecycle.records import Bundle, DatasetVersion, Estimate, Evaluation, Gain, Gap, Split
 from lifecycle.training.bundle import LoadedBundle, load_bundle
 from lifecycle.training.evaluation.evaluate import (
+    Measurement,
     baseline,
     compare,
     evaluate,
@@ -190,6 +191,16 @@ def answer(project: Project, part: DatasetVersion, bundle: Path, digest: str) ->
     )
 
 
+def _measurement(project: Project, answers: Answers | Predicted) -> Measurement:
+    return Measurement(
+        project.task,
+        project.split.seed,
+        groups=answers.entity,
+        own=own_metrics(project),
+        threshold=answers.threshold,
+    )
+
+
 def assess(
     project: Project, answers: Answers | Predicted, part: DatasetVersion, subject: str
 ) -> Evaluation:
@@ -202,13 +213,9 @@ def assess(
     return evaluate(
         answers.truth,
         answers.prediction,
-        project.task,
+        _measurement(project, answers),
         part.digest,
         subject,
-        project.split.seed,
-        answers.entity,
-        own_metrics(project),
-        answers.threshold,
     )
 
 
@@ -278,12 +285,8 @@ def assess_baseline(project: Project, split: Split, answers: Answers) -> tuple[E
     evaluation = baseline(
         train,
         answers.truth,
-        project.task,
+        _measurement(project, answers),
         split.holdout.digest,
-        project.split.seed,
-        answers.entity,
-        own_metrics(project),
-        answers.threshold,
     )
     always = trivial_answers(train, answers.truth, project.task)
     trivial = Predicted(answers.truth, always, answers.entity, answers.threshold)
@@ -296,13 +299,10 @@ def gain(project: Project, answers: Answers, other: Predicted, confidence: float
         answers.truth,
         answers.prediction,
         other.prediction,
-        project.task,
         project.metric,
-        project.split.seed,
+        _measurement(project, answers),
         confidence,
-        answers.entity,
-        own_metrics(project),
-        (answers.threshold, other.threshold),
+        thresholds=(answers.threshold, other.threshold),
     )
 
 

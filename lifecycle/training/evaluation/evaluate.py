@@ -5,6 +5,7 @@ How the intervals are made is told in `lifecycle.training.evaluation.evaluate`.
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import NormalDist
 
 import numpy as np
@@ -98,16 +99,26 @@ Own = Mapping[Metric, OwnMetric]
 """The project's own metrics, as `own_metrics(project)` loads them."""
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """How the predictions of some rows are measured."""
+
+    task: TaskKind
+    seed: int
+    """Of the resamples, from which the intervals come."""
+    groups: ArrayLike | None = None
+    """(n,), the entity of each row; None treats rows as independent."""
+    own: Own = field(default_factory=dict)
+    threshold: float | None = None
+    """Binary: the probability from which a row counts as positive; None is 0.5."""
+
+
 def evaluate(
     truth: ArrayLike,
     prediction: ArrayLike,
-    task: TaskKind,
+    by: Measurement,
     holdout_digest: str,
     subject: str,
-    seed: int,
-    groups: ArrayLike | None = None,
-    own: Own | None = None,
-    threshold: float | None = None,
     *,
     partial: bool = False,
 ) -> Evaluation:
@@ -116,8 +127,6 @@ def evaluate(
     Args:
         truth: (n,), 0 or 1 for binary, class codes from 0 for multiclass, else the target's unit.
         prediction: (n,), the probability of 1, or the value; multiclass (n, k), probabilities.
-        groups: (n,), the entity of each row; None treats rows as independent.
-        threshold: binary: the probability from which a row counts as positive; None is 0.5.
         partial: leave out what these rows do not define: metrics of ranking where all rows are of
             one class, and own metrics that fail.
 
@@ -125,58 +134,41 @@ def evaluate(
         FeatureError: an own metric fails.
         TargetError: no rows, one class only, a negative count, or a prediction that is no number.
     """
-    y, p = _checked(truth, prediction, task, one_class=partial)
-    names: Sequence[Metric] = (*METRICS[task], *(own or {}))
+    y, p = _checked(truth, prediction, by.task, one_class=partial)
+    names: Sequence[Metric] = (*METRICS[by.task], *by.own)
     if partial:
-        names = [name for name in names if _is_defined(name, y, p, task, own or {})]
+        names = [name for name in names if _is_defined(name, y, p, by.task, by.own)]
     return Evaluation(
         subject=subject,
-        metrics=_estimates(names, y, p, task, seed, groups, own or {}, threshold),
+        metrics=_estimates(names, y, p, by),
         holdout=holdout_digest,
         rows=len(y),
-        threshold=threshold,
-        method=method(len(y), groups is not None),
+        threshold=by.threshold,
+        method=method(len(y), by.groups is not None),
     )
 
 
-def estimate(
-    metric: Metric,
-    truth: ArrayLike,
-    prediction: ArrayLike,
-    task: TaskKind,
-    seed: int,
-    groups: ArrayLike | None = None,
-    own: Own | None = None,
-    threshold: float | None = None,
-) -> Estimate:
-    """One metric with its 95 % interval; `threshold` as `evaluate` takes it.
+def estimate(metric: Metric, truth: ArrayLike, prediction: ArrayLike, by: Measurement) -> Estimate:
+    """One metric with its 95 % interval.
 
     Raises:
         FeatureError, TargetError: as `evaluate`.
     """
-    y, p = _checked(truth, prediction, task)
-    return _estimates((metric,), y, p, task, seed, groups, own or {}, threshold)[metric]
+    y, p = _checked(truth, prediction, by.task)
+    return _estimates((metric,), y, p, by)[metric]
 
 
 def baseline(
-    train_truth: ArrayLike,
-    truth: ArrayLike,
-    task: TaskKind,
-    holdout_digest: str,
-    seed: int,
-    groups: ArrayLike | None = None,
-    own: Own | None = None,
-    threshold: float | None = None,
+    train_truth: ArrayLike, truth: ArrayLike, by: Measurement, holdout_digest: str
 ) -> Evaluation:
     """The trivial model on the same holdout: always the train part's mean, or its class shares.
 
     Raises:
         FeatureError, TargetError: as `evaluate`.
     """
-    prediction = trivial_answers(train_truth, truth, task)
-    always = "the class shares" if task == "multiclass" else f"{prediction[0]:.4g}"
-    subject = f"baseline (always {always})"
-    return evaluate(truth, prediction, task, holdout_digest, subject, seed, groups, own, threshold)
+    prediction = trivial_answers(train_truth, truth, by.task)
+    always = "the class shares" if by.task == "multiclass" else f"{prediction[0]:.4g}"
+    return evaluate(truth, prediction, by, holdout_digest, f"baseline (always {always})")
 
 
 def trivial_answers(train_truth: ArrayLike, truth: ArrayLike, task: TaskKind) -> Floats:
@@ -194,12 +186,9 @@ def compare(
     truth: ArrayLike,
     challenger: ArrayLike,
     champion: ArrayLike,
-    task: TaskKind,
     metric: Metric,
-    seed: int,
+    by: Measurement,
     confidence: float,
-    groups: ArrayLike | None = None,
-    own: Own | None = None,
     thresholds: tuple[float | None, float | None] = (None, None),
 ) -> Gain:
     """By how much the challenger is better on the same rows; above 0 means better.
@@ -208,21 +197,21 @@ def compare(
 
     Args:
         confidence: of the gain's lower bound, one-sided.
-        thresholds: binary: those of challenger and champion, each as `evaluate` takes it.
+        thresholds: binary: those of challenger and champion, in the place of the measurement's.
 
     Raises:
         FeatureError, TargetError: as `evaluate`.
     """
+    task, own = by.task, by.own
     y, new = _checked(truth, challenger, task)
     _, old = _checked(truth, champion, task)
     sign = 1.0 if greater_is_better(metric) else -1.0
-    own = own or {}
     values = [
         _value(metric, y, p, task, own, threshold)
         for p, threshold in zip((new, old), thresholds, strict=True)
     ]
     gain = sign * (values[0] - values[1])
-    (y, new, old), groups = _by_score((y, new, old), groups, task)
+    (y, new, old), groups = _by_score((y, new, old), by.groups, task)
     families = [
         family_of_own(metric, own[metric]) if metric in own else family_of(metric, task, threshold)
         for threshold in thresholds
@@ -231,7 +220,7 @@ def compare(
     ours, theirs = families[0].prepare(y, new), families[1].prepare(y, old)
     gains = [
         sign * (ours(weights)[at] - theirs(weights)[at])
-        for weights in resamples(len(y), seed, groups)
+        for weights in resamples(len(y), by.seed, groups)
     ]
     drawn = np.array(gains)
     least = lower_bound(gain, drawn, len(y), confidence)
@@ -248,7 +237,7 @@ def metric_value(
     weights: Floats | None = None,
     threshold: float | None = None,
 ) -> float:
-    """One metric, without an interval; `threshold` as `evaluate` takes it.
+    """One metric, without an interval; `threshold` as in `Measurement`.
 
     Args:
         weights: (n,), of the rows, for a metric that is a mean over them, as the log loss is.
@@ -276,23 +265,17 @@ def _value(
 
 
 def _estimates(
-    names: Sequence[Metric],
-    y: Floats,
-    p: Floats,
-    task: TaskKind,
-    seed: int,
-    groups: ArrayLike | None,
-    own: Own,
-    threshold: float | None,
+    names: Sequence[Metric], y: Floats, p: Floats, by: Measurement
 ) -> dict[Metric, Estimate]:
+    task, own = by.task, by.own
     values = {name: own[name](y, p) for name in names if name in own}
-    families = [f for f in families_of(task, threshold) if set(f.names) & set(names)]
+    families = [f for f in families_of(task, by.threshold) if set(f.names) & set(names)]
     families += [family_of_own(name, own[name]) for name in values]
-    (y, p), groups = _by_score((y, p), groups, task)
+    (y, p), groups = _by_score((y, p), by.groups, task)
     measures = [family.prepare(y, p) for family in families]
     whole = [measure(np.ones(len(y), dtype=np.int64)) for measure in measures]
     drawn: list[list[list[float]]] = [[] for _ in families]
-    for weights in resamples(len(y), seed, groups):
+    for weights in resamples(len(y), by.seed, groups):
         for found, measure in zip(drawn, measures, strict=True):
             found.append(measure(weights))
     estimates: dict[Metric, Estimate] = {}

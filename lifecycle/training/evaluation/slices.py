@@ -11,7 +11,7 @@ from lifecycle.errors import FeatureError, ProjectError, TargetError
 from lifecycle.project import Project
 from lifecycle.project.expression import holds
 from lifecycle.records import Slice
-from lifecycle.training.evaluation.evaluate import Own, estimate
+from lifecycle.training.evaluation.evaluate import Measurement, Own, estimate
 from lifecycle.training.evaluation.metrics import Floats
 
 QUARTERS = 4
@@ -63,9 +63,9 @@ def measure_slices(
             note = f"fewer than {project.evaluation.min_rows} rows"
         else:
             groups = None if entity is None else entity[mask]
-            arguments = (project.task, project.split.seed, groups, own)
+            measurement = Measurement(project.task, project.split.seed, groups, own)
             try:
-                estimated = estimate(project.metric, truth[mask], prediction[mask], *arguments)
+                estimated = estimate(project.metric, truth[mask], prediction[mask], measurement)
             except TargetError:  # the whole holdout was measured: only the classes can be missing
                 note = "one class only"
             except FeatureError:

@@ -26,7 +26,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
-from lifecycle.errors import LifecycleError, ProjectError, TrainingError
+from lifecycle.errors import LifecycleError, ProjectError, TrainingError, first_line
 from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import Project, Scalar
 from lifecycle.project.base import meant
@@ -366,7 +366,7 @@ def _graph(project: Project, pipeline: Pipeline, name: str, features: int) -> by
     except Exception as error:
         raise TrainingError(
             f"training.trainer: {name} cannot be written as an ONNX graph with these parameters: "
-            f"{str(error).strip().splitlines()[0]}"
+            f"{first_line(error)}"
         ) from None
 
 

@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayError as AnyRayError
 from ray.exceptions import RayTaskError
 
-from lifecycle.errors import LifecycleError, RayError, TrainingError, reason
+from lifecycle.errors import LifecycleError, RayError, TrainingError, ray_reason
 from lifecycle.training.tuning import Objective, Outcome, Pruning, Told
 from lifecycle.training.tuning.trials import Queued, Worker
 
@@ -91,7 +91,7 @@ class Pool:
         try:
             ray.get(reference)
         except AnyRayError as error:
-            raise TrainingError(f"tuning: a worker could not start ({reason(error)})") from None
+            raise TrainingError(f"tuning: a worker could not start ({ray_reason(error)})") from None
         self._idle.append(self._starting.pop(reference))
 
     def _hand_out(self) -> None:
@@ -110,7 +110,7 @@ class Pool:
         except RayTaskError:
             raise
         except AnyRayError as error:  # the actor is gone, and is given nothing more
-            why = f"a worker died on trial {number} ({reason(error)})"
+            why = f"a worker died on trial {number} ({ray_reason(error)})"
             return number, TrainingError(f"tuning: {why}; run again, finished trials are kept")
         self._idle.append(at)
         return number, outcome

@@ -189,7 +189,7 @@ def die(*_args, **_more):
     os.kill(os.getpid(), signal.SIGKILL)
 
 place, project, home, code = sys.argv[1:]
-ingestion.code_digest = lambda: code
+ingestion.code_digest = lambda _: code
 if place == "writing":
     write.VersionWriter.write = die
 elif place == "before the commit":
@@ -209,7 +209,7 @@ def test_killed_and_run_again(
     first = ingest(grow, settings, Window())
     put(grow, "b.csv", rows(2, 3, text="b"))
     # of the same code as here, also while somebody edits it
-    arguments = [place, str(grow.file), str(settings.home), code_digest()]
+    arguments = [place, str(grow.file), str(settings.home), code_digest("data")]
     command = [sys.executable, "-c", KILL, *arguments]
     killed = subprocess.run(command, env=os.environ, check=False)
     assert killed.returncode == -signal.SIGKILL

@@ -12,9 +12,9 @@ from lifecycle.data.ingest import ingest
 from lifecycle.data.privacy import pii_key, pseudonym, suppress
 from lifecycle.data.windows import first_window
 from lifecycle.errors import BackendError
+from lifecycle.features.encode import view_uses
 from lifecycle.features.join import join_views
 from lifecycle.features.store import made_like, materialise
-from lifecycle.features.view_use import view_uses
 from lifecycle.lake import history, noted_version, read_version, table_uri
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from lifecycle.features.asof import FEW, AsOf, as_numbers
 from lifecycle.features.compute import ViewFunction
+from lifecycle.features.encode import ViewUse
 from lifecycle.features.join import known_of
 from lifecycle.features.store import in_order
-from lifecycle.features.view_use import ViewUse
 from lifecycle.lake.column_types import to_arrow
 from lifecycle.project import FeatureViewSpec
 from tests.support.payments import FUNCTIONS, view

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lifecycle.errors import DataError
-from lifecycle.monitoring.drift import as_floats, drift, shares
+from lifecycle.monitoring.drift import as_floats, drift_report, shares
 from lifecycle.monitoring.windows import Seen
 from lifecycle.profiling.compare import cramers_v
 from lifecycle.project import DriftSpec
@@ -22,7 +22,7 @@ def seen(features: pd.DataFrame, truth: float = np.nan) -> Seen:
 def report(
     reference: pd.DataFrame, current: pd.DataFrame, *categorical: str, **spec: object
 ) -> DriftReport:
-    return drift(
+    return drift_report(
         seen(reference),
         seen(current),
         DriftSpec.model_validate(spec),
@@ -105,7 +105,7 @@ def test_rows_of_few_entities_are_few_rows() -> None:
         "regression",
         "paid",
     )
-    found = drift(one_each, alike, DriftSpec(), Window(), ())
+    found = drift_report(one_each, alike, DriftSpec(), Window(), ())
     assert not found.drifted
     assert found.features[0].chance > 0.7
 
@@ -119,10 +119,13 @@ def test_the_labels_are_compared_where_they_have_arrived(task: str, mean: float)
         return Seen(frame, values, values, None, task, "paid")  # type: ignore[arg-type]  # a parameter
 
     late = np.where(np.arange(400) < 200, mean, np.nan)
-    found = drift(with_truth(truth), with_truth(late), DriftSpec(), Window(), ()).labels
+    found = drift_report(with_truth(truth), with_truth(late), DriftSpec(), Window(), ()).labels
     assert found is not None
     assert (found.column, found.rows, found.means) == ("paid", 200, (0.5, mean))
     assert found.drifted
     assert found.test == ("cramers_v" if task == "binary" else "kolmogorov_smirnov")
     unknown = np.full(400, np.nan)
-    assert drift(with_truth(truth), with_truth(unknown), DriftSpec(), Window(), ()).labels is None
+    assert (
+        drift_report(with_truth(truth), with_truth(unknown), DriftSpec(), Window(), ()).labels
+        is None
+    )

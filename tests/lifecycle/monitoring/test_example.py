@@ -16,7 +16,7 @@ from lifecycle.project.loader import load_project
 from lifecycle.records import Monitored, Window
 from lifecycle.serving.batch import score
 from lifecycle.settings import Settings
-from lifecycle.training.evaluation.evaluate import compare
+from lifecycle.training.evaluation.evaluate import Measurement, compare
 
 FILE = Path(__file__).parents[3] / "examples" / "health_visits" / "project.yaml"
 
@@ -65,11 +65,9 @@ def test_places_that_join_or_leave_are_drift_and_the_years_between_are_not(
         labels(holdout, demo),
         second.expected(holdout),
         first.expected(holdout),
-        demo.task,
         "log_loss",
-        demo.split.seed,
+        Measurement(demo.task, demo.split.seed, groups=holdout["zper"].to_numpy()),
         demo.gate.confidence,
-        holdout["zper"].to_numpy(),
     )
     assert gain.least > 0, "the model that knows Seattle, too, is better beyond chance"
     for year in (1978, 1979, 1980):

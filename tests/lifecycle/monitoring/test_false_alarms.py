@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lifecycle.monitoring.drift import drift
+from lifecycle.monitoring.drift import drift_report
 from lifecycle.monitoring.windows import Seen, quality
 from lifecycle.project import DriftSpec, MonitoringSpec, Project, RetrainingSpec
 from lifecycle.quality.gates import decide_retraining
@@ -53,7 +53,7 @@ def alarms(
     asked = []
     for _ in range(windows):
         reference, current = shop(1000, rng), shop(rows, rng)
-        report = drift(reference, current, declared.drift, Window(), CATEGORICAL)
+        report = drift_report(reference, current, declared.drift, Window(), CATEGORICAL)
         released = quality(reference, SCORED, project)
         assert released is not None
         decision = decide_retraining(
@@ -90,7 +90,7 @@ def drifted_windows(rows: int, spec: DriftSpec, windows: int) -> int:
     rng = np.random.default_rng(rows)
     count = 0
     for _ in range(windows):
-        report = drift(shop(1000, rng), shop(rows, rng), spec, Window(), CATEGORICAL)
+        report = drift_report(shop(1000, rng), shop(rows, rng), spec, Window(), CATEGORICAL)
         assert report.labels is not None
         columns = (*report.features, report.predictions, report.labels)
         count += any(column.drifted for column in columns)
@@ -109,7 +109,7 @@ def test_half_a_deviation_is_found_in_2000_rows(test: str) -> None:
     spec = MonitoringSpec.model_validate({"drift": {"numeric_test": test}})
     for _ in range(20):
         reference, current = shop(1000, rng), shop(2000, rng, shift=0.5)
-        report = drift(reference, current, spec.drift, Window(), CATEGORICAL)
+        report = drift_report(reference, current, spec.drift, Window(), CATEGORICAL)
         assert [column.column for column in report.drifted] == ["age"]
         assert report.predictions.drifted
 
@@ -125,7 +125,7 @@ def test_a_model_gone_wrong_is_found_in_300_labels(make_project: Callable[..., P
     released = quality(reference, SCORED, project)
     assert released is not None
     found = decide_retraining(
-        [drift(reference, worse, spec.drift, Window(), CATEGORICAL)],
+        [drift_report(reference, worse, spec.drift, Window(), CATEGORICAL)],
         [quality(worse, SCORED, project)],
         released,
         spec,

@@ -15,7 +15,7 @@ from lifecycle.monitoring.windows import categorical_features, open_window
 from lifecycle.project import Project
 from lifecycle.records import Evaluation, ModelVersion, Monitored, Scored, Window
 from lifecycle.settings import Settings
-from lifecycle.training.evaluation.evaluate import evaluate
+from lifecycle.training.evaluation.evaluate import Measurement, evaluate
 from tests.support.small import small_frame
 
 MODEL = ModelVersion(
@@ -50,7 +50,9 @@ def scored(
 
 
 def released(project: Project, frame: pd.DataFrame) -> Evaluation:
-    return evaluate(labels(frame, project), answers(frame), "binary", "h", "v1 at release", 17)
+    return evaluate(
+        labels(frame, project), answers(frame), Measurement("binary", 17), "h", "v1 at release"
+    )
 
 
 def test_a_quiet_window_asks_for_nothing(

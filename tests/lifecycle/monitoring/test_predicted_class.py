@@ -9,7 +9,7 @@ import pytest
 
 from lifecycle.features.encode import labels
 from lifecycle.lake import read_version, table_uri, write_version
-from lifecycle.monitoring.drift import drift
+from lifecycle.monitoring.drift import drift_report
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.monitoring.windows import Seen, open_window
 from lifecycle.profiling.compare import cramers_v
@@ -17,7 +17,7 @@ from lifecycle.project import DriftSpec, Project
 from lifecycle.records import Scored, Window
 from lifecycle.serving.batch import score
 from lifecycle.settings import Settings
-from lifecycle.training.evaluation.evaluate import evaluate
+from lifecycle.training.evaluation.evaluate import Measurement, evaluate
 from tests.support.graded import GRADES, graded_frame, graded_project
 
 
@@ -41,7 +41,7 @@ def scored(made: Any, frame: pd.DataFrame, number: int) -> Scored:
 def released(made: Any) -> Any:
     frame = made.holdout()
     truth = labels(frame, made.project)
-    return evaluate(truth, made.expected(frame), "multiclass", "h", "at release", 17)
+    return evaluate(truth, made.expected(frame), Measurement("multiclass", 17), "h", "at release")
 
 
 def test_a_window_is_opened_with_probabilities_and_classes(graded: Any) -> None:
@@ -82,7 +82,7 @@ def test_classes_are_compared_by_the_categorical_test(test: str, expected: float
         unknown = np.full(4, np.nan)
         return Seen(frame, np.eye(2)[codes], unknown, None, "multiclass", "grade", ("a", "b"))
 
-    found = drift(seen([0, 0, 1, 1]), seen([1, 1, 1, 1]), spec, Window(), ()).predictions
+    found = drift_report(seen([0, 0, 1, 1]), seen([1, 1, 1, 1]), spec, Window(), ()).predictions
     if expected is None:
         expected = cramers_v(np.array([0.5, 0.5]), np.array([0.0, 1.0]))
     assert (found.test, found.threshold) == (test, 0.3)

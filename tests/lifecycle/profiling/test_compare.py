@@ -1,6 +1,8 @@
 """Distances of two samples against what is known of them, and what chance alone makes of them."""
 
+import re
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from scipy.stats import ks_2samp
 from scipy.stats.contingency import association
 
 from lifecycle.profiling.compare import (
+    DISTANCES,
     Comparison,
     compare_categories,
     compare_numbers,
@@ -19,6 +22,8 @@ from lifecycle.profiling.compare import (
     total_variation,
     wasserstein,
 )
+from lifecycle.project import DriftSpec
+from lifecycle.runtime.identity import PACKAGE
 
 NORMAL = np.random.default_rng(5).normal(50, 10, 4000)
 NAN = np.nan
@@ -151,3 +156,19 @@ def test_rows_of_one_entity_are_worth_fewer() -> None:
     assert independent_rows(np.array(["a", "a", "b", "b"], dtype=object), 4) == 2
     loose = compare_numbers(NORMAL[:50], NORMAL[50:100], ALPHA, rows=(5, 5)).chance
     assert loose > compare_numbers(NORMAL[:50], NORMAL[50:100], ALPHA).chance
+
+
+def test_what_a_project_may_declare_is_in_the_table_of_distances() -> None:
+    fields = DriftSpec.model_fields
+    declared = [fields[name].annotation for name in ("numeric_test", "categorical_test")]
+    assert {name for names in declared for name in get_args(names)} == DISTANCES.keys()
+    assert len({distance.title for distance in DISTANCES.values()}) == len(DISTANCES)
+
+
+def test_no_other_module_has_a_distance_of_its_own() -> None:
+    own = [
+        f"{path.relative_to(PACKAGE)}"
+        for path in PACKAGE.rglob("*.py")
+        if re.search(r"ks_2samp|wasserstein_distance|chi2|searchsorted\(a", path.read_text())
+    ]
+    assert own == ["profiling/compare.py"]

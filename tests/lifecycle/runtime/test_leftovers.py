@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lifecycle.runtime import leftovers
-from lifecycle.runtime.leftovers import (
+from lifecycle.runtime import files
+from lifecycle.runtime.files import (
     MAKER,
     SHARED,
     is_alive,
@@ -33,7 +33,7 @@ def gone() -> int:
 
 @pytest.fixture(autouse=True)
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leftovers, "SHARED", tmp_path / "shm")
+    monkeypatch.setattr(files, "SHARED", tmp_path / "shm")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     for name in ("shm", "tmp"):
         (tmp_path / name).mkdir()
@@ -61,8 +61,9 @@ def test_folders_and_shared_memory_of_the_dead_go(tmp_path: Path, gone: int) -> 
 
 
 def test_half_made_databases_of_the_dead_go(tmp_path: Path, gone: int) -> None:
-    names = [f".mlflow.db.{gone}", f".mlflow.db.{gone}-journal"]
-    kept = [f".mlflow.db.{os.getpid()}", "mlflow.db", f"mlflow.db.{gone}", ".mlflow.db.bak"]
+    names = [f".mlflow.db.{gone}-01234567", f".mlflow.db.{gone}-01234567-journal"]
+    alive = f".mlflow.db.{os.getpid()}-01234567"
+    kept = [alive, "mlflow.db", f"mlflow.db.{gone}-01234567", ".mlflow.db.bak"]
     for name in (*names, *kept):
         (tmp_path / name).write_text("")
     sweep_files(tmp_path, ".mlflow.db.")
@@ -110,11 +111,11 @@ from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.backend.resource_tracker import _resource_tracker
 
-from lifecycle import cluster, leftovers
-from lifecycle.release import store
+from lifecycle.runtime import cluster, files
+from lifecycle.release import mlflow_store as store
 from lifecycle.settings import Settings
 
-leftovers.mark()
+files.mark()
 print(cluster._temp_folder(), flush=True)
 Parallel(n_jobs=2, max_nbytes=1)(delayed(np.sum)(np.arange(99_999.0)) for _ in range(4))
 print(*get_reusable_executor(2)._processes, flush=True)
@@ -129,8 +130,8 @@ store.connect(Settings(home=Path(sys.argv[1])))
 NEXT = """
 import sys
 from pathlib import Path
-from lifecycle import cluster
-from lifecycle.release import store
+from lifecycle.runtime import cluster
+from lifecycle.release import mlflow_store as store
 from lifecycle.settings import Settings
 
 cluster._start = lambda *_: None  # what is swept, is swept before Ray starts

@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from jsonschema import Draft202012Validator
+from numpy.typing import NDArray
 
 from lifecycle.data.contract.column_checks import ARROW, ColumnPromises, read_cells
 from lifecycle.errors import RequestError
+from lifecycle.lake import column_types
+from lifecycle.lake.column_types import CONSTRAINTS, Constraint
 from lifecycle.project import ColumnSpec
 from lifecycle.serving.openapi import field
 from lifecycle.serving.records import to_frame
@@ -63,3 +67,56 @@ def test_the_quick_reader_leaves_what_breaks_a_pattern_to_the_wordy_one() -> Non
 def test_a_pattern_that_only_re2_reads_is_not_told_to_javascript() -> None:
     assert "pattern" not in field(ColumnSpec(type="string", pattern="(?i)yes"))
     assert field(ColumnSpec(type="string", pattern="(?:a|b)+"))["pattern"] == "^(?:(?:a|b)+)$"
+
+
+def test_every_kind_of_constraint_has_cases() -> None:
+    assert {kind.kind for kind in CONSTRAINTS} <= {
+        key for declared, _, _ in CASES for key in declared
+    }
+
+
+class Even(Constraint):
+    """A kind that is new: declared in a field of the contract, and nowhere else than here."""
+
+    kind = "unit"
+    problem = "odd"
+    demand = "must be even,"
+
+    def broken(self, values: pa.Array) -> NDArray[np.bool_] | None:
+        odd: NDArray[np.bool_] = values.to_numpy() % 2 == 1
+        return odd if odd.any() else None
+
+    def allows(self, value: Any) -> bool:
+        return bool(value % 2 == 0)
+
+    def schema(self) -> dict[str, Any]:
+        return {"multipleOf": 2}
+
+
+def test_a_new_kind_of_constraint_is_known_to_every_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Declared(ColumnSpec):
+        unit: str | None = None  # type: ignore[assignment]  # declared by being there
+
+    monkeypatch.setattr(column_types, "CONSTRAINTS", (*CONSTRAINTS, Even))
+    spec = Declared(type="integer", unit="even", minimum=0)
+    found = ColumnPromises("x", spec).broken(read_cells(pa.array([4, 3]), spec))
+    assert [(one.problem, one.rows.tolist()) for one in found] == [("odd", [False, True])]
+    with pytest.raises(RequestError, match="row 1: x: must be even, got 3"):
+        to_frame([{"x": 4}, {"x": 3}], {"x": spec})
+    assert [Draft202012Validator(field(spec)).is_valid(value) for value in (4, 3, -2)] == [
+        True,
+        False,
+        False,
+    ]
+    with pytest.raises(NotPlainError):  # the quick reader leaves it to the wordy one
+        cell_of(spec, None)(4)
+
+
+def test_a_range_holds_next_to_categories_in_every_reader() -> None:
+    spec = ColumnSpec(type="integer", categories=(1, 2, 9), maximum=5)
+    assert field(spec) == {"type": "integer", "enum": [1, 2, 9], "maximum": 5}
+    assert ColumnPromises("x", spec).broken(read_cells(pa.array([9]), spec))
+    with pytest.raises(RequestError, match="must be at most 5, got 9"):
+        to_frame([{"x": 9}], {"x": spec})

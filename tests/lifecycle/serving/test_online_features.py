@@ -11,19 +11,19 @@ import pyarrow as pa
 import pytest
 
 from lifecycle.data.privacy import pii_key
-from lifecycle.errors import BackendError, BundleError
+from lifecycle.errors import BackendError, BundleError, RequestError
+from lifecycle.features.encode import view_uses
 from lifecycle.features.join import join_batch
 from lifecycle.features.store import made_like, materialise, open_view
-from lifecycle.features.view_use import view_uses
 from lifecycle.lake import is_nullable, read_table, read_version
 from lifecycle.lake.column_types import to_frame
 from lifecycle.lake.logged_predictions import read_log
-from lifecycle.project import Project
+from lifecycle.project import ColumnSpec, Project
 from lifecycle.serving import online_features as serving_views
 from lifecycle.serving.batch import Scorer
 from lifecycle.serving.online_features import ServedViews, as_requests
 from lifecycle.serving.predictor import ServedModel
-from lifecycle.serving.records import to_records
+from lifecycle.serving.records import Asked, to_records
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.predictor import open_predictor
 from tests.support.payments import FUNCTIONS, payments
@@ -191,3 +191,16 @@ def test_the_holdout_is_joined_by_its_own_time(made: Any) -> None:
         for row in part.itertuples():
             facts = payments().query("customer == @row.customer and year < @row.year")
             assert np.nansum([row.paid__total]) == pytest.approx(facts.amount.sum())
+
+
+def test_an_entity_is_held_to_its_pattern(
+    make_paying: Callable[..., Project], settings: Any
+) -> None:
+    plain = make_paying()
+    coded = {"customer": ColumnSpec(type="string", pattern="C[0-9]+")}
+    contract = plain.contract.model_copy(update={"columns": plain.contract.columns | coded})
+    views = ServedViews({}, plain.model_copy(update={"contract": contract}), settings)
+    good, bad = (Asked(records=[{"customer": name}], rows=1) for name in ("C17", "nonsense"))
+    assert views._entities(good).to_pylist() == ["C17"]
+    with pytest.raises(RequestError, match=r"row 0: customer: must be of the form C\[0-9\]\+"):
+        views._entities(bad)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lifecycle.errors import FeatureError
-from lifecycle.training.evaluation.evaluate import evaluate
+from lifecycle.training.evaluation.evaluate import Measurement, evaluate
 from lifecycle.training.own_metrics import own_metrics
 
 CODE = """
@@ -40,7 +40,7 @@ def load(make_project, tmp_path):
 
 def test_a_metric_is_called_with_truth_and_prediction(load):
     truth = np.array([0.0, 1.0, 1.0])
-    found = evaluate(truth, [0.1, 0.2, 0.3], "binary", "d", "s", 1, own=load("profit"))
+    found = evaluate(truth, [0.1, 0.2, 0.3], Measurement("binary", 1, own=load("profit")), "d", "s")
     assert found.metrics["own"].value == pytest.approx(0.6)
     assert truth.tolist() == [0, 1, 1]
 
@@ -55,11 +55,13 @@ def test_a_metric_is_called_with_truth_and_prediction(load):
 )
 def test_failures_name_function_and_line(load, name, message):
     with pytest.raises(FeatureError, match=message):
-        evaluate([0, 1], [0.1, 0.2], "binary", "d", "s", 1, own=load(name))
+        evaluate([0, 1], [0.1, 0.2], Measurement("binary", 1, own=load(name)), "d", "s")
 
 
 def test_resamples_on_which_a_metric_fails_are_left_out(load):
-    found = evaluate([0, 1, 1], [0.1, 0.2, 0.3], "binary", "d", "s", 1, own=load("two_classes"))
+    found = evaluate(
+        [0, 1, 1], [0.1, 0.2, 0.3], Measurement("binary", 1, own=load("two_classes")), "d", "s"
+    )
     assert found.metrics["own"].value == pytest.approx(2 / 3)
     assert found.metrics["own"].high == pytest.approx(2 / 3)
     assert found.metrics["own"].low == pytest.approx(1 / 3)
