@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
@@ -20,6 +21,12 @@ from tests.support.small import ROOT, write_project
 from tests.support.tiers import TierTimes, mark_tiers, put_long_files_first
 
 os.environ.setdefault("LIFECYCLE_KEEP_WARM", "0")  # a test that wants a warm server says so
+# As in the Makefile: tests start hundreds of processes, which import Ray, Prefect and MLflow.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# Read when XGBoost is loaded. Its threads would spin where other processes want the processors:
+# two of them on a busy machine took 57 s for what takes 14 s with it (test_train.py, unit tests)
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def pytest_configure(config: pytest.Config) -> None:

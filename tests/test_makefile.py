@@ -1,5 +1,6 @@
-"""Which interpreters `make install` chooses: the main one, and 3.11 or 3.12 for the checks."""
+"""Which interpreters `make install` chooses, and what environment commands get from make."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,3 +38,17 @@ def test_the_first_interpreter_in_the_bounds(
     command = ["make", "--no-print-directory", f"--eval={rule}", "choice"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert found.strip() == (str(paths[chosen]) if chosen else "")
+
+
+@pytest.mark.parametrize("value", ["1", ""])
+def test_bytecode_is_written_whatever_the_shell_says(value: str) -> None:
+    """Else each process of a command compiles the libraries that it imports."""
+    name = "PYTHONDONTWRITEBYTECODE"
+    command = ["make", "--no-print-directory", "--eval=shown: ; @env", "shown"]
+    environment = os.environ | {name: value}
+    found = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert name not in found.stdout
+    assert not sys.dont_write_bytecode, "nor in tests, by tests/conftest.py"
+    assert name not in os.environ

@@ -6,6 +6,7 @@ copied into a bundle; its digest is part of a model's identity.
 
 import importlib.util
 import traceback
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,12 @@ def load_plug(project: Project, reference: str, key: str) -> Any:
         raise FeatureError(f"{key}: {file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        if isinstance(spec.loader, SourceFileLoader):
+            # bytecode on disk may be of an older file with the same size and second of change
+            code = spec.loader.source_to_code(file.read_bytes(), str(file))
+            exec(code, module.__dict__)  # noqa: S102 - as importing it would
+        else:
+            spec.loader.exec_module(module)
     except Exception as error:
         raise FeatureError(f"{key}: {where(error, file)}") from None
     found = getattr(module, name, None)

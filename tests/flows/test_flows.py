@@ -42,7 +42,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve_port: int) -
 def example(name: str, source: Path) -> Project:
     project = load_project(ROOT / "examples" / name / "project.yaml").with_source(source)
     tuning = project.tuning.model_copy(update={"trials": 3})
-    return project.model_copy(update={"tuning": tuning})
+    checks = project.checks.model_copy(update={"sample_rows": 1000})
+    return project.model_copy(update={"tuning": tuning, "checks": checks})
 
 
 def in_words(trained: Trained) -> str:

@@ -18,7 +18,7 @@ from lifecycle.runtime.process import process_start
 from lifecycle.runtime.warm_server import WarmServer, end_server, in_use, running_server, unused
 from tests.flows.test_server import SCRIPT
 
-pytestmark = pytest.mark.component
+pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
 START_S = 180.0
@@ -63,6 +63,13 @@ def warm_server(home: Path) -> WarmServer:
     return server
 
 
+def some_server(home: Path) -> WarmServer:
+    """The server that an earlier test's script left, or a new script's."""
+    if running_server(home / "prefect") is None:
+        finish(start(home))
+    return warm_server(home)
+
+
 def end_warm_server(home: Path) -> None:
     if server := running_server(home / "prefect"):
         end_server(home / "prefect", server)
@@ -83,6 +90,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     end_warm_server(folder)
 
 
+@pytest.mark.smoke
 def test_two_scripts_at_once_share_a_server_which_the_next_one_finds(home: Path) -> None:
     first, second = start(home), start(home)
     urls = {finish(first), finish(second)}
@@ -93,9 +101,9 @@ def test_two_scripts_at_once_share_a_server_which_the_next_one_finds(home: Path)
     assert runs(home, f"{server.url}/api") == ["Completed"] * 3
 
 
+@pytest.mark.smoke
 def test_nobody_else_gets_in(home: Path) -> None:
-    finish(start(home))
-    server = warm_server(home)
+    server = some_server(home)
     folder = home / "prefect"
     process = psutil.Process(server.process)
     listening = [c.laddr for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
@@ -129,8 +137,7 @@ def test_a_killed_script_leaves_a_server_that_the_next_one_uses(home: Path) -> N
 
 
 def test_a_killed_server_is_replaced(home: Path) -> None:
-    finish(start(home))
-    killed = warm_server(home)
+    killed = some_server(home)
     os.kill(killed.process, signal.SIGKILL)
     wait_for_end(killed)
     assert (home / "prefect" / "warm-server.json").exists()
@@ -139,8 +146,7 @@ def test_a_killed_server_is_replaced(home: Path) -> None:
 
 
 def test_other_settings_or_code_get_a_server_of_their_own(home: Path) -> None:
-    finish(start(home))
-    former = warm_server(home)
+    former = some_server(home)
     with in_use(home / "prefect"):  # another script's server is not taken away
         other = finish(start(home, WARM | {"PREFECT_SERVER_LOGGING_LEVEL": "ERROR"}))
         assert other != f"{former.url}/api"
@@ -158,8 +164,7 @@ def test_an_idle_server_ends_by_itself(home: Path) -> None:
 
 
 def test_without_a_home_it_ends(home: Path) -> None:
-    finish(start(home))
-    server = warm_server(home)
+    server = some_server(home)
     (home / "prefect" / "warm-server.json").rename(home / "prefect" / "moved")
     wait_for_end(server)
 

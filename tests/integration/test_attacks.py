@@ -27,6 +27,7 @@ from lifecycle.ingress.launcher import MAX_BODY
 from lifecycle.project import Project
 from lifecycle.serving.auth import KeyStore
 from lifecycle.serving.deployment import deploy, undeploy
+from lifecycle.serving.proxy import check_port
 from lifecycle.serving.records import to_records
 from lifecycle.settings import Settings
 from tests.support.trained import Made, train_small
@@ -533,17 +534,21 @@ def test_only_loopback_is_listened_on(target: Target) -> None:
 
 
 HTTPS = textwrap.dedent("""
-    import pickle, sys
+    import json, pickle, sys
+    import psutil
     from lifecycle.runtime.cluster import connect_ray
     from lifecycle.serving.deployment import deploy
     settings, bundle, model, project = pickle.load(open(sys.argv[1], "rb"))
     with connect_ray(settings):
-        print(deploy(bundle, model, project, settings), flush=True)
+        url = deploy(bundle, model, project, settings)
+        children = psutil.Process().children(recursive=True)
+        print(json.dumps([url, [child.pid for child in children]]), flush=True)
         sys.stdin.read()
 """)
 
 
 def test_https_with_certificate_files(target: Target, tmp_path: Path) -> None:
+    """And when its script ends, nothing was said and nothing is left of what it served."""
     import pickle
 
     ca = trustme.CA()
@@ -564,10 +569,11 @@ def test_https_with_certificate_files(target: Target, tmp_path: Path) -> None:
         [sys.executable, "-c", HTTPS, str(file)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
-        url = process.stdout.readline().strip()
+        url, children = json.loads(process.stdout.readline())
         assert url == f"https://{HOST}:{port}/attacked"
         context = httpx.create_ssl_context()
         ca.configure_trust(context)
@@ -577,5 +583,9 @@ def test_https_with_certificate_files(target: Target, tmp_path: Path) -> None:
             httpx.get(f"{url}/health")
         with pytest.raises((httpx.TransportError, http.client.HTTPException)):
             httpx.get(url.replace("https", "http") + "/health")
-        process.communicate("")
+        assert process.communicate("")[1] == ""
     assert process.returncode == 0
+    assert children
+    psutil.wait_procs([psutil.Process(p) for p in children if psutil.pid_exists(p)], 10)
+    assert not [p for p in children if psutil.pid_exists(p)]
+    check_port(HOST, port)

@@ -1,6 +1,10 @@
-"""The README's main command as a user runs it: twice, in an environment of its own."""
+"""The README's main command as a user runs it: twice, in an environment of its own.
+
+`make test` runs it on the example's years until 1978 only, with a short search and one suite.
+"""
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -9,11 +13,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 
 from tests.support.scripts import environment, marked
 from tests.support.small import ROOT
 
-COMMAND = ["flows/end_to_end.py", "--project", "examples/health_visits/project.yaml"]
+EXAMPLE = ROOT / "examples" / "health_visits"
+UNTIL_1978 = """
+all_rows = rows
+
+
+def rows() -> pd.DataFrame:
+    return all_rows().query("calendar_year <= 1978")
+"""
 
 pytestmark = pytest.mark.system
 
@@ -26,11 +38,11 @@ class Demo(NamedTuple):
     """Processes that outlived the run by more than a few seconds."""
 
 
-def run_demo(home: Path) -> Demo:
+def run_demo(home: Path, project: str = "examples/health_visits/project.yaml") -> Demo:
     mark = uuid.uuid4().hex
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, *COMMAND],
+        [sys.executable, "flows/end_to_end.py", "--project", project],
         cwd=ROOT,
         env=environment(home, TEST_MARK=mark),
         stdout=subprocess.PIPE,
@@ -61,6 +73,21 @@ def second(home: Path, demo: Demo) -> Demo:
     return run_demo(home)
 
 
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The example until 1978: the year in which sites join, and one that asks for nothing."""
+    folder = tmp_path_factory.mktemp("short")
+    shutil.copytree(EXAMPLE, folder / "project")
+    file = folder / "project" / "project.yaml"
+    declared = yaml.safe_load(file.read_text())
+    declared["tuning"]["trials"] = 3
+    declared["checks"] = {"suites": ["data_integrity"]}
+    file.write_text(yaml.safe_dump(declared, sort_keys=False))
+    with (folder / "project" / "person_years.py").open("a") as source:
+        source.write(UNTIL_1978)
+    return run_demo(folder / "lifecycle", str(file))
+
+
 def check(run: Demo) -> None:
     """It ended well, left no process, and every line is a result with its time, or of one.
 
@@ -72,13 +99,7 @@ def check(run: Demo) -> None:
     assert [line for line in run.screen.splitlines() if noise.search(line)] == []
 
 
-@pytest.mark.smoke
-def test_it_ends_well_and_leaves_nothing(demo: Demo) -> None:
-    check(demo)
-
-
-@pytest.mark.smoke
-def test_the_summary_says_it_all(demo: Demo) -> None:
+def check_summary(run: Demo) -> None:
     for word in (
         "learned from (calendar_year start to 1976)",
         "health_visits v1",
@@ -93,10 +114,45 @@ def test_the_summary_says_it_all(demo: Demo) -> None:
         "MLflow ",
         "Prefect ",
     ):
-        assert word in demo.screen, word
+        assert word in run.screen, word
+
+
+def check_report(run: Demo) -> None:
+    found = re.search(r"(\S+summary\.html)", run.screen)
+    assert found
+    page = Path(found[1]).read_text()
+    assert "health_visits" in page
+    assert "http://" not in re.sub(r"http://(127\.0\.0\.1|www\.w3\.org)\S*", "", page)
 
 
 @pytest.mark.smoke
+def test_a_short_one_ends_well_and_leaves_nothing(short: Demo) -> None:
+    check(short)
+
+
+@pytest.mark.smoke
+def test_a_short_ones_summary_and_report(short: Demo) -> None:
+    check_summary(short)
+    check_report(short)
+
+
+@pytest.mark.smoke
+def test_a_short_one_shows_both_outcomes_of_monitoring(short: Demo) -> None:
+    assert "Arrived: calendar_year 1977: retraining asked for" in short.screen
+    assert "Arrived: calendar_year 1978: nothing to do" in short.screen
+    assert "Arrived: calendar_year 1979" not in short.screen
+    assert "features drifted: site (cramers_v" in short.screen
+    assert "v2 is champion" in short.screen
+
+
+def test_it_ends_well_and_leaves_nothing(demo: Demo) -> None:
+    check(demo)
+
+
+def test_the_summary_says_it_all(demo: Demo) -> None:
+    check_summary(demo)
+
+
 def test_both_outcomes_of_monitoring_are_seen_for_real_reasons(demo: Demo) -> None:
     """Sites join in 1977 and the model that learns them wins; the years after ask for nothing."""
     for year, verdict in (
@@ -112,13 +168,8 @@ def test_both_outcomes_of_monitoring_are_seen_for_real_reasons(demo: Demo) -> No
     assert "v2 is champion" in demo.screen
 
 
-@pytest.mark.smoke
 def test_the_report_is_a_page(demo: Demo) -> None:
-    found = re.search(r"(\S+summary\.html)", demo.screen)
-    assert found
-    page = Path(found[1]).read_text()
-    assert "health_visits" in page
-    assert "http://" not in re.sub(r"http://(127\.0\.0\.1|www\.w3\.org)\S*", "", page)
+    check_report(demo)
 
 
 def test_the_second_run_reuses_what_is_unchanged(demo: Demo, second: Demo) -> None:

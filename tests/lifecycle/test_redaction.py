@@ -128,45 +128,55 @@ def test_what_is_remembered_is_hidden() -> None:
     assert redact("x told-at-run-time") == f"x {HIDDEN}"
 
 
-COMMANDS = """
-import logging, sys
-from lifecycle import cli
+WRONG_VALUES = """
+import os, sys
+import lifecycle.release.registry
+from lifecycle.cli.main import main
+sys.argv = ["lifecycle", "versions", sys.argv[1]]
+for name, value in {wrong!r}.items():
+    child = os.fork()  # what is imported is imported once
+    if not child:
+        for stream in (1, 2):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+        os.environ[name] = value
+        main()
+    print(name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+BOOM = """
+import logging, os
+from lifecycle.runtime.process import prepare_process
 from lifecycle.settings import Settings
-sys.argv = ["lifecycle", *{arguments!r}]
 logging.basicConfig(level=logging.INFO)
-if {boom!r}:
-    from lifecycle.runtime.process import prepare_process
-    prepare_process()
-    try:
-        raise KeyError(dict(__import__("os").environ))
-    except KeyError:
-        logging.exception("it failed: %s", dict(__import__("os").environ))
-    raise RuntimeError(dict(__import__("os").environ), Settings())
-cli.main()
+prepare_process()
+try:
+    raise KeyError(dict(os.environ))
+except KeyError:
+    logging.exception("it failed: %s", dict(os.environ))
+raise RuntimeError(dict(os.environ), Settings())
 """
 
 
-def run(arguments: list[str], tmp_path: Path, changes: dict[str, str], boom: bool = False) -> str:
-    """What a command says, on both streams, with every secret planted."""
-    ended = subprocess.run(
-        [sys.executable, "-c", COMMANDS.format(arguments=arguments, boom=boom)],
-        cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
-        | SECRETS
-        | changes,
+def run(code: str, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Python code, with every secret planted."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(folder)} | SECRETS,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert ended.returncode == (1 if boom else 2), ended.stderr
-    return ended.stdout + ended.stderr
 
 
 @pytest.mark.component
 def test_a_wrong_value_of_any_variable_shows_no_secret(tmp_path: Path) -> None:
+    """What a command says, on both streams."""
     project = str(ROOT / "examples" / "health_visits" / "project.yaml")
-    for name, value in WRONG.items():
-        said = run(["versions", project], tmp_path, {name: value})
+    ended = run(WRONG_VALUES.format(wrong=WRONG), tmp_path, project)
+    assert ended.stderr == ""
+    assert ended.stdout.splitlines() == [f"{name} 2" for name in WRONG]
+    for name in WRONG:
+        said = (tmp_path / name).read_text()
         assert "planted" not in said, name
         assert name.removesuffix("_CERT").removesuffix("_KEY") in said.replace(
             "--env", "LIFECYCLE_ENV"
@@ -176,7 +186,9 @@ def test_a_wrong_value_of_any_variable_shows_no_secret(tmp_path: Path) -> None:
 
 
 def test_neither_traceback_nor_log_line_shows_a_secret(tmp_path: Path) -> None:
-    said = run([], tmp_path, {}, boom=True)
+    ended = run(BOOM, tmp_path)
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 1, said
     assert said.count("Traceback") == 2
     assert "it failed: " in said
     assert "planted" not in said

@@ -1,5 +1,6 @@
 """Features: the hook's contract, the matrix, the labels."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,6 +83,21 @@ def test_two_projects_may_both_have_features_py(tmp_path: Path, make_project: Ma
         hooks.append(load_hook(make_project(features="features:build")))
     built = [list(build_features(small_frame(), ["age"], hook)) for hook in hooks]
     assert built == [["age", "one"], ["age", "two"]]
+
+
+def test_a_hook_that_changes_within_its_second_is_read_anew(
+    make_project: Callable[..., Project], tmp_path: Path
+) -> None:
+    """Python's bytecode cache knows a file by its size and the second of its change."""
+    file = tmp_path / "features.py"
+    ages = []
+    for age in (30, 60):
+        file.write_text(f"def build(inputs):\n    return inputs.assign(age={age})\n")
+        os.utime(file, (1e9, 1e9))
+        hook = load_hook(make_project(features="features:build"))
+        assert hook
+        ages.append(hook(small_frame())["age"].max())
+    assert ages == [30, 60]
 
 
 def test_an_installed_module(make_project: MakeProject) -> None:

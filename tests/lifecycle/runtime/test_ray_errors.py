@@ -19,7 +19,9 @@ from lifecycle.settings import Settings
 from lifecycle.training.fit import train_model
 from lifecycle.training.tuning.search import tune
 
-pytestmark = [pytest.mark.component, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+ON_WORKERS = pytest.mark.system
+"""Of those that start Ray Train's processes, one is a component test: the hook that raises."""
 
 TWO = {"rounds": 5, "early_stopping_rounds": 5, "threads": 1, "num_workers": 2}
 IN_WORKER = """
@@ -109,6 +111,7 @@ def test_a_damaged_part(
     assert f"{name}: its SHA-256 is" in told(BackendError, train_model, *arguments)
 
 
+@ON_WORKERS
 def test_a_part_that_a_worker_of_ray_train_finds_damaged(
     make_project: Any, prepare: Any, settings: Settings, tmp_path: Path, told: Callable[..., str]
 ) -> None:
@@ -125,7 +128,7 @@ def test_a_part_that_a_worker_of_ray_train_finds_damaged(
     ("hook", "message"),
     [
         (RAISES, "features.py:9: ZeroDivisionError: of the user's"),
-        (LACKS, "age"),
+        pytest.param(LACKS, "age", marks=ON_WORKERS),
     ],
 )
 def test_a_hook_that_fails_in_a_worker_of_ray_train(
@@ -144,6 +147,7 @@ def test_a_hook_that_fails_in_a_worker_of_ray_train(
     assert message in told(FeatureError, train_model, *arguments)
 
 
+@ON_WORKERS
 def test_a_metric_that_fails_in_a_worker_of_ray_train(
     make_project: Any, prepare: Any, settings: Settings, tmp_path: Path, told: Callable[..., str]
 ) -> None:

@@ -227,17 +227,16 @@ WHOLE_LIFE = textwrap.dedent("""
             for c in p.net_connections("inet")
             if c.status == psutil.CONN_LISTEN
         ]
-        if "undeploy" in sys.argv:
-            undeploy(made["project"].name)
-            undeploy(made["project"].name)
+        undeploy(made["project"].name)
+        undeploy(made["project"].name)
     times["end"] = time.monotonic() - start
     print(json.dumps({"children": [p.pid for p in children], "ports": ports, "times": times}))
 """)
 
 
 @pytest.mark.component
-@pytest.mark.parametrize("how", ["leave", "undeploy"])
-def test_nothing_is_said_and_nothing_is_left(made: Any, tmp_path: Path, how: str) -> None:
+def test_nothing_is_said_and_nothing_is_left(made: Any, tmp_path: Path) -> None:
+    """What ends while it serves: `test_https_with_certificate_files` in test_attacks.py."""
     import pickle
 
     settings = made.settings.model_copy(update={"serve_port": free_port()})
@@ -251,7 +250,7 @@ def test_nothing_is_said_and_nothing_is_left(made: Any, tmp_path: Path, how: str
     file = tmp_path / "made.pickle"
     file.write_bytes(pickle.dumps((content, inputs, made.expected(inputs))))
     done = subprocess.run(
-        [sys.executable, "-c", WHOLE_LIFE, str(file), how], capture_output=True, text=True
+        [sys.executable, "-c", WHOLE_LIFE, str(file)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -51,7 +51,8 @@ def test_models_come_and_go_beside_one_under_load(
     records = to_records(one.holdout()[list(one.project.input_columns)].head(50))
     try:
         urls = {"first": put(OLD["first"])}
-        with load(urls["first"], records, clients=2) as busy:
+        # clients without a pause would take the processors that new replicas start on
+        with load(urls["first"], records, clients=2, pause=0.005) as busy:
             for name in NAMES[1:]:
                 urls[name] = put(OLD[name])
             assert len(set(urls.values())) == len(NAMES)

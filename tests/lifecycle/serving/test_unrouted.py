@@ -90,7 +90,7 @@ SCRIPT = textwrap.dedent(
 )
 
 
-@pytest.mark.component
+@pytest.mark.system
 def test_the_real_serve_without_haproxy(tmp_path: Any) -> None:
     """With it: `test_a_path_of_no_project_is_told_the_projects` in test_app.py."""
     with socket.create_server(("127.0.0.1", 0)) as probe:

@@ -79,7 +79,7 @@ def tunable(make_project, prepare):
     return project, prepare(project)
 
 
-@pytest.mark.component
+@pytest.mark.system
 @pytest.mark.usefixtures("ray_cluster")
 def test_killed_and_resumed_equals_uninterrupted(tunable, tmp_path):
     """One story, since each start of workers costs seconds: whole, killed, resumed, done."""
