@@ -39,11 +39,12 @@ from lifecycle.data.split import split_dataset
 from lifecycle.data.windows import first_window
 from lifecycle.errors import LifecycleError
 from lifecycle.governance.tables import count_before
-from lifecycle.lake import open_version, read_version, table_uri
 from lifecycle.lake.logged_predictions import observe, read_log
 from lifecycle.lake.manifest import digest_of
 from lifecycle.lake.prediction_log import INPUT, SCHEMA, LogTable, tidy
 from lifecycle.lake.prediction_log import TABLE as LOG
+from lifecycle.lake.read import open_version, read_version
+from lifecycle.lake.table import table_uri
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import Bundle, DatasetVersion

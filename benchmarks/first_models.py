@@ -25,7 +25,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from lifecycle.lake import read_version, write_version
+from lifecycle.lake.read import read_version
+from lifecycle.lake.write import write_version
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.quality import gates

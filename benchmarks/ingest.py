@@ -26,7 +26,7 @@ from benchmarks.result import Result, limit, ratio, shown
 from benchmarks.train_flow import Measured
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
-from lifecycle.lake import read_table
+from lifecycle.lake.read import read_table
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import Window

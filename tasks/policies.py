@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 
 from lifecycle.errors import BackendError
-from lifecycle.lake import missing
+from lifecycle.lake.table import missing
 from lifecycle.project import Project
 from lifecycle.records import Record
 from lifecycle.redaction import errors_redacted

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lifecycle.audit.model_trail import Trail, champions
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.project import Project
 from lifecycle.records import (
     DatasetVersion,

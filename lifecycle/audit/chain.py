@@ -18,7 +18,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from pydantic import ValidationError
 
 from lifecycle.errors import BackendError, first_line
-from lifecycle.lake import create_table
+from lifecycle.lake.table import create_table
 from lifecycle.records import Link
 from lifecycle.runtime.identity import sha256
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from lifecycle.audit.chain import LINE, Chain
-from lifecycle.lake import table_uri
+from lifecycle.lake.table import table_uri
 from lifecycle.records import DataAction, DataChange
 from lifecycle.runtime.run import current_run
 from lifecycle.settings import Settings

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from lifecycle.audit.chain import LINE, Chain
-from lifecycle.lake import table_uri
+from lifecycle.lake.table import table_uri
 from lifecycle.records import Action, Change, ModelVersion
 from lifecycle.settings import Settings
 

@@ -155,7 +155,7 @@ def rejected(
 ) -> None:
     """Show the rows that broke the data contract: why, how many, and the first of them."""
     from lifecycle.data.contract.quarantine_view import quarantine
-    from lifecycle.lake import history, table_uri  # Arrow takes a while
+    from lifecycle.lake.table import history, table_uri
 
     loaded, settings = load_project(project), Settings.load(env)
     found = quarantine(loaded, settings, version, rows)

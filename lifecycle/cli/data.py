@@ -21,7 +21,7 @@ def versions(
     env: EnvOption = None,
 ) -> None:
     """List a project's dataset versions and model versions."""
-    from lifecycle.lake import history, table_uri
+    from lifecycle.lake.table import history, table_uri
     from lifecycle.lineage.datasets import tables
     from lifecycle.release.registry import versions as model_versions  # MLflow takes a while
 
@@ -122,7 +122,7 @@ def _version(settings: Settings, project_name: str, table: str, text: str) -> Da
         DataError: there is no such version.
     """
 
-    from lifecycle.lake import history, table_uri
+    from lifecycle.lake.table import history, table_uri
 
     name, _, number = text.rpartition("@")
     uri = table_uri(settings, project_name, name or table)

@@ -156,7 +156,7 @@ def ray_node(
 
 def serve(project: ProjectPath = PROJECT_FILE, env: EnvOption = None) -> None:
     """Serve the champion in the foreground, until Ctrl-C."""
-    from lifecycle.lake import read_version
+    from lifecycle.lake.read import read_version
     from lifecycle.release.artifacts import bundle_path, record_of
     from lifecycle.release.hooks import as_trained
     from lifecycle.release.registry import by_alias, erased_rows_of

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from lifecycle.data.contract.unique import keys_of
 from lifecycle.data.sources import Source
 from lifecycle.errors import SourceError
-from lifecycle.lake import open_version
 from lifecycle.lake.column_types import coerce, to_frame
+from lifecycle.lake.read import open_version
 from lifecycle.lake.table import Noted, noted_version
 from lifecycle.project import IncrementalSpec, Project
 from lifecycle.records import Window

@@ -40,9 +40,10 @@ from lifecycle.data.privacy import (
 from lifecycle.data.sources import Source, digesting, open_source, spread
 from lifecycle.data.windows import inside, unplaced_rows
 from lifecycle.errors import SourceError
-from lifecycle.lake import VersionWriter, is_intact, noted_version, relocated, table_uri
 from lifecycle.lake.column_types import release_memory
-from lifecycle.lake.table import Noted
+from lifecycle.lake.manifest import is_intact
+from lifecycle.lake.table import Noted, noted_version, relocated, table_uri
+from lifecycle.lake.write import VersionWriter
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, Ingested, Window
 from lifecycle.runtime.identity import code_digest, sha256

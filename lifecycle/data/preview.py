@@ -14,8 +14,8 @@ from lifecycle.data.sources import open_source
 from lifecycle.data.split import Parts, divide
 from lifecycle.data.windows import first_window, inside
 from lifecycle.errors import SourceError
-from lifecycle.lake import is_nullable
 from lifecycle.lake.column_types import to_frame
+from lifecycle.lake.read import is_nullable
 from lifecycle.project import Project
 from lifecycle.records import Violation, Window
 

@@ -14,7 +14,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from lifecycle.audit.chain import RESTORE
 from lifecycle.errors import BackendError, SettingsError, first_line
-from lifecycle.lake import create_table, history, table_uri
+from lifecycle.lake.table import create_table, history, table_uri
 from lifecycle.project import Project
 from lifecycle.runtime.files import create_once
 from lifecycle.runtime.identity import sha256

@@ -21,8 +21,10 @@ from lifecycle.data.split_parts import (
     read_keys,
 )
 from lifecycle.errors import SplitError, TargetError
-from lifecycle.lake import VersionWriter, open_version, table_uri
 from lifecycle.lake.column_types import release_memory
+from lifecycle.lake.read import open_version
+from lifecycle.lake.table import table_uri
+from lifecycle.lake.write import VersionWriter
 from lifecycle.project import Project, SplitSpec, TimeSpec
 from lifecycle.records import DatasetVersion, Ingested, Split
 from lifecycle.runtime.run import provenance

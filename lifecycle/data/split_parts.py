@@ -8,8 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.data.windows import period_of
-from lifecycle.lake import is_nullable, open_version
 from lifecycle.lake.column_types import is_text, to_frame
+from lifecycle.lake.read import is_nullable, open_version
 from lifecycle.lake.row_hash import STEP, mix
 from lifecycle.project import Project, SplitSpec, TimeSpec
 from lifecycle.records import DatasetVersion

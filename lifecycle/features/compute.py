@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from lifecycle.data.contract import Checker
 from lifecycle.errors import FeatureError
-from lifecycle.lake import is_nullable
 from lifecycle.lake.column_types import to_frame
+from lifecycle.lake.read import is_nullable
 from lifecycle.project import ContractSpec, FeatureViewSpec, Project
 from lifecycle.runtime.plugins import load_plug, plug_file, where
 

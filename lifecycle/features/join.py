@@ -18,8 +18,10 @@ from lifecycle.features.compute import (
 )
 from lifecycle.features.encode import ViewUse, view_uses
 from lifecycle.features.store import in_order, materialise, open_view, read_facts
-from lifecycle.lake import VersionWriter, is_nullable, noted_version, open_version, table_uri
 from lifecycle.lake.column_types import release_memory, to_arrow, to_frame
+from lifecycle.lake.read import is_nullable, open_version
+from lifecycle.lake.table import noted_version, table_uri
+from lifecycle.lake.write import VersionWriter
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.identity import code_digest, sha256

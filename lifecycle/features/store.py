@@ -14,8 +14,10 @@ from lifecycle.errors import BackendError, ContractError, DataError, SourceError
 from lifecycle.features.asof import AsOf
 from lifecycle.features.compute import check_lookahead, compute_all, feature_schema, load_function
 from lifecycle.features.encode import ViewUse, how_made
-from lifecycle.lake import VersionWriter, noted_version, read_table, table_uri
 from lifecycle.lake.column_types import release_memory
+from lifecycle.lake.read import read_table
+from lifecycle.lake.table import noted_version, table_uri
+from lifecycle.lake.write import VersionWriter
 from lifecycle.project import ContractSpec, FeatureViewSpec, Project
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.identity import code_digest, sha256

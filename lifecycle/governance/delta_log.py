@@ -18,8 +18,8 @@ from deltalake.exceptions import DeltaError
 
 from lifecycle.errors import BackendError
 from lifecycle.governance.folder import Folder
-from lifecycle.lake import ERASED
 from lifecycle.lake.manifest import EXPIRED, manifest_of, sealed
+from lifecycle.lake.table import ERASED
 
 LOG = "_delta_log/"
 COMMIT = re.compile(r"_delta_log/(\d{20})\.json$")

@@ -35,8 +35,8 @@ from lifecycle.governance.search import (
 )
 from lifecycle.governance.subject import GONE, Subject, find_subject, fingerprints, present
 from lifecycle.governance.tables import erase_rows, erase_versions, held, sweep, table_names
-from lifecycle.lake import table_uri
 from lifecycle.lake.prediction_log import TABLE as LOG
+from lifecycle.lake.table import table_uri
 from lifecycle.project import Project
 from lifecycle.records import Erasure, ModelVersion, Searched
 from lifecycle.release.registry import note_erasure

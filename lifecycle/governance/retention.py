@@ -15,8 +15,8 @@ from lifecycle.governance.delta_log import forget_versions, versions_of_files
 from lifecycle.governance.erase import OURS
 from lifecycle.governance.folder import open_folder, split_of
 from lifecycle.governance.tables import count_before, delete_before, table_names
-from lifecycle.lake import history, table_uri
 from lifecycle.lake.prediction_log import TABLE as LOG
+from lifecycle.lake.table import history, table_uri
 from lifecycle.project import Project
 from lifecycle.records import Retained
 from lifecycle.release.registry import CHALLENGER, CHAMPION, versions

@@ -18,7 +18,6 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow.parquet import read_schema
 
 from lifecycle.errors import BackendError, DataError, first_line
-from lifecycle.lake import is_nullable, table_uri
 from lifecycle.lake.column_types import to_frame
 from lifecycle.lake.inventory import (
     BEGIN_ANEW,
@@ -28,6 +27,8 @@ from lifecycle.lake.inventory import (
     partition_of,
 )
 from lifecycle.lake.prediction_log import DAY, INTERNAL_KEY, SCHEMA, TABLE
+from lifecycle.lake.read import is_nullable
+from lifecycle.lake.table import table_uri
 from lifecycle.project import Project
 from lifecycle.records import Observed
 from lifecycle.settings import Settings

@@ -20,7 +20,6 @@ from deltalake.transaction import AddAction
 from pyarrow.parquet import ParquetFile
 
 from lifecycle.errors import BackendError, first_line
-from lifecycle.lake import create_table
 from lifecycle.lake.column_types import storage_type
 from lifecycle.lake.inventory import (
     DataFile,
@@ -30,6 +29,7 @@ from lifecycle.lake.inventory import (
     write_file,
 )
 from lifecycle.lake.manifest import place_of
+from lifecycle.lake.table import create_table
 from lifecycle.project import ColumnSpec, ColumnType
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ import json
 from lifecycle.data.split import PARTS
 from lifecycle.features.join import TABLE as JOINED
 from lifecycle.features.store import VIEW
-from lifecycle.lake import history, table_uri
+from lifecycle.lake.table import history, table_uri
 from lifecycle.lineage.graph import Graph, Kind, Node
 from lifecycle.project import Project
 from lifecycle.settings import Settings

@@ -14,9 +14,9 @@ from deltalake.exceptions import DeltaError
 from lifecycle.audit import model_trail
 from lifecycle.data.privacy import plain_text
 from lifecycle.errors import BackendError, DataError, first_line
-from lifecycle.lake import ROW
 from lifecycle.lake.logged_predictions import open_log
 from lifecycle.lake.prediction_log import SCHEMA
+from lifecycle.lake.table import ROW
 from lifecycle.lineage.datasets import SHORT
 from lifecycle.lineage.graph import Graph, Node
 from lifecycle.monitoring.monitor import FOUND

@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from lifecycle.errors import BackendError, first_line
-from lifecycle.lake import ROW
+from lifecycle.lake.table import ROW
 from lifecycle.lineage import openlineage as facets
 from lifecycle.lineage.graph import Graph, Kind, Node
 from lifecycle.project import ColumnSpec, Project

@@ -16,7 +16,7 @@ from lifecycle.features.encode import (
     most_probable,
     probability_columns,
 )
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.project import Project, Scalar, TaskKind
 from lifecycle.records import Evaluation, Scored
 from lifecycle.training.evaluation.evaluate import Measurement, evaluate

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from lifecycle.data.contract.quarantine import RECORD
 from lifecycle.data.contract.quarantine import TABLE as REJECTED
 from lifecycle.errors import BackendError, first_line
-from lifecycle.lake import ROW, read_table
 from lifecycle.lake.column_types import is_number
+from lifecycle.lake.read import read_table
 from lifecycle.lake.row_hash import Hashes, by_content, by_key, fold, hashes_of, pairs_of
+from lifecycle.lake.table import ROW
 from lifecycle.profiling.compare import cramers_v, kolmogorov_smirnov
 from lifecycle.project import ContractSpec
 from lifecycle.records import DatasetVersion

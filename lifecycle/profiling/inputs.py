@@ -19,8 +19,9 @@ from lifecycle.data.sources import open_source
 from lifecycle.data.sources.files import Files
 from lifecycle.errors import DataError
 from lifecycle.features.store import VIEW
-from lifecycle.lake import history, open_version, table_uri
 from lifecycle.lake.column_types import is_number, to_arrow
+from lifecycle.lake.read import open_version
+from lifecycle.lake.table import history, table_uri
 from lifecycle.profiling.record import Kind
 from lifecycle.profiling.schema import Known, guessed, known_of, known_of_view
 from lifecycle.project import ContractSpec, Project, SourceSpec

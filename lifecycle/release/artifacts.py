@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from lifecycle.errors import BundleError, RegistryError, first_line
-from lifecycle.lake import relocated
+from lifecycle.lake.table import relocated
 from lifecycle.records import Evaluation, ModelVersion, Trained
 from lifecycle.release.mlflow_run import CHECKS, as_signed
 from lifecycle.release.mlflow_store import backend_errors, connect

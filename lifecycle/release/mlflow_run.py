@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lifecycle.lake import read_version
 from lifecycle.lake.column_types import storage_type
+from lifecycle.lake.read import read_version
 from lifecycle.project import ColumnType, Project
 from lifecycle.records import Bundle, CheckReport, DatasetVersion, Split, Trained, Trial
 from lifecycle.settings import Settings

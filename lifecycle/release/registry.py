@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lifecycle.audit.model_trail import TABLE as AUDIT
 from lifecycle.audit.model_trail import history
 from lifecycle.errors import BackendError, BundleError, ProjectError, RegistryError
-from lifecycle.lake import table_uri
+from lifecycle.lake.table import table_uri
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.redaction import redact

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from lifecycle.data.privacy import plain_text
 from lifecycle.errors import TargetError
 from lifecycle.features.encode import labels
-from lifecycle.lake import history, read_version, table_uri
 from lifecycle.lake.logged_predictions import observe, read_log
 from lifecycle.lake.prediction_log import INPUT
+from lifecycle.lake.read import read_version
+from lifecycle.lake.table import history, table_uri
 from lifecycle.project import Project
 from lifecycle.quality.canary_gate import Agreement, Labelled
 from lifecycle.records import DatasetVersion, Estimate, ModelVersion, Observed

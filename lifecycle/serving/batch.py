@@ -14,15 +14,10 @@ from numpy.typing import NDArray
 
 from lifecycle.errors import LifecycleError
 from lifecycle.features.encode import most_probable, probability_columns
-from lifecycle.lake import (
-    find_version,
-    open_rows,
-    read_version,
-    table_uri,
-    write_batches,
-)
 from lifecycle.lake.column_types import to_arrow
-from lifecycle.lake.read import batch_frame
+from lifecycle.lake.read import batch_frame, open_rows, read_version
+from lifecycle.lake.table import find_version, table_uri
+from lifecycle.lake.write import write_batches
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
 from lifecycle.runtime.cluster import connect_ray, ray_data, rows_of

@@ -16,10 +16,10 @@ from lifecycle.errors import LifecycleError, RequestError
 from lifecycle.features.asof import AsOf
 from lifecycle.features.encode import ViewUse
 from lifecycle.features.store import made_like, open_view
-from lifecycle.lake import is_nullable
 from lifecycle.lake.column_types import constraints_of, storage_type
 from lifecycle.lake.column_types import to_frame as arrow_to_frame
 from lifecycle.lake.prediction_log import ARROW
+from lifecycle.lake.read import is_nullable
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.records import DatasetVersion
 from lifecycle.serving.records import Asked, Column, to_frame

@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lifecycle.data.privacy import pii_key, plain_text, pseudonym
-from lifecycle.lake import table_uri
 from lifecycle.lake.column_types import coerce, narrow, storage_type
 from lifecycle.lake.prediction_log import (
     ARROW,
@@ -30,6 +29,7 @@ from lifecycle.lake.prediction_log import (
     LogTable,
     input_fields,
 )
+from lifecycle.lake.table import table_uri
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.serving import prediction_log as log_bodies
 from lifecycle.serving.metrics import ANSWERED, DROPPED, LOGGED, Meters

@@ -22,7 +22,7 @@ from lifecycle.features.encode import (
     load_hook,
     view_uses,
 )
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.project import CostsSpec, DecisionSpec, Project, Scalar
 from lifecycle.records import Bundle, DatasetVersion, Evaluated, Identity, Noise, Split, Tuned
 from lifecycle.settings import Settings

@@ -17,7 +17,7 @@ from lifecycle.features.encode import (
     labels,
     load_hook,
 )
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 

@@ -24,8 +24,7 @@ from lifecycle.features.encode import (
     labels,
     load_hook,
 )
-from lifecycle.lake import open_rows
-from lifecycle.lake.read import batch_frame
+from lifecycle.lake.read import batch_frame, open_rows
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.cluster import ray_data, rows_of

@@ -12,7 +12,7 @@ from flows.release import release
 from flows.score import score
 from flows.train import train
 from lifecycle.errors import DataError
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.lineage.graph import Lineage
 from lifecycle.lineage.walk import lineage
 from lifecycle.project import Project

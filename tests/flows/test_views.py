@@ -12,7 +12,7 @@ from flows.prepare import prepare
 from flows.release import release
 from flows.score import score
 from flows.train import train
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.serving.deployment import undeploy

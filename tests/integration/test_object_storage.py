@@ -29,10 +29,11 @@ from lifecycle.governance import retention
 from lifecycle.governance.erase import check, erase
 from lifecycle.governance.requests import file_request, pending
 from lifecycle.governance.retention import retain
-from lifecycle.lake import history, open_version, read_version, table_uri, write_version
 from lifecycle.lake.logged_predictions import read_log
 from lifecycle.lake.prediction_log import SCHEMA, LogTable, tidy
-from lifecycle.lake.write import MARKER
+from lifecycle.lake.read import open_version, read_version
+from lifecycle.lake.table import history, table_uri
+from lifecycle.lake.write import MARKER, write_version
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.release.artifacts import record_of

@@ -20,8 +20,10 @@ import yaml
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
 from lifecycle.data.windows import first_window
-from lifecycle.lake import history, read_version, table_uri, write_version
 from lifecycle.lake.manifest import digest_of
+from lifecycle.lake.read import read_version
+from lifecycle.lake.table import history, table_uri
+from lifecycle.lake.write import write_version
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import DatasetVersion

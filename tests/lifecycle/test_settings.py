@@ -15,7 +15,9 @@ from sqlalchemy.engine import make_url
 from lifecycle import settings as module
 from lifecycle.errors import SettingsError
 from lifecycle.governance.folder import open_folder
-from lifecycle.lake import history, read_version, write_version
+from lifecycle.lake.read import read_version
+from lifecycle.lake.table import history
+from lifecycle.lake.write import write_version
 from lifecycle.runtime.identity import store_id
 from lifecycle.runtime.servers import DATABASE, server_environment
 from lifecycle.settings import Environment, Settings, environments, sqlite_file, sqlite_url

@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from lifecycle.data.ingest import ingest
 from lifecycle.data.privacy import pii_key, pseudonym
-from lifecycle.lake import table_uri
 from lifecycle.lake.prediction_log import SCHEMA, LogTable
+from lifecycle.lake.table import table_uri
 from lifecycle.project import Project
 from lifecycle.records import Trained, Window
 from lifecycle.release.artifacts import bundle_path

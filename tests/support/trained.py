@@ -13,7 +13,7 @@ from lifecycle.data.split import split_dataset
 from lifecycle.data.windows import first_window
 from lifecycle.features.encode import labels
 from lifecycle.features.join import join_views
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.project import Project, Scalar
 from lifecycle.records import (
     Bundle,

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from lifecycle.data.contract import contract_of
 from lifecycle.data.contract.quarantine import HIDDEN, SEPARATOR, TABLE, printable
 from lifecycle.errors import DataError
-from lifecycle.lake import history, open_version, table_uri
+from lifecycle.lake.read import open_version
+from lifecycle.lake.table import history, table_uri
 from lifecycle.project import ContractSpec, Project
 from lifecycle.project.expression import columns_of
 from lifecycle.records import DatasetVersion

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from pydantic import ValidationError
 
 from lifecycle.errors import ContractError
-from lifecycle.lake import history, table_uri
+from lifecycle.lake.table import history, table_uri
 from lifecycle.project import ColumnSpec, ContractSpec
 from lifecycle.settings import Settings
 

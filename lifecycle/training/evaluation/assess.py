@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from lifecycle.features.encode import build_features, labels, load_hook
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.project import CostsSpec, Project
 from lifecycle.records import Bundle, DatasetVersion, Estimate, Evaluation, Gain, Gap, Split
 from lifecycle.training.bundle import LoadedBundle, load_bundle

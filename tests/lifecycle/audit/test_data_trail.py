@@ -24,7 +24,7 @@ from lifecycle.data.privacy import (
     suppress,
 )
 from lifecycle.errors import BackendError
-from lifecycle.lake import create_table, table_uri
+from lifecycle.lake.table import create_table, table_uri
 from lifecycle.project import Project
 from lifecycle.runtime.run import Run, running
 from lifecycle.settings import Settings

@@ -12,7 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from lifecycle.audit.model_trail import SCHEMA, Trail, champions, history, rolled_back, verify
 from lifecycle.cli.main import main
-from lifecycle.lake import table_uri
+from lifecycle.lake.table import table_uri
 from lifecycle.project import Project
 from lifecycle.records import Change
 from lifecycle.settings import Settings

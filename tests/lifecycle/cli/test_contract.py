@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from lifecycle.cli.main import app
 from lifecycle.data.contract import contract_note
-from lifecycle.lake import table_uri, write_version
+from lifecycle.lake.table import table_uri
+from lifecycle.lake.write import write_version
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 from tests.support.small import SMALL, small_frame

@@ -10,7 +10,7 @@ from lifecycle.data.split import split_version
 from lifecycle.data.windows import first_window, periods
 from lifecycle.features.encode import build_features, encode, fit_schema, labels, load_hook
 from lifecycle.features.join import join_views
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.project.loader import load_project
 from lifecycle.settings import Settings
 

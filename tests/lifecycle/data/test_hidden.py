@@ -9,7 +9,7 @@ from lifecycle.data.ingest import ingest
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.data.split import split_dataset
 from lifecycle.errors import ProjectError
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings

@@ -13,7 +13,8 @@ import yaml
 
 from lifecycle.data.ingest import ingest
 from lifecycle.errors import SourceError
-from lifecycle.lake import history, read_version
+from lifecycle.lake.read import read_version
+from lifecycle.lake.table import history
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import Window

@@ -10,7 +10,8 @@ from lifecycle.data.ingest import ingest
 from lifecycle.data.sources import read_source
 from lifecycle.data.windows import first_window, periods
 from lifecycle.errors import ContractError, SourceError
-from lifecycle.lake import history, read_version, table_uri
+from lifecycle.lake.read import read_version
+from lifecycle.lake.table import history, table_uri
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings

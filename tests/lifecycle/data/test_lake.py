@@ -20,22 +20,13 @@ from deltalake.exceptions import CommitFailedError
 
 from lifecycle import lake
 from lifecycle.errors import BackendError, FeatureError
-from lifecycle.lake import (
-    find_version,
-    history,
-    open_version,
-    read,
-    read_version,
-    table,
-    table_uri,
-    write,
-    write_batches,
-    write_rows,
-    write_version,
-)
+from lifecycle.lake import read, table, write
 from lifecycle.lake import write as whole
 from lifecycle.lake.column_types import to_arrow
 from lifecycle.lake.manifest import Digest, digest_of
+from lifecycle.lake.read import open_version, read_version
+from lifecycle.lake.table import find_version, history, table_uri
+from lifecycle.lake.write import write_batches, write_rows, write_version
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
 

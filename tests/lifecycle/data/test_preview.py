@@ -12,7 +12,7 @@ from lifecycle.data.ingest import ingest
 from lifecycle.data.preview import HEAD, SHOWN, rehearse, told
 from lifecycle.data.split import split_dataset
 from lifecycle.errors import ContractError, SourceError
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings

@@ -14,7 +14,9 @@ from lifecycle.data.split import Parts, divide, small_holdout, split, split_data
 from lifecycle.data.split_parts import hash_share
 from lifecycle.data.windows import first_window, period_of
 from lifecycle.errors import SplitError, TargetError
-from lifecycle.lake import history, read, read_version
+from lifecycle.lake import read
+from lifecycle.lake.read import read_version
+from lifecycle.lake.table import history
 from lifecycle.project import Project, SplitSpec, TimeSpec
 from lifecycle.records import Split, Window
 from lifecycle.settings import Settings

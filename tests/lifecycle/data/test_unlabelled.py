@@ -16,7 +16,7 @@ from lifecycle.data.sources import open_source
 from lifecycle.data.split import split_dataset
 from lifecycle.data.windows import arriving, first_window
 from lifecycle.errors import ContractError, SourceError, TargetError
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.project import Project, SourceSpec
 from lifecycle.records import Window
 from lifecycle.settings import Settings

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from lifecycle.features.encode import most_probable, probability_columns
-from lifecycle.lake import read_version, write_version
+from lifecycle.lake.read import read_version
+from lifecycle.lake.write import write_version
 
 
 @pytest.mark.parametrize(

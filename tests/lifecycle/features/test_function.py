@@ -9,7 +9,7 @@ import pytest
 
 from lifecycle.errors import ContractError, FeatureError, SourceError
 from lifecycle.features.store import materialise, view_table
-from lifecycle.lake import history
+from lifecycle.lake.table import history
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 from tests.support.payments import payments

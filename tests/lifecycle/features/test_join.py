@@ -15,7 +15,8 @@ from lifecycle.errors import BackendError
 from lifecycle.features.encode import view_uses
 from lifecycle.features.join import join_views
 from lifecycle.features.store import made_like, materialise
-from lifecycle.lake import history, noted_version, read_version, table_uri
+from lifecycle.lake.read import read_version
+from lifecycle.lake.table import history, noted_version, table_uri
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings

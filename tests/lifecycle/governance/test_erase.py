@@ -18,7 +18,8 @@ from lifecycle.data.ingest import ingest
 from lifecycle.errors import ProjectError
 from lifecycle.governance.erase import PAGE, check, erase
 from lifecycle.governance.requests import file_request, pending, save
-from lifecycle.lake import history, read_version, table_uri
+from lifecycle.lake.read import read_version
+from lifecycle.lake.table import history, table_uri
 from lifecycle.records import Erasure, Window
 from lifecycle.release.artifacts import record_of
 from lifecycle.release.registry import erased_rows_of, set_alias

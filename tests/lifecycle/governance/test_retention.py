@@ -13,8 +13,9 @@ from lifecycle.data.ingest import ingest
 from lifecycle.errors import BackendError
 from lifecycle.governance import retention
 from lifecycle.governance.retention import retain
-from lifecycle.lake import history, read_version, table_uri
 from lifecycle.lake.prediction_log import SCHEMA, LogTable
+from lifecycle.lake.read import read_version
+from lifecycle.lake.table import history, table_uri
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings

@@ -15,18 +15,12 @@ import pytest
 from deltalake import DeltaTable
 
 from lifecycle.errors import BackendError
-from lifecycle.lake import (
-    history,
-    is_intact,
-    open_rows,
-    open_version,
-    read_table,
-    read_version,
-    write_batches,
-    write_version,
-)
 from lifecycle.lake import manifest as manifests
 from lifecycle.lake.column_types import to_arrow
+from lifecycle.lake.manifest import is_intact
+from lifecycle.lake.read import open_rows, open_version, read_table, read_version
+from lifecycle.lake.table import history
+from lifecycle.lake.write import write_batches, write_version
 from lifecycle.records import DatasetVersion
 
 ROOT = Path(__file__).parents[3]

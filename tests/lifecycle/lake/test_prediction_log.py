@@ -16,10 +16,10 @@ from deltalake import DeltaTable, write_deltalake
 
 from lifecycle.errors import BackendError, DataError
 from lifecycle.governance.tables import count_before, delete_before
-from lifecycle.lake import table_uri
 from lifecycle.lake.inventory import inventory
 from lifecycle.lake.logged_predictions import observe, open_log, read_log
 from lifecycle.lake.prediction_log import SCHEMA, LogTable, input_fields, tidy
+from lifecycle.lake.table import table_uri
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.settings import Settings
 

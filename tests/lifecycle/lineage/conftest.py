@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from lifecycle.audit.model_trail import Trail
-from lifecycle.lake import read_version, table_uri
 from lifecycle.lake.prediction_log import SCHEMA, TABLE, LogTable
+from lifecycle.lake.read import read_version
+from lifecycle.lake.table import table_uri
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.project.loader import load_project
 from lifecycle.records import Window

@@ -13,7 +13,7 @@ import pytest
 from openlineage.client.serde import Serde
 
 from lifecycle.errors import BackendError
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.lineage import walk
 from lifecycle.lineage.emit import send, tell_run
 from lifecycle.lineage.openlineage import events_of, place_of

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 from openlineage.client.serde import Serde
 
-from lifecycle.lake import read_version, table_uri
 from lifecycle.lake.prediction_log import SCHEMA, TABLE, LogTable
+from lifecycle.lake.read import read_version
+from lifecycle.lake.table import table_uri
 from lifecycle.lineage.graph import Lineage
 from lifecycle.lineage.openlineage import events_of
 from lifecycle.lineage.picture import draw

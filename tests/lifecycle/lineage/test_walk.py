@@ -7,7 +7,7 @@ import pytest
 
 from lifecycle.data.ingest import ingest
 from lifecycle.errors import DataError, RegistryError
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.lineage.graph import Graph, Lineage, Node
 from lifecycle.lineage.walk import lineage
 from lifecycle.project import Project

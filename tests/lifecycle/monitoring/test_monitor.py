@@ -9,7 +9,8 @@ import pytest
 
 from lifecycle.errors import DataError
 from lifecycle.features.encode import labels
-from lifecycle.lake import table_uri, write_version
+from lifecycle.lake.table import table_uri
+from lifecycle.lake.write import write_version
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.monitoring.windows import categorical_features, open_window
 from lifecycle.project import Project

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from lifecycle.features.encode import labels
-from lifecycle.lake import read_version, table_uri, write_version
+from lifecycle.lake.read import read_version
+from lifecycle.lake.table import table_uri
+from lifecycle.lake.write import write_version
 from lifecycle.monitoring.drift import drift_report
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.monitoring.windows import Seen, open_window

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from lifecycle.errors import BackendError
-from lifecycle.lake import row_hash, table_uri, write_version
+from lifecycle.lake import row_hash
+from lifecycle.lake.table import table_uri
+from lifecycle.lake.write import write_version
 from lifecycle.profiling import diff as moved
 from lifecycle.profiling.diff import LEVELS, diff
 from lifecycle.project import ContractSpec

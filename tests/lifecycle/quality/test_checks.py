@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from lifecycle.features.encode import build_features, labels, load_hook
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.project import METRICS, ChecksSpec, Project
 from lifecycle.project.checks import Severity, canonical
 from lifecycle.quality import checks_program

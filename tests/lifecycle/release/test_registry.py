@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from lifecycle.errors import BackendError, BundleError, ProjectError, RegistryError
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.project import Project
 from lifecycle.release import mlflow_store
 from lifecycle.release.artifacts import bundle_path, evaluation_of, record_of

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from lifecycle.governance import erase as erasing
-from lifecycle.lake import missing, read_version, relocated, table_uri, write_version
+from lifecycle.lake.read import read_version
+from lifecycle.lake.table import missing, relocated, table_uri
+from lifecycle.lake.write import write_version
 from lifecycle.lineage.walk import lineage
 from lifecycle.records import DatasetVersion, Split
 from lifecycle.release.artifacts import predict_of, record_of, registered_bundle

@@ -14,8 +14,8 @@ import pytest
 from lifecycle.data.ingest import ingest
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.data.windows import first_window
-from lifecycle.lake import table_uri
 from lifecycle.lake.prediction_log import SCHEMA, TABLE, LogTable
+from lifecycle.lake.table import table_uri
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
 from lifecycle.release.watch import Labels, LogWatch

@@ -17,9 +17,9 @@ import pytest
 from deltalake import DeltaTable
 
 from lifecycle.errors import AccessError, RateLimitError, SettingsError
-from lifecycle.lake import table_uri
 from lifecycle.lake.logged_predictions import read_log
 from lifecycle.lake.prediction_log import TABLE
+from lifecycle.lake.table import table_uri
 from lifecycle.project import Project
 from lifecycle.serving.auth import Gatekeeper, KeyStore
 from lifecycle.settings import Settings

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from lifecycle.errors import BackendError, BundleError
-from lifecycle.lake import history, read_version, table_uri
+from lifecycle.lake.read import read_version
+from lifecycle.lake.table import history, table_uri
 from lifecycle.project import Project
 from lifecycle.records import Scored, Window
 from lifecycle.serving.batch import score

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lifecycle.client import Client
-from lifecycle.lake import read_version
 from lifecycle.lake.logged_predictions import read_log
+from lifecycle.lake.read import read_version
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.serving.batch import score

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from lifecycle.errors import ServingError
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.serving.batch import score

@@ -15,9 +15,9 @@ from lifecycle.errors import BackendError, BundleError, RequestError
 from lifecycle.features.encode import view_uses
 from lifecycle.features.join import join_batch
 from lifecycle.features.store import made_like, materialise, open_view
-from lifecycle.lake import is_nullable, read_table, read_version
 from lifecycle.lake.column_types import to_frame
 from lifecycle.lake.logged_predictions import read_log
+from lifecycle.lake.read import is_nullable, read_table, read_version
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.serving import online_features as serving_views
 from lifecycle.serving.batch import Scorer

@@ -15,9 +15,9 @@ import pytest
 from deltalake import DeltaTable
 from prometheus_client.parser import text_string_to_metric_families
 
-from lifecycle.lake import table_uri
 from lifecycle.lake.logged_predictions import observe, read_log
 from lifecycle.lake.prediction_log import LogTable
+from lifecycle.lake.table import table_uri
 from lifecycle.project import Project
 from lifecycle.serving import prediction_log
 from lifecycle.serving.metrics import Meters

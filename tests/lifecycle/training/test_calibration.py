@@ -6,7 +6,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from lifecycle.errors import TrainingError
 from lifecycle.features.encode import labels
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.records import Tuned
 from lifecycle.runtime.identity import identity_of
 from lifecycle.training.bundle import load_bundle

@@ -13,7 +13,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from lifecycle.errors import FeatureError, TrainingError
-from lifecycle.lake import read_version, write_version
+from lifecycle.lake.read import read_version
+from lifecycle.lake.write import write_version
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.fit import train_model

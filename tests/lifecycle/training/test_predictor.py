@@ -8,7 +8,7 @@ import pytest
 import xgboost
 
 from lifecycle.errors import BundleError, FeatureError
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.training.bundle import load_bundle, write_bundle
 from lifecycle.training.calibration import Calibration
 from lifecycle.training.fit import bundle_schema

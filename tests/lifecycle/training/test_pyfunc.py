@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lifecycle.errors import BundleError, FeatureError
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.training.bundle import MODEL, load_bundle, write_bundle
 from lifecycle.training.fit import bundle_schema
 from lifecycle.training.matrix import open_matrices

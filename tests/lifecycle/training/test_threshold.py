@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lifecycle.errors import TrainingError
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.project import DecisionSpec
 from lifecycle.records import Tuned
 from lifecycle.runtime.identity import identity_of

@@ -6,7 +6,8 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from lifecycle.errors import FeatureError, TargetError, TrainingError
-from lifecycle.lake import read_version, write_version
+from lifecycle.lake.read import read_version
+from lifecycle.lake.write import write_version
 from lifecycle.records import Tuned
 from lifecycle.runtime.identity import identity_of
 from lifecycle.runtime.plugins import plugs_digest

@@ -13,7 +13,7 @@ import pytest
 from lifecycle.data.ingest import ingest
 from lifecycle.data.sources import Spread, open_source, spread
 from lifecycle.data.sources.files import Files
-from lifecycle.lake import read_table
+from lifecycle.lake.read import read_table
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.records import Window
 from lifecycle.settings import Settings

@@ -11,7 +11,7 @@ from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
 from lifecycle.errors import ProjectError
 from lifecycle.features.encode import labels
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.project import Project
 from lifecycle.records import Split, Window
 from lifecycle.settings import Settings

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from lifecycle.errors import ProjectError, TrainingError
-from lifecycle.lake import read_version
+from lifecycle.lake.read import read_version
 from lifecycle.training.evaluation.evaluate import metric_value
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.trainers.registry import open_trainer
