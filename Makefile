@@ -42,11 +42,12 @@ postgresql:
 	then apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y postgresql >/dev/null; \
 	else echo "Some tests need PostgreSQL's server programs: sudo apt-get install postgresql"; fi
 
-lint: $(READY)  ## ruff, mypy strict, import directions
+lint: $(READY)  ## ruff, mypy strict, import directions, names
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m tests.lint.names
 
 bench: $(READY)  ## measure against the bare libraries; writes benchmarks/results.json
 	$(BIN)/python -m benchmarks

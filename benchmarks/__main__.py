@@ -57,9 +57,9 @@ def main() -> None:
     console = Console(width=150)
     for name in options.parts or PARTS:
         console.print(f"measuring {name} …", style="dim")
-        found = list(PARTS[name](options.rounds))
-        console.print(_table(found))
-        _keep(found)
+        results = list(PARTS[name](options.rounds))
+        console.print(_table(results))
+        _keep(results)
     console.print(f"all of it: {RESULTS}")
 
 
@@ -75,12 +75,12 @@ def _table(results: list[Result]) -> Table:
 
 def _keep(results: list[Result]) -> None:
     """Put results in the place of those with the same names, in one step."""
-    known: list[Result] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    results_kept: list[Result] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
     names = {result["name"] for result in results}
-    merged = [*(one for one in known if one["name"] not in names), *results]
-    aside = RESULTS.with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
-    aside.replace(RESULTS)
+    merged = [*(result for result in results_kept if result["name"] not in names), *results]
+    scratch = RESULTS.with_suffix(f".{os.getpid()}")
+    scratch.write_text(json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
+    scratch.replace(RESULTS)
 
 
 if __name__ == "__main__":

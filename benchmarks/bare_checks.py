@@ -22,7 +22,7 @@ from typing import Any
 PROGRAM = Path(__file__).parents[1] / "lifecycle" / "quality" / "checks_program.py"
 
 
-def seconds_of(parts: dict[str, Any], python: Path, **asked: Any) -> float:
+def seconds_of(parts: dict[str, Any], python: Path, **request: Any) -> float:
     """Run this file with the checks' interpreter; seconds of the suites.
 
     Args:
@@ -33,11 +33,11 @@ def seconds_of(parts: dict[str, Any], python: Path, **asked: Any) -> float:
     with TemporaryDirectory() as folder:
         for name, frame in parts.items():
             frame.to_parquet(Path(folder, f"{name}.parquet"), index=False)
-        Path(folder, "bare.json").write_text(json.dumps(defaults | asked))
-        done = subprocess.run(
+        Path(folder, "bare.json").write_text(json.dumps(defaults | request))
+        process = subprocess.run(
             [python, "-I", __file__, folder], capture_output=True, text=True, check=True
         )
-    return float(done.stdout.strip().splitlines()[-1])
+    return float(process.stdout.strip().splitlines()[-1])
 
 
 def main(folder: Path) -> float:
@@ -55,7 +55,7 @@ def main(folder: Path) -> float:
     from deepchecks.tabular.suites import data_integrity, model_evaluation, train_test_validation
 
     logging.getLogger("deepchecks").setLevel(logging.CRITICAL)
-    asked = json.loads((folder / "bare.json").read_text())
+    request = json.loads((folder / "bare.json").read_text())
     data, answers = [], {}
     for name, file in (("train", "train.parquet"), ("test", "holdout.parquet")):
         frame = pd.read_parquet(folder / file)
@@ -64,22 +64,22 @@ def main(folder: Path) -> float:
         answers[f"y_proba_{name}"] = pd.DataFrame({0: 1 - positive, 1: positive}).to_numpy()
         dataset = Dataset(
             frame,
-            label=asked["target"],
-            cat_features=asked["categorical"],
+            label=request["target"],
+            cat_features=request["categorical"],
             label_type="binary",
         )
         data.append(dataset)
-    rows = {"n_samples": asked["rows"]} if asked["rows"] else {}
-    if asked["importances"]:
-        answers["feature_importance"] = pd.Series(asked["importances"])
+    rows = {"n_samples": request["rows"]} if request["rows"] else {}
+    if request["importances"]:
+        answers["feature_importance"] = pd.Series(request["importances"])
     suites = [make(**rows) for make in (data_integrity, train_test_validation, model_evaluation)]
     for suite in suites:
         for check in suite.checks.values():
-            for name, value in asked["slim"].get(type(check).__name__, {}).items():
+            for name, value in request["slim"].get(type(check).__name__, {}).items():
                 setattr(check, name, value)
     started = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        suites[0].run(*data[: asked["integrity_of"]])
+        suites[0].run(*data[: request["integrity_of"]])
         suites[1].run(*data)
         suites[2].run(*data, **answers)
     return time.perf_counter() - started

@@ -73,12 +73,12 @@ def split(frame: pd.DataFrame, project: Project) -> tuple[pd.DataFrame, pd.DataF
     draw = pd.Series(np.random.default_rng(project.split.seed).random(len(people)), index=people)
     share = frame["zper"].map(draw)
     newest = frame[YEAR] == frame[YEAR].max()
-    held = project.split.holdout
-    validating = share < held + project.split.validation
+    holdout = project.split.holdout
+    validating = share < holdout + project.split.validation
     return (
         frame[~newest & ~validating],
-        frame[~newest & (share >= held) & validating],
-        frame[newest & (share < held)],
+        frame[~newest & (share >= holdout) & validating],
+        frame[newest & (share < holdout)],
     )
 
 

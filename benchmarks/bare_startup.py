@@ -57,8 +57,8 @@ def train(source: Path, model: Path) -> None:
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=17))
     study.optimize(objective, n_trials=TRIALS)
     booster = fit(study.best_params)
-    held = place < HOLDOUT
-    booster.predict(xgb.DMatrix(features[held]))
+    holdout = place < HOLDOUT
+    booster.predict(xgb.DMatrix(features[holdout]))
     booster.save_model(model)
 
 

@@ -39,9 +39,9 @@ def measure(rounds: int) -> Iterator[Result]:
     inputs, truth = data.drop(columns=large.TARGET), data[large.TARGET]
     names = tuple(inputs.columns)
     rows = xgboost.QuantileDMatrix(inputs, label=truth, nthread=THREADS)
-    given = {**large.PARAMETERS, "nthread": THREADS}
-    trained = xgboost.train(given, rows, ROUNDS)
-    booster = xgboost.Booster(given)
+    parameters = {**large.PARAMETERS, "nthread": THREADS}
+    trained = xgboost.train(parameters, rows, ROUNDS)
+    booster = xgboost.Booster(parameters)
     booster.load_model(bytearray(trained.save_raw("ubj")))
     del rows, trained, data
     schema = _schema(names)
@@ -59,10 +59,10 @@ def _written(model: XGBoostModel, schema: BundleSchema, folder: Path, rounds: in
     for number in range(-1, rounds):
         name = str(number)
         mine = _seconds(partial(write_bundle, model, schema, name, folder / "ours"))
-        theirs = _seconds(partial(bare_write, model.booster, schema, folder / f"bare{name}"))
+        bare_seconds = _seconds(partial(bare_write, model.booster, schema, folder / f"bare{name}"))
         if number >= 0:  # the first round warms both up
             ours.append(mine)
-            bare.append(theirs)
+            bare.append(bare_seconds)
     what = f"s; {ROUNDS} rounds, {size:.1f} MB, synced to disk"
     return ratio("bundle: write", ours, bare, 1.2, what)
 
@@ -90,9 +90,9 @@ def _predicted(
 
     np.testing.assert_array_equal(predictor.predict(inputs), bare())  # and both are warm
     pairs = [(_seconds(lambda: predictor.predict(inputs)), _seconds(bare)) for _ in range(rounds)]
-    ours, theirs = zip(*pairs, strict=True)
+    full, bare_seconds = zip(*pairs, strict=True)
     what = f"s; {len(inputs):,} rows from a frame, {THREADS} threads"
-    return ratio("bundle: predict", ours, theirs, 1.2, what)
+    return ratio("bundle: predict", full, bare_seconds, 1.2, what)
 
 
 def _encoded(inputs: pd.DataFrame, schema: FeatureSchema, rounds: int) -> Result:

@@ -19,7 +19,7 @@ from benchmarks.result import Result, ratio, shown
 from lifecycle.project import ChecksSpec
 from lifecycle.quality.checks import run_checks
 from lifecycle.quality.checks_program import SEGMENT_FEATURES, SLOW_ROWS
-from lifecycle.quality.parts import Answered, compare_parts, draw
+from lifecycle.quality.parts import PredictedPart, compare_parts, draw
 from lifecycle.quality.program import ChecksProgram, write_request
 from lifecycle.settings import Settings
 
@@ -32,15 +32,15 @@ SPEC = ChecksSpec()
 METRIC = "roc_auc"
 
 
-def parts() -> tuple[pd.DataFrame, Answered, Answered]:
+def parts() -> tuple[pd.DataFrame, PredictedPart, PredictedPart]:
     """The data, and its two parts with the answers of a model that knows four features."""
     data = frame(features=FEATURES)
     features = data.drop(columns=TARGET)
     score = features.to_numpy()[:, :4] @ [1.0, -0.8, 0.6, 0.4]
     truth, prediction = data[TARGET].to_numpy(float), 1 / (1 + np.exp(-score))
 
-    def part(rows: slice) -> Answered:
-        return Answered(features[rows], truth[rows], prediction[rows])
+    def part(rows: slice) -> PredictedPart:
+        return PredictedPart(features[rows], truth[rows], prediction[rows])
 
     return data, part(slice(0, TRAIN)), part(slice(TRAIN, None))
 
@@ -49,20 +49,20 @@ def importances(features: pd.DataFrame) -> dict[str, float]:
     return {name: float(len(features.columns) - at) for at, name in enumerate(features.columns)}
 
 
-def bare(train: Answered, holdout: Answered) -> float:
+def bare(train: PredictedPart, holdout: PredictedPart) -> float:
     """Seconds of the three suites as their documentation runs them."""
     parts = {
         name: part.features.assign(**{TARGET: part.truth.astype(int), "(answer)": part.prediction})
         for name, part in (("train", train), ("holdout", holdout))
     }
-    given = pd.Series(importances(train.features))
+    importance = pd.Series(importances(train.features))
     return seconds_of(
         parts,
         Settings().checks_interpreter,
         target=TARGET,
         categorical=[],
         rows=SPEC.sample_rows,
-        importances=(given / given.sum()).to_dict(),
+        importances=(importance / importance.sum()).to_dict(),
         integrity_of=2,
         slim={
             "OutlierSampleDetection": {"n_samples": SLOW_ROWS},
@@ -74,7 +74,9 @@ def bare(train: Answered, holdout: Answered) -> float:
     )
 
 
-def ours(train: Answered, holdout: Answered, folder: Path, program: ChecksProgram) -> None:
+def ours(
+    train: PredictedPart, holdout: PredictedPart, folder: Path, program: ChecksProgram
+) -> None:
     """The adapter, with its pages."""
     report = run_checks(
         train,
@@ -93,7 +95,7 @@ def ours(train: Answered, holdout: Answered, folder: Path, program: ChecksProgra
             raise RuntimeError(f"{page.name} does not state its sampling: {stated}")
 
 
-def own_part(train: Answered, holdout: Answered, folder: Path) -> None:
+def own_part(train: PredictedPart, holdout: PredictedPart, folder: Path) -> None:
     """What our side does before deepchecks gets the data: compare, draw, write the files."""
     comparison = compare_parts(train, holdout, "binary", (), SPEC.sample_rows)
     drawn = [draw(part, SPEC.sample_rows) for part in (train, holdout)]

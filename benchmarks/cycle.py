@@ -48,16 +48,16 @@ def stages_of(screen: str, wall: float) -> Seconds:
     stage, since = "imports", 0.0
     last = 0.0
     for line in screen.splitlines():
-        found = LINE.match(line)
-        if not found:
+        match = LINE.match(line)
+        if not match:
             continue
-        last = float(found[1])
-        if "tuning: trial" in found[3]:
+        last = float(match[1])
+        if "tuning: trial" in match[3]:
             continue
         seconds[stage] += last - since
         since = last
-        begins = found[3].endswith("…")
-        words = next((w for w in STAGES if found[3].startswith(w)), None)
+        begins = match[3].endswith("…")
+        words = next((w for w in STAGES if match[3].startswith(w)), None)
         stage = STAGES[words] if begins and words else "between steps"
     # the screen's clock starts after the imports, and stops before Ray and Prefect do
     seconds["imports and stop"] = wall - last
@@ -70,22 +70,22 @@ def run_demo(home: Path) -> tuple[float, str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))}
     ours = {"LIFECYCLE_HOME": str(home), "LIFECYCLE_SERVE_PORT": port, "LIFECYCLE_KEEP_WARM": "0"}
     started = time.perf_counter()
-    done = subprocess.run(
-        DEMO, cwd=ROOT, env=kept | ours, capture_output=True, text=True, check=True
+    process = subprocess.run(
+        DEMO, cwd=ROOT, env=environment | ours, capture_output=True, text=True, check=True
     )
-    return time.perf_counter() - started, done.stdout
+    return time.perf_counter() - started, process.stdout
 
 
 def run_bare(trainings: int) -> tuple[float, Seconds]:
     """Wall seconds and seconds a stage of the bare twin."""
     command = [sys.executable, "-m", "benchmarks.bare_cycle", "--trainings", str(trainings)]
     started = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     wall = time.perf_counter() - started
-    seconds: Seconds = json.loads(done.stdout.strip().splitlines()[-1])
+    seconds: Seconds = json.loads(process.stdout.strip().splitlines()[-1])
     return wall, seconds | {"imports and stop": wall - sum(seconds.values())}
 
 
@@ -113,13 +113,15 @@ def measure(rounds: int) -> Iterator[Result]:
     )
     yield shown("cycle: overhead ratio", [first / twin], "×", f"{detail}; ours / bare, wall time")
     unchecked = statistics.median(
-        (wall[0] - mine.get("check", 0.0)) / (wall[2] - theirs.get("check", 0.0))
-        for wall, mine, theirs in zip(walls, ours, bare, strict=True)
+        (wall[0] - mine.get("check", 0.0)) / (wall[2] - bare_seconds.get("check", 0.0))
+        for wall, mine, bare_seconds in zip(walls, ours, bare, strict=True)
     )
     slimmed = "ours / bare, wall time; our deepchecks look at fewer rows in two checks"
     yield shown("cycle: overhead ratio without deepchecks", [unchecked], "×", slimmed)
     for stage in dict.fromkeys(name for seconds in ours for name in seconds):
         mine = statistics.median(seconds.get(stage, 0.0) for seconds in ours)
-        theirs = [seconds[stage] for seconds in bare if stage in seconds]
-        beside = f"bare {statistics.median(theirs):.2f} s" if theirs else "bare does without"
+        bare_seconds = [seconds[stage] for seconds in bare if stage in seconds]
+        beside = (
+            f"bare {statistics.median(bare_seconds):.2f} s" if bare_seconds else "bare does without"
+        )
         yield shown(f"cycle: {stage}", [mine], "s", beside)

@@ -63,7 +63,7 @@ SEED = 14
 OUTCOMES = ("told", "harmless", "silent", "traceback", "crash")
 
 
-class Kept(NamedTuple):
+class DamageTarget(NamedTuple):
     """What is damaged, and how it is read."""
 
     project: Project
@@ -90,7 +90,7 @@ def measure(rounds: int) -> Iterator[Result]:
     """One round of flips: neither a silent one nor a traceback nor a crash is let through."""
     counts = run(FLIPS)
     total = sum(counts.values(), Counter[str]())
-    detail = "; ".join(f"{name}: {_spelled(one)}" for name, one in counts.items())
+    detail = "; ".join(f"{name}: {_spelled(count)}" for name, count in counts.items())
     for name in ("silent", "traceback", "crash"):
         value = float(total[name])
         yield Result(
@@ -108,8 +108,8 @@ def run(flips: int, rows: int = ROWS, seed: int = SEED) -> dict[str, Counter[str
     draw = random.Random(seed)  # noqa: S311 - nothing secret
     counts: dict[str, Counter[str]] = {}
     with TemporaryDirectory(prefix="damage-") as folder:
-        kept = keep(Path(folder), rows)
-        files = {name: _files(path) for name, path in kept.folders().items()}
+        subject = keep(Path(folder), rows)
+        files = {name: _files(path) for name, path in subject.folders().items()}
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(1, mp_context=context)
         try:
@@ -119,7 +119,7 @@ def run(flips: int, rows: int = ROWS, seed: int = SEED) -> dict[str, Counter[str
                 bit = draw.randrange(file.stat().st_size * 8)
                 with flipped(file, bit):
                     try:
-                        outcome = pool.submit(read, kept, name).result()
+                        outcome = pool.submit(read, subject, name).result()
                     except BrokenProcessPool:
                         outcome = "crash"
                         pool = ProcessPoolExecutor(1, mp_context=context)
@@ -131,7 +131,7 @@ def run(flips: int, rows: int = ROWS, seed: int = SEED) -> dict[str, Counter[str
     return counts
 
 
-def keep(folder: Path, rows: int = ROWS) -> Kept:
+def keep(folder: Path, rows: int = ROWS) -> DamageTarget:
     """A project that is ingested, split and trained."""
     project = load_project(large.write(folder, rows))
     settings = Settings(home=folder / "home")
@@ -154,7 +154,7 @@ def keep(folder: Path, rows: int = ROWS) -> Kept:
     predictions = _predicted(bundle, project, some)
     log_predictions(settings, project)
     logged = _logged(settings, project)
-    return Kept(project, settings, listed, versions, bundle, some, predictions, logged)
+    return DamageTarget(project, settings, listed, versions, bundle, some, predictions, logged)
 
 
 def log_predictions(settings: Settings, project: Project) -> None:
@@ -182,17 +182,17 @@ def log_predictions(settings: Settings, project: Project) -> None:
             DeltaTable(uri).create_checkpoint()
 
 
-def read(kept: Kept, name: str) -> str:
+def read(subject: DamageTarget, name: str) -> str:
     """What becomes of reading a table's version, bundle, log, or the list of the erased."""
     try:
         if name == "bundle":
-            same = _predicted(kept.bundle, kept.project, kept.rows) == kept.predictions
+            same = _predicted(subject.bundle, subject.project, subject.rows) == subject.predictions
         elif name == LOG:
-            same = _logged(kept.settings, kept.project) == kept.logged
+            same = _logged(subject.settings, subject.project) == subject.logged
         elif name == ERASED:
-            same = erased_hashes(kept.settings, kept.project) == kept.erased
+            same = erased_hashes(subject.settings, subject.project) == subject.erased
         else:
-            ref = kept.versions[name]
+            ref = subject.versions[name]
             same = digest_of(read_version(ref)) == ref.digest
             same &= sum(batch.num_rows for batch in open_version(ref)) == ref.rows
     except LifecycleError:
@@ -205,15 +205,15 @@ def read(kept: Kept, name: str) -> str:
 @contextmanager
 def flipped(file: Path, bit: int) -> Iterator[None]:
     """A file with one bit flipped, for the block; then it is the one that it was."""
-    aside = file.with_name(f"_aside-{file.name}")
-    shutil.copy2(file, aside)
+    scratch = file.with_name(f"_aside-{file.name}")
+    shutil.copy2(file, scratch)
     try:
         content = bytearray(file.read_bytes())
         content[bit // 8] ^= 1 << bit % 8
         file.write_bytes(content)
         yield
     finally:
-        os.replace(aside, file)
+        os.replace(scratch, file)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -230,10 +230,10 @@ def _logged(settings: Settings, project: Project) -> tuple[str, ...]:
     rows = read_log(settings, project.name, 0.0)
     middle = rows["time"].iloc[len(rows) // 2]
     some = read_log(settings, project.name, middle.timestamp(), columns=["id", f"{INPUT}f0"])
-    seen = observe(settings, project, 0.0)
+    observed = observe(settings, project, 0.0)
     uri = table_uri(settings, project.name, LOG)
     old = count_before(uri, middle.to_pydatetime())
-    return (rows.to_json(), some.to_json(), repr(sorted(seen.items())), str(old))
+    return (rows.to_json(), some.to_json(), repr(sorted(observed.items())), str(old))
 
 
 def _spelled(counts: Counter[str]) -> str:
@@ -245,10 +245,10 @@ def main() -> None:
     flips = int(sys.argv[1]) if len(sys.argv) > 1 else FLIPS
     counts = run(flips)
     table = Table("file of", *OUTCOMES)
-    for name, one in counts.items():
-        table.add_row(name, *(str(one[outcome]) for outcome in OUTCOMES))
+    for name, count in counts.items():
+        table.add_row(name, *(str(count[outcome]) for outcome in OUTCOMES))
     Console().print(table)
-    bad = sum(one[outcome] for one in counts.values() for outcome in OUTCOMES[2:])
+    bad = sum(count[outcome] for count in counts.values() for outcome in OUTCOMES[2:])
     sys.exit(1 if bad else 0)
 
 

@@ -34,8 +34,8 @@ def data(rows: int) -> tuple[Floats, Floats]:
 
 def ours(truth: Floats, scores: Floats) -> dict[str, tuple[float, float]]:
     """Metric → value and the lower end of its interval."""
-    found = evaluate(truth, scores, Measurement("binary", 1), "holdout", "candidate")
-    return {name: (estimate.value, estimate.low) for name, estimate in found.metrics.items()}
+    evaluation = evaluate(truth, scores, Measurement("binary", 1), "holdout", "candidate")
+    return {name: (estimate.value, estimate.low) for name, estimate in evaluation.metrics.items()}
 
 
 def twin(truth: Floats, scores: Floats) -> dict[str, tuple[float, float]]:
@@ -70,7 +70,8 @@ def twin(truth: Floats, scores: Floats) -> dict[str, tuple[float, float]]:
         drawn = np.bincount(rng.integers(0, rows, rows), minlength=rows).astype(np.float64)
         resampled.append(measure(drawn))
     widths = {
-        name: 1.96 * float(np.std([found[name] for found in resampled], ddof=1)) for name in values
+        name: 1.96 * float(np.std([sample[name] for sample in resampled], ddof=1))
+        for name in values
     }
     return {name: (value, value - widths[name]) for name, value in values.items()}
 
@@ -96,12 +97,12 @@ def measure(rounds: int) -> Iterator[Result]:
     """
     truth, scores = data(ROWS)
     few_truth, few_scores = data(SMALLER)
-    mine, theirs = ours(few_truth, few_scores), twin(few_truth, few_scores)
-    if not all(np.allclose(mine[name], theirs[name], rtol=1e-5) for name in theirs):
-        raise ValueError(f"ours and the twin differ: {mine} and {theirs}")
-    taken: list[tuple[float, float, float]] = []
+    own_result, twin_result = ours(few_truth, few_scores), twin(few_truth, few_scores)
+    if not all(np.allclose(own_result[name], twin_result[name], rtol=1e-5) for name in twin_result):
+        raise ValueError(f"ours and the twin differ: {own_result} and {twin_result}")
+    times: list[tuple[float, float, float]] = []
     for _ in range(rounds):
-        taken.append(
+        times.append(
             (
                 seconds(lambda: ours(truth, scores)),
                 seconds(lambda: twin(truth, scores)),
@@ -109,8 +110,8 @@ def measure(rounds: int) -> Iterator[Result]:
             )
         )
     looped = seconds(lambda: loop(truth, scores)) / LOOPED
-    our, other, smaller = (statistics.median(column) for column in zip(*taken, strict=True))
-    ratio = statistics.median(a / b for a, b, _ in taken)
+    our, other, smaller = (statistics.median(column) for column in zip(*times, strict=True))
+    ratio = statistics.median(a / b for a, b, _ in times)
     rows = f"{ROWS:,} rows, 5 metrics, {RESAMPLES_OF_LARGE} resamples"
     detail = f"{rows}: {our:.2f} s and {other:.2f} s, median of {rounds} interleaved rounds"
     yield _row("evaluation: ours / NumPy twin", ratio, "×", BAR, detail)

@@ -40,7 +40,7 @@ from lifecycle.training.evaluation import assess
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 PAGE = ROOT / "docs" / "first-models.md"
-KEPT = Path(__file__).with_name("first_models.json")
+RESULTS_FILE = Path(__file__).with_name("first_models.json")
 LEAK = "paid_later"
 COPIES = 0.3
 """Share of the holdout that is replaced by train rows."""
@@ -134,10 +134,10 @@ def run(name: str, folder: Path) -> Row:
             ],
             [sys.executable, "-m", "flows.end_to_end", "--project", str(project_file)],
         ):
-            done = subprocess.run(
+            process = subprocess.run(
                 command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT, check=False
             )
-            if done.returncode not in (0, 2):
+            if process.returncode not in (0, 2):
                 raise RuntimeError(f"{name}: {' '.join(command)} failed: see {log}")
     seconds = monotonic() - began
     settings = Settings(home=folder / "home")
@@ -178,11 +178,11 @@ def _last_line(log: Path) -> str:
 
 def _causes(decision: Decision) -> list[str]:
     """The beginning of each blocking reason."""
-    found = (
+    texts = (
         reason.split(":")[0].removesuffix(" failed").removeprefix("Check ")
         for reason in decision.blocking
     )
-    return list(dict.fromkeys(map(without_part, found)))
+    return list(dict.fromkeys(map(without_part, texts)))
 
 
 def _faults(project: Project, settings: Settings, trained: Trained) -> Iterator[tuple[str, str]]:
@@ -257,10 +257,10 @@ def copies(project: Project, parts: Parts, importances: dict[str, float]) -> Pla
     """Train rows in the holdout."""
     holdout, rng = parts["holdout"], np.random.default_rng(0)
     rows = rng.permutation(len(holdout))[: int(COPIES * len(holdout))]
-    taken = parts["train"].iloc[rng.choice(len(parts["train"]), len(rows), replace=False)]
+    sample = parts["train"].iloc[rng.choice(len(parts["train"]), len(rows), replace=False)]
     keys = [project.entity, project.time and project.time.column]
     columns = holdout.columns.difference(keys)
-    holdout.loc[holdout.index[rows], columns] = taken[columns].to_numpy()
+    holdout.loc[holdout.index[rows], columns] = sample[columns].to_numpy()
     return project, parts
 
 
@@ -278,8 +278,8 @@ def moved(project: Project, parts: Parts, importances: dict[str, float]) -> Plan
     target = holdout[project.target]
     if project.task in ("regression", "count"):
         higher = target.astype(float) + float(target.std())
-        whole = project.contract.columns[project.target].type == "integer"
-        holdout[project.target] = higher.round().astype(target.dtype) if whole else higher
+        integer = project.contract.columns[project.target].type == "integer"
+        holdout[project.target] = higher.round().astype(target.dtype) if integer else higher
     else:
         levels = sorted(parts["train"][project.target].unique(), key=str)
         following = dict(zip(levels, [*levels[1:], levels[0]], strict=True))
@@ -310,8 +310,8 @@ FAULTS: dict[str, Callable[[Project, Parts, dict[str, float]], Planted]] = {
 def page(rows: list[Row]) -> str:
     """The table as Markdown."""
     served = sum(row.outcome == "served" for row in rows)
-    planted = [found for row in rows for found in row.faults.values() if found != "–"]
-    blocked = sum(found != "passed" for found in planted)
+    planted = [fault for row in rows for fault in row.faults.values() if fault != "–"]
+    blocked = sum(fault != "passed" for fault in planted)
     lines = [
         "# First models at defaults",
         "",
@@ -359,8 +359,8 @@ def main() -> None:
     options = parser.parse_args()
     chosen = [n for n in DATA if not options.only or n.startswith(tuple(options.only))]
     console = Console()
-    kept = json.loads(KEPT.read_text()) if KEPT.exists() else []
-    measured = {row["name"]: Row(**row) for row in kept}
+    results = json.loads(RESULTS_FILE.read_text()) if RESULTS_FILE.exists() else []
+    measured = {row["name"]: Row(**row) for row in results}
     with TemporaryDirectory(prefix="first-") as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(exist_ok=True)
@@ -369,7 +369,7 @@ def main() -> None:
             row = measured[name] = run(name, folder / str(at))
             console.print(f"  {row.outcome}; {row.metric}; {row.seconds:.0f} s; {row.faults}")
             rows = [measured[name] for name in DATA if name in measured]
-            KEPT.write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n")
+            RESULTS_FILE.write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n")
             PAGE.write_text(page(rows))
     table = Table("data", "outcome", *FAULTS)
     for row in (measured[name] for name in chosen):

@@ -109,7 +109,7 @@ def _spread(folder: Path, rounds: int) -> Iterator[Result]:
                 pair.append(time.perf_counter() - started)
             times.append(pair)
     ratios = [shared / alone for alone, shared in times[1:]]  # the first one starts the workers
-    alone, shared = (statistics.median(one) for one in zip(*times[1:], strict=True))
+    alone, shared = (statistics.median(pair) for pair in zip(*times[1:], strict=True))
     detail = (
         f"{shared:.3g} and {alone:.3g} s; {ROWS:,} rows in {FILES} gzipped CSV files, two workers "
         f"on the cores of the one process; median of {rounds} interleaved rounds"
@@ -126,25 +126,25 @@ def _many(folder: Path, hashed: bool) -> Iterator[Result]:
     shutil.rmtree(folder / "home", ignore_errors=True)
     command = [sys.executable, "-m", "benchmarks.ingest", str(folder)]
     measured = Measured(command, dict(os.environ), [], memory=True)
-    found = measured.printed
+    output = measured.printed
     what = "20M rows, entity hashed" if hashed else "20M rows"
     detail = f"{MANY:,} rows ingested, checked, versioned and split; one run"
     memory = f"PSS of all processes at the peak; {detail}"
     yield limit(f"peak memory of preparing {what}", [measured.peak / 1e9], "GB", GIGABYTES, memory)
-    seconds = f"of it ingesting {found['ingest']:.3g} s; {detail}"
-    yield shown(f"time of preparing {what}", [found["seconds"]], "s", seconds)
+    seconds = f"of it ingesting {output['ingest']:.3g} s; {detail}"
+    yield shown(f"time of preparing {what}", [output["seconds"]], "s", seconds)
 
 
 def _round(project: Project, folder: Path, number: int) -> tuple[float, float]:
     settings = Settings(home=folder / f"home-{number}")
     started = time.perf_counter()
-    done = ingest(project, settings, Window())
+    ingested = ingest(project, settings, Window())
     middle = time.perf_counter()
     bare = folder / "bare.parquet"
     _polars(folder / project.source.path, bare)
     ended = time.perf_counter()
     if number == 0:
-        mine = pl.from_arrow(read_table(done.dataset))
+        mine = pl.from_arrow(read_table(ingested.dataset))
         assert isinstance(mine, pl.DataFrame)
         assert mine.equals(pl.read_parquet(bare).select(mine.columns).cast(dict(mine.schema)))
     return middle - started, ended - middle
@@ -156,10 +156,10 @@ def _polars(source: Path, target: Path) -> None:
         frame = pl.scan_csv(source, try_parse_dates=True)
     else:
         frame = pl.scan_parquet(source)
-    kept = pl.col("city").is_in(CITIES) & pl.col("label").is_between(0, 1)
+    condition = pl.col("city").is_in(CITIES) & pl.col("label").is_between(0, 1)
     for name in NUMBERS:
-        kept &= pl.col(name).is_between(-20, 20)
-    frame.filter(kept).sink_parquet(target, compression="lz4", maintain_order=True)
+        condition &= pl.col(name).is_between(-20, 20)
+    frame.filter(condition).sink_parquet(target, compression="lz4", maintain_order=True)
 
 
 def _block(start: int, rows: int) -> pa.Table:
@@ -186,12 +186,12 @@ def _prepare(folder: Path) -> None:
     project = load_project(folder / "project.yaml")
     settings = Settings(home=folder / "home")
     started = time.perf_counter()
-    done = ingest(project, settings, Window())
+    result = ingest(project, settings, Window())
     ingested = time.perf_counter()
-    parts = split_dataset(project, settings, done)
-    assert done.rows_in == MANY
+    parts = split_dataset(project, settings, result)
+    assert result.rows_in == MANY
     assert parts.train.rows + parts.validation.rows + parts.holdout.rows + parts.withheld == (
-        done.dataset.rows
+        result.dataset.rows
     )
     seconds = time.perf_counter() - started
     print(json.dumps({"seconds": seconds, "ingest": ingested - started}))

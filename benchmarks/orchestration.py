@@ -60,11 +60,11 @@ print(json.dumps(found))
 
 def measure(rounds: int) -> Iterator[Result]:
     """Each round is a process with a Prefect server of its own, made before the first round."""
-    found: list[dict[str, float]] = []
+    rounds_measured: list[dict[str, float]] = []
     with TemporaryDirectory(dir="/tmp") as home:
         command = [sys.executable, "-c", EMPTY]
         for _ in range(rounds + 1):
-            done = subprocess.run(
+            process = subprocess.run(
                 command,
                 cwd=ROOT,
                 env=environment(Path(home)),
@@ -73,11 +73,11 @@ def measure(rounds: int) -> Iterator[Result]:
                 stderr=subprocess.DEVNULL,
                 text=True,
             )
-            found.append(json.loads(done.stdout.strip().splitlines()[-1]))
-    first, *found = found  # the first makes Prefect's database
+            rounds_measured.append(json.loads(process.stdout.strip().splitlines()[-1]))
+    first, *rounds_measured = rounds_measured  # the first makes Prefect's database
 
     def of(name: str, scale: float = 1.0) -> list[float]:
-        return [one[name] * scale for one in found]
+        return [measurement[name] * scale for measurement in rounds_measured]
 
     calls = f"{CALLS} calls in one flow run"
     yield limit("Prefect: task call", of("task", 1e3), "ms", 10, f"not cached, {calls}")

@@ -56,8 +56,8 @@ def data_sets() -> Iterator[Data]:
         ("diabetes", "regression"),
         ("digits", "multiclass"),
     ):
-        found = getattr(datasets, f"load_{name}")(as_frame=True)
-        yield Data(name, task, found.data, found.target.to_numpy(np.float64))  # type: ignore[arg-type]
+        bunch = getattr(datasets, f"load_{name}")(as_frame=True)
+        yield Data(name, task, bunch.data, bunch.target.to_numpy(np.float64))  # type: ignore[arg-type]
     for name, target, task in (
         ("anes96", "vote", "binary"),
         ("fair", "affairs", "binary"),
@@ -88,8 +88,8 @@ def parts(data: Data, repeat: int, repeats: int) -> tuple[Rows, Rows, Rows]:
     order = np.random.default_rng(repeat).permutation(rows)
     if data.ordered:
         order = np.arange(int(rows * (0.6 + 0.4 * (repeat + 1) / repeats)))
-    held, validating = int(len(order) * (1 - HOLDOUT)), int(len(order) * VALIDATION)
-    return order[: held - validating], order[held - validating : held], order[held:]
+    holdout, validating = int(len(order) * (1 - HOLDOUT)), int(len(order) * VALIDATION)
+    return order[: holdout - validating], order[holdout - validating : holdout], order[holdout:]
 
 
 def scores(data: Data, repeat: int, repeats: int) -> list[float]:
@@ -108,11 +108,11 @@ def scores(data: Data, repeat: int, repeats: int) -> list[float]:
         return metric_value(rule, data.target[holdout], predicted, data.task)
 
     objective, metric = OBJECTIVES[data.task]
-    given = {**PARAMETERS, "objective": objective, "eval_metric": metric}
+    parameters = {**PARAMETERS, "objective": objective, "eval_metric": metric}
     if data.task == "multiclass":
-        given["num_class"] = int(data.target.max()) + 1
+        parameters["num_class"] = int(data.target.max()) + 1
     first = xgboost.train(
-        given,
+        parameters,
         matrix(train),
         ROUNDS,
         evals=[(matrix(validation), "validation")],
@@ -124,8 +124,8 @@ def scores(data: Data, repeat: int, repeats: int) -> list[float]:
     scaled = round(rounds * both.num_row() / len(train))
     return [
         score(first[:rounds]),
-        score(xgboost.train(given, both, rounds)),
-        score(xgboost.train(given, both, scaled)),
+        score(xgboost.train(parameters, both, rounds)),
+        score(xgboost.train(parameters, both, scaled)),
         rounds,
     ]
 
@@ -138,12 +138,12 @@ def repeats_of(data: Data) -> int:
 def summary(data: Data) -> list[str]:
     """A row of the table: means, and how much the refits change them, ± 2 standard errors."""
     repeats = repeats_of(data)
-    found = np.array([scores(data, repeat, repeats) for repeat in range(repeats)])
-    means = found.mean(axis=0)
+    results = np.array([scores(data, repeat, repeats) for repeat in range(repeats)])
+    means = results.mean(axis=0)
     cells = [data.name, f"{len(data.target):,}", f"{repeats}", SCORING_RULES[data.task]]
-    cells += [f"{np.median(found[:, -1]):.0f}", *(f"{mean:.4g}" for mean in means[:-1])]
+    cells += [f"{np.median(results[:, -1]):.0f}", *(f"{mean:.4g}" for mean in means[:-1])]
     for way in (1, 2):
-        change = 100 * (found[:, way] - found[:, 0]) / means[0]
+        change = 100 * (results[:, way] - results[:, 0]) / means[0]
         error = 2 * change.std(ddof=1) / np.sqrt(repeats)
         better = int((change < 0).sum())
         cells.append(f"{change.mean():+.1f} % ± {error:.1f}, better in {better}")

@@ -22,7 +22,7 @@ def ratio(name: str, ours: Sequence[float], bare: Sequence[float], bar: float, w
     Args:
         what: unit and meaning of the two numbers, such as `s of wall time`.
     """
-    ratios = [mine / theirs for mine, theirs in zip(ours, bare, strict=True)]
+    ratios = [mine / bare_value for mine, bare_value in zip(ours, bare, strict=True)]
     value = round(statistics.median(ratios), 3)
     detail = (
         f"ours {statistics.median(ours):.4g}, bare {statistics.median(bare):.4g} {what}; median of "

@@ -84,7 +84,7 @@ def ours(folder: Path, port: int, version: int = 1) -> None:
     """Our application, and beside it one without a prediction log."""
     from lifecycle.serving.deployment import deploy
 
-    project, settings, model, bundle = given(folder, port)
+    project, settings, model, bundle = serve_inputs(folder, port)
     model = model.model_copy(update={"version": version})
     deploy(bundle, model, project, settings, "treelite")
     silent = project.serving.model_copy(update={"log_predictions": False})
@@ -107,13 +107,13 @@ def noop(folder: Path, port: int) -> None:
             await request.body()
             return Response(b'{"predictions":[0.5]}', media_type="application/json")
 
-    project, settings, _, _ = given(folder, port)
+    project, settings, _, _ = serve_inputs(folder, port)
     start_proxy(settings)
     served = serve.deployment(name="noop", **_options(project))(Nothing)
     serve.run(served.bind(), name="noop", route_prefix="/noop")
 
 
-def given(folder: Path, port: int) -> tuple[Any, Any, Any, Path]:
+def serve_inputs(folder: Path, port: int) -> tuple[Any, Any, Any, Path]:
     """Project, settings, model and bundle that `serving.prepare` left in the folder."""
     from lifecycle.project.loader import load_project
     from lifecycle.records import ModelVersion
@@ -141,7 +141,7 @@ def main() -> None:
         return
     from lifecycle.runtime.cluster import connect_ray
 
-    _, settings, _, _ = given(*arguments)
+    _, settings, _, _ = serve_inputs(*arguments)
     with connect_ray(settings):
         {"ours": ours, "noop": noop}[options.kind](*arguments)
         print(json.dumps({"ready": True}), flush=True)

@@ -44,12 +44,12 @@ def measure(rounds: int) -> Iterator[Result]:
     with TemporaryDirectory(prefix="serving-") as name:
         folder = Path(name)
         booster, rows = prepare(folder)
-        one = _records(folder, booster, rows[:1], "one.json")
-        yield from _starts(folder, one, rounds)
+        load = _records(folder, booster, rows[:1], "one.json")
+        yield from _starts(folder, load, rounds)
         with ExitStack() as stack:
-            servers = _servers(folder, one, stack)
-            yield from _speed(servers, one, rounds)
-            yield from _steady(servers["ours"], one, rounds)
+            servers = _servers(folder, load, stack)
+            yield from _speed(servers, load, rounds)
+            yield from _steady(servers["ours"], load, rounds)
             yield from _many(servers["ours"], folder, booster, rows[:MANY], rounds)
 
 
@@ -114,19 +114,19 @@ def _tensor(folder: Path, booster: xgboost.Booster, rows: np.ndarray) -> Load:
     return Load(body, f"{predicted:.8f}"[:7], headers)
 
 
-def _servers(folder: Path, one: Load, stack: ExitStack) -> dict[str, Server]:
-    body = one.body.read_bytes()
+def _servers(folder: Path, load: Load, stack: ExitStack) -> dict[str, Server]:
+    body = load.body.read_bytes()
     (folder / "quiet").touch()
-    found: dict[str, Server] = {}
+    servers: dict[str, Server] = {}
     for kind, path in PATHS.items():
-        found[kind] = server(kind, folder, _free(), path, body)
-        stack.callback(found[kind].stop)
-    found["mlflow"] = _mlflow(folder, one)
-    stack.callback(found["mlflow"].stop)
-    return found
+        servers[kind] = server(kind, folder, _free(), path, body)
+        stack.callback(servers[kind].stop)
+    servers["mlflow"] = _mlflow(folder, load)
+    stack.callback(servers["mlflow"].stop)
+    return servers
 
 
-def _mlflow(folder: Path, one: Load) -> Server:
+def _mlflow(folder: Path, load: Load) -> Server:
     """`mlflow models serve` of the same bundle, registered as ours are."""
     import mlflow
 
@@ -138,7 +138,7 @@ def _mlflow(folder: Path, one: Load) -> Server:
         data_path=folder / "bundles" / model.digest,
         pip_requirements=["xgboost"],
     )
-    body = orjson.dumps({"dataframe_records": orjson.loads(one.body.read_bytes())["records"]})
+    body = orjson.dumps({"dataframe_records": orjson.loads(load.body.read_bytes())["records"]})
     (folder / "mlflow.json").write_bytes(body)
     port = _free()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(path)]
@@ -146,13 +146,13 @@ def _mlflow(folder: Path, one: Load) -> Server:
     return Server(command, f"http://127.0.0.1:{port}/invocations", body)
 
 
-def _speed(servers: dict[str, Server], one: Load, rounds: int) -> Iterator[Result]:
-    loads = {name: one for name in servers}
-    loads["mlflow"] = one._replace(body=one.body.with_name("mlflow.json"))
-    loads["noop"] = one._replace(expected="0.5")
+def _speed(servers: dict[str, Server], load: Load, rounds: int) -> Iterator[Result]:
+    loads = {name: load for name in servers}
+    loads["mlflow"] = load._replace(body=load.body.with_name("mlflow.json"))
+    loads["noop"] = load._replace(expected="0.5")
     urls = {name: each.url for name, each in servers.items()}
     urls["quiet"] = urls["ours"].replace("/large/", "/quiet/")
-    loads["quiet"] = one
+    loads["quiet"] = load
     many: dict[str, list[Timed]] = {name: [] for name in urls}
     single: dict[str, list[Timed]] = {name: [] for name in urls}
     for number in range(-1, rounds):
@@ -163,7 +163,7 @@ def _speed(servers: dict[str, Server], one: Load, rounds: int) -> Iterator[Resul
                 single[name].append(alone)
 
     def rates(name: str) -> list[float]:
-        return [one.rate for one in many[name]]
+        return [result.rate for result in many[name]]
 
     for name, bar, title in [
         ("mlflow", 5.0, "mlflow models serve"),
@@ -178,9 +178,9 @@ def _speed(servers: dict[str, Server], one: Load, rounds: int) -> Iterator[Resul
         yield at_least(f"serving: throughput against {title}", values, "×", bar, detail)
     ours, bare = ([t.p50 for t in single[name]] for name in ("ours", "fastapi"))
     yield ratio("serving: p50 of 1 client against FastAPI", ours, bare, 0.8, "ms")
-    kept = [a / b for a, b in zip(rates("ours"), rates("quiet"), strict=True)]
+    ratios = [a / b for a, b in zip(rates("ours"), rates("quiet"), strict=True)]
     yield at_least(
-        "serving: throughput with the prediction log", kept, "×", 0.95, "of that without"
+        "serving: throughput with the prediction log", ratios, "×", 0.95, "of that without"
     )
     for name in ("ours", "noop", "fastapi", "mlflow", "ray_default"):
         yield shown(
@@ -192,13 +192,15 @@ def _speed(servers: dict[str, Server], one: Load, rounds: int) -> Iterator[Resul
         )
 
 
-def _steady(ours: Server, one: Load, rounds: int) -> Iterator[Result]:
+def _steady(ours: Server, load: Load, rounds: int) -> Iterator[Result]:
     """The tail at half of what it can take."""
-    most = wrk(ours.url, one, CLIENTS)
+    most = wrk(ours.url, load, CLIENTS)
     delay = round(1000 * CLIENTS / (most.rate / 2) - most.p50 / 2)
-    seen = [wrk(ours.url, one, CLIENTS, delay=delay) for _ in range(rounds)]
-    detail = f"{statistics.median(t.rate for t in seen):.0f} of {most.rate:.0f} requests/s"
-    yield limit("serving: p99/p50 at half load", [t.p99 / t.p50 for t in seen], "×", 10.0, detail)
+    measurements = [wrk(ours.url, load, CLIENTS, delay=delay) for _ in range(rounds)]
+    detail = f"{statistics.median(t.rate for t in measurements):.0f} of {most.rate:.0f} requests/s"
+    yield limit(
+        "serving: p99/p50 at half load", [t.p99 / t.p50 for t in measurements], "×", 10.0, detail
+    )
 
 
 def _many(
@@ -226,9 +228,9 @@ def _many(
         yield at_least(name, values, "×", 0.8, detail)
 
 
-def _starts(folder: Path, one: Load, rounds: int) -> Iterator[Result]:
+def _starts(folder: Path, load: Load, rounds: int) -> Iterator[Result]:
     """Start to the first answer, and memory of all processes, against the smallest Serve."""
-    body = one.body.read_bytes()
+    body = load.body.read_bytes()
     seconds: dict[str, list[float]] = {"ours": [], "minimal": []}
     memory: dict[str, list[float]] = {"ours": [], "minimal": []}
     for _ in range(min(rounds, 3)):
@@ -252,28 +254,28 @@ def measure_memory(_rounds: int) -> Iterator[Result]:
         yield from _flat(folder, _records(folder, booster, rows[:1], "one.json"))
 
 
-def _flat(folder: Path, one: Load) -> Iterator[Result]:
-    ours = server("ours", folder, _free(), "/large/predict", one.body.read_bytes())
-    _ask(ours, one, 20_000)  # buffers and the first commits of the log
+def _flat(folder: Path, load: Load) -> Iterator[Result]:
+    ours = server("ours", folder, _free(), "/large/predict", load.body.read_bytes())
+    _ask(ours, load, 20_000)  # buffers and the first commits of the log
     before = ours.memory()
-    _ask(ours, one, REQUESTS)
+    _ask(ours, load, REQUESTS)
     time.sleep(3)
-    asked = ours.memory()
-    detail = f"{before:.0f} MB before, {asked:.0f} MB after {REQUESTS:,} requests"
-    yield limit("serving: memory after requests", [asked / before], "×", 1.1, detail)
+    memory_before = ours.memory()
+    detail = f"{before:.0f} MB before, {memory_before:.0f} MB after {REQUESTS:,} requests"
+    yield limit("serving: memory after requests", [memory_before / before], "×", 1.1, detail)
     for version in range(2, REDEPLOYS + 2):
         ours.redeploy(version)
     time.sleep(10)  # the last replica but one drains
     again = ours.memory()
-    detail = f"{asked:.0f} MB before, {again:.0f} MB after {REDEPLOYS} redeployments"
-    yield limit("serving: memory after redeployments", [again / asked], "×", 1.1, detail)
+    detail = f"{memory_before:.0f} MB before, {again:.0f} MB after {REDEPLOYS} redeployments"
+    yield limit("serving: memory after redeployments", [again / memory_before], "×", 1.1, detail)
     ours.stop()
 
 
-def _ask(ours: Server, one: Load, requests: int) -> None:
-    made = 0.0
-    while made < requests:
-        made += wrk(ours.url, one, CLIENTS).rate * SECONDS
+def _ask(ours: Server, load: Load, requests: int) -> None:
+    total = 0.0
+    while total < requests:
+        total += wrk(ours.url, load, CLIENTS).rate * SECONDS
 
 
 def _free() -> int:

@@ -29,9 +29,11 @@ def ours_by_entity(frame: pd.DataFrame) -> Frames:
 
 def bare_by_entity(frame: pd.DataFrame) -> Frames:
     entities = np.random.default_rng(17).permutation(frame["who"].unique())
-    held = round(HOLDOUT * len(entities))
-    holdout = frame["who"].isin(entities[:held])
-    validation = frame["who"].isin(entities[held : held + round(VALIDATION * len(entities))])
+    holdout_count = round(HOLDOUT * len(entities))
+    holdout = frame["who"].isin(entities[:holdout_count])
+    validation = frame["who"].isin(
+        entities[holdout_count : holdout_count + round(VALIDATION * len(entities))]
+    )
     return frame[~holdout & ~validation], frame[validation], frame[holdout]
 
 
@@ -79,6 +81,6 @@ def _same_sizes(ours: Frames, bare: Frames) -> None:
     rows = sum(map(len, bare))
     if sum(map(len, ours)) != rows:
         raise RuntimeError("the two splits do not hold the same rows")
-    for mine, theirs in zip(ours, bare, strict=True):
-        if abs(len(mine) - len(theirs)) > 0.01 * rows:
-            raise RuntimeError(f"parts of {len(mine):,} and {len(theirs):,} rows: not the same")
+    for mine, bare_part in zip(ours, bare, strict=True):
+        if abs(len(mine) - len(bare_part)) > 0.01 * rows:
+            raise RuntimeError(f"parts of {len(mine):,} and {len(bare_part):,} rows: not the same")

@@ -72,14 +72,14 @@ class Measured:
         process = subprocess.Popen(
             command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        done = threading.Event()
-        watch = threading.Thread(target=self._watch, args=([process.pid, *beside], done))
+        stop_event = threading.Event()
+        watch = threading.Thread(target=self._watch, args=([process.pid, *beside], stop_event))
         if memory:
             watch.start()
         out, err = process.communicate()
         self.wall = time.perf_counter() - started
         if memory:
-            done.set()
+            stop_event.set()
             watch.join()
         if process.returncode:
             raise RuntimeError(f"{command} ended with {process.returncode}: {err[-2000:]}")
@@ -87,8 +87,8 @@ class Measured:
         if out.strip().splitlines()[-1].startswith("{"):
             self.printed = json.loads(out.strip().splitlines()[-1])
 
-    def _watch(self, roots: list[int], done: threading.Event) -> None:
-        while not done.wait(SAMPLE_S):
+    def _watch(self, roots: list[int], stop_event: threading.Event) -> None:
+        while not stop_event.wait(SAMPLE_S):
             self.peak = max(self.peak, sum(_memory(root) for root in roots))
 
 
@@ -126,9 +126,11 @@ def _running(code: str, env: dict[str, str]) -> Iterator[tuple[str, int]]:
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "RAY"))}
+    variables = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "RAY"))
+    }
     ours = {"LIFECYCLE_HOME": str(home), "LIFECYCLE_KEEP_WARM": "0"}
-    return kept | ours | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} | more
+    return variables | ours | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} | more
 
 
 def _prepared_home(folder: Path, project: Path) -> Path:
@@ -152,30 +154,30 @@ def measure(rounds: int) -> Iterator[Result]:
         timed = [_round(folder, project, template, memory=False) for _ in range(rounds)]
         looked = [_round(folder, project, template, memory=True) for _ in range(MEMORY_ROUNDS)]
     bare, warm, cold = zip(*timed, strict=True)
-    work = [one.printed["work"] for one in bare]
+    work = [round_.printed["work"] for round_ in bare]
     what = f"s; {large.ROWS:,} × {large.FEATURES}, {large.ROUNDS} rounds"
-    yield ratio("train flow, warm", [one.printed["work"] for one in warm], work, 1.5, what)
-    walls = [one.wall for one in bare]
-    yield ratio("train flow, cold", [one.wall for one in cold], walls, 2.5, what)
+    yield ratio("train flow, warm", [round_.printed["work"] for round_ in warm], work, 1.5, what)
+    walls = [round_.wall for round_ in bare]
+    yield ratio("train flow, cold", [round_.wall for round_ in cold], walls, 2.5, what)
     bare, warm, cold = zip(*looked, strict=True)
-    peaks = [one.peak / 1e9 for one in bare]
+    peaks = [round_.peak / 1e9 for round_ in bare]
     memory = "GB at the peak, PSS of all processes"
-    yield ratio("train flow, peak memory", [one.peak / 1e9 for one in cold], peaks, 2, memory)
+    yield ratio("train flow, peak memory", [round_.peak / 1e9 for round_ in cold], peaks, 2, memory)
     beside = "train flow, peak memory with a Ray cluster beside"
-    yield ratio(beside, [one.peak / 1e9 for one in warm], peaks, 2, memory)
+    yield ratio(beside, [round_.peak / 1e9 for round_ in warm], peaks, 2, memory)
 
 
 def _round(folder: Path, project: Path, template: Path, memory: bool) -> tuple[Measured, ...]:
     """Bare, warm, cold."""
     twin = [sys.executable, "-m", "benchmarks.bare_train", str(folder / "large.parquet")]
     bare = Measured(twin, environment(folder), [], memory)
-    found = []
+    results = []
     for run in (_warm, _cold):
         home = folder / run.__name__
         shutil.copytree(template, home)
-        found.append(run(home, project, memory))
+        results.append(run(home, project, memory))
         shutil.rmtree(home)
-    return bare, *found
+    return bare, *results
 
 
 def _warm(home: Path, project: Path, memory: bool) -> Measured:

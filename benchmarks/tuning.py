@@ -60,7 +60,7 @@ def project_of(trials: int, workers: int) -> Project:
 class Search(NamedTuple):
     """One search, in seconds."""
 
-    whole: float
+    total: float
     """With starting and stopping the actors."""
     running: float
     """From the first trial told to the last one."""
@@ -70,19 +70,19 @@ class Search(NamedTuple):
 
 def ours(trials: int, workers: int, objective: Objective) -> Search:
     """A search with the machinery of `lifecycle.training.tuning.search`, and this objective."""
-    told: list[float] = []
+    times: list[float] = []
     with TemporaryDirectory() as folder:
         started = time.perf_counter()
         tuned = search(
             project_of(trials, workers),
             objective,
             Path(folder) / "study",
-            lambda now: told.append(time.perf_counter()),
+            lambda now: times.append(time.perf_counter()),
         )
-        whole = time.perf_counter() - started
+        total = time.perf_counter() - started
     # the trials that ran beside the first one had ended when it was told
     work = sum(trial.seconds for trial in tuned.history[workers:])
-    return Search(whole, told[-1] - told[0], work)
+    return Search(total, times[-1] - times[0], work)
 
 
 def bare(trials: int) -> float:
@@ -118,16 +118,16 @@ def measure(rounds: int) -> Iterator[Result]:
             short.append(ours(TRIALS, WORKERS, trivial))
             long.append(ours(LONG_TRIALS, WORKERS, one_second))
     detail = f"{TRIALS} trivial trials, {WORKERS} workers"
-    whole, ran = [one.whole for one in short], [one.running for one in short]
+    totals, ran = [search.total for search in short], [search.running for search in short]
     started = "tuning: trivial trials, with starting and stopping the actors"
-    yield ratio(started, whole, alone, 7, f"s of Optuna on its journal; {detail}")
+    yield ratio(started, totals, alone, 7, f"s of Optuna on its journal; {detail}")
     yield ratio("tuning: trivial trials, actors already up", ran, alone, 7, f"s; {detail}")
-    cold = [first.whole / statistics.median(alone)]
+    cold = [first.total / statistics.median(alone)]
     yield limit(
         "tuning: trivial trials, Ray just started", cold, "×", 7, f"{detail}; ours / Optuna"
     )
-    filled = [one.work / WORKERS / one.running for one in long]
+    filled = [search.work / WORKERS / search.running for search in long]
     detail = f"{LONG_TRIALS} trials of 1 s: work / workers / wall time"
     yield at_least("tuning: parallel efficiency, actors already up", filled, "", 0.9, detail)
-    total = [LONG_TRIALS * LONG_SECONDS / WORKERS / one.whole for one in long]
+    total = [LONG_TRIALS * LONG_SECONDS / WORKERS / search.total for search in long]
     yield shown("tuning: parallel efficiency, with starting the actors", total, "", detail)

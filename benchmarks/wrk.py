@@ -56,8 +56,8 @@ def wrk(url: str, load: Load, clients: int, delay: int = 0) -> Timed:
         LUA.format(body=load.body, headers=headers, expected=load.expected, delay=delay)
     )
     command = ["wrk", "-t1", f"-c{clients}", f"-d{SECONDS}s", "-s", str(script), url]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout.strip().splitlines()[-1])
-    assert found["requests"] > 0, (url, found)
-    assert found["wrong"] == 0, (url, found)
-    return Timed(found["requests"] / found["seconds"], found["p50"], found["p99"])
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = json.loads(process.stdout.strip().splitlines()[-1])
+    assert result["requests"] > 0, (url, result)
+    assert result["wrong"] == 0, (url, result)
+    return Timed(result["requests"] / result["seconds"], result["p50"], result["p99"])

@@ -38,12 +38,14 @@ def erase(
     what is left and released, if one had learned from the erased.
     """
     settings = Settings.load(env)
-    done = [erase_persons(project, settings, name) for name in pending_requests(project, settings)]
-    if retrain and learned(done):
+    erasures = [
+        erase_persons(project, settings, name) for name in pending_requests(project, settings)
+    ]
+    if retrain and learned(erasures):
         window = window_of_all(project, settings)
         release(project, env, train(project, env, prepared=prepare(project, env, window)))
-    require_proof(done)
-    return done
+    require_proof(erasures)
+    return erasures
 
 
 def _file_request(options: Namespace, project: Project, settings: Settings) -> None:

@@ -48,8 +48,8 @@ def train(
         split = prepared.split
         identity = identify(project, settings, split)
         seeds = seeds or project.gate.seeds
-        if found := find_trained(project, settings, identity, seeds):
-            return found
+        if trained := find_trained(project, settings, identity, seeds):
+            return trained
         with recorded(project, settings, split, identity), checks_program(settings) as program:
             with ray_for_training(project, settings, split.train.rows):
                 tuned = tune_parameters(project, settings, split, identity)

@@ -47,7 +47,7 @@ ERRORS: dict[int, type[RequestError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What one model version said of some rows."""
+    """Predictions of one model version."""
 
     values: NDArray[np.float64]
     """(rows,): probability of the positive class, value or count; multiclass (rows, classes)."""
@@ -127,7 +127,7 @@ class Client:
         return self._ask("GET", "/model", {})
 
     def ready(self) -> bool:
-        """Whether the endpoint answers requests now; no error if it cannot be reached."""
+        """Return whether the endpoint answers now; never raises if it cannot be reached."""
         try:
             return self._http.get(f"{self._url}/v2/health/ready").status_code == httpx.codes.OK
         except httpx.TransportError:
@@ -142,12 +142,12 @@ class Client:
         if answer.status_code != httpx.codes.OK:
             raise _error(self._url, answer)
         try:
-            found = answer.json()
+            reply = answer.json()
         except ValueError:
-            found = None
-        if not isinstance(found, dict):
+            reply = None
+        if not isinstance(reply, dict):
             raise ServingError(f"{self._url}{path}: answered something else than an object")
-        return found
+        return reply
 
     def _send_twice(self, request: httpx.Request) -> httpx.Response:
         try:
@@ -169,8 +169,8 @@ class Client:
             raise self._unreachable(error) from None
 
     def _unreachable(self, error: httpx.TransportError) -> BackendError:
-        said = str(error) or type(error).__name__
-        return BackendError(f"{self._url}: no answer ({said}); is the endpoint running there?")
+        reason = str(error) or type(error).__name__
+        return BackendError(f"{self._url}: no answer ({reason}); is the endpoint running there?")
 
 
 def _trusted(verify: bool | str) -> Any:
@@ -191,32 +191,32 @@ def _records(rows: Any) -> list[dict[str, Any]]:
 
 def _wait(answer: httpx.Response) -> float | None:
     """Seconds to wait before asking again; None if that is too long."""
-    said = answer.headers.get("Retry-After", "0")
-    wait = float(said) if said.isdecimal() else 0.0  # a date is not worth reading
+    header = answer.headers.get("Retry-After", "0")
+    wait = float(header) if header.isdecimal() else 0.0  # a date is not worth reading
     return wait if wait <= LONGEST_WAIT else None
 
 
 def _error(url: str, answer: httpx.Response) -> Exception:
     """The endpoint's refusal as an error of ours, with its message."""
     try:
-        said = str(answer.json()["error"])
+        message = str(answer.json()["error"])
     except (ValueError, KeyError, TypeError):
-        said = answer.text[:500] or "no reason"
+        message = answer.text[:500] or "no reason"
     kind = ERRORS.get(answer.status_code)
     if kind is not None:
-        return kind(said)
-    return ServingError(f"{url}: answered {answer.status_code}: {said}")
+        return kind(message)
+    return ServingError(f"{url}: answered {answer.status_code}: {message}")
 
 
 def _predictions(answer: dict[str, Any]) -> Predictions:
-    given, model = answer["predictions"], answer["model"]
+    predictions, model = answer["predictions"], answer["model"]
     classes: tuple[str, ...] = ()
     chosen: tuple[Scalar, ...] = tuple(answer.get("predicted", ()))
-    values: Any = given
-    if isinstance(given[0], dict):
-        classes = tuple(given[0]["probabilities"])
-        chosen = tuple(one["class"] for one in given)
-        values = [[one["probabilities"][name] for name in classes] for one in given]
+    values: Any = predictions
+    if isinstance(predictions[0], dict):
+        classes = tuple(predictions[0]["probabilities"])
+        chosen = tuple(value["class"] for value in predictions)
+        values = [[value["probabilities"][name] for name in classes] for value in predictions]
     return Predictions(
         values=np.asarray(values, dtype=np.float64),
         classes=classes,

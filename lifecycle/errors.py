@@ -41,7 +41,7 @@ class LifecycleError(Exception):
     """Base of every error this project raises on purpose; a script ends with exit code 2 on it."""
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(redact(one) if isinstance(one, str) else one for one in args))
+        super().__init__(*(redact(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class ProjectError(LifecycleError):

@@ -102,19 +102,19 @@ def errors_redacted() -> Iterator[None]:
 @lru_cache(maxsize=4)
 def _of(variables: tuple[tuple[str, str], ...]) -> frozenset[str]:
     """Every form of every secret in environment variables."""
-    found: set[str] = set()
+    secrets: set[str] = set()
     for name, value in variables:
         if "://" in value:
-            found.update(_in_urls(value))
+            secrets.update(_in_urls(value))
         if not value or name in PLAIN or not SECRET_NAME.search(name) or os.path.isfile(value):
             continue
-        found.update(_forms(value))
+        secrets.update(_forms(value))
         if "AUTH_STRING" in name:
-            found.update(_forms(value.partition(":")[2]))
-            found.add(base64.b64encode(value.encode("utf-8", "surrogateescape")).decode())
+            secrets.update(_forms(value.partition(":")[2]))
+            secrets.add(base64.b64encode(value.encode("utf-8", "surrogateescape")).decode())
         for part in (*value.split(), *_leaves(value)):
-            found.update(_forms(part))
-    return frozenset(found)
+            secrets.update(_forms(part))
+    return frozenset(secrets)
 
 
 def _in_urls(value: str) -> Iterator[str]:
@@ -138,11 +138,11 @@ def _leaves(value: str) -> Iterable[str]:
     except ValueError:
         return
     while todo:
-        one = todo.pop()
-        if isinstance(one, dict | list):
-            todo += one.values() if isinstance(one, dict) else one
-        elif isinstance(one, str):
-            yield one
+        leaf = todo.pop()
+        if isinstance(leaf, dict | list):
+            todo += leaf.values() if isinstance(leaf, dict) else leaf
+        elif isinstance(leaf, str):
+            yield leaf
 
 
 def _forms(secret: str) -> Iterator[str]:

@@ -212,7 +212,7 @@ class Settings(BaseSettings):
 
     @property
     def keys_file(self) -> Path:
-        """Where the hashes of the API keys are."""
+        """File with the hashes of the API keys."""
         return (self.serve_keys or self.home / "serve-keys.json").expanduser().absolute()
 
     @property
@@ -296,7 +296,9 @@ class Settings(BaseSettings):
         try:
             loaded = cls(_env_file=file, env=name)
         except ValidationError as error:
-            problems = [_problem(one["loc"], one["msg"], one["input"]) for one in error.errors()]
+            problems = [
+                _problem(error["loc"], error["msg"], error["input"]) for error in error.errors()
+            ]
             raise SettingsError("\n".join(problems)) from None
         loaded._hide_secrets()
         for variable in (*os.environ, *(dotenv_values(file, interpolate=False) if file else ())):
@@ -330,9 +332,9 @@ def _refuse_unusable(path: str) -> None:
     Raises:
         ValueError: its path has such characters; says which.
     """
-    if found := UNUSABLE.search(path):
+    if match := UNUSABLE.search(path):
         raise ValueError(
-            f"deltalake cannot open a folder whose path has {found[0]!r} in it ({path!r}); "
+            f"deltalake cannot open a folder whose path has {match[0]!r} in it ({path!r}); "
             "choose one without control characters and without any of [ ] | ^ \\ %20"
         )
 

@@ -43,9 +43,9 @@ def _problems(error: ValidationError | SettingsError) -> Iterator[str]:
         field = UNPARSED.search(str(error))
         yield _problem(field[1] if field else "", "cannot be parsed as JSON", None)
         return
-    for one in error.errors():
-        if one["type"] != "default_factory_not_called":  # which follows from another
-            yield _problem("_".join(map(str, one["loc"])), one["msg"], one["input"])
+    for item in error.errors():
+        if item["type"] != "default_factory_not_called":  # which follows from another
+            yield _problem("_".join(map(str, item["loc"])), item["msg"], item["input"])
 
 
 def _problem(field: str, message: str, value: object) -> str:

@@ -69,8 +69,10 @@ def _outside(project: Project, settings: Settings) -> tuple[str, str, str]:
     fill_credentials(project)
     fresh = project.contract.freshness
     today = str(date.today()) if fresh and fresh.max_age_days else ""
-    gone = privacy.erased_digest(privacy.erased_hashes(settings, project)) if project.entity else ""
-    return sources.source_digest(project), today, gone
+    erased_digest = (
+        privacy.erased_digest(privacy.erased_hashes(settings, project)) if project.entity else ""
+    )
+    return sources.source_digest(project), today, erased_digest
 
 
 @checked
@@ -86,11 +88,11 @@ def _ingest(
     table: Table,
     source_digest: str,
     today: str,
-    gone: str,
+    erased_digest: str,
 ) -> Ingested:
     """Read, validate, quarantine and write a new version."""
     what = f"reading and validating {spoken(project, window)}"
-    with reading_cluster(project, settings), step("prepare", what) as done:
+    with reading_cluster(project, settings), step("prepare", what) as report:
         ingested = ingest.ingest(project, settings, window, table, _progress())
         accepted = ingested.rows_in - ingested.rows_rejected
         share = f"{ingested.rows_in:,} rows in, {accepted:,} accepted"
@@ -98,20 +100,20 @@ def _ingest(
             share += f", {ingested.rows_rejected:,} in quarantine ({ingested.rejected.uri})"
         if ingested.rows_new is not None:
             share += f", {ingested.rows_new:,} new or changed, {ingested.dataset.rows:,} in all"
-        done(f"{spoken(project, window)}: {share} → {table} version {ingested.dataset.version}")
+        report(f"{spoken(project, window)}: {share} → {table} version {ingested.dataset.version}")
     if ingested.violations:
         _show(project, ingested.violations)
     return ingested
 
 
 def _progress() -> Callable[[int], None]:
-    started = told = time.monotonic()
+    started = last_report = time.monotonic()
 
     def tell(rows: int) -> None:
-        nonlocal told
+        nonlocal last_report
         now = time.monotonic()
-        if now - told >= EVERY_SECONDS:
-            told = now
+        if now - last_report >= EVERY_SECONDS:
+            last_report = now
             rate = rows / (now - started)
             update("prepare", f"{rows:,} rows read, {rate:,.0f} a second", notable=False)
 
@@ -121,7 +123,7 @@ def _progress() -> Callable[[int], None]:
 def _show(project: Project, violations: tuple[Violation, ...]) -> None:
     """What the data do not keep of the contract: on the screen, and all of it as an artifact."""
     key = f"{slug(project)}-contract"
-    lines = [f"· {one}" for one in violations[:SHOWN]]
+    lines = [f"· {violation}" for violation in violations[:SHOWN]]
     if len(violations) > SHOWN:
         lines += [
             f"· and {len(violations) - SHOWN} more: `make ui`, then Artifacts in Prefect, {key};",
@@ -131,8 +133,8 @@ def _show(project: Project, violations: tuple[Violation, ...]) -> None:
     create_table_artifact(
         key=key,
         table=[
-            one.model_dump(exclude={"examples"}) | {"examples": "; ".join(one.examples)}
-            for one in violations
+            violation.model_dump(exclude={"examples"}) | {"examples": "; ".join(violation.examples)}
+            for violation in violations
         ],
         description="What the data do not keep of the contract",
     )
@@ -142,9 +144,9 @@ def _show(project: Project, violations: tuple[Violation, ...]) -> None:
 @task(name="split", cache_key_fn=cached_by("data", "project", "ingested"), **CACHED)
 def split_parts(project: Project, settings: Settings, ingested: Ingested) -> Split:
     """Divide a dataset version into train, validation and holdout."""
-    with step("prepare", "splitting") as done:
+    with step("prepare", "splitting") as report:
         parts = split.split_dataset(project, settings, ingested)
-        done(
+        report(
             f"train {parts.train.rows:,}, validation {parts.validation.rows:,}, "
             f"holdout {parts.holdout.rows:,}, withheld {parts.withheld:,}: {parts.rule}"
         )
@@ -157,10 +159,10 @@ def arriving_windows(project: Project, settings: Settings) -> list[Window]:
     if project.time is None or project.time.arrives_from is None:
         return []
     fill_credentials(project)
-    found = windows.arriving(project, sources.open_source(project))
-    if not found:
+    windows_found = windows.arriving(project, sources.open_source(project))
+    if not windows_found:
         say("arrivals", "none: nothing in this source is later (`time.arrives_from`)")
-    return found
+    return windows_found
 
 
 def latest_windows(project: Project, settings: Settings) -> list[Window]:
@@ -187,9 +189,9 @@ def with_views(project: Project, settings: Settings, ingested: Ingested) -> Inge
 def _join(project: Project, settings: Settings, ingested: Ingested) -> Ingested:
     """Compute the features of each view, and join what was known at the time of each row."""
     names = ", ".join(project.feature_views)
-    with step("prepare", f"joining {names} to {ingested.dataset.rows:,} rows") as done:
+    with step("prepare", f"joining {names} to {ingested.dataset.rows:,} rows") as report:
         joined = join_views(project, settings, ingested.dataset)
-        done(
+        report(
             f"{len(project.view_columns)} features of {names}, as known at the time of each of "
             f"{joined.rows:,} rows → joined version {joined.version}"
         )

@@ -28,7 +28,7 @@ POLL_S = 0.5
 
 own_server: ContextVar[bool] = ContextVar("own_server", default=False)
 """Whether the Prefect server is this script's own: then no other machine shares it."""
-_held: set[str] = set()
+_locks: set[str] = set()
 """Limits that this process has: a flow inside a flow is part of it."""
 
 
@@ -36,15 +36,15 @@ _held: set[str] = set()
 def exclusive(project: Project, settings: Settings) -> Iterator[None]:
     """Wait until no other run of this project changes it in this environment, then hold it off."""
     name = limit_name(project, settings)
-    if name in _held:
+    if name in _locks:
         yield
         return
     with ExitStack() as stack:
         stack.enter_context(_alone_on_this_machine(name, settings))
         if PREFECT_API_URL.value() and not own_server.get():
             stack.enter_context(_alone_on_this_server(name))
-        _held.add(name)
-        stack.callback(_held.discard, name)
+        _locks.add(name)
+        stack.callback(_locks.discard, name)
         yield
 
 

@@ -35,44 +35,47 @@ def file_request(
 
 def pending_requests(project: Project, settings: Settings) -> list[str]:
     """Names of the requests to carry out, oldest first."""
-    found = [request.id for request in requests.pending(project, settings)]
-    if not found:
+    ids = [request.id for request in requests.pending(project, settings)]
+    if not ids:
         say("erase", "no request is pending (`lifecycle erase` files one)")
-    return found
+    return ids
 
 
 @task(name="erase", **NOT_CACHED, **RETRIES)
 def erase_persons(project: Project, settings: Settings, name: str) -> Erasure:
     """Find, erase and prove; killed anywhere, it goes on when it runs again."""
-    request = next(one for one in requests.pending(project, settings) if one.id == name)
+    request = next(pending for pending in requests.pending(project, settings) if pending.id == name)
     persons = counted(len(request.entities), "person")
     with step("erase", f"request {name}: finding and erasing {persons}"):
-        done = erasing.erase(project, settings, request)
-    tables = ", ".join(f"{table} {sum(rows.values()):,}" for table, rows in done.tables.items())
-    say("erase", f"request {name}: {counted(done.rows, 'row')} ({tables or 'none found'})")
-    for text in done.changed:
+        erasure = erasing.erase(project, settings, request)
+    tables = ", ".join(f"{table} {sum(rows.values()):,}" for table, rows in erasure.tables.items())
+    say("erase", f"request {name}: {counted(erasure.rows, 'row')} ({tables or 'none found'})")
+    for text in erasure.changed:
         say("erase", text)
-    for text in done.kept:
+    for text in erasure.kept:
         say("erase", f"{text}: kept, it holds no row of theirs")
-    for one in done.learners:
-        aliases = f" ({', '.join(one.aliases)})" if one.aliases else ""
+    for pending in erasure.learners:
+        aliases = f" ({', '.join(pending.aliases)})" if pending.aliases else ""
         say(
             "models",
-            f"{one.model.name} v{one.model.version}{aliases} learned from {one.learned:,} of "
-            f"these rows and was measured on {one.measured:,}",
+            f"{pending.model.name} v{pending.model.version}{aliases} learned from "
+            f"{pending.learned:,} of "
+            f"these rows and was measured on {pending.measured:,}",
         )
-        if one.needs_retraining:
+        if pending.needs_retraining:
             say("models", "it is the champion: train and release anew (--retrain)")
-    searched = done.searched
+    searched = erasure.searched
     if searched.unknown:
         names = ", ".join(searched.unknown)
         say("proof", f"not searched for: plain {names}; name what you know of it with --value")
-    say("proof", f"{searched.files:,} files, {searched.megabytes:,} MB searched: {_result(done)}")
+    say(
+        "proof", f"{searched.files:,} files, {searched.megabytes:,} MB searched: {_result(erasure)}"
+    )
     create_markdown_artifact(
         key=f"{slug(project)}-erasure",
-        markdown=f"Request {name}: {done.rows:,} rows erased, {_result(done)}.",
+        markdown=f"Request {name}: {erasure.rows:,} rows erased, {_result(erasure)}.",
     )
-    return done
+    return erasure
 
 
 @task(name="retention", **NOT_CACHED, **RETRIES)
@@ -83,28 +86,32 @@ def delete_expired(project: Project, settings: Settings) -> Retained:
         say("retention", "nothing to delete: the contract declares no retention.days")
         return retention.retain(project, settings)
     with step("retention", f"deleting what is older than {declared.days:g} days"):
-        done = retention.retain(project, settings)
-    versions = [f"{name} v{v}" for name, gone in done.versions.items() for v in gone]
-    say("retention", f"deleted {', '.join(versions) or 'no version'}; {done.log_rows:,} log rows")
-    for name, model in done.kept.items():
+        result = retention.retain(project, settings)
+    versions = [f"{name} v{v}" for name, versions in result.versions.items() for v in versions]
+    say("retention", f"deleted {', '.join(versions) or 'no version'}; {result.log_rows:,} log rows")
+    for name, model in result.kept.items():
         say("retention", f"{name} is kept: {model} was made from it")
-    return done
+    return result
 
 
-def require_proof(done: list[Erasure]) -> None:
+def require_proof(erasures: list[Erasure]) -> None:
     """End with an error where something is left.
 
     Raises:
         LifecycleError: a search found a person, or could not look somewhere.
     """
-    problems = [place for one in done for place in (*one.searched.left, *one.searched.unsearched)]
+    problems = [
+        place
+        for erasure in erasures
+        for place in (*erasure.searched.left, *erasure.searched.unsearched)
+    ]
     if problems:
         raise LifecycleError("not all is erased:\n" + "\n".join(f"  {p}" for p in problems))
 
 
-def learned(done: list[Erasure]) -> bool:
+def learned(erasures: list[Erasure]) -> bool:
     """Whether a model learned from what was erased."""
-    return any(model.learned for one in done for model in one.learners)
+    return any(model.learned for erasure in erasures for model in erasure.learners)
 
 
 def window_of_all(project: Project, settings: Settings) -> Window | None:
@@ -113,8 +120,8 @@ def window_of_all(project: Project, settings: Settings) -> Window | None:
     return Window(last=windows[-1].last) if windows else None
 
 
-def _result(done: Erasure) -> str:
-    if done.searched.clean:
+def _result(erasure: Erasure) -> str:
+    if erasure.searched.clean:
         return "nothing is left"
-    searched = done.searched
+    searched = erasure.searched
     return f"{len(searched.left)} places left, {len(searched.unsearched)} could not be searched"

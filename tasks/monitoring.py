@@ -21,13 +21,13 @@ def score_dataset(
     """Predict for a current window with the champion; the same rows are scored once."""
     with step(
         "score", f"scoring {current.dataset.rows:,} rows of {spoken(project, current.window)}"
-    ) as done:
+    ) as report:
         path = artifacts.bundle_path(champion.model, settings)
         scored = batch.score(
             project, settings, current.dataset, current.window, champion.model, path
         )
         how = "Ray Data" if scored.engine == "ray_data" else "one process"
-        done(
+        report(
             f"{spoken(project, current.window)}: {scored.predictions.rows:,} predictions of "
             f"v{champion.model.version} in {how} → predictions version {scored.predictions.version}"
         )
@@ -41,18 +41,18 @@ def monitor_windows(
     """Compare scored windows with the champion's holdout, and leave the findings to be seen."""
     with step(
         "monitor", f"comparing {spoken(project, scored[-1].window)} with the reference"
-    ) as done:
+    ) as report:
         path = artifacts.bundle_path(champion.model, settings)
         holdout = champion.split.holdout
         reference = batch.score(project, settings, holdout, Window(), champion.model, path)
-        found = monitor.monitor_windows(project, settings, reference, scored, champion.evaluation)
-        done(f"{_drift_line(project, found.drift[-1])} → {found.report}")
-    verdict = "nothing to do" if found.decision.passed else "retraining is asked for"
-    say("monitor", "\n".join([f"{verdict}:", *(f"· {r}" for r in found.decision.reasons)]))
+        reports = monitor.monitor_windows(project, settings, reference, scored, champion.evaluation)
+        report(f"{_drift_line(project, reports.drift[-1])} → {reports.report}")
+    verdict = "nothing to do" if reports.decision.passed else "retraining is asked for"
+    say("monitor", "\n".join([f"{verdict}:", *(f"· {r}" for r in reports.decision.reasons)]))
     create_markdown_artifact(
-        key=f"{slug(project)}-monitoring", markdown=gates.render(found.decision)
+        key=f"{slug(project)}-monitoring", markdown=gates.render(reports.decision)
     )
-    return found
+    return reports
 
 
 def _drift_line(project: Project, drift: DriftReport) -> str:

@@ -1,4 +1,4 @@
-"""When a task's result is taken from the cache, and which failures are worth another try."""
+"""Cache and retry policies of the tasks."""
 
 import inspect
 from collections.abc import Callable
@@ -72,8 +72,8 @@ def backend_failed(task: Task[..., Any], run: TaskRun, state: State[Any]) -> boo
 def say_if_cached(task: Task[..., Any], run: TaskRun, state: State[Any]) -> None:
     """Completion hook: a result from the cache says so."""
     if state.name == "Cached":
-        made = getattr(state.result(), "dataset", None)
-        version = f" ({Path(made.uri).name} version {made.version})" if made else ""
+        dataset = getattr(state.result(), "dataset", None)
+        version = f" ({Path(dataset.uri).name} version {dataset.version})" if dataset else ""
         say("cache", f"{task.name}: unchanged, served from the cache{version}")
 
 

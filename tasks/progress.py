@@ -1,4 +1,4 @@
-"""What a person sees while it runs: one log record a step, shown by the console or by Prefect."""
+"""Progress reports: one log record per step, shown by the console or by Prefect."""
 
 import logging
 from collections.abc import Callable, Iterator

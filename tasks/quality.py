@@ -5,7 +5,7 @@ from prefect.artifacts import create_markdown_artifact
 from lifecycle.errors import GateError
 from lifecycle.project import Project
 from lifecycle.quality import checks, gates, summary
-from lifecycle.quality.parts import Answered
+from lifecycle.quality.parts import PredictedPart
 from lifecycle.quality.program import ChecksProgram
 from lifecycle.quality.summary import decides
 from lifecycle.records import (
@@ -45,7 +45,7 @@ def check_candidate(
     if not project.checks.suites:
         return checks.without_suites(project.checks)
     report = run_suites(project, settings, split, bundle, program)
-    if report.ran or program.asked:
+    if report.ran or program.is_used:
         return report
     return run_suites_anew(project, settings, split, bundle, program)
 
@@ -62,14 +62,14 @@ def _environment(settings: Settings) -> str:
 def _check(
     project: Project, settings: Settings, split: Split, bundle: Bundle, program: ChecksProgram
 ) -> CheckReport:
-    with step("train", "deepchecks: data integrity, train against holdout, model") as done:
+    with step("train", "deepchecks: data integrity, train against holdout, model") as tell_result:
         program.start()
         train = assess.answer(project, split.train, bundle.path, bundle.digest)
         holdout = assess.answer(project, split.holdout, bundle.path, bundle.digest)
         folder = settings.folder("reports", project.name, bundle.digest[:12])
         report = checks.run_checks(
-            _answered(train),
-            _answered(holdout),
+            _predicted_part(train),
+            _predicted_part(holdout),
             task=project.task,
             metric=project.metric,
             categorical=holdout.categorical,
@@ -81,13 +81,13 @@ def _check(
         )
         if report.ran:
             failed = f" ({', '.join(report.failed)})" if report.failed else ""
-            done(
+            tell_result(
                 f"deepchecks: {len(report.passed)} passed, {len(report.warned)} warned, "
                 f"{len(report.failed)} failed{failed}, {len(report.not_run)} not run → {folder}"
             )
         else:
             why = "; ".join(dict.fromkeys(report.not_run.values()))
-            done(f"deepchecks: no check ran: {why}")
+            tell_result(f"deepchecks: no check ran: {why}")
     return report
 
 
@@ -95,8 +95,8 @@ run_suites = checked(_check)
 run_suites_anew = _check.with_options(refresh_cache=True)
 
 
-def _answered(answers: assess.Answers) -> Answered:
-    return Answered(
+def _predicted_part(answers: assess.Answers) -> PredictedPart:
+    return PredictedPart(
         features=answers.features,
         truth=answers.truth,
         prediction=answers.prediction,
@@ -119,12 +119,12 @@ def gate_candidate(
 
 
 def show_decision(
-    project: Project, stage: str, decision: Decision, told: Decision | None = None
+    project: Project, stage: str, decision: Decision, notice: Decision | None = None
 ) -> None:
-    """Reasons on the screen (unless `told` just now) and as a Prefect artifact."""
+    """Reasons on the screen (unless `notice` just now) and as a Prefect artifact."""
     verdict = "passed" if decision.passed else "NOT passed"
     lines = [f"· {reason}" for reason in decision.reasons if decides(reason)]
-    if told and told.reasons == decision.reasons:
+    if notice and notice.reasons == decision.reasons:
         lines = ["· for the reasons train told"]
     say(stage, "\n".join([f"gate {verdict}:", *lines]))
     create_markdown_artifact(key=f"{slug(project)}-{stage}-gate", markdown=gates.render(decision))
@@ -161,11 +161,11 @@ def summarise(
         trained,
         *(artifacts.record_of(release.challenger, settings) for release in releases[1:]),
     ]
-    found = summary.sections(project, settings, prepared, trainings, releases, periods)
+    sections = summary.sections(project, settings, prepared, trainings, releases, periods)
     title = f"{project.name}: the cycle"
     report = settings.folder("reports", project.name) / "summary.html"
-    write_page(page(title, found), report)
-    text = summary.as_text(found)
+    write_page(page(title, sections), report)
+    text = summary.as_text(sections)
     say("summary", f"{report} has every reason and table; in brief:\n\n{text}")
     create_markdown_artifact(key=f"{slug(project)}-summary", markdown=f"```\n{text}\n```")
     return Cycle(

@@ -116,8 +116,8 @@ def _holder(project: Project, settings: Settings, alias: str, flow: str) -> Trai
 def register_challenger(project: Project, settings: Settings, candidate: Candidate) -> Trained:
     """Record everything in one MLflow run and register the bundle as challenger."""
     evaluated, bundle = candidate.evaluated, candidate.bundle
-    with step("train", "registering in MLflow") as done:
-        found = Trained(
+    with step("train", "registering in MLflow") as report:
+        content = Trained(
             model=register.unregistered(project, candidate.identity, bundle),
             evaluation=evaluated.candidate,
             baseline=evaluated.baseline,
@@ -140,13 +140,15 @@ def register_challenger(project: Project, settings: Settings, candidate: Candida
             project,
             settings,
             bundle=bundle,
-            trained=found,
+            trained=content,
             plots=evaluated.plots,
             report=evaluated.report,
             card=text,
         )
         model = trained.model
-        done(f"registered {model.name} v{model.version} (digest {model.digest[:12]}) as challenger")
+        report(
+            f"registered {model.name} v{model.version} (digest {model.digest[:12]}) as challenger"
+        )
     return trained
 
 
@@ -169,10 +171,11 @@ def challenge(project: Project, settings: Settings, trained: Trained, again: boo
     if champion == trained.model:
         reason = f"{champion.name} v{champion.version} is champion already; no other version waits."
         duel = _undisputed(trained, champion, "promotion", True, reason)
-    elif not again and (taken := rolled_back(changes, trained.model.digest)):
-        why = " ".join(f"{reason.rstrip('.')}." for reason in taken.reasons)
+    elif not again and (change := rolled_back(changes, trained.model.digest)):
+        why = " ".join(f"{reason.rstrip('.')}." for reason in change.reasons)
         reason = (
-            f"v{trained.model.version} was rolled back on {taken.time[:10]} by {taken.who}: {why} "
+            f"v{trained.model.version} was rolled back on {change.time[:10]} by {change.who}: "
+            f"{why} "
             "That holds until data, code or project file give another model, or somebody runs "
             "the release with --again."
         )

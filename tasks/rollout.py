@@ -141,14 +141,14 @@ def roll_out(
         tell=_tell,
         classes=bool(project.classes),
     )
-    with step("release", f"deploying v{challenger.version} on Ray Serve") as done:
+    with step("release", f"deploying v{challenger.version} on Ray Serve") as report:
         outcome = policies.roll_out(handover)
         if outcome.decision.gate != duel.decision.gate:
             show_decision(project, "rollout", outcome.decision)
         if outcome.endpoint:
-            done(_champion_answers(outcome.endpoint))
+            report(_champion_answers(outcome.endpoint))
         else:
-            done(f"v{challenger.version} was sent back, the champion answers; {_trail(project)}")
+            report(f"v{challenger.version} was sent back, the champion answers; {_trail(project)}")
     return concluded(trained, duel, outcome)
 
 
@@ -185,11 +185,11 @@ def keep(project: Project, trained: Trained, duel: Duel) -> Release:
 def roll_back(project: Project, settings: Settings, reason: str = "") -> Release:
     """End a canary or shadow that is under way, or serve the champion before again."""
     champion = registry.by_alias(project.name, registry.CHAMPION, settings)
-    known = {model.version: model for model in registry.versions(project.name, settings)}
-    with step("release", "rolling back") as done:
+    models = {model.version: model for model in registry.versions(project.name, settings)}
+    with step("release", "rolling back") as report:
         rolled = rollback.roll_back(
             champion,
-            known,
+            models,
             ServeLane(project, settings),
             trail_of(project, settings),
             reason,
@@ -197,10 +197,12 @@ def roll_back(project: Project, settings: Settings, reason: str = "") -> Release
         decision = Decision(gate="rollback", passed=True, reasons=rolled.reasons)
         show_decision(project, "rollback", decision)
         if rolled.endpoint:
-            done(_champion_answers(rolled.endpoint))
+            report(_champion_answers(rolled.endpoint))
         else:
             champion = rolled.champion
-            done(f"v{rolled.away.version} was sent back; v{champion.version} is champion as before")
+            report(
+                f"v{rolled.away.version} was sent back; v{champion.version} is champion as before"
+            )
     return Release(
         decision=decision,
         challenger=rolled.away,
@@ -211,7 +213,7 @@ def roll_back(project: Project, settings: Settings, reason: str = "") -> Release
     )
 
 
-def concluded(trained: Trained, duel: Duel, outcome: rollout.Outcome | None) -> Release:
+def concluded(trained: Trained, duel: Duel, outcome: rollout.RolloutOutcome | None) -> Release:
     """What came of the challenger; without an outcome the gate refused it."""
     endpoint = outcome.endpoint if outcome else None
     return Release(

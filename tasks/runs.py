@@ -71,10 +71,10 @@ def flow(
         @wraps(fn)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
             direct_loopback()  # for a run of a deployment, which no script began
-            given = inspect.signature(fn).bind(*args, **kwargs).arguments
+            arguments = inspect.signature(fn).bind(*args, **kwargs).arguments
             me = Run(id=str(flow_run.id or ""), name=flow_run.name or "", who=starter())
-            turn = _turn(given) if alone and not given.get("rollback") else nullcontext()
-            with errors_redacted(), running(me), turn, _telling(fn.__name__, given, me):
+            turn = _turn(arguments) if alone and not arguments.get("rollback") else nullcontext()
+            with errors_redacted(), running(me), turn, _telling(fn.__name__, arguments, me):
                 return fn(*args, **kwargs)
 
         # by itself Prefect takes the digest of this file for every flow's version
@@ -84,14 +84,14 @@ def flow(
     return decorate
 
 
-def _turn(given: dict[str, Any]) -> AbstractContextManager[None]:
-    return exclusive(given["project"], Settings.load(given.get("env")))
+def _turn(arguments: dict[str, Any]) -> AbstractContextManager[None]:
+    return exclusive(arguments["project"], Settings.load(arguments.get("env")))
 
 
 @contextmanager
-def _telling(name: str, given: dict[str, Any], me: Run) -> Iterator[None]:
+def _telling(name: str, arguments: dict[str, Any], me: Run) -> Iterator[None]:
     """Send OpenLineage events when the block ends, however it does."""
-    project, settings = given.get("project"), Settings.load(given.get("env"))
+    project, settings = arguments.get("project"), Settings.load(arguments.get("env"))
     if not settings.openlineage or not isinstance(project, Project):
         yield
         return

@@ -75,11 +75,11 @@ def fit_model(
     """Train where Ray has room and write the bundle."""
     training = project.training
     workers = f" on {training.num_workers} workers" if training.num_workers > 1 else ""
-    with step("train", f"fitting {training.trainer}{workers}") as done:
+    with step("train", f"fitting {training.trainer}{workers}") as report:
         bundle = fit.fit(project, split, tuned, settings, identity)
         rounds = f" {bundle.rounds} rounds" if bundle.curve else ""
         again = ", then on train and validation" if training.refits else ""
-        done(f"fitted{rounds}{again} → bundle {bundle.digest[:12]}")
+        report(f"fitted{rounds}{again} → bundle {bundle.digest[:12]}")
     return bundle
 
 
@@ -97,13 +97,13 @@ def tune_parameters(
 ) -> Tuned:
     """Search parameters with Optuna over Ray; the holdout is not handed over."""
     trials = project.tuning.trials if project.tuning.space else 0
-    with step("train", f"tuning: {trials} trials" if trials else "no search space") as done:
+    with step("train", f"tuning: {trials} trials" if trials else "no search space") as report:
         watch = _Watch(project)
         study = study_folder(settings, project, identity)
         tuned = search.tune(project, split.train, split.validation, study, watch.show)
         if tuned.trials:
             watch.finish()
-            done(_told(project, tuned))
+            report(_summary(project, tuned))
             create_markdown_artifact(
                 key=f"{slug(project)}-tuning",
                 markdown=as_markdown(project, tuned),
@@ -113,7 +113,7 @@ def tune_parameters(
 
 
 class _Watch:
-    """What is shown while trials end."""
+    """Shows progress while trials end."""
 
     def __init__(self, project: Project) -> None:
         self._project = project
@@ -122,19 +122,20 @@ class _Watch:
         self._next = 0.0
 
     def show(self, now: Now) -> None:
-        if now.done == 1 and now.kept:
-            say("train", f"tuning goes on: {now.kept} trials of an earlier run are kept")
+        if now.number == 1 and now.resumed:
+            say("train", f"tuning goes on: {now.resumed} trials of an earlier run are kept")
         text = (
-            f"trial {now.done} of {now.total}, best {self._project.training_metric} {now.best:.4f}"
+            f"trial {now.number} of {now.total}, best {self._project.training_metric} "
+            f"{now.best:.4f}"
         )
         update("train", f"tuning: {text}", notable=now.best != self._best)
         self._best = now.best
         if self._artifact is None:
             key = f"{slug(self._project)}-tuning-progress"
-            made = create_progress_artifact(0.0, key=key, description=text)
-            self._artifact = cast(UUID, made)  # a coroutine only inside an event loop
+            artifact_id = create_progress_artifact(0.0, key=key, description=text)
+            self._artifact = cast(UUID, artifact_id)  # a coroutine only inside an event loop
         elif time.monotonic() >= self._next:
-            percent = 100 * now.done / now.total
+            percent = 100 * now.number / now.total
             update_progress_artifact(self._artifact, percent, description=text)
         else:
             return
@@ -157,8 +158,8 @@ def as_markdown(project: Project, tuned: Tuned) -> str:
         chosen = [_short(trial.parameters.get(name, "")) for name in space]
         cells = [trial.number, f"{trial.value:.6g}", *chosen, trial.rounds, f"{trial.seconds:.1f}"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    told = f"{tuned.trials} trials, {tuned.pruned} of them pruned; trial 0 is the project's own."
-    text = f"## {project.name}: the best trials\n\n{told}\n\n" + "\n".join(lines) + "\n"
+    line = f"{tuned.trials} trials, {tuned.pruned} of them pruned; trial 0 is the project's own."
+    text = f"## {project.name}: the best trials\n\n{line}\n\n" + "\n".join(lines) + "\n"
     if history := history_plot(project, tuned):
         picture = base64.b64encode(as_png(history)).decode()
         text += f"\n![history of the search](data:image/png;base64,{picture})\n"
@@ -167,15 +168,15 @@ def as_markdown(project: Project, tuned: Tuned) -> str:
 
 def _best(project: Project, tuned: Tuned) -> list[Trial]:
     sign = -1 if greater_is_better(project.training_metric) else 1
-    whole = [(sign * trial.value, trial) for trial in tuned.history if trial.value is not None]
-    return [trial for _, trial in sorted(whole, key=lambda pair: pair[0])[:BEST]]
+    complete = [(sign * trial.value, trial) for trial in tuned.history if trial.value is not None]
+    return [trial for _, trial in sorted(complete, key=lambda pair: pair[0])[:BEST]]
 
 
-def _told(project: Project, tuned: Tuned) -> str:
+def _summary(project: Project, tuned: Tuned) -> str:
     chosen = ", ".join(f"{name} {_short(value)}" for name, value in tuned.parameters.items())
     count = f"{tuned.trials} trials" + (f" ({tuned.pruned} pruned)" if tuned.pruned else "")
-    left = project.tuning.trials - tuned.trials
-    over = f"; {left} more did not fit into tuning.max_seconds" if left else ""
+    missing = project.tuning.trials - tuned.trials
+    over = f"; {missing} more did not fit into tuning.max_seconds" if missing else ""
     reached = f"{project.training_metric} {tuned.value:.4f} on validation"
     return f"tuned in {count}: {reached} with {chosen}{over}"
 
@@ -198,14 +199,14 @@ def measure_noise(
     seeds: int,
 ) -> Noise:
     """Train with `seeds` seeds in all, and tell how far the deciding metric moves."""
-    with step("train", f"training again with {seeds - 1} other seeds") as done:
+    with step("train", f"training again with {seeds - 1} other seeds") as report:
 
         def show(seed: int, value: float) -> None:
             update("train", f"seed {seed}: holdout {project.metric} {value:.4f}")
 
         noise = noise_over_seeds(project, settings, split, tuned, identity, evaluated, seeds, show)
         low, high = min(noise.values.values()), max(noise.values.values())
-        done(
+        report(
             f"noise: over {seeds} seeds {project.metric} lies between {low:.4f} and {high:.4f}, "
             f"standard deviation {noise.deviation:.2g}"
         )
@@ -229,7 +230,7 @@ def evaluate_candidate(
     champion: ModelVersion | None,
 ) -> Evaluated:
     """Measure candidate, trivial baseline and champion on the same holdout; write the report."""
-    with step("train", "evaluating on the holdout") as done:
+    with step("train", "evaluating on the holdout") as report:
         answers = assess.answer(project, split.holdout, bundle.path, bundle.digest)
         measured = measure(project, settings, split, answers, champion)
         closer = assess.assess_closely(project, answers, measured.candidate)
@@ -243,7 +244,7 @@ def evaluate_candidate(
             assess.draw(project, answers, closer, bundle),
             settings.folder("reports", project.name, bundle.digest[:12]),
         )
-        done(f"holdout {project.metric}: {_line(evaluated, project.metric)} → {evaluated.report}")
+        report(f"holdout {project.metric}: {_line(evaluated, project.metric)} → {evaluated.report}")
     for warning in closer.warnings:
         say("train", f"warning: {warning}")
     create_table_artifact(
@@ -265,7 +266,7 @@ def measure(
     champion: ModelVersion | None,
 ) -> Evaluated:
     """The candidate whose answers these are, next to the baseline and the champion."""
-    theirs = _answer_of_champion(project, settings, split, champion) if champion else None
+    champion_answer = _answer_of_champion(project, settings, split, champion) if champion else None
     baseline, gain_over_baseline = assess.assess_baseline(project, split, answers)
     candidate = assess.assess(project, answers, split.holdout, "candidate")
     if small := small_holdout(split.holdout.rows, split.rows, project):
@@ -273,12 +274,14 @@ def measure(
     return Evaluated(
         candidate=candidate,
         baseline=baseline,
-        champion=assess.assess(project, theirs, split.holdout, f"champion v{champion.version}")
-        if champion and theirs
+        champion=assess.assess(
+            project, champion_answer, split.holdout, f"champion v{champion.version}"
+        )
+        if champion and champion_answer
         else None,
         gain_over_baseline=gain_over_baseline,
-        gain_over_champion=theirs
-        and assess.gain(project, answers, theirs, project.gate.confidence),
+        gain_over_champion=champion_answer
+        and assess.gain(project, answers, champion_answer, project.gate.confidence),
     )
 
 
@@ -296,8 +299,8 @@ def _answer_of_champion(
 
 
 def _subjects(evaluated: Evaluated) -> list[Evaluation]:
-    found = (evaluated.candidate, evaluated.baseline, evaluated.champion)
-    return [evaluation for evaluation in found if evaluation]
+    evaluations = (evaluated.candidate, evaluated.baseline, evaluated.champion)
+    return [evaluation for evaluation in evaluations if evaluation]
 
 
 def _line(evaluated: Evaluated, metric: Metric) -> str:

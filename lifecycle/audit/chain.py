@@ -48,8 +48,8 @@ class Chain(Generic[L]):
     schema: pa.Schema
     """Of the table: a line's number, then the fields of `kind`."""
 
-    def append(self, line: L, said: Callable[[list[L]], L | None]) -> L:
-        """Add a line, unless `said` finds it among the lines there are: then that one is returned.
+    def append(self, line: L, find: Callable[[list[L]], L | None]) -> L:
+        """Add a line, unless `find` finds it among the lines there are: then that one is returned.
 
         Args:
             line: `previous` and `hash` are filled in.
@@ -60,8 +60,8 @@ class Chain(Generic[L]):
         for attempt in range(ATTEMPTS):
             table = self._open() or self._make()
             lines = self._lines(table)
-            if (found := said(lines)) is not None:
-                return found
+            if (previous := find(lines)) is not None:
+                return previous
             chained = line.model_copy(update={"previous": lines[-1].hash if lines else ""})
             chained = chained.model_copy(update={"hash": hash_of(chained)})
             try:
@@ -84,7 +84,7 @@ class Chain(Generic[L]):
         return [] if table is None else self._lines(table)
 
     def broken(self) -> str | None:
-        """What is wrong with the first line that is not as it was written; None if all are.
+        """Describe the first line that was altered; None if the chain is intact.
 
         Raises:
             BackendError: the table cannot be read.
@@ -175,7 +175,7 @@ class Chain(Generic[L]):
             Broken: a line does not hold, or a file cannot be read.
         """
         try:
-            rows = sorted(self._rows(table), key=lambda found: found[1][LINE])
+            rows = sorted(self._rows(table), key=lambda row: row[1][LINE])
         except Broken as broken:
             if check:
                 raise

@@ -71,12 +71,12 @@ def record_data(
         reasons=tuple(reasons),
     )
 
-    def said(lines: list[DataChange]) -> DataChange | None:
-        last = next((known for known in reversed(lines) if known.table == table), None)
+    def equal_line(lines: list[DataChange]) -> DataChange | None:
+        last = next((line for line in reversed(lines) if line.table == table), None)
         same = last is not None and _content(last) == _content(line)
         return last if same else None
 
-    return data_chain(settings, project_name).append(line, said)
+    return data_chain(settings, project_name).append(line, equal_line)
 
 
 def _content(line: DataChange) -> tuple[object, ...]:

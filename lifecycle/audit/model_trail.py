@@ -65,7 +65,7 @@ class Trail:
             identity=model.identity,
             reasons=tuple(reasons),
         )
-        return self._chain.append(line, lambda lines: _said(lines, line))
+        return self._chain.append(line, lambda lines: _equal_line(lines, line))
 
     def changes(self) -> list[Change]:
         """As `history`."""
@@ -94,7 +94,7 @@ def history(settings: Settings, project_name: str) -> list[Change]:
 
 
 def verify(settings: Settings, project_name: str) -> str | None:
-    """What is wrong with the first line that is not as it was written; None if all are.
+    """Describe the first line that was altered; None if the chain is intact.
 
     Raises:
         BackendError: the trail cannot be read.
@@ -113,15 +113,15 @@ def champions(changes: Sequence[Change]) -> list[int]:
     A rollback takes away what came after the version it went back to, so that going back twice
     goes back twice as far.
     """
-    found: list[int] = []
+    versions: list[int] = []
     for change in changes:
         if change.action == "promote":
-            found.append(change.version)
+            versions.append(change.version)
         elif change.action == "rollback":
-            while found and found[-1] != change.version:
-                found.pop()
-            found = found or [change.version]
-    return found
+            while versions and versions[-1] != change.version:
+                versions.pop()
+            versions = versions or [change.version]
+    return versions
 
 
 def rolled_back(changes: Sequence[Change], digest: str) -> Change | None:
@@ -130,23 +130,26 @@ def rolled_back(changes: Sequence[Change], digest: str) -> Change | None:
     So a version does not come back by itself at the next training on the same data: what is trained
     on other data, by other code or for another project file is another bundle.
     """
-    taken: Change | None = None
+    last_change: Change | None = None
     champion = ""
     for change in changes:
         if change.action in CROWNING:
             if change.digest == digest:  # a person, or a release that was told to, chose it
-                taken = None
+                last_change = None
             elif change.action == "rollback" and champion == digest:
-                taken = change
+                last_change = change
             champion = change.digest
         elif change.action == "reject" and change.digest == digest:
-            taken = change if "".join(change.reasons[:1]).endswith(BY_HAND) else taken
-    return taken
+            last_change = change if "".join(change.reasons[:1]).endswith(BY_HAND) else last_change
+    return last_change
 
 
-def _said(lines: list[Change], line: Change) -> Change | None:
+def _equal_line(lines: list[Change], line: Change) -> Change | None:
     if line.action in CROWNING:
-        crowned = next((known for known in reversed(lines) if known.action in CROWNING), None)
+        crowned = next(
+            (earlier_line for earlier_line in reversed(lines) if earlier_line.action in CROWNING),
+            None,
+        )
         return crowned if crowned and crowned.version == line.version else None
     if not lines:
         return None

@@ -40,7 +40,7 @@ def contract(
     if spec.description:
         console.print(spec.description)
     console.print(_columns(loaded))
-    for line in _whole(spec):
+    for line in _table_rules(spec):
         console.print(line)
     former = last_contract(settings, loaded.name)
     for line in _since(former, spec):
@@ -55,16 +55,16 @@ def _columns(project: Project) -> Table:
         rows.append(
             (name, spec.type, spec.unit, "; ".join(promises(spec)), about, spec.description)
         )
-    table, said = Table(), [any(cells) for cells in zip(*rows, strict=True)]
-    for name in compress(TITLES, said):
+    table, has_text = Table(), [any(cells) for cells in zip(*rows, strict=True)]
+    for name in compress(TITLES, has_text):
         table.add_column(name)
     for cells in rows:
-        table.add_row(*compress(cells, said))
+        table.add_row(*compress(cells, has_text))
     return table
 
 
 def promises(spec: ColumnSpec) -> Iterator[str]:
-    """What a column promises, in words."""
+    """Constraints of one column, in words."""
     if spec.nullable:
         yield "may be missing"
     if spec.unique:
@@ -84,8 +84,8 @@ def promises(spec: ColumnSpec) -> Iterator[str]:
         yield f"{name.replace('_', ' ')} {_range(bounds)}{softly}"
 
 
-def _whole(spec: ContractSpec) -> Iterator[str]:
-    """What is promised of rows and of the data as a whole, a line each."""
+def _table_rules(spec: ContractSpec) -> Iterator[str]:
+    """Rules for rows and for the data as a whole, one per line."""
     if spec.key:
         yield f"key: {', '.join(spec.key)}"
     for group in spec.unique_together:
@@ -117,12 +117,12 @@ def _since(former: ContractSpec | None, present: ContractSpec) -> Iterator[str]:
     if former is None:
         yield "Not ingested under a contract yet."
         return
-    found = changes(former, present)
-    if not found:
+    differences = changes(former, present)
+    if not differences:
         yield f"The same as was ingested last, {former.version}."
         return
-    yield f"Since {former.version}, which was ingested last ({found[0].bump} change):"
-    yield from (f"  {change}" for change in found)
+    yield f"Since {former.version}, which was ingested last ({differences[0].bump} change):"
+    yield from (f"  {change}" for change in differences)
     try:
         check_compatible(former, present)
     except ContractError:
@@ -158,67 +158,73 @@ def rejected(
     from lifecycle.lake.table import history, table_uri
 
     loaded, settings = load_project(project), Settings.load(env)
-    found = quarantine(loaded, settings, version, rows)
+    report = quarantine(loaded, settings, version, rows)
     console = open_console(width=WIDE)
-    if found is not None:
-        _show(console, loaded, found)
+    if report is not None:
+        _show(console, loaded, report)
     elif len(history(table_uri(settings, loaded.name, "accepted"))):
         console.print(f"{loaded.name}: no quarantine, because no row was rejected so far.")
     else:
-        told = f"{loaded.name}: no quarantine, because nothing was ingested yet in"
-        console.print(f"{told} {settings.lake}", soft_wrap=True)
+        message = f"{loaded.name}: no quarantine, because nothing was ingested yet in"
+        console.print(f"{message} {settings.lake}", soft_wrap=True)
 
 
-def _show(console: Console, project: Project, found: "Quarantine") -> None:
-    ref, note = found.version, found.note
+def _show(console: Console, project: Project, quarantine: "Quarantine") -> None:
+    ref, note = quarantine.version, quarantine.note
     console.print(
         styled(
             (project.name, "bold"),
-            f" rejected@{ref.version}: {counted(found.rows, 'row')}, written "
-            f"{found.written:%Y-%m-%d %H:%M} UTC under contract {note.get('contract', '?')}",
+            f" rejected@{ref.version}: {counted(quarantine.rows, 'row')}, written "
+            f"{quarantine.written:%Y-%m-%d %H:%M} UTC under contract {note.get('contract', '?')}",
         )
     )
     source, window = note.get("source_place", "?"), note.get("window", "?")
     console.print(f"from {source}, {window}", soft_wrap=True)
-    made = f"The other rows are {found.accepted}." if found.accepted else "No version was made."
-    console.print(f"{made} {_newer(found)}".strip())
-    if not found.rows:
+    rest = (
+        f"The other rows are {quarantine.accepted}."
+        if quarantine.accepted
+        else "No version was made."
+    )
+    console.print(f"{rest} {_newer(quarantine)}".strip())
+    if not quarantine.rows:
         console.print("All its rows were erased since.")
         return
     table = Table("column", "what is wrong", title="Reasons", title_justify="left")
     table.add_column("rows", justify="right")
-    for reason, count in found.reasons.items():
+    for reason, count in quarantine.reasons.items():
         table.add_row(reason.column, reason.problem, f"{count:,}")
     console.print(table)
-    if found.first:
-        _show_rows(console, found)
+    if quarantine.first:
+        _show_rows(console, quarantine)
 
 
-def _show_rows(console: Console, found: "Quarantine") -> None:
-    shown = len(found.first)
-    title = "Rows" if shown == found.rows else f"The first {shown:,} of {found.rows:,} rows"
+def _show_rows(console: Console, quarantine: "Quarantine") -> None:
+    shown = len(quarantine.first)
+    title = (
+        "Rows" if shown == quarantine.rows else f"The first {shown:,} of {quarantine.rows:,} rows"
+    )
     table = Table(title=title, title_justify="left")
     table.add_column("row", justify="right", no_wrap=True)
     table.add_column("what is wrong")
     table.add_column("as it was read")
-    for row in found.first:
-        wrong = "\n".join(f"{one.column}: {one.problem}" for one in row.reasons)
+    for row in quarantine.first:
+        wrong = "\n".join(f"{reason.column}: {reason.problem}" for reason in row.reasons)
         table.add_row(str(row.number), wrong, _cells(row))
     console.print(table)
-    console.print(f"All of it: version {found.version.version} of the Delta table")
-    console.print(f"  {found.version.uri}", soft_wrap=True)
+    console.print(f"All of it: version {quarantine.version.version} of the Delta table")
+    console.print(f"  {quarantine.version.uri}", soft_wrap=True)
 
 
 def _cells(row: "Row") -> Text:
     """The cells that show what is wrong, in bold, then as many of the others as there is room."""
     others = [name for name in row.cells if name not in row.about]
-    left = max(0, CELLS - len(row.about))
-    told = [styled((f"{name} {row.cells[name]}", "bold")) for name in row.about]
-    told += [styled(f"{name} {row.cells[name]}") for name in others[:left]]
-    if len(others) > left:
-        told.append(styled(f"and {len(others) - left} more"))
-    return Text(", ").join(told)
+    room = max(0, CELLS - len(row.about))
+    texts = [styled((f"{name} {row.cells[name]}", "bold")) for name in row.about]
+    texts += [styled(f"{name} {row.cells[name]}") for name in others[:room]]
+    if len(others) > room:
+        texts.append(styled(f"and {len(others) - room} more"))
+    return Text(", ").join(texts)
 
 
-def _newer(found: "Quarantine") -> str:
-    return f"{found.newer} is newer; nothing was rejected for it." if found.newer else ""
+def _newer(quarantine: "Quarantine") -> str:
+    return f"{quarantine.newer} is newer; nothing was rejected for it." if quarantine.newer else ""

@@ -27,7 +27,7 @@ def versions(
 
     loaded, settings = load_project(project), Settings.load(env)
     console = open_console()
-    known = {
+    histories = {
         name: history(table_uri(settings, loaded.name, name)).to_dict("records")
         for name in tables(loaded, settings)
     }
@@ -36,22 +36,22 @@ def versions(
         models.add_row(
             str(model.version), ", ".join(aliases), model.digest[:12], model.identity[:12]
         )
-    if not any(known.values()) and not models.row_count:
+    if not any(histories.values()) and not models.row_count:
         console.print(f"{loaded.name}: nothing yet in {settings.home} (LIFECYCLE_HOME)")
         return
-    if any(known.values()):
-        _show_data(console, known)
+    if any(histories.values()):
+        _show_data(console, histories)
     if models.row_count:
         console.print(models)
 
 
-def _show_data(console: Console, known: dict[str, list[dict[Any, Any]]]) -> None:
+def _show_data(console: Console, tables: dict[str, list[dict[Any, Any]]]) -> None:
     """A line a version; the rule of a split, which is long and the same for its parts, once."""
     data = _table("Data", "version", "rows", "written (UTC)", "digest", "contract")
     data.add_column("window")
     data.columns[1].justify = "right"
     rules: dict[str, list[str]] = {}
-    for name, rows in known.items():
+    for name, rows in tables.items():
         for row in rows:
             note, version = row["note"], f"{name}@{row['version']}"
             data.add_row(
@@ -104,15 +104,15 @@ def diff(
     *tables, former, present = words
     loaded, settings = load_project(project), Settings.load(env)
     table = tables[0] if tables else "accepted"
-    found = compare(
+    comparison = compare(
         _version(settings, loaded.name, table, former),
         _version(settings, loaded.name, table, present),
         loaded.contract,
     )
     if as_json:
-        typer.echo(found.model_dump_json(indent=1))
+        typer.echo(comparison.model_dump_json(indent=1))
     else:
-        show(found)
+        show(comparison)
 
 
 def _version(settings: Settings, project_name: str, table: str, text: str) -> DatasetVersion:
@@ -126,28 +126,28 @@ def _version(settings: Settings, project_name: str, table: str, text: str) -> Da
 
     name, _, number = text.rpartition("@")
     uri = table_uri(settings, project_name, name or table)
-    known = history(uri)
-    for version in known.to_dict("records"):
+    commits = history(uri)
+    for version in commits.to_dict("records"):
         if str(version["version"]) == number:
-            kept = {key: version[key] for key in ("version", "digest", "rows")}
-            return DatasetVersion(uri=uri, **kept)
-    have = ", ".join(map(str, known["version"])) or "none"
+            facts = {key: version[key] for key in ("version", "digest", "rows")}
+            return DatasetVersion(uri=uri, **facts)
+    have = ", ".join(map(str, commits["version"])) or "none"
     raise DataError(f"{name or table} has no version {number!r} in {uri}; it has {have}")
 
 
-def show(found: VersionDiff) -> None:
+def show(difference: VersionDiff) -> None:
     """The differences on the screen."""
     console = open_console(width=WIDE)
-    for name, version in (("former", found.former), ("present", found.present)):
+    for name, version in (("former", difference.former), ("present", difference.present)):
         table = version.uri.rstrip("/").rpartition("/")[2]
-        said = f"{table}@{version.version}, {version.rows:,} rows, digest {version.digest[:12]}"
-        console.print(f"{name:<8} {said}")
-    if found.former.digest == found.present.digest:
+        title = f"{table}@{version.version}, {version.rows:,} rows, digest {version.digest[:12]}"
+        console.print(f"{name:<8} {title}")
+    if difference.former.digest == difference.present.digest:
         console.print("The two have the same content.")
         return
-    _show_schema(console, found.columns_diff)
-    _show_rows(console, found.rows)
-    _show_columns(console, found)
+    _show_schema(console, difference.columns_diff)
+    _show_rows(console, difference.rows)
+    _show_columns(console, difference)
 
 
 def _show_schema(console: Console, schema: SchemaDiff) -> None:
@@ -174,18 +174,18 @@ def _show_rows(console: Console, rows: RowsDiff) -> None:
             table.add_row(name, f"{count:,}", numbers)
     console.print(table)
     if rows.changed_in:
-        told = ", ".join(f"{name} {count:,}" for name, count in rows.changed_in.items())
-        console.print(f"changed in: {told}")
+        counts = ", ".join(f"{name} {count:,}" for name, count in rows.changed_in.items())
+        console.print(f"changed in: {counts}")
     if rows.note:
         console.print(styled((rows.note, "yellow")))
 
 
-def _show_columns(console: Console, found: VersionDiff) -> None:
+def _show_columns(console: Console, difference: VersionDiff) -> None:
     title = "Distributions, the furthest moved first"
     table = Table("column", "distance", title=title, title_justify="left")
     for name in ("missing", "mean ± deviation", "range", "levels"):
         table.add_column(name)
-    for column in sorted(found.columns, key=lambda one: -(one.statistic or 0)):
+    for column in sorted(difference.columns, key=lambda column: -(column.statistic or 0)):
         levels = [f"+{level}" for level in column.new_levels]
         levels += [f"-{level}" for level in column.gone_levels]
         sides = (column.former, column.present)
@@ -249,12 +249,12 @@ def profile(
 
     settings = Settings.load(env)
     other = int(against) if against is not None and against.isdigit() else against
-    found = look(
+    summary = look(
         data, target=target, table=table, version=version, against=other, settings=settings
     )
     console = open_console(width=PROFILE_WIDTH)
-    show(found.summary, console)
-    name = "".join(char if char.isalnum() else "_" for char in found.summary.title)
+    show(summary.summary, console)
+    name = "".join(char if char.isalnum() else "_" for char in summary.summary.title)
     file = "profile.html" if table == "accepted" else f"profile-{table}.html"
-    page = found.save(output or settings.folder("reports", name) / file)
+    page = summary.save(output or settings.folder("reports", name) / file)
     console.print(f"The page: {page}", soft_wrap=True)

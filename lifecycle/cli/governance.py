@@ -14,7 +14,7 @@ from lifecycle.records import Change, DataChange, Erasure, Link, Searched, count
 from lifecycle.runtime.console import open_console, styled, write_error
 from lifecycle.settings import Settings
 
-LEFT = 2
+INCOMPLETE = 2
 """Exit code where something is left of a person."""
 SHOWN = 20
 
@@ -55,13 +55,13 @@ def erase(
         if later:
             open_console().print(f"Request {request.id} is filed")
             return
-    left = False
+    incomplete = False
     for request in requests.pending(loaded, settings):
-        done = erasing.erase(loaded, settings, request)
-        show_erasure(done)
-        left |= not done.searched.clean
-    if left:
-        raise typer.Exit(LEFT)
+        erasure = erasing.erase(loaded, settings, request)
+        show_erasure(erasure)
+        incomplete |= not erasure.searched.clean
+    if incomplete:
+        raise typer.Exit(INCOMPLETE)
 
 
 def retention(
@@ -75,64 +75,68 @@ def retention(
     from lifecycle.governance.retention import retain
 
     loaded, settings = load_project(project), Settings.load(env)
-    done = retain(loaded, settings, dry_run)
+    result = retain(loaded, settings, dry_run)
     console = open_console()
-    if done.days is None:
+    if result.days is None:
         console.print("Nothing to delete: the contract declares no retention.days")
         return
     verb = "would be deleted" if dry_run else "deleted"
-    for name, versions in done.versions.items():
+    for name, versions in result.versions.items():
         console.print(f"{name}: {', '.join(f'v{v}' for v in versions)} {verb}")
-    for name, model in done.kept.items():
+    for name, model in result.kept.items():
         console.print(f"{name}: kept, {model} was made from it")
-    console.print(f"prediction log: {done.log_rows:,} rows {verb}")
+    console.print(f"prediction log: {result.log_rows:,} rows {verb}")
 
 
-def show_erasure(done: Erasure) -> None:
-    """What was erased, who learned from it and what is left, on the screen."""
+def show_erasure(erasure: Erasure) -> None:
+    """Print what was erased, which models learned from it, and what remains."""
     console = open_console()
-    persons, erased = counted(done.persons, "person"), counted(done.rows, "row")
-    console.print(styled((f"Request {done.request}", "bold"), f": {persons}, {erased}"))
-    for name, versions in done.tables.items():
+    persons, erased = counted(erasure.persons, "person"), counted(erasure.rows, "row")
+    console.print(styled((f"Request {erasure.request}", "bold"), f": {persons}, {erased}"))
+    for name, versions in erasure.tables.items():
         rows = {version: counted(number, "row") for version, number in versions.items()}
-        told = ", ".join(f"{n} of v{v}" if v >= 0 else n for v, n in rows.items())
-        console.print(f"  {name}: {told}")
-    for text in done.changed:
+        parts = ", ".join(f"{n} of v{v}" if v >= 0 else n for v, n in rows.items())
+        console.print(f"  {name}: {parts}")
+    for text in erasure.changed:
         console.print(f"  {text}")
-    if done.kept:
-        console.print(f"  {counted(len(done.kept), 'page')} of these models kept: no row of theirs")
-        for place in done.kept[:SHOWN]:
-            console.print(f"    {place}")
-    for one in done.learners:
-        aliases = f" ({', '.join(one.aliases)})" if one.aliases else ""
+    if erasure.kept:
         console.print(
-            f"  {one.model.name} v{one.model.version}{aliases} learned from {one.learned:,} and "
-            f"was measured on {one.measured:,} of these rows"
+            f"  {counted(len(erasure.kept), 'page')} of these models kept: no row of theirs"
         )
-    for text in _to_retrain(done):
+        for place in erasure.kept[:SHOWN]:
+            console.print(f"    {place}")
+    for learner in erasure.learners:
+        aliases = f" ({', '.join(learner.aliases)})" if learner.aliases else ""
+        console.print(
+            f"  {learner.model.name} v{learner.model.version}{aliases} learned from "
+            f"{learner.learned:,} and "
+            f"was measured on {learner.measured:,} of these rows"
+        )
+    for text in _to_retrain(erasure):
         console.print(styled("  ", (text, "bold")))
-    if not done.rows:
+    if not erasure.rows:
         console.print("  No row of theirs was found: see that it is spelt as in the data")
-    _tell_search(console, done.searched, "left")
-    if not done.searched.clean:
+    _tell_search(console, erasure.searched, "left")
+    if not erasure.searched.clean:
         write_error("not all is erased: the list says what is left, or was not searched")
 
 
-def _to_retrain(done: Erasure) -> list[str]:
+def _to_retrain(erasure: Erasure) -> list[str]:
     """What to do about a champion that learned from what was erased."""
     return [
-        f"{one.model.name} v{one.model.version} is the champion, and {counted(one.learned, 'row')} "
+        f"{learner.model.name} v{learner.model.version} is the champion, and "
+        f"{counted(learner.learned, 'row')} "
         "it learned from are gone: train and release anew (`lifecycle run erase --retrain`, or "
         "`lifecycle run train` and `lifecycle run release`)"
-        for one in done.learners
-        if one.needs_retraining
+        for learner in erasure.learners
+        if learner.needs_retraining
     ]
 
 
 def _show_search(searched: Searched) -> None:
     _tell_search(open_console(), searched, "found")
     if not searched.clean:
-        raise typer.Exit(LEFT)
+        raise typer.Exit(INCOMPLETE)
 
 
 def _tell_search(console: Console, searched: Searched, verb: str) -> None:
@@ -195,8 +199,8 @@ def audit(
             again = len(change.reasons) > 1 and change.reasons == before
             _show(console, number, change, ("as above",) if again else change.reasons)
             before = change.reasons
-        held = "every line holds; " if check else ""
-        console.print(f"{name}: {len(changes)} lines; {held}the last hash is {changes[-1].hash}")
+        verdict = "every line holds; " if check else ""
+        console.print(f"{name}: {len(changes)} lines; {verdict}the last hash is {changes[-1].hash}")
 
 
 def _show(console: Console, number: int, change: Link, reasons: Sequence[str]) -> None:
@@ -250,27 +254,27 @@ def lineage(
         raise ProjectError("lifecycle lineage [PROJECT] REF: name one thing, such as champion")
     [ref] = refs
     loaded, settings = load_project(project), Settings.load(env)
-    graph = walk.known(loaded, settings)
-    found = graph.around(loaded.name, walk.find(graph, loaded, settings, ref))
+    graph = walk.load_graph(loaded, settings)
+    nodes = graph.around(loaded.name, walk.find(graph, loaded, settings, ref))
     console = open_console(width=WIDE)
     if as_json:
-        typer.echo(found.model_dump_json(indent=1))
+        typer.echo(nodes.model_dump_json(indent=1))
     else:
         from lifecycle.lineage.picture import trees
 
-        for tree in trees(found):
+        for tree in trees(nodes):
             console.print(tree)
-    told = open_console(stderr=as_json)
+    err_console = open_console(stderr=as_json)
     if picture:
         from lifecycle.lineage.picture import draw
 
-        told.print(f"Drawn: {draw(found, picture)}")
+        err_console.print(f"Drawn: {draw(nodes, picture)}")
     if openlineage:
         from lifecycle.lineage.emit import send
         from lifecycle.lineage.openlineage import events_of
 
-        events = events_of(graph, [node.id for node in found.nodes], loaded, settings)
+        events = events_of(graph, [node.id for node in nodes.nodes], loaded, settings)
         sent = send(events, openlineage)
         before = len(events) - sent
         again = f" ({before} more are in it already)" if before else ""
-        told.print(f"{sent} OpenLineage events → {openlineage}{again}")
+        err_console.print(f"{sent} OpenLineage events → {openlineage}{again}")

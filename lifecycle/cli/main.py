@@ -163,11 +163,11 @@ class LazyCommand(TyperCommand):
         """The verb itself."""
         verb = VERBS[str(self.name)]
         module, _, name = verb.place.partition(":")
-        found = getattr(import_module(f"lifecycle.cli.{module}"), name)
-        if isinstance(found, typer.Typer):
-            return typer.main.get_command(found)
+        entry = getattr(import_module(f"lifecycle.cli.{module}"), name)
+        if isinstance(entry, typer.Typer):
+            return typer.main.get_command(entry)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(self.name, epilog=example_text(verb.example))(found)
+        single.command(self.name, epilog=example_text(verb.example))(entry)
         return typer.main.get_command(single)
 
     def make_context(self, *args: Any, **options: Any) -> Any:
@@ -248,8 +248,8 @@ def run(
 ) -> None:
     """Run a flow: `lifecycle run FLOW --help` shows its options."""
     name = flow.replace("-", "_")
-    if name not in (known := flow_summaries()):
-        raise SettingsError(f"there is no flow {flow!r}; choose one of {', '.join(known)}")
+    if name not in (flows := flow_summaries()):
+        raise SettingsError(f"there is no flow {flow!r}; choose one of {', '.join(flows)}")
     # the same process goes on as the flow, so that signals and exit code are its own. -P: a
     # package of the working folder must not stand in for one of ours
     os.execv(sys.executable, [sys.executable, "-P", "-m", "flows", name, *context.args])  # noqa: S606

@@ -124,10 +124,10 @@ def _program() -> str:
 
 def _formats(dates: list[str]) -> dict[str, str]:
     """`COLUMN=FORMAT`, by column."""
-    for one in dates:
-        if not all(one.partition("=")):
-            raise ProjectError(f"--dates {one}: write the column and its format: since=%d/%m/%Y")
-    return dict(one.split("=", 1) for one in dates)
+    for date in dates:
+        if not all(date.partition("=")):
+            raise ProjectError(f"--dates {date}: write the column and its format: since=%d/%m/%Y")
+    return dict(date.split("=", 1) for date in dates)
 
 
 def validate(
@@ -148,8 +148,8 @@ def validate(
 
     loaded = load_project(project)
     if source is not None:
-        words = trial_words(done := try_source(loaded.with_source(source)), loaded)
-        sound = "it keeps the contract" if done.accepted == done.rows else "it can be used"
+        words = trial_words(trial := try_source(loaded.with_source(source)), loaded)
+        sound = "it keeps the contract" if trial.accepted == trial.rows else "it can be used"
         open_console().print(f"{source}: {sound}. " + "\n".join(words))
         return
     if (former := last_contract(Settings.load(env), loaded.name)) is not None:
@@ -180,21 +180,23 @@ def _rehearse(project: "Project") -> str:
     Raises:
         DataError: the source, a column or the target cannot be used.
     """
-    from lifecycle.data.preview import rehearse, told  # as above
+    from lifecycle.data.preview import rehearse, summary_lines  # as above
     from lifecycle.data.split import small_holdout
     from lifecycle.features.encode import build_features, load_hook, refuse_text_and_times
     from lifecycle.features.join import try_views
 
-    done = rehearse(project)
-    features = build_features(try_views(project, done.head), project, load_hook(project))
+    rehearsal = rehearse(project)
+    features = build_features(try_views(project, rehearsal.head), project, load_hook(project))
     refuse_text_and_times(features, project.columns)
     if project.evaluation.segments:
         from lifecycle.training.evaluation.slices import parts_of
 
-        parts_of(done.head, project)
-    holdout = done.parts.holdout
+        parts_of(rehearsal.head, project)
+    holdout = rehearsal.parts.holdout
     small = small_holdout(int(holdout.sum()), len(holdout), project)
-    return "\n".join([*told(done, project), *([f"Warning: {small}"] if small else [])])
+    return "\n".join(
+        [*summary_lines(rehearsal, project), *([f"Warning: {small}"] if small else [])]
+    )
 
 
 def _write(file: Path, text: str) -> None:

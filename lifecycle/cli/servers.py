@@ -84,12 +84,12 @@ def add(
 def list_keys(env: EnvOption = None) -> None:
     """Show the names of all keys and what they may do."""
     settings = Settings.load(env)
-    found = KeyStore(settings.keys_file).list()
-    if not found:
+    keys = KeyStore(settings.keys_file).list()
+    if not keys:
         typer.echo(f"no keys in {settings.keys_file}; `lifecycle keys add NAME` makes one")
         return
     table = Table("name", "created (UTC)", "requests/s", "projects", "state")
-    for key in found:
+    for key in keys:
         table.add_row(
             key.name,
             f"{key.created:%Y-%m-%d %H:%M:%S}",
@@ -199,8 +199,8 @@ def serve(project: ProjectPath = PROJECT_FILE, env: EnvOption = None) -> None:
                 "`lifecycle keys add NAME` makes one."
             )
         console.print(f"curl -s {url}/model", soft_wrap=True)
-        asked = as_requests(row, load_bundle(bundle, champion.digest).schema, loaded)
-        console.print(curl_command(url, asked), soft_wrap=True)
+        requests = as_requests(row, load_bundle(bundle, champion.digest).schema, loaded)
+        console.print(curl_command(url, requests), soft_wrap=True)
         stop.wait()
         undeploy(loaded.name)
 
@@ -268,9 +268,9 @@ def _require_prefect_settings() -> None:
         SettingsError: it is; says which.
     """
     command = [sys.executable, "-c", "import tasks"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
-    if done.returncode == USAGE:
-        raise SettingsError(done.stderr.strip())
+    process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    if process.returncode == USAGE:
+        raise SettingsError(process.stderr.strip())
 
 
 def _port(wanted: int) -> int:

@@ -28,7 +28,7 @@ from lifecycle.records import Window
 
 logger = logging.getLogger(__name__)
 
-INCREMENTAL, TAKEN = "incremental", "taken"
+INCREMENTAL, STATE_KEY = "incremental", "taken"
 """In a commit's note."""
 Write = Callable[[pa.RecordBatch], None]
 Mask = NDArray[np.bool_]
@@ -62,9 +62,9 @@ class Increment:
         self._spec = spec
         self._key = list(project.contract.key)
         self._column = project.contract.columns[spec.column] if spec.column else None
-        taken: dict[str, Any] = json.loads(former.note[TAKEN]) if former else {}
-        self._high: Any = taken.get("high")
-        self._taken: dict[str, str] = taken.get("parts", {})
+        state: dict[str, Any] = json.loads(former.note[STATE_KEY]) if former else {}
+        self._high: Any = state.get("high")
+        self._parts_read: dict[str, str] = state.get("parts", {})
         self.parts: list[str] | None = None
         """Names of the source's parts to read; None for all."""
         if spec.by == "files":
@@ -144,9 +144,9 @@ class Increment:
         return int(wanted.sum())
 
     def note(self) -> dict[str, str]:
-        """What the commit says was taken in by now."""
-        taken = {"parts": self._taken, "high": self._high}
-        return {INCREMENTAL: _kind(self._spec), TAKEN: json.dumps(taken)}
+        """Note for the commit: everything ingested so far."""
+        state = {"parts": self._parts_read, "high": self._high}
+        return {INCREMENTAL: _kind(self._spec), STATE_KEY: json.dumps(state)}
 
     def _staying(
         self,
@@ -177,20 +177,20 @@ class Increment:
         for batch in pa.ipc.open_stream(self._file):
             some = wanted[start : start + batch.num_rows]
             start += batch.num_rows
-            kept = batch if some.all() else batch.filter(pa.array(some))
-            write(pa.RecordBatch.from_arrays(kept.columns, schema=schema))
+            rows = batch if some.all() else batch.filter(pa.array(some))
+            write(pa.RecordBatch.from_arrays(rows.columns, schema=schema))
 
     def _new_parts(self, source: Source) -> list[str]:
-        known = set(self._taken.values())
+        stamps = set(self._parts_read.values())
         parts = source.parts()
-        new = [part for part in parts if part.digest not in known]
-        changed = [part.name for part in new if part.name in self._taken]
+        new = [part for part in parts if part.digest not in stamps]
+        changed = [part.name for part in new if part.name in self._parts_read]
         if changed and not self._key:
             raise SourceError(
                 f"{source.place}: {', '.join(changed[:3])} changed since it was taken in; name the "
                 "columns that identify a row under contract.key, so that its rows can be replaced"
             )
-        self._taken = self._taken | {part.name: part.digest for part in new}
+        self._parts_read = self._parts_read | {part.name: part.digest for part in new}
         return [part.name for part in new]
 
     def _until_now(self, newest: Any) -> Any:
@@ -203,15 +203,17 @@ class Increment:
         zones = pd.Timedelta(days=1)  # clocks of somewhere else are ahead
         if self._column is None or self._column.type == "integer" or not newest > now + zones:
             return newest
-        said = (
+        message = (
             f"source.incremental.column: {self._spec.column} has {newest:%Y-%m-%d}, a time to come"
         )
         if not self._key:
             raise SourceError(
-                f"{said}; correct that row, or name the columns that identify a row under "
+                f"{message}; correct that row, or name the columns that identify a row under "
                 "contract.key, so that it can be read again without coming twice"
             )
-        logger.warning("%s: the watermark stays at now, and its row is read again each time", said)
+        logger.warning(
+            "%s: the watermark stays at now, and its row is read again each time", message
+        )
         return now
 
     def _after(self) -> Any:

@@ -81,16 +81,16 @@ def ingest(
     source = spread(open_source(project), settings)
     with digesting(source) as digest:
         run = _plan(project, settings, window, table, source, digest)
-        done = run.done()
+        earlier = run.earlier()
         # what was taken in stays, though the source may be again what it was before
-        if done is not None and (run.increment is None or run.increment.former == done):
-            found = json.loads(done.note["ingested"])
-            known = Ingested.model_validate(found | {"dataset": done.version.model_dump()})
-            return relocated(known, settings)
-        made = _write(run, progress)
+        if earlier is not None and (run.increment is None or run.increment.former == earlier):
+            content = json.loads(earlier.note["ingested"])
+            ingested = Ingested.model_validate(content | {"dataset": earlier.version.model_dump()})
+            return relocated(ingested, settings)
+        result = _write(run, progress)
     release_memory()
-    _record(run, table, made)
-    return made
+    _record(run, table, result)
+    return result
 
 
 @dataclass(frozen=True)
@@ -116,14 +116,14 @@ class _Run:
     def request(self) -> str:
         return _request(self.project, self.window, self.digest, self.erased)
 
-    def done(self) -> Noted | None:
+    def earlier(self) -> Noted | None:
         """The intact version made from the very same, if there is one; only where one may be, the
         source's digest is waited for."""
         alike = {"project": self.project.name, "window": str(self.window)}
         if noted_version(self.uri, alike) is None:
             return None
-        made = noted_version(self.uri, {"request": self.request})
-        return made if made is None or is_intact(made.version) else None
+        noted = noted_version(self.uri, {"request": self.request})
+        return noted if noted is None or is_intact(noted.version) else None
 
     @property
     def former(self) -> Noted | None:
@@ -131,7 +131,7 @@ class _Run:
         return self.increment.former if self.increment else None
 
     def note(self) -> dict[str, str]:
-        """What the commits of this run say."""
+        """Note for the commits of this run."""
         return {
             "source": self.digest,
             "source_place": self.source.place,
@@ -203,16 +203,16 @@ def _write(run: _Run, progress: Progress | None) -> Ingested:
         note = run.note()
         if hidden.hashes or run.erased:
             note |= {NOTED: fingerprint(run.settings)}
-        kept = quarantine.commit(note) if quarantine.rows else None
-        if kept is not None:
-            _check_share(run, checker, rows_in, unplaced, kept)
+        rejected_version = quarantine.commit(note) if quarantine.rows else None
+        if rejected_version is not None:
+            _check_share(run, checker, rows_in, unplaced, rejected_version)
         violations = checker.finish() if rows_in else ()
         rows_new = increment.merge(schema, writer.write) if increment else None
-        made = Ingested(
+        ingested = Ingested(
             dataset=DatasetVersion(uri=run.uri, version=0, digest="", rows=0),
             window=run.window,
             rows_in=rows_in,
-            rejected=kept,
+            rejected=rejected_version,
             source_digest=run.digest,
             violations=violations,
             rows_new=rows_new,
@@ -220,9 +220,9 @@ def _write(run: _Run, progress: Progress | None) -> Ingested:
         if run.former is not None and not rows_new:
             dataset = run.former.version
         else:
-            said = {"request": run.request, "ingested": _without_rows(made)}
-            dataset = writer.commit(note | said)
-    return made.model_copy(update={"dataset": dataset})
+            notes = {"request": run.request, "ingested": _without_rows(ingested)}
+            dataset = writer.commit(note | notes)
+    return ingested.model_copy(update={"dataset": dataset})
 
 
 def _rows(
@@ -244,8 +244,8 @@ def _rows(
         if increment:
             wanted = _both(wanted, increment.later(batch))
         if run.erased and project.entity in batch.schema.names:
-            gone = erased_mask(batch.column(project.entity), run.erased, run.settings)
-            wanted = _both(wanted, ~gone.to_numpy(zero_copy_only=False))
+            erased = erased_mask(batch.column(project.entity), run.erased, run.settings)
+            wanted = _both(wanted, ~erased.to_numpy(zero_copy_only=False))
         if wanted is not None:
             batch, numbers = batch.filter(pa.array(wanted)), numbers[wanted]
         if progress:
@@ -255,11 +255,11 @@ def _rows(
 
 
 def _both(
-    one: NDArray[np.bool_] | None, other: NDArray[np.bool_] | None
+    first: NDArray[np.bool_] | None, other: NDArray[np.bool_] | None
 ) -> NDArray[np.bool_] | None:
-    if one is None or other is None:
-        return one if other is None else other
-    return one & other
+    if first is None or other is None:
+        return first if other is None else other
+    return first & other
 
 
 def _request(project: Project, window: Window, digest: str, erased: frozenset[str]) -> str:
@@ -281,7 +281,7 @@ def _request(project: Project, window: Window, digest: str, erased: frozenset[st
 
 
 def _check_share(
-    run: _Run, checker: Checker, rows: int, unplaced: int, kept: DatasetVersion
+    run: _Run, checker: Checker, rows: int, unplaced: int, rejected_version: DatasetVersion
 ) -> None:
     """See that not too many rows were rejected.
 
@@ -291,7 +291,7 @@ def _check_share(
     """
     project, first = run.project, run.source.at(checker.first_rejected)
     place = (
-        f"The rejected rows are in {kept.uri}, version {kept.version}: "
+        f"The rejected rows are in {rejected_version.uri}, version {rejected_version.version}: "
         f"lifecycle rejected {project.file} shows them. "
     )
     rejected = checker.rejected - unplaced
@@ -299,17 +299,17 @@ def _check_share(
     check_share(project, counts, rejected, rows - unplaced, first, place, values)
 
 
-def _without_rows(made: Ingested) -> str:
+def _without_rows(ingested: Ingested) -> str:
     """What the commit keeps of an ingestion: no examples, which hold values of rows."""
-    bare = [v.model_dump(mode="json") | {"examples": ()} for v in made.violations]
-    said = made.model_dump(mode="json", exclude={"dataset"}) | {"violations": bare}
-    return json.dumps(said)
+    bare = [v.model_dump(mode="json") | {"examples": ()} for v in ingested.violations]
+    content = ingested.model_dump(mode="json", exclude={"dataset"}) | {"violations": bare}
+    return json.dumps(content)
 
 
-def _record(run: _Run, table: str, made: Ingested) -> None:
+def _record(run: _Run, table: str, ingested: Ingested) -> None:
     """A line of the audit trail; it comes behind the commit, so a killed run may owe it."""
-    dataset = made.dataset
-    rows = f"{made.rows_in:,} rows in, {made.rows_rejected:,} rejected"
+    dataset = ingested.dataset
+    rows = f"{ingested.rows_in:,} rows in, {ingested.rows_rejected:,} rejected"
     reasons = [f"{run.source.place}, {run.window}", f"{rows}, {dataset.rows:,} in the version"]
     change = (table, dataset.version, dataset.digest, reasons)
     record_data(run.settings, run.project.name, "ingest", *change)

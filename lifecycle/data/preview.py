@@ -1,4 +1,4 @@
-"""What ingestion and split would make of a source, batch by batch, without writing anything."""
+"""Dry run of ingestion and split, batch by batch; nothing is written."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ SHOWN, EXAMPLES = 8, 3
 
 
 class Rehearsal(NamedTuple):
-    """What would be."""
+    """Result of a dry run."""
 
     window: Window
     rows: int
@@ -61,7 +61,7 @@ def rehearse(project: Project) -> Rehearsal:
     deciding = list(dict.fromkeys(filter(None, (project.target, project.entity, time))))
     read, rows, accepted = 0, 0, 0
     head: list[pa.RecordBatch] = []
-    kept: list[pa.RecordBatch] = []
+    batches: list[pa.RecordBatch] = []
     for batch in source.batches(terms.contract.columns):
         batch = terms.complete(batch, source.at(read + 1).place)
         numbers = np.arange(read, read + batch.num_rows, dtype=np.int64)
@@ -74,13 +74,13 @@ def rehearse(project: Project) -> Rehearsal:
         if accepted < HEAD:
             head.append(good.slice(0, HEAD - accepted))
         accepted += good.num_rows
-        kept.append(good.select(deciding))
+        batches.append(good.select(deciding))
     if not rows:
         raise SourceError(f"{source.place}: no rows in the window {window}")
     first = source.at(checker.first_rejected)
     check_share(project, checker.reasons, checker.rejected, rows, first, examples=checker.examples)
     violations = checker.finish()
-    keys = to_frame(pa.Table.from_batches(kept), is_nullable)
+    keys = to_frame(pa.Table.from_batches(batches), is_nullable)
     return Rehearsal(
         window=window,
         rows=rows,
@@ -93,28 +93,30 @@ def rehearse(project: Project) -> Rehearsal:
     )
 
 
-def told(done: Rehearsal, project: Project) -> Iterator[str]:
+def summary_lines(rehearsal: Rehearsal, project: Project) -> Iterator[str]:
     """A rehearsal in words, where every row of the source is counted; a line each."""
-    sizes = [f"{part} {mask.sum():,}" for part, mask in done.parts.masks.items()]
-    apart = done.parts.withheld - done.unlabelled
+    sizes = [f"{part} {mask.sum():,}" for part, mask in rehearsal.parts.masks.items()]
+    apart = rehearsal.parts.withheld - rehearsal.unlabelled
     if apart:
         sizes.append(f"withheld {apart:,} (to keep {_kept_apart(project)} apart)")
-    if done.unlabelled:
-        sizes.append(f"without {project.target} {done.unlabelled:,}")
-    said = f"{done.accepted:,} of {done.rows:,} rows keep the contract"
-    yield f"{done.window}: {said}; {', '.join(sizes)}"
+    if rehearsal.unlabelled:
+        sizes.append(f"without {project.target} {rehearsal.unlabelled:,}")
+    summary = f"{rehearsal.accepted:,} of {rehearsal.rows:,} rows keep the contract"
+    yield f"{rehearsal.window}: {summary}; {', '.join(sizes)}"
     if project.entity and project.contract.columns[project.entity].pii == "hash":
         yield f"The parts will be about that large: the hash of {project.entity} divides them"
-    if done.outside and project.time:
-        rows = "row is" if done.outside == 1 else "rows are"
-        yield f"{done.outside:,} {rows} later: time.arrives_from is {project.time.arrives_from}"
-    if done.violations:
+    if rehearsal.outside and project.time:
+        rows = "row is" if rehearsal.outside == 1 else "rows are"
+        yield (
+            f"{rehearsal.outside:,} {rows} later: time.arrives_from is {project.time.arrives_from}"
+        )
+    if rehearsal.violations:
         yield "What the data do not keep:"
-    yield from _broken(done.violations)
+    yield from _broken(rehearsal.violations)
 
 
-class Trial(NamedTuple):
-    """What the contract says of a whole source, whatever it is for."""
+class SourceTrial(NamedTuple):
+    """Result of checking a whole source against the contract."""
 
     rows: int
     accepted: int
@@ -124,7 +126,7 @@ class Trial(NamedTuple):
     """What the data do not keep of the contract, worst first."""
 
 
-def try_source(project: Project) -> Trial:
+def try_source(project: Project) -> SourceTrial:
     """Hold all rows of the project's source against the contract, as those that arrive later are:
     neither target nor leakage need be there.
 
@@ -148,23 +150,23 @@ def try_source(project: Project) -> Trial:
         rows += batch.num_rows
     first = source.at(checker.first_rejected)
     check_share(project, checker.reasons, checker.rejected, rows, first, examples=checker.examples)
-    return Trial(rows, rows - checker.rejected, labelled, checker.finish())
+    return SourceTrial(rows, rows - checker.rejected, labelled, checker.finish())
 
 
-def trial_words(done: Trial, project: Project) -> Iterator[str]:
-    """What a file was found to be; a line each."""
-    yield f"{done.accepted:,} of {done.rows:,} rows keep the contract"
-    if not done.labelled:
+def trial_words(trial: SourceTrial, project: Project) -> Iterator[str]:
+    """Summary of a checked file, line by line."""
+    yield f"{trial.accepted:,} of {trial.rows:,} rows keep the contract"
+    if not trial.labelled:
         yield f"It has no column {project.target!r}, the target: it can be scored, not learned from"
-    if done.violations:
+    if trial.violations:
         yield "What the data do not keep:"
-    yield from _broken(done.violations)
+    yield from _broken(trial.violations)
 
 
 def _broken(violations: Sequence[Violation]) -> Iterator[str]:
     """The worst, each with the first rows and values that show it, personal data masked."""
-    for one in violations[:SHOWN]:
-        yield f"  {one.model_copy(update={'examples': one.examples[:EXAMPLES]})}"
+    for violation in violations[:SHOWN]:
+        yield f"  {violation.model_copy(update={'examples': violation.examples[:EXAMPLES]})}"
     if len(violations) > SHOWN:
         yield f"  and {len(violations) - SHOWN} more"
 

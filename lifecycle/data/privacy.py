@@ -60,9 +60,9 @@ def pseudonym(values: Iterable[object], key: bytes, purpose: bytes = b"") -> lis
         if text is None:
             hashes.append(None)
             continue
-        one = keyed.copy()
-        one.update(text.encode())
-        hashes.append(one.hexdigest())
+        digest = keyed.copy()
+        digest.update(text.encode())
+        hashes.append(digest.hexdigest())
     return hashes
 
 
@@ -104,7 +104,7 @@ class Hidden:
 
     @property
     def hashes(self) -> bool:
-        """Whether versions or quarantine hold a keyed hash."""
+        """Return whether versions or quarantine hold a keyed hash."""
         return bool(self._key)
 
     def schema(self, schema: pa.Schema) -> pa.Schema:
@@ -129,7 +129,7 @@ class Hidden:
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema(batch.schema))
 
     def mask(self, _name: str, value: object) -> str:
-        """What quarantine and messages say in place of a value."""
+        """Replacement for a value in quarantine and messages."""
         return pseudonym([value], self._key)[0] or ""
 
     def _hash(self, values: pa.Array) -> pa.Array:
@@ -144,8 +144,8 @@ def read_as_they_are(project: Project) -> frozenset[str]:
     inputs, target, time, protected, and what the evaluation slices by."""
     time = {project.time.column} if project.time else set()
     slices = set(project.evaluation.slices)
-    kept = {*project.input_columns, project.target, *project.protected} | time | slices
-    return frozenset(kept - {project.entity})
+    columns = {*project.input_columns, project.target, *project.protected} | time | slices
+    return frozenset(columns - {project.entity})
 
 
 # Which key a project's personal data were hashed with: under another one everybody is another.
@@ -175,13 +175,13 @@ def check_key(project: Project, settings: Settings) -> None:
     """
     for table in TABLES:
         notes = history(table_uri(settings, project.name, table)).to_dict("records")
-        noted = [(one["version"], one["note"][NOTED]) for one in notes if NOTED in one["note"]]
+        noted = [(note["version"], note["note"][NOTED]) for note in notes if NOTED in note["note"]]
         if not noted:
             continue
         file = settings.home / FILE
         there = settings.pii_key is not None or file.is_file()
-        version, known = noted[-1]
-        if not there or fingerprint(settings) != known:
+        version, earlier = noted[-1]
+        if not there or fingerprint(settings) != earlier:
             raise SettingsError(
                 f"LIFECYCLE_PII_KEY: {table} version {version} of {project.name} was hashed with "
                 f"{'another key' if there else 'a key that is not here'}, under which everybody is "
@@ -219,14 +219,14 @@ def erased_hashes(settings: Settings, project: Project) -> frozenset[str]:
 
 
 def erased_digest(hashes: Collection[str]) -> str:
-    """What a cached ingestion depends on besides its source; empty if nobody was erased."""
+    """Digest of the suppression list, for cache keys; empty if nobody was erased."""
     return sha256(sorted(hashes)) if hashes else ""
 
 
 def erased_mask(
     values: pa.Array | pa.ChunkedArray, hashes: Collection[str], settings: Settings
 ) -> pa.BooleanArray | pa.ChunkedArray:
-    """Which rows are about an erased entity: not null, of the length of `values`.
+    """Mask of the rows about an erased entity: no nulls, as long as `values`.
 
     Each distinct value is hashed once (about two microseconds); nothing is if nobody was erased.
 
@@ -236,14 +236,16 @@ def erased_mask(
     if not hashes:
         return pa.repeat(False, len(values))
     distinct = pc.unique(values)
-    gone = hash_entities(distinct.to_pylist(), settings)
-    told = distinct.filter(pa.array([one in hashes for one in gone], pa.bool_()))
-    return pc.is_in(values, value_set=told.drop_null())
+    hashes_of_values = hash_entities(distinct.to_pylist(), settings)
+    erased_values = distinct.filter(
+        pa.array([value_hash in hashes for value_hash in hashes_of_values], pa.bool_())
+    )
+    return pc.is_in(values, value_set=erased_values.drop_null())
 
 
 def hash_entities(values: Iterable[object], settings: Settings) -> list[str]:
     """The list's hash of each value; a missing one has the empty text, which is never listed."""
-    return [one or "" for one in pseudonym(values, pii_key(settings), ERASED_PURPOSE)]
+    return [value_hash or "" for value_hash in pseudonym(values, pii_key(settings), ERASED_PURPOSE)]
 
 
 def suppress(settings: Settings, project: Project, values: Iterable[object]) -> int:
@@ -255,8 +257,8 @@ def suppress(settings: Settings, project: Project, values: Iterable[object]) -> 
     uri = table_uri(settings, project.name, TABLE)
     wanted = set(hash_entities(values, settings)) - {""}
     for _ in range(ATTEMPTS):
-        table, known = _read(uri)
-        new = sorted(wanted - known)
+        table, rows = _read(uri)
+        new = sorted(wanted - rows)
         if not new:
             return 0
         try:
@@ -320,8 +322,8 @@ def _hold(rows: pa.Table, version: int) -> None:
     numbers = set()
     for (number, check), part in numbered.groupby(["number", "check"], dropna=False):
         hashes, times = part["hash"].tolist(), part["time"].unique().tolist()
-        whole = len(times) == 1 and not part.isna().any(axis=None)
-        if not whole or check != _check(int(number), times[0], sorted(hashes)):
+        is_complete = len(times) == 1 and not part.isna().any(axis=None)
+        if not is_complete or check != _check(int(number), times[0], sorted(hashes)):
             raise ValueError(f"the rows of commit {number:g} do not match their checksum")
         numbers.add(int(number))
     first = min(numbers, default=version + 1) if len(numbered) < len(frame) else 1

@@ -45,8 +45,8 @@ def small_holdout(rows: int, total: int, project: Project) -> str:
     """
     if rows >= max(FEW_ROWS, SMALL_SHARE * total):
         return ""
-    said = f"the holdout has {rows:,} of {total:,} rows ({rows / total:.1%})"
-    return f"{said}, too few to judge a model by; {_larger(project)}."
+    message = f"the holdout has {rows:,} of {total:,} rows ({rows / total:.1%})"
+    return f"{message}, too few to judge a model by; {_larger(project)}."
 
 
 def empty_part(part: str, project: Project, keys: Keys, rule: str) -> str:
@@ -55,8 +55,10 @@ def empty_part(part: str, project: Project, keys: Keys, rule: str) -> str:
     Args:
         keys: of the rows that have a target.
     """
-    said = f"{project.source.place}: the {part} part of {keys.rows:,} rows would be empty ({rule})"
-    return f"{said}; {_change(part, project, keys)}"
+    message = (
+        f"{project.source.place}: the {part} part of {keys.rows:,} rows would be empty ({rule})"
+    )
+    return f"{message}; {_change(part, project, keys)}"
 
 
 def _change(part: str, project: Project, keys: Keys) -> str:
@@ -64,29 +66,33 @@ def _change(part: str, project: Project, keys: Keys) -> str:
     if project.time is None or keys.starts is None:
         return f"change {share}, or ingest more rows"
     periods, name = Periods(keys.starts, project.time), project.time.period
-    held = project.split.holdout_periods
+    holdout_periods = project.split.holdout_periods
     later = "set time.arrives_from later" if project.time.arrives_from else "ingest more periods"
     more = f"{_if(name != 'value', 'choose a finer time.period')}, or {later}"
     if len(periods) == 1:
         which = "have one time" if name == "value" else f"are all of one {name}"
         return f"the rows {which}: name another time.column{more}"
     if project.entity is None or keys.places is None:
-        fewer = f"lower split.holdout_periods (now {held})" if held else f"change {share}"
+        fewer = (
+            f"lower split.holdout_periods (now {holdout_periods})"
+            if holdout_periods
+            else f"change {share}"
+        )
         return f"there are {len(periods)} periods for three parts: {fewer}{more}"
     place = {"train": TRAIN, "validation": VALIDATION, "holdout": HOLDOUT}[part]
     sizes = periods.sizes(keys.places == place)
     if not sizes.any():
         return f"no {project.entity} falls into it: change {share}, or ingest more of them"
-    held = held or 1
+    holdout_periods = holdout_periods or 1
     if part == "holdout":
         least = int(np.flatnonzero(sizes[::-1])[0]) + 1
-        raised = f"raise split.holdout_periods from {held} to {least} or more"
+        raised = f"raise split.holdout_periods from {holdout_periods} to {least} or more"
         if least == len(periods):
             raised = "raise split.holdout"
         coarser = _if(name in ("day", "week"), "choose a coarser time.period")
         return f"no held-out {project.entity} has a row there: {raised}{coarser}, or {later}"
     most = len(periods) - int(np.flatnonzero(sizes)[0]) - 1
-    lowered = f"from {held} to {most} or fewer" if most else f"(now {held})"
+    lowered = f"from {holdout_periods} to {most} or fewer" if most else f"(now {holdout_periods})"
     return f"all its rows are newer: lower split.holdout_periods {lowered}{more}"
 
 
@@ -97,11 +103,11 @@ def _if(true: bool, text: str) -> str:
 def _larger(project: Project) -> str:
     if project.time is None:
         return "raise split.holdout, or use more rows"
-    held = project.split.holdout_periods or (1 if project.entity else None)
-    ways = [f"raise split.holdout_periods (now {held})" if held else "raise split.holdout"]
-    if project.time.period in ("day", "week") and held:
+    periods = project.split.holdout_periods or (1 if project.entity else None)
+    ways = [f"raise split.holdout_periods (now {periods})" if periods else "raise split.holdout"]
+    if project.time.period in ("day", "week") and periods:
         ways.append("choose a coarser time.period")
-    if held and project.entity:
+    if periods and project.entity:
         ways.append(f"raise split.holdout (now {project.split.holdout:g})")
     return " or ".join(filter(None, (", ".join(ways[:-1]), ways[-1])))
 
@@ -116,32 +122,33 @@ def check_target(target: "pd.Series[Any]", project: Project, where: str) -> None
         TargetError: it is missing everywhere, constant, no number where the task takes them, has
             one class only or more than two, or never has the `positive` value.
     """
-    known = target.dropna() if target.hasnans else target  # a copy of 20M values counts
+    present = target.dropna() if target.hasnans else target  # a copy of 20M values counts
     name, place = project.target, f"{project.source.place}: target {target.name!r} in {where}"
-    if known.empty:
+    if present.empty:
         raise TargetError(f"{place} is missing in every row; name another column or other data")
     if project.task != "binary":
-        if (known == known.iloc[0]).all():
+        if (present == present.iloc[0]).all():
             raise TargetError(
-                f"{place} is constant (always {known.iloc[0]}): there is nothing to learn; check "
+                f"{place} is constant (always {present.iloc[0]}): there is nothing to learn; check "
                 "`target`, the data, or the sizes under `split`"
             )
-        numeric = pd.api.types.is_numeric_dtype(known.dtype)
+        numeric = pd.api.types.is_numeric_dtype(present.dtype)
         if project.task in ("regression", "count") and not numeric:
             kind = project.contract.columns[project.target].type
-            classes = known.nunique()
+            classes = present.nunique()
             instead = "binary, and positive" if classes == 2 else "multiclass"
             raise TargetError(
                 f"{place} is {kind} with {classes:,} values, and task: {project.task} takes "
                 f"numbers; use task: {instead}, another target, or numbers in the contract"
             )
-        if project.task == "count" and (wrong := (known < 0) | (known % 1 != 0)).any():
+        if project.task == "count" and (wrong := (present < 0) | (present % 1 != 0)).any():
             raise TargetError(
-                f"{place} has {known[wrong].iloc[0]}, which is no count; use task: regression, or "
+                f"{place} has {present[wrong].iloc[0]}, which is no count; use task: regression, "
+                "or "
                 "set minimum: 0 and type: integer in the contract"
             )
         return
-    values = known.unique()
+    values = present.unique()
     positive = 1 if project.positive is None else project.positive
     shown = ", ".join(map(repr, sorted(map(_native, values), key=str)[:6]))
     if len(values) > 2:
@@ -170,7 +177,7 @@ PARTS = ("train", "validation", "holdout")
 
 
 class Parts(NamedTuple):
-    """Which rows are in which part, as boolean masks; a row in none of them is withheld."""
+    """Boolean masks of the parts; a row in none of them is withheld."""
 
     train: Mask
     validation: Mask
@@ -200,7 +207,7 @@ def split(
 
 
 def divide(frame: pd.DataFrame, project: Project) -> Parts:
-    """Which rows are in which part; rows without a target are in none.
+    """Assign rows to parts; rows without a target belong to none.
 
     Args:
         frame: the project's target, entity and time columns, typed as the contract says.
@@ -242,20 +249,20 @@ def split_version(project: Project, settings: Settings, dataset: DatasetVersion)
 
 def _divide(target: "pd.Series[Any]", keys: Keys, project: Project) -> Parts:
     check_target(target, project, "the data")
-    known = target.notna().to_numpy(dtype=bool)
-    unknown = len(known) - int(known.sum())
-    labelled = target[known] if unknown else target
-    keys = keys.of(known) if unknown else keys
+    has_target = target.notna().to_numpy(dtype=bool)
+    unknown = len(has_target) - int(has_target.sum())
+    labelled = target[has_target] if unknown else target
+    keys = keys.of(has_target) if unknown else keys
     parts = _split(keys, project.split, project.entity, project.time)
     for part, mask in parts.masks.items():
         if not mask.any():
             raise SplitError(empty_part(part, project, keys, parts.rule))
-        held = pd.Series(labelled.array[mask], name=project.target)
-        check_target(held, project, f"the {part} part of {len(held):,} rows")
+        holdout_target = pd.Series(labelled.array[mask], name=project.target)
+        check_target(holdout_target, project, f"the {part} part of {len(holdout_target):,} rows")
     if not unknown:
         return parts
-    train, validation, holdout = whole = np.zeros((len(PARTS), len(known)), dtype=bool)
-    whole[:, known] = list(parts.masks.values())
+    train, validation, holdout = masks = np.zeros((len(PARTS), len(has_target)), dtype=bool)
+    masks[:, has_target] = list(parts.masks.values())
     return Parts(train, validation, holdout, f"{parts.rule}; {unknown:,} rows without target")
 
 
@@ -291,8 +298,8 @@ def _by_both(
 
 
 def _by_time(rows: int, periods: Periods, spec: SplitSpec, time: TimeSpec) -> Parts:
-    held = spec.holdout_periods or periods.newest(spec.holdout * rows, len(periods))
-    first_held = max(len(periods) - held, 0)
+    holdout_periods = spec.holdout_periods or periods.newest(spec.holdout * rows, len(periods))
+    first_held = max(len(periods) - holdout_periods, 0)
     validating = periods.newest(spec.validation * rows, first_held)
     first_validating = max(first_held - validating, 0)
     holdout = periods.since(first_held)
@@ -328,7 +335,7 @@ def _write(
                 if part not in writers:
                     writers[part] = stack.enter_context(VersionWriter(schema, uris[part]))
                 if mask[start:end].any():
-                    kept = batch.filter(pa.array(mask[start:end]))
-                    writers[part].write(pa.RecordBatch.from_arrays(kept.columns, schema=schema))
+                    rows = batch.filter(pa.array(mask[start:end]))
+                    writers[part].write(pa.RecordBatch.from_arrays(rows.columns, schema=schema))
             start = end
         return {part: writers[part].commit(note) for part in parts.masks}

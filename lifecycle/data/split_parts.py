@@ -39,10 +39,10 @@ class Periods:
 
     def __init__(self, starts: Starts, spec: TimeSpec) -> None:
         self._starts, self._spec = starts, spec
-        self._found, self._sizes = np.unique(starts, return_counts=True)
+        self._periods, self._sizes = np.unique(starts, return_counts=True)
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._periods)
 
     def sizes(self, rows: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
         """Rows in each period, oldest first (periods,).
@@ -52,7 +52,7 @@ class Periods:
         """
         if rows is None:
             return self._sizes
-        at = np.searchsorted(self._found, self._starts[rows])
+        at = np.searchsorted(self._periods, self._starts[rows])
         return np.bincount(at, minlength=len(self))
 
     def newest(self, wanted: float, before: int) -> int:
@@ -65,21 +65,21 @@ class Periods:
 
     def since(self, number: int) -> NDArray[np.bool_]:
         """Which rows lie in a period or a later one (rows,)."""
-        if number >= len(self._found):
+        if number >= len(self._periods):
             return np.zeros(len(self._starts), dtype=bool)
-        mask: NDArray[np.bool_] = self._starts >= self._found[number]
+        mask: NDArray[np.bool_] = self._starts >= self._periods[number]
         return mask
 
     def start(self, number: int) -> Any:
-        """Where a period starts: a whole number, a time or a day."""
-        return self._found[number]
+        """Start of a period: a whole number, a time or a day."""
+        return self._periods[number]
 
     def name(self, number: int) -> str:
         """What a period is called; behind the last one comes the end."""
-        if number >= len(self._found):
+        if number >= len(self._periods):
             return "the end"
-        start = self._found[number]
-        if self._found.dtype.kind != "M":
+        start = self._periods[number]
+        if self._periods.dtype.kind != "M":
             return str(int(start))
         unit = "us" if self._spec.period == "value" else "s"
         return str(period_of(pd.Series([start.astype(f"datetime64[{unit}]")]), self._spec).iloc[0])
@@ -109,10 +109,10 @@ def places_by_number(rows: int, spec: SplitSpec) -> Places:
 
 
 def _places(shares: NDArray[np.float64], spec: SplitSpec) -> Places:
-    found = np.full(len(shares), TRAIN, dtype=np.int8)
-    found[shares < spec.holdout + spec.validation] = VALIDATION
-    found[shares < spec.holdout] = HOLDOUT
-    return found
+    parts = np.full(len(shares), TRAIN, dtype=np.int8)
+    parts[shares < spec.holdout + spec.validation] = VALIDATION
+    parts[shares < spec.holdout] = HOLDOUT
+    return parts
 
 
 def hash_share(keys: "pd.Series[Any]", seed: int) -> NDArray[np.float64]:
@@ -139,7 +139,7 @@ def _shares(keys: "pd.Series[Any]", seed: int) -> NDArray[np.float64]:
 
 
 class Keys(NamedTuple):
-    """What decides on the rows' parts, in nine bytes a row at most."""
+    """Keys that decide each row's part, in at most nine bytes per row."""
 
     rows: int
     places: Places | None
@@ -148,7 +148,7 @@ class Keys(NamedTuple):
     """Of the rows' periods; None without a time."""
 
     def of(self, rows: NDArray[np.bool_] | slice) -> "Keys":
-        """Those of some rows."""
+        """Keys of the selected rows."""
         count = rows.stop if isinstance(rows, slice) else int(rows.sum())
         places = None if self.places is None else self.places[rows]
         return Keys(count, places, None if self.starts is None else self.starts[rows])
@@ -192,9 +192,9 @@ def read_keys(dataset: DatasetVersion, project: Project) -> tuple["pd.Series[Any
         frame = to_frame(pa.Table.from_batches([batch]), is_nullable)
         some = keys_of(frame, spec, entity, time)
         keys = keys or some.room_for(dataset.rows)
-        for whole, part in zip(keys[1:], some[1:], strict=True):
-            if whole is not None and part is not None:
-                whole[rows : rows + some.rows] = part
+        for arrays, part in zip(keys[1:], some[1:], strict=True):
+            if arrays is not None and part is not None:
+                arrays[rows : rows + some.rows] = part
         rows += some.rows
     if keys is None:
         return pd.Series(dtype=np.float64), Keys(0, None, None)

@@ -76,7 +76,7 @@ def select(frame: pd.DataFrame, project: Project, window: Window) -> pd.DataFram
 
 
 def unplaced_rows(batch: pa.RecordBatch, project: Project) -> int:
-    """How many rows of a raw batch lie in no window, whichever it is."""
+    """Number of rows of a raw batch that lie in no window."""
     if project.time is None:
         return 0
     times = _times(_frame(batch, project.time.column), project)
@@ -88,11 +88,11 @@ def inside(batch: pa.RecordBatch, project: Project, window: Window) -> NDArray[n
     if project.time is None or (window.first is None and window.last is None):
         return None
     frame = _frame(batch, project.time.column)
-    kept = select(frame, project, window)
-    if len(kept) == len(frame):
+    rows = select(frame, project, window)
+    if len(rows) == len(frame):
         return None
     mask = np.zeros(len(frame), dtype=bool)
-    mask[kept.index.to_numpy()] = True
+    mask[rows.index.to_numpy()] = True
     return mask
 
 
@@ -106,8 +106,8 @@ def arriving(project: Project, source: Source) -> list[Window]:
     for batch in source.batches(terms.contract.columns):
         batch = terms.complete(batch, source.at(read + 1).place)
         read += batch.num_rows
-        found = _times(_frame(batch, name), project).dropna()
-        times.update(found.unique().tolist())
+        row_times = _times(_frame(batch, name), project).dropna()
+        times.update(row_times.unique().tolist())
     kind = np.dtype("int64" if _is_integer(project) else "datetime64[us]")
     return periods(project, pd.DataFrame({name: pd.Series(sorted(times), dtype=kind)}))
 

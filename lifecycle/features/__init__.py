@@ -1,8 +1,8 @@
 """Feature views: facts of other sources, joined to each row as they were known at its time.
 
-`facts` reads a view's source under its contract, `compute` runs the project's function on them and
-checks what it returns, and `lookahead` refuses a function that looks ahead. `table` keeps the
-features as a version of the lake, `asof` finds what was known of an entity at a time, `join` adds
-it to the rows of a dataset version; `use` is what a model's bundle says of it, and `trial` tries it
-all without writing. Training joins by each row's time; serving looks up by the time it is.
+`store` reads a view's source under its contract and keeps the features as a version of the lake.
+`compute` runs the project's function, checks its result, and refuses a function that looks ahead.
+`asof` finds an entity's features at a point in time, and `join` adds them to the rows of a dataset
+version. `view_use` records a view in a model's bundle. Training joins by each row's time; serving
+looks up the newest features.
 """

@@ -1,4 +1,4 @@
-"""What was known of an entity at a time: a binary search in arrays, offline and in serving."""
+"""Point-in-time lookup of an entity's features: binary search in arrays, offline and serving."""
 
 from bisect import bisect_left, bisect_right
 from typing import Any, Self
@@ -85,10 +85,10 @@ class AsOf:
             pairs = zip(entities.to_pylist(), times.tolist(), strict=True)
             return np.array([self._find(*pair) for pair in pairs], dtype=np.int64)
         place = self._places(entities)
-        known = place >= 0
-        first = self._starts[np.where(known, place, 0)]
+        present = place >= 0
+        first = self._starts[np.where(present, place, 0)]
         low = first.copy()
-        high = np.where(known, self._starts[np.where(known, place, 0) + 1], first)
+        high = np.where(present, self._starts[np.where(present, place, 0) + 1], first)
         open_ = low < high
         while open_.any():  # bisection of all ranges at once
             middle = (low + high) // 2
@@ -98,18 +98,18 @@ class AsOf:
             high = np.where(open_ & ~earlier, middle, high)
             open_ = low < high
         rows = low - 1
-        found = known & (rows >= first)
+        valid = present & (rows >= first)
         if self._max_age is not None:
             # ages of known facts alone: the difference of any two times could overflow
-            age = np.where(found, times, 0) - np.where(found, self._time[rows], 0)
-            found &= age <= self._max_age
-        return np.where(found, rows, -1)
+            age = np.where(valid, times, 0) - np.where(valid, self._time[rows], 0)
+            valid &= age <= self._max_age
+        return np.where(valid, rows, -1)
 
     def take(self, rows: NDArray[np.int64]) -> list[pa.Array]:
         """The features of facts, a column each; missing where the row is -1."""
         at = pa.array(rows, mask=rows < 0)
-        taken = self.features.take(at)
-        return [column.combine_chunks() for column in taken.columns]
+        features = self.features.take(at)
+        return [column.combine_chunks() for column in features.columns]
 
     def values(self, rows: NDArray[np.int64]) -> list[list[Any]]:
         """What `take` takes, as Python's values with None where one is missing."""
@@ -130,13 +130,13 @@ class AsOf:
         last = np.append(self._time[1:], 0)
         followed = rows + 1 < ends[entity]
         replaced = followed & ((last <= now) if self._same_instant else (last < now))
-        kept = pa.array(np.flatnonzero(~replaced))
+        indices = pa.array(np.flatnonzero(~replaced))
         smaller = object.__new__(type(self))
         smaller.__dict__.update(self.__dict__)
         counts = np.bincount(entity[~replaced], minlength=len(ends))
         smaller._starts = np.concatenate([[0], np.cumsum(counts)])
         smaller._time = self._time[~replaced]
-        smaller.features = self.features.take(kept).combine_chunks()
+        smaller.features = self.features.take(indices).combine_chunks()
         smaller._columns = _arrays(smaller.features)
         return smaller
 
@@ -157,7 +157,7 @@ class AsOf:
         """Where an entity is among ours; -1 where it is not."""
         ours = self._entities
         if self._text:  # Arrow orders text by its UTF-8 bytes, which is Python's order, too
-            at = bisect_left(ours, entity, key=lambda one: one.as_py())
+            at = bisect_left(ours, entity, key=lambda value: value.as_py())
             return at if at < len(ours) and ours[at].as_py() == entity else -1
         at = int(ours.searchsorted(entity))
         return at if at < len(ours) and ours[at] == entity else -1
@@ -167,8 +167,8 @@ class AsOf:
         ours = self._entities
         if self._text:
             index = pc.index_in(entities.cast(pa.large_string()), value_set=ours)
-            known: NDArray[np.int64] = index.fill_null(-1).to_numpy().astype(np.int64)
-            return known
+            positions: NDArray[np.int64] = index.fill_null(-1).to_numpy().astype(np.int64)
+            return positions
         wanted = entities.to_numpy()
         at = np.searchsorted(ours, wanted)
         places: NDArray[np.int64] = np.where(ours[np.minimum(at, len(ours) - 1)] == wanted, at, -1)
@@ -187,5 +187,5 @@ def as_numbers(times: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
     """Whole numbers as they are, datetimes as microseconds since 1970."""
     if pa.types.is_timestamp(times.type):
         times = times.cast(pa.timestamp("us"))
-    found: NDArray[np.int64] = times.cast(pa.int64()).to_numpy()
-    return found
+    numbers: NDArray[np.int64] = times.cast(pa.int64()).to_numpy()
+    return numbers

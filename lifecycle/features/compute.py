@@ -62,22 +62,23 @@ def compute(function: ViewFunction, facts: pa.Table) -> pa.RecordBatch:
     spec = function.spec
     frame = to_frame(facts, is_nullable)
     try:
-        made = function.call(frame)
+        result = function.call(frame)
     except Exception as error:
         raise FeatureError(f"{function.key}: {where(error, function.file)}") from None
-    if not isinstance(made, pd.DataFrame):
-        raise FeatureError(f"{function.key}: it returned {type(made).__name__}, not a DataFrame")
-    if not made.index.equals(pd.RangeIndex(len(facts))):
+    if not isinstance(result, pd.DataFrame):
+        raise FeatureError(f"{function.key}: it returned {type(result).__name__}, not a DataFrame")
+    if not result.index.equals(pd.RangeIndex(len(facts))):
         raise FeatureError(
-            f"{function.key}: it must return a row a fact with the same index: got {len(made)} "
+            f"{function.key}: it must return a row a fact with the same index: got {len(result)} "
             f"rows for {len(facts)}"
         )
-    if sorted(map(str, made.columns)) != sorted(spec.features):
+    if sorted(map(str, result.columns)) != sorted(spec.features):
         raise FeatureError(
-            f"{function.key}: it returned {', '.join(map(str, made.columns)) or 'no column'}, and "
+            f"{function.key}: it returned {', '.join(map(str, result.columns)) or 'no column'}, "
+            "and "
             f"feature_views.{function.view}.features names {', '.join(spec.features)}"
         )
-    return _checked(function, made[list(spec.features)])
+    return _checked(function, result[list(spec.features)])
 
 
 def compute_all(
@@ -98,7 +99,7 @@ def compute_all(
 
 
 def first_facts(entities: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Where the facts of each entity start, in facts that are ordered by entity."""
+    """Start of each entity's facts, in facts that are ordered by entity."""
     if not len(entities):
         return np.empty(0, dtype=np.int64)
     changes = pc.not_equal(entities.slice(1), entities.slice(0, len(entities) - 1))
@@ -118,10 +119,10 @@ def _checker(spec: FeatureViewSpec) -> Checker:
     return Checker(ContractSpec(columns=features), now=datetime.now(UTC).replace(tzinfo=None))
 
 
-def _checked(function: ViewFunction, made: pd.DataFrame) -> pa.RecordBatch:
+def _checked(function: ViewFunction, features: pd.DataFrame) -> pa.RecordBatch:
     checker = _checker(function.spec)
     try:
-        table = pa.Table.from_pandas(made, preserve_index=False)
+        table = pa.Table.from_pandas(features, preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise FeatureError(f"{function.key}: a column mixes types: {error}") from None
     batch = table.combine_chunks().to_batches()
@@ -131,7 +132,7 @@ def _checked(function: ViewFunction, made: pd.DataFrame) -> pa.RecordBatch:
     if rejected.num_rows:
         worst = list(checker.reasons.items())[:REASONS_SHOWN]
         raise FeatureError(
-            f"{function.key}: {rejected.num_rows:,} of {len(made):,} rows are not what "
+            f"{function.key}: {rejected.num_rows:,} of {len(features):,} rows are not what "
             f"feature_views.{function.view}.features says: "
             + "; ".join(f"{reason} ({count:,})" for reason, count in worst)
         )
@@ -164,14 +165,14 @@ def check_lookahead(function: ViewFunction, facts: pa.Table) -> None:
     sample, starts = _sample(facts, function.spec.key)
     if not len(sample):
         return
-    whole = compute(function, sample)
+    features = compute(function, sample)
     times = sample[function.spec.time]
     for cut in _cuts(times):
-        known = pc.less(times, cut).combine_chunks()
-        again = compute(function, sample.filter(known))
-        name, row = _differs(whole.filter(known), again)
+        before_cut = pc.less(times, cut).combine_chunks()
+        again = compute(function, sample.filter(before_cut))
+        name, row = _differs(features.filter(before_cut), again)
         if name is not None:
-            of = sample.filter(known)[function.spec.time][row].as_py()
+            of = sample.filter(before_cut)[function.spec.time][row].as_py()
             raise FeatureError(
                 f"{function.key}: feature {name!r} looks ahead: that of a fact known since {of} is "
                 f"another one without the facts from {cut.as_py()} on; use earlier facts of the "
@@ -180,7 +181,7 @@ def check_lookahead(function: ViewFunction, facts: pa.Table) -> None:
     if len(starts) > 1:  # a block holds whole entities, and which ones must not matter
         entity = np.searchsorted(starts, np.arange(len(sample)), side="right")
         half = pa.array(entity % 2 == 0)
-        name, row = _differs(whole.filter(half), compute(function, sample.filter(half)))
+        name, row = _differs(features.filter(half), compute(function, sample.filter(half)))
         if name is not None:
             of = sample.filter(half)[function.spec.time][row].as_py()
             raise FeatureError(
@@ -212,13 +213,13 @@ def _cuts(times: pa.ChunkedArray) -> list[pa.Scalar]:
     if len(distinct) < 2:
         return []
     at = np.unique(np.linspace(1, len(distinct) - 1, CUTS).astype(int))
-    return [distinct[int(one)] for one in at]
+    return [distinct[int(time)] for time in at]
 
 
-def _differs(one: pa.RecordBatch, other: pa.RecordBatch) -> tuple[str | None, int]:
+def _differs(expected: pa.RecordBatch, other: pa.RecordBatch) -> tuple[str | None, int]:
     """The first feature that is not the same in both, and the row; None if all are."""
-    for name in one.schema.names:
-        first, second = one.column(name), other.column(name)
+    for name in expected.schema.names:
+        first, second = expected.column(name), other.column(name)
         if first.equals(second):
             continue
         same = pc.equal(first, second).fill_null(False)

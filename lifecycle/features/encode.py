@@ -180,8 +180,8 @@ def encode(features: pd.DataFrame, schema: FeatureSchema) -> NDArray[np.float32]
 
 
 def _codes(features: pd.DataFrame, name: str, schema: FeatureSchema) -> NDArray[np.float32]:
-    found = schema.codes[name].get_indexer(pd.Index(_column(features, name)))
-    return np.where(found < 0, np.float32(np.nan), found.astype(np.float32))
+    codes = schema.codes[name].get_indexer(pd.Index(_column(features, name)))
+    return np.where(codes < 0, np.float32(np.nan), codes.astype(np.float32))
 
 
 def _numbers(features: pd.DataFrame, name: str) -> NDArray[Any]:
@@ -230,10 +230,10 @@ def _reported(hook: Callable[..., Any], file: Path) -> Hook:
 
 def _refuse(columns: list[str], project: Project) -> None:
     for role, names in (("the target", (project.target,)), ("leakage", project.leakage)):
-        found = [name for name in columns if name in names]
-        if found:
+        clashes = [name for name in columns if name in names]
+        if clashes:
             raise FeatureError(
-                f"features: the hook returned {', '.join(found)}, which is {role} and cannot be "
+                f"features: the hook returned {', '.join(clashes)}, which is {role} and cannot be "
                 "a feature; remove it from what the hook returns"
             )
 
@@ -251,10 +251,12 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
 def _levels(values: "pd.Series[Any]", allowed: tuple[Scalar, ...] | None) -> tuple[Scalar, ...]:
     if allowed is not None:
         return allowed
-    seen = values.dropna().unique()
-    if not len(seen):
+    values_present = values.dropna().unique()
+    if not len(values_present):
         raise FeatureError(f"features: category {values.name!r} has no value in training at all")
-    return tuple(sorted((v.item() if isinstance(v, np.generic) else v for v in seen), key=str))
+    return tuple(
+        sorted((v.item() if isinstance(v, np.generic) else v for v in values_present), key=str)
+    )
 
 
 # Multiclass answers: which class a row's probabilities mean, and what its columns are called.
@@ -271,8 +273,8 @@ def most_probable(probabilities: NDArray[np.float64], classes: Sequence[Scalar])
     """
     text = any(isinstance(value, str) for value in classes)
     values = np.array(list(classes), dtype=object if text else None)
-    found: NDArray[Any] = values[probabilities.argmax(axis=1)]
-    return found
+    labels: NDArray[Any] = values[probabilities.argmax(axis=1)]
+    return labels
 
 
 def probability_columns(classes: Sequence[Scalar]) -> tuple[str, ...]:
@@ -295,7 +297,7 @@ def probability_columns(classes: Sequence[Scalar]) -> tuple[str, ...]:
 
 
 class ViewUse(Record):
-    """How a model uses a view; part of its bundle."""
+    """Use of one view by a model; part of its bundle."""
 
     how: str
     """Digest of how the features are made: function, columns, features."""
@@ -330,9 +332,9 @@ def how_made(project: Project, name: str) -> str:
     """
     spec = project.feature_views[name]
     function = plug_file(project, spec.function, f"feature_views.{name}.function")
-    kept = {"type", "nullable", "categories"}  # what else is said of a column changes no value
+    keys = {"type", "nullable", "categories"}  # what else is said of a column changes no value
     columns: list[Any] = [
-        {name: column.model_dump(mode="json", include=kept) for name, column in columns.items()}
+        {name: column.model_dump(mode="json", include=keys) for name, column in columns.items()}
         for columns in (spec.columns, spec.features)
     ]
     return sha256([file_digest(function[0]), function[1], spec.key, spec.time, columns])

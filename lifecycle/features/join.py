@@ -49,19 +49,19 @@ def join_views(project: Project, settings: Settings, dataset: DatasetVersion) ->
     used = {name: [views[name].digest, use.model_dump(mode="json")] for name, use in uses.items()}
     request = sha256({"dataset": dataset.digest, "views": used, "code": code_digest("features")})
     uri = table_uri(settings, project.name, TABLE)
-    done = noted_version(uri, {"request": request})
-    if done is not None:
-        return done.version
+    noted = noted_version(uri, {"request": request})
+    if noted is not None:
+        return noted.version
     note = {
         "dataset": dataset.digest,
         "table": f"{dataset.uri.rstrip('/').rpartition('/')[2]}@{dataset.version}",
-        "views": json.dumps({name: [one.version, one.digest] for name, one in views.items()}),
+        "views": json.dumps({name: [view.version, view.digest] for name, view in views.items()}),
         "project": project.name,
         "request": request,
         **provenance(),
     }
-    opened = {name: open_view(views[name], use) for name, use in uses.items()}
-    batches = _joined(project, open_version(dataset), opened)
+    open_views = {name: open_view(views[name], use) for name, use in uses.items()}
+    batches = _joined(project, open_version(dataset), open_views)
     first = next(batches, None)
     if first is None:
         raise BackendError(f"{dataset.uri}: version {dataset.version} has no rows to join views to")
@@ -69,9 +69,9 @@ def join_views(project: Project, settings: Settings, dataset: DatasetVersion) ->
         writer.write(first)
         for batch in batches:
             writer.write(batch)
-        made = writer.commit(note, request)
+        version = writer.commit(note, request)
     release_memory()
-    return made
+    return version
 
 
 def join_batch(
@@ -137,7 +137,7 @@ def known_of(function: ViewFunction, facts: pa.Table, use: ViewUse) -> AsOf:
         FeatureError: the function fails, or returns something else than declared.
     """
     spec = function.spec
-    made = [features for _, features in compute_all(function, facts)]
-    features = pa.Table.from_batches(made, schema=feature_schema(spec))
+    batches = [features for _, features in compute_all(function, facts)]
+    features = pa.Table.from_batches(batches, schema=feature_schema(spec))
     named = features.rename_columns(list(use.columns)).combine_chunks()
     return AsOf(facts[spec.key], facts[spec.time], named, use.max_age, use.same_instant)

@@ -58,11 +58,11 @@ def read_facts(project: Project, name: str, source: Source) -> pa.Table:
         now=datetime.now(UTC).replace(tzinfo=None),
         at=source.at,
     )
-    kept: list[pa.RecordBatch] = []
+    batches: list[pa.RecordBatch] = []
     start = 0
     with of_view(name):
         for batch in source.batches(spec.columns):
-            kept.append(checker.check(batch, start).accepted)
+            batches.append(checker.check(batch, start).accepted)
             start += batch.num_rows
     if not start:
         raise SourceError(f"feature_views.{name}: {source.place}: there are no facts")
@@ -74,7 +74,7 @@ def read_facts(project: Project, name: str, source: Source) -> pa.Table:
             f"the contract of the view:\n{lines}\nCorrect them, or what columns says of them"
         )
     checker.finish()
-    return pa.Table.from_batches(kept, schema=checker.schema)
+    return pa.Table.from_batches(batches, schema=checker.schema)
 
 
 def without_erased(
@@ -83,8 +83,10 @@ def without_erased(
     """The facts about everybody but those who were erased."""
     if not erased:
         return facts
-    gone = erased_mask(facts[key], erased, settings)
-    return facts.filter(pa.chunked_array([[not one for one in gone.to_pylist()]], pa.bool_()))
+    erased_rows = erased_mask(facts[key], erased, settings)
+    return facts.filter(
+        pa.chunked_array([[not is_erased for is_erased in erased_rows.to_pylist()]], pa.bool_())
+    )
 
 
 def named_as_rows_are(
@@ -115,7 +117,7 @@ KEY, TIME = "entity", "known_since"
 
 
 def view_table(settings: Settings, project_name: str, view: str) -> str:
-    """Where the features of a view are."""
+    """Table that holds the features of a view."""
     return table_uri(settings, project_name, f"{VIEW}{view}")
 
 
@@ -152,9 +154,9 @@ def materialise(project: Project, settings: Settings, name: str) -> DatasetVersi
             writer.write(pa.RecordBatch.from_arrays([*keys, *features.columns], schema=schema))
         # a version is what it was made from: serving takes the newest, even where the facts are
         # again what they were some versions ago
-        made = writer.commit(note, sha256([request, former.version.digest if former else ""]))
+        version = writer.commit(note, sha256([request, former.version.digest if former else ""]))
     release_memory()
-    return made
+    return version
 
 
 def made_like(settings: Settings, project_name: str, view: str, use: ViewUse) -> DatasetVersion:
@@ -164,13 +166,13 @@ def made_like(settings: Settings, project_name: str, view: str, use: ViewUse) ->
         BackendError: the table cannot be read, or there is none.
     """
     uri = view_table(settings, project_name, view)
-    found = noted_version(uri, {"how": use.how})
-    if found is None:
+    noted = noted_version(uri, {"how": use.how})
+    if noted is None:
         raise BackendError(
             f"{uri}: no version has the features of view {view!r} as the model learned from them; "
             "prepare the data with the project as it was at training"
         )
-    return found.version
+    return noted.version
 
 
 def open_view(version: DatasetVersion, use: ViewUse) -> AsOf:

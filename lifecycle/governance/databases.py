@@ -62,15 +62,15 @@ def open_database(url: str) -> Iterator[Engine]:
 
 def search_database(engine: Engine, subject: Subject) -> dict[str, int]:
     """`table.column` → rows that hold a person."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     with engine.connect() as connection:
         for table, columns in _texts(engine).items():
             for _, values in _rows(connection, table, columns):
                 for column, value in zip(columns, values, strict=True):
-                    if _held(value, subject):
+                    if _holds(value, subject):
                         name = f"{table}.{column}"
-                        found[name] = found.get(name, 0) + 1
-    return found
+                        counts[name] = counts.get(name, 0) + 1
+    return counts
 
 
 def redact_file(engine: Engine, subject: Subject) -> dict[str, int]:
@@ -88,7 +88,7 @@ def redact_file(engine: Engine, subject: Subject) -> dict[str, int]:
                 rows = [
                     (key, values)
                     for key, values in _rows(connection, table, columns)
-                    if any(_held(value, subject) for value in values)
+                    if any(_holds(value, subject) for value in values)
                 ]
             for key, values in rows:
                 _redact_row(engine, table, columns, key, values, subject)
@@ -119,13 +119,13 @@ def _texts(engine: Engine) -> dict[str, list[str]]:
     """Table → its columns that can hold text."""
     inspector = sa.inspect(engine)
     loose = engine.dialect.name == "sqlite"
-    found = {}
+    texts = {}
     for table in inspector.get_table_names():
         columns = inspector.get_columns(table)
         names = [c["name"] for c in columns if loose or not isinstance(c["type"], MIXED)]
         if names:
-            found[table] = names
-    return found
+            texts[table] = names
+    return texts
 
 
 def _rows(
@@ -134,14 +134,14 @@ def _rows(
     """Each row's own address in the table, and its values as text or bytes."""
     engine = connection.engine
     address, cast = ("rowid", "") if engine.dialect.name == "sqlite" else ("ctid::text", "::text")
-    asked = ", ".join(f"{_quoted(engine, name)}{cast}" for name in columns)
-    query = sa.text(f"SELECT {address}, {asked} FROM {_quoted(engine, table)}")  # noqa: S608 - quoted
+    columns_sql = ", ".join(f"{_quoted(engine, name)}{cast}" for name in columns)
+    query = sa.text(f"SELECT {address}, {columns_sql} FROM {_quoted(engine, table)}")  # noqa: S608 - quoted
     streamed = connection.execution_options(yield_per=BATCH).execute(query)
     for row in streamed:
         yield row[0], tuple(row[1:])
 
 
-def _held(value: object, subject: Subject) -> bool:
+def _holds(value: object, subject: Subject) -> bool:
     if isinstance(value, bytes):
         return subject.holds(value)
     return value is not None and subject.holds(str(value).encode(errors="surrogateescape"))
@@ -158,7 +158,7 @@ def _redact_row(
     new = {
         f"v{at}": _redacted(value, subject)
         for at, value in enumerate(values)
-        if _held(value, subject)
+        if _holds(value, subject)
     }
     place = _quoted(engine, table)
     cells = ", ".join(f"{_quoted(engine, columns[int(name[1:])])} = :{name}" for name in new)

@@ -32,23 +32,25 @@ Commit = list[dict[str, Any]]
 
 
 def commits(table: Folder) -> dict[int, Commit]:
-    numbers = {path: int(found[1]) for path in table.files() if (found := COMMIT.search(path))}
+    numbers = {path: int(match[1]) for path in table.files() if (match := COMMIT.search(path))}
     read = table.read_all(numbers)
     return {
         number: [json.loads(line) for line in read[path].decode().splitlines() if line.strip()]
-        for path, number in sorted(numbers.items(), key=lambda one: one[1])
+        for path, number in sorted(numbers.items(), key=lambda item: item[1])
     }
 
 
 def added_paths(table: Folder) -> set[str]:
     """Every data file that a commit has ever added."""
-    made = commits(table).values()
-    return {_path(action["add"]) for commit in made for action in commit if "add" in action}
+    paths_by_commit = commits(table).values()
+    return {
+        _path(action["add"]) for commit in paths_by_commit for action in commit if "add" in action
+    }
 
 
 def versions_of_files(table: Folder) -> dict[str, list[int]]:
     """Data file → the dataset versions that hold it."""
-    found: dict[str, list[int]] = {}
+    versions: dict[str, list[int]] = {}
     active: set[str] = set()
     for version, commit in commits(table).items():
         for action in commit:
@@ -58,13 +60,13 @@ def versions_of_files(table: Folder) -> dict[str, list[int]]:
                 active.discard(_path(action["remove"]))
         if any("digest" in action.get("commitInfo", {}) for action in commit):
             for path in active:
-                found.setdefault(path, []).append(version)
-    return found
+                versions.setdefault(path, []).append(version)
+    return versions
 
 
 def complete(table: Folder) -> bool:
     """Whether every commit since the table was made is there."""
-    numbers = [int(found[1]) for path in table.files() if (found := COMMIT.search(path))]
+    numbers = [int(match[1]) for path in table.files() if (match := COMMIT.search(path))]
     return bool(numbers) and numbers == list(range(len(numbers)))
 
 
@@ -88,8 +90,8 @@ def mark(uri: str, request: str) -> None:
 def switch(table: Folder) -> bool:
     """Let the log name the newest round of every file; whether anything had to be changed."""
     present = {table.inside(path) for path in table.files()}
-    known = {parts(path)[0] for path in added_paths(table)}
-    names = {stem: path for stem, path in newest_rounds(present).items() if stem in known}
+    folders = {parts(path)[0] for path in added_paths(table)}
+    names = {stem: path for stem, path in newest_rounds(present).items() if stem in folders}
     changed = _prepare(table, names)
     for version, commit in commits(table).items():
         new = [_added(action, names, table) for action in commit]
@@ -110,8 +112,8 @@ def forget_versions(table: Folder, versions: Collection[int]) -> None:
 
 def drop_checkpoints(table: Folder) -> None:
     """The pointer first: without it a reader lists what is there."""
-    found = [path for path in table.files() if CHECKPOINT.search(path)]
-    for path in sorted(found, key=lambda path: not path.endswith("_last_checkpoint")):
+    checkpoints = [path for path in table.files() if CHECKPOINT.search(path)]
+    for path in sorted(checkpoints, key=lambda path: not path.endswith("_last_checkpoint")):
         table.remove(path)
 
 
@@ -129,10 +131,10 @@ def newest_rounds(paths: set[str]) -> dict[str, str]:
 
 def parts(path: str) -> tuple[str, int, int]:
     """A data file's name without rounds, its round, and how many rows were erased from it."""
-    found = NAME.match(path)
-    if found is None:
+    match = NAME.match(path)
+    if match is None:
         return path, 0, 0
-    return found["stem"], int(found["round"] or 0), int(found["rows"] or 0)
+    return match["stem"], int(match["round"] or 0), int(match["rows"] or 0)
 
 
 def _prepare(table: Folder, names: dict[str, str]) -> bool:
@@ -193,8 +195,8 @@ def _listed(action: dict[str, Any], names: dict[str, str], table: Folder) -> dic
         if name == file.path:
             new.append(file)
             continue
-        with table.open(f"{table.path}/{name}") as opened:
-            hashed = hashlib.file_digest(opened, "sha256")  # type: ignore[arg-type]  # IO has readinto
+        with table.open(f"{table.path}/{name}") as stream:
+            hashed = hashlib.file_digest(stream, "sha256")  # type: ignore[arg-type]  # IO has readinto
         new.append(file._replace(path=name, sha256=hashed.hexdigest()))
     return action if new == (files or []) else {"commitInfo": info | sealed(info, new)}
 
@@ -205,7 +207,7 @@ def digests(table: Folder) -> dict[str, str]:
     Raises:
         BackendError: a commit is not as it was written.
     """
-    found: dict[str, str] = {}
+    digests_by_path: dict[str, str] = {}
     for version, commit in commits(table).items():
         for action in commit:
             try:
@@ -215,8 +217,8 @@ def digests(table: Folder) -> dict[str, str]:
                     f"{table.path}/{LOG}{version:020d}.json: is damaged ({error}); restore it from "
                     "a backup"
                 ) from None
-            found |= {file.path: file.sha256 for file in files or ()}
-    return found
+            digests_by_path |= {file.path: file.sha256 for file in files or ()}
+    return digests_by_path
 
 
 def _counted(action: dict[str, Any], rows: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from lifecycle.errors import ProjectError
 from lifecycle.governance.databases import open_database, redact_file
 from lifecycle.governance.delta_log import complete, versions_of_files
 from lifecycle.governance.folder import Folder, learners, open_folder
-from lifecycle.governance.requests import Found, Request, close, save
+from lifecycle.governance.requests import ErasureRequest, Findings, close, save
 from lifecycle.governance.search import (
     Places,
     find_places,
@@ -33,8 +33,14 @@ from lifecycle.governance.search import (
     search,
     search_file,
 )
-from lifecycle.governance.subject import GONE, Subject, find_subject, fingerprints, present
-from lifecycle.governance.tables import erase_rows, erase_versions, held, sweep, table_names
+from lifecycle.governance.subject import ERASED_MARK, Subject, find_subject, fingerprints, present
+from lifecycle.governance.tables import (
+    erase_rows,
+    erase_versions,
+    matching_rows,
+    sweep,
+    table_names,
+)
 from lifecycle.lake.prediction_log import TABLE as LOG
 from lifecycle.lake.table import table_uri
 from lifecycle.project import Project
@@ -64,7 +70,7 @@ another.</p>
 
 
 class Treated(NamedTuple):
-    """What became of a file or database table."""
+    """Result for one file or database table."""
 
     place: str
     change: str
@@ -72,7 +78,7 @@ class Treated(NamedTuple):
 
 
 def erase_files(
-    project: Project, settings: Settings, subject: Subject, found: Found
+    project: Project, settings: Settings, subject: Subject, findings: Findings
 ) -> Iterator[Treated]:
     """Erase the persons from every file that is no table; what was done, file by file, and which
     pages of models that had their rows are kept.
@@ -82,8 +88,8 @@ def erase_files(
     """
     places = find_places(settings)
     results = f"{prefect_home(settings) / 'storage'}/"
-    learners = [one.model for one in found.learners]
-    measured = [one.model for one in found.learners if one.measured]
+    learners = [learner.model for learner in findings.learners]
+    measured = [learner.model for learner in findings.learners if learner.measured]
     lake = f"{open_folder(settings.lake).path.rstrip('/')}/"
     for folder, path in places.files():
         if path.startswith(lake) or MODEL.search(path):
@@ -102,7 +108,7 @@ def erase_files(
             elif _is_of(path, learners):
                 yield Treated(folder.shown(path), "")
         elif PurePosixPath(path).name in EXAMPLES:
-            yield from _erase_examples(folder, path, found)
+            yield from _erase_examples(folder, path, findings)
         elif _names(folder, path, subject):
             yield from _edit(folder, path, subject)
     yield from _erase_databases(places, subject)
@@ -116,7 +122,7 @@ def _about(folder: Folder, path: str, project: Project, subject: Subject) -> boo
 
 def _is_of(path: str, models: Collection[ModelVersion]) -> bool:
     """Whether a page is one of these models': in a folder of its run or its digest."""
-    own = {one.digest[:12] for one in models} | {one.run_id for one in models}
+    own = {model.digest[:12] for model in models} | {model.run_id for model in models}
     return any(part in own or part[:12] in own for part in PurePosixPath(path).parts)
 
 
@@ -127,32 +133,32 @@ def _names(folder: Folder, path: str, subject: Subject) -> bool:
         return False
 
 
-def _erase_examples(folder: Folder, path: str, found: Found) -> Iterator[Treated]:
+def _erase_examples(folder: Folder, path: str, findings: Findings) -> Iterator[Treated]:
     """Rows of pandas' split form: those that are theirs go."""
     try:
-        whole = json.loads(folder.read(path))
-        split = whole.get("dataframe_split", whole)
+        content = json.loads(folder.read(path))
+        split = content.get("dataframe_split", content)
         columns, rows = split["columns"], split["data"]
     except (ValueError, KeyError, AttributeError, TypeError):
         return
-    theirs = {_row_key(columns, json.loads(text)) for text in found.examples}
-    kept = [
+    row_keys = {_row_key(columns, json.loads(text)) for text in findings.examples}
+    rest = [
         row
         for row in rows
-        if _row_key(columns, dict(zip(columns, row, strict=False))) not in theirs
+        if _row_key(columns, dict(zip(columns, row, strict=False))) not in row_keys
     ]
-    if len(kept) < len(rows):
-        split["data"] = kept
+    if len(rest) < len(rows):
+        split["data"] = rest
         if "index" in split:
-            split["index"] = list(range(len(kept)))
-        folder.write(path, json.dumps(whole).encode())
-        gone = f"{len(rows) - len(kept)} of {len(rows)} example rows"
-        yield Treated(folder.shown(path), gone)
+            split["index"] = list(range(len(rest)))
+        folder.write(path, json.dumps(content).encode())
+        message = f"{len(rows) - len(rest)} of {len(rows)} example rows"
+        yield Treated(folder.shown(path), message)
 
 
 def _row_key(columns: list[str], row: dict[str, object]) -> str:
     """A row's values of the columns as text: equal for equal rows."""
-    values = [row.get(name, GONE) for name in columns]
+    values = [row.get(name, ERASED_MARK) for name in columns]
     plain = [float(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in values]
     return json.dumps(plain, default=str)
 
@@ -191,7 +197,7 @@ MAX_PRINTS, MAX_EXAMPLES = 1_000_000, 20_000
 """Values of a column and example rows that a search follows next to the entity's own."""
 
 
-def erase(project: Project, settings: Settings, request: Request) -> Erasure:
+def erase(project: Project, settings: Settings, request: ErasureRequest) -> Erasure:
     """Carry out a request; it is closed when the search finds nothing more.
 
     Raises:
@@ -199,20 +205,20 @@ def erase(project: Project, settings: Settings, request: Request) -> Erasure:
         BackendError: a store cannot be read or written; run again.
     """
     subject = find_subject(project, settings, request.entities, request.values)
-    found = request.found or find(project, settings, subject)
-    request = request.model_copy(update={"found": found})
+    findings = request.found or find(project, settings, subject)
+    request = request.model_copy(update={"found": findings})
     save(settings, request)
     suppress(settings, project, request.entities)
     lake = _lake(project, settings)
-    prints = _unique(lake, subject, found.prints)
-    subject = replace(subject, prints=prints, examples=found.examples)
+    prints = _unique(lake, subject, findings.prints)
+    subject = replace(subject, prints=prints, examples=findings.examples)
     names = [name for name in table_names(lake) if name not in OURS]
     for name in names:
         _erase_table(settings, project, name, lake / name, subject, request)
-    treated = list(erase_files(project, settings, subject, found))
-    for one in found.learners:
-        if one.learned:
-            note_erasure(one.model, one.learned, request.id, settings)
+    treated = list(erase_files(project, settings, subject, findings))
+    for learner in findings.learners:
+        if learner.learned:
+            note_erasure(learner.model, learner.learned, request.id, settings)
     for name in names:
         if complete(lake / name) and name != LOG:
             sweep(lake / name)
@@ -222,15 +228,17 @@ def erase(project: Project, settings: Settings, request: Request) -> Erasure:
     return Erasure(
         request=request.id,
         persons=len(request.entities),
-        tables={name: dict(versions) for name, versions in found.tables.items()},
-        changed=tuple(f"{one.place}: {one.change}" for one in treated if one.change),
-        kept=tuple(one.place for one in treated if not one.change),
-        learners=found.learners,
+        tables={name: dict(versions) for name, versions in findings.tables.items()},
+        changed=tuple(
+            f"{learner.place}: {learner.change}" for learner in treated if learner.change
+        ),
+        kept=tuple(learner.place for learner in treated if not learner.change),
+        learners=findings.learners,
         searched=searched,
     )
 
 
-def find(project: Project, settings: Settings, subject: Subject) -> Found:
+def find(project: Project, settings: Settings, subject: Subject) -> Findings:
     """Rows of the persons in every table, and the models that had them."""
     lake = _lake(project, settings)
     tables: dict[str, dict[int, int]] = {}
@@ -241,13 +249,13 @@ def find(project: Project, settings: Settings, subject: Subject) -> Found:
         table = lake / name
         versions = versions_of_files(table)
         counts: dict[int, int] = {}
-        for path, theirs in held(table, subject):
-            rows.append(theirs)
+        for path, table_rows in matching_rows(table, subject):
+            rows.append(table_rows)
             for version in versions.get(path, [-1]):
-                counts[version] = counts.get(version, 0) + len(theirs)
+                counts[version] = counts.get(version, 0) + len(table_rows)
         if counts:
             tables[name] = dict(sorted(counts.items()))
-    return Found(
+    return Findings(
         tables=tables,
         prints=_prints(project, lake, rows, subject),
         examples=_examples(project, rows),
@@ -258,11 +266,13 @@ def find(project: Project, settings: Settings, subject: Subject) -> Found:
 def check(
     project: Project, settings: Settings, entities: Sequence[str], values: Sequence[str] = ()
 ) -> Searched:
-    """Where persons are, without changing anything."""
+    """Search for persons without changing anything."""
     return search(project, settings, find_subject(project, settings, entities, values))
 
 
-def prove(project: Project, settings: Settings, subject: Subject, request: Request) -> Searched:
+def prove(
+    project: Project, settings: Settings, subject: Subject, request: ErasureRequest
+) -> Searched:
     """Search everything, and leave the result in the audit trail."""
     searched = search(project, settings, subject)
     result = f"{len(searched.left)} places left, {len(searched.unsearched)} not searched"
@@ -298,7 +308,7 @@ def _erase_table(
     name: str,
     table: Folder,
     subject: Subject,
-    request: Request,
+    request: ErasureRequest,
 ) -> None:
     uri = table_uri(settings, project.name, name)
     if name == LOG or not complete(table):
@@ -320,41 +330,43 @@ def _prints(
 ) -> dict[str, tuple[str, ...]]:
     """Values of their rows that nobody else has in the data, of the contract's columns."""
     contract = project.contract.columns
-    found: dict[str, set[str]] = {}
+    prints: dict[str, set[str]] = {}
     for some in rows:
         for name, values in fingerprints(some, contract.keys() - subject.columns).items():
             declared = set(map(str, contract[name].categories or ()))
-            found.setdefault(name, set()).update(values - declared)
-    return _unique(lake, subject, {name: sorted(values) for name, values in found.items()})
+            prints.setdefault(name, set()).update(values - declared)
+    return _unique(lake, subject, {name: sorted(values) for name, values in prints.items()})
 
 
 def _unique(
     lake: Folder, subject: Subject, prints: Mapping[str, Collection[str]]
 ) -> dict[str, tuple[str, ...]]:
     """The values that no row of somebody else has, in any table."""
-    left = {name: set(values) for name, values in prints.items() if values}
-    for path in lake.files() if left else ():
+    remaining = {name: set(values) for name, values in prints.items() if values}
+    for path in lake.files() if remaining else ():
         if path.endswith(".parquet") and "_delta_log" not in path:
             with lake.open(path) as file:
                 for batch in pq.ParquetFile(file).iter_batches():
                     part = pa.Table.from_batches([batch])
                     others = part.filter(pc.invert(subject.rows(part)))
-                    for name, values in present(others, left).items():
-                        left[name] -= values
-    return {name: tuple(sorted(values)[:MAX_PRINTS]) for name, values in left.items() if values}
+                    for name, values in present(others, remaining).items():
+                        remaining[name] -= values
+    return {
+        name: tuple(sorted(values)[:MAX_PRINTS]) for name, values in remaining.items() if values
+    }
 
 
 def _examples(project: Project, rows: Sequence[pa.Table]) -> tuple[str, ...]:
     """Their rows as an example request shows them."""
     inputs = list(project.asked_columns)
-    found: dict[str, None] = {}
+    examples: dict[str, None] = {}
     for some in rows:
         if set(inputs) <= set(some.schema.names):
             for record in to_records(some.select(inputs).to_pandas()):
-                found[json.dumps(record)] = None
-        if len(found) >= MAX_EXAMPLES:
+                examples[json.dumps(record)] = None
+        if len(examples) >= MAX_EXAMPLES:
             break
-    return tuple(found)[:MAX_EXAMPLES]
+    return tuple(examples)[:MAX_EXAMPLES]
 
 
 def _lake(project: Project, settings: Settings) -> Folder:

@@ -48,7 +48,7 @@ class Folder:
                 at must not pass for empty.
         """
         try:
-            with self._told(self.path, "list"):
+            with self._errors_of(self.path, "list"):
                 return sorted(self.fs.find(self.path))
         except FileNotFoundError:
             pass
@@ -69,14 +69,14 @@ class Folder:
         return path[len(self.path.rstrip("/")) + 1 :]
 
     def read(self, path: str) -> bytes:
-        with self._told(path, "read"):
+        with self._errors_of(path, "read"):
             return bytes(self.fs.cat_file(path))
 
     def read_all(self, paths: Collection[str]) -> dict[str, bytes]:
         """Small files by path; those of object storage are asked for at the same time."""
         if self.local or not paths:
             return {path: self.read(path) for path in paths}
-        with self._told(self.path, "read"):
+        with self._errors_of(self.path, "read"):
             return dict(self.fs.cat(list(paths)))
 
     @contextmanager
@@ -86,13 +86,13 @@ class Folder:
         One in object storage is copied here first, once for all who read in it; the copy has no
         name, so that it is gone with this process.
         """
-        with ExitStack() as opened:
-            with self._told(path, "read"):
+        with ExitStack() as stack:
+            with self._errors_of(path, "read"):
                 file: IO[bytes]
                 if self.local:
-                    file = opened.enter_context(open(path, "rb"))
+                    file = stack.enter_context(open(path, "rb"))
                 else:
-                    file = opened.enter_context(TemporaryFile())
+                    file = stack.enter_context(TemporaryFile())
                     with self.fs.open(path, "rb", cache_type="none") as far:
                         shutil.copyfileobj(far, file, CHUNK)
                     file.seek(0)
@@ -100,37 +100,37 @@ class Folder:
 
     def modified(self, path: str) -> float:
         """When a file was written, in Unix seconds."""
-        with self._told(path, "read"):
+        with self._errors_of(path, "read"):
             return float(self.fs.modified(path).timestamp())
 
     def write(self, path: str, data: bytes) -> None:
         """Replace a file's content in one step."""
-        with self.replacing(path) as aside:
-            aside.write_bytes(data)
+        with self.replacing(path) as scratch:
+            scratch.write_bytes(data)
 
     @contextmanager
     def replacing(self, path: str) -> Iterator[Path]:
         """A local file to write to, which takes the place of `path` when the block ends well."""
         if not self.local:
             with TemporaryDirectory() as scratch:
-                made = Path(scratch) / "file"
-                yield made
-                with self._told(path, "write"):  # seen whole or not at all
-                    self.fs.put_file(str(made), path)
+                scratch_file = Path(scratch) / "file"
+                yield scratch_file
+                with self._errors_of(path, "write"):  # seen whole or not at all
+                    self.fs.put_file(str(scratch_file), path)
             return
         place = Path(path)
-        with replacing(place) as made:
-            yield made
+        with replacing(place) as scratch_file:
+            yield scratch_file
             if place.exists():
-                os.chmod(made, place.stat().st_mode)
+                os.chmod(scratch_file, place.stat().st_mode)
 
     def remove(self, path: str) -> None:
         """Delete a file; one that is gone already is no error."""
-        with suppress(FileNotFoundError), self._told(path, "delete"):
+        with suppress(FileNotFoundError), self._errors_of(path, "delete"):
             self.fs.rm_file(path)
 
     @contextmanager
-    def _told(self, path: str, verb: str) -> Iterator[None]:
+    def _errors_of(self, path: str, verb: str) -> Iterator[None]:
         """Every file system raises its own errors; a file that is not there stays one."""
         try:
             yield
@@ -182,7 +182,7 @@ def _protocols(fs: Any) -> tuple[str, ...]:
 # They are never deleted here: whoever turned versioning on wanted them, perhaps by law. What still
 # names a person is told until the bucket's own rule has let it expire.
 
-KEPT = " (an old version that the bucket keeps)"
+OLD_VERSION_NOTE = " (an old version that the bucket keeps)"
 VERSION = "?versionId="
 
 
@@ -196,10 +196,10 @@ def kept_versions(folder: Folder) -> Iterator[tuple[Folder, str]]:
         return
     old = open_folder(folder.shown(folder.path), version_aware=True)
     bucket, _, key = folder.path.rstrip("/").partition("/")
-    asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
+    query = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
     while True:
         try:
-            page = old.fs.call_s3("list_object_versions", **asked)
+            page = old.fs.call_s3("list_object_versions", **query)
         except Exception as error:  # s3fs passes on what botocore raises
             if "NotImplemented" in f"{error!r}{error.__cause__!r}":
                 return  # a server that keeps none
@@ -208,13 +208,13 @@ def kept_versions(folder: Folder) -> Iterator[tuple[Folder, str]]:
                 f"{folder.shown(folder.path)}: old versions, if the bucket keeps any ({reason}); "
                 "allow s3:ListBucketVersions and s3:GetObjectVersion"
             ) from None
-        for one in page.get("Versions", ()):
-            if not one["IsLatest"]:
-                yield old, f"{bucket}/{one['Key']}{VERSION}{one['VersionId']}"
+        for version in page.get("Versions", ()):
+            if not version["IsLatest"]:
+                yield old, f"{bucket}/{version['Key']}{VERSION}{version['VersionId']}"
         if not page.get("IsTruncated"):
             return
-        asked["KeyMarker"] = page["NextKeyMarker"]
-        asked["VersionIdMarker"] = page["NextVersionIdMarker"]
+        query["KeyMarker"] = page["NextKeyMarker"]
+        query["VersionIdMarker"] = page["NextVersionIdMarker"]
 
 
 # Which model versions had rows of a person in their data.
@@ -231,24 +231,26 @@ def learners(
     Raises:
         BackendError: the registry cannot be reached.
     """
-    found = []
+    learners_of_project = []
     for model, aliases in versions(project.name, settings).items():
         split = split_of(model, settings)
         if split is None:
             continue
-        learned = _theirs(split.train, tables) + _theirs(split.validation, tables)
-        measured = _theirs(split.holdout, tables)
+        learned = _rows_of_part(split.train, tables) + _rows_of_part(split.validation, tables)
+        measured = _rows_of_part(split.holdout, tables)
         if learned or measured:
-            found.append(Learner(model=model, aliases=aliases, learned=learned, measured=measured))
-    return tuple(found)
+            learners_of_project.append(
+                Learner(model=model, aliases=aliases, learned=learned, measured=measured)
+            )
+    return tuple(learners_of_project)
 
 
-def _theirs(part: DatasetVersion, tables: Mapping[str, Mapping[int, int]]) -> int:
+def _rows_of_part(part: DatasetVersion, tables: Mapping[str, Mapping[int, int]]) -> int:
     return tables.get(part.uri.rpartition("/")[2], {}).get(part.version, 0)
 
 
 def split_of(model: ModelVersion, settings: Settings) -> Split | None:
-    """What it was trained on; None where its record is gone."""
+    """Split that the model was trained on; None if its record is gone."""
     connect(settings)
     import mlflow
 

@@ -30,8 +30,8 @@ PURPOSE = b"request for erasure"
 """What the key of the requests is made for, so that no other purpose shares it."""
 
 
-class Found(Record):
-    """What was found of the persons before anything was erased."""
+class Findings(Record):
+    """Findings about the persons, from before anything was erased."""
 
     tables: Mapping[str, Mapping[int, int]]
     """Table → dataset version → rows; -1 for a table without versions."""
@@ -42,7 +42,7 @@ class Found(Record):
     learners: tuple[Learner, ...]
 
 
-class Request(Record):
+class ErasureRequest(Record):
     """Persons to erase."""
 
     id: str
@@ -54,7 +54,7 @@ class Request(Record):
     reason: str
     who: str
     time: str
-    found: Found | None = None
+    found: Findings | None = None
 
 
 def file_request(
@@ -63,23 +63,23 @@ def file_request(
     entities: Iterable[str],
     reason: str = "",
     values: Iterable[str] = (),
-) -> Request:
+) -> ErasureRequest:
     """Keep a request; the same persons asked for again are the same request.
 
     Raises:
         ProjectError: no entity is named.
     """
-    wanted, theirs = _stripped(entities), _stripped(values)
+    wanted, stripped_values = _stripped(entities), _stripped(values)
     if not wanted:
         raise ProjectError("--entity: name at least one person, or a file of them")
-    for known in pending(project, settings):
-        if (known.entities, known.values) == (wanted, theirs):
-            return known
-    request = Request(
+    for pending_request in pending(project, settings):
+        if (pending_request.entities, pending_request.values) == (wanted, stripped_values):
+            return pending_request
+    request = ErasureRequest(
         id=secrets.token_hex(4),
         project=project.name,
         entities=wanted,
-        values=theirs,
+        values=stripped_values,
         reason=reason,
         who=current_run().who,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -88,32 +88,32 @@ def file_request(
     return request
 
 
-def save(settings: Settings, request: Request) -> None:
+def save(settings: Settings, request: ErasureRequest) -> None:
     """Write it encrypted, in one step, readable by its owner alone."""
     sealed = _cipher(settings).encrypt(request.model_dump_json().encode())
     text = json.dumps({"project": request.project, "request": sealed.decode()})
     write_atomic(_file(settings, request.id), text, 0o600)
 
 
-def close(settings: Settings, request: Request) -> None:
+def close(settings: Settings, request: ErasureRequest) -> None:
     """Nothing is left of them: nor of the request."""
     _file(settings, request.id).unlink(missing_ok=True)
 
 
-def pending(project: Project, settings: Settings) -> list[Request]:
+def pending(project: Project, settings: Settings) -> list[ErasureRequest]:
     """Requests of a project that are not done, oldest first.
 
     Raises:
         ProjectError: a request cannot be read.
     """
-    found = []
+    requests = []
     for path in settings.folder(FOLDER).glob("*.json"):
         try:
-            kept = json.loads(path.read_text())
-            if kept["project"] != project.name:
+            content = json.loads(path.read_text())
+            if content["project"] != project.name:
                 continue
-            text = _cipher(settings).decrypt(kept["request"].encode())
-            found.append(Request.model_validate_json(text))
+            text = _cipher(settings).decrypt(content["request"].encode())
+            requests.append(ErasureRequest.model_validate_json(text))
         except InvalidToken:
             raise ProjectError(
                 f"{path}: this request for erasure was changed, or filed under another key of "
@@ -121,7 +121,7 @@ def pending(project: Project, settings: Settings) -> list[Request]:
             ) from None
         except (ValueError, KeyError, TypeError, AttributeError, ValidationError, OSError):
             raise ProjectError(f"{path}: is no request for erasure; delete it") from None
-    return sorted(found, key=lambda request: request.time)
+    return sorted(requests, key=lambda request: request.time)
 
 
 def _cipher(settings: Settings) -> Fernet:
@@ -130,7 +130,7 @@ def _cipher(settings: Settings) -> Fernet:
 
 
 def _stripped(texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted({one.strip() for one in texts if one.strip()}))
+    return tuple(sorted({text.strip() for text in texts if text.strip()}))
 
 
 def _file(settings: Settings, name: str) -> Path:

@@ -42,39 +42,39 @@ def retain(project: Project, settings: Settings, dry_run: bool = False) -> Retai
     until = time.time() - retention.days * DAY
     needed = _needed(project, settings)
     expired: dict[str, tuple[int, ...]] = {}
-    kept: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     lake = open_folder(f"{settings.lake.rstrip('/')}/{project.name}")
     for name in table_names(lake):
         if name in (*OURS, LOG):
             continue
-        found = _expired(settings, project, name, until)
+        old_versions = _expired(settings, project, name, until)
         here = versions_of_files(lake / name)
-        kept |= {
+        reasons |= {
             f"{name} v{version}": needed[name, version]
-            for version in found
+            for version in old_versions
             if (name, version) in needed
         }
-        gone = tuple(v for v in found if (name, v) not in needed)
-        if gone:
-            expired[name] = gone
+        deleted = tuple(v for v in old_versions if (name, v) not in needed)
+        if deleted:
+            expired[name] = deleted
             if not dry_run:
-                _delete_versions(settings, project, name, gone, here, retention.days)
+                _delete_versions(settings, project, name, deleted, here, retention.days)
     rows = _log_rows(settings, project, until, retention.days, dry_run)
     return Retained(
-        days=retention.days, dry_run=dry_run, versions=expired, kept=kept, log_rows=rows
+        days=retention.days, dry_run=dry_run, versions=expired, kept=reasons, log_rows=rows
     )
 
 
 def _needed(project: Project, settings: Settings) -> dict[tuple[str, int], str]:
     """(table, version) → the champion or challenger that was made from it."""
-    found = {}
+    needs = {}
     for model, aliases in versions(project.name, settings).items():
-        held = [alias for alias in aliases if alias in (CHAMPION, CHALLENGER)]
-        split = split_of(model, settings) if held else None
+        roles = [alias for alias in aliases if alias in (CHAMPION, CHALLENGER)]
+        split = split_of(model, settings) if roles else None
         for part in (split.train, split.validation, split.holdout) if split else ():
             table = part.uri.rpartition("/")[2]
-            found[table, part.version] = f"{held[0]} v{model.version}"
-    return found
+            needs[table, part.version] = f"{roles[0]} v{model.version}"
+    return needs
 
 
 def _expired(settings: Settings, project: Project, name: str, until: float) -> list[int]:
@@ -89,19 +89,19 @@ def _delete_versions(
     settings: Settings,
     project: Project,
     name: str,
-    gone: tuple[int, ...],
+    versions: tuple[int, ...],
     files: Mapping[str, list[int]],
     days: float,
 ) -> None:
     """The line first: killed behind it, the files go with the next run."""
-    told = ", ".join(f"v{version}" for version in gone)
-    reason = f"older than {days:g} days: {told}"
-    record_data(settings, project.name, "retention", name, max(gone), reasons=(reason,))
+    listing = ", ".join(f"v{version}" for version in versions)
+    reason = f"older than {days:g} days: {listing}"
+    record_data(settings, project.name, "retention", name, max(versions), reasons=(reason,))
     table = open_folder(table_uri(settings, project.name, name))
-    for path, held in files.items():
-        if set(held) <= set(gone):
+    for path, item in files.items():
+        if set(item) <= set(versions):
             table.remove(f"{table.path}/{path}")
-    forget_versions(table, gone)
+    forget_versions(table, versions)
 
 
 def _log_rows(

@@ -25,7 +25,13 @@ import pyarrow.parquet as pq
 from lifecycle.errors import BackendError
 from lifecycle.governance.databases import open_database, search_database, way_out
 from lifecycle.governance.delta_log import versions_of_files
-from lifecycle.governance.folder import KEPT, VERSION, Folder, kept_versions, open_folder
+from lifecycle.governance.folder import (
+    OLD_VERSION_NOTE,
+    VERSION,
+    Folder,
+    kept_versions,
+    open_folder,
+)
 from lifecycle.governance.requests import FOLDER as REQUESTS
 from lifecycle.governance.subject import Subject
 from lifecycle.governance.tables import table_names
@@ -44,7 +50,7 @@ SERVER = "://"
 
 @dataclass(frozen=True)
 class Places:
-    """Where to look; no folder lies in another."""
+    """Places to search; no folder lies in another."""
 
     folders: tuple[Folder, ...]
     databases: tuple[str, ...]
@@ -127,7 +133,9 @@ def _outermost(folders: list[Folder]) -> tuple[Folder, ...]:
         same = type(inner.fs) is type(outer.fs)
         return same and inner.path.startswith(outer.path.rstrip("/") + "/")
 
-    return tuple(one for one in folders if not any(within(one, other) for other in folders))
+    return tuple(
+        folder for folder in folders if not any(within(folder, other) for other in folders)
+    )
 
 
 def _host(uri: str) -> str:
@@ -162,14 +170,18 @@ def search(project: Project, settings: Settings, subject: Subject) -> Searched:
     places = find_places(settings)
     lake = open_folder(settings.lake).path.rstrip("/")
     tables = _of_versions(open_folder(settings.lake) / project.name)
-    left: list[str] = []
+    remaining: list[str] = []
     elsewhere: list[str] = []
     unsearched = list(places.unsearched)
     files, size = 0, 0
-    for folder, path in chain(places.files(), _kept(places, unsearched)):
-        shown = tables.get(path, "") + folder.shown(path) + (KEPT if VERSION in path else "")
+    for folder, path in chain(places.files(), _kept_files(places, unsearched)):
+        shown = (
+            tables.get(path, "")
+            + folder.shown(path)
+            + (OLD_VERSION_NOTE if VERSION in path else "")
+        )
         try:
-            found, read = search_file(folder, path, subject)
+            matches, read = search_file(folder, path, subject)
             files, size = files + 1, size + read
         except FileNotFoundError:  # somebody's temporary file
             continue
@@ -177,10 +189,10 @@ def search(project: Project, settings: Settings, subject: Subject) -> Searched:
             unsearched.append(f"{shown}: cannot be read ({error})")
             continue
         other = f"{path}/".startswith(f"{lake}/") and not path.startswith(f"{lake}/{project.name}/")
-        (elsewhere if other else left).extend(f"{shown}{where}" for where in found)
+        (elsewhere if other else remaining).extend(f"{shown}{where}" for where in matches)
     found_there, refused = _databases(places, subject)
     return Searched(
-        left=tuple(sorted({*left, *found_there})),
+        left=tuple(sorted({*remaining, *found_there})),
         elsewhere=tuple(sorted(elsewhere)),
         unsearched=(*unsearched, *refused),
         unknown=() if subject.values else _unknown(project),
@@ -192,34 +204,34 @@ def search(project: Project, settings: Settings, subject: Subject) -> Searched:
 def _unknown(project: Project) -> tuple[str, ...]:
     """Columns whose plain values ingestion replaces or leaves out: only the source has them."""
     columns = project.contract.columns.items()
-    gone = [name for name, spec in columns if spec.pii in ("hash", "drop")]
-    return tuple(name for name in gone if name != project.entity)
+    names = [name for name, spec in columns if spec.pii in ("hash", "drop")]
+    return tuple(name for name in names if name != project.entity)
 
 
 def search_file(folder: Folder, path: str, subject: Subject) -> tuple[list[str], int]:
     """Where in a file the persons are, an empty text for its bytes; and how many bytes it has."""
-    found = []
+    matches = []
     if is_sqlite(folder, path):
         with open_database(sqlite_url(path)) as engine:
             for column, rows in search_database(engine, subject).items():
-                found.append(f": {column}, {rows} rows")
+                matches.append(f": {column}, {rows} rows")
     with folder.open(path) as file:
-        found += _in_file(file, subject)
-        return found, file.seek(0, os.SEEK_END)
+        matches += _in_file(file, subject)
+        return matches, file.seek(0, os.SEEK_END)
 
 
 def _of_versions(lake: Folder) -> dict[str, str]:
     """Data file → the table and the versions that it belongs to, to be told before its path."""
-    told = {}
+    counts = {}
     for name in table_names(lake):
         table = lake / name
         for path, versions in versions_of_files(table).items():
             last = f" to v{versions[-1]}" if len(versions) > 1 else ""
-            told[f"{table.path}/{path}"] = f"{name} v{versions[0]}{last}, "
-    return told
+            counts[f"{table.path}/{path}"] = f"{name} v{versions[0]}{last}, "
+    return counts
 
 
-def _kept(places: Places, unsearched: list[str]) -> Iterator[tuple[Folder, str]]:
+def _kept_files(places: Places, unsearched: list[str]) -> Iterator[tuple[Folder, str]]:
     """Old versions of objects; a bucket that does not tell of them goes to `unsearched`."""
     for folder in places.folders:
         try:
@@ -229,16 +241,16 @@ def _kept(places: Places, unsearched: list[str]) -> Iterator[tuple[Folder, str]]
 
 
 def _databases(places: Places, subject: Subject) -> tuple[list[str], list[str]]:
-    left, unsearched = [], []
+    remaining, unsearched = [], []
     for url in places.databases:
         try:
             with open_database(url) as engine:
                 shown = engine.url.render_as_string(hide_password=True)
                 for column, rows in search_database(engine, subject).items():
-                    left.append(f"{shown}: {column}, {rows} rows; {way_out(column)}")
+                    remaining.append(f"{shown}: {column}, {rows} rows; {way_out(column)}")
         except BackendError as error:
             unsearched.append(str(error))
-    return left, unsearched
+    return remaining, unsearched
 
 
 def _in_file(file: IO[bytes], subject: Subject) -> Iterator[str]:
@@ -264,13 +276,13 @@ def _in_file(file: IO[bytes], subject: Subject) -> Iterator[str]:
 
 
 def _in_parquet(file: IO[bytes], subject: Subject) -> Iterator[str]:
-    opened = pq.ParquetFile(file)
-    found: dict[str, int] = {}
-    for batch in opened.iter_batches():
+    parquet = pq.ParquetFile(file)
+    counts: dict[str, int] = {}
+    for batch in parquet.iter_batches():
         for name in batch.schema.names:
             if rows := _in_column(batch.column(name), name, subject):
-                found[name] = found.get(name, 0) + rows
-    for name, rows in found.items():
+                counts[name] = counts.get(name, 0) + rows
+    for name, rows in counts.items():
         yield f": {name}, {rows} rows"
 
 

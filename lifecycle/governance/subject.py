@@ -87,8 +87,8 @@ class TextMatcher:
         runs = {text: set(WORD.findall(text)) for text in self._texts}
         shared = Counter(chain.from_iterable(runs.values()))
         single = set()
-        for text, found in runs.items():
-            best = min(found, key=lambda run: (shared[run], -len(run)), default=b"")
+        for text, run in runs.items():
+            best = min(run, key=lambda run: (shared[run], -len(run)), default=b"")
             foreign = b""
             if len(best) <= SHORT and not text.isascii():
                 foreign = max(FOREIGN.findall(text), key=len)
@@ -119,8 +119,8 @@ class NamedMatcher:
 
     def spans(self, data: bytes) -> Iterator[Span]:
         """Where values stand after a name."""
-        for found in self._name.finditer(data) if self._values else ():
-            first, last = found.span(1)
+        for match in self._name.finditer(data) if self._values else ():
+            first, last = match.span(1)
             for start in range(first + 1, last + 1) if self._inside else (last,):
                 for size in self._sizes:
                     end = start + size
@@ -130,11 +130,11 @@ class NamedMatcher:
 
 def merged(spans: Iterator[Span]) -> list[Span]:
     """Spans in order, without those that another one covers or overlaps from before."""
-    kept: list[Span] = []
+    result: list[Span] = []
     for start, end in sorted(spans, key=lambda span: (span[0], -span[1])):
-        if not kept or start >= kept[-1][1]:
-            kept.append((start, end))
-    return kept
+        if not result or start >= result[-1][1]:
+            result.append((start, end))
+    return result
 
 
 def _alone(data: bytes, start: int, end: int) -> bool:
@@ -165,20 +165,23 @@ def spellings(text: str) -> set[str]:
     if PLAIN.fullmatch(text):  # most are, and there may be many
         return {text}
     once = _as_json(text)
-    told = {text, *once, *(two for one in once for two in _as_json(one))}
+    variants = {text, *once, *(two for variant in once for two in _as_json(variant))}
     pages = {html.escape(text, quote=False)}
-    for one in (text, *once):
-        pages |= {html.escape(one), str(markupsafe.escape(one))}  # each has quotes of its own
-    return told | pages | {quote(text), quote(text, safe=""), quote_plus(text)}
+    for variant in (text, *once):
+        pages |= {
+            html.escape(variant),
+            str(markupsafe.escape(variant)),
+        }  # each has quotes of its own
+    return variants | pages | {quote(text), quote(text, safe=""), quote_plus(text)}
 
 
 def _as_json(text: str) -> set[str]:
     """All signs as they are, or only ASCII; some writers escape the slash as well."""
-    told = {json.dumps(text, ensure_ascii=only)[1:-1] for only in (True, False)}
-    return told | {one.replace("/", "\\/") for one in told}
+    variants = {json.dumps(text, ensure_ascii=only)[1:-1] for only in (True, False)}
+    return variants | {variant.replace("/", "\\/") for variant in variants}
 
 
-GONE = "[erased]"
+ERASED_MARK = "[erased]"
 
 
 @dataclass(frozen=True)
@@ -203,18 +206,18 @@ class Subject:
     def anywhere(self) -> tuple[str, ...]:
         """What is theirs wherever it stands, each in the spellings of JSON, HTML and URLs."""
         prints = [text for texts in self.prints.values() for text in texts]
-        told = [*self.texts, *self.values, *self.examples, *prints]
-        return tuple(sorted({s for text in told if distinctive(text) for s in spellings(text)}))
+        values = [*self.texts, *self.values, *self.examples, *prints]
+        return tuple(sorted({s for text in values if distinctive(text) for s in spellings(text)}))
 
     @cached_property
     def named(self) -> tuple[str, ...]:
-        """What is theirs only where the name of its column stands before it."""
+        """Values that identify a person only after the name of their column."""
         return tuple(sorted(text for text in self.texts if not distinctive(text)))
 
     @cached_property
     def numbers(self) -> pa.Array:
-        found = pd.to_numeric(pd.Series(sorted(self.texts), dtype=object), errors="coerce")
-        return pa.array(found[np.isfinite(found)].astype(float).tolist(), pa.float64())
+        numbers = pd.to_numeric(pd.Series(sorted(self.texts), dtype=object), errors="coerce")
+        return pa.array(numbers[np.isfinite(numbers)].astype(float).tolist(), pa.float64())
 
     @cached_property
     def _text_values(self) -> pa.Array:
@@ -231,21 +234,21 @@ class Subject:
         Returns:
             Booleans of the table's length, none of them null.
         """
-        found = np.zeros(table.num_rows, dtype=bool)
+        mask = np.zeros(table.num_rows, dtype=bool)
         names = table.schema.names
         for name in names:
             column = table.column(name)
             if name in self.columns:
-                found |= _booleans(self.equal(column))
+                mask |= _booleans(self.equal(column))
             elif name == "record" and is_text(column.type):
-                found |= self._records(column)
+                mask |= self._records(column)
             elif name.startswith(INPUT) and (
-                known := self._print_values.get(name.removeprefix(INPUT))
+                values := self._print_values.get(name.removeprefix(INPUT))
             ):
-                theirs = pc.is_in(_as_text(column), value_set=known)
+                matches = pc.is_in(_as_text(column), value_set=values)
                 nobodys = table.column("entity").is_null() if "entity" in names else True
-                found |= _booleans(pc.and_(theirs, nobodys))
-        return pa.array(found)
+                mask |= _booleans(pc.and_(matches, nobodys))
+        return pa.array(mask)
 
     def equal(self, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
         """Which values of an entity column are theirs."""
@@ -271,13 +274,13 @@ class Subject:
         spans |= {span: False for span in self._text_matcher.spans(data)}
         parts, at = [], 0
         for start, end in merged(iter(spans)):
-            gone = GONE.encode()
+            mark = ERASED_MARK.encode()
             if spans[start, end]:
                 before, after = data[start - 1 : start], data[end : end + 1]
                 if not (before in (b'"', b"'") and before == after):  # a number stands by itself
-                    gone = b"null"
+                    mark = b"null"
                     start -= before == b"-" and start - 1 > at
-            parts += [data[at:start], gone]
+            parts += [data[at:start], mark]
             at = end
         return b"".join([*parts, data[at:]]).decode("utf-8", errors="surrogateescape")
 
@@ -329,50 +332,51 @@ def find_subject(
         )
     check_key(project, settings)
     kind = project.contract.columns[project.entity].type
-    given = pd.Series([value.strip() for value in entities], dtype=object)
-    if given.empty or not given.all():
+    ids = pd.Series([value.strip() for value in entities], dtype=object)
+    if ids.empty or not ids.all():
         raise ProjectError("--entity: name at least one, and no empty text")
-    read = coerce(given, kind).values
+    read = coerce(ids, kind).values
     if read.isna().any():
         raise ProjectError(
             f"--entity: {int(read.isna().sum())} of the values are no {kind}, which "
             f"contract.columns.{project.entity} says they are"
         )
-    known = tuple(values)
-    if short := sum(not distinctive(text) for text in known):
+    originals = tuple(values)
+    if short := sum(not distinctive(text) for text in originals):
         raise ProjectError(
-            f"--value: {short} of {len(known)} cannot be told apart from other text; name such as "
+            f"--value: {short} of {len(originals)} cannot be told apart from other text; name "
+            "such as "
             f"have a letter and {LONG} signs, or {DIGITS} digits"
         )
-    texts = {text for text in map(plain_text, read) if text is not None} | set(given)
-    hashes = {one for one in pseudonym(sorted(texts), pii_key(settings)) if one}
+    texts = {text for text in map(plain_text, read) if text is not None} | set(ids)
+    hashes = {value for value in pseudonym(sorted(texts), pii_key(settings)) if value}
     keys = {view.key for view in project.feature_views.values()}
     columns = {project.entity, "entity", *keys}
     columns |= {f"input_{name}" for name in columns} | {f"input_{name}__hash" for name in columns}
-    return Subject(frozenset(columns), frozenset(texts | hashes), values=known)
+    return Subject(frozenset(columns), frozenset(texts | hashes), values=originals)
 
 
 def fingerprints(table: pa.Table, columns: Collection[str]) -> dict[str, set[str]]:
     """Values of the columns that are told apart wherever they stand, by column."""
-    found: dict[str, set[str]] = {}
+    values: dict[str, set[str]] = {}
     for field_ in table.schema:
         name = field_.name.removeprefix(INPUT)
         if name in columns and (is_text(field_.type) or pa.types.is_floating(field_.type)):
             texts = map(plain_text, pc.unique(table[field_.name]).to_pylist())
-            told = {text for text in texts if text is not None and distinctive(text)}
-            found.setdefault(name, set()).update(told)
-    return found
+            distinct = {text for text in texts if text is not None and distinctive(text)}
+            values.setdefault(name, set()).update(distinct)
+    return values
 
 
 def present(table: pa.Table, texts: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
     """Which of the texts stand in the columns of their names."""
-    found: dict[str, set[str]] = {}
+    values: dict[str, set[str]] = {}
     for name in table.schema.names:
         if wanted := texts.get(name.removeprefix(INPUT)):
             column = _as_text(table[name])
             there = column.filter(pc.is_in(column, value_set=pa.array(sorted(wanted))))
-            found.setdefault(name.removeprefix(INPUT), set()).update(pc.unique(there).to_pylist())
-    return found
+            values.setdefault(name.removeprefix(INPUT), set()).update(pc.unique(there).to_pylist())
+    return values
 
 
 def _as_text(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -383,5 +387,5 @@ def _as_text(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return pa.array([plain_text(value) for value in column.to_pylist()], pa.string())
 
 
-def _booleans(found: pa.Array | pa.ChunkedArray) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    return np.asarray(found.fill_null(False).to_numpy(zero_copy_only=False), dtype=bool)
+def _booleans(mask: pa.Array | pa.ChunkedArray) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    return np.asarray(mask.fill_null(False).to_numpy(zero_copy_only=False), dtype=bool)

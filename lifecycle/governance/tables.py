@@ -68,11 +68,11 @@ class Rewritten:
 
 def table_names(lake: Folder) -> list[str]:
     """Names of a project's tables, those in folders below included."""
-    found = (lake.inside(path) for path in lake.files())
-    return sorted({name.partition("/" + LOG)[0] for name in found if "/" + LOG in name})
+    paths = (lake.inside(path) for path in lake.files())
+    return sorted({name.partition("/" + LOG)[0] for name in paths if "/" + LOG in name})
 
 
-def held(table: Folder, subject: Subject) -> Iterator[tuple[str, pa.Table]]:
+def matching_rows(table: Folder, subject: Subject) -> Iterator[tuple[str, pa.Table]]:
     """Data files of a table, in any version or none, that hold the person: path, their rows.
 
     Each is held against its digest first: in a damaged one a person may be missed, and what is
@@ -91,11 +91,11 @@ def held(table: Folder, subject: Subject) -> Iterator[tuple[str, pa.Table]]:
                 elif inside in written:
                     _check_bytes(file, shown, written[inside], DAMAGED)
                 try:
-                    theirs = [p for p in _their_rows(pq.ParquetFile(file), subject) if len(p)]
+                    parts = [p for p in _their_rows(pq.ParquetFile(file), subject) if len(p)]
                 except pa.ArrowException as error:
                     raise BackendError(f"{shown}: cannot be read: {first_line(error)}") from None
-            if theirs:
-                yield inside, pa.concat_tables(theirs)
+            if parts:
+                yield inside, pa.concat_tables(parts)
 
 
 def _check_bytes(file: IO[bytes], shown: str, written: str, damaged: str) -> None:
@@ -141,12 +141,12 @@ def rewrite(table: Folder, path: str, subject: Subject) -> Rewritten:
     stem, number, before = parts(path)
     with table.open(f"{table.path}/{path}") as file:
         old = pq.ParquetFile(file)
-        gone = sum(len(part) for part in _their_rows(old, subject))
-        new = f"{stem}.erased-{number + 1}-{before + gone}.parquet"
-        with table.replacing(f"{table.path}/{new}") as aside:
-            kept = _write(old, subject, aside)
-            size = aside.stat().st_size
-    return Rewritten(new, size, kept)
+        count = sum(len(part) for part in _their_rows(old, subject))
+        new = f"{stem}.erased-{number + 1}-{before + count}.parquet"
+        with table.replacing(f"{table.path}/{new}") as scratch:
+            count_left = _write(old, subject, scratch)
+            size = scratch.stat().st_size
+    return Rewritten(new, size, count_left)
 
 
 def age(table: Folder, path: str) -> float:
@@ -158,24 +158,24 @@ def _newest_that_hold(table: Folder, subject: Subject) -> list[str]:
     """Files of versions that hold the person, each in the newest round there is of it."""
     newest = newest_rounds({table.inside(path) for path in table.files()})
     named = {parts(path)[0] for path in added_paths(table)}
-    found = []
-    for path, _ in held(table, subject):
+    versions = []
+    for path, _ in matching_rows(table, subject):
         stem = parts(path)[0]
         if stem in named and path == newest.get(stem, path):
-            found.append(path)
-    return found
+            versions.append(path)
+    return versions
 
 
-def _write(old: pq.ParquetFile, subject: Subject, aside: Path) -> int:
-    kept = 0
+def _write(old: pq.ParquetFile, subject: Subject, scratch: Path) -> int:
+    count = 0
     schema = old.schema_arrow
-    with pq.ParquetWriter(aside, schema, compression="lz4") as writer:
+    with pq.ParquetWriter(scratch, schema, compression="lz4") as writer:
         for group in range(old.num_row_groups):
             part = old.read_row_group(group)
-            left = part.filter(pc.invert(subject.rows(part)))
-            kept += len(left)
-            writer.write_table(left)
-    return kept
+            rest = part.filter(pc.invert(subject.rows(part)))
+            count += len(rest)
+            writer.write_table(rest)
+    return count
 
 
 def _their_rows(file: pq.ParquetFile, subject: Subject) -> Iterator[pa.Table]:
@@ -193,25 +193,25 @@ def erase_rows(uri: str, table: Folder, subject: Subject) -> None:
     Raises:
         BackendError: the table cannot be read or written, is damaged, or others keep writing it.
     """
-    made: dict[str, AddAction] = {}
+    additions: dict[str, AddAction] = {}
     try:
         for _ in range(ATTEMPTS):
             delta = DeltaTable(uri)
             active = {file.path: file for file in inventory(uri, delta)}
-            theirs = [path for path, _ in held(table, subject) if path in active]
-            for path in theirs:
-                if path not in made:
-                    made[path] = _without(uri, active[path], subject)
-            if not theirs or replace_files(uri, delta, theirs, [made[path] for path in theirs]):
+            paths = [path for path, _ in matching_rows(table, subject) if path in active]
+            for path in paths:
+                if path not in additions:
+                    additions[path] = _without(uri, active[path], subject)
+            if not paths or replace_files(uri, delta, paths, [additions[path] for path in paths]):
                 break
         else:
             raise BackendError(f"{uri}: other processes keep writing this table; run again")
         vacuum(uri)
-        left = {file.path for file in inventory(uri, DeltaTable(uri))}
+        remaining = {file.path for file in inventory(uri, DeltaTable(uri))}
     except (DeltaError, OSError) as error:
         raise BackendError(f"{uri}: cannot erase rows: {first_line(error)}") from None
-    for path, _ in list(held(table, subject)):
-        if path not in left and age(table, f"{table.path}/{path}") > ORPHAN_SECONDS:
+    for path, _ in list(matching_rows(table, subject)):
+        if path not in remaining and age(table, f"{table.path}/{path}") > ORPHAN_SECONDS:
             table.remove(f"{table.path}/{path}")
 
 
@@ -222,7 +222,7 @@ def count_before(uri: str, end: datetime) -> int:
         BackendError: the table cannot be read, or is damaged.
     """
     try:
-        return sum(len(rows) - len(kept) for _, rows, kept in _older(uri, DeltaTable(uri), end))
+        return sum(len(rows) - len(batch) for _, rows, batch in _older(uri, DeltaTable(uri), end))
     except TableNotFoundError:
         return 0
     except (DeltaError, OSError) as error:
@@ -238,10 +238,10 @@ def delete_before(uri: str, end: datetime) -> None:
     try:
         for _ in range(ATTEMPTS):
             table, old, new = DeltaTable(uri), [], []
-            for file, _, kept in _older(uri, table, end):
+            for file, _, batch in _older(uri, table, end):
                 old.append(file.path)
-                if len(kept):
-                    new.append(write_file(place_of(uri), file.folder, kept))
+                if len(batch):
+                    new.append(write_file(place_of(uri), file.folder, batch))
             if not old or replace_files(uri, table, old, new):
                 break
         else:
@@ -259,9 +259,9 @@ def _older(
     for file in inventory(uri, table):
         if file.span is None or file.span[0] < limit.value:
             rows = rows_of(uri, file)
-            kept = rows.filter(pc.greater_equal(rows["time"], limit))
-            if len(kept) < len(rows):
-                yield file, rows, kept
+            recent = rows.filter(pc.greater_equal(rows["time"], limit))
+            if len(recent) < len(rows):
+                yield file, rows, recent
 
 
 def vacuum(uri: str) -> None:

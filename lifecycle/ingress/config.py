@@ -20,7 +20,7 @@ CLIENT, SERVER, QUEUE, KEEP_ALIVE = 60, 60, 10, 60
 RETRIES = 3
 
 HEAD = re.compile(r"^(global|defaults|frontend|backend|listen)\b *(\S*)$")
-KEPT = {  # first words of the directives that stay as they are
+KEPT_DIRECTIVES = {  # first words of the directives that stay as they are
     "global": {"stats", "maxconn", "nbthread", "tune.bufsize", "hard-stop-after"}
     | {"close-spread-time", "server-state-base", "server-state-file"},
     "defaults": {"mode", "option", "balance", "load-server-state-from-file"},
@@ -59,7 +59,7 @@ TRUSTED = ("serve", "x-serve", "x_", "x-session", "x-request-timeout", "x-forwar
 
 @dataclass(frozen=True)
 class Options:
-    """What Ray's configuration does not have."""
+    """Options that Ray's configuration lacks."""
 
     max_body: int
     """Bytes a request may declare, below 10^9."""
@@ -70,31 +70,31 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Section:
+class ConfigSection:
     kind: str
     name: str
     lines: tuple[str, ...]
 
 
-def sections(text: str) -> list[Section]:
+def sections(text: str) -> list[ConfigSection]:
     """The parts of a configuration without comments and blank lines.
 
     Raises:
         RayError: a line stands outside of any section.
     """
-    found: list[tuple[str, str, list[str]]] = []
+    sections_read: list[tuple[str, str, list[str]]] = []
     for line in text.splitlines():
         words = line.strip()
         if not words or words.startswith("#"):
             continue
         head = HEAD.match(line)
         if head:
-            found.append((head[1], head[2], []))
-        elif found and line != words:
-            found[-1][2].append(words)
+            sections_read.append((head[1], head[2], []))
+        elif sections_read and line != words:
+            sections_read[-1][2].append(words)
         else:
             raise RayError(f"Ray's HAProxy configuration has an unknown section: {words!r}")
-    return [Section(kind, name, tuple(lines)) for kind, name, lines in found]
+    return [ConfigSection(kind, name, tuple(lines)) for kind, name, lines in sections_read]
 
 
 def serves(text: str) -> bool:
@@ -153,16 +153,16 @@ def harden(text: str, options: Options) -> str:
     parts = sections(text)
     address, busy, paths = bound(text), serves(text), served_paths(text)
     lines: list[str] = []
-    seen: set[str] = set()
+    titles: set[str] = set()
     for part in parts:
         title = f"{part.kind} {part.name}".strip()
-        seen.add(title)
+        titles.add(title)
         if title in ("frontend prometheus", "listen stats"):
             continue  # both listen on all interfaces; the admin socket tells the same
         if title == "global":
             body = _global(part, options)
         elif title == "defaults":
-            body = [line for line in _known(part) if line not in LOGGED] + _defaults()
+            body = [line for line in _lines_to_keep(part) if line not in LOGGED] + _defaults()
         elif title == "frontend http_frontend":
             body = [_bind(address, options), *_guards(options), *_rules(part)]
         elif title == "backend default_backend":
@@ -173,37 +173,37 @@ def harden(text: str, options: Options) -> str:
         else:
             raise RayError(f"Ray's HAProxy configuration has an unknown section: {title!r}")
         lines += [title, *(f"    {line}" for line in body)]
-    missing = {"global", "defaults", "frontend http_frontend", "backend default_backend"} - seen
+    missing = {"global", "defaults", "frontend http_frontend", "backend default_backend"} - titles
     if missing:
         raise RayError(f"Ray's HAProxy configuration lacks {', '.join(sorted(missing))}")
     return "\n".join(lines) + "\n"
 
 
-def _known(part: Section) -> list[str]:
+def _lines_to_keep(part: ConfigSection) -> list[str]:
     """The directives that stay.
 
     Raises:
         RayError: a directive that is neither kept nor dropped on purpose.
     """
-    kept = []
+    lines = []
     for line in part.lines:
         word = line.split()[0]
-        if word in KEPT[part.kind]:
-            kept.append(line)
+        if word in KEPT_DIRECTIVES[part.kind]:
+            lines.append(line)
         elif word not in DROPPED[part.kind]:
             raise RayError(
                 f"Ray's HAProxy configuration has an unknown line in {part.kind} {part.name}: "
                 f"{line!r}"
             )
-    return kept
+    return lines
 
 
-def _is_application(part: Section) -> bool:
+def _is_application(part: ConfigSection) -> bool:
     return part.kind == "backend" and part.name.startswith("http-")
 
 
-def _global(part: Section, options: Options) -> list[str]:
-    lines = _known(part)
+def _global(part: ConfigSection, options: Options) -> list[str]:
+    lines = _lines_to_keep(part)
     socket = [line for line in lines if line.startswith("stats socket ")]
     if len(socket) != 1 or " mode 666 " not in socket[0]:
         raise RayError(f"Ray's HAProxy configuration has the admin socket {socket}")
@@ -247,18 +247,18 @@ def _guards(options: Options) -> list[str]:
     ]
 
 
-def _rules(part: Section) -> list[str]:
-    lines = _known(part)
+def _rules(part: ConfigSection) -> list[str]:
+    lines = _lines_to_keep(part)
     if lines[-1] != "default_backend default_backend":
         raise RayError(f"Ray's HAProxy configuration ends its frontend with {lines[-1]!r}")
     return [line for line in lines if not any(text in line for text in UNASKED)]
 
 
-def _application(part: Section) -> list[str]:
+def _application(part: ConfigSection) -> list[str]:
     """A slow body waits here and not in a replica, up to the size of a buffer."""
     plain = "!{ res.hdr(content-type) -m beg application/json }"
     return [
-        *_known(part),
+        *_lines_to_keep(part),
         f"http-request wait-for-body time {HEADERS}s",
         *(
             f"{_answer('response', status)} if {{ status {status} }} {plain}"

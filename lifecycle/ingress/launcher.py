@@ -147,13 +147,18 @@ def prepare(config: Path, first: bool) -> list[str]:
     """
     folder = config.parent
     _keep_private(folder)
-    text, kept = config.read_text(), folder / "last.cfg"
-    if first and not serves(text) and kept.is_file() and bound(kept.read_text()) == bound(text):
-        text = kept.read_text()
+    text, last_config = config.read_text(), folder / "last.cfg"
+    if (
+        first
+        and not serves(text)
+        and last_config.is_file()
+        and bound(last_config.read_text()) == bound(text)
+    ):
+        text = last_config.read_text()
     if serves(text):
-        _write(kept, text)
+        _write(last_config, text)
     else:
-        kept.unlink(missing_ok=True)
+        last_config.unlink(missing_ok=True)
     options = Options(
         max_body=int(os.environ.get("LIFECYCLE_FRONT_MAX_BODY") or MAX_BODY),
         pem=_pem(folder),
@@ -231,10 +236,10 @@ def _keep_private(folder: Path) -> None:
 
 def _write(file: Path, text: str) -> None:
     """Aside, then renamed; readable by its owner alone."""
-    aside = file.with_name(f"{file.name}.{os.getpid()}")
-    with open(aside, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as out:
+    scratch = file.with_name(f"{file.name}.{os.getpid()}")
+    with open(scratch, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as out:
         out.write(text)
-    aside.replace(file)
+    scratch.replace(file)
 
 
 def _binary() -> str:

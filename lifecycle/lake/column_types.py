@@ -19,7 +19,7 @@ MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 """Texts that mean `missing` where the contract does not ask for text."""
 TRUE = ["true", "1", "yes", "t", "y", "1.0"]
 FALSE = ["false", "0", "no", "f", "n", "0.0"]
-WHOLE = r"^[+-]?[0-9]{1,18}(\.0*)?$"
+WHOLE_NUMBER = r"^[+-]?[0-9]{1,18}(\.0*)?$"
 EXACT = 2.0**53
 """Beyond it, a 64-bit float no longer tells two neighbouring whole numbers apart."""
 FAILURES: dict[ColumnType, str] = {
@@ -136,12 +136,12 @@ def _to_integer(raw: pd.Series) -> pd.Series:
         return raw.astype(pd.Int64Dtype())
     if pd.api.types.is_float_dtype(raw.dtype):
         numbers = raw.astype("float64")
-        whole = (numbers % 1 == 0) & (numbers.abs() <= EXACT)
-        return numbers.where(whole).astype("Int64")
+        integers = (numbers % 1 == 0) & (numbers.abs() <= EXACT)
+        return numbers.where(integers).astype("Int64")
     text = pa.array(raw, type=pa.string())
-    whole = pc.match_substring_regex(text, WHOLE)
+    integers = pc.match_substring_regex(text, WHOLE_NUMBER)
     digits = pc.replace_substring_regex(text, r"^\+|\.0*$", "")
-    numbers = pc.if_else(whole, digits, pa.scalar(None, pa.string())).cast(pa.int64())
+    numbers = pc.if_else(integers, digits, pa.scalar(None, pa.string())).cast(pa.int64())
     return _as_series(numbers, raw.index)
 
 
@@ -219,8 +219,8 @@ def to_frame(
         _column(field.name, _nullable_type(field.type) if may_miss(field, column) else "object")
         for field, column in zip(table.schema, table.columns, strict=True)
     ]
-    made = {"index_columns": [], "column_indexes": [], "columns": columns}
-    table = table.replace_schema_metadata({"pandas": json.dumps(made)})
+    metadata = {"index_columns": [], "column_indexes": [], "columns": columns}
+    table = table.replace_schema_metadata({"pandas": json.dumps(metadata)})
     frame: pd.DataFrame = table.to_pandas(
         date_as_object=False, split_blocks=split_blocks, self_destruct=True
     )
@@ -310,8 +310,8 @@ class Minimum(Constraint):
         numbers = values.to_numpy()
         if numbers.min().item() >= self._end:
             return None
-        whole = numbers.dtype.kind == "i" and abs(self._end) < WHOLE_BELOW
-        below: NDArray[np.bool_] = numbers < (math.ceil(self._end) if whole else self._end)
+        as_integer = numbers.dtype.kind == "i" and abs(self._end) < WHOLE_BELOW
+        below: NDArray[np.bool_] = numbers < (math.ceil(self._end) if as_integer else self._end)
         return below
 
     def allows(self, value: Any) -> bool:
@@ -341,8 +341,8 @@ class Maximum(Constraint):
         numbers = values.to_numpy()
         if numbers.max().item() <= self._end:
             return None
-        whole = numbers.dtype.kind == "i" and abs(self._end) < WHOLE_BELOW
-        above: NDArray[np.bool_] = numbers > (math.floor(self._end) if whole else self._end)
+        as_integer = numbers.dtype.kind == "i" and abs(self._end) < WHOLE_BELOW
+        above: NDArray[np.bool_] = numbers > (math.floor(self._end) if as_integer else self._end)
         return above
 
     def allows(self, value: Any) -> bool:
@@ -405,8 +405,8 @@ def _of_type(values: Iterable[Any], kind: ColumnType) -> list[Any]:
     return list(values)
 
 
-def _unless(kept: pa.BooleanArray) -> NDArray[np.bool_] | None:
-    broken: NDArray[np.bool_] = ~kept.to_numpy(zero_copy_only=False)
+def _unless(holds: pa.BooleanArray) -> NDArray[np.bool_] | None:
+    broken: NDArray[np.bool_] = ~holds.to_numpy(zero_copy_only=False)
     return broken if broken.any() else None
 
 

@@ -67,14 +67,14 @@ class DataFile(NamedTuple):
     @property
     def span(self) -> tuple[int, int] | None:
         """Microseconds since 1970 of its first row and its last; None where its name has none."""
-        found = NAME.fullmatch(self.path.rpartition("/")[2])
-        return (int(found["first"]), int(found["last"])) if found and found["first"] else None
+        match = NAME.fullmatch(self.path.rpartition("/")[2])
+        return (int(match["first"]), int(match["last"])) if match and match["first"] else None
 
 
 def sha256_of(path: str) -> str | None:
     """The SHA-256 that a file's name says its bytes have; None if it says none."""
-    found = NAME.fullmatch(path.rpartition("/")[2])
-    return found["sha256"] if found else None
+    match = NAME.fullmatch(path.rpartition("/")[2])
+    return match["sha256"] if match else None
 
 
 def partition_of(path: str) -> dict[str, str | None]:
@@ -94,7 +94,7 @@ def inventory(uri: str, table: DeltaTable) -> list[DataFile]:
         DeltaError: Delta's log cannot be read.
     """
     added = pa.table(table.get_add_actions()).select(["path", "size_bytes"]).to_pydict()
-    files = [DataFile(*one) for one in zip(added["path"], added["size_bytes"], strict=True)]
+    files = [DataFile(*action) for action in zip(added["path"], added["size_bytes"], strict=True)]
     if _total(file.path for file in files) != (table.transaction_version(CHECKSUM) or 0):
         raise BackendError(
             f"{uri}/_delta_log: the files that it lists do not match their checksum: {DAMAGED}"
@@ -181,7 +181,7 @@ def change_files(
 
 
 @contextmanager
-def opened(uri: str, file: DataFile) -> Iterator[pa.NativeFile]:
+def open_file(uri: str, file: DataFile) -> Iterator[pa.NativeFile]:
     """A file to read, whose bytes are those that were written, as far as its name says.
 
     Raises:

@@ -23,7 +23,7 @@ from lifecycle.lake.inventory import (
     BEGIN_ANEW,
     DataFile,
     inventory,
-    opened,
+    open_file,
     partition_of,
 )
 from lifecycle.lake.prediction_log import DAY, INTERNAL_KEY, SCHEMA, TABLE
@@ -82,16 +82,16 @@ def observe(
     """
     table = _read(settings, project.name, since, until, OBSERVED, None)
     first = pc.ends_with(table["id"], FIRST)
-    found = {}
+    observations = {}
     for pair in table.group_by(["version", "role"]).aggregate([]).to_pylist():
         mine = pc.and_(
             pc.equal(table["version"], pair["version"]), pc.equal(table["role"], pair["role"])
         )
         requests = table.filter(pc.and_(mine, first))
-        found[pair["version"], pair["role"]] = _observed(
+        observations[pair["version"], pair["role"]] = _observed(
             pair["version"], requests, table.filter(mine), project
         )
-    return found
+    return observations
 
 
 def _observed(version: int, requests: pa.Table, rows: pa.Table, project: Project) -> Observed:
@@ -105,16 +105,16 @@ def _observed(version: int, requests: pa.Table, rows: pa.Table, project: Project
     answers = answers.take(np.arange(0, answers.num_rows, step))
     if project.classes:
         by_text = {str(value): value for value in project.classes}
-        said = [by_text.get(text, text) for text in answers["predicted"].to_pylist()]
+        labels = [by_text.get(text, text) for text in answers["predicted"].to_pylist()]
     else:
-        said = answers["prediction"].to_pylist()
+        labels = answers["prediction"].to_pylist()
     return Observed(
         version=version,
         requests=requests.num_rows,
         errors=pc.sum(pc.not_equal(requests["status"], "ok")).as_py() or 0,
         p50_seconds=p50,
         p99_seconds=p99,
-        predictions=tuple(said),
+        predictions=tuple(labels),
         ids=tuple(answers["id"].to_pylist()),
     )
 
@@ -157,9 +157,9 @@ def open_log(
     conditions = [] if condition is None else [condition]
     conditions += [] if since is None else [pc.field("time") >= _scalar(since)]
     conditions += [] if until is None else [pc.field("time") < _scalar(until)]
-    asked = reduce(and_, conditions) if conditions else None
+    filter_expression = reduce(and_, conditions) if conditions else None
     for start in range(0, max(1, len(files)), OPEN_FILES):
-        yield _rows(uri, files[start : start + OPEN_FILES], declared, columns, asked)
+        yield _rows(uri, files[start : start + OPEN_FILES], declared, columns, filter_expression)
 
 
 def _rows(
@@ -167,7 +167,7 @@ def _rows(
     files: Sequence[DataFile],
     declared: pa.Schema,
     columns: Sequence[str] | None,
-    asked: pc.Expression | None,
+    condition: pc.Expression | None,
 ) -> pa.Table:
     """Rows of files.
 
@@ -176,9 +176,11 @@ def _rows(
             only counts for those that the files lack.
     """
     with ExitStack() as stack, ThreadPoolExecutor(OPENERS) as pool:
-        sources = list(pool.map(lambda file: stack.enter_context(opened(uri, file)), files))
+        sources = list(pool.map(lambda file: stack.enter_context(open_file(uri, file)), files))
         try:
-            own = [pa.schema(Schema.from_arrow(read_schema(one)).to_arrow()) for one in sources]
+            own = [
+                pa.schema(Schema.from_arrow(read_schema(source)).to_arrow()) for source in sources
+            ]
             schema = pa.unify_schemas([SCHEMA, *own])
             for name in columns or ():
                 if name not in schema.names and name in declared.names:
@@ -193,8 +195,10 @@ def _rows(
                 kind.make_fragment(source, partition_expression=pc.field(DAY) == _day(file))
                 for source, file in zip(sources, files, strict=True)
             ]
-            found = ds.FileSystemDataset(fragments, schema, kind)
-            return found.to_table(columns=None if columns is None else list(columns), filter=asked)
+            dataset = ds.FileSystemDataset(fragments, schema, kind)
+            return dataset.to_table(
+                columns=None if columns is None else list(columns), filter=condition
+            )
         except (pa.ArrowException, OSError) as error:
             raise BackendError(f"{uri}: cannot read: {first_line(error)}") from None
 

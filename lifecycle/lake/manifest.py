@@ -93,7 +93,7 @@ class VersionFile(NamedTuple):
 
 
 def sealed(info: Mapping[str, Any], files: Sequence[VersionFile]) -> dict[str, str]:
-    """What a commit says of its files.
+    """Manifest of a commit's files, sealed.
 
     Args:
         info: what else it says; its digest and note are sealed together with the list.
@@ -180,20 +180,20 @@ def verified(uri: str, file: VersionFile, remedy: str = RESTORE) -> Iterator[pa.
     place = place_of(uri)
     shown = f"{uri}/{file.path}"
     try:
-        opened, digest = _hashed(place, file.path)
+        stream, digest = _hashed(place, file.path)
     except FileNotFoundError:
         raise BackendError(
             f"{shown}: cannot be read: this file of the table is missing; {remedy}"
         ) from None
     except OSError as error:
         raise BackendError(f"{shown}: cannot be read: {first_line(error)}") from None
-    with opened:
+    with stream:
         if digest != file.sha256:
             raise BackendError(
                 f"{shown}: its SHA-256 is {digest[:12]}…, not {file.sha256[:12]}… as it was "
                 f"written: {CHANGED}; {remedy}"
             )
-        yield opened
+        yield stream
 
 
 class HashingStream:

@@ -25,7 +25,7 @@ from lifecycle.lake.inventory import (
     DataFile,
     change_files,
     inventory,
-    opened,
+    open_file,
     write_file,
 )
 from lifecycle.lake.manifest import place_of
@@ -133,15 +133,15 @@ class LogTable:
         Raises:
             BackendError: the table cannot be written; see `committed` for whether it was.
         """
-        done = Transaction(writer, total, int(time.time() * 1000))
+        transaction = Transaction(writer, total, int(time.time() * 1000))
         written: tuple[pa.Schema, list[AddAction]] | None = None
         for attempt in range(ATTEMPTS):
             try:
-                table = self._opened()
+                table = self._open_table()
                 aligned = self._with_columns(table, rows)
                 if written is None or written[0] != aligned.schema:
                     written = aligned.schema, self._write(aligned)
-                change_files(table, (), written[1], [done])
+                change_files(table, (), written[1], [transaction])
                 return int(table.version()) + 1
             except CommitFailedError as error:  # another writer added a column, or came first
                 logger.info("%s: attempt %d: %s", self.uri, attempt + 1, error)
@@ -177,7 +177,7 @@ class LogTable:
         """Write a file for each day."""
         return [write_file(self._place, folder, part) for folder, part in _by_day(rows)]
 
-    def _opened(self) -> DeltaTable:
+    def _open_table(self) -> DeltaTable:
         if self._table is not None:
             self._table.update_incremental()
             return self._table
@@ -246,7 +246,7 @@ def rows_of(uri: str, file: DataFile) -> pa.Table:
     Raises:
         BackendError: it is damaged or cannot be read.
     """
-    with opened(uri, file) as source:
+    with open_file(uri, file) as source:
         try:
             rows = ParquetFile(source).read()
             return rows.cast(pa.schema(Schema.from_arrow(rows.schema).to_arrow()))
@@ -260,7 +260,7 @@ def _groups(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
     group: list[DataFile] = []
     for file in sorted(small, key=lambda file: (file.folder, file.span or (0, 0))):
         other_day = group and group[0].folder != file.folder
-        if other_day or sum(one.size for one in group) + file.size > FILE_BYTES:
+        if other_day or sum(file.size for file in group) + file.size > FILE_BYTES:
             yield group
             group = []
         group.append(file)
@@ -276,8 +276,8 @@ def _put_together(uri: str, table: DeltaTable, files: Sequence[DataFile]) -> Non
             logger.warning("%s", error)
     if len(parts) > 1:
         rows = pa.concat_tables(parts.values(), promote_options="default").sort_by("time")
-        made = write_file(place_of(uri), files[0].folder, rows)
-        replace_files(uri, table, list(parts), [made])
+        merged = write_file(place_of(uri), files[0].folder, rows)
+        replace_files(uri, table, list(parts), [merged])
 
 
 def _by_day(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
@@ -288,11 +288,11 @@ def _by_day(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
 
 def _aligned(rows: pa.Table, there: pa.Schema) -> pa.Table:
     """The rows with the table's spelling, and types that differ in columns of their own."""
-    known = {field.name.lower(): field for field in there}
+    fields = {field.name.lower(): field for field in there}
     names = []
     for field in rows.schema:
         name = field.name
-        while (other := known.get(name.lower())) is not None and other.type != field.type:
+        while (other := fields.get(name.lower())) is not None and other.type != field.type:
             name += f"__{NAMES.get(field.type, str(field.type))}"
         names.append(other.name if other is not None else name)
     return rows.rename_columns(names)

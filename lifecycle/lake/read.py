@@ -64,9 +64,9 @@ def read_table(ref: DatasetVersion, columns: Sequence[str] | None = None) -> pa.
     """
     wanted = [*columns, ROW] if columns is not None else None
     # reading ahead of what is decoded pays over a network, and holds the files in memory
-    with _dataset(ref, files_of(ref)) as found, _readable(ref):
+    with _dataset(ref, files_of(ref)) as dataset, _readable(ref):
         options = ParquetFragmentScanOptions(pre_buffer="://" in ref.uri)
-        table = found.to_table(columns=wanted, fragment_scan_options=options)
+        table = dataset.to_table(columns=wanted, fragment_scan_options=options)
     _check_rows(ref, table.num_rows)
     return _in_order(table)
 
@@ -86,8 +86,8 @@ def open_version(
         return
     rows = 0
     for file in files:
-        with verified(ref.uri, file) as opened, _readable(ref):
-            parquet = ParquetFile(opened, pre_buffer=False)
+        with verified(ref.uri, file) as stream, _readable(ref):
+            parquet = ParquetFile(stream, pre_buffer=False)
             names = [name for name in parquet.schema_arrow.names if name != ROW]
             names = [name for name in names if not columns or name in columns]
             for group in range(parquet.num_row_groups):
@@ -116,8 +116,8 @@ def open_rows(
         files = [file for file in files if file.first < end and first < file.end]
     wanted = (ds.field(ROW) >= first) & (ds.field(ROW) < end)
     for some in [None] if files is None else [[file] for file in files]:
-        with _dataset(ref, some) as found, _readable(ref):
-            yield from found.to_batches(columns=[*columns, ROW], filter=wanted, batch_size=BATCH)
+        with _dataset(ref, some) as dataset, _readable(ref):
+            yield from dataset.to_batches(columns=[*columns, ROW], filter=wanted, batch_size=BATCH)
 
 
 def batch_frame(
@@ -142,14 +142,16 @@ def _dataset(ref: DatasetVersion, files: list[VersionFile] | None) -> Iterator[d
             with _readable(ref):
                 table = DeltaTable(ref.uri, version=ref.version).to_pyarrow_dataset()
                 kind, schema = table.format, table.schema
-                made = [kind.make_fragment(f.path, f.filesystem) for f in table.get_fragments()]
+                fragments = [
+                    kind.make_fragment(f.path, f.filesystem) for f in table.get_fragments()
+                ]
         else:
-            opened = [stack.enter_context(verified(ref.uri, file)) for file in files]
+            streams = [stack.enter_context(verified(ref.uri, file)) for file in files]
             with _readable(ref):
                 kind = ds.ParquetFileFormat()
-                schema = pa.schema(Schema.from_arrow(read_schema(opened[0])).to_arrow())
-                made = [kind.make_fragment(file) for file in opened]
-        yield ds.FileSystemDataset(made, schema, kind)
+                schema = pa.schema(Schema.from_arrow(read_schema(streams[0])).to_arrow())
+                fragments = [kind.make_fragment(file) for file in streams]
+        yield ds.FileSystemDataset(fragments, schema, kind)
 
 
 @contextmanager

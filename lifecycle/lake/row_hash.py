@@ -40,18 +40,18 @@ def frame_hashes(frame: pd.DataFrame) -> "pd.Series[Any]":
     return pd.util.hash_pandas_object(frame, index=False)
 
 
-def hashes_of(column: pa.ChunkedArray, whole: bool) -> Hashes:
+def hashes_of(column: pa.ChunkedArray, as_integers: bool) -> Hashes:
     """(n,): a hash of each value; numbers alike in every type, 7 and 7.0.
 
     Args:
         whole: whether numbers are whole, so that no digit is lost above 2⁵³.
     """
-    parts = [value_hashes(chunk, whole) for chunk in column.chunks]
+    parts = [value_hashes(chunk, as_integers) for chunk in column.chunks]
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 
 
 def value_hashes(
-    chunk: pa.Array, whole: bool, *, distinct: bool = False, missing: np.uint64 = MISSING
+    chunk: pa.Array, as_integers: bool, *, distinct: bool = False, missing: np.uint64 = MISSING
 ) -> Hashes:
     """(n,): a hash of each value of one chunk; see `hashes_of`.
 
@@ -63,7 +63,7 @@ def value_hashes(
     if pa.types.is_temporal(kind):
         numbers = chunk.cast(pa.timestamp("us")).cast(pa.int64())
     elif pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        numbers = chunk.cast(pa.int64() if whole else pa.float64(), safe=False)
+        numbers = chunk.cast(pa.int64() if as_integers else pa.float64(), safe=False)
     else:
         return _text_hashes(chunk, distinct, missing)
     values = numbers.fill_null(0).to_numpy(zero_copy_only=False)
@@ -91,16 +91,16 @@ def _text_hashes(chunk: pa.Array, distinct: bool, missing: np.uint64) -> Hashes:
     )
     words[-1] = missing
     codes = coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
-    found: Hashes = words[codes]
-    return found
+    hashes: Hashes = words[codes]
+    return hashes
 
 
 def by_content(former: Hashes, present: Hashes) -> RowsDiff:
     """Rows that are in one version only; one that is there twice counts twice."""
     before, counts_before = np.unique(former, return_counts=True)
     after, counts_after = np.unique(present, return_counts=True)
-    _, one, other = np.intersect1d(before, after, assume_unique=True, return_indices=True)
-    same = int(np.minimum(counts_before[one], counts_after[other]).sum())
+    _, old_places, other = np.intersect1d(before, after, assume_unique=True, return_indices=True)
+    same = int(np.minimum(counts_before[old_places], counts_after[other]).sum())
     return RowsDiff(
         key=(),
         same=same,
@@ -126,8 +126,8 @@ def pairs_of(former: Hashes, present: Hashes) -> tuple[NDArray[np.int64], NDArra
         return order, order
     at = np.searchsorted(ordered, present)
     at[at == len(ordered)] = 0
-    found = ordered[at] == present
-    return order[at[found]], np.flatnonzero(found)
+    matches = ordered[at] == present
+    return order[at[matches]], np.flatnonzero(matches)
 
 
 def by_key(

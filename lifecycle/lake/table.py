@@ -1,4 +1,4 @@
-"""What versions a table has, as its commits say."""
+"""Versions of a table, as its commits record them."""
 
 import json
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Noted(NamedTuple):
 
 
 def table_uri(settings: Settings, project_name: str, table: str) -> str:
-    """Where a project's table is."""
+    """URI of a project's table."""
     return f"{settings.lake.rstrip('/')}/{project_name}/{table}"
 
 
@@ -89,8 +89,8 @@ def find_version(uri: str, digest: str) -> DatasetVersion | None:
     Raises:
         BackendError: the table cannot be read.
     """
-    found = (commit for commit in commits(uri) if commit["digest"] == digest)
-    return next((_version(uri, commit) for commit in found), None)
+    matches = (commit for commit in commits(uri) if commit["digest"] == digest)
+    return next((_version(uri, commit) for commit in matches), None)
 
 
 def noted_version(uri: str, noted: Mapping[str, str]) -> Noted | None:
@@ -112,8 +112,8 @@ def erased_rows(uri: str, version: int) -> int:
     Raises:
         BackendError: the table cannot be read.
     """
-    known = (commit for commit in commits(uri) if commit["version"] == version)
-    return sum(int(commit.get(ERASED, 0)) for commit in known)
+    matches = (commit for commit in commits(uri) if commit["version"] == version)
+    return sum(int(commit.get(ERASED, 0)) for commit in matches)
 
 
 def commits(uri: str) -> list[dict[str, Any]]:
@@ -122,15 +122,17 @@ def commits(uri: str) -> list[dict[str, Any]]:
     try:
         if isinstance(system, pyarrow.fs.LocalFileSystem):
             return _local_commits(Path(path))
-        made = DeltaTable(uri).history()
+        history = DeltaTable(uri).history()
     except TableNotFoundError:
         return []
     except (DeltaError, OSError, ValueError) as error:
         raise BackendError(f"{uri}: cannot read the table: {first_line(error)}") from None
     # deltalake counts down from the version it opened, though it also tells of commits that came
     # since; a table of ours has all its commits, so that the oldest is number 0
-    since = max(0, -made[-1]["version"]) if made else 0
-    return [one | {"version": one["version"] + since} for one in made if "digest" in one]
+    since = max(0, -history[-1]["version"]) if history else 0
+    return [
+        commit | {"version": commit["version"] + since} for commit in history if "digest" in commit
+    ]
 
 
 def _local_commits(table: Path) -> list[dict[str, Any]]:
@@ -140,15 +142,15 @@ def _local_commits(table: Path) -> list[dict[str, Any]]:
         OSError: a file cannot be read.
         ValueError: one holds no JSON; names it.
     """
-    made = []
+    commits = []
     for file in sorted((table / "_delta_log").glob(COMMIT_FILES), reverse=True):
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
-            found = [json.loads(line)["commitInfo"] for line in lines if '"commitInfo"' in line]
+            infos = [json.loads(line)["commitInfo"] for line in lines if '"commitInfo"' in line]
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{file.name} is damaged ({error})") from None
-        made += [info | {"version": int(file.stem)} for info in found if "digest" in info]
-    return made
+        commits += [info | {"version": int(file.stem)} for info in infos if "digest" in info]
+    return commits
 
 
 def _version(uri: str, commit: dict[str, Any]) -> DatasetVersion:
@@ -196,10 +198,10 @@ def missing(record: Record) -> bool:
     if isinstance(record, DatasetVersion):
         return not _holds(record.uri, record)
     for _, value in record:
-        for one in value if isinstance(value, tuple) else (value,):
-            if isinstance(one, Path) and not one.exists():
+        for commit in value if isinstance(value, tuple) else (value,):
+            if isinstance(commit, Path) and not commit.exists():
                 return True
-            if isinstance(one, Record) and missing(one):
+            if isinstance(commit, Record) and missing(commit):
                 return True
     return False
 
@@ -218,5 +220,5 @@ def _place(ref: DatasetVersion, settings: Settings) -> str:
 
 
 def _holds(uri: str, ref: DatasetVersion) -> bool:
-    known = ((commit["version"], commit["digest"]) for commit in commits(uri))
-    return (ref.version, ref.digest) in known
+    pairs = ((commit["version"], commit["digest"]) for commit in commits(uri))
+    return (ref.version, ref.digest) in pairs

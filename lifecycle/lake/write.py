@@ -62,7 +62,7 @@ class Staged(NamedTuple):
     """What Delta's log says of its rows, as JSON."""
 
 
-class Aside:
+class StagedFiles:
     """The files of one writer."""
 
     def __init__(self, uri: str) -> None:
@@ -71,20 +71,20 @@ class Aside:
         self._uri = uri
         self._system, self._prefix = place_of(uri)
         self._marker = f"{MARKER}{self.token}-{os.uname().nodename}-{os.getpid()}"
-        self._opened: list[str] = []
+        self._open_files: list[str] = []
         self._stream: HashingStream | None = None
         self._offered = False
 
     def open(self) -> HashingStream:
         """A stream to the next file; the caller closes what it writes to it, then calls `close`."""
-        if not self._opened:
+        if not self._open_files:
             if isinstance(self._system, pyarrow.fs.LocalFileSystem):
                 self._system.create_dir(self._prefix, recursive=True)
             _sweep(self._uri)
             with self._system.open_output_stream(self._prefix + self._marker):
                 pass
-        name = f"part-{self.token}-{len(self._opened):05d}.parquet"
-        self._opened.append(name)
+        name = f"part-{self.token}-{len(self._open_files):05d}.parquet"
+        self._open_files.append(name)
         self._stream = HashingStream(self._system.open_output_stream(self._prefix + name))
         return self._stream
 
@@ -98,7 +98,7 @@ class Aside:
         assert self._stream is not None  # noqa: S101 - `open` came before
         if not self._stream.closed:
             self._stream.close()
-        name = self._opened[-1]
+        name = self._open_files[-1]
         size = self._system.get_file_info(self._prefix + name).size
         first = self.files[-1].file.end if self.files else 0
         file = VersionFile(name, self._stream.hexdigest(), first, first + rows)
@@ -114,13 +114,15 @@ class Aside:
         A commit that failed may have arrived all the same: an answer of object storage gets lost,
         or somebody interrupts. If the log cannot be asked, all is left to the next writer.
         """
-        if not self._opened:
+        if not self._open_files:
             return
         try:
-            kept = self._offered and self.token in {one.get("files") for one in commits(self._uri)}
+            is_committed = self._offered and self.token in {
+                commit.get("files") for commit in commits(self._uri)
+            }
         except BackendError:
             return
-        for name in [] if kept else self._opened:
+        for name in [] if is_committed else self._open_files:
             _delete(self._system, self._prefix + name)
         _delete(self._system, self._prefix + self._marker)
 
@@ -131,11 +133,11 @@ def _sweep(uri: str) -> None:
     selector = pyarrow.fs.FileSelector(prefix.rstrip("/") or "/", allow_not_found=True)
     files = {info.base_name: info for info in system.get_file_info(selector)}
     markers = [name for name in files if name.startswith(MARKER)]
-    left = [name for name in markers if not _alive(name, files[name])]
-    if not left:
+    dead = [name for name in markers if not _alive(name, files[name])]
+    if not dead:
         return
     committed = {commit.get("files") for commit in commits(uri)}
-    for marker in left:
+    for marker in dead:
         token = marker.removeprefix(MARKER).split("-", 1)[0]
         if token not in committed:
             for name in files:
@@ -191,7 +193,7 @@ class VersionWriter:
         self._uri = uri
         self._schema = schema.append(pa.field(ROW, pa.int64(), nullable=False))
         self._digest = Digest(schema)
-        self._aside = Aside(uri)
+        self._staged_files = StagedFiles(uri)
         self._file: ParquetWriter | None = None
         self._in_file = 0
         self._missing: Counter[str] = Counter()
@@ -211,7 +213,7 @@ class VersionWriter:
         trace: TracebackType | None,
     ) -> None:
         self._end()
-        self._aside.discard()  # what was committed is kept
+        self._staged_files.discard()  # what was committed is kept
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Take in rows; the caller does not change them any more.
@@ -240,11 +242,11 @@ class VersionWriter:
         self._check()
         digest = digest or self._digest.hexdigest()
         for attempt in range(ATTEMPTS):
-            known = find_version(self._uri, digest)
-            if known is not None and is_intact(known):
-                logger.info("%s: version %d has this content already", self._uri, known.version)
-                return known
-            self._aside.offer()
+            version = find_version(self._uri, digest)
+            if version is not None and is_intact(version):
+                logger.info("%s: version %d has this content already", self._uri, version.version)
+                return version
+            self._staged_files.offer()
             try:
                 self._commit(digest, note)
                 break
@@ -263,10 +265,14 @@ class VersionWriter:
 
     def _commit(self, digest: str, note: Mapping[str, str]) -> None:
         metrics = {"num_added_rows": self.rows}
-        said: dict[str, Any] = {NOTE + key: value for key, value in note.items()}
-        said |= {"digest": digest, "operationMetrics": metrics, "files": self._aside.token}
-        said |= sealed(said, [staged.file for staged in self._aside.files])
-        properties = CommitProperties(custom_metadata=said, max_commit_retries=0)
+        metadata: dict[str, Any] = {NOTE + key: value for key, value in note.items()}
+        metadata |= {
+            "digest": digest,
+            "operationMetrics": metrics,
+            "files": self._staged_files.token,
+        }
+        metadata |= sealed(metadata, [staged.file for staged in self._staged_files.files])
+        properties = CommitProperties(custom_metadata=metadata, max_commit_retries=0)
         hooks = PostCommitHookProperties(cleanup_expired_logs=False)
         schema = Schema.from_arrow(self._schema)
         try:
@@ -298,7 +304,7 @@ class VersionWriter:
         now = int(time.time() * 1000)
         return [
             AddAction(staged.file.path, staged.size, {}, now, True, staged.statistics)
-            for staged in self._aside.files
+            for staged in self._staged_files.files
         ]
 
     def _run(self) -> None:
@@ -319,7 +325,7 @@ class VersionWriter:
 
     def _append(self, batch: pa.RecordBatch) -> None:
         self._gathered.append(batch)
-        if sum(one.num_rows for one in self._gathered) < GROUP:
+        if sum(batch.num_rows for batch in self._gathered) < GROUP:
             return
         self._write_group()
         if self._in_file >= FILE_ROWS:
@@ -329,7 +335,7 @@ class VersionWriter:
         """Write what was gathered: a row group, however small the batches are."""
         if self._file is None:
             self._file = ParquetWriter(
-                self._aside.open(),
+                self._staged_files.open(),
                 self._schema,
                 compression="LZ4",  # Snappy's size at half its time
                 use_dictionary=[f.name for f in self._schema if is_text(f.type)],
@@ -354,8 +360,8 @@ class VersionWriter:
             if self._file is not None:
                 self._file.close()
                 # no least and greatest values: they name persons
-                known = {"numRecords": self._in_file, "nullCount": dict(self._missing)}
-                self._aside.close(self._in_file, json.dumps(known))
+                statistics = {"numRecords": self._in_file, "nullCount": dict(self._missing)}
+                self._staged_files.close(self._in_file, json.dumps(statistics))
         except BaseException as error:
             self._failed = self._failed or error
         self._file = None
@@ -433,9 +439,9 @@ def write_batches(
     Raises:
         BackendError: the table cannot be written, or others keep writing it.
     """
-    known = find_version(uri, digest)
-    if known is not None and is_intact(known):
-        return known
+    version = find_version(uri, digest)
+    if version is not None and is_intact(version):
+        return version
     with VersionWriter(schema, uri) as writer:
         for batch in batches:
             writer.write(batch)

@@ -1,4 +1,4 @@
-"""Where OpenLineage events go: a file that grows by a line an event, or a service over HTTP."""
+"""Sends OpenLineage events to a file, one line per event, or to a service over HTTP."""
 
 import json
 import logging
@@ -44,8 +44,8 @@ def send(events: "Sequence[RunEvent]", to: str) -> int:
     Raises:
         BackendError: the file cannot be written, or the service does not take them.
     """
-    known = _told(to)
-    new = [event for event in events if _key(event) not in known]
+    sent_keys = _sent_keys(to)
+    new = [event for event in events if _key(event) not in sent_keys]
     transport = _transport(to)
     try:
         for event in new:
@@ -75,9 +75,9 @@ def tell_run(
     """
     try:
         events = flow_events(project, settings, flow, run, times, state)
-        graph = walk.known(project, settings)
-        made = {node.id for node in graph.nodes.values() if _is_made(graph, node, run, times[0])}
-        events[1:1] = events_of(graph, made, project, settings)
+        graph = walk.load_graph(project, settings)
+        outputs = {node.id for node in graph.nodes.values() if _is_made(graph, node, run, times[0])}
+        events[1:1] = events_of(graph, outputs, project, settings)
         send(events, settings.openlineage)
     except Exception as error:  # whatever it is, the flow has done its work
         logger.warning("OpenLineage events of %s were not sent: %s", run.name, error)
@@ -90,22 +90,22 @@ def _is_made(graph: Graph, node: Node, run: Run, since: str) -> bool:
         return node.time >= since and last.endswith(f"flow run {run.name}")
     if node.kind == "model":
         into = [graph.nodes.get(e.source) for e in graph.edges.values() if e.target == node.id]
-        return any(one is not None and one.facts.get("flow run") == run.id for one in into)
+        return any(edge is not None and edge.facts.get("flow run") == run.id for edge in into)
     return node.facts.get("run") == run.id
 
 
-def _told(to: str) -> set[Key]:
+def _sent_keys(to: str) -> set[Key]:
     """The events a file has; a line that is none is left alone."""
-    known = set()
+    keys = set()
     try:
         with open(to, encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 with suppress(ValueError, KeyError, TypeError):
-                    one = json.loads(line)
-                    known.add((one["run"]["runId"], one["eventType"], one["eventTime"]))
+                    event = json.loads(line)
+                    keys.add((event["run"]["runId"], event["eventType"], event["eventTime"]))
     except OSError:  # there is none yet, or it is a URL; the transport tells what else is wrong
         return set()
-    return known
+    return keys
 
 
 def _key(event: "RunEvent") -> Key:

@@ -1,4 +1,4 @@
-"""What came from what: typed nodes, edges from what was used to what was made of it."""
+"""Lineage graph: typed nodes, and edges from each input to its outputs."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -55,7 +55,7 @@ class Edge(Record):
 
 
 class Lineage(Record):
-    """What one thing was made from, and what was made from it."""
+    """Ancestors and descendants of one node."""
 
     project: str
     subject: str
@@ -91,11 +91,11 @@ class Graph:
                 into[target].append(source)
                 out_of[source].append(target)
         before, after = (_reached(subject, ways.__getitem__) for ways in (into, out_of))
-        kept = {*before, *after}
+        ids = {*before, *after}
         return Lineage(
             project=project,
             subject=subject,
-            nodes=tuple(node for node in self.nodes.values() if node.id in kept),
+            nodes=tuple(node for node in self.nodes.values() if node.id in ids),
             edges=tuple(
                 edge
                 for (source, target), edge in self.edges.items()
@@ -105,10 +105,10 @@ class Graph:
 
 
 def _reached(start: str, ways: Callable[[str], Iterable[str]]) -> set[str]:
-    found, waiting = {start}, [start]
+    reached, waiting = {start}, [start]
     while waiting:
         for other in ways(waiting.pop()):
-            if other not in found:
-                found.add(other)
+            if other not in reached:
+                reached.add(other)
                 waiting.append(other)
-    return found
+    return reached

@@ -19,10 +19,10 @@ from lifecycle.lake.prediction_log import SCHEMA
 from lifecycle.lake.table import ROW
 from lifecycle.lineage.datasets import SHORT
 from lifecycle.lineage.graph import Graph, Node
-from lifecycle.monitoring.monitor import FOUND
+from lifecycle.monitoring.monitor import REPORT_FILES
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
-from lifecycle.release.lifetime import MADE
+from lifecycle.release.lifetime import MADE_PREFIX
 from lifecycle.release.mlflow_store import backend_errors, connect
 from lifecycle.release.registry import BUNDLE, IDENTITY, versions
 from lifecycle.settings import Settings
@@ -86,11 +86,15 @@ def _add_making(graph: Graph, model: Node, run: "Run") -> None:
     for source, context in _inputs(run):
         graph.link(source, model.id, "measured" if context == "holdout" else "taught")
     tags = run.data.tags
-    made = {key.removeprefix(MADE): value for key, value in tags.items() if key.startswith(MADE)}
+    versions = {
+        key.removeprefix(MADE_PREFIX): value
+        for key, value in tags.items()
+        if key.startswith(MADE_PREFIX)
+    }
     code = tags.get(f"{IDENTITY}.code", "")
     if code:
-        facts = {"lock": tags.get(f"{IDENTITY}.lock", ""), "commit": made.get("commit", "")}
-        facts |= {"package": made.get("code", "")}
+        facts = {"lock": tags.get(f"{IDENTITY}.lock", ""), "commit": versions.get("commit", "")}
+        facts |= {"package": versions.get("code", "")}
         node = Node(
             id=f"code:{code}",
             kind="code",
@@ -100,12 +104,12 @@ def _add_making(graph: Graph, model: Node, run: "Run") -> None:
         )
         graph.link(graph.add(node).id, model.id, "is the code of")
     facts = {
-        "flow run": made.get("run", ""),
-        "by": made.get("who", ""),
+        "flow run": versions.get("run", ""),
+        "by": versions.get("who", ""),
         "MLflow run": run.info.run_id,
         "began": _iso(run.info.start_time),
     }
-    name = made.get("run_name") or run.info.run_name
+    name = versions.get("run_name") or run.info.run_name
     node = Node(
         id=f"run:{run.info.run_id}",
         kind="run",
@@ -118,11 +122,11 @@ def _add_making(graph: Graph, model: Node, run: "Run") -> None:
 
 def _inputs(run: "Run") -> Iterator[tuple[str, str]]:
     """`train@5` and its context, `training`, for each dataset input of a run."""
-    for found in run.inputs.dataset_inputs if run.inputs else ():
-        source: dict[str, Any] = json.loads(found.dataset.source)
+    for dataset_input in run.inputs.dataset_inputs if run.inputs else ():
+        source: dict[str, Any] = json.loads(dataset_input.dataset.source)
         table = str(source.get("path", "")).rstrip("/").rpartition("/")[2]
         version = source.get("delta_table_version", 0)  # MLflow leaves 0 out
-        yield f"{table}@{version}", str(found.dataset.name)
+        yield f"{table}@{version}", str(dataset_input.dataset.name)
 
 
 def _add_releases(graph: Graph, project: Project, settings: Settings) -> None:
@@ -130,18 +134,18 @@ def _add_releases(graph: Graph, project: Project, settings: Settings) -> None:
     lines: dict[int, list[str]] = {}
     times: dict[int, str] = {}
     for change in model_trail.history(settings, project.name):
-        said = f"{change.time[:19].replace('T', ' ')} {change.action} by {change.who}"
-        lines.setdefault(change.version, []).append(said)
+        label = f"{change.time[:19].replace('T', ' ')} {change.action} by {change.who}"
+        lines.setdefault(change.version, []).append(label)
         if change.action in model_trail.CROWNING:
             times[change.version] = change.time
-    for version, told in lines.items():
+    for version, item in lines.items():
         crowned = version in times
         node = Node(
             id=f"release:{version}",
             kind="release",
             name=f"{'release' if crowned else 'trial'} of version {version}",
             time=times.get(version, ""),
-            facts={f"{at + 1}": line for at, line in enumerate(told)},
+            facts={f"{at + 1}": line for at, line in enumerate(item)},
         )
         graph.add(node)
         graph.link(f"model:{version}", node.id, "became" if crowned else "was tried in")
@@ -160,22 +164,24 @@ def _iso(milliseconds: int | None) -> str:
 def add_monitored(graph: Graph, project: Project, settings: Settings) -> None:
     """A node for each monitoring report in `home`, from the scored versions it compared."""
     scores = {node.digest: node.id for node in graph.nodes.values() if node.kind == "scores"}
-    for file in sorted(settings.home.glob(f"reports/{project.name}/{FOUND}")):
-        found = json.loads(file.read_text(encoding="utf-8"))
-        verdict = "nothing to do" if found["passed"] else "retraining asked for"
+    for file in sorted(settings.home.glob(f"reports/{project.name}/{REPORT_FILES}")):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        verdict = "nothing to do" if content["passed"] else "retraining asked for"
         facts = {"report": str(file.with_suffix(".html")), "verdict": verdict}
-        facts |= {"drifted": ", ".join(found["drifted"]) or "nothing"} | found["made"]
+        facts |= {"drifted": ", ".join(content["drifted"]) or "nothing"} | content["made"]
         node = Node(
             id=f"monitoring:{file.stem}",
             kind="monitoring",
-            name=f"monitoring of {found['window']}",
-            time=found["time"],
+            name=f"monitoring of {content['window']}",
+            time=content["time"],
             facts=facts,
         )
         graph.add(node)
-        for digest in (found["reference"], *found["windows"]):
+        for digest in (content["reference"], *content["windows"]):
             if digest in scores:
-                what = "was the reference of" if digest == found["reference"] else "was checked in"
+                what = (
+                    "was the reference of" if digest == content["reference"] else "was checked in"
+                )
                 graph.link(scores[digest], node.id, what)
 
 
@@ -184,7 +190,17 @@ def add_monitored(graph: Graph, project: Project, settings: Settings) -> None:
 SHOWN = 20
 """Rows of an entity that are told one by one, of each part."""
 MASKED = "…"
-ONE = ["id", "time", "version", "digest", "role", "status", "entity", "prediction", "predicted"]
+PREDICTION_COLUMNS = [
+    "id",
+    "time",
+    "version",
+    "digest",
+    "role",
+    "status",
+    "entity",
+    "prediction",
+    "predicted",
+]
 
 
 def add_logged(graph: Graph, project: Project, settings: Settings) -> None:
@@ -199,12 +215,12 @@ def add_logged(graph: Graph, project: Project, settings: Settings) -> None:
     for batch in open_log(settings, project.name, ["version", "status", "time"]):
         counted = batch.append_column("failed", pc.not_equal(batch["status"], "ok"))
         wanted = [("time", "count"), ("time", "min"), ("time", "max"), ("failed", "sum")]
-        for one in counted.group_by("version").aggregate(wanted).to_pylist():
-            version = one["version"]
-            rows[version] += one["time_count"]
-            failed[version] += one["failed_sum"] or 0
-            known = [*times[version], one["time_min"], one["time_max"]]
-            times[version] = [min(known), max(known)]
+        for row in counted.group_by("version").aggregate(wanted).to_pylist():
+            version = row["version"]
+            rows[version] += row["time_count"]
+            failed[version] += row["failed_sum"] or 0
+            bounds = [*times[version], row["time_min"], row["time_max"]]
+            times[version] = [min(bounds), max(bounds)]
     for version, count in sorted(rows.items()):
         first, last = (time.isoformat(timespec="seconds") for time in times[version])
         facts = {"rows": f"{count:,}", "errors": f"{failed[version]:,}"}
@@ -230,11 +246,13 @@ def add_prediction(graph: Graph, project: Project, settings: Settings, name: str
         BackendError: the log or a dataset version cannot be read.
         DataError: the prediction id has several rows.
     """
-    nothing = pa.schema([SCHEMA.field(column) for column in ONE]).empty_table()
+    nothing = pa.schema([SCHEMA.field(column) for column in PREDICTION_COLUMNS]).empty_table()
     field = pc.field("id")
-    asked = (field == name) | pc.starts_with(field, f"{name}-")
-    found = pa.concat_tables([nothing, *open_log(settings, project.name, ONE, asked)])
-    lines = found.sort_by([("id", "ascending"), ("time", "ascending")]).to_pylist()
+    condition = (field == name) | pc.starts_with(field, f"{name}-")
+    rows = pa.concat_tables(
+        [nothing, *open_log(settings, project.name, PREDICTION_COLUMNS, condition)]
+    )
+    lines = rows.sort_by([("id", "ascending"), ("time", "ascending")]).to_pylist()
     ids = list(dict.fromkeys(line["id"] for line in lines))
     if not ids:
         return None
@@ -243,22 +261,22 @@ def add_prediction(graph: Graph, project: Project, settings: Settings, name: str
             f"{name}: this request had {len(ids)} rows; name one, such as {ids[0]} or {ids[-1]}"
         )
     mine = [line for line in lines if line["id"] == (name if name in ids else ids[0])]
-    told = next((line for line in mine if line["role"] != "shadow"), mine[0])
-    said = told["predicted"] or told["prediction"]
-    facts = {"role": told["role"], "status": told["status"], "prediction": said}
-    facts |= {"entity": told["entity"], "bundle": (told["digest"] or "")[:SHORT]}
+    row = next((line for line in mine if line["role"] != "shadow"), mine[0])
+    value = row["predicted"] or row["prediction"]
+    facts = {"role": row["role"], "status": row["status"], "prediction": value}
+    facts |= {"entity": row["entity"], "bundle": (row["digest"] or "")[:SHORT]}
     node = Node(
-        id=f"prediction:{told['id']}",
+        id=f"prediction:{row['id']}",
         kind="prediction",
-        name=f"prediction {told['id']}",
-        time=told["time"].isoformat(timespec="milliseconds"),
+        name=f"prediction {row['id']}",
+        time=row["time"].isoformat(timespec="milliseconds"),
         facts={key: str(value) for key, value in facts.items() if value not in (None, "")},
     )
     graph.add(node)
     for line in mine:
         graph.link(f"model:{line['version']}", node.id, "answered")
-    if project.entity and told["entity"]:
-        _add_rows(graph, project, node, told["entity"])
+    if project.entity and row["entity"]:
+        _add_rows(graph, project, node, row["entity"])
     return node.id
 
 
@@ -276,7 +294,7 @@ def _add_rows(graph: Graph, project: Project, node: Node, entity: str) -> None:
             id=f"rows:{part.id}",
             kind="rows",
             name=f"rows of this {project.entity} in {part.name}",
-            facts={"count": f"{table.num_rows:,}"} | _told(project, table),
+            facts={"count": f"{table.num_rows:,}"} | _shown_rows(project, table),
         )
         graph.add(rows)
         graph.link(part.id, rows.id, "holds")
@@ -310,7 +328,7 @@ def _as_stored(entity: str, kind: pa.DataType) -> pa.Scalar | None:
         return None
 
 
-def _told(project: Project, table: pa.Table) -> dict[str, str]:
+def _shown_rows(project: Project, table: pa.Table) -> dict[str, str]:
     """`row 17` → its values; personal ones are masked."""
     columns = project.contract.columns
     hidden = {name for name, spec in columns.items() if spec.pii in ("hash", "drop")}

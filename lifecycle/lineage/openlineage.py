@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # What OpenLineage events say besides names: schema, version, contract, code, parent run.
 
 PRODUCER = "urn:lifecycle-flows"
-KEPT = ("accepted", "current", "train", "validation", "holdout")
+TABLES_KEPT = ("accepted", "current", "train", "validation", "holdout")
 """Tables whose rows keep the contract."""
 
 
@@ -92,7 +92,7 @@ def of_input(node: Node, project: Project) -> "dict[str, InputDatasetFacet]":
             producer=PRODUCER,
         )
     }
-    if node.id.partition("@")[0] in KEPT:
+    if node.id.partition("@")[0] in TABLES_KEPT:
         assertions = ol.data_quality_assertions_dataset
         facets["dataQualityAssertions"] = assertions.DataQualityAssertionsDatasetFacet(
             [
@@ -195,18 +195,18 @@ def _table(node: Node) -> DeltaTable:
 def _sizes(node: Node) -> dict[str, Any]:
     """Rows, bytes, files and missing values of a version, from its log: no row is read."""
     files = pa.table(_table(node).get_add_actions(flatten=True)).to_pydict()
-    found: dict[str, Any] = {
+    facets: dict[str, Any] = {
         "rows": sum(files.get("num_records") or []),
         "bytes": sum(files["size_bytes"]),
         "files": len(files["path"]),
     }
     counts = {name: values for name, values in files.items() if name.startswith("null_count.")}
-    found["missing"] = {
+    facets["missing"] = {
         name.removeprefix("null_count."): sum(values)
         for name, values in counts.items()
         if not name.endswith(f".{ROW}") and None not in values
     }
-    return found
+    return facets
 
 
 def _described(spec: ColumnSpec | None) -> str | None:
@@ -218,19 +218,21 @@ def _described(spec: ColumnSpec | None) -> str | None:
 
 def _promises(project: Project) -> list[tuple[str | None, str]]:
     """Column and promise, of all that a row must keep to be accepted."""
-    found: list[tuple[str | None, str]] = []
+    assertions: list[tuple[str | None, str]] = []
     for name, spec in project.contract.columns.items():
-        found += [] if spec.nullable else [(name, "not_null")]
+        assertions += [] if spec.nullable else [(name, "not_null")]
         if spec.severity != "error":
             continue
-        found += [(name, "unique")] if spec.unique else []
+        assertions += [(name, "unique")] if spec.unique else []
         bounds = {"minimum": spec.minimum, "maximum": spec.maximum, "pattern": spec.pattern}
-        found += [(name, f"{key} {value}") for key, value in bounds.items() if value is not None]
-        found += [(name, "accepted_values")] if spec.categories else []
+        assertions += [
+            (name, f"{key} {value}") for key, value in bounds.items() if value is not None
+        ]
+        assertions += [(name, "accepted_values")] if spec.categories else []
     rules = [rule for rule in project.contract.rules if rule.severity == "error"]
     if project.contract.key:
-        found.append((None, f"unique {', '.join(project.contract.key)}"))
-    return [*found, *((None, rule.expression) for rule in rules)]
+        assertions.append((None, f"unique {', '.join(project.contract.key)}"))
+    return [*assertions, *((None, rule.expression) for rule in rules)]
 
 
 def _is_uuid(text: str) -> bool:
@@ -254,7 +256,7 @@ State = Literal["COMPLETE", "FAIL", "ABORT"]
 
 
 def events_of(
-    graph: Graph, made: Collection[str], project: Project, settings: Settings
+    graph: Graph, node_ids: Collection[str], project: Project, settings: Settings
 ) -> "list[RunEvent]":
     """The events of every run that made one of some nodes, in the order of their times.
 
@@ -265,7 +267,7 @@ def events_of(
     Raises:
         BackendError: a dataset version cannot be read.
     """
-    making = _Making(graph, made, project, settings)
+    making = _Making(graph, node_ids, project, settings)
     events = [event for run in making.runs() for event in run]
     return sorted(events, key=lambda event: event.eventTime)
 
@@ -289,8 +291,8 @@ def flow_events(
     }
     states = (ol.RunState.START, ol.RunState(state))
     return [
-        ol.RunEvent(eventType=one, eventTime=time, **same)
-        for one, time in zip(states, times, strict=True)
+        ol.RunEvent(eventType=state, eventTime=time, **same)
+        for state, time in zip(states, times, strict=True)
     ]
 
 
@@ -304,7 +306,7 @@ class _Making:
     """The runs behind some nodes of a graph."""
 
     graph: Graph
-    made: Collection[str]
+    outputs: Collection[str]
     project: Project
     settings: Settings
 
@@ -312,10 +314,12 @@ class _Making:
         for node in self.graph.nodes.values():
             used = self._used(node)
             if node.kind in ("dataset", "joined"):
-                parts = [n for n in self._made_of(node) if n.kind == "part" and n.id in self.made]
+                parts = [
+                    n for n in self._made_of(node) if n.kind == "part" and n.id in self.outputs
+                ]
                 if parts:
                     yield self._run("split", [node], parts)
-            if node.id not in self.made or node.id.startswith("rejected@"):
+            if node.id not in self.outputs or node.id.startswith("rejected@"):
                 continue
             if node.kind == "dataset":
                 rejected = [n for n in self.graph.nodes.values() if _rejected_with(node, n)]
@@ -336,30 +340,30 @@ class _Making:
     def _there(self, ids: Iterable[str]) -> list[Node]:
         return [self.graph.nodes[id] for id in ids if id in self.graph.nodes]
 
-    def _run(self, job: str, used: Sequence[Node], made: Sequence[Node]) -> "list[RunEvent]":
+    def _run(self, job: str, used: Sequence[Node], outputs: Sequence[Node]) -> "list[RunEvent]":
         """START and COMPLETE; both tell inputs and outputs, which consumers may merge."""
         from openlineage.client import event_v2 as ol
 
-        first, known = made[0], _making(used, made[0])
-        flow = known.get("run_name", "").removesuffix(f"-{self.project.name}").replace("-", "_")
+        first, facts = outputs[0], _making(used, outputs[0])
+        flow = facts.get("run_name", "").removesuffix(f"-{self.project.name}").replace("-", "_")
         same: dict[str, Any] = {
             "run": ol.Run(
                 str(uuid5(OURS, f"{self.project.name}/{job}/{first.id}/{first.digest}")),
                 facets.of_run(
-                    known.get("run", ""),
+                    facts.get("run", ""),
                     namespace_of(self.settings),
                     f"{self.project.name}.flow.{flow}",
-                    {key: known.get(key, "") for key in ("who", "lock", "identity")},
+                    {key: facts.get(key, "") for key in ("who", "lock", "identity")},
                 ),
             ),
             "job": ol.Job(
-                namespace_of(self.settings), f"{self.project.name}.{job}", facets.of_job(known)
+                namespace_of(self.settings), f"{self.project.name}.{job}", facets.of_job(facts)
             ),
             "inputs": [self._input(n) for n in used if n.kind not in ("code", "run")],
-            "outputs": [self._output(n) for n in made],
+            "outputs": [self._output(n) for n in outputs],
             "producer": PRODUCER,
         }
-        times = (known.get("began") or first.time, first.time)
+        times = (facts.get("began") or first.time, first.time)
         states = (ol.RunState.START, ol.RunState.COMPLETE)
         return [
             ol.RunEvent(eventType=state, eventTime=time, **same)
@@ -393,9 +397,9 @@ class _Making:
         return facets.place_of(place) if place else ("unknown", node.id)
 
 
-def _making(used: Sequence[Node], made: Node) -> dict[str, str]:
+def _making(used: Sequence[Node], output: Node) -> dict[str, str]:
     """Code and run of what was made: in its own facts, or for a model in nodes of their own."""
-    facts = dict(made.facts)
+    facts = dict(output.facts)
     for node in used:
         if node.kind == "code":
             facts |= node.facts | {"code": node.digest}

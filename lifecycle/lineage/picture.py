@@ -69,14 +69,14 @@ def draw(lineage: Lineage, file: Path) -> Path:
     text = dot(lineage) if file.suffix in DOT else mermaid(lineage)
     if file.suffix == ".md":
         text = f"# {_title(lineage)}\n\n```mermaid\n{text}```\n"
-    aside = file.with_name(f".{file.name}.part")
+    scratch = file.with_name(f".{file.name}.part")
     try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(file)
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(file)
     except OSError as error:
         raise ProjectError(f"--picture {file}: cannot write it ({error.strerror})") from None
     finally:
-        aside.unlink(missing_ok=True)
+        scratch.unlink(missing_ok=True)
     return file
 
 
@@ -165,17 +165,17 @@ HIDDEN = ("uri", "run", "commit", "data", "project", "package")
 """Facts that only the JSON tells."""
 
 
-def trees(found: Lineage) -> tuple[Tree, Tree]:
+def trees(lineage: Lineage) -> tuple[Tree, Tree]:
     """Both ways from the subject; what stands in several places has its facts at the first."""
-    subject = found.node(found.subject)
+    subject = lineage.node(lineage.subject)
     title = (one_line(subject.name), "bold")
-    into = {node.id: [e for e in found.edges if e.target == node.id] for node in found.nodes}
-    out_of = {node.id: [e for e in found.edges if e.source == node.id] for node in found.nodes}
+    into = {node.id: [e for e in lineage.edges if e.target == node.id] for node in lineage.nodes}
+    out_of = {node.id: [e for e in lineage.edges if e.source == node.id] for node in lineage.nodes}
     before, after = (Tree(styled(title, f" {what}")) for what in ("was made from", "led to"))
     for line in _facts(subject):
         before.add(line)
-    _grow(before, subject, found, into.__getitem__, lambda edge: edge.source, set())
-    _grow(after, subject, found, out_of.__getitem__, lambda edge: edge.target, set())
+    _grow(before, subject, lineage, into.__getitem__, lambda edge: edge.source, set())
+    _grow(after, subject, lineage, out_of.__getitem__, lambda edge: edge.target, set())
     for tree, nothing in ((before, "nothing that is known"), (after, "nothing yet")):
         if not tree.children:
             tree.add(styled((nothing, "dim")))
@@ -185,15 +185,15 @@ def trees(found: Lineage) -> tuple[Tree, Tree]:
 def _grow(
     tree: Tree,
     node: Node,
-    found: Lineage,
+    lineage: Lineage,
     edges: Callable[[str], list[Edge]],
     other_end: Callable[[Edge], str],
-    told: set[str],
+    shown_ids: set[str],
 ) -> None:
     for edge in edges(node.id):
-        other = found.node(other_end(edge))
-        again = other.id in told
-        told.add(other.id)
+        other = lineage.node(other_end(edge))
+        again = other.id in shown_ids
+        shown_ids.add(other.id)
         name = (one_line(other.name), "bold")
         forward = other_end(edge) == edge.target
         label = [(f"{edge.what} ", "dim"), name] if forward else [name, (f" {edge.what} it", "dim")]
@@ -202,7 +202,7 @@ def _grow(
             continue
         for line in _facts(other):
             branch.add(line)
-        _grow(branch, other, found, edges, other_end, told)
+        _grow(branch, other, lineage, edges, other_end, shown_ids)
 
 
 def _facts(node: Node) -> list[Text]:

@@ -29,11 +29,11 @@ def lineage(project: Project, settings: Settings, ref: str) -> Lineage:
         RegistryError: there is no such model version or alias.
         DataError: there is nothing of that name, or several are.
     """
-    graph = known(project, settings)
+    graph = load_graph(project, settings)
     return graph.around(project.name, find(graph, project, settings, ref))
 
 
-def known(project: Project, settings: Settings) -> Graph:
+def load_graph(project: Project, settings: Settings) -> Graph:
     """Everything that is recorded of a project, but for single predictions.
 
     Raises:
@@ -66,8 +66,8 @@ def find(graph: Graph, project: Project, settings: Settings, ref: str) -> str:
     if name != ref or name in ("champion", "challenger"):
         have = ", ".join(sorted(models, key=_number)) or "none yet"
         raise RegistryError(f"{project.name} has no model {name!r}; it has {have}")
-    if found := _by_digest(graph, ref):
-        return found
+    if nodes := _by_digest(graph, ref):
+        return nodes
     if prediction := add_prediction(graph, project, settings, ref):
         return prediction
     raise DataError(f"{project.name} has nothing called {ref!r}; give {REFERENCES}")
@@ -86,11 +86,11 @@ def _by_digest(graph: Graph, ref: str) -> str | None:
     bare = ref.removeprefix("source:").removeprefix("md5:").lower()
     if not re.fullmatch(rf"[0-9a-f]{{{DIGITS},}}", bare):
         return None
-    found = [node for node in graph.nodes.values() if _is(node, bare)]
-    if len(found) > 1:
-        names = ", ".join(node.id for node in found)
+    nodes = [node for node in graph.nodes.values() if _is(node, bare)]
+    if len(nodes) > 1:
+        names = ", ".join(node.id for node in nodes)
         raise DataError(f"{ref}: several digests begin so: {names}; name one of these")
-    return found[0].id if found else None
+    return nodes[0].id if nodes else None
 
 
 def _is(node: Node, digits: str) -> bool:

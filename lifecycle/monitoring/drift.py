@@ -1,4 +1,4 @@
-"""How far two windows are apart, column by column: distances, not p-values.
+"""Drift between two windows, column by column: distances, not p-values.
 
 With many rows a p-value calls every small difference drift; a distance stays what it is. With few
 rows chance alone makes large distances: each limit is the project's threshold or what chance
@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.errors import DataError
-from lifecycle.monitoring.windows import Seen
+from lifecycle.monitoring.windows import OpenWindow
 from lifecycle.profiling.compare import compare_categories, compare_numbers, independent_rows
 from lifecycle.project import DriftSpec
 from lifecycle.records import ColumnDrift, DriftReport, LabelDrift, Window
@@ -25,7 +25,11 @@ PREDICTION = "prediction"
 
 
 def drift_report(
-    reference: Seen, current: Seen, spec: DriftSpec, window: Window, categorical: Collection[str]
+    reference: OpenWindow,
+    current: OpenWindow,
+    spec: DriftSpec,
+    window: Window,
+    categorical: Collection[str],
 ) -> DriftReport:
     """Compare every feature, the predictions and the labels of a window with the reference.
 
@@ -68,17 +72,19 @@ def drift_report(
     )
 
 
-def _labels(reference: Seen, current: Seen, spec: DriftSpec, alpha: float) -> LabelDrift | None:
+def _labels(
+    reference: OpenWindow, current: OpenWindow, spec: DriftSpec, alpha: float
+) -> LabelDrift | None:
     """The target where it is known; None if that is nowhere in one of the windows."""
-    labelled = [~np.isnan(seen.truth) for seen in (reference, current)]
+    labelled = [~np.isnan(window.truth) for window in (reference, current)]
     if not all(mask.any() for mask in labelled):
         return None
     sides = list(zip((reference, current), labelled, strict=True))
     rows = [
-        independent_rows(None if seen.entity is None else seen.entity[mask], int(mask.sum()))
-        for seen, mask in sides
+        independent_rows(None if window.entity is None else window.entity[mask], int(mask.sum()))
+        for window, mask in sides
     ]
-    before, after = (seen.label[mask].reset_index(drop=True) for seen, mask in sides)
+    before, after = (window.label[mask].reset_index(drop=True) for window, mask in sides)
     category = reference.task in ("binary", "multiclass")
     column = _column(
         reference.target, before, after, (rows[0], rows[1]), spec, alpha, category=category
@@ -115,9 +121,9 @@ def _column(
 def as_floats(column: pd.Series) -> NDArray[np.float64]:
     """A column as floats, missing and infinite values as NaN; times in seconds since 1970."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        known = column.notna().to_numpy()
+        present = column.notna().to_numpy()
         seconds = column.astype("datetime64[us]").astype("int64").to_numpy() / 1e6
-        return np.where(known, seconds, np.nan)
+        return np.where(present, seconds, np.nan)
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     return np.where(np.isinf(values), np.nan, values)
 

@@ -20,7 +20,7 @@ from lifecycle.settings import Settings
 
 log = logging.getLogger(__name__)
 
-FOUND = "monitoring-*.json"
+REPORT_FILES = "monitoring-*.json"
 """Files of a project's reports that say what was compared and found."""
 
 
@@ -60,10 +60,12 @@ def monitor_windows(
     windows = [(window, open_window(window, project)) for window in latest]
     spec = project.monitoring.drift
     drifts = tuple(
-        drift_report(before, seen, spec, window.window, categorical) for window, seen in windows
+        drift_report(before, scored_window, spec, window.window, categorical)
+        for window, scored_window in windows
     )
     qualities = tuple(
-        quality(seen, window, project, released.threshold) for window, seen in windows
+        quality(scored_window, window, project, released.threshold)
+        for window, scored_window in windows
     )
     decision = decide_retraining(
         drifts, qualities, released, project.monitoring, project.retraining, project.metric
@@ -87,7 +89,7 @@ def _record(
     decision: Decision,
 ) -> None:
     """What was compared and found, as JSON beside the report: lineage walks along it."""
-    found = {
+    content = {
         "window": str(windows[-1].window),
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "reference": reference.predictions.digest,
@@ -96,7 +98,7 @@ def _record(
         "drifted": [column.column for column in drifts[-1].drifted],
         "made": provenance(),
     }
-    write_page(json.dumps(found, indent=1), report.with_suffix(".json"))
+    write_page(json.dumps(content, indent=1), report.with_suffix(".json"))
 
 
 def _digest(reference: Scored, windows: Sequence[Scored]) -> str:

@@ -8,10 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.monitoring.drift import as_floats, shares
-from lifecycle.monitoring.windows import Seen
+from lifecycle.monitoring.windows import OpenWindow
 from lifecycle.project import Project
 from lifecycle.records import ColumnDrift, Decision, DriftReport, Evaluation, Scored
-from lifecycle.runtime.html import Cell, Picture, Section, Table, page
+from lifecycle.runtime.html import Cell, PageSection, Picture, Table, page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,8 +31,8 @@ REFERENCE, CURRENT = "#7a8696", "#c2410c"
 
 def monitoring_page(
     project: Project,
-    reference: tuple[Scored, Seen],
-    windows: Sequence[tuple[Scored, Seen]],
+    reference: tuple[Scored, OpenWindow],
+    windows: Sequence[tuple[Scored, OpenWindow]],
     drift: Sequence[DriftReport],
     quality: Sequence[Evaluation | None],
     released: Evaluation,
@@ -40,19 +40,19 @@ def monitoring_page(
     categorical: Sequence[str],
 ) -> str:
     """The report as a self-contained HTML page; newest window first."""
-    scored, seen = reference
+    scored, window = reference
     model = scored.model
     lead = (
-        f"{model.name} v{model.version}. Reference: {len(seen.features):,} rows of "
+        f"{model.name} v{model.version}. Reference: {len(window.features):,} rows of "
         f"{scored.dataset.uri.rsplit('/', 1)[-1]} version {scored.dataset.version}."
     )
     verdict = (
         Cell("Nothing to do", "good") if decision.passed else Cell("Retraining is asked for", "bad")
     )
-    parts = [Section("Why", points=decision.reasons)]
-    parts.append(Section("Quality", text=(METHOD,), table=_quality(released, quality, drift)))
+    parts = [PageSection("Why", points=decision.reasons)]
+    parts.append(PageSection("Quality", text=(METHOD,), table=_quality(released, quality, drift)))
     for (_, current), report in reversed(list(zip(windows, drift, strict=True))):
-        parts.append(_window(report, seen, current, categorical))
+        parts.append(_window(report, window, current, categorical))
     return page(f"Monitoring {project.name}", parts, lead=lead, verdict=verdict)
 
 
@@ -70,13 +70,13 @@ def _quality(
 def _metrics(measured: Evaluation | None, released: Evaluation) -> list[str]:
     if measured is None:
         return ["–" for _ in released.metrics]
-    found = (measured.metrics.get(name) for name in released.metrics)
-    return [f"{m.value:.3g} ({m.low:.3g} to {m.high:.3g})" if m else "–" for m in found]
+    metrics = (measured.metrics.get(name) for name in released.metrics)
+    return [f"{m.value:.3g} ({m.low:.3g} to {m.high:.3g})" if m else "–" for m in metrics]
 
 
 def _window(
-    report: DriftReport, reference: Seen, current: Seen, categorical: Sequence[str]
-) -> Section:
+    report: DriftReport, reference: OpenWindow, current: OpenWindow, categorical: Sequence[str]
+) -> PageSection:
     ordered = sorted(report.features, key=lambda c: -c.statistic / c.limit)
     labels = [report.labels] if report.labels else []
     columns: list[ColumnDrift] = [report.predictions, *labels, *ordered]
@@ -94,7 +94,7 @@ def _window(
     )
     plots = [column for column in columns if column.drifted or column is report.predictions]
     hidden = len(plots) - PLOTS
-    return Section(
+    return PageSection(
         f"Window {report.window}",
         text=(
             f"{report.current_rows:,} rows; {len(report.drifted)} of {len(report.features)} "
@@ -106,19 +106,19 @@ def _window(
     )
 
 
-def _values(name: str, seen: Seen) -> pd.Series:
+def _values(name: str, window: OpenWindow) -> pd.Series:
     """A feature, the target where it is known, or the model's answer."""
-    if name in seen.features:
-        return seen.features[name]
-    return seen.label.dropna() if name == seen.target else seen.answer
+    if name in window.features:
+        return window.features[name]
+    return window.label.dropna() if name == window.target else window.answer
 
 
-def _is_category(name: str, seen: Seen, categorical: Sequence[str]) -> bool:
-    return name in categorical if name in seen.features else bool(seen.classes)
+def _is_category(name: str, window: OpenWindow, categorical: Sequence[str]) -> bool:
+    return name in categorical if name in window.features else bool(window.classes)
 
 
 def _middles(
-    name: str, reference: Seen, current: Seen, categorical: Sequence[str]
+    name: str, reference: OpenWindow, current: OpenWindow, categorical: Sequence[str]
 ) -> tuple[str, str]:
     """What is typical in either window: mean ± deviation, or the most frequent level."""
     before, after = _values(name, reference), _values(name, current)
@@ -150,7 +150,7 @@ def _short(value: float) -> str:
 
 
 def _picture(
-    column: ColumnDrift, reference: Seen, current: Seen, categorical: Sequence[str]
+    column: ColumnDrift, reference: OpenWindow, current: OpenWindow, categorical: Sequence[str]
 ) -> Picture:
     from matplotlib.figure import Figure  # takes a second, and `score` draws nothing
 
@@ -172,11 +172,11 @@ def _picture(
 
 def _histogram(axes: "Axes", reference: NDArray[np.float64], current: NDArray[np.float64]) -> None:
     """Shares over common bins between the 0.5 and 99.5 percentiles; a tail would hide the rest."""
-    known = [values[~np.isnan(values)] for values in (reference, current)]
-    both = np.concatenate(known)
+    samples = [values[~np.isnan(values)] for values in (reference, current)]
+    both = np.concatenate(samples)
     low, high = np.quantile(both, [0.005, 0.995]) if len(both) else (0.0, 1.0)
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-    sides = zip(known, ("reference", "current"), (REFERENCE, CURRENT), strict=True)
+    sides = zip(samples, ("reference", "current"), (REFERENCE, CURRENT), strict=True)
     for values, label, colour in sides:
         heights = np.histogram(values.clip(low, high), edges)[0] / max(len(values), 1)
         axes.stairs(heights, edges, label=label, color=colour, linewidth=1.6)

@@ -24,7 +24,7 @@ from lifecycle.training.own_metrics import own_metrics
 
 
 @dataclass(frozen=True)
-class Seen:
+class OpenWindow:
     """One scored window, opened; rows in the order of its dataset version."""
 
     features: pd.DataFrame
@@ -44,22 +44,25 @@ class Seen:
     @property
     def answer(self) -> "pd.Series[Any]":
         """What the model said of each row: the most probable class, or the number."""
-        found = most_probable(self.prediction, self.classes) if self.classes else self.prediction
-        return pd.Series(found)
+        answers = most_probable(self.prediction, self.classes) if self.classes else self.prediction
+        return pd.Series(answers)
 
     @property
     def label(self) -> "pd.Series[Any]":
         """What came true of each row: 1 or 0 (binary), the class, or the number; else missing."""
         if not self.classes:
             return pd.Series(self.truth)
-        known = ~np.isnan(self.truth)
-        codes = np.where(known, self.truth, 0).astype(np.intp)
+        present = ~np.isnan(self.truth)
+        codes = np.where(present, self.truth, 0).astype(np.intp)
         return (
-            pd.Series([*self.classes], dtype=object).take(codes).reset_index(drop=True).where(known)
+            pd.Series([*self.classes], dtype=object)
+            .take(codes)
+            .reset_index(drop=True)
+            .where(present)
         )
 
 
-def open_window(scored: Scored, project: Project) -> Seen:
+def open_window(scored: Scored, project: Project) -> OpenWindow:
     """Open a window's rows and the predictions made for them.
 
     Raises:
@@ -80,7 +83,7 @@ def open_window(scored: Scored, project: Project) -> Seen:
             "score the window again"
         )
     arrived = project.target in frame.columns
-    return Seen(
+    return OpenWindow(
         features=build_features(frame, project, load_hook(project)),
         prediction=answers[numbers if project.classes else "prediction"].to_numpy(dtype=np.float64),
         truth=labels(frame, project) if arrived else np.full(len(frame), np.nan),
@@ -112,7 +115,7 @@ log = logging.getLogger(__name__)
 
 
 def quality(
-    seen: Seen, scored: Scored, project: Project, threshold: float | None = None
+    window: OpenWindow, scored: Scored, project: Project, threshold: float | None = None
 ) -> Evaluation | None:
     """Every metric that the labelled rows define; None where there are none.
 
@@ -122,18 +125,18 @@ def quality(
     Args:
         threshold: binary: the model's, `Evaluation.threshold` at its release.
     """
-    labelled = ~np.isnan(seen.truth)
+    labelled = ~np.isnan(window.truth)
     if not labelled.any():
         return None
     model = scored.model
     try:
         return evaluate(
-            seen.truth[labelled],
-            seen.prediction[labelled],
+            window.truth[labelled],
+            window.prediction[labelled],
             Measurement(
                 project.task,
                 project.split.seed,
-                groups=None if seen.entity is None else seen.entity[labelled],
+                groups=None if window.entity is None else window.entity[labelled],
                 own=own_metrics(project),
                 threshold=threshold,
             ),

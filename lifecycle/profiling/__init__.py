@@ -48,8 +48,8 @@ class Profile:
         return f'<iframe sandbox srcdoc="{escape(page(self.summary))}" style="{style}"></iframe>'
 
     def __repr__(self) -> str:
-        found = self.summary
-        return f"<Profile {found.title}: {found.rows:,} rows, {len(found.columns)} columns>"
+        summary = self.summary
+        return f"<Profile {summary.title}: {summary.rows:,} rows, {len(summary.columns)} columns>"
 
 
 def profile(
@@ -82,8 +82,8 @@ def profile(
     from lifecycle.profiling.build import build  # scipy takes a while
     from lifecycle.profiling.inputs import open_against, open_any
 
-    opened = open_any(data, target=target, table=table, version=version, settings=settings)
+    profile_input = open_any(data, target=target, table=table, version=version, settings=settings)
     other = None
     if against is not None:
         other = open_against(data, against, target=target, table=table, settings=settings)
-    return Profile(build(opened, other))
+    return Profile(build(profile_input, other))

@@ -17,31 +17,31 @@ GROUPS = 10
 SHORT = 40
 
 
-def number_bars(values: Floats, whole: bool, time: bool) -> tuple[Bar, ...]:
+def number_bars(values: Floats, integer: bool, time: bool) -> tuple[Bar, ...]:
     """Single values of whole numbers, or 20 intervals of equal width over the middle 98 %; what
     lies beyond is in the first and the last."""
-    known = values[~np.isnan(values)]
-    if not len(known):
+    present = values[~np.isnan(values)]
+    if not len(present):
         return ()
-    single, counts = np.unique(known, return_counts=True)
-    if len(single) <= (SINGLE if whole else 2):
+    single, counts = np.unique(present, return_counts=True)
+    if len(single) <= (SINGLE if integer else 2):
         return tuple(
             Bar(label=spell(value, time), rows=int(rows))
             for value, rows in zip(single, counts, strict=True)
         )
-    low, high = np.quantile(known, [0.01, 0.99])
-    tails = (known.min() < low - (high - low), known.max() > high + (high - low))
-    low = low if tails[0] else known.min()
-    high = high if tails[1] else known.max()
+    low, high = np.quantile(present, [0.01, 0.99])
+    tails = (present.min() < low - (high - low), present.max() > high + (high - low))
+    low = low if tails[0] else present.min()
+    high = high if tails[1] else present.max()
     if low == high:
-        low, high = known.min(), known.max()
+        low, high = present.min(), present.max()
     edges = np.linspace(low, high, INTERVALS + 1)
-    if whole:
+    if integer:
         edges = np.unique(np.floor(edges))
         edges[-1] = high
-    rows = np.histogram(np.clip(known, edges[0], edges[-1]), edges)[0]
+    rows = np.histogram(np.clip(present, edges[0], edges[-1]), edges)[0]
     ends = edges.copy()
-    ends[0], ends[-1] = known.min(), known.max()
+    ends[0], ends[-1] = present.min(), present.max()
     return tuple(
         Bar(label=f"{spell(ends[at], time)} to {spell(ends[at + 1], time)}", rows=int(count))
         for at, count in enumerate(rows)
@@ -59,20 +59,20 @@ def level_bars(levels: Levels) -> tuple[tuple[Bar, ...], int]:
 
 
 def number_groups(
-    values: Floats, whole: bool, time: bool
+    values: Floats, integer: bool, time: bool
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """A group a row (-1: missing), and the groups' names: values, or equally many rows each."""
     there = ~np.isnan(values)
-    known = values[there]
+    present = values[there]
     groups = np.full(len(values), -1, np.int64)
-    if not len(known):
+    if not len(present):
         return groups, ()
-    single, codes = np.unique(known, return_inverse=True)
-    if len(single) <= (SINGLE if whole else 2):
+    single, codes = np.unique(present, return_inverse=True)
+    if len(single) <= (SINGLE if integer else 2):
         groups[there] = codes
         return groups, tuple(spell(value, time) for value in single)
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, GROUPS + 1)))
-    places = np.clip(np.searchsorted(edges, known, side="right") - 1, 0, max(len(edges) - 2, 0))
+    edges = np.unique(np.quantile(present, np.linspace(0, 1, GROUPS + 1)))
+    places = np.clip(np.searchsorted(edges, present, side="right") - 1, 0, max(len(edges) - 2, 0))
     groups[there] = places
     if len(edges) < 2:
         return groups, (spell(edges[0], time),)
@@ -89,9 +89,9 @@ def level_groups(levels: Levels) -> tuple[NDArray[np.int64], tuple[str, ...]]:
 def spell(value: float, time: bool = False) -> str:
     """A number in four digits; a time (seconds since 1970) as a date, and minutes if any."""
     if time:
-        found = datetime(1970, 1, 1) + timedelta(seconds=float(value))
-        midnight = (found.hour, found.minute, found.second) == (0, 0, 0)
-        return found.strftime("%Y-%m-%d" if midnight else "%Y-%m-%d %H:%M")
+        moment = datetime(1970, 1, 1) + timedelta(seconds=float(value))
+        midnight = (moment.hour, moment.minute, moment.second) == (0, 0, 0)
+        return moment.strftime("%Y-%m-%d" if midnight else "%Y-%m-%d %H:%M")
     if float(value).is_integer() and abs(value) < 1e7:
         return f"{int(value):,}" if abs(value) >= 1e4 else str(int(value))
     return f"{value:.4g}" if abs(value) < 1e4 or abs(value) >= 1e9 else f"{value:,.0f}"

@@ -10,13 +10,13 @@ import pyarrow as pa
 from lifecycle.profiling.bars import level_bars, number_bars, spell
 from lifecycle.profiling.compare import DISTANCES, compare_categories, compare_numbers
 from lifecycle.profiling.findings import findings
-from lifecycle.profiling.gather import Counts, Gathered, gather
-from lifecycle.profiling.inputs import Floats, Opened, Sampled, sampled
-from lifecycle.profiling.record import Bar, ColumnProfile, Drift, Periods, Summary, Together
+from lifecycle.profiling.gather import ColumnCounts, Gathered, gather
+from lifecycle.profiling.inputs import Floats, ProfileInput, Sample, sampled
+from lifecycle.profiling.record import Bar, ColumnProfile, Coverage, Drift, MissingTogether, Summary
 from lifecycle.profiling.relations import Target, associations, frame_of
-from lifecycle.profiling.schema import Known, contract_terms
+from lifecycle.profiling.schema import ProfileSchema, contract_terms
 
-# How far the columns are from another version: distances of samples, beyond what chance does.
+# Drift of the columns against another version: distances of samples, beyond chance.
 
 CHANCE = 0.001
 """How rarely equal distributions may be called drifted."""
@@ -25,7 +25,7 @@ SHOWN = 10
 
 
 def column_drift(
-    name: str, now: Sampled, then: Sampled, before: Gathered, known: Known, *, shown: bool
+    name: str, now: Sample, then: Sample, before: Gathered, schema: ProfileSchema, *, shown: bool
 ) -> Drift | None:
     """One column against the other version; None if that has none of its kind, or no rows.
 
@@ -45,7 +45,7 @@ def column_drift(
         return Drift(
             statistic=statistic,
             test=DISTANCES["kolmogorov_smirnov"].title,
-            drifted=statistic > max(known.numeric_threshold, chance),
+            drifted=statistic > max(schema.numeric_threshold, chance),
             missing_then=share,
             mean_then=mean if mean is not None and np.isfinite(mean) else None,
         )
@@ -54,20 +54,20 @@ def column_drift(
     shares = pd.DataFrame({"then": _shares(then, name), "now": _shares(now, name)}).fillna(0.0)
     sides = shares["then"].to_numpy(), shares["now"].to_numpy()
     statistic, chance = compare_categories(*sides, (then.rows, now.rows), CHANCE)
-    fresh, gone = (
+    appeared, vanished = (
         tuple(map(str, shares.index[shares[side] == 0][:SHOWN])) for side in ("then", "now")
     )
     return Drift(
         statistic=min(1.0, statistic),
         test=DISTANCES["cramers_v"].title,
-        drifted=statistic > max(known.categorical_threshold, chance),
+        drifted=statistic > max(schema.categorical_threshold, chance),
         missing_then=share,
-        new_levels=fresh if shown else (),
-        gone_levels=gone if shown else (),
+        new_levels=appeared if shown else (),
+        gone_levels=vanished if shown else (),
     )
 
 
-def _shares(sample: Sampled, name: str) -> "pd.Series[float]":
+def _shares(sample: Sample, name: str) -> "pd.Series[float]":
     """Share of each level, missing as a level of its own."""
     levels = sample.levels[name]
     missing = sample.rows - int(levels.counts.sum())
@@ -83,7 +83,7 @@ MOST = 120
 CALENDAR = {"day": "D", "week": "W", "month": "M", "quarter": "Q", "year": "Y"}
 
 
-def coverage(column: str, counts: Counter[int], *, days: bool, period: str) -> Periods | None:
+def coverage(column: str, counts: Counter[int], *, days: bool, period: str) -> Coverage | None:
     """Rows a period from the first to the last, empty ones with 0; None without a row.
 
     Args:
@@ -96,21 +96,21 @@ def coverage(column: str, counts: Counter[int], *, days: bool, period: str) -> P
     if not days:
         return _numbers(column, counts)
     index = pd.to_datetime(np.array(list(counts), dtype="datetime64[D]"))
-    whole = pd.Series(list(counts.values()), index=index)
+    rows_by_period = pd.Series(list(counts.values()), index=index)
     names = list(CALENDAR)
     for name in names[names.index(period) if period in names else 0 :]:
-        at = pd.DatetimeIndex(whole.index).to_period(CALENDAR[name])
+        at = pd.DatetimeIndex(rows_by_period.index).to_period(CALENDAR[name])
         span = pd.period_range(at.min(), at.max(), freq=CALENDAR[name])
         if len(span) <= MOST:
             break
     if len(span) > MOST:  # centuries: only the years that have rows, the newest
         span = at.unique().sort_values()[-MOST:]
-    full = whole.groupby(at).sum().reindex(span, fill_value=0)
+    full = rows_by_period.groupby(at).sum().reindex(span, fill_value=0)
     bars = (Bar(label=_label(at, name), rows=int(rows)) for at, rows in full.items())
-    return Periods(column=column, period=name, bars=tuple(bars))
+    return Coverage(column=column, period=name, bars=tuple(bars))
 
 
-def _numbers(column: str, counts: Counter[int]) -> Periods:
+def _numbers(column: str, counts: Counter[int]) -> Coverage:
     first, last = min(counts), max(counts)
     width = -(-(last - first + 1) // MOST)
     rows: Counter[int] = Counter()
@@ -121,7 +121,7 @@ def _numbers(column: str, counts: Counter[int]) -> Periods:
         start = first + at * width
         label = str(start) if width == 1 else f"{start} to {min(start + width - 1, last)}"
         bars.append(Bar(label=label, rows=rows[at]))
-    return Periods(column=column, period="value" if width == 1 else f"{width:,}", bars=tuple(bars))
+    return Coverage(column=column, period="value" if width == 1 else f"{width:,}", bars=tuple(bars))
 
 
 def _label(period: object, name: str) -> str:
@@ -136,7 +136,12 @@ FENCE = 3.0
 
 
 def column_profile(
-    name: str, counts: Counts, kind: pa.DataType, rows: int, sample: Sampled, known: Known
+    name: str,
+    counts: ColumnCounts,
+    kind: pa.DataType,
+    rows: int,
+    sample: Sample,
+    schema: ProfileSchema,
 ) -> ColumnProfile:
     """Everything about one column by itself; a hidden one keeps counts alone.
 
@@ -144,14 +149,14 @@ def column_profile(
         kind: the type its values came in.
         rows: of the whole table.
     """
-    spec, sort = known.specs.get(name), sample.kinds[name]
-    hidden = known.hidden(name) or sort == "text"
+    spec, sort = schema.specs.get(name), sample.kinds[name]
+    hidden = schema.hidden(name) or sort == "text"
     distinct, exact = counts.distinct()
-    made = ColumnProfile(
+    profile = ColumnProfile(
         name=name,
         kind=sort,
         type=spec.type if spec else _type(kind),
-        role=known.role(name),
+        role=schema.role(name),
         unit=spec.unit if spec else "",
         description=spec.description if spec else "",
         promises=contract_terms(spec) if spec else (),
@@ -160,37 +165,37 @@ def column_profile(
         missing=counts.missing,
         missing_share=counts.missing / rows if rows else 0.0,
         infinite=counts.infinite,
-        misfits=known.misfits.get(name, 0),
+        misfits=schema.misfits.get(name, 0),
         distinct=min(distinct, rows),
         distinct_exact=exact,
     )
     if hidden:
-        return made
+        return profile
     if sort == "category":
         bars, others = level_bars(sample.levels[name])
-        return made.model_copy(update={"bars": bars, "others": others})
+        return profile.model_copy(update={"bars": bars, "others": others})
     values, time = sample.numbers[name], sort == "time"
-    return made.model_copy(
+    return profile.model_copy(
         update={
             "minimum": _end(counts.minimum),
             "maximum": _end(counts.maximum),
             "mean": None if time else _finite(counts.moments.mean()),
             "deviation": None if time else _finite(counts.moments.deviation()),
-            "bars": number_bars(values, name in sample.whole, time),
+            "bars": number_bars(values, name in sample.integers, time),
             **_quartiles(values, time),
         }
     )
 
 
 def _quartiles(values: Floats, time: bool) -> dict[str, object]:
-    known = values[~np.isnan(values)]
-    if not len(known):
+    present = values[~np.isnan(values)]
+    if not len(present):
         return {}
-    low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
+    low, middle, high = np.quantile(present, [0.25, 0.5, 0.75])
     if time:
         return {"quartiles": tuple(spell(value, True) for value in (low, middle, high))}
     fence = FENCE * (high - low)
-    far = (known < low - fence) | (known > high + fence)
+    far = (present < low - fence) | (present > high + fence)
     return {
         "quartiles": (float(low), float(middle), float(high)),
         # where half the values are one value, whatever is not would be an outlier
@@ -215,49 +220,49 @@ def _type(kind: pa.DataType) -> str:
 MOST_TOGETHER = 15
 
 
-def build(opened: Opened, against: Opened | None = None) -> Summary:
+def build(profile_input: ProfileInput, against: ProfileInput | None = None) -> Summary:
     """Profile rows; they are read once, in bounded memory.
 
     Raises:
         LifecycleError: the rows cannot be read.
     """
-    known = opened.known
-    gathered = gather(opened.batches, known.time or None)
+    schema = profile_input.schema
+    gathered = gather(profile_input.batches, schema.time or None)
     table = gathered.sample()
-    sample = sampled(table, known)
+    sample = sampled(table, schema)
     columns = [
-        column_profile(name, counts, gathered.types[name], gathered.rows, sample, known)
+        column_profile(name, counts, gathered.types[name], gathered.rows, sample, schema)
         for name, counts in gathered.columns.items()
     ]
     target = None
-    shown = any(one.role == "target" and not one.hidden for one in columns)
-    if known.target in gathered.columns and sample.rows:
-        target = Target(sample, known)
-        columns = [_related(one, target, shown) for one in columns]
+    shown = any(column.role == "target" and not column.hidden for column in columns)
+    if schema.target in gathered.columns and sample.rows:
+        target = Target(sample, schema)
+        columns = [_related(column, target, shown) for column in columns]
     if against is not None:
-        columns = _drifted(columns, sample, gathered.rows, opened, against)
-    varied = [one.name for one in columns if one.kind != "text" and one.distinct > 1]
-    varied = [name for name in varied if name != known.entity]
+        columns = _drifted(columns, sample, gathered.rows, profile_input, against)
+    varied = [column.name for column in columns if column.kind != "text" and column.distinct > 1]
+    varied = [name for name in varied if name != schema.entity]
     summary = Summary(
-        title=opened.title,
-        place=opened.place,
+        title=profile_input.title,
+        place=profile_input.place,
         rows=gathered.rows,
-        rejected=opened.rejected,
+        rejected=profile_input.rejected,
         sampled=sample.rows,
         duplicates=gathered.duplicates(),
         rows_with_missing=gathered.rows_with_missing,
-        target=known.target if target else "",
-        task=known.task if target else None,
+        target=schema.target if target else "",
+        task=schema.task if target else None,
         classes=target.classes if target and shown else (),
         base=target.base if target and shown else (),
-        entity=known.entity if known.entity in gathered.columns else "",
-        entities=_distinct(gathered, known.entity),
+        entity=schema.entity if schema.entity in gathered.columns else "",
+        entities=_distinct(gathered, schema.entity),
         against=against.place if against else "",
         columns=tuple(columns),
         pairs=associations(sample, varied),
         together=_together(gathered),
         suspects=_suspects(target, sample, columns) if target else {},
-        periods=_periods(opened, gathered),
+        periods=_periods(profile_input, gathered),
     )
     return summary.model_copy(update={"findings": findings(summary)})
 
@@ -270,51 +275,57 @@ def _related(column: ColumnProfile, target: Target, shown: bool) -> ColumnProfil
 
 
 def _drifted(
-    columns: list[ColumnProfile], sample: Sampled, rows: int, opened: Opened, against: Opened
+    columns: list[ColumnProfile],
+    sample: Sample,
+    rows: int,
+    profile_input: ProfileInput,
+    against: ProfileInput,
 ) -> list[ColumnProfile]:
     """Other persons are no drift, nor are other numbers where each row has its own."""
     before = gather(against.batches)
-    then = sampled(before.sample(), opened.known)
-    found = []
-    for one in columns:
-        moved = column_drift(one.name, sample, then, before, opened.known, shown=not one.hidden)
-        differs = one.name in sample.whole and one.distinct == rows
-        names = one.role == "entity" or differs
-        found.append(one if names else one.model_copy(update={"drift": moved}))
-    return found
+    then = sampled(before.sample(), profile_input.schema)
+    columns_found = []
+    for column in columns:
+        moved = column_drift(
+            column.name, sample, then, before, profile_input.schema, shown=not column.hidden
+        )
+        differs = column.name in sample.integers and column.distinct == rows
+        names = column.role == "entity" or differs
+        columns_found.append(column if names else column.model_copy(update={"drift": moved}))
+    return columns_found
 
 
-def _suspects(target: Target, sample: Sampled, columns: list[ColumnProfile]) -> dict[str, str]:
+def _suspects(target: Target, sample: Sample, columns: list[ColumnProfile]) -> dict[str, str]:
     names = [
-        one.name
-        for one in columns
-        if one.role not in ("target", "entity", "time") and one.kind in ("number", "category")
+        column.name
+        for column in columns
+        if column.role not in ("target", "entity", "time") and column.kind in ("number", "category")
     ]
     return target.suspects(frame_of(sample, names))
 
 
-def _together(gathered: Gathered) -> tuple[Together, ...]:
+def _together(gathered: Gathered) -> tuple[MissingTogether, ...]:
     """The pairs of columns whose missing rows are the same, the closest first."""
     counts, names = gathered.both_missing, list(gathered.columns)
-    found = []
+    groups = []
     for i, first in enumerate(names):
         for j in range(i + 1, len(names)):
             both = int(counts[i, j])
             if both:
                 either = int(counts[i, i] + counts[j, j]) - both
-                pair = Together(first=first, second=names[j], rows=both, share=both / either)
-                found.append(pair)
-    return tuple(sorted(found, key=lambda one: (-one.share, -one.rows))[:MOST_TOGETHER])
+                pair = MissingTogether(first=first, second=names[j], rows=both, share=both / either)
+                groups.append(pair)
+    return tuple(sorted(groups, key=lambda group: (-group.share, -group.rows))[:MOST_TOGETHER])
 
 
-def _periods(opened: Opened, gathered: Gathered) -> Periods | None:
-    known = opened.known
-    if not known.time or known.time not in gathered.columns or gathered.periods is None:
+def _periods(profile_input: ProfileInput, gathered: Gathered) -> Coverage | None:
+    schema = profile_input.schema
+    if not schema.time or schema.time not in gathered.columns or gathered.periods is None:
         return None
-    if known.hidden(known.time):
+    if schema.hidden(schema.time):
         return None
-    days = not pa.types.is_integer(gathered.types[known.time])
-    return coverage(known.time, gathered.periods, days=days, period=known.period)
+    days = not pa.types.is_integer(gathered.types[schema.time])
+    return coverage(schema.time, gathered.periods, days=days, period=schema.period)
 
 
 def _distinct(gathered: Gathered, name: str) -> int:

@@ -1,4 +1,4 @@
-"""How far two samples of a column are apart, and what chance alone does at their sizes.
+"""Distance between two samples of a column, and its limit by chance at their sizes.
 
 The one comparison of two columns: monitoring, the canary gate, the checks, differences of versions
 and the profile's drift call it; the thresholds are theirs. Each distance has a limit: what two

@@ -26,7 +26,7 @@ from lifecycle.project import ContractSpec
 from lifecycle.records import DatasetVersion
 from lifecycle.records.data import ColumnDiff, Moments, RowsDiff, SchemaDiff, VersionDiff
 
-# How far one column's distribution moved between two versions.
+# Distance between the distributions of one column in two versions.
 
 SAMPLE = 1_000_000
 """Values of a numeric column its statistic is about, at most: an even choice of the rows. For rows
@@ -49,7 +49,7 @@ def moved(
         shown: whether its values may be named; personal ones may not.
     """
     kinds = (former.type, present.type)
-    made = {
+    moments = {
         "column": name,
         "former": _moments(former, shown),
         "present": _moments(present, shown),
@@ -58,40 +58,40 @@ def moved(
     }
     numeric = all(is_number(kind) or pa.types.is_temporal(kind) for kind in kinds)
     if not (len(former) and len(present)):
-        return ColumnDiff.model_validate(made)
+        return ColumnDiff.model_validate(moments)
     if numeric and not category:
         statistic = kolmogorov_smirnov(_sample(former), _sample(present))
         return ColumnDiff.model_validate(
-            made | {"test": "kolmogorov_smirnov", "statistic": statistic}
+            moments | {"test": "kolmogorov_smirnov", "statistic": statistic}
         )
     before, after = _levels(former), _levels(present)
     if before is None or after is None:
-        return ColumnDiff.model_validate(made)
+        return ColumnDiff.model_validate(moments)
     names = [*before, *(level for level in after if level not in before)]
     counts = [
         np.array([side.get(level, 0) for level in names], dtype=np.float64)
         for side in (before, after)
     ]
-    made |= {
+    moments |= {
         "test": "cramers_v",
         "statistic": cramers_v(counts[0] / len(former), counts[1] / len(present)),
     }
     if shown:
-        made |= {"new_levels": _only(after, before), "gone_levels": _only(before, after)}
-    return ColumnDiff.model_validate(made)
+        moments |= {"new_levels": _only(after, before), "gone_levels": _only(before, after)}
+    return ColumnDiff.model_validate(moments)
 
 
 def _only(here: dict[str, int], there: dict[str, int]) -> tuple[str, ...]:
-    found = sorted((level for level in here if level not in there), key=lambda one: -here[one])
-    return tuple(found[:SHOWN])
+    levels = sorted((level for level in here if level not in there), key=lambda level: -here[level])
+    return tuple(levels[:SHOWN])
 
 
 def _moments(column: pa.ChunkedArray, shown: bool) -> Moments:
     missing = Moments(missing=column.null_count)
     if pa.types.is_temporal(column.type):
         ends = pc.min_max(column).as_py()
-        told = {key: str(ends[key[:3]]) for key in ("minimum", "maximum") if shown}
-        return missing.model_copy(update=told if ends["min"] is not None else {})
+        ends_as_text = {key: str(ends[key[:3]]) for key in ("minimum", "maximum") if shown}
+        return missing.model_copy(update=ends_as_text if ends["min"] is not None else {})
     if not is_number(column.type) or column.null_count == len(column):
         return missing
     numbers = column.cast(pa.float64(), safe=False)
@@ -130,8 +130,8 @@ def _levels(column: pa.ChunkedArray) -> dict[str, int] | None:
     if len(counts) > LEVELS:
         return None
     return {
-        MISSING if one["values"] is None else str(one["values"]): one["counts"]
-        for one in counts.to_pylist()
+        MISSING if count["values"] is None else str(count["values"]): count["counts"]
+        for count in counts.to_pylist()
     }
 
 
@@ -155,7 +155,7 @@ def diff(
     sides = (former, present)
     before, after = _schema(former), _schema(present)
     names = [name for name in before.names if _comparable(name, before, after)]
-    whole = {name: _is_whole(name, before, after) for name in names}
+    integers = {name: _is_whole(name, before, after) for name in names}
     specs = contract.columns if contract else {}
     hidden = {name for name, spec in specs.items() if spec.pii in ("hash", "drop")}
     if any(side.uri.rstrip("/").endswith(f"/{REJECTED}") for side in sides):
@@ -169,15 +169,15 @@ def diff(
         values = _column(former, name), _column(present, name)
         columns.append(moved(name, *values, name in categories, name not in hidden))
         for side, column in enumerate(values):
-            hashes = hashes_of(column, whole[name])
+            hashes = hashes_of(column, integers[name])
             content[side] = _with(content[side], hashes)
             if name in key:
                 keys[side] = _with(keys[side], hashes)
-    rows = _rows(sides, content, keys, key, whole)
+    rows = _rows(sides, content, keys, key, integers)
     if contract and contract.key and not rows.key:
         why = "repeats" if key else "is not in both"
-        said = f"the key {', '.join(contract.key)} {why}; rows are compared whole"
-        rows = rows.model_copy(update={"note": said})
+        note = f"the key {', '.join(contract.key)} {why}; rows are compared whole"
+        rows = rows.model_copy(update={"note": note})
     return VersionDiff(
         former=former,
         present=present,
@@ -196,7 +196,7 @@ def _rows(
     content: list[Hashes | None],
     keys: list[Hashes | None],
     key: tuple[str, ...],
-    whole: dict[str, bool],
+    integers: dict[str, bool],
 ) -> RowsDiff:
     before, after = content
     if before is None or after is None:
@@ -214,12 +214,12 @@ def _rows(
     if not rows.changed:
         return rows
     changed_in = {}
-    for name in (name for name in whole if name not in key):
-        one, other = (
-            hashes_of(_column(version, name), whole[name])[at[changed]]
+    for name in (name for name in integers if name not in key):
+        first, other = (
+            hashes_of(_column(version, name), integers[name])[at[changed]]
             for version, at in zip(sides, pairs, strict=True)
         )
-        if count := int((one != other).sum()):
+        if count := int((first != other).sum()):
             changed_in[name] = count
     most_first = dict(sorted(changed_in.items(), key=lambda item: -item[1]))
     return rows.model_copy(update={"changed_in": most_first})
@@ -231,12 +231,12 @@ def _column(version: DatasetVersion, name: str) -> pa.ChunkedArray:
 
 def _schema(version: DatasetVersion) -> pa.Schema:
     try:
-        found = DeltaTable(version.uri, version=version.version).to_pyarrow_dataset().schema
+        schema = DeltaTable(version.uri, version=version.version).to_pyarrow_dataset().schema
     except (DeltaError, OSError) as error:
         raise BackendError(
             f"{version.uri}: version {version.version} cannot be read: {first_line(error)}"
         ) from None
-    return pa.schema([field for field in found if field.name != ROW])
+    return pa.schema([field for field in schema if field.name != ROW])
 
 
 def _schema_diff(before: pa.Schema, after: pa.Schema) -> SchemaDiff:

@@ -19,7 +19,7 @@ def findings(summary: Summary) -> tuple[Finding, ...]:
     """Findings of a profile that is complete otherwise."""
     if not summary.rows:
         return (Finding(tone="bad", text="There are no rows."),)
-    found = [
+    results = [
         *_leakage(summary),
         *_target(summary),
         *_columns(summary),
@@ -27,16 +27,16 @@ def findings(summary: Summary) -> tuple[Finding, ...]:
         *_drifted(summary),
         *_close(summary),
     ]
-    return tuple(sorted(found, key=lambda finding: ORDER.index(finding.tone)))
+    return tuple(sorted(results, key=lambda finding: ORDER.index(finding.tone)))
 
 
 def _leakage(summary: Summary) -> Iterator[Finding]:
     roles = {column.name: column.role for column in summary.columns}
-    told = set()
+    names = set()
     for name, why in summary.suspects.items():
-        if why in told:  # two columns whose sum is the target share one reason
+        if why in names:  # two columns whose sum is the target share one reason
             continue
-        told.add(why)
+        names.add(why)
         if roles[name] in ("input", ""):
             text = f"{short(name)}: {why}. Is it known before the target is? If not, it is leakage."
             yield Finding(tone="bad", text=text)
@@ -46,7 +46,7 @@ def _leakage(summary: Summary) -> Iterator[Finding]:
 
 
 def _target(summary: Summary) -> Iterator[Finding]:
-    target = next((one for one in summary.columns if one.role == "target"), None)
+    target = next((column for column in summary.columns if column.role == "target"), None)
     if target is None:
         return
     if target.distinct < 2:
@@ -64,26 +64,28 @@ def _target(summary: Summary) -> Iterator[Finding]:
 def _columns(summary: Summary) -> Iterator[Finding]:
     columns = summary.columns
     groups: list[tuple[str, list[ColumnProfile]]] = [
-        ("constant", [one for one in columns if one.constant and one.role != "target"]),
+        ("constant", [column for column in columns if column.constant and column.role != "target"]),
         (
             "missing in more than half the rows",
-            [one for one in columns if one.missing_share > MOSTLY and not one.constant],
+            [column for column in columns if column.missing_share > MOSTLY and not column.constant],
         ),
-        ("with infinite values, left out here", [one for one in columns if one.infinite]),
+        ("with infinite values, left out here", [column for column in columns if column.infinite]),
         (
             "with more than 1 % of the values far out (beyond three interquartile ranges)",
-            [one for one in columns if (one.outliers or 0) > OUTLIERS],
+            [column for column in columns if (column.outliers or 0) > OUTLIERS],
         ),
     ]
-    for what, found in groups:
-        if found:
+    for what, findings_of_group in groups:
+        if findings_of_group:
             tone = "plain" if what.startswith("with more") else "warn"
-            yield Finding.model_validate({"tone": tone, "text": f"{_names(found)}: {what}."})
-    for one in columns:
-        if one.misfits:
-            cells = f"{one.misfits:,} of {summary.rows:,} cells"
-            be = "is not, and counts" if one.misfits == 1 else "are not, and count"
-            text = f"{short(one.name)}: {NAMES[one.kind]}, but {cells} {be} as missing."
+            yield Finding.model_validate(
+                {"tone": tone, "text": f"{_names(findings_of_group)}: {what}."}
+            )
+    for column in columns:
+        if column.misfits:
+            cells = f"{column.misfits:,} of {summary.rows:,} cells"
+            be = "is not, and counts" if column.misfits == 1 else "are not, and count"
+            text = f"{short(column.name)}: {NAMES[column.kind]}, but {cells} {be} as missing."
             yield Finding(tone="warn", text=text)
 
 
@@ -102,25 +104,27 @@ def _rows(summary: Summary) -> Iterator[Finding]:
 
 
 def _drifted(summary: Summary) -> Iterator[Finding]:
-    found = [one for one in summary.columns if one.drift and one.drift.drifted]
-    if found:
-        far = sorted(found, key=lambda one: -one.drift.statistic if one.drift else 0.0)
+    columns = [column for column in summary.columns if column.drift and column.drift.drifted]
+    if columns:
+        far = sorted(columns, key=lambda column: -column.drift.statistic if column.drift else 0.0)
         yield Finding(tone="warn", text=f"Drifted against {summary.against}: {_names(far)}.")
 
 
 def _close(summary: Summary) -> Iterator[Finding]:
-    aside = {summary.target, *(one.name for one in summary.columns if one.role == "leakage")}
+    excluded = {summary.target, *(pair.name for pair in summary.columns if pair.role == "leakage")}
     close = [
         pair
         for pair in summary.pairs
-        if abs(pair.value) >= CLOSE and not {pair.first, pair.second} & aside
+        if abs(pair.value) >= CLOSE and not {pair.first, pair.second} & excluded
     ]
     if close:
-        few = [f"{short(one.first)} and {short(one.second)} ({one.value:.2f})" for one in close[:3]]
+        few = [
+            f"{short(pair.first)} and {short(pair.second)} ({pair.value:.2f})" for pair in close[:3]
+        ]
         more = f" and {len(close) - 3} more pairs" if len(close) > 3 else ""
         yield Finding(tone="plain", text=f"Say nearly the same: {', '.join(few)}{more}.")
 
 
 def _names(columns: list[ColumnProfile]) -> str:
-    names = ", ".join(short(one.name) for one in columns[:SHOWN])
+    names = ", ".join(short(column.name) for column in columns[:SHOWN])
     return names + (f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else "")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.contract.statistics import Moments, Smallest
+from lifecycle.data.contract.statistics import RunningMoments, Smallest
 from lifecycle.lake.column_types import is_number
 from lifecycle.lake.row_hash import Hashes, fold, hashes_of
 
@@ -48,27 +48,27 @@ MOST_PERIODS = 50_000
 MICROSECONDS_A_DAY = 86_400_000_000
 
 
-class Counts:
-    """What is counted of one column over all rows."""
+class ColumnCounts:
+    """Counts of one column over all rows."""
 
     def __init__(self) -> None:
         self.missing = self.infinite = 0
         self.minimum: Any = None
         self.maximum: Any = None
-        self.moments = Moments()
-        self._seen = Smallest()
+        self.moments = RunningMoments()
+        self._keys = Smallest()
 
     def add(self, values: pa.Array, hashes: Hashes) -> pa.Array:
         """Take in a plain column of a batch; returns it with missing for infinite values."""
         self.missing += values.null_count
-        known = hashes if not values.null_count else hashes[~_nulls(values)]
-        keys = np.unique(known)
-        self._seen.add(keys, keys)
+        present = hashes if not values.null_count else hashes[~_nulls(values)]
+        keys = np.unique(present)
+        self._keys.add(keys, keys)
         if pa.types.is_floating(values.type):
             infinite = pc.is_inf(values)
-            found = pc.sum(infinite).as_py() or 0
-            if found:
-                self.infinite += found
+            infinite_count = pc.sum(infinite).as_py() or 0
+            if infinite_count:
+                self.infinite += infinite_count
                 values = pc.if_else(infinite, pa.scalar(None, values.type), values)
         if is_number(values.type) or pa.types.is_timestamp(values.type):
             ends = pc.min_max(values).as_py()
@@ -82,7 +82,7 @@ class Counts:
 
     def distinct(self) -> tuple[int, bool]:
         """How many values differ, and whether that is exact."""
-        count = self._seen.distinct()
+        count = self._keys.distinct()
         return round(count), count < 1 << 16
 
 
@@ -95,7 +95,7 @@ class Gathered:
             time: the column whose periods are counted.
         """
         self.rows = self.rows_with_missing = 0
-        self.columns: dict[str, Counts] = {}
+        self.columns: dict[str, ColumnCounts] = {}
         self.types: dict[str, pa.DataType] = {}
         self.periods: Counter[int] | None = Counter()
         """Rows a whole number, or a day since 1970, of the time column."""
@@ -111,7 +111,7 @@ class Gathered:
         """Take in a batch; every batch has the same columns."""
         values = {name: plain(batch.column(name)) for name in batch.schema.names}
         if not self.columns:
-            self.columns = {name: Counts() for name in values}
+            self.columns = {name: ColumnCounts() for name in values}
             self.types = {name: batch.schema.field(name).type for name in values}
             self.both_missing = np.zeros((len(values), len(values)), np.int64)
         rows = np.zeros(batch.num_rows, np.uint64)
@@ -146,8 +146,8 @@ class Gathered:
         elif not pa.types.is_integer(column.type):
             self.periods = None
             return
-        for one in column.drop_null().value_counts().to_pylist():
-            self.periods[one["values"]] += one["counts"]
+        for count in column.drop_null().value_counts().to_pylist():
+            self.periods[count["values"]] += count["counts"]
         if len(self.periods) > MOST_PERIODS:
             self.periods = None
 
@@ -164,9 +164,9 @@ class Gathered:
     def _prune(self) -> None:
         if self._pool is None or len(self._keys) <= SAMPLE:
             return
-        kept = np.sort(np.argpartition(self._keys, SAMPLE)[:SAMPLE])
-        self._pool = self._pool.take(pa.array(kept)).combine_chunks()
-        self._keys = self._keys[kept]
+        places = np.sort(np.argpartition(self._keys, SAMPLE)[:SAMPLE])
+        self._pool = self._pool.take(pa.array(places)).combine_chunks()
+        self._keys = self._keys[places]
         self._limit = float(self._keys.max())
 
     def sample(self) -> pa.Table:
@@ -193,5 +193,5 @@ def gather(batches: Iterable[pa.RecordBatch], time: str | None = None) -> Gather
 
 
 def _nulls(column: pa.Array) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = column.is_null().to_numpy(zero_copy_only=False)
-    return found
+    nulls: NDArray[np.bool_] = column.is_null().to_numpy(zero_copy_only=False)
+    return nulls

@@ -23,7 +23,7 @@ from lifecycle.lake.column_types import is_number, to_arrow
 from lifecycle.lake.read import open_version
 from lifecycle.lake.table import history, table_uri
 from lifecycle.profiling.record import Kind
-from lifecycle.profiling.schema import Known, guessed, known_of, known_of_view
+from lifecycle.profiling.schema import ProfileSchema, guessed, known_of, known_of_view
 from lifecycle.project import ContractSpec, Project, SourceSpec
 from lifecycle.project.data import format_of
 from lifecycle.project.loader import load_project
@@ -37,20 +37,20 @@ Profiled: TypeAlias = pd.DataFrame | pa.Table | Project | DatasetVersion | str |
 
 
 @dataclass
-class Opened:
-    """Rows to read once, and what is known of them."""
+class ProfileInput:
+    """Input of a profile: batches to read once, and their schema."""
 
     title: str
     place: str
     batches: Iterable[pa.RecordBatch]
-    known: Known
+    schema: ProfileSchema
     rejected: int = 0
     """Known once the batches were read."""
 
 
 def open_frame(
     frame: pd.DataFrame, target: str | None, title: str = "frame", place: str = ""
-) -> Opened:
+) -> ProfileInput:
     """A frame as it is.
 
     Raises:
@@ -59,7 +59,7 @@ def open_frame(
     frame = frame.rename(columns=str)
     if twice := frame.columns[frame.columns.duplicated()].tolist():
         raise DataError(f"{title}: several columns are called {twice[0]!r}: rename all but one")
-    known = guessed(frame, target)
+    schema = guessed(frame, target)
     try:
         table = to_arrow(frame)
     except pa.ArrowException:  # objects of several types: said as text
@@ -68,10 +68,10 @@ def open_frame(
             name: frame[name].where(frame[name].isna(), frame[name].map(str)) for name in mixed
         }
         table = to_arrow(frame.assign(**texts))
-    return Opened(title, place or "a frame in memory", _batches(table), known)
+    return ProfileInput(title, place or "a frame in memory", _batches(table), schema)
 
 
-def open_file(path: str | Path, target: str | None) -> Opened:
+def open_file(path: str | Path, target: str | None) -> ProfileInput:
     """A data file; it is in memory whole. Parquet says its types, others are typed as
     `lifecycle init` does.
 
@@ -88,14 +88,14 @@ def open_file(path: str | Path, target: str | None) -> Opened:
         frame = pd.DataFrame({name: column.values for name, column in columns.items()})
         misfits = {name: len(column.misfits) for name, column in columns.items()}
     title = str(path).replace("\\", "/").rpartition("/")[2]
-    opened = open_frame(frame, target, title, str(path))
-    opened.known = replace(opened.known, misfits=misfits)
-    return opened
+    profile_input = open_frame(frame, target, title, str(path))
+    profile_input.schema = replace(profile_input.schema, misfits=misfits)
+    return profile_input
 
 
 def open_table(
     project: Project, settings: Settings, table: str = "accepted", version: int | None = None
-) -> Opened | None:
+) -> ProfileInput | None:
     """A version of a project's table, by default the newest; None if the table has none yet.
 
     Raises:
@@ -104,14 +104,14 @@ def open_table(
     """
     uri = table_uri(settings, project.name, table)
     if version is None:
-        known = history(uri)["version"]
-        if known.empty:
+        versions = history(uri)["version"]
+        if versions.empty:
             return None
-        version = int(known.iloc[-1])
+        version = int(versions.iloc[-1])
     return open_ref(_ref(uri, version), project)
 
 
-def open_ref(ref: DatasetVersion, project: Project | None = None) -> Opened:
+def open_ref(ref: DatasetVersion, project: Project | None = None) -> ProfileInput:
     """A version; without its project, what the contract says of its columns is known.
 
     Raises:
@@ -123,19 +123,19 @@ def open_ref(ref: DatasetVersion, project: Project | None = None) -> Opened:
         shown = [name for name in QUARANTINE.names if name != RECORD]
         batches = open_version(ref, shown)
         title = project.name if project else name
-        return Opened(title, f"{place}, without {RECORD}", batches, Known(period=""))
+        return ProfileInput(title, f"{place}, without {RECORD}", batches, ProfileSchema(period=""))
     if table.startswith(VIEW):
         views = project.feature_views if project else {}
-        known = known_of_view(views.get(table.removeprefix(VIEW)))
+        schema = known_of_view(views.get(table.removeprefix(VIEW)))
     elif project:
-        known = known_of(project)
+        schema = known_of(project)
     else:
         contract = _contract(ref, f"{folder}/{name}/accepted")
-        known = Known(specs=contract.columns if contract else {}, period="")
-    return Opened(project.name if project else name, place, open_version(ref), known)
+        schema = ProfileSchema(specs=contract.columns if contract else {}, period="")
+    return ProfileInput(project.name if project else name, place, open_version(ref), schema)
 
 
-def open_declared(project: Project) -> Opened:
+def open_declared(project: Project) -> ProfileInput:
     """The source as the contract reads it: the rows that ingestion would accept.
 
     Raises:
@@ -143,7 +143,7 @@ def open_declared(project: Project) -> Opened:
     """
     source = open_source(project)
     terms = stage_terms(project, "accepted")
-    opened = Opened(project.name, source.place, (), known_of(project))
+    profile_input = ProfileInput(project.name, source.place, (), known_of(project))
 
     def accepted() -> Iterator[pa.RecordBatch]:
         now = datetime.now(UTC).replace(tzinfo=None)
@@ -155,11 +155,11 @@ def open_declared(project: Project) -> Opened:
         for batch in source.batches(terms.contract.columns):
             checked = checker.check(terms.complete(batch, source.at(first + 1).place), first)
             first += batch.num_rows
-            opened.rejected += checked.rejected.num_rows
+            profile_input.rejected += checked.rejected.num_rows
             yield checked.accepted
 
-    opened.batches = accepted()
-    return opened
+    profile_input.batches = accepted()
+    return profile_input
 
 
 def open_any(
@@ -169,7 +169,7 @@ def open_any(
     table: str = "accepted",
     version: int | None = None,
     settings: Settings | None = None,
-) -> Opened:
+) -> ProfileInput:
     """Whatever it is; a path is a project file if it ends like YAML, else a data file.
 
     Raises:
@@ -189,10 +189,10 @@ def open_any(
     if isinstance(data, DatasetVersion):
         return open_ref(data)
     project = data if isinstance(data, Project) else load_project(data)
-    opened = open_table(project, settings or Settings.load(), table, version)
-    if opened is None and table != "accepted":
+    profile_input = open_table(project, settings or Settings.load(), table, version)
+    if profile_input is None and table != "accepted":
         raise DataError(f"{project.name}: there is no version of {table} yet: prepare the data")
-    return opened or open_declared(project)
+    return profile_input or open_declared(project)
 
 
 def open_against(
@@ -202,7 +202,7 @@ def open_against(
     target: str | None = None,
     table: str = "accepted",
     settings: Settings | None = None,
-) -> Opened:
+) -> ProfileInput:
     """What `data` is compared with: a number is another version of the same table.
 
     Raises:
@@ -218,13 +218,13 @@ def open_against(
 
 
 def _ref(uri: str, version: int) -> DatasetVersion:
-    known = history(uri)
-    found = known[known["version"] == version]
-    if found.empty:
-        have = ", ".join(map(str, known["version"])) or "none"
+    commits = history(uri)
+    matching = commits[commits["version"] == version]
+    if matching.empty:
+        have = ", ".join(map(str, commits["version"])) or "none"
         table = uri.rstrip("/").rpartition("/")[2]
         raise DataError(f"{table} has no version {version} in {uri}; it has {have}")
-    last = found.iloc[-1]
+    last = matching.iloc[-1]
     return DatasetVersion(uri=uri, version=version, digest=last["digest"], rows=last["rows"])
 
 
@@ -232,8 +232,8 @@ def _contract(ref: DatasetVersion, ingested: str) -> ContractSpec | None:
     """The contract a version was made under: it says which columns are personal."""
     commits = history(ref.uri)
     own = commits["note"][commits["version"] == ref.version]
-    found = (contract_of(note) for note in [*own, *history(ingested)["note"][-1:]])
-    return next((contract for contract in found if contract), None)
+    contracts = (contract_of(note) for note in [*own, *history(ingested)["note"][-1:]])
+    return next((contract for contract in contracts if contract), None)
 
 
 def _batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
@@ -269,7 +269,7 @@ class Levels:
 
 
 @dataclass
-class Sampled:
+class Sample:
     """The sampled rows."""
 
     rows: int
@@ -278,36 +278,36 @@ class Sampled:
     """Of numbers and times (in seconds since 1970); missing is NaN."""
     levels: dict[str, Levels] = field(default_factory=dict)
     """Of categories and text."""
-    whole: set[str] = field(default_factory=set)
+    integers: set[str] = field(default_factory=set)
     """Columns of whole numbers."""
 
 
-def sampled(table: pa.Table, known: Known) -> Sampled:
+def sampled(table: pa.Table, schema: ProfileSchema) -> Sample:
     """A sample, typed by the contract where there is one, else by what the values look like."""
-    made = Sampled(table.num_rows, {})
+    sample = Sample(table.num_rows, {})
     for name, column in zip(table.column_names, table.columns, strict=True):
-        spec = known.specs.get(name)
+        spec = schema.specs.get(name)
         kind = column.type
         labelled = (spec is not None and spec.type == "category") or (
-            name == known.target and known.task in ("binary", "multiclass")
+            name == schema.target and schema.task in ("binary", "multiclass")
         )
         if pa.types.is_timestamp(kind):
-            made.kinds[name] = "time"
+            sample.kinds[name] = "time"
             seconds = column.cast(pa.int64()).cast(pa.float64(), safe=False)
-            made.numbers[name] = _floats(seconds) / 1e6
+            sample.numbers[name] = _floats(seconds) / 1e6
         elif is_number(kind) and not labelled:
-            made.kinds[name] = "number"
-            made.numbers[name] = _floats(column.cast(pa.float64(), safe=False))
+            sample.kinds[name] = "number"
+            sample.numbers[name] = _floats(column.cast(pa.float64(), safe=False))
             if pa.types.is_integer(kind):
-                made.whole.add(name)
+                sample.integers.add(name)
         else:
             levels = _levels(column)
             repeated = len(levels.names) <= max(FEW, table.num_rows // REPEATED)
             short = table.num_rows > FEW and len(levels.names) > table.num_rows // 2
             label = labelled or pa.types.is_boolean(kind) or (repeated and not short)
-            made.kinds[name] = "category" if label else "text"
-            made.levels[name] = levels
-    return made
+            sample.kinds[name] = "category" if label else "text"
+            sample.levels[name] = levels
+    return sample
 
 
 def _floats(column: pa.ChunkedArray) -> Floats:
@@ -317,12 +317,12 @@ def _floats(column: pa.ChunkedArray) -> Floats:
 
 def _levels(column: pa.ChunkedArray) -> Levels:
     values: pd.Series[Any] = column.to_pandas()
-    codes, found = pd.factorize(values)
-    counts = np.bincount(codes[codes >= 0], minlength=len(found))
+    codes, levels = pd.factorize(values)
+    counts = np.bincount(codes[codes >= 0], minlength=len(levels))
     order = np.argsort(-counts, kind="stable")
-    places = np.empty(len(found) + 1, np.int64)
-    places[order], places[-1] = np.arange(len(found)), -1
-    return Levels(places[codes], tuple(level_name(found[at]) for at in order))
+    places = np.empty(len(levels) + 1, np.int64)
+    places[order], places[-1] = np.arange(len(levels)), -1
+    return Levels(places[codes], tuple(level_name(levels[at]) for at in order))
 
 
 def level_name(value: object) -> str:

@@ -30,27 +30,28 @@ def page(summary: Summary) -> str:
         "headline": headline,
     }
     by_strength = sorted(
-        (one for one in summary.columns if one.relation),
-        key=lambda one: -abs(one.relation.strength) if one.relation else 0.0,
+        (column for column in summary.columns if column.relation),
+        key=lambda column: -abs(column.relation.strength) if column.relation else 0.0,
     )
     return environment.get_template("profiling/profile.html.j2").render(
         p=summary,
         draw=charts,
-        target=next((one for one in summary.columns if one.role == "target"), None),
+        target=next((column for column in summary.columns if column.role == "target"), None),
         ranking=by_strength[:IN_RANKING],
         ranked=len(by_strength),
         names=_in_matrix(summary),
         values={(pair.first, pair.second): pair.value for pair in summary.pairs},
         pairs=[pair for pair in summary.pairs[:IN_TABLE] if abs(pair.value) >= CLOSE],
         drifted=sorted(
-            (one for one in summary.columns if one.drift),
-            key=lambda one: -one.drift.statistic if one.drift else 0.0,
+            (column for column in summary.columns if column.drift),
+            key=lambda column: -column.drift.statistic if column.drift else 0.0,
         ),
         lacking=sorted(
-            (one for one in summary.columns if one.missing), key=lambda one: -one.missing
+            (column for column in summary.columns if column.missing),
+            key=lambda column: -column.missing,
         ),
         most_cards=MOST_CARDS,
-        anchors={one.name: f"column-{at}" for at, one in enumerate(summary.columns)},
+        anchors={column.name: f"column-{at}" for at, column in enumerate(summary.columns)},
         missing_cells=_missing_cells(summary),
     )
 
@@ -75,13 +76,13 @@ def _in_matrix(summary: Summary) -> list[str]:
     for pair in summary.pairs:
         if len(chosen | {pair.first: None, pair.second: None}) <= IN_MATRIX:
             chosen |= {pair.first: None, pair.second: None}
-    names = [one.name for one in summary.columns if one.name in chosen]
+    names = [column.name for column in summary.columns if column.name in chosen]
     return names if len(names) > 2 else []
 
 
 def _missing_cells(summary: Summary) -> float:
     cells = summary.rows * len(summary.columns)
-    return sum(one.missing for one in summary.columns) / cells if cells else 0.0
+    return sum(column.missing for column in summary.columns) / cells if cells else 0.0
 
 
 # Small pictures as inline SVG; they take the page's colours, and every mark says what it is.
@@ -104,7 +105,7 @@ def histogram(bars: Sequence[Bar], *, height: int = HEIGHT) -> Markup:
 
 def means(bins: Sequence[Bin], base: float, *, share: bool) -> Markup:
     """Upright bars, as high as the target's mean; dashed where it is over all rows."""
-    values = [one.target[0] for one in bins]
+    values = [bin_.target[0] for bin_ in bins]
     low, high = min([0.0, base, *values]), max([0.0, base, *values])
     span = (high - low) or 1.0
     step = WIDTH / len(bins)
@@ -113,11 +114,11 @@ def means(bins: Sequence[Bin], base: float, *, share: bool) -> Markup:
             at * step,
             step,
             HEIGHT,
-            (one.target[0] - low) / span,
-            f"{one.label}: {_value(one.target[0], share)}, {one.rows:,} rows",
+            (bin_.target[0] - low) / span,
+            f"{bin_.label}: {_value(bin_.target[0], share)}, {bin_.rows:,} rows",
             "target",
         )
-        for at, one in enumerate(bins)
+        for at, bin_ in enumerate(bins)
     ]
     y = HEIGHT - (base - low) / span * (HEIGHT - 4)
     marks.append(
@@ -130,15 +131,15 @@ def stacks(bins: Sequence[Bin], classes: Sequence[str]) -> Markup:
     """Upright bars divided by the share of each class."""
     step = WIDTH / len(bins)
     marks = []
-    for at, one in enumerate(bins):
+    for at, bin_ in enumerate(bins):
         top = 0.0
-        for place, part in enumerate(one.target):
-            said = f"{one.label}: {classes[place] if classes else place} {part:.1%}"
+        for place, part in enumerate(bin_.target):
+            label = f"{bin_.label}: {classes[place] if classes else place} {part:.1%}"
             marks.append(
                 Markup(
                     '<rect class="class{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
                     "<title>{}</title></rect>"
-                ).format(place % 6, at * step + 0.5, top * HEIGHT, step - 1, part * HEIGHT, said)
+                ).format(place % 6, at * step + 0.5, top * HEIGHT, step - 1, part * HEIGHT, label)
             )
             top += part
     return _svg(marks, WIDTH, HEIGHT, "classes by value")
@@ -182,22 +183,22 @@ def matrix(names: Sequence[str], values: Mapping[tuple[str, str], float]) -> Mar
     )
 
 
-def _bar(x: float, step: float, height: int, share: float, said: str, kind: str) -> Markup:
+def _bar(x: float, step: float, height: int, share: float, label: str, kind: str) -> Markup:
     tall = max(share * (height - 4), 1.0 if share > 0 else 0.0)
     gap = min(1.0, step / 8)
     return Markup(
         '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
         "<title>{}</title></rect>"
-    ).format(kind, x + gap / 2, height - tall, step - gap, tall, said)
+    ).format(kind, x + gap / 2, height - tall, step - gap, tall, label)
 
 
 def _svg(
-    marks: Sequence[Markup], width: int, height: int, said: str, fixed: bool = False
+    marks: Sequence[Markup], width: int, height: int, label: str, fixed: bool = False
 ) -> Markup:
     size = Markup('width="{}" height="{}"').format(width, height) if fixed else Markup("")
     stretch = Markup("") if fixed else Markup('preserveAspectRatio="none"')
     return Markup('<svg role="img" aria-label="{}" viewBox="0 0 {} {}" {} {}>{}</svg>').format(
-        said, width, height, size, stretch, Markup("").join(marks)
+        label, width, height, size, stretch, Markup("").join(marks)
     )
 
 

@@ -107,7 +107,7 @@ class Pair(Record):
     measure: Measure
 
 
-class Together(Record):
+class MissingTogether(Record):
     """Two columns that are missing in the same rows."""
 
     first: str
@@ -117,7 +117,7 @@ class Together(Record):
     """Rows that lack both, of the rows that lack at least one."""
 
 
-class Periods(Record):
+class Coverage(Record):
     """How many rows each stretch of time has."""
 
     column: str
@@ -159,8 +159,8 @@ class Summary(Record):
     columns: tuple[ColumnProfile, ...]
     pairs: tuple[Pair, ...]
     """Every pair that was measured, the closest first."""
-    together: tuple[Together, ...]
+    together: tuple[MissingTogether, ...]
     suspects: dict[str, str]
     """Column → why it looks like a consequence of the target."""
-    periods: Periods | None = None
+    periods: Coverage | None = None
     findings: tuple[Finding, ...] = ()

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from lifecycle.profiling.bars import level_groups, number_groups
-from lifecycle.profiling.inputs import Codes, Floats, Levels, Sampled, level_name
+from lifecycle.profiling.inputs import Codes, Floats, Levels, Sample, level_name
 from lifecycle.profiling.record import Bin, Measure, Pair, Relation
-from lifecycle.profiling.schema import Known
+from lifecycle.profiling.schema import ProfileSchema
 from lifecycle.scaffold.leakage import leakage_suspects
 
 MOST = 100
@@ -22,7 +22,7 @@ LEAST_ROWS = 20
 """Rows that have both values, below which nothing is said."""
 
 
-def associations(sample: Sampled, names: list[str]) -> tuple[Pair, ...]:
+def associations(sample: Sample, names: list[str]) -> tuple[Pair, ...]:
     """Every pair among the first 100 of the columns, the closest first.
 
     Numbers and times: Spearman's rank correlation, ranks among each column's own present values.
@@ -43,8 +43,8 @@ def associations(sample: Sampled, names: list[str]) -> tuple[Pair, ...]:
     for first in numeric:
         values = sample.numbers[first]
         for second, codes in grouped.items():
-            found = correlation_ratio(values, codes)
-            pairs.append(_pair(first, second, found, "correlation ratio"))
+            ratios = correlation_ratio(values, codes)
+            pairs.append(_pair(first, second, ratios, "correlation ratio"))
     return tuple(sorted(pairs, key=lambda pair: -abs(pair.value)))
 
 
@@ -57,18 +57,18 @@ def spearman(columns: list[Floats]) -> NDArray[np.float64]:
     present = np.stack([~np.isnan(values) for values in columns], axis=1)
     ranks = np.zeros(present.shape)
     for at, values in enumerate(columns):
-        known = present[:, at]
-        if known.any():
-            ranks[known, at] = stats.rankdata(values[known]) / known.sum() - 0.5
+        valid = present[:, at]
+        if valid.any():
+            ranks[valid, at] = stats.rankdata(values[valid]) / valid.sum() - 0.5
     mask = present.astype(np.float64)
     n = mask.T @ mask
     with np.errstate(invalid="ignore", divide="ignore"):
         means = (ranks.T @ mask) / n
         spread = (np.square(ranks).T @ mask) / n - means**2
         covariance: NDArray[np.float64] = (ranks.T @ ranks) / n - means * means.T
-        found: NDArray[np.float64] = covariance / np.sqrt(spread * spread.T)
-        found[(n < LEAST_ROWS) | (spread < 1e-12) | (spread.T < 1e-12)] = np.nan
-    return found.clip(-1, 1)
+        correlations: NDArray[np.float64] = covariance / np.sqrt(spread * spread.T)
+        correlations[(n < LEAST_ROWS) | (spread < 1e-12) | (spread.T < 1e-12)] = np.nan
+    return correlations.clip(-1, 1)
 
 
 def bergsma_v(first: Codes, second: Codes) -> float:
@@ -133,22 +133,22 @@ MOST_CLASSES = 12
 class Target:
     """The target in the sample."""
 
-    def __init__(self, sample: Sampled, known: Known) -> None:
-        self._sample, self._name = sample, known.target
+    def __init__(self, sample: Sample, schema: ProfileSchema) -> None:
+        self._sample, self._name = sample, schema.target
         self.classes: tuple[str, ...] = ()
         self._shares: NDArray[np.float64] = np.full((sample.rows, 1), np.nan)
         """(rows, what `Bin.target` has): means of these are shown; NaN where it is missing."""
         if self._name in sample.numbers:
             self._shares = sample.numbers[self._name][:, None]
         elif sample.kinds[self._name] == "category":
-            self._classes(known)
+            self._classes(schema)
         self.base = self._means(np.zeros(sample.rows, np.int64), 1)[0]
 
-    def _classes(self, known: Known) -> None:
+    def _classes(self, schema: ProfileSchema) -> None:
         levels = self._sample.levels[self._name]
         wanted = levels.names[:MOST_CLASSES]
-        if known.task == "binary":
-            wanted = (level_name(known.positive),)
+        if schema.task == "binary":
+            wanted = (level_name(schema.positive),)
         self.classes = tuple(map(str, wanted))
         codes = [levels.names.index(name) if name in levels.names else -2 for name in wanted]
         if codes:
@@ -170,7 +170,7 @@ class Target:
             sample = self._sample
             if name in sample.numbers:
                 time = sample.kinds[name] == "time"
-                groups, labels = number_groups(sample.numbers[name], name in sample.whole, time)
+                groups, labels = number_groups(sample.numbers[name], name in sample.integers, time)
             else:
                 groups, labels = level_groups(sample.levels[name])
             rows = np.bincount(groups[groups >= 0], minlength=len(labels))
@@ -189,12 +189,12 @@ class Target:
         Args:
             frame: columns of the sample.
         """
-        known = np.flatnonzero(~np.isnan(self._shares).any(axis=1))
-        if len(known) < 2 or frame.empty:
+        places = np.flatnonzero(~np.isnan(self._shares).any(axis=1))
+        if len(places) < 2 or frame.empty:
             return {}
-        values = self._shares[known]
+        values = self._shares[places]
         shares: NDArray[np.float64] = values[:, 0] if values.shape[1] == 1 else values
-        return leakage_suspects(frame.iloc[known], shares)
+        return leakage_suspects(frame.iloc[places], shares)
 
     def _strength(self, name: str) -> tuple[float, Measure]:
         numbers, levels, target = self._sample.numbers, self._sample.levels, self._name
@@ -218,13 +218,15 @@ class Target:
         ]
 
 
-def frame_of(sample: Sampled, names: list[str]) -> pd.DataFrame:
+def frame_of(sample: Sample, names: list[str]) -> pd.DataFrame:
     """Columns of the sample as a frame: numbers as floats, levels as categories."""
-    made: dict[str, Any] = {}
+    columns: dict[str, Any] = {}
     for name in names:
         if name in sample.numbers:
-            made[name] = sample.numbers[name]
+            columns[name] = sample.numbers[name]
         else:
             levels = sample.levels[name]
-            made[name] = pd.Categorical.from_codes(levels.codes, pd.RangeIndex(len(levels.names)))
-    return pd.DataFrame(made, index=range(sample.rows))
+            columns[name] = pd.Categorical.from_codes(
+                levels.codes, pd.RangeIndex(len(levels.names))
+            )
+    return pd.DataFrame(columns, index=range(sample.rows))

@@ -18,8 +18,8 @@ REPEATED = 20
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a project declares, or what is guessed of a frame."""
+class ProfileSchema:
+    """Schema of a profile: declared by the project, or guessed from a frame."""
 
     specs: Mapping[str, ColumnSpec] = field(default_factory=dict)
     target: str = ""
@@ -48,8 +48,8 @@ class Known:
             "protected": self.protected,
             "ignored": self.ignored,
         }
-        found: Role | None = next((role for role, names in named.items() if name in names), None)
-        return found or ("input" if self.target and self.inputs is None else "")
+        role: Role | None = next((role for role, names in named.items() if name in names), None)
+        return role or ("input" if self.target and self.inputs is None else "")
 
     def hidden(self, name: str) -> bool:
         """Whether the column's values are personal, or say whom a row is about."""
@@ -60,10 +60,10 @@ class Known:
         return (self.specs[name].pii or "") if name in self.specs else ""
 
 
-def known_of(project: Project) -> Known:
+def known_of(project: Project) -> ProfileSchema:
     """What a project declares."""
     drift = project.monitoring.drift
-    return Known(
+    return ProfileSchema(
         specs=project.columns,
         target=project.target,
         task=project.task,
@@ -80,13 +80,13 @@ def known_of(project: Project) -> Known:
     )
 
 
-def known_of_view(spec: FeatureViewSpec | None) -> Known:
+def known_of_view(spec: FeatureViewSpec | None) -> ProfileSchema:
     """What is known of a feature view's table; nothing but its keys if no project declares it."""
     features = spec.features if spec else {}
-    return Known(specs=features, entity=KEY, time=TIME, inputs=tuple(features))
+    return ProfileSchema(specs=features, entity=KEY, time=TIME, inputs=tuple(features))
 
 
-def guessed(frame: pd.DataFrame, target: str | None) -> Known:
+def guessed(frame: pd.DataFrame, target: str | None) -> ProfileSchema:
     """Roles in a frame that no project describes, by the rules of `lifecycle init`.
 
     Without a target only the time is guessed: the first column of times without a missing one.
@@ -96,8 +96,8 @@ def guessed(frame: pd.DataFrame, target: str | None) -> Known:
     """
     if target is None:
         times = frame.select_dtypes(["datetime", "datetimetz"])
-        whole = [str(name) for name in times if not times[name].isna().any()]
-        return Known(time=whole[0] if whole and len(frame) else "", period="")
+        complete = [str(name) for name in times if not times[name].isna().any()]
+        return ProfileSchema(time=complete[0] if complete and len(frame) else "", period="")
     if target not in frame:
         names = ", ".join(map(str, frame.columns[:40]))
         raise DataError(f"target: there is no column {target!r}; there are {names}")
@@ -105,9 +105,9 @@ def guessed(frame: pd.DataFrame, target: str | None) -> Known:
     try:
         roles = guess_roles(columns, target)
     except TargetError:  # nothing to learn, and still to look at
-        return Known(target=target, period="")
+        return ProfileSchema(target=target, period="")
     time = roles.time or {}
-    return Known(
+    return ProfileSchema(
         target=target,
         task=roles.task,
         positive=roles.positive,
@@ -138,25 +138,25 @@ def _column(values: "pd.Series[Any]") -> Column:
 
 def contract_terms(spec: ColumnSpec) -> tuple[str, ...]:
     """What the contract promises of a column, in words; personal values are not named."""
-    said = []
+    terms = []
     if not spec.nullable:
-        said.append("never missing")
+        terms.append("never missing")
     if spec.unique:
-        said.append("unique")
+        terms.append("unique")
     low, high = (None if end is None else f"{end:g}" for end in (spec.minimum, spec.maximum))
     if low is not None and high is not None:
-        said.append(f"{low} to {high}")
+        terms.append(f"{low} to {high}")
     elif low is not None:
-        said.append(f"at least {low}")
+        terms.append(f"at least {low}")
     elif high is not None:
-        said.append(f"at most {high}")
+        terms.append(f"at most {high}")
     if spec.categories:
-        said.append(f"one of {len(spec.categories)} categories")
+        terms.append(f"one of {len(spec.categories)} categories")
     if spec.pattern:
-        said.append(f"matches {spec.pattern}")
+        terms.append(f"matches {spec.pattern}")
     for name, (least, most) in spec.expect.statistics() if spec.expect else ():
         ends = " to ".join("any" if end is None else f"{end:g}" for end in (least, most))
-        said.append(f"{name.replace('_', ' ')} {ends}")
+        terms.append(f"{name.replace('_', ' ')} {ends}")
     if spec.severity == "warning":
-        said.append("broken promises only warn")
-    return tuple(said)
+        terms.append("broken promises only warn")
+    return tuple(terms)

@@ -30,8 +30,8 @@ def show(summary: Summary, console: Console) -> None:
             console.print(Group(styled((title, "bold")), *lines))
     if summary.findings:
         console.print(styled(("Look at first", "bold")))
-        for one in summary.findings:
-            console.print(styled((f"• {one.text}", TONES[one.tone])), soft_wrap=True)
+        for finding in summary.findings:
+            console.print(styled((f"• {finding.text}", TONES[finding.tone])), soft_wrap=True)
 
 
 def spark(bars: Sequence[Bar]) -> str:
@@ -45,19 +45,19 @@ def spark(bars: Sequence[Bar]) -> str:
 
 
 def _overview(summary: Summary) -> str:
-    said = [f"{summary.rows:,} rows, {len(summary.columns)} columns"]
+    facts = [f"{summary.rows:,} rows, {len(summary.columns)} columns"]
     if summary.rows_with_missing:
-        said.append(f"{summary.rows_with_missing:,} rows with any missing")
+        facts.append(f"{summary.rows_with_missing:,} rows with any missing")
     if summary.duplicates:
-        said.append(f"{summary.duplicates:,} duplicates")
+        facts.append(f"{summary.duplicates:,} duplicates")
     if summary.entity:
-        said.append(f"{summary.entities:,} of {summary.entity}")
+        facts.append(f"{summary.entities:,} of {summary.entity}")
     if summary.periods:
         first, last = summary.periods.bars[0].label, summary.periods.bars[-1].label
-        said.append(f"{summary.periods.column} {first} to {last}")
+        facts.append(f"{summary.periods.column} {first} to {last}")
     if summary.sampled < summary.rows:
-        said.append(f"distributions and associations of a sample of {summary.sampled:,}")
-    return "; ".join(said)
+        facts.append(f"distributions and associations of a sample of {summary.sampled:,}")
+    return "; ".join(facts)
 
 
 def _columns(summary: Summary) -> Table:
@@ -70,19 +70,19 @@ def _columns(summary: Summary) -> Table:
         table.add_column("target", justify="right")
     if summary.against:
         table.add_column("drift", justify="right")
-    for one in summary.columns:
+    for column in summary.columns:
         cells: list[str | Text] = [
-            _name(one),
-            one.type,
-            share(one.missing_share),
-            f"{'' if one.distinct_exact else '≈ '}{one.distinct:,}",
-            spark(one.bars),
-            headline(one),
+            _name(column),
+            column.type,
+            share(column.missing_share),
+            f"{'' if column.distinct_exact else '≈ '}{column.distinct:,}",
+            spark(column.bars),
+            headline(column),
         ]
         if summary.target:
-            cells.append(f"{one.relation.strength:.2f}" if one.relation else "")
+            cells.append(f"{column.relation.strength:.2f}" if column.relation else "")
         if summary.against:
-            cells.append(_distance(one))
+            cells.append(_distance(column))
         table.add_row(*cells)
     return table
 
@@ -103,24 +103,26 @@ def _pairs(summary: Summary) -> list[Text]:
     close = [pair for pair in summary.pairs if abs(pair.value) >= CLOSE][:PAIRS]
     return [
         styled(
-            f"  {one.value:5.2f}  {one_line(short(one.first))} and {one_line(short(one.second))} ",
-            (one.measure, "dim"),
+            f"  {pair.value:5.2f}  {one_line(short(pair.first))} and "
+            f"{one_line(short(pair.second))} ",
+            (pair.measure, "dim"),
         )
-        for one in close
+        for pair in close
     ]
 
 
 def _drift(summary: Summary) -> list[Text]:
     far = sorted(
-        (one for one in summary.columns if one.drift and one.drift.drifted),
-        key=lambda one: -one.drift.statistic if one.drift else 0.0,
+        (column for column in summary.columns if column.drift and column.drift.drifted),
+        key=lambda column: -column.drift.statistic if column.drift else 0.0,
     )
     lines = [
         styled(
-            f"  {one.drift.statistic:5.2f}  {one_line(short(one.name))} ", (one.drift.test, "dim")
+            f"  {column.drift.statistic:5.2f}  {one_line(short(column.name))} ",
+            (column.drift.test, "dim"),
         )
-        for one in far[:FAR]
-        if one.drift
+        for column in far[:FAR]
+        if column.drift
     ]
     if summary.against and not lines:
         lines = [styled(f"  none against {summary.against}")]

@@ -46,14 +46,14 @@ GREATER_IS_BETTER: dict[Metric, bool] = {
 }
 
 
-def meant(name: str, known: Iterable[str]) -> str:
+def meant(name: str, choices: Iterable[str]) -> str:
     """The end of a message on an unknown name: what may have been meant, and what there is.
 
     Args:
         name: as it was written.
         known: the names there are.
     """
-    names = list(known)
+    names = list(choices)
     close = get_close_matches(name, names, n=1) or [
         other for other in names if other.lower() == name.lower()
     ]

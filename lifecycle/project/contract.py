@@ -138,8 +138,10 @@ class ColumnSpec(Section):
         try:
             pc.match_substring_regex(pa.array([""]), self.pattern)
         except pa.ArrowInvalid as error:
-            said = str(error).removeprefix("Invalid regular expression: ")
-            raise ValueError(f"pattern: {self.pattern!r} is no expression of RE2: {said}") from None
+            message = str(error).removeprefix("Invalid regular expression: ")
+            raise ValueError(
+                f"pattern: {self.pattern!r} is no expression of RE2: {message}"
+            ) from None
         return self
 
 
@@ -186,7 +188,7 @@ class FreshnessSpec(Section):
     severity: Severity = "error"
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _check_limits(self) -> Self:
         if (self.max_age_days is None) == (self.at_least is None):
             raise ValueError("give exactly one of max_age_days and at_least")
         return self
@@ -217,16 +219,16 @@ class ContractSpec(Section):
 
     @model_validator(mode="after")
     def _storable(self) -> Self:
-        seen: dict[str, str] = {}
+        names: dict[str, str] = {}
         for name in self.columns:
             if name.startswith("__"):
                 raise ValueError(f"columns: names with two leading underscores are ours: {name!r}")
-            if other := seen.get(name.lower()):
+            if other := names.get(name.lower()):
                 raise ValueError(
                     f"columns: {other!r} and {name!r} differ only in case, which Delta tables "
                     "cannot keep apart: rename one in the source"
                 )
-            seen[name.lower()] = name
+            names[name.lower()] = name
         return self
 
     @model_validator(mode="after")

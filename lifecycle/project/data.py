@@ -26,7 +26,7 @@ EPOCHS: dict[str, int] = {
 }
 """What a column of times may count since 1970-01-01 in UTC, and how many of them make a second."""
 DIRECTIVE = re.compile(r"%(.)", re.DOTALL)
-KNOWN = set("aAbBdfHIjmMpSyYzZ%")
+KNOWN_DIRECTIVES = set("aAbBdfHIjmMpSyYzZ%")
 YEAR, MONTH = ("Y", "y"), ("m", "b", "B", "j")
 SAMPLE = datetime(2024, 12, 31, 17, 5, 9)
 QUOTES = 'put quotes around it, as in "null"'
@@ -92,15 +92,15 @@ def check_formats(dates: Mapping[str, tuple[str, ...]]) -> None:
 
 
 def _wrong(text: str) -> str:
-    found = Counter(DIRECTIVE.findall(text))
-    for letter, times in found.items():
-        if letter not in KNOWN:
+    counts = Counter(DIRECTIVE.findall(text))
+    for letter, times in counts.items():
+        if letter not in KNOWN_DIRECTIVES:
             return f"has %{letter}, which is unknown"
         if times > 1 and letter != "%":
             return f"has %{letter} twice"
-    if not any(letter in found for letter in YEAR):
+    if not any(letter in counts for letter in YEAR):
         return "has no year (%Y, or %y for two digits)"
-    if not any(letter in found for letter in MONTH):
+    if not any(letter in counts for letter in MONTH):
         return "has no month (%m, or %b for its name)"
     try:
         datetime.strptime(SAMPLE.strftime(text), text)
@@ -146,7 +146,7 @@ class IncrementalSpec(Section):
     the column's unit, or days."""
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _check_options(self) -> Self:
         if (self.by == "watermark") != (self.column is not None):
             raise ValueError("column: name it with by: watermark, and only then")
         if self.lateness and self.by != "watermark":
@@ -241,10 +241,10 @@ class SourceSpec(Section):
             return f"source.function {self.function}"
         if self.format != "sql":
             return shown(self.path)
-        return f"{shown(self.path) or f'the database of {self.credentials}'}, {self.asked}"
+        return f"{shown(self.path) or f'the database of {self.credentials}'}, {self.query_key}"
 
     @property
-    def asked(self) -> str:
+    def query_key(self) -> str:
         """SQL: what is asked of the database, by its key."""
         return f"source.table {self.table}" if self.table else "source.query"
 
@@ -339,7 +339,7 @@ class FeatureViewSpec(Section):
     """Whether a row may use facts of its own time, too; by default only earlier ones."""
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _check_view(self) -> Self:
         for key, name in (("key", self.key), ("time", self.time)):
             if name not in self.columns:
                 hint = meant(name, self.columns)
@@ -384,7 +384,7 @@ def format_of(path: str) -> Format | None:
     suffix = suffix_of(path)
     if suffix in VAGUE:
         return None
-    return next((known for known, ends in EXTENSIONS.items() if suffix in ends), None)
+    return next((extension for extension, ends in EXTENSIONS.items() if suffix in ends), None)
 
 
 def suffix_of(path: str) -> str:
@@ -406,16 +406,16 @@ def elsewhere(source: SourceSpec, path: str) -> SourceSpec:
     Raises:
         ValidationError: the path holds a password, or is none for this kind of source.
     """
-    kept = source.model_dump(exclude_unset=True) | {"path": path}
-    found = format_of(path) or ("csv" if source.format == "python" else source.format)
-    if found != source.format:
+    fields = source.model_dump(exclude_unset=True) | {"path": path}
+    file_format = format_of(path) or ("csv" if source.format == "python" else source.format)
+    if file_format != source.format:
         for key, formats in ONLY_FOR.items():
-            if found not in formats:
-                kept.pop(key, None)
-        kept.pop("compression", None)
+            if file_format not in formats:
+                fields.pop(key, None)
+        fields.pop("compression", None)
     if _server(path) != _server(source.path):
-        kept.pop("credentials", None)
-    return SourceSpec.model_validate(kept | {"format": found})
+        fields.pop("credentials", None)
+    return SourceSpec.model_validate(fields | {"format": file_format})
 
 
 def _server(path: str) -> tuple[str, str]:

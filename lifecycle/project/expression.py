@@ -66,7 +66,7 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 SAMPLE: dict[str, Any] = {"integer": 1, "number": 1.0, "boolean": True, "string": "a"}
 
 
-def columns_of(expression: str, known: Collection[str]) -> tuple[str, ...]:
+def columns_of(expression: str, known_columns: Collection[str]) -> tuple[str, ...]:
     """The columns an expression is about, each once, in their order in it.
 
     What looks at other rows (`mean()`, `shift()`), at names outside the row (`@name`) or calls
@@ -83,9 +83,10 @@ def columns_of(expression: str, known: Collection[str]) -> tuple[str, ...]:
         raise ValueError(f"{expression[:40]!r}… is no condition: too deep") from None
     columns = tuple(quoted.get(name, name) for name in names)
     for name in columns:
-        if name not in known:
+        if name not in known_columns:
             raise ValueError(
-                f"{expression!r} names {name!r}, which the columns do not have: {', '.join(known)}"
+                f"{expression!r} names {name!r}, which the columns do not have: "
+                f"{', '.join(known_columns)}"
             )
     if not columns:
         raise ValueError(f"{expression!r} names no column")
@@ -171,8 +172,8 @@ def _parse(expression: str) -> tuple[ast.expr, dict[str, str]]:
         text = TOKEN.sub(stand_in, expression).strip()
         return ast.parse(text, mode="eval").body, quoted
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        said = error.msg if isinstance(error, SyntaxError) else str(error) or "too deep"
-        raise ValueError(f"{expression!r} is no condition: {said}") from None
+        message = error.msg if isinstance(error, SyntaxError) else str(error) or "too deep"
+        raise ValueError(f"{expression!r} is no condition: {message}") from None
 
 
 def _check(node: ast.AST, expression: str, names: dict[str, None]) -> bool:
@@ -182,8 +183,8 @@ def _check(node: ast.AST, expression: str, names: dict[str, None]) -> bool:
         Whether there is a column below.
     """
 
-    def refuse(said: str) -> ValueError:
-        return ValueError(f"{expression!r}: {said}")
+    def refuse(message: str) -> ValueError:
+        return ValueError(f"{expression!r}: {message}")
 
     match node:
         case ast.Name(id=name):
@@ -216,8 +217,10 @@ def _check(node: ast.AST, expression: str, names: dict[str, None]) -> bool:
         case ast.Call(func=ast.Name(id=name), args=[part], keywords=[]) if name in FUNCTIONS:
             return _check(part, expression, names)
         case ast.Call(func=ast.Attribute() as function, args=arguments, keywords=keywords):
-            given = [*arguments, *(keyword.value for keyword in keywords)]
-            if not all(isinstance(_literal(one), bool | int | float | str) for one in given):
+            values = [*arguments, *(keyword.value for keyword in keywords)]
+            if not all(
+                isinstance(_literal(operand), bool | int | float | str) for operand in values
+            ):
                 raise refuse(f".{function.attr}() takes numbers and texts only")
             return _check_accessor(function, METHODS, expression, names)
         case ast.Call(func=ast.Name(id=name)) if name in FUNCTIONS:
@@ -238,8 +241,8 @@ def _check_accessor(
 ) -> bool:
     """`.str.len()` or `.dt.year`, after a column or after what another such one gives."""
     accessor = node.value
-    known = isinstance(accessor, ast.Attribute) and accessor.attr in allowed
-    if not (known and isinstance(accessor, ast.Attribute)):
+    is_allowed = isinstance(accessor, ast.Attribute) and accessor.attr in allowed
+    if not (is_allowed and isinstance(accessor, ast.Attribute)):
         raise ValueError(
             f"{expression!r}: .{node.attr} is not about one row: after a column only .str and .dt "
             "are allowed"
@@ -297,8 +300,8 @@ class _Evaluator:
 
                 return getattr(np, name)(self.value(part))
             case ast.Call(func=ast.Attribute() as function, args=arguments, keywords=keywords):
-                given = {str(one.arg): _literal(one.value) for one in keywords}
-                return self._accessed(function)(*map(_literal, arguments), **given)
+                options = {str(keyword.arg): _literal(keyword.value) for keyword in keywords}
+                return self._accessed(function)(*map(_literal, arguments), **options)
             case ast.Attribute():
                 return self._accessed(node)
         raise ValueError(f"{type(node).__name__} is not allowed in a rule")

@@ -102,17 +102,17 @@ def _problem(file: Path, lines: dict[KeyPath, int], detail: ErrorDetails) -> str
     """One problem as `file:line: key: what is wrong (got …)`."""
     key = tuple(part for part in detail["loc"])
     message = detail["msg"].removeprefix("Value error, ")
-    known = key
-    while known not in lines:  # pydantic adds union tags that the file does not have
-        known = known[:-1]
-    line = lines[known]
+    location = key
+    while location not in lines:  # pydantic adds union tags that the file does not have
+        location = location[:-1]
+    line = lines[location]
     if detail["type"] == "value_error":  # a section's validator starts with the key it is about
         named = _named(message)
-        while named and known + named not in lines:
+        while named and location + named not in lines:
             named = named[:-1]
-        line = lines[known + named]
+        line = lines[location + named]
         if named and key and message.startswith(f"{_dotted(named)}"):
-            message = f"{_dotted(known)}.{message}"
+            message = f"{_dotted(location)}.{message}"
         if not key:
             key = named
     where = f"{file}:{line}: "
@@ -120,23 +120,23 @@ def _problem(file: Path, lines: dict[KeyPath, int], detail: ErrorDetails) -> str
         return f"{where}{_dotted(key)}: unknown key; {_instead(key)}"
     if detail["type"] == "missing":
         return f"{where}{_dotted(key)}: this key is missing"
-    if not key or message.startswith(_dotted(known or key)):
+    if not key or message.startswith(_dotted(location or key)):
         return where + message
-    got = (
+    value_text = (
         ""
         if "got " in message or isinstance(detail["input"], dict)
         else f" (got {detail['input']!r})"
     )
-    return f"{where}{_dotted(known)}: {message}{got}"
+    return f"{where}{_dotted(location)}: {message}{value_text}"
 
 
 def _instead(key: KeyPath) -> str:
     """What an unknown key may have meant, and what the section knows."""
-    known = _keys_beside(key)
-    close = difflib.get_close_matches(str(key[-1]), known, n=1)
-    more = ", …" if len(known) > KEYS_SHOWN else ""
-    told = f"nown here: {', '.join(known[:KEYS_SHOWN])}{more}"
-    return f"did you mean {close[0]!r}? K{told}" if close else f"k{told}"
+    names = _keys_beside(key)
+    close = difflib.get_close_matches(str(key[-1]), names, n=1)
+    more = ", …" if len(names) > KEYS_SHOWN else ""
+    message = f"nown here: {', '.join(names[:KEYS_SHOWN])}{more}"
+    return f"did you mean {close[0]!r}? K{message}" if close else f"k{message}"
 
 
 def _named(message: str) -> KeyPath:

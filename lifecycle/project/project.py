@@ -102,10 +102,10 @@ def _training_fits_task(project: "Project") -> None:
     if training.class_weight and task not in ("binary", "multiclass"):
         raise ValueError(f"training.class_weight: task {task!r} has no classes: leave it out")
     if isinstance(training.class_weight, dict):
-        known = project.classes or project.contract.columns[project.target].categories
-        unknown = set(training.class_weight) - set(map(str, known or training.class_weight))
+        categories = project.classes or project.contract.columns[project.target].categories
+        unknown = set(training.class_weight) - set(map(str, categories or training.class_weight))
         if unknown:
-            classes = map(str, known or ())
+            classes = map(str, categories or ())
             raise ValueError(
                 f"training.class_weight: {min(unknown)!r} is no class{meant(min(unknown), classes)}"
             )
@@ -199,7 +199,7 @@ def _views_join(project: "Project") -> None:
             f"feature_views: facts are found by whole numbers or text, and {project.entity!r}, "
             f"the entity, is {columns[project.entity].value_type}"
         )
-    known = {name.lower() for name in columns}
+    names = {name.lower() for name in columns}
     for name, view in project.feature_views.items():
         for key, other in (("key", project.entity), ("time", project.time.column)):
             kind = view.columns[getattr(view, key)].value_type
@@ -212,7 +212,7 @@ def _views_join(project: "Project") -> None:
     if project.entity in (project.inputs or ()):
         raise ValueError(f"inputs: {project.entity!r} is the entity, which finds the facts")
     for name in project.view_columns:
-        if name.lower() in known:
+        if name.lower() in names:
             raise ValueError(f"contract.columns.{name}: a feature view makes this column")
 
 
@@ -401,18 +401,18 @@ class Project(Section):
     @property
     def asked_columns(self) -> dict[str, ColumnSpec]:
         """Fields of a request: the inputs, or with views the entity and the inputs they leave."""
-        asked = (self.entity, *self.source_inputs) if self.feature_views else self.input_columns
-        return {name: self.contract.columns[name] for name in asked if name is not None}
+        columns = (self.entity, *self.source_inputs) if self.feature_views else self.input_columns
+        return {name: self.contract.columns[name] for name in columns if name is not None}
 
     @property
     def source_inputs(self) -> tuple[str, ...]:
         """The inputs that are contract columns."""
         if self.inputs is not None:
             return self.inputs
-        taken = {self.target, *self.leakage, *self.protected, *self.ignore}
-        taken |= {self.entity} if self.entity else set()
-        taken |= {self.time.column} if self.time else set()
-        return tuple(name for name in self.contract.columns if name not in taken)
+        names = {self.target, *self.leakage, *self.protected, *self.ignore}
+        names |= {self.entity} if self.entity else set()
+        names |= {self.time.column} if self.time else set()
+        return tuple(name for name in self.contract.columns if name not in names)
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:

@@ -137,10 +137,12 @@ class DecisionSpec(Section):
     that quantile of the predictions for the validation part."""
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
-        given = [name for name in ("threshold", "costs", "rate") if getattr(self, name) is not None]
-        if len(given) != 1:
-            names = " and ".join(given) or "none"
+    def _check_one_rule(self) -> Self:
+        fields = [
+            name for name in ("threshold", "costs", "rate") if getattr(self, name) is not None
+        ]
+        if len(fields) != 1:
+            names = " and ".join(fields) or "none"
             raise ValueError(f"give exactly one of threshold, costs and rate: got {names}")
         return self
 

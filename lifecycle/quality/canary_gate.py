@@ -90,8 +90,8 @@ def decide_canary(
 
 
 def _enough(candidate: Observed, spec: RolloutSpec) -> Verdict:
-    asked = f"min_requests asks for {spec.min_requests}"
-    words = f"v{candidate.version} was asked {candidate.requests:,} times; {asked}."
+    rule = f"min_requests asks for {spec.min_requests}"
+    words = f"v{candidate.version} was asked {candidate.requests:,} times; {rule}."
     if candidate.requests < spec.min_requests:
         return "wait", f"Too few answers so far: {words}"
     return "pass", f"Enough answers: {words}"
@@ -102,13 +102,13 @@ def _errors(champion: Observed, candidate: Observed, spec: RolloutSpec) -> Verdi
 
     One-sided exact binomial test (Clopper and Pearson, 1934).
     """
-    theirs, ours = _rate(champion), _rate(candidate)
-    allowed = min(theirs + spec.max_error_rate, 1.0)
+    champion_rate, candidate_rate = _rate(champion), _rate(candidate)
+    allowed = min(champion_rate + spec.max_error_rate, 1.0)
     words = (
-        f"{candidate.errors:,} of {candidate.requests:,} requests failed ({ours:.2%}), "
-        f"v{champion.version} {theirs:.2%}; max_error_rate allows {allowed:.2%}."
+        f"{candidate.errors:,} of {candidate.requests:,} requests failed ({candidate_rate:.2%}), "
+        f"v{champion.version} {champion_rate:.2%}; max_error_rate allows {allowed:.2%}."
     )
-    if ours <= allowed:
+    if candidate_rate <= allowed:
         return "pass", f"Errors within bounds: {words}"
     by_chance = float(scipy.stats.binom.sf(candidate.errors - 1, candidate.requests, allowed))
     if candidate.requests < spec.min_requests and by_chance >= ALPHA:
@@ -121,15 +121,17 @@ def _latency(champion: Observed, candidate: Observed, spec: RolloutSpec) -> Verd
         return "pass", "Latency: nothing to compare yet."
     few = min(champion.requests, candidate.requests) < TAIL
     name = f"median (under {TAIL} answers have no 99th percentile)" if few else "99th percentile"
-    theirs, ours = (
-        1000 * (seen.p50_seconds if few else seen.p99_seconds) for seen in (champion, candidate)
+    champion_latency, candidate_latency = (
+        1000 * (observed.p50_seconds if few else observed.p99_seconds)
+        for observed in (champion, candidate)
     )
-    limit = max(spec.max_p99_ratio * theirs, spec.max_p99_milliseconds)
+    limit = max(spec.max_p99_ratio * champion_latency, spec.max_p99_milliseconds)
     words = (
-        f"{name} {ours:.3g} ms against {theirs:.3g} ms of v{champion.version}; "
+        f"{name} {candidate_latency:.3g} ms against {champion_latency:.3g} ms of "
+        f"v{champion.version}; "
         f"max_p99_ratio and max_p99_milliseconds allow {limit:.3g} ms."
     )
-    if ours <= limit:
+    if candidate_latency <= limit:
         return "pass", f"Latency within bounds: {words}"
     if candidate.requests < spec.min_requests:
         return "wait", f"Slow, but few answers: {words}"
@@ -159,16 +161,22 @@ def _predictions(
     return "pass", f"Like predictions: {words}"
 
 
-def _numbers_apart(theirs: Sequence[object], ours: Sequence[object]) -> Comparison:
-    a, b = (np.asarray(values, dtype=np.float64) for values in (theirs, ours))
+def _numbers_apart(
+    champion_values: Sequence[object], candidate_values: Sequence[object]
+) -> Comparison:
+    a, b = (np.asarray(values, dtype=np.float64) for values in (champion_values, candidate_values))
     return compare_numbers(a, b, ALPHA)
 
 
-def _classes_apart(theirs: Sequence[object], ours: Sequence[object]) -> Comparison:
-    a, b = (Counter(map(str, values)) for values in (theirs, ours))
+def _classes_apart(
+    champion_values: Sequence[object], candidate_values: Sequence[object]
+) -> Comparison:
+    a, b = (Counter(map(str, values)) for values in (champion_values, candidate_values))
     levels = sorted(a | b)
     shares = [np.array([count[level] for level in levels]) / count.total() for count in (a, b)]
-    return compare_categories(shares[0], shares[1], (len(theirs), len(ours)), ALPHA)
+    return compare_categories(
+        shares[0], shares[1], (len(champion_values), len(candidate_values)), ALPHA
+    )
 
 
 def _quality(labelled: Labelled | None, spec: RolloutSpec) -> Verdict:
@@ -178,14 +186,18 @@ def _quality(labelled: Labelled | None, spec: RolloutSpec) -> Verdict:
     """
     if labelled is None:
         return "pass", "Quality: no labels have come for both versions' answers."
-    ours, theirs = labelled.candidate, labelled.champion
+    candidate_metric, champion_metric = labelled.candidate, labelled.champion
     sign = 1 if greater_is_better(labelled.metric) else -1
-    loss = sign * (theirs.value - ours.value)
-    allowed = allowed_loss(spec.max_quality_loss, theirs.value)
-    doubt = math.hypot((ours.high - ours.low) / 2, (theirs.high - theirs.low) / 2)
+    loss = sign * (champion_metric.value - candidate_metric.value)
+    allowed = allowed_loss(spec.max_quality_loss, champion_metric.value)
+    doubt = math.hypot(
+        (candidate_metric.high - candidate_metric.low) / 2,
+        (champion_metric.high - champion_metric.low) / 2,
+    )
     words = (
-        f"{labelled.metric} {ours.value:.4g} on {labelled.rows[1]:,} labelled answers against "
-        f"{theirs.value:.4g} on {labelled.rows[0]:,} of the champion's (±{doubt:.2g}); "
+        f"{labelled.metric} {candidate_metric.value:.4g} on {labelled.rows[1]:,} labelled answers "
+        "against "
+        f"{champion_metric.value:.4g} on {labelled.rows[0]:,} of the champion's (±{doubt:.2g}); "
         f"the loss of {allowed:.4g} is allowed (max_quality_loss: {spec.max_quality_loss})."
     )
     if not loss <= allowed:  # what is not a number is lost
@@ -205,5 +217,5 @@ def _same_requests(agreement: Agreement) -> Verdict:
     )
 
 
-def _rate(seen: Observed) -> float:
-    return seen.errors / seen.requests if seen.requests else 0.0
+def _rate(observed: Observed) -> float:
+    return observed.errors / observed.requests if observed.requests else 0.0

@@ -97,11 +97,11 @@ def _quality(project: Project, evaluation: Evaluation, baseline: Evaluation) -> 
     rows = [
         (
             f"**{name}**" if name == project.metric else name,
-            f"{found.value:.4g}",
-            f"{found.low:.4g} to {found.high:.4g}",
+            f"{metric.value:.4g}",
+            f"{metric.low:.4g} to {metric.high:.4g}",
             f"{baseline.metrics[name].value:.4g}" if name in baseline.metrics else "–",
         )
-        for name, found in evaluation.metrics.items()
+        for name, metric in evaluation.metrics.items()
     ]
     table = _table(("metric", "value", "95 % interval", baseline.subject), rows)
     return f"{evaluation.rows:,} rows. The metric that decides is in bold.\n\n{table}"
@@ -115,9 +115,9 @@ def _checks(project: Project, checks: CheckReport) -> str:
     lines = [
         looked if checks.sampled_rows else "No suite was run.",
         "",
-        *(f"- failed: {name}: {found}" for name, found in checks.failed.items()),
+        *(f"- failed: {name}: {check}" for name, check in checks.failed.items()),
         *accepted,
-        *(f"- warning: {name}: {found}" for name, found in checks.warned.items()),
+        *(f"- warning: {name}: {check}" for name, check in checks.warned.items()),
         *(f"- not run: {name}: {why}" for name, why in checks.not_run.items()),
     ]
     return "\n".join(lines).rstrip()

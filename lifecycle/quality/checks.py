@@ -24,12 +24,12 @@ from lifecycle.quality.checks_program import (
 )
 from lifecycle.quality.findings import Result, check_name, collect, suites_left_out, verdict
 from lifecycle.quality.own_checks import MAX_CONFLICTS, own_results, without_left_out
-from lifecycle.quality.parts import Answered, compare_parts, draw
+from lifecycle.quality.parts import PredictedPart, compare_parts, draw
 from lifecycle.quality.program import ChecksProgram, ProgramError, compared_by, write_request
 from lifecycle.records import CheckReport
-from lifecycle.runtime.html import Cell, Section, Table, Tone, page, write_page
+from lifecycle.runtime.html import Cell, PageSection, Table, Tone, page, write_page
 
-# How a suite was run, in words, for its page.
+# Notes on how a suite was run, for its page.
 
 
 def notes_on(
@@ -46,10 +46,10 @@ def notes_on(
         rows: rows looked at of train part and holdout, and rows they have.
         skipped: checks taken out of the suite → why.
     """
-    looked, whole = rows
+    looked, total = rows
     notes = [
-        f"The checks look at {looked[0]:,} of {whole[0]:,} rows of the train part and "
-        f"{looked[1]:,} of {whole[1]:,} of the holdout: those with a target, of a part with more "
+        f"The checks look at {looked[0]:,} of {total[0]:,} rows of the train part and "
+        f"{looked[1]:,} of {total[1]:,} of the holdout: those with a target, of a part with more "
         f"than {spec.sample_rows:,} so many drawn at random (checks.sample_rows)."
     ]
     slow = min(SLOW_ROWS, spec.sample_rows)
@@ -88,8 +88,8 @@ log = logging.getLogger(__name__)
 
 
 def run_checks(
-    train: Answered,
-    holdout: Answered,
+    train: PredictedPart,
+    holdout: PredictedPart,
     *,
     task: TaskKind,
     metric: Metric,
@@ -122,13 +122,13 @@ def run_checks(
     if list(train.features.columns) != list(holdout.features.columns):
         raise ValueError("train and holdout must have the same features in the same order")
     sizes = len(train.features), len(holdout.features)
-    whole = draw(train), draw(holdout)
+    samples = draw(train), draw(holdout)
     train, holdout = draw(train, spec.sample_rows), draw(holdout, spec.sample_rows)
     rows = len(train.features), len(holdout.features)
     if not all(rows):
         raise ValueError("train and holdout must both have rows with a truth")
     program.start()
-    comparison = compare_parts(*whole, task, categorical, rows[1])
+    comparison = compare_parts(*samples, task, categorical, rows[1])
 
     def write(place: Path) -> None:
         write_request(
@@ -155,14 +155,16 @@ def run_checks(
     reports = []
     left_out = suites_left_out(spec)
     for suite in spec.suites:
-        told = answer.suites[suite]
+        suite_report = answer.suites[suite]
         ours, ignored = without_left_out(own.get(suite, []), spec)
-        skipped = told.skipped | ignored
-        found = [*told.results, *ours]
+        skipped = suite_report.skipped | ignored
+        all_results = [*suite_report.results, *ours]
         notes = notes_on(suite, task, metric, spec, (rows, sizes), skipped)
         path = folder / f"{suite}.html"
-        reports.append(checks_page.write(told.title, found, notes, spec, answer.plotly, path))
-        results += found
+        reports.append(
+            checks_page.write(suite_report.title, all_results, notes, spec, answer.plotly, path)
+        )
+        results += all_results
         left_out |= skipped
     report = collect(results, left_out, spec)
     return report.model_copy(update={"reports": tuple(reports), "sampled_rows": max(rows)})
@@ -227,10 +229,12 @@ def write(
         if result.error is not None
     ]
     sections = [
-        Section("Conditions", table=Table(("state", "check", "expected", "found"), tuple(rows))),
-        Section("What the checks show", html="".join(_shown(r) for r in ran if r.html)),
-        Section("Did not run", table=Table(("check", "why"), tuple(stopped))),
-        Section("How it was run", points=tuple(notes)),
+        PageSection(
+            "Conditions", table=Table(("state", "check", "expected", "found"), tuple(rows))
+        ),
+        PageSection("What the checks show", html="".join(_shown(r) for r in ran if r.html)),
+        PageSection("Did not run", table=Table(("check", "why"), tuple(stopped))),
+        PageSection("How it was run", points=tuple(notes)),
     ]
     failed = sum(state == "failed" for state, *_ in judged)
     tone: Tone = "bad" if failed else "good"

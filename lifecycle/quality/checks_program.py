@@ -83,8 +83,8 @@ class _Absent(MetaPathFinder, Loader):
 
 def main(folder: Path, parent: int) -> None:
     """Import deepchecks, wait for the request, and write the report."""
-    asked = threading.Event()
-    threading.Thread(target=_watch, args=(folder, parent, asked), daemon=True).start()
+    stop_event = threading.Event()
+    threading.Thread(target=_watch, args=(folder, parent, stop_event), daemon=True).start()
     sys.addaudithook(_refuse_network)
     sys.meta_path.insert(0, _Absent())
     os.environ["DISABLE_LATEST_VERSION_CHECK"] = "true"
@@ -99,7 +99,7 @@ def main(folder: Path, parent: int) -> None:
     logging.getLogger("deepchecks").setLevel(logging.CRITICAL)  # no progress bars
     np.random.seed(42)
     fit_trees_once()
-    asked.wait()
+    stop_event.wait()
     # waiting threads of OpenMP cost 20 s where cores are busy; joblib's processes import all again
     with threadpool_limits(1), parallel_config(backend="threading"):
         report = run(folder)
@@ -107,15 +107,15 @@ def main(folder: Path, parent: int) -> None:
     (folder / "report.part").rename(folder / REPORT)
 
 
-def _watch(folder: Path, parent: int, asked: threading.Event) -> None:
-    """Set `asked` at the first line; end the process with its parent."""
+def _watch(folder: Path, parent: int, stop_event: threading.Event) -> None:
+    """Set `stop_event` at the first line; end the process with its parent."""
     stream = sys.stdin.fileno()
     while os.getppid() == parent:
         if not select.select([stream], [], [], POLL_S)[0]:
             continue
         if not os.read(stream, 4096):
             break
-        asked.set()
+        stop_event.set()
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(3)
 
@@ -133,12 +133,12 @@ def run(folder: Path) -> dict[str, Any]:
     if request["version"] != VERSION:
         raise ValueError(f"a request of version {request['version']}, and this is {VERSION}")
     frames = {part: read(folder / PARTS[part], request["dtypes"]) for part in PARTS}
-    given = as_given(frames, request)
+    inputs = as_given(frames, request)
     (folder / PLOTLY).write_text(get_plotlyjs(), encoding="utf-8")
     suites = {}
     for key in request["suites"]:
         suite, skipped = make_suite(key, request)
-        results = run_suite(suite, given)
+        results = run_suite(suite, inputs)
         suites[key] = {
             "title": suite.name.replace("Suite", "").strip(),
             "results": [_plain(result) for result in results],
@@ -169,13 +169,13 @@ def as_given(frames: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str,
     from deepchecks.tabular import Dataset
 
     task, features = request["task"], request["features"]
-    given: dict[str, Any] = {}
+    inputs: dict[str, Any] = {}
     first = 0
     for part, frame in frames.items():
         rows = frame.set_axis(pd.RangeIndex(first, first + len(frame)), axis=0)
         first += len(frame)
         roles = {ROLES[column]: column for column in ROLES if column in rows}
-        given[f"{part}_dataset"] = Dataset(
+        inputs[f"{part}_dataset"] = Dataset(
             rows[[*features, *roles.values()]],
             **roles,
             features=features,
@@ -183,13 +183,13 @@ def as_given(frames: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str,
             label_type="regression" if task == "count" else task,
             convert_datetime=False,
         )
-        given[f"y_pred_{part}"] = rows[ANSWER].to_numpy()
+        inputs[f"y_pred_{part}"] = rows[ANSWER].to_numpy()
         if request["classes"]:
-            given[f"y_proba_{part}"] = rows[request["probabilities"]].to_numpy()
+            inputs[f"y_proba_{part}"] = rows[request["probabilities"]].to_numpy()
     if request["classes"]:
-        given["model_classes"] = request["classes"]
-    given["feature_importance"] = pd.Series(ranks) if (ranks := request["importances"]) else None
-    return given
+        inputs["model_classes"] = request["classes"]
+    inputs["feature_importance"] = pd.Series(ranks) if (ranks := request["importances"]) else None
+    return inputs
 
 
 def make_suite(key: str, request: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
@@ -220,7 +220,7 @@ def letters(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def run_suite(suite: Any, given: dict[str, Any]) -> list[Any]:
+def run_suite(suite: Any, inputs: dict[str, Any]) -> list[Any]:
     """Run a suite; weak segments are searched in the holdout only.
 
     What the train part says about them is how well it was learnt by heart.
@@ -231,9 +231,9 @@ def run_suite(suite: Any, given: dict[str, Any]) -> list[Any]:
     single = {i: check for i, check in suite.checks.items() if type(check).__name__ == kind}
     for index in single:
         suite.remove(index)
-    results = list(suite.run(**given).results) if suite.checks else []
+    results = list(suite.run(**inputs).results) if suite.checks else []
     if single:
-        more = Suite(suite.name, *single.values()).run(**given, run_single_dataset="Test")
+        more = Suite(suite.name, *single.values()).run(**inputs, run_single_dataset="Test")
         results += more.results
     return results
 
@@ -336,21 +336,21 @@ def _giveaway(scores: Mapping[str, float]) -> tuple[str, str]:
     ranks = sorted(scores.items(), key=lambda item: -item[1])
     best, power = ranks[0]
     second = ranks[1][1] if len(ranks) > 1 else 0.0
-    found = [name for name, value in ranks if value >= GIVEAWAY_PPS]
+    columns = [name for name, value in ranks if value >= GIVEAWAY_PPS]
     text = f"{best} has a predictive power of {power:.2f}, the next best {second:.2f}"
-    if found or (power >= DOMINANT_PPS and power - second >= LEAD):
-        names = ", ".join(found or [best])
+    if columns or (power >= DOMINANT_PPS and power - second >= LEAD):
+        names = ", ".join(columns or [best])
         way = f"declare it as leakage: [{names}] if it is known only after the target"
         return "FAIL", f"{text}; {way}"
     return ("WARN" if power >= DOMINANT_PPS else "PASS"), text
 
 
 def _punctuation(shares: Mapping[str, float]) -> tuple[str, str]:
-    found = {name: f"{share:.1%}" for name, share in shares.items() if share > 0}
-    if not found:
+    shares_text = {name: f"{share:.1%}" for name, share in shares.items() if share > 0}
+    if not shares_text:
         return "PASS", f"{len(shares)} columns have none"
     worst = max(shares.values()) > SPECIAL_SHARE
-    return ("FAIL" if worst else "WARN"), f"Cells of punctuation alone: {found}"
+    return ("FAIL" if worst else "WARN"), f"Cells of punctuation alone: {shares_text}"
 
 
 def _systematic_error(value: Mapping[str, float]) -> tuple[str, str]:
@@ -367,14 +367,14 @@ def _systematic_error(value: Mapping[str, float]) -> tuple[str, str]:
 
 def _new_categories(result: Any, limits: Mapping[str, float]) -> tuple[str, str]:
     shares = result["Ratio of New Categories"].to_dict()
-    found = {
+    categories = {
         name: f"{share:.2%}, limit {limits.get(str(name), 0.0):.2%}"
         for name, share in shares.items()
         if share > limits.get(str(name), 0.0)
     }
-    if not found:
+    if not categories:
         return "PASS", f"{len(shares)} columns keep their limit"
-    words = "; ".join(f"{name}: {text}" for name, text in found.items())
+    words = "; ".join(f"{name}: {text}" for name, text in categories.items())
     return "FAIL", f"Rows with a new category: {words}"
 
 

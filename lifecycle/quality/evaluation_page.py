@@ -9,7 +9,7 @@ from lifecycle.project import DecisionSpec, GateSpec, Project, greater_is_better
 from lifecycle.quality.gates import compared
 from lifecycle.quality.summary import EVALUATION, spell
 from lifecycle.records import Bundle, Evaluated, Evaluation, Gap, Slice, Split
-from lifecycle.runtime.html import Cell, Picture, Section, Table, page, write_page
+from lifecycle.runtime.html import Cell, PageSection, Picture, Table, page, write_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,9 +51,9 @@ def write_evaluation(
     plots = {name: folder / "plots" / f"{name}.png" for name in figures}
     (folder / "plots").mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        aside = plots[name].with_name(f".{name}.{os.getpid()}.png")
-        figure.savefig(aside, dpi=DPI)
-        aside.replace(plots[name])
+        scratch = plots[name].with_name(f".{name}.{os.getpid()}.png")
+        figure.savefig(scratch, dpi=DPI)
+        scratch.replace(plots[name])
     html = evaluation_page(project, split, bundle, evaluated, plots)
     report = write_page(html, folder / EVALUATION)
     return evaluated.model_copy(update={"report": report, "plots": tuple(plots.values())})
@@ -74,8 +74,8 @@ def evaluation_page(
     candidate = evaluated.candidate
     sections = [
         _metrics(project, evaluated),
-        *([Section("Warnings", points=candidate.warnings)] if candidate.warnings else []),
-        Section("Quality", text=_calibration(candidate), pictures=_pictures(figures, QUALITY)),
+        *([PageSection("Warnings", points=candidate.warnings)] if candidate.warnings else []),
+        PageSection("Quality", text=_calibration(candidate), pictures=_pictures(figures, QUALITY)),
         *_decision(project, candidate),
         *_slices(project, candidate, figures),
         *_fairness(project, candidate),
@@ -103,7 +103,7 @@ def _verdict(evaluated: Evaluated, gate: GateSpec) -> Cell | None:
     return Cell(f"{words}.", "good" if holds else "bad" if gain.high < 0 else "warn")
 
 
-def _metrics(project: Project, evaluated: Evaluated) -> Section:
+def _metrics(project: Project, evaluated: Evaluated) -> PageSection:
     subjects = [e for e in (evaluated.candidate, evaluated.champion, evaluated.baseline) if e]
     rows = tuple(
         (
@@ -121,7 +121,7 @@ def _metrics(project: Project, evaluated: Evaluated) -> Section:
             "above 0 the candidate is better."
         )
     header = ("metric", "better", *(e.subject for e in subjects))
-    return Section("Metrics", text=tuple(text), table=Table(header, rows))
+    return PageSection("Metrics", text=tuple(text), table=Table(header, rows))
 
 
 def _calibration(candidate: Evaluation) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ def _calibration(candidate: Evaluation) -> tuple[str, ...]:
     )
 
 
-def _decision(project: Project, candidate: Evaluation) -> Iterator[Section]:
+def _decision(project: Project, candidate: Evaluation) -> Iterator[PageSection]:
     """What the threshold of a binary model makes of its probabilities."""
     measured, threshold = candidate.at_threshold, candidate.threshold
     if not measured or threshold is None:
@@ -150,7 +150,9 @@ def _decision(project: Project, candidate: Evaluation) -> Iterator[Section]:
             f"every row positive {(1 - positive) * costs.false_positive:.4g}."
         )
     rows = tuple((name, spell(estimate)) for name, estimate in measured.items())
-    yield Section("Decision", text=tuple(text), table=Table(("at the threshold", "value"), rows))
+    yield PageSection(
+        "Decision", text=tuple(text), table=Table(("at the threshold", "value"), rows)
+    )
 
 
 def threshold_source(decision: DecisionSpec | None) -> str:
@@ -170,16 +172,16 @@ def threshold_source(decision: DecisionSpec | None) -> str:
 
 def _slices(
     project: Project, candidate: Evaluation, figures: Mapping[str, Path]
-) -> Iterator[Section]:
+) -> Iterator[PageSection]:
     if not candidate.slices:
         return
     overall = candidate.metrics[project.metric]
     sign = 1 if greater_is_better(project.metric) else -1
 
-    def cell(found: Slice) -> Cell:
-        estimate = found.estimate
+    def cell(part: Slice) -> Cell:
+        estimate = part.estimate
         if estimate is None:
-            return Cell(f"not measured: {found.note}")
+            return Cell(f"not measured: {part.note}")
         best, worst = sorted((sign * estimate.low, sign * estimate.high), reverse=True)
         if best < sign * overall.value:
             return Cell("worse", "bad")
@@ -190,7 +192,7 @@ def _slices(
         for s in candidate.slices
     )
     header = ("slice", "value", "rows", project.metric, "against the whole")
-    yield Section(
+    yield PageSection(
         "Slices",
         text=(
             "Worse or better: the slice's whole interval lies on one side of the value on the "
@@ -201,7 +203,7 @@ def _slices(
     )
 
 
-def _fairness(project: Project, candidate: Evaluation) -> Iterator[Section]:
+def _fairness(project: Project, candidate: Evaluation) -> Iterator[PageSection]:
     if not project.protected:
         return
     text = [f"Protected attributes: {', '.join(project.protected)}."]
@@ -222,7 +224,7 @@ def _fairness(project: Project, candidate: Evaluation) -> Iterator[Section]:
     lacking = [name for name in project.protected if name not in compared]
     if lacking:
         text.append(f"Nothing to compare for {', '.join(lacking)}: fewer than two such groups.")
-    yield Section("Fairness", text=tuple(text), table=_gaps(candidate.gaps))
+    yield PageSection("Fairness", text=tuple(text), table=_gaps(candidate.gaps))
 
 
 def _gaps(gaps: tuple[Gap, ...]) -> Table | None:
@@ -245,7 +247,7 @@ def _gaps(gaps: tuple[Gap, ...]) -> Table | None:
     )
 
 
-def _learned(project: Project, bundle: Bundle, figures: Mapping[str, Path]) -> list[Section]:
+def _learned(project: Project, bundle: Bundle, figures: Mapping[str, Path]) -> list[PageSection]:
     """Importances, learning curve and SHAP values, as far as the model can say."""
     pictures = _pictures(figures, LEARNED)
     if not pictures:
@@ -255,11 +257,11 @@ def _learned(project: Project, bundle: Bundle, figures: Mapping[str, Path]) -> l
         f"The model itself was then fitted on both parts, with the {bundle.rounds} rounds kept.",
     )
     refitted = project.training.refits and bundle.curve
-    return [Section("What was learned", text=text if refitted else (), pictures=pictures)]
+    return [PageSection("What was learned", text=text if refitted else (), pictures=pictures)]
 
 
-def _origin(split: Split, bundle: Bundle, candidate: Evaluation) -> Section:
-    return Section(
+def _origin(split: Split, bundle: Bundle, candidate: Evaluation) -> PageSection:
+    return PageSection(
         "Origin",
         points=(
             f"Bundle {bundle.digest}" + (f", {bundle.rounds} rounds" if bundle.curve else ""),

@@ -78,20 +78,20 @@ def collect(results: Iterable[Result], skipped: Mapping[str, str], spec: ChecksS
         skipped: what was not even tried → why.
     """
     passed: list[str] = []
-    found: dict[str, dict[str, str]] = {"failed": {}, "warned": {}, "not_run": dict(skipped)}
+    findings: dict[str, dict[str, str]] = {"failed": {}, "warned": {}, "not_run": dict(skipped)}
     for result in results:
         name = check_name(result.header)
         if result.error is not None:
-            found["not_run"][name] = _sentence(result.error)
+            findings["not_run"][name] = _sentence(result.error)
             continue
         verdicts = [verdict(name, condition, spec) for condition in result.conditions]
         worst = next((v for v in ("failed", "not_run", "warned") if v in dict(verdicts)), None)
         if worst:
             texts = [text for verdict, text in verdicts if verdict == worst]
-            found[worst][name] = " ".join([*texts, *([result.more] if result.more else [])])
+            findings[worst][name] = " ".join([*texts, *([result.more] if result.more else [])])
         elif verdicts:
             passed.append(name)
-    return CheckReport(passed=tuple(passed), **found, reports=(), sampled_rows=0)
+    return CheckReport(passed=tuple(passed), **findings, reports=(), sampled_rows=0)
 
 
 def verdict(name: str, condition: Condition, spec: ChecksSpec) -> tuple[str, str]:

@@ -163,8 +163,8 @@ def render(decision: Decision) -> str:
 
 def _estimate(evaluation: Evaluation, metric: Metric) -> Estimate:
     if metric not in evaluation.metrics:
-        known = ", ".join(evaluation.metrics)
-        raise ValueError(f"the evaluation of {evaluation.subject} has no {metric}, only {known}")
+        names = ", ".join(evaluation.metrics)
+        raise ValueError(f"the evaluation of {evaluation.subject} has no {metric}, only {names}")
     return evaluation.metrics[metric]
 
 
@@ -199,13 +199,13 @@ def _gain(
     key = f"gate.gain_over_{rival}"
     required = gate.gain_over_baseline if rival == "baseline" else gate.gain_over_champion
     holds, standing = compared(gain, other.subject, required)
-    asked = "more than 0" if required == 0 else f"at least {required:.4g}"
+    requirement = "more than 0" if required == 0 else f"at least {required:.4g}"
     keeps = " A tie keeps the champion." if rival == "champion" and gain.value == 0 else ""
     return holds, (
         f"{standing}: {metric} {_words(_estimate(evaluated.candidate, metric))} against "
         f"{_words(_estimate(other, metric))}. Measured in pairs the gain is {gain.value:.4g}, with "
         f"{gain.confidence * 100:g} % confidence at least {gain.least:.4g}; {key} asks for "
-        f"{asked}.{keeps}"
+        f"{requirement}.{keeps}"
     )
 
 
@@ -214,18 +214,18 @@ def _above_noise(gain: float, noise: Noise | None, times: float, metric: Metric)
     if noise is None:
         if not times:
             return []
-        asked = "gate.gain_over_noise asks for the noise over seeds, which was not measured"
-        return [(False, f"Noise unknown: {asked}: train with `gate.seeds` or `--seeds`.")]
-    found = (
+        requirement = "gate.gain_over_noise asks for the noise over seeds, which was not measured"
+        return [(False, f"Noise unknown: {requirement}: train with `gate.seeds` or `--seeds`.")]
+    message = (
         f"over {len(noise.values)} seeds {metric} varies with a standard deviation of "
         f"{noise.deviation:.4g}; the gain is {_direction(gain)}"
     )
     if not times:
         inside = "within" if abs(gain) <= 2 * noise.deviation else "beyond"
-        return [(True, f"Noise: {found}, {inside} twice the noise.")]
+        return [(True, f"Noise: {message}, {inside} twice the noise.")]
     holds = gain > times * noise.deviation
     verdict = "More than noise" if holds else "Not more than noise"
-    return [(holds, f"{verdict}: {found}; gate.gain_over_noise asks for more than {times:g} ×.")]
+    return [(holds, f"{verdict}: {message}; gate.gain_over_noise asks for more than {times:g} ×.")]
 
 
 def _fairness(gaps: Sequence[Gap], gate: GateSpec, metric: Metric) -> list[Verdict]:
@@ -293,10 +293,10 @@ def _checks(checks: CheckReport, required: bool, accept: Mapping[str, str]) -> l
     not_run = f", {len(checks.not_run)} did not run and count as neither" if checks.not_run else ""
     if not checks.ran:
         why = "; ".join(dict.fromkeys(checks.not_run.values()))
-        told = f" ({why})" if why else ""
+        suffix = f" ({why})" if why else ""
         if required:
-            return [(False, f"No check ran{told}, and gate.require_checks asks for them.")]
-        return [(True, f"No check ran{told}, which gate.require_checks lets pass.")]
+            return [(False, f"No check ran{suffix}, and gate.require_checks asks for them.")]
+        return [(True, f"No check ran{suffix}, which gate.require_checks lets pass.")]
     return [*verdicts, (True, f"Checks: {counts}{not_run}.")]
 
 

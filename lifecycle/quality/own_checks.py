@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from lifecycle.project import ChecksSpec, Suite, TaskKind
 from lifecycle.quality.checks_program import letters
 from lifecycle.quality.findings import Condition, Result, left_out_names, without_part
-from lifecycle.quality.parts import Comparison, Finding
+from lifecycle.quality.parts import ComparisonFinding, PartComparison
 
 LEAST_SIZE = 0.01
 """Rows of the holdout over those of the train part."""
@@ -25,7 +25,7 @@ def answered_kinds(task: TaskKind) -> list[str]:
 
 
 def own_results(
-    comparison: Comparison, sizes: tuple[int, int], task: TaskKind
+    comparison: PartComparison, sizes: tuple[int, int], task: TaskKind
 ) -> dict[Suite, list[Result]]:
     """Suite → its checks of ours.
 
@@ -65,19 +65,19 @@ def own_results(
             conditions=(size,),
             html=_table([("train", f"{sizes[0]:,}"), ("holdout", f"{sizes[1]:,}")]),
         ),
-        _found(
+        _result_of(
             "Train Test Samples Mix",
             "Detect holdout rows that equal a row of the train part, beyond what is natural.",
             "No more copies than coincidence makes",
             [comparison.copies],
         ),
-        _found(
+        _result_of(
             "Missing Values Train Test",
             "Detect columns of which the holdout lacks many more cells than the train part.",
             "Cells are missing about as often in both parts",
             comparison.missing,
         ),
-        _found(
+        _result_of(
             "Unit Train Test",
             "Detect columns whose values in the holdout are those of the train part in another "
             "unit.",
@@ -87,7 +87,7 @@ def own_results(
     ]
     if task in ("regression", "count"):
         validation.append(
-            _found(
+            _result_of(
                 "New Label Train Test",
                 "Detect a numeric target out of the range or in another unit than in the train "
                 "part.",
@@ -104,9 +104,9 @@ def without_left_out(
     """The results but those of checks that are not run; and these → the reason."""
     names = left_out_names(spec)
     plain = [(result, without_part(result.header)) for result in results]
-    kept = [result for result, name in plain if letters(name) not in names]
+    remaining = [result for result, name in plain if letters(name) not in names]
     reasons = {name: names[letters(name)] for _, name in plain if letters(name) in names}
-    return kept, reasons
+    return remaining, reasons
 
 
 def _share(header: str, summary: str, expected: str, share: float, limit: float) -> Result:
@@ -116,7 +116,9 @@ def _share(header: str, summary: str, expected: str, share: float, limit: float)
     return Result(header=header, summary=summary, conditions=(condition,))
 
 
-def _found(header: str, summary: str, expected: str, findings: Sequence[Finding]) -> Result:
+def _result_of(
+    header: str, summary: str, expected: str, findings: Sequence[ComparisonFinding]
+) -> Result:
     failed = [finding.text for finding in findings if finding.failed]
     texts = "; ".join(failed or [finding.text for finding in findings])
     condition = Condition(

@@ -38,14 +38,14 @@ LEAST_VALUES = 30
 FAHRENHEIT = (1.8, 32.0)
 
 
-# Parts of the data with the model's answers, and samples of them.
+# Parts of the data with the model's predictions, and samples of them.
 
 SEED = 42
 """deepchecks' own `random_state`."""
 
 
 @dataclass(frozen=True)
-class Answered:
+class PredictedPart:
     """A part of the data, as the model sees it, with truth and the model's answers."""
 
     features: pd.DataFrame
@@ -63,28 +63,28 @@ class Answered:
     """Binary: the probability from which a row counts as positive."""
 
 
-def draw(part: Answered, rows: int | None = None) -> Answered:
+def draw(part: PredictedPart, rows: int | None = None) -> PredictedPart:
     """At most so many rows with a truth, drawn at random without replacement, in their order.
 
     The rows that deepchecks' checks would draw, each anew, and with a look at the whole index for
     every prediction they ask for; so they are drawn once, before deepchecks sees them.
     """
-    known = np.flatnonzero(np.isfinite(part.truth))
-    if rows is not None and len(known) > rows:
-        known = np.sort(np.random.RandomState(SEED).choice(known, rows, replace=False))
-    elif len(known) == len(part.truth):
+    places = np.flatnonzero(np.isfinite(part.truth))
+    if rows is not None and len(places) > rows:
+        places = np.sort(np.random.RandomState(SEED).choice(places, rows, replace=False))
+    elif len(places) == len(part.truth):
         return part
-    return Answered(
-        features=part.features.iloc[known],
-        truth=part.truth[known],
-        prediction=part.prediction[known],
-        entity=None if part.entity is None else part.entity[known],
-        time=None if part.time is None else part.time[known],
+    return PredictedPart(
+        features=part.features.iloc[places],
+        truth=part.truth[places],
+        prediction=part.prediction[places],
+        entity=None if part.entity is None else part.entity[places],
+        time=None if part.time is None else part.time[places],
         threshold=part.threshold,
     )
 
 
-class Finding(NamedTuple):
+class ComparisonFinding(NamedTuple):
     """What the comparison of one column, or of all, came to."""
 
     subject: str
@@ -103,7 +103,7 @@ def share_limit(allowed: float, rows: int) -> float:
     return min(1.0, allowed + NormalDist().inv_cdf(1 - ALPHA) * deviation + 1 / rows)
 
 
-def copies(train: pd.DataFrame, holdout: pd.DataFrame) -> Finding:
+def copies(train: pd.DataFrame, holdout: pd.DataFrame) -> ComparisonFinding:
     """Holdout rows that equal a train row, in features and target, beyond what is natural.
 
     Rows of few coarse columns repeat by themselves. That is natural as far as train rows repeat
@@ -122,7 +122,7 @@ def copies(train: pd.DataFrame, holdout: pd.DataFrame) -> Finding:
         f"{share:.2%} of the holdout's {len(tested):,} rows equal a row of the train part; "
         f"{natural:.2%} are natural in such columns; limit {limit:.2%}."
     )
-    return Finding("rows", text, share > limit)
+    return ComparisonFinding("rows", text, share > limit)
 
 
 def _coincidence(rows: pd.DataFrame) -> float:
@@ -153,7 +153,7 @@ def _coincidence(rows: pd.DataFrame) -> float:
     return float(np.minimum(np.exp(logs), 1.0).mean())
 
 
-def duplicated(part: Answered) -> float:
+def duplicated(part: PredictedPart) -> float:
     """Share of rows that equal one before them: features, target, entity and time."""
     columns = {"(target)": part.truth, "(entity)": part.entity, "(time)": part.time}
     rows = part.features.assign(**{n: v for n, v in columns.items() if v is not None})
@@ -161,14 +161,14 @@ def duplicated(part: Answered) -> float:
     return float(hashes.duplicated().mean())
 
 
-def conflicting(part: Answered) -> float:
+def conflicting(part: PredictedPart) -> float:
     """Share of rows whose features another row has with another label."""
     hashes = frame_hashes(part.features).reset_index(drop=True)
     labels = pd.Series(part.truth).groupby(hashes).transform("nunique")
     return float((labels > 1).mean())
 
 
-def missing(train: pd.DataFrame, holdout: pd.DataFrame) -> Iterator[Finding]:
+def missing(train: pd.DataFrame, holdout: pd.DataFrame) -> Iterator[ComparisonFinding]:
     """Columns of which the holdout lacks many more cells than the train part."""
     for name in train.columns:
         before, after = (float(part[name].isna().mean()) for part in (train, holdout))
@@ -179,7 +179,7 @@ def missing(train: pd.DataFrame, holdout: pd.DataFrame) -> Iterator[Finding]:
             text = (
                 f"{name} is missing in {after:.1%} of the holdout's rows, {before:.1%} of train's"
             )
-            yield Finding(str(name), text, True)
+            yield ComparisonFinding(str(name), text, True)
 
 
 def unit_factor(train: Floats, holdout: Floats, least: float = LEAST_FACTOR) -> str | None:
@@ -218,7 +218,7 @@ def unit_factor(train: Floats, holdout: Floats, least: float = LEAST_FACTOR) -> 
     return f"{float(f'{factor:.3g}'):g} times" if far or explained else None
 
 
-def units(train: pd.DataFrame, holdout: pd.DataFrame) -> Iterator[Finding]:
+def units(train: pd.DataFrame, holdout: pd.DataFrame) -> Iterator[ComparisonFinding]:
     """Numeric columns whose values in the holdout are those of another unit."""
     for name in train.select_dtypes("number").columns:
         a, b = (part[name].to_numpy(dtype=np.float64, na_value=np.nan) for part in (train, holdout))
@@ -226,20 +226,22 @@ def units(train: pd.DataFrame, holdout: pd.DataFrame) -> Iterator[Finding]:
             text = (
                 f"{name} in the holdout looks like that of the train part in another unit: {words}"
             )
-            yield Finding(str(name), text, True)
+            yield ComparisonFinding(str(name), text, True)
 
 
-def target_unit(train: Floats, holdout: Floats) -> Finding | None:
+def target_unit(train: Floats, holdout: Floats) -> ComparisonFinding | None:
     """A numeric target of another unit, or out of the range that the train part has."""
     if words := unit_factor(train, holdout, LEAST_TARGET_FACTOR):
-        return Finding("target", f"the target in the holdout is {words} that of train", True)
+        return ComparisonFinding(
+            "target", f"the target in the holdout is {words} that of train", True
+        )
     beyond = float(((holdout < train.min()) | (holdout > train.max())).mean())
     limit = share_limit(MAX_BEYOND, len(holdout))
     text = (
         f"{beyond:.1%} of the holdout's targets lie outside the {train.min():.4g} to "
         f"{train.max():.4g} of the train part, limit {limit:.1%}"
     )
-    return Finding("target", text, True) if beyond > limit else None
+    return ComparisonFinding("target", text, True) if beyond > limit else None
 
 
 def new_category_limits(train: pd.DataFrame, rows: int) -> dict[str, float]:
@@ -258,21 +260,21 @@ def new_category_limits(train: pd.DataFrame, rows: int) -> dict[str, float]:
 
 def nearly_constant(train: pd.DataFrame, rows: int) -> list[str]:
     """Columns of which so few rows may well have one value only, though train has others."""
-    found = []
+    names = []
     for name in train.columns:
         shares = train[name].value_counts(normalize=True, dropna=False)
         if len(shares) > 1 and float(shares.iloc[0]) ** rows >= ALPHA:
-            found.append(str(name))
-    return found
+            names.append(str(name))
+    return names
 
 
-class Comparison(NamedTuple):
+class PartComparison(NamedTuple):
     """What the whole parts are compared by, before deepchecks gets samples of them."""
 
-    copies: Finding
-    missing: list[Finding]
-    units: list[Finding]
-    targets: list[Finding]
+    copies: ComparisonFinding
+    missing: list[ComparisonFinding]
+    units: list[ComparisonFinding]
+    targets: list[ComparisonFinding]
     """Numeric targets out of reach or in another unit."""
     new_categories: dict[str, float]
     """Categorical column → share of new categories that the holdout may have."""
@@ -286,8 +288,12 @@ class Comparison(NamedTuple):
 
 
 def compare_parts(
-    train: Answered, holdout: Answered, task: TaskKind, categorical: Sequence[str], rows: int
-) -> Comparison:
+    train: PredictedPart,
+    holdout: PredictedPart,
+    task: TaskKind,
+    categorical: Sequence[str],
+    rows: int,
+) -> PartComparison:
     """Compare the features and the target of both parts.
 
     Args:
@@ -301,7 +307,7 @@ def compare_parts(
     if task in ("binary", "multiclass"):
         counts.append(len(np.unique(train.truth)))
     named = {"train": train, "holdout": holdout}
-    return Comparison(
+    return PartComparison(
         copies=copies(*parts),
         missing=list(missing(train.features, holdout.features)),
         units=list(units(train.features, holdout.features)),

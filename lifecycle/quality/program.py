@@ -27,7 +27,7 @@ from lifecycle.quality import checks_program
 from lifecycle.quality import checks_program as program
 from lifecycle.quality.findings import SuiteResult, left_out_kinds, left_out_names
 from lifecycle.quality.own_checks import answered_kinds
-from lifecycle.quality.parts import ALPHA, Answered, Comparison
+from lifecycle.quality.parts import ALPHA, PartComparison, PredictedPart
 from lifecycle.records.base import Record
 from lifecycle.redaction import redact
 from lifecycle.runtime.files import temporary_prefix
@@ -53,7 +53,7 @@ class Report(Record):
     suites: dict[Suite, SuiteResult]
 
 
-class Answer(NamedTuple):
+class ProgramReport(NamedTuple):
     """A report with the script its plots need."""
 
     suites: dict[Suite, SuiteResult]
@@ -69,7 +69,7 @@ class ChecksProgram:
     def __init__(self, settings: Settings) -> None:
         self.python = settings.checks_interpreter
         self.timeout_s = settings.checks_timeout_s
-        self.asked = False
+        self.is_used = False
         """Whether it was asked in this run."""
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -111,16 +111,16 @@ class ChecksProgram:
         except OSError as error:
             self._failure = f"no interpreter for the checks at {self.python}: {error.strerror}"
 
-    def ask(self, suites: tuple[Suite, ...], write: Callable[[Path], None]) -> Answer:
+    def ask(self, suites: tuple[Suite, ...], write: Callable[[Path], None]) -> ProgramReport:
         """The program's answer to the request that `write` puts into a folder.
 
         Raises:
             ProgramError: there is none.
         """
-        if self.asked:
+        if self.is_used:
             self.close()  # a process answers once
         self.start()
-        self.asked = True
+        self.is_used = True
         if self._process is None or self._folder is None or self._process.stdin is None:
             raise ProgramError(f"{self._failure}; {INSTALL}")
         folder = Path(self._folder.name)
@@ -160,7 +160,7 @@ def _last_line(log: Path) -> str:
     return redact(lines[-1]) if lines else "it printed nothing"
 
 
-def _read(folder: Path, suites: tuple[Suite, ...]) -> Answer:
+def _read(folder: Path, suites: tuple[Suite, ...]) -> ProgramReport:
     """The report, whole and about all suites.
 
     Raises:
@@ -175,12 +175,12 @@ def _read(folder: Path, suites: tuple[Suite, ...]) -> Answer:
             f"the report of the checks' program is unusable: {first_line(error)}; {INSTALL}"
         ) from None
     for suite in suites:
-        found = report.suites.get(suite)
-        if found is None or not (found.results or found.skipped):
+        suite_report = report.suites.get(suite)
+        if suite_report is None or not (suite_report.results or suite_report.skipped):
             raise ProgramError(
                 f"the report of the checks' program says nothing of {suite}; {INSTALL}"
             )
-    return Answer(report.suites, plotly)
+    return ProgramReport(report.suites, plotly)
 
 
 # The files that the checks' program is given: both parts as deepchecks takes them, a request.
@@ -198,15 +198,15 @@ def compared_by(task: TaskKind, metric: Metric) -> Metric:
 
 def write_request(
     folder: Path,
-    train: Answered,
-    holdout: Answered,
+    train: PredictedPart,
+    holdout: PredictedPart,
     *,
     task: TaskKind,
     metric: Metric,
     categorical: Sequence[str],
     importances: Mapping[str, float],
     spec: ChecksSpec,
-    comparison: Comparison,
+    comparison: PartComparison,
     classes: Sequence[Scalar] = (),
 ) -> None:
     """Write what `checks_program` reads.
@@ -276,7 +276,7 @@ def _number(value: Any) -> Any:
 
 
 def _columns(
-    part: Answered, task: TaskKind, categorical: Sequence[str], classes: Sequence[Scalar]
+    part: PredictedPart, task: TaskKind, categorical: Sequence[str], classes: Sequence[Scalar]
 ) -> dict[str, NDArray[Any]]:
     """Features, roles and answers of a part as deepchecks takes them: NumPy's types alone."""
     columns = {
@@ -322,7 +322,9 @@ def _moments(times: NDArray[Any] | None) -> NDArray[Any] | None:
     return moments.dt.tz_localize(None).to_numpy()
 
 
-def _limits(train: Answered, holdout: Answered, comparison: Comparison) -> dict[str, Any]:
+def _limits(
+    train: PredictedPart, holdout: PredictedPart, comparison: PartComparison
+) -> dict[str, Any]:
     """Limits that allow for the holdout's size.
 
     Drift counts beyond what two samples of one distribution show, new categories beyond what the

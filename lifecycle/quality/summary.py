@@ -17,7 +17,7 @@ from lifecycle.records import (
     Window,
 )
 from lifecycle.redaction import redact
-from lifecycle.runtime.html import Cell, Section, Table
+from lifecycle.runtime.html import Cell, PageSection, Table
 from lifecycle.settings import SERVED, Settings
 
 EVALUATION = "evaluation.html"
@@ -31,7 +31,7 @@ def sections(
     trainings: list[Trained],
     releases: list[Release],
     periods: list[Period],
-) -> list[Section]:
+) -> list[PageSection]:
     """Data, models, gates, drift and where to look, in the order things happened.
 
     Args:
@@ -40,12 +40,12 @@ def sections(
     """
     first = releases[0]
     return [
-        Section(
+        PageSection(
             "Data",
             text=_arrivals(first, periods),
             table=_data(project, prepared, trainings, periods),
         ),
-        Section(f"Models by {project.metric}", table=_models(project, trainings, releases)),
+        PageSection(f"Models by {project.metric}", table=_models(project, trainings, releases)),
         *(_gate(release) for release in releases),
         *_way_out(project, trainings[0], first),
         *(_period(project, period) for period in periods),
@@ -53,10 +53,10 @@ def sections(
     ]
 
 
-def as_text(found: list[Section]) -> str:
+def as_text(sections: list[PageSection]) -> str:
     """The sections for a terminal, in brief where the stages have told the rest before."""
     lines: list[str] = []
-    for section in found:
+    for section in sections:
         lines += ["", section.title, "─" * len(section.title), *section.text]
         points = section.points if section.brief is None else section.brief
         lines += [f"· {point}" for point in map(_plain, points)]
@@ -164,17 +164,17 @@ def _rows(evaluation: Evaluation) -> str:
     return f"{evaluation.rows:,}"
 
 
-def _gate(release: Release) -> Section:
-    kept = "the champion goes on serving" if release.champion else "nothing is served"
-    verdict = "passed" if release.decision.passed else f"not passed: {kept}"
+def _gate(release: Release) -> PageSection:
+    outcome = "the champion goes on serving" if release.champion else "nothing is served"
+    verdict = "passed" if release.decision.passed else f"not passed: {outcome}"
     model = release.challenger
     reasons, blocking = release.decision.reasons, release.decision.blocking
     others = (reason for reason in reasons if decides(reason) and reason not in blocking)
     brief = (*blocking, *others)
-    return Section(f"Gate for v{model.version}: {verdict}", points=reasons, brief=brief)
+    return PageSection(f"Gate for v{model.version}: {verdict}", points=reasons, brief=brief)
 
 
-def _way_out(project: Project, trained: Trained, first: Release) -> list[Section]:
+def _way_out(project: Project, trained: Trained, first: Release) -> list[PageSection]:
     """What to write where checks alone keep a first model from being served."""
     blocking = first.decision.blocking
     checks = [check for check in blocking if check.startswith("Check ")]
@@ -186,10 +186,12 @@ def _way_out(project: Project, trained: Trained, first: Release) -> list[Section
         "Look at the pages below first: these checks block because one would act on them. Mend the "
         f"data or the roles of columns; or say in {project.file} why it is fine, and run again:"
     )
-    return [Section("What to do", text=(text,), code="\n".join(["checks:", "  accept:", *lines]))]
+    return [
+        PageSection("What to do", text=(text,), code="\n".join(["checks:", "  accept:", *lines]))
+    ]
 
 
-def _period(project: Project, period: Period) -> Section:
+def _period(project: Project, period: Period) -> PageSection:
     monitored: Decision = period.monitored.decision
     verdict = "nothing to do" if monitored.passed else "retraining asked for"
     drift = period.monitored.drift[-1]
@@ -200,7 +202,7 @@ def _period(project: Project, period: Period) -> Section:
         tuple((c.column, c.test, f"{c.statistic:.3f}", f"{c.limit:.3g}") for c in columns),
     )
     title = f"Arrived: {spoken(project, period.scored.window)}: {verdict}"
-    return Section(title, points=monitored.reasons, brief=monitored.reasons, table=table)
+    return PageSection(title, points=monitored.reasons, brief=monitored.reasons, table=table)
 
 
 def _places(
@@ -209,7 +211,7 @@ def _places(
     trainings: list[Trained],
     releases: list[Release],
     periods: list[Period],
-) -> Section:
+) -> PageSection:
     folder = settings.folder("reports", project.name)
     evaluations = {
         f"evaluation v{release.challenger.version}": folder
@@ -236,6 +238,6 @@ def _places(
     endpoints = [release.endpoint for release in releases if release.endpoint]
     serve = f"make serve PROJECT={project.file}   # then, in another terminal:"
     code = f"{serve}\n{endpoints[-1].curl}" if endpoints else ""
-    return Section(
+    return PageSection(
         "Where to look", text=tuple(lines), code=code, html=f"<p>{' · '.join(links)}</p>"
     )

@@ -19,7 +19,7 @@ def one_line(text: str) -> str:
 
     Marks that turn the direction of writing count as such.
     """
-    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    return CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def visible(text: str) -> str:

@@ -56,12 +56,12 @@ class Violation(Record):
         return "; ".join(self.examples[:EXAMPLES_SHOWN])
 
     def __str__(self) -> str:
-        said = f"{self.column}: {self.problem}"
+        text = f"{self.column}: {self.problem}"
         if self.rows:
-            said += f", {counted(self.rows, 'row')}"
+            text += f", {counted(self.rows, 'row')}"
         if self.examples:
-            said += f" ({'; '.join(self.examples)})"
-        return said if self.severity == "error" else f"{said}: only a warning"
+            text += f" ({'; '.join(self.examples)})"
+        return text if self.severity == "error" else f"{text}: only a warning"
 
 
 class Ingested(Record):

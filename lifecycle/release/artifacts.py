@@ -43,9 +43,9 @@ def registered_bundle(
 
     with backend_errors(settings):
         source = client.get_model_version_download_uri(model.name, str(model.version))
-    with _aside(source) as aside:
+    with _scratch_folder(source) as folder:
         try:
-            local = mlflow.artifacts.download_artifacts(source, dst_path=aside)
+            local = mlflow.artifacts.download_artifacts(source, dst_path=folder)
         except Exception as error:
             # each kind of artifact store raises its own errors; a missing folder is one of them
             raise BundleError(
@@ -68,8 +68,8 @@ def bundle_path(model: ModelVersion, settings: Settings) -> Path:
     try:
         load_bundle(path, model.digest)
     except BundleError:
-        with registered_bundle(connect(settings), model, settings) as found:
-            _put(found, path)
+        with registered_bundle(connect(settings), model, settings) as bundle_folder:
+            _put(bundle_folder, path)
     return path
 
 
@@ -99,8 +99,8 @@ def predict_of(
 
     with backend_errors(settings):
         source = client.get_model_version_download_uri(model.name, str(model.version))
-    with _aside(source) as aside:
-        loaded = mlflow.pyfunc.load_model(model.uri, dst_path=aside)
+    with _scratch_folder(source) as folder:
+        loaded = mlflow.pyfunc.load_model(model.uri, dst_path=folder)
 
     def predict(frame: pd.DataFrame) -> NDArray[np.float64]:
         try:
@@ -155,31 +155,31 @@ def _reports(
         return reports
     folder = settings.folder("reports", model.name) / f"{model.digest[:12]}-registered"
     if not all((folder / report.name).is_file() for report in reports):
-        with backend_errors(settings), tempfile.TemporaryDirectory() as aside:
-            fetched = connect(settings).download_artifacts(model.run_id, CHECKS, aside)
+        with backend_errors(settings), tempfile.TemporaryDirectory() as scratch:
+            fetched = connect(settings).download_artifacts(model.run_id, CHECKS, scratch)
             _put(Path(fetched), folder)
     return tuple(folder / report.name for report in reports)
 
 
 @contextmanager
-def _aside(source: str) -> Iterator[str | None]:
+def _scratch_folder(source: str) -> Iterator[str | None]:
     """Where MLflow may put what is not on this machine; by itself it leaves that behind."""
     from mlflow.utils.uri import is_local_uri
 
     if is_local_uri(source):  # type: ignore[no-untyped-call]  # MLflow leaves it untyped
         yield None
         return
-    with tempfile.TemporaryDirectory() as aside:
-        yield aside
+    with tempfile.TemporaryDirectory() as folder:
+        yield folder
 
 
 def _put(source: Path, path: Path) -> None:
     """Copy aside, then one rename; a broken bundle in its place is moved away first."""
-    aside = Path(tempfile.mkdtemp(prefix=".fetching-", dir=path.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=".fetching-", dir=path.parent))
     try:
-        shutil.copytree(source, aside / "bundle")
+        shutil.copytree(source, scratch / "bundle")
         if path.exists():
-            path.rename(aside / "broken")
-        (aside / "bundle").rename(path)
+            path.rename(scratch / "broken")
+        (scratch / "bundle").rename(path)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)

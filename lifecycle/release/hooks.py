@@ -38,14 +38,14 @@ def as_trained(project: Project, model: ModelVersion, settings: Settings) -> Pro
     folder = settings.folder("hooks", project.name) / schema.hook_digest
     module = Path(*schema.hook.partition(":")[0].split(".")).with_suffix(".py")
     if not _is(folder / module, schema.hook_digest):
-        with _found(changed, model, settings, module, schema.hook_digest) as file:
+        with _hook_file(changed, model, settings, module, schema.hook_digest) as file:
             _keep(file, folder, module)
     changed._file = folder / project.file.name
     return changed
 
 
 @contextmanager
-def _found(
+def _hook_file(
     project: Project, model: ModelVersion, settings: Settings, module: Path, digest: str
 ) -> Iterator[Path]:
     """The hook's file where it stands now if it is still that one, else the registry's copy."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MADE = "lifecycle.made."
+MADE_PREFIX = "lifecycle.made."
 """Begins the tags of an MLflow run that hold `provenance`."""
 ENVIRONMENT = "lifecycle.env"
 FAILURE = "lifecycle.failure"
@@ -65,20 +65,20 @@ def begin_run(
             if version.run_id:
                 return str(version.run_id)
         experiment = experiment_id(client, project.name, settings)
-        found: Run | None = None
+        earlier_run: Run | None = None
         for run in _open_runs(client, experiment):
             tags = run.data.tags
             ours = tags[IDENTITY] == identity.digest
-            if ours and found is None and not run.data.metrics:
-                found = run
+            if ours and earlier_run is None and not run.data.metrics:
+                earlier_run = run
             elif ours or (alone and tags.get(ENVIRONMENT) == settings.env):
                 client.set_terminated(run.info.run_id, "KILLED")
-        if found is None:
+        if earlier_run is None:
             name = f"{project.name}-{identity.digest[:8]}"
             tags = run_tags(settings, identity)
-            found = client.create_run(experiment, tags=tags, run_name=name)
-        run_id = str(found.info.run_id)
-        if INPUTS not in found.data.tags:
+            earlier_run = client.create_run(experiment, tags=tags, run_name=name)
+        run_id = str(earlier_run.info.run_id)
+        if INPUTS not in earlier_run.data.tags:
             _log_inputs(client, run_id, project, split)
         return run_id
 
@@ -100,8 +100,8 @@ def end_run(settings: Settings, run_id: str, error: BaseException) -> None:
 def run_tags(settings: Settings, identity: Identity) -> dict[str, str]:
     """Identity and origin of a run, the latter also under the names that MLflow's pages show."""
     parts = identity.model_dump(exclude={"digest"})
-    made = provenance()
-    who = made.get("who", "")
+    origin = provenance()
+    who = origin.get("who", "")
     scheduled = who.startswith("deployment ")
     tags = {
         IDENTITY: identity.digest,
@@ -109,10 +109,10 @@ def run_tags(settings: Settings, identity: Identity) -> dict[str, str]:
         "mlflow.user": who,
         "mlflow.source.type": "JOB" if scheduled else "LOCAL",
         "mlflow.source.name": who if scheduled else "/".join(Path(sys.argv[0]).parts[-2:]),
-        "mlflow.source.git.commit": made.get("commit", "").removesuffix("-dirty"),
+        "mlflow.source.git.commit": origin.get("commit", "").removesuffix("-dirty"),
     }
     tags |= {f"{IDENTITY}.{part}": str(value) for part, value in parts.items()}
-    tags |= {f"{MADE}{key}": value for key, value in made.items()}
+    tags |= {f"{MADE_PREFIX}{key}": value for key, value in origin.items()}
     return {key: value for key, value in tags.items() if value}
 
 

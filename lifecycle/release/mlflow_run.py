@@ -135,7 +135,7 @@ def log_model(
     # Model.log is what mlflow.pyfunc.log_model calls; that one needs a run of the fluent API, which
     # would end too early for us, and without one both take the default experiment and ./mlruns
     entry = client.create_logged_model(experiment, name="model", source_run_id=run_id)
-    with TemporaryDirectory() as aside:
+    with TemporaryDirectory() as folder:
         logged = Model.log(
             artifact_path=None,
             flavor=mlflow.pyfunc,
@@ -144,7 +144,7 @@ def log_model(
             model_id=entry.model_id,
             loader_module=LOADER,
             data_path=str(bundle.path),
-            code_paths=_hook_code(project, Path(aside)),
+            code_paths=_hook_code(project, Path(folder)),
             signature=_signature(project),
             input_example=example,
             pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
@@ -154,11 +154,11 @@ def log_model(
 
 def as_signed(frame: pd.DataFrame) -> pd.DataFrame:
     """Nullable whole numbers as doubles, as `_signature` has them; MLflow does not convert them."""
-    whole = [name for name, dtype in frame.dtypes.items() if str(dtype) == "Int64"]
-    return frame.astype(dict.fromkeys(whole, "float64"))
+    names = [name for name, dtype in frame.dtypes.items() if str(dtype) == "Int64"]
+    return frame.astype(dict.fromkeys(names, "float64"))
 
 
-def _hook_code(project: Project, aside: Path) -> list[str] | None:
+def _hook_code(project: Project, folder: Path) -> list[str] | None:
     """The features hook that stands beside the project file, under its module's path.
 
     The loader checks its digest before any of it runs; a hook of an installed module stays there.
@@ -169,10 +169,10 @@ def _hook_code(project: Project, aside: Path) -> list[str] | None:
     hook = project.folder.joinpath(*parts).with_suffix(".py")
     if not hook.is_file():
         return None
-    copy = aside.joinpath(*parts).with_suffix(".py")
+    copy = folder.joinpath(*parts).with_suffix(".py")
     copy.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(hook, copy)
-    return [str(path) for path in aside.iterdir()]
+    return [str(path) for path in folder.iterdir()]
 
 
 def _signature(project: Project) -> "ModelSignature":
@@ -286,13 +286,13 @@ def _log_trial(
 
 def _children(client: "MlflowClient", experiment: str, parent: str) -> "dict[str, Run]":
     """Trial number → its run."""
-    found: dict[str, Run] = {}
+    runs: dict[str, Run] = {}
     token = None
     while True:
         page = client.search_runs(
             [experiment], f"tags.`{PARENT}` = '{parent}'", max_results=PAGE, page_token=token
         )
-        found |= {run.data.tags[NUMBER]: run for run in page if NUMBER in run.data.tags}
+        runs |= {run.data.tags[NUMBER]: run for run in page if NUMBER in run.data.tags}
         token = page.token
         if not token:
-            return found
+            return runs

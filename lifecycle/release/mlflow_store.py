@@ -55,10 +55,12 @@ def relocate(database: Path, settings: Settings) -> int:
     if not own or root is None or not database.is_file():
         return 0
     with closing(sqlite3.connect(database, timeout=WAIT_S)) as connection:
-        known = connection.execute("SELECT name, artifact_location FROM experiments").fetchall()
+        experiments = connection.execute(
+            "SELECT name, artifact_location FROM experiments"
+        ).fetchall()
         moves = {
             old: f"{root}/{name}"
-            for name, old in known
+            for name, old in experiments
             if old
             and old.endswith(f"{FOLDER}/{name}")
             and old != f"{root}/{name}"
@@ -138,17 +140,17 @@ def experiment_id(client: "MlflowClient", project_name: str, settings: Settings)
     from mlflow.exceptions import MlflowException
 
     with backend_errors(settings):
-        found = client.get_experiment_by_name(project_name)
-        if found is None:
+        experiment = client.get_experiment_by_name(project_name)
+        if experiment is None:
             root = settings.artifact_root
             location = f"{root.rstrip('/')}/{project_name}" if root else None
             try:
                 return str(client.create_experiment(project_name, location))
             except MlflowException:  # another process was first
-                found = client.get_experiment_by_name(project_name)
-                if found is None:
+                experiment = client.get_experiment_by_name(project_name)
+                if experiment is None:
                     raise
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
 
 @contextmanager
@@ -175,9 +177,9 @@ def _make(file: Path, settings: Settings) -> None:
 
     settings.folder()
     file.parent.mkdir(parents=True, exist_ok=True)
-    with creating(file) as aside:
+    with creating(file) as scratch:
         # mlflow leaves these two without types
-        engine = create_sqlalchemy_engine_with_retry(sqlite_url(aside))  # type: ignore[no-untyped-call]
+        engine = create_sqlalchemy_engine_with_retry(sqlite_url(scratch))  # type: ignore[no-untyped-call]
         try:
             _initialize_tables(engine)  # type: ignore[no-untyped-call]
         finally:

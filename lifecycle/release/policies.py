@@ -1,4 +1,4 @@
-"""Which policy a release follows."""
+"""Choice of the rollout policy."""
 
 import logging
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from lifecycle.quality.canary_gate import Check, decide_canary
 from lifecycle.records import Action, Change, Decision, Traffic
 from lifecycle.release.rollout import (
     Handover,
-    Outcome,
     Policy,
+    RolloutOutcome,
     note_failure,
     rehearse,
     same,
@@ -36,7 +36,7 @@ class EndedError(Exception):
         self.change = change
 
 
-def beside(handover: Handover, action: Action, run: Callable[[], Check]) -> Outcome:
+def beside(handover: Handover, action: Action, run: Callable[[], Check]) -> RolloutOutcome:
     """Start the challenger beside the champion, let `run` try it, then take over or send it back.
 
     Args:
@@ -101,19 +101,19 @@ def hold(handover: Handover, traffic: Traffic, name: str) -> Check:
             labelled=sight.labelled,
             agreement=sight.agreement,
         )
-        held = clock.now() - since
+        elapsed = clock.now() - since
         handover.tell(
-            f"{action}, {name}, {held:.0f} of {spec.bake_seconds:g} s: "
+            f"{action}, {name}, {elapsed:.0f} of {spec.bake_seconds:g} s: "
             f"v{model.version} gave {sight.candidate.requests:,} answers, "
             f"{sight.candidate.errors:,} errors",
             False,
         )
         if check.outcome == "fail":
-            return _led_by(f"Failed at {name} after {held:.0f} s.", check)
-        if check.outcome == "pass" and held >= spec.bake_seconds:
-            return _led_by(f"Held at {name} for {held:.0f} s.", check)
-        if check.outcome == "wait" and held >= max(spec.max_wait_seconds, spec.bake_seconds):
-            lead = f"Too few answers at {name} after {held:.0f} s (max_wait_seconds)."
+            return _led_by(f"Failed at {name} after {elapsed:.0f} s.", check)
+        if check.outcome == "pass" and elapsed >= spec.bake_seconds:
+            return _led_by(f"Held at {name} for {elapsed:.0f} s.", check)
+        if check.outcome == "wait" and elapsed >= max(spec.max_wait_seconds, spec.bake_seconds):
+            lead = f"Too few answers at {name} after {elapsed:.0f} s (max_wait_seconds)."
             return _led_by(lead, Check("fail", check.reasons))
         if lease - clock.now() < GRACE_SECONDS / 2:
             lease = _renew(handover, traffic)
@@ -131,10 +131,10 @@ def _renew(handover: Handover, traffic: Traffic) -> float:
     return lease
 
 
-def _sent_back(handover: Handover, decision: Decision) -> Outcome:
+def _sent_back(handover: Handover, decision: Decision) -> RolloutOutcome:
     """The champion answers all, at once; then it is written down, then the candidate stops."""
     _champion_answers(handover, lambda: _reject(handover, decision))
-    return Outcome(None, decision)
+    return RolloutOutcome(None, decision)
 
 
 def _reject(handover: Handover, decision: Decision) -> None:
@@ -154,17 +154,19 @@ def _champion_answers(handover: Handover, then: Callable[[], None] = lambda: Non
             logger.error("while %s was sent back: %s", handover.challenger.uri, error)
 
 
-def _ended(handover: Handover, change: Change, action: Action) -> Outcome:
+def _ended(handover: Handover, change: Change, action: Action) -> RolloutOutcome:
     if change.action in ("reject", "rollback"):  # a step may have begun just after it
         _champion_answers(handover)
     words = f"Ended by {change.who}: {change.action} of v{change.version}."
-    return Outcome(None, Decision(gate=action, passed=False, reasons=(words, *change.reasons)))
+    return RolloutOutcome(
+        None, Decision(gate=action, passed=False, reasons=(words, *change.reasons))
+    )
 
 
 # Shadow: the challenger gets every request beside the champion; its answers are only compared.
 
 
-def shadow(handover: Handover) -> Outcome:
+def shadow(handover: Handover) -> RolloutOutcome:
     """Compare for the bake time, then straight; the first failing look sends it back.
 
     Raises:
@@ -186,7 +188,7 @@ def shadow(handover: Handover) -> Outcome:
 # Canary: a rising share of the entities gets the challenger's answers, gated at every step.
 
 
-def canary(handover: Handover) -> Outcome:
+def canary(handover: Handover) -> RolloutOutcome:
     """Step by step, each held for the bake time; the first failing look sends it back.
 
     Each step is in the audit trail with what the gate before it said.
@@ -213,7 +215,7 @@ def canary(handover: Handover) -> Outcome:
 POLICIES: dict[str, Policy] = {"straight": straight, "canary": canary, "shadow": shadow}
 
 
-def roll_out(handover: Handover) -> Outcome:
+def roll_out(handover: Handover) -> RolloutOutcome:
     """Follow the project's policy; straight where there is nothing to hold a challenger against.
 
     Raises:
@@ -223,9 +225,9 @@ def roll_out(handover: Handover) -> Outcome:
 
 
 def _policy(handover: Handover) -> str:
-    asked, model, champion = handover.spec.policy, handover.challenger, handover.champion
-    if asked == "straight":
-        return asked
+    policy_name, model, champion = handover.spec.policy, handover.challenger, handover.champion
+    if policy_name == "straight":
+        return policy_name
     served = handover.lane.serving()
     if champion is None or served is None:
         why = "nothing is served yet"
@@ -234,6 +236,6 @@ def _policy(handover: Handover) -> str:
     elif same(served, model):  # a release before this one was cut short behind its last gate
         why = f"v{model.version} has passed it and is served already"
     else:
-        return asked
-    handover.tell(f"{asked}: {why}, so it goes straight", True)
+        return policy_name
+    handover.tell(f"{policy_name}: {why}, so it goes straight", True)
     return "straight"

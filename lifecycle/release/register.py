@@ -102,8 +102,8 @@ def _cut_short_version(
     client: "MlflowClient", project: Project, trained: Trained, settings: Settings
 ) -> ModelVersion | None:
     """A version of this identity and bundle that is there already, whole on disk."""
-    for found in versions_of(client, project.name, trained.identity.digest, settings):
-        model = as_record(found)
+    for version in versions_of(client, project.name, trained.identity.digest, settings):
+        model = as_record(version)
         if model.digest != trained.model.digest:
             continue
         try:
@@ -139,7 +139,7 @@ def _create_version(
             raise
     source, model_id = logged
     tags = _tags(trained) | {TASK: project.task, TARGET: project.target}
-    found = client.create_model_version(
+    version = client.create_model_version(
         project.name,
         source,
         run_id,
@@ -147,17 +147,20 @@ def _create_version(
         description=_description(project, trained),
         model_id=model_id,
     )
-    return as_record(found)
+    return as_record(version)
 
 
 def _description(project: Project, trained: Trained) -> str:
     """What a person wants to know of a version before opening its run."""
     metric, rows = project.metric, trained.split.train.rows
-    ours, theirs = trained.evaluation.metrics[metric], trained.baseline.metrics.get(metric)
-    against = f", baseline {theirs.value:.4g}" if theirs else ""
+    estimate, baseline_estimate = (
+        trained.evaluation.metrics[metric],
+        trained.baseline.metrics.get(metric),
+    )
+    against = f", baseline {baseline_estimate.value:.4g}" if baseline_estimate else ""
     gate = "passed" if trained.decision.passed else "did not pass"
     return (
-        f"{metric} {ours.value:.4g} ({ours.low:.4g} to {ours.high:.4g}) on "
+        f"{metric} {estimate.value:.4g} ({estimate.low:.4g} to {estimate.high:.4g}) on "
         f"{trained.evaluation.rows:,} holdout rows{against}. Learned from {rows:,} rows. "
         f"The {trained.decision.gate} gate {gate}."
     )

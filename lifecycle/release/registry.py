@@ -39,9 +39,9 @@ def check_name(project: Project, settings: Settings) -> None:
         ProjectError: they have another task or target.
     """
     tagged = [
-        (found.tags[TASK], found.tags[TARGET], int(found.version))
-        for found in versions_of(connect(settings), project.name, None, settings)
-        if TASK in found.tags and TARGET in found.tags
+        (version.tags[TASK], version.tags[TARGET], int(version.version))
+        for version in versions_of(connect(settings), project.name, None, settings)
+        if TASK in version.tags and TARGET in version.tags
     ]
     if not tagged:
         _refuse_emptied(project.name, settings)
@@ -67,10 +67,10 @@ def find_by_identity(project: Project, settings: Settings, identity: str) -> Mod
         BackendError: the registry cannot be reached.
     """
     client = connect(settings)
-    for found in versions_of(client, project.name, identity, settings):
-        if COMPLETE not in found.tags:
+    for version in versions_of(client, project.name, identity, settings):
+        if COMPLETE not in version.tags:
             continue
-        model = as_record(found)
+        model = as_record(version)
         try:
             with registered_bundle(client, model, settings):
                 return model
@@ -90,9 +90,9 @@ def by_alias(project_name: str, alias: str, settings: Settings) -> ModelVersion 
     with backend_errors(settings):
         # asked for through the list of aliases, because a missing one is no error here
         models = list(client.search_registered_models(f"name = '{project_name}'"))
-        for found in models:
-            if alias in found.aliases:
-                return as_record(client.get_model_version(project_name, found.aliases[alias]))
+        for model in models:
+            if alias in model.aliases:
+                return as_record(client.get_model_version(project_name, model.aliases[alias]))
     if not models:
         _refuse_emptied(project_name, settings)
     return None
@@ -131,9 +131,9 @@ def versions(project_name: str, settings: Settings) -> dict[ModelVersion, tuple[
             for name, version in model.aliases.items()
         }
     models = [
-        as_record(found)
-        for found in versions_of(client, project_name, None, settings)
-        if COMPLETE in found.tags
+        as_record(version)
+        for version in versions_of(client, project_name, None, settings)
+        if COMPLETE in version.tags
     ]
     return {
         model: tuple(sorted(name for name, at in aliases.items() if at == model.version))
@@ -192,28 +192,29 @@ def versions_of(
     """Registered versions, newest first; with an identity only those made from it."""
     query = f"name = '{name}'" + (f" and tag.`{IDENTITY}` = '{identity}'" if identity else "")
     with backend_errors(settings):
-        found = list(_pages(client, query))
-    return sorted(found, key=lambda version: -int(version.version))
+        versions_found = list(_pages(client, query))
+    return sorted(versions_found, key=lambda version: -int(version.version))
 
 
-def as_record(found: "Registered") -> ModelVersion:
+def as_record(registered: "Registered") -> ModelVersion:
     """A registered version as a record.
 
     Raises:
         RegistryError: it does not carry the tags this project gives to its versions.
     """
-    if BUNDLE not in found.tags or IDENTITY not in found.tags:
+    if BUNDLE not in registered.tags or IDENTITY not in registered.tags:
         raise RegistryError(
-            f"models:/{found.name}/{found.version}: was not registered by this project (no tag "
+            f"models:/{registered.name}/{registered.version}: was not registered by this project "
+            "(no tag "
             f"{BUNDLE}); give the alias to a version that was, or delete that version"
         )
     return ModelVersion(
-        name=found.name,
-        version=int(found.version),
-        uri=f"models:/{found.name}/{found.version}",
-        run_id=found.run_id or "",
-        digest=found.tags[BUNDLE],
-        identity=found.tags[IDENTITY],
+        name=registered.name,
+        version=int(registered.version),
+        uri=f"models:/{registered.name}/{registered.version}",
+        run_id=registered.run_id or "",
+        digest=registered.tags[BUNDLE],
+        identity=registered.tags[IDENTITY],
     )
 
 

@@ -15,7 +15,7 @@ from lifecycle.release.rollout import Lane, put_back
 
 
 class RolledBack(NamedTuple):
-    """What a rollback did."""
+    """Result of a rollback."""
 
     away: ModelVersion
     """The version that answers nobody any more."""
@@ -91,8 +91,8 @@ def _before(changes: Sequence[Change], champion: ModelVersion) -> Change:
 def _as_it_was(change: Change, registered: Mapping[int, ModelVersion]) -> ModelVersion:
     model = registered.get(change.version)
     if model is None or model.digest != change.digest:
-        found = "is not registered any more" if model is None else "is another bundle now"
+        reason = "is not registered any more" if model is None else "is another bundle now"
         raise RegistryError(
-            f"{change.model}: v{change.version} {found}; promote another version with a release"
+            f"{change.model}: v{change.version} {reason}; promote another version with a release"
         )
     return model

@@ -74,8 +74,8 @@ class Clock(NamedTuple):
 SYSTEM = Clock()
 
 
-class Outcome(NamedTuple):
-    """What came of a rollout."""
+class RolloutOutcome(NamedTuple):
+    """Result of a rollout."""
 
     endpoint: Endpoint | None
     """None if the champion stayed."""
@@ -102,17 +102,17 @@ class Handover:
 
 
 class Policy(Protocol):
-    """What every policy guarantees.
+    """Guarantees that every policy gives.
 
     The alias `champion` moves only to a version that `deploy` has tested. If a step fails, the
     former champion answers every request again where there is one. Running again after being killed
     anywhere ends as an uninterrupted run.
     """
 
-    def __call__(self, handover: Handover) -> Outcome: ...
+    def __call__(self, handover: Handover) -> RolloutOutcome: ...
 
 
-def straight(handover: Handover) -> Outcome:
+def straight(handover: Handover) -> RolloutOutcome:
     """All requests at once: rehearse, deploy and smoke-test, then the alias `champion`.
 
     Raises:
@@ -138,7 +138,7 @@ def rehearse(handover: Handover) -> None:
         raise
 
 
-def take_over(handover: Handover, decision: Decision, replaces: bool = True) -> Outcome:
+def take_over(handover: Handover, decision: Decision, replaces: bool = True) -> RolloutOutcome:
     """Deploy, smoke-test, promote; on failure the champion serves again.
 
     Args:
@@ -159,7 +159,7 @@ def take_over(handover: Handover, decision: Decision, replaces: bool = True) -> 
             put_back(champion, handover.lane, handover.trail)
         raise
     handover.lane.stop_candidate()
-    return Outcome(endpoint, decision)
+    return RolloutOutcome(endpoint, decision)
 
 
 def put_back(champion: ModelVersion, lane: Lane, trail: Trail) -> None:
@@ -190,17 +190,19 @@ def note(trail: Trail, action: Action, model: ModelVersion, *reasons: str) -> No
         logger.error("%s of %s is not in the audit trail: %s", action, model.uri, error)
 
 
-def same(one: ModelVersion, other: ModelVersion) -> bool:
+def same(first: ModelVersion, other: ModelVersion) -> bool:
     """Whether two records name one registered version with one bundle."""
-    return (one.version, one.digest) == (other.version, other.digest)
+    return (first.version, first.digest) == (other.version, other.digest)
 
 
 def _promote(handover: Handover, decision: Decision) -> None:
     """Make the challenger the champion; it is the challenger no longer."""
     model, champion, trail = handover.challenger, handover.champion, handover.trail
     if champion is not None and champion != model:
-        known = champions(trail.changes())
-        if not known or known[-1] != champion.version:  # by hand, or before there was a trail
+        champions_so_far = champions(trail.changes())
+        if (
+            not champions_so_far or champions_so_far[-1] != champion.version
+        ):  # by hand, or before there was a trail
             trail.record("promote", champion, ("It was champion already.",))
     set_alias(model, CHAMPION, trail.settings)
     trail.record("promote", model, decision.reasons)

@@ -1,4 +1,4 @@
-"""What champion and challenger do during a rollout, read from the prediction log."""
+"""Watches champion and challenger during a rollout, through the prediction log."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -54,7 +54,7 @@ class Labels:
         self._thresholds = thresholds or {}
         self._project, self._settings = project, settings
         self._since = since
-        self._known: tuple[DatasetVersion, ...] = ()
+        self._label_versions: tuple[DatasetVersion, ...] = ()
         self._truth: dict[Key, float] = {}
 
     def measure(self, sides: Sequence[tuple[int, str]], least: int) -> Labelled | None:
@@ -72,7 +72,7 @@ class Labels:
         if not self._truth:
             return None
         answers = read_log(self._settings, self._project.name, self._since)
-        found: list[tuple[Estimate, int]] = []
+        estimates: list[tuple[Estimate, int]] = []
         for version, role in sides:
             mine = answers[(answers["version"] == version) & (answers["role"] == role)]
             truth, prediction = self._joined(mine[mine["status"] == "ok"])
@@ -80,11 +80,11 @@ class Labels:
                 return None
             try:
                 estimated = self._estimate(truth, prediction, self._thresholds.get(version))
-                found.append((estimated, len(truth)))
+                estimates.append((estimated, len(truth)))
             except TargetError:  # labels of one class only, so far
                 return None
-        (champion, theirs), (candidate, ours) = found
-        return Labelled(self._project.metric, champion, candidate, (theirs, ours))
+        (champion, champion_rows), (candidate, candidate_rows) = estimates
+        return Labelled(self._project.metric, champion, candidate, (champion_rows, candidate_rows))
 
     def _estimate(
         self,
@@ -108,24 +108,24 @@ class Labels:
             answers = answers.assign(**dict.fromkeys(missing))
         keys = _keys(answers["entity"], answers[columns])
         truth = np.array([self._truth.get(key, np.nan) for key in keys], dtype=np.float64)
-        known = np.flatnonzero(~np.isnan(truth))
+        rows = np.flatnonzero(~np.isnan(truth))
         kind = "probabilities" if self._project.classes else "prediction"
-        values = answers[kind].to_numpy()[known]
-        return truth[known], np.array([np.asarray(v, dtype=np.float64) for v in values])
+        values = answers[kind].to_numpy()[rows]
+        return truth[rows], np.array([np.asarray(v, dtype=np.float64) for v in values])
 
     def _refresh(self) -> None:
         """Read the newest versions of the tables, if they are others than before."""
         if self._project.entity is None:
             return
         pairs = [pair for table in TABLES for pair in self._versions(table)]
-        known = tuple(newest for newest, _ in pairs)
-        if known == self._known:
+        versions = tuple(newest for newest, _ in pairs)
+        if versions == self._label_versions:
             return
         truth: dict[Key, float] = {}
         for newest, before in pairs:
             old = set() if before is None else set(self._rows(before))
             truth |= {key: y for key, y in self._rows(newest).items() if key not in old}
-        self._known, self._truth = known, truth
+        self._label_versions, self._truth = versions, truth
 
     def _versions(self, table: str) -> Iterable[tuple[DatasetVersion, DatasetVersion | None]]:
         """The newest version of a table, if the rollout is older, and the last one before that."""
@@ -206,9 +206,9 @@ class LogWatch:
         Raises:
             BackendError: log or tables cannot be read.
         """
-        seen = observe(self._settings, self._project, since)
-        candidate = seen.get((self._challenger, self._role), _nothing(self._challenger))
-        champion = seen.get((self._champion, "champion"), _nothing(self._champion))
+        observed = observe(self._settings, self._project, since)
+        candidate = observed.get((self._challenger, self._role), _nothing(self._challenger))
+        champion = observed.get((self._champion, "champion"), _nothing(self._champion))
         if champion.requests < self._least:
             earlier = observe(self._settings, self._project, self._before)
             champion = earlier.get((self._champion, "champion"), champion)
@@ -225,9 +225,9 @@ class LogWatch:
         columns = ["id", "version", "role", "status", "prediction", "predicted"]
         log = read_log(self._settings, self._project.name, since, columns=columns)
         log = log[log["status"] == "ok"].set_index("id")
-        theirs = log[(log["role"] == "champion") & (log["version"] == self._champion)]
+        champion_rows = log[(log["role"] == "champion") & (log["version"] == self._champion)]
         ours = log[(log["role"] == self._role) & (log["version"] == self._challenger)]
-        both = theirs.join(ours.add_suffix("_ours"), how="inner")
+        both = champion_rows.join(ours.add_suffix("_ours"), how="inner")
         if both.empty:
             return Agreement(0, 0.0, None)
         if self._project.classes:

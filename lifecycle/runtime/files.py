@@ -135,7 +135,7 @@ def sweep(*parents: Path) -> list[str]:
     folders = {Path(tempfile.gettempdir()), *parents}
     places = [*((folder, TEMPORARY_NAME) for folder in folders), (SHARED, SHARED_NAME)]
     for folder, name in places:
-        for path in _left(folder, name):
+        for path in _orphans(folder, name):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -152,7 +152,7 @@ def sweep_files(folder: Path, stem: str) -> None:
         stem: such as `.mlflow.db.`.
     """
     name = re.compile(rf"^{re.escape(stem)}(\d+)-[0-9a-f]+(?:-journal|-wal|-shm)?$")
-    for path in _left(folder, name):
+    for path in _orphans(folder, name):
         with suppress(OSError):
             path.unlink()
 
@@ -168,13 +168,13 @@ def is_alive(process: int) -> bool:
     return True
 
 
-def _left(folder: Path, name: re.Pattern[str]) -> Iterator[Path]:
+def _orphans(folder: Path, name: re.Pattern[str]) -> Iterator[Path]:
     """Entries of this user that bear the number of a process that is gone."""
     with suppress(OSError):
         for path in list(folder.iterdir()):
-            found = name.match(path.name)
+            match = name.match(path.name)
             with suppress(OSError):
-                if found and not is_alive(int(found[1])) and path.lstat().st_uid == os.getuid():
+                if match and not is_alive(int(match[1])) and path.lstat().st_uid == os.getuid():
                     yield path
 
 
@@ -187,7 +187,11 @@ def _end_workers() -> Iterator[int]:
             if not any(worker in command for worker in WORKERS):
                 continue
             variables = (folder / "environ").read_bytes().split(b"\0")
-            made_by = [int(one.removeprefix(marker)) for one in variables if one.startswith(marker)]
+            made_by = [
+                int(variable.removeprefix(marker))
+                for variable in variables
+                if variable.startswith(marker)
+            ]
             if made_by and not is_alive(made_by[0]):
                 process = int(folder.name)
                 os.kill(process, signal.SIGKILL)

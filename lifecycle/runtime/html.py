@@ -72,7 +72,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A part of a page; all text is escaped, `html` (from code, never from data) is not."""
 
     title: str
@@ -88,7 +88,7 @@ class Section:
 
 def page(
     title: str,
-    sections: Sequence[Section],
+    sections: Sequence[PageSection],
     *,
     lead: str = "",
     verdict: Cell | None = None,

@@ -16,7 +16,7 @@ from lifecycle.runtime.identity import file_digest, sha256
 
 
 def load_plug(project: Project, reference: str, key: str) -> Any:
-    """What `module:name` means.
+    """Import the object that `module:name` names.
 
     The module is the file beside the project file if there is one, else it is imported.
 
@@ -41,10 +41,10 @@ def load_plug(project: Project, reference: str, key: str) -> Any:
             spec.loader.exec_module(module)
     except Exception as error:
         raise FeatureError(f"{key}: {where(error, file)}") from None
-    found = getattr(module, name, None)
-    if not callable(found):
+    plugin = getattr(module, name, None)
+    if not callable(plugin):
         raise FeatureError(f"{key}: {file} has no function {name!r}")
-    return found
+    return plugin
 
 
 def plug_file(project: Project, reference: str, key: str) -> tuple[Path, str]:

@@ -12,7 +12,7 @@ from lifecycle.runtime.identity import PACKAGE, code_digest
 
 
 class Run(Record):
-    """Who runs what."""
+    """Identity of a run: who runs what."""
 
     id: str = ""
     """The flow run's id in Prefect; empty outside a flow."""
@@ -39,7 +39,7 @@ def running(run: Run) -> Iterator[None]:
         _CURRENT.reset(token)
 
 
-# What whatever is made says of its making: code, commit, run and who; lineage walks along it.
+# Provenance of every output: code, commit, run and user. Lineage follows it.
 
 GIT_SECONDS = 5.0
 
@@ -52,14 +52,14 @@ def provenance() -> dict[str, str]:
     that started it.
     """
     run = current_run()
-    known = {
+    facts = {
         "code": code_digest("any"),
         "commit": git_commit(),
         "run": run.id,
         "run_name": run.name,
         "who": run.who,
     }
-    return {key: value for key, value in known.items() if value}
+    return {key: value for key, value in facts.items() if value}
 
 
 @cache
@@ -70,7 +70,7 @@ def git_commit() -> str:
         return ""
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
-        said = subprocess.run(  # noqa: S603 - our own arguments
+        output = subprocess.run(  # noqa: S603 - our own arguments
             [*command, "--exclude=*"],
             capture_output=True,
             text=True,
@@ -79,4 +79,4 @@ def git_commit() -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return said.stdout.strip()
+    return output.stdout.strip()

@@ -59,10 +59,10 @@ def running_server(home: Path) -> WarmServer | None:
 
 def write_record(home: Path, server: WarmServer) -> None:
     """Make a server known, in one step."""
-    aside = _record(home).with_name(f".warm-server.{os.getpid()}")
-    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    scratch = _record(home).with_name(f".warm-server.{os.getpid()}")
+    with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(server.model_dump_json())
-    aside.replace(_record(home))
+    scratch.replace(_record(home))
 
 
 def delete_record(home: Path, server: WarmServer) -> None:
@@ -87,9 +87,9 @@ def in_use(home: Path) -> Iterator[None]:
 @contextmanager
 def unused(home: Path) -> Iterator[bool]:
     """Whether no script uses the server; if so none does until the block ends."""
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
-            held.enter_context(_lock(home, "users", fcntl.LOCK_EX | fcntl.LOCK_NB))
+            stack.enter_context(_lock(home, "users", fcntl.LOCK_EX | fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
             return
@@ -115,14 +115,14 @@ def wait_until_superfluous(
     Raises:
         OSError: its home is gone.
     """
-    first, answered = code(), 0
+    first, answer_count = code(), 0
     used = looked = time.monotonic()
     while not ends():
         time.sleep(WATCH_S)
         now = time.monotonic()
         with unused(home) as nobody:
-            if not nobody or answered != requests():
-                answered, used = requests(), now
+            if not nobody or answer_count != requests():
+                answer_count, used = requests(), now
                 _note_use(home)
             superfluous = now - used > server.minutes * 60 or running_server(home) != server
             if not superfluous and now - looked > CODE_S:
@@ -140,10 +140,10 @@ def one_starter(home: Path, timeout: float) -> Iterator[None]:
         TimeoutError: another one takes too long.
     """
     end = time.monotonic() + timeout
-    with ExitStack() as held:
+    with ExitStack() as stack:
         while True:
             try:
-                held.enter_context(_lock(home, "start", fcntl.LOCK_EX | fcntl.LOCK_NB))
+                stack.enter_context(_lock(home, "start", fcntl.LOCK_EX | fcntl.LOCK_NB))
                 break
             except BlockingIOError:
                 if time.monotonic() > end:

@@ -108,7 +108,7 @@ class Guessed(NamedTuple):
     """The columns of a file, as they are in the rows that the contract will accept."""
 
     columns: dict[str, Column]
-    kept: Rows
+    row_numbers: Rows
     """Those rows, by their number in the file."""
     rows: int
     """In the file."""
@@ -120,21 +120,21 @@ def guess_columns(raw: Mapping[str, "pd.Series[str]"]) -> Guessed:
     Where too many rows would be lost, the columns with most misfits stay text.
     """
     plain = _plain_numbers(raw)
-    found = {
+    columns = {
         name: guess_column(values, name, typed=plain.get(name) or _typed_otherwise(values))
         for name, values in raw.items()
     }
     rows = len(next(iter(raw.values()), ()))
     lost = np.zeros(rows, dtype=bool)
     misfits = {}
-    for name in sorted(found, key=lambda name: len(found[name].misfits)):
+    for name in sorted(columns, key=lambda name: len(columns[name].misfits)):
         more = lost.copy()
-        more[found[name].misfits] = True
+        more[columns[name].misfits] = True
         if more.mean() <= MOST_LOST:
-            lost, misfits[name] = more, found[name].misfits
+            lost, misfits[name] = more, columns[name].misfits
         else:
-            found[name] = guess_column(raw[name], name, all_fit=True)
-    guessed = Guessed(found, np.flatnonzero(~lost), rows)
+            columns[name] = guess_column(raw[name], name, all_fit=True)
+    guessed = Guessed(columns, np.flatnonzero(~lost), rows)
     return _guessed_again(guessed, raw, misfits) if lost.any() else guessed
 
 
@@ -145,16 +145,18 @@ def without_rows(guessed: Guessed, raw: Mapping[str, "pd.Series[str]"], rows: Ro
         raw: what the columns were guessed from.
         rows: numbers of those rows in the file.
     """
-    kept = np.setdiff1d(guessed.kept, rows)
+    rows_left = np.setdiff1d(guessed.row_numbers, rows)
     misfits = {name: column.misfits for name, column in guessed.columns.items()}
-    return _guessed_again(guessed._replace(kept=kept), raw, misfits)
+    return _guessed_again(guessed._replace(row_numbers=rows_left), raw, misfits)
 
 
 def _guessed_again(
     guessed: Guessed, raw: Mapping[str, "pd.Series[str]"], misfits: Mapping[str, Rows]
 ) -> Guessed:
     columns = {}
-    accepted = {n: values.iloc[guessed.kept].reset_index(drop=True) for n, values in raw.items()}
+    accepted = {
+        n: values.iloc[guessed.row_numbers].reset_index(drop=True) for n, values in raw.items()
+    }
     plain = _plain_numbers(accepted)
     for name, values in accepted.items():
         typed = plain.get(name) or _typed_otherwise(values)
@@ -240,7 +242,7 @@ def _plain_numbers(columns: Mapping[str, "pd.Series[str]"]) -> dict[str, Typed]:
 
     Many columns are looked at in one call: a call takes as long as hundreds of cells.
     """
-    found: dict[str, Typed] = {}
+    numbers: dict[str, Typed] = {}
     names = list(columns)
     rows = len(next(iter(columns.values()), ()))
     step = max(1, CELLS_AT_ONCE // max(1, rows))
@@ -248,16 +250,19 @@ def _plain_numbers(columns: Mapping[str, "pd.Series[str]"]) -> dict[str, Typed]:
         some = names[start : start + step]
         texts = [_cells(columns[name]) for name in some]
         text = pa.concat_arrays(texts)
-        known = _matrix(text.is_valid(), rows).any(axis=1)
-        whole = known & _all_match(text, PLAIN_WHOLE, rows)
-        number = known & ~whole & _all_match(text, PLAIN_NUMBER, rows)
-        kinds: list[tuple[ColumnType, NDArray[np.bool_]]] = [("integer", whole), ("number", number)]
+        valid = _matrix(text.is_valid(), rows).any(axis=1)
+        integers = valid & _all_match(text, PLAIN_WHOLE, rows)
+        number = valid & ~integers & _all_match(text, PLAIN_NUMBER, rows)
+        kinds: list[tuple[ColumnType, NDArray[np.bool_]]] = [
+            ("integer", integers),
+            ("number", number),
+        ]
         for kind, chosen in kinds:
             at = np.flatnonzero(chosen)
             cells = pa.concat_arrays([texts[i] for i in at]) if len(at) else texts[0][:0]
             for i, values in zip(at, _values(cells, kind, rows), strict=True):
-                found[some[i]] = kind, pd.Series(values, index=columns[some[i]].index)
-    return found
+                numbers[some[i]] = kind, pd.Series(values, index=columns[some[i]].index)
+    return numbers
 
 
 def _cells(raw: "pd.Series[str]") -> pa.StringArray:
@@ -271,9 +276,9 @@ def _values(cells: pa.StringArray, kind: str, rows: int) -> Iterator[Any]:
     if kind == "number":
         yield from _matrix(cells.cast(pa.float64()), rows)
         return
-    whole = cells.cast(pa.int64())
-    missing = _matrix(whole.is_null(), rows)
-    for numbers, mask in zip(_matrix(whole.fill_null(0), rows), missing, strict=True):
+    integers = cells.cast(pa.int64())
+    missing = _matrix(integers.is_null(), rows)
+    for numbers, mask in zip(_matrix(integers.fill_null(0), rows), missing, strict=True):
         yield pd.arrays.IntegerArray(numbers.copy(), mask.copy())
 
 
@@ -296,20 +301,20 @@ def _typed(raw: "pd.Series[str]") -> Typed:
 
 def _typed_otherwise(raw: "pd.Series[str]") -> Typed:
     """The type of a column that is not of plain numbers alone."""
-    known = raw.dropna()
-    if known.str.match(LEADING_ZERO).any():  # 007 is a name, not seven
+    present = raw.dropna()
+    if present.str.match(LEADING_ZERO).any():  # 007 is a name, not seven
         return text_kind(raw), raw
-    words = set(known.str.strip().str.lower().unique()[:5])
+    words = set(present.str.strip().str.lower().unique()[:5])
     if words and words <= {"true", "false"}:
         return "boolean", coerce(raw, "boolean").values
     if not _has_digits(raw):
         return text_kind(raw), raw
-    whole = not known.str.contains(".", regex=False).any()
-    for kind in ("integer", "number") if whole else ("number",):
+    is_integer = not present.str.contains(".", regex=False).any()
+    for kind in ("integer", "number") if is_integer else ("number",):
         values, failed = coerce(raw, kind)
         if not failed.any() and values.notna().any():
             return kind, values
-        if known.str.fullmatch(LONG).any():  # as a float it would lose digits
+        if present.str.fullmatch(LONG).any():  # as a float it would lose digits
             return text_kind(raw), raw
     values, failed = _dates(raw)
     if not failed.any() and values.notna().any():

@@ -62,13 +62,13 @@ ABOUT_TIME = re.compile(
 
 
 class DateGuess(NamedTuple):
-    """What is known of a column that looks like dates."""
+    """Guess about a column that looks like dates."""
 
     formats: tuple[str, ...] = ()
     """Those that read it; empty if nobody can know, or none does."""
     why: str = ""
     """Why not, and what to write."""
-    asked: bool = False
+    is_question: bool = False
     """Whether `why` is a question: the column is dates, and nobody knows which."""
     iso: float = 0.0
     """Share of the cells that are written as ISO 8601 has it, besides."""
@@ -100,7 +100,7 @@ def guess_formats(counts: "pd.Series[int]", name: str) -> DateGuess | None:
     ]
     some = counts.sample(min(len(counts), MOST_TRIED), random_state=SEED)
     guess = _ordered(some, frequent, name)
-    return _ordered(counts, frequent, name) if guess and guess.asked else guess
+    return _ordered(counts, frequent, name) if guess and guess.is_question else guess
 
 
 def _ordered(counts: "pd.Series[int]", shapes: Sequence[str], name: str) -> DateGuess | None:
@@ -115,7 +115,7 @@ def _ordered(counts: "pd.Series[int]", shapes: Sequence[str], name: str) -> Date
     for order, parts in orders.items():
         formats = tuple(dict.fromkeys(_format(shape, parts) for shape in shapes))
         times[order] = (formats, Dates(formats).times(pa.array(cells, pa.string())))
-    fits = {order: _sensible(found) for order, (_, found) in times.items()}
+    fits = {order: _sensible(item) for order, (_, item) in times.items()}
     best = max(fits, key=lambda order: int(weights[fits[order]].sum()))
     read = fits[best] | iso
     unread = weights[~read].sum() / weights.sum()
@@ -136,7 +136,7 @@ def _ordered(counts: "pd.Series[int]", shapes: Sequence[str], name: str) -> Date
             (),
             f"mixes orders of day and month: {share} of its cells can be {best}, {rest} cannot: "
             "correct the file, since nobody can tell the others apart",
-            asked=True,
+            is_question=True,
         )
     if unread > MOST_MISFITS:
         if unread > 1 - LEAST_LOOK:
@@ -155,7 +155,7 @@ def _ordered(counts: "pd.Series[int]", shapes: Sequence[str], name: str) -> Date
             "is a date whose order of day and month does not show, since both are 12 or less in "
             f"every cell. Is it {ways}? Run init again with --dates '{name}={first}', or write "
             f"source.dates: {{{name}: {_shown(formats)}}} and type: datetime",
-            asked=True,
+            is_question=True,
         )
     return DateGuess(formats, iso=float(weights[iso].sum() / weights.sum()))
 
@@ -172,8 +172,8 @@ def _as_good(
 
 def _likely(times: pa.TimestampArray) -> bool:
     """Whether there are no more years than days of the month, as in dates with two-digit years."""
-    known = times.drop_null().to_pandas()
-    return bool(known.dt.year.nunique() <= known.dt.day.nunique())
+    values = times.drop_null().to_pandas()
+    return bool(values.dt.year.nunique() <= values.dt.day.nunique())
 
 
 def _sensible(times: pa.TimestampArray) -> NDArray[np.bool_]:
@@ -191,29 +191,29 @@ def _template(cell: str) -> str:
     if ISO.fullmatch(cell):
         return "ISO"
     for pattern, shape in SHAPES:
-        if (found := pattern.match(cell)) is None:
+        if (match := pattern.match(cell)) is None:
             continue
-        rest = cell[found.end() :]
+        rest = cell[match.end() :]
         clock = CLOCK.fullmatch(rest)
         if rest and clock is None:
             continue
         if "M" in shape:
-            word = found[3 if shape.startswith("%d") else 1].lower()
+            word = match[3 if shape.startswith("%d") else 1].lower()
             if word[:3] not in MONTHS:
                 continue
             shape = shape.replace("M", "%b" if len(word) == 3 else "%B")
-        day = shape.format("", *found.groups()[1:])
+        day = shape.format("", *match.groups()[1:])
         return day + (_clock(clock) if clock else "")
     return ""
 
 
-def _clock(found: re.Match[str]) -> str:
-    half, zone = found["half"] or "", found["zone"] or ""
-    made = found["gap"] + ("%I" if half else "%H")
-    made += ":%M" * bool(found["minute"]) + ":%S" * bool(found["second"])
-    made += ".%f" * bool(found["part"])
-    made += (" " * half.startswith(" ") + "%p") if half else ""
-    return made + ((" " * zone.startswith(" ") + "%z") if zone else "")
+def _clock(match: re.Match[str]) -> str:
+    half, zone = match["half"] or "", match["zone"] or ""
+    template = match["gap"] + ("%I" if half else "%H")
+    template += ":%M" * bool(match["minute"]) + ":%S" * bool(match["second"])
+    template += ".%f" * bool(match["part"])
+    template += (" " * half.startswith(" ") + "%p") if half else ""
+    return template + ((" " * zone.startswith(" ") + "%z") if zone else "")
 
 
 def _format(shape: str, parts: tuple[str, str, str]) -> str:
@@ -238,9 +238,12 @@ def guess_counted(numbers: NDArray[np.float64], name: str) -> DateGuess | None:
         return None
     if (numbers % 1 == 0).all():
         low, high = numbers.min(), numbers.max()
-        for one, least, most in (("%Y%m%d", 19_000_101, 21_001_231), ("%Y%m", 190_001, 210_012)):
-            if low >= least and high <= most and _all_read(numbers, one):
-                return DateGuess((one,))
+        for date_format, least, most in (
+            ("%Y%m%d", 19_000_101, 21_001_231),
+            ("%Y%m", 190_001, 210_012),
+        ):
+            if low >= least and high <= most and _all_read(numbers, date_format):
+                return DateGuess((date_format,))
     elif numbers.max() < 2101 and (np.round(numbers * 100) == numbers * 100).all():
         return None
     now = datetime.now(UTC)
@@ -265,6 +268,6 @@ def guess_counted(numbers: NDArray[np.float64], name: str) -> DateGuess | None:
     return None
 
 
-def _all_read(numbers: NDArray[np.float64], one: str) -> bool:
+def _all_read(numbers: NDArray[np.float64], date_format: str) -> bool:
     texts: Any = pa.array(np.unique(numbers).astype(np.int64)).cast(pa.string())
-    return bool(Dates((one,)).times(texts).null_count == 0)
+    return bool(Dates((date_format,)).times(texts).null_count == 0)

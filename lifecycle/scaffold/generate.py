@@ -91,7 +91,7 @@ def infer_project(
     inputs = _inputs(columns, roles, target)
     if not inputs:
         why = "; ".join(
-            said for said in roles.said if said.startswith(("ignore", "time", "entity"))
+            note for note in roles.notes if note.startswith(("ignore", "time", "entity"))
         )
         raise TargetError(
             f"--target: {path} has no column to learn {target!r} from" + (f": {why}" if why else "")
@@ -102,11 +102,13 @@ def infer_project(
             columns[ordered].spec.pop(bound, None)
     suspects = _suspects(columns, inputs, roles, target)
     rejected = _rejected_share(guessed)
-    guesses = [*read_as, *notation.said, *roles.said, *_said_of_misfits(guessed, rejected)]
+    guesses = [*read_as, *notation.notes, *roles.notes, *_said_of_misfits(guessed, rejected)]
     guesses += [*_said_of_types(columns), *_said_of_rare(guessed, target)]
-    left = set(inputs) - set(suspects)
-    to_do = "no feature" if left else "a feature all the same, since there is no other column"
-    guesses += [f"leakage {column}: {found}; {to_do}" for column, found in suspects.items()]
+    inputs_left = set(inputs) - set(suspects)
+    to_do = (
+        "no feature" if inputs_left else "a feature all the same, since there is no other column"
+    )
+    guesses += [f"leakage {column}: {suspect}; {to_do}" for column, suspect in suspects.items()]
     protected = protected_attributes(name for name in columns if name != target)
     if protected:
         guesses.append(
@@ -129,7 +131,7 @@ def infer_project(
         target,
         columns,
         roles,
-        suspects if left else {},
+        suspects if inputs_left else {},
         protected,
         rejected,
         split,
@@ -198,7 +200,7 @@ def _guess(notation: Recognised, target: str, wanted: RoleOptions) -> tuple[Gues
     guessed = guess_columns(raw)
     if wanted.entity and guessed.columns[wanted.entity].values.isna().any():
         missing = guessed.columns[wanted.entity].values.isna().to_numpy(dtype=bool)
-        guessed = without_rows(guessed, raw, guessed.kept[np.flatnonzero(missing)])
+        guessed = without_rows(guessed, raw, guessed.row_numbers[np.flatnonzero(missing)])
     roles = guess_roles(guessed.columns, target, wanted, *hints)
     if roles.time is None:
         return guessed, roles
@@ -208,28 +210,28 @@ def _guess(notation: Recognised, target: str, wanted: RoleOptions) -> tuple[Gues
     future = np.zeros(len(times), dtype=bool)
     if guessed.columns[name].kind == "datetime":
         future = (times > latest).to_numpy(dtype=bool)
-    said = []
+    notes = []
     if future.mean() > FEW_MISSING and future.sum() > 1:
         share = f"{future.mean():.1%}"
-        said.append(f"time.future: allow, because {share} of the rows have a {name} to come")
+        notes.append(f"time.future: allow, because {share} of the rows have a {name} to come")
         future = np.zeros(len(times), dtype=bool)
     elif future.any():
-        at = guessed.kept[np.flatnonzero(future)]
-        said.append(
+        at = guessed.row_numbers[np.flatnonzero(future)]
+        notes.append(
             f"time: {name} is in the future in {_shown(at)}, which will be rejected; if that is no "
             "mistake, set time.future: allow"
         )
     missing = times.isna().to_numpy(dtype=bool)
     if missing.any():
-        at = guessed.kept[np.flatnonzero(missing)]
-        said.append(f"time: {name} is missing in {_shown(at)}, which will be rejected")
+        at = guessed.row_numbers[np.flatnonzero(missing)]
+        notes.append(f"time: {name} is missing in {_shown(at)}, which will be rejected")
     broken = future | missing
     if broken.any():
-        guessed = without_rows(guessed, raw, guessed.kept[np.flatnonzero(broken)])
+        guessed = without_rows(guessed, raw, guessed.row_numbers[np.flatnonzero(broken)])
         roles = guess_roles(guessed.columns, target, wanted, *hints)
-    if roles.time and said and "allow, because" in said[0]:
+    if roles.time and notes and "allow, because" in notes[0]:
         roles.time["future"] = "allow"
-    roles.said += said
+    roles.notes += notes
     return guessed, roles
 
 
@@ -286,66 +288,66 @@ def _as_in_csv(array: pa.Array) -> pa.StringArray:
 
 def _inputs(columns: dict[str, Column], roles: Roles, target: str) -> list[str]:
     """Columns without another role."""
-    taken = {target, roles.entity, *roles.ignore, (roles.time or {}).get("column")}
-    return [name for name in columns if name not in taken]
+    names = {target, roles.entity, *roles.ignore, (roles.time or {}).get("column")}
+    return [name for name in columns if name not in names]
 
 
 def _suspects(
     columns: dict[str, Column], inputs: list[str], roles: Roles, target: str
 ) -> dict[str, str]:
     values = columns[target].values
-    known = values.notna().to_numpy()
+    has_target = values.notna().to_numpy()
     if roles.task == "binary":
-        numbers = (values[known] == roles.positive).to_numpy(dtype=np.float64)
+        numbers = (values[has_target] == roles.positive).to_numpy(dtype=np.float64)
     elif roles.task == "multiclass":
-        numbers = pd.get_dummies(values[known]).to_numpy(dtype=np.float64)
+        numbers = pd.get_dummies(values[has_target]).to_numpy(dtype=np.float64)
     else:
-        numbers = values[known].to_numpy(dtype=np.float64)
+        numbers = values[has_target].to_numpy(dtype=np.float64)
     frame = pd.DataFrame({name: columns[name].values for name in inputs})
-    return leakage_suspects(frame[known], numbers)
+    return leakage_suspects(frame[has_target], numbers)
 
 
 def _said_of_types(columns: dict[str, Column]) -> list[str]:
-    said = []
+    notes = []
     for name, column in columns.items():
         missing = int(column.values.isna().sum())
         if missing:
-            said.append(f"nullable: {name} ({column.kind}) has {missing:,} missing values")
+            notes.append(f"nullable: {name} ({column.kind}) has {missing:,} missing values")
     ranged = sum("maximum" in column.spec for column in columns.values())
     listed = sum("categories" in column.spec for column in columns.values())
     if ranged:
-        said.append(
+        notes.append(
             f"minimum, maximum: of {counted(ranged, 'column')} with few whole numbers, as seen"
         )
     if listed:
-        said.append(
+        notes.append(
             f"categories: of {counted(listed, 'column')}, as seen; new ones will be rejected"
         )
-    return said
+    return notes
 
 
 def _rejected_share(guessed: Guessed) -> float:
     """A percent more than what is rejected now, so that the next file may be a little worse."""
-    lost = 1 - len(guessed.kept) / guessed.rows
+    lost = 1 - len(guessed.row_numbers) / guessed.rows
     return max(REJECTED_SHARE, (int(lost * 100) + 1) / 100)
 
 
 def _said_of_misfits(guessed: Guessed, rejected: float) -> list[str]:
-    said = []
+    notes = []
     for name, column in guessed.columns.items():
         if bad := len(column.misfits):
             be = "is not" if bad == 1 else "are not"
-            said.append(
+            notes.append(
                 f"type: {name}: {column.kind}, but {bad:,} of {guessed.rows:,} cells {be}: "
                 f"{_shown(column.misfits)}"
             )
-    if said:
-        lost = guessed.rows - len(guessed.kept)
-        said.append(
+    if notes:
+        lost = guessed.rows - len(guessed.row_numbers)
+        notes.append(
             f"max_rejected_share: {rejected:g}, so {counted(lost, 'row')} with such "
             f"cells can go to quarantine ({lost / guessed.rows:.2%} of all)"
         )
-    return said
+    return notes
 
 
 def _said_of_duplicates(
@@ -354,8 +356,8 @@ def _said_of_duplicates(
     """Rows that are as an earlier one, but for what numbers the rows."""
     told_apart = [
         name
-        for name, one in columns.items()
-        if one.counts_rows or one.numbers_rows or one.spec.get("unique")
+        for name, column in columns.items()
+        if column.counts_rows or column.numbers_rows or column.spec.get("unique")
     ]
     compared = [pa.array(values, pa.string()) for n, values in raw.items() if n not in told_apart]
     if not compared:
@@ -372,7 +374,7 @@ def _said_of_duplicates(
 
 
 def _said_of_rare(guessed: Guessed, target: str) -> list[str]:
-    said = []
+    notes = []
     for name, column in guessed.columns.items():
         listed = column.spec.get("categories", ())
         if name == target or column.kind != "category" or len(column.values) < ENOUGH:
@@ -380,12 +382,12 @@ def _said_of_rare(guessed: Guessed, target: str) -> list[str]:
         counts = column.values.value_counts()
         once = counts.index[counts == 1]
         if listed and len(once):
-            at = guessed.kept[np.flatnonzero(column.values.isin(once))]
-            said.append(
+            at = guessed.row_numbers[np.flatnonzero(column.values.isin(once))]
+            notes.append(
                 f"categories: {name} has {len(listed)}, {len(once)} of them seen once "
                 f"({_shown(at)}); take out what is a typo, and such rows are rejected"
             )
-    return said
+    return notes
 
 
 def _shown(rows: Rows) -> str:

@@ -30,7 +30,7 @@ NEWEST = 0.3
 """Share of the rows in the newest periods where, of these, only held-out entities count."""
 AROUND = 0.1
 MOST = 0.5
-LEFT = 2
+MIN_PERIODS_LEFT = 2
 """Periods that stay for training, at least."""
 SEEDS = 20
 """Seeds tried where rows are few or classes are rare."""
@@ -48,7 +48,7 @@ class Cut(NamedTuple):
     period: str
     periods: int
     """All there are."""
-    held: int
+    periods_held: int
     since: str
     newest: float
     """Share of the rows that lies in the newest periods."""
@@ -79,11 +79,11 @@ def guess_holdout(
     Returns:
         What the project says of the split besides `spec`.
     """
-    known = columns[target].values.notna().to_numpy(dtype=bool)
-    total = int(known.sum())
+    has_target = columns[target].values.notna().to_numpy(dtype=bool)
+    total = int(has_target.sum())
     placed: Places | None = None
     if roles.entity:
-        placed = places(columns[roles.entity].values[known], spec)
+        placed = places(columns[roles.entity].values[has_target], spec)
         if len(np.unique(placed)) < len((TRAIN, VALIDATION, HOLDOUT)):
             few = f"has {columns[roles.entity].distinct:,} values, too few to divide the rows by"
             _ignore(roles, roles.entity, few)
@@ -91,34 +91,36 @@ def guess_holdout(
     if not roles.time:
         return {}
     name = roles.time["column"]
-    times = columns[name].values[known].reset_index(drop=True)
+    times = columns[name].values[has_target].reset_index(drop=True)
     arrival, best, why_none = _with_arrival(name, times, placed, spec)
     if best is None:
         _ignore(roles, name, "is a time, but its days are too few to divide the rows by")
         roles.time = None
         return {}
     roles.time["period"] = best.period
-    roles.said.append(
+    roles.notes.append(
         f"time: {name}, from {_shown(times.min())} to {_shown(times.max())}, by {best.period}"
     )
-    roles.said.append(f"arrives_from: {_said_of_arrival(arrival, total, why_none)}")
+    roles.notes.append(f"arrives_from: {_said_of_arrival(arrival, total, why_none)}")
     if arrival is not None:
         roles.time["arrives_from"] = arrival.since.date()
         total -= arrival.rows
     share = best.rows / total
     if placed is None:
         unit = "times" if best.period == "value" else f"{best.period}s"
-        roles.said.append(
-            f"holdout: the newest {best.held:,} of {best.periods:,} {unit}, from {best.since} on, "
+        roles.notes.append(
+            f"holdout: the newest {best.periods_held:,} of {best.periods:,} {unit}, from "
+            f"{best.since} on, "
             f"which have {share:.0%} of the rows; change it with split.holdout"
         )
         return {}
-    roles.said.append(
-        f"holdout: the newest {best.held} of {best.periods:,} {best.period}s, from {best.since} "
+    roles.notes.append(
+        f"holdout: the newest {best.periods_held} of {best.periods:,} {best.period}s, from "
+        f"{best.since} "
         f"on, have {best.newest:.0%} of the rows; {spec.holdout:.0%} of {roles.entity} are held "
         f"out there: {best.rows:,} rows ({share:.1%})"
     )
-    return {"holdout_periods": best.held}
+    return {"holdout_periods": best.periods_held}
 
 
 def guess_seed(columns: Mapping[str, Column], roles: Roles, target: str) -> dict[str, Any]:
@@ -129,12 +131,12 @@ def guess_seed(columns: Mapping[str, Column], roles: Roles, target: str) -> dict
         What the project says of the split besides its defaults: nothing where the default seed
         will do, or none does.
     """
-    known = columns[target].values.notna().to_numpy(dtype=bool)
-    labels, classes = pd.factorize(columns[target].values[known])
+    has_target = columns[target].values.notna().to_numpy(dtype=bool)
+    labels, classes = pd.factorize(columns[target].values[has_target])
     least = len(classes) if roles.task in ("binary", "multiclass") else 2
     keys = pd.DataFrame(index=pd.RangeIndex(len(labels)))
     if roles.entity:
-        keys[roles.entity] = columns[roles.entity].values[known].to_numpy()
+        keys[roles.entity] = columns[roles.entity].values[has_target].to_numpy()
     default = SplitSpec.model_validate(DEFAULTS["split"])
     for seed in range(default.seed, default.seed + SEEDS):
         parts = split(keys, default.model_copy(update={"seed": seed}), roles.entity)
@@ -142,7 +144,7 @@ def guess_seed(columns: Mapping[str, Column], roles: Roles, target: str) -> dict
         if different[0] >= least and min(different) > 1:
             if seed == default.seed:
                 return {}
-            roles.said.append(f"split.seed: {seed}, by which no part lacks targets it needs")
+            roles.notes.append(f"split.seed: {seed}, by which no part lacks targets it needs")
             return {"seed": seed}
     return {}
 
@@ -159,9 +161,9 @@ def _said_of_arrival(arrival: Arrival | None, total: int, why_none: str) -> str:
 
 
 def _ignore(roles: Roles, name: str, why: str) -> None:
-    roles.said = [said for said in roles.said if not said.startswith(f"entity: {name},")]
+    roles.notes = [note for note in roles.notes if not note.startswith(f"entity: {name},")]
     roles.ignore.append(name)
-    roles.said.append(f"ignore: {name} {why}")
+    roles.notes.append(f"ignore: {name} {why}")
 
 
 def _with_arrival(
@@ -229,15 +231,15 @@ def _of_entities(
         of_parts = [
             _from_end(periods.sizes(placed == part)) for part in (HOLDOUT, TRAIN, VALIDATION)
         ]
-        held, trained, validated = of_parts
-        for at in range(len(periods) - LEFT):
+        holdout, trained, validated = of_parts
+        for at in range(len(periods) - MIN_PERIODS_LEFT):
             later = trained[at] == trained[-1] or validated[at] == validated[-1]
-            if newest[at] > MOST or not held[at] or later:
+            if newest[at] > MOST or not holdout[at] or later:
                 continue
             off = abs(float(newest[at]) - NEWEST)
-            few = bool(held[at] < SMALL_SHARE * len(times))
+            few = bool(holdout[at] < SMALL_SHARE * len(times))
             worth = (few, off > AROUND, rank, off)
-            yield _cut(periods, period, at + 1, float(newest[at]), int(held[at]), worth)
+            yield _cut(periods, period, at + 1, float(newest[at]), int(holdout[at]), worth)
 
 
 def _of_rows(
@@ -246,14 +248,17 @@ def _of_rows(
     """What the split makes of periods, or of the times themselves: its share decides how many."""
     for rank, period in enumerate(of):
         periods = _periods(name, times, period)
-        held = periods.newest(spec.holdout * len(times), len(periods))
-        left = len(periods) - held
-        if left < LEFT or periods.newest(spec.validation * len(times), left) >= left:
+        holdout_periods = periods.newest(spec.holdout * len(times), len(periods))
+        periods_left = len(periods) - holdout_periods
+        if (
+            periods_left < MIN_PERIODS_LEFT
+            or periods.newest(spec.validation * len(times), periods_left) >= periods_left
+        ):
             continue
-        rows = int(periods.sizes()[-held:].sum())
+        rows = int(periods.sizes()[-holdout_periods:].sum())
         share = rows / len(times)
         off = abs(share - spec.holdout)
-        yield _cut(periods, period, held, share, rows, (off > AROUND, rank, off))
+        yield _cut(periods, period, holdout_periods, share, rows, (off > AROUND, rank, off))
 
 
 def _shown(time: Any) -> str:
@@ -271,7 +276,12 @@ def _from_end(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _cut(
-    periods: Periods, period: str, held: int, newest: float, rows: int, worth: tuple[float, ...]
+    periods: Periods,
+    period: str,
+    holdout_periods: int,
+    newest: float,
+    rows: int,
+    worth: tuple[float, ...],
 ) -> Cut:
-    since = periods.name(len(periods) - held).partition("/")[0]  # a week has two ends
-    return Cut(period, len(periods), held, since, newest, rows, worth)
+    since = periods.name(len(periods) - holdout_periods).partition("/")[0]  # a week has two ends
+    return Cut(period, len(periods), holdout_periods, since, newest, rows, worth)

@@ -45,14 +45,14 @@ def leakage_suspects(frame: pd.DataFrame, target: NDArray[np.float64]) -> dict[s
     frame, target = frame.iloc[::step], target[::step]
     if not target.var(axis=0).any():
         return {}
-    found = {}
+    suspects = {}
     for name in map(str, frame.columns):
         explained = _explained(frame[name], target)
         if explained > SUSPICIOUS:
-            found[name] = f"explains {explained:.0%} of the target alone"
+            suspects[name] = f"explains {explained:.0%} of the target alone"
     for first, second, words in _pairs(frame, target) if target.ndim == 1 else ():
-        found[first] = found[second] = words
-    return found
+        suspects[first] = suspects[second] = words
+    return suspects
 
 
 def _explained(values: "pd.Series[Any]", target: NDArray[np.float64]) -> float:
@@ -97,9 +97,9 @@ def _groups(values: "pd.Series[Any]") -> NDArray[np.int64]:
     of its own."""
     if pd.api.types.is_numeric_dtype(values.dtype):
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-        known = numbers[~np.isnan(numbers)]
-        if len(np.unique(known)) > BINS:
-            edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)))
+        finite = numbers[~np.isnan(numbers)]
+        if len(np.unique(finite)) > BINS:
+            edges = np.unique(np.quantile(finite, np.linspace(0, 1, BINS + 1)))
             at = np.maximum(np.searchsorted(edges, numbers, side="left"), 1)
             return np.where(np.isnan(numbers), 0, at).astype(np.int64)
     codes: NDArray[np.int64] = pd.factorize(values)[0].astype(np.int64) + 1
@@ -166,8 +166,8 @@ def _that_hold(
     first = len(aim) - int(np.floor(least * len(aim)))
     likely = np.flatnonzero(_are_near(few[:, :first] - less[:first], aim[:first]).any(axis=1))
     holds = _are_near(few[likely] - less, aim).mean(axis=1)
-    found: NDArray[np.int64] = likely[holds > least]
-    return found
+    places: NDArray[np.int64] = likely[holds > least]
+    return places
 
 
 def _are_near(values: NDArray[np.float64], aim: NDArray[np.float64]) -> NDArray[np.bool_]:

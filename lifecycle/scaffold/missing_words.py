@@ -31,7 +31,7 @@ POSSIBLE = frozenset(PERHAPS_VALUES.split()) | {
 }
 """Words that mean missing among numbers and times; among texts they may be a value."""
 WORDS = pa.array(sorted(CERTAIN | POSSIBLE), pa.string())
-KNOWN = pa.array(MISSING, pa.string())
+KNOWN_WORDS = pa.array(MISSING, pa.string())
 INFINITE = re.compile(r"[-+]?(inf|infinity|∞)|-?1\.#inf", re.IGNORECASE)
 PAIRS = (
     {"yes", "no"},
@@ -62,9 +62,9 @@ class Spellings(NamedTuple):
 def which_missing(cells: pa.StringArray) -> NDArray[np.bool_]:
     """Which cells without blanks around them mean missing among numbers, or are infinite."""
     lower = pc.utf8_lower(cells)
-    found = pc.or_(pc.is_in(lower, WORDS), pc.is_in(cells, KNOWN))
-    found = pc.or_(found, pc.match_substring_regex(lower, f"^({INFINITE.pattern})$"))
-    result: NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
+    missing = pc.or_(pc.is_in(lower, WORDS), pc.is_in(cells, KNOWN_WORDS))
+    missing = pc.or_(missing, pc.match_substring_regex(lower, f"^({INFINITE.pattern})$"))
+    result: NDArray[np.bool_] = missing.to_numpy(zero_copy_only=False)
     return result
 
 
@@ -87,11 +87,11 @@ def missing_labels(counts: "pd.Series[int]") -> tuple[list[str], list[str]]:
     """
     words = [str(text).strip() for text in counts.index]
     rest = {word.lower() for word in words if not is_missing(word)}
-    found = list(dict.fromkeys(word for word in words if is_missing(word)))
+    labels = list(dict.fromkeys(word for word in words if is_missing(word)))
     if len(rest) < 2:
-        return [], found
-    certain = [word for word in found if is_certain(word) or rest in PAIRS]
-    return certain, [word for word in found if word not in certain]
+        return [], labels
+    certain = [word for word in labels if is_certain(word) or rest in PAIRS]
+    return certain, [word for word in labels if word not in certain]
 
 
 def spellings_of(counts: "pd.Series[int]") -> Spellings:
@@ -132,8 +132,8 @@ def as_numbers(text: pa.StringArray) -> NDArray[np.float64] | None:
             numbers = pc.if_else(words, pa.scalar(None, pa.string()), text).cast(pa.float64())
         except pa.ArrowInvalid:
             return None
-    made: NDArray[np.float64] = numbers.drop_null().to_numpy(zero_copy_only=False)
-    return made if len(made) else None
+    values: NDArray[np.float64] = numbers.drop_null().to_numpy(zero_copy_only=False)
+    return values if len(values) else None
 
 
 def declarable(words: list[str]) -> list[str]:

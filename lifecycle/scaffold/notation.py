@@ -72,7 +72,7 @@ class Recognised:
     """Columns that nothing can read before someone answers: the question, and what to write."""
     hints: dict[str, str] = field(default_factory=dict)
     """Columns that look like numbers or dates and are none: why, and what to write."""
-    said: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -90,7 +90,7 @@ class _Columns:
     """Words for missing, by column."""
     unread: dict[str, str] = field(default_factory=dict)
     hints: dict[str, str] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 class _Points(NamedTuple):
@@ -119,24 +119,26 @@ def recognise(
     for name, values in raw.items():
         _look(name, values, columns, source, target, name in typed)
     decimal, thousands = _agreed(raw, columns, source)
-    negatives = Counter(one.negative for one in columns.numbers.values() if one.negative != "sign")
+    negatives = Counter(
+        number.negative for number in columns.numbers.values() if number.negative != "sign"
+    )
     negative: Negative = negatives.most_common(1)[0][0] if negatives else source.negative
     points = {}
     if decimal == ",":
         points = {name: _points(raw[name]) for name in columns.plain if name not in typed}
     exceptions = _exceptions(columns, source, (decimal, thousands), points)
-    said = _said_of_numbers(columns, (decimal, thousands), negative, points)
+    notes = _said_of_numbers(columns, (decimal, thousands), negative, points)
     if exceptions:
-        said.append(f"plain: {_named(exceptions)}, with a decimal point and no thousands")
-    said += columns.said
+        notes.append(f"plain: {_named(exceptions)}, with a decimal point and no thousands")
+    notes += columns.notes
     words = [word for name in columns.words for word in columns.words[name]]
-    said += _said_of_words(columns)
+    notes += _said_of_words(columns)
     spellings = dict(source.spellings)
     numeric = (*columns.numbers, *columns.plain)
     if target is not None and target in raw and target not in numeric:
         labels = _labels(raw[target], target)
         words += labels.missing
-        said += labels.said
+        notes += labels.notes
         spellings |= {target: labels.spellings} if labels.spellings else {}
         columns.words[target] = labels.missing
     certain, more = _look_at_texts(raw, columns, target)
@@ -150,13 +152,19 @@ def recognise(
         "dates": dict(source.dates) | columns.dates,
         "spellings": spellings,
     }
-    given = source.model_dump(exclude_unset=True)
-    fresh = {key: value for key, value in keys.items() if value or key in given}
-    made = Recognised(SourceSpec.model_validate(given | fresh), dict(raw))
-    made.units = {name: one.unit for name, one in columns.numbers.items() if one.unit}
-    made.unread, made.hints, made.said = columns.unread, columns.hints, [*said, *more]
-    _rewrite(made, columns, target)
-    return made
+    declared = source.model_dump(exclude_unset=True)
+    fresh = {key: value for key, value in keys.items() if value or key in declared}
+    recognised = Recognised(SourceSpec.model_validate(declared | fresh), dict(raw))
+    recognised.units = {
+        name: number.unit for name, number in columns.numbers.items() if number.unit
+    }
+    recognised.unread, recognised.hints, recognised.notes = (
+        columns.unread,
+        columns.hints,
+        [*notes, *more],
+    )
+    _rewrite(recognised, columns, target)
+    return recognised
 
 
 def _look(
@@ -189,10 +197,10 @@ def _look(
     cells = pa.array(counts.index, pa.string())
     columns.counts[name] = counts
     missing = which_missing(cells)
-    gone, rest = counts.index[missing].tolist(), counts[~missing]
+    missing_texts, rest = counts.index[missing].tolist(), counts[~missing]
     cells = cells.filter(pa.array(~missing))
     if name in source.dates:
-        columns.words[name] = declarable(gone)
+        columns.words[name] = declarable(missing_texts)
         return
     digits = pc.match_substring_regex(cells, "[0-9]").to_numpy(zero_copy_only=False)
     if rest.empty or rest[digits].sum() < LEAST_LOOK * rest.sum():
@@ -201,11 +209,11 @@ def _look(
         return
     if (numbers := as_numbers(cells)) is not None:
         columns.plain.append(name)
-        columns.words[name] = declarable(gone)
+        columns.words[name] = declarable(missing_texts)
         if name != target:
             _counted(name, numbers, columns)
         return
-    if name != target and _dates(name, rest, gone, columns):
+    if name != target and _dates(name, rest, missing_texts, columns):
         return
     if numbered:
         return
@@ -214,22 +222,22 @@ def _look(
         columns.hints[name] = guess.why
     elif guess is not None:
         columns.numbers[name] = guess
-        columns.words[name] = declarable(gone)
+        columns.words[name] = declarable(missing_texts)
 
 
-def _dates(name: str, rest: "pd.Series[int]", gone: list[str], columns: _Columns) -> bool:
+def _dates(name: str, rest: "pd.Series[int]", missing_texts: list[str], columns: _Columns) -> bool:
     """Whether a column holds dates, or nobody knows which."""
     iso = rest.index.str.match(ISO_LIKE)
     if rest[iso].sum() >= (1 - MOST_MISFITS) * rest.sum():
         columns.iso.append(name)
-        columns.words[name] = declarable(gone)
+        columns.words[name] = declarable(missing_texts)
         return True
     guess = guess_formats(rest, name)
     if guess is None:
         return False
     _date(name, guess, columns)
     if guess.formats:
-        columns.words[name] = declarable(gone)
+        columns.words[name] = declarable(missing_texts)
     return True
 
 
@@ -247,10 +255,10 @@ def _date(name: str, guess: DateGuess, columns: _Columns) -> None:
     if guess.formats:
         columns.dates[name] = guess.formats
         iso = f", and {guess.iso:.0%} of its cells as ISO 8601 has it" if guess.iso else ""
-        columns.said.append(f"dates: {name} is read as {_formats(guess.formats)}{iso}")
+        columns.notes.append(f"dates: {name} is read as {_formats(guess.formats)}{iso}")
     elif name in columns.plain:
-        columns.said.append(f"dates: {name} {guess.why}")
-    elif guess.asked:
+        columns.notes.append(f"dates: {name} {guess.why}")
+    elif guess.is_question:
         columns.unread[name] = guess.why
     else:
         columns.hints[name] = guess.why
@@ -265,26 +273,26 @@ def _points(values: "pd.Series[str]") -> _Points:
 
 def _counts(text: pa.StringArray) -> "pd.Series[int]":
     """How often each cell is there, the most frequent first; blank ones are not."""
-    found = text.filter(pc.not_equal(text, "")).value_counts()
-    times = found.field(1).to_numpy()
+    counts = text.filter(pc.not_equal(text, "")).value_counts()
+    times = counts.field(1).to_numpy()
     order = np.argsort(-times, kind="stable")
-    return pd.Series(times[order], index=found.field(0).to_numpy(zero_copy_only=False)[order])
+    return pd.Series(times[order], index=counts.field(0).to_numpy(zero_copy_only=False)[order])
 
 
 def _agreed(raw: Mapping[str, "pd.Series[str]"], columns: _Columns, source: SourceSpec) -> Pair:
     """Decimal and thousands of the file; columns that have others are named under `hints`."""
     decimal = _decimal(raw, columns, source)
     needs: Counter[Thousands] = Counter()
-    for one in columns.numbers.values():
-        marks = [thousands for mark, thousands in one.pairs if mark == decimal]
+    for number in columns.numbers.values():
+        marks = [thousands for mark, thousands in number.pairs if mark == decimal]
         if marks and "" not in marks:
             needs.update(marks)
     thousands = needs.most_common(1)[0][0] if needs else source.thousands
     if "thousands" in source.model_fields_set or thousands == decimal:
         thousands = source.thousands
-    for name, one in list(columns.numbers.items()):
-        if {(decimal, thousands), (decimal, ""), PLAIN}.isdisjoint(one.pairs):
-            other, group = one.pairs[0]
+    for name, number in list(columns.numbers.items()):
+        if {(decimal, thousands), (decimal, ""), PLAIN}.isdisjoint(number.pairs):
+            other, group = number.pairs[0]
             columns.hints[name] = (
                 f"looks like numbers with decimal '{other}' and thousands '{group}', while other "
                 f"columns have '{decimal}' and '{thousands}': make them one in the file"
@@ -297,11 +305,14 @@ def _decimal(raw: Mapping[str, "pd.Series[str]"], columns: _Columns, source: Sou
     if "decimal" in source.model_fields_set:
         return source.decimal
     certain = Counter(
-        decimal for one in columns.numbers.values() for decimal in one.decimals if one.is_certain
+        decimal
+        for number in columns.numbers.values()
+        for decimal in number.decimals
+        if number.is_certain
     )
     if certain[","] and certain[","] >= certain["."]:
         return ","
-    open_ = [name for name, one in columns.numbers.items() if one.comma_is_open]
+    open_ = [name for name, number in columns.numbers.items() if number.comma_is_open]
     if not open_ or certain["."] or any(_points(raw[name]).decimal for name in columns.plain):
         return "."
     votes = {comma_means(columns.counts[name].drop(columns.words[name])) for name in open_}
@@ -325,9 +336,9 @@ def _exceptions(
     if decimal == ".":
         return list(source.plain)
     fits = {pair, (decimal, "")}
-    names = [name for name, one in columns.numbers.items() if fits.isdisjoint(one.pairs)]
-    for name, one in points.items():
-        if one.decimal or (one.any and thousands != "."):
+    names = [name for name, number in columns.numbers.items() if fits.isdisjoint(number.pairs)]
+    for name, point in points.items():
+        if point.decimal or (point.any and thousands != "."):
             names.append(name)
     return list(dict.fromkeys([*source.plain, *names]))
 
@@ -335,7 +346,7 @@ def _exceptions(
 class _Labels(NamedTuple):
     spellings: dict[str, tuple[str, ...]]
     missing: list[str]
-    said: list[str]
+    notes: list[str]
 
 
 def _labels(values: "pd.Series[str]", target: str) -> _Labels:
@@ -344,33 +355,33 @@ def _labels(values: "pd.Series[str]", target: str) -> _Labels:
     counts = counts[counts.index.str.strip() != ""]
     if len(counts) > MOST_LABELS or set(counts.index.str.strip().str.lower()) <= YES_NO:
         return _Labels({}, [], [])
-    said = []
+    notes = []
     missing, possible = missing_labels(counts)
     by_word = counts.groupby(counts.index.str.strip()).sum()
     for word in missing:
-        said.append(
+        notes.append(
             f"missing: {target} is {word!r} in {by_word[word]:,} rows, which is no class: they "
             "have no label; if it is one, take it out of source.missing and add it to categories"
         )
     for word in possible:
-        said.append(
+        notes.append(
             f"classes: {target} is {word!r} in {by_word[word]:,} rows; if that means missing, "
             f"write source.missing: ['{word}'], and take it out of categories"
         )
-    kept = counts[~counts.index.str.strip().isin(missing)]
-    spellings = spellings_of(kept)
+    counts_left = counts[~counts.index.str.strip().isin(missing)]
+    spellings = spellings_of(counts_left)
     for value, texts in spellings.values.items():
         mean = "means" if len(texts) == 1 else "mean"
-        said.append(
+        notes.append(
             f"spellings: {target}: {listed(texts)} {mean} {value!r}, since they differ in case or "
             "blanks only; if not, take them out of source.spellings"
         )
     for value, texts in spellings.doubtful.items():
-        said.append(
+        notes.append(
             f"spellings: {target} has {value!r} and {listed(texts)}, which differ in case only; if "
             f"they are one class, write {_spelled(target, value, texts)}"
         )
-    return _Labels(spellings.values, missing, said)
+    return _Labels(spellings.values, missing, notes)
 
 
 def _look_at_texts(
@@ -380,7 +391,7 @@ def _look_at_texts(
     certain: list[str] = []
     possible: defaultdict[str, list[str]] = defaultdict(list)
     missing: defaultdict[str, list[str]] = defaultdict(list)
-    said = []
+    notes = []
     for name, counts in columns.counts.items():
         others = (columns.numbers, columns.plain, columns.dates, columns.iso, columns.unread)
         if name == target or any(name in kinds for kinds in others):
@@ -395,37 +406,37 @@ def _look_at_texts(
                 possible[word].append(name)
         spellings = spellings_of(raw[name].dropna().value_counts())
         for value, texts in spellings.values.items():
-            said.append(
+            notes.append(
                 f"spellings: {name}: {listed(texts)} and {value!r} differ in case or blanks only; "
                 f"to read them as one, write {_spelled(name, value, texts)}, and list that "
                 "category once"
             )
     for word, names in missing.items():
-        said.append(f"missing: {word!r} means missing in {_named(names)}, as source.missing says")
+        notes.append(f"missing: {word!r} means missing in {_named(names)}, as source.missing says")
     for word, names in possible.items():
-        said.append(
+        notes.append(
             f"categories: {word!r} is one of {_named(names)}; if it means missing, write it under "
             "source.missing, and take it out of categories"
         )
-    return list(dict.fromkeys(certain)), said
+    return list(dict.fromkeys(certain)), notes
 
 
-def _rewrite(made: Recognised, columns: _Columns, target: str | None) -> None:
+def _rewrite(recognised: Recognised, columns: _Columns, target: str | None) -> None:
     """Cells as the source will give them."""
-    spec = made.source
+    spec = recognised.source
     bare = (spec.decimal, spec.thousands, spec.negative) == (".", "", "sign")
-    if bare and not (spec.missing or spec.dates or spec.spellings or made.units):
+    if bare and not (spec.missing or spec.dates or spec.spellings or recognised.units):
         return
     notation = Notation(spec)
-    for name, values in made.cells.items():
+    for name, values in recognised.cells.items():
         if name in spec.dates or name in columns.iso:
             kind = ColumnSpec(type="datetime")
         elif name in columns.numbers or name in columns.plain:
-            kind = ColumnSpec(type="number", unit=made.units.get(name, ""))
+            kind = ColumnSpec(type="number", unit=recognised.units.get(name, ""))
         else:
             kind = _text_spec(values, columns.words.get(name, ()))
         read = notation.read(pa.array(values, pa.string()), name, kind)
-        made.cells[name] = read.cast(pa.string()).to_pandas()
+        recognised.cells[name] = read.cast(pa.string()).to_pandas()
 
 
 def _text_spec(values: "pd.Series[str]", words: Collection[str]) -> ColumnSpec:
@@ -433,31 +444,33 @@ def _text_spec(values: "pd.Series[str]", words: Collection[str]) -> ColumnSpec:
     if text_kind(values) != "category" or values.nunique() > FEW_CATEGORIES:
         return ColumnSpec(type="string")
     texts = (str(text) for text in values.dropna().unique())
-    kept = tuple(t for t in texts if not is_certain(t.strip()) and t.strip() not in words)
-    return ColumnSpec(type="category", categories=kept or None)
+    texts_left = tuple(t for t in texts if not is_certain(t.strip()) and t.strip() not in words)
+    return ColumnSpec(type="category", categories=texts_left or None)
 
 
 def _said_of_numbers(
     columns: _Columns, pair: Pair, negative: Negative, points: Mapping[str, _Points]
 ) -> list[str]:
-    said = []
+    notes = []
     decimal, thousands = pair
-    names = [name for name, one in columns.numbers.items() if PLAIN not in one.pairs or one.unit]
+    names = [
+        name for name, number in columns.numbers.items() if PLAIN not in number.pairs or number.unit
+    ]
     if pair != PLAIN:
         names = [name for name in names if PLAIN not in columns.numbers[name].pairs]
         if thousands == ".":
-            names += [name for name, one in points.items() if one.any and not one.decimal]
+            names += [name for name, point in points.items() if point.any and not point.decimal]
         between = f" and {thousands!r} between thousands" if thousands else ""
-        said.append(f"decimal: {decimal!r} before decimals{between}, in {_named(names)}")
+        notes.append(f"decimal: {decimal!r} before decimals{between}, in {_named(names)}")
     if negative != "sign":
         form = "(5)" if negative == "parentheses" else "5-"
-        names = [name for name, one in columns.numbers.items() if one.negative == negative]
-        said.append(f"negative: {form} is -5, in {_named(names)}")
-    for name, one in columns.numbers.items():
-        if one.unit:
-            percent = "; 12 % is 12, not 0.12" if one.unit == "%" else ""
-            said.append(f"unit: {name} is numbers in {one.unit}{percent}")
-    return said
+        names = [name for name, number in columns.numbers.items() if number.negative == negative]
+        notes.append(f"negative: {form} is -5, in {_named(names)}")
+    for name, number in columns.numbers.items():
+        if number.unit:
+            percent = "; 12 % is 12, not 0.12" if number.unit == "%" else ""
+            notes.append(f"unit: {name} is numbers in {number.unit}{percent}")
+    return notes
 
 
 def _said_of_words(columns: _Columns) -> list[str]:
@@ -465,14 +478,14 @@ def _said_of_words(columns: _Columns) -> list[str]:
     for name, words in columns.words.items():
         for word in words:
             by_word[word].append(name)
-    said = []
+    notes = []
     for word, names in by_word.items():
         infinite = "; a model takes no infinite number" if INFINITE.fullmatch(word) else ""
-        said.append(
+        notes.append(
             f"missing: {word!r} means missing in {_named(names)}{infinite}; without it under "
             "source.missing, such rows are rejected"
         )
-    return said
+    return notes
 
 
 def _spelled(name: str, value: str, texts: Collection[str]) -> str:
@@ -481,7 +494,8 @@ def _spelled(name: str, value: str, texts: Collection[str]) -> str:
 
 def _formats(formats: Collection[str]) -> str:
     return " or ".join(
-        f"{one} since 1970" if re.fullmatch("[a-z]+", one) else repr(one) for one in formats
+        f"{format} since 1970" if re.fullmatch("[a-z]+", format) else repr(format)
+        for format in formats
     )
 
 

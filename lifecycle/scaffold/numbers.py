@@ -53,7 +53,7 @@ MARKS = re.compile(rf"(?<=\d)[{BLANKS}](?=\d)|[.,'\u2019]")
 
 
 class NumberGuess(NamedTuple):
-    """What is known of a column that looks like numbers."""
+    """Guess about a column that looks like numbers."""
 
     pairs: tuple[Pair, ...] = ()
     """Decimal and thousands that read nearly all cells."""
@@ -100,14 +100,14 @@ def guess_numbers(counts: "pd.Series[int]") -> NumberGuess | None:
             missing.
     """
     few = counts if len(counts) <= SAMPLE else counts.sample(SAMPLE, random_state=SEED)
-    found = [(CELL.fullmatch(str(cell)), int(times)) for cell, times in few.items()]
-    matches = [(one, times) for one, times in found if one]
+    cell_matches = [(CELL.fullmatch(str(cell)), int(times)) for cell, times in few.items()]
+    matches = [(match, times) for match, times in cell_matches if match]
     total, like = int(few.sum()), sum(times for _, times in matches)
     if like < LEAST_LOOK * total:
         return None
     units: Counter[str] = Counter()
-    for one, times in matches:
-        units[_unit(one)] += times
+    for match, times in matches:
+        units[_unit(match)] += times
     bare = units.pop("", 0)
     unit = max(units, key=lambda name: units[name], default="")
     named = sum(units.values())
@@ -165,12 +165,12 @@ def _fitting(counts: "pd.Series[int]", unit: str, negative: Negative) -> NumberG
 def _rest(others: "pd.Series[int]", share: float, total: int) -> str:
     """What keeps a column from being numbers; cells are named only where they repeat."""
     repeated = others[(others > 2) & (others.index.str.len() <= 20)].nlargest(3)
-    said = f"looks like numbers in {share:.0%} of its cells, and the others are none"
+    message = f"looks like numbers in {share:.0%} of its cells, and the others are none"
     if repeated.empty or repeated.sum() < LEAST_LOOK * others.sum():
-        return f"{said}: correct them in the file"
+        return f"{message}: correct them in the file"
     words = ", ".join(f"{word!r} ({times:,})" for word, times in repeated.items())
     listed = ", ".join(f"'{word}'" for word in repeated.index)
-    return f"{said}: {words}; if that means missing, write source.missing: [{listed}]"
+    return f"{message}: {words}; if that means missing, write source.missing: [{listed}]"
 
 
 def comma_means(counts: "pd.Series[int]") -> Decimal | None:
@@ -184,8 +184,8 @@ def comma_means(counts: "pd.Series[int]") -> Decimal | None:
     return "." if not marked.all() and int(counts[marked].sum()) >= GROUPED else None
 
 
-def _unit(found: re.Match[str]) -> str:
-    before, after = found["before"], found["after"]
+def _unit(match: re.Match[str]) -> str:
+    before, after = match["before"], match["after"]
     return f"{before}{after}" if not (before and after) else f"{before} {after}"
 
 
@@ -196,20 +196,20 @@ def _is_unit(text: str) -> bool:
 
 def _apart(matches: list[tuple[re.Match[str], int]]) -> bool:
     """Whether a blank is before each unit: `12 kg` has one, while `12B` is a name."""
-    with_unit = [found for found, _ in matches if found["before"] or found["after"]]
-    return all(found["gap"] and found["after"] and not found["before"] for found in with_unit)
+    with_unit = [match for match, _ in matches if match["before"] or match["after"]]
+    return all(match["gap"] and match["after"] and not match["before"] for match in with_unit)
 
 
 def _negative(matches: list[tuple[re.Match[str], int]]) -> Negative:
-    if any(found[0].rstrip().endswith(")") for found, _ in matches):
+    if any(match[0].rstrip().endswith(")") for match, _ in matches):
         return "parentheses"
-    return "trailing" if any(found["trail"] for found, _ in matches) else "sign"
+    return "trailing" if any(match["trail"] for match, _ in matches) else "sign"
 
 
 def _marks(cells: list[str]) -> set[str]:
     """Which of the marks between digits are there."""
-    found = set().union(*(MARKS.findall(cell) for cell in cells))
-    marks = {"'" if mark == "\u2019" else " " if mark in BLANKS else mark for mark in found}
+    characters = set().union(*(MARKS.findall(cell) for cell in cells))
+    marks = {"'" if mark == "\u2019" else " " if mark in BLANKS else mark for mark in characters}
     return marks
 
 

@@ -96,8 +96,8 @@ def project_text(
             *lines,
             "# Consequences of the target, known only when the target is: never features.",
             *(
-                f"# suspected: {one_line(column)}: {one_line(found)}"
-                for column, found in suspects.items()
+                f"# suspected: {one_line(column)}: {one_line(suspect)}"
+                for column, suspect in suspects.items()
             ),
             *_block({"leakage": list(suspects)}),
             "# Attributes that must not decide, such as sex or race: reported on only.",

@@ -49,14 +49,14 @@ GUESSED = RoleOptions()
 
 @dataclass
 class Roles:
-    """Who is what, and why."""
+    """Roles of the columns, with the reason for each."""
 
     task: TaskKind
     positive: Any = None
     entity: str | None = None
     time: dict[str, Any] | None = None
     ignore: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     otherwise: str = ""
     """What the task may be instead, for the person who reads the file."""
 
@@ -81,12 +81,12 @@ def guess_roles(
     """
     roles = _task(columns[target], target)
     others = {name: column for name, column in columns.items() if name != target}
-    readable = {name: one for name, one in others.items() if name not in unread}
+    readable = {name: column for name, column in others.items() if name not in unread}
     roles.time = _wanted_time(columns, wanted.time) if wanted.time else _time_of(readable)
     for name in wanted.ids:
         _promise_unique(name, columns[name], roles)
         roles.ignore.append(name)
-        roles.said.append(f"ignore: {name} identifies the row, as --id says")
+        roles.notes.append(f"ignore: {name} identifies the row, as --id says")
     settled = {wanted.time, wanted.entity, *wanted.ids}
     identifiers = []
     for name, column in others.items():
@@ -94,15 +94,15 @@ def guess_roles(
             continue
         if name in unread:
             roles.ignore.append(name)
-            roles.said.append(f"ignore: {name} {unread[name]}")
+            roles.notes.append(f"ignore: {name} {unread[name]}")
         elif _place(name, column, roles, hints.get(name, "")):
             identifiers.append(name)
     if wanted.entity:
         roles.entity = wanted.entity
-        roles.said.append(f"entity: {wanted.entity}, {columns[wanted.entity].distinct:,} of them")
+        roles.notes.append(f"entity: {wanted.entity}, {columns[wanted.entity].distinct:,} of them")
         for name in identifiers:
             roles.ignore.append(name)
-            roles.said.append(f"ignore: {name} is another identifier")
+            roles.notes.append(f"ignore: {name} is another identifier")
     else:
         _place_entity({name: columns[name] for name in identifiers}, roles)
     return roles
@@ -126,14 +126,14 @@ def _task(column: Column, target: str) -> Roles:
     if column.distinct == 2:
         column = _whole_labels(column)
         values = sorted(column.values.dropna().unique(), key=str)
-        known = [value for value in values if str(value).strip().lower() in POSITIVE]
+        positives = [value for value in values if str(value).strip().lower() in POSITIVE]
         rarer = column.values.value_counts().idxmin()
-        positive = known[0] if len(known) == 1 else rarer
+        positive = positives[0] if len(positives) == 1 else rarer
         native = positive.item() if isinstance(positive, np.generic) else positive
         share = (column.values == positive).mean()
-        said = [f"task: binary, because {target} has two values ({values[0]}, {values[1]})"]
-        said.append(f"positive: {native!r}, which {share:.1%} of the rows have")
-        return Roles("binary", positive=native, said=said)
+        notes = [f"task: binary, because {target} has two values ({values[0]}, {values[1]})"]
+        notes.append(f"positive: {native!r}, which {share:.1%} of the rows have")
+        return Roles("binary", positive=native, notes=notes)
     numbers = _whole_numbers(column)
     if (
         numbers is None
@@ -171,21 +171,21 @@ def _amount(column: Column, numbers: "pd.Series[Any] | None", target: str) -> Ro
         reason = f"task: regression, because {target} is a number with {column.distinct} values"
         if column.distinct <= MOST_CLASSES and numbers is None:
             reason += "; if they are classes, write them as words, or as whole numbers from 0 on"
-        return Roles("regression", said=[reason])
+        return Roles("regression", notes=[reason])
     column.spec["minimum"] = 0
     if _are_counts(numbers):
         column.spec["type"] = "integer"
         small = (numbers <= 2).mean()
-        said = [
+        notes = [
             f"task: count, because {target} has whole numbers from 0 to {numbers.max()}, "
             f"{small:.0%} of them 0, 1 or 2, and the larger the rarer"
         ]
         other = f"If {target} is no count of events, write `task: regression`."
-        return Roles("count", said=said, otherwise=other)
-    said = [f"task: regression, because {target} is a number with {column.distinct} values"]
+        return Roles("count", notes=notes, otherwise=other)
+    notes = [f"task: regression, because {target} is a number with {column.distinct} values"]
     if column.distinct <= MOST_CLASSES:
         rarest = int(numbers.value_counts().min())
-        said = [
+        notes = [
             f"task: regression, because {target} has {column.distinct} whole numbers, one of them "
             f"in {counted(rarest, 'row')} only: too few for a class"
         ]
@@ -193,7 +193,7 @@ def _amount(column: Column, numbers: "pd.Series[Any] | None", target: str) -> Ro
         f"If {target} counts events, such as visits or sales in a time, write `task: count`: "
         "its predictions are never negative, and errors weigh by the size of the count."
     )
-    return Roles("regression", said=said, otherwise=other if column.kind == "integer" else "")
+    return Roles("regression", notes=notes, otherwise=other if column.kind == "integer" else "")
 
 
 def _whole_numbers(column: Column) -> "pd.Series[Any] | None":
@@ -234,16 +234,16 @@ def _multiclass(column: Column, values: "pd.Series[Any]", target: str) -> Roles:
     """
     counts = values.value_counts()
     classes = sorted(counts.index.tolist())
-    whole = column.kind in ("integer", "number")
+    is_numeric = column.kind in ("integer", "number")
     missing = {"nullable": True} if column.values.isna().any() else {}
     column.spec.clear()
     column.spec.update({"type": "category", **missing, "categories": classes})
-    kind = "whole numbers" if whole else "texts"
-    said = [f"task: multiclass, because {target} has {len(classes)} different {kind}"]
+    kind = "whole numbers" if is_numeric else "texts"
+    notes = [f"task: multiclass, because {target} has {len(classes)} different {kind}"]
     rarest, rows = counts.index[-1], int(counts.iloc[-1])
-    said.append(f"classes: as seen; the rarest, {rarest!r}, has {rows:,} of {counts.sum():,} rows")
-    roles = Roles("multiclass", said=said)
-    if whole:
+    notes.append(f"classes: as seen; the rarest, {rarest!r}, has {rows:,} of {counts.sum():,} rows")
+    roles = Roles("multiclass", notes=notes)
+    if is_numeric:
         other = "count` or `task: regression" if classes[0] >= 0 else "regression"
         roles.otherwise = (
             f"If {target} is an amount and not a name or a grade, write `task: {other}`, and make "
@@ -287,7 +287,7 @@ def _place(name: str, column: Column, roles: Roles, hint: str) -> bool:
         )
     if reason:
         roles.ignore.append(name)
-        roles.said.append(f"ignore: {name} {reason}")
+        roles.notes.append(f"ignore: {name} {reason}")
     return False
 
 
@@ -309,21 +309,26 @@ def _time_of(columns: dict[str, Column]) -> dict[str, Any] | None:
 
 def _place_entity(identifiers: dict[str, Column], roles: Roles) -> None:
     """Whom the rows are about: rather someone who comes again than a row's own number."""
-    whole = {name: one for name, one in identifiers.items() if not one.values.isna().any()}
-    worse = {name: (_numbers(one), one.distinct < FEW_ENTITIES) for name, one in whole.items()}
+    complete = {
+        name: column for name, column in identifiers.items() if not column.values.isna().any()
+    }
+    worse = {
+        name: (_numbers(column), column.distinct < FEW_ENTITIES)
+        for name, column in complete.items()
+    }
     roles.entity = min(worse, key=lambda name: worse[name], default=None)
     for name in identifiers:
         reason = "is another identifier"
         if name == roles.entity:
-            if not (_numbers(whole[name]) and roles.time):
-                said = f"entity: {name}, {whole[name].distinct:,} of them in the rows"
-                roles.said.append(said)
+            if not (_numbers(complete[name]) and roles.time):
+                note = f"entity: {name}, {complete[name].distinct:,} of them in the rows"
+                roles.notes.append(note)
                 continue
-            nearly = "" if whole[name].unique else "nearly "
+            nearly = "" if complete[name].unique else "nearly "
             roles.entity = None
             reason = f"differs in {nearly}every row, and time divides the rows"
         roles.ignore.append(name)
-        roles.said.append(f"ignore: {name} {reason}")
+        roles.notes.append(f"ignore: {name} {reason}")
 
 
 def _numbers(column: Column) -> bool:
@@ -348,10 +353,10 @@ def _promise_unique(name: str, column: Column, roles: Roles) -> None:
     """Whatever is called an identifier, or looks like one, and differs in every row."""
     if column.unique and (column.kind == "string" or IDENTIFIER.search(name)):
         column.spec["unique"] = True
-        roles.said.append(f"unique: {name} differs in every row; one that repeats is rejected")
+        roles.notes.append(f"unique: {name} differs in every row; one that repeats is rejected")
     elif _numbers(column) and not column.unique and not column.values.isna().any():
         again = len(column.values) - column.distinct
-        roles.said.append(
+        roles.notes.append(
             f"repeated: {name} came before in {counted(again, 'row')}; if it "
             "must not, write unique: true there, and such rows are rejected"
         )

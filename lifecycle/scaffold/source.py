@@ -65,23 +65,23 @@ def guess_source(
         ProjectError: an option has no meaning for the format, or none at all.
         BackendError: the file's server does not answer.
     """
-    kind, said = _format(path)
+    kind, notes = _format(path)
     declared: dict[str, Any] = {"path": path, "format": kind}
     if options.decimal is not None:
         declared["decimal"] = options.decimal
     if kind in ("csv", "jsonl"):
-        declared |= _text(declared, options, said)
+        declared |= _text(declared, options, notes)
     if kind == "csv":
-        declared |= _layout(declared, options, said)
+        declared |= _layout(declared, options, notes)
     elif options.separator is not None:
         raise ProjectError(f"--separator: {path} is {kind}, which has none: leave it out")
     if kind == "excel":
-        declared |= _sheet(declared, options, target, said)
+        declared |= _sheet(declared, options, target, notes)
     elif options.sheet is not None:
         raise ProjectError(f"--sheet: {path} is {kind}, which has none: leave it out")
     if kind not in ("csv", "jsonl") and options.encoding is not None:
         raise ProjectError(f"--encoding: {path} is {kind}, which has its own: leave it out")
-    return _spec(declared), said
+    return _spec(declared), notes
 
 
 def is_pattern(path: str) -> bool:
@@ -107,7 +107,7 @@ def _spec(declared: dict[str, Any]) -> SourceSpec:
 
 
 def _format(path: str) -> tuple[Format, list[str]]:
-    said: list[str] = []
+    notes: list[str] = []
     remote = "://" in path
     if (what := foreign_ending(path)) is not None:
         raise SourceError(f"{path}: cannot read it: {what}")
@@ -115,33 +115,37 @@ def _format(path: str) -> tuple[Format, list[str]]:
         raise SourceError(f"{path}: cannot read it: No such file or directory")
     if is_pattern(path):
         matches = [match for match in glob.glob(path, recursive=True) if Path(match).is_file()]
-        return _common_format(path, sorted(matches), said), said
+        return _common_format(path, sorted(matches), notes), notes
     kind = format_of(path)
     if not remote and kind != "delta" and Path(path).is_dir():
         names = sorted(f.relative_to(path).as_posix() for f in Path(path).rglob("*") if f.is_file())
-        return _common_format(path, names, said), said
+        return _common_format(path, names, notes), notes
     if kind is None and not remote and compression_of(path) == "zip":
         member = Zipped(LocalFile(Path(path), Path(path).name)).member()
         if (what := foreign_ending(member)) is not None:
             raise SourceError(f"{path}: cannot read {member} in it: {what}")
         kind = format_of(member)
-        said.append(f"format: {kind or 'csv'}, as {member} is, the file in the archive")
+        notes.append(f"format: {kind or 'csv'}, as {member} is, the file in the archive")
     kind = kind or "csv"
     if kind not in EXTENSIONS:
         raise SourceError(f"{path}: `lifecycle init` reads files; write `source` for it by hand")
-    return kind, said
+    return kind, notes
 
 
-def _common_format(path: str, names: Sequence[str], said: list[str]) -> Format:
+def _common_format(path: str, names: Sequence[str], notes: list[str]) -> Format:
     """The format that the files have, by their names' endings."""
-    seen = [name for name in names if not any(p.startswith((".", "_")) for p in name.split("/"))]
-    kinds = Counter(kind for name in seen for kind in FILES if suffix_of(name) in EXTENSIONS[kind])
+    names_visible = [
+        name for name in names if not any(p.startswith((".", "_")) for p in name.split("/"))
+    ]
+    kinds = Counter(
+        kind for name in names_visible for kind in FILES if suffix_of(name) in EXTENSIONS[kind]
+    )
     if not kinds:
-        foreign = next(filter(None, map(foreign_ending, seen)), None)
+        foreign = next(filter(None, map(foreign_ending, names_visible)), None)
         ends = ", ".join(ends[0] for ends in EXTENSIONS.values())
         raise SourceError(
             f"{path}: there is no file to read ({ends}, perhaps compressed) among "
-            f"{counted(len(seen), 'file')}" + (f"; {foreign}" if foreign else "")
+            f"{counted(len(names_visible), 'file')}" + (f"; {foreign}" if foreign else "")
         )
     if len(kinds) > 1:
         have = ", ".join(f"{counted(count, 'file')} of {kind}" for kind, count in kinds.items())
@@ -151,11 +155,11 @@ def _common_format(path: str, names: Sequence[str], said: list[str]) -> Format:
             f"{EXTENSIONS[next(iter(kinds))][0]}'"
         )
     kind, count = next(iter(kinds.items()))
-    said.append(f"source: {counted(count, 'file')} of format {kind}, read one after the other")
+    notes.append(f"source: {counted(count, 'file')} of format {kind}, read one after the other")
     return kind
 
 
-def _text(declared: dict[str, Any], options: ReadingOptions, said: list[str]) -> dict[str, Any]:
+def _text(declared: dict[str, Any], options: ReadingOptions, notes: list[str]) -> dict[str, Any]:
     """Encoding of a CSV or JSON lines file."""
     if options.encoding is not None:
         try:
@@ -172,11 +176,11 @@ def _text(declared: dict[str, Any], options: ReadingOptions, said: list[str]) ->
     if encoding == "utf-8":
         return {}
     why = "the file is not UTF-8"
-    said.append(f"encoding: {encoding}, because {why}; if words look wrong, give --encoding")
+    notes.append(f"encoding: {encoding}, because {why}; if words look wrong, give --encoding")
     return {"encoding": encoding}
 
 
-def _layout(declared: dict[str, Any], options: ReadingOptions, said: list[str]) -> dict[str, Any]:
+def _layout(declared: dict[str, Any], options: ReadingOptions, notes: list[str]) -> dict[str, Any]:
     """Separator and header of a CSV file."""
     wanted = options.separator
     if wanted is not None:
@@ -189,23 +193,23 @@ def _layout(declared: dict[str, Any], options: ReadingOptions, said: list[str]) 
         raise SourceError(f"{files.place}: cannot read it: {what}")
     text = start.decode(declared.get("encoding", "utf-8"), errors="replace").removeprefix("\ufeff")
     layout = detect_layout(text, wanted)
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     if layout.separator != ",":
-        found["separator"] = layout.separator
+        fields["separator"] = layout.separator
         if wanted is None:
             name = SEPARATOR_NAMES.get(layout.separator, repr(layout.separator))
-            said.append(f"separator: {name}, by which the lines have equally many cells")
+            notes.append(f"separator: {name}, by which the lines have equally many cells")
     if layout.above:
-        found["skip"] = layout.above
-        said.append(
+        fields["skip"] = layout.above
+        notes.append(
             f"skip: {counted(layout.above, 'line')} above the one that names the columns; set "
             "skip: 0 if that is wrong"
         )
-    return found
+    return fields
 
 
 def _sheet(
-    declared: dict[str, Any], options: ReadingOptions, target: str | None, said: list[str]
+    declared: dict[str, Any], options: ReadingOptions, target: str | None, notes: list[str]
 ) -> dict[str, Any]:
     """Sheet and header of a workbook."""
     files = Files(_spec(declared), Path())
@@ -223,21 +227,21 @@ def _sheet(
         having = [name for name in names if target in _header(heads[name])]
         if having and having[0] != names[0]:
             chosen = having[0]
-            said.append(f"sheet: {chosen!r}, the first of {len(names)} with a column {target!r}")
+            notes.append(f"sheet: {chosen!r}, the first of {len(names)} with a column {target!r}")
         else:
             others = ", ".join(map(repr, names[1:]))
-            said.append(f"sheet: {names[0]!r}, the first; there are others: {others}")
+            notes.append(f"sheet: {names[0]!r}, the first; there are others: {others}")
     rows = heads[names[chosen] if isinstance(chosen, int) else chosen]
     above = header_place(rows, usual_width(rows))
     blank = next((at for at, row in enumerate(rows) if any(cell is not None for cell in row)), 0)
-    found: dict[str, Any] = {"sheet": chosen} if chosen else {}
+    fields: dict[str, Any] = {"sheet": chosen} if chosen else {}
     if above > blank:
-        found["skip"] = above
-        said.append(
+        fields["skip"] = above
+        notes.append(
             f"skip: {counted(above, 'row')} above the one that names the columns; set skip: 0 if "
             "that is wrong"
         )
-    return found
+    return fields
 
 
 def _header(rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -16,13 +16,13 @@ from lifecycle.project import Project
 from lifecycle.records import ModelVersion, Traffic
 from lifecycle.runtime.ray_internals import serve_grpc_on_loopback
 from lifecycle.serving.auth import Gatekeeper
-from lifecycle.serving.endpoint import Endpoint
+from lifecycle.serving.endpoint import EndpointApp
 from lifecycle.serving.metrics import Meters
 from lifecycle.serving.pages import Pages
 from lifecycle.serving.prediction_log import PredictionLog
 from lifecycle.serving.predictor import Engine, ServedModel
 from lifecycle.serving.proxy import METRICS
-from lifecycle.serving.records import Answer, Asked
+from lifecycle.serving.records import Answer, PredictionRequest
 from lifecycle.serving.traffic import Lanes
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import BundleSchema
@@ -71,8 +71,8 @@ class ByLoad:
         """Replicas wanted, so that neither target is missed, and no state."""
         config: Any = context.config
         in_work = context.total_num_requests / config.get_target_ongoing_requests()
-        told = (context.raw_metrics or {}).get(BUSY, {})
-        busy = sum(points[-1].value for points in told.values() if points)
+        metrics = (context.raw_metrics or {}).get(BUSY, {})
+        busy = sum(points[-1].value for points in metrics.values() if points)
         return max(in_work, busy / self._target), {}
 
 
@@ -88,7 +88,7 @@ def keep_to_loopback() -> None:
 
 
 class ModelServer:
-    """A replica of the champion: it loads its model once and answers HTTP as `Endpoint` does."""
+    """A replica of the champion: it loads its model once and answers HTTP as `EndpointApp` does."""
 
     def __init__(
         self, bundle: str, model: ModelVersion, project: Project, settings: Settings, engine: Engine
@@ -115,9 +115,9 @@ class ModelServer:
         self._lanes = Lanes(served)
         self._busy = BusyShare()
         pages = Pages(served, self._lanes, meters, secured=settings.needs_keys)
-        self._endpoint = Endpoint(served, self._lanes, gate, self._log, meters, pages)
+        self._endpoint = EndpointApp(served, self._lanes, gate, self._log, meters, pages)
 
-    def __serve_build_asgi_app__(self) -> Endpoint:
+    def __serve_build_asgi_app__(self) -> EndpointApp:
         return self._endpoint
 
     def reconfigure(self, traffic: dict[str, Any]) -> None:
@@ -152,11 +152,11 @@ class CandidateServer:
         if self._served.views is not None:
             self._served.views.follow()
 
-    def answer(self, asked: Asked, name: str) -> tuple[Answer, float] | RequestError:
+    def answer(self, request: PredictionRequest, name: str) -> tuple[Answer, float] | RequestError:
         """The answer with the seconds it took, or why there is none."""
         started = time.perf_counter()
         try:
-            return self._served.answer(asked, name), time.perf_counter() - started
+            return self._served.answer(request, name), time.perf_counter() - started
         except RequestError as error:
             return error
 

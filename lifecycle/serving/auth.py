@@ -1,4 +1,4 @@
-"""Who may ask the endpoint, and how often: the keys of `keystore`, held against each request."""
+"""Authentication and rate limits: checks every request against the stored API keys."""
 
 import fcntl
 import json
@@ -34,7 +34,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 class Key(BaseModel):
-    """What is kept of an API key."""
+    """Stored record of an API key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,8 +57,8 @@ class _Keys(BaseModel):
 
     def sum(self) -> str:
         """What `checksum` must be."""
-        kept = [key.model_dump(mode="json") for key in self.keys]
-        return sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+        keys = [key.model_dump(mode="json") for key in self.keys]
+        return sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()
 
 
 class KeyStore:
@@ -105,7 +105,7 @@ class KeyStore:
             yield key
         finally:
             with self._change() as keys:
-                keys[:] = [one for one in keys if one.name != name]
+                keys[:] = [key for key in keys if key.name != name]
 
     def _add(self, name: str, rate: float | None, projects: Iterable[str]) -> str:
         """Make a key of any name; see `add`."""
@@ -116,7 +116,7 @@ class KeyStore:
             )
         key = PREFIX + secrets.token_urlsafe(32)
         try:
-            made = Key(
+            new_key = Key(
                 name=name,
                 sha256=sha256(key.encode()).hexdigest(),
                 created=datetime.now(UTC),
@@ -128,11 +128,11 @@ class KeyStore:
                 f"key {name!r}: the rate must be above 0 requests a second (got {rate})"
             ) from None
         with self._change() as keys:
-            taken = next((k for k in keys if k.name == name), None)
-            if taken:
-                state = "revoked, and names are not used twice" if taken.revoked else "in use"
+            namesake = next((k for k in keys if k.name == name), None)
+            if namesake:
+                state = "revoked, and names are not used twice" if namesake.revoked else "in use"
                 raise SettingsError(f"key {name!r} of {self.file} is {state}; choose another name")
-            keys.append(made)
+            keys.append(new_key)
         return key
 
     def revoke(self, name: str) -> None:
@@ -156,7 +156,7 @@ class KeyStore:
             SettingsError: the file cannot be read, or is no file of keys.
         """
         try:
-            kept = _Keys.model_validate_json(self.file.read_bytes())
+            stored_keys = _Keys.model_validate_json(self.file.read_bytes())
         except FileNotFoundError:
             return ()
         except OSError as error:
@@ -166,13 +166,13 @@ class KeyStore:
                 f"{self.file}: this is no file of API keys; restore it, or name another one with "
                 "LIFECYCLE_SERVE_KEYS"
             ) from None
-        if kept.checksum and kept.checksum != kept.sum():
+        if stored_keys.checksum and stored_keys.checksum != stored_keys.sum():
             raise SettingsError(
                 f"{self.file}: the keys do not match their checksum: the file was damaged, or "
                 "edited by hand; restore it from a backup, or, if the edit was meant, set its "
                 '"checksum" to ""'
             )
-        return kept.keys
+        return stored_keys.keys
 
     @contextmanager
     def _change(self) -> Iterator[MutableSequence[Key]]:
@@ -183,9 +183,9 @@ class KeyStore:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 keys = [*self.list()]
                 yield keys
-                made = _Keys(keys=tuple(keys))
-                made = made.model_copy(update={"checksum": made.sum()})
-                text = json.dumps(made.model_dump(mode="json"), indent=1)
+                content = _Keys(keys=tuple(keys))
+                content = content.model_copy(update={"checksum": content.sum()})
+                text = json.dumps(content.model_dump(mode="json"), indent=1)
                 write_atomic(self.file, text + "\n", 0o600)
         except OSError as error:
             raise SettingsError(
@@ -230,7 +230,7 @@ class Gatekeeper:
         self._replicas = replicas
         self._clock = clock
         self._look_at = -math.inf
-        self._seen: object = ()
+        self._last_state: object = ()
         self._guests: dict[bytes, _Guest] = {}
         self._problem = ""
 
@@ -276,20 +276,20 @@ class Gatekeeper:
     def _look(self, file: Path) -> None:
         """Read the file if it has changed. While it cannot be read nobody gets in."""
         try:
-            found = file.stat()
-            state: object = (found.st_mtime_ns, found.st_size, found.st_ino)
+            status = file.stat()
+            state: object = (status.st_mtime_ns, status.st_size, status.st_ino)
         except OSError as error:
             state = error.strerror
-        if state == self._seen:
+        if state == self._last_state:
             return
-        self._seen = state
+        self._last_state = state
         former, self._guests = self._guests, {}
         try:
             if not isinstance(state, tuple):
                 raise SettingsError(f"{file}: cannot read it ({state})")
             keys = KeyStore(file).list()
         except SettingsError as error:
-            self._seen = ()  # what cannot be read may be readable without having changed
+            self._last_state = ()  # what cannot be read may be readable without having changed
             if str(error) != self._problem:
                 self._problem = str(error)
                 effect = "every request is refused" if self._required else "no key counts"
@@ -339,18 +339,18 @@ def _credential(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     Raises:
         AccessError: there is none, or more than one.
     """
-    found = None
+    token = None
     for name, value in headers:
         if name == b"authorization" or name == b"x-api-key":
-            if found is not None:
+            if token is not None:
                 raise AccessError("this request has two API keys; send one")
             if name == b"authorization":
                 if value[:7].lower() != b"bearer ":
                     raise AccessError("the Authorization header must be: Bearer <API key>")
                 value = value[7:]
-            found = value.strip()
-    if not found:
+            token = value.strip()
+    if not token:
         raise AccessError(
             "this endpoint needs an API key, as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'"
         )
-    return found
+    return token

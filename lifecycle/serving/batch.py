@@ -110,8 +110,8 @@ def _answers(predictions: NDArray[np.float64], schema: BundleSchema) -> dict[str
     """Column `prediction`, for multiclass one more a class, for binary perhaps `predicted`."""
     chosen = schema.decided(predictions)
     if not schema.classes:
-        found = {"prediction": pa.array(predictions)}
-        return found | ({"predicted": pa.array(chosen)} if schema.labels else {})
+        answers = {"prediction": pa.array(predictions)}
+        return answers | ({"predicted": pa.array(chosen)} if schema.labels else {})
     columns = zip(probability_columns(schema.classes), predictions.T, strict=True)
     return {
         "prediction": pa.array(most_probable(predictions, schema.classes)),
@@ -184,7 +184,7 @@ def _on_ray(
         for first in range(0, dataset.rows, STRETCH)
     ]
     bundle, model, project = arguments
-    one = partial(
+    predict_part = partial(
         _score_stretch,
         dataset=dataset,
         columns=columns,
@@ -192,7 +192,9 @@ def _on_ray(
         model=model,
         project=project,
     )
-    scored = ray_data().from_items(stretches, override_num_blocks=len(stretches)).flat_map(one)
+    scored = (
+        ray_data().from_items(stretches, override_num_blocks=len(stretches)).flat_map(predict_part)
+    )
     for row in rows_of(scored, "scoring"):
         if row["error"] is not None:
             raise row["error"]

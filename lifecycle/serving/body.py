@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from lifecycle.errors import MalformedRequestError, RequestError, RequestTooLargeError
-from lifecycle.serving.records import Asked, Records
+from lifecycle.serving.records import PredictionRequest, Records
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
 ESCAPED_COLON = rb"\u003a"
@@ -51,31 +51,31 @@ def _check_names(body: bytes, value: Any) -> None:
 
 def _keys(value: Any) -> int:
     """Names of all objects in a value, as far as it is cheap to count them."""
-    found, left = 0, [value]
-    while left:
-        one = left.pop()
-        if type(one) is dict:
-            found += len(one)
-            left += [part for part in one.values() if type(part) in (dict, list)]
-        elif type(one) is list and one and type(one[0]) in (dict, list):
-            left += [part for part in one if type(part) in (dict, list)]
-    return found
+    count, stack = 0, [value]
+    while stack:
+        node = stack.pop()
+        if type(node) is dict:
+            count += len(node)
+            stack += [part for part in node.values() if type(part) in (dict, list)]
+        elif type(node) is list and node and type(node[0]) in (dict, list):
+            stack += [part for part in node if type(part) in (dict, list)]
+    return count
 
 
 def _colons(value: Any) -> int:
     """Colons in all names and texts of a value."""
-    found, left = (value.count(":") if type(value) is str else 0), [value]
-    while left:
-        parts = left.pop()
+    count, stack = (value.count(":") if type(value) is str else 0), [value]
+    while stack:
+        parts = stack.pop()
         if type(parts) is dict:
-            found += "".join(parts).count(":")
+            count += "".join(parts).count(":")
             parts = parts.values()
         elif type(parts) is not list:
             continue
-        found += "".join([part for part in parts if type(part) is str]).count(":")
+        count += "".join([part for part in parts if type(part) is str]).count(":")
         if not SCALARS.issuperset(map(type, parts)):
-            left += [part for part in parts if type(part) in (dict, list)]
-    return found
+            stack += [part for part in parts if type(part) in (dict, list)]
+    return count
 
 
 def _refuse_twice(body: bytes) -> None:
@@ -127,7 +127,7 @@ def check_rows(rows: int, max_rows: int, where: str) -> None:
 
 
 def check_records(
-    records: Any, max_rows: int, where: str, known: Collection[str] | None = None
+    records: Any, max_rows: int, where: str, names: Collection[str] | None = None
 ) -> Records:
     """A list of objects whose values are no lists or objects, however deep.
 
@@ -148,12 +148,12 @@ def check_records(
             raise MalformedRequestError(f"{where}: row {row} is no object of column: value")
         if not plain(map(type, record.values())):
             cells = ((row, *item) for item in record.items())
-            _refuse_nested(cell for cell in cells if known is None or cell[1] in known)
+            _refuse_nested(cell for cell in cells if names is None or cell[1] in names)
     return records
 
 
 def check_columns(
-    columns: Mapping[str, Any], max_rows: int, where: str, known: Collection[str] | None = None
+    columns: Mapping[str, Any], max_rows: int, where: str, names: Collection[str] | None = None
 ) -> int:
     """Lists of one length, without lists or objects in them; how long they are.
 
@@ -174,19 +174,19 @@ def check_columns(
                 f"{where}: {name}: has {len(values)} values, the columns before it {rows}"
             )
         rows = len(values)
-        if (known is None or name in known) and not SCALARS.issuperset(map(type, values)):
+        if (names is None or name in names) and not SCALARS.issuperset(map(type, values)):
             _refuse_nested((row, name, value) for row, value in enumerate(values))
     check_rows(max(rows, 0), max_rows, where)
     return rows
 
 
-def unknown_fields(asked: Asked, known: AbstractSet[str]) -> tuple[int, str]:
+def unknown_fields(request: PredictionRequest, names: AbstractSet[str]) -> tuple[int, str]:
     """How many fields of a request's rows are not among the known ones, and the name of one."""
-    if asked.records is None:
-        others = (asked.columns or {}).keys() - known
-        return len(others) * asked.rows, min(others, default="")
-    found = [record.keys() - known for record in asked.records if not record.keys() <= known]
-    return sum(map(len, found)), min(found[0]) if found else ""
+    if request.records is None:
+        others = (request.columns or {}).keys() - names
+        return len(others) * request.rows, min(others, default="")
+    unknown = [record.keys() - names for record in request.records if not record.keys() <= names]
+    return sum(map(len, unknown)), min(unknown[0]) if unknown else ""
 
 
 def as_list(value: Any) -> Any:

@@ -31,7 +31,7 @@ Values = dict[Name, float]
 
 
 class Snapshot(NamedTuple):
-    """What a folder holds at one moment."""
+    """Snapshot of a folder of counters."""
 
     alive: dict[str, Values]
     dead: dict[str, Values]
@@ -40,7 +40,7 @@ class Snapshot(NamedTuple):
     """The sums of all others."""
 
 
-class Counts:
+class Counters:
     """The numbers of this process.
 
     `cells[i] += 1` costs 0.1 µs and is on record at once. It is no atomic step: one cell belongs to
@@ -100,7 +100,7 @@ def snapshot(folder: Path) -> Snapshot:
         tokens, folded = _parsed(before)
         alive: dict[str, Values] = {}
         dead: dict[str, Values] = {}
-        gone = False
+        is_gone = False
         for path in folder.glob(f"*{SUFFIX}"):
             token = path.name.removesuffix(SUFFIX)
             if token in tokens:
@@ -109,8 +109,8 @@ def snapshot(folder: Path) -> Snapshot:
                 living = _is_alive(path)
                 (alive if living else dead)[token] = _read(path)
             except FileNotFoundError:
-                gone = True
-        if not gone and before == _folded_text(folder):
+                is_gone = True
+        if not is_gone and before == _folded_text(folder):
             return Snapshot(alive, dead, folded)
 
 
@@ -128,11 +128,11 @@ def fold(folder: Path, settle: Callable[[str, Values], Values]) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        found = snapshot(folder)
-        settled = {token: settle(token, values) for token, values in found.dead.items()}
+        totals = snapshot(folder)
+        settled = {token: settle(token, values) for token, values in totals.dead.items()}
         stale, _ = _parsed(_folded_text(folder))
         if settled:
-            sums = total([found.folded, *settled.values()])
+            sums = total([totals.folded, *settled.values()])
             there = {token for token in stale if (folder / f"{token}{SUFFIX}").exists()}
             text = json.dumps([sorted({*settled, *there}), [[*k, v] for k, v in sums.items()]])
             write_atomic(folder / FOLDED, text)

@@ -24,7 +24,7 @@ from lifecycle.serving.app import ByLoad
 from lifecycle.serving.prediction_log import CLOSE_SECONDS
 from lifecycle.serving.predictor import Engine
 from lifecycle.serving.proxy import QUIET, quiet_serve, start_proxy
-from lifecycle.serving.records import Asked
+from lifecycle.serving.records import PredictionRequest
 from lifecycle.serving.traffic import candidate_name
 from lifecycle.settings import Settings
 
@@ -157,9 +157,9 @@ def _try(
     from lifecycle.serving.predictor import ServedModel
     from lifecycle.serving.records import to_records
 
-    asked = Asked(len(rows), to_records(rows))
+    request = PredictionRequest(len(rows), to_records(rows))
     served = ServedModel.open(bundle, model, project, settings=settings)
-    predictions = served.answer(asked, "rehearsal").predictions
+    predictions = served.answer(request, "rehearsal").predictions
     if not np.isfinite(predictions).all():
         raise ServingError("it answers something else than finite numbers")
 
@@ -225,8 +225,8 @@ def _scale(project: Project) -> dict[str, Any]:
 def _bound(server: Any, options: dict[str, Any], arguments: tuple[Any, ...]) -> Any:
     """The application; replicas stay if only its `user_config` or its scale is another."""
     serve = quiet_serve()
-    made = serve.deployment(**options)(server)
-    return with_version(made, replica_version(arguments)).bind(*arguments)
+    deployment = serve.deployment(**options)(server)
+    return with_version(deployment, replica_version(arguments)).bind(*arguments)
 
 
 def replica_version(arguments: tuple[Any, ...]) -> str:
@@ -262,8 +262,8 @@ def _failure(name: str, model: ModelVersion, cause: str) -> ServingError | Unava
     """
     kind = getattr(errors, cause.partition(":")[0].rpartition(".")[2], None)
     judged = kind is None or issubclass(kind, VERDICTS)
-    said = f"{model.uri} cannot be served as /{name}: {cause}"
-    return ServingError(said) if judged else UnavailableError(said)
+    message = f"{model.uri} cannot be served as /{name}: {cause}"
+    return ServingError(message) if judged else UnavailableError(message)
 
 
 def _deployed(project_name: str) -> tuple[str, ModelVersion, Project, Engine] | None:
@@ -285,6 +285,6 @@ def _cause(name: str, error: Exception) -> str:
     """The last line of what the replica said, without its traceback."""
     serve = quiet_serve()
     application = serve.status().applications.get(name)
-    said = [d.message for d in application.deployments.values()] if application else []
-    lines = [line.strip() for line in (said[0] if said else str(error)).splitlines()]
+    messages = [d.message for d in application.deployments.values()] if application else []
+    lines = [line.strip() for line in (messages[0] if messages else str(error)).splitlines()]
     return next((line for line in reversed(lines) if line), type(error).__name__)

@@ -24,8 +24,8 @@ from lifecycle.serving.prediction_log import PredictionLog
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.protocols import mlflow, oip, plain
 from lifecycle.serving.protocols import oip as oip_info
-from lifecycle.serving.records import Answer, Asked, Headers
-from lifecycle.serving.traffic import Lanes, Role, Said
+from lifecycle.serving.records import Answer, Headers, PredictionRequest
+from lifecycle.serving.traffic import Lanes, Role, RoutedAnswer
 from lifecycle.training.bundle import BundleSchema
 
 # CORS: pages of other sites that may ask the endpoint and read its answers.
@@ -89,19 +89,19 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 MANY = 64
 """Rows from which a request is worked on beside the event loop, so that others are not kept."""
-GONE = 499
+CLIENT_GONE_STATUS = 499
 """Status, for the metrics alone, of a request whose client went away."""
 
 
 class Request(NamedTuple):
-    """What a protocol may look at."""
+    """Request, as a protocol sees it."""
 
     body: bytes
     raw_headers: RawHeaders
     query: bytes
     max_rows: int
     schema: BundleSchema
-    known: AbstractSet[str] | None = None
+    fields: AbstractSet[str] | None = None
     """Fields that are looked at, where others are ignored; None where others are refused."""
 
     @property
@@ -115,22 +115,22 @@ class Protocol(NamedTuple):
 
     route: str
     """The path for the metrics, without names in it."""
-    read: Callable[[Request], Asked]
-    write: Callable[[Answer, Asked], Reply]
+    read: Callable[[Request], PredictionRequest]
+    write: Callable[[Answer, PredictionRequest], Reply]
     version: str = ""
     """The model version that the path names."""
 
 
-class _Done:
-    """What the metrics will say of a request."""
+class _RequestSummary:
+    """Summary of a request for the metrics."""
 
     __slots__ = ("route", "rows", "status", "version")
 
     def __init__(self, version: int) -> None:
-        self.route, self.rows, self.status, self.version = "other", 0, GONE, version
+        self.route, self.rows, self.status, self.version = "other", 0, CLIENT_GONE_STATUS, version
 
 
-class Endpoint:
+class EndpointApp:
     """Answers HTTP requests below the application's path."""
 
     def __init__(
@@ -163,16 +163,20 @@ class Endpoint:
             return
         self._meters.started()
         started = time.perf_counter()
-        done = _Done(self._model.model.version)
+        outcome = _RequestSummary(self._model.model.version)
         try:
-            reply = await self._reply(scope, receive, next(self._ids), done)
-            done.status = reply.status
+            reply = await self._reply(scope, receive, next(self._ids), outcome)
+            outcome.status = reply.status
             await _send(send, reply, self._origins.headers(scope["headers"]))
         finally:  # a client that goes away has been in flight, too
             seconds = time.perf_counter() - started
-            self._meters.answered(done.route, done.status, seconds, done.rows, done.version)
+            self._meters.count_answer(
+                outcome.route, outcome.status, seconds, outcome.rows, outcome.version
+            )
 
-    async def _reply(self, scope: Scope, receive: Receive, name: str, done: "_Done") -> Reply:
+    async def _reply(
+        self, scope: Scope, receive: Receive, name: str, outcome: "_RequestSummary"
+    ) -> Reply:
         path = scope["path"][len(scope.get("root_path", "")) :]
         path = path.rstrip("/") or path
         if preflight := self._origins.preflight(scope["method"], scope["headers"]):
@@ -181,22 +185,22 @@ class Endpoint:
             key = "" if path in OPEN else self._gate.check(scope["headers"])
             protocol = self._protocol(path) if scope["method"] == "POST" else None
             if protocol is None:
-                reply, done.route = await self._pages.reply(scope["method"], path)
+                reply, outcome.route = await self._pages.reply(scope["method"], path)
                 return reply
-            done.route = protocol.route
+            outcome.route = protocol.route
             headers = scope["headers"]
             body = await read_body(receive, headers, self._max_bytes)
             only, takes = self._lanes.role_of(protocol.version), self._model.schema
             if only == "candidate":
                 takes = await self._lanes.candidate_schema()
-            known = self._known(takes) if self._ignores else None
-            request = Request(body, headers, scope["query_string"], self._max_rows, takes, known)
-            asked = protocol.read(request)
-            if known is not None:
-                self._count_ignored(asked, known)
-            answer = await self._answer(asked, name, body, key, only)
-            done.version, done.rows = answer.model.version, asked.rows
-            return protocol.write(answer, asked)
+            fields = self._known_fields(takes) if self._ignores else None
+            request = Request(body, headers, scope["query_string"], self._max_rows, takes, fields)
+            prediction_request = protocol.read(request)
+            if fields is not None:
+                self._count_ignored(prediction_request, fields)
+            answer = await self._answer(prediction_request, name, body, key, only)
+            outcome.version, outcome.rows = answer.model.version, prediction_request.rows
+            return protocol.write(answer, prediction_request)
         except RequestError as error:
             if isinstance(error, RateLimitError):
                 self._meters.rate_limited()
@@ -208,37 +212,37 @@ class Endpoint:
             return Reply(500, JSON, orjson.dumps({"error": problem, "id": name}))
 
     async def _answer(
-        self, asked: Asked, name: str, body: bytes, key: str, only: Role | None
+        self, request: PredictionRequest, name: str, body: bytes, key: str, only: Role | None
     ) -> Answer:
         """The answer, logged; a failure of the model is logged too."""
         started = time.perf_counter()
         try:
             if self._lanes.shared or only == "candidate":
-                said = await self._lanes.answer(asked, name, body, key, only)
+                outcome = await self._lanes.answer(request, name, body, key, only)
             else:
-                asked, answer = (
-                    self._joined_answer(asked, name)
-                    if asked.rows <= MANY
-                    else await asyncio.to_thread(self._joined_answer, asked, name)
+                request, answer = (
+                    self._joined_answer(request, name)
+                    if request.rows <= MANY
+                    else await asyncio.to_thread(self._joined_answer, request, name)
                 )
-                said = Said("champion", answer, time.perf_counter() - started)
+                outcome = RoutedAnswer("champion", answer, time.perf_counter() - started)
         except RequestError:
             raise
         except Exception:
-            failed = Said("champion", None, time.perf_counter() - started)
-            self.record(asked, name, key, self._model.model.version, failed)
+            failed = RoutedAnswer("champion", None, time.perf_counter() - started)
+            self.record(request, name, key, self._model.model.version, failed)
             raise
-        assert said.answer is not None  # noqa: S101 - only a candidate may have none
-        self.record(asked, name, key, said.answer.model.version, said)
-        return said.answer
+        assert outcome.answer is not None  # noqa: S101 - only a candidate may have none
+        self.record(request, name, key, outcome.answer.model.version, outcome)
+        return outcome.answer
 
-    def _known(self, takes: BundleSchema) -> AbstractSet[str]:
+    def _known_fields(self, takes: BundleSchema) -> AbstractSet[str]:
         """The fields of a row: the inputs, and the entity."""
         entity = self._model.project.entity
         return takes.inputs.keys() | ({entity} if entity else set())
 
-    def _count_ignored(self, asked: Asked, known: AbstractSet[str]) -> None:
-        fields, example = unknown_fields(asked, known)
+    def _count_ignored(self, request: PredictionRequest, names: AbstractSet[str]) -> None:
+        fields, example = unknown_fields(request, names)
         if not fields:
             return
         self._meters.ignored(fields)
@@ -250,23 +254,27 @@ class Endpoint:
                 example[:60],
             )
 
-    def _joined_answer(self, asked: Asked, name: str) -> tuple[Asked, Answer]:
+    def _joined_answer(
+        self, request: PredictionRequest, name: str
+    ) -> tuple[PredictionRequest, Answer]:
         """What is logged is what was looked up."""
-        asked = self._model.joined(asked)
-        return asked, self._model.answer(asked, name)
+        request = self._model.joined(request)
+        return request, self._model.answer(request, name)
 
-    def record(self, asked: Asked, name: str, key: str, version: int, said: Said) -> None:
+    def record(
+        self, request: PredictionRequest, name: str, key: str, version: int, outcome: RoutedAnswer
+    ) -> None:
         """Hand what was said to the prediction log."""
-        if said.answer is None and said.role != "champion":
+        if outcome.answer is None and outcome.role != "champion":
             self._meters.candidate_failed()
         if self._log is not None:
-            entities = self._model.entities(asked)
-            self._log.add(name, version, said, key, entities, self._model.joined(asked))
+            entities = self._model.entities(request)
+            self._log.add(name, version, outcome, key, entities, self._model.joined(request))
 
     def _protocol(self, path: str) -> Protocol | None:
-        found = self._posts.get(path)
-        if found is not None or not path.startswith("/v2/"):
-            return found
+        protocol = self._posts.get(path)
+        if protocol is not None or not path.startswith("/v2/"):
+            return protocol
         named = oip.infer_target(path)
         if named is None:
             return None
@@ -274,33 +282,33 @@ class Endpoint:
         oip_info.check_model(name, "", self._model.model)
         return Protocol("/v2/infer", self._read_tensors, _write_tensors, version)
 
-    def _read_tensors(self, request: Request) -> Asked:
+    def _read_tensors(self, request: Request) -> PredictionRequest:
         entity = self._model.project.entity
-        ignore = request.known is not None
+        ignore = request.fields is not None
         return oip.read(
             request.body, request.headers, request.schema, request.max_rows, entity, ignore
         )
 
-    def _read_scoring(self, request: Request) -> Asked:
+    def _read_scoring(self, request: Request) -> PredictionRequest:
         inputs = self._model.schema.inputs
-        return mlflow.read(request.body, request.headers, inputs, request.max_rows, request.known)
+        return mlflow.read(request.body, request.headers, inputs, request.max_rows, request.fields)
 
 
-def _read_plain(request: Request) -> Asked:
+def _read_plain(request: Request) -> PredictionRequest:
     explain = plain.wants_explanation(request.query)
-    return plain.read(request.body, request.max_rows, explain, request.known)
+    return plain.read(request.body, request.max_rows, explain, request.fields)
 
 
-def _write_plain(answer: Answer, _asked: Asked) -> Reply:
+def _write_plain(answer: Answer, _request: PredictionRequest) -> Reply:
     return Reply(200, JSON, plain.write(answer))
 
 
-def _write_tensors(answer: Answer, asked: Asked) -> Reply:
-    content, headers = oip.write(answer, asked.outputs)
+def _write_tensors(answer: Answer, request: PredictionRequest) -> Reply:
+    content, headers = oip.write(answer, request.outputs)
     return Reply(200, oip.BINARY if headers else JSON, content, tuple(headers))
 
 
-def _write_scoring(answer: Answer, _asked: Asked) -> Reply:
+def _write_scoring(answer: Answer, _request: PredictionRequest) -> Reply:
     return Reply(200, JSON, mlflow.write(answer), tuple(mlflow.answer_headers(answer)))
 
 

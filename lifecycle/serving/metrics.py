@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lifecycle.records import ModelVersion
-from lifecycle.serving.counters import Counts, Snapshot, Values, fold, snapshot, total
+from lifecycle.serving.counters import Counters, Snapshot, Values, fold, snapshot, total
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the latency histogram, in seconds."""
-ANSWERED = "lifecycle_prediction_log_answered_rows"
+ANSWERED_METRIC = "lifecycle_prediction_log_answered_rows"
 LOGGED = "lifecycle_prediction_log_logged_rows"
 DROPPED = "lifecycle_prediction_log_dropped_rows"
 LOST = "lifecycle_prediction_log_lost_rows"
@@ -32,7 +32,7 @@ COUNTERS = {
     LIMITED: "Requests refused because a key sent more than it may.",
     CANDIDATE: "Requests that a candidate failed to answer.",
     IGNORED: "Fields of rows that the model does not take and that were left out.",
-    ANSWERED: "Rows answered that the prediction log should have.",
+    ANSWERED_METRIC: "Rows answered that the prediction log should have.",
     LOGGED: "Rows that are in the prediction log.",
     DROPPED: "Rows left out of the prediction log, by reason.",
 }
@@ -53,7 +53,7 @@ class Meters:
 
     def __init__(self, folder: Path, model: ModelVersion, role: str) -> None:
         self._folder = folder
-        self.counts = Counts(folder)
+        self.counts = Counters(folder)
         self._cells = self.counts.cells
         self._series: dict[tuple[str, int, int], _Series] = {}
         self._in_flight = self.counts.cell(IN_FLIGHT)
@@ -69,7 +69,9 @@ class Meters:
         """A request has come; `answered` follows, whatever becomes of it."""
         self._cells[self._in_flight] += 1
 
-    def answered(self, route: str, status: int, seconds: float, rows: int, version: int) -> None:
+    def count_answer(
+        self, route: str, status: int, seconds: float, rows: int, version: int
+    ) -> None:
         """A request was answered.
 
         Args:
@@ -117,13 +119,13 @@ class Meters:
         """
 
         def settle(token: str, values: Values) -> Values:
-            kept = {
+            files = {
                 name: value for name, value in values.items() if name[0] not in (IN_FLIGHT, INFO)
             }
-            if committed is not None and _sum(values, ANSWERED) > _sum(values, LOGGED):
-                kept[LOGGED, ()] = max(_sum(values, LOGGED), float(committed(token)))
-            kept[LOST, ()] = lost(kept)
-            return kept
+            if committed is not None and _sum(values, ANSWERED_METRIC) > _sum(values, LOGGED):
+                files[LOGGED, ()] = max(_sum(values, LOGGED), float(committed(token)))
+            files[LOST, ()] = lost(files)
+            return files
 
         fold(self._folder, settle)
 
@@ -155,7 +157,7 @@ class _Series(NamedTuple):
 
 def lost(values: Values) -> float:
     """Rows that a replica which is gone answered, and neither logged nor dropped."""
-    return max(0.0, _sum(values, ANSWERED) - _sum(values, LOGGED) - _sum(values, DROPPED))
+    return max(0.0, _sum(values, ANSWERED_METRIC) - _sum(values, LOGGED) - _sum(values, DROPPED))
 
 
 def _sum(values: Values, metric: str) -> float:
@@ -165,10 +167,10 @@ def _sum(values: Values, metric: str) -> float:
 class _Families:
     """A snapshot as metric families, as prometheus_client takes them from a collector."""
 
-    def __init__(self, found: Snapshot) -> None:
-        self._living = total(list(found.alive.values()))
-        self._all = total([self._living, *found.dead.values(), found.folded])
-        self._lost = found.folded.get((LOST, ()), 0.0) + sum(map(lost, found.dead.values()))
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._living = total(list(snapshot.alive.values()))
+        self._all = total([self._living, *snapshot.dead.values(), snapshot.folded])
+        self._lost = snapshot.folded.get((LOST, ()), 0.0) + sum(map(lost, snapshot.dead.values()))
 
     def collect(self) -> Iterator[Any]:
         """Families in a fixed order."""
@@ -208,11 +210,11 @@ class _Families:
         yield seconds
 
     def _histograms(self) -> dict[tuple[str, str], dict[str, float]]:
-        found: dict[tuple[str, str], dict[str, float]] = {}
+        histograms: dict[tuple[str, str], dict[str, float]] = {}
         for pairs, value in _cells(self._all, SECONDS):
             labels = dict(pairs)
-            found.setdefault((labels["route"], labels["version"]), {})[labels[PLACE]] = value
-        return found
+            histograms.setdefault((labels["route"], labels["version"]), {})[labels[PLACE]] = value
+        return histograms
 
 
 def _cells(values: Values, metric: str) -> list[tuple[tuple[tuple[str, str], ...], float]]:

@@ -22,7 +22,7 @@ from lifecycle.lake.prediction_log import ARROW
 from lifecycle.lake.read import is_nullable
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.records import DatasetVersion
-from lifecycle.serving.records import Asked, Column, to_frame
+from lifecycle.serving.records import Column, PredictionRequest, to_frame
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import BundleSchema
 
@@ -33,11 +33,11 @@ REFRESH_SECONDS = 60.0
 LARGEST = 2**63
 
 
-class Opened(NamedTuple):
+class OpenView(NamedTuple):
     """A view in memory: of each entity its newest fact, and those that are still to come."""
 
     version: DatasetVersion
-    known: AsOf
+    facts: AsOf
 
 
 class ServedViews:
@@ -65,7 +65,7 @@ class ServedViews:
         kinds: dict[str, type] = {"integer": int, "string": str}
         self._plain = None if constraints_of(self._spec) else kinds.get(self._kind)
         self._key = pii_key(settings) if self._spec.pii == "hash" else None
-        self._opened: dict[str, Opened] = {}
+        self._open_views: dict[str, OpenView] = {}
         self._ended = threading.Event()
         self.refresh()
 
@@ -77,7 +77,7 @@ class ServedViews:
     @property
     def versions(self) -> dict[str, DatasetVersion]:
         """Which version of each view is looked up."""
-        return {name: one.version for name, one in self._opened.items()}
+        return {name: view.version for name, view in self._open_views.items()}
 
     def refresh(self) -> None:
         """Take the newest features of each view; requests go on meanwhile.
@@ -85,16 +85,16 @@ class ServedViews:
         Raises:
             BackendError: as at the start; what is there stays.
         """
-        opened = {}
+        open_views = {}
         for name, use in self._uses.items():
             version = made_like(self._settings, self._project.name, name, use)
-            before = self._opened.get(name)
+            before = self._open_views.get(name)
             if before is not None and before.version == version:
-                opened[name] = before
+                open_views[name] = before
                 continue
-            known = open_view(version, use)
-            opened[name] = Opened(version, known.since(_now(known)))
-        self._opened = opened
+            facts = open_view(version, use)
+            open_views[name] = OpenView(version, facts.since(_now(facts)))
+        self._open_views = open_views
 
     def follow(self) -> None:
         """Refresh now and then, on a thread of its own, until `close`."""
@@ -104,29 +104,29 @@ class ServedViews:
         """Look for newer features no longer."""
         self._ended.set()
 
-    def join(self, asked: Asked) -> Asked:
+    def join(self, request: PredictionRequest) -> PredictionRequest:
         """The request with the features of its entities; missing ones of those nobody knows.
 
         Raises:
             RequestError: a row says no entity or one that cannot be, or brings a view's feature.
         """
-        given: Sequence[Mapping[str, Any]] = asked.records or [asked.columns or {}]
+        raw_records: Sequence[Mapping[str, Any]] = request.records or [request.columns or {}]
         ignore = self._project.serving.unknown_fields == "ignore"
-        for row, fields in () if ignore else enumerate(given):
+        for row, fields in () if ignore else enumerate(raw_records):
             if own := self._columns & fields.keys():
                 raise RequestError(f"row {row}: {min(own)}: unknown field")
-        entities = self._entities(asked)
-        made: dict[str, list[Any]] = {}
-        for name, known, rows in self._found(entities):
-            made |= dict(zip(self._uses[name].columns, known.values(rows), strict=True))
-        if asked.records is None:
-            columns = {**(asked.columns or {}), **made}
-            return asked._replace(columns=columns, matrix=None, joined=True)
+        entities = self._entities(request)
+        joined_columns: dict[str, list[Any]] = {}
+        for name, facts, rows in self._facts_of(entities):
+            joined_columns |= dict(zip(self._uses[name].columns, facts.values(rows), strict=True))
+        if request.records is None:
+            columns = {**(request.columns or {}), **joined_columns}
+            return request._replace(columns=columns, matrix=None, joined=True)
         records = [
-            record | dict(zip(made, values, strict=True))
-            for record, *values in zip(asked.records, *made.values(), strict=True)
+            record | dict(zip(joined_columns, values, strict=True))
+            for record, *values in zip(request.records, *joined_columns.values(), strict=True)
         ]
-        return asked._replace(records=records, body=b"", joined=True)
+        return request._replace(records=records, body=b"", joined=True)
 
     def frame(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Rows of requests with their features, as training saw both.
@@ -135,41 +135,41 @@ class ServedViews:
             rows: with the project's entity.
         """
         entities = pa.array(rows[self._entity], ARROW[self._kind], from_pandas=True)
-        made: dict[str, pa.Array] = {}
-        for name, known, found in self._found(self._named(entities)):
-            made |= dict(zip(self._uses[name].columns, known.take(found), strict=True))
-        features = pa.table(made)
+        columns: dict[str, pa.Array] = {}
+        for name, facts, places in self._facts_of(self._named(entities)):
+            columns |= dict(zip(self._uses[name].columns, facts.take(places), strict=True))
+        features = pa.table(columns)
         return pd.concat(
             [rows.reset_index(drop=True), arrow_to_frame(features, is_nullable)], axis=1
         )
 
-    def _found(self, entities: pa.Array) -> Iterator[tuple[str, AsOf, NDArray[np.int64]]]:
+    def _facts_of(self, entities: pa.Array) -> Iterator[tuple[str, AsOf, NDArray[np.int64]]]:
         """Of each view: its name, what is known, and which facts of it count by now (rows,)."""
-        for name, (_, known) in self._opened.items():
-            now = np.full(len(entities), _now(known), dtype=np.int64)
-            yield name, known, known.lookup(entities, now)
+        for name, (_, view) in self._open_views.items():
+            now = np.full(len(entities), _now(view), dtype=np.int64)
+            yield name, view, view.lookup(entities, now)
 
-    def _entities(self, asked: Asked) -> pa.Array:
+    def _entities(self, request: PredictionRequest) -> pa.Array:
         """Whom each row is about, as the lake names them (rows,)."""
         name = self._entity
-        if asked.records is not None:
-            values: list[Any] = [record.get(name) for record in asked.records]
+        if request.records is not None:
+            values: list[Any] = [record.get(name) for record in request.records]
         else:
-            values = _values((asked.columns or {}).get(name, ()))
-        plain = len(values) == asked.rows and set(map(type, values)) <= {self._plain}
+            values = _values((request.columns or {}).get(name, ()))
+        plain = len(values) == request.rows and set(map(type, values)) <= {self._plain}
         if not plain or (self._plain is int and not all(-LARGEST <= v < LARGEST for v in values)):
-            values = self._checked(asked, values)
+            values = self._checked(request, values)
         return self._named(pa.array(values, ARROW[self._kind]))
 
-    def _checked(self, asked: Asked, values: list[Any]) -> list[Any]:
+    def _checked(self, request: PredictionRequest, values: list[Any]) -> list[Any]:
         """The same by the contract, which words what is wrong."""
         name = self._entity
-        if asked.records is not None:
-            records = [{name: one[name]} if name in one else {} for one in asked.records]
-        elif len(values) == asked.rows:
+        if request.records is not None:
+            records = [{name: record[name]} if name in record else {} for record in request.records]
+        elif len(values) == request.rows:
             records = [{name: value} for value in values]
         else:
-            records = [{} for _ in range(asked.rows)]
+            records = [{} for _ in range(request.rows)]
         return _values(to_frame(records, {name: self._spec})[name])
 
     def _named(self, entities: pa.Array) -> pa.Array:
@@ -191,21 +191,21 @@ def as_requests(rows: pd.DataFrame, schema: BundleSchema, project: Project) -> p
     Where the contract has the entity hashed, nobody knows any more whom a row is about, and the
     request is about nobody.
     """
-    made = rows[list(schema.own_inputs)].reset_index(drop=True)
+    records_frame = rows[list(schema.own_inputs)].reset_index(drop=True)
     if schema.views and project.entity is not None:
-        made.insert(0, project.entity, rows[project.entity].to_numpy())
+        records_frame.insert(0, project.entity, rows[project.entity].to_numpy())
         spec = project.contract.columns[project.entity]
         if spec.pii == "hash":
             text = storage_type(spec) == "string"
             nobody = "nobody" if text else int(spec.minimum or 0)
-            made[project.entity] = spec.categories[0] if spec.categories else nobody
-    return made
+            records_frame[project.entity] = spec.categories[0] if spec.categories else nobody
+    return records_frame
 
 
-def _now(known: AsOf) -> int:
-    if known.dates:
+def _now(facts: AsOf) -> int:
+    if facts.dates:
         return time.time_ns() // 1000
-    return 0 if known.newest is None else known.newest + 1
+    return 0 if facts.newest is None else facts.newest + 1
 
 
 def _values(column: "Column | pd.Series[Any]") -> list[Any]:

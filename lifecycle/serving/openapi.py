@@ -79,18 +79,18 @@ def record(
 def field(spec: ColumnSpec) -> Json:
     """One value of a record, as `protocol.to_frame` checks it."""
     kind = storage_type(spec)
-    made: Json = {"type": [TYPES[kind], "null"] if spec.nullable else TYPES[kind]}
+    schema: Json = {"type": [TYPES[kind], "null"] if spec.nullable else TYPES[kind]}
     for constraint in constraints_of(spec):
-        made |= constraint.schema()
-    if kind in LIMITS and "enum" not in made:
+        schema |= constraint.schema()
+    if kind in LIMITS and "enum" not in schema:
         low, high = LIMITS[kind]
-        made["minimum"] = max(low, made.get("minimum", low))
-        made["maximum"] = min(high, made.get("maximum", high))
+        schema["minimum"] = max(low, schema.get("minimum", low))
+        schema["maximum"] = min(high, schema.get("maximum", high))
     if kind == "datetime":
-        made["format"] = "date-time"
+        schema["format"] = "date-time"
     time = "ISO 8601 date or time" if kind == "datetime" else ""
-    said = ", ".join(part for part in (spec.description, time) if part)
-    return made | ({"description": said} if said else {})
+    description = ", ".join(part for part in (spec.description, time) if part)
+    return schema | ({"description": description} if description else {})
 
 
 def prediction(schema: BundleSchema) -> Json:
@@ -110,8 +110,8 @@ def prediction(schema: BundleSchema) -> Json:
 def predicted(schema: BundleSchema) -> Json:
     """One class of `/predict`, of a binary model with a `decision`."""
     negative, positive = schema.labels
-    said = f"{positive} from a probability of {schema.threshold:.4g} on, else {negative}"
-    return {"enum": [negative, positive], "description": said}
+    description = f"{positive} from a probability of {schema.threshold:.4g} on, else {negative}"
+    return {"enum": [negative, positive], "description": description}
 
 
 def score(schema: BundleSchema) -> Json:
@@ -125,8 +125,8 @@ def score(schema: BundleSchema) -> Json:
 def explanation(schema: BundleSchema) -> Json:
     """Contributions to one answer, before the objective's transformation."""
     numbers = structure(**{name: {"type": "number"} for name in schema.features.names})
-    one = structure(bias={"type": "number"}, contributions=numbers)
-    return structure(**{str(value): one for value in schema.classes}) if schema.classes else one
+    item = structure(bias={"type": "number"}, contributions=numbers)
+    return structure(**{str(value): item for value in schema.classes}) if schema.classes else item
 
 
 def inference_request(schema: BundleSchema) -> Json:
@@ -212,7 +212,7 @@ def example_inference(schema: BundleSchema) -> Json:
     return {"inputs": tensors}
 
 
-def _example(spec: ColumnSpec, seen: tuple[Scalar, ...]) -> Scalar:
+def _example(spec: ColumnSpec, values: tuple[Scalar, ...]) -> Scalar:
     """A value the contract allows, in the middle of its range if it has one."""
     kind = storage_type(spec)
     if spec.categories is not None:
@@ -222,13 +222,13 @@ def _example(spec: ColumnSpec, seen: tuple[Scalar, ...]) -> Scalar:
         middle = sum(ends) / len(ends) if ends else 1.0
         if kind == "number":
             return middle
-        whole = math.floor(middle)
-        return whole if spec.minimum is None or whole >= spec.minimum else math.ceil(middle)
+        integer = math.floor(middle)
+        return integer if spec.minimum is None or integer >= spec.minimum else math.ceil(middle)
     plain: dict[ColumnType, Scalar] = {"boolean": True, "datetime": "2024-01-31T12:00:00"}
     if kind in plain:
         return plain[kind]
     checks = constraints_of(spec)
-    texts = [text for text in map(str, seen) if all(check.allows(text) for check in checks)]
+    texts = [text for text in map(str, values) if all(check.allows(text) for check in checks)]
     return texts[0] if texts else "text"
 
 
@@ -244,7 +244,7 @@ REFUSALS = {
     500: "The model could not answer",
     503: "Too much to do, or not ready",
 }
-ASKED = (400, 413, 415, 422, 429, 500, 503)
+PREDICTION_STATUSES = (400, 413, 415, 422, 429, 500, 503)
 """What a request for predictions may get, besides its answer."""
 WAIT = {
     "Retry-After": {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 0}}
@@ -271,7 +271,7 @@ def document(
         candidate: a version beside the champion that a path of its own answers for.
         ignore: whether unknown fields of a record are left out instead of refused.
     """
-    made: Json = {
+    document_: Json = {
         "openapi": "3.1.0",
         "info": {
             "title": schema.project,
@@ -283,7 +283,7 @@ def document(
             "/predict": {"post": _predict(schema, max_rows)},
             **_inference(model, schema, candidate),
             "/invocations": {"post": _invocations(schema, max_rows)},
-            **_told(),
+            **_server_paths(),
         },
         "components": {
             "schemas": {
@@ -293,7 +293,7 @@ def document(
             }
         },
     }
-    return _secured(made) if secured else made
+    return _secured(document_) if secured else document_
 
 
 def _predict(schema: BundleSchema, max_rows: int) -> Json:
@@ -323,7 +323,7 @@ def _predict(schema: BundleSchema, max_rows: int) -> Json:
         # only boosters tell contributions; others answer 404
         **({"parameters": [explain]} if schema.model == "xgboost" else {}),
         "requestBody": _body(request, {"records": [openapi_shapes.example_row(schema)]}),
-        "responses": _responses("One prediction a record", _json(answer), *ASKED),
+        "responses": _responses("One prediction a record", _json(answer), *PREDICTION_STATUSES),
     }
 
 
@@ -334,7 +334,7 @@ def _invocations(schema: BundleSchema, max_rows: int) -> Json:
     body = _body(request, {"dataframe_split": split})
     body["content"]["text/csv"] = {"schema": text("a line of column names, then a line a row")}
     answer = structure(predictions=listed(openapi_shapes.score(schema), 1, max_rows))
-    responses = _responses("One prediction a row", _json(answer), *ASKED)
+    responses = _responses("One prediction a row", _json(answer), *PREDICTION_STATUSES)
     responses["200"]["headers"] = {
         "X-Model-Version": {"schema": {"type": "integer"}},
         "X-Prediction-Id": {"schema": text()},
@@ -357,7 +357,7 @@ def _inference(
     tensor = structure(
         name=text(), datatype=text(), shape=listed({"type": "integer", "minimum": -1})
     )
-    told = structure(
+    structure_ = structure(
         name=text(),
         versions=listed(text()),
         platform=text(),
@@ -380,7 +380,9 @@ def _inference(
         named.append((f"/versions/{candidate[0].version}", "_candidate", candidate[1]))
     for version, suffix, takes in named:
         path = f"/v2/models/{model.name}{version}"
-        paths[path] = _get(f"model{suffix}", "oip", "Tensors of request and answer", _json(told))
+        paths[path] = _get(
+            f"model{suffix}", "oip", "Tensors of request and answer", _json(structure_)
+        )
         paths[f"{path}/ready"] = _get(
             f"model_ready{suffix}", "oip", "The model is ready", _json(ready), 503
         )
@@ -400,11 +402,11 @@ def _infer(schema: BundleSchema, name: str) -> Json:
         "requestBody": _body(
             openapi_shapes.inference_request(schema), openapi_shapes.example_inference(schema)
         ),
-        "responses": _responses("The output tensors", answer, 404, *ASKED),
+        "responses": _responses("The output tensors", answer, 404, *PREDICTION_STATUSES),
     }
 
 
-def _told() -> Json:
+def _server_paths() -> Json:
     """What the endpoint says of itself."""
     health = structure(status=text(), model=_ref("Model"))
     plain = {TEXT: {"schema": text()}}
@@ -419,20 +421,20 @@ def _told() -> Json:
     }
 
 
-def _secured(made: Json) -> Json:
+def _secured(document: Json) -> Json:
     """The document with the two ways to send a key, and what one gets without."""
-    made["components"]["securitySchemes"] = {
+    document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     }
-    made["security"] = [{"bearer": []}, {"key": []}]
-    for path, methods in made["paths"].items():
+    document["security"] = [{"bearer": []}, {"key": []}]
+    for path, methods in document["paths"].items():
         for operation in methods.values():
             if path in OPEN:
                 operation["security"] = []
             else:
                 operation["responses"] |= {"401": _refusal(401), "429": _refusal(429)}
-    return made
+    return document
 
 
 def _ref(name: str) -> Json:
@@ -451,15 +453,15 @@ def _body(schema: Json, example: Any) -> Json:
 
 
 def _responses(description: str, content: Json, *refusals: int) -> Json:
-    made: Json = {"200": {"description": description, "content": content}}
-    return made | {str(status): _refusal(status) for status in sorted(refusals)}
+    responses: Json = {"200": {"description": description, "content": content}}
+    return responses | {str(status): _refusal(status) for status in sorted(refusals)}
 
 
 def _refusal(status: int) -> Json:
-    said = {"description": REFUSALS[status], "content": _json(_ref("Error"))}
-    return said | ({"headers": WAIT} if status in (429, 503) else {})
+    response = {"description": REFUSALS[status], "content": _json(_ref("Error"))}
+    return response | ({"headers": WAIT} if status in (429, 503) else {})
 
 
 def _get(name: str, tag: str, summary: str, content: Json, *refusals: int) -> Json:
-    made = {"operationId": name, "summary": summary, "tags": [tag]}
-    return {"get": made | {"responses": _responses(summary, content, *refusals)}}
+    operation = {"operationId": name, "summary": summary, "tags": [tag]}
+    return {"get": operation | {"responses": _responses(summary, content, *refusals)}}

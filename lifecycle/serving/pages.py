@@ -112,7 +112,7 @@ class Pages:
             with suppress(NoAnswerError):
                 beside = candidate, await self._lanes.candidate_schema()
         entity = project.contract.columns[project.entity] if project.entity else None
-        made = document(
+        content = document(
             self._model.model,
             self._model.schema,
             project.serving.max_rows,
@@ -121,7 +121,7 @@ class Pages:
             candidate=beside,
             ignore=project.serving.unknown_fields == "ignore",
         )
-        return Reply(200, JSON, orjson.dumps(made))
+        return Reply(200, JSON, orjson.dumps(content))
 
     def _docs(self) -> Reply:
 

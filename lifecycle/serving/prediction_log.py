@@ -1,4 +1,4 @@
-"""What a replica answered, on its way to the table `prediction_log`: gathered, never waited for."""
+"""Prediction log of a replica: gathers answers and commits them without making requests wait."""
 
 import logging
 import os
@@ -32,10 +32,10 @@ from lifecycle.lake.prediction_log import (
 from lifecycle.lake.table import table_uri
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.serving import prediction_log as log_bodies
-from lifecycle.serving.metrics import ANSWERED, DROPPED, LOGGED, Meters
+from lifecycle.serving.metrics import ANSWERED_METRIC, DROPPED, LOGGED, Meters
 from lifecycle.serving.protocols import plain
-from lifecycle.serving.records import Asked, Column
-from lifecycle.serving.traffic import Said
+from lifecycle.serving.records import Column, PredictionRequest
+from lifecycle.serving.traffic import RoutedAnswer
 from lifecycle.settings import Settings
 
 # The records of many requests at once, out of their JSON as it came.
@@ -47,16 +47,18 @@ ROW_BYTES = 4096
 """A body that has more of them a row is not kept as it came: it may be mostly blanks."""
 
 
-def light(asked: Asked) -> Asked:
+def light(request: PredictionRequest) -> PredictionRequest:
     """What the log needs of a request, in little memory."""
-    if not asked.body:
-        return asked
-    if len(asked.body) > asked.rows * ROW_BYTES:
-        return asked._replace(body=b"")
-    return Asked(asked.rows, body=asked.body)
+    if not request.body:
+        return request
+    if len(request.body) > request.rows * ROW_BYTES:
+        return request._replace(body=b"")
+    return PredictionRequest(request.rows, body=request.body)
 
 
-def read(asked: Sequence[Asked], inputs: Mapping[str, ColumnSpec]) -> dict[str, pa.Array] | None:
+def read(
+    requests: Sequence[PredictionRequest], inputs: Mapping[str, ColumnSpec]
+) -> dict[str, pa.Array] | None:
     """The columns of requests that have kept their bodies; None if JSON and contract disagree.
 
     A moment in time is text still. What is not there is null.
@@ -64,7 +66,7 @@ def read(asked: Sequence[Asked], inputs: Mapping[str, ColumnSpec]) -> dict[str, 
     from pyarrow import json  # the first second of the log, not the replica's start
 
     rows = pa.struct([(name, _type(spec)) for name, spec in inputs.items()])
-    lines = pa.py_buffer(b"\n".join(one.body.replace(b"\n", b" ") for one in asked))
+    lines = pa.py_buffer(b"\n".join(request.body.replace(b"\n", b" ") for request in requests))
     try:
         table = json.read_json(
             pa.BufferReader(lines),
@@ -77,7 +79,7 @@ def read(asked: Sequence[Asked], inputs: Mapping[str, ColumnSpec]) -> dict[str, 
     except pa.ArrowException:
         return None
     records = pa.concat_arrays(table.column("records").chunks).flatten()
-    if len(records) != sum(one.rows for one in asked):
+    if len(records) != sum(request.rows for request in requests):
         return None
     return dict(zip(inputs, records.flatten(), strict=True))
 
@@ -97,15 +99,17 @@ class Entry(NamedTuple):
     nanoseconds: int
     """Unix time."""
     version: int
-    said: Said
+    outcome: RoutedAnswer
     key: str
     """Name of the API key."""
     entities: Column | None
     """(rows,): whom each row is about, where the request says it."""
-    asked: Asked
+    request: PredictionRequest
 
 
-_Read = Callable[[Sequence[Asked], Mapping[str, ColumnSpec]], Mapping[str, Column | pa.Array]]
+_Read = Callable[
+    [Sequence[PredictionRequest], Mapping[str, ColumnSpec]], Mapping[str, Column | pa.Array]
+]
 """Requests of one sort → the values of each input."""
 
 
@@ -132,20 +136,24 @@ class LogRows:
         """
         sorts: dict[_Read, list[Entry]] = {}
         for entry in entries:
-            sorts.setdefault(_reader(entry.asked), []).append(entry)
+            sorts.setdefault(_reader(entry.request), []).append(entry)
         inputs = {name: spec for name, spec, _ in self._inputs}
         parts = []
         for read, some in sorts.items():
-            made = self._own(some) | self._given(read([entry.asked for entry in some], inputs))
-            parts.append(pa.table(made, schema=self.schema))
+            columns = self._own(some) | self._inputs_of(
+                read([entry.request for entry in some], inputs)
+            )
+            parts.append(pa.table(columns, schema=self.schema))
         return pa.concat_tables(parts) if parts else self.schema.empty_table()
 
     def _own(self, entries: Sequence[Entry]) -> dict[str, pa.Array]:
         """The columns every project has."""
-        ids, times, versions, said, keys, entities, asked = zip(*entries, strict=True)
-        rows = np.fromiter((one.rows for one in asked), dtype=np.int64, count=len(asked))
+        ids, times, versions, outcomes, keys, entities, requests = zip(*entries, strict=True)
+        rows = np.fromiter(
+            (request.rows for request in requests), dtype=np.int64, count=len(requests)
+        )
         stamps = pa.array(_repeat(np.array(times) // 1000, rows)).cast(SCHEMA.field("time").type)
-        answers = [one.answer for one in said]
+        answers = [outcome.answer for outcome in outcomes]
         time.sleep(0)
         return {
             "id": [
@@ -156,9 +164,9 @@ class LogRows:
             "model": pa.repeat(self._model, len(stamps)),
             "version": _repeat(np.array(versions), rows),
             "digest": _repeat([a.model.digest if a else None for a in answers], rows),
-            "role": _repeat([one.role for one in said], rows),
+            "role": _repeat([outcome.role for outcome in outcomes], rows),
             "status": _repeat(["ok" if answer else "error" for answer in answers], rows),
-            "latency_ms": _repeat(np.array([one.seconds for one in said]) * 1000, rows),
+            "latency_ms": _repeat(np.array([outcome.seconds for outcome in outcomes]) * 1000, rows),
             "key": _repeat(keys, rows),
             "entity": self._entity(entities, rows),
             **self._answers(answers, rows),
@@ -167,8 +175,8 @@ class LogRows:
     def _entity(self, entities: Sequence[Column | None], rows: NDArray[np.int64]) -> pa.Array:
         if self._about == "drop":
             return pa.nulls(int(rows.sum()), pa.string())
-        said = zip(entities, rows.tolist(), strict=True)
-        values = list(chain.from_iterable([None] * n if e is None else e for e, n in said))
+        pairs = zip(entities, rows.tolist(), strict=True)
+        values = list(chain.from_iterable([None] * n if e is None else e for e, n in pairs))
         if self._about == "hash":
             return pa.array(pseudonym(values, self._key), pa.string())
         return pa.array([plain_text(value) for value in values], pa.string())
@@ -209,44 +217,52 @@ class LogRows:
         ]
         return list(chain.from_iterable(chosen))
 
-    def _given(self, columns: Mapping[str, Column | pa.Array]) -> dict[str, pa.Array]:
+    def _inputs_of(self, columns: Mapping[str, Column | pa.Array]) -> dict[str, pa.Array]:
         """The inputs, typed as the contract says; personal data as their hash."""
-        made = {}
+        arrays = {}
         for name, spec, field in self._inputs:
             values = _typed(columns[name], spec)
             if spec.pii == "hash":
                 values = pa.array(pseudonym(values.to_pylist(), self._key), pa.string())
-            made[field.name] = values
-        return made
+            arrays[field.name] = values
+        return arrays
 
 
-def _reader(asked: Asked) -> "_Read":
-    if asked.records is not None:
+def _reader(request: PredictionRequest) -> "_Read":
+    if request.records is not None:
         return _from_records
-    return _from_bodies if asked.body else _from_columns
+    return _from_bodies if request.body else _from_columns
 
 
 def _from_bodies(
-    asked: Sequence[Asked], inputs: Mapping[str, ColumnSpec]
+    requests: Sequence[PredictionRequest], inputs: Mapping[str, ColumnSpec]
 ) -> Mapping[str, Column | pa.Array]:
-    found = log_bodies.read(asked, inputs)
-    if found is not None:
-        return found
-    return _from_records([plain.read(one.body, one.rows, known=()) for one in asked], inputs)
+    columns = log_bodies.read(requests, inputs)
+    if columns is not None:
+        return columns
+    return _from_records(
+        [plain.read(request.body, request.rows, fields=()) for request in requests], inputs
+    )
 
 
-def _from_records(asked: Sequence[Asked], names: Iterable[str]) -> dict[str, Column]:
-    records = list(chain.from_iterable(one.records or () for one in asked))
+def _from_records(requests: Sequence[PredictionRequest], names: Iterable[str]) -> dict[str, Column]:
+    records = list(chain.from_iterable(request.records or () for request in requests))
     return {name: [record.get(name) for record in records] for name in names}
 
 
-def _from_columns(asked: Sequence[Asked], names: Iterable[str]) -> dict[str, Column]:
-    return {name: _joined([one.columns or {} for one in asked], asked, name) for name in names}
+def _from_columns(requests: Sequence[PredictionRequest], names: Iterable[str]) -> dict[str, Column]:
+    return {
+        name: _joined([request.columns or {} for request in requests], requests, name)
+        for name in names
+    }
 
 
-def _joined(several: Sequence[Mapping[str, Column]], asked: Sequence[Asked], name: str) -> Column:
+def _joined(
+    several: Sequence[Mapping[str, Column]], requests: Sequence[PredictionRequest], name: str
+) -> Column:
     parts = [
-        columns.get(name, [None] * one.rows) for columns, one in zip(several, asked, strict=True)
+        columns.get(name, [None] * request.rows)
+        for columns, request in zip(several, requests, strict=True)
     ]
     if isinstance(parts[0], np.ndarray):
         joined: NDArray[Any] = np.concatenate(parts)
@@ -286,7 +302,7 @@ def _repeat(values: Sequence[Any] | NDArray[Any], rows: NDArray[np.int64]) -> An
 
 logger = logging.getLogger(__name__)
 
-Raw = tuple[str, int, int, Said, str, Column | None, Asked]
+Raw = tuple[str, int, int, RoutedAnswer, str, Column | None, PredictionRequest]
 """""An `Entry`."""
 
 MAX_ROWS = 50_000
@@ -315,7 +331,7 @@ class PredictionLog:
         self._meters = meters
         self._writer = meters.counts.token
         self._cells = meters.counts.cells
-        self._answered = meters.counts.cell(ANSWERED)
+        self._answer_count = meters.counts.cell(ANSWERED_METRIC)
         self._written = meters.counts.cell(LOGGED)
         self._full = meters.counts.cell(DROPPED, reason="full")
         self._memory = meters.counts.cell(DROPPED, reason="memory")
@@ -324,9 +340,9 @@ class PredictionLog:
         self._table = LogTable(table_uri(settings, project.name, TABLE))
         self._entries: deque[Raw] = deque()
         self._append = self._entries.append
-        self._taken = 0
+        self._queued_rows = 0
         """Rows ever accepted; `add` alone writes it."""
-        self._gone = 0
+        self._is_gone = 0
         """Rows logged or given up since; the thread alone writes it."""
         self._waiting: list[pa.Table] = []
         self._unsure = False
@@ -341,10 +357,10 @@ class PredictionLog:
         self,
         name: str,
         version: int,
-        said: Said,
+        outcome: RoutedAnswer,
         key: str,
         entities: Column | None,
-        asked: Asked,
+        request: PredictionRequest,
     ) -> None:
         """Have an answer logged within about a second; it neither waits nor raises.
 
@@ -353,13 +369,13 @@ class PredictionLog:
             key: name of the API key that asked.
             entities: (rows,), where the request says them.
         """
-        rows = asked.rows
-        self._cells[self._answered] += rows
-        if self._taken - self._gone + rows > MAX_ROWS:
+        rows = request.rows
+        self._cells[self._answer_count] += rows
+        if self._queued_rows - self._is_gone + rows > MAX_ROWS:
             self._cells[self._full] += rows
             return
-        self._taken += rows
-        self._append((name, time_ns(), version, said, key, entities, light(asked)))
+        self._queued_rows += rows
+        self._append((name, time_ns(), version, outcome, key, entities, light(request)))
 
     def close(self) -> None:
         """Append what has gathered and end; a lake that does not answer is not waited for long."""
@@ -384,14 +400,14 @@ class PredictionLog:
         if not entries:
             return
         try:
-            made = self._rows.table(entries)
+            table = self._rows.table(entries)
         except Exception:  # one odd request must not cost the others
-            made = self._one_by_one(entries)
-        held = sum(table.nbytes for table in self._waiting)
-        if held + made.nbytes > MAX_BYTES:
-            self._give_up(made.num_rows, self._memory)
-        elif made.num_rows:
-            self._waiting.append(made)
+            table = self._one_by_one(entries)
+        waiting_bytes = sum(table.nbytes for table in self._waiting)
+        if waiting_bytes + table.nbytes > MAX_BYTES:
+            self._give_up(table.num_rows, self._memory)
+        elif table.num_rows:
+            self._waiting.append(table)
 
     def _one_by_one(self, entries: list[Entry]) -> pa.Table:
         tables = [self._rows.schema.empty_table()]
@@ -400,35 +416,35 @@ class PredictionLog:
                 tables.append(self._rows.table([entry]))
             except Exception:
                 logger.exception("prediction %s cannot be logged", entry.id)
-                self._give_up(entry.asked.rows, self._unreadable)
+                self._give_up(entry.request.rows, self._unreadable)
         return pa.concat_tables(tables)
 
     def _give_up(self, rows: int, reason: int) -> None:
         self._cells[reason] += rows
-        self._gone += rows
+        self._is_gone += rows
 
     def _flush(self) -> None:
         """Append all that waits in one commit; if that fails it goes on waiting."""
         if not self._waiting:
             return
         rows = pa.concat_tables(self._waiting)
-        done = int(self._cells[self._written])
+        total = int(self._cells[self._written])
         try:
             if self._unsure:
-                there = max(done, self._table.committed(self._writer))
-                rows, done = rows.slice(there - done), self._done(there)
+                there = max(total, self._table.committed(self._writer))
+                rows, total = rows.slice(there - total), self._set_written(there)
             if rows.num_rows:
-                commit = self._table.append(rows, self._writer, done + rows.num_rows)
-                self._done(done + rows.num_rows)
+                commit = self._table.append(rows, self._writer, total + rows.num_rows)
+                self._set_written(total + rows.num_rows)
                 self._tidy(commit)
             self._waiting, self._unsure = [], False
         except Exception as error:  # whatever a lake can do: answering goes on
             self._waiting, self._unsure = [rows], True
             self._warn(error)
 
-    def _done(self, total: int) -> int:
+    def _set_written(self, total: int) -> int:
         """So many rows of this replica are in the table."""
-        self._gone += total - int(self._cells[self._written])
+        self._is_gone += total - int(self._cells[self._written])
         self._cells[self._written] = total
         return total
 
@@ -442,7 +458,7 @@ class PredictionLog:
         if time.monotonic() - self._warned < WARN_SECONDS:
             return
         self._warned = time.monotonic()
-        waiting = self._taken - self._gone
+        waiting = self._queued_rows - self._is_gone
         logger.warning("predictions are not logged, %d rows wait: %s", waiting, error)
 
     def _tidy(self, commit: int) -> None:

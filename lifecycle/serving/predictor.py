@@ -19,7 +19,7 @@ from lifecycle.errors import FeatureError, NotServedError, RequestError
 from lifecycle.features.encode import build_features, encode, hook_digest, load_hook
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
-from lifecycle.serving.records import Answer, Asked, Column, identity
+from lifecycle.serving.records import Answer, Column, PredictionRequest, identity
 from lifecycle.serving.row_reader import LARGEST, Matrix, RowReader
 from lifecycle.settings import Settings
 
@@ -68,8 +68,8 @@ class ServedModel:
         ignore = project.serving.unknown_fields == "ignore"
         self._reader = RowReader(loaded.schema.inputs, plain, project.entity, ignore)
         if views is not None:  # what protocols are told of is what a request brings
-            asked = views.entity | loaded.schema.own_inputs
-            self.schema = loaded.schema.model_copy(update={"inputs": asked})
+            inputs = views.entity | loaded.schema.own_inputs
+            self.schema = loaded.schema.model_copy(update={"inputs": inputs})
         self._trees = _trees(self._booster) if engine == "treelite" else None
         self.engine: Engine = "treelite" if self._trees is not None else "native"
 
@@ -105,11 +105,11 @@ class ServedModel:
             views = ServedViews(loaded.schema.views, project, settings)
         return cls(loaded, model, project, engine, views)
 
-    def entities(self, asked: Asked) -> Column | None:
+    def entities(self, request: PredictionRequest) -> Column | None:
         """The entity of each row, where the request says it."""
-        return self._reader.entities(asked)
+        return self._reader.entities(request)
 
-    def answer(self, asked: Asked, name: str) -> Answer:
+    def answer(self, request: PredictionRequest, name: str) -> Answer:
         """The model's answer for checked rows.
 
         Args:
@@ -119,13 +119,13 @@ class ServedModel:
             RequestError: a row cannot be answered as it is; names row and field.
             FeatureError: the features hook fails on these rows.
         """
-        asked = self.joined(asked)
-        matrix = self._reader.plain(asked)
+        request = self.joined(request)
+        matrix = self._reader.plain(request)
         if matrix is None:
-            matrix = self._matrix(asked)
+            matrix = self._matrix(request)
         predictions = self._predict(matrix)
         schema = self.schema
-        contributions = self._contributions(matrix) if asked.explain else None
+        contributions = self._contributions(matrix) if request.explain else None
         return Answer(
             id=name,
             model=self.model,
@@ -133,18 +133,18 @@ class ServedModel:
             classes=schema.classes,
             chosen=schema.decided(predictions),
             labels=schema.labels,
-            names=schema.features.names if asked.explain else (),
+            names=schema.features.names if request.explain else (),
             contributions=contributions,
-            requested=asked.name,
+            requested=request.name,
         )
 
-    def joined(self, asked: Asked) -> Asked:
+    def joined(self, request: PredictionRequest) -> PredictionRequest:
         """The request with the features of the views, if the model has any.
 
         Raises:
             RequestError: a row does not say whom it is about; names row and field.
         """
-        return asked if self.views is None or asked.joined else self.views.join(asked)
+        return request if self.views is None or request.joined else self.views.join(request)
 
     def distance(self, frame: pd.DataFrame) -> float:
         """Greatest distance between the engines' raw answers, as a share of the largest answer.
@@ -187,16 +187,16 @@ class ServedModel:
         versions = self.views.versions if self.views else {}
         return {
             name: {
-                "version": one.version,
-                "digest": one.digest,
+                "version": version.version,
+                "digest": version.digest,
                 "features": self.schema.views[name].columns,
             }
-            for name, one in versions.items()
+            for name, version in versions.items()
         }
 
-    def _matrix(self, asked: Asked) -> Matrix:
+    def _matrix(self, request: PredictionRequest) -> Matrix:
         """The way of training: frame, features hook, matrix."""
-        return self._encoded(self._reader.frame(asked))
+        return self._encoded(self._reader.frame(request))
 
     def _encoded(self, frame: pd.DataFrame) -> Matrix:
         features = frame if self._hook is None else build_features(frame, self._columns, self._hook)
@@ -229,10 +229,10 @@ class ServedModel:
         return predicted if calibration is None else calibration.apply(predicted)
 
     def _contributions(self, matrix: Matrix) -> NDArray[np.float64]:
-        found: NDArray[np.float64] | None = self._booster.contributions(matrix)
-        if found is None:
+        contributions: NDArray[np.float64] | None = self._booster.contributions(matrix)
+        if contributions is None:
             raise NotServedError("explain: this kind of model has no contributions of features")
-        return found
+        return contributions
 
 
 def engine_for(

@@ -34,7 +34,7 @@ LATER = {
 
 @dataclass(frozen=True)
 class Access:
-    """How to get into an endpoint.
+    """Credentials and certificates for an endpoint.
 
     Attributes:
         key: API key; a release's own one tells its requests from those of clients in the prediction
@@ -49,8 +49,8 @@ class Access:
 OPEN_ACCESS = Access()
 
 
-class Answer(NamedTuple):
-    """What the endpoint answered with status 200."""
+class ProbeAnswer(NamedTuple):
+    """Answer of the endpoint with status 200."""
 
     content: dict[str, Any]
     headers: Mapping[str, str]
@@ -94,7 +94,7 @@ class Probe:
     ) -> None:
         self._http.close()
 
-    def ask(self, path: str, content: dict[str, Any] | None = None) -> Answer:
+    def ask(self, path: str, content: dict[str, Any] | None = None) -> ProbeAnswer:
         """The answer to a GET, or with content to a POST.
 
         Raises:
@@ -104,7 +104,7 @@ class Probe:
         body = None if content is None else json.dumps(content).encode()
         while True:
             status, answer = self._send(path, body)
-            if isinstance(answer, Answer):
+            if isinstance(answer, ProbeAnswer):
                 return answer
             if status and status not in LATER:
                 raise ServingError(f"{self.url}{path}: answered {status}: {answer[:500]}")
@@ -120,7 +120,7 @@ class Probe:
             raise UnavailableError(f"{problem}; run the release again when it does")
         time.sleep(PAUSE_S)
 
-    def _send(self, path: str, body: bytes | None) -> tuple[int, "Answer | str"]:
+    def _send(self, path: str, body: bytes | None) -> tuple[int, "ProbeAnswer | str"]:
         """Status (0 without one) and the answer, or what is said instead of it."""
         start = time.perf_counter()
         try:
@@ -141,7 +141,7 @@ class Probe:
         if not isinstance(content, dict):
             raise ServingError(f"{self.url}{path}: answered something else than an object")
         headers = {name.lower(): value for name, value in response.getheaders()}
-        return response.status, Answer(content, headers, seconds)
+        return response.status, ProbeAnswer(content, headers, seconds)
 
 
 def _trusting(certificate: Path | None) -> ssl.SSLContext:

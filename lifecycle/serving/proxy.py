@@ -19,7 +19,7 @@ STARTUP_S = 300.0
 """Seconds the proxy may take: Serve starts it again as long as it is late, which a busy machine
 makes it, and each time waits longer."""
 POLL_S = 0.2
-TAKEN = "cannot bind"
+PORT_TAKEN = "cannot bind"
 """What HAProxy says where another process has the port."""
 CRASHED = "crashed during startup:"
 """How Ray quotes what HAProxy said before it ended."""
@@ -72,7 +72,7 @@ def refused(text: str, settings: Settings) -> BackendError | None:
         text: the error that starting it gave.
     """
     place = f"{settings.serve_host}:{settings.serve_port}"
-    if TAKEN in text:
+    if PORT_TAKEN in text:
         return PortInUseError(
             f"another process began to listen on {place} meanwhile, perhaps another release; "
             "stop it or wait for its end, or set LIFECYCLE_SERVE_PORT to a free port"

@@ -15,7 +15,8 @@ from lifecycle.lake.column_types import Constraint, constraints_of, narrow, stor
 from lifecycle.project import ColumnSpec, ColumnType, Scalar
 from lifecycle.records import ModelVersion
 
-# What passes between the protocols and the model: a request in any of them is `Asked`, what the
+# What passes between the protocols and the model: a request in any of them is `PredictionRequest`,
+# what the
 # model says is `Answer`.
 #
 # A protocol is a module with `read(body, headers, …) -> Asked` and `write(answer, …) -> bytes`.
@@ -26,7 +27,7 @@ Headers = Mapping[bytes, bytes]
 """Names in lower case, as ASGI gives them."""
 
 
-class Asked(NamedTuple):
+class PredictionRequest(NamedTuple):
     """Rows to predict, as records or as columns of one length; values are JSON's or NumPy's."""
 
     rows: int
@@ -47,7 +48,7 @@ class Asked(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What one model version says of the rows of one request."""
+    """Predictions of one model version for one request."""
 
     id: str
     """Prediction id, unique; row i of the request is `<id>-<i>` in the prediction log."""

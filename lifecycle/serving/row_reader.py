@@ -17,7 +17,7 @@ from lifecycle.errors import RequestError
 from lifecycle.features.encode import FeatureSchema
 from lifecycle.lake.column_types import Constraint, Maximum, Minimum, constraints_of, storage_type
 from lifecycle.project import ColumnSpec
-from lifecycle.serving.records import Asked, Column, Records, to_frame
+from lifecycle.serving.records import Column, PredictionRequest, Records, to_frame
 
 # Values of a request as numbers of the matrix, if that they are right is plain to see.
 #
@@ -89,7 +89,7 @@ def cell_of(spec: ColumnSpec, levels: Sequence[Any] | None) -> Cell:
     return category
 
 
-class Numbers:
+class NumericRows:
     """All inputs at once, where all of them are numbers.
 
     Args:
@@ -98,7 +98,7 @@ class Numbers:
 
     def __init__(self, inputs: Mapping[str, ColumnSpec], names: Sequence[str]) -> None:
         self._low, self._high = np.array([_bounds(spec) for spec in inputs.values()]).T
-        self._whole = any(storage_type(spec) == "integer" for spec in inputs.values())
+        self._integers = any(storage_type(spec) == "integer" for spec in inputs.values())
         places = [list(inputs).index(name) for name in names]
         self._places = None if places == sorted(places) else places
 
@@ -111,7 +111,7 @@ class Numbers:
         if cells.dtype.kind != "f":
             if len(cells) and np.abs(cells).max() >= EXACT:
                 raise NotPlainError
-        elif self._whole:
+        elif self._integers:
             raise NotPlainError
         if not bool(((cells >= self._low) & (cells <= self._high)).all()):
             raise NotPlainError
@@ -149,8 +149,8 @@ def column_of(
     """The conversion of many values of this column at once."""
     low, high = _bounds(spec)
     numeric = is_number(spec, levels)
-    whole = storage_type(spec) == "integer"
-    kinds, types = ("iu", {int}) if whole else ("fiu", {int, float})
+    integer = storage_type(spec) == "integer"
+    kinds, types = ("iu", {int}) if integer else ("fiu", {int, float})
 
     def convert(values: Column) -> NDArray[Any]:
         if numeric and isinstance(values, np.ndarray) and values.dtype.kind in kinds:
@@ -194,7 +194,7 @@ class RowReader:
         self._entity = entity if entity not in inputs else None
         self._cells: list[tuple[str, Cell]] = []
         self._columns: list[tuple[str, Callable[[Column], NDArray[Any]]]] = []
-        self._numbers: Numbers | None = None
+        self._numbers: NumericRows | None = None
         if features is not None and set(features.names) == set(inputs):
             levels = features.levels
             self._cells = [
@@ -205,44 +205,46 @@ class RowReader:
                 for name, cell in self._cells
             ]
             if all(is_number(spec, levels.get(name)) for name, spec in inputs.items()):
-                self._numbers = Numbers(inputs, features.names)
+                self._numbers = NumericRows(inputs, features.names)
 
-    def entities(self, asked: Asked) -> Column | None:
+    def entities(self, request: PredictionRequest) -> Column | None:
         """The entity of each row, where the request says it."""
         if self._entity is None:
             return None
-        if asked.columns is not None:
-            return asked.columns.get(self._entity)
-        records = asked.records or []
+        if request.columns is not None:
+            return request.columns.get(self._entity)
+        records = request.records or []
         if not any(self._entity in record for record in records):
             return None
         return [record.get(self._entity) for record in records]
 
-    def plain(self, asked: Asked) -> Matrix | None:
+    def plain(self, request: PredictionRequest) -> Matrix | None:
         """The matrix, shape (rows, features), if the request is plainly right; None if not."""
         if not self._cells:
             return None
         try:
-            if asked.matrix is not None and self._numbers is not None:
-                return self._numbers.checked(asked.matrix)
-            if asked.records is None:
-                return self._from_columns(asked.columns or {}, asked.rows)
-            if asked.rows == 1:
-                return self._from_record(asked.records[0])
-            return self._from_records(asked.records)
+            if request.matrix is not None and self._numbers is not None:
+                return self._numbers.checked(request.matrix)
+            if request.records is None:
+                return self._from_columns(request.columns or {}, request.rows)
+            if request.rows == 1:
+                return self._from_record(request.records[0])
+            return self._from_records(request.records)
         except (NotPlainError, KeyError):
             return None
 
-    def frame(self, asked: Asked) -> pd.DataFrame:
+    def frame(self, request: PredictionRequest) -> pd.DataFrame:
         """The frame of inputs that training saw.
 
         Raises:
             RequestError: a field is missing, unknown, or not what the contract promises.
         """
-        if self._ignore and asked.columns is not None:
-            known = {name: asked.columns[name] for name in self._inputs if name in asked.columns}
-            asked = asked._replace(columns=known)
-        return to_frame(self._without_others(_records(asked)), self._inputs)
+        if self._ignore and request.columns is not None:
+            columns = {
+                name: request.columns[name] for name in self._inputs if name in request.columns
+            }
+            request = request._replace(columns=columns)
+        return to_frame(self._without_others(_records(request)), self._inputs)
 
     def _from_record(self, record: Mapping[str, Any]) -> Matrix:
         self._all_known(record)
@@ -267,8 +269,8 @@ class RowReader:
     def _all_known(self, fields: Mapping[str, Any]) -> None:
         if self._ignore:
             return
-        known = len(self._inputs) + (self._entity in fields)
-        if len(fields) != known:
+        expected_count = len(self._inputs) + (self._entity in fields)
+        if len(fields) != expected_count:
             raise NotPlainError
 
     def _without_others(self, records: Records) -> Records:
@@ -281,11 +283,11 @@ class RowReader:
         return [{k: v for k, v in record.items() if k != name} for record in records]
 
 
-def _records(asked: Asked) -> Records:
-    if asked.records is not None:
-        return asked.records
-    columns = asked.columns or {}
+def _records(request: PredictionRequest) -> Records:
+    if request.records is not None:
+        return request.records
+    columns = request.columns or {}
     lists = [c.tolist() if isinstance(c, np.ndarray) else c for c in columns.values()]
-    if any(len(values) != asked.rows for values in lists):
-        raise RequestError(f"columns: every column needs {asked.rows} values")
+    if any(len(values) != request.rows for values in lists):
+        raise RequestError(f"columns: every column needs {request.rows} values")
     return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]

@@ -19,7 +19,7 @@ from lifecycle.features.encode import most_probable
 from lifecycle.project import Scalar
 from lifecycle.records import ModelVersion
 from lifecycle.serving.predictor import PARITY
-from lifecycle.serving.probe import OPEN_ACCESS, Access, Answer, Probe
+from lifecycle.serving.probe import OPEN_ACCESS, Access, Probe, ProbeAnswer
 from lifecycle.serving.records import Records, to_records
 
 PATIENCE_S = 120.0
@@ -45,7 +45,7 @@ class Smoke(NamedTuple):
 
 
 class Offline(NamedTuple):
-    """What the offline model says of the rows."""
+    """Offline predictions for the rows."""
 
     predictions: Values
     """Shape (n,), multiclass (n, k)."""
@@ -62,7 +62,7 @@ class Wire(NamedTuple):
     write: Callable[[Records], dict[str, Any]]
     read: Callable[[dict[str, Any], Sequence[Scalar]], Values]
     """Predictions (n,), multiclass (n, k). Raises LookupError, TypeError or ValueError."""
-    version: Callable[[Answer], object]
+    version: Callable[[ProbeAnswer], object]
     """Which version answered."""
 
 
@@ -125,8 +125,8 @@ def _measure(probe: Probe, model: ModelVersion, records: Records, offline: Offli
     seconds = []
     for number in range(max(TIMED_REQUESTS, len(records))):
         row = number % len(records)
-        one = records[row : row + 1]
-        seconds.append(_compare(probe, PLAIN, model, one, offline, row))
+        record = records[row : row + 1]
+        seconds.append(_compare(probe, PLAIN, model, record, offline, row))
     p50, p99 = (np.percentile(seconds, (50, 99)) * MILLISECONDS).tolist()
     return Smoke(len(records), p50, p99)
 
@@ -154,13 +154,13 @@ def _compare(
         probe.wait(f"{place}: version {version} answers, not version {model.version}")
     expected, classes = offline.predictions[first : first + len(records)], offline.classes
     try:
-        got = wire.read(answer.content, classes).reshape(len(records), *expected.shape[1:])
+        predictions = wire.read(answer.content, classes).reshape(len(records), *expected.shape[1:])
     except (LookupError, TypeError, ValueError):
         kind = f"probabilities of {', '.join(map(str, classes))}" if classes else "numbers"
         raise ServingError(
             f"{place}: the predictions are no {kind}, one per row of {len(records)}"
         ) from None
-    wrong = np.argwhere(~(np.abs(got - expected) <= offline.tolerance))  # NaN is wrong, too
+    wrong = np.argwhere(~(np.abs(predictions - expected) <= offline.tolerance))  # NaN is wrong, too
     if not len(wrong):
         return answer.seconds
     row, *column = wrong[0]
@@ -168,8 +168,8 @@ def _compare(
     at = (row, *column)
     how = "asked alone" if len(records) == 1 else f"asked with {len(records) - 1} others"
     raise ServingError(
-        f"{place}: {len(set(wrong[:, 0]))} of {len(got)} answers differ from the offline "
-        f"model's; row {first + row}{what}, {how}, is {got[at]:.9g} instead of "
+        f"{place}: {len(set(wrong[:, 0]))} of {len(predictions)} answers differ from the offline "
+        f"model's; row {first + row}{what}, {how}, is {predictions[at]:.9g} instead of "
         f"{expected[at]:.9g}. Do not release this version"
     )
 
@@ -188,14 +188,16 @@ def _plain_values(content: dict[str, Any], classes: Sequence[Scalar]) -> Values:
     predictions = content["predictions"]
     if not classes:
         return np.asarray(predictions, dtype=np.float64)
-    rows = [[one["probabilities"][str(value)] for value in classes] for one in predictions]
+    rows = [
+        [prediction["probabilities"][str(value)] for value in classes] for prediction in predictions
+    ]
     values = np.asarray(rows, dtype=np.float64)
-    _check_classes([one["class"] for one in predictions], values, classes)
+    _check_classes([prediction["class"] for prediction in predictions], values, classes)
     return values
 
 
 def _tensor_values(content: dict[str, Any], classes: Sequence[Scalar]) -> Values:
-    outputs: Mapping[str, Any] = {one["name"]: one["data"] for one in content["outputs"]}
+    outputs: Mapping[str, Any] = {output["name"]: output["data"] for output in content["outputs"]}
     if not classes:
         return np.asarray(outputs["predict"], dtype=np.float64)
     values = np.asarray(outputs["probabilities"], dtype=np.float64).reshape(-1, len(classes))
@@ -215,7 +217,7 @@ def _tensor_wire(name: str, tensors: Sequence[Mapping[str, Any]]) -> Wire:
     Args:
         tensors: `inputs` of the model's metadata.
     """
-    kinds = {one["name"]: one["datatype"] for one in tensors}
+    kinds = {tensor["name"]: tensor["datatype"] for tensor in tensors}
 
     def write(records: Records) -> dict[str, Any]:
         shape = [len(records)]

@@ -1,4 +1,4 @@
-"""Who answers a request while two versions are up: the champion here, or the candidate elsewhere.
+"""Routes each request to the champion (this replica) or to the candidate (its own Serve app).
 
 The candidate is a Serve application of its own, so whatever it does cannot hurt this replica: if it
 fails, refuses or is late, the champion answers, and the failure counts as the candidate's.
@@ -15,7 +15,7 @@ from lifecycle.errors import RequestError
 from lifecycle.records import ModelVersion, Traffic
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.protocols.oip import check_model
-from lifecycle.serving.records import Answer, Asked
+from lifecycle.serving.records import Answer, PredictionRequest
 from lifecycle.training.bundle import BundleSchema
 
 logger = logging.getLogger(__name__)
@@ -30,8 +30,8 @@ SHADOWS = 64
 Role = Literal["champion", "candidate", "shadow"]
 
 
-class Said(NamedTuple):
-    """What one version said, for the prediction log."""
+class RoutedAnswer(NamedTuple):
+    """Answer of one version, for the prediction log."""
 
     role: Role
     answer: Answer | None
@@ -68,7 +68,7 @@ class Lanes:
         model: the champion, loaded here.
     """
 
-    record: Callable[[Asked, str, str, int, Said], None]
+    record: Callable[[PredictionRequest, str, str, int, RoutedAnswer], None]
     """Takes what the candidate said or failed to say, for the log; set by the endpoint."""
 
     def __init__(self, model: ServedModel) -> None:
@@ -138,8 +138,8 @@ class Lanes:
         return self._schema[1]
 
     async def answer(
-        self, asked: Asked, name: str, body: bytes, key: str, only: Role | None = None
-    ) -> Said:
+        self, request: PredictionRequest, name: str, body: bytes, key: str, only: Role | None = None
+    ) -> RoutedAnswer:
         """The answer of whichever version this request belongs to.
 
         Args:
@@ -154,65 +154,67 @@ class Lanes:
             FeatureError: the champion's features hook fails.
         """
         if self._traffic.policy == "shadow" and only is None:
-            said = self._champion(asked, name)
-            self._in_shadow(asked, name, key)
-            return said
-        if only == "candidate" or (only is None and self._is_candidates(asked, body)):
-            said = await self._candidate(asked, name, "candidate")
-            if said.answer is not None:
-                return said
+            outcome = self._champion(request, name)
+            self._in_shadow(request, name, key)
+            return outcome
+        if only == "candidate" or (only is None and self._is_candidates(request, body)):
+            outcome = await self._candidate(request, name, "candidate")
+            if outcome.answer is not None:
+                return outcome
             if only is not None:  # nobody answers in the name of another version
-                if said.refused is not None:
-                    raise said.refused
-                self._record_candidates(asked, name, key, said)
+                if outcome.refused is not None:
+                    raise outcome.refused
+                self._record_candidates(request, name, key, outcome)
                 raise NoAnswerError("the version of this path does not answer")
-            instead = self._champion(asked, name)  # if it refuses too, the request is to blame
-            self._record_candidates(asked, name, key, said)
+            instead = self._champion(request, name)  # if it refuses too, the request is to blame
+            self._record_candidates(request, name, key, outcome)
             return instead
-        return self._champion(asked, name)
+        return self._champion(request, name)
 
-    def _champion(self, asked: Asked, name: str) -> Said:
+    def _champion(self, request: PredictionRequest, name: str) -> RoutedAnswer:
         started = time.perf_counter()
-        answer = self._model.answer(asked, name)
-        return Said("champion", answer, time.perf_counter() - started)
+        answer = self._model.answer(request, name)
+        return RoutedAnswer("champion", answer, time.perf_counter() - started)
 
-    def _is_candidates(self, asked: Asked, body: bytes) -> bool:
+    def _is_candidates(self, request: PredictionRequest, body: bytes) -> bool:
         if time.monotonic() < self._resting_until:
             return False
-        entities: Sequence[Any] | Any = self._model.entities(asked)
-        known = entities is not None and len(entities) > 0 and entities[0] is not None
-        key = str(entities[0]).encode() if known else body
+        entities: Sequence[Any] | Any = self._model.entities(request)
+        has_entity = entities is not None and len(entities) > 0 and entities[0] is not None
+        key = str(entities[0]).encode() if has_entity else body
         candidate = self._traffic.candidate
         salt = candidate.digest if candidate else ""
         return place(key, salt) < self._traffic.share
 
-    async def _candidate(self, asked: Asked, name: str, role: Role) -> Said:
+    async def _candidate(self, request: PredictionRequest, name: str, role: Role) -> RoutedAnswer:
         """What the candidate says; without an answer if it fails, refuses or is late."""
         started = time.perf_counter()
         try:
-            said = await asyncio.wait_for(self._handle.answer.remote(asked, name), PATIENCE)
+            result = await asyncio.wait_for(self._handle.answer.remote(request, name), PATIENCE)
         except Exception as error:  # whatever Ray raises when a replica is gone or late
             logger.warning("the candidate did not answer %s: %s", name, type(error).__name__)
             self._resting_until = time.monotonic() + REST
-            return Said(role, None, time.perf_counter() - started)
-        if isinstance(said, RequestError):
-            return Said(role, None, time.perf_counter() - started, said)
-        answer, seconds = said
-        return Said(role, answer, seconds)
+            return RoutedAnswer(role, None, time.perf_counter() - started)
+        if isinstance(result, RequestError):
+            return RoutedAnswer(role, None, time.perf_counter() - started, result)
+        answer, seconds = result
+        return RoutedAnswer(role, answer, seconds)
 
-    def _in_shadow(self, asked: Asked, name: str, key: str) -> None:
+    def _in_shadow(self, request: PredictionRequest, name: str, key: str) -> None:
         if len(self._shadows) >= SHADOWS or time.monotonic() < self._resting_until:
             return
 
         async def follow() -> None:
-            said = await self._candidate(asked, name, "shadow")
-            self._record_candidates(asked, name, key, said)
+            outcome = await self._candidate(request, name, "shadow")
+            self._record_candidates(request, name, key, outcome)
 
         task = asyncio.get_running_loop().create_task(follow())
         self._shadows.add(task)
         task.add_done_callback(self._shadows.discard)
 
-    def _record_candidates(self, asked: Asked, name: str, key: str, said: Said) -> None:
+    def _record_candidates(
+        self, request: PredictionRequest, name: str, key: str, outcome: RoutedAnswer
+    ) -> None:
         candidate = self._traffic.candidate
         if candidate is not None:
-            self.record(asked, name, key, candidate.version, said)
+            self.record(request, name, key, candidate.version, outcome)

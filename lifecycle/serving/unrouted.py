@@ -59,8 +59,13 @@ class Unrouted:
         async def collect(message: Message) -> None:
             body.extend(message.get("body", b""))
 
-        asked = {"method": "GET", "path": ROUTES, "raw_path": ROUTES.encode(), "query_string": b""}
-        await self._app({**scope, **asked}, receive, collect)
+        routes_scope = {
+            "method": "GET",
+            "path": ROUTES,
+            "raw_path": ROUTES.encode(),
+            "query_string": b"",
+        }
+        await self._app({**scope, **routes_scope}, receive, collect)
         try:
             paths = sorted(orjson.loads(bytes(body)))
         except orjson.JSONDecodeError:  # it does not know them yet

@@ -29,11 +29,11 @@ from lifecycle.records import Bundle, Record
 from lifecycle.training.calibration import Calibration
 from lifecycle.training.trainers.protocol import Curve, Model, ModelKind
 
-# What a bundle says of its model: what it takes, what it gives, which files belong to it.
+# Contents of a bundle: the model's inputs and outputs, and the files that belong to it.
 
 
 class BundleSchema(Record):
-    """What a model takes and what it gives."""
+    """Inputs and outputs of a model."""
 
     project: str
     model: ModelKind = "xgboost"
@@ -69,23 +69,23 @@ class BundleSchema(Record):
             predictions: (n,), multiclass (n, classes).
         """
         if self.classes:
-            found: list[Scalar] = most_probable(predictions, self.classes).tolist()
-            return found
+            labels: list[Scalar] = most_probable(predictions, self.classes).tolist()
+            return labels
         if not self.labels or self.threshold is None:
             return []
         negative, positive = self.labels
         chosen = (predictions >= self.threshold).tolist()
-        return [positive if one else negative for one in chosen]
+        return [positive if label else negative for label in chosen]
 
     @property
     def own_inputs(self) -> dict[str, ColumnSpec]:
         """The inputs that no view makes: those of a request, beside the entity."""
-        made = {name for use in self.views.values() for name in use.columns}
-        return {name: spec for name, spec in self.inputs.items() if name not in made}
+        columns = {name for use in self.views.values() for name in use.columns}
+        return {name: spec for name, spec in self.inputs.items() if name not in columns}
 
 
 class Manifest(Record):
-    """What belongs to a bundle."""
+    """Manifest of a bundle's files."""
 
     format: Literal[1] = 1
     identity: str
@@ -217,25 +217,25 @@ def _verified(folder: Path, digest: str | None) -> dict[str, bytes]:
 def _write_folder(contents: dict[str, bytes], bundle: Bundle) -> None:
     folder = bundle.path.parent
     folder.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
-    damaged = aside.with_name(f"{aside.name}-damaged")
+    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    damaged = scratch.with_name(f"{scratch.name}-damaged")
     try:
         for name, content in contents.items():
-            with (aside / name).open("wb") as file:
+            with (scratch / name).open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        aside.chmod(0o755)  # mkdtemp's 0700 would keep a serving user out
+        scratch.chmod(0o755)  # mkdtemp's 0700 would keep a serving user out
         if bundle.path.exists() and not _is_whole(bundle):
             bundle.path.rename(damaged)
         try:
-            aside.rename(bundle.path)
+            scratch.rename(bundle.path)
         except OSError:  # it is there already: an earlier run, or another process just now
             if not _is_whole(bundle):
                 raise
         _sync_folder(folder)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
         shutil.rmtree(damaged, ignore_errors=True)
 
 

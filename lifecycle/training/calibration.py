@@ -62,14 +62,14 @@ def _platt(probability: Floats, truth: Floats) -> Calibration:
     high, low = (positives + 1) / (positives + 2), 1 / (len(truth) - positives + 2)
     target = np.where(truth > 0, high, low)
     rows = np.column_stack([margin, np.ones_like(margin)])
-    found = minimize(
+    optimum = minimize(
         lambda at: _log_loss(rows @ at, target),
         [0.0, np.log(positives / (len(truth) - positives))],
         jac=lambda at: rows.T @ (sigmoid(rows @ at) - target) / len(truth),
         method="BFGS",
         options={"gtol": PRECISION},
     )
-    slope, intercept = map(float, found.x)
+    slope, intercept = map(float, optimum.x)
     if slope <= 0:
         raise TrainingError(
             "training.calibration: on the validation part the model's probabilities do not rise "

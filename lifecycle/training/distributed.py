@@ -150,7 +150,7 @@ def _train(job: Job) -> dict[str, Any]:
     problem = None
     try:
         check_device(project)
-        given = constrained(project, job.parameters, schema)
+        parameters = constrained(project, job.parameters, schema)
         parts = parts_of(project, _matrices(job), job.threads)
     except LifecycleError as error:
         problem = error
@@ -158,12 +158,12 @@ def _train(job: Job) -> dict[str, Any]:
     boosted = boost(
         project,
         parts,
-        given,
+        parameters,
         job.threads,
         metric=_averaged(booster_metric(project)),
         keep=_keep,
         keep_every=project.training.checkpoint_rounds,
-        start=_kept(),
+        start=_last_progress(),
     )
     curve = {"train": boosted.curve["sample"], "validation": boosted.curve["validation"]}
     return {"model": bytes(boosted.booster.save_raw("ubj")), "curve": curve}
@@ -192,8 +192,8 @@ def _agree(problem: LifecycleError | None) -> None:
     mine = np.array([workers if problem is None else rank], dtype=np.int32)
     first = int(collective.allreduce(mine, collective.Op.MIN)[0])
     if first < workers:
-        told: Any = collective.broadcast(problem, first)
-        raise _AgreedError(told)
+        answer: Any = collective.broadcast(problem, first)
+        raise _AgreedError(answer)
 
 
 def _averaged(metric: BoosterMetric | None) -> BoosterMetric | None:
@@ -232,7 +232,7 @@ def _keep(progress: Progress) -> None:
     ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)
 
 
-def _kept() -> Progress | None:
+def _last_progress() -> Progress | None:
     """The last checkpoint, if there is one."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:

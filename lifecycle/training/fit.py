@@ -116,7 +116,7 @@ def _on_model_scale(wanted: float, probability: Floats, truth: Floats) -> float:
 # The final model, fitted where Ray has room: in this process, in one worker, or in several.
 
 
-class Trained(NamedTuple):
+class FittedModel(NamedTuple):
     """A fitted model, and the schema of its matrix."""
 
     model: Model
@@ -146,7 +146,7 @@ def train_model(
     validation: DatasetVersion,
     parameters: Mapping[str, Scalar],
     settings: Settings,
-) -> Trained:
+) -> FittedModel:
     """Fit with the chosen parameters, in `training.num_workers` workers; Ray is connected already.
 
     The validation part decides when to stop, and calibrates. Where `training.refits` says so, the
@@ -171,7 +171,7 @@ def train_model(
 
     fitted, schema = fit_on_workers(project, train, validation, parameters, settings)
     calibration, threshold = _calibrated_on_part(project, fitted.model, schema, validation)
-    return Trained(fitted.model, schema, fitted.curve, calibration, threshold)
+    return FittedModel(fitted.model, schema, fitted.curve, calibration, threshold)
 
 
 def check_workers(project: Project, rows: int, threads: int) -> None:
@@ -205,7 +205,7 @@ def _fit(
     validation: DatasetVersion,
     parameters: Mapping[str, Scalar],
     threads: int,
-) -> Trained:
+) -> FittedModel:
     data = open_matrices(project, train, validation)
     fitted = open_trainer(project).fit(project, data, parameters, threads)
     model = fitted.model
@@ -213,7 +213,7 @@ def _fit(
     if project.training.refits:
         both = pool(project, data)
         model = open_refitter(project).refit(project, both, parameters, threads, model.rounds)
-    return Trained(model, data.schema, fitted.curve, calibration, threshold)
+    return FittedModel(model, data.schema, fitted.curve, calibration, threshold)
 
 
 def calibrated(
@@ -249,12 +249,12 @@ def _calibrated_on_part(
         return None, None
     frame = read_version(validation)
     truth = labels(frame, project)
-    known = np.isfinite(truth)
-    features = build_features(frame[known], project, load_hook(project))
-    return calibrated(project, model, encode(features, schema), truth[known])
+    has_truth = np.isfinite(truth)
+    features = build_features(frame[has_truth], project, load_hook(project))
+    return calibrated(project, model, encode(features, schema), truth[has_truth])
 
 
-def _fit_in_task(project: Project, *arguments: Any) -> Trained:
+def _fit_in_task(project: Project, *arguments: Any) -> FittedModel:
     """The same in one worker of the cluster; Ray starts it again if its node dies."""
     remote: Any = ray.remote(num_cpus=arguments[-1], max_retries=project.training.max_failures)
     running = remote(_send).remote(project, *arguments)
@@ -268,7 +268,7 @@ def _fit_in_task(project: Project, *arguments: Any) -> Trained:
     if isinstance(sent, LifecycleError):
         raise sent
     model = load_model(sent.kind, sent.model, Path("the worker's answer"))
-    return Trained(model, sent.features, sent.curve, sent.calibration, sent.threshold)
+    return FittedModel(model, sent.features, sent.curve, sent.calibration, sent.threshold)
 
 
 def _send(project: Project, *arguments: Any) -> _Sent | LifecycleError:
@@ -326,8 +326,8 @@ def few_rounds(project: Project, parameters: Mapping[str, Scalar], rounds: int) 
     (1 - rate)^rounds of it is left (shrinkage, Friedman, 2001).
     """
     eta = float(parameters.get("eta", parameters.get("learning_rate", DEFAULTS["eta"])))
-    left = max(0.0, 1 - eta) ** rounds
-    if rounds >= FEW_ROUNDS or left <= LITTLE_LEFT:
+    share_left = max(0.0, 1 - eta) ** rounds
+    if rounds >= FEW_ROUNDS or share_left <= LITTLE_LEFT:
         return ()
     if rounds == project.training.rounds:
         why, advice = "training.rounds allows no more", "raise it"
@@ -339,7 +339,7 @@ def few_rounds(project: Project, parameters: Mapping[str, Scalar], rounds: int) 
         )
     return (
         f"Only {rounds} boosting round{'s' if rounds > 1 else ''} with a learning rate of {eta:g}, "
-        f"which leaves {left:.0%} of what trees could say unsaid: {why}; {advice}.",
+        f"which leaves {share_left:.0%} of what trees could say unsaid: {why}; {advice}.",
     )
 
 
@@ -403,8 +403,8 @@ def noise_over_seeds(
     for seed in range(own + 1, own + seeds):
         training = project.training.model_copy(update={"seed": seed})
         other = project.model_copy(update={"training": training})
-        with TemporaryDirectory(dir=settings.folder("bundles"), prefix=".seed-") as aside:
-            bundle = fit(other, split, tuned, settings, identity, Path(aside))
+        with TemporaryDirectory(dir=settings.folder("bundles"), prefix=".seed-") as folder:
+            bundle = fit(other, split, tuned, settings, identity, Path(folder))
             answers = answer(other, split.holdout, bundle.path, bundle.digest)
         values[seed] = score(other, answers)
         on_seed(seed, values[seed])

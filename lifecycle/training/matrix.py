@@ -1,4 +1,4 @@
-"""What a booster learns from: a project's parts as matrices, opened where they are needed."""
+"""Training matrices: a project's parts, opened in the process that needs them."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -50,8 +50,10 @@ def row_weights(project: Project, truth: Floats, counts: Floats | None = None) -
         return None
     if wanted == "balanced":
         rows = class_counts(project, truth) if counts is None else counts
-        seen = rows > 0
-        by_class = np.divide(rows.sum(), seen.sum() * rows, out=np.ones_like(rows), where=seen)
+        present = rows > 0
+        by_class = np.divide(
+            rows.sum(), present.sum() * rows, out=np.ones_like(rows), where=present
+        )
     else:
         by_class = np.ones(len(project.classes) or 2)
         for name, weight in wanted.items():
@@ -154,14 +156,14 @@ def _labelled(
 ) -> tuple[pd.DataFrame, NDArray[np.float64]]:
     frame = read_version(part, columns=[*project.input_columns, project.target])
     truth = labels(frame, project)
-    known = np.isfinite(truth)
-    if not known.any():
+    has_truth = np.isfinite(truth)
+    if not has_truth.any():
         raise TargetError(
             f"{project.target}: no row of the {name} part has a value; check the source"
         )
-    if known.all():
+    if has_truth.all():
         return frame, truth
-    return frame[known].reset_index(drop=True), truth[known]
+    return frame[has_truth].reset_index(drop=True), truth[has_truth]
 
 
 def as_dmatrix(
@@ -177,7 +179,7 @@ def as_dmatrix(
     Args:
         bins: hold only this many bins a feature instead of the values (`max_bin`).
     """
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "label": truth,
         "weight": weights,
         "feature_types": list(schema.kinds),
@@ -185,5 +187,5 @@ def as_dmatrix(
         "nthread": threads,
     }
     if bins is None:
-        return xgboost.DMatrix(values, **given)
-    return xgboost.QuantileDMatrix(values, max_bin=bins, **given)
+        return xgboost.DMatrix(values, **options)
+    return xgboost.QuantileDMatrix(values, max_bin=bins, **options)

@@ -59,7 +59,7 @@ DEFAULTS: dict[str, Scalar] = {
 }
 """XGBoost's documented defaults of the parameters people search over."""
 
-KNOWN = (
+KNOWN_PARAMETERS = (
     *DEFAULTS,
     "objective",
     "tree_method",
@@ -225,9 +225,9 @@ def _try(project: Project, key: str, name: str, value: Scalar) -> None:
     except xgboost.core.XGBoostError as error:
         reason = plain(error)
         raise error_at(project, f"{key}.{name}", f"XGBoost refuses {value!r}: {reason}") from None
-    said = [str(one.message) for one in warned]
-    if any("are not used" in text and f'"{name}"' in text for text in said):
-        close = get_close_matches(name, KNOWN, n=1)
+    messages = [str(warning.message) for warning in warned]
+    if any("are not used" in text and f'"{name}"' in text for text in messages):
+        close = get_close_matches(name, KNOWN_PARAMETERS, n=1)
         hint = f"did you mean {close[0]!r}? C" if close else "c"
         raise error_at(
             project,

@@ -20,7 +20,7 @@ CODE = "code"
 
 
 class BundleModel:
-    """What MLflow calls; the same answers as serving gives."""
+    """MLflow model of a bundle; answers exactly as serving does."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor

@@ -63,8 +63,8 @@ class Shard(NamedTuple):
     labels: NDArray[np.float64]
 
 
-class _Seen(NamedTuple):
-    """What a stretch of rows shows."""
+class _Survey(NamedTuple):
+    """Survey of a stretch of rows."""
 
     rows: int
     bins: NDArray[np.int64]
@@ -84,12 +84,12 @@ def plan(project: Project, train: DatasetVersion, validation: DatasetVersion, wo
         TrainingError: there are fewer rows than workers.
     """
     load_hook(project)  # a mistake in it is told here, not by every worker
-    seen = _look(project, {"train": train, "validation": validation})
-    shown = [one.examples for one in seen["train"] if one.examples is not None]
-    counts = [one.counts for one in seen["train"] if one.counts is not None]
+    surveys = _look(project, {"train": train, "validation": validation})
+    shown = [survey.examples for survey in surveys["train"] if survey.examples is not None]
+    counts = [survey.counts for survey in surveys["train"] if survey.counts is not None]
     shards = {
-        "train": _divide(seen["train"], train, "train", workers),
-        "validation": _divide(seen["validation"], validation, "validation", workers),
+        "train": _divide(surveys["train"], train, "train", workers),
+        "validation": _divide(surveys["validation"], validation, "validation", workers),
     }
     return Plan(
         schema=fit_schema(pd.concat(shown), project.columns),
@@ -113,12 +113,12 @@ def read_shard(
     truth, numbers = np.empty(rows), np.empty(rows, dtype=np.int64)
     at = 0
     for batch in _scan(project, part, shards.bounds[rank], shards.bounds[rank + 1]):
-        frame, known, place = _labelled(batch, project)
+        frame, has_truth, place = _labelled(batch, project)
         to = at + len(frame)
         if to > rows:
             break
         matrix[at:to] = encode(build_features(frame, project, hook), schema)
-        truth[at:to], numbers[at:to] = known, place
+        truth[at:to], numbers[at:to] = has_truth, place
         at = to
     if at != rows:
         raise BackendError(
@@ -131,21 +131,21 @@ def read_shard(
     return Shard(matrix, truth)
 
 
-def _look(project: Project, parts: dict[str, DatasetVersion]) -> dict[str, list[_Seen]]:
+def _look(project: Project, parts: dict[str, DatasetVersion]) -> dict[str, list[_Survey]]:
     """Every row of the parts, stretch by stretch where Ray Data has room."""
     stretches = [
         {"name": name, "first": first, "end": min(first + STRETCH, part.rows)}
         for name, part in parts.items()
         for first in range(0, part.rows, STRETCH)
     ]
-    seen: dict[str, list[_Seen]] = {name: [] for name in parts}
-    one = partial(_see, project=project, parts=parts)
-    table = ray_data().from_items(stretches, override_num_blocks=len(stretches)).map(one)
+    surveys: dict[str, list[_Survey]] = {name: [] for name in parts}
+    survey = partial(_see, project=project, parts=parts)
+    table = ray_data().from_items(stretches, override_num_blocks=len(stretches)).map(survey)
     for row in rows_of(table, "training"):
         if isinstance(row["seen"], LifecycleError):
             raise row["seen"]
-        seen[row["name"]].append(row["seen"])
-    return seen
+        surveys[row["name"]].append(row["seen"])
+    return surveys
 
 
 def _see(
@@ -154,13 +154,13 @@ def _see(
     """An error of ours is returned: raised, Ray would wrap it in its own and print it."""
     name = stretch["name"]
     try:
-        seen: object = _seen(project, parts[name], name, stretch["first"], stretch["end"])
+        survey: object = _survey_of(project, parts[name], name, stretch["first"], stretch["end"])
     except LifecycleError as error:
-        seen = error
-    return {"name": name, "seen": seen}
+        survey = error
+    return {"name": name, "seen": survey}
 
 
-def _seen(project: Project, part: DatasetVersion, name: str, first: int, end: int) -> _Seen:
+def _survey_of(project: Project, part: DatasetVersion, name: str, first: int, end: int) -> _Survey:
     width = _width(part)
     classified = project.task in ("binary", "multiclass")
     hook = load_hook(project)
@@ -179,7 +179,7 @@ def _seen(project: Project, part: DatasetVersion, name: str, first: int, end: in
         if name == "train":
             features = build_features(frame, project, hook)
             examples = _examples(features if examples is None else pd.concat([examples, features]))
-    return _Seen(rows, bins, counts, examples)
+    return _Survey(rows, bins, counts, examples)
 
 
 def _examples(features: pd.DataFrame) -> pd.DataFrame:
@@ -192,14 +192,14 @@ def _examples(features: pd.DataFrame) -> pd.DataFrame:
     return features[shown]
 
 
-def _divide(seen: list[_Seen], part: DatasetVersion, name: str, workers: int) -> Shards:
+def _divide(surveys: list[_Survey], part: DatasetVersion, name: str, workers: int) -> Shards:
     """Ranges with about equally many rows that have a target."""
-    if (rows := sum(one.rows for one in seen)) != part.rows:
+    if (rows := sum(survey.rows for survey in surveys)) != part.rows:
         raise BackendError(
             f"{part.uri}: version {part.version} has {rows} rows, not the {part.rows} of the "
             "reference; the table was made anew since, so prepare the data again"
         )
-    bins = np.sum([one.bins for one in seen], axis=0)
+    bins = np.sum([survey.bins for survey in surveys], axis=0)
     upto = np.concatenate([[0], np.cumsum(bins)])
     total = int(upto[-1])
     if total == 0:
@@ -222,8 +222,8 @@ def _labelled(
     """Rows with a target, typed as `read_version` types them; labels; row numbers."""
     frame, numbers = batch_frame(batch, project.columns)
     truth = labels(frame, project)
-    known = np.isfinite(truth)
-    return frame[known].reset_index(drop=True), truth[known], numbers[known]
+    has_truth = np.isfinite(truth)
+    return frame[has_truth].reset_index(drop=True), truth[has_truth], numbers[has_truth]
 
 
 def _scan(project: Project, part: DatasetVersion, first: int, end: int) -> Iterator[pa.RecordBatch]:

@@ -17,7 +17,7 @@ from lifecycle.project.loader import load_project
 from lifecycle.records import Decision, ModelVersion, Traffic
 from lifecycle.release import policies, registry, rollback
 from lifecycle.release.registry import CHAMPION, by_alias
-from lifecycle.release.rollout import Handover, Outcome
+from lifecycle.release.rollout import Handover, RolloutOutcome
 from lifecycle.release.watch import LogWatch
 from lifecycle.serving.deployment import serving, undeploy
 from lifecycle.settings import Settings
@@ -42,7 +42,7 @@ class Versions(NamedTuple):
     projects: dict[str, Project]
     models: dict[str, ModelVersion]
 
-    def roll_out(self, name: str, policy: str, **more: Any) -> Outcome:
+    def roll_out(self, name: str, policy: str, **more: Any) -> RolloutOutcome:
         """Release a version as the project's policy says; its steps are short."""
         champion = by_alias("small", CHAMPION, self.settings)
         rollout = {"policy": policy, "steps": [0.5, 1.0], "bake_seconds": 3, **more}

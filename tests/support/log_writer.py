@@ -17,8 +17,8 @@ from lifecycle.project.loader import load_project
 from lifecycle.records import ModelVersion
 from lifecycle.serving.metrics import Meters
 from lifecycle.serving.prediction_log import PredictionLog
-from lifecycle.serving.records import Answer, Asked
-from lifecycle.serving.traffic import Said
+from lifecycle.serving.records import Answer, PredictionRequest
+from lifecycle.serving.traffic import RoutedAnswer
 from lifecycle.settings import Settings
 
 STEP = 0.02
@@ -46,17 +46,17 @@ def open_log(
     return meters, PredictionLog(settings, project, meters)
 
 
-def said(name: str, predictions: Any, version: int = 1, role: Any = "champion") -> Said:
+def said(name: str, predictions: Any, version: int = 1, role: Any = "champion") -> RoutedAnswer:
     answer = Answer(
         id=name, model=model_of("small", version), predictions=np.asarray(predictions, dtype=float)
     )
-    return Said(role, answer, 0.002)
+    return RoutedAnswer(role, answer, 0.002)
 
 
 def main(project: Project, settings: Settings, name: str, rate: float, seconds: float) -> None:
     meters, log = open_log(settings, project)
     rows = [{"age": 41.5, "visits": 3, "city": "Rome"}, {"age": None, "visits": 4, "city": "Oslo"}]
-    asked, number, started = Asked(rows=2, records=rows), 0, time.monotonic()
+    asked, number, started = PredictionRequest(rows=2, records=rows), 0, time.monotonic()
     while (now := time.monotonic() - started) < seconds:
         while number < rate * now:
             log.add(f"{name}{number}", 1, said(name, [0.25, 0.75]), "key", None, asked)
@@ -73,7 +73,7 @@ def main(project: Project, settings: Settings, name: str, rate: float, seconds: 
 if __name__ == "__main__":
     file, home, called, pace, length, mode = sys.argv[1:]
     if mode == "dies-after-commit":
-        PredictionLog._done = lambda *_: os.kill(  # type: ignore[method-assign, assignment, return-value]
+        PredictionLog._set_written = lambda *_: os.kill(  # type: ignore[method-assign, assignment, return-value]
             os.getpid(), signal.SIGKILL
         )
     main(load_project(file), Settings(home=Path(home)), called, float(pace), float(length))

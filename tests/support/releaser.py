@@ -15,7 +15,7 @@ from lifecycle.records import Decision
 from lifecycle.release import policies
 from lifecycle.release.policies import roll_out
 from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias
-from lifecycle.release.rollout import Handover, Outcome
+from lifecycle.release.rollout import Handover, RolloutOutcome
 from lifecycle.release.watch import LogWatch
 from lifecycle.runtime.cluster import connect_ray
 from lifecycle.settings import Settings
@@ -30,7 +30,7 @@ def unheard(text: str, stays: bool) -> None:
 
 def release(
     project: Project, settings: Settings, who: str, tell: Callable[[str, bool], None] = unheard
-) -> Outcome:
+) -> RolloutOutcome:
     """Put the version with the alias `challenger` in front of traffic as the project says."""
     challenger = by_alias(project.name, CHALLENGER, settings)
     champion = by_alias(project.name, CHAMPION, settings)

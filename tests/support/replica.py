@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from lifecycle.serving.auth import Gatekeeper
-from lifecycle.serving.endpoint import Endpoint
+from lifecycle.serving.endpoint import EndpointApp
 from lifecycle.serving.pages import Pages
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.traffic import Lanes
@@ -18,7 +18,7 @@ Post = Callable[..., httpx.Response]
 
 
 @contextmanager
-def endpoint_of(made: Any, keys: bool = False) -> Iterator[Endpoint]:
+def endpoint_of(made: Any, keys: bool = False) -> Iterator[EndpointApp]:
     """The endpoint with its log, as `ModelServer` builds it.
 
     Args:
@@ -29,7 +29,9 @@ def endpoint_of(made: Any, keys: bool = False) -> Iterator[Endpoint]:
     lanes = Lanes(served)
     gate = Gatekeeper(made.settings.keys_file, made.project.name, required=keys)
     try:
-        yield Endpoint(served, lanes, gate, log, meters, Pages(served, lanes, meters, secured=keys))
+        yield EndpointApp(
+            served, lanes, gate, log, meters, Pages(served, lanes, meters, secured=keys)
+        )
     finally:
         log.close()
         meters.close()

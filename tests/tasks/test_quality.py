@@ -70,7 +70,7 @@ def test_what_did_not_run_is_not_taken_from_the_cache(
     asked: bool, settings: Settings, health: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = ChecksProgram(settings)
-    program.asked = asked  # whether it was in this run: then nothing came from the cache
+    program.is_used = asked  # whether it was in this run: then nothing came from the cache
     monkeypatch.setattr(quality, "run_suites", lambda *arguments: NOT_RUN)
     monkeypatch.setattr(quality, "run_suites_anew", lambda *arguments: RAN)
     given: Any = None

@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from lifecycle.project import Project
 from lifecycle.records import Trial, Tuned
 from lifecycle.training.tuning.search import Now
-from tasks.training import _told, _Watch, as_markdown
+from tasks.training import _summary, _Watch, as_markdown
 
 SPACE = {"eta": {"type": "float", "low": 0.02, "high": 0.5}}
 
@@ -67,10 +67,10 @@ def test_the_page_has_the_best_trials_and_the_history(project: Project) -> None:
 
 
 def test_what_is_told_at_the_end(project: Project) -> None:
-    told = _told(project, tuned(20))
+    told = _summary(project, tuned(20))
     assert told.startswith("tuned in 20 trials (4 pruned): roc_auc 0.7900 on validation with eta")
     assert "max_seconds" not in told
-    assert "17 more did not fit into tuning.max_seconds" in _told(project, tuned(3))
+    assert "17 more did not fit into tuning.max_seconds" in _summary(project, tuned(3))
 
 
 @pytest.mark.component
@@ -86,12 +86,12 @@ def test_progress_while_trials_end(project: Project, caplog: pytest.LogCaptureFi
         watch(_Watch(project))
 
     def watch(shown: _Watch) -> None:
-        shown.show(Now(trial(0), 1, 20, 0.6, kept=2))
-        shown.show(Now(trial(1), 2, 20, 0.67, kept=2))
+        shown.show(Now(trial(0), 1, 20, 0.6, resumed=2))
+        shown.show(Now(trial(1), 2, 20, 0.67, resumed=2))
         (artifact,) = artifacts()
         assert (artifact.type, artifact.data) == ("progress", 0.0)  # at most a request a second
         shown._next = 0.0
-        shown.show(Now(trial(2), 3, 20, 0.74, kept=2))
+        shown.show(Now(trial(2), 3, 20, 0.74, resumed=2))
         (artifact,) = artifacts()
         assert artifact.data == 15.0
         assert artifact.description == "trial 3 of 20, best roc_auc 0.7400"

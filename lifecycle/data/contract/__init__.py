@@ -7,7 +7,7 @@
 from lifecycle.data.contract.checker import Checked, Checker
 from lifecycle.data.contract.terms import Table, Terms, check_columns, latest_time, stage_terms
 from lifecycle.data.contract.versions import (
-    Change,
+    ContractChange,
     changes,
     check_compatible,
     contract_note,
@@ -17,9 +17,9 @@ from lifecycle.data.contract.versions import (
 )
 
 __all__ = [
-    "Change",
     "Checked",
     "Checker",
+    "ContractChange",
     "Table",
     "Terms",
     "changes",

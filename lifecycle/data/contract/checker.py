@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from lifecycle.data.contract.column_checks import (
     ARROW,
     MISSING,
+    BatchViolation,
     Cells,
     ColumnPromises,
-    Found,
     read_cells,
     schema_of,
 )
@@ -25,7 +25,7 @@ from lifecycle.data.contract.quarantine import (
     rejected_batch,
     shown_value,
 )
-from lifecycle.data.contract.table_checks import Rule, Together, Whole
+from lifecycle.data.contract.table_checks import RowCheck, TableChecks, UniqueCombination
 from lifecycle.data.contract.terms import check_columns
 from lifecycle.data.sources.base import At
 from lifecycle.errors import ContractError
@@ -56,20 +56,22 @@ class Tally:
         self._counts: dict[Kind, int] = {}
         self._examples: dict[Kind, list[str]] = {}
 
-    def add(self, found: Sequence[Found], numbers: NDArray[np.int64], shown: Shown) -> None:
+    def add(
+        self, violations: Sequence[BatchViolation], numbers: NDArray[np.int64], shown: Shown
+    ) -> None:
         """Take in what was found in a batch.
 
         Args:
             numbers: the rows' numbers in the source, from 1 (rows,).
         """
-        for one in found:
-            kind = (one.severity, one.column, one.problem)
-            self._counts[kind] = self._counts.get(kind, 0) + int(one.rows.sum())
+        for violation in violations:
+            kind = (violation.severity, violation.column, violation.problem)
+            self._counts[kind] = self._counts.get(kind, 0) + int(violation.rows.sum())
             examples = self._examples.setdefault(kind, [])
             if len(examples) < EXAMPLES:
-                places = np.flatnonzero(one.rows)[: EXAMPLES - len(examples)]
+                places = np.flatnonzero(violation.rows)[: EXAMPLES - len(examples)]
                 examples += [
-                    _example(one, int(at), self._at(int(numbers[at])), shown) for at in places
+                    _example(violation, int(at), self._at(int(numbers[at])), shown) for at in places
                 ]
 
     def violations(self) -> tuple[Violation, ...]:
@@ -87,12 +89,12 @@ class Tally:
         )
 
 
-def _example(found: Found, at: int, row: object, shown: Shown) -> str:
-    if found.problem == MISSING:
+def _example(violation: BatchViolation, at: int, row: object, shown: Shown) -> str:
+    if violation.problem == MISSING:
         return str(row)
-    if found.about == (found.column,):
-        return f"{row}: {_short(shown(found.column, at))}"
-    values = (f"{name} {_short(shown(name, at))}" for name in found.about)
+    if violation.about == (violation.column,):
+        return f"{row}: {_short(shown(violation.column, at))}"
+    values = (f"{name} {_short(shown(name, at))}" for name in violation.about)
     return f"{row}: {', '.join(values)}"
 
 
@@ -159,10 +161,10 @@ class Checker:
         groups = dict.fromkeys(contract.unique_together, False)
         if len(key) > 1:
             groups[key] = True
-        self._groups = [Together(group, key=groups[group]) for group in sorted(groups)]
-        self._rules = [Rule(spec, tuple(contract.columns)) for spec in contract.rules]
+        self._groups = [UniqueCombination(group, key=groups[group]) for group in sorted(groups)]
+        self._rules = [RowCheck(spec, tuple(contract.columns)) for spec in contract.rules]
         self._time, self._latest = time, latest
-        self._whole = Whole(contract, now, time)
+        self._table_checks = TableChecks(contract, now, time)
         self._at = at or (lambda number: At("the source", "", number))
         self._tally = Tally(self._at)
         self.rejected = 0
@@ -200,60 +202,63 @@ class Checker:
     def divide(
         self, cells: Mapping[str, Cells], numbers: NDArray[np.int64], shown: Shown
     ) -> Divided:
-        """What `check` does, of cells that are typed already.
+        """Do what `check` does, for cells that are typed already.
 
         Args:
             numbers: the rows' numbers in the source, from 1 (rows,).
             shown: the text of a raw value.
         """
-        found: list[Found] = []
+        violations: list[BatchViolation] = []
         if len(numbers):
             for name, promises in self._columns.items():
-                found += promises.broken(cells[name])
-            found += self._future(cells)
+                violations += promises.broken(cells[name])
+            violations += self._future(cells)
             for group in self._groups:
-                found += group.broken(cells)
+                violations += group.broken(cells)
             for rule in self._rules:
-                found += rule.broken(cells)
-        self._tally.add(found, numbers, shown)
+                violations += rule.broken(cells)
+        self._tally.add(violations, numbers, shown)
         values = [cells[name].values for name in self.schema.names]
-        errors = [one.rows for one in found if one.severity == "error"]
+        errors = [violation.rows for violation in violations if violation.severity == "error"]
         bad, reasons = np.empty(0, dtype=np.int64), np.empty(0, dtype=object)
         if errors:
             broken = np.logical_or.reduce(errors)
-            bad, kept = np.flatnonzero(broken), pa.array(~broken)
+            bad, kept_rows = np.flatnonzero(broken), pa.array(~broken)
             self.rejected += len(bad)
             self.first_rejected = self.first_rejected or int(numbers[bad[0]])
-            values = [column.filter(kept) for column in values]
-            reasons = join_reasons(found, bad)
+            values = [column.filter(kept_rows) for column in values]
+            reasons = join_reasons(violations, bad)
         accepted = pa.RecordBatch.from_arrays(values, schema=self.schema)
-        self._whole.add(len(numbers), accepted)
+        self._table_checks.add(len(numbers), accepted)
         return Divided(accepted, bad, reasons)
 
-    def _future(self, cells: Mapping[str, Cells]) -> Iterator[Found]:
+    def _future(self, cells: Mapping[str, Cells]) -> Iterator[BatchViolation]:
         """The rows of a batch whose time has yet to come."""
         if self._time is None or self._latest is None:
             return
         later = pc.greater(cells[self._time].values, pa.scalar(self._latest, ARROW["datetime"]))
         rows = later.fill_null(False).to_numpy(zero_copy_only=False)
         if rows.any():
-            yield Found(self._time, FUTURE, "error", rows, (self._time,))
+            yield BatchViolation(self._time, FUTURE, "error", rows, (self._time,))
 
     @property
     def violations(self) -> tuple[Violation, ...]:
-        """What was found so far in rows, worst first."""
+        """Row violations so far, worst first."""
         return self._tally.violations()
 
     @property
     def reasons(self) -> dict[str, int]:
         """Rejected rows a reason, most frequent first; a row counts under each of its reasons."""
-        errors = (one for one in self.violations if one.severity == "error")
-        return {f"{one.column}: {one.problem}": one.rows for one in errors}
+        errors = (violation for violation in self.violations if violation.severity == "error")
+        return {f"{error.column}: {error.problem}": error.rows for error in errors}
 
     @property
     def examples(self) -> dict[str, str]:
         """The first rows and values of each of `reasons`, personal data masked."""
-        return {f"{one.column}: {one.problem}": one.such_as for one in self.violations}
+        return {
+            f"{violation.column}: {violation.problem}": violation.such_as
+            for violation in self.violations
+        }
 
     def finish(self) -> tuple[Violation, ...]:
         """Everything found, worst first, what the data as a whole do not keep included.
@@ -262,17 +267,23 @@ class Checker:
             ContractError: the data as a whole break a promise of severity error: too old, too few
                 or too many rows, or a column that does not look as expected.
         """
-        problems = list(self._whole.problems())
-        lines = [f"{one.key}: {one.problem}" for one in problems if one.severity == "error"]
+        problems = list(self._table_checks.problems())
+        lines = [
+            f"{problem.key}: {problem.problem}"
+            for problem in problems
+            if problem.severity == "error"
+        ]
         if lines:
-            keys = sorted({one.key for one in problems if one.severity == "error"})
+            keys = sorted({problem.key for problem in problems if problem.severity == "error"})
             todo = f"; get other data or change {', '.join(keys)}"
             raise ContractError("\n".join(lines) + todo)
-        whole = [
-            Violation(column=one.column, problem=one.problem, severity=one.severity, rows=0)
-            for one in problems
+        table_violations = [
+            Violation(
+                column=problem.column, problem=problem.problem, severity=problem.severity, rows=0
+            )
+            for problem in problems
         ]
-        return (*self.violations, *whole)
+        return (*self.violations, *table_violations)
 
 
 # The share of rows that may break the contract.

@@ -1,4 +1,4 @@
-"""What the contract promises of each cell of a column, checked a batch at a time."""
+"""Checks the cells of each column against the contract, batch by batch."""
 
 import math
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.contract.unique import Seen, keys_of
+from lifecycle.data.contract.unique import UniqueKeys, keys_of
 from lifecycle.lake.column_types import FAILURES, Coerced, coerce, constraints_of
 from lifecycle.project import ColumnSpec, ColumnType, ContractSpec
 from lifecycle.project.contract import Severity
@@ -76,7 +76,7 @@ def read_cells(raw: pa.Array, spec: ColumnSpec) -> Cells:
 
 
 def coerced_cells(coerced: Coerced, kind: ColumnType) -> Cells:
-    """What `coerce` made of a column, in Arrow; numbers keep their memory."""
+    """Result of `coerce` as an Arrow array; numbers share their memory."""
     values = pa.array(coerced.values, type=ARROW[kind], from_pandas=True)
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
@@ -95,7 +95,7 @@ def _finite(values: pa.Array) -> Cells:
 
 
 def present(values: pa.Array) -> NDArray[np.bool_]:
-    """Which cells are not missing (rows,)."""
+    """Mask of the cells that are not missing (rows,)."""
     valid: NDArray[np.bool_] = values.is_valid().to_numpy(zero_copy_only=False)
     return valid
 
@@ -104,8 +104,8 @@ MISSING = "missing"
 REPEATED = "as in an earlier row"
 
 
-class Found(NamedTuple):
-    """Rows of a batch that break one promise."""
+class BatchViolation(NamedTuple):
+    """Rows of a batch that violate one constraint."""
 
     column: str
     """The column, columns or rule it is about."""
@@ -126,26 +126,26 @@ class ColumnPromises:
         """
         self._name, self._spec = name, spec
         self._constraints = constraints_of(spec)
-        self._seen = Seen() if spec.unique or key else None
+        self._keys = UniqueKeys() if spec.unique or key else None
         self._repeated: Severity = "error" if key else spec.severity
 
-    def broken(self, cells: Cells) -> list[Found]:
+    def broken(self, cells: Cells) -> list[BatchViolation]:
         """The promises that cells of the batch break, each once, in alphabetical order."""
-        found: dict[tuple[str, Severity], Found] = {}
-        for one in self._broken(cells):
-            known = found.get((one.problem, one.severity))
-            rows = one.rows if known is None else one.rows | known.rows
-            found[one.problem, one.severity] = one._replace(rows=rows)
-        return [found[kind] for kind in sorted(found)]
+        violations: dict[tuple[str, Severity], BatchViolation] = {}
+        for violation in self._broken(cells):
+            earlier = violations.get((violation.problem, violation.severity))
+            rows = violation.rows if earlier is None else violation.rows | earlier.rows
+            violations[violation.problem, violation.severity] = violation._replace(rows=rows)
+        return [violations[kind] for kind in sorted(violations)]
 
-    def _broken(self, cells: Cells) -> Iterator[Found]:
+    def _broken(self, cells: Cells) -> Iterator[BatchViolation]:
         values, failed = cells
         if failed is not None:
-            yield self._found(FAILURES[self._spec.type], failed, "error")
+            yield self._violation(FAILURES[self._spec.type], failed, "error")
         if values.null_count and not self._spec.nullable:
             missing = ~present(values) if failed is None else ~present(values) & ~failed
             if missing.any():
-                yield self._found(MISSING, missing, "error")
+                yield self._violation(MISSING, missing, "error")
         if values.null_count == len(values):
             return
         if self._constraints:
@@ -154,18 +154,20 @@ class ColumnPromises:
                 broken = constraint.broken(there)
                 if broken is not None:
                     rows = _spread(broken, values)
-                    yield self._found(constraint.problem, rows, self._spec.severity)
-        if self._seen is not None:
-            yield from self._again(values, self._seen)
+                    yield self._violation(constraint.problem, rows, self._spec.severity)
+        if self._keys is not None:
+            yield from self._again(values, self._keys)
 
-    def _again(self, values: pa.Array, seen: Seen) -> Iterator[Found]:
+    def _again(self, values: pa.Array, keys: UniqueKeys) -> Iterator[BatchViolation]:
         there = values.drop_null() if values.null_count else values
-        again = seen.repeated(keys_of([there]))
+        again = keys.repeated(keys_of([there]))
         if again is not None:
-            yield self._found(REPEATED, _spread(again, values), self._repeated)
+            yield self._violation(REPEATED, _spread(again, values), self._repeated)
 
-    def _found(self, problem: str, rows: NDArray[np.bool_], severity: Severity) -> Found:
-        return Found(self._name, problem, severity, rows, (self._name,))
+    def _violation(
+        self, problem: str, rows: NDArray[np.bool_], severity: Severity
+    ) -> BatchViolation:
+        return BatchViolation(self._name, problem, severity, rows, (self._name,))
 
 
 def _spread(of_present: NDArray[np.bool_], values: pa.Array) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.contract.column_checks import Found
+from lifecycle.data.contract.column_checks import BatchViolation
 from lifecycle.data.sources.columns import plain
 from lifecycle.lake.column_types import is_text
 from lifecycle.project import ContractSpec
@@ -89,21 +89,23 @@ Mask = Callable[[str, object], str]
 HIDDEN = "(personal data)"
 
 
-def join_reasons(found: Sequence[Found], rows: NDArray[np.int64]) -> NDArray[np.object_]:
+def join_reasons(
+    violations: Sequence[BatchViolation], rows: NDArray[np.int64]
+) -> NDArray[np.object_]:
     """The reasons of some rows of a batch, all that are errors, in the order they were found.
 
     Args:
         rows: places in the batch, each with at least one error (rows,).
     """
-    errors = [one for one in found if one.severity == "error"]
-    words = [f"{one.column}: {one.problem}" for one in errors]
-    flags = np.column_stack([one.rows[rows] for one in errors])
+    errors = [violation for violation in violations if violation.severity == "error"]
+    words = [f"{violation.column}: {violation.problem}" for violation in errors]
+    flags = np.column_stack([violation.rows[rows] for violation in errors])
     # rows with the same reasons share one text: there are few such combinations
     patterns, of_row = np.unique(np.packbits(flags, axis=1), axis=0, return_inverse=True)
     chosen = np.unpackbits(patterns, axis=1, count=len(words)).astype(bool)
     texts = [SEPARATOR.join(np.array(words, dtype=object)[row]) for row in chosen]
-    told: NDArray[np.object_] = np.array(texts, dtype=object)[of_row.reshape(-1)]
-    return told
+    texts_of_rows: NDArray[np.object_] = np.array(texts, dtype=object)[of_row.reshape(-1)]
+    return texts_of_rows
 
 
 def rejected_batch(
@@ -130,8 +132,8 @@ def records_of(raw: pa.RecordBatch, contract: ContractSpec, mask: Mask | None) -
             continue
         values = raw.column(name)
         if spec.pii == "hash" and mask is not None:
-            told = [None if v is None or v != v else mask(name, v) for v in values.to_pylist()]
-            values = pa.array(told, pa.string())
+            cells = [None if v is None or v != v else mask(name, v) for v in values.to_pylist()]
+            values = pa.array(cells, pa.string())
         columns[name] = plain(values)
     if not columns:
         return pa.repeat(pa.scalar("{}"), raw.num_rows)

@@ -42,7 +42,7 @@ class Reasons:
         label = "|".join(map(re.escape, sorted(self._about, key=len, reverse=True)))
         # a pattern or a rule may hold the separator itself
         self._next = re.compile(rf"{SEPARATOR}(?=(?:{label}): )")
-        self._one = re.compile(rf"({label}): (.*)", re.DOTALL)
+        self._pattern = re.compile(rf"({label}): (.*)", re.DOTALL)
 
     def of(self, text: str) -> tuple[Reason, ...]:
         """The reasons in their order."""
@@ -50,12 +50,12 @@ class Reasons:
 
     def about(self, reasons: Iterable[Reason]) -> tuple[str, ...]:
         """The columns whose values show what is wrong, each once."""
-        columns = (name for one in reasons for name in self._about.get(one.column, ()))
+        columns = (name for reason in reasons for name in self._about.get(reason.column, ()))
         return tuple(dict.fromkeys(columns))
 
     def _reason(self, text: str) -> Reason:
-        found = self._one.fullmatch(text)
-        column, problem = found.groups() if found else text.partition(": ")[::2]
+        match = self._pattern.fullmatch(text)
+        column, problem = match.groups() if match else text.partition(": ")[::2]
         return Reason(column, problem)
 
 
@@ -109,28 +109,28 @@ def quarantine(
         BackendError: the lake cannot be read.
     """
     uri = table_uri(settings, project.name, TABLE)
-    known = history(uri)
-    if version is None and known.empty:
+    commits = history(uri)
+    if version is None and commits.empty:
         return None
-    found = known if version is None else known[known["version"] == version]
-    if found.empty:
-        have = ", ".join(map(str, known["version"])) or "none"
+    matching = commits if version is None else commits[commits["version"] == version]
+    if matching.empty:
+        have = ", ".join(map(str, commits["version"])) or "none"
         raise DataError(f"{TABLE} has no version {version} in {uri}; it has {have}")
-    one = found.iloc[-1]
-    number, digest = int(one["version"]), str(one["digest"])
-    ref = DatasetVersion(uri=uri, version=number, digest=digest, rows=int(one["rows"]))
-    then = contract_of(one["note"])
+    commit = matching.iloc[-1]
+    number, digest = int(commit["version"]), str(commit["digest"])
+    ref = DatasetVersion(uri=uri, version=number, digest=digest, rows=int(commit["rows"]))
+    then = contract_of(commit["note"])
     reasons = Reasons(then or project.contract)
     texts = _texts(ref)
     counts: Counter[Reason] = Counter()
     for text, count in texts.items():
         for reason in reasons.of(text):
             counts[reason] += count
-    accepted, newer = _made(project, settings, number, one["time"])
+    accepted, newer = _accepted_version(project, settings, number, commit["time"])
     return Quarantine(
         version=ref,
-        written=one["time"],
-        note=one["note"],
+        written=commit["time"],
+        note=commit["note"],
         rows=texts.total(),
         reasons=dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
         first=tuple(_row(raw, reasons, project, then) for raw in _first(ref, rows)),
@@ -143,26 +143,26 @@ def _texts(ref: DatasetVersion) -> Counter[str]:
     """Rows for each text of reasons: there are few such texts, however many rows."""
     counts: Counter[str] = Counter()
     for batch in open_version(ref, ["reasons"]):
-        for one in pc.value_counts(batch.column("reasons")).to_pylist():
-            counts[one["values"]] += one["counts"]
+        for count in pc.value_counts(batch.column("reasons")).to_pylist():
+            counts[count["values"]] += count["counts"]
     return counts
 
 
 def _first(ref: DatasetVersion, rows: int) -> Iterator[dict[str, Any]]:
-    left = rows
+    remaining = rows
     for batch in open_version(ref) if rows else ():
-        yield from batch.slice(0, left).to_pylist()
-        left -= min(left, batch.num_rows)
-        if not left:
+        yield from batch.slice(0, remaining).to_pylist()
+        remaining -= min(remaining, batch.num_rows)
+        if not remaining:
             return
 
 
 def _row(raw: dict[str, Any], reasons: Reasons, project: Project, then: ContractSpec | None) -> Row:
-    found = reasons.of(raw["reasons"])
+    errors = reasons.of(raw["reasons"])
     record = json.loads(raw["record"])
     cells = {name: _cell(name, value, project, then) for name, value in record.items()}
-    about = tuple(name for name in reasons.about(found) if name in cells)
-    return Row(raw["row"], found, cells, about)
+    about = tuple(name for name in reasons.about(errors) if name in cells)
+    return Row(raw["row"], errors, cells, about)
 
 
 def _cell(name: str, value: object, project: Project, then: ContractSpec | None) -> str:
@@ -183,17 +183,17 @@ def _cell(name: str, value: object, project: Project, then: ContractSpec | None)
     return text if len(text) <= LENGTH else f"{text[: LENGTH - 1]}…"
 
 
-def _made(
+def _accepted_version(
     project: Project, settings: Settings, version: int, written: pd.Timestamp
 ) -> tuple[str, str]:
     """The version made with these rows left out, and a newer one for which none was."""
     accepted = newer = ""
     for table in ("accepted", "current"):
-        for one in history(table_uri(settings, project.name, table)).to_dict("records"):
-            rejected = json.loads(one["note"].get("ingested", "{}")).get("rejected")
-            name = f"{table}@{one['version']}"
+        for commit in history(table_uri(settings, project.name, table)).to_dict("records"):
+            rejected = json.loads(commit["note"].get("ingested", "{}")).get("rejected")
+            name = f"{table}@{commit['version']}"
             if rejected and rejected["version"] == version:
                 accepted = name
             if table == "accepted":
-                newer = name if not rejected and one["time"] > written else ""
+                newer = name if not rejected and commit["time"] > written else ""
     return accepted, newer

@@ -16,7 +16,7 @@ SIZE = 1 << 16
 KEYS = 2.0**64
 
 
-class Moments:
+class RunningMoments:
     """Mean and sample standard deviation, exact to a few units in the last place.
 
     Values are gathered in blocks of a fixed size, and the blocks' sums of squares merged (Chan,
@@ -105,7 +105,7 @@ class ColumnStatistics:
     def __init__(self, spec: ExpectSpec) -> None:
         self._names = [name for name, _ in spec.statistics()]
         self._rows = self._present = 0
-        self._moments = Moments()
+        self._moments = RunningMoments()
         self._sample, self._keys = Smallest(), Smallest()
 
     def add(self, values: pa.Array) -> None:
@@ -126,14 +126,14 @@ class ColumnStatistics:
 
     def value(self, name: str) -> float | None:
         """One of the statistics; None where there are too few values to have it."""
-        made: dict[str, Callable[[], float | None]] = {
+        functions: dict[str, Callable[[], float | None]] = {
             "missing_share": lambda: 1 - self._present / self._rows if self._rows else None,
             "distinct": self._keys.distinct,
             "mean": self._moments.mean,
             "deviation": self._moments.deviation,
             "median": self._median,
         }
-        return made[name]()
+        return functions[name]()
 
     def _median(self) -> float | None:
         """Of a sample of 65,536 if there are more: by the inequality of Dvoretzky, Kiefer and

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lifecycle.data.contract.column_checks import REPEATED, Cells, Found, present
+from lifecycle.data.contract.column_checks import REPEATED, BatchViolation, Cells, present
 from lifecycle.data.contract.statistics import ColumnStatistics
-from lifecycle.data.contract.unique import Seen, keys_of
+from lifecycle.data.contract.unique import UniqueKeys, keys_of
 from lifecycle.errors import ContractError
 from lifecycle.lake.column_types import is_text
 from lifecycle.project import ContractSpec, RuleSpec
@@ -30,8 +30,8 @@ class Problem(NamedTuple):
     """Where the contract says it."""
 
 
-class Whole:
-    """What is counted of the rows as they pass."""
+class TableChecks:
+    """Table checks; counts the rows batch by batch."""
 
     def __init__(self, contract: ContractSpec, now: datetime, time: str | None) -> None:
         self._contract, self._now = contract, now
@@ -66,21 +66,21 @@ class Whole:
             expect = self._contract.columns[name].expect
             for statistic, bounds in expect.statistics() if expect else ():
                 unit = self._contract.columns[name].unit if statistic in OF_NUMBERS else ""
-                said = _outside(statistic, statistics.value(statistic), bounds, unit)
-                if expect and said:
+                problem = _outside(statistic, statistics.value(statistic), bounds, unit)
+                if expect and problem:
                     key = f"contract.columns.{name}.expect"
-                    yield Problem(name, said, expect.severity, key)
+                    yield Problem(name, problem, expect.severity, key)
         if self._newest is not None:
             yield from self._age(self._newest)
 
     def _count(self) -> Iterator[Problem]:
         spec = self._contract.rows
         if spec and spec.minimum is not None and self._rows < spec.minimum:
-            said = f"{self._rows:,} came, fewer than minimum: {spec.minimum:,}"
-            yield Problem("rows", said, spec.severity, "contract.rows")
+            message = f"{self._rows:,} came, fewer than minimum: {spec.minimum:,}"
+            yield Problem("rows", message, spec.severity, "contract.rows")
         if spec and spec.maximum is not None and self._rows > spec.maximum:
-            said = f"{self._rows:,} came, more than maximum: {spec.maximum:,}"
-            yield Problem("rows", said, spec.severity, "contract.rows")
+            message = f"{self._rows:,} came, more than maximum: {spec.maximum:,}"
+            yield Problem("rows", message, spec.severity, "contract.rows")
 
     def _age(self, newest: datetime | int) -> Iterator[Problem]:
         freshness, column = self._contract.freshness, self._time or ""
@@ -88,16 +88,16 @@ class Whole:
             return
         if isinstance(newest, int):
             if freshness.at_least is not None and newest < freshness.at_least:
-                said = f"the newest {column} is {newest}, below at_least: {freshness.at_least}"
-                yield Problem(column, said, freshness.severity, "contract.freshness")
+                message = f"the newest {column} is {newest}, below at_least: {freshness.at_least}"
+                yield Problem(column, message, freshness.severity, "contract.freshness")
         elif freshness.max_age_days is not None:
             age = (pd.Timestamp(self._now) - pd.Timestamp(newest)) / pd.Timedelta(days=1)
             if age > freshness.max_age_days:
-                said = (
+                message = (
                     f"the newest {column} is {newest}, {age:.1f} days old, more than "
                     f"max_age_days: {freshness.max_age_days:g}"
                 )
-                yield Problem(column, said, freshness.severity, "contract.freshness")
+                yield Problem(column, message, freshness.severity, "contract.freshness")
 
 
 def _outside(statistic: str, value: float | None, bounds: Bounds, unit: str) -> str | None:
@@ -116,7 +116,7 @@ def _outside(statistic: str, value: float | None, bounds: Bounds, unit: str) -> 
 # What the contract promises of several columns of a row: keys, groups and rules.
 
 
-class Together:
+class UniqueCombination:
     """Columns whose combination must not repeat; the first row with a value is kept."""
 
     def __init__(self, columns: tuple[str, ...], *, key: bool = False) -> None:
@@ -127,25 +127,25 @@ class Together:
         """
         self._columns, self._key = columns, key
         self._label = f"{', '.join(columns)} together"
-        self._seen = Seen()
+        self._keys = UniqueKeys()
 
-    def broken(self, cells: Mapping[str, Cells]) -> Iterator[Found]:
+    def broken(self, cells: Mapping[str, Cells]) -> Iterator[BatchViolation]:
         """The rows of a batch whose combination came before."""
         columns = [cells[name].values for name in self._columns]
         there = _complete(columns) if self._key else None
         if there is not None:
             columns = [column.filter(pa.array(there)) for column in columns]
-        again = self._seen.repeated(keys_of(columns))
+        again = self._keys.repeated(keys_of(columns))
         if again is None:
             return
         rows = again
         if there is not None:
             rows = np.zeros(len(there), dtype=bool)
             rows[there] = again
-        yield Found(self._label, REPEATED, "error", rows, self._columns)
+        yield BatchViolation(self._label, REPEATED, "error", rows, self._columns)
 
 
-class Rule:
+class RowCheck:
     """A condition on each row; one with a missing value in it is let through."""
 
     def __init__(self, spec: RuleSpec, columns: tuple[str, ...]) -> None:
@@ -156,7 +156,7 @@ class Rule:
         self._spec = spec
         self._columns = columns_of(spec.expression, columns)
 
-    def broken(self, cells: Mapping[str, Cells]) -> Iterator[Found]:
+    def broken(self, cells: Mapping[str, Cells]) -> Iterator[BatchViolation]:
         """The rows of a batch that do not meet the condition.
 
         Raises:
@@ -173,7 +173,7 @@ class Rule:
             rows &= there
         if rows.any():
             problem = f"not {self._spec.expression}"
-            yield Found(self._spec.name, problem, self._spec.severity, rows, self._columns)
+            yield BatchViolation(self._spec.name, problem, self._spec.severity, rows, self._columns)
 
 
 def _complete(columns: list[pa.Array]) -> NDArray[np.bool_] | None:

@@ -53,13 +53,13 @@ def check_columns(
         )
     close = renamed(missing, extra)
     if missing:
-        told = (
+        listing = (
             f"{name!r}" + (f" (did you mean {close[name]!r}?)" if name in close else "")
             for name in missing
         )
-        said = f"contract.columns: {place} has no column {', '.join(told)}"
+        message = f"contract.columns: {place} has no column {', '.join(listing)}"
     else:
-        said = (
+        message = (
             f"contract.extra_columns: {place} has columns the contract does not name: "
             f"{', '.join(extra)}"
         )
@@ -75,7 +75,9 @@ def check_columns(
         if missing
         else "Add them to contract.columns or set extra_columns: drop"
     )
-    raise ContractError(f"{said}. From the contract to the source:\n" + "\n".join([*lines, todo]))
+    raise ContractError(
+        f"{message}. From the contract to the source:\n" + "\n".join([*lines, todo])
+    )
 
 
 Table = Literal["accepted", "current"]

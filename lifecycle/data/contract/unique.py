@@ -1,4 +1,4 @@
-"""What came before: 64-bit keys of every row so far, in eight bytes a row."""
+"""Keys of all earlier rows, as 64-bit hashes: eight bytes per row."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ NONE = np.uint64(0x9E3779B97F4A7C15)
 """Stands for a missing value, before mixing."""
 
 
-class Seen:
+class UniqueKeys:
     """The keys that came, as sorted runs which are merged when they are of like size.
 
     A log-structured merge tree in memory (O'Neil et al., 1996): a key is moved a logarithmic number
@@ -47,24 +47,24 @@ class Seen:
             if not first.all():
                 ordered = ordered[first]
                 again = pd.Series(keys).duplicated().to_numpy()
-        known = self._known(ordered)
-        if known.any():
-            before = np.isin(keys, ordered[known])
+        duplicates = self._present(ordered)
+        if duplicates.any():
+            before = np.isin(keys, ordered[duplicates])
             again = before if again is None else again | before
-            ordered = ordered[~known]
+            ordered = ordered[~duplicates]
         if len(ordered):
             self._keep(ordered.copy() if ordered is keys else ordered)
         return again
 
-    def _known(self, ordered: Keys) -> NDArray[np.bool_]:
-        known = np.zeros(len(ordered), dtype=bool)
+    def _present(self, ordered: Keys) -> NDArray[np.bool_]:
+        present = np.zeros(len(ordered), dtype=bool)
         for run in self._runs:
             start, end = np.searchsorted(ordered, [run[0], run[-1]])
             inside = ordered[start : end + 1]
             if len(inside):
                 at = np.minimum(np.searchsorted(run, inside), len(run) - 1)
-                known[start : end + 1] |= run[at] == inside
-        return known
+                present[start : end + 1] |= run[at] == inside
+        return present
 
     def _keep(self, ordered: Keys) -> None:
         runs = self._runs
@@ -96,6 +96,6 @@ def keys_of(columns: Sequence[pa.Array], *, exact: bool = True) -> Keys:
             return own
     keys = np.zeros(len(columns[0]), dtype=np.uint64)
     for column in columns:
-        whole = not pa.types.is_floating(column.type)
-        keys = mix(mix(keys) + value_hashes(column, whole, distinct=True, missing=NONE))
+        as_integers = not pa.types.is_floating(column.type)
+        keys = mix(mix(keys) + value_hashes(column, as_integers, distinct=True, missing=NONE))
     return keys

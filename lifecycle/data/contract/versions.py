@@ -20,7 +20,7 @@ LEVELS: tuple[Bump, ...] = ("major", "minor", "patch")
 MARKS: dict[str, str] = {"added": "+", "removed": "−"}
 
 
-class Change(NamedTuple):
+class ContractChange(NamedTuple):
     """One difference between two contracts."""
 
     bump: Bump
@@ -33,16 +33,16 @@ class Change(NamedTuple):
         return f"{mark} {self.what} ({self.bump})"
 
 
-def changes(former: ContractSpec, present: ContractSpec) -> tuple[Change, ...]:
+def changes(former: ContractSpec, present: ContractSpec) -> tuple[ContractChange, ...]:
     """Every difference between two contracts but that of the version, those that break first."""
-    found = [*_columns(former, present), *_rows(former, present), *_rest(former, present)]
-    return tuple(sorted(found, key=lambda change: LEVELS.index(change.bump)))
+    differences = [*_columns(former, present), *_rows(former, present), *_rest(former, present)]
+    return tuple(sorted(differences, key=lambda change: LEVELS.index(change.bump)))
 
 
 def required_bump(former: ContractSpec, present: ContractSpec) -> Bump | None:
     """The step of the version that the changes need; None if there are none."""
-    found = changes(former, present)
-    return found[0].bump if found else None
+    differences = changes(former, present)
+    return differences[0].bump if differences else None
 
 
 def check_compatible(former: ContractSpec, present: ContractSpec) -> None:
@@ -52,15 +52,18 @@ def check_compatible(former: ContractSpec, present: ContractSpec) -> None:
         ContractError: there is a breaking change within a major version, or the version fell; the
             message lists every difference.
     """
-    found = changes(former, present)
+    differences = changes(former, present)
     before, after = _numbers(former.version), _numbers(present.version)
-    lines = [f"contract {former.version} → {present.version}:", *(f"  {one}" for one in found)]
+    lines = [
+        f"contract {former.version} → {present.version}:",
+        *(f"  {difference}" for difference in differences),
+    ]
     if after < before:
         raise ContractError(
             f"contract.version: {present.version} is below {former.version}, which was ingested "
             "last; versions only grow. " + "\n".join(lines)
         )
-    breaking = any(one.bump == "major" for one in found)
+    breaking = any(difference.bump == "major" for difference in differences)
     if breaking and before[0] > 0 and after[0] == before[0]:
         raise ContractError(
             f"contract.version: {present.version} breaks those who read the data as "
@@ -70,21 +73,21 @@ def check_compatible(former: ContractSpec, present: ContractSpec) -> None:
         )
 
 
-def _columns(former: ContractSpec, present: ContractSpec) -> Iterator[Change]:
+def _columns(former: ContractSpec, present: ContractSpec) -> Iterator[ContractChange]:
     for name in former.columns:
         if name not in present.columns:
-            yield Change("major", f"columns.{name}: removed")
+            yield ContractChange("major", f"columns.{name}: removed")
     for name, spec in present.columns.items():
         if name not in former.columns:
-            yield Change("minor", f"columns.{name}: added")
+            yield ContractChange("minor", f"columns.{name}: added")
         else:
             for change in _column(former.columns[name], spec):
-                yield Change(change.bump, f"columns.{name}.{change.what}")
+                yield ContractChange(change.bump, f"columns.{name}.{change.what}")
 
 
-def _column(old: ColumnSpec, new: ColumnSpec) -> Iterator[Change]:
+def _column(old: ColumnSpec, new: ColumnSpec) -> Iterator[ContractChange]:
     if (old.type, old.value_type) != (new.type, new.value_type):
-        yield Change("major", f"type: {_type(old)} → {_type(new)}")
+        yield ContractChange("major", f"type: {_type(old)} → {_type(new)}")
     if old.nullable != new.nullable:
         yield _looser(new.nullable, "nullable", "may be missing", "is never missing")
     if old.unique != new.unique:
@@ -95,94 +98,102 @@ def _column(old: ColumnSpec, new: ColumnSpec) -> Iterator[Change]:
         yield from _categories(old, new)
     if old.pattern != new.pattern:
         bump: Bump = "minor" if old.pattern is None else "major"
-        yield Change(bump, f"pattern: {_said(old.pattern)} → {_said(new.pattern)}")
+        yield ContractChange(bump, f"pattern: {_as_text(old.pattern)} → {_as_text(new.pattern)}")
     if old.unit != new.unit:
         bump = "major" if old.unit else "patch"
-        yield Change(bump, f"unit: {_said(old.unit)} → {_said(new.unit)}")
+        yield ContractChange(bump, f"unit: {_as_text(old.unit)} → {_as_text(new.unit)}")
     if (old.pii or "keep") != (new.pii or "keep"):
-        yield Change("major", f"pii: {old.pii or 'keep'} → {new.pii or 'keep'}")
+        yield ContractChange("major", f"pii: {old.pii or 'keep'} → {new.pii or 'keep'}")
     if old.severity != new.severity:
         loose = new.severity == "warning"
         yield _looser(loose, "severity", "error → warning", "warning → error")
     if old.expect != new.expect:
-        yield Change("minor", "expect: changed")
+        yield ContractChange("minor", "expect: changed")
     for name in ("pii_class", "description"):
         if getattr(old, name) != getattr(new, name):
-            yield Change("patch", f"{name}: changed")
+            yield ContractChange("patch", f"{name}: changed")
 
 
-def _limit(name: str, old: float | None, new: float | None, loosens: int) -> Iterator[Change]:
+def _limit(
+    name: str, old: float | None, new: float | None, loosens: int
+) -> Iterator[ContractChange]:
     """`loosens`: the sign of a step that lets more values through."""
     if old == new:
         return
     wider = new is None or (old is not None and (new - old) * loosens > 0)
-    yield Change("major" if wider else "minor", f"{name}: {_said(old)} → {_said(new)}")
+    yield ContractChange(
+        "major" if wider else "minor", f"{name}: {_as_text(old)} → {_as_text(new)}"
+    )
 
 
-def _categories(old: ColumnSpec, new: ColumnSpec) -> Iterator[Change]:
+def _categories(old: ColumnSpec, new: ColumnSpec) -> Iterator[ContractChange]:
     if old.categories == new.categories:
         return
     if old.categories is None or new.categories is None:
         bump: Bump = "major" if new.categories is None else "minor"
-        yield Change(bump, f"categories: {'any value' if bump == 'major' else 'only some'} now")
+        yield ContractChange(
+            bump, f"categories: {'any value' if bump == 'major' else 'only some'} now"
+        )
         return
     more = [value for value in new.categories if value not in old.categories]
     fewer = [value for value in old.categories if value not in new.categories]
     if more:
-        yield Change("major", f"categories: may be {', '.join(map(repr, more))} too")
+        yield ContractChange("major", f"categories: may be {', '.join(map(repr, more))} too")
     if fewer:
-        yield Change("minor", f"categories: never {', '.join(map(repr, fewer))} any more")
+        yield ContractChange("minor", f"categories: never {', '.join(map(repr, fewer))} any more")
     if not more and not fewer:
-        yield Change("patch", "categories: in another order")
+        yield ContractChange("patch", "categories: in another order")
 
 
-def _rows(former: ContractSpec, present: ContractSpec) -> Iterator[Change]:
+def _rows(former: ContractSpec, present: ContractSpec) -> Iterator[ContractChange]:
     """Keys and rules."""
     if set(former.key) != set(present.key):
         bump: Bump = "major" if former.key else "minor"
-        yield Change(bump, f"key: {_said(former.key)} → {_said(present.key)}")
+        yield ContractChange(bump, f"key: {_as_text(former.key)} → {_as_text(present.key)}")
     before, after = ({frozenset(g): g for g in c.unique_together} for c in (former, present))
     for group, columns in before.items():
         if group not in after:
-            yield Change("major", f"unique_together: {_said(columns)}: removed")
+            yield ContractChange("major", f"unique_together: {_as_text(columns)}: removed")
     for group, columns in after.items():
         if group not in before:
-            yield Change("minor", f"unique_together: {_said(columns)}: added")
+            yield ContractChange("minor", f"unique_together: {_as_text(columns)}: added")
     old, new = ({rule.name: rule for rule in c.rules} for c in (former, present))
     for name, rule in old.items():
         if name not in new:
-            yield Change("major", f"rules.{name}: removed")
+            yield ContractChange("major", f"rules.{name}: removed")
         elif rule.expression != new[name].expression:
-            yield Change("major", f"rules.{name}: {rule.expression} → {new[name].expression}")
+            yield ContractChange(
+                "major", f"rules.{name}: {rule.expression} → {new[name].expression}"
+            )
         elif rule.severity != new[name].severity:
             loose = new[name].severity == "warning"
             yield _looser(loose, f"rules.{name}", "error → warning", "warning → error")
     for name in new:
         if name not in old:
-            yield Change("minor", f"rules.{name}: added")
+            yield ContractChange("minor", f"rules.{name}: added")
 
 
-def _rest(former: ContractSpec, present: ContractSpec) -> Iterator[Change]:
+def _rest(former: ContractSpec, present: ContractSpec) -> Iterator[ContractChange]:
     """Promises on the whole are news to a reader; how rows are handled and described is none."""
     for name in ("rows", "freshness"):
         if getattr(former, name) != getattr(present, name):
-            yield Change("minor", f"{name}: changed")
+            yield ContractChange("minor", f"{name}: changed")
     for name in ("owner", "description", "retention", "max_rejected_share", "extra_columns"):
         if getattr(former, name) != getattr(present, name):
-            yield Change("patch", f"{name}: changed")
+            yield ContractChange("patch", f"{name}: changed")
 
 
-def _looser(loose: bool, name: str, when_loose: str, when_tight: str) -> Change:
+def _looser(loose: bool, name: str, when_loose: str, when_tight: str) -> ContractChange:
     if loose:
-        return Change("major", f"{name}: {when_loose}")
-    return Change("minor", f"{name}: {when_tight}")
+        return ContractChange("major", f"{name}: {when_loose}")
+    return ContractChange("minor", f"{name}: {when_tight}")
 
 
 def _type(spec: ColumnSpec) -> str:
     return f"{spec.type} of {spec.value_type}" if spec.type == "category" else spec.type
 
 
-def _said(value: object) -> str:
+def _as_text(value: object) -> str:
     if value is None or value == "" or value == ():
         return "none"
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""Where the raw rows come from: files of many forms, servers, databases, tables, functions."""
+"""Sources of raw rows: files, object storage, databases, Delta tables, functions."""
 
 from lifecycle.data.sources.base import Part, Source
 from lifecycle.data.sources.open import (

@@ -48,20 +48,20 @@ class Zipped:
         self.name, self.place = archive.name, archive.place
 
     def stamp(self) -> tuple[object, ...]:
-        """What changes when the archive does."""
+        """Stamp that changes whenever the archive does."""
         return self._archive.stamp()
 
     def digest(self) -> str:
-        """What identifies the archive's bytes."""
+        """Digest of the archive's bytes."""
         return self._archive.digest()
 
     def member(self) -> str:
-        """What the file inside is called.
+        """Name of the file inside.
 
         Raises:
             SourceError: it is no zip archive, or holds no file or several.
         """
-        with self._opened() as archive:
+        with self._open_zip() as archive:
             return self._only(archive).filename
 
     def open(self) -> pa.NativeFile:
@@ -81,7 +81,7 @@ class Zipped:
         if self._copy is not None:
             return self._copy
         path = scratch_file(self)
-        with self._opened() as archive, path.open("wb") as copy:
+        with self._open_zip() as archive, path.open("wb") as copy:
             member = self._only(archive)
             try:
                 with archive.open(member) as stream:
@@ -98,7 +98,7 @@ class Zipped:
         return self._copy
 
     @contextmanager
-    def _opened(self) -> Iterator[zipfile.ZipFile]:
+    def _open_zip(self) -> Iterator[zipfile.ZipFile]:
         try:
             with self._archive.on_disk() as path, zipfile.ZipFile(path) as archive:
                 yield archive
@@ -107,12 +107,14 @@ class Zipped:
 
     def _only(self, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
         """The file of an archive that has one, but for what a Mac adds."""
-        files = [one for one in archive.infolist() if not one.is_dir() and not _hidden(one)]
+        files = [
+            member for member in archive.infolist() if not member.is_dir() and not _hidden(member)
+        ]
         if len(files) == 1:
             return files[0]
         if not files:
             raise self._error("holds no file")
-        names = ", ".join(one.filename for one in files[:MEMBERS_SHOWN])
+        names = ", ".join(member.filename for member in files[:MEMBERS_SHOWN])
         more = f" and {len(files) - MEMBERS_SHOWN} more" if len(files) > MEMBERS_SHOWN else ""
         raise self._error(
             f"holds {len(files)} files, where one can be read: {names}{more}; unpack it, and name "

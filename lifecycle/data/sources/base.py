@@ -1,4 +1,4 @@
-"""What every source guarantees."""
+"""Guarantees that every source gives."""
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
@@ -98,7 +98,7 @@ class Source(Protocol):
 # An answer that cannot be asked for twice, kept in a temporary file while it is needed.
 
 
-class Aside:
+class SpooledBatches:
     """Batches on disk, and what identifies their content."""
 
     def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:

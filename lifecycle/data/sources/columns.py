@@ -177,24 +177,26 @@ def renamed(missing: Sequence[str], extra: Sequence[str], cutoff: float = 0.6) -
     Args:
         cutoff: how alike spellings must be at least, from 0 to 1 (`difflib`'s ratio).
     """
-    left = list(extra)
-    found: dict[str, str] = {}
+    remaining = list(extra)
+    names: dict[str, str] = {}
     for same in (True, False):
         for name in missing:
-            if name in found:
+            if name in names:
                 continue
             if same:
-                close = [other for other in left if _bare(other) and _bare(other) == _bare(name)]
+                close = [
+                    other for other in remaining if _bare(other) and _bare(other) == _bare(name)
+                ]
             else:
-                close = difflib.get_close_matches(name, left, n=1, cutoff=cutoff)
+                close = difflib.get_close_matches(name, remaining, n=1, cutoff=cutoff)
             if close:
-                found[name] = close[0]
-                left.remove(close[0])
-    return found
+                names[name] = close[0]
+                remaining.remove(close[0])
+    return names
 
 
 def left_out(names: Collection[str], missing: Sequence[str], extra: Sequence[str]) -> set[str]:
-    """Those of some columns that are missing, and that no other column looks like.
+    """Missing columns without a similarly named counterpart.
 
     Args:
         names: columns that need not be there, such as the target where labels have not come.

@@ -40,7 +40,7 @@ EXTRAS = {
 
 
 class Credentials:
-    """What opens one source, from the environment variable that `source.credentials` names."""
+    """Credentials of one source, from the environment variable that `source.credentials` names."""
 
     def __init__(self, spec: SourceSpec) -> None:
         """Look the variable up.
@@ -99,9 +99,9 @@ class Credentials:
         except LifecycleError:
             raise
         except Exception as error:
-            raise self._said(_cause(error), place, hint) from None
+            raise self._error(_cause(error), place, hint) from None
 
-    def _said(self, error: BaseException, place: str, hint: str) -> LifecycleError:
+    def _error(self, error: BaseException, place: str, hint: str) -> LifecycleError:
         why = self.scrub(_first(error)).rstrip(".")
         status = getattr(error, "status", 0)  # of an HTTP answer
         if isinstance(error, FileNotFoundError) or status in (404, 410):
@@ -126,15 +126,15 @@ class Credentials:
 
 def _secrets(value: str, path: str) -> Iterator[str]:
     """Everything in the credentials, and in a URL's query, that no message may hold."""
-    found = [value, *value.split()] if value else []
+    words = [value, *value.split()] if value else []
     with suppress(ValueError):  # no JSON
-        found += list(_leaves(json.loads(value)))
+        words += list(_leaves(json.loads(value)))
     for url in (value, path):
         if "://" in url:
             parts = urlsplit(url)
-            found += [parts.query, _password(parts.netloc)]
-            found += [pair.partition("=")[2] for pair in parts.query.split("&")]
-    for secret in found:
+            words += [parts.query, _password(parts.netloc)]
+            words += [pair.partition("=")[2] for pair in parts.query.split("&")]
+    for secret in words:
         for form in (secret, unquote(secret), quote(secret), quote(secret, safe="")):
             if len(form) > SHORT:
                 yield form
@@ -163,8 +163,8 @@ def _first(error: BaseException) -> str:
     """What an error says, on one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    said = " ".join(str(error).split()) or type(error).__name__
-    return said[:LONGEST]
+    message = " ".join(str(error).split()) or type(error).__name__
+    return message[:LONGEST]
 
 
 def _driver(place: str, why: str) -> str:

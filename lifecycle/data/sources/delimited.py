@@ -71,8 +71,8 @@ def read_csv(raw: pa.NativeFile, spec: SourceSpec, place: str) -> Iterator[pa.Re
             yield unnamed.left_out(batch)
             rows += batch.num_rows
     except pa.ArrowInvalid as error:
-        said = _said(str(error), names, spec)
-        raise ValueError(f"{said}, in the megabyte after row {rows:,}") from None
+        message = _message_of(str(error), names, spec)
+        raise ValueError(f"{message}, in the megabyte after row {rows:,}") from None
 
 
 def separator_line(start: bytes) -> str | None:
@@ -81,8 +81,8 @@ def separator_line(start: bytes) -> str | None:
     Args:
         start: the beginning of the file, in UTF-8.
     """
-    found = SEPARATOR_LINE.match(start)
-    return found[1].decode("latin-1") if found else None
+    match = SEPARATOR_LINE.match(start)
+    return match[1].decode("latin-1") if match else None
 
 
 def _head(start: bytes, spec: SourceSpec, place: str) -> Head:
@@ -118,10 +118,10 @@ def _head(start: bytes, spec: SourceSpec, place: str) -> Head:
     return Head(list(header.column_names), above)
 
 
-def _said(message: str, names: list[str], spec: SourceSpec) -> str:
+def _message_of(message: str, names: list[str], spec: SourceSpec) -> str:
     """Arrow's words without the row's cells, which may be personal."""
-    if found := NO_TEXT.search(message):
-        return f"column {names[int(found[1])]!r} has bytes that are not {spec.encoding}"
+    if match := NO_TEXT.search(message):
+        return f"column {names[int(match[1])]!r} has bytes that are not {spec.encoding}"
     return ROW_TEXT.sub(r"\1", message)
 
 
@@ -138,5 +138,5 @@ class _Again(io.RawIOBase):
         if self._start:
             piece, self._start = self._start[:size], self._start[size:]
             return piece
-        found: bytes = self._rest.read(size)
-        return found
+        data: bytes = self._rest.read(size)
+        return data

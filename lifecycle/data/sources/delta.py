@@ -43,7 +43,7 @@ class Delta:
 
     def parts(self) -> tuple[Part, ...]:
         """One: a version never changes, and its number is never given again."""
-        table = self._opened()
+        table = self._open_table()
         digest = sha256([str(table.metadata().id), table.version()])
         return (Part(self._name(table), digest),)
 
@@ -58,7 +58,7 @@ class Delta:
         after: object | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """The version's rows."""
-        table = self._opened()
+        table = self._open_table()
         if only is not None and self._name(table) not in only:
             return
         rows = 0
@@ -77,8 +77,8 @@ class Delta:
             fixed = ds.get_partition_keys(fragment.partition_expression)
             with fragment.filesystem.open_input_file(fragment.path) as file:
                 for batch in read_parquet(file):
-                    whole = _of_table(batch, dataset.schema, fixed)
-                    yield whole if later is None else whole.filter(later)
+                    table_batch = _of_table(batch, dataset.schema, fixed)
+                    yield table_batch if later is None else table_batch.filter(later)
 
     def _later(self, schema: pa.Schema, after: object | None) -> ds.Expression | None:
         incremental = self._spec.incremental
@@ -94,7 +94,7 @@ class Delta:
             limit = pa.scalar(after, pa.timestamp("us")).cast(kind)
         return ds.field(incremental.column) > limit
 
-    def _opened(self) -> DeltaTable:
+    def _open_table(self) -> DeltaTable:
         if self._table is None:
             options = {str(k): str(v) for k, v in self._spec.options.items()}
             options |= {str(k): str(v) for k, v in self._credentials.options().items()}

@@ -54,7 +54,7 @@ YEAR = re.compile(r"\s*(19|20)\d\d\s*")
 
 
 class Layout(NamedTuple):
-    """How the lines of a text file make a table."""
+    """Layout of a delimited text file."""
 
     separator: str
     above: int
@@ -91,8 +91,8 @@ def detect_encoding(blocks: Iterable[bytes], place: str) -> str:
                 continue
             except UnicodeDecodeError:
                 sound = False
-        *whole, rest = (rest + block).split(b"\n")
-        for line in whole:
+        *complete, rest = (rest + block).split(b"\n")
+        for line in complete:
             if not line.isascii():
                 lines.append(line)
                 size += len(line) + 1
@@ -116,9 +116,9 @@ def detect_layout(text: str, separator: str | None = None) -> Layout:
         text = text.partition("\n")[2]
     lines = io.StringIO(text, newline="").readlines()
     lines = lines[:-1] if len(lines) > 1 and not lines[-1].endswith(("\n", "\r")) else lines
-    known = separator or hint
-    best, rank = Layout(known or ",", 0), (False, False, 0, 0)
-    for sign in (known,) if known else SEPARATORS:
+    separators = separator or hint
+    best, rank = Layout(separators or ",", 0), (False, False, 0, 0)
+    for sign in (separators,) if separators else SEPARATORS:
         records = _records(lines, sign)
         width, share = _usual([len(record) for _, record in records])
         if width < 2:
@@ -229,6 +229,6 @@ def _has_words(text: str, signs: frozenset[str], in_a_row: int) -> bool:
     """Whether a text has no other signs beyond ASCII than these, and no symbol within a word."""
     if not {sign for sign in text if sign > "\x7f"} <= signs:
         return False
-    if any(len(found[0]) > in_a_row for found in BEYOND_ASCII.finditer(text)):
+    if any(len(match[0]) > in_a_row for match in BEYOND_ASCII.finditer(text)):
         return False
-    return all(found[0] <= "\x7f" or found[0] in "’‘·" for found in INSIDE_WORDS.finditer(text))
+    return all(match[0] <= "\x7f" or match[0] in "’‘·" for match in INSIDE_WORDS.finditer(text))

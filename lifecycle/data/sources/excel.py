@@ -20,7 +20,7 @@ Row = tuple[Any, ...]
 
 
 class Header(NamedTuple):
-    """What the columns of a sheet are called; None where a column has no name."""
+    """Column names of a sheet; None for a column without a name."""
 
     names: list[str | None]
 

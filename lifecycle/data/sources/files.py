@@ -89,14 +89,16 @@ def _difference(
             f"{place}: it has none of the {count} columns of {first_place}, and {len(more)} "
             "others; see that its first line names the columns, or take it as a source of its own"
         )
-    said = [f"it has no {', '.join(map(repr, missing))}"] if missing else []
-    said += [f"it has {', '.join(map(repr, more))} besides"] if more else []
+    differences = [f"it has no {', '.join(map(repr, missing))}"] if missing else []
+    differences += [f"it has {', '.join(map(repr, more))} besides"] if more else []
     lines = [f"  ~ {name} → {other}, perhaps" for name, other in close.items()]
-    told = f"{place}: its columns differ from those of {first_place}: {' and '.join(said)}"
+    message = (
+        f"{place}: its columns differ from those of {first_place}: {' and '.join(differences)}"
+    )
     if not lines:
-        return f"{told}; make them alike, or take the files as sources of their own"
+        return f"{message}; make them alike, or take the files as sources of their own"
     last = "Make them alike, or take the files as sources of their own"
-    return "\n".join([f"{told}.", *lines, last])
+    return "\n".join([f"{message}.", *lines, last])
 
 
 HINTS = {
@@ -124,7 +126,7 @@ class Files:
         self._notation = Notation(spec)
         self._credentials = Credentials(spec)
         self._stamps: dict[str, tuple[object, ...]] = {}
-        self._found: dict[str, File] | None = None
+        self._file_cache: dict[str, File] | None = None
         self._starts: list[tuple[int, str]] = []
         """Of the files read so far: rows before each, and its name."""
         keys = HINTS.get(spec.format, "source.format")
@@ -136,13 +138,13 @@ class Files:
 
     def parts(self) -> tuple[Part, ...]:
         """One a file."""
-        found = []
+        parts = []
         for file in self._files().values():
             with self._credentials.guard(file.place):
                 self._unchanged(file)
-                found.append(Part(file.name, file.digest()))
+                parts.append(Part(file.name, file.digest()))
                 self._unchanged(file)
-        return tuple(found)
+        return tuple(parts)
 
     def at(self, number: int) -> At:
         """In which file, and there in which row."""
@@ -161,7 +163,7 @@ class Files:
     ) -> Iterator[pa.RecordBatch]:
         """The files' rows, one file after the other."""
         pieces = ((name, piece) for name in self.names(only) for piece in self.read(name, columns))
-        yield from self.joined(pieces, columns, whole=only is None)
+        yield from self.joined(pieces, columns, is_complete=only is None)
 
     def names(self, only: Collection[str] | None = None) -> list[str]:
         """The files, in the order they are read."""
@@ -186,7 +188,7 @@ class Files:
         pieces: Iterable[tuple[str, pa.RecordBatch]],
         columns: Mapping[str, ColumnSpec],
         *,
-        whole: bool,
+        is_complete: bool,
     ) -> Iterator[pa.RecordBatch]:
         """What was read of the files, each piece with its file's name, as batches of one source.
 
@@ -209,7 +211,7 @@ class Files:
             batch = alike(piece, place, *first, columns, gaps, self._unlabelled)
             rows += batch.num_rows
             yield from sliced(batch)
-        if not rows and whole:
+        if not rows and is_complete:
             what = "the file has" if len(files) == 1 else "its files have"
             raise SourceError(f"{self.place}: {what} a header but no rows{self._others()}")
 
@@ -249,25 +251,26 @@ class Files:
 
     def _files(self) -> dict[str, File]:
         """By name, in the order they are read."""
-        if self._found is None:
+        if self._file_cache is None:
             with self._credentials.guard(self.place):
                 if self.remote:
-                    found: Sequence[File] = remote_files(self._spec, self._credentials)
+                    files: Sequence[File] = remote_files(self._spec, self._credentials)
                 else:
-                    found = local_files(self._spec, self._folder)
-            for file in found:
+                    files = local_files(self._spec, self._folder)
+            for file in files:
                 if (what := foreign_ending(file.name)) is not None:
                     raise SourceError(f"{file.place}: cannot read it: {what}")
-                known = format_of(file.name)
-                if known not in (None, self._spec.format):
+                file_format = format_of(file.name)
+                if file_format not in (None, self._spec.format):
                     raise SourceError(
                         f"source.format: it is {self._spec.format}, but {file.place} ends as "
-                        f"{known} does; set source.format to {known}, or rename the file"
+                        f"{file_format} does; set source.format to {file_format}, or rename the "
+                        "file"
                     )
-            self._found = {
-                file.name: Zipped(file) if is_zip(self._spec, file.name) else file for file in found
+            self._file_cache = {
+                file.name: Zipped(file) if is_zip(self._spec, file.name) else file for file in files
             }
-        return self._found
+        return self._file_cache
 
     def _others(self) -> str:
         """Of a single workbook: which sheets it has besides the one without rows."""
@@ -303,16 +306,16 @@ class Files:
     def _with_partitions(
         self, batch: pa.RecordBatch, file: File, columns: Collection[str]
     ) -> pa.RecordBatch:
-        found = _partitions(file.name)
+        partitions = _partitions(file.name)
         if not self._spec.partitions:
-            for name in found:
+            for name in partitions:
                 if name in columns and name not in batch.schema.names:
                     raise SourceError(
                         f"{file.place}: the file has no column {name!r}, but its folder's name "
                         "has: set source.partitions to true"
                     )
             return batch
-        for name, value in found.items():
+        for name, value in partitions.items():
             if name in batch.schema.names:
                 raise SourceError(
                     f"{file.place}: {name!r} is a column of the file and of its folder's name; "
@@ -325,9 +328,9 @@ class Files:
 
 def _partitions(name: str) -> dict[str, str | None]:
     """Columns in the names of the folders a file is in, as Hive writes them."""
-    found = {}
+    partitions = {}
     for folder in name.split("/")[:-1]:
         column, sign, value = folder.partition("=")
         if sign:
-            found[unquote(column)] = None if value == NO_VALUE else unquote(value)
-    return found
+            partitions[unquote(column)] = None if value == NO_VALUE else unquote(value)
+    return partitions

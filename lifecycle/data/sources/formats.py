@@ -50,11 +50,11 @@ UNNAMED = re.compile(r"__index_level_\d+__")
 
 def read_parquet(file: Path | pa.NativeFile) -> Iterator[pa.RecordBatch]:
     """Batches with the file's own types."""
-    with pa.parquet.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER) as opened:
-        names = opened.schema_arrow.names
+    with pa.parquet.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER) as parquet:
+        names = parquet.schema_arrow.names
         wanted = [name for name in names if not UNNAMED.fullmatch(name)]
         places = [place for place, name in enumerate(names) if not UNNAMED.fullmatch(name)]
-        for batch in opened.iter_batches(BATCH):
+        for batch in parquet.iter_batches(BATCH):
             yield pa.RecordBatch.from_arrays([batch.column(at) for at in places], names=wanted)
 
 
@@ -86,14 +86,15 @@ class Unnamed:
             if batch.column(at).null_count < batch.num_rows:
                 raise ValueError(nameless([at + 1]))
         dropped = set(self._empty)
-        kept = [at for at in range(batch.num_columns) if at not in dropped]
+        positions = [at for at in range(batch.num_columns) if at not in dropped]
         return pa.RecordBatch.from_arrays(
-            [batch.column(at) for at in kept], names=[batch.schema.names[at] for at in kept]
+            [batch.column(at) for at in positions],
+            names=[batch.schema.names[at] for at in positions],
         )
 
 
 def nameless(places: Iterable[int]) -> str:
-    """What is wrong with columns that have cells and no name.
+    """Describe columns that have cells but no name.
 
     Args:
         places: of the columns, from 1.

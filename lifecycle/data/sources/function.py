@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from lifecycle.data.sources.base import Aside, At, Part
+from lifecycle.data.sources.base import At, Part, SpooledBatches
 from lifecycle.data.sources.columns import declared, plain, sliced
 from lifecycle.data.sources.notation import Notation
 from lifecycle.errors import SourceError
@@ -29,13 +29,13 @@ class Function:
         self._name = self.place
         self._file: Path = plug_file(project, self.place, "source.function")[0]
         self._function = load_plug(project, self.place, "source.function")
-        self._aside: Aside | None = None
+        self._spool: SpooledBatches | None = None
 
     def parts(self) -> tuple[Part, ...]:
         """One; what the function returns is set aside, for `batches` to read."""
-        if self._aside is None:
-            self._aside = Aside(self._called())
-        return (Part(self._name, self._aside.digest),)
+        if self._spool is None:
+            self._spool = SpooledBatches(self._called())
+        return (Part(self._name, self._spool.digest),)
 
     def at(self, number: int) -> At:
         """By its number alone."""
@@ -47,11 +47,11 @@ class Function:
         only: Collection[str] | None = None,
         after: object | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """What the function returns."""
+        """Batches that the function returns."""
         if only is not None and self._name not in only:
             return
         rows = 0
-        for batch in self._aside.batches() if self._aside else self._called():
+        for batch in self._spool.batches() if self._spool else self._called():
             rows += batch.num_rows
             yield declared(batch, columns, self._notation)
         if not rows:
@@ -59,8 +59,8 @@ class Function:
 
     def _called(self) -> Iterator[pa.RecordBatch]:
         try:
-            found = self._function()
-            for piece in _pieces(found):
+            result = self._function()
+            for piece in _pieces(result):
                 yield from _plain(piece, self.place)
         except SourceError:
             raise
@@ -68,14 +68,14 @@ class Function:
             raise SourceError(f"source.function: {where(error, self._file)}") from None
 
 
-def _pieces(found: Any) -> Iterable[Any]:
-    if isinstance(found, pd.DataFrame) or hasattr(found, "__arrow_c_stream__"):
-        return [found]
-    if isinstance(found, pa.RecordBatch):
-        return [found]
-    if isinstance(found, Iterable) and not isinstance(found, str | bytes | Mapping):
-        return found
-    raise TypeError(f"it returned {type(found).__name__}, not a frame, a table or an iterator")
+def _pieces(result: Any) -> Iterable[Any]:
+    if isinstance(result, pd.DataFrame) or hasattr(result, "__arrow_c_stream__"):
+        return [result]
+    if isinstance(result, pa.RecordBatch):
+        return [result]
+    if isinstance(result, Iterable) and not isinstance(result, str | bytes | Mapping):
+        return result
+    raise TypeError(f"it returned {type(result).__name__}, not a frame, a table or an iterator")
 
 
 def _plain(piece: Any, place: str) -> Iterator[pa.RecordBatch]:

@@ -74,14 +74,14 @@ def _blocks(stream: pa.NativeFile) -> Iterator[bytes]:
 
 def _array_blocks(start: bytes, stream: pa.NativeFile) -> Iterator[bytes]:
     """The elements of one JSON array as lines."""
-    whole = start + stream.read(LARGEST_ARRAY)
-    if len(whole) > LARGEST_ARRAY:
+    content = start + stream.read(LARGEST_ARRAY)
+    if len(content) > LARGEST_ARRAY:
         raise ValueError(
             f"it is one JSON array of more than {LARGEST_ARRAY >> 20} MB, which has to be read as "
             "a whole; write one object a line instead"
         )
     try:
-        rows = _parsed(whole)
+        rows = _parsed(content)
     except ValueError as error:
         raise ValueError(f"it is one JSON array, and not sound: {error}") from None
     if not rows:
@@ -96,10 +96,10 @@ def _array_blocks(start: bytes, stream: pa.NativeFile) -> Iterator[bytes]:
 
 def _fast(block: bytes, text: Collection[str]) -> pa.RecordBatch | None:
     """A block by Arrow's reader; None where that cannot, or finds cells of several types."""
-    asked = pa.schema([(name, pa.string()) for name in text])
+    schema = pa.schema([(name, pa.string()) for name in text])
     try:
         table = pa.json.read_json(
-            pa.BufferReader(block), parse_options=pa.json.ParseOptions(explicit_schema=asked)
+            pa.BufferReader(block), parse_options=pa.json.ParseOptions(explicit_schema=schema)
         )
     except pa.ArrowInvalid:
         return None

@@ -53,10 +53,10 @@ def tracked(pointer: Path, wanted: Callable[[str], bool]) -> list[Tracked]:
     out, md5 = _out(pointer)
     caches = tuple(_caches(pointer.resolve()))
     if not md5.endswith(FOLDER):
-        return [Tracked(out.name, out, _found(pointer, caches, out, md5), f"md5:{md5}")]
+        return [Tracked(out.name, out, _cached_file(pointer, caches, out, md5), f"md5:{md5}")]
     files = {name: file for name, file in _listed(pointer, caches, out, md5) if wanted(name)}
     return [
-        Tracked(name, out / name, _found(pointer, caches, out / name, file), f"md5:{file}")
+        Tracked(name, out / name, _cached_file(pointer, caches, out / name, file), f"md5:{file}")
         for name, file in sorted(files.items())
     ]
 
@@ -64,8 +64,8 @@ def tracked(pointer: Path, wanted: Callable[[str], bool]) -> list[Tracked]:
 def _out(pointer: Path) -> tuple[Path, str]:
     """What is tracked, and its MD5."""
     try:
-        known = yaml.safe_load(pointer.read_text(encoding="utf-8"))
-        (out,) = known["outs"]
+        outputs = yaml.safe_load(pointer.read_text(encoding="utf-8"))
+        (out,) = outputs["outs"]
         return pointer.parent / str(out["path"]), str(out["md5"])
     except FileNotFoundError:
         raise SourceError(f"source.path: no file {pointer}; correct source.path") from None
@@ -86,7 +86,7 @@ def _listed(pointer: Path, caches: Sequence[Path], folder: Path, md5: str) -> li
     )
 
 
-def _found(pointer: Path, caches: Sequence[Path], workspace: Path, md5: str) -> Path:
+def _cached_file(pointer: Path, caches: Sequence[Path], workspace: Path, md5: str) -> Path:
     for file in (workspace, *_cached(caches, md5)):
         if file.is_file() and _md5(file) == md5:
             return file
@@ -145,7 +145,7 @@ class LocalFile:
         self._digest = digest
 
     def stamp(self) -> tuple[object, ...]:
-        """What changes when the file does."""
+        """Stamp that changes whenever the file does."""
         stat = self.path.stat()
         return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
@@ -175,8 +175,8 @@ def local_files(spec: SourceSpec, folder: Path) -> list[LocalFile]:
     """
     path = spec.path
     if path.startswith(PACKAGE_SCHEME):
-        found = _packaged(path)
-        return [LocalFile(found, found.name)]
+        root = _packaged(path)
+        return [LocalFile(root, root.name)]
     place = folder / Path(path).expanduser()
     if place.is_dir():
         return _inside(place, spec)
@@ -240,13 +240,13 @@ def fixed_folder(pattern: Path) -> Path:
 
 def _packaged(path: str) -> Path:
     package, _, inside = path.removeprefix(PACKAGE_SCHEME).partition("/")
-    found = importlib.util.find_spec(package) if package.isidentifier() else None
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
         raise SourceError(
             f"source.path: {path}: package {package!r} is not installed; "
             "install it or name a file by its path"
         )
-    for root in found.submodule_search_locations:
+    for root in spec.submodule_search_locations:
         if (file := Path(root) / inside).is_file():
             return file
     raise SourceError(f"source.path: {path}: package {package!r} has no file {inside!r}")

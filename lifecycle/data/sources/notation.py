@@ -52,15 +52,15 @@ class Numbers:
         self.decimal, self.thousands, self.negative = decimal, thousands, negative
         self.unit = unit.strip()
         group = GROUPING[thousands]
-        whole = "[0-9]+"
+        integer = "[0-9]+"
         if group:
-            whole += rf"|[0-9]{{1,3}}(?:{group}[0-9]{{3}})+"
+            integer += rf"|[0-9]{{1,3}}(?:{group}[0-9]{{3}})+"
         if thousands == ",":  # 12,34,567 in India
-            whole += r"|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}"
+            integer += r"|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}"
         mark = re.escape(decimal)
         self._pattern = (
             r"^(?P<sign>[-+]?)"
-            rf"(?:(?P<whole>{whole})(?:{mark}(?P<part>[0-9]*))?|{mark}(?P<only>[0-9]+))"
+            rf"(?:(?P<whole>{integer})(?:{mark}(?P<part>[0-9]*))?|{mark}(?P<only>[0-9]+))"
             r"(?P<power>(?:[eE][+-]?[0-9]+)?)$"
         )
 
@@ -99,17 +99,17 @@ class Numbers:
             cells = pc.replace_substring_regex(cells, r"^([^-+]+?)\s*-$", r"-\1")
         cells = pc.replace_substring_regex(cells, rf"^([-+]){SPACES}+", r"\1")
         parts = pc.extract_regex(cells, self._pattern)
-        sign, whole, part, only, power = (
+        sign, integer, part, only, power = (
             pc.struct_field(parts, name) for name in ("sign", "whole", "part", "only", "power")
         )
         if self.thousands:
-            whole = pc.replace_substring_regex(whole, GROUPING[self.thousands], "")
+            integer = pc.replace_substring_regex(integer, GROUPING[self.thousands], "")
         decimals = pc.binary_join_element_wise(part, only, "")
         pointed = pc.if_else(pc.equal(decimals, ""), "", ".")
-        made = pc.binary_join_element_wise(sign, whole, pointed, decimals, power, "")
+        joined = pc.binary_join_element_wise(sign, integer, pointed, decimals, power, "")
         # RE2 gives empty groups where nothing matched at all
         return pc.if_else(
-            pc.match_substring_regex(made, "[0-9]"), made, pa.scalar(None, pa.string())
+            pc.match_substring_regex(joined, "[0-9]"), joined, pa.scalar(None, pa.string())
         )
 
     def _without_unit(self, cells: pa.StringArray) -> pa.StringArray:
@@ -120,14 +120,14 @@ class Numbers:
         return pc.replace_substring_regex(without, after, r"\1", max_replacements=1)
 
     def __str__(self) -> str:
-        said = [f'decimal "{self.decimal}"']
+        options = [f'decimal "{self.decimal}"']
         if self.thousands:
-            said.append(f'thousands "{self.thousands}"')
-        return ", ".join(said)
+            options.append(f'thousands "{self.thousands}"')
+        return ", ".join(options)
 
 
 class Notation:
-    """How one source writes its cells.
+    """Notation of one source's cells.
 
     Args:
         spec: what the project file declares of the source.
@@ -191,17 +191,17 @@ class Notation:
         if pa.types.is_string(kind):
             listed = set(map(str, spec.categories or ()))
             words = [word for word in self._missing.to_pylist() if word not in listed]
-            gone = pc.is_in(pc.utf8_trim_whitespace(array), pa.array(words, pa.string()))
+            missing = pc.is_in(pc.utf8_trim_whitespace(array), pa.array(words, pa.string()))
         elif pa.types.is_floating(kind):
-            gone = pc.is_in(array, pa.array(self._missing_numbers, kind))
+            missing = pc.is_in(array, pa.array(self._missing_numbers, kind))
         elif pa.types.is_integer(kind):
-            whole = [int(n) for n in self._missing_numbers if n.is_integer() and abs(n) < 2**53]
+            integers = [int(n) for n in self._missing_numbers if n.is_integer() and abs(n) < 2**53]
             if pa.types.is_unsigned_integer(kind):
-                whole = [n for n in whole if n >= 0]
-            gone = pc.is_in(array.cast(pa.int64(), safe=False), pa.array(whole, pa.int64()))
+                integers = [n for n in integers if n >= 0]
+            missing = pc.is_in(array.cast(pa.int64(), safe=False), pa.array(integers, pa.int64()))
         else:
             return array
-        return pc.if_else(gone, pa.scalar(None, kind), array)
+        return pc.if_else(missing, pa.scalar(None, kind), array)
 
     def _numbers(self, array: pa.StringArray, name: str, spec: ColumnSpec) -> pa.StringArray:
         own = self._spec
@@ -225,7 +225,7 @@ class Dates:
 
     def __init__(self, formats: Sequence[str]) -> None:
         self._formats = formats
-        self._iso = not any("%Y-%d" in one for one in formats)
+        self._iso = not any("%Y-%d" in format for format in formats)
 
     def read(self, array: pa.Array) -> pa.Array:
         """A column as `timestamp[us]` where every cell is a time, else as text: what is a time as
@@ -240,26 +240,26 @@ class Dates:
         times = self.times(text)
         if times.null_count == text.null_count:
             return times
-        known = times.cast(pa.string())
+        texts = times.cast(pa.string())
         iso = pc.match_substring_regex(text, ISO_DAY)
         unlike = pc.match_substring_regex(text, YEAR_FIRST)
         if self._iso:
             unlike = pc.and_(unlike, pc.invert(iso))
-        said = f" (source.dates: {', '.join(self._formats)})"
-        refused = pc.binary_join_element_wise(text, said, "")
-        return pc.coalesce(known, pc.if_else(unlike, refused, text))
+        hint = f" (source.dates: {', '.join(self._formats)})"
+        refused = pc.binary_join_element_wise(text, hint, "")
+        return pc.coalesce(texts, pc.if_else(unlike, refused, text))
 
     def times(self, text: pa.StringArray) -> pa.TimestampArray:
         """Cells as times in UTC, without a zone; missing where a cell fits none of the formats."""
         cells = pc.utf8_trim_whitespace(text)
-        found = pa.nulls(len(cells), MICROSECONDS)
-        for one in self._formats:
-            rest = pc.if_else(pc.is_null(found), cells, pa.scalar(None, pa.string()))
+        times = pa.nulls(len(cells), MICROSECONDS)
+        for format in self._formats:
+            rest = pc.if_else(pc.is_null(times), cells, pa.scalar(None, pa.string()))
             if rest.null_count == len(rest):
                 break
-            more = _counted(rest, EPOCHS[one]) if one in EPOCHS else _parsed(rest, one)
-            found = pc.coalesce(found, more)
-        return found
+            more = _counted(rest, EPOCHS[format]) if format in EPOCHS else _parsed(rest, format)
+            times = pc.coalesce(times, more)
+        return times
 
 
 def _are_numbers(text: pa.StringArray) -> bool:
@@ -282,60 +282,65 @@ def _digits(array: pa.Array) -> pa.StringArray:
 def _counted(text: pa.StringArray, a_second: int) -> pa.TimestampArray:
     """Times that count from 1970; whole numbers exactly, others to the microsecond."""
     none = pa.scalar(None, pa.string())
-    whole = pc.if_else(pc.match_substring_regex(text, r"^-?[0-9]{1,18}$|^1[0-9]{18}$"), text, none)
+    integers = pc.if_else(
+        pc.match_substring_regex(text, r"^-?[0-9]{1,18}$|^1[0-9]{18}$"), text, none
+    )
     parted = pc.if_else(pc.match_substring_regex(text, r"^-?[0-9]{1,18}\.[0-9]*$"), text, none)
-    counts = whole.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
-    given = whole.is_valid().to_numpy(zero_copy_only=False)
+    counts = integers.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    valid = integers.is_valid().to_numpy(zero_copy_only=False)
     scale = 1_000_000 / a_second
     floats = parted.cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False)
-    made = np.round(floats * scale)
-    given &= (counts * scale >= FIRST_TIME) & (counts * scale < LAST_TIME)
+    numbers = np.round(floats * scale)
+    valid &= (counts * scale >= FIRST_TIME) & (counts * scale < LAST_TIME)
     exact = (
-        counts // (a_second // 1_000_000) if scale < 1 else np.where(given, counts, 0) * int(scale)
+        counts // (a_second // 1_000_000) if scale < 1 else np.where(valid, counts, 0) * int(scale)
     )
     inside = parted.is_valid().to_numpy(zero_copy_only=False)
-    inside &= (made >= FIRST_TIME) & (made < LAST_TIME)
-    stamps = np.where(given, exact, np.where(inside, made, 0).astype(np.int64))
-    return pa.array(stamps, pa.int64(), mask=~(given | inside)).cast(MICROSECONDS)
+    inside &= (numbers >= FIRST_TIME) & (numbers < LAST_TIME)
+    stamps = np.where(valid, exact, np.where(inside, numbers, 0).astype(np.int64))
+    return pa.array(stamps, pa.int64(), mask=~(valid | inside)).cast(MICROSECONDS)
 
 
-def _parsed(text: pa.StringArray, one: str) -> pa.TimestampArray:
-    if length := _length(one):  # strptime would read 2024123 as the 3rd of December
+def _parsed(text: pa.StringArray, date_format: str) -> pa.TimestampArray:
+    if length := _length(date_format):  # strptime would read 2024123 as the 3rd of December
         text = pc.if_else(
             pc.equal(pc.utf8_length(text), length), text, pa.scalar(None, pa.string())
         )
     cells: pd.Series[str] = text.to_pandas()
-    times = pd.to_datetime(cells, format=one, exact=True, errors="coerce", utc=True)
-    made = times.dt.tz_localize(None).to_numpy(dtype="datetime64[us]").copy()
-    failed = np.isnat(made) & cells.notna().to_numpy(dtype=bool)
+    times = pd.to_datetime(cells, format=date_format, exact=True, errors="coerce", utc=True)
+    moments = times.dt.tz_localize(None).to_numpy(dtype="datetime64[us]").copy()
+    failed = np.isnat(moments) & cells.notna().to_numpy(dtype=bool)
     if failed.any():
-        _one_by_one(cells, failed, made, one)
-    return pa.array(made, MICROSECONDS)
+        _one_by_one(cells, failed, moments, date_format)
+    return pa.array(moments, MICROSECONDS)
 
 
 def _one_by_one(
-    cells: "pd.Series[str]", failed: NDArray[np.bool_], made: NDArray[np.datetime64], one: str
+    cells: "pd.Series[str]",
+    failed: NDArray[np.bool_],
+    times: NDArray[np.datetime64],
+    date_format: str,
 ) -> None:
     """Times beyond the years that pandas parses, such as 31/12/9999 for no end."""
     far = pc.match_substring_regex(pa.array(cells, pa.string()), BEYOND).fill_null(False)
     beyond = cells[failed & far.to_numpy(zero_copy_only=False)]
     texts = beyond.unique()[:MOST_SINGLE]
-    found = {}
+    parsed_cells = {}
     for cell in texts:
         try:
-            time = datetime.strptime(cell, one)
+            time = datetime.strptime(cell, date_format)
         except ValueError:
             continue
         if time.tzinfo is None:
-            found[cell] = np.datetime64(time, "us")
-    for place in beyond.index[beyond.isin(list(found))]:
-        made[place] = found[cells[place]]
+            parsed_cells[cell] = np.datetime64(time, "us")
+    for place in beyond.index[beyond.isin(list(parsed_cells))]:
+        times[place] = parsed_cells[cells[place]]
 
 
-def _length(one: str) -> int | None:
+def _length(date_format: str) -> int | None:
     """Characters of every time in a format whose numbers touch; None of others."""
-    if not re.search(r"%[YmdHMSy]%[YmdHMSy]", one) or set(DIRECTIVE.findall(one)) & set(
-        "bBaAfpzZj"
-    ):
+    if not re.search(r"%[YmdHMSy]%[YmdHMSy]", date_format) or set(
+        DIRECTIVE.findall(date_format)
+    ) & set("bBaAfpzZj"):
         return None
-    return len(SAMPLE.strftime(one))
+    return len(SAMPLE.strftime(date_format))

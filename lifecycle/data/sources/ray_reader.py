@@ -74,16 +74,16 @@ class Spread:
         names = self._files.names(only)
         with connect_ray(self._settings):
             pieces = _read_all(self._files, names, columns)
-            yield from self._files.joined(pieces, columns, whole=only is None)
+            yield from self._files.joined(pieces, columns, is_complete=only is None)
 
 
 def _read_all(
     files: Files, names: list[str], columns: Mapping[str, ColumnSpec]
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
     data = ray_data()
-    asked = data.from_items([{"name": name} for name in names], override_num_blocks=len(names))
-    asked.context.target_max_block_size = BLOCK
-    read = asked.map_batches(
+    names_rows = data.from_items([{"name": name} for name in names], override_num_blocks=len(names))
+    names_rows.context.target_max_block_size = BLOCK
+    read = names_rows.map_batches(
         _read,
         batch_size=1,
         batch_format="pyarrow",
@@ -109,9 +109,9 @@ def _blocks(read: Any, place: str) -> Iterator[pa.Table]:
         ) from None
 
 
-def _read(asked: pa.Table, files: Files, columns: Mapping[str, ColumnSpec]) -> Iterator[pa.Table]:
+def _read(table: pa.Table, files: Files, columns: Mapping[str, ColumnSpec]) -> Iterator[pa.Table]:
     """Runs on a node."""
-    for name in asked["name"].to_pylist():
+    for name in table["name"].to_pylist():
         try:
             for batch in files.read(name, columns):
                 sink = pa.BufferOutputStream()

@@ -45,11 +45,11 @@ class RemoteFile:
         return vars(self) | {"_copy": None}
 
     def stamp(self) -> tuple[object, ...]:
-        """What changes when the object does; nothing if its server does not say."""
+        """Stamp that changes whenever the object does; empty if the server gives none."""
         self._system.invalidate_cache()
-        known = self._system.info(self._path)
-        said = next((known[key] for key in (*IDENTITIES, *TIMES) if known.get(key)), None)
-        return () if said is None else (str(said), known.get("size"))
+        info = self._system.info(self._path)
+        stamp = next((info[key] for key in (*IDENTITIES, *TIMES) if info.get(key)), None)
+        return () if stamp is None else (str(stamp), info.get("size"))
 
     def digest(self) -> str:
         """SHA-256 over what the server says of the content, else over the bytes."""
@@ -96,22 +96,22 @@ def remote_files(spec: SourceSpec, credentials: Credentials) -> list[RemoteFile]
     system.invalidate_cache()
     if glob.has_magic(path):
         start = path[: min(path.find(sign) for sign in "*?[" if sign in path)].rpartition("/")[0]
-        found = sorted(system.glob(path))
-        if not found:
+        paths = sorted(system.glob(path))
+        if not paths:
             raise SourceError(f"source.path: no object matches {place}; correct the pattern")
     elif system.isfile(path):
         return [RemoteFile(system, path, last, place)]
     else:
         start = path.rstrip("/")
-        found = sorted(f for f in system.find(start) if wanted(f.removeprefix(f"{start}/"), spec))
-        if not found and not system.exists(start):
+        paths = sorted(f for f in system.find(start) if wanted(f.removeprefix(f"{start}/"), spec))
+        if not paths and not system.exists(start):
             raise SourceError(f"source.path: no object {place}; correct source.path")
-        if not found:
+        if not paths:
             raise nothing_in(place, spec)
     scheme = urlsplit(spec.path).scheme
     return [
         RemoteFile(system, file, file.removeprefix(f"{start}/"), f"{scheme}://{file}")
-        for file in found
+        for file in paths
     ]
 
 

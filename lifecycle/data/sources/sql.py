@@ -15,7 +15,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.exc import NoSuchModuleError
 
-from lifecycle.data.sources.base import BATCH, Aside, At, Part
+from lifecycle.data.sources.base import BATCH, At, Part, SpooledBatches
 from lifecycle.data.sources.columns import column_of, declared, plain, sliced
 from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.notation import Notation
@@ -55,8 +55,8 @@ class Sql:
         self._url = url
         self.place = shown(url.set(password=None, query={}).render_as_string())
         self._name = spec.table or "query"
-        self._asked = spec.asked if spec.table else f"the answer to {spec.asked}"
-        self._aside: Aside | None = None
+        self._place = spec.query_key if spec.table else f"the answer to {spec.query_key}"
+        self._spool: SpooledBatches | None = None
 
     def parts(self) -> tuple[Part, ...]:
         """One. Without a watermark the whole answer is set aside, for `batches` to read, and its
@@ -67,13 +67,13 @@ class Sql:
             if self._spec.incremental and self._watermark:
                 lateness = self._spec.incremental.lateness
                 return (Part(self._name, self._newest(self._watermark, lateness)),)
-            if self._aside is None:
-                self._aside = Aside(self._answer(self.select()))
-            return (Part(self._name, self._aside.digest),)
+            if self._spool is None:
+                self._spool = SpooledBatches(self._answer(self.select()))
+            return (Part(self._name, self._spool.digest),)
 
     def at(self, number: int) -> At:
         """By its number alone."""
-        return At(f"{self.place}, {self._spec.asked}", "", number)
+        return At(f"{self.place}, {self._spec.query_key}", "", number)
 
     def batches(
         self,
@@ -86,15 +86,15 @@ class Sql:
             return
         rows = 0
         with self._credentials.guard(self.place):
-            whole = after is None and self._aside
-            for batch in whole.batches() if whole else self._answer(self.select(after)):
+            is_full = after is None and self._spool
+            for batch in is_full.batches() if is_full else self._answer(self.select(after)):
                 rows += batch.num_rows
                 yield declared(batch, columns, self._notation)
         if not rows and after is None:
-            raise SourceError(f"{self.place}: {self._asked} has no rows")
+            raise SourceError(f"{self.place}: {self._place} has no rows")
 
     def select(self, after: object | None = None) -> Statement:
-        """What is sent: the table or query, rows above the watermark, in order."""
+        """SQL statement: the table or query, rows above the watermark, in order."""
         watermark = self._watermark
         ordering = dict.fromkeys((*([watermark] if watermark else []), *self._key))
         order: list[Any] = [sa.column(name) for name in ordering]
@@ -136,11 +136,13 @@ class Sql:
         """What changes with the rows that a later run would look at."""
         highest: Any = sa.func.max(sa.column(watermark))
         statement = sa.select(sa.func.count(), highest).select_from(self._from())
-        found: list[Any] = [row for rows in self._rows(statement) for row in rows]
-        ((count, newest),) = found
+        rows: list[Any] = [row for rows in self._rows(statement) for row in rows]
+        ((count, newest),) = rows
         digest = [self.place, self._name, count, str(newest)]
         if newest is not None and lateness:
-            digest.append(Aside(self._answer(self.select(_below(newest, lateness)))).digest)
+            digest.append(
+                SpooledBatches(self._answer(self.select(_below(newest, lateness)))).digest
+            )
         return sha256(digest)
 
     def _answer(self, statement: Statement) -> Iterator[pa.RecordBatch]:
@@ -197,7 +199,7 @@ class Sql:
         twice = ", ".join(repr(name) for name in dict.fromkeys(names) if names.count(name) > 1)
         if twice:
             raise SourceError(
-                f"{self.place}: column names must differ, but {self._asked} has more than one "
+                f"{self.place}: column names must differ, but {self._place} has more than one "
                 f"{twice}; rename them in a query"
             )
         return names

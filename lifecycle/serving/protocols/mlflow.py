@@ -24,14 +24,14 @@ from lifecycle.errors import MalformedRequestError, RequestError
 from lifecycle.lake.column_types import coerce, storage_type
 from lifecycle.project import ColumnSpec
 from lifecycle.serving.body import check_columns, check_records, check_rows, load_object
-from lifecycle.serving.records import Answer, Asked, Headers
+from lifecycle.serving.records import Answer, Headers, PredictionRequest
 
-Known = Collection[str] | None
+FieldNames = Collection[str] | None
 KEYS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 SHAPE = f"an object with one of {', '.join(KEYS)}"
 JSON, CSV = "application/json", "text/csv"
 UTF_8 = ("utf-8", "utf8")
-SEEN = frozenset({JSON, "application/x-www-form-urlencoded", "application/octet-stream"})
+JSON_TYPES = frozenset({JSON, "application/x-www-form-urlencoded", "application/octet-stream"})
 """Content types read as JSON: `curl -d` sends the second if nobody says otherwise."""
 NAN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|NaN', re.DOTALL)
 """A text, so that a NaN in it is left alone, or a NaN."""
@@ -42,8 +42,8 @@ def read(
     headers: Headers,
     inputs: Mapping[str, ColumnSpec],
     max_rows: int,
-    known: Collection[str] | None = None,
-) -> Asked:
+    fields: Collection[str] | None = None,
+) -> PredictionRequest:
     """The rows of a scoring request.
 
     NaN, which MLflow's own clients write for a missing number, is taken as null.
@@ -60,7 +60,7 @@ def read(
     if _content_type(headers) == CSV:
         return _read_csv(body, inputs, max_rows)
     if b"NaN" in body:
-        body = NAN.sub(lambda found: b"null" if found[0] == b"NaN" else found[0], body)
+        body = NAN.sub(lambda match: b"null" if match[0] == b"NaN" else match[0], body)
     request = load_object(body, SHAPE)
     if "params" in request:
         raise RequestError("params: the model has none; leave them out")
@@ -70,14 +70,14 @@ def read(
         )
     content = request[key]
     if key == "dataframe_records":
-        return _from_records(content, max_rows, key, known)
+        return _from_records(content, max_rows, key, fields)
     if key == "dataframe_split":
-        return _from_split(content, max_rows, key, known)
+        return _from_split(content, max_rows, key, fields)
     if type(content) is dict:
-        return _from_columns(content, max_rows, key, known)
+        return _from_columns(content, max_rows, key, fields)
     if type(content) is list and content and type(content[0]) is list:
-        return _from_rows(content, list(inputs), max_rows, key, known)
-    return _from_records(content, max_rows, key, known)
+        return _from_rows(content, list(inputs), max_rows, key, fields)
+    return _from_records(content, max_rows, key, fields)
 
 
 def write(answer: Answer) -> bytes:
@@ -110,30 +110,32 @@ def ping() -> bytes:
 def _content_type(headers: Headers) -> str:
     if headers.get(b"content-type", b"") in (b"", b"application/json"):
         return JSON
-    given = Message()
-    given["content-type"] = headers[b"content-type"].decode("latin-1")
-    kind = given.get_content_type()
-    if kind != CSV and kind not in SEEN:
+    message = Message()
+    message["content-type"] = headers[b"content-type"].decode("latin-1")
+    kind = message.get_content_type()
+    if kind != CSV and kind not in JSON_TYPES:
         raise MalformedRequestError(f"content-type: must be {JSON} or {CSV}, got {kind[:60]!r}")
-    if (charset := str(given.get_param("charset", "utf-8"))).lower() not in UTF_8:
+    if (charset := str(message.get_param("charset", "utf-8"))).lower() not in UTF_8:
         raise MalformedRequestError(f"content-type: only utf-8 is read, got {charset[:60]!r}")
     return kind
 
 
-def _from_records(content: Any, max_rows: int, key: str, known: Known) -> Asked:
-    records = check_records(content, max_rows, key, known)
-    return Asked(len(records), records)
+def _from_records(content: Any, max_rows: int, key: str, fields: FieldNames) -> PredictionRequest:
+    records = check_records(content, max_rows, key, fields)
+    return PredictionRequest(len(records), records)
 
 
-def _from_split(content: Any, max_rows: int, key: str, known: Known) -> Asked:
+def _from_split(content: Any, max_rows: int, key: str, fields: FieldNames) -> PredictionRequest:
     if type(content) is not dict or not {"columns", "data"} <= content.keys():
         raise MalformedRequestError(f'{key}: must be {{"columns": […], "data": [[…], …]}}')
     if extra := content.keys() - {"columns", "data", "index"}:
         raise MalformedRequestError(f"{key}: unknown key {min(extra)[:60]!r}")
-    return _from_rows(content["data"], content["columns"], max_rows, key, known)
+    return _from_rows(content["data"], content["columns"], max_rows, key, fields)
 
 
-def _from_rows(data: Any, columns: Any, max_rows: int, key: str, known: Known) -> Asked:
+def _from_rows(
+    data: Any, columns: Any, max_rows: int, key: str, fields: FieldNames
+) -> PredictionRequest:
     """Rows as lists of values, in the order of `columns`."""
     if type(columns) is not list or not all(type(name) is str for name in columns):
         raise MalformedRequestError(f"{key}: columns must be a list of names")
@@ -144,24 +146,26 @@ def _from_rows(data: Any, columns: Any, max_rows: int, key: str, known: Known) -
     check_rows(len(data), max_rows, key)
     for row, values in enumerate(data):
         if type(values) is not list or len(values) != len(columns):
-            got = f"{len(values)} values" if type(values) is list else "no list"
+            length_text = f"{len(values)} values" if type(values) is list else "no list"
             raise MalformedRequestError(
                 f"{key}: row {row}: must be {len(columns)} values ({', '.join(columns)[:100]}), "
-                f"got {got}"
+                f"got {length_text}"
             )
     by_name = dict(zip(columns, map(list, zip(*data, strict=True)), strict=True))
-    check_columns(by_name, max_rows, key, known)
-    return Asked(len(data), None, by_name)
+    check_columns(by_name, max_rows, key, fields)
+    return PredictionRequest(len(data), None, by_name)
 
 
-def _from_columns(content: dict[str, Any], max_rows: int, key: str, known: Known) -> Asked:
+def _from_columns(
+    content: dict[str, Any], max_rows: int, key: str, fields: FieldNames
+) -> PredictionRequest:
     """A list of values a column; or one value each, which is one row."""
     if content and not any(type(values) is list for values in content.values()):
-        return _from_records([content], max_rows, key, known)
-    return Asked(check_columns(content, max_rows, key, known), None, content)
+        return _from_records([content], max_rows, key, fields)
+    return PredictionRequest(check_columns(content, max_rows, key, fields), None, content)
 
 
-def _read_csv(body: bytes, inputs: Mapping[str, ColumnSpec], max_rows: int) -> Asked:
+def _read_csv(body: bytes, inputs: Mapping[str, ColumnSpec], max_rows: int) -> PredictionRequest:
     try:
         text = body.decode("utf-8-sig")
         columns, data = _csv_rows(csv.reader(StringIO(text, newline=""), strict=True), max_rows)
@@ -169,10 +173,10 @@ def _read_csv(body: bytes, inputs: Mapping[str, ColumnSpec], max_rows: int) -> A
         raise MalformedRequestError("the body is not UTF-8") from None
     except csv.Error as error:
         raise MalformedRequestError(f"the body is not CSV: {error}") from None
-    asked = _from_rows(data, columns, max_rows, "csv", None)
-    cells = asked.columns or {}
+    request = _from_rows(data, columns, max_rows, "csv", None)
+    cells = request.columns or {}
     typed = {name: _typed(list(cells[name]), inputs.get(name)) for name in cells}
-    return asked._replace(columns=typed)
+    return request._replace(columns=typed)
 
 
 def _csv_rows(lines: Iterable[list[str]], max_rows: int) -> tuple[list[str], list[list[str]]]:

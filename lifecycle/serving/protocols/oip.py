@@ -3,9 +3,9 @@
 https://github.com/kserve/open-inference-protocol, with the binary tensor data extension that
 Triton's clients use by themselves.
 
-POST /v2/models/{name}[/versions/{version}]/infer; for the GET paths see `oip_info`.
+POST /v2/models/{name}[/versions/{version}]/infer.
 
-A tensor a column, shape [rows] or [rows, 1], or one of shape [rows, columns] with all of them.
+One tensor per column, shape [rows] or [rows, 1], or one of shape [rows, columns] with all of them.
 Answers are the tensor `predict` and, for multiclass, `probabilities`, for binary with a `decision`
 `predicted`; errors {"error": "…"}.
 """
@@ -34,7 +34,7 @@ from lifecycle.serving.protocols.tensors import (
     to_column,
     to_matrix,
 )
-from lifecycle.serving.records import Answer, Asked, Column, Headers
+from lifecycle.serving.records import Answer, Column, Headers, PredictionRequest
 from lifecycle.training.bundle import BundleSchema
 
 # The input tensors of an inference request, in its JSON or behind it.
@@ -52,15 +52,15 @@ def divide(body: bytes, length: bytes | None) -> tuple[memoryview, memoryview]:
     Raises:
         MalformedRequestError: the header is no number of bytes up to the body's.
     """
-    whole = memoryview(body)
+    view = memoryview(body)
     if length is None:
-        return whole, whole[len(whole) :]
-    if not length.isdigit() or len(length) > 12 or int(length) > len(whole):
+        return view, view[len(view) :]
+    if not length.isdigit() or len(length) > 12 or int(length) > len(view):
         raise MalformedRequestError(
             f"Inference-Header-Content-Length: must be a whole number up to the body's "
-            f"{len(whole)} bytes, got {length[:20].decode('latin-1')!r}"
+            f"{len(view)} bytes, got {length[:20].decode('latin-1')!r}"
         )
-    return whole[: int(length)], whole[int(length) :]
+    return view[: int(length)], view[int(length) :]
 
 
 def read_tensors(
@@ -81,19 +81,19 @@ def read_tensors(
         raise MalformedRequestError("inputs: must be a list of tensors, one at least")
     tensors: list[Tensor] = []
     at = 0
-    for place, one in enumerate(inputs):
-        if type(one) is not dict or type(name := one.get("name")) is not str:
+    for place, input in enumerate(inputs):
+        if type(input) is not dict or type(name := input.get("name")) is not str:
             raise MalformedRequestError(f"inputs[{place}]: must be a tensor with a name")
-        datatype, shape = _input_datatype(name, one), _shape(name, one, len(columns))
+        datatype, shape = _input_datatype(name, input), _shape(name, input, len(columns))
         check_rows(shape[0], max_rows, f"input {name}")
-        size = _binary_size(name, one)
+        size = _binary_size(name, input)
         if size is None:
-            tensors.append(from_json(name, datatype, shape, one.get("data")))
+            tensors.append(from_json(name, datatype, shape, input.get("data")))
             continue
-        if "data" in one or at + size > len(binary):
+        if "data" in input or at + size > len(binary):
             raise MalformedRequestError(
                 f"input {name}: binary_data_size is {size}, but the body has "
-                + ("data in its JSON" if "data" in one else f"{len(binary) - at} bytes left")
+                + ("data in its JSON" if "data" in input else f"{len(binary) - at} bytes left")
             )
         tensors.append(from_bytes(name, datatype, shape, binary[at : at + size]))
         at += size
@@ -132,20 +132,20 @@ def _shape(name: str, tensor: dict[str, Any], columns: int) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def parameters(name: str, given: dict[str, Any]) -> dict[str, Any]:
+def parameters(name: str, content: dict[str, Any]) -> dict[str, Any]:
     """The parameters of a request, input or output; those without a meaning here are let be.
 
     Raises:
         MalformedRequestError: they are no object.
         RequestError: an extension is asked for that is not here.
     """
-    found = given.get("parameters", {})
-    if type(found) is not dict:
+    parameters_found = content.get("parameters", {})
+    if type(parameters_found) is not dict:
         raise MalformedRequestError(f"{name}: parameters must be an object")
     for key in ("shared_memory_region", "classification"):
-        if found.get(key):
+        if parameters_found.get(key):
             raise RequestError(f"{name}: {key} is an extension this server does not have")
-    return found
+    return parameters_found
 
 
 def _binary_size(name: str, tensor: dict[str, Any]) -> int | None:
@@ -182,7 +182,7 @@ def read(
     max_rows: int,
     entity: str | None = None,
     ignore: bool = False,
-) -> Asked:
+) -> PredictionRequest:
     """The columns of an inference request, and which outputs it wants.
 
     A column is a list with None where a value is missing, or an array (of the tensor's datatype, on
@@ -205,7 +205,9 @@ def read(
         raise MalformedRequestError("id: must be text")
     tensors, rows = read_tensors(request.get("inputs"), binary, schema.inputs, max_rows)
     columns, matrix = _columns(tensors, schema.inputs, entity, ignore)
-    return Asked(rows, None, columns, name, outputs=_wanted(request, schema), matrix=matrix)
+    return PredictionRequest(
+        rows, None, columns, name, outputs=_wanted(request, schema), matrix=matrix
+    )
 
 
 def write(
@@ -216,11 +218,11 @@ def write(
     Args:
         outputs: those wanted, `Asked.outputs`.
     """
-    given = _given(answer)
+    columns = _outputs(answer)
     tensors: list[dict[str, Any]] = []
     tail: list[bytes] = []
     for name, binary in outputs:
-        datatype, values = given[name]
+        datatype, values = columns[name]
         shape = answer.predictions.shape if name == PROBABILITIES else answer.predictions.shape[:1]
         tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": shape}
         if binary:
@@ -257,7 +259,7 @@ def _datatype(values: Sequence[Scalar]) -> str:
     return "FP64" if kinds == {"INT64", "FP64"} else kinds.pop() if len(kinds) == 1 else "BYTES"
 
 
-def _given(answer: Answer) -> dict[str, tuple[str, NDArray[Any] | Sequence[Any]]]:
+def _outputs(answer: Answer) -> dict[str, tuple[str, NDArray[Any] | Sequence[Any]]]:
     """Every output the model gives: its datatype and its values."""
     of_name = dict(output_datatypes(answer))
     chosen = list(answer.chosen)
@@ -274,7 +276,7 @@ def _columns(
 ) -> tuple[dict[str, Column], NDArray[Any] | None]:
     """By name, and the one matrix they may have come as."""
     columns: dict[str, Column] = {}
-    whole = None
+    floats = None
     named = {tensor.name: tensor for tensor in tensors}
     if len(named) < len(tensors):
         raise MalformedRequestError("inputs: a tensor is given twice")
@@ -286,7 +288,7 @@ def _columns(
                 f"input {matrix.name}: no column of the model; one tensor for all inputs has the "
                 f"shape [rows, {len(inputs)}], got {list(matrix.shape)}"
             )
-        columns, whole = to_matrix(matrix, dict(inputs))
+        columns, floats = to_matrix(matrix, dict(inputs))
     elif foreign and not ignore:
         raise RequestError(f"input {foreign[0]}: the model has no such input")
     elif missing := [n for n, spec in inputs.items() if n not in named and not spec.nullable]:
@@ -300,22 +302,22 @@ def _columns(
                 f"input {name}: must have the shape [rows] or [rows, 1], got {list(tensor.shape)}"
             )
         columns[name] = to_column(tensor, inputs[name]) if name in inputs else tensor.values
-    return columns, whole
+    return columns, floats
 
 
 def _wanted(request: dict[str, Any], schema: BundleSchema) -> tuple[tuple[str, bool], ...]:
     """Each output once; as JSON unless the request or the output says otherwise."""
     by_itself = parameters("the request", request).get("binary_data_output", False)
-    known = [name for name, _ in output_datatypes(schema)]
+    names = [name for name, _ in output_datatypes(schema)]
     outputs = request.get("outputs", [])
     if type(outputs) is not list or not all(type(output) is dict for output in outputs):
         raise MalformedRequestError('outputs: must be a list of {"name": …}')
     wanted: dict[str, bool] = {}
-    for output in outputs or [{"name": name} for name in known]:
+    for output in outputs or [{"name": name} for name in names]:
         name = output.get("name")
-        if type(name) is not str or name not in known or name in wanted:
+        if type(name) is not str or name not in names or name in wanted:
             raise RequestError(
-                f"output {str(name)[:100]!r}: the model has {', '.join(known)}, each once"
+                f"output {str(name)[:100]!r}: the model has {', '.join(names)}, each once"
             )
         binary = parameters(f"output {name}", output).get("binary_data", by_itself)
         if type(binary) is not bool:

@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 
 from lifecycle.errors import MalformedRequestError, RequestError
 from lifecycle.serving.body import as_list, check_records, load_json
-from lifecycle.serving.records import Answer, Asked, identity
+from lifecycle.serving.records import Answer, PredictionRequest, identity
 
 SHAPE = 'the body must be {"records": [{column: value, …}, …]} and nothing else'
 EXPLAIN = {"true": True, "false": False}
 
 
 def read(
-    body: bytes, max_rows: int, explain: bool = False, known: Collection[str] | None = None
-) -> Asked:
+    body: bytes, max_rows: int, explain: bool = False, fields: Collection[str] | None = None
+) -> PredictionRequest:
     """The records of a request's body.
 
     Args:
@@ -42,8 +42,8 @@ def read(
     request = load_json(body)
     if type(request) is not dict or len(request) != 1 or "records" not in request:
         raise MalformedRequestError(SHAPE)
-    records = check_records(request["records"], max_rows, "records", known)
-    return Asked(len(records), records, explain=explain, body=body)
+    records = check_records(request["records"], max_rows, "records", fields)
+    return PredictionRequest(len(records), records, explain=explain, body=body)
 
 
 def wants_explanation(query: bytes) -> bool:
@@ -54,14 +54,14 @@ def wants_explanation(query: bytes) -> bool:
     """
     if not query:
         return False
-    asked = False
+    explain = False
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name != "explain":
             raise RequestError(f"unknown query parameter {name[:60]!r}: there is explain=true only")
         if value not in EXPLAIN:
             raise RequestError(f"explain must be true or false, got {value[:60]!r}")
-        asked = EXPLAIN[value]
-    return asked
+        explain = EXPLAIN[value]
+    return explain
 
 
 def write(answer: Answer) -> bytes:
@@ -81,8 +81,8 @@ def write(answer: Answer) -> bytes:
 def _chosen(answer: Answer) -> list[dict[str, Any]]:
     names = [str(value) for value in answer.classes]
     return [
-        {"class": one, "probabilities": dict(zip(names, row, strict=True))}
-        for one, row in zip(answer.chosen, answer.predictions.tolist(), strict=True)
+        {"class": item, "probabilities": dict(zip(names, row, strict=True))}
+        for item, row in zip(answer.chosen, answer.predictions.tolist(), strict=True)
     ]
 
 

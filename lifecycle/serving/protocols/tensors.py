@@ -78,8 +78,8 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> Te
         )
     if (dtype := DTYPES.get(datatype)) is not None and dtype.kind in "iu":
         least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
-        known = [value for value in values if value is not None]
-        if known and (min(known) < least or max(known) > most):
+        present = [value for value in values if value is not None]
+        if present and (min(present) < least or max(present) > most):
             at = next(i for i, v in enumerate(values) if v is not None and not least <= v <= most)
             raise RequestError(f"{where(name, shape, at)}: {values[at]} is beyond {datatype}")
     return Tensor(name, datatype, shape, values, binary=False)

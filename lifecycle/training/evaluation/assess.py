@@ -27,8 +27,8 @@ from lifecycle.training.evaluation.evaluate import (
     trivial_answers,
 )
 from lifecycle.training.evaluation.fairness import fairness_gaps
-from lifecycle.training.evaluation.metrics import Floats, Whole, miscalibration, reliability
-from lifecycle.training.evaluation.slices import Part, measure_slices, parts_of
+from lifecycle.training.evaluation.metrics import Floats, Integers, miscalibration, reliability
+from lifecycle.training.evaluation.slices import RowGroup, measure_slices, parts_of
 from lifecycle.training.own_metrics import own_metrics
 from lifecycle.training.parameters import stopping_metric
 from lifecycle.training.predictor import open_predictor
@@ -71,7 +71,7 @@ def at_threshold(
     """
     cells = (2 * truth + (prediction >= threshold)).astype(np.intp)
 
-    def measure(weights: Whole) -> list[float]:
+    def measure(weights: Integers) -> list[float]:
         return _values(np.bincount(cells, weights, 4).astype(np.float64), costs)
 
     values = measure(np.ones(len(truth), dtype=np.int64))
@@ -105,8 +105,8 @@ def _values(counts: NDArray[np.float64], costs: CostsSpec | None) -> list[float]
     ]
 
 
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else math.nan
+def _share(part: float, total: float) -> float:
+    return part / total if total else math.nan
 
 
 BASELINE_CONFIDENCE = 0.975
@@ -251,7 +251,7 @@ def assess_fairness(project: Project, answers: Answers) -> tuple[Gap, ...]:
     return _gaps(project, answers, parts_of(answers.frame, project))
 
 
-def _gaps(project: Project, answers: Answers, parts: list[Part]) -> tuple[Gap, ...]:
+def _gaps(project: Project, answers: Answers, parts: list[RowGroup]) -> tuple[Gap, ...]:
     return fairness_gaps(
         parts,
         answers.truth,
@@ -333,7 +333,7 @@ def draw(
 
     schema = answers.loaded.schema
     labels_of = project.classes or schema.labels or (f"not {schema.positive}", schema.positive)
-    found = evaluation_plots(
+    plots = evaluation_plots(
         answers.truth,
         answers.prediction,
         project.task,
@@ -343,14 +343,14 @@ def draw(
     )
     overall = evaluation.metrics[project.metric]
     if slices := slices_plot(evaluation.slices, overall, project.metric):
-        found["slices"] = slices
+        plots["slices"] = slices
     if bundle.curve:
-        found["learning_curve"] = learning_curve(bundle.curve, bundle.rounds, _stopped_by(project))
+        plots["learning_curve"] = learning_curve(bundle.curve, bundle.rounds, _stopped_by(project))
     rows, threads = project.evaluation.explain_rows, os.cpu_count() or 1
     explained = explain(answers.loaded, answers.features, rows, project.split.seed, threads)
     if explained:
-        found["shap"] = summary_plot(explained, project.classes)
-    return found
+        plots["shap"] = summary_plot(explained, project.classes)
+    return plots
 
 
 def _stopped_by(project: Project) -> str:

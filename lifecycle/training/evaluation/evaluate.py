@@ -17,7 +17,7 @@ from lifecycle.project import METRICS, Metric, TaskKind, greater_is_better
 from lifecycle.records import Estimate, Evaluation, Gain
 from lifecycle.training.evaluation.metrics import (
     Floats,
-    Whole,
+    Integers,
     families_of,
     family_of,
     family_of_own,
@@ -40,7 +40,7 @@ LARGE = 20_000
 RESAMPLES, RESAMPLES_OF_LARGE = 400, 100
 
 
-def resamples(rows: int, seed: int, groups: ArrayLike | None) -> Iterator[Whole]:
+def resamples(rows: int, seed: int, groups: ArrayLike | None) -> Iterator[Integers]:
     """How often each row is drawn, (rows,), once a resample.
 
     Args:
@@ -217,9 +217,9 @@ def compare(
         for threshold in thresholds
     ]
     at = families[0].names.index(metric)
-    ours, theirs = families[0].prepare(y, new), families[1].prepare(y, old)
+    new_family, old_family = families[0].prepare(y, new), families[1].prepare(y, old)
     gains = [
-        sign * (ours(weights)[at] - theirs(weights)[at])
+        sign * (new_family(weights)[at] - old_family(weights)[at])
         for weights in resamples(len(y), by.seed, groups)
     ]
     drawn = np.array(gains)
@@ -273,17 +273,17 @@ def _estimates(
     families += [family_of_own(name, own[name]) for name in values]
     (y, p), groups = _by_score((y, p), by.groups, task)
     measures = [family.prepare(y, p) for family in families]
-    whole = [measure(np.ones(len(y), dtype=np.int64)) for measure in measures]
+    point_values = [measure(np.ones(len(y), dtype=np.int64)) for measure in measures]
     drawn: list[list[list[float]]] = [[] for _ in families]
     for weights in resamples(len(y), by.seed, groups):
-        for found, measure in zip(drawn, measures, strict=True):
-            found.append(measure(weights))
+        for sample, measure in zip(drawn, measures, strict=True):
+            sample.append(measure(weights))
     estimates: dict[Metric, Estimate] = {}
-    for family, value, found in zip(families, whole, drawn, strict=True):
-        resampled = np.array(found)  # (resamples, metrics of the family)
+    for family, value, sample in zip(families, point_values, drawn, strict=True):
+        resampled = np.array(sample)  # (resamples, metrics of the family)
         for at, name in enumerate(family.names):
-            known = values.get(name, value[at])
-            estimates[name] = interval(known, resampled[:, at], len(y))
+            estimate = values.get(name, value[at])
+            estimates[name] = interval(estimate, resampled[:, at], len(y))
     return {name: estimates[name] for name in names}
 
 

@@ -96,9 +96,9 @@ def _swarm(figure: Figure, axes: Axes, explained: Explained, shown: list[int]) -
     axes.axvline(0, color=GREY, linewidth=0.8)
     for row, at in enumerate(shown):
         values, numbers = explained.values[:, at], explained.matrix[:, at].astype(np.float64)
-        known = ~np.isnan(numbers) & (not explained.categorical[at])
+        present = ~np.isnan(numbers) & (not explained.categorical[at])
         shades = np.tile(to_rgba(GREY), (len(values), 1))
-        shades[known] = colours(_ranks(numbers[known]))
+        shades[present] = colours(_ranks(numbers[present]))
         # rasterized: in an SVG each point would cost 100 bytes
         axes.scatter(values, row + _spread(values), s=5, c=shades, linewidths=0, rasterized=True)
     scale = figure.colorbar(
@@ -131,9 +131,11 @@ def _ranks(numbers: Floats) -> Floats:
 
 def _bars(axes: Axes, explained: Explained, shown: list[int], classes: tuple[Scalar, ...]) -> None:
     """Stacked: what a feature does for each class."""
-    left = np.zeros(len(shown))
+    starts = np.zeros(len(shown))
     palette = colormaps["viridis"](np.linspace(0.1, 0.9, len(classes)))
     for strength, name, colour in zip(explained.strength, classes, palette, strict=True):
-        axes.barh(range(len(shown)), strength[shown], left=left, color=colour, label=clipped(name))
-        left += strength[shown]
+        axes.barh(
+            range(len(shown)), strength[shown], left=starts, color=colour, label=clipped(name)
+        )
+        starts += strength[shown]
     axes.legend(loc="lower right", frameon=False, fontsize=8)

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from lifecycle.project import Project
 from lifecycle.records import Gap
 from lifecycle.training.evaluation.evaluate import CONFIDENCE, Own, resamples
-from lifecycle.training.evaluation.metrics import Floats, Whole, family_of, family_of_own
-from lifecycle.training.evaluation.slices import Part
+from lifecycle.training.evaluation.metrics import Floats, Integers, family_of, family_of_own
+from lifecycle.training.evaluation.slices import RowGroup
 
 ONE_PAIR = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 """How many standard errors the interval of a single difference reaches."""
-Measured = Callable[[Whole], Floats]
+Measured = Callable[[Integers], Floats]
 """How often each row counts (n,) → one number for each group (groups,); NaN if undefined."""
 
 
@@ -38,7 +38,7 @@ class _Rates(NamedTuple):
 
 
 def fairness_gaps(
-    parts: Sequence[Part],
+    parts: Sequence[RowGroup],
     truth: Floats,
     prediction: Floats,
     entity: NDArray[Any] | None,
@@ -75,18 +75,18 @@ def fairness_gaps(
         attribute: _all_rates(some, truth, prediction, chosen, project, own, threshold)
         for attribute, some in groups.items()
     }
-    every = [one for several in rates.values() for one in several]
-    whole = np.ones(len(truth), dtype=np.int64)
-    values = [one.measure(whole) for one in every]
+    every = [group for several in rates.values() for group in several]
+    ones_row = np.ones(len(truth), dtype=np.int64)
+    values = [group.measure(ones_row) for group in every]
     drawn: list[list[Floats]] = [[] for _ in every]
     for weights in resamples(len(truth), project.split.seed, entity):
-        for found, one in zip(drawn, every, strict=True):
-            found.append(one.measure(weights))
+        for sample, group in zip(drawn, every, strict=True):
+            sample.append(group.measure(weights))
     gaps: list[Gap] = []
     sampled = iter(zip(values, map(np.array, drawn), strict=True))
     for attribute, several in rates.items():
         names = [part.value for part in groups[attribute]]
-        pairs = [_pairs(one, *next(sampled)) for one in several]
+        pairs = [_pairs(group, *next(sampled)) for group in several]
         metric, *shares = pairs
         gaps += _gap(attribute, f"{project.metric} difference", names, metric)
         if shares:
@@ -98,7 +98,7 @@ def fairness_gaps(
 
 
 def _all_rates(
-    groups: Sequence[Part],
+    groups: Sequence[RowGroup],
     truth: Floats,
     prediction: Floats,
     chosen: NDArray[np.bool_],
@@ -118,7 +118,7 @@ def _all_rates(
     at = family.names.index(metric)
     measures = [family.prepare(truth[part.mask], prediction[part.mask]) for part in groups]
 
-    def measured(weights: Whole) -> Floats:
+    def measured(weights: Integers) -> Floats:
         of_group = (weights[part.mask] for part in groups)
         return np.array(
             [
@@ -139,7 +139,7 @@ def _all_rates(
 
 
 def _shares(
-    name: str, groups: Sequence[Part], of: NDArray[np.bool_], chosen: NDArray[np.bool_]
+    name: str, groups: Sequence[RowGroup], of: NDArray[np.bool_], chosen: NDArray[np.bool_]
 ) -> _Rates:
     """The share of rows predicted positive, among those that `of` selects.
 
@@ -150,11 +150,11 @@ def _shares(
         cells[part.mask & of] = 2 * at
     cells[chosen & (cells < 2 * len(groups))] += 1
 
-    def counted(weights: Whole) -> NDArray[Any]:
+    def counted(weights: Integers) -> NDArray[Any]:
         counts = np.bincount(cells, weights, 2 * len(groups) + 1)[:-1]
         return counts.reshape(-1, 2).T  # not chosen and chosen, (groups,) each
 
-    def measure(weights: Whole) -> Floats:
+    def measure(weights: Integers) -> Floats:
         others, selected = counted(weights)
         rows = others + selected
         empty = np.full(len(rows), np.nan)
@@ -233,8 +233,8 @@ def _pairs(rates: _Rates, values: Floats, drawn: Floats) -> list[_Pair]:
         for highest in order[place + 1 :]:
             difference = float(values[highest] - values[lowest])
             apart = drawn[:, highest] - drawn[:, lowest]
-            known = apart[np.isfinite(apart)]
-            spread = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+            finite = apart[np.isfinite(apart)]
+            spread = float(finite.std(ddof=1)) if len(finite) > 1 else 0.0
             least = float(np.hypot(rates.least_error[lowest], rates.least_error[highest]))
             error = max(spread, least)
             far = np.abs(apart - difference) / error if error else np.zeros(len(apart))

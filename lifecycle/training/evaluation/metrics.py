@@ -22,7 +22,7 @@ from lifecycle.training.calibration import log_odds, sigmoid
 from lifecycle.training.own_metrics import OwnMetric
 
 Floats = NDArray[np.float64]
-Whole = NDArray[np.int64]
+Integers = NDArray[np.int64]
 Measure = Callable[[NDArray[Any]], list[float]]
 """How often each row counts (n,) → the family's metrics; NaN where one is undefined.
 
@@ -77,7 +77,7 @@ def _means(
     def prepare(y: Floats, p: Floats) -> Measure:
         values = rows(y, p)
 
-        def measure(weights: Whole) -> list[float]:
+        def measure(weights: Integers) -> list[float]:
             drawn = weights.astype(np.float64)
             total = float(drawn.sum())
             return finish([_dot(drawn, value) / total for value in values])
@@ -129,19 +129,19 @@ def _count_errors(means: list[float]) -> list[float]:
 class _Ranked(NamedTuple):
     """Weights at each distinct score that a positive has, highest first; each (scores,)."""
 
-    positives: Whole
+    positives: Integers
     """At this score."""
-    hits: Whole
+    hits: Integers
     """Positives at this score or above."""
-    drawn: Whole
+    drawn: Integers
     """Rows at this score or above."""
-    above: Whole
+    above: Integers
     """Rows above this score."""
     negatives: int
     """All of them."""
 
 
-def _rank(y: Floats, p: Floats) -> Callable[[Whole], _Ranked]:
+def _rank(y: Floats, p: Floats) -> Callable[[Integers], _Ranked]:
     """Sorted once; rows that come highest score first already are not moved.
 
     Both ranking metrics are sums over the positives, so only their scores are looked at.
@@ -157,7 +157,7 @@ def _rank(y: Floats, p: Floats) -> Callable[[Whole], _Ranked]:
     with_hit = np.flatnonzero(np.diff(hit, prepend=0))
     starts, ends, hit = starts[with_hit], ends[with_hit], hit[with_hit]
 
-    def ranked(weights: Whole) -> _Ranked:
+    def ranked(weights: Integers) -> _Ranked:
         if order is not None:
             weights = weights[order]
         summed = _from_zero(weights)
@@ -171,7 +171,7 @@ def _rank(y: Floats, p: Floats) -> Callable[[Whole], _Ranked]:
     return ranked
 
 
-def _from_zero(weights: Whole) -> Whole:
+def _from_zero(weights: Integers) -> Integers:
     """Running sums, with 0 before the first."""
     summed = np.zeros(len(weights) + 1, dtype=np.int64)
     np.cumsum(weights, out=summed[1:])
@@ -200,7 +200,7 @@ def _average_precision(ranked: _Ranked) -> float:
 def _ranking(y: Floats, p: Floats) -> Measure:
     rank = _rank(y, p)
 
-    def measure(weights: Whole) -> list[float]:
+    def measure(weights: Integers) -> list[float]:
         ranked = rank(weights)
         return [_area(ranked), _average_precision(ranked)]
 
@@ -214,7 +214,7 @@ def _one_vs_rest(y: Floats, p: Floats) -> Measure:
     """
     ranks = [_rank((y == code).astype(np.float64), p[:, code]) for code in np.unique(y).astype(int)]
 
-    def measure(weights: Whole) -> list[float]:
+    def measure(weights: Integers) -> list[float]:
         areas = np.array([_area(rank(weights)) for rank in ranks])
         defined = areas[np.isfinite(areas)]
         return [float(defined.mean()) if len(defined) else float("nan")]
@@ -227,7 +227,7 @@ def _labelled(y: Floats, p: Floats) -> Measure:
     classes = p.shape[1]
     cells = y.astype(np.intp) * classes + p.argmax(axis=1)
 
-    def measure(weights: Whole) -> list[float]:
+    def measure(weights: Integers) -> list[float]:
         table = np.bincount(cells, weights, classes**2).reshape(classes, classes)
         right, both = np.diagonal(table), table.sum(axis=0) + table.sum(axis=1)
         f1 = 2 * right[both > 0] / both[both > 0]
@@ -261,7 +261,7 @@ def family_of_own(name: Metric, metric: OwnMetric) -> Family:
     """
 
     def prepare(y: Floats, p: Floats) -> Measure:
-        def measure(weights: Whole) -> list[float]:
+        def measure(weights: Integers) -> list[float]:
             rows = np.repeat(np.arange(len(y)), weights)
             try:
                 return [metric(y[rows], p[rows])]
@@ -361,22 +361,22 @@ def miscalibration(
         y, p = (p.argmax(axis=1) == y).astype(np.float64), p.max(axis=1)
     if min(y.sum(), len(y) - y.sum()) < LEAST:
         return ()
-    found = []
+    gaps = []
     tolerated = SHARE * min(y.mean(), 1 - y.mean())
     error = mean_error(y, p, groups)
     if error.low > tolerated or error.high < -tolerated:
-        found.append(
+        gaps.append(
             f"Probabilities are too {'low' if error.value > 0 else 'high'}: {p.mean():.1%} on "
             f"average where {y.mean():.1%} is true, beyond chance on {len(y):,} rows"
         )
     slope = calibration_slope(y, p, groups)
     if slope and (slope.high < SLOPES[0] or slope.low > SLOPES[1]):
-        found.append(
+        gaps.append(
             f"Probabilities are too {'extreme' if slope.value < 1 else 'timid'}: calibration slope "
             f"{slope.value:.2f} [{slope.low:.2f}, {slope.high:.2f}] where 1 is right, beyond "
             f"chance on {len(y):,} rows"
         )
-    return tuple(f"{sentence}. {_advice(project)}" for sentence in found)
+    return tuple(f"{sentence}. {_advice(project)}" for sentence in gaps)
 
 
 def mean_error(y: Floats, p: Floats, groups: ArrayLike | None = None) -> Estimate:

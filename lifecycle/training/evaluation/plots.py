@@ -15,7 +15,7 @@ from lifecycle.records import Estimate, Slice, one_line
 from lifecycle.training.evaluation.evaluate import metric_value
 from lifecycle.training.evaluation.metrics import Floats, reliability
 
-# How figures look. They are made without pyplot: no global state, no display, none to close.
+# Style of the figures. Made without pyplot: no global state, no display, none to close.
 
 BLUE, ORANGE, GREY = "#2563a8", "#c2571a", "#8a8f98"
 
@@ -109,7 +109,7 @@ def learning_curve(curve: Mapping[str, Sequence[float]], rounds: int, metric: st
 
 def slices_plot(slices: Sequence[Slice], overall: Estimate, metric: Metric) -> Figure | None:
     """The metric of each measured slice with its interval, beside the whole holdout's."""
-    measured = [(found, found.estimate) for found in slices if found.estimate][:MOST_SLICES][::-1]
+    measured = [(part, part.estimate) for part in slices if part.estimate][:MOST_SLICES][::-1]
     if not measured:
         return None
     height = 1.2 + 0.26 * len(measured)
@@ -121,7 +121,7 @@ def slices_plot(slices: Sequence[Slice], overall: Estimate, metric: Metric) -> F
     at = range(len(measured))
     axes.hlines(at, low, high, color=BLUE, linewidth=1.4)
     axes.plot(values, at, "o", color=BLUE, markersize=4)
-    axes.set_yticks(at, [clipped(f"{found.by}: {found.value}", 36) for found, _ in measured])
+    axes.set_yticks(at, [clipped(f"{part.by}: {part.value}", 36) for part, _ in measured])
     axes.set_ylim(-0.7, len(measured) - 0.3)
     figure.legend(loc="outside lower right", frameon=False, fontsize=8)
     return figure
@@ -171,10 +171,10 @@ def _roc_by_class(y: Floats, p: Floats, classes: Sequence[Scalar]) -> Figure:
     shown = sorted(codes[np.argsort(-counts, kind="stable")][:MOST_CLASSES])
     palette = colormaps["viridis"](np.linspace(0.05, 0.9, len(shown)))
     for code, colour in zip(shown, palette, strict=True):
-        one = (y == code).astype(np.float64)
-        area = metric_value("roc_auc", one, p[:, code], "binary")
+        is_class = (y == code).astype(np.float64)
+        area = metric_value("roc_auc", is_class, p[:, code], "binary")
         label = f"{clipped(classes[code])}, area {area:.3f}"
-        axes.plot(*_curve(one, p[:, code]), color=colour, label=label, linewidth=1.4)
+        axes.plot(*_curve(is_class, p[:, code]), color=colour, label=label, linewidth=1.4)
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--")
     axes.set_aspect("equal")
     axes.legend(loc="lower right", frameon=False, fontsize=8)

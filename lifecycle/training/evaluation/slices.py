@@ -22,7 +22,7 @@ SEGMENT, MISSING = "segment", "missing"
 Mask = NDArray[np.bool_]
 
 
-class Part(NamedTuple):
+class RowGroup(NamedTuple):
     """Some rows, and what they are."""
 
     by: str
@@ -31,23 +31,25 @@ class Part(NamedTuple):
     """(n,)"""
 
 
-def parts_of(frame: pd.DataFrame, project: Project) -> list[Part]:
+def parts_of(frame: pd.DataFrame, project: Project) -> list[RowGroup]:
     """Every slice of the project: protected attributes, `evaluation.slices`, then the segments.
 
     Raises:
         ProjectError: the condition of a segment cannot be evaluated.
     """
     columns = dict.fromkeys((*project.protected, *project.evaluation.slices))
-    found = [
-        Part(name, value, mask) for name in columns for value, mask in _values(frame[name], project)
+    parts = [
+        RowGroup(name, value, mask)
+        for name in columns
+        for value, mask in _values(frame[name], project)
     ]
     for name, condition in project.evaluation.segments.items():
-        found.append(Part(SEGMENT, name, _segment(frame, name, condition)))
-    return found
+        parts.append(RowGroup(SEGMENT, name, _segment(frame, name, condition)))
+    return parts
 
 
 def measure_slices(
-    parts: list[Part],
+    parts: list[RowGroup],
     truth: Floats,
     prediction: Floats,
     entity: NDArray[Any] | None,
@@ -56,7 +58,7 @@ def measure_slices(
 ) -> tuple[Slice, ...]:
     """The deciding metric with its interval on each part that has `evaluation.min_rows` rows."""
 
-    def measured(part: Part) -> Slice:
+    def measured(part: RowGroup) -> Slice:
         by, value, mask = part
         rows, estimated, note = int(mask.sum()), None, ""
         if rows < project.evaluation.min_rows:

@@ -39,8 +39,8 @@ class OnnxModel:
         graph = _parsed(content)
         if importances is not None:
             del graph.metadata_props[:]
-            told = json.dumps([float(share) for share in importances])
-            graph.metadata_props.add(key=IMPORTANCES, value=told)
+            text = json.dumps([float(share) for share in importances])
+            graph.metadata_props.add(key=IMPORTANCES, value=text)
             content = graph.SerializeToString(deterministic=True)
         self._content = content
         self._graph = graph
@@ -63,9 +63,9 @@ class OnnxModel:
 
     def importances(self) -> Floats:
         """What the trainer said of them; zeros if it said nothing."""
-        kept = {entry.key: entry.value for entry in self._graph.metadata_props}
+        metadata = {entry.key: entry.value for entry in self._graph.metadata_props}
         try:
-            shares = json.loads(kept.get(IMPORTANCES, "null"))
+            shares = json.loads(metadata.get(IMPORTANCES, "null"))
             return np.zeros(self.features) if shares is None else np.array(shares, dtype="f8")
         except (TypeError, ValueError):
             raise ValueError("its importances are not numbers") from None

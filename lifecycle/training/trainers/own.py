@@ -28,15 +28,15 @@ class OwnTrainer:
     def __init__(self, project: Project) -> None:
         self._reference = project.training.trainer
         self._file = plug_file(project, self._reference, KEY)[0]
-        made = load_plug(project, self._reference, KEY)
-        self._trainer = _told(made, self._file)()
+        trainer = load_plug(project, self._reference, KEY)
+        self._trainer = _with_line(trainer, self._file)()
         if not callable(getattr(self._trainer, "fit", None)):
             raise TrainingError(f"{KEY}: {self._file}: {self._reference} has no method `fit`")
 
     def check(self, project: Project) -> None:
         check = getattr(self._trainer, "check", None)
         if check is not None:
-            _told(check, self._file)(project)
+            _with_line(check, self._file)(project)
 
     def fit(
         self,
@@ -46,12 +46,12 @@ class OwnTrainer:
         threads: int,
         on_round: OnRound | None = None,
     ) -> Fitted:
-        fit = _told(self._trainer.fit, self._file)
+        fit = _with_line(self._trainer.fit, self._file)
         fitted = fit(project, data, parameters, threads, on_round)
         if not isinstance(fitted, Fitted) or not isinstance(fitted.model, XGBoostModel | OnnxModel):
-            got = type(fitted.model if isinstance(fitted, Fitted) else fitted).__name__
+            type_name = type(fitted.model if isinstance(fitted, Fitted) else fitted).__name__
             raise TrainingError(
-                f"{KEY}: {self._file}: {self._reference}.fit returned {got}; return "
+                f"{KEY}: {self._file}: {self._reference}.fit returned {type_name}; return "
                 "Fitted(XGBoostModel(booster), curve) or Fitted(OnnxModel(graph), curve)"
             )
         self._check_answers(project, data, fitted)
@@ -66,7 +66,7 @@ class OwnTrainer:
                 f"and the data have {features}"
             )
         rows = data.validation[:100]
-        answers = _told(fitted.model.predict, self._file)(rows)
+        answers = _with_line(fitted.model.predict, self._file)(rows)
         shape = (len(rows), len(project.classes)) if project.classes else (len(rows),)
         if answers.shape != shape or not np.isfinite(answers).all():
             raise TrainingError(
@@ -81,7 +81,7 @@ class OwnTrainer:
             )
 
 
-def _told(function: Callable[..., Any], file: Path) -> Callable[..., Any]:
+def _with_line(function: Callable[..., Any], file: Path) -> Callable[..., Any]:
     """The function, with its failures told as one message that names the line."""
 
     def call(*arguments: Any) -> Any:

@@ -54,7 +54,7 @@ class Model(Protocol):
 
 
 class Fitted(NamedTuple):
-    """What a trainer hands back."""
+    """Result of a trainer."""
 
     model: Model
     curve: Curve

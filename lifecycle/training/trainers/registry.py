@@ -1,4 +1,4 @@
-"""Which trainer a project means."""
+"""Choice of a project's trainer."""
 
 from lifecycle.project import Project
 from lifecycle.training.trainers.protocol import Refitter, Trainer

@@ -78,11 +78,11 @@ def _exponentiate(model: onnx.ModelProto) -> None:
 
 def _rename(model: onnx.ModelProto) -> None:
     """Name values and nodes by their place: the converter counts on from one model to the next."""
-    kept = {"", *(entry.name for entry in (*model.graph.input, *model.graph.output))}
+    reserved = {"", *(entry.name for entry in (*model.graph.input, *model.graph.output))}
     names: dict[str, str] = {}
 
     def new(name: str) -> str:
-        return name if name in kept else names.setdefault(name, f"v{len(names)}")
+        return name if name in reserved else names.setdefault(name, f"v{len(names)}")
 
     for at, graph in enumerate(graphs_of(model.graph)):
         graph.name = f"graph{at}"
@@ -109,10 +109,13 @@ def _exact_nodes() -> Iterator[None]:
     original = tree_ensemble.add_node
 
     def add_node(
-        pairs: dict[str, Any], *given: Any, nodes_missing_value_tracks_true: Any = 0, **named: Any
+        pairs: dict[str, Any],
+        *positional: Any,
+        nodes_missing_value_tracks_true: Any = 0,
+        **named: Any,
     ) -> None:
         tracks = int(nodes_missing_value_tracks_true)
-        original(pairs, *given, nodes_missing_value_tracks_true=tracks, **named)
+        original(pairs, *positional, nodes_missing_value_tracks_true=tracks, **named)
         if pairs["nodes_modes"][-1] == "BRANCH_LEQ":
             pairs["nodes_values"][-1] = _rounded_down(pairs["nodes_values"][-1])
 
@@ -153,26 +156,28 @@ def estimator_class(project: Project) -> type[Any]:
     dotted = project.training.trainer.removeprefix("sklearn:")
     module, _, name = dotted.rpartition(".")
     try:
-        found = getattr(importlib.import_module(f"sklearn.{module}" if module else "sklearn"), name)
+        class_ = getattr(
+            importlib.import_module(f"sklearn.{module}" if module else "sklearn"), name
+        )
     except (ImportError, AttributeError):
-        found = None
-    if not (isinstance(found, type) and issubclass(found, BaseEstimator)):
+        class_ = None
+    if not (isinstance(class_, type) and issubclass(class_, BaseEstimator)):
         raise ProjectError(
             f"training.trainer: scikit-learn has no estimator {dotted!r}; write it as in "
             "sklearn:ensemble.HistGradientBoostingClassifier"
         )
     classes = project.task in ("binary", "multiclass")
-    if not issubclass(found, ClassifierMixin if classes else RegressorMixin):
+    if not issubclass(class_, ClassifierMixin if classes else RegressorMixin):
         raise ProjectError(
             f"training.trainer: {dotted} is no {'classifier' if classes else 'regressor'}, "
             f"which task {project.task!r} needs"
         )
-    if found not in sklearn_operator_name_map:
+    if class_ not in sklearn_operator_name_map:
         raise ProjectError(
             f"training.trainer: {dotted} cannot be written as an ONNX graph, which is what a "
             "bundle holds: choose another, or make the graph yourself in a trainer of your own"
         )
-    return found
+    return class_
 
 
 def check_estimator(project: Project) -> None:
@@ -184,17 +189,17 @@ def check_estimator(project: Project) -> None:
     """
     chosen = estimator_class(project)
     _instance(project, chosen, "training.trainer", {})
-    known = sorted(chosen().get_params())
+    names = sorted(chosen().get_params())
     for key, name, value in declared(project):
         if name in RESERVED:
             raise error_at(project, f"{key}.{name}", f"leave this out: {RESERVED[name]}")
-        if name not in known:
-            message = f"{chosen.__name__} has no such parameter{meant(name, known)}"
+        if name not in names:
+            message = f"{chosen.__name__} has no such parameter{meant(name, names)}"
             raise error_at(project, f"{key}.{name}", message)
         _instance(project, chosen, f"{key}.{name}", {name: value})
     fixed = {**project.training.parameters}
-    made = _instance(project, chosen, "training.parameters", fixed)
-    if project.task in ("binary", "multiclass") and not hasattr(made, "predict_proba"):
+    estimator = _instance(project, chosen, "training.parameters", fixed)
+    if project.task in ("binary", "multiclass") and not hasattr(estimator, "predict_proba"):
         raise ProjectError(
             f"training.trainer: {chosen.__name__} gives no probabilities"
             + (" with these training.parameters" if fixed else "")
@@ -214,25 +219,25 @@ def make_estimator(project: Project, parameters: Mapping[str, Scalar], threads: 
         ProjectError: as `estimator_class`; or a parameter is refused.
     """
     chosen = estimator_class(project)
-    made = _instance(project, chosen, "training.parameters", parameters)
+    estimator = _instance(project, chosen, "training.parameters", parameters)
     implied = {"random_state": project.training.seed, "n_jobs": threads}
-    known = made.get_params()
-    made.set_params(**{name: value for name, value in implied.items() if name in known})
-    return made
+    defaults = estimator.get_params()
+    estimator.set_params(**{name: value for name, value in implied.items() if name in defaults})
+    return estimator
 
 
 def _instance(
     project: Project, chosen: type[Any], key: str, parameters: Mapping[str, Scalar]
 ) -> Any:
     try:
-        made = chosen(**parameters)
-        made._validate_params()
+        estimator = chosen(**parameters)
+        estimator._validate_params()
     except InvalidParameterError as error:
         raise error_at(project, key, f"scikit-learn refuses it: {error}") from None
     except TypeError as error:
         why = f"{project.training.trainer} cannot be made from a project file ({error})"
         raise error_at(project, key, why) from None
-    return made
+    return estimator
 
 
 TAKES_MISSING = ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
@@ -351,8 +356,8 @@ def _targets(project: Project, truth: Floats) -> NDArray[Any]:
 def _check_classes(project: Project, pipeline: Pipeline) -> None:
     if project.task != "multiclass":
         return
-    seen = set(pipeline.classes_.tolist())
-    missing = [str(name) for code, name in enumerate(project.classes) if code not in seen]
+    classes = set(pipeline.classes_.tolist())
+    missing = [str(name) for code, name in enumerate(project.classes) if code not in classes]
     if missing:
         raise TrainingError(
             f"{project.target}: class {missing[0]!r} has no row in the train part, and "
@@ -372,14 +377,14 @@ def _graph(project: Project, pipeline: Pipeline, name: str, features: int) -> by
 
 def _shares(pipeline: Pipeline, schema: FeatureSchema) -> Floats | None:
     """Share of the impurity decrease a feature brought, over its columns; None if it cannot say."""
-    found = getattr(pipeline[-1], "feature_importances_", None)
-    if found is None:
+    importances = getattr(pipeline[-1], "feature_importances_", None)
+    if importances is None:
         return None
     columns = [at for at, kind in enumerate(schema.kinds) if kind == "q"]
     for at, kind in enumerate(schema.kinds):
         if kind == "c":
             columns += [at] * len(schema.levels[schema.names[at]])
-    shares = np.bincount(columns, weights=found, minlength=len(schema.names))
+    shares = np.bincount(columns, weights=importances, minlength=len(schema.names))
     return shares / (shares.sum() or 1.0)
 
 

@@ -76,10 +76,10 @@ def boost(
     name, maximize = stopping_metric(project)
     same_direction = maximize == greater_is_better(project.training_metric)
     evals = [(data, part) for part, data in parts.items() if part != "train"]
-    given = xgboost_parameters(project, parameters, threads)
+    settings = xgboost_parameters(project, parameters, threads)
     draws = any(_is_sampling(key, value) for key, value in parameters.items())
     booster = xgboost.Booster(
-        given, list(parts.values()), model_file=start.booster if start else None
+        settings, list(parts.values()), model_file=start.booster if start else None
     )
     curve = {part: list((start.curve if start else {}).get(part, ())) for _, part in evals}
     pruned = False
@@ -93,8 +93,8 @@ def boost(
         if keep and (at + 1) % keep_every == 0:
             keep(Progress(booster, curve))
             if draws:  # its random state is not in a checkpoint: from here both start with none
-                kept = xgboost.Booster(model_file=booster.save_raw("ubj"))
-                booster = xgboost.Booster(given, list(parts.values()), model_file=kept)
+                copy = xgboost.Booster(model_file=booster.save_raw("ubj"))
+                booster = xgboost.Booster(settings, list(parts.values()), model_file=copy)
         score = curve["validation"][-1]
         if on_round and on_round(at, score if same_direction else -score):
             pruned = True
@@ -122,10 +122,10 @@ def _waited(scores: list[float], maximize: bool) -> int:
     return len(scores) - 1 - _best(scores, maximize) if scores else 0
 
 
-def _scores(said: str, name: str) -> list[tuple[str, float]]:
+def _scores(line: str, name: str) -> list[tuple[str, float]]:
     """What `eval_set` said: `[3]\\tvalidation-auc:0.9\\tsample-auc:0.95`."""
-    found = [entry.rsplit(":", 1) for entry in said.split("\t")[1:]]
-    named = [(*key.partition("-"), value) for key, value in found]  # no part's name has a dash
+    entries = [entry.rsplit(":", 1) for entry in line.split("\t")[1:]]
+    named = [(*key.partition("-"), value) for key, value in entries]  # no part's name has a dash
     return [(part, float(value)) for part, _, metric, value in named if metric == name]
 
 
@@ -148,12 +148,12 @@ class XGBoostTrainer:
         on_round: OnRound | None = None,
     ) -> Fitted:
         check_device(project)
-        given = constrained(project, parameters, data.schema)
+        settings = constrained(project, parameters, data.schema)
         try:
             boosted = boost(
                 project,
-                parts_of(project, data, threads, _bins(given)),
-                given,
+                parts_of(project, data, threads, _bins(settings)),
+                settings,
                 threads,
                 metric=booster_metric(project),
                 on_round=on_round,
@@ -172,12 +172,12 @@ class XGBoostTrainer:
         rounds: int,
     ) -> XGBoostModel:
         """As many rounds as early stopping kept: more rows bear a few more, which gain nothing."""
-        given = constrained(project, parameters, data.schema)
+        settings = constrained(project, parameters, data.schema)
         rows = as_dmatrix(
-            data.train, data.train_labels, data.schema, threads, data.train_weights, _bins(given)
+            data.train, data.train_labels, data.schema, threads, data.train_weights, _bins(settings)
         )
         try:
-            booster = xgboost.train(xgboost_parameters(project, given, threads), rows, rounds)
+            booster = xgboost.train(xgboost_parameters(project, settings, threads), rows, rounds)
         except xgboost.core.XGBoostError as error:
             raise TrainingError(f"XGBoost could not train: {plain(error)}") from None
         return XGBoostModel(booster)
@@ -257,11 +257,11 @@ def check_device(project: Project) -> None:
             warnings.simplefilter("ignore")
             booster = xgboost.Booster({"device": device, "verbosity": 0}, [rows])
             booster.update(rows, 0)
-            found = device_of(booster)
+            actual = device_of(booster)
     except xgboost.core.XGBoostError as error:
-        found = plain(error)
-    if "cuda" not in found:
+        actual = plain(error)
+    if "cuda" not in actual:
         raise TrainingError(
             f"training.device: {device!r}, and XGBoost finds no such GPU where training runs "
-            f"(it would use {found}); use device cpu, or run on a machine with that GPU"
+            f"(it would use {actual}); use device cpu, or run on a machine with that GPU"
         )

@@ -10,8 +10,8 @@ Objective = Callable[["Mapping[str, Scalar]", Callable[[int, float], bool]], flo
 """What a trial is: parameters and `OnRound` → the value; None once `OnRound` has stopped it."""
 
 
-class Outcome(NamedTuple):
-    """What came of a trial."""
+class TrialOutcome(NamedTuple):
+    """Result of a trial."""
 
     value: float | None
     """None if it was pruned."""
@@ -27,11 +27,11 @@ class Outcome(NamedTuple):
         return dict(enumerate(self.scores, start=1))
 
 
-class Told(NamedTuple):
-    """A trial whose outcome the search has been told."""
+class ReportedTrial(NamedTuple):
+    """Trial whose outcome was reported to the search."""
 
     number: int
-    outcome: Outcome
+    outcome: TrialOutcome
 
 
 class Pruning(NamedTuple):

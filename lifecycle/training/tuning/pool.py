@@ -11,7 +11,7 @@ from ray.exceptions import RayError as AnyRayError
 from ray.exceptions import RayTaskError
 
 from lifecycle.errors import LifecycleError, RayError, TrainingError, ray_reason
-from lifecycle.training.tuning import Objective, Outcome, Pruning, Told
+from lifecycle.training.tuning import Objective, Pruning, ReportedTrial, TrialOutcome
 from lifecycle.training.tuning.trials import Queued, Worker
 
 if TYPE_CHECKING:
@@ -37,23 +37,23 @@ class Pool:
         self._starting: dict[Any, int] = {}
         self._running: dict[Any, tuple[int, int]] = {}  # → the trial's number and the actor
         self._queue: deque[Queued] = deque()
-        self._told: list[Told] = []
+        self._news: list[ReportedTrial] = []
         self._sent: list[int] = []  # how many of them each actor knows
         self._deadline = float("inf")
 
     def start(self, number: int, parameters: "Mapping[str, Scalar]") -> None:
         """Run a trial. The pruner compares it with the trials told until now, and no others."""
-        self._queue.append(Queued(number, parameters, len(self._told)))
+        self._queue.append(Queued(number, parameters, len(self._news)))
         if not self._actors:
             self._start_actors()
         self._hand_out()
 
-    def tell(self, told: Told) -> None:
+    def tell(self, news: ReportedTrial) -> None:
         """Let the pruner know an outcome from now on."""
         if self._pruning:
-            self._told.append(told)
+            self._news.append(news)
 
-    def result(self) -> tuple[int, Outcome | LifecycleError]:
+    def result(self) -> tuple[int, TrialOutcome | LifecycleError]:
         """Wait for a trial to end; its number, and what came of it.
 
         Raises:
@@ -64,15 +64,15 @@ class Pool:
             self._hand_out()
             timeout = None if self._running else max(0.0, self._deadline - time.monotonic())
             waiting = [*self._running, *self._starting]
-            done, _ = ray.wait(waiting, num_returns=1, timeout=timeout)
-            if not done:
+            finished, _ = ray.wait(waiting, num_returns=1, timeout=timeout)
+            if not finished:
                 raise RayError(
                     f"tuning: no CPU of Ray became free in {STARTUP_S:.0f} s; stop what holds "
                     "them, or give Ray more with LIFECYCLE_RAY_CPUS"
                 )
-            if done[0] in self._running:
-                return self._ended(done[0])
-            self._up(done[0])
+            if finished[0] in self._running:
+                return self._ended(finished[0])
+            self._up(finished[0])
 
     def stop(self) -> None:
         for actor in self._actors:
@@ -98,15 +98,15 @@ class Pool:
         """The oldest trials to the idle actors, each with what its actor does not know yet."""
         while self._queue and self._idle:
             trial, at = self._queue.popleft(), self._idle.pop()
-            news = self._told[self._sent[at] : trial.told]
-            self._sent[at] = trial.told
+            news = self._news[self._sent[at] : trial.outcomes]
+            self._sent[at] = trial.outcomes
             reference = self._actors[at].run.remote(trial.number, trial.parameters, news)
             self._running[reference] = trial.number, at
 
-    def _ended(self, reference: Any) -> tuple[int, Outcome | LifecycleError]:
+    def _ended(self, reference: Any) -> tuple[int, TrialOutcome | LifecycleError]:
         number, at = self._running.pop(reference)
         try:
-            outcome: Outcome | LifecycleError = ray.get(reference)
+            outcome: TrialOutcome | LifecycleError = ray.get(reference)
         except RayTaskError:
             raise
         except AnyRayError as error:  # the actor is gone, and is given nothing more

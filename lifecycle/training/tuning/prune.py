@@ -12,7 +12,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, Successive
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from lifecycle.training.tuning import Outcome, Told
+from lifecycle.training.tuning import ReportedTrial, TrialOutcome
 
 NAME = "tuning"
 """Of the study: Hyperband draws a trial's bracket from it and the trial's number."""
@@ -37,9 +37,9 @@ class Judge:
             pruner=self._pruner,
         )
 
-    def learn(self, news: Iterable[Told]) -> None:
+    def learn(self, news: Iterable[ReportedTrial]) -> None:
         """Know these trials from now on."""
-        self._trials.told += [_frozen(number, outcome) for number, outcome in news]
+        self._trials.finished += [_frozen(number, outcome) for number, outcome in news]
 
     def hopeless(self, number: int, scores: Sequence[float], marks: dict[str, float]) -> bool:
         """Whether a trial with these scores so far should end.
@@ -82,7 +82,7 @@ class _Trials(InMemoryStorage):
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[FrozenTrial] = []
+        self.finished: list[FrozenTrial] = []
         self.running: FrozenTrial | None = None
 
     def get_all_trials(
@@ -91,14 +91,14 @@ class _Trials(InMemoryStorage):
         deepcopy: bool = True,
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
-        return [trial for trial in self.told if states is None or trial.state in states]
+        return [trial for trial in self.finished if states is None or trial.state in states]
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: object) -> None:
         assert self.running is not None  # noqa: S101 - only the running trial is ever judged
         self.running.system_attrs[key] = value
 
 
-def _frozen(number: int, outcome: Outcome) -> FrozenTrial:
+def _frozen(number: int, outcome: TrialOutcome) -> FrozenTrial:
     trial = create_trial(
         state=TrialState.PRUNED if outcome.value is None else TrialState.COMPLETE,
         value=outcome.value,

@@ -21,8 +21,8 @@ from lifecycle.records import DatasetVersion, Trial, Tuned
 from lifecycle.runtime.cluster import is_connected
 from lifecycle.training.parameters import key_of
 from lifecycle.training.trainers.registry import open_trainer
-from lifecycle.training.tuning import Objective, Outcome, Pruning, Told
-from lifecycle.training.tuning.study import Asked, Finished, Suggestions, open_study
+from lifecycle.training.tuning import Objective, Pruning, ReportedTrial, TrialOutcome
+from lifecycle.training.tuning.study import Finished, PendingTrial, Suggestions, open_study
 from lifecycle.training.tuning.trials import LocalPool, ValidationMetric
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 class Now(NamedTuple):
-    """Where a search stands when a trial has been told."""
+    """State of a search after a trial was reported."""
 
     trial: Trial
-    done: int
+    number: int
     total: int
     """Trials if time allows."""
     best: float
-    kept: int
+    resumed: int
     """Trials that an earlier process had finished."""
 
 
@@ -90,8 +90,8 @@ def _pool(
 
 def best_of(trials: list[Trial], maximize: bool) -> tuple[float, Trial]:
     """The best trial that was not pruned, the earliest among equals, and its value."""
-    whole = [(trial.value, trial) for trial in trials if trial.value is not None]
-    return max(whole, key=lambda pair: pair[0] if maximize else -pair[0])
+    complete = [(trial.value, trial) for trial in trials if trial.value is not None]
+    return max(complete, key=lambda pair: pair[0] if maximize else -pair[0])
 
 
 class _Search:
@@ -109,10 +109,10 @@ class _Search:
         self._maximize = greater_is_better(project.training_metric)
         self._suggestions, self._finished, self._pool = suggestions, finished, pool
         self._on_trial = on_trial
-        self._kept = len(finished)
+        self._earlier_trials = len(finished)
         self._since = time.monotonic() - finished.elapsed
-        self._waiting: deque[Asked] = deque()
-        self._running: dict[int, Asked] = {}
+        self._waiting: deque[PendingTrial] = deque()
+        self._running: dict[int, PendingTrial] = {}
         self._failed: dict[int, LifecycleError] = {}
         self._late: set[int] = set()
         self._history: list[Trial] = []
@@ -121,61 +121,61 @@ class _Search:
         for number in range(self._spec.trials):
             if len(self._waiting) == self._spec.workers:
                 self._tell_oldest()
-            asked = self._suggestions.ask(number)
-            self._waiting.append(asked)
-            if self._known(asked):
+            trial = self._suggestions.ask(number)
+            self._waiting.append(trial)
+            if self._is_repeat(trial):
                 continue
             if number and self._elapsed() > (self._spec.max_seconds or float("inf")):
                 self._late.add(number)
                 if {waiting.number for waiting in self._waiting} <= self._late:
                     break  # no trial on disk can follow: it would have been asked after these
                 continue
-            self._running[number] = asked
-            self._pool.start(number, asked.parameters)
+            self._running[number] = trial
+            self._pool.start(number, trial.parameters)
         while self._waiting:
             self._tell_oldest()
         return self._history
 
-    def _known(self, asked: Asked) -> bool:
+    def _is_repeat(self, trial: PendingTrial) -> bool:
         """Whether a trial with exactly these parameters has ended or is running."""
         running = (key_of(other.parameters) for other in self._running.values())
-        return bool(self._finished.outcome(asked.parameters)) or key_of(asked.parameters) in running
+        return bool(self._finished.outcome(trial.parameters)) or key_of(trial.parameters) in running
 
     def _elapsed(self) -> float:
         """Seconds of search, of earlier processes too."""
         return time.monotonic() - self._since
 
     def _tell_oldest(self) -> None:
-        asked = self._waiting.popleft()
-        if asked.number in self._late:
+        trial = self._waiting.popleft()
+        if trial.number in self._late:
             return
-        while (outcome := self._finished.outcome(asked.parameters)) is None:
-            if asked.number in self._failed:  # only now: the same run fails with the same trial
-                raise self._failed[asked.number]
+        while (outcome := self._finished.outcome(trial.parameters)) is None:
+            if trial.number in self._failed:  # only now: the same run fails with the same trial
+                raise self._failed[trial.number]
             self._collect()
-        self._suggestions.tell(asked, outcome)
-        self._pool.tell(Told(asked.number, outcome))
-        self._history.append(_record(asked, outcome))
+        self._suggestions.tell(trial, outcome)
+        self._pool.tell(ReportedTrial(trial.number, outcome))
+        self._history.append(_record(trial, outcome))
         best, _ = best_of(self._history, self._maximize)
-        done, total = len(self._history), self._spec.trials
-        self._on_trial(Now(self._history[-1], done, total, best, self._kept))
+        count, total = len(self._history), self._spec.trials
+        self._on_trial(Now(self._history[-1], count, total, best, self._earlier_trials))
 
     def _collect(self) -> None:
         """Wait for a trial to end, and keep it."""
         number, outcome = self._pool.result()
-        asked = self._running.pop(number)
+        trial = self._running.pop(number)
         if isinstance(outcome, LifecycleError):
             self._failed[number] = outcome
         else:
-            self._finished.keep(asked, outcome, self._elapsed())
+            self._finished.keep(trial, outcome, self._elapsed())
 
 
-def _record(asked: Asked, outcome: Outcome) -> Trial:
+def _record(trial: PendingTrial, outcome: TrialOutcome) -> Trial:
     return Trial(
-        number=asked.number,
+        number=trial.number,
         state="pruned" if outcome.value is None else "complete",
         value=outcome.value,
-        parameters=asked.parameters,
+        parameters=trial.parameters,
         seconds=round(outcome.seconds, 3),
         rounds=len(outcome.scores),
     )

@@ -24,7 +24,7 @@ from optuna.visualization.matplotlib import (
 
 from lifecycle.project import Metric, Project
 from lifecycle.records import Trial, Tuned
-from lifecycle.training.tuning import Outcome
+from lifecycle.training.tuning import TrialOutcome
 from lifecycle.training.tuning.study import as_trial, direction_of, place_of, space_of
 
 FEWEST_TRIALS = 4
@@ -47,9 +47,11 @@ def search_plots(project: Project, tuned: Tuned) -> dict[str, Figure]:
         return {}
     plots = {"tuning_history": history}
     study = study_of(project, tuned.history)
-    whole = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    varied = [name for name in project.tuning.space if len({t.params.get(name) for t in whole}) > 1]
-    if len(whole) < FEWEST_TRIALS or len({trial.value for trial in whole}) < 2 or not varied:
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    varied = [
+        name for name in project.tuning.space if len({t.params.get(name) for t in complete}) > 1
+    ]
+    if len(complete) < FEWEST_TRIALS or len({trial.value for trial in complete}) < 2 or not varied:
         return plots
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about parameters that few trials have
@@ -66,8 +68,8 @@ def search_plots(project: Project, tuned: Tuned) -> dict[str, Figure]:
 def history_plot(project: Project, tuned: Tuned) -> Figure | None:
     """The first of `search_plots` alone: the others take a while."""
     study = study_of(project, tuned.history)
-    whole = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(whole) < 2:
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(complete) < 2:
         return None
     return _draw(plot_optimization_history, study, project.training_metric)
 
@@ -79,7 +81,7 @@ def study_of(project: Project, history: tuple[Trial, ...]) -> optuna.Study:
     space = space_of(project)
     for trial in history:
         place = place_of(project, trial.parameters)
-        outcome = Outcome(trial.value, (), {}, trial.seconds)
+        outcome = TrialOutcome(trial.value, (), {}, trial.seconds)
         study.add_trial(as_trial(place, space, outcome))
     return study
 
@@ -115,7 +117,7 @@ def _draw(
     if figure.get_layout_engine() is None:  # as Optuna leaves it, long names are cut off
         shared_bar = len(figure.axes) > 2  # which tight cannot place; constrained no single one
         figure.set_layout_engine("constrained" if shared_bar else "tight")
-    for one in figure.axes:
-        if one.get_xscale() == "log":
-            one.xaxis.set_minor_formatter(NullFormatter())  # they would overlap
+    for axis in figure.axes:
+        if axis.get_xscale() == "log":
+            axis.xaxis.set_minor_formatter(NullFormatter())  # they would overlap
     return figure

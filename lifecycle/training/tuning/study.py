@@ -29,15 +29,15 @@ from lifecycle.project import Choice, IntRange, Project, Range, Scalar, greater_
 from lifecycle.records import Identity
 from lifecycle.settings import Settings
 from lifecycle.training.parameters import DEFAULTS, key_of
-from lifecycle.training.tuning import Outcome
+from lifecycle.training.tuning import TrialOutcome
 
-# Which parameters to try next: Optuna's TPE, made to depend on nothing but what it was told.
+# Suggests parameters with Optuna's TPE, which depends only on the reported trials.
 
 Direction = Literal["minimize", "maximize"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class PendingTrial:
     """A trial that waits for its value."""
 
     number: int
@@ -65,29 +65,29 @@ class Suggestions:
         self._place = place_of(project, self._own)
         self._study = optuna.create_study(direction=self.direction)
 
-    def ask(self, number: int) -> Asked:
+    def ask(self, number: int) -> PendingTrial:
         """Trial `number`, counted from 0."""
         if number == 0:
-            return Asked(number, self._own, self._place, None)
+            return PendingTrial(number, self._own, self._place, None)
         state = np.random.SeedSequence([self._seed, number]).generate_state(1)
         self._study.sampler = optuna.samplers.TPESampler(seed=int(state[0]))
         trial = self._study.ask(self.space)
         suggested: dict[str, Scalar] = dict(trial.params)
-        return Asked(number, self._own | suggested, suggested, trial)
+        return PendingTrial(number, self._own | suggested, suggested, trial)
 
-    def tell(self, asked: Asked, outcome: Outcome) -> None:
+    def tell(self, trial: PendingTrial, outcome: TrialOutcome) -> None:
         """Let later suggestions know what came of a trial.
 
         TPE orders pruned trials by how far they came and the score they had there.
         """
-        if asked.trial is None:
-            if asked.suggested:
-                self._study.add_trial(as_trial(asked.suggested, self.space, outcome))
+        if trial.trial is None:
+            if trial.suggested:
+                self._study.add_trial(as_trial(trial.suggested, self.space, outcome))
         elif outcome.value is None:
-            asked.trial.report(outcome.scores[-1], len(outcome.scores))
-            self._study.tell(asked.trial, state=TrialState.PRUNED)
+            trial.trial.report(outcome.scores[-1], len(outcome.scores))
+            self._study.tell(trial.trial, state=TrialState.PRUNED)
         else:
-            self._study.tell(asked.trial, outcome.value)
+            self._study.tell(trial.trial, outcome.value)
 
 
 def place_of(project: Project, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
@@ -99,7 +99,7 @@ def place_of(project: Project, parameters: Mapping[str, Scalar]) -> dict[str, Sc
     defaults = DEFAULTS if project.training.trainer == "xgboost" else {}
     try:
         place = {name: (defaults | dict(parameters))[name] for name in space}
-        as_trial(place, space, Outcome(0.0, (), {}, 0.0))
+        as_trial(place, space, TrialOutcome(0.0, (), {}, 0.0))
     except (KeyError, ValueError):
         return {}
     return place
@@ -108,7 +108,7 @@ def place_of(project: Project, parameters: Mapping[str, Scalar]) -> dict[str, Sc
 def as_trial(
     suggested: Mapping[str, Scalar],
     space: Mapping[str, BaseDistribution],
-    outcome: Outcome,
+    outcome: TrialOutcome,
     notes: Mapping[str, object] | None = None,
 ) -> optuna.trial.FrozenTrial:
     """A trial that has ended, with the score after each round.
@@ -166,7 +166,7 @@ class Finished:
 
     def __init__(self, study: optuna.Study, space: Mapping[str, BaseDistribution]) -> None:
         self._study, self._space = study, space
-        self._outcomes: dict[str, Outcome] = {}
+        self._outcomes: dict[str, TrialOutcome] = {}
         self.elapsed = 0.0
         """Seconds that earlier processes have searched."""
         for trial in study.get_trials(deepcopy=False):
@@ -177,20 +177,20 @@ class Finished:
     def __len__(self) -> int:
         return len(self._outcomes)
 
-    def outcome(self, parameters: Mapping[str, Scalar]) -> Outcome | None:
+    def outcome(self, parameters: Mapping[str, Scalar]) -> TrialOutcome | None:
         """What came of the finished trial with exactly these parameters."""
         return self._outcomes.get(key_of(parameters))
 
-    def keep(self, asked: Asked, outcome: Outcome, elapsed: float) -> None:
+    def keep(self, trial: PendingTrial, outcome: TrialOutcome, elapsed: float) -> None:
         """Write a finished trial, in one append that is on the disk when this returns."""
         notes = Notes(
-            number=asked.number,
-            parameters=asked.parameters,
+            number=trial.number,
+            parameters=trial.parameters,
             seconds=outcome.seconds,
             elapsed=elapsed,
         )
-        self._study.add_trial(as_trial(asked.suggested, self._space, outcome, notes))
-        self._outcomes[key_of(asked.parameters)] = outcome
+        self._study.add_trial(as_trial(trial.suggested, self._space, outcome, notes))
+        self._outcomes[key_of(trial.parameters)] = outcome
 
 
 def study_folder(settings: Settings, project: Project, identity: Identity) -> Path:
@@ -224,7 +224,7 @@ def open_study(folder: Path, suggestions: Suggestions) -> Iterator[Finished]:
 
 
 class Course(NamedTuple):
-    """How a finished trial went."""
+    """Course of a finished trial."""
 
     scores: tuple[float, ...]
     """After each round."""
@@ -255,11 +255,11 @@ def _ended(trial: optuna.trial.FrozenTrial) -> float:
 
 
 def _storage(file: Path) -> JournalStorage:
-    return JournalStorage(JournalFileBackend(str(file), lock_obj=_Held(str(file))))
+    return JournalStorage(JournalFileBackend(str(file), lock_obj=_LockedJournal(str(file))))
 
 
-def _outcome(trial: optuna.trial.FrozenTrial, notes: Notes) -> Outcome:
-    return Outcome(
+def _outcome(trial: optuna.trial.FrozenTrial, notes: Notes) -> TrialOutcome:
+    return TrialOutcome(
         value=None if trial.state == TrialState.PRUNED else trial.value,
         scores=tuple(trial.intermediate_values.values()),
         marks=dict(trial.system_attrs),
@@ -267,7 +267,7 @@ def _outcome(trial: optuna.trial.FrozenTrial, notes: Notes) -> Outcome:
     )
 
 
-class _Held(JournalFileOpenLock):
+class _LockedJournal(JournalFileOpenLock):
     """The folder is locked already; Optuna's own lock file would outlive a SIGKILL by 30 s."""
 
     def acquire(self) -> bool:
@@ -282,5 +282,5 @@ def _cut_half_line(file: Path) -> None:
     if not file.exists():
         return
     with file.open("rb+") as journal:
-        whole = journal.read().rfind(b"\n") + 1
-        journal.truncate(whole)
+        length = journal.read().rfind(b"\n") + 1
+        journal.truncate(length)

@@ -1,4 +1,4 @@
-"""What a trial is and how one is run, in this process or in an actor.
+"""Runs trials, in this process or in an actor.
 
 An actor imports this module first, so it stays light: what a trial needs comes with the objective,
 and Optuna's pruners are imported at the first round that asks one.
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from lifecycle.errors import LifecycleError, TrainingError
-from lifecycle.training.tuning import Objective, Outcome, Pruning, Told
+from lifecycle.training.tuning import Objective, Pruning, ReportedTrial, TrialOutcome
 
 if TYPE_CHECKING:
     from lifecycle.project import Project, Scalar
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Queued(NamedTuple):
     number: int
     parameters: "Mapping[str, Scalar]"
-    told: int
+    outcomes: int
     """How many trials had been told when this one was asked."""
 
 
@@ -33,22 +33,22 @@ class LocalPool:
     def __init__(self, objective: Objective, pruning: Pruning | None) -> None:
         self._worker = Worker(objective, pruning)
         self._queue: deque[Queued] = deque()
-        self._told: list[Told] = []
+        self._news: list[ReportedTrial] = []
         self._sent = 0
 
     def start(self, number: int, parameters: "Mapping[str, Scalar]") -> None:
         """Run a trial when it is waited for. The pruner knows the trials told until now."""
-        self._queue.append(Queued(number, parameters, len(self._told)))
+        self._queue.append(Queued(number, parameters, len(self._news)))
 
-    def tell(self, told: Told) -> None:
+    def tell(self, news: ReportedTrial) -> None:
         """Let the pruner know an outcome from now on."""
-        self._told.append(told)
+        self._news.append(news)
 
-    def result(self) -> tuple[int, Outcome | LifecycleError]:
+    def result(self) -> tuple[int, TrialOutcome | LifecycleError]:
         """Run the oldest trial; its number, and what came of it."""
         trial = self._queue.popleft()
-        news = self._told[self._sent : trial.told]
-        self._sent = trial.told
+        news = self._news[self._sent : trial.outcomes]
+        self._sent = trial.outcomes
         return trial.number, self._worker.run(trial.number, trial.parameters, news)
 
 
@@ -59,14 +59,14 @@ class Worker:
         self._objective = objective
         self._pruning = pruning
         self._judge: Judge | None = None
-        self._news: list[Told] = []
+        self._news: list[ReportedTrial] = []
 
     def started(self) -> bool:
         return True
 
     def run(
-        self, number: int, parameters: "Mapping[str, Scalar]", news: list[Told]
-    ) -> Outcome | LifecycleError:
+        self, number: int, parameters: "Mapping[str, Scalar]", news: list[ReportedTrial]
+    ) -> TrialOutcome | LifecycleError:
         """What came of a trial, or why nothing did.
 
         Returned, not raised: Ray prints what is raised and not fetched, as when another trial
@@ -89,7 +89,7 @@ class Worker:
                 "narrow tuning.space, or look at the metric on the validation part"
             )
         seconds = time.perf_counter() - began
-        return Outcome(value, tuple(watch.scores), watch.marks, seconds)
+        return TrialOutcome(value, tuple(watch.scores), watch.marks, seconds)
 
     def judge(self) -> "Judge | None":
         """The pruner, told all that was sent."""

@@ -9,7 +9,7 @@ import pytest
 
 from lifecycle.data import preview as rehearsing
 from lifecycle.data.ingest import ingest
-from lifecycle.data.preview import HEAD, SHOWN, rehearse, told
+from lifecycle.data.preview import HEAD, SHOWN, rehearse, summary_lines
 from lifecycle.data.split import split_dataset
 from lifecycle.errors import ContractError, SourceError
 from lifecycle.lake.read import read_version
@@ -53,7 +53,7 @@ def test_its_words_account_for_every_row(
         split=SMALL["split"] | {"holdout_periods": 1},
     )
     done = rehearse(project)
-    first, later, head, *broken = told(done, project)
+    first, later, head, *broken = summary_lines(done, project)
     split = split_dataset(project, settings, ingest(project, settings, done.window))
     assert first == (
         f"start to 2: 1,798 of 1,800 rows keep the contract; train {split.train.rows:,}, "
@@ -67,7 +67,9 @@ def test_its_words_account_for_every_row(
     assert broken[1].startswith(f"  visits: above 9, {many} rows (row ")
     assert broken[1].endswith("): only a warning")
     assert len(broken) == 2
-    assert [*told(done._replace(violations=done.violations * SHOWN), project)][-1] == "  and 8 more"
+    assert [*summary_lines(done._replace(violations=done.violations * SHOWN), project)][
+        -1
+    ] == "  and 8 more"
 
 
 def test_a_hashed_entity_divides_otherwise_and_that_is_said(
@@ -77,7 +79,7 @@ def test_a_hashed_entity_divides_otherwise_and_that_is_said(
     project = make_project(contract=SMALL["contract"] | {"columns": columns})
     done = rehearse(project)
     assert "The parts will be about that large: the hash of customer divides them" in [
-        *told(done, project)
+        *summary_lines(done, project)
     ]
 
 

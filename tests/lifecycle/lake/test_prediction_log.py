@@ -91,7 +91,7 @@ def test_columns_added_by_two_writers_at_once_are_all_there(
     log.append(rows(["a-0"]), "w", 1)
     tables = [LogTable(log.uri) for _ in range(4)]
     for table in tables:
-        table._opened()  # all know the table as it is now
+        table._open_table()  # all know the table as it is now
 
     def write(number: int) -> None:
         added = {f"input_{number}": float(number)}
@@ -225,7 +225,7 @@ def test_a_lake_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def written_by_delta(log: LogTable, ids: Sequence[str], seconds: float) -> None:
     """Rows as they were appended before files had digests."""
-    log._opened()
+    log._open_table()
     write_deltalake(log.uri, rows(ids, seconds), mode="append", schema_mode="merge")
 
 

@@ -69,7 +69,7 @@ def service() -> Iterator[Service]:
 
 
 def told(lived: Lived, ref: str) -> list[Any]:
-    graph = walk.known(lived.project, lived.settings)
+    graph = walk.load_graph(lived.project, lived.settings)
     found = graph.around("small", walk.find(graph, lived.project, lived.settings, ref))
     return events_of(graph, [node.id for node in found.nodes], lived.project, lived.settings)
 

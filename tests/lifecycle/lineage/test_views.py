@@ -16,7 +16,7 @@ from lifecycle.lake.table import table_uri
 from lifecycle.lineage.graph import Lineage
 from lifecycle.lineage.openlineage import events_of
 from lifecycle.lineage.picture import draw
-from lifecycle.lineage.walk import known, lineage
+from lifecycle.lineage.walk import lineage, load_graph
 from lifecycle.project.loader import load_project
 from lifecycle.settings import Settings
 from tests.support.lived import ASKED
@@ -81,7 +81,7 @@ def test_drawn_and_told(made: Any, tmp_path: Path) -> None:
     picture = draw(found, tmp_path / "views.dot").read_text()
     assert "view_spent version 0" in picture
     assert "joined version 0" in picture
-    graph = known(made.project, made.settings)
+    graph = load_graph(made.project, made.settings)
     events = events_of(graph, graph.nodes, made.project, made.settings)
     for event in events:
         check(json.loads(Serde.to_json(event)))

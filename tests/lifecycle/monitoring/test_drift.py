@@ -6,7 +6,7 @@ import pytest
 
 from lifecycle.errors import DataError
 from lifecycle.monitoring.drift import as_floats, drift_report, shares
-from lifecycle.monitoring.windows import Seen
+from lifecycle.monitoring.windows import OpenWindow
 from lifecycle.profiling.compare import cramers_v
 from lifecycle.project import DriftSpec
 from lifecycle.records import DriftReport, Window
@@ -14,9 +14,11 @@ from lifecycle.records import DriftReport, Window
 NORMAL = np.random.default_rng(5).normal(50, 10, 4000)
 
 
-def seen(features: pd.DataFrame, truth: float = np.nan) -> Seen:
+def seen(features: pd.DataFrame, truth: float = np.nan) -> OpenWindow:
     rows = len(features)
-    return Seen(features, np.linspace(0, 1, rows), np.full(rows, truth), None, "regression", "paid")
+    return OpenWindow(
+        features, np.linspace(0, 1, rows), np.full(rows, truth), None, "regression", "paid"
+    )
 
 
 def report(
@@ -97,7 +99,7 @@ def test_the_limit_is_the_threshold_or_chance_if_that_is_more() -> None:
 def test_rows_of_few_entities_are_few_rows() -> None:
     frame = pd.DataFrame({"amount": NORMAL})
     one_each = seen(frame)
-    alike = Seen(
+    alike = OpenWindow(
         frame[:1000] + 20,
         NORMAL[:1000],
         np.full(1000, np.nan),
@@ -115,8 +117,8 @@ def test_the_labels_are_compared_where_they_have_arrived(task: str, mean: float)
     frame = pd.DataFrame({"amount": NORMAL[:400]})
     truth = np.arange(400) % 2.0
 
-    def with_truth(values: np.ndarray) -> Seen:
-        return Seen(frame, values, values, None, task, "paid")  # type: ignore[arg-type]  # a parameter
+    def with_truth(values: np.ndarray) -> OpenWindow:
+        return OpenWindow(frame, values, values, None, task, "paid")  # type: ignore[arg-type]  # a parameter
 
     late = np.where(np.arange(400) < 200, mean, np.nan)
     found = drift_report(with_truth(truth), with_truth(late), DriftSpec(), Window(), ()).labels

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lifecycle.monitoring.drift import drift_report
-from lifecycle.monitoring.windows import Seen, quality
+from lifecycle.monitoring.windows import OpenWindow, quality
 from lifecycle.project import DriftSpec, MonitoringSpec, Project, RetrainingSpec
 from lifecycle.quality.gates import decide_retraining
 from lifecycle.records import DatasetVersion, Decision, ModelVersion, Scored, Window
@@ -26,7 +26,7 @@ SCORED = Scored(
 )
 
 
-def shop(rows: int, rng: np.random.Generator, shift: float = 0.0) -> Seen:
+def shop(rows: int, rng: np.random.Generator, shift: float = 0.0) -> OpenWindow:
     """Rows with a logistic target and a well calibrated model of it; `shift` is of `age`, in σ."""
     cities = 1 / np.arange(1, 196)
     features = pd.DataFrame(
@@ -42,7 +42,7 @@ def shop(rows: int, rng: np.random.Generator, shift: float = 0.0) -> Seen:
     score = 0.05 * (features["age"] - 45) - 0.4 * (features["visits"] - 3)
     answer = (1 / (1 + np.exp(-score))).to_numpy()
     truth = (rng.random(rows) < answer).astype(float)
-    return Seen(features, answer, truth, None, "binary", "churn")
+    return OpenWindow(features, answer, truth, None, "binary", "churn")
 
 
 def alarms(
@@ -120,7 +120,7 @@ def test_a_model_gone_wrong_is_found_in_300_labels(make_project: Callable[..., P
     project = make_project()
     reference, current = shop(1000, rng), shop(300, rng)
     turned = np.where(np.arange(300) % 2, current.truth, 1 - current.truth)
-    worse = Seen(current.features, current.prediction, turned, None, "binary", "churn")
+    worse = OpenWindow(current.features, current.prediction, turned, None, "binary", "churn")
     spec = MonitoringSpec()
     released = quality(reference, SCORED, project)
     assert released is not None

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lifecycle.monitoring.windows import Seen, quality
+from lifecycle.monitoring.windows import OpenWindow, quality
 from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
 from tests.support.graded import GRADES, graded_project
 
@@ -23,7 +23,7 @@ def scored():
 
 
 def seen(truth=TRUTH, prediction=SCORES):
-    return Seen(pd.DataFrame(), prediction, truth, None, "binary", "bought")
+    return OpenWindow(pd.DataFrame(), prediction, truth, None, "binary", "bought")
 
 
 def test_labelled_rows_are_measured(make_project, scored):
@@ -53,7 +53,7 @@ def test_labels_of_one_class_define_losses_and_no_ranking(make_project, scored, 
 
 def test_of_several_classes_too(make_project, scored):
     truth, prediction = np.full(4, 2.0), np.tile([0.2, 0.3, 0.5], (4, 1))
-    window = Seen(pd.DataFrame(), prediction, truth, None, "multiclass", "grade", GRADES)
+    window = OpenWindow(pd.DataFrame(), prediction, truth, None, "multiclass", "grade", GRADES)
     found = quality(window, scored, graded_project(make_project))
     assert set(found.metrics) == {"log_loss", "accuracy", "f1_macro"}
     assert found.metrics["log_loss"].value == pytest.approx(-np.log(0.5))

@@ -13,7 +13,7 @@ from lifecycle.lake.table import table_uri
 from lifecycle.lake.write import write_version
 from lifecycle.monitoring.drift import drift_report
 from lifecycle.monitoring.monitor import monitor_windows
-from lifecycle.monitoring.windows import Seen, open_window
+from lifecycle.monitoring.windows import OpenWindow, open_window
 from lifecycle.profiling.compare import cramers_v
 from lifecycle.project import DriftSpec, Project
 from lifecycle.records import Scored, Window
@@ -80,9 +80,9 @@ def test_classes_are_compared_by_the_categorical_test(test: str, expected: float
     frame = pd.DataFrame({"x": [1.0, 2.0, 3.0, 4.0]})
     spec = DriftSpec.model_validate({"categorical_test": test, "prediction_threshold": 0.3})
 
-    def seen(codes: list[int]) -> Seen:
+    def seen(codes: list[int]) -> OpenWindow:
         unknown = np.full(4, np.nan)
-        return Seen(frame, np.eye(2)[codes], unknown, None, "multiclass", "grade", ("a", "b"))
+        return OpenWindow(frame, np.eye(2)[codes], unknown, None, "multiclass", "grade", ("a", "b"))
 
     found = drift_report(seen([0, 0, 1, 1]), seen([1, 1, 1, 1]), spec, Window(), ()).predictions
     if expected is None:

@@ -164,7 +164,7 @@ def test_hashes_tell_large_numbers_apart() -> None:
     import pyarrow as pa
 
     column = pa.chunked_array([[2**53, 2**53 + 1], [-(2**60), 2**60 + 1]])
-    assert len(np.unique(row_hash.hashes_of(column, whole=True))) == 4
+    assert len(np.unique(row_hash.hashes_of(column, as_integers=True))) == 4
 
 
 def test_a_version_that_is_not_there(write: Write) -> None:

@@ -22,7 +22,7 @@ from lifecycle.project.checks import Severity, canonical
 from lifecycle.quality import checks_program
 from lifecycle.quality.checks import run_checks
 from lifecycle.quality.findings import Condition, check_name, verdict
-from lifecycle.quality.parts import Answered, draw
+from lifecycle.quality.parts import PredictedPart, draw
 from lifecycle.quality.program import ChecksProgram
 from lifecycle.records import CheckReport, DatasetVersion
 from lifecycle.settings import Settings
@@ -35,11 +35,11 @@ SEGMENTS: dict[str, Severity] = {"Weak Segments Performance": "warn"}
 """Weak segments are not searched by default."""
 
 
-def answered(frame: pd.DataFrame, noise: float = 0.4) -> Answered:
+def answered(frame: pd.DataFrame, noise: float = 0.4) -> PredictedPart:
     """`small_frame` with a model that knows age and city."""
     score = frame["age"] / 60 + (frame["city"] == "Rome") * 0.5 - 1.1
     wave = np.sin(np.arange(len(frame))) * noise
-    return Answered(
+    return PredictedPart(
         features=frame[["age", "visits", "city"]],
         truth=frame["bought"].to_numpy(dtype=float),
         prediction=1 / (1 + np.exp(-4 * (score.to_numpy() + wave))),
@@ -57,7 +57,11 @@ def _warm_interpreter() -> Iterator[None]:
 
 
 def check(
-    train: Answered, holdout: Answered, folder: Path, task: str = "binary", **changes: object
+    train: PredictedPart,
+    holdout: PredictedPart,
+    folder: Path,
+    task: str = "binary",
+    **changes: object,
 ) -> CheckReport:
     given = {
         "task": task,
@@ -95,7 +99,7 @@ def processes() -> Iterator[dict[int, list[str]]]:
 
 
 @pytest.fixture
-def parts() -> tuple[Answered, Answered]:
+def parts() -> tuple[PredictedPart, PredictedPart]:
     frame = small_frame(1000)
     return answered(frame[:800]), answered(frame[800:])
 
@@ -111,9 +115,9 @@ def test_a_sound_model_on_the_real_example(
     monkeypatch.delenv("LIFECYCLE_CHECKS_PYTHON")
     made = train(health, settings)
 
-    def part(version: DatasetVersion) -> Answered:
+    def part(version: DatasetVersion) -> PredictedPart:
         frame = read_version(version)
-        return Answered(
+        return PredictedPart(
             features=build_features(frame, health, load_hook(health)),
             truth=labels(frame, health),
             prediction=made.expected(frame),
@@ -153,7 +157,7 @@ def test_a_sound_model_on_the_real_example(
 
 
 def test_pages_are_whole_and_need_no_network(
-    parts: tuple[Answered, Answered], tmp_path: Path
+    parts: tuple[PredictedPart, PredictedPart], tmp_path: Path
 ) -> None:
     report = check(*parts, tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(report.reports)
@@ -174,10 +178,12 @@ def test_pages_are_whole_and_need_no_network(
         assert text.rstrip().endswith("</html>")
 
 
-def test_faults_are_found_and_named(parts: tuple[Answered, Answered], tmp_path: Path) -> None:
+def test_faults_are_found_and_named(
+    parts: tuple[PredictedPart, PredictedPart], tmp_path: Path
+) -> None:
     train, holdout = parts
     shifted = holdout.features.assign(age=holdout.features["age"] + 40, city="Oslo")
-    leaking = Answered(shifted, holdout.truth, 1 - holdout.prediction, train.entity[:200])  # type: ignore[index]
+    leaking = PredictedPart(shifted, holdout.truth, 1 - holdout.prediction, train.entity[:200])  # type: ignore[index]
     report = check(train, leaking, tmp_path)
     assert list(report.failed) == ["Index Train-Test Leakage"], "what one acts on blocks"
     assert "age" in report.warned["Feature Drift"]
@@ -187,11 +193,11 @@ def test_faults_are_found_and_named(parts: tuple[Answered, Answered], tmp_path: 
 
 
 def test_a_project_decides_which_failures_block(
-    parts: tuple[Answered, Answered], tmp_path: Path
+    parts: tuple[PredictedPart, PredictedPart], tmp_path: Path
 ) -> None:
     train, holdout = parts
     shifted = holdout.features.assign(age=holdout.features["age"] + 40, city="Oslo")
-    other = Answered(shifted, holdout.truth, 1 - holdout.prediction, train.entity[:200])  # type: ignore[index]
+    other = PredictedPart(shifted, holdout.truth, 1 - holdout.prediction, train.entity[:200])  # type: ignore[index]
     severity = {
         "feature drift": "block",
         "Train Test Performance": "block",
@@ -206,31 +212,31 @@ def test_a_project_decides_which_failures_block(
     assert "conditions block the gate" in page
 
 
-def copied(train: Answered, holdout: Answered) -> Answered:
+def copied(train: PredictedPart, holdout: PredictedPart) -> PredictedPart:
     """The holdout with its first third replaced by train rows."""
     rows = len(holdout.truth) // 3
-    return Answered(
+    return PredictedPart(
         pd.concat([train.features[:rows], holdout.features[rows:]], ignore_index=True),
         np.r_[train.truth[:rows], holdout.truth[rows:]],
         np.r_[train.prediction[:rows], holdout.prediction[rows:]],
     )
 
 
-def given_away(part: Answered) -> Answered:
+def given_away(part: PredictedPart) -> PredictedPart:
     """A feature that is the target but for a little noise."""
     noise = np.sin(np.arange(len(part.truth)) * 7.3) * 0.01
-    return Answered(part.features.assign(paid=part.truth + noise), part.truth, part.prediction)
+    return PredictedPart(part.features.assign(paid=part.truth + noise), part.truth, part.prediction)
 
 
-def broken(part: Answered) -> Answered:
+def broken(part: PredictedPart) -> PredictedPart:
     """Half of a text column's cells are punctuation."""
     city = part.features["city"].where(np.arange(len(part.truth)) % 2 == 0, "???")
-    return Answered(part.features.assign(city=city), part.truth, part.prediction)
+    return PredictedPart(part.features.assign(city=city), part.truth, part.prediction)
 
 
-def test_planted_faults_block(parts: tuple[Answered, Answered], tmp_path: Path) -> None:
+def test_planted_faults_block(parts: tuple[PredictedPart, PredictedPart], tmp_path: Path) -> None:
     train, holdout = (  # numbers as fine as measurements are
-        Answered(
+        PredictedPart(
             part.features.assign(
                 income=np.exp(np.random.default_rng(seed).normal(9, 1, len(part.truth)))
             ),
@@ -244,7 +250,7 @@ def test_planted_faults_block(parts: tuple[Answered, Answered], tmp_path: Path) 
         sample_rows=1000, suites=("data_integrity", "train_test_validation"), accept={}
     )
 
-    def failures(train: Answered, holdout: Answered) -> dict[str, str]:
+    def failures(train: PredictedPart, holdout: PredictedPart) -> dict[str, str]:
         return check(train, holdout, tmp_path, spec=spec).failed
 
     assert failures(train, holdout) == {}
@@ -253,11 +259,11 @@ def test_planted_faults_block(parts: tuple[Answered, Answered], tmp_path: Path) 
     assert {name.split(" (")[0] for name in leaked} == {"Feature Label Correlation"}
     assert "leakage: [paid]" in leaked["Feature Label Correlation (train)"]
     other_unit = holdout.features.assign(income=income * 1000)
-    found = failures(train, Answered(other_unit, holdout.truth, holdout.prediction))
+    found = failures(train, PredictedPart(other_unit, holdout.truth, holdout.prediction))
     assert set(found) == {"Unit Train Test"}
     assert "income in the holdout looks like" in found["Unit Train Test"]
     lost = holdout.features.assign(income=income.where(income > income.median()))
-    found = failures(train, Answered(lost, holdout.truth, holdout.prediction))
+    found = failures(train, PredictedPart(lost, holdout.truth, holdout.prediction))
     assert set(found) == {"Missing Values Train Test"}
     assert {name.split(" (")[0] for name in failures(broken(train), broken(holdout))} == {
         "Special Characters"
@@ -277,8 +283,8 @@ def test_a_small_sound_holdout_fails_nothing(tmp_path: Path) -> None:
     truth = (frame["age"] + rng.normal(0, 8, rows) > 40).to_numpy(dtype=float)
     prediction = 1 / (1 + np.exp(-(frame["age"].to_numpy() - 40) / 8))
 
-    def part(rows: slice) -> Answered:
-        return Answered(frame[rows], truth[rows], prediction[rows])
+    def part(rows: slice) -> PredictedPart:
+        return PredictedPart(frame[rows], truth[rows], prediction[rows])
 
     report = check(
         part(slice(0, 195)),
@@ -296,10 +302,10 @@ def test_a_small_sound_holdout_fails_nothing(tmp_path: Path) -> None:
 def test_regression_runs_what_it_can(tmp_path: Path) -> None:
     frame = small_frame(1000)
 
-    def part(rows: pd.DataFrame) -> Answered:
+    def part(rows: pd.DataFrame) -> PredictedPart:
         value = rows["age"].to_numpy() * 100 + rows["visits"].to_numpy() * 30.0
         wave = np.sin(np.arange(len(rows)) * 1.7) * 200
-        return Answered(rows[["age", "visits", "city"]], value + wave, value)
+        return PredictedPart(rows[["age", "visits", "city"]], value + wave, value)
 
     spec = ChecksSpec(sample_rows=1000, severity=SEGMENTS)
     report = check(part(frame[:800]), part(frame[800:]), tmp_path, task="regression", spec=spec)
@@ -312,7 +318,7 @@ def test_regression_runs_what_it_can(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("metric", ["average_precision", "log_loss", "brier", "accuracy"])
 def test_every_metric_can_decide(
-    parts: tuple[Answered, Answered], tmp_path: Path, metric: str
+    parts: tuple[PredictedPart, PredictedPart], tmp_path: Path, metric: str
 ) -> None:
     spec = ChecksSpec(
         sample_rows=200,
@@ -323,14 +329,14 @@ def test_every_metric_can_decide(
     assert not [name for name in report.not_run if "Performance" in name or "Simple" in name]
 
 
-def digits() -> tuple[Answered, Answered]:
+def digits() -> tuple[PredictedPart, PredictedPart]:
     """Half of the pixels of scikit-learn's digits, known with some doubt."""
     data = load_digits()
     pixels = [at for at in range(10, 60, 2) if data.data[:, at].std() > 3]
     features = pd.DataFrame(data.data[:, pixels], columns=[f"pixel {at}" for at in pixels])
     model = LinearDiscriminantAnalysis().fit(features[:1000], data.target[:1000])
     parts = [
-        Answered(features[rows], data.target[rows].astype(float), probabilities)
+        PredictedPart(features[rows], data.target[rows].astype(float), probabilities)
         for rows in (slice(0, 1000), slice(1000, None))
         for probabilities in [model.predict_proba(features[rows])]
     ]
@@ -372,7 +378,7 @@ def test_every_multiclass_metric_can_decide_though_a_class_is_missing(
     tmp_path: Path, metric: str
 ) -> None:
     train, holdout = digits()
-    rare = Answered(holdout.features, np.clip(holdout.truth, 0, 7), holdout.prediction)
+    rare = PredictedPart(holdout.features, np.clip(holdout.truth, 0, 7), holdout.prediction)
     spec = ChecksSpec(sample_rows=300, suites=("model_evaluation",), severity=SEGMENTS)
     report = check(
         train,
@@ -400,9 +406,9 @@ def test_counts_are_checked_as_regression_is(tmp_path: Path, metric: str) -> Non
     expected = (frame["age"] / 3 + (frame["city"] == "Rome") * 9).to_numpy(dtype=float)
     truth = np.random.default_rng(3).poisson(expected).astype(float)
 
-    def part(rows: slice) -> Answered:
+    def part(rows: slice) -> PredictedPart:
         features = frame[["age", "visits", "city"]][rows]
-        return Answered(features, truth[rows], expected[rows])
+        return PredictedPart(features, truth[rows], expected[rows])
 
     spec = ChecksSpec(sample_rows=300, suites=("model_evaluation",), severity=SEGMENTS)
     report = check(
@@ -419,7 +425,7 @@ def test_counts_are_checked_as_regression_is(tmp_path: Path, metric: str) -> Non
 
 
 def test_only_the_suites_that_are_named_run(
-    parts: tuple[Answered, Answered], tmp_path: Path
+    parts: tuple[PredictedPart, PredictedPart], tmp_path: Path
 ) -> None:
     spec = ChecksSpec(sample_rows=100, suites=("train_test_validation",))
     report = check(*parts, tmp_path, spec=spec)
@@ -433,7 +439,7 @@ def test_only_the_suites_that_are_named_run(
 
 
 def test_without_suites_nothing_runs_and_nothing_is_started(tmp_path: Path) -> None:
-    part = Answered(pd.DataFrame({"a": [1.0, 2.0]}), np.zeros(2), np.zeros(2))
+    part = PredictedPart(pd.DataFrame({"a": [1.0, 2.0]}), np.zeros(2), np.zeros(2))
     with ChecksProgram(Settings()) as program:
         report = run_checks(
             part,
@@ -458,7 +464,7 @@ def test_without_suites_nothing_runs_and_nothing_is_started(tmp_path: Path) -> N
 
 def test_rows_without_a_truth_are_left_out_and_a_draw_keeps_order() -> None:
     truth = np.array([0.0, np.nan, 1.0, 1.0, np.nan, 0.0] * 100)
-    part = Answered(
+    part = PredictedPart(
         pd.DataFrame({"a": np.arange(600.0)}), truth, np.arange(600.0), entity=np.arange(600)
     )
     whole = draw(part, 1000)
@@ -474,25 +480,29 @@ def test_rows_without_a_truth_are_left_out_and_a_draw_keeps_order() -> None:
     assert draw(some, 50) is some
 
 
-def test_nullable_and_missing_values(parts: tuple[Answered, Answered], tmp_path: Path) -> None:
-    def lacking(part: Answered) -> Answered:
+def test_nullable_and_missing_values(
+    parts: tuple[PredictedPart, PredictedPart], tmp_path: Path
+) -> None:
+    def lacking(part: PredictedPart) -> PredictedPart:
         features = part.features.reset_index(drop=True)
         features.loc[::7, "age"] = np.nan
         features["visits"] = features["visits"].astype("Int64").where(features.index % 5 != 0)
         features["city"] = features["city"].where(features.index % 9 != 0, None)
-        return Answered(features, part.truth, part.prediction)
+        return PredictedPart(features, part.truth, part.prediction)
 
     report = check(lacking(parts[0]), lacking(parts[1]), tmp_path, spec=ChecksSpec(sample_rows=200))
     assert "Feature Drift" in report.passed
 
 
-def test_unusable_parts_are_refused(parts: tuple[Answered, Answered], tmp_path: Path) -> None:
+def test_unusable_parts_are_refused(
+    parts: tuple[PredictedPart, PredictedPart], tmp_path: Path
+) -> None:
     train, holdout = parts
-    other = Answered(holdout.features.iloc[:, ::-1], holdout.truth, holdout.prediction)
+    other = PredictedPart(holdout.features.iloc[:, ::-1], holdout.truth, holdout.prediction)
     with pytest.raises(ValueError, match="same features"):
         check(train, other, tmp_path)
     with pytest.raises(ValueError, match="both have rows"):
-        check(train, Answered(train.features.iloc[:0], np.empty(0), np.empty(0)), tmp_path)
+        check(train, PredictedPart(train.features.iloc[:0], np.empty(0), np.empty(0)), tmp_path)
     assert not list(tmp_path.iterdir())
 
 

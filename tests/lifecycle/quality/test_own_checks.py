@@ -6,23 +6,23 @@ import pandas as pd
 from lifecycle.project import ChecksSpec
 from lifecycle.quality.findings import collect
 from lifecycle.quality.own_checks import answered_kinds, own_results, without_left_out
-from lifecycle.quality.parts import Answered, compare_parts, conflicting, duplicated
+from lifecycle.quality.parts import PredictedPart, compare_parts, conflicting, duplicated
 
 FEATURES = pd.DataFrame({"a": [1.0, 1.0, 1.0, 2.0, np.nan], "b": ["x", "x", "x", "x", None]})
 TRUTH = np.array([0.0, 0.0, 1.0, 1.0, 1.0])
 
 
 def test_duplicates_are_equal_in_every_column_and_conflicts_in_the_features_alone() -> None:
-    part = Answered(FEATURES, TRUTH, TRUTH)
+    part = PredictedPart(FEATURES, TRUTH, TRUTH)
     assert duplicated(part) == 1 / 5
     assert conflicting(part) == 3 / 5
-    named = Answered(FEATURES, TRUTH, TRUTH, entity=np.arange(5))
+    named = PredictedPart(FEATURES, TRUTH, TRUTH, entity=np.arange(5))
     assert duplicated(named) == 0.0
     assert conflicting(named) == 3 / 5
 
 
 def test_own_results_say_what_they_found_and_may_be_turned_off() -> None:
-    part = Answered(FEATURES, TRUTH, TRUTH)
+    part = PredictedPart(FEATURES, TRUTH, TRUTH)
     comparison = compare_parts(part, part, "binary", ("b",), 5)
     results = [one for suite in own_results(comparison, (5, 5), "binary").values() for one in suite]
     report = collect(results, {}, ChecksSpec())
@@ -36,7 +36,7 @@ def test_own_results_say_what_they_found_and_may_be_turned_off() -> None:
 
 
 def test_numbers_have_no_conflicting_labels_and_targets_instead() -> None:
-    part = Answered(FEATURES, TRUTH, TRUTH)
+    part = PredictedPart(FEATURES, TRUTH, TRUTH)
     comparison = compare_parts(part, part, "regression", ("b",), 5)
     assert comparison.conflicts == {}
     results = own_results(comparison, (5, 5), "regression")
@@ -46,7 +46,7 @@ def test_numbers_have_no_conflicting_labels_and_targets_instead() -> None:
 
 
 def test_a_holdout_of_hardly_any_rows_is_told() -> None:
-    part = Answered(FEATURES, TRUTH, TRUTH)
+    part = PredictedPart(FEATURES, TRUTH, TRUTH)
     comparison = compare_parts(part, part, "binary", ("b",), 5)
     results = own_results(comparison, (1000, 5), "binary")["train_test_validation"]
     report = collect(results, {}, ChecksSpec())

@@ -18,7 +18,7 @@ import pytest
 from lifecycle.project import METRICS, ChecksSpec
 from lifecycle.quality import checks_program, gates
 from lifecycle.quality.checks import run_checks
-from lifecycle.quality.parts import Answered
+from lifecycle.quality.parts import PredictedPart
 from lifecycle.quality.program import ChecksProgram, ProgramError, _moments, _plain, write_part
 from lifecycle.records import CheckReport
 from lifecycle.settings import Settings
@@ -216,7 +216,9 @@ def test_a_metric_of_numbers_is_that_of_the_evaluation(task: str, metric: str) -
 
 # what goes wrong
 
-PART = Answered(pd.DataFrame({"a": np.arange(50.0)}), np.arange(50) % 2.0, np.linspace(0, 1, 50))
+PART = PredictedPart(
+    pd.DataFrame({"a": np.arange(50.0)}), np.arange(50) % 2.0, np.linspace(0, 1, 50)
+)
 Interpreter = Callable[[str], Path]
 
 
@@ -420,7 +422,7 @@ def test_a_second_request_is_never_answered_by_the_first_report(
 def test_a_failed_request_can_be_told_apart_from_one_that_was_not_made(tmp_path: Path) -> None:
     with ChecksProgram(Settings(checks_python=tmp_path / "nowhere")) as program:
         program.start()
-        assert not program.asked
+        assert not program.is_used
         with pytest.raises(ProgramError):
             program.ask(("data_integrity",), lambda folder: None)
-        assert program.asked
+        assert program.is_used

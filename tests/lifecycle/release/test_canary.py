@@ -28,7 +28,7 @@ Three = tuple[ModelVersion, ModelVersion, ModelVersion]
 STEPS = (0.1, 0.5, 1.0)
 
 
-def run(lane: FakeLane, three: Three, **more: Any) -> rollout.Outcome:
+def run(lane: FakeLane, three: Three, **more: Any) -> rollout.RolloutOutcome:
     champion = by_alias("small", CHAMPION, lane.settings)
     return roll_out(
         handover(lane, three[1], champion, **{"policy": "canary", "steps": STEPS} | more)

@@ -10,8 +10,8 @@ from lifecycle.records import Trial, Tuned
 from lifecycle.release.mlflow_run import CURVE_POINTS, METRIC, NUMBER, PARENT, STATE, log_search
 from lifecycle.release.mlflow_store import connect
 from lifecycle.release.register import register
-from lifecycle.training.tuning import Outcome
-from lifecycle.training.tuning.study import Asked, Suggestions, open_study, study_folder
+from lifecycle.training.tuning import TrialOutcome
+from lifecycle.training.tuning.study import PendingTrial, Suggestions, open_study, study_folder
 
 pytestmark = pytest.mark.component
 
@@ -42,9 +42,9 @@ def searched(make_project: Callable[..., Project], train: Any, settings: Any) ->
     with open_study(study_folder(settings, project, made.identity), suggestions) as finished:
         for one in history:
             suggested = {"eta": one.parameters["eta"]}
-            asked = Asked(one.number, one.parameters, suggested, None)
+            asked = PendingTrial(one.number, one.parameters, suggested, None)
             scores = tuple(at / 1000 for at in range(ROUNDS))
-            finished.keep(asked, Outcome(one.value, scores, {}, one.seconds), 1.0)
+            finished.keep(asked, TrialOutcome(one.value, scores, {}, one.seconds), 1.0)
     return made, made.trained().model_copy(update={"tuned": tuned})
 
 

@@ -22,7 +22,7 @@ from lifecycle.profiling.page import page
 from lifecycle.project.loader import load_project
 from lifecycle.records import Window, one_line, visible
 from lifecycle.runtime.console import open_console, styled
-from lifecycle.runtime.html import Section
+from lifecycle.runtime.html import PageSection
 from lifecycle.runtime.html import page as report
 from lifecycle.serving.records import curl_command
 from lifecycle.settings import Settings
@@ -178,7 +178,7 @@ def test_one_line_and_visible() -> None:
 
 
 def test_a_sections_text_is_escaped() -> None:
-    assert "<script>alert" not in report(SCRIPT, [Section(SCRIPT, text=(SCRIPT,))])
+    assert "<script>alert" not in report(SCRIPT, [PageSection(SCRIPT, text=(SCRIPT,))])
 
 
 def _imports(file: Path) -> Iterator[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from lifecycle.runtime.html import Cell, Picture, Section, Table, page, write_page
+from lifecycle.runtime.html import Cell, PageSection, Picture, Table, page, write_page
 
 
 def figure() -> Figure:
@@ -19,7 +19,7 @@ def test_a_page_needs_no_network_and_escapes_its_data() -> None:
     html = page(
         evil,
         [
-            Section(
+            PageSection(
                 evil,
                 text=(evil,),
                 points=(Cell(evil, "bad"), evil),
@@ -37,13 +37,13 @@ def test_a_page_needs_no_network_and_escapes_its_data() -> None:
 
 
 def test_numbers_are_set_right_and_tones_shown() -> None:
-    html = page("t", [Section("s", table=Table(("n", "w"), (("1,234", Cell("bad", "bad")),)))])
+    html = page("t", [PageSection("s", table=Table(("n", "w"), (("1,234", Cell("bad", "bad")),)))])
     assert '<td class="plain number">1,234</td>' in html
     assert '<td class="bad">bad</td>' in html
 
 
 def test_the_same_page_has_the_same_bytes() -> None:
-    pages = [page("t", [Section("s", pictures=(Picture(figure(), "c"),))]) for _ in range(2)]
+    pages = [page("t", [PageSection("s", pictures=(Picture(figure(), "c"),))]) for _ in range(2)]
     assert pages[0] == pages[1]
 
 

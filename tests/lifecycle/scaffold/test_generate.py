@@ -159,7 +159,7 @@ def test_columns_with_too_many_misfits_together_stay_text() -> None:
         raw[f"c{number}"] = pd.Series(cells, dtype=object)
     guessed = guess_columns(raw)
     assert [column.kind for column in guessed.columns.values()] == ["integer"] * 5 + ["string"] * 3
-    assert (guessed.rows, len(guessed.kept)) == (1_000, 950)
+    assert (guessed.rows, len(guessed.row_numbers)) == (1_000, 950)
 
 
 def write(tmp_path: Path, frame: pd.DataFrame, **how: Any) -> Path:

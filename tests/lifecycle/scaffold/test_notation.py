@@ -397,7 +397,7 @@ def test_a_profile_of_a_file_reads_it_as_init_does(tmp_path: Path) -> None:
     batches = [batch for batch in opened.batches if batch.num_rows]
     spend = [value for batch in batches for value in batch["spend"].to_pylist()]
     assert spend == plain_frame()["spend"].tolist()
-    assert opened.known.time == "since"
+    assert opened.schema.time == "since"
 
 
 def test_plain_files_declare_nothing(tmp_path: Path) -> None:

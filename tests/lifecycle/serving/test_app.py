@@ -19,7 +19,7 @@ from lifecycle.errors import PortInUseError, ServingError, UnavailableError
 from lifecycle.project import Project
 from lifecycle.serving.deployment import deploy, undeploy
 from lifecycle.serving.proxy import check_port
-from lifecycle.serving.records import Asked, to_records
+from lifecycle.serving.records import PredictionRequest, to_records
 from lifecycle.serving.smoke import smoke_test
 from lifecycle.settings import Settings
 from tests.support.ports import free_port
@@ -195,7 +195,7 @@ print(json.dumps([answer, sorted(heavy & set(sys.modules))]))
 def test_a_replica_is_light(made: Any, tmp_path: Path) -> None:
     import pickle
 
-    asked = Asked(1, to_records(rows(made, 1)))
+    asked = PredictionRequest(1, to_records(rows(made, 1)))
     file = tmp_path / "made.pickle"
     file.write_bytes(pickle.dumps((made.model, made.project, made.bundle.path, asked)))
     done = subprocess.run(

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from lifecycle.project import Project, ServingSpec
-from lifecycle.serving.endpoint import Endpoint
+from lifecycle.serving.endpoint import EndpointApp
 from lifecycle.serving.records import to_records
 from lifecycle.settings import Settings
 from tests.support.replica import endpoint_of
@@ -19,7 +19,7 @@ SHOP, EVIL = "https://shop.example", "https://evil.example"
 ALLOW = "access-control-allow-origin"
 
 
-def send(app: Endpoint, method: str, path: str, **options: Any) -> httpx.Response:
+def send(app: EndpointApp, method: str, path: str, **options: Any) -> httpx.Response:
     async def sent() -> httpx.Response:
         transport = httpx.ASGITransport(app)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://replica") as client:
@@ -28,7 +28,7 @@ def send(app: Endpoint, method: str, path: str, **options: Any) -> httpx.Respons
     return asyncio.run(sent())
 
 
-def preflight(app: Endpoint, origin: str) -> httpx.Response:
+def preflight(app: EndpointApp, origin: str) -> httpx.Response:
     asks = {"Origin": origin, "Access-Control-Request-Method": "POST"}
     return send(app, "OPTIONS", "/predict", headers=asks)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.serving.prediction_log import ROW_BYTES, Entry, LogRows, light, read
 from lifecycle.serving.protocols import plain
-from lifecycle.serving.records import Asked
+from lifecycle.serving.records import PredictionRequest
 from tests.support.log_writer import said
 
 INPUTS = {
@@ -52,8 +52,8 @@ def test_bodies_and_records_give_the_same_rows(
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
     def compare(requests: list[list[dict[str, Any]]]) -> None:
         kept = entries(requests, pretty)
-        as_records = [one._replace(asked=one.asked._replace(body=b"")) for one in kept]
-        as_bodies = [one._replace(asked=light(one.asked)) for one in kept]
+        as_records = [one._replace(request=one.request._replace(body=b"")) for one in kept]
+        as_bodies = [one._replace(request=light(one.request)) for one in kept]
         assert rows.table(as_bodies).equals(rows.table(as_records))
 
     compare()
@@ -61,7 +61,7 @@ def test_bodies_and_records_give_the_same_rows(
 
 def test_bodies_as_promised_are_read_without_making_objects() -> None:
     records = [{"age": 41, "visits": 3, "city": "Rome"}, {"age": 1e3, "city": None}]
-    kept = [one.asked for one in entries([records, records[:1]], pretty=True)]
+    kept = [one.request for one in entries([records, records[:1]], pretty=True)]
     found = read(kept, INPUTS)
     assert found is not None
     assert found["age"].equals(pa.array([41.0, 1000.0, 41.0]))
@@ -71,12 +71,12 @@ def test_bodies_as_promised_are_read_without_making_objects() -> None:
 
 @pytest.mark.parametrize("age", [b'"41"', b"true", b'1, "age": 2', b"[1]"])
 def test_bodies_that_disagree_with_the_contract_are_left_to_the_other_way(age: bytes) -> None:
-    asked = Asked(1, body=b'{"records": [{"age": ' + age + b"}]}")
+    asked = PredictionRequest(1, body=b'{"records": [{"age": ' + age + b"}]}")
     assert read([asked], INPUTS) is None
 
 
 def test_what_is_kept_is_small() -> None:
     [entry] = entries([[{"age": 1}]], pretty=False)
-    assert light(entry.asked) == Asked(1, body=entry.asked.body)
-    padded = entry.asked._replace(body=entry.asked.body + b" " * ROW_BYTES)
-    assert light(padded) == Asked(1, [{"age": 1}])
+    assert light(entry.request) == PredictionRequest(1, body=entry.request.body)
+    padded = entry.request._replace(body=entry.request.body + b" " * ROW_BYTES)
+    assert light(padded) == PredictionRequest(1, [{"age": 1}])

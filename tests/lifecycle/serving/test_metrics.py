@@ -11,8 +11,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lifecycle.errors import BackendError
-from lifecycle.serving.counters import CELLS, FOLDED, Counts, clear, fold, snapshot
-from lifecycle.serving.metrics import ANSWERED, DROPPED, LOGGED, Meters
+from lifecycle.serving.counters import CELLS, FOLDED, Counters, clear, fold, snapshot
+from lifecycle.serving.metrics import ANSWERED_METRIC, DROPPED, LOGGED, Meters
 from tests.support.log_writer import model_of
 from tests.support.small import ROOT
 
@@ -71,7 +71,7 @@ def test_every_number_is_told(tmp_path: Path, meters_of: MetersOf) -> None:
     meters = meters_of(tmp_path)
     for seconds, status, rows in ((0.0004, 200, 3), (0.003, 200, 2), (9.0, 500, 1)):
         meters.started()
-        meters.answered("/predict", status, seconds, rows, 1)
+        meters.count_answer("/predict", status, seconds, rows, 1)
     meters.started()
     meters.rate_limited()
     meters.candidate_failed()
@@ -98,7 +98,7 @@ def test_one_replica_tells_of_all(tmp_path: Path, meters_of: MetersOf) -> None:
     first, second = meters_of(tmp_path), meters_of(tmp_path, 2, "candidate")
     for meters, version in ((first, 1), (first, 1), (second, 1), (second, 2)):
         meters.started()
-        meters.answered("/predict", 200, 0.001, 1, version)
+        meters.count_answer("/predict", 200, 0.001, 1, version)
     assert samples(first) == samples(second)
     assert requests(samples(first)) == 3
     assert requests(samples(first), version=2) == 1
@@ -129,7 +129,7 @@ def test_a_killed_replica_stays_in_the_sums_and_leaves_the_gauges(
 def test_rows_that_live_replicas_hold_are_not_lost(tmp_path: Path, meters_of: MetersOf) -> None:
     meters = meters_of(tmp_path)
     cells, cell = meters.counts.cells, meters.counts.cell
-    cells[cell(ANSWERED)] += 10
+    cells[cell(ANSWERED_METRIC)] += 10
     cells[cell(LOGGED)] += 4
     assert samples(meters)["prediction_log_lost_rows", ()] == 0
     cells[cell(DROPPED, reason="full")] += 1
@@ -186,7 +186,7 @@ def test_a_new_serving_starts_at_zero(tmp_path: Path, meters_of: MetersOf) -> No
 
 
 def test_names_beyond_the_file_are_not_counted_and_break_nothing(tmp_path: Path) -> None:
-    counts = Counts(tmp_path)
+    counts = Counters(tmp_path)
     for number in range(CELLS + 5):
         counts.cells[counts.cell("many", number=number)] += 1
     counts.cells[counts.cell("long", label="x" * 600)] += 1
@@ -211,6 +211,6 @@ def test_only_one_folds_at_a_time(tmp_path: Path) -> None:
 
 def test_odd_label_values_are_escaped(tmp_path: Path, meters_of: MetersOf) -> None:
     meters = meters_of(tmp_path)
-    meters.answered('/odd"\n\\', 200, 0.001, 1, 1)
+    meters.count_answer('/odd"\n\\', 200, 0.001, 1, 1)
     routes = {dict(labels).get("route") for _, labels in samples(meters)}
     assert '/odd"\n\\' in routes

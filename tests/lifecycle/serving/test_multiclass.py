@@ -20,7 +20,7 @@ from lifecycle.serving.batch import score
 from lifecycle.serving.deployment import deploy, undeploy
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.protocols import plain
-from lifecycle.serving.records import Asked, to_records
+from lifecycle.serving.records import PredictionRequest, to_records
 from lifecycle.serving.smoke import smoke_test
 from lifecycle.settings import Settings
 from tests.support.graded import GRADES, graded_project
@@ -38,7 +38,7 @@ def graded(
 def test_a_request_is_answered_with_class_and_probabilities(graded: Any) -> None:
     served = ServedModel.open(graded.bundle.path, graded.model, graded.project)
     rows = graded.holdout()[INPUTS]
-    answer = served.answer(Asked(len(rows), to_records(rows)), "id")
+    answer = served.answer(PredictionRequest(len(rows), to_records(rows)), "id")
     answers = json.loads(plain.write(answer))["predictions"]
     expected = graded.expected(rows)
     assert expected.shape == (len(rows), 3)
@@ -56,7 +56,7 @@ def test_counts_are_answered_as_numbers_that_are_not_negative(
     made = train(make_project(task="count", target="visits"), settings)
     served = ServedModel.open(made.bundle.path, made.model, made.project)
     rows = made.holdout()[list(made.project.input_columns)]
-    answer = served.answer(Asked(len(rows), to_records(rows)), "id")
+    answer = served.answer(PredictionRequest(len(rows), to_records(rows)), "id")
     answers = json.loads(plain.write(answer))["predictions"]
     assert answers == made.expected(rows).tolist()
     assert all(isinstance(value, float) and value >= 0 for value in answers)

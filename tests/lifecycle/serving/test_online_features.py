@@ -23,7 +23,7 @@ from lifecycle.serving import online_features as serving_views
 from lifecycle.serving.batch import Scorer
 from lifecycle.serving.online_features import ServedViews, as_requests
 from lifecycle.serving.predictor import ServedModel
-from lifecycle.serving.records import Asked, to_records
+from lifecycle.serving.records import PredictionRequest, to_records
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.predictor import open_predictor
 from tests.support.payments import FUNCTIONS, payments
@@ -200,7 +200,9 @@ def test_an_entity_is_held_to_its_pattern(
     coded = {"customer": ColumnSpec(type="string", pattern="C[0-9]+")}
     contract = plain.contract.model_copy(update={"columns": plain.contract.columns | coded})
     views = ServedViews({}, plain.model_copy(update={"contract": contract}), settings)
-    good, bad = (Asked(records=[{"customer": name}], rows=1) for name in ("C17", "nonsense"))
+    good, bad = (
+        PredictionRequest(records=[{"customer": name}], rows=1) for name in ("C17", "nonsense")
+    )
     assert views._entities(good).to_pylist() == ["C17"]
     with pytest.raises(RequestError, match=r"row 0: customer: must be of the form C\[0-9\]\+"):
         views._entities(bad)

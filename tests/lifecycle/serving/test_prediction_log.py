@@ -22,8 +22,8 @@ from lifecycle.project import Project
 from lifecycle.serving import prediction_log
 from lifecycle.serving.metrics import Meters
 from lifecycle.serving.prediction_log import PredictionLog
-from lifecycle.serving.records import Answer, Asked
-from lifecycle.serving.traffic import Said
+from lifecycle.serving.records import Answer, PredictionRequest
+from lifecycle.serving.traffic import RoutedAnswer
 from lifecycle.settings import Settings
 from tests.support.log_writer import metrics_folder, model_of, open_log, said
 from tests.support.small import ROOT
@@ -75,9 +75,11 @@ def test_a_request_becomes_a_row_for_each_of_its_rows(
     before = time.time()
     records = [ROW, ROW | {"age": None, "city": "Oslo"}]
     with logging_to(settings, project) as (_, log):
-        log.add("a", 1, said("a", [0.25, 0.75]), "team", [7, 8], Asked(2, records=records))
+        log.add(
+            "a", 1, said("a", [0.25, 0.75]), "team", [7, 8], PredictionRequest(2, records=records)
+        )
         columns = {"age": np.array([30.0]), "visits": np.array([2]), "city": ["Lima"]}
-        log.add("b", 1, said("b", [0.5]), "", None, Asked(1, columns=columns))
+        log.add("b", 1, said("b", [0.5]), "", None, PredictionRequest(1, columns=columns))
     found = logged(settings).set_index("id")
     assert sorted(found.index) == ["a-0", "a-1", "b-0"]
     second = found.loc["a-1"]
@@ -95,8 +97,15 @@ def test_a_request_becomes_a_row_for_each_of_its_rows(
 def test_a_failure_is_logged_without_a_prediction(make_project: Make, settings: Settings) -> None:
     project = make_project()
     with logging_to(settings, project) as (_, log):
-        log.add("a", 2, Said("candidate", None, 0.004), "", None, Asked(2, records=[ROW, ROW]))
-        log.add("b", 1, said("b", [0.5]), "", None, Asked(1, records=[ROW]))
+        log.add(
+            "a",
+            2,
+            RoutedAnswer("candidate", None, 0.004),
+            "",
+            None,
+            PredictionRequest(2, records=[ROW, ROW]),
+        )
+        log.add("b", 1, said("b", [0.5]), "", None, PredictionRequest(1, records=[ROW]))
     found = logged(settings)
     failed = found[found["status"] == "error"]
     assert failed["id"].tolist() == ["a-0", "a-1"]
@@ -125,9 +134,9 @@ def test_multiclass_keeps_the_class_and_all_probabilities(
         chosen=["b", "a"],
     )
     with logging_to(settings, project) as (_, log):
-        asked = Asked(2, records=[{"age": 1}, {"age": 2}])
-        log.add("a", 1, Said("champion", answer, 0.001), "", None, asked)
-        log.add("f", 1, Said("champion", None, 0.001), "", None, asked)
+        asked = PredictionRequest(2, records=[{"age": 1}, {"age": 2}])
+        log.add("a", 1, RoutedAnswer("champion", answer, 0.001), "", None, asked)
+        log.add("f", 1, RoutedAnswer("champion", None, 0.001), "", None, asked)
     found = logged(settings, "graded").set_index("id")
     assert found.loc["a-0", "predicted"] == "b"
     assert found.loc["a-0", "prediction"] == 0.7
@@ -142,9 +151,11 @@ def test_odd_values_are_logged_as_the_contract_reads_them(
     project = make_project()
     odd = [{"age": "41", "visits": 3.0, "city": 5}, {"age": [], "visits": 2**70, "city": None}]
     with logging_to(settings, project) as (meters, log):
-        log.add("a", 1, said("a", [0.1, 0.2]), "", None, Asked(2, records=odd))
-        log.add("b", 1, said("b", [0.1]), "", None, Asked(2, records=[ROW, ROW]))  # no such answer
-        log.add("c", 1, said("c", [0.1]), "", None, Asked(1, records=[ROW]))
+        log.add("a", 1, said("a", [0.1, 0.2]), "", None, PredictionRequest(2, records=odd))
+        log.add(
+            "b", 1, said("b", [0.1]), "", None, PredictionRequest(2, records=[ROW, ROW])
+        )  # no such answer
+        log.add("c", 1, said("c", [0.1]), "", None, PredictionRequest(1, records=[ROW]))
         log.close()
         assert numbers(meters)["dropped_rows"] == 2
     found = logged(settings).set_index("id")
@@ -164,7 +175,7 @@ def test_personal_data_are_hashed_or_left_out(make_project: Make, settings: Sett
     project = make_project(contract={"columns": columns})
     planted = {"email": "planted@example.org", "phone": 5551234567, "visits": 90210}
     with logging_to(settings, project) as (_, log):
-        asked = Asked(1, records=[planted])
+        asked = PredictionRequest(1, records=[planted])
         log.add("a", 1, said("a", [0.5]), "", ["Planted Person"], asked)
         log.add("b", 1, said("b", [0.5]), "", None, asked)
     found = logged(settings).set_index("id")
@@ -257,7 +268,7 @@ def test_an_unwritable_lake_costs_bounded_memory_and_recovers(
     try:
         with caplog.at_level(logging.WARNING):
             for number in range(300):
-                asked = Asked(1, records=[ROW])
+                asked = PredictionRequest(1, records=[ROW])
                 log.add(f"r{number}", 1, said("r", [0.5]), "", None, asked)
             time.sleep(2.5)
         assert numbers(meters)["dropped_rows"] == 200
@@ -277,9 +288,9 @@ def test_rows_beyond_the_memory_bound_are_given_up(
     project = make_project()
     with logging_to(settings, project) as (meters, log):
         long = ROW | {"city": "x" * 20_000}
-        log.add("long", 1, said("long", [0.5]), "", None, Asked(1, records=[long]))
+        log.add("long", 1, said("long", [0.5]), "", None, PredictionRequest(1, records=[long]))
         log._stop.wait(0.6)
-        log.add("short", 1, said("short", [0.5]), "", None, Asked(1, records=[ROW]))
+        log.add("short", 1, said("short", [0.5]), "", None, PredictionRequest(1, records=[ROW]))
         log.close()
         assert numbers(meters)["dropped_rows"] == 1
     assert logged(settings)["id"].tolist() == ["short-0"]
@@ -300,12 +311,12 @@ def test_an_append_that_came_through_although_it_failed_is_not_repeated(
 
     monkeypatch.setattr(LogTable, "append", unsure)
     with logging_to(settings, project) as (meters, log):
-        log.add("a", 1, said("a", [0.5]), "", None, Asked(1, records=[ROW]))
+        log.add("a", 1, said("a", [0.5]), "", None, PredictionRequest(1, records=[ROW]))
         for _ in range(60):
             log._stop.wait(0.05)
             if log._unsure:
                 break
-        log.add("b", 1, said("b", [0.5]), "", None, Asked(1, records=[ROW]))
+        log.add("b", 1, said("b", [0.5]), "", None, PredictionRequest(1, records=[ROW]))
         log.close()
         assert numbers(meters)["logged_rows"] == 2
     assert logged(settings)["id"].tolist() == ["a-0", "b-0"]
@@ -318,7 +329,7 @@ def test_the_table_is_tidied_in_a_process_of_its_own(
     project = make_project()
     with logging_to(settings, project) as (_, log):
         for number in range(3):
-            asked = Asked(1, records=[ROW])
+            asked = PredictionRequest(1, records=[ROW])
             log.add(f"r{number}", 1, said("r", [0.5]), "", None, asked)
             log._stop.wait(1.1)
         assert log._tidying is not None

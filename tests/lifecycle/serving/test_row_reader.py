@@ -15,7 +15,7 @@ from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.serving.predictor import PARITY, ServedModel, Trees, engine_for, relative_distance
 from lifecycle.serving.protocols.tensors import DTYPES, Tensor, to_matrix
-from lifecycle.serving.records import Asked, to_records
+from lifecycle.serving.records import PredictionRequest, to_records
 from lifecycle.serving.row_reader import RowReader
 from lifecycle.settings import Settings
 from lifecycle.training.trainers.booster import XGBoostModel
@@ -36,7 +36,9 @@ FEATURES = FeatureSchema(
 )
 
 
-def both(asked: Asked, inputs: dict[str, ColumnSpec], features: FeatureSchema) -> tuple[Any, Any]:
+def both(
+    asked: PredictionRequest, inputs: dict[str, ColumnSpec], features: FeatureSchema
+) -> tuple[Any, Any]:
     from lifecycle.features.encode import encode
 
     reader = RowReader(inputs, features, "person")
@@ -74,7 +76,7 @@ RECORD = st.fixed_dictionaries(
 
 @given(st.lists(RECORD, min_size=1, max_size=4))
 def test_the_plain_way_is_the_wordy_one_or_gives_up(records: list[dict[str, Any]]) -> None:
-    fast, slow = both(Asked(len(records), records), PLAIN, PLAIN_FEATURES)
+    fast, slow = both(PredictionRequest(len(records), records), PLAIN, PLAIN_FEATURES)
     if fast is not None:
         assert not isinstance(slow, Exception), slow
         np.testing.assert_array_equal(fast, slow)
@@ -83,16 +85,18 @@ def test_the_plain_way_is_the_wordy_one_or_gives_up(records: list[dict[str, Any]
 
 def test_a_good_record_is_plain_also_with_its_entity() -> None:
     record = {"age": 41.5, "visits": 3, "member": None, "city": "Oslo", "shop": "new", "person": 7}
-    fast, slow = both(Asked(1, [record]), PLAIN, PLAIN_FEATURES)
+    fast, slow = both(PredictionRequest(1, [record]), PLAIN, PLAIN_FEATURES)
     assert fast is not None
     np.testing.assert_array_equal(fast, slow)
     np.testing.assert_array_equal(fast, np.array([[np.nan, 41.5, 3, np.nan, 1]], dtype="f4"))
-    assert RowReader(PLAIN, PLAIN_FEATURES, "person").entities(Asked(1, [record])) == [7]
+    assert RowReader(PLAIN, PLAIN_FEATURES, "person").entities(PredictionRequest(1, [record])) == [
+        7
+    ]
 
 
 def test_categories_that_are_numbers_take_the_wordy_way() -> None:
     record = {"age": 1, "visits": 3, "member": True, "city": None, "shop": "a", "grade": 2}
-    fast, slow = both(Asked(1, [record]), INPUTS, FEATURES)
+    fast, slow = both(PredictionRequest(1, [record]), INPUTS, FEATURES)
     assert fast is None
     assert slow[0, -1] == 1
 
@@ -110,8 +114,8 @@ def test_columns_and_records_give_the_same(make_project: Callable[..., Project])
         {"age": 1.5, "visits": 1, "member": True, "city": "Rome", "shop": "b", "person": 1},
         {"age": 2.5, "visits": 2, "member": None, "city": None, "shop": "a", "person": 2},
     ]
-    one, slow = both(Asked(2, None, columns), PLAIN, PLAIN_FEATURES)
-    other, same = both(Asked(2, records), PLAIN, PLAIN_FEATURES)
+    one, slow = both(PredictionRequest(2, None, columns), PLAIN, PLAIN_FEATURES)
+    other, same = both(PredictionRequest(2, records), PLAIN, PLAIN_FEATURES)
     assert one is not None
     for matrix in (slow, other, same):
         np.testing.assert_array_equal(one, matrix)
@@ -140,7 +144,7 @@ def test_one_tensor_for_all_is_the_wordy_way_or_gives_up(
         columns, matrix = to_matrix(tensor, inputs)
     except RequestError:
         return
-    asked = Asked(len(cells), None, columns, matrix=matrix)
+    asked = PredictionRequest(len(cells), None, columns, matrix=matrix)
     fast, slow = both(asked, inputs, features)
     if fast is not None:
         assert not isinstance(slow, Exception), slow
@@ -152,7 +156,7 @@ def test_one_tensor_for_all_is_the_wordy_way_or_gives_up(
 def test_one_tensor_of_good_numbers_is_plain() -> None:
     cells = np.array([[41, 3, -5], [18, 0, 7]], "<i8")
     columns, matrix = to_matrix(Tensor("all", "INT64", (2, 3), cells.ravel(), True), NUMBERS)
-    fast, slow = both(Asked(2, None, columns, matrix=matrix), NUMBERS, TWISTED)
+    fast, slow = both(PredictionRequest(2, None, columns, matrix=matrix), NUMBERS, TWISTED)
     np.testing.assert_array_equal(fast, np.array([[-5, 41, 3], [7, 18, 0]], "f4"))
     np.testing.assert_array_equal(fast, slow)
 
@@ -172,7 +176,7 @@ def test_what_is_wrong_is_named(field: str, value: Any, reason: str) -> None:
     good = {"age": 41.5, "visits": 3, "member": None, "city": "Oslo", "shop": "new"}
     for rows in (1, 3):
         records = [good] * (rows - 1) + [good | {field: value}]
-        fast, slow = both(Asked(rows, records), PLAIN, PLAIN_FEATURES)
+        fast, slow = both(PredictionRequest(rows, records), PLAIN, PLAIN_FEATURES)
         assert fast is None
         assert f"row {rows - 1}: {field}: " in str(slow)
         assert reason in str(slow)
@@ -192,10 +196,10 @@ def test_every_holdout_row_is_the_same_in_serving(
     holdout = made.holdout()
     inputs = holdout[list(project.input_columns)]
     served = ServedModel.open(made.bundle.path, made.model, project)
-    answer = served.answer(Asked(len(inputs), to_records(inputs)), "all")
+    answer = served.answer(PredictionRequest(len(inputs), to_records(inputs)), "all")
     np.testing.assert_array_equal(answer.predictions, made.expected(holdout))
     singly = [
-        served.answer(Asked(1, [record]), "one").predictions[0]
+        served.answer(PredictionRequest(1, [record]), "one").predictions[0]
         for record in to_records(inputs.head(100))
     ]
     np.testing.assert_array_equal(singly, made.expected(holdout.head(100)))
@@ -215,7 +219,7 @@ def test_the_faster_engine_answers_if_it_agrees(
     served = ServedModel.open(*arguments, "treelite")
     record = to_records(holdout[list(made.project.input_columns)].head(1))
     np.testing.assert_allclose(
-        served.answer(Asked(1, record), "one").predictions,
+        served.answer(PredictionRequest(1, record), "one").predictions,
         made.expected(holdout.head(1)),
         rtol=0,
         atol=1e-6,

@@ -19,7 +19,7 @@ from lifecycle.records import ModelVersion
 from lifecycle.serving.openapi import document
 from lifecycle.serving.protocols import mlflow, oip, plain
 from lifecycle.serving.protocols import oip as oip_info
-from lifecycle.serving.records import Answer, Asked, identity, to_frame
+from lifecycle.serving.records import Answer, PredictionRequest, identity, to_frame
 from lifecycle.training.bundle import BundleSchema
 
 MODEL = ModelVersion(name="p", version=4, uri="models:/p/4", run_id="", digest="d", identity="i")
@@ -52,7 +52,7 @@ Headers = list[tuple[bytes, bytes]]
 JSON, TEXT = b"application/json", b"text/plain; charset=utf-8"
 
 
-def answered(asked: Asked) -> Answer:
+def answered(asked: PredictionRequest) -> Answer:
     """The rows are checked as in serving; what the model would say does not matter."""
     records = asked.records
     if records is None:

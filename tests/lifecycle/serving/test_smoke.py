@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lifecycle.errors import ServingError
 from lifecycle.records import ModelVersion
 from lifecycle.serving.predictor import FEW, Trees
-from lifecycle.serving.probe import Answer
+from lifecycle.serving.probe import ProbeAnswer
 from lifecycle.serving.smoke import smoke_test
 
 MODEL = ModelVersion(
@@ -35,11 +35,11 @@ class Endpoint:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def ask(self, path: str, content: dict[str, Any] | None = None) -> Answer:
+    def ask(self, path: str, content: dict[str, Any] | None = None) -> ProbeAnswer:
         model = {"version": MODEL.version, "digest": MODEL.digest}
         if content is None:
             kinds = [{"name": name, "datatype": "FP32"} for name in self._columns]
-            return Answer({"model": model, "inputs": kinds}, {}, 0.001)
+            return ProbeAnswer({"model": model, "inputs": kinds}, {}, 0.001)
         if "inputs" in content:
             data = np.array([one["data"] for one in content["inputs"]], dtype="f4").T
         else:
@@ -50,7 +50,7 @@ class Endpoint:
         if path.endswith("/infer"):
             output = {"name": "predict", "data": values}
             answer = {"outputs": [output], "model_version": str(MODEL.version)}
-        return Answer(answer, {"x-model-version": str(MODEL.version)}, 0.001)
+        return ProbeAnswer(answer, {"x-model-version": str(MODEL.version)}, 0.001)
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lifecycle.data.contract import unique
-from lifecycle.data.contract.unique import Seen, keys_of
+from lifecycle.data.contract.unique import UniqueKeys, keys_of
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.lists(st.integers(-20, 20), max_size=8), max_size=12))
 def test_as_pandas_says(batches: list[list[int]]) -> None:
-    known, told = Seen(), []
+    known, told = UniqueKeys(), []
     for batch in batches:
         again = known.repeated(np.array(batch, dtype=np.int64))
         told += [False] * len(batch) if again is None else again.tolist()
@@ -28,7 +28,7 @@ def test_many_rows(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = np.arange(40_000, dtype=np.int64)
     if order == "shuffled":
         keys = np.random.default_rng(1).permutation(keys)
-    known = Seen()
+    known = UniqueKeys()
     for start in range(0, len(keys), 1_000):
         assert known.repeated(keys[start : start + 1_000]) is None
     assert known.nbytes == 8 * len(keys)
@@ -39,7 +39,7 @@ def test_many_rows(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_keys_do_not_hang_on_the_callers_memory() -> None:
     keys = np.array([1, 2, 3], dtype=np.int64)
-    known = Seen()
+    known = UniqueKeys()
     known.repeated(keys)
     keys[:] = 9
     again = known.repeated(np.array([2], dtype=np.int64))

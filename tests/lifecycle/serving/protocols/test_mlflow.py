@@ -13,7 +13,7 @@ from lifecycle.errors import MalformedRequestError, RequestError, RequestTooLarg
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.records import ModelVersion
 from lifecycle.serving.protocols import mlflow as invocations
-from lifecycle.serving.records import Answer, Asked
+from lifecycle.serving.records import Answer, PredictionRequest
 from lifecycle.settings import Settings
 from tests.support.graded import graded_project
 
@@ -33,12 +33,12 @@ LISTS = [list(record.values()) for record in RECORDS]
 CSV = b"age,visits,city,member\r\n41.5,3,Rome,true\r\n,0,Oslo,\r\n"
 
 
-def read(content: Any, kind: bytes = b"application/json") -> Asked:
+def read(content: Any, kind: bytes = b"application/json") -> PredictionRequest:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     return invocations.read(body, {b"content-type": kind}, INPUTS, 10)
 
 
-def records(asked: Asked) -> list[dict[str, Any]]:
+def records(asked: PredictionRequest) -> list[dict[str, Any]]:
     if asked.records is not None:
         return asked.records
     rows = zip(*(asked.columns or {}).values(), strict=True)

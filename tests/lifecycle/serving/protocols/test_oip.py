@@ -19,7 +19,7 @@ from lifecycle.project import ColumnSpec
 from lifecycle.records import ModelVersion
 from lifecycle.serving.protocols import oip
 from lifecycle.serving.protocols import oip as oip_info
-from lifecycle.serving.records import Answer, Asked
+from lifecycle.serving.records import Answer, PredictionRequest
 from lifecycle.training.bundle import BundleSchema
 
 MODEL = ModelVersion(name="p", version=4, uri="models:/p/4", run_id="", digest="d", identity="i")
@@ -70,7 +70,9 @@ def _datatype(values: Any) -> str:
     return str(np_to_triton_dtype(values.dtype))
 
 
-def read(body: bytes, headers: dict[bytes, bytes], inputs: Any = INPUTS, **more: Any) -> Asked:
+def read(
+    body: bytes, headers: dict[bytes, bytes], inputs: Any = INPUTS, **more: Any
+) -> PredictionRequest:
     return oip.read(body, headers, schema(inputs), 10, **more)
 
 
@@ -248,7 +250,7 @@ def test_a_wrong_length_of_the_json(length: bytes) -> None:
         read(request(), {oip.LENGTH: length}, X)
 
 
-def received(asked: Asked, answer: Answer) -> triton.InferResult:
+def received(asked: PredictionRequest, answer: Answer) -> triton.InferResult:
     """An answer as Triton's client sees it."""
     body, headers = oip.write(answer, asked.outputs)
     length = dict(headers).get(oip.LENGTH)

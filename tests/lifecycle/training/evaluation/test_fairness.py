@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lifecycle.training.evaluation.fairness import fairness_gaps
-from lifecycle.training.evaluation.slices import Part
+from lifecycle.training.evaluation.slices import RowGroup
 
 DIFFERENCES = ("demographic parity", "equal opportunity", "equalized odds")
 
@@ -20,7 +20,7 @@ def drawn(seed, rows, groups, apart=0.0):
     group = np.arange(rows) % groups
     truth = (draw.random(rows) < 0.4).astype(float)
     found = draw.random(rows) < np.where(truth == 1, 0.7 - apart * (group == groups - 1), 0.2)
-    parts = [Part("city", str(one), group == one) for one in range(groups)]
+    parts = [RowGroup("city", str(one), group == one) for one in range(groups)]
     return parts, truth, np.where(found, 0.8, 0.2)
 
 

@@ -9,7 +9,7 @@ import pytest
 from lifecycle.errors import TrainingError
 from lifecycle.project import Project
 from lifecycle.settings import Settings
-from lifecycle.training.tuning import Outcome, Pruning, Told
+from lifecycle.training.tuning import Pruning, ReportedTrial, TrialOutcome
 from lifecycle.training.tuning.search import Now, search
 from lifecycle.training.tuning.trials import LocalPool
 from tasks.cluster import ray_for_training
@@ -42,7 +42,7 @@ def test_a_failed_trial_ends_the_search_and_finished_ones_are_kept(
     tuned = search(project, objective, tmp_path / "study", seen.append)
     assert tuned.trials == 6
     assert list(tuned.history[: len(first)]) == first  # their seconds too: they did not run again
-    assert seen[-1].kept >= 2
+    assert seen[-1].resumed >= 2
 
 
 def test_the_pruner_knows_what_was_told_when_the_trial_was_asked() -> None:
@@ -53,7 +53,7 @@ def test_the_pruner_knows_what_was_told_when_the_trial_was_asked() -> None:
     ) -> float:
         judge = pool._worker.judge()
         assert judge
-        judged.append([trial.number for trial in judge._trials.told])
+        judged.append([trial.number for trial in judge._trials.finished])
         return 1.0
 
     pool = LocalPool(objective, Pruning("median", 10, maximize=False))
@@ -61,9 +61,9 @@ def test_the_pruner_knows_what_was_told_when_the_trial_was_asked() -> None:
         pool.start(number, {})
     for number in (0, 1):
         assert pool.result()[0] == number
-    pool.tell(Told(0, Outcome(1.0, (1.0,), {}, 0.0)))
+    pool.tell(ReportedTrial(0, TrialOutcome(1.0, (1.0,), {}, 0.0)))
     pool.start(2, {})
-    pool.tell(Told(1, Outcome(1.0, (1.0,), {}, 0.0)))  # after trial 2 was asked for
+    pool.tell(ReportedTrial(1, TrialOutcome(1.0, (1.0,), {}, 0.0)))  # after trial 2 was asked for
     pool.result()
     assert judged == [[], [], [0]]
 

@@ -4,7 +4,7 @@ import numpy as np
 import optuna
 import pytest
 
-from lifecycle.training.tuning import Outcome, Told
+from lifecycle.training.tuning import ReportedTrial, TrialOutcome
 from lifecycle.training.tuning.prune import NAME, Judge, pruner_of
 
 ROUNDS = 20
@@ -18,14 +18,14 @@ def curves(seed: int, trials: int = 40) -> np.ndarray:
     return rng.random((trials, 1)) * rise + rng.normal(0, 0.02, (trials, ROUNDS))
 
 
-def run(judge: Judge, number: int, curve: np.ndarray) -> Outcome:
+def run(judge: Judge, number: int, curve: np.ndarray) -> TrialOutcome:
     scores: list[float] = []
     marks: dict[str, float] = {}
     for score in curve:
         scores.append(float(score))
         if judge.hopeless(number, scores, marks):
-            return Outcome(None, tuple(scores), marks, 0.0)
-    return Outcome(scores[-1], tuple(scores), marks, 0.0)
+            return TrialOutcome(None, tuple(scores), marks, 0.0)
+    return TrialOutcome(scores[-1], tuple(scores), marks, 0.0)
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
@@ -50,7 +50,7 @@ def test_one_after_another_is_optunas_own_study(pruner, maximize):
     judge = Judge(pruner, ROUNDS, maximize)
     for trial in study.trials:
         outcome = run(judge, trial.number, given[trial.number])
-        judge.learn([Told(trial.number, outcome)])
+        judge.learn([ReportedTrial(trial.number, outcome)])
         assert list(outcome.scores) == list(trial.intermediate_values.values())
         assert (outcome.value is None) == (trial.state == optuna.trial.TrialState.PRUNED)
     pruned = sum(trial.state == optuna.trial.TrialState.PRUNED for trial in study.trials)
@@ -63,7 +63,7 @@ def test_what_else_a_judge_has_seen_does_not_matter(pruner):
     given = curves(2)
     shared = [Judge(pruner, ROUNDS, True), Judge(pruner, ROUNDS, True)]
     sent = [0, 0]
-    told: list[Told] = []
+    told: list[ReportedTrial] = []
     for number, curve in enumerate(given):
         known = told[: max(0, number - 3)]  # four workers: the last ones are still running
         at = number % 3 % 2
@@ -73,12 +73,12 @@ def test_what_else_a_judge_has_seen_does_not_matter(pruner):
         alone.learn(known)
         outcome = run(alone, number, curve)
         assert run(shared[at], number, curve) == outcome
-        told.append(Told(number, outcome))
+        told.append(ReportedTrial(number, outcome))
     assert 3 < sum(trial.outcome.value is None for trial in told) < len(given) - 1
 
 
 def test_median_lets_trials_warm_up():
     judge = Judge("median", ROUNDS, True)
-    judge.learn(Told(n, Outcome(1.0, (1.0,) * ROUNDS, {}, 0.0)) for n in range(5))
+    judge.learn(ReportedTrial(n, TrialOutcome(1.0, (1.0,) * ROUNDS, {}, 0.0)) for n in range(5))
     assert len(run(judge, 5, np.zeros(ROUNDS)).scores) == ROUNDS // 5
     assert run(judge, 6, np.ones(ROUNDS)).value == 1.0

@@ -133,13 +133,13 @@ def test_no_trial_starts_after_the_time(searching, tmp_path):
     tuned = search(project, sleeping(0.2), tmp_path / "study", seen.append)
     assert 1 <= tuned.trials == len(tuned.history) == len(seen) < 40
     assert {now.total for now in seen} == {200}
-    assert {now.kept for now in seen} == {0}
+    assert {now.resumed for now in seen} == {0}
 
     # run again: the time is over, and what was finished counts
     resumed: list[Now] = []
     again = search(project, sleeping(0.2), tmp_path / "study", resumed.append)
     assert again == tuned
-    assert {now.kept for now in resumed} == {tuned.trials}
+    assert {now.resumed for now in resumed} == {tuned.trials}
 
 
 def test_the_projects_own_parameters_are_always_tried(searching, tmp_path):

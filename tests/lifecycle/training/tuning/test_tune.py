@@ -87,9 +87,9 @@ def test_killed_and_resumed_equals_uninterrupted(tunable, tmp_path):
     shutil.rmtree(split.holdout.uri)  # nothing below can read it
     seen = []
     whole = tune(project, split.train, split.validation, tmp_path / "whole", seen.append)
-    assert [now.done for now in seen] == list(range(1, 17))
+    assert [now.number for now in seen] == list(range(1, 17))
     assert [now.best for now in seen] == sorted((now.best for now in seen), reverse=True)
-    assert (seen[-1].total, seen[-1].best, seen[-1].kept) == (16, whole.value, 0)
+    assert (seen[-1].total, seen[-1].best, seen[-1].resumed) == (16, whole.value, 0)
     assert tuple(now.trial for now in seen) == whole.history
     assert (whole.trials, whole.pruned) == (16, sum(t.state == "pruned" for t in whole.history))
     assert whole.pruned > 0
@@ -133,8 +133,8 @@ def test_killed_and_resumed_equals_uninterrupted(tunable, tmp_path):
     again = []
     resumed = tune(project, split.train, split.validation, folder, again.append)
     assert without_times(resumed) == without_times(whole)
-    assert [now.done for now in again] == list(range(1, 17))
-    assert {now.kept for now in again} == {len(kept)}
+    assert [now.number for now in again] == list(range(1, 17))
+    assert {now.resumed for now in again} == {len(kept)}
     assert journal(folder)[: len(kept)] == kept
     assert len(journal(folder)) == 16
     assert by_number(journal(folder)) == by_number(journal(tmp_path / "whole"))
