@@ -1,6 +1,6 @@
-"""The lake: versioned Delta tables; a version is written whole, in one commit, or not at all.
+"""The lake: versioned Delta tables; a version is committed in one step, or not at all.
 
-`table` knows what versions there are, `manifest` the bytes of their files, `read` opens exactly one
-of them, `write` makes the next, `whole` from a frame in memory. `inventory` has the files of a
-table that many append to.
+`table` lists the versions there are, `manifest` checks the bytes of their files, `read` opens one of
+them, `write` makes the next. `inventory` has the files of a table that many append to, such as
+`prediction_log`. `column_types` and `row_hash` say what a value is, and whether two rows are equal.
 """

@@ -192,8 +192,8 @@ def versions_of(
     """Registered versions, newest first; with an identity only those made from it."""
     query = f"name = '{name}'" + (f" and tag.`{IDENTITY}` = '{identity}'" if identity else "")
     with backend_errors(settings):
-        versions_found = list(_pages(client, query))
-    return sorted(versions_found, key=lambda version: -int(version.version))
+        found_versions = list(_pages(client, query))
+    return sorted(found_versions, key=lambda version: -int(version.version))
 
 
 def as_record(registered: "Registered") -> ModelVersion:

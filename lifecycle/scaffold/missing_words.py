@@ -139,3 +139,11 @@ def as_numbers(text: pa.StringArray) -> NDArray[np.float64] | None:
 def declarable(words: list[str]) -> list[str]:
     """Words that the contract's types do not take for missing by themselves."""
     return [word for word in words if word not in MISSING]
+
+
+def cell_counts(text: pa.StringArray) -> "pd.Series[int]":
+    """How often each cell is there, the most frequent first; blank ones are not."""
+    counts = text.filter(pc.not_equal(text, "")).value_counts()
+    times = counts.field(1).to_numpy()
+    order = np.argsort(-times, kind="stable")
+    return pd.Series(times[order], index=counts.field(0).to_numpy(zero_copy_only=False)[order])

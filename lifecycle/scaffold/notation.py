@@ -31,6 +31,7 @@ from lifecycle.scaffold.dates import ABOUT_TIME, DateGuess, guess_counted, guess
 from lifecycle.scaffold.missing_words import (
     INFINITE,
     as_numbers,
+    cell_counts,
     declarable,
     is_certain,
     is_missing,
@@ -127,12 +128,12 @@ def recognise(
     if decimal == ",":
         points = {name: _points(raw[name]) for name in columns.plain if name not in typed}
     exceptions = _exceptions(columns, source, (decimal, thousands), points)
-    notes = _said_of_numbers(columns, (decimal, thousands), negative, points)
+    notes = _notes_on_numbers(columns, (decimal, thousands), negative, points)
     if exceptions:
         notes.append(f"plain: {_named(exceptions)}, with a decimal point and no thousands")
     notes += columns.notes
     words = [word for name in columns.words for word in columns.words[name]]
-    notes += _said_of_words(columns)
+    notes += _notes_on_words(columns)
     spellings = dict(source.spellings)
     numeric = (*columns.numbers, *columns.plain)
     if target is not None and target in raw and target not in numeric:
@@ -193,7 +194,7 @@ def _look(
     if not numbered and name not in source.dates and (commas := plain_commas(text)) is not None:
         columns.numbers[name], columns.words[name] = commas, []
         return
-    counts = _counts(text)
+    counts = cell_counts(text)
     cells = pa.array(counts.index, pa.string())
     columns.counts[name] = counts
     missing = which_missing(cells)
@@ -269,14 +270,6 @@ def _points(values: "pd.Series[str]") -> _Points:
     points = head.filter(pc.match_substring(head, "."))
     decimal = pc.all(pc.match_substring_regex(points, GROUPED), min_count=0).as_py() is False
     return _Points(len(points) > 0, decimal)
-
-
-def _counts(text: pa.StringArray) -> "pd.Series[int]":
-    """How often each cell is there, the most frequent first; blank ones are not."""
-    counts = text.filter(pc.not_equal(text, "")).value_counts()
-    times = counts.field(1).to_numpy()
-    order = np.argsort(-times, kind="stable")
-    return pd.Series(times[order], index=counts.field(0).to_numpy(zero_copy_only=False)[order])
 
 
 def _agreed(raw: Mapping[str, "pd.Series[str]"], columns: _Columns, source: SourceSpec) -> Pair:
@@ -448,7 +441,7 @@ def _text_spec(values: "pd.Series[str]", words: Collection[str]) -> ColumnSpec:
     return ColumnSpec(type="category", categories=texts_left or None)
 
 
-def _said_of_numbers(
+def _notes_on_numbers(
     columns: _Columns, pair: Pair, negative: Negative, points: Mapping[str, _Points]
 ) -> list[str]:
     notes = []
@@ -473,7 +466,7 @@ def _said_of_numbers(
     return notes
 
 
-def _said_of_words(columns: _Columns) -> list[str]:
+def _notes_on_words(columns: _Columns) -> list[str]:
     by_word: defaultdict[str, list[str]] = defaultdict(list)
     for name, words in columns.words.items():
         for word in words:

@@ -134,18 +134,18 @@ def _format(path: str) -> tuple[Format, list[str]]:
 
 def _common_format(path: str, names: Sequence[str], notes: list[str]) -> Format:
     """The format that the files have, by their names' endings."""
-    names_visible = [
+    file_names = [
         name for name in names if not any(p.startswith((".", "_")) for p in name.split("/"))
     ]
     kinds = Counter(
-        kind for name in names_visible for kind in FILES if suffix_of(name) in EXTENSIONS[kind]
+        kind for name in file_names for kind in FILES if suffix_of(name) in EXTENSIONS[kind]
     )
     if not kinds:
-        foreign = next(filter(None, map(foreign_ending, names_visible)), None)
+        foreign = next(filter(None, map(foreign_ending, file_names)), None)
         ends = ", ".join(ends[0] for ends in EXTENSIONS.values())
         raise SourceError(
             f"{path}: there is no file to read ({ends}, perhaps compressed) among "
-            f"{counted(len(names_visible), 'file')}" + (f"; {foreign}" if foreign else "")
+            f"{counted(len(file_names), 'file')}" + (f"; {foreign}" if foreign else "")
         )
     if len(kinds) > 1:
         have = ", ".join(f"{counted(count, 'file')} of {kind}" for kind, count in kinds.items())

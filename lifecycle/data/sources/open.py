@@ -100,10 +100,10 @@ def read_source(project: Project) -> pd.DataFrame:
 def _table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
     """Batches under each other; a column that is text in some of them is text in all."""
     names = list(dict.fromkeys(name for batch in batches for name in batch.schema.names))
-    return pa.table({name: _column_of_all(name, batches) for name in names})
+    return pa.table({name: _combined_column(name, batches) for name in names})
 
 
-def _column_of_all(name: str, batches: Sequence[pa.RecordBatch]) -> pa.ChunkedArray:
+def _combined_column(name: str, batches: Sequence[pa.RecordBatch]) -> pa.ChunkedArray:
     chunks = [
         batch[name] if name in batch.schema.names else pa.nulls(batch.num_rows) for batch in batches
     ]
