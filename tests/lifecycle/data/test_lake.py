@@ -18,10 +18,8 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
-from lifecycle import lake
 from lifecycle.errors import BackendError, FeatureError
 from lifecycle.lake import read, table, write
-from lifecycle.lake import write as whole
 from lifecycle.lake.column_types import to_arrow
 from lifecycle.lake.manifest import Digest, digest_of
 from lifecycle.lake.read import open_version, read_version
@@ -75,7 +73,7 @@ def test_mixed_runs_of_rows_come_back_in_order(monkeypatch: pytest.MonkeyPatch, 
     """The writer's threads take turns: with a few runs nothing is copied, with many it is."""
     monkeypatch.setattr(read, "RUNS", most)
     rows = np.r_[4:7, 0:2, 7:9, 2:4]
-    mixed = pa.table({"value": rows * 10, lake.ROW: rows})
+    mixed = pa.table({"value": rows * 10, table.ROW: rows})
     assert read._in_order(mixed)["value"].to_pylist() == list(range(0, 90, 10))
 
 
@@ -239,11 +237,12 @@ def _write_and_wait(uri: str) -> None:
 
 def test_batch_by_batch_as_it_was_written(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write, "GROUP", 1000)
-    monkeypatch.setattr(whole, "GROUP", 700)  # rows are gathered until there is a group of them
     monkeypatch.setattr(write, "FILE_ROWS", 4000)
     monkeypatch.setattr(read, "BATCH", 900)
     frame = frame_of(10_000)
-    ref = write_version(frame, uri, note={})
+    rows = to_arrow(frame)
+    batches_of_700 = iter(rows.to_batches(700))  # gathered until there is a group of them
+    ref = write_batches(rows.schema, batches_of_700, uri, note={}, digest=digest_of(frame))
     files = DeltaTable(uri).file_uris()
     assert [pq.read_metadata(file).num_rows for file in sorted(files)] == [4200, 4200, 1600]
     batches = list(open_version(ref))
@@ -260,7 +259,7 @@ def test_batch_by_batch_as_it_was_written(uri: str, monkeypatch: pytest.MonkeyPa
 def test_tables_of_deltas_own_writer_are_read_in_order(uri: str) -> None:
     rows = np.r_[4:7, 0:2, 7:9, 2:4]
     for turn in (slice(0, 5), slice(5, 9)):
-        some = pa.table({"value": rows[turn] * 10, lake.ROW: rows[turn]})
+        some = pa.table({"value": rows[turn] * 10, table.ROW: rows[turn]})
         write_deltalake(uri, some, mode="append")
     ref = DatasetVersion(uri=uri, version=1, digest="", rows=9)
     values = pa.Table.from_batches(list(open_version(ref)))["value"].to_pylist()
