@@ -16,6 +16,7 @@ from lifecycle.lineage.datasets import SHORT
 from lifecycle.lineage.graph import Edge, Kind, Lineage, Node
 from lifecycle.records import one_line
 from lifecycle.runtime.console import styled
+from lifecycle.runtime.files import write_atomic
 
 COLOURS: dict[Kind, str] = {
     "source": "#e2e8f0",
@@ -69,14 +70,10 @@ def draw(lineage: Lineage, file: Path) -> Path:
     text = dot(lineage) if file.suffix in DOT else mermaid(lineage)
     if file.suffix == ".md":
         text = f"# {_title(lineage)}\n\n```mermaid\n{text}```\n"
-    scratch = file.with_name(f".{file.name}.part")
     try:
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(file)
+        write_atomic(file, text)
     except OSError as error:
         raise ProjectError(f"--picture {file}: cannot write it ({error.strerror})") from None
-    finally:
-        scratch.unlink(missing_ok=True)
     return file
 
 
