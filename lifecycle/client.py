@@ -75,6 +75,11 @@ class Client:
         key: API key, where the endpoint asks for one.
         timeout: seconds for each step of a request (connect, send, receive).
         verify: False takes any certificate; a path is that of the authority's certificates.
+
+    >>> with Client(url, key="secret") as client:  # the screen of `lifecycle serve` has the URL
+    ...     predictions = client.predict([{"age": 1}, {"age": 2}])
+    >>> predictions.values.tolist(), predictions.version
+    ([0.25, 0.75], 4)
     """
 
     def __init__(

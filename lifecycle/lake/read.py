@@ -46,6 +46,13 @@ def read_version(ref: DatasetVersion, columns: Sequence[str] | None = None) -> p
 
     Raises:
         BackendError: the table or the version is not there, or does not hold these rows.
+
+    >>> from lifecycle.lake.write import write_version
+    >>> version = write_version(pd.DataFrame({"age": [31, 45]}), f"{folder}/patients", note={})
+    >>> version.version, version.rows
+    (0, 2)
+    >>> read_version(version)["age"].tolist()
+    [31, 45]
     """
     return to_frame(read_table(ref, columns), is_nullable)
 

@@ -78,6 +78,11 @@ def profile(
 
     Raises:
         LifecycleError: it cannot be read, or there is no such column, table or version.
+
+    >>> import pandas as pd
+    >>> patients = pd.DataFrame({"age": [31, 45, 52], "city": ["Bonn", "Ulm", "Bonn"]})
+    >>> profile(patients, target="city")
+    <Profile frame: 3 rows, 2 columns>
     """
     from lifecycle.profiling.build import build  # scipy takes a while
     from lifecycle.profiling.inputs import open_against, open_any

@@ -49,6 +49,11 @@ def compare_numbers(
     Args:
         alpha: how rarely chance alone may exceed the limit.
         rows: independent rows in either sample, where that is fewer than its length.
+
+    >>> last_year, this_year = np.arange(1000.0), np.arange(1000.0) + 100
+    >>> distance, by_chance = compare_numbers(last_year, this_year, alpha=0.01)
+    >>> round(distance, 2), round(by_chance, 2)
+    (0.1, 0.07)
     """
     sizes = rows or (len(reference), len(current))
     return _compare(DISTANCES[test], reference, current, sizes, alpha)

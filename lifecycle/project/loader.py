@@ -23,6 +23,9 @@ def load_project(path: str | Path) -> Project:
     Raises:
         ProjectError: the file is missing or no YAML, or a key is unknown, missing or wrong; the
             message has one line a problem, each with file, line and key.
+
+    >>> load_project("examples/health_visits/project.yaml").task
+    'binary'
     """
     file = Path(path)
     try:
