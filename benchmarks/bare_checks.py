@@ -27,7 +27,7 @@ def seconds_of(parts: dict[str, Any], python: Path, **request: Any) -> float:
 
     Args:
         parts: `train` and `holdout`: frames of features, target and `(answer)`, a probability.
-        asked: what `bare.json` says.
+        request: what `bare.json` says.
     """
     defaults = {"rows": None, "importances": None, "slim": {}, "integrity_of": 1}
     with TemporaryDirectory() as folder:

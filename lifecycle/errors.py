@@ -34,7 +34,7 @@ import re
 
 from lifecycle.redaction import redact
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class LifecycleError(Exception):
@@ -190,6 +190,6 @@ def ray_reason(error: BaseException) -> str:
 
     Such an error often goes on with the traces of several processes; they are logged.
     """
-    log.debug("Ray's error", exc_info=error)
+    logger.debug("Ray's error", exc_info=error)
     cause: BaseException | None = getattr(error, "cause", None)
     return f"{type(cause).__name__}: {first_line(cause)}" if cause else first_line(error)

@@ -26,7 +26,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from lifecycle.errors import SettingsError
 from lifecycle.redaction import redact, remember, remember_url
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 DEV = "dev"
 """The one environment that needs no file: it is the embedded defaults."""
@@ -323,7 +323,7 @@ def _warn_of_unknown(variable: str) -> None:
     if variable.startswith(PREFIX) and name not in names:
         close = get_close_matches(name, names, n=1)
         hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
-        log.warning("%s is no setting, and is not read%s", variable, hint)
+        logger.warning("%s is no setting, and is not read%s", variable, hint)
 
 
 def _refuse_unusable(path: str) -> None:

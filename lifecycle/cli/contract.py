@@ -1,4 +1,4 @@
-"""`lifecycle contract`: what the data promise, and what changed since they were last ingested."""
+"""`lifecycle contract` and `rejected`: what the data promise, and the rows that break it."""
 
 from collections.abc import Iterator
 from itertools import compress

@@ -1,4 +1,4 @@
-"""`lifecycle versions`: the versions of a project's tables and models."""
+"""`lifecycle versions`, `diff` and `profile`: what data there are, and what is in them."""
 
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""`lifecycle erase` and `lifecycle retention`: what a data officer does."""
+"""`lifecycle erase`, `retention`, `audit` and `lineage`: what a data officer does."""
 
 from collections.abc import Sequence
 from pathlib import Path

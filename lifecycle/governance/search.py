@@ -1,7 +1,7 @@
 """The proof: every byte of every place is read, and what still names a person is told.
 
 Bytes are searched as they are; what hides text is opened as well: Parquet pages, SQLite's rows,
-gzip, bzip2, xz and zip. A value that is short (`spelling.distinctive`) counts where its column's
+gzip, bzip2, xz and zip. A value that is short (`subject.distinctive`) counts where its column's
 name stands before it, or in a table's column of that name; any other wherever it stands.
 """
 

@@ -53,7 +53,15 @@ MAX_PROJECTS_LISTED = 100
 AGAIN = (502, 503, 504)
 REPLICA_SAYS = (404, 408, 500, 503)
 """What Ray's own code in a replica answers as plain text."""
-TRUSTED = ("serve", "x-serve", "x_", "x-session", "x-request-timeout", "x-forwarded", "forwarded")
+STRIPPED_HEADERS = (
+    "serve",
+    "x-serve",
+    "x_",
+    "x-session",
+    "x-request-timeout",
+    "x-forwarded",
+    "forwarded",
+)
 """Headers that begin like this steer Ray Serve or uvicorn, so a client's are taken away."""
 
 
@@ -66,7 +74,7 @@ class Options:
     pem: str = ""
     """File with certificate chain and key; without it the front speaks HTTP."""
     lua: str = ""
-    """Script to load, see `front.watch`."""
+    """Script to load, see `launcher.watch`."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +248,7 @@ def _guards(options: Options) -> list[str]:
         "http-request deny deny_status 413 if { req.hdr(content-length),length gt 9 }",
         f"http-request deny deny_status 413 if {{ req.hdr_val(content-length) gt "
         f"{options.max_body} }}",
-        *(f"http-request del-header {name} -m beg" for name in TRUSTED),
+        *(f"http-request del-header {name} -m beg" for name in STRIPPED_HEADERS),
         "http-request del-header upgrade",
         # Serve then starts no task of its own for each request, to notice that a client has gone
         "http-request set-header x-request-disconnect-disabled ?1",

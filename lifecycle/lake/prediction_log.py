@@ -2,7 +2,7 @@
 
 Unlike a dataset version it grows in small commits, so it keeps no history: small files are put
 together, and what was replaced is deleted after `KEPT_HOURS`. Its files are ours and not those of
-Delta's writer, so that damage to them shows (`lake.inventory`). How it is read is in `logged`.
+Delta's writer, so that damage to them shows (`lake.inventory`). `lake.logged_predictions` reads it.
 """
 
 import logging

@@ -44,7 +44,7 @@ def hashes_of(column: pa.ChunkedArray, as_integers: bool) -> Hashes:
     """(n,): a hash of each value; numbers alike in every type, 7 and 7.0.
 
     Args:
-        whole: whether numbers are whole, so that no digit is lost above 2⁵³.
+        as_integers: whether numbers are whole, so that no digit is lost above 2⁵³.
     """
     parts = [value_hashes(chunk, as_integers) for chunk in column.chunks]
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)

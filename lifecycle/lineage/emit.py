@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from openlineage.client.transport.transport import Transport
 
 Key = tuple[str, str, str]
-"""Run, state and time of an event: the same in every telling of it."""
+"""Run, state and time of an event: the same whenever the event is sent again."""
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,6 @@ from deltalake.exceptions import DeltaError
 
 from lifecycle.errors import BackendError, first_line
 from lifecycle.lake.table import ROW
-from lifecycle.lineage import openlineage as facets
 from lifecycle.lineage.graph import Graph, Kind, Node
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.runtime.run import Run
@@ -262,7 +261,7 @@ def events_of(
 
     Args:
         graph: all that is known, since a run's inputs are told with it.
-        made: ids of nodes.
+        node_ids: ids of nodes.
 
     Raises:
         BackendError: a dataset version cannot be read.
@@ -283,10 +282,10 @@ def flow_events(
     """
     from openlineage.client import event_v2 as ol
 
-    about = facets.of_run("", "", "", {"name": run.name, "who": run.who})
+    about = of_run("", "", "", {"name": run.name, "who": run.who})
     same: dict[str, Any] = {
         "run": ol.Run(run.id, about),
-        "job": ol.Job(namespace_of(settings), f"{project.name}.flow.{job}", facets.of_job({})),
+        "job": ol.Job(namespace_of(settings), f"{project.name}.flow.{job}", of_job({})),
         "producer": PRODUCER,
     }
     states = (ol.RunState.START, ol.RunState(state))
@@ -349,16 +348,14 @@ class _Making:
         same: dict[str, Any] = {
             "run": ol.Run(
                 str(uuid5(OURS, f"{self.project.name}/{job}/{first.id}/{first.digest}")),
-                facets.of_run(
+                of_run(
                     facts.get("run", ""),
                     namespace_of(self.settings),
                     f"{self.project.name}.flow.{flow}",
                     {key: facts.get(key, "") for key in ("who", "lock", "identity")},
                 ),
             ),
-            "job": ol.Job(
-                namespace_of(self.settings), f"{self.project.name}.{job}", facets.of_job(facts)
-            ),
+            "job": ol.Job(namespace_of(self.settings), f"{self.project.name}.{job}", of_job(facts)),
             "inputs": [self._input(n) for n in used if n.kind not in ("code", "run")],
             "outputs": [self._output(n) for n in outputs],
             "producer": PRODUCER,
@@ -375,8 +372,8 @@ class _Making:
 
         return InputDataset(
             *self._named(node),
-            facets=facets.of_dataset(node, self.project),
-            inputFacets=facets.of_input(node, self.project),
+            facets=of_dataset(node, self.project),
+            inputFacets=of_input(node, self.project),
         )
 
     def _output(self, node: Node) -> Any:
@@ -384,8 +381,8 @@ class _Making:
 
         return OutputDataset(
             *self._named(node),
-            facets=facets.of_dataset(node, self.project),
-            outputFacets=facets.of_output(node),
+            facets=of_dataset(node, self.project),
+            outputFacets=of_output(node),
         )
 
     def _named(self, node: Node) -> tuple[str, str]:
@@ -394,7 +391,7 @@ class _Making:
             alias = "@champion" if node.kind == "release" else ""
             return "mlflow", f"models:/{self.project.name}{alias}"
         place = node.facts.get("uri") or node.facts.get("place")
-        return facets.place_of(place) if place else ("unknown", node.id)
+        return place_of(place) if place else ("unknown", node.id)
 
 
 def _making(used: Sequence[Node], output: Node) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """Drift between two windows, column by column: distances, not p-values.
 
+The distances themselves, and what chance does to them, are in `profiling.compare`.
+
 With many rows a p-value calls every small difference drift; a distance stays what it is. With few
 rows chance alone makes large distances: each limit is the project's threshold or what chance
 exceeds once in a hundred windows, whichever is more.
@@ -12,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.errors import DataError
-from lifecycle.monitoring.windows import OpenWindow
+from lifecycle.monitoring.scored import OpenWindow
 from lifecycle.profiling.compare import compare_categories, compare_numbers, independent_rows
 from lifecycle.project import DriftSpec
 from lifecycle.records import ColumnDrift, DriftReport, LabelDrift, Window

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lifecycle.monitoring.drift import drift_report
 from lifecycle.monitoring.report import monitoring_page
-from lifecycle.monitoring.windows import categorical_features, open_window, quality
+from lifecycle.monitoring.scored import categorical_features, open_window, quality
 from lifecycle.project import Project
 from lifecycle.quality.gates import decide_retraining
 from lifecycle.records import Decision, DriftReport, Evaluation, Monitored, Scored
@@ -18,7 +18,7 @@ from lifecycle.runtime.identity import sha256
 from lifecycle.runtime.run import provenance
 from lifecycle.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 REPORT_FILES = "monitoring-*.json"
 """Files of a project's reports that say what was compared and found."""
@@ -77,7 +77,7 @@ def monitor_windows(
     folder = settings.folder("reports", project.name)
     report = write_page(html, folder / f"monitoring-{name}.html")
     _record(report, reference, latest, drifts, decision)
-    log.info("Monitoring report: %s", report)
+    logger.info("Monitoring report: %s", report)
     return Monitored(drift=drifts, quality=qualities, decision=decision, report=report)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.monitoring.drift import as_floats, shares
-from lifecycle.monitoring.windows import OpenWindow
+from lifecycle.monitoring.scored import OpenWindow
 from lifecycle.project import Project
 from lifecycle.records import ColumnDrift, Decision, DriftReport, Evaluation, Scored
 from lifecycle.runtime.html import Cell, PageSection, Picture, Table, page

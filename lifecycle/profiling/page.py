@@ -6,7 +6,6 @@ from pathlib import Path
 from markupsafe import Markup
 
 from lifecycle.errors import DataError
-from lifecycle.profiling import page as charts
 from lifecycle.profiling.bars import headline, share, short, spelled
 from lifecycle.profiling.record import Bar, Bin, Summary
 from lifecycle.runtime.html import templates, write_page
@@ -35,7 +34,7 @@ def page(summary: Summary) -> str:
     )
     return environment.get_template("profiling/profile.html.j2").render(
         p=summary,
-        draw=charts,
+        draw={"histogram": histogram, "means": means, "stacks": stacks, "matrix": matrix},
         target=next((column for column in summary.columns if column.role == "target"), None),
         ranking=by_strength[:IN_RANKING],
         ranked=len(by_strength),

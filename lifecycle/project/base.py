@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 NAMES_SHOWN = 12
-"""Of those that a message says there are."""
+"""Names that a message lists, at most."""
 Scalar = bool | int | float | str
 TimeValue = int | date | str
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -51,7 +51,7 @@ def meant(name: str, choices: Iterable[str]) -> str:
 
     Args:
         name: as it was written.
-        known: the names there are.
+        choices: the names there are.
     """
     names = list(choices)
     close = get_close_matches(name, names, n=1) or [

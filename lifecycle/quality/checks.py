@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lifecycle.project import ChecksSpec, Metric, Scalar, Suite, TaskKind
-from lifecycle.quality import checks as checks_page
 from lifecycle.quality.checks_program import (
     DOMINANT_PPS,
     GIVEAWAY_PPS,
@@ -84,7 +83,7 @@ def notes_on(
     return [*notes, *(f"Not run: {name}: {why}." for name, why in skipped.items())]
 
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def run_checks(
@@ -147,7 +146,7 @@ def run_checks(
     try:
         answer = program.ask(spec.suites, write)
     except ProgramError as error:
-        log.warning("The checks did not run: %s", error)
+        logger.warning("The checks did not run: %s", error)
         return _not_run(spec, str(error))
     folder.mkdir(parents=True, exist_ok=True)
     own = own_results(comparison, sizes, task)
@@ -162,7 +161,7 @@ def run_checks(
         notes = notes_on(suite, task, metric, spec, (rows, sizes), skipped)
         path = folder / f"{suite}.html"
         reports.append(
-            checks_page.write(suite_report.title, all_results, notes, spec, answer.plotly, path)
+            write_checks_page(suite_report.title, all_results, notes, spec, answer.plotly, path)
         )
         results += all_results
         left_out |= skipped
@@ -199,7 +198,7 @@ document.addEventListener("toggle", (event) => {
 """  # a plot inside a closed <details> has no width until it is opened
 
 
-def write(
+def write_checks_page(
     title: str,
     results: Sequence[Result],
     notes: list[str],

@@ -1,4 +1,4 @@
-"""Choice of the rollout policy."""
+"""Rollout policies: straight, canary by rising shares, shadow, and the choice of one."""
 
 import logging
 from collections.abc import Callable

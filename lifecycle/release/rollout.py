@@ -1,5 +1,7 @@
 """Rollout: the order in which a challenger takes over, whatever serves it.
 
+The shares of a canary are decided in `policies.canary`.
+
 Every policy ends with `straight`, and so do all releases while nothing is served. What keeps a
 release that is killed anywhere safe is the order:
 

@@ -21,7 +21,7 @@ from lifecycle.runtime import files
 from lifecycle.runtime.ray_internals import use_cluster_mode
 from lifecycle.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 LONGEST_TEMP = 12
 """Characters of a temporary folder at most: socket paths below it are limited to 107, HAProxy's to
@@ -71,7 +71,7 @@ def connect_ray(settings: Settings) -> Iterator[None]:
         return
     files.mark()
     for text in files.sweep(Path("/tmp")):  # noqa: S108 - where `_temp_folder` may be
-        log.info("left by a process that was killed, and swept: %s", text)
+        logger.info("left by a process that was killed, and swept: %s", text)
     folder = _temp_folder() if settings.local_ray else None
     with _interrupted_by_sigterm() as arm:
         try:
@@ -194,7 +194,7 @@ def _start(settings: Settings, folder: Path) -> None:
         except Exception as error:
             ray.shutdown()
             if attempt < ATTEMPTS and "timed out" in str(error):
-                log.warning("Ray did not start in time, trying once more")
+                logger.warning("Ray did not start in time, trying once more")
                 continue
             raise RayError(
                 f"cannot start a local Ray with {settings.local_cpus} CPUs ({ray_reason(error)}); "

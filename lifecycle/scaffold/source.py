@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from lifecycle.data.sources.archives import Zipped
+from lifecycle.data.sources.content import foreign_ending, foreign_text
 from lifecycle.data.sources.dialect import (
     RECORDS,
     detect_encoding,
@@ -21,7 +22,6 @@ from lifecycle.data.sources.dialect import (
 )
 from lifecycle.data.sources.excel import sheet_heads
 from lifecycle.data.sources.files import Files
-from lifecycle.data.sources.formats import foreign_ending, foreign_text
 from lifecycle.data.sources.local import LocalFile, fixed_folder
 from lifecycle.errors import ProjectError, SourceError
 from lifecycle.project import SourceSpec

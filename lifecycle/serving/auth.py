@@ -198,7 +198,7 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 OPEN = frozenset({"/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 """Paths that load balancers ask, without a key."""
@@ -293,7 +293,7 @@ class Gatekeeper:
             if str(error) != self._problem:
                 self._problem = str(error)
                 effect = "every request is refused" if self._required else "no key counts"
-                log.error("%s: %s", effect, error)
+                logger.error("%s: %s", effect, error)
             return
         self._problem = ""
         for key in keys:

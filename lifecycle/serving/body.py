@@ -132,7 +132,7 @@ def check_records(
     """A list of objects whose values are no lists or objects, however deep.
 
     Args:
-        known: fields of which that holds, where others are ignored; None is all.
+        names: fields of which that holds, where others are ignored; None is all.
 
     Raises:
         MalformedRequestError: something else than a list of objects.
@@ -158,7 +158,7 @@ def check_columns(
     """Lists of one length, without lists or objects in them; how long they are.
 
     Args:
-        known: columns of which the latter holds, where others are ignored; None is all.
+        names: columns of which the latter holds, where others are ignored; None is all.
 
     Raises:
         MalformedRequestError: a column is no list, or the lengths differ.

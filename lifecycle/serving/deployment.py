@@ -20,11 +20,11 @@ from lifecycle.project import Project
 from lifecycle.records import ModelVersion, Traffic
 from lifecycle.runtime.identity import code_digest, sha256
 from lifecycle.runtime.ray_internals import with_version
-from lifecycle.serving.app import ByLoad
 from lifecycle.serving.prediction_log import CLOSE_SECONDS
 from lifecycle.serving.predictor import Engine
 from lifecycle.serving.proxy import QUIET, quiet_serve, start_proxy
 from lifecycle.serving.records import PredictionRequest
+from lifecycle.serving.replicas import ByLoad
 from lifecycle.serving.traffic import candidate_name
 from lifecycle.settings import Settings
 
@@ -103,7 +103,7 @@ def start_candidate(
         ServingError: the model cannot be served.
         UnavailableError: Ray Serve is late or gone.
     """
-    from lifecycle.serving.app import CandidateServer
+    from lifecycle.serving.replicas import CandidateServer
 
     start_proxy(settings)
     options = _options(project) | {"name": "candidate"}
@@ -129,7 +129,7 @@ def rehearse(
     """Load a bundle and predict rows in a process of its own, which may crash without harm.
 
     Args:
-        rows: as clients send them, `views.as_requests`.
+        rows: as clients send them, `online_features.as_requests`.
 
     Raises:
         ServingError: it does not load, does not predict, or takes its process down.
@@ -173,7 +173,7 @@ def _run_champion(
     traffic: Traffic,
 ) -> None:
     serve = quiet_serve()
-    from lifecycle.serving.app import ModelServer
+    from lifecycle.serving.replicas import ModelServer
 
     options = _options(project) | {
         "name": "model",

@@ -23,7 +23,6 @@ from lifecycle.serving.pages import INVOCATIONS, JSON, PREDICT, TEXT, MethodErro
 from lifecycle.serving.prediction_log import PredictionLog
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.protocols import mlflow, oip, plain
-from lifecycle.serving.protocols import oip as oip_info
 from lifecycle.serving.records import Answer, Headers, PredictionRequest
 from lifecycle.serving.traffic import Lanes, Role, RoutedAnswer
 from lifecycle.training.bundle import BundleSchema
@@ -279,7 +278,7 @@ class EndpointApp:
         if named is None:
             return None
         name, version = named
-        oip_info.check_model(name, "", self._model.model)
+        oip.check_model(name, "", self._model.model)
         return Protocol("/v2/infer", self._read_tensors, _write_tensors, version)
 
     def _read_tensors(self, request: Request) -> PredictionRequest:

@@ -8,7 +8,6 @@ import numpy as np
 from lifecycle.lake.column_types import constraints_of, storage_type
 from lifecycle.project import ColumnSpec, ColumnType, Scalar
 from lifecycle.records import ModelVersion
-from lifecycle.serving import openapi as openapi_shapes
 from lifecycle.serving.auth import OPEN
 from lifecycle.serving.protocols.oip import output_datatypes
 from lifecycle.serving.protocols.tensors import DATATYPES, DTYPES
@@ -287,7 +286,7 @@ def document(
         },
         "components": {
             "schemas": {
-                "Record": openapi_shapes.record(schema, entity, ignore),
+                "Record": record(schema, entity, ignore),
                 "Model": structure(name=text(), version={"type": "integer"}, digest=text()),
                 "Error": structure("id", error=text("what is wrong and where"), id=text()),
             }
@@ -300,15 +299,11 @@ def _predict(schema: BundleSchema, max_rows: int) -> Json:
     request = structure(records=listed(_ref("Record"), 1, max_rows))
     answer = structure(
         "explanations",
-        predictions=listed(openapi_shapes.prediction(schema), 1, max_rows),
-        **(
-            {"predicted": listed(openapi_shapes.predicted(schema), 1, max_rows)}
-            if schema.labels
-            else {}
-        ),
+        predictions=listed(prediction(schema), 1, max_rows),
+        **({"predicted": listed(predicted(schema), 1, max_rows)} if schema.labels else {}),
         model=_ref("Model"),
         id=text("prediction id"),
-        explanations=listed(openapi_shapes.explanation(schema), 1, max_rows),
+        explanations=listed(explanation(schema), 1, max_rows),
     )
     explain = {
         "name": "explain",
@@ -322,18 +317,18 @@ def _predict(schema: BundleSchema, max_rows: int) -> Json:
         "tags": ["records"],
         # only boosters tell contributions; others answer 404
         **({"parameters": [explain]} if schema.model == "xgboost" else {}),
-        "requestBody": _body(request, {"records": [openapi_shapes.example_row(schema)]}),
+        "requestBody": _body(request, {"records": [example_row(schema)]}),
         "responses": _responses("One prediction a record", _json(answer), *PREDICTION_STATUSES),
     }
 
 
 def _invocations(schema: BundleSchema, max_rows: int) -> Json:
-    row = openapi_shapes.example_row(schema)
+    row = example_row(schema)
     split = {"columns": list(row), "data": [list(row.values())]}
-    request = openapi_shapes.scoring_request(schema, _ref("Record"), max_rows)
+    request = scoring_request(schema, _ref("Record"), max_rows)
     body = _body(request, {"dataframe_split": split})
     body["content"]["text/csv"] = {"schema": text("a line of column names, then a line a row")}
-    answer = structure(predictions=listed(openapi_shapes.score(schema), 1, max_rows))
+    answer = structure(predictions=listed(score(schema), 1, max_rows))
     responses = _responses("One prediction a row", _json(answer), *PREDICTION_STATUSES)
     responses["200"]["headers"] = {
         "X-Model-Version": {"schema": {"type": "integer"}},
@@ -391,7 +386,7 @@ def _inference(
 
 
 def _infer(schema: BundleSchema, name: str) -> Json:
-    answer = _json(openapi_shapes.inference_response(schema))
+    answer = _json(inference_response(schema))
     answer["application/octet-stream"] = {
         "schema": text("the JSON, then the binary tensors that were asked for")
     }
@@ -399,9 +394,7 @@ def _infer(schema: BundleSchema, name: str) -> Json:
         "operationId": name,
         "summary": "Open Inference Protocol v2, with its binary tensor data extension",
         "tags": ["oip"],
-        "requestBody": _body(
-            openapi_shapes.inference_request(schema), openapi_shapes.example_inference(schema)
-        ),
+        "requestBody": _body(inference_request(schema), example_inference(schema)),
         "responses": _responses("The output tensors", answer, 404, *PREDICTION_STATUSES),
     }
 

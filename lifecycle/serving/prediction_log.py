@@ -31,7 +31,6 @@ from lifecycle.lake.prediction_log import (
 )
 from lifecycle.lake.table import table_uri
 from lifecycle.project import ColumnSpec, Project
-from lifecycle.serving import prediction_log as log_bodies
 from lifecycle.serving.metrics import ANSWERED_METRIC, DROPPED, LOGGED, Meters
 from lifecycle.serving.protocols import plain
 from lifecycle.serving.records import Column, PredictionRequest
@@ -56,7 +55,7 @@ def light(request: PredictionRequest) -> PredictionRequest:
     return PredictionRequest(request.rows, body=request.body)
 
 
-def read(
+def read_bodies(
     requests: Sequence[PredictionRequest], inputs: Mapping[str, ColumnSpec]
 ) -> dict[str, pa.Array] | None:
     """The columns of requests that have kept their bodies; None if JSON and contract disagree.
@@ -237,7 +236,7 @@ def _reader(request: PredictionRequest) -> "_Read":
 def _from_bodies(
     requests: Sequence[PredictionRequest], inputs: Mapping[str, ColumnSpec]
 ) -> Mapping[str, Column | pa.Array]:
-    columns = log_bodies.read(requests, inputs)
+    columns = read_bodies(requests, inputs)
     if columns is not None:
         return columns
     return _from_records(

@@ -1,6 +1,6 @@
 """What a path without a project is answered where Ray Serve's own proxy listens, not HAProxy.
 
-Ray's proxies import this: `front.environment` names it to them.
+Ray's proxies import this: `launcher.environment` names it to them.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping

@@ -36,7 +36,7 @@ from lifecycle.training.trainers.registry import open_refitter, open_trainer
 
 # The decision threshold of a binary model: given, by what errors cost, or by a target rate.
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 DEFAULT = 0.5
 """The threshold of a project that declares no decision."""
@@ -103,7 +103,7 @@ def _on_model_scale(wanted: float, probability: Floats, truth: Floats) -> float:
     try:
         sigmoid = calibrate("sigmoid", probability.clip(bound, 1 - bound), truth)
     except TrainingError:  # one class only, or ranked upside down
-        log.warning(
+        logger.warning(
             "decision.costs: the validation part cannot tell whether probabilities are right; "
             "the threshold takes them as they are"
         )

@@ -1,9 +1,10 @@
 """Shards: a part divided by Ray Data into ranges of rows, so that no process holds it all.
 
 A part's rows are numbered (`lake.table.ROW`). A first pass of Ray Data over all rows finds what
-must be known of them: the feature schema, the class counts, and ranges of row numbers with equally many
-rows whose target is known. Each worker then reads its own range, in order; so which rows a worker
-has depends on the data and the number of workers alone, and one that starts anew finds the same.
+must be known of them: the feature schema, the class counts, and ranges of row numbers with equally
+many rows whose target is known. Each worker then reads its own range, in order; so which rows a
+worker has depends on the data and the number of workers alone, and one that starts anew finds the
+same.
 """
 
 from collections.abc import Iterator

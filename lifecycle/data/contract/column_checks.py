@@ -1,4 +1,7 @@
-"""Checks the cells of each column against the contract, batch by batch."""
+"""Checks the cells of each column against the contract, batch by batch.
+
+The kinds of checks are the table `CONSTRAINTS` in `lake.column_types`, which requests use, too.
+"""
 
 import math
 from collections.abc import Iterator

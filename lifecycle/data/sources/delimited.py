@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.csv
 
-from lifecycle.data.sources.formats import Unnamed, foreign_text, text_stream
+from lifecycle.data.sources.content import Unnamed, foreign_text, text_stream
 from lifecycle.errors import SourceError
 from lifecycle.project import SourceSpec
 

@@ -12,8 +12,8 @@ from deltalake.exceptions import TableNotFoundError
 
 from lifecycle.data.sources.base import At, Part
 from lifecycle.data.sources.columns import declared, sliced
+from lifecycle.data.sources.content import read_parquet
 from lifecycle.data.sources.credentials import Credentials
-from lifecycle.data.sources.formats import read_parquet
 from lifecycle.data.sources.notation import Notation
 from lifecycle.errors import SourceError
 from lifecycle.project import ColumnSpec, SourceSpec

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from lifecycle.data.sources.base import BATCH, MEMBERS_SHOWN
 from lifecycle.data.sources.columns import column_of
-from lifecycle.data.sources.formats import foreign_text, nameless
+from lifecycle.data.sources.content import foreign_text, nameless
 from lifecycle.errors import SourceError
 from lifecycle.project import SourceSpec
 

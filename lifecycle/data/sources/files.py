@@ -12,10 +12,10 @@ import pyarrow as pa
 from lifecycle.data.sources.archives import File, Zipped, is_zip
 from lifecycle.data.sources.base import At, Part
 from lifecycle.data.sources.columns import TEXT_TYPES, declared, left_out, renamed, sliced
+from lifecycle.data.sources.content import byte_stream, foreign_ending, nameless, read_parquet
 from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.delimited import START, read_csv
 from lifecycle.data.sources.excel import other_sheets, read_excel, sheet_heads
-from lifecycle.data.sources.formats import byte_stream, foreign_ending, nameless, read_parquet
 from lifecycle.data.sources.jsonlines import read_jsonl
 from lifecycle.data.sources.local import PACKAGE_SCHEME, local_files
 from lifecycle.data.sources.notation import Notation
@@ -193,7 +193,7 @@ class Files:
         """What was read of the files, each piece with its file's name, as batches of one source.
 
         Args:
-            whole: whether all files were asked for.
+            is_complete: whether all files were asked for.
 
         Raises:
             SourceError: there are no rows, two columns have one name, or files differ in theirs.

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.json
 
 from lifecycle.data.sources.columns import column_of
-from lifecycle.data.sources.formats import text_stream
+from lifecycle.data.sources.content import text_stream
 from lifecycle.project import SourceSpec
 
 BLOCK = 4 << 20

@@ -50,7 +50,7 @@ def read(
 
     Args:
         inputs: the model's columns, in order.
-        known: columns that are looked at, where others are ignored; None is all.
+        fields: columns that are looked at, where others are ignored; None is all.
 
     Raises:
         MalformedRequestError: neither JSON nor CSV, or none of the protocol's shapes.

@@ -32,7 +32,7 @@ def read(
 
     Args:
         explain: what `wants_explanation` says of the request's query.
-        known: fields of a record that are looked at, where others are ignored; None is all.
+        fields: fields of a record that are looked at, where others are ignored; None is all.
 
     Raises:
         MalformedRequestError: no JSON, or another shape than `{"records": [{…}]}`.

@@ -91,7 +91,7 @@ def method(rows: int, grouped: bool) -> str:
     return f"{CONFIDENCE:.0%} percentile intervals of {RESAMPLES} bootstrap resamples of {what}"
 
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 RANKING: tuple[Metric, ...] = ("roc_auc", "average_precision")
 """Built-in metrics that compare rows of several classes, so have no value where there is one."""
@@ -310,7 +310,7 @@ def _is_defined(metric: Metric, y: Floats, p: Floats, task: TaskKind, own: Own) 
     try:
         own[metric](y, p)
     except FeatureError as error:
-        log.warning("Left out: %s", error)
+        logger.warning("Left out: %s", error)
         return False
     return True
 

@@ -6,7 +6,7 @@ import pytest
 
 from lifecycle.errors import DataError
 from lifecycle.monitoring.drift import as_floats, drift_report, shares
-from lifecycle.monitoring.windows import OpenWindow
+from lifecycle.monitoring.scored import OpenWindow
 from lifecycle.profiling.compare import cramers_v
 from lifecycle.project import DriftSpec
 from lifecycle.records import DriftReport, Window

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lifecycle.monitoring.drift import drift_report
-from lifecycle.monitoring.windows import OpenWindow, quality
+from lifecycle.monitoring.scored import OpenWindow, quality
 from lifecycle.project import DriftSpec, MonitoringSpec, Project, RetrainingSpec
 from lifecycle.quality.gates import decide_retraining
 from lifecycle.records import DatasetVersion, Decision, ModelVersion, Scored, Window

@@ -12,7 +12,7 @@ from lifecycle.features.encode import labels
 from lifecycle.lake.table import table_uri
 from lifecycle.lake.write import write_version
 from lifecycle.monitoring.monitor import monitor_windows
-from lifecycle.monitoring.windows import categorical_features, open_window
+from lifecycle.monitoring.scored import categorical_features, open_window
 from lifecycle.project import Project
 from lifecycle.records import Evaluation, ModelVersion, Monitored, Scored, Window
 from lifecycle.settings import Settings

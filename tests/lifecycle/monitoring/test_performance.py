@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lifecycle.monitoring.windows import OpenWindow, quality
+from lifecycle.monitoring.scored import OpenWindow, quality
 from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
 from tests.support.graded import GRADES, graded_project
 

@@ -13,7 +13,7 @@ from lifecycle.lake.table import table_uri
 from lifecycle.lake.write import write_version
 from lifecycle.monitoring.drift import drift_report
 from lifecycle.monitoring.monitor import monitor_windows
-from lifecycle.monitoring.windows import OpenWindow, open_window
+from lifecycle.monitoring.scored import OpenWindow, open_window
 from lifecycle.profiling.compare import cramers_v
 from lifecycle.project import DriftSpec, Project
 from lifecycle.records import Scored, Window

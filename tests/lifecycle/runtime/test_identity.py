@@ -28,7 +28,7 @@ ENTRIES = {
     "features": ("features.join", "features.store"),
     "model": ("training.fit", "training.tuning.search", "training.distributed"),
     "checks": ("quality.checks", "quality.own_checks"),
-    "answers": ("serving.app", "serving.endpoint"),
+    "answers": ("serving.replicas", "serving.endpoint"),
     "server": ("runtime.warm_server", "runtime.servers"),
 }
 """A result → the modules of `lifecycle` that make it."""

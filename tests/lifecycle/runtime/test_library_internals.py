@@ -61,7 +61,7 @@ def test_ray_start_takes_the_loopback_address_for_this_machines(
 def test_serve_opens_its_grpc_server_by_the_name_that_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """serving/app.py"""
+    """serving/replicas.py"""
     from ray.serve._private import replica
 
     opened: list[str] = []

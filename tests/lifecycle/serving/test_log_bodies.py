@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lifecycle.project import ColumnSpec, Project
-from lifecycle.serving.prediction_log import ROW_BYTES, Entry, LogRows, light, read
+from lifecycle.serving.prediction_log import ROW_BYTES, Entry, LogRows, light, read_bodies
 from lifecycle.serving.protocols import plain
 from lifecycle.serving.records import PredictionRequest
 from tests.support.log_writer import said
@@ -62,7 +62,7 @@ def test_bodies_and_records_give_the_same_rows(
 def test_bodies_as_promised_are_read_without_making_objects() -> None:
     records = [{"age": 41, "visits": 3, "city": "Rome"}, {"age": 1e3, "city": None}]
     kept = [one.request for one in entries([records, records[:1]], pretty=True)]
-    found = read(kept, INPUTS)
+    found = read_bodies(kept, INPUTS)
     assert found is not None
     assert found["age"].equals(pa.array([41.0, 1000.0, 41.0]))
     assert found["visits"].to_pylist() == [3, None, 3]
@@ -72,7 +72,7 @@ def test_bodies_as_promised_are_read_without_making_objects() -> None:
 @pytest.mark.parametrize("age", [b'"41"', b"true", b'1, "age": 2', b"[1]"])
 def test_bodies_that_disagree_with_the_contract_are_left_to_the_other_way(age: bytes) -> None:
     asked = PredictionRequest(1, body=b'{"records": [{"age": ' + age + b"}]}")
-    assert read([asked], INPUTS) is None
+    assert read_bodies([asked], INPUTS) is None
 
 
 def test_what_is_kept_is_small() -> None:

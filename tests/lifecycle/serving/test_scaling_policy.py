@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lifecycle.serving.app import BUSY, BusyShare, ByLoad
+from lifecycle.serving.replicas import BUSY, BusyShare, ByLoad
 
 
 def context(in_work: float, **busy: list[float]) -> Any:

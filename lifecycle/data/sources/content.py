@@ -1,4 +1,7 @@
-"""Bytes of a file as text: decompressed, and in UTF-8."""
+"""Files as bytes, text or Parquet batches; and formats that are not read, by their first bytes.
+
+Which format a file has is `files.Files`'s to say.
+"""
 
 import codecs
 import lzma

@@ -111,7 +111,7 @@ def categorical_features(features: pd.DataFrame, project: Project) -> tuple[str,
 
 # How good the predictions of a window were, once labels have arrived.
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def quality(
@@ -145,5 +145,5 @@ def quality(
             partial=True,
         )
     except TargetError as error:
-        log.warning("Window %s: quality is not measured: %s", scored.window, error)
+        logger.warning("Window %s: quality is not measured: %s", scored.window, error)
         return None

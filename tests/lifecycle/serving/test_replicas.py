@@ -183,7 +183,7 @@ def test_no_endpoint(made: Any) -> None:
 IMPORTS = """
 import json, pickle, sys
 model, project, bundle, asked = pickle.load(open(sys.argv[1], "rb"))
-import lifecycle.serving.app
+import lifecycle.serving.replicas
 from lifecycle.serving.predictor import ServedModel
 served = ServedModel.open(bundle, model, project)
 heavy = {"prefect", "deepchecks", "mlflow", "optuna", "sklearn", "matplotlib", "pandera"}

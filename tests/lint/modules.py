@@ -1,0 +1,54 @@
+"""Leftovers that no other tool sees: `python -m tests.lint.modules`.
+
+A module that imports itself, and a parameter that a docstring explains and the function lacks.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+FOLDERS = ("lifecycle", "tasks", "flows", "benchmarks")
+
+
+def problems(root: Path) -> Iterator[str]:
+    """One line per problem, as ruff writes them."""
+    for folder in FOLDERS:
+        for path in sorted((root / folder).rglob("*.py")):
+            place = path.relative_to(root)
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            module = ".".join(place.with_suffix("").parts)
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom):
+                    names = {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+                    if module in names:
+                        yield f"{place}:{node.lineno}: imports itself"
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    for name in _missing(node):
+                        yield f"{place}:{node.lineno}: {node.name} has no parameter {name}"
+
+
+def _missing(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """Parameters under `Args:` that a function does not have."""
+    arguments = function.args
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    names = {argument.arg for argument in (*every, arguments.vararg, arguments.kwarg) if argument}
+    _, _, explained = (ast.get_docstring(function, clean=False) or "").partition("Args:\n")
+    section = re.split(r"\n\s*\n", explained, maxsplit=1)[0]
+    indent = " " * (function.col_offset + 8)
+    return [
+        name
+        for name in re.findall(rf"^{indent}(\w+): ", section, re.MULTILINE)
+        if name not in names
+    ]
+
+
+def main(root: Path = Path()) -> int:
+    lines = list(problems(root))
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+    return int(bool(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
