@@ -211,8 +211,8 @@ def _judge(
     project: Project, settings: Settings, trained: Trained, parts: dict[str, pd.DataFrame]
 ) -> Decision:
     """Fit, measure, check and decide on these parts, as `train` does."""
+    from tasks.evaluation import measure
     from tasks.quality import check_candidate, checks_program
-    from tasks.training import measure
 
     versions = {
         part: write_version(rows, str(settings.folder("planted") / part), note={})

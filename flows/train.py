@@ -15,17 +15,11 @@ from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Candidate, Prepared, Trained, Window
 from lifecycle.settings import Environment, Settings
 from tasks.cluster import ray_for_training, running_cluster
+from tasks.evaluation import evaluate_candidate
 from tasks.quality import check_candidate, checks_program, gate_candidate
 from tasks.release import champion_of, find_trained, register_challenger, require_name
 from tasks.runs import flow
-from tasks.training import (
-    evaluate_candidate,
-    fit_model,
-    identify,
-    measure_noise,
-    recorded,
-    tune_parameters,
-)
+from tasks.training import fit_model, identify, measure_noise, recorded, tune_parameters
 
 
 @flow(flow_run_name="train-{project.name}", alone=True)

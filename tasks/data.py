@@ -78,7 +78,9 @@ def _outside(project: Project, settings: Settings) -> tuple[str, str, str]:
 @checked
 @task(
     name="ingest",
-    cache_key_fn=cached_by("data", "project", "window", "table", "source_digest", "today", "gone"),
+    cache_key_fn=cached_by(
+        "data", "project", "window", "table", "source_digest", "today", "erased_digest"
+    ),
     **CACHED,
 )
 def _ingest(

@@ -21,11 +21,11 @@ from lifecycle.runtime.cluster import is_connected
 from lifecycle.serving import proxy
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation import assess
+from tasks.evaluation import measure
 from tasks.policies import NOT_CACHED, RETRIES, task
 from tasks.progress import say, step
 from tasks.quality import show_decision
 from tasks.runs import trail_of
-from tasks.training import measure
 
 
 def require_port(settings: Settings) -> None:

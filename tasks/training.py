@@ -14,28 +14,21 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from lifecycle.data.split import small_holdout
-from lifecycle.errors import BundleError, FeatureError
-from lifecycle.project import Metric, Project, greater_is_better
-from lifecycle.quality.evaluation_page import write_evaluation
-from lifecycle.quality.summary import spell
+from lifecycle.project import Project, greater_is_better
 from lifecycle.records import (
     Bundle,
     Evaluated,
-    Evaluation,
     Identity,
-    ModelVersion,
     Noise,
     Split,
     Trial,
     Tuned,
 )
-from lifecycle.release import artifacts, lifetime
+from lifecycle.release import lifetime
 from lifecycle.runtime.identity import identity_of
 from lifecycle.runtime.plugins import plugs_digest
 from lifecycle.settings import Settings
 from lifecycle.training import fit
-from lifecycle.training.evaluation import assess
 from lifecycle.training.fit import noise_over_seeds
 from lifecycle.training.parameters import threads_of
 from lifecycle.training.tuning import search
@@ -216,92 +209,3 @@ def measure_noise(
         description=f"The same training with other seeds: {project.metric} on the holdout",
     )
     return noise
-
-
-# Evaluation as a Prefect task: candidate, trivial baseline and champion on the same holdout.
-
-
-@task(name="evaluate", **NOT_CACHED)
-def evaluate_candidate(
-    project: Project,
-    settings: Settings,
-    split: Split,
-    bundle: Bundle,
-    champion: ModelVersion | None,
-) -> Evaluated:
-    """Measure candidate, trivial baseline and champion on the same holdout; write the report."""
-    with step("train", "evaluating on the holdout") as report:
-        answers = assess.answer(project, split.holdout, bundle.path, bundle.digest)
-        measured = measure(project, settings, split, answers, champion)
-        closer = assess.assess_closely(project, answers, measured.candidate)
-        warnings = (*bundle.warnings, *measured.candidate.warnings, *closer.warnings)
-        closer = closer.model_copy(update={"warnings": warnings})
-        evaluated = write_evaluation(
-            project,
-            split,
-            bundle,
-            measured.model_copy(update={"candidate": closer}),
-            assess.draw(project, answers, closer, bundle),
-            settings.folder("reports", project.name, bundle.digest[:12]),
-        )
-        report(f"holdout {project.metric}: {_line(evaluated, project.metric)} → {evaluated.report}")
-    for warning in closer.warnings:
-        say("train", f"warning: {warning}")
-    create_table_artifact(
-        key=f"{slug(project)}-evaluation",
-        table=[
-            {"metric": metric} | {e.subject: spell(e.metrics[metric]) for e in _subjects(evaluated)}
-            for metric in evaluated.candidate.metrics
-        ],
-        description="On the same holdout, with 95 % bootstrap confidence intervals",
-    )
-    return evaluated
-
-
-def measure(
-    project: Project,
-    settings: Settings,
-    split: Split,
-    answers: assess.Answers,
-    champion: ModelVersion | None,
-) -> Evaluated:
-    """The candidate whose answers these are, next to the baseline and the champion."""
-    champion_answer = _answer_of_champion(project, settings, split, champion) if champion else None
-    baseline, gain_over_baseline = assess.assess_baseline(project, split, answers)
-    candidate = assess.assess(project, answers, split.holdout, "candidate")
-    if small := small_holdout(split.holdout.rows, split.rows, project):
-        candidate = candidate.model_copy(update={"warnings": (small,)})
-    return Evaluated(
-        candidate=candidate,
-        baseline=baseline,
-        champion=assess.assess(
-            project, champion_answer, split.holdout, f"champion v{champion.version}"
-        )
-        if champion and champion_answer
-        else None,
-        gain_over_baseline=gain_over_baseline,
-        gain_over_champion=champion_answer
-        and assess.gain(project, answers, champion_answer, project.gate.confidence),
-    )
-
-
-def _answer_of_champion(
-    project: Project, settings: Settings, split: Split, champion: ModelVersion
-) -> assess.Predicted | None:
-    """None if it cannot: then nothing can be compared, which must not stop a new model."""
-    try:
-        predict = artifacts.predict_of(champion, settings)
-        threshold = artifacts.threshold_of(champion, settings)
-        return assess.answer_by(project, split.holdout, predict, threshold)
-    except (BundleError, FeatureError) as error:
-        say("train", f"champion v{champion.version} is not compared: {error}")
-        return None
-
-
-def _subjects(evaluated: Evaluated) -> list[Evaluation]:
-    evaluations = (evaluated.candidate, evaluated.baseline, evaluated.champion)
-    return [evaluation for evaluation in evaluations if evaluation]
-
-
-def _line(evaluated: Evaluated, metric: Metric) -> str:
-    return ", ".join(f"{e.subject} {spell(e.metrics[metric])}" for e in _subjects(evaluated))

@@ -8,7 +8,7 @@ import pytest
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, Estimate, Evaluation, Gain, Split
 from lifecycle.settings import Settings
-from tasks import training
+from tasks import evaluation
 
 
 @pytest.mark.parametrize(("held", "warnings"), [(250, 1), (4_000, 0)])
@@ -35,7 +35,7 @@ def test_a_small_holdout_is_in_the_gates_reasons(
         train=part(10_000), validation=part(2_000), holdout=part(held), withheld=7_936, rule=""
     )
     answers: Any = None
-    found = training.measure(make_project(), settings, split, answers, None).candidate
+    found = evaluation.measure(make_project(), settings, split, answers, None).candidate
     assert len(found.warnings) == warnings
     if warnings:
         assert "the holdout has 250 of 20,186 rows (1.2%), too few to judge" in found.warnings[0]

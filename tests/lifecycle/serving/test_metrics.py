@@ -24,14 +24,14 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lifecycle.serving.metrics import ANSWERED, Meters
+from lifecycle.serving.metrics import ANSWERED_METRIC, Meters
 from tests.support.log_writer import model_of
 meters = Meters(Path(sys.argv[1]), model_of("small"), "champion")
 for _ in range(1000):
     meters.started()
     meters.answered("/predict", 200, 0.003, 2, 1)
 meters.started()
-meters.counts.cells[meters.counts.cell(ANSWERED)] += 2000
+meters.counts.cells[meters.counts.cell(ANSWERED_METRIC)] += 2000
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
