@@ -29,8 +29,8 @@ def test_a_small_holdout_is_in_the_gates_reasons(
         rows=held,
     )
     gain = Gain(value=0.2, low=0.1, high=0.3, least=0.12, confidence=0.9)
-    monkeypatch.setattr(training.assess, "assess", lambda *_: measured)
-    monkeypatch.setattr(training.assess, "assess_baseline", lambda *_: (measured, gain))
+    monkeypatch.setattr(evaluation.assess, "assess", lambda *_: measured)
+    monkeypatch.setattr(evaluation.assess, "assess_baseline", lambda *_: (measured, gain))
     split = Split(
         train=part(10_000), validation=part(2_000), holdout=part(held), withheld=7_936, rule=""
     )
