@@ -29,7 +29,7 @@ from tests.support.log_writer import model_of
 meters = Meters(Path(sys.argv[1]), model_of("small"), "champion")
 for _ in range(1000):
     meters.started()
-    meters.answered("/predict", 200, 0.003, 2, 1)
+    meters.count_answer("/predict", 200, 0.003, 2, 1)
 meters.started()
 meters.counts.cells[meters.counts.cell(ANSWERED_METRIC)] += 2000
 os.kill(os.getpid(), signal.SIGKILL)
