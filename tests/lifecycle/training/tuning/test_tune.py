@@ -39,8 +39,8 @@ from lifecycle.training.tuning.search import tune
 project, train, validation, folder, address = sys.argv[1:]
 
 def on_trial(now):
-    print(now.done, flush=True)
-    if now.done == 6:
+    print(now.number, flush=True)
+    if now.number == 6:
         time.sleep(600)  # until the SIGKILL, with trials 7 and 8 on the workers
 
 with connect_ray(Settings(ray_address=address)):
