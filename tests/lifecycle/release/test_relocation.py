@@ -1,6 +1,7 @@
 """State that was moved or renamed is found: artifacts, reference versions, models."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_nothing_is_written_where_nothing_moved(small_model: Any) -> None:
     # artifacts that somebody keeps elsewhere on purpose stay there
     elsewhere = settings.model_copy(update={"mlflow_artifact_root": "file:///elsewhere"})
     assert relocate(database, elsewhere) == 0
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute(
             "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage, "
             "workspace) VALUES (99, 'other', 's3://models/mlartifacts/other', 'active', 'default')"
