@@ -72,7 +72,7 @@ release: $(READY)  ## build the wheel, install it with the locked packages into 
 	$(UV) $(RELEASED)/bin/python -r requirements.lock
 	$(BIN)/uv pip install -q --no-deps --python $(RELEASED)/bin/python dist/*.whl
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cp -r examples/health_visits "$$folder" && cd "$$folder/health_visits" && \
-	  export LIFECYCLE_HOME="$$folder/home" && \
+	  export LIFECYCLE_HOME="$$folder/home" LIFECYCLE_KEEP_WARM=0 && \
 	  for verb in --version "validate project.yaml" "run prepare project.yaml"; do \
 	    echo "lifecycle $$verb" && $(CURDIR)/$(RELEASED)/bin/lifecycle $$verb || exit 1; done
 	@rm -rf $(RELEASED) build && ls -1 dist
