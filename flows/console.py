@@ -1,4 +1,4 @@
-"""The screen of a script: one line a result, a live line for what runs now, nobody else's noise."""
+"""The screen of a script: one line per result, a live line for what runs now, no other noise."""
 
 import logging
 import time

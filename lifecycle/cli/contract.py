@@ -14,7 +14,7 @@ from lifecycle.project import ColumnSpec, ContractSpec, Project
 from lifecycle.project.contract import Bounds
 from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.records import counted
-from lifecycle.runtime.console import open_console, styled
+from lifecycle.runtime.console import TABLE_WIDTH, open_console, styled
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
@@ -141,8 +141,6 @@ def _range(bounds: Bounds) -> str:
 
 CELLS = 8
 """Shown of a row, at least; those that its reasons are about are all shown."""
-WIDE = 140
-"""Columns where the output is no terminal."""
 
 
 def rejected(
@@ -159,7 +157,7 @@ def rejected(
 
     loaded, settings = load_project(project), Settings.load(env)
     report = quarantine(loaded, settings, version, rows)
-    console = open_console(width=WIDE)
+    console = open_console(width=TABLE_WIDTH)
     if report is not None:
         _show(console, loaded, report)
     elif len(history(table_uri(settings, loaded.name, "accepted"))):

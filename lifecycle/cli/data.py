@@ -12,7 +12,7 @@ from lifecycle.errors import DataError
 from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.records import DatasetVersion
 from lifecycle.records.data import Moments, RowsDiff, SchemaDiff, VersionDiff
-from lifecycle.runtime.console import open_console, styled
+from lifecycle.runtime.console import TABLE_WIDTH, open_console, styled
 from lifecycle.settings import Settings
 
 
@@ -80,8 +80,6 @@ def _table(title: str, *columns: str) -> Table:
 # `lifecycle diff`: what differs between two versions of a project's data.
 
 TESTS = {"kolmogorov_smirnov": "KS", "cramers_v": "V"}
-WIDE = 140
-"""Columns where the output is no terminal."""
 
 
 def diff(
@@ -137,7 +135,7 @@ def _version(settings: Settings, project_name: str, table: str, text: str) -> Da
 
 def show(difference: VersionDiff) -> None:
     """The differences on the screen."""
-    console = open_console(width=WIDE)
+    console = open_console(width=TABLE_WIDTH)
     for name, version in (("former", difference.former), ("present", difference.present)):
         table = version.uri.rstrip("/").rpartition("/")[2]
         title = f"{table}@{version.version}, {version.rows:,} rows, digest {version.digest[:12]}"

@@ -11,7 +11,7 @@ from lifecycle.cli.project import EnvOption, ProjectPath, project_first
 from lifecycle.errors import ProjectError
 from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.records import Change, DataChange, Erasure, Link, Searched, counted
-from lifecycle.runtime.console import open_console, styled, write_error
+from lifecycle.runtime.console import TABLE_WIDTH, open_console, styled, write_error
 from lifecycle.settings import Settings
 
 INCOMPLETE = 2
@@ -218,9 +218,6 @@ def _show(console: Console, number: int, change: Link, reasons: Sequence[str]) -
 
 # `lifecycle lineage`: what a model, dataset or prediction was made from, and what it led to.
 
-WIDE = 140
-"""Columns where the output is no terminal."""
-
 
 def lineage(
     words: Annotated[
@@ -256,7 +253,7 @@ def lineage(
     loaded, settings = load_project(project), Settings.load(env)
     graph = walk.load_graph(loaded, settings)
     nodes = graph.around(loaded.name, walk.find(graph, loaded, settings, ref))
-    console = open_console(width=WIDE)
+    console = open_console(width=TABLE_WIDTH)
     if as_json:
         typer.echo(nodes.model_dump_json(indent=1))
     else:

@@ -9,11 +9,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lifecycle.features.compute import first_facts
-from lifecycle.lake.column_types import is_text
+from lifecycle.lake.column_types import MICROSECONDS_PER_DAY, is_text
 
-MICROSECONDS_A_DAY = 86_400_000_000
 FEW = 64
-"""Rows up to which each is looked up by itself: what it costs to start with many is spared."""
+"""Up to so many rows are looked up one by one, without the start-up cost of the search for many."""
 
 
 class AsOf:
@@ -49,7 +48,7 @@ class AsOf:
         self._starts = np.append(starts, len(key))
         self._time = as_numbers(time)
         self._dates: bool = pa.types.is_timestamp(time.type)
-        unit = MICROSECONDS_A_DAY if self._dates else 1
+        unit = MICROSECONDS_PER_DAY if self._dates else 1
         self._max_age = None if max_age is None else max_age * unit
         self._same_instant = same_instant
         self.features = features.combine_chunks()

@@ -20,18 +20,19 @@ PATIENCE = 60
 BATCH = 1000
 ROUNDS = 3
 """A row that a server changed meanwhile is found in the next."""
+DELETED_RUN = "delete the run, then remove it for good: mlflow runs delete --run-id ID; mlflow gc"
 MLFLOW_TABLES = {
     "tags": "mlflow.MlflowClient().delete_tag(run_id, key)",
     "experiment_tags": "mlflow.MlflowClient().delete_experiment_tag(experiment_id, key)",
     "model_version_tags": "mlflow.MlflowClient().delete_model_version_tag(name, version, key)",
-    "params": "delete the run, then remove it for good: mlflow runs delete --run-id ID; mlflow gc",
-    "metrics": "delete the run, then remove it for good: mlflow runs delete --run-id ID; mlflow gc",
-    "runs": "delete the run, then remove it for good: mlflow runs delete --run-id ID; mlflow gc",
+    "params": DELETED_RUN,
+    "metrics": DELETED_RUN,
+    "runs": DELETED_RUN,
     "model_versions": "mlflow.MlflowClient().update_model_version(name, version, description)",
 }
-"""Table of MLflow → what removes a text from it."""
-PREFECT_RUNS = ("flow_run", "task_run", "log", "artifact", "events")
-"""Beginnings of tables of Prefect that belong to runs."""
+"""What removes a text from a table of MLflow."""
+PREFECT_RUNS = ("flow_run", "task_run", "log")
+"""Beginnings of tables of Prefect whose rows go with a flow run."""
 MIXED = (sa.Integer, sa.Numeric, sa.Boolean, sa.Date, sa.DateTime, sa.Time, sa.Interval, sa.Uuid)
 """Types that hold no text; but in SQLite any column may."""
 

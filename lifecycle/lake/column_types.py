@@ -22,6 +22,7 @@ FALSE = ["false", "0", "no", "f", "n", "0.0"]
 WHOLE_NUMBER = r"^[+-]?[0-9]{1,18}(\.0*)?$"
 EXACT = 2.0**53
 """Beyond it, a 64-bit float no longer tells two neighbouring whole numbers apart."""
+MICROSECONDS_PER_DAY = 86_400_000_000
 FAILURES: dict[ColumnType, str] = {
     "integer": "not a whole number",
     "number": "not a finite number",
@@ -44,11 +45,6 @@ class Coerced(NamedTuple):
 
     values: pd.Series
     failed: NDArray[np.bool_]
-
-
-def storage_type(spec: ColumnSpec) -> ColumnType:
-    """The type a column's values have; a category has that of its allowed values, else text."""
-    return spec.value_type
 
 
 def coerce(raw: pd.Series, kind: ColumnType) -> Coerced:
@@ -79,7 +75,7 @@ def coerce(raw: pd.Series, kind: ColumnType) -> Coerced:
 
 def narrow(values: pd.Series, spec: ColumnSpec) -> pd.Series:
     """The type of accepted rows: plain numpy types where nothing can be missing."""
-    kind = storage_type(spec)
+    kind = spec.value_type
     if kind == "integer" and spec.nullable:
         return values if values.dtype == "Int64" else values.astype("Int64")
     if kind == "integer":

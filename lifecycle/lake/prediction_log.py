@@ -20,7 +20,6 @@ from deltalake.transaction import AddAction
 from pyarrow.parquet import ParquetFile
 
 from lifecycle.errors import BackendError, first_line
-from lifecycle.lake.column_types import storage_type
 from lifecycle.lake.inventory import (
     DataFile,
     change_files,
@@ -101,7 +100,7 @@ def input_fields(inputs: Mapping[str, ColumnSpec]) -> dict[str, pa.Field]:
     return {
         name: pa.field(
             f"{INPUT}{name}{HASHED if spec.pii == 'hash' else ''}",
-            pa.string() if spec.pii == "hash" else ARROW[storage_type(spec)],
+            pa.string() if spec.pii == "hash" else ARROW[spec.value_type],
         )
         for name, spec in inputs.items()
         if spec.pii != "drop"

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lifecycle.data.contract.statistics import RunningMoments, Smallest
-from lifecycle.lake.column_types import is_number
+from lifecycle.lake.column_types import MICROSECONDS_PER_DAY, is_number
 from lifecycle.lake.row_hash import Hashes, fold, hashes_of
 
 # Columns of any Arrow type in the few that a profile tells apart.
@@ -45,7 +45,6 @@ SAMPLE = 50_000
 SEED = 17
 MOST_PERIODS = 50_000
 """Above so many values a time column of whole numbers has no periods to count."""
-MICROSECONDS_A_DAY = 86_400_000_000
 
 
 class ColumnCounts:
@@ -141,7 +140,7 @@ class Gathered:
             return
         if pa.types.is_timestamp(column.type):
             column = pa.array(
-                column.drop_null().cast(pa.int64()).to_numpy() // MICROSECONDS_A_DAY, pa.int64()
+                column.drop_null().cast(pa.int64()).to_numpy() // MICROSECONDS_PER_DAY, pa.int64()
             )
         elif not pa.types.is_integer(column.type):
             self.periods = None

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lifecycle.lake.column_types import storage_type
 from lifecycle.lake.read import read_version
 from lifecycle.project import ColumnType, Project
 from lifecycle.records import Bundle, CheckReport, DatasetVersion, Split, Trained, Trial
@@ -200,7 +199,7 @@ def _signature(project: Project) -> "ModelSignature":
     columns: list[ColSpec | TensorSpec] = []
     for name in project.input_columns:
         spec = project.columns[name]
-        stored = storage_type(spec)
+        stored = spec.value_type
         kind = missing_apart.get(stored, kinds[stored]) if spec.nullable else kinds[stored]
         columns.append(ColSpec(kind, name, required=not spec.nullable))
     answers: ColSpec | TensorSpec = ColSpec(DataType.double)

@@ -23,6 +23,10 @@ class PlainConsole(Console):
         return super().render_str(visible(text), **options)
 
 
+TABLE_WIDTH = 140
+"""Columns for tables where the output is no terminal."""
+
+
 def open_console(*, width: int | None = None, stderr: bool = False) -> PlainConsole:
     """A console of standard output or error.
 

@@ -12,7 +12,7 @@ SAMPLE = 50_000
 BINS = 50
 SUSPICIOUS = 0.9
 """Share of the target's variance that one column explains by itself."""
-ROWS_A_GROUP = 20
+ROWS_PER_GROUP = 20
 LEAST_ORDERED = 50
 """Rows from which on neighbours tell how much a number explains."""
 FAR_FROM_COPY = 0.001
@@ -62,7 +62,7 @@ def _explained(values: "pd.Series[Any]", target: NDArray[np.float64]) -> float:
     codes = _groups(values)
     sizes = np.bincount(codes)
     groups = int(np.count_nonzero(sizes))
-    if len(target) < ROWS_A_GROUP * groups:
+    if len(target) < ROWS_PER_GROUP * groups:
         return _explained_by_order(values, target)
     columns = target.reshape(len(target), -1)
     middle = columns - columns.mean(axis=0)

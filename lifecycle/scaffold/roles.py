@@ -24,7 +24,7 @@ NEARLY_UNIQUE = 0.98
 POSITIVE = ("1", "1.0", "true", "yes", "y", "t", "positive")
 FEW_MISSING = 0.01
 """Share of the rows whose time may be missing: they are broken, and the column is a time."""
-FEW_IN_A_CLASS = 10
+FEW_PER_CLASS = 10
 """Rows: a class of fewer is hardly in train, validation and holdout."""
 LEAST_GRADES = 5
 """Different whole numbers from which on they may be counts or amounts rather than classes."""
@@ -222,7 +222,7 @@ def _are_amounts(numbers: "pd.Series[Any]") -> bool:
     """Whether few whole numbers are counts, or too many and too rare for classes."""
     sizes = numbers.value_counts()
     return _are_counts(numbers) or bool(
-        len(sizes) >= LEAST_GRADES and sizes.iloc[-1] < FEW_IN_A_CLASS
+        len(sizes) >= LEAST_GRADES and sizes.iloc[-1] < FEW_PER_CLASS
     )
 
 

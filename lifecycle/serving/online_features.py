@@ -16,7 +16,7 @@ from lifecycle.errors import LifecycleError, RequestError
 from lifecycle.features.asof import AsOf
 from lifecycle.features.encode import ViewUse
 from lifecycle.features.store import made_like, open_view
-from lifecycle.lake.column_types import constraints_of, storage_type
+from lifecycle.lake.column_types import constraints_of
 from lifecycle.lake.column_types import to_frame as arrow_to_frame
 from lifecycle.lake.prediction_log import ARROW
 from lifecycle.lake.read import is_nullable
@@ -59,7 +59,7 @@ class ServedViews:
         self._uses, self._project, self._settings = uses, project, settings
         self._entity = project.entity
         self._spec = project.contract.columns[project.entity]
-        self._kind = storage_type(self._spec)
+        self._kind = self._spec.value_type
         self._columns = frozenset(name for use in uses.values() for name in use.columns)
         # a value of this type is right whatever it is; all others are looked at one by one
         kinds: dict[str, type] = {"integer": int, "string": str}
@@ -196,7 +196,7 @@ def as_requests(rows: pd.DataFrame, schema: BundleSchema, project: Project) -> p
         records_frame.insert(0, project.entity, rows[project.entity].to_numpy())
         spec = project.contract.columns[project.entity]
         if spec.pii == "hash":
-            text = storage_type(spec) == "string"
+            text = spec.value_type == "string"
             nobody = "nobody" if text else int(spec.minimum or 0)
             records_frame[project.entity] = spec.categories[0] if spec.categories else nobody
     return records_frame

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lifecycle.lake.column_types import constraints_of, storage_type
+from lifecycle.lake.column_types import constraints_of
 from lifecycle.project import ColumnSpec, ColumnType, Scalar
 from lifecycle.records import ModelVersion
 from lifecycle.serving.auth import OPEN
@@ -77,7 +77,7 @@ def record(
 
 def field(spec: ColumnSpec) -> Json:
     """One value of a record, as `protocol.to_frame` checks it."""
-    kind = storage_type(spec)
+    kind = spec.value_type
     schema: Json = {"type": [TYPES[kind], "null"] if spec.nullable else TYPES[kind]}
     for constraint in constraints_of(spec):
         schema |= constraint.schema()
@@ -205,7 +205,7 @@ def example_inference(schema: BundleSchema) -> Json:
     """An inference request with the example row."""
     row = example_row(schema)
     tensors = [
-        {"name": name, "shape": [1], "datatype": DATATYPES[storage_type(spec)], "data": [row[name]]}
+        {"name": name, "shape": [1], "datatype": DATATYPES[spec.value_type], "data": [row[name]]}
         for name, spec in schema.inputs.items()
     ]
     return {"inputs": tensors}
@@ -213,7 +213,7 @@ def example_inference(schema: BundleSchema) -> Json:
 
 def _example(spec: ColumnSpec, values: tuple[Scalar, ...]) -> Scalar:
     """A value the contract allows, in the middle of its range if it has one."""
-    kind = storage_type(spec)
+    kind = spec.value_type
     if spec.categories is not None:
         return spec.categories[0]
     if kind in LIMITS:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lifecycle.data.privacy import pii_key, plain_text, pseudonym
-from lifecycle.lake.column_types import coerce, narrow, storage_type
+from lifecycle.lake.column_types import coerce, narrow
 from lifecycle.lake.prediction_log import (
     ARROW,
     SCHEMA,
@@ -84,7 +84,7 @@ def read_bodies(
 
 
 def _type(spec: ColumnSpec) -> pa.DataType:
-    kind = storage_type(spec)
+    kind = spec.value_type
     return pa.string() if kind == "datetime" else ARROW[kind]
 
 
@@ -271,7 +271,7 @@ def _joined(
 
 
 def _typed(values: Column | pa.Array, spec: ColumnSpec) -> pa.Array:
-    kind = storage_type(spec)
+    kind = spec.value_type
     if isinstance(values, pa.Array):
         if values.type == ARROW[kind]:
             return values
@@ -287,7 +287,7 @@ def _typed(values: Column | pa.Array, spec: ColumnSpec) -> pa.Array:
 def _read_as(series: pd.Series, spec: ColumnSpec) -> pd.Series:
     """Values as the contract would read them; those it would refuse are missing."""
     nullable = spec.model_copy(update={"nullable": True})
-    return narrow(coerce(series, storage_type(spec)).values, nullable)
+    return narrow(coerce(series, spec.value_type).values, nullable)
 
 
 def _repeat(values: Sequence[Any] | NDArray[Any], rows: NDArray[np.int64]) -> Any:

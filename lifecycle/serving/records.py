@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.errors import RequestError
-from lifecycle.lake.column_types import Constraint, constraints_of, narrow, storage_type
+from lifecycle.lake.column_types import Constraint, constraints_of, narrow
 from lifecycle.project import ColumnSpec, ColumnType, Scalar
 from lifecycle.records import ModelVersion
 
@@ -117,7 +117,7 @@ def to_frame(records: Records, inputs: Mapping[str, ColumnSpec]) -> pd.DataFrame
         raise RequestError("\n".join(listed))
     return pd.DataFrame(
         {
-            name: narrow(pd.Series(columns[name], dtype=DTYPES[storage_type(spec)]), spec)
+            name: narrow(pd.Series(columns[name], dtype=DTYPES[spec.value_type]), spec)
             for name, spec in inputs.items()
         }
     )
@@ -138,7 +138,7 @@ def curl_command(url: str, rows: pd.DataFrame) -> str:
 
 def _column(name: str, spec: ColumnSpec, records: Records, problems: list[str]) -> list[Any]:
     """One field of every record; what is wrong with it goes to `problems`, at most a row each."""
-    kind = storage_type(spec)
+    kind = spec.value_type
     convert, checks = _CONVERT[kind], constraints_of(spec)
     values: list[Any] = []
     for row, record in enumerate(records):

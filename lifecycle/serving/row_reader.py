@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lifecycle.errors import RequestError
 from lifecycle.features.encode import FeatureSchema
-from lifecycle.lake.column_types import Constraint, Maximum, Minimum, constraints_of, storage_type
+from lifecycle.lake.column_types import Constraint, Maximum, Minimum, constraints_of
 from lifecycle.project import ColumnSpec
 from lifecycle.serving.records import Column, PredictionRequest, Records, to_frame
 
@@ -40,7 +40,7 @@ class NotPlainError(Exception):
 def cell_of(spec: ColumnSpec, levels: Sequence[Any] | None) -> Cell:
     """The conversion of one value of this column."""
     low, high = _bounds(spec)
-    kind, constraints = storage_type(spec), constraints_of(spec)
+    kind, constraints = spec.value_type, constraints_of(spec)
     missing = math.nan if spec.nullable else None
 
     def number(value: Any) -> float:
@@ -98,7 +98,7 @@ class NumericRows:
 
     def __init__(self, inputs: Mapping[str, ColumnSpec], names: Sequence[str]) -> None:
         self._low, self._high = np.array([_bounds(spec) for spec in inputs.values()]).T
-        self._integers = any(storage_type(spec) == "integer" for spec in inputs.values())
+        self._integers = any(spec.value_type == "integer" for spec in inputs.values())
         places = [list(inputs).index(name) for name in names]
         self._places = None if places == sorted(places) else places
 
@@ -132,7 +132,7 @@ def is_number(spec: ColumnSpec, levels: Sequence[Any] | None) -> bool:
     Any other constraint is left to the slow way.
     """
     bounded = all(isinstance(check, Minimum | Maximum) for check in constraints_of(spec))
-    return levels is None and bounded and storage_type(spec) in NUMERIC
+    return levels is None and bounded and spec.value_type in NUMERIC
 
 
 def _allowed(value: Any, constraints: Sequence[Constraint]) -> bool:
@@ -149,7 +149,7 @@ def column_of(
     """The conversion of many values of this column at once."""
     low, high = _bounds(spec)
     numeric = is_number(spec, levels)
-    integer = storage_type(spec) == "integer"
+    integer = spec.value_type == "integer"
     kinds, types = ("iu", {int}) if integer else ("fiu", {int, float})
 
     def convert(values: Column) -> NDArray[Any]:

@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 
 from lifecycle.errors import MalformedRequestError, RequestError
-from lifecycle.lake.column_types import coerce, storage_type
+from lifecycle.lake.column_types import coerce
 from lifecycle.project import ColumnSpec
 from lifecycle.serving.body import check_columns, check_records, check_rows, load_object
 from lifecycle.serving.records import Answer, Headers, PredictionRequest
@@ -198,7 +198,7 @@ def _typed(cells: list[str], spec: ColumnSpec | None) -> list[Any]:
     """Cells as their column's type; what cannot be one stays text, for the checks to name it."""
     if spec is None:
         return cells
-    kind = storage_type(spec)
+    kind = spec.value_type
     if kind in ("string", "datetime"):
         return [cell if cell or not spec.nullable else None for cell in cells]
     import pandas as pd

@@ -20,7 +20,6 @@ import orjson
 from numpy.typing import NDArray
 
 from lifecycle.errors import MalformedRequestError, NotServedError, RequestError
-from lifecycle.lake.column_types import storage_type
 from lifecycle.project import ColumnSpec, Scalar
 from lifecycle.records import ModelVersion
 from lifecycle.serving.body import as_list, check_rows, load_object
@@ -413,7 +412,7 @@ def model_metadata(model: ModelVersion, schema: BundleSchema, versions: Sequence
             "versions": [str(version) for version in versions],
             "platform": schema.model,
             "inputs": [
-                _tensor(name, DATATYPES[storage_type(spec)], -1)
+                _tensor(name, DATATYPES[spec.value_type], -1)
                 for name, spec in schema.inputs.items()
             ],
             "outputs": outputs,

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lifecycle.errors import MalformedRequestError, RequestError
-from lifecycle.lake.column_types import storage_type
 from lifecycle.project import ColumnSpec, ColumnType
 from lifecycle.serving.records import Column
 
@@ -121,7 +120,7 @@ def to_column(tensor: Tensor, spec: ColumnSpec) -> Column:
             names the row.
     """
     name, values = tensor.name, tensor.values
-    kind = storage_type(spec)
+    kind = spec.value_type
     own = DATATYPES[kind]
     if tensor.datatype != own and not (own in NUMBERS and tensor.datatype in NUMBERS):
         also = " or another number type" if own in NUMBERS else ""
@@ -155,7 +154,7 @@ def to_matrix(
             f"input {tensor.name}: one tensor for all inputs must be FP32, FP64 or INT64, got "
             f"{tensor.datatype}"
         )
-    kinds = {name: storage_type(spec) for name, spec in inputs.items()}
+    kinds = {name: spec.value_type for name, spec in inputs.items()}
     if text := [name for name, kind in kinds.items() if DATATYPES[kind] == "BYTES"]:
         raise RequestError(
             f"input {tensor.name}: cannot hold {', '.join(text[:5])}, no numbers: send one tensor "
