@@ -56,7 +56,7 @@ class _Keys(BaseModel):
     """SHA-256 of the keys as JSON; empty in a file that was written before there was one."""
 
     def sum(self) -> str:
-        """What `checksum` must be."""
+        """Return the SHA-256 of the keys, which `checksum` must equal."""
         keys = [key.model_dump(mode="json") for key in self.keys]
         return sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()
 
@@ -207,7 +207,7 @@ LOOK_SECONDS = 1.0
 
 
 class Gatekeeper:
-    """Lets a request in or not. One for a replica; not for several threads."""
+    """Decides whether a request is let in. One per replica; not safe for several threads."""
 
     def __init__(
         self,
@@ -217,12 +217,13 @@ class Gatekeeper:
         clock: Callable[[], float] = time.monotonic,
         required: bool = True,
     ) -> None:
-        """
+        """Store the arguments; the key file is read when the first request comes.
+
         Args:
-            file: the keys; None lets everybody in.
-            replicas: how many share a key's rate.
-            required: whether everybody needs a key. Otherwise only those that a release makes for
-                itself count: its requests must be told from those of clients.
+            file: the key file; None lets every client in.
+            replicas: number of replicas that share the rate limit of a key.
+            required: whether every request needs a key. If False, only the keys that a release
+                makes for itself are looked at, to tell its requests from those of clients.
         """
         self._file = file
         self._required = required

@@ -98,14 +98,14 @@ def _refuse_twice(body: bytes) -> None:
 
 
 def load_object(body: bytes | memoryview, shape: str) -> dict[str, Any]:
-    """As `load_json`, of a body that must be an object.
+    """Parse a JSON body that must be an object, as `load_json` does.
 
     Args:
         shape: what the protocol expects, for the message.
 
     Raises:
-        MalformedRequestError: it is no JSON, or something else than an object.
-        RequestTooLargeError: it is nested too deeply.
+        MalformedRequestError: the body is not JSON, or not an object.
+        RequestTooLargeError: the body is nested too deeply.
     """
     value = load_json(body)
     if type(value) is not dict:
@@ -114,11 +114,11 @@ def load_object(body: bytes | memoryview, shape: str) -> dict[str, Any]:
 
 
 def check_rows(rows: int, max_rows: int, where: str) -> None:
-    """Between one row and as many as are allowed.
+    """Check that a request has between 1 and `max_rows` rows.
 
     Raises:
-        RequestError: no row.
-        RequestTooLargeError: too many.
+        RequestError: the request has no row.
+        RequestTooLargeError: the request has more than `max_rows` rows.
     """
     if rows > max_rows:
         raise RequestTooLargeError(f"{where}: got {rows} rows, allowed are 1 to {max_rows}")
@@ -181,7 +181,7 @@ def check_columns(
 
 
 def unknown_fields(request: PredictionRequest, names: AbstractSet[str]) -> tuple[int, str]:
-    """How many fields of a request's rows are not among the known ones, and the name of one."""
+    """Count the fields of a request's rows that are not in `names`; return one such name too."""
     if request.records is None:
         others = (request.columns or {}).keys() - names
         return len(others) * request.rows, min(others, default="")
@@ -190,7 +190,7 @@ def unknown_fields(request: PredictionRequest, names: AbstractSet[str]) -> tuple
 
 
 def as_list(value: Any) -> Any:
-    """What orjson does not write itself: arrays that are not contiguous, and NumPy's scalars."""
+    """Convert what orjson cannot write: arrays that are not contiguous, and NumPy scalars."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is no JSON value")

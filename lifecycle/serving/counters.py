@@ -67,9 +67,9 @@ class Counters:
         self._places: dict[Name, int] = {}
 
     def cell(self, name: str, /, **labels: object) -> int:
-        """Where in `cells` a number is; it is 0 when it is new.
+        """Return the index in `cells` of a counter, which starts at 0.
 
-        Beyond `CELLS` names, numbers go where nobody reads them: counting must not end in an error.
+        After `CELLS` names, more counters share a cell that nobody reads: counting must not fail.
         """
         key = (name, tuple((label, str(value)) for label, value in labels.items()))
         place = self._places.get(key)

@@ -255,10 +255,12 @@ def _run(application: Any, name: str, prefix: str | None, model: ModelVersion) -
 
 
 def _failure(name: str, model: ModelVersion, cause: str) -> ServingError | UnavailableError:
-    """What a replica that does not start says: of the model, or of what it stands on.
+    """Build the error for a replica that did not start.
+
+    A `ServingError` blames the model, an `UnavailableError` the machine or a service.
 
     Args:
-        cause: the last line of what the replica said: an error's class, and its message.
+        cause: the last line of the replica's error: its class and its message.
     """
     kind = getattr(errors, cause.partition(":")[0].rpartition(".")[2], None)
     judged = kind is None or issubclass(kind, VERDICTS)

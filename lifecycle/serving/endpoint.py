@@ -105,19 +105,19 @@ class Request(NamedTuple):
 
     @property
     def headers(self) -> Headers:
-        """By name; made anew each time, as the plain protocol needs none."""
+        """Headers by name. Built at each access, because the plain protocol needs none."""
         return dict(self.raw_headers)
 
 
 class Protocol(NamedTuple):
-    """How the requests of one path are read and their answers written."""
+    """Reads the requests of one path and writes their answers."""
 
     route: str
-    """The path for the metrics, without names in it."""
+    """The path as metrics label it, without names of models."""
     read: Callable[[Request], PredictionRequest]
     write: Callable[[Answer, PredictionRequest], Reply]
     version: str = ""
-    """The model version that the path names."""
+    """The model version in the path; empty if the path has none."""
 
 
 class _RequestSummary:
@@ -256,7 +256,7 @@ class EndpointApp:
     def _joined_answer(
         self, request: PredictionRequest, name: str
     ) -> tuple[PredictionRequest, Answer]:
-        """What is logged is what was looked up."""
+        """Add the features of views to a request and answer it. The log gets the joined request."""
         request = self._model.joined(request)
         return request, self._model.answer(request, name)
 

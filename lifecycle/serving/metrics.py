@@ -41,14 +41,14 @@ PLACE = "bucket"
 
 
 class Meters:
-    """What one replica counts; all but `render` and `sweep` belong to the event loop's thread.
+    """Metrics of one replica. Only `render` and `sweep` may be called outside the event loop.
 
     Args:
-        folder: of the application on this node; on a local disk.
-        role: what the replica is: `champion` or `candidate`.
+        folder: the application's folder on this node, on a local disk.
+        role: the role of the replica, `champion` or `candidate`.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder is not writable.
     """
 
     def __init__(self, folder: Path, model: ModelVersion, role: str) -> None:
@@ -147,7 +147,7 @@ class Meters:
 
 
 class _Series(NamedTuple):
-    """Where the numbers of one route, status and version are."""
+    """Indices of the cells of one route, status and version."""
 
     requests: int
     rows: int

@@ -71,12 +71,12 @@ class ServedViews:
 
     @property
     def entity(self) -> dict[str, ColumnSpec]:
-        """What a request has to bring for them: the name of the field, and what it must be."""
+        """The field that a request must have for the views: its name and its column spec."""
         return {self._entity: self._spec}
 
     @property
     def versions(self) -> dict[str, DatasetVersion]:
-        """Which version of each view is looked up."""
+        """The version of each view that is looked up, by the name of the view."""
         return {name: view.version for name, view in self._open_views.items()}
 
     def refresh(self) -> None:
@@ -144,13 +144,13 @@ class ServedViews:
         )
 
     def _facts_of(self, entities: pa.Array) -> Iterator[tuple[str, AsOf, NDArray[np.int64]]]:
-        """Of each view: its name, what is known, and which facts of it count by now (rows,)."""
+        """Yield each view's name, its facts, and per row the index of the current fact (rows,)."""
         for name, (_, view) in self._open_views.items():
             now = np.full(len(entities), _now(view), dtype=np.int64)
             yield name, view, view.lookup(entities, now)
 
     def _entities(self, request: PredictionRequest) -> pa.Array:
-        """Whom each row is about, as the lake names them (rows,)."""
+        """Return the entity of each row as the lake stores it (rows,)."""
         name = self._entity
         if request.records is not None:
             values: list[Any] = [record.get(name) for record in request.records]

@@ -400,7 +400,7 @@ def _infer(schema: BundleSchema, name: str) -> Json:
 
 
 def _server_paths() -> Json:
-    """What the endpoint says of itself."""
+    """Describe the paths about the server itself: health, model, metrics, version."""
     health = structure(status=text(), model=_ref("Model"))
     plain = {TEXT: {"schema": text()}}
     return {

@@ -1,4 +1,4 @@
-"""What the endpoint tells about itself: health, the model, OpenAPI, docs, metrics."""
+"""The endpoint's pages about itself: health, the model, OpenAPI, docs and metrics."""
 
 from collections.abc import Callable
 from contextlib import suppress

@@ -47,7 +47,7 @@ ROW_BYTES = 4096
 
 
 def light(request: PredictionRequest) -> PredictionRequest:
-    """What the log needs of a request, in little memory."""
+    """Reduce a request to what the log needs, so that the queue takes little memory."""
     if not request.body:
         return request
     if len(request.body) > request.rows * ROW_BYTES:
@@ -442,7 +442,7 @@ class PredictionLog:
             self._warn(error)
 
     def _set_written(self, total: int) -> int:
-        """So many rows of this replica are in the table."""
+        """Record that the table has `total` rows of this replica."""
         self._is_gone += total - int(self._cells[self._written])
         self._cells[self._written] = total
         return total
@@ -461,7 +461,7 @@ class PredictionLog:
         logger.warning("predictions are not logged, %d rows wait: %s", waiting, error)
 
     def _tidy(self, commit: int) -> None:
-        """In a process of its own, at low priority: it would cost requests time and memory."""
+        """Start the table's maintenance as a process of low priority, to spare the requests."""
         if commit % TIDY_EVERY or (self._tidying is not None and self._tidying.poll() is None):
             return
         sweep = "sweep" if commit % (TIDY_EVERY * SWEEP_EVERY) == 0 else "keep"

@@ -160,7 +160,7 @@ class ServedModel:
         return relative_distance(self._trees.predict(matrix), self._booster.predict(matrix, 1))
 
     def describe(self) -> dict[str, Any]:
-        """What a client needs to know: version, digest, task and the fields of a record."""
+        """Describe the model to clients: version, digest, task and the fields of a record."""
         schema = self.schema
         return {
             "model": identity(self.model),
@@ -177,13 +177,13 @@ class ServedModel:
         }
 
     def _decision(self) -> dict[str, Any]:
-        """From which probability on `predicted` is the positive value."""
+        """Describe the probability from which `predicted` is the positive value."""
         negative, positive = self.schema.labels
         threshold = self.schema.threshold
         return {"threshold": threshold, "negative": negative, "positive": positive}
 
     def _views(self) -> dict[str, Any]:
-        """Which version of each view is looked up, and which features come from it."""
+        """Describe the version of each view that is looked up, and the features it brings."""
         versions = self.views.versions if self.views else {}
         return {
             name: {
@@ -206,7 +206,7 @@ class ServedModel:
             raise RequestError(self._too_large(features) or str(error)) from None
 
     def _too_large(self, features: pd.DataFrame) -> str:
-        """Which value of a request the model's 32-bit numbers cannot hold, in a client's words."""
+        """Describe the first value that does not fit into the model's 32-bit floats, if any."""
         for name in self.schema.features.names:
             if not pd.api.types.is_numeric_dtype(features[name].dtype):
                 continue
@@ -354,6 +354,6 @@ class Trees:
         return predicted if self._outputs > 1 else predicted[:, 0]
 
     def _output_shape(self) -> int:
-        """How many numbers a row has."""
+        """Return the number of outputs per row."""
         rows = np.zeros((1, self.features), dtype=np.float32)
         return int(np.asarray(treelite.gtil.predict(self._model, rows, nthread=1)).size)

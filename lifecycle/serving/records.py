@@ -70,7 +70,7 @@ class Answer(NamedTuple):
 
 
 def identity(model: ModelVersion) -> dict[str, Any]:
-    """Which model answers, as clients are told."""
+    """Return name, version and digest of a model, as clients see them."""
     return {"name": model.name, "version": model.version, "digest": model.digest}
 
 
@@ -156,7 +156,7 @@ def _column(name: str, spec: ColumnSpec, records: Records, problems: list[str]) 
 def _reason(
     raw: object, value: Any, spec: ColumnSpec, kind: ColumnType, checks: Sequence[Constraint]
 ) -> str | None:
-    """Why a field cannot be used; None if it can."""
+    """Return the reason why a value is refused; None if it is valid."""
     if raw is MISSING:
         return None if spec.nullable else "this field is missing"
     if raw is None:

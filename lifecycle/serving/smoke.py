@@ -35,10 +35,10 @@ Values = NDArray[np.float64]
 
 
 class Smoke(NamedTuple):
-    """What a smoke test asked and how long it waited."""
+    """Result of a smoke test: rows compared and latencies."""
 
     rows: int
-    """Rows compared, each over every protocol."""
+    """Number of rows compared, each over every protocol."""
     p50_milliseconds: float
     """Median time of a request for one row over the plain protocol: network, queue and replica."""
     p99_milliseconds: float
@@ -56,14 +56,14 @@ class Offline(NamedTuple):
 
 
 class Wire(NamedTuple):
-    """How a protocol carries rows and predictions."""
+    """Encodes rows and decodes predictions for one protocol."""
 
     path: str
     write: Callable[[Records], dict[str, Any]]
     read: Callable[[dict[str, Any], Sequence[Scalar]], Values]
     """Predictions (n,), multiclass (n, k). Raises LookupError, TypeError or ValueError."""
     version: Callable[[ProbeAnswer], object]
-    """Which version answered."""
+    """The model version that an answer names."""
 
 
 def smoke_test(
@@ -175,7 +175,7 @@ def _compare(
 
 
 def _wait_for(probe: Probe, model: ModelVersion) -> None:
-    """Until the version itself answers: for a moment the former one may still do."""
+    """Wait until this version answers: the previous one may still do so for a moment."""
     while True:
         answering = probe.ask("/health").content.get("model") or {}
         version = answering.get("version")
@@ -206,7 +206,11 @@ def _tensor_values(content: dict[str, Any], classes: Sequence[Scalar]) -> Values
 
 
 def _check_classes(named: Sequence[Scalar], values: Values, classes: Sequence[Scalar]) -> None:
-    """Whether each class that is named is its row's most probable one."""
+    """Check that the class named for each row is the most probable one.
+
+    Raises:
+        ServingError: another class is named.
+    """
     if list(named) != most_probable(values, classes).tolist():
         raise ServingError("the endpoint names a class that is not the most probable one")
 

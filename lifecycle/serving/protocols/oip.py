@@ -273,7 +273,7 @@ def _outputs(answer: Answer) -> dict[str, tuple[str, NDArray[Any] | Sequence[Any
 def _columns(
     tensors: list[Tensor], inputs: Mapping[str, ColumnSpec], entity: str | None, ignore: bool
 ) -> tuple[dict[str, Column], NDArray[Any] | None]:
-    """By name, and the one matrix they may have come as."""
+    """Return the columns by name, and the matrix if they came as a single tensor."""
     columns: dict[str, Column] = {}
     floats = None
     named = {tensor.name: tensor for tensor in tensors}
@@ -373,15 +373,15 @@ def page(
 
 
 def names_version(path: str, number: int) -> bool:
-    """Whether a path below `/v2/models` names this version."""
+    """Return whether a path below `/v2/models` names this version."""
     return path.split("/")[4:6] == ["versions", str(number)]
 
 
 def check_model(name: str, number: str, model: ModelVersion) -> None:
-    """Whether a path names this model, and its version if it names one.
+    """Check that a path names this model, and its version if the path has one.
 
     Raises:
-        NotServedError: it does not.
+        NotServedError: the path names another model or version.
     """
     if name != model.name:
         raise NotServedError(f"no model {name[:60]!r} is served here; {model.name!r} is")

@@ -184,13 +184,13 @@ def to_bytes(values: NDArray[np.float64] | Sequence[Any], datatype: str) -> byte
 
 
 def where(name: str, shape: tuple[int, ...], at: int) -> str:
-    """How a message names an element: its row, and in a matrix its column."""
+    """Describe the place of an element for a message: its row, and in a matrix its column."""
     width = shape[1] if len(shape) > 1 and shape[1] > 1 else 1
     return f"row {at // width}: {name}{f'[{at % width}]' if width > 1 else ''}"
 
 
 def _never_empty(spec: ColumnSpec) -> bool:
-    """Whether an empty text cannot be a value of the column."""
+    """Return whether an empty text cannot be a value of the column."""
     return spec.type == "datetime" or (
         spec.type == "category" and "" not in (spec.categories or ())
     )
