@@ -47,7 +47,7 @@ MODEL, CURVE = "model.ubj", "curve.json"
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker is told; each reads its rows itself."""
+    """Arguments of every worker. Each worker reads its rows itself."""
 
     project: Project
     train: DatasetVersion
@@ -170,7 +170,7 @@ def _train(job: Job) -> dict[str, Any]:
 
 
 def _matrices(job: Job) -> Matrices:
-    """This worker's rows of both parts."""
+    """Read this worker's rows of both parts."""
     rank = ray.train.get_context().get_world_rank()
     project, schema = job.project, job.plan.schema
     train = read_shard(project, job.train, job.plan.train, rank, schema)

@@ -94,10 +94,11 @@ def threshold_of_rate(probability: Floats, rate: float) -> float:
 
 
 def _on_model_scale(wanted: float, probability: Floats, truth: Floats) -> float:
-    """What the model answers where the true probability is `wanted`.
+    """Map a true probability to the one that the model gives for it.
 
-    By Platt's sigmoid on the validation part: class weights and some learners put probabilities
-    off. Answers of 0 and 1 count as no more certain than the rows can show (Laplace's rule).
+    The map is Platt's sigmoid on the validation part, because class weights and some learners
+    shift probabilities. Probabilities of 0 and 1 are clipped as far as the number of rows can
+    tell them apart (Laplace's rule).
     """
     bound = 1 / (len(truth) + 2)
     try:
@@ -349,7 +350,7 @@ def bundle_schema(
     model: ModelKind = "xgboost",
     calibration: Calibration | None = None,
 ) -> BundleSchema:
-    """What a model of this project takes and gives, without its `decision`."""
+    """Build the schema of a model's requests and answers, without its `decision`."""
     binary = project.task == "binary"
     return BundleSchema(
         project=project.name,

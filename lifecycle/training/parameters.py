@@ -129,7 +129,7 @@ def stopping_metric(project: Project) -> tuple[str, bool]:
 def xgboost_parameters(
     project: Project, parameters: Mapping[str, Scalar], threads: int
 ) -> dict[str, Scalar]:
-    """What `xgboost.train` is given: `parameters` and all that the project implies.
+    """Complete `parameters` for `xgboost.train` with everything that the project implies.
 
     `seed_per_iteration` makes a round's random draws depend on its number only, so that training
     resumed from a checkpoint goes on as if it had never stopped.
@@ -238,7 +238,7 @@ def _try(project: Project, key: str, name: str, value: Scalar) -> None:
 
 
 def plain(error: xgboost.core.XGBoostError) -> str:
-    """What XGBoost says, without the place in its C++ source and the stack."""
+    """Return XGBoost's message without the place in its C++ source and without the stack."""
     return re.sub(r"^\[[\d:]+\]\s*\S+:\d+:\s*", "", first_line(error)).strip()
 
 

@@ -47,7 +47,7 @@ class Shards(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What every worker must know of the rows it does not see."""
+    """Facts about all rows that every worker needs, though it reads only its shard."""
 
     schema: FeatureSchema
     train: Shards

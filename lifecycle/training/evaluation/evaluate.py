@@ -41,7 +41,7 @@ RESAMPLES, RESAMPLES_OF_LARGE = 400, 100
 
 
 def resamples(rows: int, seed: int, groups: ArrayLike | None) -> Iterator[Integers]:
-    """How often each row is drawn, (rows,), once a resample.
+    """Yield, for each bootstrap resample, the number of times each row is drawn (rows,).
 
     Args:
         groups: (rows,), the entity of each row; None draws single rows.
@@ -81,7 +81,7 @@ def lower_bound(value: float, resampled: Floats, rows: int, confidence: float) -
 
 
 def method(rows: int, grouped: bool) -> str:
-    """How the interval was made, in words."""
+    """Describe the method behind the intervals, for people."""
     what = "whole entities" if grouped else "rows"
     if rows > LARGE:
         return (
@@ -101,11 +101,11 @@ Own = Mapping[Metric, OwnMetric]
 
 @dataclass(frozen=True)
 class Measurement:
-    """How the predictions of some rows are measured."""
+    """Settings with which the predictions of some rows are measured."""
 
     task: TaskKind
     seed: int
-    """Of the resamples, from which the intervals come."""
+    """Seed of the resamples from which the intervals come."""
     groups: ArrayLike | None = None
     """(n,), the entity of each row; None treats rows as independent."""
     own: Own = field(default_factory=dict)
@@ -191,13 +191,13 @@ def compare(
     confidence: float,
     thresholds: tuple[float | None, float | None] = (None, None),
 ) -> Gain:
-    """By how much the challenger is better on the same rows; above 0 means better.
+    """Measure the gain of the challenger on the same rows; above 0 it is better.
 
     Paired: both are measured on the same resamples, so what makes the rows easy or hard cancels.
 
     Args:
-        confidence: of the gain's lower bound, one-sided.
-        thresholds: binary: those of challenger and champion, in the place of the measurement's.
+        confidence: level of the gain's one-sided lower bound.
+        thresholds: binary: the thresholds of challenger and champion, not `by.threshold`.
 
     Raises:
         FeatureError, TargetError: as `evaluate`.
@@ -303,7 +303,7 @@ def _by_score(
 
 
 def _is_defined(metric: Metric, y: Floats, p: Floats, task: TaskKind, own: Own) -> bool:
-    """Whether a metric has a value on these rows."""
+    """Return whether a metric is defined on these rows."""
     if metric not in own:
         one_class = task in ("binary", "multiclass") and bool((y == y[0]).all())
         return not (one_class and metric in RANKING)

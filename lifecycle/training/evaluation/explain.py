@@ -1,4 +1,4 @@
-"""What a model's answers are made of: SHAP values of some rows, as a summary plot.
+"""SHAP values of a sample of rows, as a summary plot.
 
 The values come from the model itself: XGBoost's `pred_contribs`, which is TreeSHAP (Lundberg et
 al., 2020), on the margin's scale: log odds, or the logarithm of a count.

@@ -1,9 +1,9 @@
-"""How far a model's treatment of the groups of a protected attribute lies apart, with intervals.
+"""Gaps between the groups of a protected attribute, with confidence intervals.
 
-All measures are taken on the same bootstrap resamples, and the interval of a gap holds for every
-pair of groups at once: of many groups some two lie apart by chance. It is the single-step interval
-of all pairwise differences (Hothorn, Bretz and Westfall, 2008), its quantile from the resamples
-(Romano and Wolf, 2005). The largest difference may thus be picked after the fact.
+All measures are taken on the same bootstrap resamples. The interval of a gap holds for every pair
+of groups at once, because among many groups some two differ by chance. It is the single-step
+interval of all pairwise differences (Hothorn, Bretz and Westfall, 2008), with the quantile taken
+from the resamples (Romano and Wolf, 2005). The largest gap may thus be picked after the fact.
 """
 
 from collections.abc import Callable, Sequence

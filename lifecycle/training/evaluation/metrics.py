@@ -64,7 +64,7 @@ def family_of(metric: Metric, task: TaskKind, threshold: float | None = None) ->
 
 
 def _dot(a: Floats, b: Floats) -> float:
-    """Without BLAS, whose threads cost more than they bring here and change the last digits."""
+    """Compute a dot product without BLAS, whose threads are slower here and change last digits."""
     return float(np.einsum("i,i", a, b))
 
 

@@ -32,7 +32,7 @@ class XGBoostModel:
 
     @property
     def features(self) -> int:
-        """How many columns the matrix has."""
+        """Number of columns of the matrix."""
         return int(self._booster.num_features())
 
     def predict(self, matrix: Matrix, threads: int = 1) -> Floats:

@@ -62,7 +62,7 @@ class OnnxModel:
         return predicted
 
     def importances(self) -> Floats:
-        """What the trainer said of them; zeros if it said nothing."""
+        """Importance of each feature as the trainer stored it (features,); zeros if it did not."""
         metadata = {entry.key: entry.value for entry in self._graph.metadata_props}
         try:
             shares = json.loads(metadata.get(IMPORTANCES, "null"))

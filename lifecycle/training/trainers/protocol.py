@@ -1,4 +1,4 @@
-"""What a trainer is: one protocol, whether the model is XGBoost's, scikit-learn's or the user's."""
+"""The protocol of trainers: the same for XGBoost, scikit-learn and a team's own trainer."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol

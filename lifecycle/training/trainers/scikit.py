@@ -306,11 +306,11 @@ class SklearnTrainer:
 
 
 def _preparation(estimator: Any, schema: FeatureSchema) -> ColumnTransformer:
-    """From the matrix to what the estimator takes.
+    """Build the transformer from the matrix to the estimator's input.
 
-    A category becomes a column a value, all zeros where it is missing or unknown. Numbers are
-    imputed by the median, unless the estimator takes missing ones, and scaled to unit variance,
-    unless it is made of trees.
+    A category becomes one column per value, all zeros where it is missing or unknown. Numbers are
+    imputed by the median unless the estimator accepts missing values, and scaled to unit variance
+    unless the estimator consists of trees.
     """
     numbers = [at for at, kind in enumerate(schema.kinds) if kind == "q"]
     categories = [at for at, kind in enumerate(schema.kinds) if kind == "c"]

@@ -32,7 +32,7 @@ BoosterMetric = Callable[[NDArray[np.float32], xgboost.DMatrix], tuple[str, floa
 
 
 class Progress(NamedTuple):
-    """Where training stands after some rounds: enough to go on from."""
+    """State of a training after some rounds, from which it can be resumed."""
 
     booster: xgboost.Booster
     """All rounds so far, those after the best one too."""
@@ -108,7 +108,7 @@ def boost(
 
 
 def _is_sampling(name: str, value: Scalar) -> bool:
-    """Whether a parameter makes XGBoost draw rows or columns at random."""
+    """Return whether a parameter makes XGBoost draw rows or columns at random."""
     return name.startswith(("subsample", "colsample")) and float(value) < 1
 
 
@@ -123,7 +123,7 @@ def _waited(scores: list[float], maximize: bool) -> int:
 
 
 def _scores(line: str, name: str) -> list[tuple[str, float]]:
-    """What `eval_set` said: `[3]\\tvalidation-auc:0.9\\tsample-auc:0.95`."""
+    """Parse a line of `eval_set`, such as `[3]\\tvalidation-auc:0.9\\tsample-auc:0.95`."""
     entries = [entry.rsplit(":", 1) for entry in line.split("\t")[1:]]
     named = [(*key.partition("-"), value) for key, value in entries]  # no part's name has a dash
     return [(part, float(value)) for part, _, metric, value in named if metric == name]
@@ -171,7 +171,10 @@ class XGBoostTrainer:
         threads: int,
         rounds: int,
     ) -> XGBoostModel:
-        """As many rounds as early stopping kept: more rows bear a few more, which gain nothing."""
+        """Train on all rows for as many rounds as early stopping chose.
+
+        More rows would allow a few more rounds, which gain nothing.
+        """
         settings = constrained(project, parameters, data.schema)
         rows = as_dmatrix(
             data.train, data.train_labels, data.schema, threads, data.train_weights, _bins(settings)
