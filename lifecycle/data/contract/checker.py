@@ -48,9 +48,10 @@ class Tally:
     """Counts of broken promises."""
 
     def __init__(self, at: Callable[[int], object]) -> None:
-        """
+        """Start with no broken check.
+
         Args:
-            at: where a row is, for people, by its number in the source.
+            at: gives the place of a row, for messages, by its number in the source.
         """
         self._at = at
         self._counts: dict[Kind, int] = {}
@@ -142,14 +143,15 @@ class Checker:
         mask: Mask | None = None,
         at: Callable[[int], At] | None = None,
     ) -> None:
-        """
+        """Set up the checks of every column, of combinations, of rows and of the table.
+
         Args:
-            now: what `freshness.max_age_days` counts back from; naive UTC.
-            time: the time column, which `freshness` is about.
-            latest: a time after it is an error, naive UTC.
-            mask: what is kept of a value of a `pii: hash` column in the quarantine and in examples;
-                without it such values are left out, as those of `pii: drop` always are.
-            at: where a row is by its number in the source, from 1, for messages and examples.
+            now: the time from which `freshness.max_age_days` counts back, naive UTC.
+            time: the time column, to which `freshness` applies.
+            latest: rows with a later time are refused; naive UTC.
+            mask: masks values of `pii: hash` columns in the quarantine and in examples; without it
+                such values are omitted, as those of `pii: drop` always are.
+            at: gives the place of a row, for messages, by its number in the source, from 1.
         """
         key = contract.key
         self.schema = schema_of(contract)

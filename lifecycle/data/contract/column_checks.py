@@ -50,8 +50,10 @@ class Cells(NamedTuple):
 
 
 def schema_of(contract: ContractSpec) -> pa.Schema:
-    """What accepted rows look like in Arrow: whole numbers and booleans that the contract does not
-    let miss are marked not nullable, as numpy's types are."""
+    """Return the Arrow schema of accepted rows.
+
+    Integers and booleans that may not be missing are marked as not nullable, like NumPy's types.
+    """
     fields = []
     for name, spec in contract.columns.items():
         kind = spec.value_type
@@ -123,9 +125,11 @@ class ColumnPromises:
     """One column's promises; it remembers what came before where values must not repeat."""
 
     def __init__(self, name: str, spec: ColumnSpec, *, key: bool = False) -> None:
-        """
+        """Set up the constraints of a column.
+
         Args:
-            key: whether the column by itself identifies a row, which is no matter of `severity`.
+            key: whether the column alone identifies a row; a repeated key is an error whatever
+                `severity` says.
         """
         self._name, self._spec = name, spec
         self._constraints = constraints_of(spec)

@@ -1,4 +1,4 @@
-"""What the contract promises of the data as a whole: expectations, freshness, how many rows."""
+"""Checks of the table, its rows and column combinations: expectations, freshness, row count."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -101,7 +101,7 @@ class TableChecks:
 
 
 def _outside(statistic: str, value: float | None, bounds: Bounds, unit: str) -> str | None:
-    """What is wrong with a statistic, if anything is."""
+    """Return the message about a statistic that is out of bounds; None if it is within."""
     if value is None:
         return f"too few values for a {statistic}"
     low, high = bounds
@@ -120,10 +120,11 @@ class UniqueCombination:
     """Columns whose combination must not repeat; the first row with a value is kept."""
 
     def __init__(self, columns: tuple[str, ...], *, key: bool = False) -> None:
-        """
+        """Start with no rows.
+
         Args:
-            key: a row with a missing value is then not compared, since it is refused anyway;
-                otherwise missing values are equal to each other.
+            key: whether the columns identify a row. If so, rows with a missing value are not
+                compared, because they are refused anyway; otherwise missing values count as equal.
         """
         self._columns, self._key = columns, key
         self._label = f"{', '.join(columns)} together"
@@ -149,9 +150,10 @@ class RowCheck:
     """A condition on each row; one with a missing value in it is let through."""
 
     def __init__(self, spec: RuleSpec, columns: tuple[str, ...]) -> None:
-        """
+        """Parse nothing but the names of the columns in the expression.
+
         Args:
-            columns: all that the contract has.
+            columns: all columns of the contract.
         """
         self._spec = spec
         self._columns = columns_of(spec.expression, columns)
@@ -177,7 +179,7 @@ class RowCheck:
 
 
 def _complete(columns: list[pa.Array]) -> NDArray[np.bool_] | None:
-    """Which rows miss nothing (rows,); None if all are complete."""
+    """Return a mask of the rows without a missing value (rows,); None if all are complete."""
     gaps = [present(column) for column in columns if column.null_count]
     return np.logical_and.reduce(gaps) if gaps else None
 

@@ -216,8 +216,11 @@ TABLE = "accepted"
 
 
 def contract_note(contract: ContractSpec) -> dict[str, str]:
-    """What a commit says of the contract: `contract`, its version, and `contract_spec`, all of it
-    that is not default, as JSON in the order of the declaration."""
+    """Return the commit metadata about the contract.
+
+    `contract` is its version. `contract_spec` is JSON of every field that is not at its default,
+    in the order of declaration.
+    """
     spec = contract.model_dump_json(exclude_defaults=True)
     return {VERSION: contract.version, SPEC: spec}
 

@@ -32,7 +32,7 @@ class File(Protocol):
 
 
 def is_zip(spec: SourceSpec, name: str) -> bool:
-    """Whether a file of a source is a zip archive: as declared, else by its name's ending."""
+    """Return whether a file is a zip archive: as declared, else by the ending of its name."""
     if spec.compression == "infer":
         return compression_of(name) == "zip"
     return spec.compression == "zip"

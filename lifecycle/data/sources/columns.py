@@ -170,12 +170,12 @@ def _json(value: object) -> str:
 
 
 def renamed(missing: Sequence[str], extra: Sequence[str], cutoff: float = 0.6) -> dict[str, str]:
-    """For columns that are missing, the one of those there are besides that each probably became.
+    """Guess the new name of each missing column among the extra ones.
 
-    Equal but for case, spaces and signs comes first, then the nearest spelling.
+    A name that differs only in case, spaces and signs comes first, then the nearest spelling.
 
     Args:
-        cutoff: how alike spellings must be at least, from 0 to 1 (`difflib`'s ratio).
+        cutoff: minimum similarity of spellings, from 0 to 1 (`difflib`'s ratio).
     """
     remaining = list(extra)
     names: dict[str, str] = {}

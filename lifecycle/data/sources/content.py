@@ -169,7 +169,7 @@ LONGEST = 64
 
 
 def foreign_ending(name: str) -> str | None:
-    """What a file is by its name's ending, if nothing here reads it, and what to do."""
+    """Describe a file that cannot be read, by the ending of its name, and the remedy."""
     lower = name.lower()
     suffixes = Path(lower).suffixes[-2:]
     ending = ".tar" if ".tar" in suffixes else (suffixes or [""])[-1]
@@ -180,7 +180,7 @@ def foreign_ending(name: str) -> str | None:
 
 
 def foreign_text(start: bytes) -> str | None:
-    """What bytes are that should be text and are none, and what to do; None if unknown.
+    """Describe bytes that should be text but are not, and the remedy; None if unknown.
 
     Args:
         start: the first bytes of the file.

@@ -85,13 +85,13 @@ class Credentials:
 
     @contextmanager
     def guard(self, place: str, hint: str = "") -> Iterator[None]:
-        """Whatever goes wrong in the block becomes one clear message without credentials.
+        """Turn any exception in the block into one clear message without credentials.
 
         Args:
-            hint: what the user may do about it.
+            hint: advice for the user.
 
         Raises:
-            SourceError: it cannot be read.
+            SourceError: the source cannot be read.
             BackendError: the server does not answer.
         """
         try:
@@ -153,14 +153,14 @@ def _leaves(value: object) -> Iterator[str]:
 
 
 def _cause(error: Exception) -> BaseException:
-    """What went wrong, where a library has wrapped it in an error of its own."""
+    """Return the error behind one in which a library has wrapped it."""
     if isinstance(error, FileNotFoundError) and error.__cause__:
         return error.__cause__  # fsspec calls whatever a web server does a missing file
     return getattr(error, "orig", None) or error  # SQLAlchemy
 
 
 def _first(error: BaseException) -> str:
-    """What an error says, on one line."""
+    """Return an error's message on one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     message = " ".join(str(error).split()) or type(error).__name__

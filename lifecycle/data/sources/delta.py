@@ -48,7 +48,7 @@ class Delta:
         return (Part(self._name(table), digest),)
 
     def at(self, number: int) -> At:
-        """By its number alone."""
+        """Return the place of a row: the table and the row's number."""
         return At(self.place, "", number)
 
     def batches(

@@ -147,7 +147,7 @@ class Files:
         return tuple(parts)
 
     def at(self, number: int) -> At:
-        """In which file, and there in which row."""
+        """Return the place of a row: its file, and its number in that file."""
         files = self._files()
         before = bisect_left(self._starts, number, key=lambda start: start[0]) - 1
         if before < 0:
@@ -190,10 +190,10 @@ class Files:
         *,
         is_complete: bool,
     ) -> Iterator[pa.RecordBatch]:
-        """What was read of the files, each piece with its file's name, as batches of one source.
+        """Join the pieces of the files, each with its file's name, to batches of one source.
 
         Args:
-            is_complete: whether all files were asked for.
+            is_complete: whether all files of the source were read.
 
         Raises:
             SourceError: there are no rows, two columns have one name, or files differ in theirs.
@@ -250,7 +250,7 @@ class Files:
         return next(iter(self._files().values())).on_disk()
 
     def _files(self) -> dict[str, File]:
-        """By name, in the order they are read."""
+        """Return the files by name, in the order in which they are read."""
         if self._file_cache is None:
             with self._credentials.guard(self.place):
                 if self.remote:
@@ -273,7 +273,7 @@ class Files:
         return self._file_cache
 
     def _others(self) -> str:
-        """Of a single workbook: which sheets it has besides the one without rows."""
+        """Name the other sheets of a single workbook, for the message about one without rows."""
         files = list(self._files().values())
         if self._spec.format != "excel" or len(files) > 1:
             return ""

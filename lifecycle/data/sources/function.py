@@ -38,7 +38,7 @@ class Function:
         return (Part(self._name, self._spool.digest),)
 
     def at(self, number: int) -> At:
-        """By its number alone."""
+        """Return the place of a row: the function and the row's number."""
         return At(f"source.function {self.place}", "", number)
 
     def batches(

@@ -62,7 +62,7 @@ def tracked(pointer: Path, wanted: Callable[[str], bool]) -> list[Tracked]:
 
 
 def _out(pointer: Path) -> tuple[Path, str]:
-    """What is tracked, and its MD5."""
+    """Return the file or folder that a DVC pointer tracks, and its MD5."""
     try:
         outputs = yaml.safe_load(pointer.read_text(encoding="utf-8"))
         (out,) = outputs["outs"]
@@ -102,7 +102,7 @@ def _cached(caches: Sequence[Path], md5: str) -> list[Path]:
 
 
 def _caches(pointer: Path) -> Iterator[Path]:
-    """Where DVC 3, and DVC 2 before it, keep files by their hash."""
+    """Yield the folders in which DVC 3, then DVC 2, store files by their hash."""
     root = next((at for at in pointer.parents if (at / ".dvc").is_dir()), None)
     if root is None:
         return
@@ -198,10 +198,10 @@ def local_files(spec: SourceSpec, folder: Path) -> list[LocalFile]:
 
 
 def wanted(name: str, spec: SourceSpec) -> bool:
-    """Whether a file of a folder is one to read: of the format's ending, and not hidden.
+    """Return whether a file of a folder is read: it has the format's ending and is not hidden.
 
     Args:
-        name: its path within the folder.
+        name: the path of the file within the folder.
     """
     hidden = any(part.startswith((".", "_")) for part in name.split("/"))
     return not hidden and suffix_of(name) in EXTENSIONS.get(spec.format, ())

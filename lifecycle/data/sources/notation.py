@@ -45,9 +45,10 @@ class Numbers:
     def __init__(
         self, decimal: str = ".", thousands: str = "", negative: Negative = "sign", unit: str = ""
     ) -> None:
-        """
+        """Compile the pattern of a notation.
+
         Args:
-            unit: what may stand before or after a number, such as `€`, `%` or `kg`.
+            unit: text that may stand before or after a number, such as `€`, `%` or `kg`.
         """
         self.decimal, self.thousands, self.negative = decimal, thousands, negative
         self.unit = unit.strip()
@@ -66,7 +67,7 @@ class Numbers:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is the notation that everything reads."""
+        """Return whether the notation is the plain one, which every library reads."""
         return (self.decimal, self.thousands, self.negative, self.unit) == (".", "", "sign", "")
 
     @cached_property
@@ -74,9 +75,9 @@ class Numbers:
         return re.compile(self._pattern.replace("^(?P<sign>[-+]?)", f"(?P<sign>[-+]?){SPACES}*", 1))
 
     def reads(self, cells: Sequence[str]) -> NDArray[np.bool_]:
-        """Which cells, without blanks around them, are numbers in this notation (cells,).
+        """Return a mask of the cells that are numbers in this notation (cells,).
 
-        It says what `plain` says, faster where the cells are few.
+        Cells must have no blanks around them. The result is that of `plain`, faster for few cells.
         """
         if self.unit or self.negative != "sign":
             plain = self.plain(pa.array(cells, pa.string()))
@@ -263,7 +264,7 @@ class Dates:
 
 
 def _are_numbers(text: pa.StringArray) -> bool:
-    """Whether all cells read as numbers without any notation."""
+    """Return whether all cells are numbers in the plain notation."""
     try:
         text.cast(pa.float64())
     except pa.ArrowInvalid:
