@@ -1,8 +1,8 @@
-"""What differs between two versions of a table: schema, rows, and each column's distribution.
+"""Difference between two versions of a table: schema, rows, and each column's distribution.
 
-Column by column: one column of either version is in memory, and eight bytes a row for its content.
-Rows are compared by 64-bit hashes: that two different ones among 20 million are taken for equal has
-a probability of 1 in 90,000 (birthday bound, n²/2⁶⁵).
+Columns are read one at a time: one column of each version is in memory, and eight bytes per row for
+the content. Rows are compared by 64-bit hashes: among 20 million rows, two different ones are taken
+for equal with a probability of 1 in 90,000 (birthday bound, n²/2⁶⁵).
 """
 
 import math
@@ -258,7 +258,7 @@ def _type(field: pa.Field) -> str:
 
 
 def _comparable(name: str, before: pa.Schema, after: pa.Schema) -> bool:
-    """Whether both have the column, with values of one kind."""
+    """Return whether both versions have the column, with values of one kind."""
     if name not in after.names:
         return False
     return _kind(before.field(name).type) == _kind(after.field(name).type)

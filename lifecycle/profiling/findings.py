@@ -1,4 +1,4 @@
-"""What to look at first, in a sentence each, the worst on top."""
+"""Findings of a profile, one sentence each, the most serious first."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What can be profiled: a project, a version in the lake, a frame, a file."""
+"""Inputs of a profile: a project, a version in the lake, a frame, a file."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -170,10 +170,10 @@ def open_any(
     version: int | None = None,
     settings: Settings | None = None,
 ) -> ProfileInput:
-    """Whatever it is; a path is a project file if it ends like YAML, else a data file.
+    """Open any kind of input. A path is a project file if it ends like YAML, else a data file.
 
     Raises:
-        LifecycleError: it cannot be read, or has no such table, version or target.
+        LifecycleError: the input cannot be read, or has no such table, version or target.
     """
     if isinstance(data, pa.Table):
         data = data.to_pandas()
@@ -203,10 +203,10 @@ def open_against(
     table: str = "accepted",
     settings: Settings | None = None,
 ) -> ProfileInput:
-    """What `data` is compared with: a number is another version of the same table.
+    """Open the input with which `data` is compared; a number is a version of the same table.
 
     Raises:
-        LifecycleError: it cannot be read, or there is no such version.
+        LifecycleError: the input cannot be read, or there is no such version.
     """
     if not isinstance(against, int):
         return open_any(against, target=target, table=table, settings=settings)

@@ -1,4 +1,4 @@
-"""How closely two columns go together, whatever their kinds: 0 is not at all, 1 wholly."""
+"""Association of two columns of any kinds: 0 is none, 1 is full."""
 
 from itertools import combinations
 from typing import Any
@@ -157,10 +157,10 @@ class Target:
             self._shares = np.stack(shares, axis=1)
 
     def relation(self, name: str, *, shown: bool) -> Relation | None:
-        """How closely a column goes with the target; None for a column too varied to say.
+        """Measure the association of a column with the target; None if it has too many levels.
 
         Args:
-            shown: whether its values, and those of the target, may be named.
+            shown: whether the values of the column and of the target may be shown.
         """
         strength, measure = self._strength(name)
         if np.isnan(strength):
