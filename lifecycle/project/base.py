@@ -1,4 +1,4 @@
-"""What the sections of a project file are made of: words of the field, and their base."""
+"""Base class and types of the sections of a project file."""
 
 from collections.abc import Iterable
 from datetime import date

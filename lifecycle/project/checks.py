@@ -14,7 +14,7 @@ Value = TypeVar("Value")
 
 
 class Rule(NamedTuple):
-    """What a failure of a check means where the project does not say otherwise."""
+    """Default consequence of a failed check."""
 
     severity: Severity
     reason: str
@@ -110,7 +110,7 @@ class ChecksSpec(Section):
         return {canonical(name) or name: value for name, value in checks.items()}
 
     def rule(self, check: str) -> Rule:
-        """What a failure of a check means in this project, and why."""
+        """Return the consequence of a failed check in this project, and the reason."""
         name = canonical(check) or check
         default = RULES.get(name, Rule("warn", _LOOK))
         if name not in self.severity:

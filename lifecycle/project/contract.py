@@ -54,7 +54,7 @@ class ExpectSpec(Section):
 
 
 class ColumnSpec(Section):
-    """What the contract promises of one column."""
+    """Contract of one column."""
 
     type: ColumnType
     nullable: bool = False
@@ -157,7 +157,7 @@ class RuleSpec(Section):
 
 
 class RowsSpec(Section):
-    """How many rows an ingestion must bring, those that go to quarantine included."""
+    """Bounds on the number of rows of an ingestion, including quarantined rows."""
 
     minimum: int | None = Field(default=None, ge=0)
     maximum: int | None = Field(default=None, ge=1)
@@ -171,7 +171,7 @@ class RowsSpec(Section):
 
 
 class RetentionSpec(Section):
-    """How long rows are kept."""
+    """Retention period of rows."""
 
     days: float = Field(gt=0)
     """Old versions, quarantined rows and logged predictions older than this are deleted by
@@ -179,7 +179,7 @@ class RetentionSpec(Section):
 
 
 class FreshnessSpec(Section):
-    """How new the newest row must be; exactly one of the two bounds."""
+    """Bound on the age of the newest row; exactly one of the two bounds must be given."""
 
     max_age_days: float | None = Field(default=None, gt=0)
     """For a datetime time column: the newest row is at most this old, in days."""

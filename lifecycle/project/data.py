@@ -135,7 +135,7 @@ PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
 class IncrementalSpec(Section):
-    """How a run takes in only what is new; what it has taken before stays in the version."""
+    """Incremental ingestion: a run reads only what is new and keeps the rows it has."""
 
     by: Literal["files", "watermark"]
     """`files`: those not seen before, by their content. `watermark`: rows later than the last."""
@@ -174,7 +174,7 @@ ONLY_FOR: dict[str, tuple[Format, ...]] = {
 
 
 class SourceSpec(Section):
-    """Where the raw data are, in which form."""
+    """Place and format of the raw data."""
 
     path: str = ""
     """A file, a glob or a folder: relative to the project file, absolute, `package://name/inside`,
@@ -233,9 +233,9 @@ class SourceSpec(Section):
 
     @property
     def place(self) -> str:
-        """Where the rows are, for messages: nothing secret, and of a database what is asked of it.
+        """Return the place of the rows for messages, without secrets; for a database the query key.
 
-        Where only the credentials have its URL, their variable stands for it.
+        If only the credentials have the URL, the name of their variable stands for it.
         """
         if self.format == "python":
             return f"source.function {self.function}"
@@ -302,11 +302,11 @@ class TimeSpec(Section):
 
 
 class SplitSpec(Section):
-    """How rows are divided: the holdout is never seen by tuning or training.
+    """Split of the rows. Tuning and training never see the holdout.
 
-    With an entity, whole entities are held out (by a seeded hash, so an entity keeps its part for
-    ever). With time, the holdout is the newest part. With both, it is the newest periods of the
-    held-out entities, and training takes the earlier periods of the others.
+    With an entity, whole entities are held out, by a seeded hash, so that an entity never changes
+    its part. With time, the holdout is the newest part. With both, it is the newest periods of the
+    held-out entities, and training takes the earlier periods of the other entities.
     """
 
     holdout: Share = 0.2

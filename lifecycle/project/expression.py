@@ -94,7 +94,7 @@ def columns_of(expression: str, known_columns: Collection[str]) -> tuple[str, ..
 
 
 def evaluate(expression: str, frame: "pd.DataFrame") -> "pd.Series[Any]":
-    """What the expression says of each row, true, false or missing, with the frame's index.
+    """Evaluate a condition for each row: true, false or missing, with the frame's index.
 
     Raises:
         ValueError: it is no condition, names what the frame does not have, or cannot be evaluated
@@ -118,7 +118,7 @@ def evaluate(expression: str, frame: "pd.DataFrame") -> "pd.Series[Any]":
 
 
 def holds(expression: str, frame: "pd.DataFrame") -> "NDArray[np.bool_]":
-    """Where the condition holds, one value per row (rows,); where it is missing, it does not.
+    """Return a mask of the rows for which the condition holds (rows,); missing counts as false.
 
     Raises:
         ValueError: as `evaluate`.

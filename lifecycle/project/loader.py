@@ -134,7 +134,7 @@ def _problem(file: Path, lines: dict[KeyPath, int], detail: ErrorDetails) -> str
 
 
 def _instead(key: KeyPath) -> str:
-    """What an unknown key may have meant, and what the section knows."""
+    """Suggest a known key for an unknown one, and list the keys of its section."""
     names = _keys_beside(key)
     close = difflib.get_close_matches(str(key[-1]), names, n=1)
     more = ", …" if len(names) > KEYS_SHOWN else ""

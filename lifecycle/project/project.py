@@ -390,7 +390,7 @@ class Project(Section):
 
     @property
     def columns(self) -> dict[str, ColumnSpec]:
-        """What a row has once the views are joined to it: the contract's columns, then theirs."""
+        """Columns of a row after the views are joined: those of the contract, then of the views."""
         return self.contract.columns | self.view_columns
 
     @property

@@ -24,7 +24,7 @@ Origin = Annotated[str, AfterValidator(_is_origin)]
 
 
 class RolloutSpec(Section):
-    """How a challenger takes over from the champion, and what sends it back."""
+    """Rollout of a challenger, and the limits that end it."""
 
     policy: Literal["straight", "canary", "shadow"] = "straight"
     """`straight`: all requests at once. `canary`: in steps. `shadow`: first it answers beside the
