@@ -103,10 +103,10 @@ def redact_file(engine: Engine, subject: Subject) -> dict[str, int]:
 
 
 def way_out(column: str) -> str:
-    """How rows of a server's database are removed by the product whose database it is.
+    """Return advice on removing rows with the product to which the database belongs.
 
     Args:
-        column: `table.column`, as the search names it.
+        column: `table.column`, as in the result of the search.
     """
     table = column.partition(".")[0]
     if table in MLFLOW_TABLES:

@@ -65,7 +65,7 @@ def versions_of_files(table: Folder) -> dict[str, list[int]]:
 
 
 def complete(table: Folder) -> bool:
-    """Whether every commit since the table was made is there."""
+    """Return whether the log has every commit since the table was created."""
     numbers = [int(match[1]) for path in table.files() if (match := COMMIT.search(path))]
     return bool(numbers) and numbers == list(range(len(numbers)))
 
@@ -222,7 +222,7 @@ def digests(table: Folder) -> dict[str, str]:
 
 
 def _counted(action: dict[str, Any], rows: int) -> dict[str, Any]:
-    """What `lake.history` calls the rows of a version."""
+    """Correct the number of rows that `lake.history` reports for a version with erased rows."""
     info = action.get("commitInfo", {})
     metrics = info.get("operationMetrics", {})
     if "digest" not in info or "num_added_rows" not in metrics or ERASED not in info:

@@ -115,13 +115,13 @@ def erase_files(
 
 
 def _about(folder: Folder, path: str, project: Project, subject: Subject) -> bool:
-    """Whether a cached result is this project's: it refers to versions that have changed."""
+    """Return whether a cached result names the project or the subject, so that it is outdated."""
     data = folder.read(path)
     return re.search(rf"\b{project.name}\b".encode(), data) is not None or subject.holds(data)
 
 
 def _is_of(path: str, models: Collection[ModelVersion]) -> bool:
-    """Whether a page is one of these models': in a folder of its run or its digest."""
+    """Return whether a page belongs to one of the models: its folder has the run or digest."""
     own = {model.digest[:12] for model in models} | {model.run_id for model in models}
     return any(part in own or part[:12] in own for part in PurePosixPath(path).parts)
 

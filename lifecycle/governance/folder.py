@@ -99,7 +99,7 @@ class Folder:
             yield file
 
     def modified(self, path: str) -> float:
-        """When a file was written, in Unix seconds."""
+        """Return the time at which a file was written, in Unix seconds."""
         with self._errors_of(path, "read"):
             return float(self.fs.modified(path).timestamp())
 

@@ -96,7 +96,7 @@ def save(settings: Settings, request: ErasureRequest) -> None:
 
 
 def close(settings: Settings, request: ErasureRequest) -> None:
-    """Nothing is left of them: nor of the request."""
+    """Delete a request, after nothing of its persons is left."""
     _file(settings, request.id).unlink(missing_ok=True)
 
 

@@ -70,7 +70,7 @@ class Places:
 
 
 def find_places(settings: Settings) -> Places:
-    """What these settings and Prefect's own variables name."""
+    """Collect the places that these settings and Prefect's own variables name."""
     roots = [str(settings.home), settings.lake, settings.ray_storage]
     databases: list[str] = []
     unsearched: list[str] = []
@@ -116,12 +116,12 @@ def find_places(settings: Settings) -> Places:
 
 
 def prefect_home(settings: Settings) -> Path:
-    """Where a script's Prefect keeps database and results."""
+    """Return the folder in which Prefect stores a script's database and results."""
     return Path(os.environ.get("PREFECT_HOME") or settings.home / "prefect").expanduser()
 
 
 def is_sqlite(folder: Folder, path: str) -> bool:
-    """Whether a local file is a SQLite database."""
+    """Return whether a file is a local SQLite database."""
     if not folder.local:
         return False
     with open(path, "rb") as file:
@@ -209,7 +209,10 @@ def _unknown(project: Project) -> tuple[str, ...]:
 
 
 def search_file(folder: Folder, path: str, subject: Subject) -> tuple[list[str], int]:
-    """Where in a file the persons are, an empty text for its bytes; and how many bytes it has."""
+    """Search a file: return the places with a match, and its size in bytes.
+
+    A place is empty for a match in the bytes of the file.
+    """
     matches = []
     if is_sqlite(folder, path):
         with open_database(sqlite_url(path)) as engine:

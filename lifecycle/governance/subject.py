@@ -1,4 +1,4 @@
-"""Whom to look for: every spelling of a person, in columns, in text and in bytes."""
+"""Subject of a request: every spelling of a person, in columns, in text and in bytes."""
 
 import html
 import json
@@ -61,7 +61,7 @@ class TextMatcher:
             self._index()
 
     def spans(self, data: bytes) -> Iterator[Span]:
-        """Where texts stand, in no order; one may lie in another."""
+        """Yield the spans of the texts, in no order; a span may lie within another."""
         for text in self._single:
             at = data.find(text)
             while at >= 0:
@@ -118,7 +118,7 @@ class NamedMatcher:
         self._name = re.compile(rf"(?<!{SIGN})(?:{spelled})([^A-Za-z0-9]{{1,{NEAR}}})".encode())
 
     def spans(self, data: bytes) -> Iterator[Span]:
-        """Where values stand after a name."""
+        """Yield the spans of values that follow a name."""
         for match in self._name.finditer(data) if self._values else ():
             first, last = match.span(1)
             for start in range(first + 1, last + 1) if self._inside else (last,):
@@ -138,7 +138,7 @@ def merged(spans: Iterator[Span]) -> list[Span]:
 
 
 def _alone(data: bytes, start: int, end: int) -> bool:
-    """Whether no letter or digit stands next to a stretch of bytes."""
+    """Return whether a stretch of bytes has no letter or digit next to it."""
     before = data[start - 1 : start] if start else b""
     return not (before.isalnum() or data[end : end + 1].isalnum())
 
@@ -154,7 +154,7 @@ DIGITS = 9
 
 
 def distinctive(text: str) -> bool:
-    """Whether a text is told apart from others wherever it stands."""
+    """Return whether a text is so long that it identifies a person wherever it occurs."""
     if any(map(str.isalpha, text)):
         return len(text) >= LONG
     return len(text) >= DIGITS and sum(map(str.isdigit, text)) >= DIGITS
@@ -204,7 +204,7 @@ class Subject:
 
     @cached_property
     def anywhere(self) -> tuple[str, ...]:
-        """What is theirs wherever it stands, each in the spellings of JSON, HTML and URLs."""
+        """Texts that identify the persons anywhere, each as spelt in JSON, HTML and URLs."""
         prints = [text for texts in self.prints.values() for text in texts]
         values = [*self.texts, *self.values, *self.examples, *prints]
         return tuple(sorted({s for text in values if distinctive(text) for s in spellings(text)}))
@@ -228,8 +228,10 @@ class Subject:
         return {name: pa.array(sorted(texts)) for name, texts in self.prints.items() if texts}
 
     def rows(self, table: pa.Table | pa.RecordBatch) -> pa.Array:
-        """Which rows are about them: an entity column says so, or a quarantined record; in a log,
-        where a row says of nobody, a value that only they have.
+        """Return a mask of the rows about the persons.
+
+        A row is theirs by an entity column or a quarantined record; in a log, where a row names no
+        entity, by a value that only they have.
 
         Returns:
             Booleans of the table's length, none of them null.
@@ -251,17 +253,17 @@ class Subject:
         return pa.array(mask)
 
     def equal(self, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-        """Which values of an entity column are theirs."""
+        """Return a mask of the values of an entity column that identify the persons."""
         if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
             return pc.is_in(column.cast(pa.float64(), safe=False), value_set=self.numbers)
         return pc.is_in(_as_text(column), value_set=self._text_values)
 
     def holds(self, data: bytes) -> bool:
-        """Whether bytes name one of them."""
+        """Return whether bytes contain one of the persons."""
         return next(self._spans(data), None) is not None
 
     def cells(self, column: pa.Array | pa.ChunkedArray) -> pa.Array:
-        """Which texts of a column name one of them: booleans, none of them null."""
+        """Return a mask of the texts in a column that contain one of the persons, without nulls."""
         texts = [(text or "").encode(errors="surrogateescape") for text in column.to_pylist()]
         if not self.holds(b"\n".join(texts)):
             return pa.array(np.zeros(len(texts), dtype=bool))
@@ -369,7 +371,7 @@ def fingerprints(table: pa.Table, columns: Collection[str]) -> dict[str, set[str
 
 
 def present(table: pa.Table, texts: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
-    """Which of the texts stand in the columns of their names."""
+    """Return the texts that occur in the columns of their names."""
     values: dict[str, set[str]] = {}
     for name in table.schema.names:
         if wanted := texts.get(name.removeprefix(INPUT)):
