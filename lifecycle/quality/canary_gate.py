@@ -47,13 +47,13 @@ class Agreement(NamedTuple):
 
 
 class Check(NamedTuple):
-    """What one look says."""
+    """Result of one look at the canary."""
 
     outcome: Outcome
     reasons: tuple[str, ...]
 
     def decision(self, gate: str) -> Decision:
-        """As any gate's decision; to wait is not to pass."""
+        """Return the result as a gate's decision; to wait is not to pass."""
         return Decision(gate=gate, passed=self.outcome == "pass", reasons=self.reasons)
 
 

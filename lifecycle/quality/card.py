@@ -17,7 +17,7 @@ def model_card(
     checks: CheckReport,
     decision: Decision,
 ) -> str:
-    """What the model is for, what it learnt from, how good it is, and where its limits are."""
+    """Write the model card as Markdown: use, training data, quality, checks and limits."""
     sections = {
         "Intended use": _use(project),
         "Data": _data(project, split),

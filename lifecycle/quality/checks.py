@@ -39,11 +39,11 @@ def notes_on(
     rows: tuple[tuple[int, int], tuple[int, int]],
     skipped: Mapping[str, str],
 ) -> list[str]:
-    """What the page says about how its suite was run.
+    """Return the notes of a suite's page on how the suite was run.
 
     Args:
-        rows: rows looked at of train part and holdout, and rows they have.
-        skipped: checks taken out of the suite → why.
+        rows: rows that were checked of train part and holdout, and the rows they have.
+        skipped: checks removed from the suite → the reason.
     """
     looked, total = rows
     notes = [
@@ -170,7 +170,7 @@ def run_checks(
 
 
 def without_suites(spec: ChecksSpec) -> CheckReport:
-    """What is reported where the project names no suite."""
+    """Return the report of a project that names no suite."""
     skipped = suites_left_out(spec)
     return CheckReport(passed=(), failed={}, not_run=skipped, reports=(), sampled_rows=0)
 

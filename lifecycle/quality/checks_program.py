@@ -475,7 +475,7 @@ def _shown(result: Any) -> str:
 
 
 def _weakest(result: Any) -> str:
-    """Which segment is the weakest, in words; nothing for other checks."""
+    """Describe the weakest segment; return an empty text for other checks."""
     if type(result.check).__name__ != "WeakSegmentsPerformance":
         return ""
     worst = result.value["weak_segments_list"].iloc[0]

@@ -89,10 +89,10 @@ def decide(
 
 
 def compared(gain: Gain, subject: str, required: float) -> Verdict:
-    """Whether a gain is as large as asked for, beyond chance, and the words for how it stands.
+    """Decide whether a gain is as large as required, beyond chance, and describe it.
 
-    Where nothing is asked for (0), a tie is no gain. Where a loss is allowed (`required` below 0),
-    it must be no larger, beyond chance.
+    If nothing is required (0), a tie is no gain. If a loss is allowed (`required` below 0), it must
+    be no larger, beyond chance.
     """
     if math.isnan(gain.value):
         return False, f"Not to be compared with {subject}"
@@ -174,7 +174,7 @@ def _words(estimate: Estimate) -> str:
 
 
 def _better_by(value: float, than: float, metric: Metric) -> float:
-    """By how much `value` is better, in the metric's own direction; negative is worse."""
+    """Return the advantage of `value`, in the metric's own direction; negative is worse."""
     return value - than if greater_is_better(metric) else than - value
 
 
@@ -210,7 +210,7 @@ def _gain(
 
 
 def _above_noise(gain: float, noise: Noise | None, times: float, metric: Metric) -> list[Verdict]:
-    """Whether a gain is more than another seed would have brought."""
+    """Judge whether a gain is more than another seed would have brought."""
     if noise is None:
         if not times:
             return []
@@ -229,7 +229,7 @@ def _above_noise(gain: float, noise: Noise | None, times: float, metric: Metric)
 
 
 def _fairness(gaps: Sequence[Gap], gate: GateSpec, metric: Metric) -> list[Verdict]:
-    """Whether the groups of protected attributes lie further apart than allowed, beyond chance."""
+    """Judge whether the gaps between protected groups exceed their limits, beyond chance."""
     verdicts: list[Verdict] = []
     for attribute, limits in gate.max_fairness_gap.items():
         for measure, limit in limits.items():
@@ -270,7 +270,7 @@ def _direction(gain: float) -> str:
 
 
 def _warnings(challenger: Evaluation) -> list[Verdict]:
-    """What a person should know of the model; it blocks nothing."""
+    """Return the warnings about the model, which block nothing."""
     return [(True, f"Warning: {warning}") for warning in challenger.warnings]
 
 
@@ -305,7 +305,7 @@ def _few(rows: int, spec: MonitoringSpec) -> str:
 
 
 def _drift_words(report: DriftReport, spec: MonitoringSpec) -> tuple[bool, str]:
-    """Whether a window drifted too far, and what did."""
+    """Judge whether a window drifted too far, and name what drifted."""
     drifted = sorted(report.drifted, key=lambda column: -column.statistic / column.limit)
     share = len(drifted) / len(report.features) if report.features else 0.0
     names = ", ".join(f"{column.column} ({_distance(column)})" for column in drifted[:NAMED])
@@ -350,7 +350,7 @@ def _label_words(labels: LabelDrift) -> str:
 def _quality_words(
     measured: Evaluation | None, released: Evaluation, spec: MonitoringSpec, metric: Metric
 ) -> tuple[bool, str]:
-    """Whether the metric lost more than allowed since release and than chance makes of it."""
+    """Judge whether the metric lost more since release than is allowed or due to chance."""
     then = _estimate(released, metric)
     if measured is None:
         return False, "No labels to measure quality with yet."
@@ -376,10 +376,10 @@ def _quality_words(
 
 
 def _loss_by_chance(now: Estimate, then: Estimate, metric: Metric) -> float:
-    """What the loss of an unchanged model exceeds in one of a hundred windows.
+    """Return the loss that an unchanged model exceeds in one of a hundred windows.
 
-    The limit of a difference of two independent estimates from their intervals (Zou and Donner,
-    Statistics in Medicine 27, 2008), widened from 97.5 to 99 % on one side.
+    It is the limit of a difference of two independent estimates, computed from their intervals
+    (Zou and Donner, Statistics in Medicine 27, 2008), widened from 97.5 to 99 % on one side.
     """
     worst_now, best_then = (
         (now.high - now.value, then.value - then.low)
@@ -390,7 +390,7 @@ def _loss_by_chance(now: Estimate, then: Estimate, metric: Metric) -> float:
 
 
 def _unmeasured(measured: Evaluation, released: Evaluation, metric: Metric) -> str:
-    """What there is instead of a metric that these labels do not define."""
+    """Name the other metrics if these labels do not define the deciding one."""
     others = ", ".join(
         f"{name} {_words(estimate)} against {released.metrics[name].value:.4g} at release"
         for name, estimate in measured.metrics.items()
@@ -403,10 +403,10 @@ def _unmeasured(measured: Evaluation, released: Evaluation, metric: Metric) -> s
 
 
 def _retraining_words(violating: list[set[str]], spec: MonitoringSpec) -> tuple[bool, str]:
-    """Whether enough windows violate, the newest among them.
+    """Judge whether enough windows violate, the newest among them.
 
     Args:
-        violating: the causes of each window that has rows enough to tell, oldest first.
+        violating: the causes of each window with enough rows to judge, oldest first.
     """
     if not violating:
         return False, "Nothing to do: no window has rows enough to tell."

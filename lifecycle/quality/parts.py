@@ -64,10 +64,10 @@ class PredictedPart:
 
 
 def draw(part: PredictedPart, rows: int | None = None) -> PredictedPart:
-    """At most so many rows with a truth, drawn at random without replacement, in their order.
+    """Draw at most `rows` rows with a truth, at random without replacement; the order is kept.
 
-    The rows that deepchecks' checks would draw, each anew, and with a look at the whole index for
-    every prediction they ask for; so they are drawn once, before deepchecks sees them.
+    Each of deepchecks' checks would draw these rows again, and search the whole index for every
+    prediction. So they are drawn once, before deepchecks gets them.
     """
     places = np.flatnonzero(np.isfinite(part.truth))
     if rows is not None and len(places) > rows:
@@ -85,7 +85,7 @@ def draw(part: PredictedPart, rows: int | None = None) -> PredictedPart:
 
 
 class ComparisonFinding(NamedTuple):
-    """What the comparison of one column, or of all, came to."""
+    """Finding of the comparison of one column, or of all columns."""
 
     subject: str
     text: str
@@ -183,13 +183,13 @@ def missing(train: pd.DataFrame, holdout: pd.DataFrame) -> Iterator[ComparisonFi
 
 
 def unit_factor(train: Floats, holdout: Floats, least: float = LEAST_FACTOR) -> str | None:
-    """In words by what a column's values were multiplied, if that explains its drift; else None.
+    """Describe the change of unit that explains a column's drift; None if there is none.
 
-    The factor is that of the medians of absolute values other than 0, at least `least` or at most
-    1 / `least`. It explains the drift if, divided by it, the holdout is as close to the train part
-    as two samples are by chance (Kolmogorov-Smirnov), and was three times as far away before; or if
-    it is so large, and hardly a value lies where train's do, that no season or trend explains it.
-    Degrees Celsius and Fahrenheit are tried, too.
+    The factor is the ratio of the medians of absolute values other than 0, at least `least` or at
+    most 1 / `least`. It explains the drift if, divided by it, the holdout is as close to the train
+    part as two samples are by chance (Kolmogorov-Smirnov), and was three times as far away before;
+    or if it is so large, with so few values in the range of train, that no season or trend explains
+    it. Degrees Celsius and Fahrenheit are tried as well.
     """
     a, b = (values[np.isfinite(values)] for values in (train, holdout))
     if min(len(a), len(b)) < LEAST_VALUES or len(np.unique(a)) < 10 or len(np.unique(b)) < 10:
@@ -269,13 +269,13 @@ def nearly_constant(train: pd.DataFrame, rows: int) -> list[str]:
 
 
 class PartComparison(NamedTuple):
-    """What the whole parts are compared by, before deepchecks gets samples of them."""
+    """Comparison of the full parts, before deepchecks gets samples of them."""
 
     copies: ComparisonFinding
     missing: list[ComparisonFinding]
     units: list[ComparisonFinding]
     targets: list[ComparisonFinding]
-    """Numeric targets out of reach or in another unit."""
+    """Findings on numeric targets out of range or in another unit."""
     new_categories: dict[str, float]
     """Categorical column → share of new categories that the holdout may have."""
     nearly_constant: list[str]

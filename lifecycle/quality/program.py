@@ -47,7 +47,7 @@ class ProgramError(Exception):
 
 
 class Report(Record):
-    """What `report.json` holds."""
+    """Content of `report.json`."""
 
     version: Literal[1]
     suites: dict[Suite, SuiteResult]
@@ -271,7 +271,7 @@ def _text(value: Any, texts: dict[Any, str]) -> str:
 
 
 def _number(value: Any) -> Any:
-    """What JSON does not know: NumPy's scalars as Python's, anything else as text."""
+    """Convert values unknown to JSON: NumPy scalars to Python's, anything else to text."""
     return value.item() if isinstance(value, np.generic) else str(value)
 
 

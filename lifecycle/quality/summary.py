@@ -68,7 +68,7 @@ def as_text(sections: list[PageSection]) -> str:
 
 
 def decides(reason: str) -> bool:
-    """Whether a gate's reason belongs on a screen; what only warns is in pages and artifacts."""
+    """Return whether a gate's reason is shown on a screen; warnings are in pages and artifacts."""
     return " warns: " not in reason
 
 
@@ -175,7 +175,7 @@ def _gate(release: Release) -> PageSection:
 
 
 def _way_out(project: Project, trained: Trained, first: Release) -> list[PageSection]:
-    """What to write where checks alone keep a first model from being served."""
+    """Build the advice for a first model that only checks keep from being served."""
     blocking = first.decision.blocking
     checks = [check for check in blocking if check.startswith("Check ")]
     if first.champion or not checks:
