@@ -117,9 +117,9 @@ def run_tags(settings: Settings, identity: Identity) -> dict[str, str]:
 
 
 def parameters(project: Project) -> dict[str, str]:
-    """What the project file declares that shapes the model, by the file's keys.
+    """Return the declarations that shape the model, by their keys in the project file.
 
-    The trainer's own parameters are not here: a search may choose others.
+    The trainer's own parameters are omitted: a search may choose others.
     """
     declared = project.model_dump(mode="json", include={*SHAPING})
     declared["training"].pop("parameters", None)

@@ -1,4 +1,4 @@
-"""What the MLflow run of a model says: numbers, datasets, plots, reports and the model itself."""
+"""The MLflow run of a model: numbers, datasets, plots, reports and the model itself."""
 
 import re
 import shutil

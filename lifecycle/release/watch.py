@@ -198,10 +198,10 @@ class LogWatch:
         self._labels = Labels(project, settings, began, thresholds)
 
     def __call__(self, since: float) -> Sight:
-        """What both did since a moment.
+        """Observe champion and candidate since a moment.
 
-        Where the champion has fewer than `min_requests` answers since (at 100 % it has none), all
-        of its answers count from one bake time before the rollout on.
+        If the champion has fewer than `min_requests` answers since then (at 100 % it has none), all
+        its answers count from one bake time before the rollout.
 
         Raises:
             BackendError: log or tables cannot be read.
