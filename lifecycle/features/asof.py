@@ -57,7 +57,7 @@ class AsOf:
 
     @property
     def dates(self) -> bool:
-        """Whether times are datetimes, in microseconds since 1970; else they are whole numbers."""
+        """Return whether times are datetimes, in microseconds since 1970; otherwise integers."""
         return self._dates
 
     @property
@@ -111,7 +111,10 @@ class AsOf:
         return [column.combine_chunks() for column in features.columns]
 
     def values(self, rows: NDArray[np.int64]) -> list[list[Any]]:
-        """What `take` takes, as Python's values with None where one is missing."""
+        """Return the rows that `take` would, as one list of Python values per feature.
+
+        Missing values are None.
+        """
         if len(rows) > FEW:
             return [column.to_pylist() for column in self.take(rows)]
         wanted = rows.tolist()
@@ -120,7 +123,7 @@ class AsOf:
         ]
 
     def since(self, now: int) -> Self:
-        """Without the facts that no lookup at `now` or later can find."""
+        """Return a copy without the facts that no lookup at `now` or later can find."""
         if not len(self):
             return self
         ends = self._starts[1:]
@@ -153,7 +156,7 @@ class AsOf:
         return -1 if old else row
 
     def _place(self, entity: Any) -> int:
-        """Where an entity is among ours; -1 where it is not."""
+        """Return the index of an entity; -1 if it has no facts."""
         ours = self._entities
         if self._text:  # Arrow orders text by its UTF-8 bytes, which is Python's order, too
             at = bisect_left(ours, entity, key=lambda value: value.as_py())

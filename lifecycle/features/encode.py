@@ -24,7 +24,7 @@ Kind = Literal["q", "c"]
 
 
 class FeatureSchema(Record):
-    """What the columns of the matrix are, in order; decided by the training part alone."""
+    """Columns of the matrix, in order. They depend on the training part alone."""
 
     names: tuple[str, ...]
     kinds: tuple[Kind, ...]
@@ -104,12 +104,13 @@ def build_features(
 
 
 def fit_schema(features: pd.DataFrame, columns: Mapping[str, ColumnSpec]) -> FeatureSchema:
-    """What each feature is: numbers and booleans are quantities, texts and categories categories.
+    """Decide the kind of each feature: numbers and booleans are quantities, the others categories.
 
-    A category of the contract has the contract's values; others have the values seen here, sorted.
+    A category of the contract has the contract's values; others have the values of `features`,
+    sorted.
 
     Args:
-        columns: what inputs are promised to be, `Project.columns`.
+        columns: the contract of the inputs, `Project.columns`.
 
     Raises:
         FeatureError: a feature is a time, free text, or a category without any value.
@@ -308,10 +309,10 @@ class ViewUse(Record):
 
 
 def view_uses(project: Project) -> dict[str, ViewUse]:
-    """How the project's model uses each of its views.
+    """Describe how the project's model uses each of its views.
 
     Raises:
-        FeatureError: the module of a function is not there.
+        FeatureError: the module of a function does not exist.
     """
     return {
         name: ViewUse(

@@ -31,10 +31,10 @@ REASONS_SHOWN = 8
 
 @contextmanager
 def of_view(name: str) -> Iterator[None]:
-    """What is wrong with a source in the block is told of the view: its keys stand there.
+    """Put the name of the view before errors of its source, whose keys are in its section.
 
     Raises:
-        DataError: what the block raised.
+        DataError: the block raised one; its type is kept.
     """
     try:
         yield
@@ -103,7 +103,7 @@ def named_as_rows_are(
 
 
 def in_order(facts: pa.Table, spec: FeatureViewSpec) -> pa.Table:
-    """By entity, then time; facts of one instant stay as the source has them (the sort is stable).
+    """Sort facts by entity, then time. Facts of one instant keep their order (the sort is stable).
 
     https://arrow.apache.org/docs/python/generated/pyarrow.compute.sort_indices.html
     """
@@ -193,7 +193,7 @@ def open_view(version: DatasetVersion, use: ViewUse) -> AsOf:
 
 
 def _made_from(project: Project, name: str, how: str, digest: str, erased: str) -> dict[str, Any]:
-    """What a version that is made once more would be made from."""
+    """Describe the inputs of a version if it were made again."""
     spec = project.feature_views[name]
     return {
         "facts": digest,
