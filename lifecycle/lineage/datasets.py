@@ -126,7 +126,7 @@ def _link_joined(graph: Graph, node: Node, note: dict[str, str]) -> None:
 
 
 def _link_scored(graph: Graph, node: Node, note: dict[str, str]) -> None:
-    """From the rows and the model; the model's own node comes with the registry."""
+    """Link a scored table to its rows and model; the model's node comes from the registry."""
     rows = note.get("table")
     if rows in graph.nodes:
         graph.link(rows, node.id, "was scored as")

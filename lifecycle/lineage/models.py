@@ -204,7 +204,7 @@ PREDICTION_COLUMNS = [
 
 
 def add_logged(graph: Graph, project: Project, settings: Settings) -> None:
-    """For each version that answered, how many rows, from when to when; one pass over the log.
+    """Add the logged predictions of each version, with rows and times, in one pass over the log.
 
     Raises:
         BackendError: the log cannot be read.

@@ -72,7 +72,7 @@ def of_dataset(node: Node, project: Project) -> "dict[str, DatasetFacet]":
 
 
 def of_input(node: Node, project: Project) -> "dict[str, InputDatasetFacet]":
-    """What the contract promises of the rows that went in, and how many there were."""
+    """Build the facets of an input: its contract, and its numbers of rows, bytes and files."""
     if "uri" not in node.facts:
         return {}
     from openlineage.client import facet_v2 as ol
@@ -104,7 +104,7 @@ def of_input(node: Node, project: Project) -> "dict[str, InputDatasetFacet]":
 
 
 def of_output(node: Node) -> "dict[str, OutputDatasetFacet]":
-    """How much was written."""
+    """Build the facets of an output: its numbers of rows, bytes and files."""
     if "uri" not in node.facts:
         return {}
     from openlineage.client import facet_v2 as ol
@@ -296,7 +296,7 @@ def flow_events(
 
 
 def namespace_of(settings: Settings) -> str:
-    """Where this project's jobs are: one namespace an environment."""
+    """Return the namespace of the jobs: one per environment."""
     return f"lifecycle-{settings.env}"
 
 
@@ -408,7 +408,7 @@ def _making(used: Sequence[Node], output: Node) -> dict[str, str]:
 
 
 def _rejected_with(node: Node, other: Node) -> bool:
-    """Whether these rows were rejected when a version was ingested."""
+    """Return whether rows were rejected by the ingestion that made a version."""
     keys = ("window", "run")
     same = all(node.facts.get(key) == other.facts.get(key) for key in keys)
     return same and other.id.startswith("rejected@")

@@ -17,7 +17,7 @@ REFERENCES = (
 
 
 def lineage(project: Project, settings: Settings, ref: str) -> Lineage:
-    """What `ref` was made from, and what was made from it.
+    """Return the lineage of `ref`: the nodes it was made from, and those made from it.
 
     Args:
         ref: `model:3`, `model:champion` or an alias alone; `table@version`, or a table alone for
@@ -27,7 +27,7 @@ def lineage(project: Project, settings: Settings, ref: str) -> Lineage:
     Raises:
         BackendError: a store cannot be reached.
         RegistryError: there is no such model version or alias.
-        DataError: there is nothing of that name, or several are.
+        DataError: no node has that name, or several have it.
     """
     graph = load_graph(project, settings)
     return graph.around(project.name, find(graph, project, settings, ref))
