@@ -123,11 +123,11 @@ class Client:
             raise ServingError(f"{self._url}: an answer of another shape ({error!r})") from None
 
     def model(self) -> dict[str, Any]:
-        """What the model takes and gives: version, task, inputs, classes.
+        """Return the model's description: version, task, inputs, classes.
 
         Raises:
             RequestError: the endpoint refuses the key.
-            BackendError: it cannot be reached, stays busy, or fails.
+            BackendError: the endpoint cannot be reached, stays busy, or fails.
         """
         return self._ask("GET", "/model", {})
 

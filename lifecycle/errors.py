@@ -158,10 +158,10 @@ VERDICTS = (ServingError, BundleError, FeatureError, RequestError, DataError)
 
 
 def is_verdict(error: BaseException) -> bool:
-    """Whether an error says that something is wrong with a model, rather than with what serves it.
+    """Return whether an error blames the model, rather than the service that runs it.
 
-    A service that is late or absent, wrong settings, a bug of ours or an interruption say nothing
-    of the model.
+    A service that is late or absent, wrong settings, a bug of this program or an interruption say
+    nothing about the model.
     """
     return isinstance(error, VERDICTS)
 

@@ -207,7 +207,7 @@ class Settings(BaseSettings):
 
     @property
     def needs_keys(self) -> bool:
-        """Whether the endpoint asks for an API key."""
+        """Return whether the endpoint requires an API key."""
         return (self.serve_access or ("open" if self.env == "dev" else "keys")) == "keys"
 
     @property
@@ -223,7 +223,7 @@ class Settings(BaseSettings):
 
     @property
     def serve_url(self) -> str:
-        """Where the endpoint's applications are."""
+        """URL of the endpoint, without the path of an application."""
         scheme = "https" if self.serve_tls_cert else "http"
         host = f"[{self.serve_host}]" if ":" in self.serve_host else self.serve_host
         return f"{scheme}://{host}:{self.serve_port}"
@@ -262,7 +262,7 @@ class Settings(BaseSettings):
 
     @property
     def local_ray(self) -> bool:
-        """Whether this process starts Ray itself, and so has to stop it."""
+        """Return whether this process starts Ray itself, and so has to stop it."""
         return self.ray_address == "local"
 
     def folder(self, *parts: str) -> Path:

@@ -110,7 +110,7 @@ def _table_rules(spec: ContractSpec) -> Iterator[str]:
 
 
 def _since(former: ContractSpec | None, present: ContractSpec) -> Iterator[str]:
-    """What changed since the last ingestion, and what version that needs."""
+    """Describe the changes since the last ingestion, and the version that they need."""
     from lifecycle.data.contract import changes, check_compatible
     from lifecycle.errors import ContractError
 

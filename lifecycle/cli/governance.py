@@ -122,7 +122,7 @@ def show_erasure(erasure: Erasure) -> None:
 
 
 def _to_retrain(erasure: Erasure) -> list[str]:
-    """What to do about a champion that learned from what was erased."""
+    """Advise what to do about a champion that was trained on erased rows."""
     return [
         f"{learner.model.name} v{learner.model.version} is the champion, and "
         f"{counted(learner.learned, 'row')} "

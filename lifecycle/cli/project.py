@@ -116,7 +116,7 @@ def init(
 
 
 def _program() -> str:
-    """This command, as a shell finds it."""
+    """Return this command as a shell finds it."""
     program = Path(sys.executable).with_name("lifecycle")
     on_path = shutil.which("lifecycle")
     return "lifecycle" if on_path == str(program) else os.path.relpath(program)
@@ -175,10 +175,10 @@ def schema(
 
 
 def _rehearse(project: "Project") -> str:
-    """What ingestion and split would make of the source, without writing anything.
+    """Preview ingestion and split of the source, without writing anything.
 
     Raises:
-        DataError: the source, a column or the target cannot be used.
+        DataError: the source, a column or the target is unusable.
     """
     from lifecycle.data.preview import rehearse, summary_lines  # as above
     from lifecycle.data.split import small_holdout

@@ -1,4 +1,4 @@
-"""What runs: the endpoint and its keys, one more Ray node, pages of MLflow and Prefect."""
+"""Commands about servers: the endpoint and its keys, a further Ray node, MLflow and Prefect."""
 
 import os
 import shlex

@@ -106,7 +106,7 @@ def sections(text: str) -> list[ConfigSection]:
 
 
 def serves(text: str) -> bool:
-    """Whether a configuration has an application to send requests to."""
+    """Return whether a configuration has a backend that belongs to a Serve application."""
     return any(part.kind == "backend" and _is_application(part) for part in sections(text))
 
 
@@ -116,10 +116,10 @@ def served_paths(text: str) -> list[str]:
 
 
 def unrouted(paths: Sequence[str]) -> dict[str, object]:
-    """What a request is told whose path begins with no project's.
+    """Build the JSON answer to a request whose path belongs to no project.
 
     Args:
-        paths: those of the projects, one at least.
+        paths: the route prefixes of the projects, at least one.
     """
     example = f"{paths[0].rstrip('/')}/predict"
     return {
@@ -241,7 +241,7 @@ def _bind(address: str, options: Options) -> str:
 
 
 def _guards(options: Options) -> list[str]:
-    """What every request passes before Ray's rules."""
+    """Build the rules that every request passes before those of Ray."""
     return [
         "http-request deny deny_status 405 unless { method GET HEAD POST OPTIONS }",
         # HAProxy compares numbers of 32 bits, so those with more than 9 digits go by their length

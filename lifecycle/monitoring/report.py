@@ -120,7 +120,7 @@ def _is_category(name: str, window: OpenWindow, categorical: Sequence[str]) -> b
 def _middles(
     name: str, reference: OpenWindow, current: OpenWindow, categorical: Sequence[str]
 ) -> tuple[str, str]:
-    """What is typical in either window: mean ± deviation, or the most frequent level."""
+    """Describe the centre of both windows: mean ± deviation, or the most frequent level."""
     before, after = _values(name, reference), _values(name, current)
     if _is_category(name, reference, categorical):
         table = shares(before, after)

@@ -43,13 +43,13 @@ class OpenWindow:
 
     @property
     def answer(self) -> "pd.Series[Any]":
-        """What the model said of each row: the most probable class, or the number."""
+        """Prediction for each row: the most probable class, or the number."""
         answers = most_probable(self.prediction, self.classes) if self.classes else self.prediction
         return pd.Series(answers)
 
     @property
     def label(self) -> "pd.Series[Any]":
-        """What came true of each row: 1 or 0 (binary), the class, or the number; else missing."""
+        """True value of each row: 1 or 0 (binary), the class, or the number; missing if unknown."""
         if not self.classes:
             return pd.Series(self.truth)
         present = ~np.isnan(self.truth)
