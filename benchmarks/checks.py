@@ -96,7 +96,7 @@ def ours(
 
 
 def own_part(train: PredictedPart, holdout: PredictedPart, folder: Path) -> None:
-    """What our side does before deepchecks gets the data: compare, draw, write the files."""
+    """Do our work before deepchecks gets the data: compare, draw, write the files."""
     comparison = compare_parts(train, holdout, "binary", (), SPEC.sample_rows)
     drawn = [draw(part, SPEC.sample_rows) for part in (train, holdout)]
     write_request(

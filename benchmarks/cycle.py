@@ -1,4 +1,4 @@
-"""Where the demo's wall time goes, stage by stage, beside the bare libraries at the same work."""
+"""Wall time of the demo, stage by stage, next to the bare libraries doing the same work."""
 
 import json
 import os

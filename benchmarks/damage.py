@@ -64,7 +64,7 @@ OUTCOMES = ("told", "harmless", "silent", "traceback", "crash")
 
 
 class DamageTarget(NamedTuple):
-    """What is damaged, and how it is read."""
+    """Stores that are damaged, and the content they should have."""
 
     project: Project
     settings: Settings
@@ -79,7 +79,7 @@ class DamageTarget(NamedTuple):
     """What the prediction log says, to each of its readers."""
 
     def folders(self) -> dict[str, Path]:
-        """What can be damaged, by name."""
+        """Return the folders that can be damaged, by name."""
         tables = {name: Path(ref.uri) for name, ref in self.versions.items()}
         listed = Path(table_uri(self.settings, self.project.name, ERASED))
         log = Path(table_uri(self.settings, self.project.name, LOG))
@@ -183,7 +183,7 @@ def log_predictions(settings: Settings, project: Project) -> None:
 
 
 def read(subject: DamageTarget, name: str) -> str:
-    """What becomes of reading a table's version, bundle, log, or the list of the erased."""
+    """Read a table, bundle, log or suppression list, and name the outcome."""
     try:
         if name == "bundle":
             same = _predicted(subject.bundle, subject.project, subject.rows) == subject.predictions

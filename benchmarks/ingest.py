@@ -182,7 +182,7 @@ def _block(start: int, rows: int) -> pa.Table:
 
 
 def _prepare(folder: Path) -> None:
-    """What the measured process does: its times are its last line."""
+    """Run the measured process, which prints its times as its last line."""
     project = load_project(folder / "project.yaml")
     settings = Settings(home=folder / "home")
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What Prefect costs us: a task call and a flow run that do nothing, under our own policies."""
+"""Cost of Prefect: a task call and a flow run that do nothing, under our own policies."""
 
 import json
 import subprocess

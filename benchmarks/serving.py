@@ -247,7 +247,7 @@ def _starts(folder: Path, load: Load, rounds: int) -> Iterator[Result]:
 
 
 def measure_memory(_rounds: int) -> Iterator[Result]:
-    """Whether memory grows with requests and redeployments; one long round."""
+    """Measure whether memory grows with requests and redeployments, in one long round."""
     with TemporaryDirectory(prefix="serving-") as name:
         folder = Path(name)
         booster, rows = prepare(folder)

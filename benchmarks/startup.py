@@ -1,8 +1,8 @@
-"""What a script costs from the shell beside a plain one: score 891 rows, train on 1,000.
+"""Cost of a script from the shell next to a plain one: score 891 rows, train on 1,000.
 
-First: no server is warm, as when a day's work begins; the databases are there. Warm: the script
-before has left its Prefect server. Each run has other rows, so that nothing comes from a cache.
-Checks are left out: a plain script has none, and `checks` measures them.
+First: no server is warm, as when a day's work begins; the databases exist. Warm: the script before
+has left its Prefect server running. Each run has other rows, so that nothing comes from a cache.
+Checks are omitted: a plain script has none, and `checks` measures them.
 """
 
 import subprocess

@@ -1,4 +1,4 @@
-"""How fast a model's numbers reach MLflow on SQLite, beside one call a metric."""
+"""Speed of logging a model's numbers to MLflow on SQLite, next to one call per metric."""
 
 import time
 from collections.abc import Iterator

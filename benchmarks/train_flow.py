@@ -59,9 +59,9 @@ cluster.shutdown()
 
 
 class Measured:
-    """What a process printed as its last line, its wall time, and the peak memory of its tree.
+    """Last line printed by a process, its wall time, and the peak memory of its tree.
 
-    Looking at memory takes CPU time from the process, so it is for runs that are not timed.
+    Reading memory takes CPU time from the process, so it is for runs that are not timed.
     """
 
     def __init__(

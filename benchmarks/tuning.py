@@ -1,4 +1,4 @@
-"""What the search costs beside Optuna alone, and how well it fills the workers."""
+"""Cost of the search next to Optuna alone, and its use of the workers."""
 
 import statistics
 import time
@@ -26,7 +26,7 @@ OnRound = Callable[[int, float], bool]
 
 
 def trivial(parameters: Mapping[str, Scalar], on_round: OnRound) -> float:
-    """Nothing to compute: what is left is the search."""
+    """Return a value without training anything, so that only the search is measured."""
     x, y = float(parameters["eta"]), float(parameters["max_depth"])
     return (x - 0.1) ** 2 + (y - 5) ** 2
 

@@ -124,7 +124,7 @@ def _own_settings(home: Path) -> dict[Any, Any]:
 
 
 def _auth(home: Path) -> tuple[str, str]:
-    """What a server of this home asks for, and where people find that."""
+    """Return the credentials of a server of this home, and the place where people find them."""
     if chosen := PREFECT_SERVER_API_AUTH_STRING.value():  # of a user's own profile
         return str(chosen), "what PREFECT_SERVER_API_AUTH_STRING says"
     return auth_string(home), str(auth_file(home))
@@ -186,7 +186,7 @@ def _warm_server(home: Path, auth: str, minutes: float, use: ExitStack) -> WarmS
 
 
 def _answers(warm: WarmServer, auth: str) -> bool:
-    """Whether the server lets us in."""
+    """Return whether the server accepts the credentials."""
     user, _, password = auth.partition(":")
     try:
         with httpx.Client(trust_env=False, timeout=ANSWER_S, auth=(user, password)) as client:
@@ -230,7 +230,7 @@ def _launch(home: Path, auth: str, minutes: float, key: str) -> Process:
 
 
 def _is_for_prefect(name: str) -> bool:
-    """Whether a server that outlives its script should have a variable: not others' secrets."""
+    """Return whether a server that outlives its script gets a variable: not other secrets."""
     return name.startswith("PREFECT_") or not SECRET_NAME.search(name)
 
 

@@ -65,7 +65,7 @@ def ingest_current(project: Project, settings: Settings, window: Window | None) 
 
 
 def _outside(project: Project, settings: Settings) -> tuple[str, str, str]:
-    """What of the outside an ingestion depends on: the source, today if age matters, the erased."""
+    """Return the outside inputs of an ingestion: source, today if age matters, erased persons."""
     fill_credentials(project)
     fresh = project.contract.freshness
     today = str(date.today()) if fresh and fresh.max_age_days else ""
@@ -123,7 +123,7 @@ def _progress() -> Callable[[int], None]:
 
 
 def _show(project: Project, violations: tuple[Violation, ...]) -> None:
-    """What the data do not keep of the contract: on the screen, and all of it as an artifact."""
+    """Show the first violations of the contract on the screen, and store all as an artifact."""
     key = f"{slug(project)}-contract"
     lines = [f"· {violation}" for violation in violations[:SHOWN]]
     if len(violations) > SHOWN:

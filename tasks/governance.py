@@ -110,7 +110,7 @@ def require_proof(erasures: list[Erasure]) -> None:
 
 
 def learned(erasures: list[Erasure]) -> bool:
-    """Whether a model learned from what was erased."""
+    """Return whether a model was trained on erased rows."""
     return any(model.learned for erasure in erasures for model in erasure.learners)
 
 

@@ -59,7 +59,7 @@ def _plain(value: Any) -> Any:
 
 
 def backend_failed(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether a task failed because a service was not there."""
+    """Return whether a task failed because a service was unavailable."""
     try:
         state.result()
     except BackendError:

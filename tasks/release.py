@@ -153,9 +153,9 @@ def register_challenger(project: Project, settings: Settings, candidate: Candida
 
 
 def is_done(settings: Settings, trained: Trained, duel: Duel) -> bool:
-    """Whether the version is champion already and there is no Ray to serve it on.
+    """Return whether the version is already champion, and no Ray is there to serve it.
 
-    A Ray of this script's own would end with it.
+    A Ray started by this script would end with it.
     """
     return duel.champion == trained.model and settings.local_ray and not is_connected()
 

@@ -153,7 +153,7 @@ def roll_out(
 
 
 def _is_settled(model: ModelVersion, lane: ServeLane, trail: Trail) -> bool:
-    """Whether a release of this version came to its end: served, written down, no challenger."""
+    """Return whether a release of this version is complete: served, recorded, no challenger."""
     served = lane.serving()
     return (
         served is not None
@@ -214,7 +214,7 @@ def roll_back(project: Project, settings: Settings, reason: str = "") -> Release
 
 
 def concluded(trained: Trained, duel: Duel, outcome: rollout.RolloutOutcome | None) -> Release:
-    """What came of the challenger; without an outcome the gate refused it."""
+    """Build the result of a release; without an outcome the gate refused the challenger."""
     endpoint = outcome.endpoint if outcome else None
     return Release(
         decision=outcome.decision if outcome else duel.decision,

@@ -38,7 +38,7 @@ def who() -> str:
 
 
 def starter() -> str:
-    """Who started this flow: the user, or the deployment where a schedule or an event did."""
+    """Return who started this flow: the user, or a deployment (by schedule or event)."""
     return f"deployment {deployment.name}" if deployment.name else _user()
 
 

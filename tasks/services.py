@@ -68,7 +68,7 @@ def _require_prefect() -> None:
 
 
 def main() -> None:
-    """What `make deploy` asks first: whether a Prefect server is named and answers."""
+    """Check, before `make deploy`, that a Prefect server is named and answers."""
     try:
         if not PREFECT_API_URL.value():
             raise SettingsError(

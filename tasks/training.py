@@ -40,7 +40,7 @@ from tasks.progress import say, step, update
 
 
 def identify(project: Project, settings: Settings, split: Split) -> Identity:
-    """What the model is made from; no task, since it costs less than one."""
+    """Return the identity of the model. Not a task, because it costs less than one."""
     return identity_of(project, split, plugs_digest(project), threads_of(project, settings))
 
 
