@@ -1,11 +1,11 @@
-"""Names that are no nouns, and class names that occur twice: `python -m tests.lint.names`.
+"""Plain English in code: names that are nouns, class names used once, docstrings that begin well.
 
 A value is named for what it is (`match`, `message`, `rows`), not for how it came about (`found`,
-`said`, `kept`). Only whole names count: `known_columns` says what is known.
+`said`, `kept`). Only whole names count: `known_columns` says what is known. A public docstring
+begins with a verb or a noun, as numpy's do, never with a clause (`Whether …`, `What …`).
 """
 
 import ast
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +16,14 @@ WORDS = frozenset((
 ))
 # fmt: on
 """Participles, pronouns and adverbs that stood in place of a noun, in any case of letters."""
+# fmt: off
+CLAUSES = frozenset((
+    "args:", "as", "because", "by", "called", "for", "from", "how", "if", "in", "of", "so", "that",
+    "until", "what", "whatever", "when", "where", "whether", "which", "who", "whoever", "whom",
+    "whose", "why", "with", "without",
+))
+# fmt: on
+"""Words with which a clause or a fragment begins."""
 FOLDERS = ("lifecycle", "tasks", "flows", "benchmarks")
 ALLOWED = {
     # stored: a request for erasure on disk, the records of what was erased or deleted, and the
@@ -44,8 +52,27 @@ def bound_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield node.lineno, name
 
 
+def clauses(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and first words of each public docstring that begins with a clause."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Module():
+                line = 1
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                if name.startswith("_"):
+                    continue
+                line = node.lineno
+            case ast.ClassDef(name=name) if not name.startswith("_"):
+                line = node.lineno
+            case _:
+                continue
+        words = (ast.get_docstring(node) or "").split(maxsplit=3)[:3]
+        if words and words[0].strip(",").lower() in CLAUSES:
+            yield line, " ".join(words)
+
+
 def problems(root: Path) -> Iterator[str]:
-    """One line per problem, as ruff writes them: `file:line: name: say …`."""
+    """Yield one line per problem, as ruff writes them: `file:line: name: say …`."""
     classes: dict[str, str] = {}
     for folder in FOLDERS:
         for path in sorted((root / folder).rglob("*.py")):
@@ -55,6 +82,8 @@ def problems(root: Path) -> Iterator[str]:
                 word = name.strip("_").lower()
                 if word in WORDS and (place, word) not in ALLOWED:
                     yield f"{place}:{line}: {name}: say what it is, with a noun"
+            for line, words in clauses(tree):
+                yield f"{place}:{line}: {words} …: begin a docstring with a verb or a noun"
             for node in ast.walk(tree):
                 if folder == "lifecycle" and isinstance(node, ast.ClassDef):
                     here = f"{place}:{node.lineno}"
@@ -63,12 +92,3 @@ def problems(root: Path) -> Iterator[str]:
                         yield f"{here}: {node.name}: say another name, {other} has this one"
                     classes.setdefault(node.name, here)
 
-
-def main(root: Path = Path()) -> int:
-    lines = list(problems(root))
-    sys.stdout.writelines(f"{line}\n" for line in lines)
-    return int(bool(lines))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
