@@ -15,7 +15,7 @@ import pandas as pd
 
 from benchmarks.bare_checks import seconds_of
 from benchmarks.large import TARGET, frame
-from benchmarks.result import Result, ratio, shown
+from benchmarks.result import Result, information, ratio
 from lifecycle.project import ChecksSpec
 from lifecycle.quality.checks import run_checks
 from lifecycle.quality.checks_program import SEGMENT_FEATURES, SLOW_ROWS
@@ -74,7 +74,7 @@ def bare(train: PredictedPart, holdout: PredictedPart) -> float:
     )
 
 
-def ours(
+def run_lifecycle(
     train: PredictedPart, holdout: PredictedPart, folder: Path, program: ChecksProgram
 ) -> None:
     """The adapter, with its pages."""
@@ -128,7 +128,7 @@ def measure(rounds: int) -> Iterator[Result]:
                 program.start()
                 time.sleep(FIT_S)
                 with timed("ours"):
-                    ours(train, holdout, Path(folder), program)
+                    run_lifecycle(train, holdout, Path(folder), program)
             with timed("own"):
                 own_part(train, holdout, Path(folder))
             seconds["bare"].append(bare(train, holdout))
@@ -141,4 +141,4 @@ def measure(rounds: int) -> Iterator[Result]:
         f"s of wall time; {rows} a check; ours writes three pages, bare none; imports in neither",
     )
     own = "comparing the whole parts, drawing and writing the sample; the rest is the program"
-    yield shown("checks: our own part on 1M rows", seconds["own"], "s", own)
+    yield information("checks: our own part on 1M rows", seconds["own"], "s", own)

@@ -141,7 +141,7 @@ def keep(folder: Path, rows: int = ROWS) -> DamageTarget:
     fitted = open_trainer(project).fit(project, matrices, {"max_depth": 3}, threads=1)
     schema = bundle_schema(project, matrices.schema, fitted.model.kind)
     bundle = write_bundle(fitted.model, schema, "damage", settings.folder("bundles"), fitted.curve)
-    some = read_version(split.holdout, list(project.input_columns)).head(50)
+    sample = read_version(split.holdout, list(project.input_columns)).head(50)
     versions = {
         "accepted": ingested.dataset,
         "train": split.train,
@@ -151,10 +151,10 @@ def keep(folder: Path, rows: int = ROWS) -> DamageTarget:
     for persons in (["Ada"], ["Bob", "Cy"], [f"person {n}" for n in range(1000)]):
         suppress(settings, project, persons)
     listed = erased_hashes(settings, project)
-    predictions = _predicted(bundle, project, some)
+    predictions = _predicted(bundle, project, sample)
     log_predictions(settings, project)
     logged = _logged(settings, project)
-    return DamageTarget(project, settings, listed, versions, bundle, some, predictions, logged)
+    return DamageTarget(project, settings, listed, versions, bundle, sample, predictions, logged)
 
 
 def log_predictions(settings: Settings, project: Project) -> None:
@@ -229,11 +229,11 @@ def _logged(settings: Settings, project: Project) -> tuple[str, ...]:
     """All rows, those of a stretch of time, what a canary's gate sees, what retention counts."""
     rows = read_log(settings, project.name, 0.0)
     middle = rows["time"].iloc[len(rows) // 2]
-    some = read_log(settings, project.name, middle.timestamp(), columns=["id", f"{INPUT}f0"])
+    logged = read_log(settings, project.name, middle.timestamp(), columns=["id", f"{INPUT}f0"])
     observed = observe(settings, project, 0.0)
     uri = table_uri(settings, project.name, LOG)
     old = count_before(uri, middle.to_pydatetime())
-    return (rows.to_json(), some.to_json(), repr(sorted(observed.items())), str(old))
+    return (rows.to_json(), logged.to_json(), repr(sorted(observed.items())), str(old))
 
 
 def _spelled(counts: Counter[str]) -> str:

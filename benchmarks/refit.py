@@ -120,12 +120,12 @@ def scores(data: Data, repeat: int, repeats: int) -> list[float]:
         verbose_eval=False,
     )
     rounds = first.best_iteration + 1
-    both = matrix(np.r_[train, validation])
-    scaled = round(rounds * both.num_row() / len(train))
+    pooled = matrix(np.r_[train, validation])
+    scaled = round(rounds * pooled.num_row() / len(train))
     return [
         score(first[:rounds]),
-        score(xgboost.train(parameters, both, rounds)),
-        score(xgboost.train(parameters, both, scaled)),
+        score(xgboost.train(parameters, pooled, rounds)),
+        score(xgboost.train(parameters, pooled, scaled)),
         rounds,
     ]
 

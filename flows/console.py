@@ -44,8 +44,8 @@ class Screen(logging.Handler):
             seconds = f"{time.monotonic() - self.started:7.1f} s  "
             line = styled((seconds, "dim"), (f"{stage:<9} ", "bold cyan"))
             indent = " " * len(line.plain)
-            rest = text.replace("\n", "\n" + indent) + dots
-            line += styled((rest, "dim") if dots else rest)
+            tail = text.replace("\n", "\n" + indent) + dots
+            line += styled((tail, "dim") if dots else tail)
             self.console.print(line, soft_wrap=True)
         if self.live is None or phase == "result":
             return

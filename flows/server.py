@@ -170,8 +170,8 @@ def _warm_server(home: Path, auth: str, minutes: float, use: ExitStack) -> WarmS
         with starter:
             warm = running_server(home)
             if warm and (warm.key != key or not _answers(warm, auth)):
-                with unused(home) as nobody:
-                    if not nobody:
+                with unused(home) as is_unused:
+                    if not is_unused:
                         return None
                     end_server(home, warm)
                 process = None

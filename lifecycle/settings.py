@@ -173,7 +173,7 @@ class Settings(BaseSettings):
 
     @field_validator("home", mode="before")
     @classmethod
-    def _named(cls, value: object) -> object:
+    def _parse_names(cls, value: object) -> object:
         if value == "":
             raise ValueError("is empty; name a folder, or unset the variable")
         return value
@@ -218,8 +218,8 @@ class Settings(BaseSettings):
     @property
     def checks_interpreter(self) -> Path:
         """The interpreter that runs the checks, whether it is there or not."""
-        beside = Path(f"{sys.prefix}-checks", "bin", "python")
-        return (self.checks_python or beside).expanduser().absolute()
+        default = Path(f"{sys.prefix}-checks", "bin", "python")
+        return (self.checks_python or default).expanduser().absolute()
 
     @property
     def serve_url(self) -> str:

@@ -48,7 +48,7 @@ def _block(name: str) -> str | None:
 
 EVERY_SECONDS = 1.0
 """How often a long ingestion says how far it is."""
-SHOWN = 8
+MAX_VIOLATIONS_SHOWN = 8
 """Violations on the screen; the artifact has all."""
 
 
@@ -93,8 +93,8 @@ def _ingest(
     erased_digest: str,
 ) -> Ingested:
     """Read, validate, quarantine and write a new version."""
-    what = f"reading and validating {spoken(project, window)}"
-    with reading_cluster(project, settings), step("prepare", what) as report:
+    title = f"reading and validating {spoken(project, window)}"
+    with reading_cluster(project, settings), step("prepare", title) as report:
         ingested = ingest.ingest(project, settings, window, table, _progress())
         accepted = ingested.rows_in - ingested.rows_rejected
         share = f"{ingested.rows_in:,} rows in, {accepted:,} accepted"
@@ -125,10 +125,11 @@ def _progress() -> Callable[[int], None]:
 def _show(project: Project, violations: tuple[Violation, ...]) -> None:
     """Show the first violations of the contract on the screen, and store all as an artifact."""
     key = f"{slug(project)}-contract"
-    lines = [f"· {violation}" for violation in violations[:SHOWN]]
-    if len(violations) > SHOWN:
+    lines = [f"· {violation}" for violation in violations[:MAX_VIOLATIONS_SHOWN]]
+    if len(violations) > MAX_VIOLATIONS_SHOWN:
         lines += [
-            f"· and {len(violations) - SHOWN} more: `make ui`, then Artifacts in Prefect, {key};",
+            f"· and {len(violations) - MAX_VIOLATIONS_SHOWN} more: "
+            f"`make ui`, then Artifacts in Prefect, {key};",
             f"  of the rejected rows: lifecycle rejected {project.file}",
         ]
     say("contract", "\n".join(["what the data do not keep:", *lines]))

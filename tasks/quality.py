@@ -86,8 +86,8 @@ def _check(
                 f"{len(report.failed)} failed{failed}, {len(report.not_run)} not run → {folder}"
             )
         else:
-            why = "; ".join(dict.fromkeys(report.not_run.values()))
-            tell_result(f"deepchecks: no check ran: {why}")
+            reason = "; ".join(dict.fromkeys(report.not_run.values()))
+            tell_result(f"deepchecks: no check ran: {reason}")
     return report
 
 

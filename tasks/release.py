@@ -172,10 +172,10 @@ def challenge(project: Project, settings: Settings, trained: Trained, again: boo
         reason = f"{champion.name} v{champion.version} is champion already; no other version waits."
         duel = _undisputed(trained, champion, "promotion", True, reason)
     elif not again and (change := rolled_back(changes, trained.model.digest)):
-        why = " ".join(f"{reason.rstrip('.')}." for reason in change.reasons)
+        reasons = " ".join(f"{reason.rstrip('.')}." for reason in change.reasons)
         reason = (
             f"v{trained.model.version} was rolled back on {change.time[:10]} by {change.who}: "
-            f"{why} "
+            f"{reasons} "
             "That holds until data, code or project file give another model, or somebody runs "
             "the release with --again."
         )
@@ -210,9 +210,9 @@ def _measure(
     }
     if project.gate.max_fairness_gap:
         update["gaps"] = assess.assess_fairness(project, answers)
-    ours = measured.candidate.model_copy(update=update)
+    evaluation = measured.candidate.model_copy(update=update)
     decision = gates.decide(
-        measured.model_copy(update={"candidate": ours}),
+        measured.model_copy(update={"candidate": evaluation}),
         trained.checks,
         project.gate,
         project.metric,
@@ -221,7 +221,7 @@ def _measure(
     )
     return Duel(
         champion=champion,
-        challenger_evaluation=ours,
+        challenger_evaluation=evaluation,
         champion_evaluation=measured.champion,
         decision=decision,
     )

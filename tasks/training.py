@@ -52,7 +52,7 @@ def recorded(
     project: Project, settings: Settings, split: Split, identity: Identity
 ) -> Iterator[None]:
     """An open MLflow run for the block, which registers the model; failed if the block fails."""
-    run_id = begin_run(project, settings, identity, split, alone=True)
+    run_id = begin_run(project, settings, identity, split, is_alone=True)
     try:
         yield
     except BaseException as error:
@@ -71,8 +71,8 @@ def fit_model(
     with step("train", f"fitting {training.trainer}{workers}") as report:
         bundle = fit.fit(project, split, tuned, settings, identity)
         rounds = f" {bundle.rounds} rounds" if bundle.curve else ""
-        again = ", then on train and validation" if training.refits else ""
-        report(f"fitted{rounds}{again} → bundle {bundle.digest[:12]}")
+        suffix = ", then on train and validation" if training.refits else ""
+        report(f"fitted{rounds}{suffix} → bundle {bundle.digest[:12]}")
     return bundle
 
 

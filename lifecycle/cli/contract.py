@@ -72,9 +72,9 @@ def promises(spec: ColumnSpec) -> Iterator[str]:
     if (spec.minimum, spec.maximum) != (None, None):
         yield _range((spec.minimum, spec.maximum))
     if spec.categories is not None:
-        shown = ", ".join(map(str, spec.categories[:CATEGORIES_SHOWN]))
+        categories = ", ".join(map(str, spec.categories[:CATEGORIES_SHOWN]))
         more = len(spec.categories) - CATEGORIES_SHOWN
-        yield f"one of {shown}" + (f" and {more} more" if more > 0 else "")
+        yield f"one of {categories}" + (f" and {more} more" if more > 0 else "")
     if spec.pattern is not None:
         yield f"of the form {spec.pattern}"
     if spec.severity == "warning":
@@ -178,12 +178,12 @@ def _show(console: Console, project: Project, quarantine: "Quarantine") -> None:
     )
     source, window = note.get("source_place", "?"), note.get("window", "?")
     console.print(f"from {source}, {window}", soft_wrap=True)
-    rest = (
+    remaining = (
         f"The other rows are {quarantine.accepted}."
         if quarantine.accepted
         else "No version was made."
     )
-    console.print(f"{rest} {_newer(quarantine)}".strip())
+    console.print(f"{remaining} {_newer(quarantine)}".strip())
     if not quarantine.rows:
         console.print("All its rows were erased since.")
         return
@@ -197,9 +197,9 @@ def _show(console: Console, project: Project, quarantine: "Quarantine") -> None:
 
 
 def _show_rows(console: Console, quarantine: "Quarantine") -> None:
-    shown = len(quarantine.first)
+    count = len(quarantine.first)
     title = (
-        "Rows" if shown == quarantine.rows else f"The first {shown:,} of {quarantine.rows:,} rows"
+        "Rows" if count == quarantine.rows else f"The first {count:,} of {quarantine.rows:,} rows"
     )
     table = Table(title=title, title_justify="left")
     table.add_column("row", justify="right", no_wrap=True)

@@ -16,7 +16,7 @@ from lifecycle.settings import Settings
 
 INCOMPLETE = 2
 """Exit code where something is left of a person."""
-SHOWN = 20
+MAX_VIOLATIONS_SHOWN = 20
 
 
 def erase(
@@ -103,7 +103,7 @@ def show_erasure(erasure: Erasure) -> None:
         console.print(
             f"  {counted(len(erasure.kept), 'page')} of these models kept: no row of theirs"
         )
-        for place in erasure.kept[:SHOWN]:
+        for place in erasure.kept[:MAX_VIOLATIONS_SHOWN]:
             console.print(f"    {place}")
     for learner in erasure.learners:
         aliases = f" ({', '.join(learner.aliases)})" if learner.aliases else ""
@@ -152,10 +152,10 @@ def _tell_search(console: Console, searched: Searched, verb: str) -> None:
         ("not searched", searched.unsearched),
         ("of other projects", searched.elsewhere),
     ):
-        for place in places[:SHOWN]:
+        for place in places[:MAX_VIOLATIONS_SHOWN]:
             console.print(f"  {title}: {place}")
-        if len(places) > SHOWN:
-            console.print(f"  {title}: {len(places) - SHOWN} more places")
+        if len(places) > MAX_VIOLATIONS_SHOWN:
+            console.print(f"  {title}: {len(places) - MAX_VIOLATIONS_SHOWN} more places")
     if searched.clean:
         console.print(f"Nothing is {verb}" + (" in this project" if searched.elsewhere else ""))
     if searched.elsewhere:
@@ -196,8 +196,8 @@ def audit(
             continue
         before: tuple[str, ...] = ()
         for number, change in enumerate(changes) if not check else ():
-            again = len(change.reasons) > 1 and change.reasons == before
-            _show(console, number, change, ("as above",) if again else change.reasons)
+            is_repeat = len(change.reasons) > 1 and change.reasons == before
+            _show(console, number, change, ("as above",) if is_repeat else change.reasons)
             before = change.reasons
         verdict = "every line holds; " if check else ""
         console.print(f"{name}: {len(changes)} lines; {verdict}the last hash is {changes[-1].hash}")
@@ -273,5 +273,5 @@ def lineage(
         events = events_of(graph, [node.id for node in nodes.nodes], loaded, settings)
         sent = send(events, openlineage)
         before = len(events) - sent
-        again = f" ({before} more are in it already)" if before else ""
-        err_console.print(f"{sent} OpenLineage events → {openlineage}{again}")
+        note = f" ({before} more are in it already)" if before else ""
+        err_console.print(f"{sent} OpenLineage events → {openlineage}{note}")

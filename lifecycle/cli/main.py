@@ -207,8 +207,8 @@ def main() -> None:
         sys.exit(2)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_set: bool) -> None:
+    if is_set:
         typer.echo(f"lifecycle {version(DISTRIBUTION)}")
         raise typer.Exit
 

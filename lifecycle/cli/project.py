@@ -95,10 +95,10 @@ def init(
     if target is None:
         names = column_names(data, reading)
         more = ", …" if len(names) > NAMES_SHOWN else ""
-        shown = ", ".join(names[:NAMES_SHOWN])
-        raise ProjectError(f"--target: name the column to predict, one of: {shown}{more}")
-    wanted = RoleOptions(time, entity, tuple(id_column or ()))
-    text, guesses = infer_project(data, target, name, file.parent, reading, wanted)
+        examples = ", ".join(names[:NAMES_SHOWN])
+        raise ProjectError(f"--target: name the column to predict, one of: {examples}{more}")
+    role_options = RoleOptions(time, entity, tuple(id_column or ()))
+    text, guesses = infer_project(data, target, name, file.parent, reading, role_options)
     if SCHEMA.is_file():
         schema = os.path.relpath(SCHEMA, file.parent.resolve())
         text = f"# yaml-language-server: $schema={schema}\n{text}"
@@ -106,8 +106,8 @@ def init(
     console = open_console()
     table = Table("guess", "because", title=f"Guessed from {data}", title_justify="left")
     for guess in guesses:
-        key, _, why = guess.partition(": ")
-        table.add_row(key, why)
+        key, _, reason = guess.partition(": ")
+        table.add_row(key, reason)
     console.print(table)
     profiled = "" if remote else f" lifecycle profile {file} shows what is in the data."
     console.print(f"Wrote {file}.{profiled} Read it once, then:")

@@ -273,9 +273,9 @@ def _require_prefect_settings() -> None:
         raise SettingsError(process.stderr.strip())
 
 
-def _port(wanted: int) -> int:
+def _port(requested: int) -> int:
     """The port, or a free one if another process has it."""
-    for port in (wanted, 0):
+    for port in (requested, 0):
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
@@ -315,9 +315,9 @@ def status(env: EnvOption = None) -> None:
     if server is None:
         open_console().print(f"Nothing runs for {settings.home} (LIFECYCLE_HOME).")
         return
-    with unused(home) as nobody:
+    with unused(home) as is_unused:
         until = f"until {_clock(runs_until(home, server))} unless it is used"
-        stays = until if nobody else f"in use, and {server.minutes:g} minutes after that"
+        stays = until if is_unused else f"in use, and {server.minutes:g} minutes after that"
     open_console().print(
         f"Prefect  {server.url}    its page asks for the text in {auth_file(home)}\n"
         f"         process {server.process}, since {_clock(server.started)}, {stays}\n"
@@ -332,8 +332,8 @@ def down(env: EnvOption = None, force: Force = False) -> None:
     if server is None:
         open_console().print("Nothing runs.")
         return
-    with unused(home) as nobody:
-        if not (nobody or force):
+    with unused(home) as is_unused:
+        if not (is_unused or force):
             raise BackendError(
                 f"a script uses the Prefect server at {server.url}: wait for it, or use --force"
             )

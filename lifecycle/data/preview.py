@@ -66,9 +66,9 @@ def rehearse(project: Project) -> Rehearsal:
         batch = terms.complete(batch, source.at(read + 1).place)
         numbers = np.arange(read, read + batch.num_rows, dtype=np.int64)
         read += batch.num_rows
-        wanted = inside(batch, project, window)
-        if wanted is not None:
-            batch, numbers = batch.filter(pa.array(wanted)), numbers[wanted]
+        mask = inside(batch, project, window)
+        if mask is not None:
+            batch, numbers = batch.filter(pa.array(mask)), numbers[mask]
         rows += batch.num_rows
         good = checker.check(batch, numbers).accepted
         if accepted < HEAD:
@@ -96,9 +96,9 @@ def rehearse(project: Project) -> Rehearsal:
 def summary_lines(rehearsal: Rehearsal, project: Project) -> Iterator[str]:
     """A rehearsal in words, where every row of the source is counted; a line each."""
     sizes = [f"{part} {mask.sum():,}" for part, mask in rehearsal.parts.masks.items()]
-    apart = rehearsal.parts.withheld - rehearsal.unlabelled
-    if apart:
-        sizes.append(f"withheld {apart:,} (to keep {_kept_apart(project)} apart)")
+    withheld = rehearsal.parts.withheld - rehearsal.unlabelled
+    if withheld:
+        sizes.append(f"withheld {withheld:,} (to keep {_kept_apart(project)} apart)")
     if rehearsal.unlabelled:
         sizes.append(f"without {project.target} {rehearsal.unlabelled:,}")
     summary = f"{rehearsal.accepted:,} of {rehearsal.rows:,} rows keep the contract"

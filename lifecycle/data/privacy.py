@@ -148,7 +148,7 @@ def read_as_they_are(project: Project) -> frozenset[str]:
     return frozenset(columns - {project.entity})
 
 
-# Which key a project's personal data were hashed with: under another one everybody is another.
+# The PII hashing key. With a different key, no hashed identity would match.
 
 NOTED = "pii_key"
 """In the commit of a version with hashed columns: the fingerprint of the key."""
@@ -179,13 +179,14 @@ def check_key(project: Project, settings: Settings) -> None:
         if not noted:
             continue
         file = settings.home / FILE
-        there = settings.pii_key is not None or file.is_file()
+        exists = settings.pii_key is not None or file.is_file()
         version, earlier = noted[-1]
-        if not there or fingerprint(settings) != earlier:
+        if not exists or fingerprint(settings) != earlier:
+            other_key = "another key" if exists else "a key that is not here"
             raise SettingsError(
                 f"LIFECYCLE_PII_KEY: {table} version {version} of {project.name} was hashed with "
-                f"{'another key' if there else 'a key that is not here'}, under which everybody is "
-                f"another person; set the variable to that key, or restore {file} if it was there"
+                f"{other_key}, so no hashed identity would match; set the variable to that key, or "
+                f"restore {file} if it was there"
             )
 
 
@@ -255,10 +256,10 @@ def suppress(settings: Settings, project: Project, values: Iterable[object]) -> 
         BackendError: the list cannot be read or written, or is damaged.
     """
     uri = table_uri(settings, project.name, TABLE)
-    wanted = set(hash_entities(values, settings)) - {""}
+    requested = set(hash_entities(values, settings)) - {""}
     for _ in range(ATTEMPTS):
         table, rows = _read(uri)
-        new = sorted(wanted - rows)
+        new = sorted(requested - rows)
         if not new:
             return 0
         try:
@@ -301,8 +302,8 @@ def _read(uri: str) -> tuple[DeltaTable | None, frozenset[str]]:
     except TableNotFoundError:
         return None, frozenset()
     except (DeltaError, pa.ArrowException, OSError) as error:
-        why = first_line(error)
-        raise BackendError(f"{uri}: cannot read who was erased: {why}; {RESTORE}") from None
+        reason = first_line(error)
+        raise BackendError(f"{uri}: cannot read who was erased: {reason}; {RESTORE}") from None
     except (ValueError, KeyError) as error:  # text that is none, or a column that is gone
         raise BackendError(
             f"{uri}: the list of who was erased is damaged ({error}); {RESTORE}"

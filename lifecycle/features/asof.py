@@ -117,9 +117,10 @@ class AsOf:
         """
         if len(rows) > FEW:
             return [column.to_pylist() for column in self.take(rows)]
-        wanted = rows.tolist()
+        indices = rows.tolist()
         return [
-            [None if row < 0 else column[row].as_py() for row in wanted] for column in self._columns
+            [None if row < 0 else column[row].as_py() for row in indices]
+            for column in self._columns
         ]
 
     def since(self, now: int) -> Self:
@@ -157,23 +158,25 @@ class AsOf:
 
     def _place(self, entity: Any) -> int:
         """Return the index of an entity; -1 if it has no facts."""
-        ours = self._entities
+        entities = self._entities
         if self._text:  # Arrow orders text by its UTF-8 bytes, which is Python's order, too
-            at = bisect_left(ours, entity, key=lambda value: value.as_py())
-            return at if at < len(ours) and ours[at].as_py() == entity else -1
-        at = int(ours.searchsorted(entity))
-        return at if at < len(ours) and ours[at] == entity else -1
+            at = bisect_left(entities, entity, key=lambda value: value.as_py())
+            return at if at < len(entities) and entities[at].as_py() == entity else -1
+        at = int(entities.searchsorted(entity))
+        return at if at < len(entities) and entities[at] == entity else -1
 
     def _places(self, entities: pa.Array) -> NDArray[np.int64]:
         """`_place` of many (rows,)."""
-        ours = self._entities
+        own_entities = self._entities
         if self._text:
-            index = pc.index_in(entities.cast(pa.large_string()), value_set=ours)
+            index = pc.index_in(entities.cast(pa.large_string()), value_set=own_entities)
             positions: NDArray[np.int64] = index.fill_null(-1).to_numpy().astype(np.int64)
             return positions
-        wanted = entities.to_numpy()
-        at = np.searchsorted(ours, wanted)
-        places: NDArray[np.int64] = np.where(ours[np.minimum(at, len(ours) - 1)] == wanted, at, -1)
+        values = entities.to_numpy()
+        at = np.searchsorted(own_entities, values)
+        places: NDArray[np.int64] = np.where(
+            own_entities[np.minimum(at, len(own_entities) - 1)] == values, at, -1
+        )
         return places
 
 

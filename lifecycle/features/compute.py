@@ -169,8 +169,8 @@ def check_lookahead(function: ViewFunction, facts: pa.Table) -> None:
     times = sample[function.spec.time]
     for cut in _cuts(times):
         before_cut = pc.less(times, cut).combine_chunks()
-        again = compute(function, sample.filter(before_cut))
-        name, row = _differs(features.filter(before_cut), again)
+        recomputed = compute(function, sample.filter(before_cut))
+        name, row = _differs(features.filter(before_cut), recomputed)
         if name is not None:
             of = sample.filter(before_cut)[function.spec.time][row].as_py()
             raise FeatureError(
@@ -223,8 +223,8 @@ def _differs(expected: pa.RecordBatch, other: pa.RecordBatch) -> tuple[str | Non
         if first.equals(second):
             continue
         same = pc.equal(first, second).fill_null(False)
-        both = pc.and_(pc.is_null(first), pc.is_null(second))
-        row = pc.index(pc.or_(same, both), False).as_py()
+        both_null = pc.and_(pc.is_null(first), pc.is_null(second))
+        row = pc.index(pc.or_(same, both_null), False).as_py()
         if row >= 0:
             return name, row
     return None, -1

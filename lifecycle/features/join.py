@@ -139,5 +139,5 @@ def known_of(function: ViewFunction, facts: pa.Table, use: ViewUse) -> AsOf:
     spec = function.spec
     batches = [features for _, features in compute_all(function, facts)]
     features = pa.Table.from_batches(batches, schema=feature_schema(spec))
-    named = features.rename_columns(list(use.columns)).combine_chunks()
-    return AsOf(facts[spec.key], facts[spec.time], named, use.max_age, use.same_instant)
+    columns = features.rename_columns(list(use.columns)).combine_chunks()
+    return AsOf(facts[spec.key], facts[spec.time], columns, use.max_age, use.same_instant)

@@ -151,10 +151,10 @@ def _prepare(table: Folder, names: dict[str, str]) -> bool:
             if (name := names.get(parts(_path(remove))[0])) and name not in removed
         ]
         unique = {action["remove"]["path"]: action for action in more}
-        lost = sum(parts(names[stem])[2] for stem in active if stem in names)
+        erased_count = sum(parts(names[stem])[2] for stem in active if stem in names)
         new = [
-            action | {"commitInfo": action["commitInfo"] | {ERASED: str(lost)}}
-            if lost and "digest" in action.get("commitInfo", {})
+            action | {"commitInfo": action["commitInfo"] | {ERASED: str(erased_count)}}
+            if erased_count and "digest" in action.get("commitInfo", {})
             else action
             for action in commit
         ]

@@ -99,14 +99,14 @@ def erase_files(
         if path.startswith(results):
             if _about(folder, path, project, subject):
                 folder.remove(path)
-                yield Treated(folder.shown(path), "deleted")
+                yield Treated(folder.label(path), "deleted")
         elif path.endswith((".html", ".htm")):
             if _names(folder, path, subject) or _is_of(path, measured):
                 if folder.read(path) != PAGE.encode():
                     folder.write(path, PAGE.encode())
-                    yield Treated(folder.shown(path), "replaced")
+                    yield Treated(folder.label(path), "replaced")
             elif _is_of(path, learners):
-                yield Treated(folder.shown(path), "")
+                yield Treated(folder.label(path), "")
         elif PurePosixPath(path).name in EXAMPLES:
             yield from _erase_examples(folder, path, findings)
         elif _names(folder, path, subject):
@@ -142,18 +142,18 @@ def _erase_examples(folder: Folder, path: str, findings: Findings) -> Iterator[T
     except (ValueError, KeyError, AttributeError, TypeError):
         return
     row_keys = {_row_key(columns, json.loads(text)) for text in findings.examples}
-    rest = [
+    remaining = [
         row
         for row in rows
         if _row_key(columns, dict(zip(columns, row, strict=False))) not in row_keys
     ]
-    if len(rest) < len(rows):
-        split["data"] = rest
+    if len(remaining) < len(rows):
+        split["data"] = remaining
         if "index" in split:
-            split["index"] = list(range(len(rest)))
+            split["index"] = list(range(len(remaining)))
         folder.write(path, json.dumps(content).encode())
-        message = f"{len(rows) - len(rest)} of {len(rows)} example rows"
-        yield Treated(folder.shown(path), message)
+        message = f"{len(rows) - len(remaining)} of {len(rows)} example rows"
+        yield Treated(folder.label(path), message)
 
 
 def _row_key(columns: list[str], row: dict[str, object]) -> str:
@@ -170,10 +170,10 @@ def _edit(folder: Folder, path: str, subject: Subject) -> Iterator[Treated]:
     edited = subject.redact(text).encode("utf-8", errors="surrogateescape")
     if BINARY in data[:4096] or edited == data:
         folder.remove(path)
-        yield Treated(folder.shown(path), "deleted")
+        yield Treated(folder.label(path), "deleted")
     else:
         folder.write(path, edited)
-        yield Treated(folder.shown(path), "edited")
+        yield Treated(folder.label(path), "edited")
 
 
 def _erase_databases(places: Places, subject: Subject) -> Iterator[Treated]:
@@ -186,12 +186,12 @@ def _erase_databases(places: Places, subject: Subject) -> Iterator[Treated]:
     ]
     for url in files:
         with open_database(url) as engine:
-            shown = engine.url.render_as_string(hide_password=True)
+            label = engine.url.render_as_string(hide_password=True)
             for table, rows in redact_file(engine, subject).items():
-                yield Treated(shown, f"{table}, {rows} rows edited")
+                yield Treated(label, f"{table}, {rows} rows edited")
 
 
-OURS = (ERASED, TRAIL, MODEL_TRAIL)
+OWN_TABLES = (ERASED, TRAIL, MODEL_TRAIL)
 """Tables without rows about persons."""
 MAX_PRINTS, MAX_EXAMPLES = 1_000_000, 20_000
 """Values of a column and example rows that a search follows next to the entity's own."""
@@ -212,7 +212,7 @@ def erase(project: Project, settings: Settings, request: ErasureRequest) -> Eras
     lake = _lake(project, settings)
     prints = _unique(lake, subject, findings.prints)
     subject = replace(subject, prints=prints, examples=findings.examples)
-    names = [name for name in table_names(lake) if name not in OURS]
+    names = [name for name in table_names(lake) if name not in OWN_TABLES]
     for name in names:
         _erase_table(settings, project, name, lake / name, subject, request)
     treated = list(erase_files(project, settings, subject, findings))
@@ -244,7 +244,7 @@ def find(project: Project, settings: Settings, subject: Subject) -> Findings:
     tables: dict[str, dict[int, int]] = {}
     rows: list[pa.Table] = []
     for name in table_names(lake):
-        if name in OURS:
+        if name in OWN_TABLES:
             continue
         table = lake / name
         versions = versions_of_files(table)
@@ -331,8 +331,8 @@ def _prints(
     """Values of their rows that nobody else has in the data, of the contract's columns."""
     contract = project.contract.columns
     prints: dict[str, set[str]] = {}
-    for some in rows:
-        for name, values in fingerprints(some, contract.keys() - subject.columns).items():
+    for batch in rows:
+        for name, values in fingerprints(batch, contract.keys() - subject.columns).items():
             declared = set(map(str, contract[name].categories or ()))
             prints.setdefault(name, set()).update(values - declared)
     return _unique(lake, subject, {name: sorted(values) for name, values in prints.items()})
@@ -360,9 +360,9 @@ def _examples(project: Project, rows: Sequence[pa.Table]) -> tuple[str, ...]:
     """Their rows as an example request shows them."""
     inputs = list(project.asked_columns)
     examples: dict[str, None] = {}
-    for some in rows:
-        if set(inputs) <= set(some.schema.names):
-            for record in to_records(some.select(inputs).to_pandas()):
+    for batch in rows:
+        if set(inputs) <= set(batch.schema.names):
+            for record in to_records(batch.select(inputs).to_pandas()):
                 examples[json.dumps(record)] = None
         if len(examples) >= MAX_EXAMPLES:
             break

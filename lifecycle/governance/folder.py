@@ -55,12 +55,12 @@ class Folder:
         bucket = self.path.partition("/")[0]
         if not self.local and not self.fs.exists(bucket):
             raise BackendError(
-                f"{self.shown(self.path)}: there is no {bucket}, or whoever runs this may not list "
+                f"{self.label(self.path)}: there is no {bucket}, or whoever runs this may not list "
                 "it; check the name and the storage's variables (docs/how-to/deploy.md)"
             )
         return []
 
-    def shown(self, path: str) -> str:
+    def label(self, path: str) -> str:
         """A path of `fs` as a user knows it."""
         return path if self.local else str(self.fs.unstrip_protocol(path))
 
@@ -93,8 +93,8 @@ class Folder:
                     file = stack.enter_context(open(path, "rb"))
                 else:
                     file = stack.enter_context(TemporaryFile())
-                    with self.fs.open(path, "rb", cache_type="none") as far:
-                        shutil.copyfileobj(far, file, CHUNK)
+                    with self.fs.open(path, "rb", cache_type="none") as remote:
+                        shutil.copyfileobj(remote, file, CHUNK)
                     file.seek(0)
             yield file
 
@@ -138,7 +138,7 @@ class Folder:
             raise
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise BackendError(f"{self.shown(path)}: cannot {verb}: {reason}") from None
+            raise BackendError(f"{self.label(path)}: cannot {verb}: {reason}") from None
 
 
 def open_folder(uri: str, **options: Any) -> Folder:
@@ -173,8 +173,8 @@ def open_folder(uri: str, **options: Any) -> Folder:
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:
-    named = fs.protocol
-    return (named,) if isinstance(named, str) else tuple(named)
+    protocol = fs.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
 # Old versions of objects: a bucket with versioning keeps what was replaced or deleted in it.
@@ -194,7 +194,7 @@ def kept_versions(folder: Folder) -> Iterator[tuple[Folder, str]]:
     """
     if not hasattr(folder.fs, "call_s3"):
         return
-    old = open_folder(folder.shown(folder.path), version_aware=True)
+    old = open_folder(folder.label(folder.path), version_aware=True)
     bucket, _, key = folder.path.rstrip("/").partition("/")
     query = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
     while True:
@@ -205,7 +205,7 @@ def kept_versions(folder: Folder) -> Iterator[tuple[Folder, str]]:
                 return  # a server that keeps none
             reason = " ".join(str(error).split())
             raise BackendError(
-                f"{folder.shown(folder.path)}: old versions, if the bucket keeps any ({reason}); "
+                f"{folder.label(folder.path)}: old versions, if the bucket keeps any ({reason}); "
                 "allow s3:ListBucketVersions and s3:GetObjectVersion"
             ) from None
         for version in page.get("Versions", ()):

@@ -69,16 +69,19 @@ def file_request(
     Raises:
         ProjectError: no entity is named.
     """
-    wanted, stripped_values = _stripped(entities), _stripped(values)
-    if not wanted:
+    stripped_entities, stripped_values = _stripped(entities), _stripped(values)
+    if not stripped_entities:
         raise ProjectError("--entity: name at least one person, or a file of them")
     for pending_request in pending(project, settings):
-        if (pending_request.entities, pending_request.values) == (wanted, stripped_values):
+        if (pending_request.entities, pending_request.values) == (
+            stripped_entities,
+            stripped_values,
+        ):
             return pending_request
     request = ErasureRequest(
         id=secrets.token_hex(4),
         project=project.name,
-        entities=wanted,
+        entities=stripped_entities,
         values=stripped_values,
         reason=reason,
         who=current_run().who,

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lifecycle.audit.data_trail import record_data
 from lifecycle.governance.delta_log import forget_versions, versions_of_files
-from lifecycle.governance.erase import OURS
+from lifecycle.governance.erase import OWN_TABLES
 from lifecycle.governance.folder import open_folder, split_of
 from lifecycle.governance.tables import count_before, delete_before, table_names
 from lifecycle.lake.prediction_log import TABLE as LOG
@@ -45,7 +45,7 @@ def retain(project: Project, settings: Settings, dry_run: bool = False) -> Retai
     reasons: dict[str, str] = {}
     lake = open_folder(f"{settings.lake.rstrip('/')}/{project.name}")
     for name in table_names(lake):
-        if name in (*OURS, LOG):
+        if name in (*OWN_TABLES, LOG):
             continue
         old_versions = _expired(settings, project, name, until)
         here = versions_of_files(lake / name)

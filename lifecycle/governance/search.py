@@ -175,9 +175,9 @@ def search(project: Project, settings: Settings, subject: Subject) -> Searched:
     unsearched = list(places.unsearched)
     files, size = 0, 0
     for folder, path in chain(places.files(), _kept_files(places, unsearched)):
-        shown = (
+        label = (
             tables.get(path, "")
-            + folder.shown(path)
+            + folder.label(path)
             + (OLD_VERSION_NOTE if VERSION in path else "")
         )
         try:
@@ -186,10 +186,10 @@ def search(project: Project, settings: Settings, subject: Subject) -> Searched:
         except FileNotFoundError:  # somebody's temporary file
             continue
         except UNREADABLE as error:
-            unsearched.append(f"{shown}: cannot be read ({error})")
+            unsearched.append(f"{label}: cannot be read ({error})")
             continue
         other = f"{path}/".startswith(f"{lake}/") and not path.startswith(f"{lake}/{project.name}/")
-        (elsewhere if other else remaining).extend(f"{shown}{where}" for where in matches)
+        (elsewhere if other else remaining).extend(f"{label}{where}" for where in matches)
     found_there, refused = _databases(places, subject)
     return Searched(
         left=tuple(sorted({*remaining, *found_there})),
@@ -248,9 +248,9 @@ def _databases(places: Places, subject: Subject) -> tuple[list[str], list[str]]:
     for url in places.databases:
         try:
             with open_database(url) as engine:
-                shown = engine.url.render_as_string(hide_password=True)
+                label = engine.url.render_as_string(hide_password=True)
                 for column, rows in search_database(engine, subject).items():
-                    remaining.append(f"{shown}: {column}, {rows} rows; {way_out(column)}")
+                    remaining.append(f"{label}: {column}, {rows} rows; {way_out(column)}")
         except BackendError as error:
             unsearched.append(str(error))
     return remaining, unsearched
@@ -294,12 +294,12 @@ def _in_column(column: pa.Array, name: str, subject: Subject) -> int:
         column = column.flatten()
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    mine = pa.array([False] * len(column))
+    mask = pa.array([False] * len(column))
     if name in subject.columns:
-        mine = subject.equal(column).fill_null(False)
+        mask = subject.equal(column).fill_null(False)
     if is_text(column.type):
-        mine = pc.or_(mine, subject.cells(column))
-    return int(pc.sum(mine).as_py() or 0)
+        mask = pc.or_(mask, subject.cells(column))
+    return int(pc.sum(mask).as_py() or 0)
 
 
 def _in_stream(file: IO[bytes] | io.BufferedIOBase, subject: Subject) -> bool:

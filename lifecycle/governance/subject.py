@@ -65,22 +65,22 @@ class TextMatcher:
         for text in self._single:
             at = data.find(text)
             while at >= 0:
-                if _alone(data, at, at + len(text)):
+                if _is_isolated(data, at, at + len(text)):
                     yield at, at + len(text)
                 at = data.find(text, at + 1)
         if self._words:
             for word in self._word.finditer(data):
                 for offset, size in self._words.get(word[0], ()):
-                    yield from self._there(data, word.start() - offset, size)
+                    yield from self._match_at(data, word.start() - offset, size)
         if self._foreign:
             for run in FOREIGN.finditer(data):
                 for at in range(run.start(), run.end() - KEY + 1):
                     for offset, size in self._foreign.get(data[at : at + KEY], ()):
-                        yield from self._there(data, at - offset, size)
+                        yield from self._match_at(data, at - offset, size)
 
-    def _there(self, data: bytes, start: int, size: int) -> Iterator[Span]:
+    def _match_at(self, data: bytes, start: int, size: int) -> Iterator[Span]:
         end = start + size
-        if start >= 0 and data[start:end] in self._texts and _alone(data, start, end):
+        if start >= 0 and data[start:end] in self._texts and _is_isolated(data, start, end):
             yield start, end
 
     def _index(self) -> None:
@@ -137,7 +137,7 @@ def merged(spans: Iterator[Span]) -> list[Span]:
     return result
 
 
-def _alone(data: bytes, start: int, end: int) -> bool:
+def _is_isolated(data: bytes, start: int, end: int) -> bool:
     """Return whether a stretch of bytes has no letter or digit next to it."""
     before = data[start - 1 : start] if start else b""
     return not (before.isalnum() or data[end : end + 1].isalnum())
@@ -210,7 +210,7 @@ class Subject:
         return tuple(sorted({s for text in values if distinctive(text) for s in spellings(text)}))
 
     @cached_property
-    def named(self) -> tuple[str, ...]:
+    def identifiers(self) -> tuple[str, ...]:
         """Values that identify a person only after the name of their column."""
         return tuple(sorted(text for text in self.texts if not distinctive(text)))
 
@@ -296,7 +296,7 @@ class Subject:
 
     @cached_property
     def _named_matcher(self) -> NamedMatcher:
-        return NamedMatcher(self.columns, self.named)
+        return NamedMatcher(self.columns, self.identifiers)
 
     def _records(self, column: pa.ChunkedArray) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
         """Quarantined rows: JSON, whose entity may be anything that was in the source."""
@@ -374,10 +374,12 @@ def present(table: pa.Table, texts: Mapping[str, Collection[str]]) -> dict[str, 
     """Return the texts that occur in the columns of their names."""
     values: dict[str, set[str]] = {}
     for name in table.schema.names:
-        if wanted := texts.get(name.removeprefix(INPUT)):
+        if candidates := texts.get(name.removeprefix(INPUT)):
             column = _as_text(table[name])
-            there = column.filter(pc.is_in(column, value_set=pa.array(sorted(wanted))))
-            values.setdefault(name.removeprefix(INPUT), set()).update(pc.unique(there).to_pylist())
+            matches = column.filter(pc.is_in(column, value_set=pa.array(sorted(candidates))))
+            values.setdefault(name.removeprefix(INPUT), set()).update(
+                pc.unique(matches).to_pylist()
+            )
     return values
 
 

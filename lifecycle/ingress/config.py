@@ -50,7 +50,7 @@ REFUSALS = {
 PATH = re.compile(r"^ +acl is_http-\S+ path (/\S*)$", re.MULTILINE)
 """How Ray writes the whole path of an application."""
 MAX_PROJECTS_LISTED = 100
-AGAIN = (502, 503, 504)
+RETRY_STATUSES = (502, 503, 504)
 REPLICA_SAYS = (404, 408, 500, 503)
 """What Ray's own code in a replica answers as plain text."""
 STRIPPED_HEADERS = (
@@ -285,7 +285,7 @@ def _refusal(status: int) -> dict[str, object]:
 
 def _json(status: int, content: Mapping[str, object] | None = None) -> str:
     body = json.dumps(content or _refusal(status)).replace("'", r"'\''")
-    more = " hdr Retry-After 1" if status in AGAIN else ""
+    more = " hdr Retry-After 1" if status in RETRY_STATUSES else ""
     if status == 405:
         more = ' hdr Allow "GET, HEAD, POST"'
     return f"content-type application/json string '{body}'{more}"

@@ -100,10 +100,10 @@ def _link_source(graph: Graph, node: Node, note: dict[str, str]) -> None:
             facts={"place": place} if place else {},
         )
     )
-    what = "was computed into" if node.kind == "view" else "was ingested as"
+    label = "was computed into" if node.kind == "view" else "was ingested as"
     if node.id.startswith("rejected"):
-        what = "broke the contract in"
-    graph.link(source.id, node.id, what)
+        label = "broke the contract in"
+    graph.link(source.id, node.id, label)
 
 
 def _link_former(graph: Graph, node: Node) -> None:

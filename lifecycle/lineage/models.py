@@ -179,15 +179,15 @@ def add_monitored(graph: Graph, project: Project, settings: Settings) -> None:
         graph.add(node)
         for digest in (content["reference"], *content["windows"]):
             if digest in scores:
-                what = (
+                label = (
                     "was the reference of" if digest == content["reference"] else "was checked in"
                 )
-                graph.link(scores[digest], node.id, what)
+                graph.link(scores[digest], node.id, label)
 
 
 # Logged predictions: how many each version gave, one of them, and the rows it goes back to.
 
-SHOWN = 20
+MAX_CHANGES_SHOWN = 20
 """Rows of an entity that are told one by one, of each part."""
 MASKED = "…"
 PREDICTION_COLUMNS = [
@@ -214,8 +214,8 @@ def add_logged(graph: Graph, project: Project, settings: Settings) -> None:
     times: dict[int, list[Any]] = defaultdict(list)
     for batch in open_log(settings, project.name, ["version", "status", "time"]):
         counted = batch.append_column("failed", pc.not_equal(batch["status"], "ok"))
-        wanted = [("time", "count"), ("time", "min"), ("time", "max"), ("failed", "sum")]
-        for row in counted.group_by("version").aggregate(wanted).to_pylist():
+        aggregates = [("time", "count"), ("time", "min"), ("time", "max"), ("failed", "sum")]
+        for row in counted.group_by("version").aggregate(aggregates).to_pylist():
             version = row["version"]
             rows[version] += row["time_count"]
             failed[version] += row["failed_sum"] or 0
@@ -246,11 +246,11 @@ def add_prediction(graph: Graph, project: Project, settings: Settings, name: str
         BackendError: the log or a dataset version cannot be read.
         DataError: the prediction id has several rows.
     """
-    nothing = pa.schema([SCHEMA.field(column) for column in PREDICTION_COLUMNS]).empty_table()
+    empty = pa.schema([SCHEMA.field(column) for column in PREDICTION_COLUMNS]).empty_table()
     field = pc.field("id")
     condition = (field == name) | pc.starts_with(field, f"{name}-")
     rows = pa.concat_tables(
-        [nothing, *open_log(settings, project.name, PREDICTION_COLUMNS, condition)]
+        [empty, *open_log(settings, project.name, PREDICTION_COLUMNS, condition)]
     )
     lines = rows.sort_by([("id", "ascending"), ("time", "ascending")]).to_pylist()
     ids = list(dict.fromkeys(line["id"] for line in lines))
@@ -260,8 +260,8 @@ def add_prediction(graph: Graph, project: Project, settings: Settings, name: str
         raise DataError(
             f"{name}: this request had {len(ids)} rows; name one, such as {ids[0]} or {ids[-1]}"
         )
-    mine = [line for line in lines if line["id"] == (name if name in ids else ids[0])]
-    row = next((line for line in mine if line["role"] != "shadow"), mine[0])
+    own_lines = [line for line in lines if line["id"] == (name if name in ids else ids[0])]
+    row = next((line for line in own_lines if line["role"] != "shadow"), own_lines[0])
     value = row["predicted"] or row["prediction"]
     facts = {"role": row["role"], "status": row["status"], "prediction": value}
     facts |= {"entity": row["entity"], "bundle": (row["digest"] or "")[:SHORT]}
@@ -273,7 +273,7 @@ def add_prediction(graph: Graph, project: Project, settings: Settings, name: str
         facts={key: str(value) for key, value in facts.items() if value not in (None, "")},
     )
     graph.add(node)
-    for line in mine:
+    for line in own_lines:
         graph.link(f"model:{line['version']}", node.id, "answered")
     if project.entity and row["entity"]:
         _add_rows(graph, project, node, row["entity"])
@@ -310,10 +310,10 @@ def _rows_of(project: Project, part: Node, entity: str) -> pa.Table:
         if project.entity not in rows.schema.names:
             return rows.schema.empty_table()
         column = rows.schema.field(project.entity)
-        wanted = _as_stored(entity, column.type)
-        if wanted is None:
+        stored = _as_stored(entity, column.type)
+        if stored is None:
             return rows.schema.empty_table()
-        return rows.to_table(filter=pc.field(project.entity) == wanted).sort_by(ROW)
+        return rows.to_table(filter=pc.field(project.entity) == stored).sort_by(ROW)
     except (DeltaError, pa.ArrowException, OSError) as error:
         raise BackendError(
             f"{uri}: version {version} cannot be read: {first_line(error)}"
@@ -333,13 +333,13 @@ def _shown_rows(project: Project, table: pa.Table) -> dict[str, str]:
     columns = project.contract.columns
     hidden = {name for name, spec in columns.items() if spec.pii in ("hash", "drop")}
     facts = {}
-    for row in table.slice(0, SHOWN).to_pylist():
+    for row in table.slice(0, MAX_CHANGES_SHOWN).to_pylist():
         number = row.pop(ROW)
         values = (
             f"{name}={MASKED if name in hidden else plain_text(value)}"
             for name, value in row.items()
         )
         facts[f"row {number}"] = ", ".join(values)
-    if table.num_rows > SHOWN:
-        facts["more"] = f"{table.num_rows - SHOWN:,} rows"
+    if table.num_rows > MAX_CHANGES_SHOWN:
+        facts["more"] = f"{table.num_rows - MAX_CHANGES_SHOWN:,} rows"
     return facts

@@ -242,7 +242,7 @@ def _is_uuid(text: str) -> bool:
     return True
 
 
-OURS = UUID("6f1b4a52-3c1e-5d0a-9f64-0d6d6a1b2f3e")
+NAMESPACE = UUID("6f1b4a52-3c1e-5d0a-9f64-0d6d6a1b2f3e")
 """Of the ids that follow from what a run made."""
 JOBS: dict[Kind, str] = {
     "view": "view",
@@ -327,16 +327,16 @@ class _Making:
                 yield self._run(job, used, [node])
 
     def _used(self, node: Node) -> list[Node]:
-        return self._there(
+        return self._present(
             edge.source for edge in self.graph.edges.values() if edge.target == node.id
         )
 
     def _made_of(self, node: Node) -> list[Node]:
-        return self._there(
+        return self._present(
             edge.target for edge in self.graph.edges.values() if edge.source == node.id
         )
 
-    def _there(self, ids: Iterable[str]) -> list[Node]:
+    def _present(self, ids: Iterable[str]) -> list[Node]:
         return [self.graph.nodes[id] for id in ids if id in self.graph.nodes]
 
     def _run(self, job: str, used: Sequence[Node], outputs: Sequence[Node]) -> "list[RunEvent]":
@@ -347,7 +347,7 @@ class _Making:
         flow = facts.get("run_name", "").removesuffix(f"-{self.project.name}").replace("-", "_")
         same: dict[str, Any] = {
             "run": ol.Run(
-                str(uuid5(OURS, f"{self.project.name}/{job}/{first.id}/{first.digest}")),
+                str(uuid5(NAMESPACE, f"{self.project.name}/{job}/{first.id}/{first.digest}")),
                 of_run(
                     facts.get("run", ""),
                     namespace_of(self.settings),
@@ -371,7 +371,7 @@ class _Making:
         from openlineage.client.event_v2 import InputDataset
 
         return InputDataset(
-            *self._named(node),
+            *self._name_of(node),
             facets=of_dataset(node, self.project),
             inputFacets=of_input(node, self.project),
         )
@@ -380,12 +380,12 @@ class _Making:
         from openlineage.client.event_v2 import OutputDataset
 
         return OutputDataset(
-            *self._named(node),
+            *self._name_of(node),
             facets=of_dataset(node, self.project),
             outputFacets=of_output(node),
         )
 
-    def _named(self, node: Node) -> tuple[str, str]:
+    def _name_of(self, node: Node) -> tuple[str, str]:
         """Namespace and name: sources and tables by place, models by their registry."""
         if node.kind in ("model", "release"):
             alias = "@champion" if node.kind == "release" else ""

@@ -74,12 +74,12 @@ def find(graph: Graph, project: Project, settings: Settings, ref: str) -> str:
 
 
 def _version(graph: Graph, table: str, version: str) -> str:
-    there = [id for id in graph.nodes if id.startswith(f"{table}@")]
-    if not there:
+    candidates = [id for id in graph.nodes if id.startswith(f"{table}@")]
+    if not candidates:
         raise DataError(f"the table {table} has no versions yet; run a flow that makes one")
     if not version:
-        return max(there, key=_number)
-    raise DataError(f"{table} has no version {version!r}; it has {', '.join(there)}")
+        return max(candidates, key=_number)
+    raise DataError(f"{table} has no version {version!r}; it has {', '.join(candidates)}")
 
 
 def _by_digest(graph: Graph, ref: str) -> str | None:

@@ -62,18 +62,18 @@ def number_groups(
     values: Floats, integer: bool, time: bool
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """A group a row (-1: missing), and the groups' names: values, or equally many rows each."""
-    there = ~np.isnan(values)
-    present = values[there]
+    has_value = ~np.isnan(values)
+    present = values[has_value]
     groups = np.full(len(values), -1, np.int64)
     if not len(present):
         return groups, ()
     single, codes = np.unique(present, return_inverse=True)
     if len(single) <= (SINGLE if integer else 2):
-        groups[there] = codes
+        groups[has_value] = codes
         return groups, tuple(spell(value, time) for value in single)
     edges = np.unique(np.quantile(present, np.linspace(0, 1, GROUPS + 1)))
     places = np.clip(np.searchsorted(edges, present, side="right") - 1, 0, max(len(edges) - 2, 0))
-    groups[there] = places
+    groups[has_value] = places
     if len(edges) < 2:
         return groups, (spell(edges[0], time),)
     return groups, tuple(

@@ -188,17 +188,18 @@ def _wasserstein_by_chance(
     """The limit of `wasserstein`, whose share of missing values has a chance of its own."""
     n, m = rows
     present = [values[~np.isnan(values)] for values in (reference, current)]
-    there = [
-        len(some) / len(every) for some, every in zip(present, (reference, current), strict=True)
+    presence = [
+        len(sample) / len(every)
+        for sample, every in zip(present, (reference, current), strict=True)
     ]
-    missing = 1 - (there[0] * n + there[1] * m) / (n + m)
+    missing = 1 - (presence[0] * n + presence[1] * m) / (n + m)
     shares = np.array([missing, 1 - missing])
     by_missing = total_variation_by_chance(n, m, shares, alpha / 2) if 0 < missing < 1 else 0.0
     if not len(present[0]) or not len(present[1]):
         return by_missing
-    sizes = (n * there[0], m * there[1])
-    both = np.concatenate(present)
-    return max(by_missing, wasserstein_by_chance(*sizes, both, _scale(*present), alpha / 2))
+    sizes = (n * presence[0], m * presence[1])
+    pooled = np.concatenate(present)
+    return max(by_missing, wasserstein_by_chance(*sizes, pooled, _scale(*present), alpha / 2))
 
 
 def _scale(reference: Floats, current: Floats) -> float:

@@ -35,24 +35,24 @@ LEVELS = 1_000
 """Values above which text is no category."""
 PEEK = 100_000
 """Rows that are looked at before all levels are counted."""
-SHOWN = 10
+MAX_LEVELS_SHOWN = 10
 MISSING = "(missing)"
 
 
 def moved(
-    name: str, former: pa.ChunkedArray, present: pa.ChunkedArray, category: bool, shown: bool
+    name: str, former: pa.ChunkedArray, present: pa.ChunkedArray, category: bool, show_values: bool
 ) -> ColumnDiff:
     """Compare a column of two versions.
 
     Args:
         category: whether numbers of it are categories.
-        shown: whether its values may be named; personal ones may not.
+        show_values: whether the column's values may be shown; personal ones may not.
     """
     kinds = (former.type, present.type)
     moments = {
         "column": name,
-        "former": _moments(former, shown),
-        "present": _moments(present, shown),
+        "former": _moments(former, show_values),
+        "present": _moments(present, show_values),
         "test": None,
         "statistic": None,
     }
@@ -76,26 +76,28 @@ def moved(
         "test": "cramers_v",
         "statistic": cramers_v(counts[0] / len(former), counts[1] / len(present)),
     }
-    if shown:
+    if show_values:
         moments |= {"new_levels": _only(after, before), "gone_levels": _only(before, after)}
     return ColumnDiff.model_validate(moments)
 
 
-def _only(here: dict[str, int], there: dict[str, int]) -> tuple[str, ...]:
-    levels = sorted((level for level in here if level not in there), key=lambda level: -here[level])
-    return tuple(levels[:SHOWN])
+def _only(here: dict[str, int], others: dict[str, int]) -> tuple[str, ...]:
+    levels = sorted(
+        (level for level in here if level not in others), key=lambda level: -here[level]
+    )
+    return tuple(levels[:MAX_LEVELS_SHOWN])
 
 
-def _moments(column: pa.ChunkedArray, shown: bool) -> Moments:
+def _moments(column: pa.ChunkedArray, show_values: bool) -> Moments:
     missing = Moments(missing=column.null_count)
     if pa.types.is_temporal(column.type):
         ends = pc.min_max(column).as_py()
-        ends_as_text = {key: str(ends[key[:3]]) for key in ("minimum", "maximum") if shown}
+        ends_as_text = {key: str(ends[key[:3]]) for key in ("minimum", "maximum") if show_values}
         return missing.model_copy(update=ends_as_text if ends["min"] is not None else {})
     if not is_number(column.type) or column.null_count == len(column):
         return missing
     numbers = column.cast(pa.float64(), safe=False)
-    ends = pc.min_max(numbers).as_py() if shown else {"min": None, "max": None}
+    ends = pc.min_max(numbers).as_py() if show_values else {"min": None, "max": None}
     return Moments(
         missing=column.null_count,
         mean=_finite(pc.mean(numbers).as_py()),
@@ -175,8 +177,8 @@ def diff(
                 keys[side] = _with(keys[side], hashes)
     rows = _rows(sides, content, keys, key, integers)
     if contract and contract.key and not rows.key:
-        why = "repeats" if key else "is not in both"
-        note = f"the key {', '.join(contract.key)} {why}; rows are compared whole"
+        reason = "repeats" if key else "is not in both"
+        note = f"the key {', '.join(contract.key)} {reason}; rows are compared whole"
         rows = rows.model_copy(update={"note": note})
     return VersionDiff(
         former=former,

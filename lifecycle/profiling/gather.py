@@ -28,9 +28,9 @@ def plain(column: pa.Array) -> pa.Array:
         return column
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         floats = column.cast(pa.float64())
-        lost = pc.is_nan(floats)
-        some = pc.any(lost).as_py()
-        return pc.if_else(lost, pa.scalar(None, pa.float64()), floats) if some else floats
+        is_nan = pc.is_nan(floats)
+        has_nan = pc.any(is_nan).as_py()
+        return pc.if_else(is_nan, pa.scalar(None, pa.float64()), floats) if has_nan else floats
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return column.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False).cast(
             pa.timestamp("us")

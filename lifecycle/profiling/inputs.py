@@ -57,8 +57,8 @@ def open_frame(
         DataError: two columns have one name, or the target is none of them.
     """
     frame = frame.rename(columns=str)
-    if twice := frame.columns[frame.columns.duplicated()].tolist():
-        raise DataError(f"{title}: several columns are called {twice[0]!r}: rename all but one")
+    if repeated := frame.columns[frame.columns.duplicated()].tolist():
+        raise DataError(f"{title}: several columns are called {repeated[0]!r}: rename all but one")
     schema = guessed(frame, target)
     try:
         table = to_arrow(frame)
@@ -120,8 +120,8 @@ def open_ref(ref: DatasetVersion, project: Project | None = None) -> ProfileInpu
     folder, name, table = ref.uri.rstrip("/").rsplit("/", 2)
     place = f"{table}@{ref.version}, digest {ref.digest[:12]}"
     if table == REJECTED:  # a record has values of all columns in one, personal ones among them
-        shown = [name for name in QUARANTINE.names if name != RECORD]
-        batches = open_version(ref, shown)
+        columns = [name for name in QUARANTINE.names if name != RECORD]
+        batches = open_version(ref, columns)
         title = project.name if project else name
         return ProfileInput(title, f"{place}, without {RECORD}", batches, ProfileSchema(period=""))
     if table.startswith(VIEW):

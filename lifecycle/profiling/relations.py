@@ -77,8 +77,8 @@ def bergsma_v(first: Codes, second: Codes) -> float:
     Args:
         first, second: (n,), -1 is missing.
     """
-    both = (first >= 0) & (second >= 0)
-    a, b, n = first[both], second[both], int(both.sum())
+    present = (first >= 0) & (second >= 0)
+    a, b, n = first[present], second[present], int(present.sum())
     if n < LEAST_ROWS:
         return 0.0
     width = int(b.max()) + 1
@@ -104,8 +104,8 @@ def correlation_ratio(values: Floats, codes: Codes) -> float:
         values: (n,), NaN is missing.
         codes: (n,), -1 is missing.
     """
-    both = ~np.isnan(values) & (codes >= 0)
-    y, groups, n = values[both], codes[both], int(both.sum())
+    present = ~np.isnan(values) & (codes >= 0)
+    y, groups, n = values[present], codes[present], int(present.sum())
     counts = np.bincount(groups) if n else np.zeros(0, np.int64)
     filled = counts > 0
     k = int(filled.sum())
@@ -146,27 +146,27 @@ class Target:
 
     def _classes(self, schema: ProfileSchema) -> None:
         levels = self._sample.levels[self._name]
-        wanted = levels.names[:MOST_CLASSES]
+        class_names = levels.names[:MOST_CLASSES]
         if schema.task == "binary":
-            wanted = (level_name(schema.positive),)
-        self.classes = tuple(map(str, wanted))
-        codes = [levels.names.index(name) if name in levels.names else -2 for name in wanted]
+            class_names = (level_name(schema.positive),)
+        self.classes = tuple(map(str, class_names))
+        codes = [levels.names.index(name) if name in levels.names else -2 for name in class_names]
         if codes:
-            there = levels.codes >= 0
-            shares = [np.where(there, levels.codes == code, np.nan) for code in codes]
+            present = levels.codes >= 0
+            shares = [np.where(present, levels.codes == code, np.nan) for code in codes]
             self._shares = np.stack(shares, axis=1)
 
-    def relation(self, name: str, *, shown: bool) -> Relation | None:
+    def relation(self, name: str, *, show_values: bool) -> Relation | None:
         """Measure the association of a column with the target; None if it has too many levels.
 
         Args:
-            shown: whether the values of the column and of the target may be shown.
+            show_values: whether the values of the column and of the target may be shown.
         """
         strength, measure = self._strength(name)
         if np.isnan(strength):
             return None
         bins: tuple[Bin, ...] = ()
-        if shown:
+        if show_values:
             sample = self._sample
             if name in sample.numbers:
                 time = sample.kinds[name] == "time"
@@ -207,10 +207,11 @@ class Target:
 
     def _means(self, groups: NDArray[np.int64], count: int) -> list[tuple[float, ...]]:
         """Mean shares a group; empty where it has no row with a target."""
-        there = (groups >= 0) & ~np.isnan(self._shares).any(axis=1)
-        rows = np.bincount(groups[there], minlength=count)
+        present = (groups >= 0) & ~np.isnan(self._shares).any(axis=1)
+        rows = np.bincount(groups[present], minlength=count)
         sums = [
-            np.bincount(groups[there], column[there], minlength=count) for column in self._shares.T
+            np.bincount(groups[present], column[present], minlength=count)
+            for column in self._shares.T
         ]
         return [
             tuple(float(total[at] / rows[at]) for total in sums) if rows[at] else ()

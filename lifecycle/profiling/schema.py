@@ -39,7 +39,7 @@ class ProfileSchema:
 
     def role(self, name: str) -> Role:
         """Return the role of a column; an input that is also protected is an input."""
-        named: dict[Role, tuple[str, ...]] = {
+        columns_by_role: dict[Role, tuple[str, ...]] = {
             "target": (self.target,),
             "entity": (self.entity,),
             "time": (self.time,),
@@ -48,7 +48,9 @@ class ProfileSchema:
             "protected": self.protected,
             "ignored": self.ignored,
         }
-        role: Role | None = next((role for role, names in named.items() if name in names), None)
+        role: Role | None = next(
+            (role for role, names in columns_by_role.items() if name in names), None
+        )
         return role or ("input" if self.target and self.inputs is None else "")
 
     def hidden(self, name: str) -> bool:

@@ -83,10 +83,10 @@ def check_formats(dates: Mapping[str, tuple[str, ...]]) -> None:
         if not formats:
             raise ValueError(f"dates.{name}: name a format, such as '%d/%m/%Y'")
         for text in formats:
-            if text not in EPOCHS and (why := _wrong(text)):
+            if text not in EPOCHS and (reason := _wrong(text)):
                 units = ", ".join(EPOCHS)
                 raise ValueError(
-                    f"dates.{name}: {text!r} {why}; write a format such as '%d/%m/%Y' (Python's "
+                    f"dates.{name}: {text!r} {reason}; write a format such as '%d/%m/%Y' (Python's "
                     f"strptime), or one of {units}, counted since 1970"
                 )
 
@@ -240,8 +240,9 @@ class SourceSpec(Section):
         if self.format == "python":
             return f"source.function {self.function}"
         if self.format != "sql":
-            return shown(self.path)
-        return f"{shown(self.path) or f'the database of {self.credentials}'}, {self.query_key}"
+            return without_secrets(self.path)
+        database = without_secrets(self.path) or f"the database of {self.credentials}"
+        return f"{database}, {self.query_key}"
 
     @property
     def query_key(self) -> str:
@@ -280,7 +281,7 @@ class SourceSpec(Section):
         return self
 
 
-def shown(url: str) -> str:
+def without_secrets(url: str) -> str:
     """A path or URL without what may be secret in it: user, password and query."""
     if "://" not in url:
         return url

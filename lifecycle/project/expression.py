@@ -229,8 +229,8 @@ def _check(node: ast.AST, expression: str, names: dict[str, None]) -> bool:
             raise refuse(f"only these functions are allowed: {', '.join(sorted(FUNCTIONS))}")
         case ast.Attribute():
             return _check_accessor(node, PROPERTIES, expression, names)
-    what = type(node.op if isinstance(node, ast.BinOp) else node).__name__
-    raise refuse(f"{what} is not allowed in a rule")
+    kind = type(node.op if isinstance(node, ast.BinOp) else node).__name__
+    raise refuse(f"{kind} is not allowed in a rule")
 
 
 def _check_accessor(

@@ -61,7 +61,7 @@ def error_at(project: Project, key: str, message: str) -> ProjectError:
         key: such as `training.parameters.eta`; where it has no line, that of its section counts.
         message: what is wrong, and what to do.
     """
-    place, path = "", _named(f"{key}:")
+    place, path = "", _key_of(f"{key}:")
     try:
         root, _ = _parsed(project.file.read_text(encoding="utf-8"))
         lines = _lines(root, project.file) if root is not None else {}
@@ -110,14 +110,14 @@ def _problem(file: Path, lines: dict[KeyPath, int], detail: ErrorDetails) -> str
         location = location[:-1]
     line = lines[location]
     if detail["type"] == "value_error":  # a section's validator starts with the key it is about
-        named = _named(message)
-        while named and location + named not in lines:
-            named = named[:-1]
-        line = lines[location + named]
-        if named and key and message.startswith(f"{_dotted(named)}"):
+        named_key = _key_of(message)
+        while named_key and location + named_key not in lines:
+            named_key = named_key[:-1]
+        line = lines[location + named_key]
+        if named_key and key and message.startswith(f"{_dotted(named_key)}"):
             message = f"{_dotted(location)}.{message}"
         if not key:
-            key = named
+            key = named_key
     where = f"{file}:{line}: "
     if detail["type"] == "extra_forbidden":
         return f"{where}{_dotted(key)}: unknown key; {_instead(key)}"
@@ -142,7 +142,7 @@ def _instead(key: KeyPath) -> str:
     return f"did you mean {close[0]!r}? K{message}" if close else f"k{message}"
 
 
-def _named(message: str) -> KeyPath:
+def _key_of(message: str) -> KeyPath:
     """The key path a message starts with, if it does."""
     parts = message.split(" ")[0].rstrip(":").split(".")
     return tuple(int(part) if part.isdigit() else part for part in parts)

@@ -203,11 +203,11 @@ def _views_join(project: "Project") -> None:
     for name, view in project.feature_views.items():
         for key, other in (("key", project.entity), ("time", project.time.column)):
             kind = view.columns[getattr(view, key)].value_type
-            wanted = columns[other].value_type
-            if kind != wanted:
+            key_type = columns[other].value_type
+            if kind != key_type:
                 raise ValueError(
                     f"feature_views.{name}.{key}: {getattr(view, key)!r} is {kind}, and "
-                    f"{other!r}, which it is joined to, is {wanted}"
+                    f"{other!r}, which it is joined to, is {key_type}"
                 )
     if project.entity in (project.inputs or ()):
         raise ValueError(f"inputs: {project.entity!r} is the entity, which finds the facts")
@@ -236,13 +236,17 @@ def _notation_fits(project: "Project") -> None:
     for name, view in project.feature_views.items():
         sources.append((f"feature_views.{name}.source", view.source, view.columns))
     for key, source, columns in sources:
-        named = {"plain": source.plain, "dates": source.dates, "spellings": source.spellings}
-        for what, names in named.items():
+        columns_by_key = {
+            "plain": source.plain,
+            "dates": source.dates,
+            "spellings": source.spellings,
+        }
+        for section, names in columns_by_key.items():
             for name in names:
                 if name not in columns:
                     hint = meant(name, columns)
                     raise ValueError(
-                        f"{key}.{what} names {name!r}, which its contract does not have{hint}"
+                        f"{key}.{section} names {name!r}, which its contract does not have{hint}"
                     )
         for name in source.dates:
             if columns[name].type != "datetime":

@@ -80,7 +80,7 @@ def notes_on(
                 f"A mean error of {SYSTEMATIC_ERROR:.0%} of the RMSE warns (deepchecks: 1 %), of "
                 f"{MOVED:.0%} it blocks."
             )
-    return [*notes, *(f"Not run: {name}: {why}." for name, why in skipped.items())]
+    return [*notes, *(f"Not run: {name}: {reason}." for name, reason in skipped.items())]
 
 
 logger = logging.getLogger(__name__)
@@ -155,9 +155,9 @@ def run_checks(
     left_out = suites_left_out(spec)
     for suite in spec.suites:
         suite_report = answer.suites[suite]
-        ours, ignored = without_left_out(own.get(suite, []), spec)
+        own_report, ignored = without_left_out(own.get(suite, []), spec)
         skipped = suite_report.skipped | ignored
-        all_results = [*suite_report.results, *ours]
+        all_results = [*suite_report.results, *own_report]
         notes = notes_on(suite, task, metric, spec, (rows, sizes), skipped)
         path = folder / f"{suite}.html"
         reports.append(
@@ -175,9 +175,9 @@ def without_suites(spec: ChecksSpec) -> CheckReport:
     return CheckReport(passed=(), failed={}, not_run=skipped, reports=(), sampled_rows=0)
 
 
-def _not_run(spec: ChecksSpec, why: str) -> CheckReport:
+def _not_run(spec: ChecksSpec, reason: str) -> CheckReport:
     """No check at all: ours alone are not what the project asks for."""
-    skipped = suites_left_out(spec) | {f"Suite {suite}": why for suite in spec.suites}
+    skipped = suites_left_out(spec) | {f"Suite {suite}": reason for suite in spec.suites}
     return CheckReport(passed=(), failed={}, not_run=skipped, reports=(), sampled_rows=0)
 
 
@@ -231,7 +231,7 @@ def write_checks_page(
         PageSection(
             "Conditions", table=Table(("state", "check", "expected", "found"), tuple(rows))
         ),
-        PageSection("What the checks show", html="".join(_shown(r) for r in ran if r.html)),
+        PageSection("What the checks show", html="".join(_text_of(r) for r in ran if r.html)),
         PageSection("Did not run", table=Table(("check", "why"), tuple(stopped))),
         PageSection("How it was run", points=tuple(notes)),
     ]
@@ -247,7 +247,7 @@ def write_checks_page(
     return write_page(text, path)
 
 
-def _shown(result: Result) -> str:
+def _text_of(result: Result) -> str:
     """One check: what it is about, and its tables and plots."""
     return (
         f"<h3>{html.escape(check_name(result.header))}</h3><p>{result.summary}</p>"

@@ -31,7 +31,7 @@ from lifecycle.records import (
 Verdict = tuple[bool, str]
 """Whether one condition holds, and the sentence that says so."""
 
-NAMED = 5
+MAX_COLUMNS_NAMED = 5
 """Drifted columns a reason names; the report lists all."""
 ONE_SIDED = NormalDist().inv_cdf(0.99) / NormalDist().inv_cdf(0.975)
 """From half of a 95 % interval to what is exceeded on one side once in a hundred times."""
@@ -240,8 +240,8 @@ def _fairness(gaps: Sequence[Gap], gate: GateSpec, metric: Metric) -> list[Verdi
                 (g for g in gaps if g.attribute == attribute and g.measure.startswith(words)), None
             )
             if gap is None or gap.low is None or gap.high is None:
-                why = "it has fewer than two groups of evaluation.min_rows rows"
-                verdicts.append((False, f"Fairness unknown: {key}: {attribute}: {why}."))
+                reason = "it has fewer than two groups of evaluation.min_rows rows"
+                verdicts.append((False, f"Fairness unknown: {key}: {attribute}: {reason}."))
                 continue
             verdicts.append(_gap(gap, gap.low, gap.high, limit, key))
     return verdicts
@@ -277,9 +277,11 @@ def _warnings(challenger: Evaluation) -> list[Verdict]:
 def _checks(checks: CheckReport, required: bool, accept: Mapping[str, str]) -> list[Verdict]:
     verdicts: list[Verdict] = []
     for name, finding in checks.failed.items():
-        why = next((why for key, why in accept.items() if letters(key) == letters(name)), None)
-        if why is not None:
-            verdicts.append((True, f"Check {name} failed: {finding} Accepted: {one_line(why)}"))
+        reason = next(
+            (reason for key, reason in accept.items() if letters(key) == letters(name)), None
+        )
+        if reason is not None:
+            verdicts.append((True, f"Check {name} failed: {finding} Accepted: {one_line(reason)}"))
         elif required:
             plain = without_part(name)
             way_out = f'mend it, or say why it is fine: checks: {{accept: {{"{plain}": "…"}}}}'
@@ -292,8 +294,8 @@ def _checks(checks: CheckReport, required: bool, accept: Mapping[str, str]) -> l
     counts = f"{len(checks.passed)} passed, {len(checks.failed)} failed"
     not_run = f", {len(checks.not_run)} did not run and count as neither" if checks.not_run else ""
     if not checks.ran:
-        why = "; ".join(dict.fromkeys(checks.not_run.values()))
-        suffix = f" ({why})" if why else ""
+        reason = "; ".join(dict.fromkeys(checks.not_run.values()))
+        suffix = f" ({reason})" if reason else ""
         if required:
             return [(False, f"No check ran{suffix}, and gate.require_checks asks for them.")]
         return [(True, f"No check ran{suffix}, which gate.require_checks lets pass.")]
@@ -308,8 +310,12 @@ def _drift_words(report: DriftReport, spec: MonitoringSpec) -> tuple[bool, str]:
     """Judge whether a window drifted too far, and name what drifted."""
     drifted = sorted(report.drifted, key=lambda column: -column.statistic / column.limit)
     share = len(drifted) / len(report.features) if report.features else 0.0
-    names = ", ".join(f"{column.column} ({_distance(column)})" for column in drifted[:NAMED])
-    more = f" and {len(drifted) - NAMED} more" if len(drifted) > NAMED else ""
+    names = ", ".join(
+        f"{column.column} ({_distance(column)})" for column in drifted[:MAX_COLUMNS_NAMED]
+    )
+    more = (
+        f" and {len(drifted) - MAX_COLUMNS_NAMED} more" if len(drifted) > MAX_COLUMNS_NAMED else ""
+    )
     allowed = spec.drift.max_drifted_share
     too_many = share > allowed
     predictions, labels = report.predictions, report.labels

@@ -29,7 +29,7 @@ COINCIDENCE = 100
 """Columns that depend on each other meet more often than independent ones; this allows for it."""
 LEAST_FACTOR, LEAST_TARGET_FACTOR = 2.0, 3.0
 """A pound is 0.45 kilograms; what grows by less may be growth, and a target may grow by more."""
-FAR, APART = 20.0, 0.95
+FAR_RATIO, SEPARATE_DISTANCE = 20.0, 0.95
 """Median and spread so many times as large, values so far apart (Kolmogorov-Smirnov): no season."""
 SAMPLE = 10_000
 """Rows from which it is estimated how often rows meet by coincidence."""
@@ -212,10 +212,10 @@ def unit_factor(train: Floats, holdout: Floats, least: float = LEAST_FACTOR) -> 
     sizes, sizes_now = np.abs(a[a != 0]), np.abs(b[b != 0])
     factor = float(np.median(sizes_now) / np.median(sizes))
     ratios = factor, float(np.std(b) / np.std(a))
-    far = min(ratios) >= FAR or max(ratios) <= 1 / FAR
-    far = far and kolmogorov_smirnov(sizes, sizes_now) >= APART
+    is_far = min(ratios) >= FAR_RATIO or max(ratios) <= 1 / FAR_RATIO
+    is_far = is_far and kolmogorov_smirnov(sizes, sizes_now) >= SEPARATE_DISTANCE
     explained = not 1 / least < factor < least and kolmogorov_smirnov(a, b / factor) <= close
-    return f"{float(f'{factor:.3g}'):g} times" if far or explained else None
+    return f"{float(f'{factor:.3g}'):g} times" if is_far or explained else None
 
 
 def units(train: pd.DataFrame, holdout: pd.DataFrame) -> Iterator[ComparisonFinding]:
@@ -306,7 +306,7 @@ def compare_parts(
     counts = [train.features[name].nunique() for name in names]
     if task in ("binary", "multiclass"):
         counts.append(len(np.unique(train.truth)))
-    named = {"train": train, "holdout": holdout}
+    parts_by_name = {"train": train, "holdout": holdout}
     return PartComparison(
         copies=copies(*parts),
         missing=list(missing(train.features, holdout.features)),
@@ -315,10 +315,10 @@ def compare_parts(
         new_categories=new_category_limits(train.features[names], rows),
         nearly_constant=nearly_constant(train.features, rows),
         levels=max(counts, default=0),
-        duplicates={name: duplicated(part) for name, part in named.items()},
+        duplicates={name: duplicated(part) for name, part in parts_by_name.items()},
         conflicts={
             name: conflicting(part)
-            for name, part in named.items()
+            for name, part in parts_by_name.items()
             if task in ("binary", "multiclass")
         },
     )

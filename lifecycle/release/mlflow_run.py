@@ -237,9 +237,9 @@ def log_search(
 
     courses = read_courses(study_folder(settings, project, trained.identity))
     experiment = client.get_run(run_id).info.experiment_id
-    there = _children(client, experiment, run_id)
+    children = _children(client, experiment, run_id)
     for trial in tuned.history:
-        child = there.get(str(trial.number))
+        child = children.get(str(trial.number))
         if child is None or child.info.status != "FINISHED":
             course = courses.get(key_of(trial.parameters))
             _log_trial(client, experiment, run_id, child, trial, course, project.training_metric)

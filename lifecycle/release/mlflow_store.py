@@ -70,8 +70,10 @@ def relocate(database: Path, settings: Settings) -> int:
             return 0
         with connection:
             for table, columns in COLUMNS.items():
-                there = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
-                for column in there.intersection(columns):
+                table_columns = {
+                    row[1] for row in connection.execute(f"PRAGMA table_info({table})")
+                }
+                for column in table_columns.intersection(columns):
                     for old, new in moves.items():
                         _replace(connection, table, column, old, new)
     return len(moves)

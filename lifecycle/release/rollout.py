@@ -177,14 +177,14 @@ def put_back(champion: ModelVersion, lane: Lane, trail: Trail) -> None:
         note(trail, "deploy", champion, "Put back.")
 
 
-def note_failure(handover: Handover, what: str, error: BaseException) -> None:
+def note_failure(handover: Handover, step: str, error: BaseException) -> None:
     """Record that a release ended with an error: as the challenger's rejection, or as no verdict.
 
     Args:
-        what: what came to its end, in words.
+        step: the step that failed, in words.
     """
     action: Action = "reject" if is_verdict(error) else "not released"
-    note(handover.trail, action, handover.challenger, f"{what}: {first_line(error)}")
+    note(handover.trail, action, handover.challenger, f"{step}: {first_line(error)}")
 
 
 def note(trail: Trail, action: Action, model: ModelVersion, *reasons: str) -> None:

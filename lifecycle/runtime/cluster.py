@@ -78,7 +78,7 @@ def connect_ray(settings: Settings) -> Iterator[None]:
             if folder:
                 # Ray opens its folder to all users; the one around both stays ours
                 (folder / "f").mkdir(mode=0o700)
-                os.environ.update(launcher.apart(folder / "f"))
+                os.environ.update(launcher.isolation(folder / "f"))
                 _start(settings, folder / "r")
             else:
                 _join(settings.ray_address)

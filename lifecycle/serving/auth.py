@@ -310,12 +310,12 @@ class Gatekeeper:
 class _Guest:
     """A key that holds, with its token bucket."""
 
-    __slots__ = ("_at", "_most", "_tokens", "name", "rate")
+    __slots__ = ("_at", "_capacity", "_tokens", "name", "rate")
 
     def __init__(self, name: str, rate: float) -> None:
         self.name = name
         self.rate = rate
-        self._most = self._tokens = max(1.0, rate)
+        self._capacity = self._tokens = max(1.0, rate)
         self._at = -math.inf
 
     def spend(self, now: float) -> None:
@@ -324,7 +324,7 @@ class _Guest:
         Raises:
             RateLimitError: there is none.
         """
-        tokens = min(self._most, self._tokens + (now - self._at) * self.rate)
+        tokens = min(self._capacity, self._tokens + (now - self._at) * self.rate)
         self._at = now
         if tokens < 1.0:
             self._tokens = tokens

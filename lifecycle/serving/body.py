@@ -88,9 +88,9 @@ def _refuse_twice(body: bytes) -> None:
     def unique(pairs: list[tuple[str, Any]]) -> None:
         names = [name for name, _ in pairs]
         if len(set(names)) < len(names):
-            twice = next(name for at, name in enumerate(names) if name in names[:at])
+            repeated = next(name for at, name in enumerate(names) if name in names[:at])
             raise MalformedRequestError(
-                f"the body has {twice[:60]!r} twice in one object; give each field once"
+                f"the body has {repeated[:60]!r} twice in one object; give each field once"
             )
 
     with suppress(RecursionError):  # deeper than any request of ours
@@ -251,7 +251,7 @@ async def read_body(receive: Receive, headers: Iterable[tuple[bytes, bytes]], li
     if message.get("more_body"):
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = await _rest(receive, body, limit)
+                body = await _read_rest(receive, body, limit)
         except TimeoutError:
             raise SlowBodyError(f"the body took longer than {BODY_SECONDS:.0f} s") from None
     elif message["type"] != "http.request":
@@ -261,7 +261,7 @@ async def read_body(receive: Receive, headers: Iterable[tuple[bytes, bytes]], li
     return _inflated(body, limit) if encoding == b"gzip" else body
 
 
-async def _rest(receive: Receive, first: bytes, limit: int) -> bytes:
+async def _read_rest(receive: Receive, first: bytes, limit: int) -> bytes:
     parts = bytearray(first)
     more = True
     while more:

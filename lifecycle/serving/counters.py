@@ -133,8 +133,8 @@ def fold(folder: Path, settle: Callable[[str, Values], Values]) -> None:
         stale, _ = _parsed(_folded_text(folder))
         if settled:
             sums = total([totals.folded, *settled.values()])
-            there = {token for token in stale if (folder / f"{token}{SUFFIX}").exists()}
-            text = json.dumps([sorted({*settled, *there}), [[*k, v] for k, v in sums.items()]])
+            tokens = {token for token in stale if (folder / f"{token}{SUFFIX}").exists()}
+            text = json.dumps([sorted({*settled, *tokens}), [[*k, v] for k, v in sums.items()]])
             write_atomic(folder / FOLDED, text)
         for token in {*settled, *stale}:
             (folder / f"{token}{SUFFIX}").unlink(missing_ok=True)

@@ -274,10 +274,10 @@ class EndpointApp:
         protocol = self._posts.get(path)
         if protocol is not None or not path.startswith("/v2/"):
             return protocol
-        named = oip.infer_target(path)
-        if named is None:
+        target = oip.infer_target(path)
+        if target is None:
             return None
-        name, version = named
+        name, version = target
         oip.check_model(name, "", self._model.model)
         return Protocol("/v2/infer", self._read_tensors, _write_tensors, version)
 

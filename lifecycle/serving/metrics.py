@@ -124,7 +124,7 @@ class Meters:
             }
             if committed is not None and _sum(values, ANSWERED_METRIC) > _sum(values, LOGGED):
                 files[LOGGED, ()] = max(_sum(values, LOGGED), float(committed(token)))
-            files[LOST, ()] = lost(files)
+            files[LOST, ()] = lost_rows(files)
             return files
 
         fold(self._folder, settle)
@@ -155,7 +155,7 @@ class _Series(NamedTuple):
     sum: int
 
 
-def lost(values: Values) -> float:
+def lost_rows(values: Values) -> float:
     """Rows that a replica which is gone answered, and neither logged nor dropped."""
     return max(0.0, _sum(values, ANSWERED_METRIC) - _sum(values, LOGGED) - _sum(values, DROPPED))
 
@@ -170,7 +170,9 @@ class _Families:
     def __init__(self, snapshot: Snapshot) -> None:
         self._living = total(list(snapshot.alive.values()))
         self._all = total([self._living, *snapshot.dead.values(), snapshot.folded])
-        self._lost = snapshot.folded.get((LOST, ()), 0.0) + sum(map(lost, snapshot.dead.values()))
+        self._lost_rows = snapshot.folded.get((LOST, ()), 0.0) + sum(
+            map(lost_rows, snapshot.dead.values())
+        )
 
     def collect(self) -> Iterator[Any]:
         """Families in a fixed order."""
@@ -188,7 +190,9 @@ class _Families:
                 counter.add_metric([v for _, v in pairs], value)
             yield counter
         yield GaugeMetricFamily(
-            LOST, "Rows answered by replicas that were killed before they logged them.", self._lost
+            LOST,
+            "Rows answered by replicas that were killed before they logged them.",
+            self._lost_rows,
         )
         flying = self._living.get((IN_FLIGHT, ()), 0.0)
         yield GaugeMetricFamily(IN_FLIGHT, "Requests being answered.", flying)

@@ -136,7 +136,7 @@ class ServedViews:
         """
         entities = pa.array(rows[self._entity], ARROW[self._kind], from_pandas=True)
         columns: dict[str, pa.Array] = {}
-        for name, facts, places in self._facts_of(self._named(entities)):
+        for name, facts, places in self._facts_of(self._as_stored(entities)):
             columns |= dict(zip(self._uses[name].columns, facts.take(places), strict=True))
         features = pa.table(columns)
         return pd.concat(
@@ -159,7 +159,7 @@ class ServedViews:
         plain = len(values) == request.rows and set(map(type, values)) <= {self._plain}
         if not plain or (self._plain is int and not all(-LARGEST <= v < LARGEST for v in values)):
             values = self._checked(request, values)
-        return self._named(pa.array(values, ARROW[self._kind]))
+        return self._as_stored(pa.array(values, ARROW[self._kind]))
 
     def _checked(self, request: PredictionRequest, values: list[Any]) -> list[Any]:
         """The same by the contract, which words what is wrong."""
@@ -172,7 +172,7 @@ class ServedViews:
             records = [{} for _ in range(request.rows)]
         return _values(to_frame(records, {name: self._spec})[name])
 
-    def _named(self, entities: pa.Array) -> pa.Array:
+    def _as_stored(self, entities: pa.Array) -> pa.Array:
         if self._key is None:
             return entities
         return pa.array(pseudonym(entities.to_pylist(), self._key), pa.string())
@@ -197,8 +197,8 @@ def as_requests(rows: pd.DataFrame, schema: BundleSchema, project: Project) -> p
         spec = project.contract.columns[project.entity]
         if spec.pii == "hash":
             text = spec.value_type == "string"
-            nobody = "nobody" if text else int(spec.minimum or 0)
-            records_frame[project.entity] = spec.categories[0] if spec.categories else nobody
+            placeholder = "nobody" if text else int(spec.minimum or 0)
+            records_frame[project.entity] = spec.categories[0] if spec.categories else placeholder
     return records_frame
 
 

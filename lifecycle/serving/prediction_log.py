@@ -138,9 +138,9 @@ class LogRows:
             sorts.setdefault(_reader(entry.request), []).append(entry)
         inputs = {name: spec for name, spec, _ in self._inputs}
         parts = []
-        for read, some in sorts.items():
-            columns = self._own(some) | self._inputs_of(
-                read([entry.request for entry in some], inputs)
+        for read, batch in sorts.items():
+            columns = self._own(batch) | self._inputs_of(
+                read([entry.request for entry in batch], inputs)
             )
             parts.append(pa.table(columns, schema=self.schema))
         return pa.concat_tables(parts) if parts else self.schema.empty_table()
@@ -183,7 +183,7 @@ class LogRows:
     def _answers(self, answers: Sequence[Any], rows: NDArray[np.int64]) -> dict[str, pa.Array]:
         """`prediction` and, for classes, the chosen one and the probability of each."""
         decided = any(a is not None and a.labels for a in answers)
-        nothing = pa.nulls(int(rows.sum()))
+        nulls = pa.nulls(int(rows.sum()))
         wide = (
             max((a.predictions.shape[1] for a in answers if a), default=1) if self._classes else 0
         )
@@ -195,8 +195,8 @@ class LogRows:
         )
         if not self._classes:
             values = pa.array(numbers, from_pandas=True)
-            predicted = self._predicted(answers, rows) if decided else nothing
-            return {"prediction": values, "predicted": predicted, "probabilities": nothing}
+            predicted = self._predicted(answers, rows) if decided else nulls
+            return {"prediction": values, "predicted": predicted, "probabilities": nulls}
         failed = np.isnan(numbers[:, 0])
         each = pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), wide)
         lists = each.cast(pa.list_(pa.float64()))
@@ -430,8 +430,8 @@ class PredictionLog:
         total = int(self._cells[self._written])
         try:
             if self._unsure:
-                there = max(total, self._table.committed(self._writer))
-                rows, total = rows.slice(there - total), self._set_written(there)
+                committed = max(total, self._table.committed(self._writer))
+                rows, total = rows.slice(committed - total), self._set_written(committed)
             if rows.num_rows:
                 commit = self._table.append(rows, self._writer, total + rows.num_rows)
                 self._set_written(total + rows.num_rows)

@@ -109,8 +109,8 @@ def smoke_test(
         for _ in range(ROUNDS - 1):
             if max_p99_milliseconds is None or best.p99_milliseconds <= max_p99_milliseconds:
                 return best
-            again = _measure(probe, model, records, offline)
-            best = min(best, again, key=lambda measured: measured.p99_milliseconds)
+            smoke = _measure(probe, model, records, offline)
+            best = min(best, smoke, key=lambda measured: measured.p99_milliseconds)
     if max_p99_milliseconds is not None and best.p99_milliseconds > max_p99_milliseconds:
         raise ServingError(
             f"{url}: one row takes {best.p99_milliseconds:.3g} ms (99th percentile of "
@@ -164,12 +164,12 @@ def _compare(
     if not len(wrong):
         return answer.seconds
     row, *column = wrong[0]
-    what = "".join(f", class {classes[at]!r}" for at in column)
+    label = "".join(f", class {classes[at]!r}" for at in column)
     at = (row, *column)
     how = "asked alone" if len(records) == 1 else f"asked with {len(records) - 1} others"
     raise ServingError(
         f"{place}: {len(set(wrong[:, 0]))} of {len(predictions)} answers differ from the offline "
-        f"model's; row {first + row}{what}, {how}, is {predictions[at]:.9g} instead of "
+        f"model's; row {first + row}{label}, {how}, is {predictions[at]:.9g} instead of "
         f"{expected[at]:.9g}. Do not release this version"
     )
 
@@ -205,13 +205,13 @@ def _tensor_values(content: dict[str, Any], classes: Sequence[Scalar]) -> Values
     return values
 
 
-def _check_classes(named: Sequence[Scalar], values: Values, classes: Sequence[Scalar]) -> None:
+def _check_classes(predicted: Sequence[Scalar], values: Values, classes: Sequence[Scalar]) -> None:
     """Check that the class named for each row is the most probable one.
 
     Raises:
         ServingError: another class is named.
     """
-    if list(named) != most_probable(values, classes).tolist():
+    if list(predicted) != most_probable(values, classes).tolist():
         raise ServingError("the endpoint names a class that is not the most probable one")
 
 

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 PATIENCE = 2.0
 """Seconds the candidate may take before the champion answers in its place."""
-REST = 1.0
+REST_SECONDS = 1.0
 """Seconds without requests for a candidate that was late or is gone."""
 SHADOWS = 64
 """Requests that may wait for the shadow; beyond them it is not asked."""
@@ -193,7 +193,7 @@ class Lanes:
             result = await asyncio.wait_for(self._handle.answer.remote(request, name), PATIENCE)
         except Exception as error:  # whatever Ray raises when a replica is gone or late
             logger.warning("the candidate did not answer %s: %s", name, type(error).__name__)
-            self._resting_until = time.monotonic() + REST
+            self._resting_until = time.monotonic() + REST_SECONDS
             return RoutedAnswer(role, None, time.perf_counter() - started)
         if isinstance(result, RequestError):
             return RoutedAnswer(role, None, time.perf_counter() - started, result)

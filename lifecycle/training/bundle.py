@@ -113,8 +113,8 @@ class LoadedBundle:
 
         They sum to 1; all zero for a model that cannot say.
         """
-        named = zip(self.schema.features.names, self.model.importances().tolist(), strict=True)
-        return dict(sorted(named, key=lambda item: -item[1]))
+        pairs = zip(self.schema.features.names, self.model.importances().tolist(), strict=True)
+        return dict(sorted(pairs, key=lambda item: -item[1]))
 
 
 def write_bundle(

@@ -189,8 +189,8 @@ def _matrices(job: Job) -> Matrices:
 def _agree(problem: LifecycleError | None) -> None:
     """Go on together, or end together with the error of the first worker that has one."""
     rank, workers = collective.get_rank(), collective.get_world_size()
-    mine = np.array([workers if problem is None else rank], dtype=np.int32)
-    first = int(collective.allreduce(mine, collective.Op.MIN)[0])
+    vote = np.array([workers if problem is None else rank], dtype=np.int32)
+    first = int(collective.allreduce(vote, collective.Op.MIN)[0])
     if first < workers:
         answer: Any = collective.broadcast(problem, first)
         raise _AgreedError(answer)

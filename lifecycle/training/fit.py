@@ -93,7 +93,7 @@ def threshold_of_rate(probability: Floats, rate: float) -> float:
     return middle if middle > below else above  # neighbouring floats have none between them
 
 
-def _on_model_scale(wanted: float, probability: Floats, truth: Floats) -> float:
+def _on_model_scale(target: float, probability: Floats, truth: Floats) -> float:
     """Map a true probability to the one that the model gives for it.
 
     The map is Platt's sigmoid on the validation part, because class weights and some learners
@@ -108,9 +108,9 @@ def _on_model_scale(wanted: float, probability: Floats, truth: Floats) -> float:
             "decision.costs: the validation part cannot tell whether probabilities are right; "
             "the threshold takes them as they are"
         )
-        return wanted
+        return target
     slope, intercept = sigmoid.values
-    log_odds = (math.log(wanted) - math.log1p(-wanted) - intercept) / slope
+    log_odds = (math.log(target) - math.log1p(-target) - intercept) / slope
     return 0.5 * (1 + math.tanh(0.5 * log_odds))
 
 
@@ -212,8 +212,8 @@ def _fit(
     model = fitted.model
     calibration, threshold = calibrated(project, model, data.validation, data.validation_labels)
     if project.training.refits:
-        both = pool(project, data)
-        model = open_refitter(project).refit(project, both, parameters, threads, model.rounds)
+        pooled = pool(project, data)
+        model = open_refitter(project).refit(project, pooled, parameters, threads, model.rounds)
     return FittedModel(model, data.schema, fitted.curve, calibration, threshold)
 
 
@@ -331,16 +331,16 @@ def few_rounds(project: Project, parameters: Mapping[str, Scalar], rounds: int) 
     if rounds >= FEW_ROUNDS or share_left <= LITTLE_LEFT:
         return ()
     if rounds == project.training.rounds:
-        why, advice = "training.rounds allows no more", "raise it"
+        reason, advice = "training.rounds allows no more", "raise it"
     else:
-        why = f"{project.training_metric} on the validation part was best there"
+        reason = f"{project.training_metric} on the validation part was best there"
         advice = (
             "try a smaller learning rate (training.parameters, tuning.space), a larger "
             "split.validation, or look for columns that say more"
         )
     return (
         f"Only {rounds} boosting round{'s' if rounds > 1 else ''} with a learning rate of {eta:g}, "
-        f"which leaves {share_left:.0%} of what trees could say unsaid: {why}; {advice}.",
+        f"which leaves {share_left:.0%} of what trees could say unsaid: {reason}; {advice}.",
     )
 
 

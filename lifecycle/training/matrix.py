@@ -45,10 +45,10 @@ def row_weights(project: Project, truth: Floats, counts: Floats | None = None) -
     Raises:
         ProjectError: `training.class_weight` names a class that is not the target's.
     """
-    wanted = project.training.class_weight
-    if wanted is None:
+    class_weight = project.training.class_weight
+    if class_weight is None:
         return None
-    if wanted == "balanced":
+    if class_weight == "balanced":
         rows = class_counts(project, truth) if counts is None else counts
         present = rows > 0
         by_class = np.divide(
@@ -56,7 +56,7 @@ def row_weights(project: Project, truth: Floats, counts: Floats | None = None) -
         )
     else:
         by_class = np.ones(len(project.classes) or 2)
-        for name, weight in wanted.items():
+        for name, weight in class_weight.items():
             by_class[_code(project, name)] = weight
     weights: Floats = by_class[truth.astype(np.int64)]
     return weights

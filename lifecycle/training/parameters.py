@@ -180,9 +180,9 @@ def check_parameters(project: Project) -> None:
     Raises:
         ProjectError: a parameter XGBoost does not know, would not use, or refuses; names the key.
     """
-    named = {*project.training.parameters, *project.tuning.space}
+    parameter_names = {*project.training.parameters, *project.tuning.space}
     for name, other in ALIASES.items():
-        if {name, other} <= named:
+        if {name, other} <= parameter_names:
             raise ProjectError(
                 f"training.parameters, tuning.space: {name!r} and {other!r} are one parameter; "
                 "use one of the names"

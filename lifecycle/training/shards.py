@@ -86,14 +86,14 @@ def plan(project: Project, train: DatasetVersion, validation: DatasetVersion, wo
     """
     load_hook(project)  # a mistake in it is told here, not by every worker
     surveys = _look(project, {"train": train, "validation": validation})
-    shown = [survey.examples for survey in surveys["train"] if survey.examples is not None]
+    examples = [survey.examples for survey in surveys["train"] if survey.examples is not None]
     counts = [survey.counts for survey in surveys["train"] if survey.counts is not None]
     shards = {
         "train": _divide(surveys["train"], train, "train", workers),
         "validation": _divide(surveys["validation"], validation, "validation", workers),
     }
     return Plan(
-        schema=fit_schema(pd.concat(shown), project.columns),
+        schema=fit_schema(pd.concat(examples), project.columns),
         **shards,
         counts=np.sum(counts, axis=0) if counts else None,
     )
@@ -185,12 +185,12 @@ def _survey_of(project: Project, part: DatasetVersion, name: str, first: int, en
 
 def _examples(features: pd.DataFrame) -> pd.DataFrame:
     """Rows in which every value occurs that could be a category's, and at least one row."""
-    shown = np.zeros(len(features), dtype=bool)
-    shown[0] = True
+    mask = np.zeros(len(features), dtype=bool)
+    mask[0] = True
     for name in features.columns:
         if not pd.api.types.is_numeric_dtype(features[name].dtype):
-            shown |= ~features[name].duplicated().to_numpy()
-    return features[shown]
+            mask |= ~features[name].duplicated().to_numpy()
+    return features[mask]
 
 
 def _divide(surveys: list[_Survey], part: DatasetVersion, name: str, workers: int) -> Shards:

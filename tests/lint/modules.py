@@ -41,4 +41,3 @@ def _missing(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
         for name in re.findall(rf"^{indent}(\w+): ", section, re.MULTILINE)
         if name not in names
     ]
-

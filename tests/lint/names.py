@@ -91,4 +91,3 @@ def problems(root: Path) -> Iterator[str]:
                         other = classes[node.name]
                         yield f"{here}: {node.name}: say another name, {other} has this one"
                     classes.setdefault(node.name, here)
-

@@ -40,7 +40,7 @@ EXAMPLES = 5
 LENGTH = 80
 """Characters shown of a value."""
 Kind = tuple[Severity, str, str]
-Shown = Callable[[str, int], str]
+CellText = Callable[[str, int], str]
 """The text of a column's raw value in a row of the batch, masked where it has to be."""
 
 
@@ -58,7 +58,7 @@ class Tally:
         self._examples: dict[Kind, list[str]] = {}
 
     def add(
-        self, violations: Sequence[BatchViolation], numbers: NDArray[np.int64], shown: Shown
+        self, violations: Sequence[BatchViolation], numbers: NDArray[np.int64], cell_text: CellText
     ) -> None:
         """Take in what was found in a batch.
 
@@ -72,7 +72,8 @@ class Tally:
             if len(examples) < EXAMPLES:
                 places = np.flatnonzero(violation.rows)[: EXAMPLES - len(examples)]
                 examples += [
-                    _example(violation, int(at), self._at(int(numbers[at])), shown) for at in places
+                    _example(violation, int(at), self._at(int(numbers[at])), cell_text)
+                    for at in places
                 ]
 
     def violations(self) -> tuple[Violation, ...]:
@@ -90,12 +91,12 @@ class Tally:
         )
 
 
-def _example(violation: BatchViolation, at: int, row: object, shown: Shown) -> str:
+def _example(violation: BatchViolation, at: int, row: object, cell_text: CellText) -> str:
     if violation.problem == MISSING:
         return str(row)
     if violation.about == (violation.column,):
-        return f"{row}: {_short(shown(violation.column, at))}"
-    values = (f"{name} {_short(shown(name, at))}" for name in violation.about)
+        return f"{row}: {_short(cell_text(violation.column, at))}"
+    values = (f"{name} {_short(cell_text(name, at))}" for name in violation.about)
     return f"{row}: {', '.join(values)}"
 
 
@@ -194,21 +195,21 @@ class Checker:
             for name, spec in self._contract.columns.items()
         }
 
-        def shown(name: str, at: int) -> str:
+        def cell_text(name: str, at: int) -> str:
             return shown_value(name, batch.column(name)[at].as_py(), self._contract, self._mask)
 
-        accepted, bad, reasons = self.divide(cells, numbers, shown)
+        accepted, bad, reasons = self.divide(cells, numbers, cell_text)
         records = records_of(batch.take(pa.array(bad)), self._contract, self._mask)
         return Checked(accepted, rejected_batch(numbers[bad], reasons, records))
 
     def divide(
-        self, cells: Mapping[str, Cells], numbers: NDArray[np.int64], shown: Shown
+        self, cells: Mapping[str, Cells], numbers: NDArray[np.int64], cell_text: CellText
     ) -> Divided:
         """Do what `check` does, for cells that are typed already.
 
         Args:
             numbers: the rows' numbers in the source, from 1 (rows,).
-            shown: the text of a raw value.
+            cell_text: returns the text of a raw value, by column and position.
         """
         violations: list[BatchViolation] = []
         if len(numbers):
@@ -219,7 +220,7 @@ class Checker:
                 violations += group.broken(cells)
             for rule in self._rules:
                 violations += rule.broken(cells)
-        self._tally.add(violations, numbers, shown)
+        self._tally.add(violations, numbers, cell_text)
         values = [cells[name].values for name in self.schema.names]
         errors = [violation.rows for violation in violations if violation.severity == "error"]
         bad, reasons = np.empty(0, dtype=np.int64), np.empty(0, dtype=object)

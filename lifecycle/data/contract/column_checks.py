@@ -156,20 +156,20 @@ class ColumnPromises:
         if values.null_count == len(values):
             return
         if self._constraints:
-            there = values.drop_null() if values.null_count else values
+            values_present = values.drop_null() if values.null_count else values
             for constraint in self._constraints:
-                broken = constraint.broken(there)
+                broken = constraint.broken(values_present)
                 if broken is not None:
                     rows = _spread(broken, values)
                     yield self._violation(constraint.problem, rows, self._spec.severity)
         if self._keys is not None:
-            yield from self._again(values, self._keys)
+            yield from self._repeats(values, self._keys)
 
-    def _again(self, values: pa.Array, keys: UniqueKeys) -> Iterator[BatchViolation]:
-        there = values.drop_null() if values.null_count else values
-        again = keys.repeated(keys_of([there]))
-        if again is not None:
-            yield self._violation(REPEATED, _spread(again, values), self._repeated)
+    def _repeats(self, values: pa.Array, keys: UniqueKeys) -> Iterator[BatchViolation]:
+        present = values.drop_null() if values.null_count else values
+        repeats = keys.repeated(keys_of([present]))
+        if repeats is not None:
+            yield self._violation(REPEATED, _spread(repeats, values), self._repeated)
 
     def _violation(
         self, problem: str, rows: NDArray[np.bool_], severity: Severity

@@ -56,9 +56,9 @@ class RunningMoments:
             mean = float(block.mean())
             squares = float(np.square(block - mean).sum())
             total = self._count + len(block)
-            apart = mean - self._mean
-            self._squares += squares + apart * apart * self._count * len(block) / total
-            self._mean += apart * len(block) / total
+            distance = mean - self._mean
+            self._squares += squares + distance * distance * self._count * len(block) / total
+            self._mean += distance * len(block) / total
         self._count, self._filled = total, 0
 
 
@@ -111,19 +111,19 @@ class ColumnStatistics:
 
     def add(self, values: pa.Array) -> None:
         """Take in a batch of the column, typed as the contract says."""
-        there = values.drop_null() if values.null_count else values
+        present = values.drop_null() if values.null_count else values
         if {"mean", "deviation", "median"} & set(self._names):
-            numbers = there.to_numpy().astype(np.float64, copy=False)
+            numbers = present.to_numpy().astype(np.float64, copy=False)
             if {"mean", "deviation"} & set(self._names):
                 self._moments.add(numbers)
             if "median" in self._names:
-                places = np.arange(self._present, self._present + len(there))
+                places = np.arange(self._present, self._present + len(present))
                 self._sample.add(keys_of([pa.array(places)], exact=False), numbers)
-        if "distinct" in self._names and len(there):
-            keys = keys_of([there], exact=False)
+        if "distinct" in self._names and len(present):
+            keys = keys_of([present], exact=False)
             self._keys.add(keys, keys)
         self._rows += len(values)
-        self._present += len(there)
+        self._present += len(present)
 
     def value(self, name: str) -> float | None:
         """One of the statistics; None where there are too few values to have it."""

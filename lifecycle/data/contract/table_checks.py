@@ -133,16 +133,16 @@ class UniqueCombination:
     def broken(self, cells: Mapping[str, Cells]) -> Iterator[BatchViolation]:
         """The rows of a batch whose combination came before."""
         columns = [cells[name].values for name in self._columns]
-        there = _complete(columns) if self._key else None
-        if there is not None:
-            columns = [column.filter(pa.array(there)) for column in columns]
-        again = self._keys.repeated(keys_of(columns))
-        if again is None:
+        complete = _complete(columns) if self._key else None
+        if complete is not None:
+            columns = [column.filter(pa.array(complete)) for column in columns]
+        repeats = self._keys.repeated(keys_of(columns))
+        if repeats is None:
             return
-        rows = again
-        if there is not None:
-            rows = np.zeros(len(there), dtype=bool)
-            rows[there] = again
+        rows = repeats
+        if complete is not None:
+            rows = np.zeros(len(complete), dtype=bool)
+            rows[complete] = repeats
         yield BatchViolation(self._label, REPEATED, "error", rows, self._columns)
 
 
@@ -170,9 +170,9 @@ class RowCheck:
             rows = ~holds(self._spec.expression, frame)
         except ValueError as error:
             raise ContractError(f"contract.rules: {self._spec.name}: {error}") from None
-        there = _complete(list(columns.values()))
-        if there is not None:
-            rows &= there
+        complete = _complete(list(columns.values()))
+        if complete is not None:
+            rows &= complete
         if rows.any():
             problem = f"not {self._spec.expression}"
             yield BatchViolation(self._spec.name, problem, self._spec.severity, rows, self._columns)

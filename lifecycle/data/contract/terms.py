@@ -16,7 +16,7 @@ from lifecycle.project import ContractSpec, Project
 # The columns of a source against those of the contract, as a difference that people can read.
 
 
-SHOWN = 40
+MAX_TERM_LENGTH = 40
 
 
 def check_columns(
@@ -68,8 +68,8 @@ def check_columns(
         for name in missing
     ]
     lines += [f"  + {name}" for name in extra if name not in close.values()]
-    if len(lines) > SHOWN:
-        lines = [*lines[:SHOWN], f"  and {len(lines) - SHOWN} more"]
+    if len(lines) > MAX_TERM_LENGTH:
+        lines = [*lines[:MAX_TERM_LENGTH], f"  and {len(lines) - MAX_TERM_LENGTH} more"]
     todo = (
         "Correct the source, or change contract.columns and raise contract.version"
         if missing

@@ -25,17 +25,21 @@ class ContractChange(NamedTuple):
 
     bump: Bump
     """What it needs at least."""
-    what: str
+    difference: str
     """In words, with the key it is about: `columns.age: removed`."""
 
     def __str__(self) -> str:
-        mark = MARKS.get(self.what.rsplit(": ", 1)[-1].split(" ")[0], "~")
-        return f"{mark} {self.what} ({self.bump})"
+        mark = MARKS.get(self.difference.rsplit(": ", 1)[-1].split(" ")[0], "~")
+        return f"{mark} {self.difference} ({self.bump})"
 
 
 def changes(former: ContractSpec, present: ContractSpec) -> tuple[ContractChange, ...]:
     """Every difference between two contracts but that of the version, those that break first."""
-    differences = [*_columns(former, present), *_rows(former, present), *_rest(former, present)]
+    differences = [
+        *_columns(former, present),
+        *_rows(former, present),
+        *_other_changes(former, present),
+    ]
     return tuple(sorted(differences, key=lambda change: LEVELS.index(change.bump)))
 
 
@@ -82,7 +86,7 @@ def _columns(former: ContractSpec, present: ContractSpec) -> Iterator[ContractCh
             yield ContractChange("minor", f"columns.{name}: added")
         else:
             for change in _column(former.columns[name], spec):
-                yield ContractChange(change.bump, f"columns.{name}.{change.what}")
+                yield ContractChange(change.bump, f"columns.{name}.{change.difference}")
 
 
 def _column(old: ColumnSpec, new: ColumnSpec) -> Iterator[ContractChange]:
@@ -173,7 +177,7 @@ def _rows(former: ContractSpec, present: ContractSpec) -> Iterator[ContractChang
             yield ContractChange("minor", f"rules.{name}: added")
 
 
-def _rest(former: ContractSpec, present: ContractSpec) -> Iterator[ContractChange]:
+def _other_changes(former: ContractSpec, present: ContractSpec) -> Iterator[ContractChange]:
     """Promises on the whole are news to a reader; how rows are handled and described is none."""
     for name in ("rows", "freshness"):
         if getattr(former, name) != getattr(present, name):

@@ -121,8 +121,8 @@ class Zipped:
             "one of them, or their folder"
         )
 
-    def _error(self, what: str) -> SourceError:
-        return SourceError(f"{self.place}: cannot read it: the zip archive {what}")
+    def _error(self, problem: str) -> SourceError:
+        return SourceError(f"{self.place}: cannot read it: the zip archive {problem}")
 
 
 def _hidden(member: zipfile.ZipInfo) -> bool:

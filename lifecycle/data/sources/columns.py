@@ -138,9 +138,9 @@ def _parsed(array: pa.Array, kind: ColumnType) -> pa.Array:
 
 
 def _times(array: pa.Array) -> pa.Array:
-    for wanted in (MICROSECONDS, pa.timestamp("us", "UTC"), pa.timestamp("ns")):
+    for target in (MICROSECONDS, pa.timestamp("us", "UTC"), pa.timestamp("ns")):
         try:
-            return _cast(array, wanted).cast(MICROSECONDS, safe=False)
+            return _cast(array, target).cast(MICROSECONDS, safe=False)
         except pa.ArrowInvalid:
             continue
     raise pa.ArrowInvalid("no times")

@@ -55,10 +55,10 @@ def read_parquet(file: Path | pa.NativeFile) -> Iterator[pa.RecordBatch]:
     """Batches with the file's own types."""
     with pa.parquet.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER) as parquet:
         names = parquet.schema_arrow.names
-        wanted = [name for name in names if not UNNAMED.fullmatch(name)]
+        columns = [name for name in names if not UNNAMED.fullmatch(name)]
         places = [place for place, name in enumerate(names) if not UNNAMED.fullmatch(name)]
         for batch in parquet.iter_batches(BATCH):
-            yield pa.RecordBatch.from_arrays([batch.column(at) for at in places], names=wanted)
+            yield pa.RecordBatch.from_arrays([batch.column(at) for at in places], names=columns)
 
 
 # Columns without a name and without a cell, as a separator at the end of each line makes them.
@@ -175,8 +175,8 @@ def foreign_ending(name: str) -> str | None:
     ending = ".tar" if ".tar" in suffixes else (suffixes or [""])[-1]
     if ending not in ENDINGS:
         return None
-    what, remedy = ENDINGS[ending]
-    return f"it is {what}, which is not read ({READ}): {remedy}"
+    kind, remedy = ENDINGS[ending]
+    return f"it is {kind}, which is not read ({READ}): {remedy}"
 
 
 def foreign_text(start: bytes) -> str | None:
@@ -185,9 +185,9 @@ def foreign_text(start: bytes) -> str | None:
     Args:
         start: the first bytes of the file.
     """
-    for first, what, remedy in FIRST_BYTES:
+    for first, kind, remedy in FIRST_BYTES:
         if start.startswith(first):
-            return f"it is {what}, not text: {remedy}"
+            return f"it is {kind}, not text: {remedy}"
     if start[:LONGEST].lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(PAGES):
         return f"it is a web page or XML, not a table of text: {TABLE}"
     return None

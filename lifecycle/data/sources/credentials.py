@@ -102,11 +102,11 @@ class Credentials:
             raise self._error(_cause(error), place, hint) from None
 
     def _error(self, error: BaseException, place: str, hint: str) -> LifecycleError:
-        why = self.scrub(_first(error)).rstrip(".")
+        reason = self.scrub(_first(error)).rstrip(".")
         status = getattr(error, "status", 0)  # of an HTTP answer
         if isinstance(error, FileNotFoundError) or status in (404, 410):
             return SourceError(
-                f"{place}: there is no such file or table ({why}); correct source.path"
+                f"{place}: there is no such file or table ({reason}); correct source.path"
             )
         if status in (401, 403):
             todo = (
@@ -114,14 +114,14 @@ class Credentials:
                 if self.name
                 else "name the variable that holds what opens it under source.credentials"
             )
-            return SourceError(f"{place}: access is refused ({why}); {todo}")
+            return SourceError(f"{place}: access is refused ({reason}); {todo}")
         if isinstance(error, ImportError):
-            return SourceError(_driver(place, why))
+            return SourceError(_driver(place, reason))
         down = isinstance(error, ConnectionError | TimeoutError)
-        down = down or any(word in why.lower() for word in UNREACHABLE)
+        down = down or any(word in reason.lower() for word in UNREACHABLE)
         if down or status >= 500:
-            return BackendError(f"{place}: no answer: {why}; run again when it is up")
-        return SourceError(f"{place}: cannot read it: {why}{hint}")
+            return BackendError(f"{place}: no answer: {reason}; run again when it is up")
+        return SourceError(f"{place}: cannot read it: {reason}{hint}")
 
 
 def _secrets(value: str, path: str) -> Iterator[str]:
@@ -167,13 +167,11 @@ def _first(error: BaseException) -> str:
     return message[:LONGEST]
 
 
-def _driver(place: str, why: str) -> str:
+def _driver(place: str, reason: str) -> str:
     scheme = place.partition("://")[0].partition("+")[0]
     if scheme in EXTRAS:
         return (
             f"{place}: the package that reads {scheme}:// is not installed; run: "
             f"pip install 'lifecycle-flows[{EXTRAS[scheme]}]'"
         )
-    return (
-        f"{place}: a package that reads it is not installed: {why}; install it, or correct the URL"
-    )
+    return f"{place}: its driver is not installed: {reason}; install it or correct the URL"

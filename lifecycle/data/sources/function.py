@@ -97,6 +97,8 @@ def _plain(piece: Any, place: str) -> Iterator[pa.RecordBatch]:
 
 
 def _differ(names: list[str], place: str) -> None:
-    twice = ", ".join(repr(name) for name in dict.fromkeys(names) if names.count(name) > 1)
-    if twice:
-        raise SourceError(f"{place}: column names must differ, but there is more than one {twice}")
+    repeated = ", ".join(repr(name) for name in dict.fromkeys(names) if names.count(name) > 1)
+    if repeated:
+        raise SourceError(
+            f"{place}: column names must differ, but there is more than one {repeated}"
+        )

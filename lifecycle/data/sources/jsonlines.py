@@ -53,23 +53,23 @@ def read_jsonl(
 
 def _blocks(stream: pa.NativeFile) -> Iterator[bytes]:
     """The bytes, cut after a line each."""
-    rest = stream.read(BLOCK).removeprefix(MARK)
-    if not rest.strip():
+    incomplete = stream.read(BLOCK).removeprefix(MARK)
+    if not incomplete.strip():
         raise ValueError("it is empty")
-    if rest.lstrip()[:1] == b"[":
-        yield from _array_blocks(rest, stream)
+    if incomplete.lstrip()[:1] == b"[":
+        yield from _array_blocks(incomplete, stream)
         return
     while more := stream.read(BLOCK):
         end = more.rfind(b"\n") + 1
         if end:
-            yield rest + more[:end]
-            rest = more[end:]
+            yield incomplete + more[:end]
+            incomplete = more[end:]
         else:
-            rest += more
-            if len(rest) > LONGEST:
+            incomplete += more
+            if len(incomplete) > LONGEST:
                 raise ValueError(f"it has a line of more than {LONGEST >> 20} MB")
-    if rest.strip():
-        yield rest
+    if incomplete.strip():
+        yield incomplete
 
 
 def _array_blocks(start: bytes, stream: pa.NativeFile) -> Iterator[bytes]:
@@ -137,10 +137,10 @@ def _line_by_line(block: bytes, first: int, decimal: str) -> pa.RecordBatch:
         try:
             row = _parsed(line)
         except ValueError as error:
-            why = str(error).partition(":")[0]
+            reason = str(error).partition(":")[0]
             raise ValueError(
-                f"line {number} is not JSON: {why}; each line has to be an object, or the file one "
-                "array of them"
+                f"line {number} is not JSON: {reason}; each line must be an object, or the "
+                "whole file one array of objects"
             ) from None
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is no JSON object")

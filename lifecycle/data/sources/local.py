@@ -39,13 +39,13 @@ class Tracked(NamedTuple):
     """`md5:…`, which identifies the bytes."""
 
 
-def tracked(pointer: Path, wanted: Callable[[str], bool]) -> list[Tracked]:
+def tracked(pointer: Path, is_wanted: Callable[[str], bool]) -> list[Tracked]:
     """The file whose bytes a `.dvc` file means, or those of its folder in the order of their names.
 
     A file in the workspace counts if its MD5 is the one tracked, else the one in DVC's cache.
 
     Args:
-        wanted: whether to look for a file of a folder, by its name.
+        is_wanted: whether to look for a file of a folder, by its name.
 
     Raises:
         SourceError: it is no `.dvc` file of one file or folder, or neither place has these bytes.
@@ -54,7 +54,7 @@ def tracked(pointer: Path, wanted: Callable[[str], bool]) -> list[Tracked]:
     caches = tuple(_caches(pointer.resolve()))
     if not md5.endswith(FOLDER):
         return [Tracked(out.name, out, _cached_file(pointer, caches, out, md5), f"md5:{md5}")]
-    files = {name: file for name, file in _listed(pointer, caches, out, md5) if wanted(name)}
+    files = {name: file for name, file in _listed(pointer, caches, out, md5) if is_wanted(name)}
     return [
         Tracked(name, out / name, _cached_file(pointer, caches, out / name, file), f"md5:{file}")
         for name, file in sorted(files.items())
@@ -197,7 +197,7 @@ def local_files(spec: SourceSpec, folder: Path) -> list[LocalFile]:
     )
 
 
-def wanted(name: str, spec: SourceSpec) -> bool:
+def is_readable(name: str, spec: SourceSpec) -> bool:
     """Return whether a file of a folder is read: it has the format's ending and is not hidden.
 
     Args:
@@ -218,14 +218,14 @@ def nothing_in(place: str, spec: SourceSpec) -> SourceError:
 
 def _inside(place: Path, spec: SourceSpec) -> list[LocalFile]:
     names = sorted(f.relative_to(place).as_posix() for f in place.rglob("*") if f.is_file())
-    files = [LocalFile(place / name, name) for name in names if wanted(name, spec)]
+    files = [LocalFile(place / name, name) for name in names if is_readable(name, spec)]
     if not files:
         raise nothing_in(str(place), spec)
     return files
 
 
 def _tracked(pointer: Path, spec: SourceSpec) -> list[LocalFile]:
-    files = tracked(pointer, lambda name: wanted(name, spec))
+    files = tracked(pointer, lambda name: is_readable(name, spec))
     if not files:
         raise nothing_in(str(pointer.with_suffix("")), spec)
     return [LocalFile(file.path, file.name, file.digest, file.place) for file in files]

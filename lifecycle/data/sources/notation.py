@@ -255,10 +255,14 @@ class Dates:
         cells = pc.utf8_trim_whitespace(text)
         times = pa.nulls(len(cells), MICROSECONDS)
         for format in self._formats:
-            rest = pc.if_else(pc.is_null(times), cells, pa.scalar(None, pa.string()))
-            if rest.null_count == len(rest):
+            unparsed = pc.if_else(pc.is_null(times), cells, pa.scalar(None, pa.string()))
+            if unparsed.null_count == len(unparsed):
                 break
-            more = _counted(rest, EPOCHS[format]) if format in EPOCHS else _parsed(rest, format)
+            more = (
+                _counted(unparsed, EPOCHS[format])
+                if format in EPOCHS
+                else _parsed(unparsed, format)
+            )
             times = pc.coalesce(times, more)
         return times
 
@@ -323,8 +327,8 @@ def _one_by_one(
     date_format: str,
 ) -> None:
     """Times beyond the years that pandas parses, such as 31/12/9999 for no end."""
-    far = pc.match_substring_regex(pa.array(cells, pa.string()), BEYOND).fill_null(False)
-    beyond = cells[failed & far.to_numpy(zero_copy_only=False)]
+    is_far = pc.match_substring_regex(pa.array(cells, pa.string()), BEYOND).fill_null(False)
+    beyond = cells[failed & is_far.to_numpy(zero_copy_only=False)]
     texts = beyond.unique()[:MOST_SINGLE]
     parsed_cells = {}
     for cell in texts:

@@ -21,7 +21,7 @@ from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.notation import Notation
 from lifecycle.errors import SourceError
 from lifecycle.project import ColumnSpec, SourceSpec
-from lifecycle.project.data import shown
+from lifecycle.project.data import without_secrets
 from lifecycle.runtime.identity import sha256
 
 Statement = sa.Select[Any] | sa.TextClause
@@ -53,7 +53,7 @@ class Sql:
         if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
             url = url.set(database=str(folder / Path(str(url.database)).expanduser()))
         self._url = url
-        self.place = shown(url.set(password=None, query={}).render_as_string())
+        self.place = without_secrets(url.set(password=None, query={}).render_as_string())
         self._name = spec.table or "query"
         self._place = spec.query_key if spec.table else f"the answer to {spec.query_key}"
         self._spool: SpooledBatches | None = None

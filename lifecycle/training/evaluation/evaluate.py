@@ -82,13 +82,13 @@ def lower_bound(value: float, resampled: Floats, rows: int, confidence: float) -
 
 def method(rows: int, grouped: bool) -> str:
     """Describe the method behind the intervals, for people."""
-    what = "whole entities" if grouped else "rows"
+    units = "whole entities" if grouped else "rows"
     if rows > LARGE:
         return (
             f"{CONFIDENCE:.0%} normal intervals, the standard error from {RESAMPLES_OF_LARGE} "
-            f"bootstrap resamples of {what}"
+            f"bootstrap resamples of {units}"
         )
-    return f"{CONFIDENCE:.0%} percentile intervals of {RESAMPLES} bootstrap resamples of {what}"
+    return f"{CONFIDENCE:.0%} percentile intervals of {RESAMPLES} bootstrap resamples of {units}"
 
 
 logger = logging.getLogger(__name__)

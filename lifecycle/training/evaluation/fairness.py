@@ -68,12 +68,12 @@ def fairness_gaps(
         ]
         for attribute in project.protected
     }
-    groups = {attribute: some for attribute, some in groups.items() if len(some) > 1}
+    groups = {attribute: masks for attribute, masks in groups.items() if len(masks) > 1}
     if not groups:
         return ()
     rates = {
-        attribute: _all_rates(some, truth, prediction, chosen, project, own, threshold)
-        for attribute, some in groups.items()
+        attribute: _all_rates(masks, truth, prediction, chosen, project, own, threshold)
+        for attribute, masks in groups.items()
     }
     every = [group for several in rates.values() for group in several]
     ones_row = np.ones(len(truth), dtype=np.int64)
@@ -122,8 +122,8 @@ def _all_rates(
         of_group = (weights[part.mask] for part in groups)
         return np.array(
             [
-                measure(some)[at] if some.any() else np.nan
-                for measure, some in zip(measures, of_group, strict=True)
+                measure(rates)[at] if rates.any() else np.nan
+                for measure, rates in zip(measures, of_group, strict=True)
             ]
         )
 
@@ -232,11 +232,13 @@ def _pairs(rates: _Rates, values: Floats, drawn: Floats) -> list[_Pair]:
     for place, lowest in enumerate(order):
         for highest in order[place + 1 :]:
             difference = float(values[highest] - values[lowest])
-            apart = drawn[:, highest] - drawn[:, lowest]
-            finite = apart[np.isfinite(apart)]
+            differences = drawn[:, highest] - drawn[:, lowest]
+            finite = differences[np.isfinite(differences)]
             spread = float(finite.std(ddof=1)) if len(finite) > 1 else 0.0
             least = float(np.hypot(rates.least_error[lowest], rates.least_error[highest]))
             error = max(spread, least)
-            far = np.abs(apart - difference) / error if error else np.zeros(len(apart))
-            pairs.append(_Pair(rates, difference, error, far, int(lowest), int(highest)))
+            deviation = (
+                np.abs(differences - difference) / error if error else np.zeros(len(differences))
+            )
+            pairs.append(_Pair(rates, difference, error, deviation, int(lowest), int(highest)))
     return pairs

@@ -229,8 +229,8 @@ def _labelled(y: Floats, p: Floats) -> Measure:
 
     def measure(weights: Integers) -> list[float]:
         table = np.bincount(cells, weights, classes**2).reshape(classes, classes)
-        right, both = np.diagonal(table), table.sum(axis=0) + table.sum(axis=1)
-        f1 = 2 * right[both > 0] / both[both > 0]
+        right, margins = np.diagonal(table), table.sum(axis=0) + table.sum(axis=1)
+        f1 = 2 * right[margins > 0] / margins[margins > 0]
         return [float(right.sum() / table.sum()), float(f1.mean())]
 
     return measure

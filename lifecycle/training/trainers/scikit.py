@@ -112,10 +112,10 @@ def _exact_nodes() -> Iterator[None]:
         pairs: dict[str, Any],
         *positional: Any,
         nodes_missing_value_tracks_true: Any = 0,
-        **named: Any,
+        **options: Any,
     ) -> None:
         tracks = int(nodes_missing_value_tracks_true)
-        original(pairs, *positional, nodes_missing_value_tracks_true=tracks, **named)
+        original(pairs, *positional, nodes_missing_value_tracks_true=tracks, **options)
         if pairs["nodes_modes"][-1] == "BRANCH_LEQ":
             pairs["nodes_values"][-1] = _rounded_down(pairs["nodes_values"][-1])
 
@@ -235,8 +235,8 @@ def _instance(
     except InvalidParameterError as error:
         raise error_at(project, key, f"scikit-learn refuses it: {error}") from None
     except TypeError as error:
-        why = f"{project.training.trainer} cannot be made from a project file ({error})"
-        raise error_at(project, key, why) from None
+        problem = f"{project.training.trainer} cannot be made from a project file ({error})"
+        raise error_at(project, key, problem) from None
     return estimator
 
 
@@ -407,9 +407,9 @@ def _compare(
             f"training.trainer: the ONNX graph of {name} answers with shape {answers.shape} "
             f"where the estimator does with {expected.shape}; choose another estimator"
         )
-    apart = float(np.abs(answers - expected).max()) / scale
-    if not apart <= TOLERANCE:
+    distance = float(np.abs(answers - expected).max()) / scale
+    if not distance <= TOLERANCE:
         raise TrainingError(
             f"training.trainer: the ONNX graph of {name} answers differently from the estimator, "
-            f"by up to {apart:.2g} (at most {TOLERANCE:g}); choose other parameters or estimator"
+            f"by up to {distance:.2g} (at most {TOLERANCE:g}); choose other parameters or estimator"
         )

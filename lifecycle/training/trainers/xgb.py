@@ -125,8 +125,8 @@ def _waited(scores: list[float], maximize: bool) -> int:
 def _scores(line: str, name: str) -> list[tuple[str, float]]:
     """Parse a line of `eval_set`, such as `[3]\\tvalidation-auc:0.9\\tsample-auc:0.95`."""
     entries = [entry.rsplit(":", 1) for entry in line.split("\t")[1:]]
-    named = [(*key.partition("-"), value) for key, value in entries]  # no part's name has a dash
-    return [(part, float(value)) for part, _, metric, value in named if metric == name]
+    scores = [(*key.partition("-"), value) for key, value in entries]  # no part's name has a dash
+    return [(part, float(value)) for part, _, metric, value in scores if metric == name]
 
 
 SAMPLE_ROWS = 20_000

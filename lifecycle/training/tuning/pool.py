@@ -110,8 +110,8 @@ class Pool:
         except RayTaskError:
             raise
         except AnyRayError as error:  # the actor is gone, and is given nothing more
-            why = f"a worker died on trial {number} ({ray_reason(error)})"
-            return number, TrainingError(f"tuning: {why}; run again, finished trials are kept")
+            reason = f"a worker died on trial {number} ({ray_reason(error)})"
+            return number, TrainingError(f"tuning: {reason}; run again, finished trials are kept")
         self._idle.append(at)
         return number, outcome
 
