@@ -102,14 +102,14 @@ def noop(folder: Path, port: int) -> None:
     from lifecycle.serving.deployment import _options
     from lifecycle.serving.proxy import start_proxy
 
-    class Nothing:
+    class NoOp:
         async def __call__(self, request: Request) -> Response:
             await request.body()
             return Response(b'{"predictions":[0.5]}', media_type="application/json")
 
     project, settings, _, _ = serve_inputs(folder, port)
     start_proxy(settings)
-    served = serve.deployment(name="noop", **_options(project))(Nothing)
+    served = serve.deployment(name="noop", **_options(project))(NoOp)
     serve.run(served.bind(), name="noop", route_prefix="/noop")
 
 

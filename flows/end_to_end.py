@@ -22,7 +22,7 @@ from tasks.release import require_name, require_port
 from tasks.runs import flow
 
 
-@flow(flow_run_name="end-to-end-{project.name}", alone=True)
+@flow(flow_run_name="end-to-end-{project.name}", is_exclusive=True)
 def end_to_end(project: ProjectFile, env: Environment | None = None) -> Cycle:
     """Prepare → train → release, then for each period that arrives: score → monitor → retrain.
 

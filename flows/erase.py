@@ -27,7 +27,7 @@ from tasks.governance import (
 from tasks.runs import flow
 
 
-@flow(flow_run_name="erase-{project.name}", alone=True)
+@flow(flow_run_name="erase-{project.name}", is_exclusive=True)
 def erase(
     project: ProjectFile, env: Environment | None = None, retrain: bool = False
 ) -> list[Erasure]:

@@ -15,7 +15,7 @@ from tasks.rollout import keep, reject, roll_back, roll_out
 from tasks.runs import flow
 
 
-@flow(flow_run_name="release-{project.name}", alone=True)
+@flow(flow_run_name="release-{project.name}", is_exclusive=True)
 def release(
     project: ProjectFile,
     env: Environment | None = None,
@@ -52,14 +52,14 @@ ROLLBACK = Option(
     action="store_true",
     help="end a canary that is under way, or go back to the champion before",
 )
-AGAIN = Option(
+RELEASE_AGAIN = Option(
     "--again",
     action="store_true",
     help="release a version although it was rolled back",
 )
 command = Command(
     release,
-    (ROLLBACK, AGAIN, REASON),
+    (ROLLBACK, RELEASE_AGAIN, REASON),
     lambda options: {
         "rollback": options.rollback,
         "again": options.again,

@@ -191,16 +191,16 @@ def _show_columns(console: Console, difference: VersionDiff) -> None:
         table.add_row(
             column.column,
             "too many values" if column.statistic is None else f"{test} {column.statistic:.3f}",
-            _both(*(f"{side.missing:,}" for side in sides)),
-            _both(*map(_middle, sides)),
-            _both(*map(_range, sides)),
+            _before_and_after(*(f"{side.missing:,}" for side in sides)),
+            _before_and_after(*map(_middle, sides)),
+            _before_and_after(*map(_range, sides)),
             ", ".join(levels),
         )
     console.print(table)
     console.print("KS: Kolmogorov-Smirnov; V: Cramér's V; each 0 (alike) to 1", style="dim")
 
 
-def _both(before: str, after: str) -> str:
+def _before_and_after(before: str, after: str) -> str:
     return before if before == after else f"{before} →\n{after}"
 
 

@@ -21,7 +21,7 @@ from lifecycle.records import Violation, Window
 
 HEAD = 1_000
 """Rows kept, to try on them what takes a frame."""
-SHOWN, EXAMPLES = 8, 3
+MAX_VIOLATIONS_SHOWN, MAX_EXAMPLES_SHOWN = 8, 3
 """Broken promises told, and rows of each."""
 
 
@@ -165,10 +165,11 @@ def trial_words(trial: SourceTrial, project: Project) -> Iterator[str]:
 
 def _broken(violations: Sequence[Violation]) -> Iterator[str]:
     """The worst, each with the first rows and values that show it, personal data masked."""
-    for violation in violations[:SHOWN]:
-        yield f"  {violation.model_copy(update={'examples': violation.examples[:EXAMPLES]})}"
-    if len(violations) > SHOWN:
-        yield f"  and {len(violations) - SHOWN} more"
+    for violation in violations[:MAX_VIOLATIONS_SHOWN]:
+        examples = violation.examples[:MAX_EXAMPLES_SHOWN]
+        yield f"  {violation.model_copy(update={'examples': examples})}"
+    if len(violations) > MAX_VIOLATIONS_SHOWN:
+        yield f"  and {len(violations) - MAX_VIOLATIONS_SHOWN} more"
 
 
 def _kept_apart(project: Project) -> str:
