@@ -50,12 +50,12 @@ def release(
 ROLLBACK = Option(
     "--rollback",
     action="store_true",
-    help="end a canary that is under way, or go back to the champion before",
+    help="end a canary that is under way, or return to the previous champion",
 )
 RELEASE_AGAIN = Option(
     "--again",
     action="store_true",
-    help="release a version although it was rolled back",
+    help="release a version even if it was rolled back",
 )
 command = Command(
     release,

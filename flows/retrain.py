@@ -41,7 +41,7 @@ def retrain(
 FORCE = Option(
     "--force",
     action="store_true",
-    help="go on although monitoring found nothing to do",
+    help="retrain even if monitoring found nothing to do",
 )
 command = Command(
     retrain,

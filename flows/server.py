@@ -257,6 +257,6 @@ def _temporary_server(home: Path, auth: str) -> Iterator[str]:
 
 def _not_started(log: Path) -> BackendError:
     return BackendError(
-        f"the local Prefect server did not start; {log} says why. Mend that, or name a "
+        f"the local Prefect server did not start; see {log} for the reason. Correct it, or name a "
         "server with PREFECT_API_URL (`make ui` starts one)"
     )

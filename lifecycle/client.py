@@ -120,7 +120,9 @@ class Client:
         try:
             return _predictions(answer)
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ServingError(f"{self._url}: an answer of another shape ({error!r})") from None
+            raise ServingError(
+                f"{self._url}: the answer has an unexpected shape ({error!r})"
+            ) from None
 
     def model(self) -> dict[str, Any]:
         """Return the model's description: version, task, inputs, classes.
@@ -151,7 +153,7 @@ class Client:
         except ValueError:
             reply = None
         if not isinstance(reply, dict):
-            raise ServingError(f"{self._url}{path}: answered something else than an object")
+            raise ServingError(f"{self._url}{path}: the answer is not a JSON object")
         return reply
 
     def _send_twice(self, request: httpx.Request) -> httpx.Response:

@@ -184,7 +184,7 @@ class Settings(BaseSettings):
         path = value.expanduser().absolute()
         _refuse_unusable(str(path))
         if path.exists() and not path.is_dir():
-            raise ValueError(f"{path} is no folder; name one, or move that file away")
+            raise ValueError(f"{path} is not a folder; name a folder, or move that file away")
         return path
 
     @field_validator("lake_uri", "ray_storage")
@@ -279,7 +279,7 @@ class Settings(BaseSettings):
         except OSError as error:
             raise SettingsError(
                 f"LIFECYCLE_HOME: cannot make the folder {path} ({error.strerror}); "
-                "name one that can be written"
+                "name a writable one"
             ) from None
         return path
 
@@ -323,7 +323,7 @@ def _warn_of_unknown(variable: str) -> None:
     if variable.startswith(PREFIX) and name not in names:
         close = get_close_matches(name, names, n=1)
         hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
-        logger.warning("%s is no setting, and is not read%s", variable, hint)
+        logger.warning("%s is not a setting and is ignored%s", variable, hint)
 
 
 def _refuse_unusable(path: str) -> None:

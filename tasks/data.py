@@ -132,14 +132,14 @@ def _show(project: Project, violations: tuple[Violation, ...]) -> None:
             f"`make ui`, then Artifacts in Prefect, {key};",
             f"  of the rejected rows: lifecycle rejected {project.file}",
         ]
-    say("contract", "\n".join(["what the data do not keep:", *lines]))
+    say("contract", "\n".join(["violations:", *lines]))
     create_table_artifact(
         key=key,
         table=[
             violation.model_dump(exclude={"examples"}) | {"examples": "; ".join(violation.examples)}
             for violation in violations
         ],
-        description="What the data do not keep of the contract",
+        description="Violations of the contract",
     )
 
 
@@ -164,7 +164,7 @@ def arriving_windows(project: Project, settings: Settings) -> list[Window]:
     fill_credentials(project)
     windows_found = windows.arriving(project, sources.open_source(project))
     if not windows_found:
-        say("arrivals", "none: nothing in this source is later (`time.arrives_from`)")
+        say("arrivals", "none: this source has no rows after `time.arrives_from`")
     return windows_found
 
 

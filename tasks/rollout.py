@@ -177,7 +177,7 @@ def reject(project: Project, settings: Settings, trained: Trained, duel: Duel) -
 def keep(project: Project, trained: Trained, duel: Duel) -> Release:
     """Say that the champion is what a release would make the champion: nothing is to be done."""
     version = f"{project.name} v{trained.model.version}"
-    say("release", f"{version} is champion already and no other version waits: nothing to do")
+    say("release", f"{version} is already champion and no other version waits: nothing to do")
     return concluded(trained, duel, None)
 
 

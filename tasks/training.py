@@ -116,7 +116,7 @@ class _Watch:
 
     def show(self, now: Now) -> None:
         if now.number == 1 and now.resumed:
-            say("train", f"tuning goes on: {now.resumed} trials of an earlier run are kept")
+            say("train", f"tuning resumes: {now.resumed} trials of an earlier run are reused")
         text = (
             f"trial {now.number} of {now.total}, best {self._project.training_metric} "
             f"{now.best:.4f}"

@@ -146,9 +146,9 @@ CELLS = 8
 def rejected(
     project: ProjectPath = PROJECT_FILE,
     version: Annotated[
-        int | None, typer.Option(help="Of the quarantine; by default the newest.")
+        int | None, typer.Option(help="Version of the quarantine; by default the newest.")
     ] = None,
-    rows: Annotated[int, typer.Option(min=0, help="How many rows to show.")] = 10,
+    rows: Annotated[int, typer.Option(min=0, help="Number of rows to show.")] = 10,
     env: EnvOption = None,
 ) -> None:
     """Show the rows that broke the data contract: why, how many, and the first of them."""

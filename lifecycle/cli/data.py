@@ -227,17 +227,19 @@ def profile(
     data: Annotated[
         str, typer.Argument(metavar="[PROJECT|FILE]", help="Project or data file.")
     ] = str(PROJECT_FILE),
-    table: Annotated[str, typer.Argument(help="Of a project.")] = "accepted",
+    table: Annotated[str, typer.Argument(help="Table of a project.")] = "accepted",
     version: Annotated[
-        int | None, typer.Option(help="Of the table; by default the newest, else the source.")
+        int | None,
+        typer.Option(help="Version of the table; by default the newest, otherwise the source."),
     ] = None,
     against: Annotated[
         str | None,
         typer.Option(metavar="N|FILE", help="Measure drift against this version or data file."),
     ] = None,
-    target: Annotated[str | None, typer.Option(help="Column to predict, of a data file.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column of a data file to predict.")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="The page; by default in the reports of LIFECYCLE_HOME.")
+        Path | None,
+        typer.Option(help="File for the page; by default in the reports of LIFECYCLE_HOME."),
     ] = None,
     env: EnvOption = None,
 ) -> None:

@@ -24,13 +24,17 @@ def erase(
     entity: Annotated[
         list[str] | None, typer.Option(help="Value of the entity column; may be repeated.")
     ] = None,
-    entities_file: Annotated[Path | None, typer.Option(help="A file with one a line.")] = None,
+    entities_file: Annotated[
+        Path | None, typer.Option(help="File with one value per line.")
+    ] = None,
     value: Annotated[
         list[str] | None,
-        typer.Option(help="What else is theirs, such as an email address; may be repeated."),
+        typer.Option(help="Other personal data, such as an email address; may be repeated."),
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why, for the audit trail; no personal data.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say where they are.")] = False,
+    reason: Annotated[str, typer.Option(help="Reason for the audit trail; no personal data.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only report where they occur.")
+    ] = False,
     later: Annotated[
         bool,
         typer.Option("--later", help="Only file the request; `lifecycle run erase` does the rest."),
@@ -67,7 +71,7 @@ def erase(
 def retention(
     project: ProjectPath = PROJECT_FILE,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be deleted.")
+        bool, typer.Option("--dry-run", help="Only report what would be deleted.")
     ] = False,
     env: EnvOption = None,
 ) -> None:
@@ -118,7 +122,7 @@ def show_erasure(erasure: Erasure) -> None:
         console.print("  No row of theirs was found: see that it is spelt as in the data")
     _tell_search(console, erasure.searched, "left")
     if not erasure.searched.clean:
-        write_error("not all is erased: the list says what is left, or was not searched")
+        write_error("not everything is erased: the list shows what is left or was not searched")
 
 
 def _to_retrain(erasure: Erasure) -> list[str]:
@@ -126,7 +130,7 @@ def _to_retrain(erasure: Erasure) -> list[str]:
     return [
         f"{learner.model.name} v{learner.model.version} is the champion, and "
         f"{counted(learner.learned, 'row')} "
-        "it learned from are gone: train and release anew (`lifecycle run erase --retrain`, or "
+        "it learned from are gone: train and release again (`lifecycle run erase --retrain`, or "
         "`lifecycle run train` and `lifecycle run release`)"
         for learner in erasure.learners
         if learner.needs_retraining
@@ -171,7 +175,7 @@ BROKEN = 2
 def audit(
     project: ProjectPath = PROJECT_FILE,
     check: Annotated[
-        bool, typer.Option("--verify", help="Hold every line against its hash.")
+        bool, typer.Option("--verify", help="Check every line against its hash.")
     ] = False,
     env: EnvOption = None,
 ) -> None:
@@ -185,7 +189,7 @@ def audit(
     for name, chain in (("models", models), ("data", data)) if check else ():
         broken = chain.broken()
         if broken is not None:
-            write_error(f"{loaded.name}: the audit trail of {name} does not hold: {broken}")
+            write_error(f"{loaded.name}: the audit trail of {name} is not intact: {broken}")
             raise typer.Exit(BROKEN)
     lines: dict[str, Sequence[Link]] = {"models": models.lines(), "data": data.lines()}
     if not any(lines.values()):
@@ -231,14 +235,14 @@ def lineage(
     picture: Annotated[
         Path | None,
         typer.Option(
-            help="Draw it, too: a file that ends with .md or .mmd (Mermaid) or .dot (Graphviz)."
+            help="Also draw it: a file that ends with .md or .mmd (Mermaid) or .dot (Graphviz)."
         ),
     ] = None,
     openlineage: Annotated[
         str | None,
         typer.Option(
             metavar="FILE|URL",
-            help="Send it as OpenLineage events, too; a file gets those it has not yet.",
+            help="Also send it as OpenLineage events; a file gets those it does not have yet.",
         ),
     ] = None,
     env: EnvOption = None,

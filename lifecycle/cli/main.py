@@ -216,7 +216,10 @@ def _print_version(is_set: bool) -> None:
 @app.callback()
 def describe(
     show_version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show it.")
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Show the completion script."
+        ),
     ] = False,
 ) -> None:
     """Run the machine-learning lifecycle of a project file, and look at what it made."""
@@ -241,7 +244,7 @@ def run(
         str,
         typer.Argument(
             metavar="FLOW [PROJECT] [OPTIONS]",
-            help="Which one.",
+            help="Shell.",
             autocompletion=lambda: list(flow_summaries()),
         ),
     ],

@@ -40,7 +40,7 @@ class Rehearsal(NamedTuple):
     unlabelled: int
     """Accepted rows without a target, which are in no part."""
     violations: tuple[Violation, ...]
-    """What the data do not keep of the contract, worst first."""
+    """Violations of the contract, the worst first."""
 
 
 def rehearse(project: Project) -> Rehearsal:
@@ -111,7 +111,7 @@ def summary_lines(rehearsal: Rehearsal, project: Project) -> Iterator[str]:
             f"{rehearsal.outside:,} {rows} later: time.arrives_from is {project.time.arrives_from}"
         )
     if rehearsal.violations:
-        yield "What the data do not keep:"
+        yield "Violations of the contract:"
     yield from _broken(rehearsal.violations)
 
 
@@ -123,7 +123,7 @@ class SourceTrial(NamedTuple):
     labelled: bool
     """Whether it has the target's column."""
     violations: tuple[Violation, ...]
-    """What the data do not keep of the contract, worst first."""
+    """Violations of the contract, the worst first."""
 
 
 def try_source(project: Project) -> SourceTrial:
@@ -159,7 +159,7 @@ def trial_words(trial: SourceTrial, project: Project) -> Iterator[str]:
     if not trial.labelled:
         yield f"It has no column {project.target!r}, the target: it can be scored, not learned from"
     if trial.violations:
-        yield "What the data do not keep:"
+        yield "Violations of the contract:"
     yield from _broken(trial.violations)
 
 

@@ -34,14 +34,14 @@ def pii_key(settings: Settings) -> bytes:
     if settings.pii_key is not None:
         key = settings.pii_key.get_secret_value().encode()
         if not key:
-            raise SettingsError("LIFECYCLE_PII_KEY: is empty; give a long random text")
+            raise SettingsError("LIFECYCLE_PII_KEY: is empty; set it to a long random text")
         return key
     file = settings.folder() / FILE
     try:
         return create_once(file, secrets.token_hex(32), 0o600).encode()
     except OSError as error:
         raise SettingsError(
-            f"{file}: cannot keep the key of personal data there ({error.strerror}); "
+            f"{file}: cannot store the key of personal data there ({error.strerror}); "
             "set LIFECYCLE_PII_KEY"
         ) from None
 

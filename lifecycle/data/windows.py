@@ -164,7 +164,7 @@ def _integer(value: TimeValue) -> int:
         return int(str(value))
     except ValueError:
         raise ProjectError(
-            f"time: {value!r} is no whole number, as the time column's values are"
+            f"time: {value!r} is not a whole number, but the time column's values are"
         ) from None
 
 
@@ -174,7 +174,7 @@ def _moment(value: TimeValue, end: bool = False) -> pd.Timestamp:
     try:
         moment = pd.Timestamp(text)
     except ValueError:
-        raise ProjectError(f"time: {text!r} is no ISO 8601 date or time") from None
+        raise ProjectError(f"time: {text!r} is not an ISO 8601 date or time") from None
     if moment.tzinfo is not None:
         moment = moment.tz_convert("UTC").tz_localize(None)
     whole_day = len(text) <= len("2012-01-31")

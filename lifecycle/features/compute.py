@@ -69,8 +69,8 @@ def compute(function: ViewFunction, facts: pa.Table) -> pa.RecordBatch:
         raise FeatureError(f"{function.key}: it returned {type(result).__name__}, not a DataFrame")
     if not result.index.equals(pd.RangeIndex(len(facts))):
         raise FeatureError(
-            f"{function.key}: it must return a row a fact with the same index: got {len(result)} "
-            f"rows for {len(facts)}"
+            f"{function.key}: it must return one row per fact with the same index: got "
+            f"{len(result)} rows for {len(facts)}"
         )
     if sorted(map(str, result.columns)) != sorted(spec.features):
         raise FeatureError(

@@ -97,7 +97,9 @@ def build_features(
         )
     columns = list(map(str, built.columns))
     if not columns or len(set(columns)) < len(columns):
-        raise FeatureError("features: the hook's columns need names that differ, at least one")
+        raise FeatureError(
+            "features: the hook must return at least one column, with distinct names"
+        )
     if isinstance(inputs, Project):
         _refuse(columns, inputs)
     return _plain(built.set_axis(columns, axis=1))
@@ -174,7 +176,7 @@ def encode(features: pd.DataFrame, schema: FeatureSchema) -> NDArray[np.float32]
             row, at = np.argwhere(large)[0]
             raise FeatureError(
                 f"features: {schema.names[at]!r} is infinite or beyond 3.4e38 in row "
-                f"{start + row}: divide by zero nowhere in the features hook, or bound the column "
+                f"{start + row}: avoid division by zero in the features hook, or bound the column "
                 "in the contract"
             )
     return matrix
@@ -193,12 +195,12 @@ def _numbers(features: pd.DataFrame, name: str) -> NDArray[Any]:
     try:
         return values.to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError):
-        raise FeatureError(f"features: {name!r} was a number in training, not now") from None
+        raise FeatureError(f"features: {name!r} was a number in training, but is not now") from None
 
 
 def _column(features: pd.DataFrame, name: str) -> "pd.Series[Any]":
     if name not in features.columns:
-        raise FeatureError(f"features: {name!r} was there in training and is missing now")
+        raise FeatureError(f"features: {name!r} existed in training and is missing now")
     return features[name]
 
 

@@ -71,7 +71,7 @@ def read_facts(project: Project, name: str, source: Source) -> pa.Table:
         lines = "\n".join(f"  {reason}: {count:,} facts" for reason, count in worst)
         raise ContractError(
             f"feature_views.{name}: {source.place}: {checker.rejected:,} of {start:,} facts break "
-            f"the contract of the view:\n{lines}\nCorrect them, or what columns says of them"
+            f"the contract of the view:\n{lines}\nCorrect them, or the terms under columns"
         )
     checker.finish()
     return pa.Table.from_batches(batches, schema=checker.schema)

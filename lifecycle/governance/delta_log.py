@@ -214,7 +214,7 @@ def digests(table: Folder) -> dict[str, str]:
                 files = manifest_of(action.get("commitInfo", {}))
             except ValueError as error:
                 raise BackendError(
-                    f"{table.path}/{LOG}{version:020d}.json: is damaged ({error}); restore it from "
+                    f"{table.path}/{LOG}{version:020d}.json is damaged ({error}); restore it from "
                     "a backup"
                 ) from None
             digests_by_path |= {file.path: file.sha256 for file in files or ()}

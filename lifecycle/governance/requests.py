@@ -120,10 +120,10 @@ def pending(project: Project, settings: Settings) -> list[ErasureRequest]:
         except InvalidToken:
             raise ProjectError(
                 f"{path}: this request for erasure was changed, or filed under another key of "
-                "personal data (LIFECYCLE_PII_KEY); delete it and file it anew"
+                "personal data (LIFECYCLE_PII_KEY); delete it and file it again"
             ) from None
         except (ValueError, KeyError, TypeError, AttributeError, ValidationError, OSError):
-            raise ProjectError(f"{path}: is no request for erasure; delete it") from None
+            raise ProjectError(f"{path}: is not a request for erasure; delete it") from None
     return sorted(requests, key=lambda request: request.time)
 
 

@@ -329,14 +329,14 @@ def find_subject(
     """
     if project.entity is None:
         raise ProjectError(
-            f"{project.file}: entity: name the column that says whom a row is about; without it "
-            "nobody can be found"
+            f"{project.file}: entity: name the column that identifies the entity of a row; "
+            "without it no person can be searched"
         )
     check_key(project, settings)
     kind = project.contract.columns[project.entity].type
     ids = pd.Series([value.strip() for value in entities], dtype=object)
     if ids.empty or not ids.all():
-        raise ProjectError("--entity: name at least one, and no empty text")
+        raise ProjectError("--entity: name at least one value, and no empty text")
     read = coerce(ids, kind).values
     if read.isna().any():
         raise ProjectError(
@@ -347,8 +347,7 @@ def find_subject(
     if short := sum(not distinctive(text) for text in originals):
         raise ProjectError(
             f"--value: {short} of {len(originals)} cannot be told apart from other text; name "
-            "such as "
-            f"have a letter and {LONG} signs, or {DIGITS} digits"
+            "values with a letter and {LONG} signs, or {DIGITS} digits"
         )
     texts = {text for text in map(plain_text, read) if text is not None} | set(ids)
     hashes = {value for value in pseudonym(sorted(texts), pii_key(settings)) if value}

@@ -101,7 +101,7 @@ def matching_rows(table: Folder, subject: Subject) -> Iterator[tuple[str, pa.Tab
 def _check_bytes(file: IO[bytes], label: str, written: str, damaged: str) -> None:
     digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]  # IO has readinto
     if digest.hexdigest() != written:
-        raise BackendError(f"{label}: {damaged}; erasing goes through sound files only")
+        raise BackendError(f"{label}: {damaged}; rows can only be erased from intact files")
     file.seek(0)
 
 

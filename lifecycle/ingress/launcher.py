@@ -121,7 +121,7 @@ def main() -> NoReturn:
     arguments = sys.argv[1:]
     try:
         if "-f" not in arguments[:-1]:
-            raise SettingsError(f"no -f FILE in {arguments}; this is started by Ray Serve")
+            raise SettingsError(f"no -f FILE in {arguments}; only Ray Serve starts this program")
         takeover = prepare(Path(arguments[arguments.index("-f") + 1]), "-sf" not in arguments)
         binary = _binary()
         os.setpgrp()  # Ray kills the group of a manager that died; clients need not notice that

@@ -258,7 +258,8 @@ def add_prediction(graph: Graph, project: Project, settings: Settings, name: str
         return None
     if len(ids) > 1 and name not in ids:
         raise DataError(
-            f"{name}: this request had {len(ids)} rows; name one, such as {ids[0]} or {ids[-1]}"
+            f"{name}: this request had {len(ids)} rows; name one of them, such as {ids[0]} or "
+            f"{ids[-1]}"
         )
     own_lines = [line for line in lines if line["id"] == (name if name in ids else ids[0])]
     row = next((line for line in own_lines if line["role"] != "shadow"), own_lines[0])

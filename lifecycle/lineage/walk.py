@@ -89,7 +89,7 @@ def _by_digest(graph: Graph, ref: str) -> str | None:
     nodes = [node for node in graph.nodes.values() if _is(node, bare)]
     if len(nodes) > 1:
         names = ", ".join(node.id for node in nodes)
-        raise DataError(f"{ref}: several digests begin so: {names}; name one of these")
+        raise DataError(f"{ref}: several digests begin with it: {names}; name one of these")
     return nodes[0].id if nodes else None
 
 

@@ -106,7 +106,7 @@ class ChecksSpec(Section):
             if canonical(name) is None:
                 near = get_close_matches(name, RULES, n=1, cutoff=0.5)
                 hint = f"did you mean {near[0]!r}?" if near else f"checks: {', '.join(RULES)}"
-                raise ValueError(f"{name!r} is no check; {hint}")
+                raise ValueError(f"{name!r} is not a check; {hint}")
         return {canonical(name) or name: value for name, value in checks.items()}
 
     def rule(self, check: str) -> Rule:

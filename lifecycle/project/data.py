@@ -46,7 +46,7 @@ def _words(value: Any) -> Any:
             raise ValueError(f"YAML reads {word!r} for a word without quotes: {QUOTES}")
         text = str(word) if isinstance(word, int | float) else word
         if isinstance(text, str) and not text.strip():
-            raise ValueError("a blank word: an empty cell is missing anyway; leave it out")
+            raise ValueError("a blank word: an empty cell is missing anyway; omit it")
         texts.append(text)
     return texts
 
@@ -122,7 +122,7 @@ def check_spellings(spellings: Mapping[str, Mapping[str, tuple[str, ...]]]) -> N
                 if meant.setdefault(text, value) != value:
                     raise ValueError(
                         f"spellings.{name}: {text!r} is read as {meant[text]!r} and as {value!r}: "
-                        "take it out of one"
+                        "remove it from one of them"
                     )
 
 
@@ -148,9 +148,9 @@ class IncrementalSpec(Section):
     @model_validator(mode="after")
     def _check_options(self) -> Self:
         if (self.by == "watermark") != (self.column is not None):
-            raise ValueError("column: name it with by: watermark, and only then")
+            raise ValueError("column: must be set with by: watermark, and only then")
         if self.lateness and self.by != "watermark":
-            raise ValueError("lateness: it belongs to by: watermark")
+            raise ValueError("lateness: only by: watermark has it")
         return self
 
 
@@ -257,8 +257,8 @@ class SourceSpec(Section):
             )
             if unused and self.format not in formats:
                 raise ValueError(
-                    f"{key}: it means nothing for format: {self.format}, only for "
-                    f"{', '.join(formats)}; take it out, or change format"
+                    f"{key}: it has no meaning for format: {self.format}, only for "
+                    f"{', '.join(formats)}; remove it, or change format"
                 )
         if self.thousands == self.decimal:
             raise ValueError(
@@ -272,7 +272,7 @@ class SourceSpec(Section):
         if self.format == "python" and self.function is None:
             raise ValueError("function: format: python needs its name, as module:function")
         if not self.path and self.format != "python" and not (sql and self.credentials):
-            raise ValueError("path: say where the data are")
+            raise ValueError("path: name the file, folder or URL of the data")
         if PASSWORD.search(self.path):
             raise ValueError(
                 "path: it holds a password: put the URL into an environment variable or a Prefect "
@@ -352,8 +352,8 @@ class FeatureViewSpec(Section):
         for name, spec in self.features.items():
             if spec.type in ("string", "datetime"):
                 raise ValueError(
-                    f"features.{name}.type: {spec.type} is nothing a model learns from: make it "
-                    "number, integer, boolean or category"
+                    f"features.{name}.type: {spec.type} cannot be a feature: make it number, "
+                    "integer, boolean or category"
                 )
         return self
 

@@ -92,7 +92,7 @@ def _lines(node: yaml.Node, file: Path, at: KeyPath = ()) -> dict[KeyPath, int]:
             if path in lines:
                 where = f"{file}:{key.start_mark.line + 1}"
                 raise ProjectError(
-                    f"{where}: {_dotted(path)}: given twice, first in line {lines[path]}"
+                    f"{where}: {_dotted(path)}: set twice, first in line {lines[path]}"
                 )
             lines |= _lines(value, file, path) | {path: key.start_mark.line + 1}
     elif isinstance(node, yaml.SequenceNode):

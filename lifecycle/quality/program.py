@@ -138,8 +138,8 @@ class ChecksProgram:
             ) from None
         if code != 0:
             raise ProgramError(
-                f"the checks' program ended with {code}: {_last_line(folder / LOG)}; see that "
-                f"{self.python} has what requirements-checks.lock names ({INSTALL})"
+                f"the checks' program ended with {code}: {_last_line(folder / LOG)}; check "
+                f"that {self.python} has what requirements-checks.lock names ({INSTALL})"
             )
         return _read(folder, suites)
 
@@ -178,7 +178,7 @@ def _read(folder: Path, suites: tuple[Suite, ...]) -> ProgramReport:
         suite_report = report.suites.get(suite)
         if suite_report is None or not (suite_report.results or suite_report.skipped):
             raise ProgramError(
-                f"the report of the checks' program says nothing of {suite}; {INSTALL}"
+                f"the report of the checks' program does not mention {suite}; {INSTALL}"
             )
     return ProgramReport(report.suites, plotly)
 

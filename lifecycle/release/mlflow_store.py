@@ -166,7 +166,7 @@ def backend_errors(settings: Settings) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":  # the store is well
             reason = " ".join(str(error).split())
-            raise RegistryError(f"MLflow refuses what it was given: {reason}") from error
+            raise RegistryError(f"MLflow refused the request: {reason}") from error
         raise _unreachable(settings, first_line(error)) from error
 
 
@@ -223,5 +223,5 @@ def _probe(uri: str, timeout: float) -> None:
 def _unreachable(settings: Settings, reason: str) -> BackendError:
     return BackendError(
         f"MLflow at {redact(settings.tracking_uri)}: {reason}; start that server, "
-        "mend or move that file, or set LIFECYCLE_MLFLOW_TRACKING_URI"
+        "repair or move that file, or set LIFECYCLE_MLFLOW_TRACKING_URI"
     )

@@ -110,7 +110,7 @@ def _cut_short_version(
             with registered_bundle(client, model, settings):
                 return model
         except BundleError as error:
-            logger.warning("%s is not taken up: %s", model.uri, error)
+            logger.warning("%s is not registered: %s", model.uri, error)
     return None
 
 

@@ -81,9 +81,7 @@ class KeyStore:
             SettingsError: the name is in use or unfit, the rate is, or the file cannot be written.
         """
         if name.startswith(INTERNAL):
-            raise SettingsError(
-                f"key name {name!r}: names that begin with {INTERNAL} are kept back"
-            )
+            raise SettingsError(f"key name {name!r}: names that begin with {INTERNAL} are reserved")
         return self._add(name, rate, projects)
 
     @contextmanager
@@ -125,7 +123,7 @@ class KeyStore:
             )
         except ValidationError:
             raise SettingsError(
-                f"key {name!r}: the rate must be above 0 requests a second (got {rate})"
+                f"key {name!r}: the rate must be above 0 requests per second (got {rate})"
             ) from None
         with self._change() as keys:
             namesake = next((k for k in keys if k.name == name), None)
@@ -163,8 +161,8 @@ class KeyStore:
             raise SettingsError(f"{self.file}: cannot read it ({error.strerror})") from None
         except ValidationError:
             raise SettingsError(
-                f"{self.file}: this is no file of API keys; restore it, or name another one with "
-                "LIFECYCLE_SERVE_KEYS"
+                f"{self.file}: this is not a file of API keys; restore it, or name another one "
+                "with LIFECYCLE_SERVE_KEYS"
             ) from None
         if stored_keys.checksum and stored_keys.checksum != stored_keys.sum():
             raise SettingsError(
@@ -257,7 +255,7 @@ class Gatekeeper:
             self._look(self._file)
         guest = self._guests.get(sha256(_credential(headers)).digest())
         if guest is None:
-            raise AccessError("this API key does not hold here")
+            raise AccessError("this API key is not valid here")
         if guest.rate:
             guest.spend(now)
         return guest.name
@@ -328,7 +326,7 @@ class _Guest:
         self._at = now
         if tokens < 1.0:
             self._tokens = tokens
-            error = RateLimitError(f"the API key {self.name!r} sends too many requests a second")
+            error = RateLimitError(f"the API key {self.name!r} sends too many requests per second")
             error.retry_after = math.ceil((1.0 - tokens) / self.rate)
             raise error
         self._tokens = tokens - 1.0

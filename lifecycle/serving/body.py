@@ -140,12 +140,12 @@ def check_records(
         RequestTooLargeError: too many rows.
     """
     if type(records) is not list:
-        raise MalformedRequestError(f"{where}: must be a list of objects, one a row")
+        raise MalformedRequestError(f"{where}: must be a list of objects, one per row")
     check_rows(len(records), max_rows, where)
     plain = SCALARS.issuperset
     for row, record in enumerate(records):
         if type(record) is not dict:
-            raise MalformedRequestError(f"{where}: row {row} is no object of column: value")
+            raise MalformedRequestError(f"{where}: row {row} is not an object of column: value")
         if not plain(map(type, record.values())):
             cells = ((row, *item) for item in record.items())
             _refuse_nested(cell for cell in cells if names is None or cell[1] in names)
@@ -168,10 +168,10 @@ def check_columns(
     rows = -1
     for name, values in columns.items():
         if type(values) is not list:
-            raise MalformedRequestError(f"{where}: {name}: must be a list, one value a row")
+            raise MalformedRequestError(f"{where}: {name}: must be a list, one value per row")
         if rows not in (-1, len(values)):
             raise MalformedRequestError(
-                f"{where}: {name}: has {len(values)} values, the columns before it {rows}"
+                f"{where}: {name}: has {len(values)} values, but the columns before it have {rows}"
             )
         rows = len(values)
         if (names is None or name in names) and not SCALARS.issuperset(map(type, values)):
@@ -193,7 +193,7 @@ def as_list(value: Any) -> Any:
     """Convert what orjson cannot write: arrays that are not contiguous, and NumPy scalars."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
 def _refuse_nested(cells: Iterable[tuple[int, str, Any]]) -> None:
@@ -245,7 +245,7 @@ async def read_body(receive: Receive, headers: Iterable[tuple[bytes, bytes]], li
         if name == b"content-encoding":
             encoding = value.strip().lower()
     if encoding not in (b"", b"identity", b"gzip"):
-        raise UnsupportedEncodingError("content-encoding: only gzip and identity are read")
+        raise UnsupportedEncodingError("content-encoding: only gzip and identity are supported")
     message = await receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
@@ -284,11 +284,11 @@ def _inflated(body: bytes, limit: int) -> bytes:
         try:
             plain += inflate.decompress(body, limit + 1 - len(plain))
         except zlib.error as error:
-            raise MalformedRequestError(f"the body is no gzip: {error}") from None
+            raise MalformedRequestError(f"the body is not gzip: {error}") from None
         if len(plain) > limit:
             raise _too_large(limit)
         if not inflate.eof:
-            raise MalformedRequestError("the body is no gzip: it ends too early")
+            raise MalformedRequestError("the body is not gzip: it ends too early")
         body = inflate.unused_data
         if not body.strip(b"\0"):
             return bytes(plain)

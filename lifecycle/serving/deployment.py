@@ -146,7 +146,7 @@ def rehearse(
             raise cause from None
         raise ServingError(f"{model.uri} cannot be served: {cause}") from None
     except ray.exceptions.WorkerCrashedError:
-        raise ServingError(f"{model.uri} cannot be served: it takes its process down") from None
+        raise ServingError(f"{model.uri} cannot be served: it crashes its process") from None
     except ray.exceptions.RayError as error:
         raise UnavailableError(f"{model.uri} could not be rehearsed: {ray_reason(error)}") from None
 
@@ -161,7 +161,7 @@ def _try(
     served = ServedModel.open(bundle, model, project, settings=settings)
     predictions = served.answer(request, "rehearsal").predictions
     if not np.isfinite(predictions).all():
-        raise ServingError("it answers something else than finite numbers")
+        raise ServingError("its predictions are not finite numbers")
 
 
 def _run_champion(

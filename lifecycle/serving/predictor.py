@@ -337,7 +337,7 @@ class Trees:
         """
         rows, columns = matrix.shape
         if columns != self.features:  # the library would read beyond the end
-            raise ValueError(f"{columns} columns for {self.features} features")
+            raise ValueError(f"{columns} columns instead of {self.features}")
         matrix = np.ascontiguousarray(matrix, dtype=np.float32)
         answer = np.empty((rows, self._outputs), dtype=np.float32)
         failed = self._call(

@@ -74,7 +74,7 @@ def refused(text: str, settings: Settings) -> BackendError | None:
     place = f"{settings.serve_host}:{settings.serve_port}"
     if PORT_TAKEN in text:
         return PortInUseError(
-            f"another process began to listen on {place} meanwhile, perhaps another release; "
+            f"another process has begun to listen on {place}, perhaps another release; "
             "stop it or wait for its end, or set LIFECYCLE_SERVE_PORT to a free port"
         )
     if CRASHED not in text:

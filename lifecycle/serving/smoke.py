@@ -158,7 +158,7 @@ def _compare(
     except (LookupError, TypeError, ValueError):
         kind = f"probabilities of {', '.join(map(str, classes))}" if classes else "numbers"
         raise ServingError(
-            f"{place}: the predictions are no {kind}, one per row of {len(records)}"
+            f"{place}: the predictions are not {kind}, one per row of {len(records)}"
         ) from None
     wrong = np.argwhere(~(np.abs(predictions - expected) <= offline.tolerance))  # NaN is wrong, too
     if not len(wrong):

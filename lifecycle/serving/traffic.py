@@ -127,7 +127,7 @@ class Lanes:
         """
         candidate = self.candidate
         if candidate is None:
-            raise NoAnswerError("there is no version beside the champion any more")
+            raise NoAnswerError("there is no candidate any more")
         if self._schema is None or self._schema[0] != candidate.digest:
             try:
                 schema = await asyncio.wait_for(self._handle.schema.remote(), PATIENCE)

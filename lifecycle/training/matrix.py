@@ -90,7 +90,7 @@ def _code(project: Project, name: str) -> int:
     if name in others or (not others and name != str(positive)):
         return 0
     raise ProjectError(
-        f"training.class_weight: {name!r} is no value of {project.target!r}; "
+        f"training.class_weight: {name!r} is not a value of {project.target!r}; "
         f"use {str(positive)!r} and {' or '.join(map(repr, others))}"
     )
 

@@ -123,8 +123,7 @@ def read_shard(
         at = to
     if at != rows:
         raise BackendError(
-            f"{part.uri}: version {part.version} gave worker {rank} other rows than it has; "
-            "run again"
+            f"{part.uri}: version {part.version} gave worker {rank} unexpected rows; run again"
         )
     if (np.diff(numbers) < 0).any():  # Delta's files need not be in the order of the rows
         order = np.argsort(numbers)
@@ -198,7 +197,7 @@ def _divide(surveys: list[_Survey], part: DatasetVersion, name: str, workers: in
     if (rows := sum(survey.rows for survey in surveys)) != part.rows:
         raise BackendError(
             f"{part.uri}: version {part.version} has {rows} rows, not the {part.rows} of the "
-            "reference; the table was made anew since, so prepare the data again"
+            "reference; the table has been made again since, so prepare the data again"
         )
     bins = np.sum([survey.bins for survey in surveys], axis=0)
     upto = np.concatenate([[0], np.cumsum(bins)])

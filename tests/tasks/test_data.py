@@ -1,4 +1,4 @@
-"""What a person sees of an ingestion: what the data do not keep, and how far it is."""
+"""Output of an ingestion on the screen: violations of the contract, and progress."""
 
 import logging
 from collections.abc import Callable

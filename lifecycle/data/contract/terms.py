@@ -47,9 +47,9 @@ def check_columns(
     if len(missing) == len(required) and not renamed(missing, extra, cutoff=0.8):
         # what stands there may be a row with personal data, not a header: it is not repeated
         raise ContractError(
-            f"contract.columns: {place} has no column of the {len(missing)}, and "
-            f"{len(have)} others; see that it is the right one, and of a CSV file that its first "
-            "line names the columns and source.separator is right"
+            f"contract.columns: {place} has none of the contract's columns, "
+            f"but {len(have)} others; check that it is the right source, and for a CSV file that "
+            "its first line names the columns and source.separator is right"
         )
     close = renamed(missing, extra)
     if missing:

@@ -65,7 +65,7 @@ def check_compatible(former: ContractSpec, present: ContractSpec) -> None:
     if after < before:
         raise ContractError(
             f"contract.version: {present.version} is below {former.version}, which was ingested "
-            "last; versions only grow. " + "\n".join(lines)
+            "last; versions must not decrease. " + "\n".join(lines)
         )
     breaking = any(difference.bump == "major" for difference in differences)
     if breaking and before[0] > 0 and after[0] == before[0]:

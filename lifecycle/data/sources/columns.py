@@ -123,7 +123,7 @@ def _typed(array: pa.Array, kind: ColumnType) -> pa.Array:
         return array.cast(pa.bool_())
     if kind == "datetime" and not numeric:
         return array
-    raise pa.ArrowInvalid(f"{have} is no {kind}")
+    raise pa.ArrowInvalid(f"{have} is not a valid {kind}")
 
 
 def _parsed(array: pa.Array, kind: ColumnType) -> pa.Array:

@@ -72,7 +72,7 @@ def read_csv(raw: pa.NativeFile, spec: SourceSpec, place: str) -> Iterator[pa.Re
             rows += batch.num_rows
     except pa.ArrowInvalid as error:
         message = _message_of(str(error), names, spec)
-        raise ValueError(f"{message}, in the megabyte after row {rows:,}") from None
+        raise ValueError(f"{message}, within the megabyte after row {rows:,}") from None
 
 
 def separator_line(start: bytes) -> str | None:

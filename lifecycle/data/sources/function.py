@@ -88,7 +88,7 @@ def _plain(piece: Any, place: str) -> Iterator[pa.RecordBatch]:
     elif hasattr(piece, "__arrow_c_stream__"):
         batches = pa.RecordBatchReader.from_stream(piece)
     else:
-        raise TypeError(f"it gave {type(piece).__name__}, not a frame or a table")
+        raise TypeError(f"it yielded {type(piece).__name__}, not a frame or a table")
     for batch in batches:
         names = batch.schema.names
         _differ(names, place)

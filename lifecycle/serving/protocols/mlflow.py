@@ -116,7 +116,7 @@ def _content_type(headers: Headers) -> str:
     if kind != CSV and kind not in JSON_TYPES:
         raise MalformedRequestError(f"content-type: must be {JSON} or {CSV}, got {kind[:60]!r}")
     if (charset := str(message.get_param("charset", "utf-8"))).lower() not in UTF_8:
-        raise MalformedRequestError(f"content-type: only utf-8 is read, got {charset[:60]!r}")
+        raise MalformedRequestError(f"content-type: only utf-8 is supported, got {charset[:60]!r}")
     return kind
 
 

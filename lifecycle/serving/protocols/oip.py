@@ -77,7 +77,7 @@ def read_tensors(
         RequestError: no row, or an element that is not of its tensor's datatype.
     """
     if type(inputs) is not list or not inputs:
-        raise MalformedRequestError("inputs: must be a list of tensors, one at least")
+        raise MalformedRequestError("inputs: must be a list of at least one tensor")
     tensors: list[Tensor] = []
     at = 0
     for place, input in enumerate(inputs):
@@ -97,7 +97,9 @@ def read_tensors(
         tensors.append(from_bytes(name, datatype, shape, binary[at : at + size]))
         at += size
     if at != len(binary):
-        raise MalformedRequestError(f"the body has {len(binary) - at} bytes that no input names")
+        raise MalformedRequestError(
+            f"the body has {len(binary) - at} bytes that belong to no input"
+        )
     rows = tensors[0].shape[0]
     for tensor in tensors:
         if tensor.shape[0] != rows:
@@ -278,14 +280,14 @@ def _columns(
     floats = None
     tensors_by_name = {tensor.name: tensor for tensor in tensors}
     if len(tensors_by_name) < len(tensors):
-        raise MalformedRequestError("inputs: a tensor is given twice")
+        raise MalformedRequestError("inputs: a tensor occurs twice")
     foreign = [name for name in tensors_by_name if name not in inputs and name != entity]
     if len(foreign) == 1 and not inputs.keys() & tensors_by_name.keys():
         matrix = tensors_by_name.pop(foreign[0])
         if matrix.shape[1:] != (len(inputs),):
             raise RequestError(
-                f"input {matrix.name}: no column of the model; one tensor for all inputs has the "
-                f"shape [rows, {len(inputs)}], got {list(matrix.shape)}"
+                f"input {matrix.name}: not a column of the model; one tensor for all inputs has "
+                f"the shape [rows, {len(inputs)}], got {list(matrix.shape)}"
             )
         columns, floats = to_matrix(matrix, dict(inputs))
     elif foreign and not ignore:

@@ -326,7 +326,7 @@ def _checked(
         raise TargetError("no rows to evaluate: the part is empty")
     for name, values in (("truth", y), ("prediction", p)):
         if not np.isfinite(values).all():
-            raise TargetError(f"{name}: {(~np.isfinite(values)).sum()} of {len(y)} are no number")
+            raise TargetError(f"{name}: {(~np.isfinite(values)).sum()} of {len(y)} are not numbers")
     if task == "binary":
         _two_classes(y, one_class)
     if task == "multiclass":
@@ -355,6 +355,6 @@ def _classes(y: Floats, classes: int, one_class: bool) -> None:
         )
     if (y == y[0]).all() and not one_class:
         raise TargetError(
-            f"a multiclass metric needs rows of two classes at least; the {len(y)} rows have "
+            f"a multiclass metric needs rows of at least two classes; the {len(y)} rows have "
             f"{y[0]:g} only: evaluate a larger part"
         )

@@ -95,9 +95,9 @@ def _parsed(content: bytes) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:
-        raise ValueError(f"no ONNX ({error})") from None
+        raise ValueError(f"not ONNX ({error})") from None
     if not model.graph.node:
-        raise ValueError("no ONNX graph with a node in it")
+        raise ValueError("not an ONNX graph with at least one node")
     if model.functions:
         raise ValueError("it defines functions of its own; inline them")
     domains = {entry.domain for entry in model.opset_import}

@@ -169,7 +169,7 @@ def estimator_class(project: Project) -> type[Any]:
     classes = project.task in ("binary", "multiclass")
     if not issubclass(class_, ClassifierMixin if classes else RegressorMixin):
         raise ProjectError(
-            f"training.trainer: {dotted} is no {'classifier' if classes else 'regressor'}, "
+            f"training.trainer: {dotted} is not a {'classifier' if classes else 'regressor'}, "
             f"which task {project.task!r} needs"
         )
     if class_ not in sklearn_operator_name_map:
@@ -207,7 +207,7 @@ def check_estimator(project: Project) -> None:
         )
     if project.training.class_weight and not has_fit_parameter(chosen, "sample_weight"):
         raise ProjectError(
-            f"training.class_weight: {chosen.__name__} cannot weigh rows; leave it out, or choose "
+            f"training.class_weight: {chosen.__name__} cannot weight rows; omit it, or choose "
             "another trainer"
         )
 
@@ -361,7 +361,7 @@ def _check_classes(project: Project, pipeline: Pipeline) -> None:
     if missing:
         raise TrainingError(
             f"{project.target}: class {missing[0]!r} has no row in the train part, and "
-            f"{project.training.trainer} needs one; leave the class out, or use trainer xgboost"
+            f"{project.training.trainer} needs one; omit the class, or use trainer xgboost"
         )
 
 

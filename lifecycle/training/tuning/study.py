@@ -209,7 +209,7 @@ def open_study(folder: Path, suggestions: Suggestions) -> Iterator[Finished]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.info("%s: another process tunes the same; waiting for it", folder)
+            logger.info("%s: another process is tuning the same model; waiting for it", folder)
             fcntl.flock(lock, fcntl.LOCK_EX)
         file = folder / JOURNAL
         _cut_half_line(file)

@@ -185,7 +185,7 @@ def test_the_command_checks_files_and_erases(
         return int(ended.value.code or 0), said.out + said.err
 
     code, said = command("--entities-file", str(people), "--dry-run")
-    assert (code, "found: " in said, "not all is erased" in said) == (2, True, False)
+    assert (code, "found: " in said, "not everything is erased" in said) == (2, True, False)
     code, said = command("--entities-file", str(people), "--later")
     assert (code, "is filed" in said) == (0, True)
     code, said = command()
@@ -204,7 +204,7 @@ def test_a_champion_whose_data_changed_is_told_as_such(
     assert erased_rows_of(model, settings) == 0
     done = run(planted)
     show_erasure(done)
-    told = "small v1 is the champion, and 4 rows it learned from are gone: train and release anew"
+    told = "small v1 is the champion, and 4 rows it learned from are gone: train and release again"
     assert told in capsys.readouterr().out
     other = read_version(planted.trained.split.train)["customer"].iloc[0]
     request = file_request(project, settings, [other])

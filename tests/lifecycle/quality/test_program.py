@@ -267,12 +267,12 @@ FAILURES = {
     "another version": (f"{REPORT}; json.dump({{'version': 2, 'suites': {{}}}}, f)", "unusable"),
     "nothing of a suite": (
         f"{REPORT}; json.dump({{'version': 1, 'suites': {{}}}}, f)",
-        "says nothing of data_integrity",
+        "does not mention data_integrity",
     ),
     "an empty suite": (
         f"{REPORT}; one = dict(title='', results=[], skipped={{}}); json.dump(dict(version=1, "
         "suites=dict(data_integrity=one, train_test_validation=one, model_evaluation=one)), f)",
-        "says nothing of data_integrity",
+        "does not mention data_integrity",
     ),
 }
 

@@ -216,6 +216,6 @@ def test_a_class_is_no_number(small_model: Any) -> None:
     row = pd.DataFrame({"x": [1]})
     with (
         answering(small_model.model, [GOOD]) as url,
-        pytest.raises(ServingError, match="the predictions are no numbers"),
+        pytest.raises(ServingError, match="the predictions are not numbers"),
     ):
         smoke_test(url, small_model.model, row, np.array([0.7]))
