@@ -169,7 +169,7 @@ def _tell_search(console: Console, searched: Searched, verb: str) -> None:
 # `lifecycle audit`: who changed which version of models or data, and whether the trail holds.
 
 BROKEN = 2
-"""Exit code for a trail that does not hold."""
+"""Exit code for a trail that is not intact."""
 
 
 def audit(

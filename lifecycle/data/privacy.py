@@ -13,6 +13,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from lifecycle.audit.chain import RESTORE
+from lifecycle.data.contract.terms import TABLES
 from lifecycle.errors import BackendError, SettingsError, first_line
 from lifecycle.lake.table import create_table, history, table_uri
 from lifecycle.project import Project
@@ -83,7 +84,7 @@ def plain_text(value: object) -> str | None:
     return value.isoformat() if isinstance(value, date | datetime) else str(value)
 
 
-# Personal data at ingestion: what no stage reads as it is, is hashed or left out of versions.
+# Personal data at ingestion: columns that no stage needs in clear are hashed or dropped.
 
 
 class Hidden:
@@ -154,7 +155,6 @@ NOTED = "pii_key"
 """In the commit of a version with hashed columns: the fingerprint of the key."""
 FINGERPRINT_PURPOSE = b"fingerprint\0"
 """Begins what is hashed, so that the fingerprint is no hash of a value."""
-TABLES = ("accepted", "current")
 
 
 def fingerprint(settings: Settings) -> str:
@@ -190,7 +190,7 @@ def check_key(project: Project, settings: Settings) -> None:
             )
 
 
-# Who was erased: keyed hashes of entities, which ingestion leaves out for good.
+# Suppression list: keyed hashes of erased entities, whose rows are never ingested again.
 #
 # The source is not ours: an erased person may still be in it, and must not come back with the next
 # ingestion. The hash is another one than the pseudonym in the tables (`privacy.pseudonym`): the

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lifecycle.data.contract import Checker
+from lifecycle.data.contract.checker import REASONS_SHOWN
 from lifecycle.errors import FeatureError
 from lifecycle.lake.column_types import to_frame
 from lifecycle.lake.read import is_nullable
@@ -20,7 +21,6 @@ from lifecycle.runtime.plugins import load_plug, plug_file, where
 
 BLOCK = 1 << 18
 """Facts that the function gets at once, or one entity's if it has more."""
-REASONS_SHOWN = 8
 
 
 class ViewFunction(NamedTuple):
@@ -139,7 +139,7 @@ def _checked(function: ViewFunction, features: pd.DataFrame) -> pa.RecordBatch:
     return accepted
 
 
-# Whether a view's function looks ahead: facts it could not have known must change nothing.
+# Check that a view's function does not look ahead: later facts must change nothing.
 #
 # The function is run on a sample of facts and again on what of them was known at several times. The
 # features of facts that are in both must be equal, bit by bit; one that differs has been made from

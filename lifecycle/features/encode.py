@@ -17,6 +17,8 @@ from lifecycle.records import Record
 from lifecycle.runtime.identity import file_digest, sha256
 from lifecycle.runtime.plugins import load_plug, plug_file, where
 
+Floats = NDArray[np.float64]
+
 Hook = Callable[[pd.DataFrame], pd.DataFrame]
 BLOCK_ROWS = 4096
 Kind = Literal["q", "c"]
@@ -262,7 +264,7 @@ def _levels(values: "pd.Series[Any]", allowed: tuple[Scalar, ...] | None) -> tup
     )
 
 
-# Multiclass answers: which class a row's probabilities mean, and what its columns are called.
+# Multiclass answers: the most probable class, and the names of the probability columns.
 
 
 def most_probable(probabilities: NDArray[np.float64], classes: Sequence[Scalar]) -> NDArray[Any]:
@@ -296,7 +298,7 @@ def probability_columns(classes: Sequence[Scalar]) -> tuple[str, ...]:
     return tuple(names)
 
 
-# How a model uses its views: part of its bundle, and the same for as long as it serves.
+# A model's use of its views: part of its bundle, and constant as long as it serves.
 
 
 class ViewUse(Record):

@@ -100,7 +100,7 @@ def _joined(
         yield join_batch(project, batch, views)
 
 
-# Views tried without writing anything, as `lifecycle validate` does.
+# Trial of views without writing anything, as in `lifecycle validate`.
 
 
 def try_views(project: Project, rows: pd.DataFrame) -> pd.DataFrame:

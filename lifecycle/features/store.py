@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from lifecycle.data.contract import Checker
+from lifecycle.data.contract.checker import REASONS_SHOWN
 from lifecycle.data.privacy import erased_digest, erased_hashes, erased_mask, pii_key, pseudonym
 from lifecycle.data.sources import Source, digest_of_parts, open_source
 from lifecycle.errors import BackendError, ContractError, DataError, SourceError
@@ -24,9 +25,7 @@ from lifecycle.runtime.identity import code_digest, sha256
 from lifecycle.runtime.run import provenance
 from lifecycle.settings import Settings
 
-# The facts of a view: its whole source, under its contract, by entity and time.
-
-REASONS_SHOWN = 8
+# Facts of a view: all rows of its source, under its contract, sorted by entity and time.
 
 
 @contextmanager

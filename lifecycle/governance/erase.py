@@ -49,7 +49,7 @@ from lifecycle.release.registry import note_erasure
 from lifecycle.serving.records import to_records
 from lifecycle.settings import Settings, sqlite_url
 
-# Erasing from files outside the lake's tables: caches, reports, artifacts, logs, databases.
+# Erasure from files outside the lake's tables: caches, reports, artifacts, logs, databases.
 #
 # What has rows is edited row by row where its format is known, else deleted. A report is replaced
 # if it names them, or shows single rows of a holdout that had theirs; the page in its place says

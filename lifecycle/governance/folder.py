@@ -23,7 +23,7 @@ from lifecycle.runtime.files import replacing
 from lifecycle.settings import Settings
 
 CHUNK = 16 << 20
-"""Begins the name of what is not in place yet; one that a killed process left is deleted."""
+"""Bytes per read or write."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _protocols(fs: Any) -> tuple[str, ...]:
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
-# Old versions of objects: a bucket with versioning keeps what was replaced or deleted in it.
+# Old versions of objects, which a bucket with versioning keeps.
 #
 # They are never deleted here: whoever turned versioning on wanted them, perhaps by law. What still
 # names a person is told until the bucket's own rule has let it expire.
@@ -217,7 +217,7 @@ def kept_versions(folder: Folder) -> Iterator[tuple[Folder, str]]:
         query["VersionIdMarker"] = page["NextVersionIdMarker"]
 
 
-# Which model versions had rows of a person in their data.
+# Model versions that were trained or measured on rows of a person.
 
 
 def learners(

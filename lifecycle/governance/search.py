@@ -40,7 +40,7 @@ from lifecycle.project import Project
 from lifecycle.records import Searched
 from lifecycle.settings import SQLITE, Settings, sqlite_file, sqlite_url
 
-# Every place that may hold rows: the lake, `home`, artifacts, databases; of all projects.
+# All places that may have rows: the lake, `home`, artifacts, databases, of all projects.
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 SECRET = ("pii-key", "serve-keys.json", "store-id")

@@ -23,7 +23,7 @@ from lifecycle.lake.prediction_log import INPUT
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 
-# Many texts found in bytes at once, in time that grows with the bytes and not with the texts.
+# Search for many texts in bytes at once, in time that grows with the bytes, not with the texts.
 #
 # A text counts where no ASCII letter or digit stands next to it. So each run of letters and digits
 # in a text is a whole word of the bytes it stands in: the words of the bytes are looked up in a
@@ -143,7 +143,7 @@ def _is_isolated(data: bytes, start: int, end: int) -> bool:
     return not (before.isalnum() or data[end : end + 1].isalnum())
 
 
-# How a text may be written where it stands, and whether it is told apart there.
+# Spellings of a text, and whether a text is long enough to identify a person.
 
 PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 """Texts that every writer leaves as they are."""

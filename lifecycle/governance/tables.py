@@ -184,7 +184,7 @@ def _their_rows(file: pq.ParquetFile, subject: Subject) -> Iterator[pa.Table]:
         yield part.filter(subject.rows(part))
 
 
-# Taking rows out of tables that only grow, such as the prediction log, which keep no version.
+# Removal of rows from tables that only grow, such as the prediction log, and keep no versions.
 
 
 def erase_rows(uri: str, table: Folder, subject: Subject) -> None:

@@ -22,6 +22,8 @@ from lifecycle.records import Evaluation, Scored
 from lifecycle.training.evaluation.evaluate import Measurement, evaluate
 from lifecycle.training.own_metrics import own_metrics
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class OpenWindow:
@@ -109,9 +111,7 @@ def categorical_features(features: pd.DataFrame, project: Project) -> tuple[str,
     )
 
 
-# How good the predictions of a window were, once labels have arrived.
-
-logger = logging.getLogger(__name__)
+# Quality of a window's predictions, once labels have arrived.
 
 
 def quality(

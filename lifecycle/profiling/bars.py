@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from lifecycle.profiling.inputs import Floats, Levels
+from lifecycle.features.encode import Floats
+from lifecycle.profiling.inputs import Levels
 from lifecycle.profiling.record import Bar, ColumnProfile
 
 SINGLE = 24
@@ -102,7 +103,7 @@ def short(text: str) -> str:
     return text if len(text) <= SHORT else f"{text[: SHORT - 1]}…"
 
 
-# Values and columns in a few words, alike on the page and in the terminal.
+# Short texts for values and columns, the same on the page and in the terminal.
 
 
 def share(value: float) -> str:

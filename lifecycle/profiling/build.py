@@ -7,21 +7,21 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from lifecycle.features.encode import Floats
 from lifecycle.profiling.bars import level_bars, number_bars, spell
 from lifecycle.profiling.compare import DISTANCES, compare_categories, compare_numbers
+from lifecycle.profiling.diff import MAX_LEVELS_SHOWN, MISSING
 from lifecycle.profiling.findings import findings
 from lifecycle.profiling.gather import ColumnCounts, Gathered, gather
-from lifecycle.profiling.inputs import Floats, ProfileInput, Sample, sampled
+from lifecycle.profiling.inputs import ProfileInput, Sample, sampled
 from lifecycle.profiling.record import Bar, ColumnProfile, Coverage, Drift, MissingTogether, Summary
 from lifecycle.profiling.relations import Target, associations, frame_of
 from lifecycle.profiling.schema import ProfileSchema, contract_terms
 
-# Drift of the columns against another version: distances of samples, beyond chance.
+# Drift of the columns from another version: distances of samples, beyond chance.
 
 CHANCE = 0.001
 """How rarely equal distributions may be called drifted."""
-MISSING = "(missing)"
-MAX_LEVELS_SHOWN = 10
 
 
 def column_drift(
@@ -83,7 +83,7 @@ def _shares(sample: Sample, name: str) -> "pd.Series[float]":
     return shares[shares > 0].groupby(level=0, sort=False).sum()
 
 
-# Rows a stretch of time, and the stretches without any.
+# Rows per stretch of time, and the stretches without rows.
 
 MOST = 120
 """Bars that can be told apart."""
@@ -136,7 +136,7 @@ def _label(period: object, name: str) -> str:
     return f"week of {text.partition('/')[0]}" if name == "week" else text
 
 
-# One column's profile, from what was counted and what was sampled.
+# Profile of one column, from counts and the sample.
 
 FENCE = 3.0
 """Interquartile ranges (Tukey 1977: outer fences)."""

@@ -15,7 +15,8 @@ import pandas as pd
 import scipy  # scipy loads `stats`, which takes a second, when it is used
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from lifecycle.features.encode import Floats
+
 NumericTest = Literal["kolmogorov_smirnov", "wasserstein"]
 CategoricalTest = Literal["cramers_v", "total_variation"]
 

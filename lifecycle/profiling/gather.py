@@ -16,7 +16,7 @@ from lifecycle.data.contract.statistics import RunningMoments, Smallest
 from lifecycle.lake.column_types import MICROSECONDS_PER_DAY, is_number
 from lifecycle.lake.row_hash import Hashes, fold, hashes_of
 
-# Columns of any Arrow type in the few that a profile tells apart.
+# Conversion of any Arrow type to the few types of a profile.
 
 
 def plain(column: pa.Array) -> pa.Array:

@@ -16,8 +16,10 @@ from lifecycle.data.contract.quarantine import RECORD
 from lifecycle.data.contract.quarantine import SCHEMA as QUARANTINE
 from lifecycle.data.contract.quarantine import TABLE as REJECTED
 from lifecycle.data.sources import open_source
+from lifecycle.data.sources.base import BATCH
 from lifecycle.data.sources.files import Files
 from lifecycle.errors import DataError
+from lifecycle.features.encode import Floats
 from lifecycle.features.store import VIEW
 from lifecycle.lake.column_types import is_number, to_arrow
 from lifecycle.lake.read import open_version
@@ -31,7 +33,8 @@ from lifecycle.records import DatasetVersion
 from lifecycle.scaffold.generate import read_columns
 from lifecycle.settings import Settings
 
-BATCH = 1 << 16
+Codes = NDArray[np.int64]
+
 YAML = (".yaml", ".yml")
 Profiled: TypeAlias = pd.DataFrame | pa.Table | Project | DatasetVersion | str | Path
 
@@ -243,10 +246,8 @@ def _batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
     yield from table.to_batches(BATCH)
 
 
-# The sample, column by column, as what measures take: floats, or codes of levels.
+# The sample, column by column, as measures need it: floats, or codes of levels.
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
 FEW = 50
 """Up to so many different texts are always levels."""
 REPEATED = 10

@@ -8,8 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from lifecycle.features.encode import Floats
 from lifecycle.profiling.bars import level_groups, number_groups
-from lifecycle.profiling.inputs import Codes, Floats, Levels, Sample, level_name
+from lifecycle.profiling.inputs import Codes, Levels, Sample, level_name
 from lifecycle.profiling.record import Bin, Measure, Pair, Relation
 from lifecycle.profiling.schema import ProfileSchema
 from lifecycle.scaffold.leakage import leakage_suspects
@@ -125,7 +126,7 @@ def pooled(levels: Levels) -> Codes:
     return np.minimum(levels.codes, GROUPED - 1)
 
 
-# How each column goes with the target, and which look like its consequence.
+# Association of each column with the target, and suspects of leakage.
 
 MOST_CLASSES = 12
 

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, mo
 from lifecycle.project.base import Scalar, Section, Share, TimeValue, meant
 from lifecycle.project.contract import ColumnSpec
 
-# How a source writes its cells: what the keys `decimal`, `missing`, `dates` and the like take.
+# Notation of cells: the values of the keys `decimal`, `missing`, `dates` and others.
 
 Decimal = Literal[".", ","]
 Thousands = Literal["", ",", ".", " ", "'"]
@@ -358,7 +358,7 @@ class FeatureViewSpec(Section):
         return self
 
 
-# What a file's name says of its form.
+# Format of a file by its name.
 
 EXTENSIONS: dict[Format, tuple[str, ...]] = {
     "csv": (".csv", ".tsv", ".tab", ".txt", ".data"),

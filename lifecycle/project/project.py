@@ -41,7 +41,7 @@ from lifecycle.project.training import (
     TuningSpec,
 )
 
-# What the sections of a project file must agree on; a section's own rules are its class's.
+# Rules between the sections of a project file; those of one section are in its class.
 
 
 def check_rules(project: "Project") -> None:

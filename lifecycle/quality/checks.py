@@ -28,6 +28,8 @@ from lifecycle.quality.program import ChecksProgram, ProgramError, compared_by, 
 from lifecycle.records import CheckReport
 from lifecycle.runtime.html import Cell, PageSection, Table, Tone, page, write_page
 
+logger = logging.getLogger(__name__)
+
 # Notes on how a suite was run, for its page.
 
 
@@ -81,9 +83,6 @@ def notes_on(
                 f"{MOVED:.0%} it blocks."
             )
     return [*notes, *(f"Not run: {name}: {reason}." for name, reason in skipped.items())]
-
-
-logger = logging.getLogger(__name__)
 
 
 def run_checks(
@@ -181,7 +180,7 @@ def _not_run(spec: ChecksSpec, reason: str) -> CheckReport:
     return CheckReport(passed=(), failed={}, not_run=skipped, reports=(), sampled_rows=0)
 
 
-# A suite's results as one HTML file that opens without a network, with plotly.js in it once.
+# The page of a suite: one HTML file that opens without a network, with plotly.js in it once.
 
 STATES: dict[str, Cell] = {
     "failed": Cell("failed", "bad"),

@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lifecycle.features.encode import Floats
 from lifecycle.lake.row_hash import frame_hashes
 from lifecycle.profiling.compare import compare_numbers, kolmogorov_smirnov
 from lifecycle.project import TaskKind
-
-Floats = NDArray[np.float64]
 
 ALPHA = 0.01
 """How rarely chance alone may exceed a limit."""

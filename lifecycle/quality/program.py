@@ -183,7 +183,7 @@ def _read(folder: Path, suites: tuple[Suite, ...]) -> ProgramReport:
     return ProgramReport(report.suites, plotly)
 
 
-# The files that the checks' program is given: both parts as deepchecks takes them, a request.
+# Input files of the checks' program: both parts as deepchecks needs them, and a request.
 
 
 PPS_CHANGE, DRIFT, TARGET_DRIFT = 0.2, 0.2, 0.15

@@ -114,7 +114,7 @@ class DataChange(Link):
         return f"{self.action} {self.table}{version}"
 
 
-# What differs between two versions of a table.
+# Difference between two versions of a table.
 
 
 class SchemaDiff(Record):

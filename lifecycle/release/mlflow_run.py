@@ -208,7 +208,7 @@ def _signature(project: Project) -> "ModelSignature":
     return ModelSignature(Schema(columns), Schema([answers]))
 
 
-# The trials of a search as MLflow runs below the model's run, and the search's plots beside it.
+# The trials of a search as child runs of the model's MLflow run, and the plots of the search.
 
 PARENT = "mlflow.parentRunId"
 NUMBER = "lifecycle.trial"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-# An MLflow database whose `home` was moved: its artifacts are found where they are now.
+# Relocation of an MLflow database after its `home` was moved.
 #
 # MLflow keeps whole URIs: of each experiment, run, logged model and version. Artifacts of a store
 # in `home` lie in `home`, so that after `mv home elsewhere` each begins with a folder that is gone.

@@ -18,7 +18,7 @@ from lifecycle.release.rollout import (
     take_over,
 )
 
-# Holding a challenger beside the champion for a while, with a look at the numbers every second.
+# Trial of a challenger next to the champion, with a look at the numbers every second.
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ def _ended(handover: Handover, change: Change, action: Action) -> RolloutOutcome
     )
 
 
-# Shadow: the challenger gets every request beside the champion; its answers are only compared.
+# Shadow: the challenger gets every request as well; its answers are only compared.
 
 
 def shadow(handover: Handover) -> RolloutOutcome:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lifecycle.data.contract.terms import TABLES
 from lifecycle.data.privacy import plain_text
 from lifecycle.errors import TargetError
 from lifecycle.features.encode import labels
@@ -22,7 +23,7 @@ from lifecycle.settings import Settings
 from lifecycle.training.evaluation.evaluate import Measurement, estimate
 from lifecycle.training.own_metrics import own_metrics
 
-# Labels that came after an answer was given, joined to it: what the canary's quality is made of.
+# Labels that arrived after an answer, joined to it, for the quality of a canary.
 #
 # The rule: a row of the tables `accepted` or `current` is the truth of an answer if it has the same
 # entity and the same inputs, is in a version that was written after the rollout began, and was not
@@ -30,7 +31,6 @@ from lifecycle.training.own_metrics import own_metrics
 # visit of the same person. Inputs that the log leaves out or hashes take no part; without an entity
 # that the log keeps, nothing is joined.
 
-TABLES = ("accepted", "current")
 Key = tuple[str | None, ...]
 """Entity and inputs of a row, as text."""
 

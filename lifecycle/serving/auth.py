@@ -19,7 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lifecycle.errors import AccessError, RateLimitError, SettingsError
 from lifecycle.runtime.files import write_atomic
 
-# API keys, kept as hashes in one file.
+logger = logging.getLogger(__name__)
+
+# API keys, stored as hashes in one file.
 #
 # A key is 32 random bytes, so plain SHA-256 is enough at rest: there is nothing to guess that a
 # slow hash would make slower, and each request would pay for it.
@@ -196,8 +198,6 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-logger = logging.getLogger(__name__)
-
 OPEN = frozenset({"/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 """Paths that load balancers ask, without a key."""
 LOOK_SECONDS = 1.0
@@ -242,7 +242,7 @@ class Gatekeeper:
             headers: as ASGI gives them, names in lower case.
 
         Raises:
-            AccessError: no key, two of them, or one that does not hold here.
+            AccessError: there is no key, there are two, or the key is not valid here.
             RateLimitError: the key has had its requests; `retry_after` says how long to wait.
         """
         if self._file is None:

@@ -14,6 +14,8 @@ import orjson
 from lifecycle.errors import MalformedRequestError, RequestError, RequestTooLargeError
 from lifecycle.serving.records import PredictionRequest, Records
 
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
 SCALARS = frozenset({str, int, float, bool, type(None)})
 ESCAPED_COLON = rb"\u003a"
 
@@ -203,9 +205,8 @@ def _refuse_nested(cells: Iterable[tuple[int, str, Any]]) -> None:
             raise RequestError(f"row {row}: {name}: must be a single value, got {kind}")
 
 
-# A request's body as bytes, with a limit on what arrives and on what it inflates to.
+# Reading of a request's body, with a limit on its size before and after inflating.
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 GZIP = 16 + zlib.MAX_WBITS
 """How zlib is told to expect gzip's header."""
 

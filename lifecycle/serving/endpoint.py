@@ -27,6 +27,10 @@ from lifecycle.serving.records import Answer, Headers, PredictionRequest
 from lifecycle.serving.traffic import Lanes, Role, RoutedAnswer
 from lifecycle.training.bundle import BundleSchema
 
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+logger = logging.getLogger(__name__)
+
 # CORS: pages of other sites that may ask the endpoint and read its answers.
 #
 # The protocol is that of https://fetch.spec.whatwg.org/#http-cors-protocol. A preflight brings no
@@ -80,10 +84,7 @@ class Origins:
         return Reply(200, TEXT, b"", PREFLIGHT)
 
 
-logger = logging.getLogger(__name__)
-
 Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
 
 MANY = 64

@@ -233,7 +233,7 @@ def _example(spec: ColumnSpec, values: tuple[Scalar, ...]) -> Scalar:
 
 REFUSALS = {
     400: "The body is not what the protocol says",
-    401: "No API key, or one that does not hold",
+    401: "No API key, or an invalid one",
     404: "No such path, model or version",
     408: "The body did not come to its end in time",
     413: "Too many bytes or rows, or too deep",

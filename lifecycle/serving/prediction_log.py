@@ -37,7 +37,9 @@ from lifecycle.serving.records import Column, PredictionRequest
 from lifecycle.serving.traffic import RoutedAnswer
 from lifecycle.settings import Settings
 
-# The records of many requests at once, out of their JSON as it came.
+logger = logging.getLogger(__name__)
+
+# Parsing of the records of many requests at once, from their original JSON.
 #
 # Arrow reads them beside the interpreter: requests are answered meanwhile, and none of the objects
 # they were made of has to be kept for the log.
@@ -299,10 +301,8 @@ def _repeat(values: Sequence[Any] | NDArray[Any], rows: NDArray[np.int64]) -> An
     return pa.array(values, pa.string()).take(pa.array(np.repeat(np.arange(len(rows)), rows)))
 
 
-logger = logging.getLogger(__name__)
-
 Raw = tuple[str, int, int, RoutedAnswer, str, Column | None, PredictionRequest]
-"""""An `Entry`."""
+"""An `Entry` as a plain tuple."""
 
 MAX_ROWS = 50_000
 """Rows that wait to be written, at most; beyond them new ones are dropped and counted."""

@@ -3,12 +3,11 @@
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lifecycle.errors import TrainingError
+from lifecycle.features.encode import Floats
 from lifecycle.records import Record
 
-Floats = NDArray[np.float64]
 PRECISION = 1e-9
 """Of the gradient of the mean loss where the likelihood counts as greatest."""
 

@@ -15,6 +15,7 @@ from ray.exceptions import RayError as AnyRayError
 from lifecycle.errors import LifecycleError, TrainingError, ray_reason
 from lifecycle.features.encode import (
     FeatureSchema,
+    Floats,
     build_features,
     encode,
     hook_digest,
@@ -31,10 +32,10 @@ from lifecycle.training.calibration import Calibration, calibrate
 from lifecycle.training.evaluation.assess import answer, score
 from lifecycle.training.matrix import open_matrices, pool
 from lifecycle.training.parameters import DEFAULTS, threads_of
-from lifecycle.training.trainers.protocol import Curve, Floats, Matrix, Model, ModelKind
+from lifecycle.training.trainers.protocol import Curve, Matrix, Model, ModelKind
 from lifecycle.training.trainers.registry import open_refitter, open_trainer
 
-# The decision threshold of a binary model: given, by what errors cost, or by a target rate.
+# The decision threshold of a binary model: declared, from the costs of errors, or from a rate.
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def _on_model_scale(target: float, probability: Floats, truth: Floats) -> float:
     return 0.5 * (1 + math.tanh(0.5 * log_odds))
 
 
-# The final model, fitted where Ray has room: in this process, in one worker, or in several.
+# Fit of the final model: in this process, in one worker of Ray, or in several.
 
 
 class FittedModel(NamedTuple):
@@ -376,7 +377,7 @@ def target_values(project: Project, train: DatasetVersion) -> tuple[Scalar, ...]
     return tuple(target[mask].head(1).tolist()[0] for mask in (~positive, positive))
 
 
-# Sensitivity: how much the deciding metric moves if nothing but the training seed changes.
+# Noise: variation of the deciding metric when only the training seed changes.
 
 OnSeed = Callable[[int, float], None]
 """Seed, metric on the holdout."""

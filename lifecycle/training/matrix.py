@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lifecycle.errors import ProjectError, TargetError
 from lifecycle.features.encode import (
     FeatureSchema,
+    Floats,
     build_features,
     encode,
     fit_schema,
@@ -22,8 +23,6 @@ from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 
 # Class weights as weights of rows, the same for every trainer.
-
-Floats = NDArray[np.float64]
 
 
 def class_counts(project: Project, truth: Floats) -> Floats:

@@ -33,7 +33,7 @@ from lifecycle.project import ContractSpec, Project
 from lifecycle.project.contract import Severity
 from lifecycle.records import Violation, counted
 
-# What was found, counted by promise, with the first rows of each as examples.
+# Violations, counted per check, with the first rows of each as examples.
 
 EXAMPLES = 5
 """Rows shown of each promise."""

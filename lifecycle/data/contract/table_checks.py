@@ -113,7 +113,7 @@ def _outside(statistic: str, value: float | None, bounds: Bounds, unit: str) -> 
     return None
 
 
-# What the contract promises of several columns of a row: keys, groups and rules.
+# Checks of several columns of a row: keys, groups and rules.
 
 
 class UniqueCombination:

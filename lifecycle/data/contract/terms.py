@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import pandas as pd
 import pyarrow as pa
@@ -13,7 +13,7 @@ from lifecycle.errors import ContractError
 from lifecycle.lake.column_types import is_text
 from lifecycle.project import ContractSpec, Project
 
-# The columns of a source against those of the contract, as a difference that people can read.
+# Comparison of a source's columns with those of the contract, for people.
 
 
 MAX_TERM_LENGTH = 40
@@ -81,7 +81,8 @@ def check_columns(
 
 
 Table = Literal["accepted", "current"]
-"""What training learns from, and what arrives later: scored, monitored."""
+"""Rows for training, and rows that arrive later, which are scored and monitored."""
+TABLES: tuple[Table, ...] = get_args(Table)
 ZONES = timedelta(days=1)
 """How far ahead of UTC a clock may be, whatever its zone."""
 

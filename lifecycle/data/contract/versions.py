@@ -15,6 +15,8 @@ from lifecycle.lake.table import history, table_uri
 from lifecycle.project import ColumnSpec, ContractSpec
 from lifecycle.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 Bump = Literal["major", "minor", "patch"]
 LEVELS: tuple[Bump, ...] = ("major", "minor", "patch")
 MARKS: dict[str, str] = {"added": "+", "removed": "−"}
@@ -209,9 +211,8 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
 
 
-# The contract a dataset version was made under, kept in the note of its commit.
+# The contract of a dataset version, stored in the note of its commit.
 
-logger = logging.getLogger(__name__)
 
 VERSION = "contract"
 SPEC = "contract_spec"

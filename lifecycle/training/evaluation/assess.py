@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from lifecycle.features.encode import build_features, labels, load_hook
+from lifecycle.features.encode import Floats, build_features, labels, load_hook
 from lifecycle.lake.read import read_version
 from lifecycle.project import CostsSpec, Project
 from lifecycle.records import Bundle, DatasetVersion, Estimate, Evaluation, Gain, Gap, Split
@@ -27,7 +27,7 @@ from lifecycle.training.evaluation.evaluate import (
     trivial_answers,
 )
 from lifecycle.training.evaluation.fairness import fairness_gaps
-from lifecycle.training.evaluation.metrics import Floats, Integers, miscalibration, reliability
+from lifecycle.training.evaluation.metrics import Integers, miscalibration, reliability
 from lifecycle.training.evaluation.slices import RowGroup, measure_slices, parts_of
 from lifecycle.training.own_metrics import own_metrics
 from lifecycle.training.parameters import stopping_metric
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# Metrics of the classes that a binary model's threshold makes, with intervals.
+# Metrics of a binary model at its threshold, with intervals.
 
 COST = "cost per row"
 NAMES = (

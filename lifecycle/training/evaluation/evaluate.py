@@ -13,16 +13,16 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from lifecycle.errors import FeatureError, TargetError
+from lifecycle.features.encode import Floats
 from lifecycle.project import METRICS, Metric, TaskKind, greater_is_better
 from lifecycle.records import Estimate, Evaluation, Gain
-from lifecycle.training.evaluation.metrics import (
-    Floats,
-    Integers,
-    families_of,
-    family_of,
-    family_of_own,
-)
+from lifecycle.training.evaluation.metrics import Integers, families_of, family_of, family_of_own
 from lifecycle.training.own_metrics import OwnMetric
+
+Own = Mapping[Metric, OwnMetric]
+"""The project's own metrics, as `own_metrics(project)` loads them."""
+
+logger = logging.getLogger(__name__)
 
 # Bootstrap resamples as weights, and the 95 % interval that follows from them.
 #
@@ -91,12 +91,8 @@ def method(rows: int, grouped: bool) -> str:
     return f"{CONFIDENCE:.0%} percentile intervals of {RESAMPLES} bootstrap resamples of {units}"
 
 
-logger = logging.getLogger(__name__)
-
 RANKING: tuple[Metric, ...] = ("roc_auc", "average_precision")
 """Built-in metrics that compare rows of several classes, so have no value where there is one."""
-Own = Mapping[Metric, OwnMetric]
-"""The project's own metrics, as `own_metrics(project)` loads them."""
 
 
 @dataclass(frozen=True)

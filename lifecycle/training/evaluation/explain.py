@@ -15,10 +15,9 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lifecycle.features.encode import encode
+from lifecycle.features.encode import Floats, encode
 from lifecycle.project import Scalar
 from lifecycle.training.bundle import LoadedBundle
-from lifecycle.training.evaluation.metrics import Floats
 from lifecycle.training.evaluation.plots import BLUE, GREY, ORANGE, blank, clipped
 
 MOST_FEATURES = 15

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lifecycle.features.encode import Floats
 from lifecycle.project import Project
 from lifecycle.records import Gap
 from lifecycle.training.evaluation.evaluate import CONFIDENCE, Own, resamples
-from lifecycle.training.evaluation.metrics import Floats, Integers, family_of, family_of_own
+from lifecycle.training.evaluation.metrics import Integers, family_of, family_of_own
 from lifecycle.training.evaluation.slices import RowGroup
 
 ONE_PAIR = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)

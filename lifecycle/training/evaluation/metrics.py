@@ -16,12 +16,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from lifecycle.errors import FeatureError
+from lifecycle.features.encode import Floats
 from lifecycle.project import Metric, Project, TaskKind
 from lifecycle.records import Estimate
 from lifecycle.training.calibration import log_odds, sigmoid
 from lifecycle.training.own_metrics import OwnMetric
 
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Measure = Callable[[NDArray[Any]], list[float]]
 """How often each row counts (n,) → the family's metrics; NaN where one is undefined.
@@ -273,7 +273,7 @@ def family_of_own(name: Metric, metric: OwnMetric) -> Family:
     return Family((name,), prepare)
 
 
-# Whether predictions mean what they say: predicted against observed in bins of equal size.
+# Reliability: predicted against observed values in bins of equal size.
 
 BINS = 10
 
@@ -319,7 +319,7 @@ def reliability(truth: ArrayLike, prediction: ArrayLike, task: TaskKind) -> Reli
     )
 
 
-# Whether probabilities are off by more than chance explains at the size of the holdout.
+# Calibration error beyond what chance explains at the size of the holdout.
 #
 # Cox (1958): in `logit P(y = 1) = a + b · logit p` perfect probabilities have a slope b of 1. A
 # slope below 1 means answers too extreme, as of a model that learned the noise too; above 1 too

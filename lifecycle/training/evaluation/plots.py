@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from lifecycle.features.encode import Floats
 from lifecycle.project import Metric, Scalar, TaskKind
 from lifecycle.records import Estimate, Slice, one_line
 from lifecycle.training.evaluation.evaluate import metric_value
-from lifecycle.training.evaluation.metrics import Floats, reliability
+from lifecycle.training.evaluation.metrics import reliability
 
 # Style of the figures. Made without pyplot: no global state, no display, none to close.
 

@@ -8,11 +8,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.errors import FeatureError, ProjectError, TargetError
+from lifecycle.features.encode import Floats
 from lifecycle.project import Project
 from lifecycle.project.expression import holds
 from lifecycle.records import Slice
 from lifecycle.training.evaluation.evaluate import Measurement, Own, estimate
-from lifecycle.training.evaluation.metrics import Floats
 
 QUARTERS = 4
 MOST_VALUES = 20

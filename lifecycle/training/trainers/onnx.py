@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from lifecycle.training.trainers.protocol import Floats, Matrix, ModelKind
+from lifecycle.features.encode import Floats
+from lifecycle.training.trainers.protocol import Matrix, ModelKind
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 """Operators of the ONNX standard; others would be somebody's compiled code."""

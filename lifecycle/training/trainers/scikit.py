@@ -27,16 +27,16 @@ from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
 from lifecycle.errors import LifecycleError, ProjectError, TrainingError, first_line
-from lifecycle.features.encode import FeatureSchema
+from lifecycle.features.encode import FeatureSchema, Floats
 from lifecycle.project import Project, Scalar
 from lifecycle.project.base import meant
 from lifecycle.project.loader import error_at
 from lifecycle.training.matrix import Matrices
 from lifecycle.training.parameters import declared
 from lifecycle.training.trainers.onnx import OnnxModel, graphs_of
-from lifecycle.training.trainers.protocol import Fitted, Floats, Matrix, OnRound
+from lifecycle.training.trainers.protocol import Fitted, Matrix, OnRound
 
-# From a fitted scikit-learn pipeline to an ONNX graph: the same bytes for the same pipeline.
+# Conversion of a fitted scikit-learn pipeline to ONNX: the same bytes for the same pipeline.
 
 OPSET = {"": 18, "ai.onnx.ml": 3}
 """Written down, so that another release of the converter writes the same graph."""

@@ -22,7 +22,7 @@ from lifecycle.training.parameters import (
 from lifecycle.training.trainers.booster import XGBoostModel, device_of
 from lifecycle.training.trainers.protocol import Curve, Fitted, Matrix, OnRound
 
-# XGBoost's rounds: a loop that stops early, can be pruned, and goes on from a checkpoint.
+# XGBoost's rounds: a loop that stops early, can be pruned, and resumes from a checkpoint.
 #
 # `xgboost.train` counts the rounds of a continued training from 0 again and forgets how long the
 # metric has not improved; so the loop is written out, with the scores so far as its only state.

@@ -181,7 +181,7 @@ def _record(trial: PendingTrial, outcome: TrialOutcome) -> Trial:
     )
 
 
-# Tuning a project: the search over its space; the holdout is not even an argument.
+# Tuning of a project. The holdout is not even an argument.
 
 
 def tune(

@@ -31,6 +31,8 @@ from lifecycle.settings import Settings
 from lifecycle.training.parameters import DEFAULTS, key_of
 from lifecycle.training.tuning import TrialOutcome
 
+logger = logging.getLogger(__name__)
+
 # Suggests parameters with Optuna's TPE, which depends only on the reported trials.
 
 Direction = Literal["minimize", "maximize"]
@@ -144,8 +146,6 @@ def _distribution(values: Range) -> BaseDistribution:
         return IntDistribution(values.low, values.high, log=values.log)
     return FloatDistribution(values.low, values.high, log=values.log)
 
-
-logger = logging.getLogger(__name__)
 
 NAME = "tuning"
 JOURNAL = "journal.log"

@@ -124,7 +124,7 @@ class _Watch:
         return self.pruned
 
 
-# What a trial of a project is: fit on the train part, measure on the validation part.
+# A trial of a project: fit on the train part, measure on the validation part.
 
 
 class ValidationMetric:
