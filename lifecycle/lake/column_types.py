@@ -226,7 +226,7 @@ def to_frame(
 # What the values of a column must be, beyond its type: the one table and the one check, used by
 # ingestion (Arrow), requests (one value) and the OpenAPI schema. A new kind of constraint is a
 # field of `ColumnSpec`, a class here with its entry in `CONSTRAINTS`, and its cases in
-# tests/lifecycle/serving/test_constraints.py.
+# tests/lifecycle/lake/test_constraints.py.
 
 
 class Constraint(ABC):
