@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 # slow hash would make slower, and each request would pay for it.
 
 PREFIX = "lc_"
-"""So that scanners for leaked secrets can know our keys."""
+"""Prefix by which scanners for leaked secrets recognise the keys."""
 INTERNAL = "internal."
 """Begins the names of keys that a process makes for itself."""
 INTERNAL_MINUTES = 15
@@ -70,7 +70,7 @@ class KeyStore:
         self.file = file
 
     def add(self, name: str, rate: float | None = None, projects: Iterable[str] = ()) -> str:
-        """Make a key for somebody.
+        """Create a key.
 
         Args:
             rate: requests a second.
@@ -136,7 +136,7 @@ class KeyStore:
         return key
 
     def revoke(self, name: str) -> None:
-        """Make a key worthless; replicas know within 2 seconds.
+        """Revoke a key. Takes effect within 2 seconds; no redeploy is needed.
 
         Raises:
             SettingsError: there is no key of this name, or the file cannot be written.
@@ -201,7 +201,7 @@ def _private(path: str, flags: int) -> int:
 OPEN = frozenset({"/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 """Paths that load balancers ask, without a key."""
 LOOK_SECONDS = 1.0
-"""How often a replica looks whether the file has changed, at most."""
+"""Seconds between two looks for changes of the file, at least."""
 
 
 class Gatekeeper:
@@ -234,7 +234,7 @@ class Gatekeeper:
         self._problem = ""
 
     def check(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
-        """The name of the key a request carries; empty if none is needed.
+        """Check a request's key and return its name; empty if none is needed.
 
         Costs about 2 µs.
 

@@ -1,4 +1,4 @@
-"""Batch inference: a dataset version in, a version of the table `predictions` out, one commit."""
+"""Batch inference: reads a dataset version and commits a version of the table `predictions`."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -44,7 +44,7 @@ def score(
     model: ModelVersion,
     bundle: Path,
 ) -> Scored:
-    """Predict every row of a dataset version; the same dataset and model are scored only once.
+    """Predict every row of a dataset version. The same dataset and model are scored only once.
 
     The table has the entity and time columns, `row` (0..n-1 in the dataset), `prediction` and
     `model_version`, in the dataset's order. Multiclass: `prediction` is the most probable class,

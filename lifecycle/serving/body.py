@@ -1,4 +1,4 @@
-"""Bodies of requests as JSON: what every protocol refuses alike."""
+"""Bodies of requests as JSON, with the checks that all protocols share."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ ESCAPED_COLON = rb"\u003a"
 
 
 def load_json(body: bytes | memoryview) -> Any:
-    """The value a body holds; NaN and infinity are no JSON.
+    """Parse a JSON body. NaN and infinity are not JSON.
 
     Raises:
         MalformedRequestError: it is no JSON, or an object in it has a name twice.
@@ -208,7 +208,7 @@ def _refuse_nested(cells: Iterable[tuple[int, str, Any]]) -> None:
 # Reading of a request's body, with a limit on its size before and after inflating.
 
 GZIP = 16 + zlib.MAX_WBITS
-"""How zlib is told to expect gzip's header."""
+"""Value of zlib's `wbits` for data with a gzip header."""
 
 
 BODY_SECONDS = 30.0

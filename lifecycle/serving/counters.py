@@ -1,4 +1,4 @@
-"""Numbers of one process in a memory-mapped file, which stay when the process is killed.
+"""Counters of a process in a memory-mapped file, which survive when the process is killed.
 
 Each process of a folder has a file of named 64-bit floats and writes only there. It holds a lock on
 the file for as long as it lives, so that the kernel tells the others when it is gone.
@@ -86,7 +86,7 @@ class Counters:
         return place
 
     def close(self) -> None:
-        """Give the file up; the others take over what it says."""
+        """Close the file; other processes take over its numbers."""
         self.cells.release()
         self._bytes.release()
         self._map.close()
@@ -115,7 +115,7 @@ def snapshot(folder: Path) -> Snapshot:
 
 
 def fold(folder: Path, settle: Callable[[str, Values], Values]) -> None:
-    """Add up the numbers of processes that are gone, and remove their files.
+    """Add up the numbers of ended processes, and remove their files.
 
     Killed in between and run again, each is counted once. If another process is at it, nothing is
     done.
@@ -141,14 +141,14 @@ def fold(folder: Path, settle: Callable[[str, Values], Values]) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Start at zero: forget all that processes which are gone had counted."""
+    """Delete the counts of all ended processes."""
     if folder.is_dir():
         fold(folder, lambda _token, _values: {})
         (folder / FOLDED).unlink(missing_ok=True)
 
 
 def total(several: list[Values]) -> Values:
-    """Numbers of the same name added up."""
+    """Add up the numbers of the same name."""
     sums: Values = {}
     for values in several:
         for name, value in values.items():

@@ -1,4 +1,4 @@
-"""Putting bundles behind an HTTP endpoint on Ray Serve, sharing requests, taking them away."""
+"""Deployment of bundles on Ray Serve: deploy, share traffic, undeploy."""
 
 import logging
 from pathlib import Path
@@ -45,7 +45,7 @@ def deploy(
     settings: Settings,
     engine: Engine = "native",
 ) -> str:
-    """Serve a bundle under `/<project name>`, in place of the version that is served there.
+    """Serve a bundle under `/<project name>`, replacing the version that is served there.
 
     Ray is connected already; the endpoint lives as long as its Ray. A new version answers once it
     is ready, until then the old one does; no request is lost. It answers everybody, whatever
@@ -85,7 +85,7 @@ def set_traffic(project: Project, settings: Settings, traffic: Traffic) -> None:
 
 
 def serving(project_name: str) -> ModelVersion | None:
-    """The version that answers for a project in the connected Ray; None if none does."""
+    """Return the version that serves a project in the connected Ray; None if there is none."""
     deployed = _deployed(project_name)
     return deployed[1] if deployed else None
 
@@ -97,7 +97,7 @@ def start_candidate(
     settings: Settings,
     engine: Engine = "native",
 ) -> None:
-    """Have a challenger ready beside the champion; nobody asks it before `set_traffic`.
+    """Start a challenger next to the champion. It gets no requests before `set_traffic`.
 
     Raises:
         ServingError: the model cannot be served.
@@ -112,7 +112,7 @@ def start_candidate(
 
 
 def stop_candidate(project_name: str) -> None:
-    """Take the candidate away; nothing happens if there is none."""
+    """Stop the candidate; nothing happens if there is none."""
     undeploy(candidate_name(project_name))
 
 
@@ -126,7 +126,7 @@ def undeploy(project_name: str) -> None:
 def rehearse(
     bundle: Path, model: ModelVersion, project: Project, settings: Settings, rows: pd.DataFrame
 ) -> None:
-    """Load a bundle and predict rows in a process of its own, which may crash without harm.
+    """Load a bundle and predict rows in a separate process, which may crash without harm.
 
     Args:
         rows: as clients send them, `online_features.as_requests`.

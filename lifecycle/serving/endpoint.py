@@ -1,4 +1,4 @@
-"""The endpoint of one application as a plain ASGI app: who may ask, what is asked, who answers.
+"""The endpoint of one application as a plain ASGI app: access, routing and answers.
 
 Routes are looked up in a table and bodies are bytes: a web framework's routing and models would
 cost more time than the prediction itself.
@@ -75,7 +75,7 @@ class Origins:
         return (b"access-control-allow-origin", origin), READABLE, VARY
 
     def preflight(self, method: str, request: Iterable[tuple[bytes, bytes]]) -> Reply | None:
-        """The answer to a browser that asks whether it may ask; None if this is no such request.
+        """Return the answer to a preflight request; None if the request is not one.
 
         An origin that is not allowed gets one, too, without the header that would let it in.
         """
@@ -264,7 +264,7 @@ class EndpointApp:
     def record(
         self, request: PredictionRequest, name: str, key: str, version: int, outcome: RoutedAnswer
     ) -> None:
-        """Hand what was said to the prediction log."""
+        """Add an answer to the prediction log."""
         if outcome.answer is None and outcome.role != "champion":
             self._meters.candidate_failed()
         if self._log is not None:

@@ -1,4 +1,4 @@
-"""The endpoint's metrics, summed over all replicas of an application on a node, the dead included.
+"""The endpoint's metrics, summed over all replicas of an application on a node, dead ones too.
 
 They stay in each replica's memory-mapped file (`counts`): a count is on record as soon as it is
 made, a killed replica's counts stay in the sums, and any replica can tell them all.
@@ -66,13 +66,13 @@ class Meters:
         self._cells[info] = 1.0
 
     def started(self) -> None:
-        """A request has come; `answered` follows, whatever becomes of it."""
+        """Count a request that has arrived; `count_answer` follows in any case."""
         self._cells[self._in_flight] += 1
 
     def count_answer(
         self, route: str, status: int, seconds: float, rows: int, version: int
     ) -> None:
-        """A request was answered.
+        """Count an answered request.
 
         Args:
             route: without names of models or versions in it, so that there are few.
@@ -88,11 +88,11 @@ class Meters:
         cells[self._in_flight] -= 1
 
     def rate_limited(self) -> None:
-        """A request was refused because its key sends too many."""
+        """Count a request that was refused because its key sends too many."""
         self._cells[self._limited] += 1
 
     def candidate_failed(self) -> None:
-        """The candidate did not answer, and the champion did in its place."""
+        """Count a request that the champion answered because the candidate did not."""
         self._cells[self._candidate] += 1
 
     def ignored(self, fields: int) -> None:
@@ -108,7 +108,7 @@ class Meters:
         return generate_latest(registry)
 
     def sweep(self, committed: Callable[[str], int] | None = None) -> None:
-        """Put the numbers of replicas that are gone into one file.
+        """Move the numbers of ended replicas to one file.
 
         Args:
             committed: rows that a replica has in the prediction log, by its name; it may have been
@@ -130,7 +130,7 @@ class Meters:
         fold(self._folder, settle)
 
     def close(self) -> None:
-        """The replica ends; its numbers stay in the sums."""
+        """Close the counters of this replica; its numbers stay in the sums."""
         self.counts.close()
 
     def _new(self, route: str, status: int, version: int) -> "_Series":

@@ -1,4 +1,4 @@
-"""Feature views in a replica: what is known by now of whom a request is about."""
+"""Feature views in a replica: the current facts about the entities of a request."""
 
 import logging
 import threading
@@ -34,7 +34,7 @@ LARGEST = 2**63
 
 
 class OpenView(NamedTuple):
-    """A view in memory: of each entity its newest fact, and those that are still to come."""
+    """A view in memory: the newest fact of each entity, and later ones."""
 
     version: DatasetVersion
     facts: AsOf
@@ -101,7 +101,7 @@ class ServedViews:
         threading.Thread(target=self._follow, name="views", daemon=True).start()
 
     def close(self) -> None:
-        """Look for newer features no longer."""
+        """Stop looking for newer features."""
         self._ended.set()
 
     def join(self, request: PredictionRequest) -> PredictionRequest:
@@ -186,7 +186,7 @@ class ServedViews:
 
 
 def as_requests(rows: pd.DataFrame, schema: BundleSchema, project: Project) -> pd.DataFrame:
-    """Rows of a dataset version as a client would send them.
+    """Convert rows of a dataset version to requests as a client would send them.
 
     Where the contract has the entity hashed, nobody knows any more whom a row is about, and the
     request is about nobody.

@@ -361,7 +361,7 @@ class PredictionLog:
         entities: Column | None,
         request: PredictionRequest,
     ) -> None:
-        """Have an answer logged within about a second; it neither waits nor raises.
+        """Queue an answer for the log, where it is within about a second. Never waits or raises.
 
         Args:
             name: the prediction id; row i is `<name>-<i>`.
@@ -377,7 +377,7 @@ class PredictionLog:
         self._append((name, time_ns(), version, outcome, key, entities, light(request)))
 
     def close(self) -> None:
-        """Append what has gathered and end; a lake that does not answer is not waited for long."""
+        """Append the queued rows and stop. Waits only briefly for a lake that does not answer."""
         self._stop.set()
         self._thread.join(CLOSE_SECONDS)
 

@@ -1,4 +1,4 @@
-"""One served model: checked rows in, an answer out. No web framework and no protocol in here."""
+"""A served model: takes checked rows and returns an answer. No web framework, no protocol."""
 
 import ctypes
 import logging
@@ -110,7 +110,7 @@ class ServedModel:
         return self._reader.entities(request)
 
     def answer(self, request: PredictionRequest, name: str) -> Answer:
-        """The model's answer for checked rows.
+        """Predict checked rows.
 
         Args:
             name: the prediction id.

@@ -111,7 +111,7 @@ class Probe:
             self.wait(f"{self.url}{path}: {LATER.get(status, answer)}")
 
     def wait(self, problem: str) -> None:
-        """Let a moment pass before another try.
+        """Sleep before another attempt.
 
         Raises:
             UnavailableError: time is up; says what the problem is.

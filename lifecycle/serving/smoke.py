@@ -1,4 +1,4 @@
-"""The smoke test: real requests to the real endpoint, answers equal to the offline model's.
+"""Smoke test: real requests to the real endpoint, whose answers must equal the offline model's.
 
 Every protocol is asked for all rows at once and for single rows, since other code answers few rows
 than many (`predictor.FEW`). Answers are equal within `PARITY` of the model's largest one: models
@@ -78,7 +78,7 @@ def smoke_test(
     patience: float = PATIENCE_S,
     max_p99_milliseconds: float | None = None,
 ) -> Smoke:
-    """Send rows over HTTP and compare.
+    """Send rows over HTTP and compare the answers with the offline model's.
 
     Args:
         url: where the application answers, as `deploy` returns it.

@@ -3,7 +3,7 @@
     <digest>/
     ├── model.ubj       XGBoost's UBJSON, cut to the rounds that early stopping kept;
     │                   or model.onnx, a graph that ONNX Runtime runs
-    ├── schema.json     what the model takes and gives (`BundleSchema`)
+    ├── schema.json     inputs and outputs of the model (`BundleSchema`)
     └── manifest.json   format, identity, rounds, SHA-256 of the two; its own SHA-256 is the digest
 
 Equal models have equal bytes, so equal digests. Loading verifies first and executes no code.
@@ -37,7 +37,7 @@ class BundleSchema(Record):
 
     project: str
     model: ModelKind = "xgboost"
-    """Which library runs it, and so which file holds it."""
+    """The library that runs the model, and so the file that has it."""
     task: TaskKind
     target: str
     positive: Scalar | None
@@ -62,8 +62,9 @@ class BundleSchema(Record):
     """Binary: what turns the model's own answers into calibrated probabilities."""
 
     def decided(self, predictions: NDArray[np.float64]) -> list[Scalar]:
-        """The class of each row: multiclass the most probable one, binary with a `decision` what
-        the threshold makes of the probability; empty for anything else.
+        """Return the class of each row; empty without classes and without a `decision`.
+
+        Multiclass: the most probable class. Binary with a `decision`: by the threshold.
 
         Args:
             predictions: (n,), multiclass (n, classes).
@@ -79,7 +80,7 @@ class BundleSchema(Record):
 
     @property
     def own_inputs(self) -> dict[str, ColumnSpec]:
-        """The inputs that no view makes: those of a request, beside the entity."""
+        """Inputs that no view provides: those of a request, without the entity."""
         columns = {name for use in self.views.values() for name in use.columns}
         return {name: spec for name, spec in self.inputs.items() if name not in columns}
 

@@ -1,4 +1,4 @@
-"""Probability calibration, fitted on the validation part: probabilities that mean what they say."""
+"""Probability calibration, fitted on the validation part."""
 
 from typing import Literal
 
@@ -24,7 +24,7 @@ class Calibration(Record):
     values: tuple[float, ...]
 
     def apply(self, probability: Floats) -> Floats:
-        """(n,) probabilities of the model → (n,) calibrated ones."""
+        """Calibrate the model's probabilities (n,)."""
         if self.method == "isotonic":
             return np.interp(probability, self.points, self.values)
         slope, intercept = self.values
@@ -34,7 +34,7 @@ class Calibration(Record):
 def calibrate(
     method: Literal["sigmoid", "isotonic"], probability: Floats, truth: Floats
 ) -> Calibration:
-    """Fit on rows the model did not learn from.
+    """Fit a calibration on rows that were not used for training.
 
     Args:
         probability: (n,), the model's answers for the validation part.

@@ -1,4 +1,4 @@
-"""XGBoost on several workers of Ray Train: each holds its own rows, and all grow the same trees.
+"""XGBoost on several workers of Ray Train: each has its own rows, and all grow the same trees.
 
 Every `training.checkpoint_rounds` rounds the first worker leaves a checkpoint where all nodes
 reach it. When a worker or its node dies, Ray Train starts the workers again and they go on from

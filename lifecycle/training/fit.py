@@ -1,4 +1,4 @@
-"""One stage: from the parts of a split and chosen parameters to a bundle on disk."""
+"""Training of a model with chosen parameters, from the parts of a split to a bundle."""
 
 import logging
 import math
@@ -46,7 +46,7 @@ DEFAULT = 0.5
 def decision_threshold(
     spec: DecisionSpec | None, probability: Floats, truth: Floats, calibrated: bool = False
 ) -> float:
-    """The probability from which a row counts as positive: 0 to 1, or just above it for no row.
+    """Return the probability from which a row counts as positive: 0 to 1, or just above for no row.
 
     Args:
         probability: (n,), the model's answers for the validation part.
@@ -73,7 +73,7 @@ def decision_threshold(
 
 
 def cheapest_probability(costs: CostsSpec) -> float:
-    """The true probability from which calling a row positive costs less than not doing so.
+    """Return the true probability from which predicting positive costs less than negative.
 
     Elkan (2001), "The foundations of cost-sensitive learning", equation 2, right answers free.
     """
@@ -81,7 +81,7 @@ def cheapest_probability(costs: CostsSpec) -> float:
 
 
 def threshold_of_rate(probability: Floats, rate: float) -> float:
-    """The threshold that calls a share of rows positive, as near to `rate` as ties allow.
+    """Return the threshold that predicts a share of rows positive, as near to `rate` as ties allow.
 
     It lies midway between two predictions, so that no row changes sides by a float's last digit.
     """
@@ -177,7 +177,7 @@ def train_model(
 
 
 def check_workers(project: Project, rows: int, threads: int) -> None:
-    """Refuse what would fail late or wait for ever.
+    """Check that the workers can start; otherwise training would fail late or wait for ever.
 
     Raises:
         TrainingError: more workers than rows, or than the cluster's nodes have CPUs for.
@@ -221,7 +221,7 @@ def _fit(
 def calibrated(
     project: Project, model: Model, matrix: Matrix, truth: Floats
 ) -> tuple[Calibration | None, float | None]:
-    """Calibration and decision threshold of a binary model, on rows it did not learn from.
+    """Fit calibration and decision threshold of a binary model, on rows not used for training.
 
     Raises:
         TrainingError: as `calibrate` and `decision_threshold` raise.
@@ -322,7 +322,7 @@ def fit(
 
 
 def few_rounds(project: Project, parameters: Mapping[str, Scalar], rounds: int) -> tuple[str, ...]:
-    """A warning if so few rounds were kept that the answers hardly left the constant they start at.
+    """Return a warning if so few rounds were kept that predictions hardly left their start value.
 
     Each round goes the learning rate's share of the way that is left to what trees can say, so
     (1 - rate)^rounds of it is left (shrinkage, Friedman, 2001).

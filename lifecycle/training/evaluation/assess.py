@@ -1,4 +1,4 @@
-"""Open a part of the split, let a bundle answer for it, and measure the answers."""
+"""Evaluation of a bundle on a part of the split: predictions and their metrics."""
 
 import math
 import os
@@ -59,7 +59,7 @@ def at_threshold(
     groups: ArrayLike | None = None,
     costs: CostsSpec | None = None,
 ) -> dict[str, Estimate]:
-    """Each of `NAMES` with its 95 % interval; the cost only where `costs` are declared.
+    """Measure each of `NAMES` with its 95 % interval; the cost only if `costs` are declared.
 
     A metric that has no value, such as the precision of a model that calls no row positive, is
     left out.
@@ -157,7 +157,7 @@ Predict = Callable[[pd.DataFrame], Floats]
 def answer_by(
     project: Project, part: DatasetVersion, predict: Predict, threshold: float | None = None
 ) -> Predicted:
-    """Let a model that is only known as a function predict every row of a part.
+    """Predict every row of a part with a model that is given as a function.
 
     Args:
         threshold: binary: the probability from which a row counts as positive.
@@ -168,7 +168,7 @@ def answer_by(
 
 
 def answer(project: Project, part: DatasetVersion, bundle: Path, digest: str) -> Answers:
-    """Let a verified bundle predict every row of a part.
+    """Predict every row of a part with a verified bundle.
 
     Raises:
         BundleError: the bundle is not the one with this digest, or was trained with another hook.
@@ -204,7 +204,7 @@ def _measurement(project: Project, answers: Answers | Predicted) -> Measurement:
 def assess(
     project: Project, answers: Answers | Predicted, part: DatasetVersion, subject: str
 ) -> Evaluation:
-    """Every metric of the project with its interval; whole entities are resampled.
+    """Measure every metric of the project with its interval. Whole entities are resampled.
 
     Raises:
         FeatureError: a metric of the project's own fails.
@@ -220,8 +220,9 @@ def assess(
 
 
 def assess_closely(project: Project, answers: Answers, evaluation: Evaluation) -> Evaluation:
-    """The evaluation of these answers with slices, gaps, calibration error, warnings and, for
-    binary, the metrics at the threshold.
+    """Evaluate answers with slices, gaps, calibration error and warnings.
+
+    For binary, the metrics at the threshold are added.
 
     Raises:
         ProjectError: the condition of a segment cannot be evaluated.
@@ -277,9 +278,7 @@ def _at_threshold(project: Project, answers: Answers) -> dict[str, Estimate]:
 
 
 def assess_baseline(project: Project, split: Split, answers: Answers) -> tuple[Evaluation, Gain]:
-    """The trivial model of the train part on the holdout that `answers` are for, and by how much
-    these are better.
-    """
+    """Evaluate the trivial model on the holdout of `answers`, and their gain over it."""
     train = labels(read_version(split.train, columns=[project.target]), project)
     train = train[np.isfinite(train)]
     evaluation = baseline(
@@ -307,7 +306,7 @@ def gain(project: Project, answers: Answers, other: Predicted, confidence: float
 
 
 def score(project: Project, answers: Answers | Predicted) -> float:
-    """The deciding metric alone.
+    """Measure the deciding metric alone.
 
     Raises:
         FeatureError, TargetError: as `assess`.
@@ -321,8 +320,10 @@ def score(project: Project, answers: Answers | Predicted) -> float:
 def draw(
     project: Project, answers: Answers, evaluation: Evaluation, bundle: Bundle
 ) -> dict[str, "Figure"]:
-    """Name → figure of everything the evaluation found: see `evaluation_plots`, and `slices`,
-    `learning_curve` and `shap` where there are slices, rounds, and a model that can say.
+    """Draw the figures of an evaluation, by name.
+
+    They are those of `evaluation_plots`, and `slices`, `learning_curve` and `shap` if there are
+    slices, rounds, and SHAP values of the model.
 
     Args:
         evaluation: what `assess_closely` made of the answers.

@@ -1,7 +1,4 @@
-"""Metrics with bootstrap confidence intervals; handed truth and predictions, never a model.
-
-How the intervals are made is told in `lifecycle.training.evaluation.evaluate`.
-"""
+"""Metrics with bootstrap confidence intervals, from truth and predictions, never from a model."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +52,7 @@ def resamples(rows: int, seed: int, groups: ArrayLike | None) -> Iterator[Intege
 
 
 def interval(value: float, resampled: Floats, rows: int) -> Estimate:
-    """The value with its interval; resamples in which the metric is undefined are left out.
+    """Return a value with its interval. Resamples in which the metric is undefined are omitted.
 
     With fewer than two defined resamples nothing is known beyond the value itself.
     """
@@ -71,7 +68,7 @@ def interval(value: float, resampled: Floats, rows: int) -> Estimate:
 
 
 def lower_bound(value: float, resampled: Floats, rows: int, confidence: float) -> float:
-    """The lower end of the one-sided interval, made as `interval` makes its two ends."""
+    """Return the lower end of the one-sided interval, by the method of `interval`."""
     defined = resampled[np.isfinite(resampled)]
     if len(defined) < 2:
         return value
@@ -118,7 +115,7 @@ def evaluate(
     *,
     partial: bool = False,
 ) -> Evaluation:
-    """Every metric of the task and every own one, with its 95 % interval.
+    """Measure every metric of the task and every own one, with its 95 % interval.
 
     Args:
         truth: (n,), 0 or 1 for binary, class codes from 0 for multiclass, else the target's unit.
@@ -145,7 +142,7 @@ def evaluate(
 
 
 def estimate(metric: Metric, truth: ArrayLike, prediction: ArrayLike, by: Measurement) -> Estimate:
-    """One metric with its 95 % interval.
+    """Measure one metric with its 95 % interval.
 
     Raises:
         FeatureError, TargetError: as `evaluate`.
@@ -157,7 +154,7 @@ def estimate(metric: Metric, truth: ArrayLike, prediction: ArrayLike, by: Measur
 def baseline(
     train_truth: ArrayLike, truth: ArrayLike, by: Measurement, holdout_digest: str
 ) -> Evaluation:
-    """The trivial model on the same holdout: always the train part's mean, or its class shares.
+    """Evaluate the trivial model, which predicts the train part's mean or class shares.
 
     Raises:
         FeatureError, TargetError: as `evaluate`.
@@ -168,7 +165,7 @@ def baseline(
 
 
 def trivial_answers(train_truth: ArrayLike, truth: ArrayLike, task: TaskKind) -> Floats:
-    """The trivial model's predictions for a part: (n,), or (n, classes) for multiclass."""
+    """Return the trivial model's predictions: (n,), or (n, classes) for multiclass."""
     learned = np.asarray(train_truth, dtype=np.float64)
     rows = len(np.asarray(truth))
     if task != "multiclass":
@@ -233,7 +230,7 @@ def metric_value(
     weights: Floats | None = None,
     threshold: float | None = None,
 ) -> float:
-    """One metric, without an interval; `threshold` as in `Measurement`.
+    """Measure one metric without an interval; `threshold` as in `Measurement`.
 
     Args:
         weights: (n,), of the rows, for a metric that is a mean over them, as the log loss is.

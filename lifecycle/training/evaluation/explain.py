@@ -53,7 +53,7 @@ class Explained:
 def explain(
     loaded: LoadedBundle, features: pd.DataFrame, rows: int, seed: int, threads: int = 1
 ) -> Explained | None:
-    """SHAP values of at most `rows` seeded rows; None if the model cannot say.
+    """Compute SHAP values of at most `rows` seeded rows; None if the model has none.
 
     Args:
         features: (n, k), what the features hook made of the holdout.
@@ -75,7 +75,7 @@ def explain(
 
 
 def summary_plot(explained: Explained, classes: tuple[Scalar, ...] = ()) -> Figure:
-    """One row a feature, the strongest on top: a point a row of data, or a bar a class."""
+    """Draw one line per feature, the strongest on top: a point per row, or a bar per class."""
     features = explained.strongest()[::-1]
     x = "mean |SHAP value|" if classes else "SHAP value: effect on the margin"
     rows = len(explained.matrix)

@@ -1,4 +1,4 @@
-"""The metrics of the four tasks, weighted: a weight of k is the row k times.
+"""Weighted metrics of the four tasks: a weight of k counts the row k times.
 
 Metrics that share their work are one family: it is prepared once for truth and prediction, and then
 measures every resample from its weights alone.
@@ -43,7 +43,7 @@ class Family(NamedTuple):
 
 
 def families_of(task: TaskKind, threshold: float | None = None) -> tuple[Family, ...]:
-    """The families of a task's built-in metrics.
+    """Return the families of a task's built-in metrics.
 
     Args:
         threshold: binary: the probability from which accuracy counts a row as positive; None
@@ -59,7 +59,7 @@ def families_of(task: TaskKind, threshold: float | None = None) -> tuple[Family,
 
 
 def family_of(metric: Metric, task: TaskKind, threshold: float | None = None) -> Family:
-    """The family that a built-in metric of a task belongs to; `threshold` as `families_of`."""
+    """Return the family of a built-in metric; `threshold` as in `families_of`."""
     return next(family for family in families_of(task, threshold) if metric in family.names)
 
 
@@ -255,7 +255,7 @@ FAMILIES: Mapping[TaskKind, tuple[Family, ...]] = {
 
 
 def family_of_own(name: Metric, metric: OwnMetric) -> Family:
-    """An own metric as the bootstrap takes it: called on the drawn rows themselves.
+    """Wrap an own metric for the bootstrap, which calls it on the drawn rows.
 
     A resample on which it fails, as a metric without its second class may, is undefined.
     """
@@ -299,7 +299,7 @@ class Reliability:
 
 
 def reliability(truth: ArrayLike, prediction: ArrayLike, task: TaskKind) -> Reliability:
-    """The bins of a reliability diagram.
+    """Compute the bins of a reliability diagram.
 
     For multiclass the prediction is the probability of the most probable class, and the truth is
     whether that class is right (Guo et al., 2017).
@@ -344,7 +344,7 @@ STEPS = 25
 def miscalibration(
     project: Project, truth: Floats, prediction: Floats, groups: ArrayLike | None = None
 ) -> tuple[str, ...]:
-    """A sentence for each way in which probabilities are off, with what to do.
+    """Describe each kind of miscalibration in a sentence, with the remedy.
 
     For multiclass the probability is that of the most probable class, and the outcome whether it
     is right (Guo et al., 2017).
@@ -380,14 +380,14 @@ def miscalibration(
 
 
 def mean_error(y: Floats, p: Floats, groups: ArrayLike | None = None) -> Estimate:
-    """Calibration in the large: the mean of y - p with its 99 % interval."""
+    """Measure calibration in the large: the mean of y - p with its 99 % interval."""
     value = float((y - p).mean())
     scores = _summed((y - p - value)[:, None], groups)
     return _interval(value, float((scores**2).sum()) / len(y) ** 2)
 
 
 def calibration_slope(y: Floats, p: Floats, groups: ArrayLike | None = None) -> Estimate | None:
-    """Cox's slope with its 99 % interval; None where both outcomes are separated perfectly.
+    """Measure Cox's slope with its 99 % interval; None if the outcomes are separated perfectly.
 
     The variance is the larger of the likelihood's own and the sandwich estimate over the groups
     (Liang and Zeger, 1986), which is too small for few rows.

@@ -22,7 +22,7 @@ BLUE, ORANGE, GREY = "#2563a8", "#c2571a", "#8a8f98"
 
 
 def blank(title: str, x: str, y: str, height: float = 4.5) -> tuple[Figure, Axes]:
-    """An empty figure with one pair of axes, 6 inches wide."""
+    """Create an empty figure with one pair of axes, 6 inches wide."""
     figure = Figure(figsize=(6, height), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -33,7 +33,7 @@ def blank(title: str, x: str, y: str, height: float = 4.5) -> tuple[Figure, Axes
 
 
 def clipped(text: object, length: int = 28) -> str:
-    """A label that leaves room for the plot; a `$` in it starts no formula."""
+    """Shorten a label to leave room for the plot; a `$` in it does not start a formula."""
     label = one_line(str(text))
     short = label if len(label) <= length else f"{label[: length - 1]}…"
     return short.replace("$", r"\$")
@@ -56,7 +56,7 @@ def evaluation_plots(
     classes: Sequence[Scalar] = (),
     threshold: float | None = None,
 ) -> dict[str, Figure]:
-    """Name → figure: how good the answers are, and which features brought it about.
+    """Draw the figures on quality and importances of a model, by name.
 
     `roc` and `confusion` (binary, multiclass), `precision_recall` (binary), `residuals`
     (regression, count), `calibration`, and `importances` where the model has some.
@@ -91,7 +91,7 @@ def evaluation_plots(
 
 
 def learning_curve(curve: Mapping[str, Sequence[float]], rounds: int, metric: str) -> Figure:
-    """The metric that stops training, after each round.
+    """Draw the metric that stops training, after each round.
 
     Args:
         curve: part → value a round.
@@ -109,7 +109,7 @@ def learning_curve(curve: Mapping[str, Sequence[float]], rounds: int, metric: st
 
 
 def slices_plot(slices: Sequence[Slice], overall: Estimate, metric: Metric) -> Figure | None:
-    """The metric of each measured slice with its interval, beside the whole holdout's."""
+    """Draw the metric of each measured slice with its interval, next to that of the holdout."""
     measured = [(part, part.estimate) for part in slices if part.estimate][:MOST_SLICES][::-1]
     if not measured:
         return None

@@ -32,7 +32,7 @@ class RowGroup(NamedTuple):
 
 
 def parts_of(frame: pd.DataFrame, project: Project) -> list[RowGroup]:
-    """Every slice of the project: protected attributes, `evaluation.slices`, then the segments.
+    """Return all slices: protected attributes, `evaluation.slices`, then the segments.
 
     Raises:
         ProjectError: the condition of a segment cannot be evaluated.
@@ -56,7 +56,7 @@ def measure_slices(
     project: Project,
     own: Own,
 ) -> tuple[Slice, ...]:
-    """The deciding metric with its interval on each part that has `evaluation.min_rows` rows."""
+    """Measure the deciding metric with its interval on each slice of `evaluation.min_rows` rows."""
 
     def measured(part: RowGroup) -> Slice:
         by, value, mask = part
