@@ -67,7 +67,7 @@ def test_a_plain_copy_of_a_hashed_value_is_found_when_it_is_named(
     told = capsys.readouterr().out
     assert "1 person, 5 rows" in told
     assert "accepted: 4 rows of v0" in told
-    assert "not searched for" not in told
+    assert "were not searched for" not in told
 
 
 def test_another_key_is_refused_before_it_makes_other_people(

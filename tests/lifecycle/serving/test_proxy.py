@@ -29,7 +29,7 @@ The actor is dead because it was killed by `ray.kill`."""
 @pytest.mark.parametrize(
     ("text", "kind", "says"),
     [
-        (TAKEN, PortInUseError, "listen on 127.0.0.1:8123 meanwhile, perhaps another release"),
+        (TAKEN, PortInUseError, "begun to listen on 127.0.0.1:8123, perhaps another release"),
         (
             REFUSED,
             UnavailableError,

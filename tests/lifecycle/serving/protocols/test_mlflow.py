@@ -115,7 +115,7 @@ def test_many_quotes_do_not_take_long() -> None:
         ({"inputs": LISTS, "instances": LISTS}, MalformedRequestError, "got inputs, instances"),
         ({"inputs": LISTS, "params": {}}, RequestError, "params: the model has none"),
         ({"dataframe_records": {}}, MalformedRequestError, "list of objects"),
-        ({"dataframe_records": LISTS}, MalformedRequestError, "row 0 is no object"),
+        ({"dataframe_records": LISTS}, MalformedRequestError, "row 0 is not an object"),
         ({"dataframe_split": LISTS}, MalformedRequestError, "dataframe_split: must be"),
         ({"dataframe_split": {"data": LISTS}}, MalformedRequestError, "dataframe_split: must be"),
         (

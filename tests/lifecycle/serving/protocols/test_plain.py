@@ -46,7 +46,7 @@ DEEP = b'{"records": [{"a": ' + b"[" * 900 + b"]" * 900 + b"}]}"
         (b'{"rows": []}', MalformedRequestError, "the body must be"),
         (b'{"records": [], "more": 1}', MalformedRequestError, "the body must be"),
         (b'{"records": {}}', MalformedRequestError, "list of objects"),
-        (b'{"records": [{}, 1]}', MalformedRequestError, "row 1 is no object"),
+        (b'{"records": [{}, 1]}', MalformedRequestError, "row 1 is not an object"),
         (b'{"records": []}', RequestError, "got 0 rows, allowed are 1 to 10"),
         (b'{"records": [' + b"{}," * 10 + b"{}]}", RequestTooLargeError, "got 11 rows"),
         (b'{"records": [{}, {"a": 1, "b": {}}]}', RequestError, "row 1: b: .* got an object"),
