@@ -104,6 +104,47 @@ def open_version(
     _check_rows(ref, rows)
 
 
+def columns_of(ref: DatasetVersion) -> list[str]:
+    """The columns of a version whose commit lists its files, as they were written.
+
+    Raises:
+        BackendError: the version is not there, or is damaged.
+    """
+    files = files_of(ref) or []
+    with verified(ref.uri, files[0]) as stream, _readable(ref):
+        return [name for name in read_schema(stream).names if name != ROW]
+
+
+def open_file(
+    ref: DatasetVersion,
+    file: VersionFile,
+    columns: Sequence[str],
+    numbers: NDArray[np.int64] | None = None,
+) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
+    """The rows of one file of a version, with their numbers (rows,).
+
+    Args:
+        numbers: the rows that are asked for; of the row groups without any, nothing is read.
+
+    Raises:
+        BackendError: the file is not there, or is damaged.
+    """
+    with verified(ref.uri, file) as stream, _readable(ref):
+        parquet = ParquetFile(stream, pre_buffer=False)
+        at = parquet.schema_arrow.get_field_index(ROW)
+        for group in range(parquet.num_row_groups):
+            if numbers is not None:
+                ends = parquet.metadata.row_group(group).column(at).statistics
+                if not ((numbers >= ends.min) & (numbers <= ends.max)).any():
+                    continue
+            for batch in parquet.iter_batches(BATCH, row_groups=[group], columns=[*columns, ROW]):
+                places = batch.column(ROW).to_numpy()
+                if numbers is not None and not (some := np.isin(places, numbers)).all():
+                    batch, places = batch.filter(pa.array(some)), places[some]
+                if batch.num_rows:
+                    yield batch.select(list(columns)), places
+
+
 def open_rows(
     ref: DatasetVersion, columns: Sequence[str], first: int = 0, end: int | None = None
 ) -> Iterator[pa.RecordBatch]:
@@ -117,14 +158,27 @@ def open_rows(
     Raises:
         BackendError: the table or the version is not there, or is damaged.
     """
-    end = ref.rows if end is None else end
     files = files_of(ref)
+    end = _end(ref, files) if end is None else end
     if files is not None:
         files = [file for file in files if file.first < end and first < file.end]
     wanted = (ds.field(ROW) >= first) & (ds.field(ROW) < end)
     for some in [None] if files is None else [[file] for file in files]:
         with _dataset(ref, some) as dataset, _readable(ref):
             yield from dataset.to_batches(columns=[*columns, ROW], filter=wanted, batch_size=BATCH)
+
+
+def numbers_end(ref: DatasetVersion) -> int:
+    """The number after that of a version's last row: more than its rows where some are gone.
+
+    Raises:
+        BackendError: the version is damaged, or of another table.
+    """
+    return _end(ref, files_of(ref))
+
+
+def _end(ref: DatasetVersion, files: list[VersionFile] | None) -> int:
+    return ref.rows if files is None else max((file.end for file in files), default=0)
 
 
 def batch_frame(
