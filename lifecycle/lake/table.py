@@ -90,15 +90,6 @@ def history(uri: str) -> pd.DataFrame:
     return pd.DataFrame(versions[::-1], columns=["version", "digest", "rows", "time", "note"])
 
 
-def newest_version(uri: str) -> Noted | None:
-    """The newest version of a table; None if it has none.
-
-    Raises:
-        BackendError: the table cannot be read.
-    """
-    return noted_version(uri, {})
-
-
 def find_version(uri: str, digest: str) -> DatasetVersion | None:
     """The version of a table with this digest, the newest if there are several.
 
@@ -109,17 +100,23 @@ def find_version(uri: str, digest: str) -> DatasetVersion | None:
     return next((_version(uri, commit) for commit in matches), None)
 
 
+def noted_versions(uri: str) -> Iterator[Noted]:
+    """Versions of a table with their notes, newest first, each read when it is asked for.
+
+    Raises:
+        BackendError: the table cannot be read.
+    """
+    return (Noted(_version(uri, commit), _note(commit)) for commit in commits(uri))
+
+
 def noted_version(uri: str, noted: Mapping[str, str]) -> Noted | None:
     """The newest version whose note says all of this.
 
     Raises:
         BackendError: the table cannot be read.
     """
-    for commit in commits(uri):
-        note = _note(commit)
-        if noted.items() <= note.items():
-            return Noted(_version(uri, commit), note)
-    return None
+    matches = (version for version in noted_versions(uri) if noted.items() <= version.note.items())
+    return next(matches, None)
 
 
 def note_of(uri: str, version: int) -> dict[str, str]:
