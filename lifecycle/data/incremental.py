@@ -12,6 +12,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -24,7 +25,7 @@ from lifecycle.data.sources import Source
 from lifecycle.errors import SourceError
 from lifecycle.lake.column_types import coerce, to_frame
 from lifecycle.lake.manifest import VersionFile, files_of
-from lifecycle.lake.read import columns_of, open_file, open_version
+from lifecycle.lake.read import open_file, open_version, stored_schema
 from lifecycle.lake.table import Noted, note_of, noted_version
 from lifecycle.lake.write import LISTED, VersionWriter
 from lifecycle.project import IncrementalSpec, Project
@@ -186,7 +187,7 @@ class Increment:
                 some = pa.RecordBatch.from_arrays(batch.columns, schema=schema)
                 writer.write(some.filter(pa.array(~new.replaces(some, self._key))))
             return
-        _check_columns(columns_of(version), schema)
+        _check_columns(stored_schema(version).names, schema)
         for file in files if self._key else ():
             removed = []
             for batch, numbers in open_file(version, file, self._key):
@@ -196,9 +197,10 @@ class Increment:
             if not removed:
                 continue
             again_numbers = np.concatenate(removed)
+            holds = partial(np.isin, test_elements=again_numbers)
             changed = [
                 numbers[new.replaces(batch, self._key)]
-                for batch, numbers in open_file(version, file, schema.names, again_numbers)
+                for batch, numbers in open_file(version, file, schema.names, holds)
             ]
             numbers = np.concatenate(changed)
             if len(numbers):

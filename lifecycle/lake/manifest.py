@@ -236,6 +236,8 @@ def read_manifest(ref: DatasetVersion, *, expired: bool = False) -> Manifest | N
             "(contract.retention.days)"
         )
     try:
+        if not info:
+            raise ValueError("it does not say what made it")
         manifest = manifest_of(info)
     except (ValueError, TypeError) as error:
         name = commit_name(ref.version)

@@ -26,6 +26,8 @@ READ_AHEAD = 64
 """Most commits of object storage that are fetched at once."""
 ERASED = "erased"
 """In a commit: how many rows of the version `lifecycle erase` has taken out since."""
+NUMBER = "row"
+"""Column of the parts and of predictions: a row's number in the version that they are about."""
 ROW = "__row"
 """Column with a row's number in the version; never handed out."""
 

@@ -42,7 +42,7 @@ from lifecycle.lake.manifest import (
     sealed,
 )
 from lifecycle.lake.staging import StagedFiles
-from lifecycle.lake.table import ROW, ROWS, erased_rows, find_version
+from lifecycle.lake.table import NUMBER, ROW, ROWS, erased_rows, find_version
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.identity import sha256
 
@@ -90,6 +90,7 @@ class VersionWriter:
         self.rows = 0
         self._uri = uri
         self._schema = schema.append(pa.field(ROW, pa.int64(), nullable=False))
+        self._numbers = [name for name in (NUMBER, ROW) if name in self._schema.names]
         self._digest = Digest(schema)
         self._former = former
         self._former_files = files_of(former) or [] if former else []
@@ -330,7 +331,7 @@ class VersionWriter:
                 use_dictionary=[f.name for f in self._schema if is_text(f.type)],
                 write_statistics=[ROW],
                 write_batch_size=GROUP,
-                column_encoding={ROW: "DELTA_BINARY_PACKED"},
+                column_encoding={name: "DELTA_BINARY_PACKED" for name in self._numbers},
                 write_page_checksum=True,  # for readers that do not know the commit's digests
             )
             self._in_file = 0
