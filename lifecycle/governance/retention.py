@@ -16,6 +16,7 @@ from lifecycle.governance.erase import OURS
 from lifecycle.governance.folder import open_folder, split_of
 from lifecycle.governance.tables import count_before, delete_before, table_names
 from lifecycle.lake.prediction_log import TABLE as LOG
+from lifecycle.lake.read import part_of
 from lifecycle.lake.table import history, table_uri
 from lifecycle.project import Project
 from lifecycle.records import Retained
@@ -72,8 +73,9 @@ def _needed(project: Project, settings: Settings) -> dict[tuple[str, int], str]:
         roles = [alias for alias in aliases if alias in (CHAMPION, CHALLENGER)]
         split = split_of(model, settings) if roles else None
         for part in (split.train, split.validation, split.holdout) if split else ():
-            table = part.uri.rpartition("/")[2]
-            needs[table, part.version] = f"{roles[0]} v{model.version}"
+            for version in filter(None, (part, part_of(part))):
+                table = version.uri.rpartition("/")[2]
+                needs[table, version.version] = f"{roles[0]} v{model.version}"
     return needs
 
 
