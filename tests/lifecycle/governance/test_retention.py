@@ -72,4 +72,4 @@ def test_without_a_declaration_nothing_is_deleted(
     ingest(project, settings, Window())
     done = retain(project, settings)
     assert (done.days, done.versions, done.log_rows) == (None, {}, 0)
-    assert len(history(table_uri(settings, "small", "accepted"))) == 2
+    assert len(history(table_uri(settings, "small", "accepted"))) == 1
