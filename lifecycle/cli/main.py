@@ -82,6 +82,12 @@ VERBS = {
         "Compare two versions of a table: schema, rows, and how each column's distribution moved.",
         "lifecycle diff 3 4",
     ),
+    "lake": Verb(
+        "Data",
+        "governance:lake",
+        "Show the size of each table of a project, and what of it models need.",
+        "lifecycle lake project.yaml",
+    ),
     "lineage": Verb(
         "Data",
         "governance:lineage",
