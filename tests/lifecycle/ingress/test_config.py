@@ -8,7 +8,7 @@ import pytest
 
 from lifecycle.errors import RayError
 from lifecycle.ingress.config import Options, harden
-from tests.support.front import render, start_haproxy
+from tests.support.front import haproxy_binary, render
 
 
 @pytest.mark.parametrize("replicas", [{}, {"small": [30000], "large": [30001, 30002]}])
@@ -32,7 +32,7 @@ def test_what_ray_writes_today_is_known(folder: Path, replicas: dict[str, list[i
     file = folder / "hard.cfg"
     file.write_text(text)
     checked = subprocess.run(
-        [start_haproxy(), "-c", "-f", str(file)], capture_output=True, text=True
+        [haproxy_binary(), "-c", "-f", str(file)], capture_output=True, text=True
     )
     assert checked.returncode == 0, checked.stderr
 

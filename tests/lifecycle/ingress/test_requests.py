@@ -15,12 +15,12 @@ from lifecycle.ingress import launcher
 from tests.support.front import (
     HOST,
     ask,
+    haproxy_binary,
     listens,
     raw,
     render,
     replica,
     running,
-    start_haproxy,
     wait,
 )
 from tests.support.ports import free_port
@@ -205,7 +205,7 @@ def test_a_request_that_a_dying_replica_left_is_answered_by_another(folder: Path
 @contextlib.contextmanager
 def _plain(config: Path, more: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
     """HAProxy itself with a prepared configuration."""
-    process = subprocess.Popen([start_haproxy(), "-db", "-f", str(config), "-dR", *more])
+    process = subprocess.Popen([haproxy_binary(), "-db", "-f", str(config), "-dR", *more])
     try:
         wait(lambda: listens(port))
         yield process
