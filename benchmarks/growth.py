@@ -95,11 +95,11 @@ def _grow(folder: Path) -> Iterator[Result]:
     splits: list[float] = []
     started = time.perf_counter()
     for project, settings, ingested in grow(folder, INCREMENTS, ROWS):
-        done = time.perf_counter()
-        times.append(done - started)
+        ingested_at = time.perf_counter()
+        times.append(ingested_at - started)
         split_dataset(project, settings, ingested)
         started = time.perf_counter()
-        splits.append(started - done)
+        splits.append(started - ingested_at)
     cpu = time.process_time()
     ingest(project, settings, Window())
     cpu = time.process_time() - cpu
@@ -107,8 +107,8 @@ def _grow(folder: Path) -> Iterator[Result]:
     at_once.mkdir()
     every = [frame(number * ROWS, ROWS) for number in range(INCREMENTS)]
     pd.concat(every).to_csv(at_once / "all.csv", index=False)
-    whole, home = declare(at_once, {"path": "all.csv"}), Settings(home=at_once / "home")
-    split_dataset(whole, home, ingest(whole, home, Window()))
+    project_at_once, home = declare(at_once, {"path": "all.csv"}), Settings(home=at_once / "home")
+    split_dataset(project_at_once, home, ingest(project_at_once, home, Window()))
     sizes = size(settings.home), size(home.home)
     name = f"growth: disk of {INCREMENTS} increments / of one ingestion"
     yield ratio(name, [sizes[0] / 1e6], [sizes[1] / 1e6], 1.5, "MB, log, parts and trail included")
@@ -122,9 +122,9 @@ def _grow(folder: Path) -> Iterator[Result]:
     yield limit("growth: ingesting where nothing is new", [cpu], "s of CPU", 0.1, "200 files")
 
 
-def _late(what: str, times: list[float]) -> Result:
+def _late(step: str, times: list[float]) -> Result:
     """Medians of five, so that one slow write does not decide."""
-    name = f"growth: {what} increment {INCREMENTS} / increment 2"
+    name = f"growth: {step} increment {INCREMENTS} / increment 2"
     late, early = statistics.median(times[-5:]), statistics.median(times[1:6])
     return ratio(name, [late], [early], 1.5, "s of wall time, medians of five increments")
 
@@ -157,7 +157,7 @@ def _upsert(folder: Path, rounds: int) -> Result:
     table.to_parquet(folder / "in" / "000.parquet", index=False)
     table.to_parquet(folder / "bare.parquet", index=False)
     ingest(project, settings, Window())
-    ours, bare = [], []
+    times, bare = [], []
     draw = np.random.default_rng(SEED)
     for number in range(1, rounds + 1):
         ids = draw.choice(UPSERTED, int(CHANGED * UPSERTED), replace=False)
@@ -167,10 +167,10 @@ def _upsert(folder: Path, rounds: int) -> Result:
         seconds, count = _timed(lambda: ingest(project, settings, Window()).rows_new or 0)
         if count != len(ids):
             raise RuntimeError(f"{count:,} rows were replaced, not {len(ids):,}")
-        ours.append(seconds)
+        times.append(seconds)
         bare.append(_timed(lambda file=file: _replace(folder / "bare.parquet", file))[0])
     share = f"upsert of {CHANGED:.0%} of {UPSERTED:,} rows"
-    return ratio(f"growth: {share} / polars writing all anew", ours, bare, 0.5, "s of wall time")
+    return ratio(f"growth: {share} / polars writing all anew", times, bare, 0.5, "s of wall time")
 
 
 def _replace(table: Path, changed: Path) -> int:

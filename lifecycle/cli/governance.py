@@ -122,8 +122,8 @@ def lake(
     for column in table.columns[1:6]:
         column.justify = "right"
     for size in sizes:
-        kept = [f"v{version}: {model}" for version, model in size.needed.items()]
-        kept += [f"{counted(len(size.expired), 'version')} would go"] if size.expired else []
+        reasons = [f"v{version}: {model}" for version, model in size.needed.items()]
+        reasons += [f"{counted(len(size.expired), 'version')} would go"] if size.expired else []
         table.add_row(
             size.table,
             f"{size.versions:,}",
@@ -131,7 +131,7 @@ def lake(
             f"{size.files:,}",
             _megabytes(size.bytes),
             _megabytes(size.log_bytes),
-            ", ".join(kept),
+            ", ".join(reasons),
         )
     console.print(table)
     console.print("Versions share files: an increment writes its own rows, a part its row numbers.")

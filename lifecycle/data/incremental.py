@@ -42,7 +42,7 @@ Mask = NDArray[np.bool_]
 
 
 def increment_of(project: Project, source: Source, uri: str, window: Window) -> "Increment | None":
-    """How this run takes in what is new; None if the source does not ask for it.
+    """Return how this run takes in what is new; None if the source does not ask for it.
 
     Raises:
         SourceError: a file that was taken in has changed, and rows have no key to replace them by.
@@ -106,7 +106,7 @@ class Increment:
         return former if former and files_of(former) is not None else None
 
     def later(self, batch: pa.RecordBatch) -> Mask | None:
-        """Which rows of a raw batch are behind the watermark; None if all are wanted.
+        """Mask of the rows of a raw batch that are behind the watermark; None if all are wanted.
 
         A row without a watermark is wanted: the contract says what becomes of it.
         """
@@ -122,8 +122,8 @@ class Increment:
         if self.after is None:
             return None
         later = (marks > self.after) | marks.isna()
-        wanted: Mask = later.to_numpy(dtype=bool, na_value=True)
-        return wanted
+        selection: Mask = later.to_numpy(dtype=bool, na_value=True)
+        return selection
 
     def stage(self, batch: pa.RecordBatch) -> None:
         """Keep accepted rows until all are checked."""
@@ -153,17 +153,17 @@ class Increment:
         """
         keys = np.concatenate(self._keys) if self._keys else np.empty(0, dtype=np.int64)
         rows = np.concatenate(self._rows) if self._rows else keys
-        wanted = np.ones(self._staged, dtype=bool)
+        selection = np.ones(self._staged, dtype=bool)
         order = np.argsort(keys, kind="stable")
         if len(keys):  # of a key that comes twice, the last row counts
             last = np.append(keys[order][1:] != keys[order][:-1], True)
-            wanted[:] = False
-            wanted[order[last]] = True
+            selection[:] = False
+            selection[order[last]] = True
             order = order[last]
         if self.former is not None and self._staged:
-            self._merge_former(writer, schema, _New(keys, rows, order, wanted))
-        self._replay(schema, wanted, writer.write)
-        return int(wanted.sum())
+            self._merge_former(writer, schema, _New(keys, rows, order, selection))
+        self._replay(schema, selection, writer.write)
+        return int(selection.sum())
 
     def note(self) -> dict[str, str]:
         """Note for the commit: what was ingested so far, on top of an earlier commit's note while
@@ -184,20 +184,20 @@ class Increment:
         if files is None:  # written before commits listed their files: as new rows, all of them
             for batch in open_version(version):
                 _check_columns(batch.schema.names, schema)
-                some = pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-                writer.write(some.filter(pa.array(~new.replaces(some, self._key))))
+                rows = pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+                writer.write(rows.filter(pa.array(~new.replaces(rows, self._key))))
             return
         _check_columns(stored_schema(version).names, schema)
         for file in files if self._key else ():
             removed = []
             for batch, numbers in open_file(version, file, self._key):
-                again = new.holds(batch, self._key)
-                if again.any():
-                    removed.append(numbers[again])
+                repeated = new.holds(batch, self._key)
+                if repeated.any():
+                    removed.append(numbers[repeated])
             if not removed:
                 continue
-            again_numbers = np.concatenate(removed)
-            holds = partial(np.isin, test_elements=again_numbers)
+            candidates = np.concatenate(removed)
+            holds = partial(np.isin, test_elements=candidates)
             changed = [
                 numbers[new.replaces(batch, self._key)]
                 for batch, numbers in open_file(version, file, schema.names, holds)
@@ -206,24 +206,24 @@ class Increment:
             if len(numbers):
                 writer.replace(file, _others(version, file, schema, numbers), numbers)
 
-    def _replay(self, schema: pa.Schema, wanted: Mask, write: Write) -> None:
+    def _replay(self, schema: pa.Schema, selection: Mask, write: Write) -> None:
         if self._stream is None:
             return
         self._stream.close()
         self._file.seek(0)
         start = 0
         for batch in pa.ipc.open_stream(self._file):
-            some = wanted[start : start + batch.num_rows]
+            mask = selection[start : start + batch.num_rows]
             start += batch.num_rows
-            rows = batch if some.all() else batch.filter(pa.array(some))
+            rows = batch if mask.all() else batch.filter(pa.array(mask))
             write(pa.RecordBatch.from_arrays(rows.columns, schema=schema))
 
     def _new_parts(self, source: Source) -> list[str]:
-        known = self._parts_before | self._parts_since
-        stamps = set(known.values())
+        parts_read = self._parts_before | self._parts_since
+        stamps = set(parts_read.values())
         parts = source.parts()
         new = [part for part in parts if part.digest not in stamps]
-        changed = [part.name for part in new if part.name in known]
+        changed = [part.name for part in new if part.name in parts_read]
         if changed and not self._key:
             raise SourceError(
                 f"{source.place}: {', '.join(changed[:3])} changed since it was taken in; name the "
@@ -272,21 +272,22 @@ class _New(NamedTuple):
     """(rows,): hashes of whole rows."""
     order: NDArray[np.int64]
     """(keys,): the row of each key that counts, in the order of the keys."""
-    wanted: Mask
+    selection: Mask
     """(rows,): which rows are written."""
 
     def holds(self, batch: pa.RecordBatch, key: list[str]) -> Mask:
-        """Which former rows have a key that came again (rows,)."""
+        """Mask of the former rows that have a key that came again (rows,)."""
         return self._find(batch, key)[1]
 
     def replaces(self, batch: pa.RecordBatch, key: list[str]) -> Mask:
-        """Which former rows are replaced (rows,); new rows equal to theirs are not written."""
+        """Mask of the former rows that are replaced (rows,); new ones equal to them are not
+        written."""
         if not len(self.order):
             return np.zeros(batch.num_rows, dtype=bool)
-        at, again = self._find(batch, key)
-        same = again & (self.rows[self.order][at] == keys_of(batch.columns, exact=False))
-        self.wanted[self.order[at[same]]] = False
-        replaced: Mask = again & ~same
+        at, repeated = self._find(batch, key)
+        same = repeated & (self.rows[self.order][at] == keys_of(batch.columns, exact=False))
+        self.selection[self.order[at[same]]] = False
+        replaced: Mask = repeated & ~same
         return replaced
 
     def _find(self, batch: pa.RecordBatch, key: list[str]) -> tuple[NDArray[np.int64], Mask]:

@@ -246,14 +246,14 @@ def _rows(
         batch = run.terms.complete(batch, place, continued=run.former is not None)
         numbers = np.arange(start, start + batch.num_rows, dtype=np.int64)
         start += batch.num_rows
-        wanted = inside(batch, project, run.window)
+        mask = inside(batch, project, run.window)
         if increment:
-            wanted = _both(wanted, increment.later(batch))
+            mask = _both(mask, increment.later(batch))
         if run.erased and project.entity in batch.schema.names:
             erased = erased_mask(batch.column(project.entity), run.erased, run.settings)
-            wanted = _both(wanted, ~erased.to_numpy(zero_copy_only=False))
-        if wanted is not None:
-            batch, numbers = batch.filter(pa.array(wanted)), numbers[wanted]
+            mask = _both(mask, ~erased.to_numpy(zero_copy_only=False))
+        if mask is not None:
+            batch, numbers = batch.filter(pa.array(mask)), numbers[mask]
         if progress:
             progress(start)
         if batch.num_rows:

@@ -50,7 +50,7 @@ def small_holdout(rows: int, total: int, project: Project) -> str:
 
 
 def empty_part(part: str, project: Project, keys: Keys, rule: str) -> str:
-    """What to change, where a part of the split has no row.
+    """Say what to change, where a part of the split has no row.
 
     Args:
         keys: of the rows that have a target.
@@ -150,20 +150,20 @@ def check_target(target: "pd.Series[Any]", project: Project, where: str) -> None
         return
     values = present.unique()
     positive = 1 if project.positive is None else project.positive
-    shown = ", ".join(map(repr, sorted(map(_native, values), key=str)[:6]))
+    labels = ", ".join(map(repr, sorted(map(_native, values), key=str)[:6]))
     if len(values) > 2:
         raise TargetError(
-            f"{place} has {len(values)} classes ({shown}…) and task: binary takes two; "
+            f"{place} has {len(values)} classes ({labels}…) and task: binary takes two; "
             "use task: multiclass, task: regression or another target"
         )
     if not (values == positive).any() and where == "the data":
         raise TargetError(
-            f"{place} never is {positive!r}, only {shown}; set `positive` to the value of "
+            f"{place} never is {positive!r}, only {labels}; set `positive` to the value of "
             f"{name!r} that the model should predict"
         )
     if len(values) == 1:
         raise TargetError(
-            f"{place} has one class only ({shown}): there is nothing to tell apart; check the "
+            f"{place} has one class only ({labels}): there is nothing to tell apart; check the "
             "data, `target`, or the sizes under `split`"
         )
 

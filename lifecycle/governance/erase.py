@@ -255,9 +255,9 @@ def _counts_of_parts(
         dataset = part_of(noted.version)
         if dataset is None:
             continue
-        theirs = numbers.get((dataset.uri.rpartition("/")[2], dataset.version), ())
-        if len(theirs) and (
-            count := np.isin(np.concatenate(theirs), row_numbers(noted.version)).sum()
+        matches = numbers.get((dataset.uri.rpartition("/")[2], dataset.version), ())
+        if len(matches) and (
+            count := np.isin(np.concatenate(matches), row_numbers(noted.version)).sum()
         ):
             counts[noted.version.version] = int(count)
     return counts

@@ -68,7 +68,7 @@ def retain(project: Project, settings: Settings, dry_run: bool = False) -> Retai
 
 
 def lake_sizes(project: Project, settings: Settings) -> tuple[TableSize, ...]:
-    """What each table of a project takes on disk, which versions models need, and what retention
+    """Size of each table of a project, which versions models need, and what retention
     would delete; nothing is changed.
 
     Raises:
@@ -83,7 +83,7 @@ def lake_sizes(project: Project, settings: Settings) -> tuple[TableSize, ...]:
             name,
             history(table_uri(settings, project.name, name)),
             set(expired.get(name, ())),
-            {version: why for (table, version), why in sorted(needed.items()) if table == name},
+            {version: model for (table, version), model in sorted(needed.items()) if table == name},
         )
         for name in table_names(lake)
     )

@@ -111,8 +111,8 @@ class Manifest(NamedTuple):
         Args:
             files: those of the base.
         """
-        kept = [file for file in files if file.path not in self.removed]
-        return sorted([*kept, *self.files], key=lambda file: file.first)
+        remaining = [file for file in files if file.path not in self.removed]
+        return sorted([*remaining, *self.files], key=lambda file: file.first)
 
 
 def sealed(info: Mapping[str, Any], manifest: Manifest) -> dict[str, str]:
@@ -129,7 +129,7 @@ def sealed(info: Mapping[str, Any], manifest: Manifest) -> dict[str, str]:
 
 
 def manifest_of(info: Mapping[str, Any]) -> Manifest | None:
-    """What a commit lists; None if it was written before commits listed their files.
+    """List of files in a commit; None if it was written before commits listed their files.
 
     Raises:
         ValueError: the commit is not as it was written.
@@ -181,7 +181,7 @@ def commit_name(version: int) -> str:
 
 
 def read_commit(uri: str, version: int) -> dict[str, Any] | None:
-    """What a commit says of itself, not yet held against its seal; None if it is not there.
+    """Read what a commit says of itself, not yet held against its seal; None if it is not there.
 
     Raises:
         BackendError: it cannot be read.
@@ -202,7 +202,7 @@ def read_commit(uri: str, version: int) -> dict[str, Any] | None:
 
 
 def commit_info(content: bytes) -> dict[str, Any]:
-    """What a commit says of itself; nothing if it says nothing.
+    """Parse what a commit says of itself; nothing if it says nothing.
 
     Raises:
         ValueError: it is no commit.
@@ -219,7 +219,7 @@ def commit_info(content: bytes) -> dict[str, Any]:
 
 
 def read_manifest(ref: DatasetVersion, *, expired: bool = False) -> Manifest | None:
-    """What the commit of a version lists; None as in `files_of`.
+    """Read the list of a version's commit; None as in `files_of`.
 
     Args:
         expired: whether to read that of a version whose rows retention has deleted.
@@ -253,7 +253,7 @@ def read_manifest(ref: DatasetVersion, *, expired: bool = False) -> Manifest | N
 
 
 def is_intact(ref: DatasetVersion) -> bool:
-    """Whether the files of a version have the bytes that were written; true of one whose commit
+    """Tell whether the files of a version have the bytes that were written; true where its commit
     lists none."""
     try:
         for file in files_of(ref) or ():
@@ -278,19 +278,19 @@ def verified(uri: str, file: VersionFile, remedy: str = RESTORE) -> Iterator[pa.
         BackendError: the file is missing or cannot be read, or its bytes are others.
     """
     place = place_of(uri)
-    shown = f"{uri}/{file.path}"
+    label = f"{uri}/{file.path}"
     try:
         stream, digest = _hashed(place, file.path)
     except FileNotFoundError:
         raise BackendError(
-            f"{shown}: cannot be read: this file of the table is missing; {remedy}"
+            f"{label}: cannot be read: this file of the table is missing; {remedy}"
         ) from None
     except OSError as error:
-        raise BackendError(f"{shown}: cannot be read: {first_line(error)}") from None
+        raise BackendError(f"{label}: cannot be read: {first_line(error)}") from None
     with stream:
         if digest != file.sha256:
             raise BackendError(
-                f"{shown}: its SHA-256 is {digest[:12]}…, not {file.sha256[:12]}… as it was "
+                f"{label}: its SHA-256 is {digest[:12]}…, not {file.sha256[:12]}… as it was "
                 f"written: {CHANGED}; {remedy}"
             )
         yield stream

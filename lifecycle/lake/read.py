@@ -63,12 +63,12 @@ def read_version(ref: DatasetVersion, columns: Sequence[str] | None = None) -> p
 
 
 def is_nullable(field: pa.Field, _: pa.ChunkedArray) -> bool:
-    """Whether the contract allows a missing value in a column of a version."""
+    """Tell whether the contract allows a missing value in a column of a version."""
     return bool(field.nullable)
 
 
 def read_table(ref: DatasetVersion, columns: Sequence[str] | None = None) -> pa.Table:
-    """What `read_version` reads, as Arrow.
+    """Read what `read_version` reads, as Arrow.
 
     Raises:
         BackendError: the table or the version is not there, is damaged, or does not hold these
@@ -78,7 +78,7 @@ def read_table(ref: DatasetVersion, columns: Sequence[str] | None = None) -> pa.
         batches = list(open_version(ref, columns))
         schema = batches[0].schema if batches else stored_schema(ref)
         return pa.Table.from_batches(batches, schema)
-    table = _whole(ref, columns)
+    table = _own_rows(ref, columns)
     _check_rows(ref, table.num_rows)
     return _in_order(table)
 
@@ -172,8 +172,8 @@ def open_file(
             for batch in parquet.iter_batches(BATCH, row_groups=[group], columns=[*names, ROW]):
                 numbers = batch.column(ROW).to_numpy()
                 batch = batch.select(names)
-                if holds is not None and not (some := holds(numbers)).all():
-                    batch, numbers = batch.filter(pa.array(some)), numbers[some]
+                if holds is not None and not (mask := holds(numbers)).all():
+                    batch, numbers = batch.filter(pa.array(mask)), numbers[mask]
                 yield batch, numbers
 
 
@@ -195,7 +195,7 @@ NOT_NULL = "not_null"
 
 
 @dataclass(frozen=True)
-class Part:
+class PartRows:
     """Some rows of a version."""
 
     dataset: DatasetVersion
@@ -204,11 +204,11 @@ class Part:
     not_null: str
 
     def holds(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of the rows with these numbers are of the part (rows,)."""
+        """Mask of the rows, by their numbers, that are of the part (rows,)."""
         if not len(self.rows):
             return np.zeros(len(numbers), dtype=bool)
-        mine: NDArray[np.bool_] = self.rows[np.minimum(numbers, len(self.rows) - 1)]
-        return mine & (numbers < len(self.rows))
+        mask: NDArray[np.bool_] = self.rows[np.minimum(numbers, len(self.rows) - 1)]
+        return mask & (numbers < len(self.rows))
 
     def schema(self, schema: pa.Schema) -> pa.Schema:
         """The part's columns, by those of the version that it is of."""
@@ -238,7 +238,7 @@ def row_numbers(ref: DatasetVersion) -> NDArray[np.int64]:
     Raises:
         BackendError: the part is not there, is damaged, or is another one.
     """
-    table = _in_order(_whole(ref, [NUMBER]))
+    table = _in_order(_own_rows(ref, [NUMBER]))
     if table.num_rows != ref.rows:
         raise BackendError(
             f"{ref.uri}: version {ref.version} has {table.num_rows} row numbers, not the "
@@ -260,19 +260,19 @@ def part_note(dataset: DatasetVersion, not_null: str) -> dict[str, str]:
     return {PART_OF: json.dumps(place), NOT_NULL: not_null}
 
 
-def _part_of(ref: DatasetVersion) -> Part | None:
+def _part_of(ref: DatasetVersion) -> PartRows | None:
     dataset = part_of(ref)
     if dataset is None:
         return None
     numbers = row_numbers(ref)
     rows = np.zeros(int(numbers.max(initial=-1)) + 1, dtype=bool)
     rows[numbers] = True
-    return Part(dataset, rows, note_of(ref.uri, ref.version).get(NOT_NULL, ""))
+    return PartRows(dataset, rows, note_of(ref.uri, ref.version).get(NOT_NULL, ""))
 
 
 def _scan(
     ref: DatasetVersion,
-    part: Part | None,
+    part: PartRows | None,
     columns: Sequence[str] | None,
     first: int = 0,
     end: int | None = None,
@@ -280,10 +280,10 @@ def _scan(
     """Rows with numbers from `first` to `end`, with those (rows,), file by file."""
 
     def holds(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-        asked = numbers >= first
+        mask = numbers >= first
         if end is not None:
-            asked &= numbers < end
-        return asked & part.holds(numbers) if part else asked
+            mask &= numbers < end
+        return mask & part.holds(numbers) if part else mask
 
     version = part.dataset if part else ref
     files = files_of(version)
@@ -292,8 +292,8 @@ def _scan(
         for batch in read_table(version, columns).to_batches(BATCH):
             numbers = np.arange(start, start + batch.num_rows)
             start += batch.num_rows
-            asked = holds(numbers)
-            yield _typed(batch.filter(pa.array(asked)), part), numbers[asked]
+            mask = holds(numbers)
+            yield _typed(batch.filter(pa.array(mask)), part), numbers[mask]
         return
     for file in files:
         if file.end > first and (end is None or file.first < end):
@@ -301,7 +301,7 @@ def _scan(
                 yield _typed(batch, part), numbers
 
 
-def _typed(batch: pa.RecordBatch, part: Part | None) -> pa.RecordBatch:
+def _typed(batch: pa.RecordBatch, part: PartRows | None) -> pa.RecordBatch:
     if part is None:
         return batch
     return pa.RecordBatch.from_arrays(batch.columns, schema=part.schema(batch.schema))
@@ -319,13 +319,13 @@ def _any(
     return bool(holds(np.arange(ends.min, ends.max + 1)).any())
 
 
-def _whole(ref: DatasetVersion, columns: Sequence[str] | None) -> pa.Table:
+def _own_rows(ref: DatasetVersion, columns: Sequence[str] | None) -> pa.Table:
     """A version's own rows, with the column `ROW`, in any order."""
-    wanted = [*columns, ROW] if columns is not None else None
+    names = [*columns, ROW] if columns is not None else None
     # reading ahead of what is decoded pays over a network, and holds the files in memory
     with _dataset(ref, files_of(ref)) as dataset, _readable(ref):
         options = ParquetFragmentScanOptions(pre_buffer="://" in ref.uri)
-        return dataset.to_table(columns=wanted, fragment_scan_options=options)
+        return dataset.to_table(columns=names, fragment_scan_options=options)
 
 
 @contextmanager
@@ -363,7 +363,7 @@ def _readable(ref: DatasetVersion) -> Iterator[None]:
         ) from None
 
 
-def _check_rows(ref: DatasetVersion, rows: int, part: Part | None = None) -> None:
+def _check_rows(ref: DatasetVersion, rows: int, part: PartRows | None = None) -> None:
     missing = ref.rows - rows
     version = part.dataset if part else ref
     if missing and not 0 < missing <= erased_rows(version.uri, version.version):

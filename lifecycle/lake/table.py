@@ -131,7 +131,7 @@ def note_of(uri: str, version: int) -> dict[str, str]:
 
 
 def erased_rows(uri: str, version: int) -> int:
-    """How many rows were erased from a version since it was written.
+    """Number of rows that were erased from a version since it was written.
 
     Raises:
         BackendError: the commit cannot be read.
@@ -149,9 +149,9 @@ def commits(uri: str) -> Iterator[dict[str, Any]]:
     numbers = iter(_numbers(uri))
     count = 1
     with ThreadPoolExecutor(READ_AHEAD) if "://" in uri else nullcontext() as threads:
-        while some := list(islice(numbers, count)):
-            infos = (threads.map if threads else map)(partial(read_commit, uri), some)
-            for number, info in zip(some, infos, strict=True):
+        while chunk := list(islice(numbers, count)):
+            infos = (threads.map if threads else map)(partial(read_commit, uri), chunk)
+            for number, info in zip(chunk, infos, strict=True):
                 if info and "digest" in info:
                     yield info | {"version": number}
             count = min(2 * count, READ_AHEAD)
@@ -212,7 +212,7 @@ def relocated(record: R, settings: Settings) -> R:
 
 
 def missing(record: Record) -> bool:
-    """Whether something that the record refers to is gone: a version of a table, or a file.
+    """Tell whether something that the record refers to is gone: a version of a table, or a file.
 
     Raises:
         BackendError: a table cannot be read.

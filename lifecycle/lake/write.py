@@ -253,16 +253,16 @@ class VersionWriter:
         if self._former is None:
             return Manifest(files)
         replaced = {file.path for file in self._replaced}
-        whole = Manifest(files, removed=frozenset(replaced)).merged(self._former_files)
+        all_files = Manifest(files, removed=frozenset(replaced)).merged(self._former_files)
         own = (self._former.version, self._former.digest)
         former = read_manifest(self._former)
         base = former.base if former and former.base else own
         before = {file.path for file in base_files(self._uri, base)}
-        new = [file for file in whole if file.path not in before]
-        gone = before - {file.path for file in whole}
-        if len(new) + len(gone) > LISTED + math.isqrt(2 * len(whole)):
-            return Manifest(whole)
-        return Manifest(new, base, frozenset(gone))
+        new = [file for file in all_files if file.path not in before]
+        removed = before - {file.path for file in all_files}
+        if len(new) + len(removed) > LISTED + math.isqrt(2 * len(all_files)):
+            return Manifest(all_files)
+        return Manifest(new, base, frozenset(removed))
 
     def _added(self) -> list[AddAction]:
         now = int(time.time() * 1000)
@@ -276,10 +276,10 @@ class VersionWriter:
         now = int(time.time() * 1000)
         present = set(pa.table(table.get_add_actions()).column("path").to_pylist())
         replaced = {file.path for file in self._replaced}
-        kept = {file.path for file in self._former_files} - replaced
+        remaining = {file.path for file in self._former_files} - replaced
         system, prefix = place_of(self._uri)
         actions: list[AddAction | RemoveAction] = [*self._added()]
-        for path in sorted(kept - present):
+        for path in sorted(remaining - present):
             with system.open_input_file(prefix + path) as file:
                 rows, size = ParquetFile(file).metadata.num_rows, file.size()
             actions.append(AddAction(path, size, {}, now, True, json.dumps({"numRecords": rows})))
@@ -287,7 +287,7 @@ class VersionWriter:
             RemoveAction(
                 path=path, data_change=True, deletion_timestamp=now, size=0, partition_values={}
             )
-            for path in sorted(present - kept)
+            for path in sorted(present - remaining)
         ]
 
     def _run(self) -> None:
@@ -409,10 +409,10 @@ def write_rows(
     """
     with VersionWriter(table.schema, uri) as writer:
         for start in range(0, table.num_rows, GROUP):
-            some = table.slice(start, GROUP)
+            part = table.slice(start, GROUP)
             if rows is not None:
-                some = some.filter(rows.slice(start, GROUP))
-            for batch in some.combine_chunks().to_batches():
+                part = part.filter(rows.slice(start, GROUP))
+            for batch in part.combine_chunks().to_batches():
                 writer.write(batch)
         return writer.commit(note)
 

@@ -73,7 +73,7 @@ class Retained(Record):
 
 
 class TableSize(Record):
-    """What a table of the lake takes on disk, and why."""
+    """Size of a table of the lake, and what of it is needed."""
 
     table: str
     versions: int
