@@ -53,7 +53,7 @@ def empty_part(part: str, project: Project, keys: Keys, rule: str) -> str:
     """Say what to change, where a part of the split has no row.
 
     Args:
-        keys: of the rows that have a target.
+        keys: keys of the rows that have a target.
     """
     message = (
         f"{project.source.place}: the {part} part of {keys.rows:,} rows would be empty ({rule})"

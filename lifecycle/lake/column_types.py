@@ -376,7 +376,7 @@ class Pattern(Constraint):
         return f"must be of the form {self.spec.pattern},"
 
     def schema(self) -> dict[str, Any]:
-        """Nothing for what only RE2 reads, such as its flags: the rest of JavaScript's is alike."""
+        """Return the pattern, or nothing if JavaScript cannot read it, such as RE2's flags."""
         pattern = self.spec.pattern or ""
         return {} if ONLY_RE2.search(pattern) else {"pattern": f"^(?:{pattern})$"}
 

@@ -131,9 +131,7 @@ def run(folder: Path) -> dict[str, Any]:
 
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
     if request["version"] != VERSION:
-        raise ValueError(
-            f"the request has version {request['version']}, but this program has {VERSION}"
-        )
+        raise ValueError(f"the request has version {request['version']}, not {VERSION}")
     frames = {part: read(folder / PARTS[part], request["dtypes"]) for part in PARTS}
     inputs = as_given(frames, request)
     (folder / PLOTLY).write_text(get_plotlyjs(), encoding="utf-8")

@@ -364,16 +364,16 @@ def page(
             return b'{"live":true}'  # who gets it, reached a live server
         case ["v2", "health", "ready"]:
             return orjson.dumps({"ready": is_ready})
-        case ["v2", "models", name, "versions", number, *rest] if number and rest in (
+        case ["v2", "models", name, "versions", number, *tail] if number and tail in (
             [],
             ["ready"],
         ):
             check_model(name, number, model)
-        case ["v2", "models", name, *rest] if rest in ENDS:
+        case ["v2", "models", name, *tail] if tail in ENDS:
             check_model(name, "", model)
         case _:
             raise NotServedError("the Open Inference Protocol has no such path")
-    if rest:
+    if tail:
         return orjson.dumps({"name": model.name, "ready": is_ready})
     return model_metadata(model, schema, versions or (model.version,))
 
