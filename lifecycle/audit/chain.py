@@ -142,9 +142,11 @@ class Chain(Generic[L]):
                 logger.info("%s: another writer was faster, attempt %d", self.uri, attempt + 1)
                 continue
             except (DeltaError, OSError) as error:
+                if first_commit(place_of(self.uri)) > table.version():
+                    continue  # commits that came since are deleted already
                 raise BackendError(f"{self.uri}: cannot write: {first_line(error)}") from None
             if first_commit(place_of(self.uri)) > table.version() and chained not in self.lines():
-                continue  # the log had passed: a commit of that number was there, and is deleted
+                continue  # the same, and the number of the commit was free again
             files.append(_segment(added.path))
             self._tidy(table, files, self._after(head, [chained]))
             return chained
