@@ -20,6 +20,7 @@ follows the one that its writer has read; whoever comes second reads again and c
 import hashlib
 import json
 import logging
+import random
 import re
 import secrets
 import time
@@ -54,6 +55,8 @@ FAN_IN = 8
 MAX_LINES = FAN_IN**4
 """A segment of so many lines is packed no more."""
 ATTEMPTS = 20
+PAUSE_S = 0.02
+"""Added per attempt to the longest pause before the next."""
 RESTORE = "restore it from a backup of the lake: what it held cannot be made again"
 CONFIGURATION = {
     "delta.appendOnly": "true",
@@ -140,6 +143,7 @@ class Chain(Generic[L]):
                 change_files(table, (), [added])
             except CommitFailedError:
                 logger.info("%s: another writer was faster, attempt %d", self.uri, attempt + 1)
+                time.sleep(random.uniform(0, PAUSE_S * attempt))  # noqa: S311 - nothing secret
                 continue
             except (DeltaError, OSError) as error:
                 if first_commit(place_of(self.uri)) > table.version():
@@ -279,6 +283,17 @@ class Chain(Generic[L]):
                     raise Broken(f"{self.uri}/{file.path}: line {end} should begin it; {RESTORE}")
         return files
 
+    def _content(self, path: str) -> bytes | None:
+        """The bytes of a file; None if there is none."""
+        try:
+            system, prefix = place_of(self.uri)
+            with system.open_input_file(prefix + path) as stream:
+                return bytes(stream.read())
+        except FileNotFoundError:
+            return None
+        except (DeltaError, OSError) as error:
+            raise BackendError(f"{self.uri}/{path}: cannot be read: {first_line(error)}") from None
+
     def _rows(self, files: Iterable[Segment]) -> list[Row]:
         """The lines of files, in order, as they are written there.
 
@@ -286,19 +301,12 @@ class Chain(Generic[L]):
             Broken: a file is missing, or not what was written.
             BackendError: a file cannot be reached.
         """
-        system, prefix = place_of(self.uri)
         rows: list[Row] = []
         for file in files:
             place = f"{self.uri}/{file.path}"
-            try:
-                with system.open_input_file(prefix + file.path) as stream:
-                    content = stream.read()
-            except FileNotFoundError:
-                raise Missing(
-                    f"{place}: this file of the audit trail is missing; {RESTORE}"
-                ) from None
-            except OSError as error:
-                raise BackendError(f"{place}: cannot be read: {first_line(error)}") from None
+            content = self._content(file.path)
+            if content is None:
+                raise Missing(f"{place}: this file of the audit trail is missing; {RESTORE}")
             rows += _parsed(content, file.sha256, place)
         return sorted(rows, key=lambda row: row.number)
 
@@ -317,9 +325,8 @@ class Chain(Generic[L]):
             try:
                 line = self.kind.model_validate(row.content)
             except ValidationError as error:
-                raise Broken(
-                    f"line {row.number} ({row.place}): is no change of a version ({error})"
-                ) from None
+                why = f"is no change of a version ({first_line(error)})"
+                raise Broken(f"line {row.number} ({row.place}): {why}") from None
             shown = f"line {row.number} ({line.time}, {line})"
             if row.number != number:
                 raise Broken(f"{shown}: line {number} should stand here (in {row.place})")
@@ -334,8 +341,6 @@ class Chain(Generic[L]):
             lines.append(line)
         return lines
 
-    # The head.
-
     def _head(self) -> Head[L] | None:
         """The head as it was written; None if there is none.
 
@@ -343,15 +348,10 @@ class Chain(Generic[L]):
             Broken: it is not what was written.
             BackendError: it cannot be read.
         """
-        system, prefix = place_of(self.uri)
         place = f"{self.uri}/{HEAD}"
-        try:
-            with system.open_input_file(prefix + HEAD) as stream:
-                content = stream.read()
-        except FileNotFoundError:
+        content = self._content(HEAD)
+        if content is None:
             return None
-        except OSError as error:
-            raise BackendError(f"{place}: cannot be read: {first_line(error)}") from None
         try:
             head = json.loads(content)
             if head.pop("seal") != sha256(head):
@@ -380,12 +380,8 @@ class Chain(Generic[L]):
         put_file(place_of(self.uri), HEAD, text.encode())
 
     def _cut_off(self, head: Head[L], lines: int) -> Broken:
-        return Broken(
-            f"{self.uri}: has {lines} lines, and had {head.lines}: the last ones are missing; "
-            f"{RESTORE}"
-        )
-
-    # Writing.
+        missing = f"has {lines} lines, and had {head.lines}: the last ones are missing"
+        return Broken(f"{self.uri}: {missing}; {RESTORE}")
 
     def _write(self, lines: Sequence[L], first: int) -> AddAction:
         """Write lines as a segment that no commit names yet.
