@@ -244,9 +244,8 @@ def _last_progress() -> Progress | None:
 
 def _plain(error: TrainingFailedError) -> LifecycleError:
     """The cause on a worker, if it is one of ours or XGBoost's; otherwise Ray's own words."""
-    failures = getattr(error, "worker_failures", {})
-    for rank, failure in sorted(failures.items()):
-        cause = getattr(failure, "_base_exc", failure)
+    causes = getattr(error, "worker_failures", {})
+    for rank, cause in sorted(causes.items()):
         if isinstance(cause, LifecycleError):
             return cause
         if isinstance(cause, xgboost.core.XGBoostError):
