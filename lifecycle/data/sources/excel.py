@@ -42,7 +42,7 @@ DAY_ZERO = "1899-12-31"
 LARGEST_EXACT = 2.0**53
 
 
-class Cells(NamedTuple):
+class SheetText(NamedTuple):
     """Rows of a sheet as text, with the words of failed formulas; missing cells are null."""
 
     columns: list[pa.Array]
@@ -65,7 +65,7 @@ def read_excel(file: Path, spec: SourceSpec, place: str) -> Iterator[pa.RecordBa
     """
     book = _workbook(file, place)
     sheet = _sheet(book.sheet_names, spec, place)
-    cells = _cells(book, sheet, spec.skip)
+    cells = _cells(book, sheet, place, spec.skip)
     first = pc.index(cells.has_cells, True).as_py()
     if first < 0:
         others = other_sheets(spec.sheet, book.sheet_names)
@@ -94,7 +94,7 @@ def sheet_heads(file: Path, place: str, rows: int) -> dict[str, list[Row]]:
     heads: dict[str, list[Row]] = {name: [] for name in book.sheet_names}
     if rows:
         for name in heads:
-            cells = _cells(book, name, 0, rows)
+            cells = _cells(book, name, place, rows=rows)
             heads[name] = [cells.row(at) for at in range(len(cells.has_cells))]
     return heads
 
@@ -106,7 +106,7 @@ def _workbook(file: Path, place: str) -> "ExcelReader":
     try:
         return fastexcel.read_excel(content)
     except fastexcel.FastExcelError as error:
-        reason = " ".join(str(error).partition("Context:")[0].split())
+        reason = _reason(error)
         what = f"it is no sound workbook ({reason})"
         if content.startswith(OLD_WORKBOOK):
             what = (
@@ -115,6 +115,10 @@ def _workbook(file: Path, place: str) -> "ExcelReader":
         elif not content.startswith(b"PK"):
             what = foreign_text(content[:64]) or what
         raise SourceError(f"{place}: cannot read it: {what}") from None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).partition("Context:")[0].split())
 
 
 def other_sheets(chosen: str | int, names: list[str]) -> str:
@@ -149,23 +153,29 @@ def _no_sheet(names: list[str], sheet: str | int) -> str:
     return f"there is no sheet in place {sheet}, counted from 0; set it to one of these: {have}"
 
 
-def _cells(book: "ExcelReader", sheet: str, skip: int, rows: int | None = None) -> Cells:
+def _cells(
+    book: "ExcelReader", sheet: str, place: str, skip: int = 0, rows: int | None = None
+) -> SheetText:
     """The cells below the first rows of a sheet.
 
     Args:
         skip: rows at the top that are left out.
         rows: how many to read; all without it.
-    """
-    from fastexcel import FastExcelError
 
-    nothing = Cells([], [], pa.array([], pa.bool_()))
+    Raises:
+        SourceError: the sheet is damaged.
+    """
+    from fastexcel import FastExcelError, InvalidParametersError
+
     try:
         loaded = book.load_sheet(
             sheet, header_row=None, skip_rows=skip, n_rows=rows, dtypes="string"
         )
         batch, failed = loaded.to_arrow_with_errors()
-    except FastExcelError:  # the sheet has fewer rows, or is a chart
-        return nothing
+    except InvalidParametersError:  # the sheet has fewer rows
+        return SheetText([], [], pa.array([], pa.bool_()))
+    except FastExcelError as error:
+        raise SourceError(f"{place}: cannot read the sheet {sheet!r}: {_reason(error)}") from None
     columns = [_without_blanks(plain(column)) for column in batch.columns]
     for at, words in _failed(failed, skip).items():
         columns[at] = _with_words(columns[at], words)
@@ -173,7 +183,7 @@ def _cells(book: "ExcelReader", sheet: str, skip: int, rows: int | None = None) 
     filled = pa.repeat(False, batch.num_rows)
     for column in columns:
         filled = pc.or_(filled, column.is_valid())
-    return Cells(columns, positions, filled)
+    return SheetText(columns, positions, filled)
 
 
 def _without_blanks(column: pa.Array) -> pa.Array:
@@ -186,8 +196,8 @@ def _failed(errors: Any, skip: int) -> dict[int, dict[int, str]]:
     failed: dict[int, dict[int, str]] = {}
     for error in errors.errors if errors else ():
         row, column = error.position
-        if found := ERROR.search(error.detail):
-            failed.setdefault(column, {})[row - skip] = ERRORS.get(found[1], f"#{found[1]}")
+        if kind := ERROR.search(error.detail):
+            failed.setdefault(column, {})[row - skip] = ERRORS.get(kind[1], f"#{kind[1]}")
     return failed
 
 
@@ -198,7 +208,7 @@ def _with_words(column: pa.Array, words: dict[int, str]) -> pa.Array:
     return pa.array(cells, pa.string())
 
 
-def _check(cells: Cells, names: list[str | None], first: int, spec: SourceSpec) -> None:
+def _check(cells: SheetText, names: list[str | None], first: int, spec: SourceSpec) -> None:
     """See that there are no cells without a name.
 
     Args:
@@ -218,7 +228,12 @@ def _check(cells: Cells, names: list[str | None], first: int, spec: SourceSpec) 
 
 
 def _columns(
-    book: "ExcelReader", sheet: str, cells: Cells, named: list[int], first: int, spec: SourceSpec
+    book: "ExcelReader",
+    sheet: str,
+    cells: SheetText,
+    named: list[int],
+    first: int,
+    spec: SourceSpec,
 ) -> list[pa.Array]:
     """Columns with the types of their cells; as text where they have several.
 
@@ -235,17 +250,20 @@ def _columns(
         if column.slice(first).null_count == len(texts[0])
     }
     skip = spec.skip + first
-    batch, errors = _typed(book, sheet, skip, empty)
+    batch, errors = _typed(book, sheet, skip, dict(empty))
     mixed = {error.position[1] for error in errors.errors} if errors else set()
-    columns = []
-    for at, text in zip(named, texts, strict=True):
-        column = batch.column(at)
-        if at in mixed or pa.types.is_string(column.type) or _has_truth(column, text):
-            column = text
-            if spec.decimal != "." and NAME.format(at) not in empty:
-                column = _with_decimal(book, sheet, skip, at, text, spec.decimal)
-        columns.append(_plain(column))
-    return columns
+    as_text = {
+        at: text
+        for at, text in zip(named, texts, strict=True)
+        if at in mixed
+        or pa.types.is_string(batch.column(at).type)
+        or _has_truth(batch.column(at), text)
+    }
+    if spec.decimal != ".":
+        durations = {NAME.format(at): "duration" for at in as_text} | empty
+        _, errors = _typed(book, sheet, skip, durations)
+        as_text = _with_decimal(as_text, errors, skip, spec.decimal)
+    return [_plain(as_text.get(at, batch.column(at))) for at in named]
 
 
 def _has_truth(column: pa.Array, text: pa.Array) -> bool:
@@ -276,29 +294,30 @@ def _typed(book: "ExcelReader", sheet: str, skip: int, types: dict[str | int, An
 
 
 def _with_decimal(
-    book: "ExcelReader", sheet: str, skip: int, at: int, text: pa.Array, decimal: str
-) -> pa.Array:
-    """A column of several types as text, its numbers with the source's decimal separator.
+    texts: dict[int, pa.Array], errors: Any, skip: int, decimal: str
+) -> dict[int, pa.Array]:
+    """Columns of several types as text, their numbers with the source's decimal separator.
 
-    fastexcel says which cells are numbers only in its complaints about another type.
+    Args:
+        texts: by place.
+        errors: what fastexcel says when it is told that the columns are durations; nothing else
+            says which of their cells are numbers.
     """
-    loaded = book.load_sheet(
-        sheet, header_row=None, skip_rows=skip, dtypes={NAME.format(at): "duration"}
-    )
-    _, errors = loaded.to_arrow_with_errors()
-    cells = text.to_pylist()
+    cells = {at: text.to_pylist() for at, text in texts.items()}
     for error in errors.errors if errors else ():
-        row, column = error.position
-        if column == at and NUMBER.search(error.detail):
-            cells[row - skip] = str(cells[row - skip]).replace(".", decimal)
-    return pa.array(cells, pa.string())
+        row, at = error.position
+        if at in cells and NUMBER.search(error.detail):
+            cells[at][row - skip] = str(cells[at][row - skip]).replace(".", decimal)
+    return {at: pa.array(column, pa.string()) for at, column in cells.items()}
 
 
 def _plain(column: pa.Array) -> pa.Array:
     """A column as other sources have it; a time of day and a length of time are text."""
     if pa.types.is_floating(column.type):
-        whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), LARGEST_EXACT))
-        return column.cast(pa.int64()) if pc.all(whole).as_py() else column
+        integral = pc.and_(
+            pc.equal(pc.floor(column), column), pc.less(pc.abs(column), LARGEST_EXACT)
+        )
+        return column.cast(pa.int64()) if pc.all(integral).as_py() else column
     if pa.types.is_duration(column.type):
         return column_of([None if value is None else str(value) for value in column.to_pylist()])
     if not pa.types.is_timestamp(column.type):

@@ -182,7 +182,8 @@ class Sql:
         dialect: sa.Dialect = dialect_class(paramstyle="named")
         text = str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
         with self._connecting():
-            connection = dbapi.connect(db_kwargs=dict(options))
+            url = options.get("uri")  # PostgreSQL's driver wants it alone
+            connection = dbapi.connect(url) if url else dbapi.connect(db_kwargs=dict(options))
         with connection, connection.cursor() as cursor:
             with self._asking():
                 cursor.execute(text)

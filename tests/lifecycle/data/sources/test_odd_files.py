@@ -323,6 +323,18 @@ def test_a_table_that_starts_below_and_to_the_right(tmp_path: Path, blanks_first
     assert batch["member"].to_pylist() == ["0", "1,5", "#N/A"]
 
 
+def test_a_damaged_sheet_is_told(tmp_path: Path) -> None:
+    book(tmp_path / "in.xlsx", Data=[["id", "member"], [1, 0]])
+    with zipfile.ZipFile(tmp_path / "in.xlsx") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "in.xlsx", "w") as archive:
+        for name, content in members.items():
+            half = len(content) // 2 if "sheet1" in name else len(content)
+            archive.writestr(name, content[:half])
+    with pytest.raises(SourceError, match=r"cannot read the sheet 'Data': .*syntax error"):
+        rows(tmp_path, "in.xlsx", format="excel")
+
+
 def test_a_chart_sheet_has_no_rows(tmp_path: Path) -> None:
     made = openpyxl.Workbook()
     made.worksheets[0].append(["id", "member"])
