@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import treelite
 from numpy.typing import NDArray
-from treelite.core import _LIB
 from treelite.gtil.gtil import GTILConfig
+from treelite.libpath import find_lib_path
 
 from lifecycle.errors import FeatureError, NotServedError, RequestError
 from lifecycle.features.encode import build_features, encode, hook_digest, load_hook
@@ -326,7 +326,7 @@ class Trees:
         self._config = GTILConfig(predict_type="default", nthread=1)
         # a few microseconds' work: letting go of the interpreter would cost more, as another
         # thread may keep it for milliseconds
-        self._call = ctypes.PyDLL(_LIB._name).TreeliteGTILPredict
+        self._call = ctypes.PyDLL(str(find_lib_path()[0])).TreeliteGTILPredict
         self._outputs = self._output_shape()
 
     def predict(self, matrix: Matrix) -> NDArray[np.float64]:
