@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -40,13 +39,13 @@ def tables(file: Path) -> dict[str, int]:
     with closing(sqlite3.connect(file)) as connection:
         names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         return {
-            name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]
+            name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]  # noqa: S608
             for (name,) in names
         }
 
 
 @pytest.fixture
-def no_migration(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+def no_migration(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Migrations that make an empty file; the list says where they ran."""
     places: list[Path] = []
 
@@ -55,7 +54,7 @@ def no_migration(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
         file.write_bytes(b"migrated")
 
     monkeypatch.setattr(database, "_migrate", migrate)
-    yield places
+    return places
 
 
 def test_a_new_home_gets_a_copy_without_a_migration(
