@@ -9,6 +9,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import prefect
 import pytest
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_HOME, temporary_settings
 
@@ -90,7 +91,7 @@ def test_a_damaged_or_foreign_template_is_replaced(
     elif damage == "other version":
         file.rename(folder / file.name.replace("prefect-", "prefect-1."))
     else:
-        file.rename(folder / f"prefect-{database.prefect.__version__}-.db")
+        file.rename(folder / f"prefect-{prefect.__version__}-.db")
     assert template(folder) is None
     make_database(tmp_path / DATABASE, folder)
     assert len(no_migration) == 1

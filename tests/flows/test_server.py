@@ -97,6 +97,8 @@ import sys
 import flows.monitor, flows.retention, flows.score
 heavy = {{"ray", "matplotlib", "optuna", "mlflow"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
+import flows.train
+assert "ray" not in sys.modules
 from flows.prepare import command
 assert command.run([{file!r}]) == 0
 assert "ray" not in sys.modules
