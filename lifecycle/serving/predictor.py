@@ -2,9 +2,6 @@
 
 import ctypes
 import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -19,6 +16,7 @@ from lifecycle.errors import FeatureError, NotServedError, RequestError
 from lifecycle.features.encode import build_features, encode, hook_digest, load_hook
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
+from lifecycle.runtime.process import without_package
 from lifecycle.serving.records import Answer, Column, PredictionRequest, identity
 from lifecycle.serving.row_reader import LARGEST, Matrix, RowReader
 from lifecycle.settings import Settings
@@ -92,7 +90,7 @@ class ServedModel:
             FeatureError: the features hook cannot be loaded.
             BackendError: a feature view cannot be read.
         """
-        with _without("sklearn"):
+        with without_package("sklearn"):
             from lifecycle.training.bundle import load_bundle
             from lifecycle.training.predictor import check_hook
 
@@ -279,23 +277,6 @@ def _trees(model: Any) -> "Trees | None":
     except ValueError as error:
         logger.warning("treelite does not read this booster (%s); XGBoost answers", error)
         return None
-
-
-@contextmanager
-def _without(package: str) -> Iterator[None]:
-    """Hide a package from the imports in the block, unless it is imported already.
-
-    XGBoost imports scikit-learn wherever it is installed, for estimators that serving never uses;
-    it does without if that fails, which makes a replica start sooner and smaller.
-    """
-    if package in sys.modules or "xgboost" in sys.modules:
-        yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]  # how the import system marks "no"
-    try:
-        yield
-    finally:
-        del sys.modules[package]
 
 
 # A booster's trees for single rows, through treelite's C interface.
