@@ -375,8 +375,8 @@ def _unique(
     """The values that no row of somebody else has, in any table."""
     remaining = {name: set(values) for name, values in prints.items() if values}
     for path in lake.files() if remaining else ():
-        ours = lake.inside(path).partition("/")[0] in OURS
-        if path.endswith(".parquet") and "_delta_log" not in path and not ours:
+        is_own = lake.inside(path).partition("/")[0] in OWN_TABLES
+        if path.endswith(".parquet") and "_delta_log" not in path and not is_own:
             with lake.open(path) as file:
                 for batch in pq.ParquetFile(file).iter_batches():
                     part = pa.Table.from_batches([batch])
