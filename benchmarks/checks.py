@@ -20,7 +20,7 @@ from lifecycle.project import ChecksSpec
 from lifecycle.quality.checks import run_checks
 from lifecycle.quality.checks_program import SEGMENT_FEATURES, SLOW_ROWS
 from lifecycle.quality.parts import PredictedPart, compare_parts, draw
-from lifecycle.quality.program import ChecksProgram, write_request
+from lifecycle.quality.program import ChecksProgram, ChecksRequest, write_request
 from lifecycle.settings import Settings
 
 TRAIN, FEATURES = 700_000, 20
@@ -74,21 +74,17 @@ def bare(train: PredictedPart, holdout: PredictedPart) -> float:
     )
 
 
+def request(train: PredictedPart) -> ChecksRequest:
+    return ChecksRequest(
+        task="binary", metric=METRIC, spec=SPEC, importances=importances(train.features)
+    )
+
+
 def run_lifecycle(
     train: PredictedPart, holdout: PredictedPart, folder: Path, program: ChecksProgram
 ) -> None:
     """The adapter, with its pages."""
-    report = run_checks(
-        train,
-        holdout,
-        task="binary",
-        metric=METRIC,
-        categorical=(),
-        importances=importances(train.features),
-        spec=SPEC,
-        folder=folder,
-        program=program,
-    )
+    report = run_checks(train, holdout, request(train), folder, program)
     stated = f"{SPEC.sample_rows:,} of {TRAIN:,} rows of the train part"
     for page in report.reports:
         if stated not in page.read_text():
@@ -99,16 +95,7 @@ def own_part(train: PredictedPart, holdout: PredictedPart, folder: Path) -> None
     """Do our work before deepchecks gets the data: compare, draw, write the files."""
     comparison = compare_parts(train, holdout, "binary", (), SPEC.sample_rows)
     drawn = [draw(part, SPEC.sample_rows) for part in (train, holdout)]
-    write_request(
-        folder,
-        *drawn,
-        task="binary",
-        metric=METRIC,
-        categorical=(),
-        importances=importances(train.features),
-        spec=SPEC,
-        comparison=comparison,
-    )
+    write_request(folder, drawn[0], drawn[1], request(train), comparison)
 
 
 def measure(rounds: int) -> Iterator[Result]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import prefect
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
@@ -246,8 +245,8 @@ def _temporary_server(home: Path, auth: str) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(prefect.__module_path__.parent)]
-    command += ["--factory", "prefect.server.api.server:create_app", "--log-level", "error"]
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(PROGRAM.parents[1])]
+    command += ["--factory", "flows.database:create_app", "--log-level", "error"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with server(command, server_environment(home, url, auth), log) as process:
         if not answers(process, f"{url}/api/health"):

@@ -26,7 +26,7 @@ from lifecycle.serving.online_features import ServedViews, as_requests
 from lifecycle.serving.predictor import engine_for
 from lifecycle.serving.probe import Access
 from lifecycle.serving.records import curl_command
-from lifecycle.serving.smoke import smoke_test
+from lifecycle.serving.smoke import Offline, smoke_test
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.evaluation import assess
@@ -71,10 +71,7 @@ class ServeLane:
             smoke = smoke_test(
                 url,
                 model,
-                rows,
-                expected,
-                largest=float(abs(answers.prediction).max()),
-                classes=project.classes,
+                Offline(rows, expected, project.classes, float(abs(answers.prediction).max())),
                 access=access,
                 max_p99_milliseconds=project.serving.max_p99_milliseconds,
             )

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from lifecycle.cli.project import EnvOption, ProjectPath, project_first
 from lifecycle.errors import ProjectError
@@ -90,6 +91,54 @@ def retention(
     for name, model in result.kept.items():
         console.print(f"{name}: kept, {model} was made from it")
     console.print(f"prediction log: {result.log_rows:,} rows {verb}")
+
+
+def lake(
+    project: ProjectPath = PROJECT_FILE,
+    env: EnvOption = None,
+) -> None:
+    """Show the size of each table of a project, and what of it models need.
+
+    It also says what `lifecycle retention` would delete, and changes nothing.
+    """
+    from lifecycle.governance.retention import lake_sizes
+
+    loaded, settings = load_project(project), Settings.load(env)
+    console = open_console(width=TABLE_WIDTH)
+    sizes = lake_sizes(loaded, settings)
+    if not sizes:
+        console.print(f"{loaded.name}: nothing yet in {settings.lake}")
+        return
+    total = sum(size.bytes + size.log_bytes for size in sizes)
+    freed = sum(size.freed_bytes for size in sizes)
+    retention = loaded.contract.retention
+    rule = (
+        f"older than {retention.days:g} days" if retention else "none: the contract declares none"
+    )
+    console.print(
+        f"{loaded.name}: {_megabytes(total)}; retention ({rule}) frees {_megabytes(freed)}"
+    )
+    table = Table("table", "versions", "newest rows", "files", "data", "log", "kept for")
+    for column in table.columns[1:6]:
+        column.justify = "right"
+    for size in sizes:
+        reasons = [f"v{version}: {model}" for version, model in size.needed.items()]
+        reasons += [f"{counted(len(size.expired), 'version')} would go"] if size.expired else []
+        table.add_row(
+            size.table,
+            f"{size.versions:,}",
+            f"{size.rows:,}",
+            f"{size.files:,}",
+            _megabytes(size.bytes),
+            _megabytes(size.log_bytes),
+            ", ".join(reasons),
+        )
+    console.print(table)
+    console.print("Versions share files: an increment writes its own rows, a part its row numbers.")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.2f} MB"
 
 
 def show_erasure(erasure: Erasure) -> None:

@@ -4,6 +4,7 @@ import hmac
 import secrets
 from collections.abc import Collection, Iterable
 from datetime import UTC, date, datetime
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from lifecycle.audit.chain import RESTORE
 from lifecycle.data.contract.terms import TABLES
 from lifecycle.errors import BackendError, SettingsError, first_line
-from lifecycle.lake.table import create_table, history, table_uri
+from lifecycle.lake.table import create_table, noted_versions, table_uri
 from lifecycle.project import Project
 from lifecycle.runtime.files import create_once
 from lifecycle.runtime.identity import sha256
@@ -173,18 +174,21 @@ def check_key(project: Project, settings: Settings) -> None:
         SettingsError: it is another one, or is gone.
         BackendError: the lake cannot be read.
     """
+    hashes = any(spec.pii == "hash" for spec in project.contract.columns.values())
     for table in TABLES:
-        notes = history(table_uri(settings, project.name, table)).to_dict("records")
-        noted = [(note["version"], note["note"][NOTED]) for note in notes if NOTED in note["note"]]
-        if not noted:
+        versions = noted_versions(table_uri(settings, project.name, table))
+        if not hashes:  # the newest may have been hashed for who was erased
+            versions = islice(versions, 1)
+        hashed = next((version for version in versions if NOTED in version.note), None)
+        if hashed is None:
             continue
         file = settings.home / FILE
         exists = settings.pii_key is not None or file.is_file()
-        version, earlier = noted[-1]
+        number, earlier = hashed.version.version, hashed.note[NOTED]
         if not exists or fingerprint(settings) != earlier:
             other_key = "another key" if exists else "a key that is not here"
             raise SettingsError(
-                f"LIFECYCLE_PII_KEY: {table} version {version} of {project.name} was hashed with "
+                f"LIFECYCLE_PII_KEY: {table} version {number} of {project.name} was hashed with "
                 f"{other_key}, so no hashed identity would match; set the variable to that key, or "
                 f"restore {file} if it was there"
             )

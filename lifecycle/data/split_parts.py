@@ -1,4 +1,4 @@
-"""Keys of the rows for a split: the part of the entity, the period and the target."""
+"""Keys of a split: of each row the part that its entity is in, its period, its target."""
 
 from typing import Any, NamedTuple
 
@@ -55,18 +55,16 @@ class Periods:
         at = np.searchsorted(self._periods, self._starts[rows])
         return np.bincount(at, minlength=len(self))
 
-    def newest(self, rows: float, before: int) -> int:
-        """Return how many of the newest periods before `before` come closest to `rows` rows.
-
-        At least one, if there is one.
-        """
+    def newest(self, target_rows: float, before: int) -> int:
+        """Number of periods, the newest before a number, come closest to `target_rows`; at least
+        one, if there is one."""
         sizes = self._sizes[:before]
         if not len(sizes):
             return 0
-        return 1 + int(np.abs(np.cumsum(sizes[::-1]) - rows).argmin())
+        return 1 + int(np.abs(np.cumsum(sizes[::-1]) - target_rows).argmin())
 
     def since(self, number: int) -> NDArray[np.bool_]:
-        """Return a mask of the rows in a period or a later one (rows,)."""
+        """Mask of the rows that lie in a period or a later one (rows,)."""
         if number >= len(self._periods):
             return np.zeros(len(self._starts), dtype=bool)
         mask: NDArray[np.bool_] = self._starts >= self._periods[number]
@@ -77,7 +75,7 @@ class Periods:
         return self._periods[number]
 
     def name(self, number: int) -> str:
-        """Return the name of a period; the one after the last is "the end"."""
+        """Name of a period; behind the last one comes the end."""
         if number >= len(self._periods):
             return "the end"
         start = self._periods[number]
@@ -192,12 +190,12 @@ def read_keys(dataset: DatasetVersion, project: Project) -> tuple["pd.Series[Any
         # each text once: as a value of its own it takes 60 bytes
         targets.append(target.dictionary_encode() if is_text(target.type) else target)
         frame = to_frame(pa.Table.from_batches([batch]), is_nullable)
-        batch_keys = keys_of(frame, spec, entity, time)
-        keys = keys or batch_keys.room_for(dataset.rows)
-        for arrays, part in zip(keys[1:], batch_keys[1:], strict=True):
+        chunk = keys_of(frame, spec, entity, time)
+        keys = keys or chunk.room_for(dataset.rows)
+        for arrays, part in zip(keys[1:], chunk[1:], strict=True):
             if arrays is not None and part is not None:
-                arrays[rows : rows + batch_keys.rows] = part
-        rows += batch_keys.rows
+                arrays[rows : rows + chunk.rows] = part
+        rows += chunk.rows
     if keys is None:
         return pd.Series(dtype=np.float64), Keys(0, None, None)
     column = pa.chunked_array(targets)

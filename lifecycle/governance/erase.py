@@ -11,15 +11,18 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from lifecycle.audit.data_trail import TABLE as TRAIL
 from lifecycle.audit.data_trail import record_data
 from lifecycle.audit.model_trail import TABLE as MODEL_TRAIL
 from lifecycle.data.privacy import TABLE as ERASED
 from lifecycle.data.privacy import suppress
+from lifecycle.data.split import PARTS
 from lifecycle.errors import ProjectError
 from lifecycle.governance.databases import open_database, redact_file
 from lifecycle.governance.delta_log import complete, versions_of_files
@@ -42,7 +45,8 @@ from lifecycle.governance.tables import (
     table_names,
 )
 from lifecycle.lake.prediction_log import TABLE as LOG
-from lifecycle.lake.table import table_uri
+from lifecycle.lake.read import part_of, row_numbers
+from lifecycle.lake.table import ROW, noted_versions, table_uri
 from lifecycle.project import Project
 from lifecycle.records import Erasure, ModelVersion, Searched
 from lifecycle.release.registry import note_erasure
@@ -238,10 +242,32 @@ def erase(project: Project, settings: Settings, request: ErasureRequest) -> Eras
     )
 
 
+def _counts_of_parts(
+    uri: str, numbers: Mapping[tuple[str, int], Sequence[NDArray[np.int64]]]
+) -> dict[int, int]:
+    """Version of a part → rows of the persons in it.
+
+    Args:
+        numbers: table and version → numbers of their rows, file by file.
+    """
+    counts = {}
+    for noted in noted_versions(uri):
+        dataset = part_of(noted.version)
+        if dataset is None:
+            continue
+        matches = numbers.get((dataset.uri.rpartition("/")[2], dataset.version), ())
+        if len(matches) and (
+            count := np.isin(np.concatenate(matches), row_numbers(noted.version)).sum()
+        ):
+            counts[noted.version.version] = int(count)
+    return counts
+
+
 def find(project: Project, settings: Settings, subject: Subject) -> Findings:
     """Rows of the persons in every table, and the models that had them."""
     lake = _lake(project, settings)
     tables: dict[str, dict[int, int]] = {}
+    numbers: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
     rows: list[pa.Table] = []
     for name in table_names(lake):
         if name in OWN_TABLES:
@@ -253,7 +279,12 @@ def find(project: Project, settings: Settings, subject: Subject) -> Findings:
             rows.append(table_rows)
             for version in versions.get(path, [-1]):
                 counts[version] = counts.get(version, 0) + len(table_rows)
+                if ROW in table_rows.column_names:
+                    numbers.setdefault((name, version), []).append(table_rows[ROW].to_numpy())
         if counts:
+            tables[name] = dict(sorted(counts.items()))
+    for name in PARTS if numbers else ():
+        if counts := _counts_of_parts(table_uri(settings, project.name, name), numbers):
             tables[name] = dict(sorted(counts.items()))
     return Findings(
         tables=tables,
@@ -344,7 +375,8 @@ def _unique(
     """The values that no row of somebody else has, in any table."""
     remaining = {name: set(values) for name, values in prints.items() if values}
     for path in lake.files() if remaining else ():
-        if path.endswith(".parquet") and "_delta_log" not in path:
+        is_own = lake.inside(path).partition("/")[0] in OWN_TABLES
+        if path.endswith(".parquet") and "_delta_log" not in path and not is_own:
             with lake.open(path) as file:
                 for batch in pq.ParquetFile(file).iter_batches():
                     part = pa.Table.from_batches([batch])

@@ -60,6 +60,19 @@ class Folder:
             )
         return []
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file below, by path of `fs`; none if the folder is not there.
+
+        Raises:
+            BackendError: it cannot be listed.
+        """
+        try:
+            with self._errors_of(self.path, "list"):
+                details = self.fs.find(self.path, detail=True)
+        except FileNotFoundError:
+            return {}
+        return {path: int(detail["size"] or 0) for path, detail in details.items()}
+
     def label(self, path: str) -> str:
         """A path of `fs` as a user knows it."""
         return path if self.local else str(self.fs.unstrip_protocol(path))

@@ -88,7 +88,7 @@ def narrow(values: pd.Series, spec: ColumnSpec) -> pd.Series:
 
 
 def holds_texts(values: pd.Series) -> bool:
-    """Return whether a column of objects has only texts."""
+    """Tell whether a column of objects has nothing but texts."""
     kind = pd.api.types.infer_dtype(values, skipna=True) if values.dtype == object else ""
     return kind in ("string", "empty")
 
@@ -240,7 +240,7 @@ class Constraint(ABC):
 
     @abstractmethod
     def broken(self, values: pa.Array) -> NDArray[np.bool_] | None:
-        """Return a mask of the values that break the constraint (rows,); None if none does.
+        """Mask of the values that break it (rows,); None if none does.
 
         Args:
             values: in the column's type, none of them missing.
@@ -248,17 +248,17 @@ class Constraint(ABC):
 
     @abstractmethod
     def allows(self, value: Any) -> bool:
-        """Return whether one value of the column's type is allowed, as `broken` does for many."""
+        """Tell whether one value of the column's type keeps it, as `broken` does, for requests."""
 
     @property
     @abstractmethod
     def problem(self) -> str:
-        """Describe the problem of a row that breaks it, such as `below 0 kg`."""
+        """Say what is wrong with a row that breaks it, such as `below 0 kg`."""
 
     @property
     @abstractmethod
     def demand(self) -> str:
-        """Describe the demand on a request, such as `must be at least 0,`, before its value."""
+        """Message of a request is told, such as `must be at least 0,`, before the value it has."""
 
     @abstractmethod
     def schema(self) -> dict[str, Any]:
@@ -333,7 +333,7 @@ class Maximum(Constraint):
         self._end = math.inf if spec.maximum is None else spec.maximum
 
     def broken(self, values: pa.Array) -> NDArray[np.bool_] | None:
-        """Return a mask of the values above the bound (rows,); None if none is."""
+        """Mask as of `Minimum.broken`."""
         numbers = values.to_numpy()
         if numbers.max().item() <= self._end:
             return None
@@ -411,14 +411,14 @@ def _unit(spec: ColumnSpec) -> str:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Return whether a type is one of Arrow's text types."""
+    """Tell whether values are text, whichever of Arrow's types holds them."""
     return bool(
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     )
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Return whether a type is numeric: integers or floats."""
+    """Tell whether values have a mean."""
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 

@@ -33,7 +33,7 @@ from lifecycle.project import Project
 from lifecycle.records import Observed
 from lifecycle.settings import Settings
 
-MAX_PREDICTIONS = 10_000
+MAX_POINTS = 10_000
 """Predictions that `observe` hands over of each version, at most."""
 OPEN_FILES = 64
 """Files that are open at once, at most."""
@@ -84,12 +84,12 @@ def observe(
     first = pc.ends_with(table["id"], FIRST)
     observations = {}
     for pair in table.group_by(["version", "role"]).aggregate([]).to_pylist():
-        own = pc.and_(
+        of_pair = pc.and_(
             pc.equal(table["version"], pair["version"]), pc.equal(table["role"], pair["role"])
         )
-        requests = table.filter(pc.and_(own, first))
+        requests = table.filter(pc.and_(of_pair, first))
         observations[pair["version"], pair["role"]] = _observed(
-            pair["version"], requests, table.filter(own), project
+            pair["version"], requests, table.filter(of_pair), project
         )
     return observations
 
@@ -101,7 +101,7 @@ def _observed(version: int, requests: pa.Table, rows: pa.Table, project: Project
     answers = rows.filter(pc.equal(rows["status"], "ok")).sort_by(
         [("time", "ascending"), ("id", "ascending")]
     )
-    step = max(1, math.ceil(answers.num_rows / MAX_PREDICTIONS))
+    step = max(1, math.ceil(answers.num_rows / MAX_POINTS))
     answers = answers.take(np.arange(0, answers.num_rows, step))
     if project.classes:
         by_text = {str(value): value for value in project.classes}
@@ -218,8 +218,8 @@ def _read(
     if not tables:
         return SCHEMA.empty_table().select(columns or SCHEMA.names)
     table = pa.concat_tables(tables, promote_options="default")
-    is_internal = pc.starts_with(table[KEY].fill_null(""), INTERNAL_KEY)
-    table = table.filter(pc.invert(is_internal))
+    internal = pc.starts_with(table[KEY].fill_null(""), INTERNAL_KEY)
+    table = table.filter(pc.invert(internal))
     return table if columns is None else table.select(columns)
 
 

@@ -158,5 +158,7 @@ def by_key(
 
 def _examples(**rows: NDArray[np.int64]) -> dict[str, tuple[int, ...]]:
     return {
-        name: tuple(places[:MAX_EXAMPLES].tolist()) for name, places in rows.items() if len(places)
+        name: tuple(numbers[:MAX_EXAMPLES].tolist())
+        for name, numbers in rows.items()
+        if len(numbers)
     }

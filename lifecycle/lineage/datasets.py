@@ -8,6 +8,7 @@ from lifecycle.features.store import VIEW
 from lifecycle.lake.table import history, table_uri
 from lifecycle.lineage.graph import Graph, Kind, Node
 from lifecycle.project import Project
+from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
 
 INGESTED = ("accepted", "current", "rejected")
@@ -84,6 +85,16 @@ def add_datasets(graph: Graph, project: Project, settings: Settings) -> None:
                     graph.link(parent.id, node.id, "was split into")
             else:
                 _link_scored(graph, node, note)
+
+
+def version_of(node: Node) -> DatasetVersion:
+    """The version of a table that a node stands for."""
+    return DatasetVersion(
+        uri=node.facts["uri"],
+        version=int(node.id.rpartition("@")[2]),
+        digest=node.digest,
+        rows=int(node.facts["rows"].replace(",", "")),
+    )
 
 
 def _link_source(graph: Graph, node: Node, note: dict[str, str]) -> None:

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
 from lifecycle.audit import model_trail
 from lifecycle.data.privacy import plain_text
-from lifecycle.errors import BackendError, DataError, first_line
+from lifecycle.errors import DataError
 from lifecycle.lake.logged_predictions import open_log
 from lifecycle.lake.prediction_log import SCHEMA
+from lifecycle.lake.read import open_rows, stored_schema
 from lifecycle.lake.table import ROW
-from lifecycle.lineage.datasets import SHORT
+from lifecycle.lineage.datasets import SHORT, version_of
 from lifecycle.lineage.graph import Graph, Node
 from lifecycle.monitoring.monitor import REPORT_FILES
 from lifecycle.project import Project
@@ -305,20 +304,19 @@ def _add_rows(graph: Graph, project: Project, node: Node, entity: str) -> None:
 def _rows_of(project: Project, part: Node, entity: str) -> pa.Table:
     """Rows of a part about an entity, by their number; only matching ones are held in memory."""
     assert project.entity is not None  # noqa: S101 - asked by the caller
-    uri, version = part.facts["uri"], int(part.id.rpartition("@")[2])
-    try:
-        rows = DeltaTable(uri, version=version).to_pyarrow_dataset()
-        if project.entity not in rows.schema.names:
-            return rows.schema.empty_table()
-        column = rows.schema.field(project.entity)
-        stored = _as_stored(entity, column.type)
-        if stored is None:
-            return rows.schema.empty_table()
-        return rows.to_table(filter=pc.field(project.entity) == stored).sort_by(ROW)
-    except (DeltaError, pa.ArrowException, OSError) as error:
-        raise BackendError(
-            f"{uri}: version {version} cannot be read: {first_line(error)}"
-        ) from None
+    ref = version_of(part)
+    schema = stored_schema(ref)
+    numbered = schema.append(pa.field(ROW, pa.int64(), nullable=False))
+    if project.entity not in schema.names:
+        return numbered.empty_table()
+    stored = _as_stored(entity, schema.field(project.entity).type)
+    if stored is None:
+        return numbered.empty_table()
+    matches = [
+        batch.filter(pc.equal(batch.column(project.entity), stored))
+        for batch in open_rows(ref, schema.names)
+    ]
+    return pa.Table.from_batches([batch for batch in matches if batch.num_rows], numbered)
 
 
 def _as_stored(entity: str, kind: pa.DataType) -> pa.Scalar | None:

@@ -17,7 +17,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from lifecycle.errors import BackendError, first_line
+from lifecycle.lake.read import part_of, stored_schema
 from lifecycle.lake.table import ROW
+from lifecycle.lineage.datasets import version_of
 from lifecycle.lineage.graph import Graph, Kind, Node
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.runtime.run import Run
@@ -59,13 +61,12 @@ def of_dataset(node: Node, project: Project) -> "dict[str, DatasetFacet]":
         facets["tags"] = ol.tags_dataset.TagsDatasetFacet([tag], producer=PRODUCER)
     if "uri" in node.facts:
         columns = project.contract.columns
-        schema = pa.schema(_table(node).schema().to_arrow())
+        schema = stored_schema(version_of(node))
         fields = [
             ol.schema_dataset.SchemaDatasetFacetFields(
                 field.name, str(field.type), _described(columns.get(field.name))
             )
             for field in schema
-            if field.name != ROW
         ]
         facets["schema"] = ol.schema_dataset.SchemaDatasetFacet(fields, producer=PRODUCER)
     return facets
@@ -205,6 +206,8 @@ def _sizes(node: Node) -> dict[str, Any]:
         for name, values in counts.items()
         if not name.endswith(f".{ROW}") and None not in values
     }
+    if part_of(version_of(node)):  # the rows' own values are in the files of another table
+        facets["missing"] = {}
     return facets
 
 

@@ -10,17 +10,13 @@ import math
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 from numpy.typing import NDArray
 
 from lifecycle.data.contract.quarantine import RECORD
 from lifecycle.data.contract.quarantine import TABLE as REJECTED
-from lifecycle.errors import BackendError, first_line
 from lifecycle.lake.column_types import is_number
-from lifecycle.lake.read import read_table
+from lifecycle.lake.read import read_table, stored_schema
 from lifecycle.lake.row_hash import Hashes, by_content, by_key, fold, hashes_of, pairs_of
-from lifecycle.lake.table import ROW
 from lifecycle.profiling.compare import cramers_v, kolmogorov_smirnov
 from lifecycle.project import ContractSpec
 from lifecycle.records import DatasetVersion
@@ -155,7 +151,7 @@ def diff(
         BackendError: a version cannot be read.
     """
     sides = (former, present)
-    before, after = _schema(former), _schema(present)
+    before, after = stored_schema(former), stored_schema(present)
     names = [name for name in before.names if _comparable(name, before, after)]
     integers = {name: _is_whole(name, before, after) for name in names}
     specs = contract.columns if contract else {}
@@ -229,16 +225,6 @@ def _rows(
 
 def _column(version: DatasetVersion, name: str) -> pa.ChunkedArray:
     return read_table(version, [name])[name]
-
-
-def _schema(version: DatasetVersion) -> pa.Schema:
-    try:
-        schema = DeltaTable(version.uri, version=version.version).to_pyarrow_dataset().schema
-    except (DeltaError, OSError) as error:
-        raise BackendError(
-            f"{version.uri}: version {version.version} cannot be read: {first_line(error)}"
-        ) from None
-    return pa.schema([field for field in schema if field.name != ROW])
 
 
 def _schema_diff(before: pa.Schema, after: pa.Schema) -> SchemaDiff:

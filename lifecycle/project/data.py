@@ -364,7 +364,7 @@ EXTENSIONS: dict[Format, tuple[str, ...]] = {
     "csv": (".csv", ".tsv", ".tab", ".txt", ".data"),
     "parquet": (".parquet", ".pq"),
     "jsonl": (".jsonl", ".ndjson", ".json"),
-    "excel": (".xlsx", ".xlsm"),
+    "excel": (".xlsx", ".xlsm", ".xls", ".ods"),
 }
 """Of formats that are files; the first of each is what a folder is searched for by name."""
 COMPRESSIONS: dict[str, Compression] = {

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lifecycle.project import ChecksSpec, Metric, Scalar, Suite, TaskKind
+from lifecycle.project import ChecksSpec, Metric, Suite, TaskKind
 from lifecycle.quality.checks_program import (
     DOMINANT_PPS,
     GIVEAWAY_PPS,
@@ -24,7 +24,13 @@ from lifecycle.quality.checks_program import (
 from lifecycle.quality.findings import Result, check_name, collect, suites_left_out, verdict
 from lifecycle.quality.own_checks import MAX_CONFLICTS, own_results, without_left_out
 from lifecycle.quality.parts import PredictedPart, compare_parts, draw
-from lifecycle.quality.program import ChecksProgram, ProgramError, compared_by, write_request
+from lifecycle.quality.program import (
+    ChecksProgram,
+    ChecksRequest,
+    ProgramError,
+    compared_by,
+    write_request,
+)
 from lifecycle.records import CheckReport
 from lifecycle.runtime.html import Cell, PageSection, Table, Tone, page, write_page
 
@@ -88,15 +94,9 @@ def notes_on(
 def run_checks(
     train: PredictedPart,
     holdout: PredictedPart,
-    *,
-    task: TaskKind,
-    metric: Metric,
-    categorical: tuple[str, ...],
-    importances: Mapping[str, float],
-    spec: ChecksSpec,
+    request: ChecksRequest,
     folder: Path,
     program: ChecksProgram,
-    classes: Sequence[Scalar] = (),
 ) -> CheckReport:
     """Run the suites that `spec.suites` names; deepchecks sees at most `spec.sample_rows` rows of
     either part.
@@ -106,15 +106,13 @@ def run_checks(
     not named, and every suite if the program gives no report. Without any suite it is not started.
 
     Args:
-        categorical: features that are categories.
-        importances: feature → importance ≥ 0 (a feature without an entry has none).
-        classes: multiclass: the classes in the order of their codes.
         folder: where one self-contained HTML file a suite is written, atomically.
         program: asked once; whoever made it closes it.
 
     Raises:
         ValueError: a part has no row with a truth, or train and holdout differ in features.
     """
+    spec, task = request.spec, request.task
     if not spec.suites:
         return without_suites(spec)
     if list(train.features.columns) != list(holdout.features.columns):
@@ -126,21 +124,10 @@ def run_checks(
     if not all(rows):
         raise ValueError("train and holdout must both have rows with a truth")
     program.start()
-    comparison = compare_parts(*samples, task, categorical, rows[1])
+    comparison = compare_parts(*samples, task, request.categorical, rows[1])
 
     def write(place: Path) -> None:
-        write_request(
-            place,
-            train,
-            holdout,
-            task=task,
-            metric=metric,
-            categorical=categorical,
-            importances=importances,
-            spec=spec,
-            comparison=comparison,
-            classes=classes,
-        )
+        write_request(place, train, holdout, request, comparison)
 
     try:
         answer = program.ask(spec.suites, write)
@@ -157,7 +144,7 @@ def run_checks(
         own_report, ignored = without_left_out(own.get(suite, []), spec)
         skipped = suite_report.skipped | ignored
         all_results = [*suite_report.results, *own_report]
-        notes = notes_on(suite, task, metric, spec, (rows, sizes), skipped)
+        notes = notes_on(suite, task, request.metric, spec, (rows, sizes), skipped)
         path = folder / f"{suite}.html"
         reports.append(
             write_checks_page(suite_report.title, all_results, notes, spec, answer.plotly, path)

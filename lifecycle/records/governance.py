@@ -70,3 +70,25 @@ class Retained(Record):
     """Expired `table version` → the model that needs it."""
     log_rows: int
     """Logged predictions."""
+
+
+class TableSize(Record):
+    """Size of a table of the lake, and what of it is needed."""
+
+    table: str
+    versions: int
+    """That can be read."""
+    rows: int
+    """Of the newest version; 0 if none can be read."""
+    files: int
+    """Data files, each counted once however many versions have it."""
+    bytes: int
+    """Of the data files."""
+    log_bytes: int
+    """Of Delta's log."""
+    expired: tuple[int, ...]
+    """Versions that `lifecycle retention` would delete."""
+    freed_bytes: int
+    """Of the data files that only those have."""
+    needed: dict[int, str]
+    """Version → the model that was made from it."""

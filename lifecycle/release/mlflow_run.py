@@ -82,6 +82,7 @@ def _numbers(bundle: Bundle, trained: Trained) -> dict[str, float]:
 def log_datasets(client: "MlflowClient", run_id: str, split: Split) -> None:
     """The three parts as references: table, version and digest, no rows."""
     from mlflow.data.delta_dataset_source import DeltaDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     parts: dict[str, DatasetVersion] = {
@@ -92,15 +93,16 @@ def log_datasets(client: "MlflowClient", run_id: str, split: Split) -> None:
     inputs = []
     for context, part in parts.items():
         source = DeltaDatasetSource(path=part.uri, delta_table_version=part.version)
-        dataset = Dataset(
-            context, part.digest[:DATASET_DIGEST], source._get_source_type(), source.to_json()
-        )
+        # mlflow makes it so itself, although it has no `profile`
+        described = MetaDataset(source, context, part.digest[:DATASET_DIGEST])  # type: ignore[abstract]
         tags = {
             "mlflow.data.context": context,
             "lifecycle.digest": part.digest,
             "lifecycle.rows": str(part.rows),
         }
-        inputs.append(DatasetInput(dataset, [InputTag(k, v) for k, v in tags.items()]))
+        inputs.append(
+            DatasetInput(Dataset(**described.to_dict()), [InputTag(k, v) for k, v in tags.items()])
+        )
     client.log_inputs(run_id, inputs)
 
 

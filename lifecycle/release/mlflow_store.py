@@ -171,11 +171,19 @@ def backend_errors(settings: Settings) -> Iterator[None]:
 
 
 def _make(file: Path, settings: Settings) -> None:
-    """Make the database aside and put it in place whole: a killed migration leaves none."""
+    """Make the database aside and put it in place whole: a killed migration leaves none.
+
+    A touch of MLflow's internals: its public ways start a server, or make the tables in place,
+    where processes that start together fail (https://github.com/mlflow/mlflow/issues/19943).
+
+    Raises:
+        BackendError: this MLflow makes them in another way.
+    """
     sweep_files(file.parent, f".{file.name}.")
     if file.exists():
         return
     from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry
+    from sqlalchemy import inspect
 
     settings.folder()
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -184,6 +192,9 @@ def _make(file: Path, settings: Settings) -> None:
         engine = create_sqlalchemy_engine_with_retry(sqlite_url(scratch))  # type: ignore[no-untyped-call]
         try:
             _initialize_tables(engine)  # type: ignore[no-untyped-call]
+            if not {"runs", "alembic_version"} <= set(inspect(engine).get_table_names()):
+                reason = "this version of MLflow did not make its tables; see requirements.lock"
+                raise _unreachable(settings, reason)
         finally:
             engine.dispose()
 

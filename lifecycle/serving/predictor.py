@@ -2,9 +2,6 @@
 
 import ctypes
 import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -12,13 +9,14 @@ import numpy as np
 import pandas as pd
 import treelite
 from numpy.typing import NDArray
-from treelite.core import _LIB
 from treelite.gtil.gtil import GTILConfig
+from treelite.libpath import find_lib_path
 
 from lifecycle.errors import FeatureError, NotServedError, RequestError
 from lifecycle.features.encode import build_features, encode, hook_digest, load_hook
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
+from lifecycle.runtime.process import without_package
 from lifecycle.serving.records import Answer, Column, PredictionRequest, identity
 from lifecycle.serving.row_reader import LARGEST, Matrix, RowReader
 from lifecycle.settings import Settings
@@ -92,7 +90,7 @@ class ServedModel:
             FeatureError: the features hook cannot be loaded.
             BackendError: a feature view cannot be read.
         """
-        with _without("sklearn"):
+        with without_package("sklearn"):
             from lifecycle.training.bundle import load_bundle
             from lifecycle.training.predictor import check_hook
 
@@ -281,23 +279,6 @@ def _trees(model: Any) -> "Trees | None":
         return None
 
 
-@contextmanager
-def _without(package: str) -> Iterator[None]:
-    """Hide a package from the imports in the block, unless it is imported already.
-
-    XGBoost imports scikit-learn wherever it is installed, for estimators that serving never uses;
-    it does without if that fails, which makes a replica start sooner and smaller.
-    """
-    if package in sys.modules or "xgboost" in sys.modules:
-        yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]  # how the import system marks "no"
-    try:
-        yield
-    finally:
-        del sys.modules[package]
-
-
 # A booster's trees for single rows, through treelite's C interface.
 #
 # `treelite.gtil.predict` is the same call, but parses its configuration anew each time, which takes
@@ -326,7 +307,7 @@ class Trees:
         self._config = GTILConfig(predict_type="default", nthread=1)
         # a few microseconds' work: letting go of the interpreter would cost more, as another
         # thread may keep it for milliseconds
-        self._call = ctypes.PyDLL(_LIB._name).TreeliteGTILPredict
+        self._call = ctypes.PyDLL(str(find_lib_path()[0])).TreeliteGTILPredict
         self._outputs = self._output_shape()
 
     def predict(self, matrix: Matrix) -> NDArray[np.float64]:

@@ -45,14 +45,22 @@ class Smoke(NamedTuple):
 
 
 class Offline(NamedTuple):
-    """Offline predictions for the rows."""
+    """Rows, and what the offline model predicts for them."""
 
+    inputs: pd.DataFrame
+    """Rows as clients send them."""
     predictions: Values
     """Shape (n,), multiclass (n, k)."""
-    classes: Sequence[Scalar]
+    classes: Sequence[Scalar] = ()
     """Multiclass: what the k columns are."""
-    tolerance: float
-    """How far an answer may be from it."""
+    largest: float | None = None
+    """Largest prediction on the holdout, by size; without it the largest of these."""
+
+    @property
+    def tolerance(self) -> float:
+        """How far an answer may be from its prediction."""
+        rows_largest = float(np.abs(self.predictions).max(initial=0))
+        return PARITY * (rows_largest if self.largest is None else self.largest)
 
 
 class Wire(NamedTuple):
@@ -69,11 +77,8 @@ class Wire(NamedTuple):
 def smoke_test(
     url: str,
     model: ModelVersion,
-    inputs: pd.DataFrame,
-    expected: Values,
+    offline: Offline,
     *,
-    largest: float | None = None,
-    classes: Sequence[Scalar] = (),
     access: Access = OPEN_ACCESS,
     patience: float = PATIENCE_S,
     max_p99_milliseconds: float | None = None,
@@ -82,11 +87,6 @@ def smoke_test(
 
     Args:
         url: where the application answers, as `deploy` returns it.
-        inputs: rows as clients send them.
-        expected: the offline model's predictions for them, shape (n,), multiclass (n, k).
-        largest: the offline model's largest prediction on the holdout, by size; answers may differ
-            by `PARITY` of it. Without it the largest expected one.
-        classes: multiclass: what the k columns are.
         patience: seconds that the endpoint may be late, over all requests together.
         max_p99_milliseconds: what the 99th percentile may be; without it anything.
 
@@ -94,9 +94,7 @@ def smoke_test(
         UnavailableError: no answer in time, or another version's.
         ServingError: an answer that differs, or a latency above its limit; names the row.
     """
-    records = to_records(inputs)
-    size = float(np.abs(expected).max(initial=0)) if largest is None else largest
-    offline = Offline(expected, classes, PARITY * size)
+    records = to_records(offline.inputs)
     with Probe(url, access, patience) as probe:
         _wait_for(probe, model)
         tensors = probe.ask(f"/v2/models/{model.name}").content["inputs"]

@@ -35,6 +35,7 @@ from lifecycle.training.trainers.booster import load_booster
 from lifecycle.training.trainers.protocol import Fitted
 from lifecycle.training.trainers.xgb import (
     BoosterMetric,
+    Checkpoints,
     Progress,
     boost,
     booster_metric,
@@ -161,9 +162,7 @@ def _train(job: Job) -> dict[str, Any]:
         parameters,
         job.threads,
         metric=_averaged(booster_metric(project)),
-        keep=_keep,
-        keep_every=project.training.checkpoint_rounds,
-        start=_last_progress(),
+        checkpoints=Checkpoints(_keep, project.training.checkpoint_rounds, _last_progress()),
     )
     curve = {"train": boosted.curve["sample"], "validation": boosted.curve["validation"]}
     return {"model": bytes(boosted.booster.save_raw("ubj")), "curve": curve}
@@ -244,9 +243,8 @@ def _last_progress() -> Progress | None:
 
 def _plain(error: TrainingFailedError) -> LifecycleError:
     """The cause on a worker, if it is one of ours or XGBoost's; otherwise Ray's own words."""
-    failures = getattr(error, "worker_failures", {})
-    for rank, failure in sorted(failures.items()):
-        cause = getattr(failure, "_base_exc", failure)
+    causes = getattr(error, "worker_failures", {})
+    for rank, cause in sorted(causes.items()):
         if isinstance(cause, LifecycleError):
             return cause
         if isinstance(cause, xgboost.core.XGBoostError):

@@ -9,8 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
-import ray
-from ray.exceptions import RayError as AnyRayError
 
 from lifecycle.errors import LifecycleError, TrainingError, ray_reason
 from lifecycle.features.encode import (
@@ -187,6 +185,8 @@ def check_workers(project: Project, rows: int, threads: int) -> None:
         raise TrainingError(
             f"training.num_workers: {workers} workers for {rows} rows; ask for fewer"
         )
+    import ray
+
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's
     cpus = [int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]]
     if sum(count // threads for count in cpus) < workers:
@@ -258,6 +258,9 @@ def _calibrated_on_part(
 
 def _fit_in_task(project: Project, *arguments: Any) -> FittedModel:
     """The same in one worker of the cluster; Ray starts it again if its node dies."""
+    import ray  # half a second, which a script without a cluster does without
+    from ray.exceptions import RayError as AnyRayError
+
     remote: Any = ray.remote(num_cpus=arguments[-1], max_retries=project.training.max_failures)
     running = remote(_send).remote(project, *arguments)
     try:

@@ -25,7 +25,7 @@ from lifecycle.features.encode import (
     labels,
     load_hook,
 )
-from lifecycle.lake.read import batch_frame, open_rows
+from lifecycle.lake.read import batch_frame, numbers_end, open_rows
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.cluster import ray_data, rows_of
@@ -134,9 +134,9 @@ def read_shard(
 def _look(project: Project, parts: dict[str, DatasetVersion]) -> dict[str, list[_Survey]]:
     """Every row of the parts, stretch by stretch where Ray Data has room."""
     stretches = [
-        {"name": name, "first": first, "end": min(first + STRETCH, part.rows)}
-        for name, part in parts.items()
-        for first in range(0, part.rows, STRETCH)
+        {"name": name, "first": first, "end": min(first + STRETCH, end)}
+        for name, end in ((name, numbers_end(part)) for name, part in parts.items())
+        for first in range(0, end, STRETCH)
     ]
     surveys: dict[str, list[_Survey]] = {name: [] for name in parts}
     survey = partial(_see, project=project, parts=parts)
@@ -166,7 +166,7 @@ def _survey_of(project: Project, part: DatasetVersion, name: str, first: int, en
     hook = load_hook(project)
     rows = 0
     examples: pd.DataFrame | None = None
-    bins = np.zeros(-(-part.rows // width), dtype=np.int64)
+    bins = np.zeros(-(-numbers_end(part) // width), dtype=np.int64)
     counts = class_counts(project, np.empty(0)) if classified else None
     for batch in _scan(project, part, first, end):
         rows += batch.num_rows
@@ -237,4 +237,4 @@ def _scan(project: Project, part: DatasetVersion, first: int, end: int) -> Itera
 
 def _width(part: DatasetVersion) -> int:
     """Rows a bin."""
-    return max(1, part.rows // BINS)
+    return max(1, numbers_end(part) // BINS)

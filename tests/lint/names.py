@@ -28,10 +28,8 @@ CLAUSES = frozenset((
 """Words with which a clause or a fragment begins."""
 PENDING = frozenset((
     "flows/command.py", "lifecycle/audit/chain.py", "lifecycle/audit/model_trail.py",
-    "lifecycle/data/incremental.py", "lifecycle/data/ingest.py",
     "lifecycle/data/sources/excel.py", "lifecycle/data/sources/sql.py",
-    "lifecycle/lake/inventory.py", "lifecycle/lake/manifest.py", "lifecycle/lake/read.py",
-    "lifecycle/lake/table.py", "lifecycle/lake/write.py", "lifecycle/runtime/process.py",
+    "lifecycle/runtime/process.py",
     "lifecycle/scaffold/columns.py", "lifecycle/scaffold/generate.py",
     "lifecycle/scaffold/leakage.py", "lifecycle/scaffold/source.py",
 ))

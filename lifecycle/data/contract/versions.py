@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from pydantic import ValidationError
 
 from lifecycle.errors import ContractError
-from lifecycle.lake.table import history, table_uri
+from lifecycle.lake.table import noted_versions, table_uri
 from lifecycle.project import ColumnSpec, ContractSpec
 from lifecycle.settings import Settings
 
@@ -251,5 +251,5 @@ def last_contract(settings: Settings, project_name: str) -> ContractSpec | None:
     Raises:
         BackendError: the lake cannot be read.
     """
-    notes = history(table_uri(settings, project_name, TABLE))["note"]
-    return contract_of(notes.iloc[-1]) if len(notes) else None
+    newest = next(noted_versions(table_uri(settings, project_name, TABLE)), None)
+    return contract_of(newest.note) if newest else None

@@ -112,13 +112,15 @@ def nameless(places: Iterable[int]) -> str:
 # Files of formats that are not read, recognised by their first bytes or their name's ending.
 
 XLSX = "save it as .xlsx"
+OLD_WORKBOOK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+"""How an .xls file begins, and a workbook with a password."""
 ARCHIVE = "unpack it, and name the file"
 TABLE = "export it as CSV, Parquet or .xlsx"
 FIRST_BYTES: tuple[tuple[bytes, str, str], ...] = (
     (
-        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        OLD_WORKBOOK,
         "an Excel workbook of the old form (.xls) or one with a password",
-        f"{XLSX}, without a password",
+        "set source.format to excel, and save it without a password",
     ),
     (
         b"PK\x03\x04",
@@ -140,9 +142,7 @@ FIRST_BYTES: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file", TABLE),
 )
 ENDINGS: dict[str, tuple[str, str]] = {
-    ".xls": ("an Excel workbook of the old form (.xls)", XLSX),
     ".xlsb": ("a binary Excel workbook (.xlsb)", XLSX),
-    ".ods": ("an OpenDocument spreadsheet (.ods)", XLSX),
     ".numbers": ("a Numbers spreadsheet", XLSX),
     ".tar": ("a tar archive", ARCHIVE),
     ".tgz": ("a tar archive", ARCHIVE),
@@ -163,7 +163,7 @@ ENDINGS: dict[str, tuple[str, str]] = {
     ".htm": ("a web page", TABLE),
 }
 PAGES = (b"<!doctype html", b"<html", b"<table", b"<?xml")
-READ = "CSV, Parquet, JSON lines and Excel's .xlsx are read"
+READ = "CSV, Parquet, JSON lines and spreadsheets (.xlsx, .xls, .ods) are read"
 LONGEST = 64
 """First bytes that are looked at."""
 

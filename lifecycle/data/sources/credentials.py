@@ -1,5 +1,6 @@
 """Credentials: read from the environment, and kept out of everything that is said."""
 
+import base64
 import json
 import os
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ UNREACHABLE = (
     "cannot connect",
     "could not connect",
     "name resolution",
+    "no such host",
     "reset by peer",
 )
 """Words of every driver for a server that may be back in a minute."""
@@ -133,7 +135,11 @@ def _secrets(value: str, path: str) -> Iterator[str]:
         if "://" in url:
             parts = urlsplit(url)
             words += [parts.query, _password(parts.netloc)]
-            words += [pair.partition("=")[2] for pair in parts.query.split("&")]
+            values = [pair.partition("=")[2] for pair in parts.query.split("&")]
+            words += values
+            for encoded in values:  # BigQuery takes a JSON object in Base64
+                with suppress(ValueError):
+                    words += _leaves(json.loads(base64.b64decode(unquote(encoded), validate=True)))
     for secret in words:
         for form in (secret, unquote(secret), quote(secret), quote(secret, safe="")):
             if len(form) > SHORT:

@@ -48,6 +48,20 @@ class Boosted(NamedTuple):
     pruned: bool
 
 
+class Checkpoints(NamedTuple):
+    """Where training goes on from, and who keeps where it stands."""
+
+    keep: Callable[[Progress], None] | None = None
+    every: int = 1
+    """Rounds between two calls of `keep`."""
+    start: Progress | None = None
+    """A checkpoint to go on from; the result is that of an uninterrupted training that kept its
+    checkpoints at the same rounds."""
+
+
+NO_CHECKPOINTS = Checkpoints()
+
+
 def boost(
     project: Project,
     parts: Mapping[str, xgboost.DMatrix],
@@ -56,9 +70,7 @@ def boost(
     *,
     metric: BoosterMetric | None = None,
     on_round: OnRound | None = None,
-    keep: Callable[[Progress], None] | None = None,
-    keep_every: int = 1,
-    start: Progress | None = None,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Boosted:
     """Train round by round until the validation score has not improved for long enough.
 
@@ -66,13 +78,11 @@ def boost(
         parts: `train` is learned from and `validation` decides when to stop; others, such as a
             sample of the train part, are only measured.
         metric: the project's own metric as XGBoost calls it; takes the place of its built-in one.
-        keep: is told where training stands after every `keep_every` rounds, for a checkpoint.
-        start: such a checkpoint to go on from; the result is that of an uninterrupted training
-            that kept its checkpoints at the same rounds.
 
     Raises:
         xgboost.core.XGBoostError: XGBoost cannot train with these parameters.
     """
+    keep, keep_every, start = checkpoints
     name, maximize = stopping_metric(project)
     same_direction = maximize == greater_is_better(project.training_metric)
     evals = [(data, part) for part, data in parts.items() if part != "train"]

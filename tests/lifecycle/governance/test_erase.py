@@ -35,7 +35,7 @@ def run(planted: Planted) -> Erasure:
 def test_nothing_is_left_and_the_others_stay(planted: Planted) -> None:
     project, settings = planted.project, planted.settings
     before = check(project, settings, [PERSON])
-    for place in ("accepted", "train", "rejected", "prediction_log", "predictions", "prefect"):
+    for place in ("accepted", "rejected", "prediction_log", "predictions", "prefect"):
         assert any(place in found for found in before.left), place
     done = run(planted)
     assert done.searched.left == ()
