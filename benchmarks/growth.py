@@ -17,7 +17,7 @@ import pandas as pd
 import polars as pl
 import yaml
 
-from benchmarks.result import Result, limit, ratio, shown
+from benchmarks.result import Result, information, limit, ratio
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
 from lifecycle.lake.table import history, table_uri
@@ -113,7 +113,7 @@ def _grow(folder: Path) -> Iterator[Result]:
     name = f"growth: disk of {INCREMENTS} increments / of one ingestion"
     yield ratio(name, [sizes[0] / 1e6], [sizes[1] / 1e6], 1.5, "MB, log, parts and trail included")
     yield _late("ingesting", times)
-    yield shown(
+    yield information(
         f"growth: splitting after increment {INCREMENTS} / after increment 2",
         [statistics.median(splits[-5:]) / statistics.median(splits[1:6])],
         "×",

@@ -199,7 +199,7 @@ def compared_by(task: TaskKind, metric: Metric) -> Metric:
 
 @dataclass(frozen=True)
 class ChecksRequest:
-    """What the checks need to know besides the rows."""
+    """Arguments of the checks, next to the rows."""
 
     task: TaskKind
     metric: Metric

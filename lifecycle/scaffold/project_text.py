@@ -54,7 +54,7 @@ MORE = """\
 
 @dataclass(frozen=True)
 class Draft:
-    """What `init` has guessed, for a project file."""
+    """Guesses of `lifecycle init`, for a project file."""
 
     name: str
     source: SourceSpec

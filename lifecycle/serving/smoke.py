@@ -58,7 +58,7 @@ class Offline(NamedTuple):
 
     @property
     def tolerance(self) -> float:
-        """How far an answer may be from its prediction."""
+        """Largest difference allowed between an answer and its prediction."""
         rows_largest = float(np.abs(self.predictions).max(initial=0))
         return PARITY * (rows_largest if self.largest is None else self.largest)
 

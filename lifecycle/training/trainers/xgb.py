@@ -49,7 +49,7 @@ class Boosted(NamedTuple):
 
 
 class Checkpoints(NamedTuple):
-    """Where training goes on from, and who keeps where it stands."""
+    """Checkpoints of a training: the one to resume from, and a function that stores new ones."""
 
     keep: Callable[[Progress], None] | None = None
     every: int = 1
