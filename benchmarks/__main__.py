@@ -19,6 +19,7 @@ from benchmarks import (
     ingest,
     init,
     orchestration,
+    reading,
     serving,
     split,
     startup,
@@ -46,6 +47,7 @@ PARTS: dict[str, Callable[[int], Iterator[Result]]] = {
     "cycle": cycle.measure,
     "startup": startup.measure,
     "damage": damage.measure,
+    "reading": reading.measure,
 }
 
 

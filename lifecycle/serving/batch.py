@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from lifecycle.errors import LifecycleError
 from lifecycle.features.encode import most_probable, probability_columns
-from lifecycle.lake.column_types import to_arrow
-from lifecycle.lake.read import batch_frame, open_rows, read_version
+from lifecycle.lake.column_types import to_arrow, to_frame
+from lifecycle.lake.read import batch_frame, is_nullable, open_rows, open_version
 from lifecycle.lake.table import find_version, table_uri
 from lifecycle.lake.write import write_batches
 from lifecycle.project import Project
@@ -165,10 +165,30 @@ def _write(
 
 
 def _in_process(scorer: Scorer, dataset: DatasetVersion, columns: list[str]) -> Iterator[pa.Table]:
-    frame = read_version(dataset, columns)
-    for start in range(0, len(frame), SLICE):
-        part = frame.iloc[start : start + SLICE]
-        yield scorer.score(part, np.arange(start, start + len(part)))
+    """The version's rows, `SLICE` of them in memory at a time; the last slice may be shorter."""
+    first = 0
+    for rows in _slices(open_version(dataset, columns)):
+        frame = to_frame(rows, is_nullable)
+        yield scorer.score(frame, np.arange(first, first + len(frame)))
+        first += len(frame)
+
+
+def _slices(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Batches put together to tables of `SLICE` rows, whatever their own sizes are.
+
+    An answer may depend on how many rows are asked for at a time: single rows go another way.
+    """
+    held: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        held.append(batch)
+        rows += batch.num_rows
+        while rows >= SLICE:
+            table = pa.Table.from_batches(held)
+            yield table.slice(0, SLICE)
+            held, rows = table.slice(SLICE).to_batches(), rows - SLICE
+    if rows:
+        yield pa.Table.from_batches(held)
 
 
 def _on_ray(
