@@ -7,7 +7,7 @@ ends Arrow's reader, and the file would have to be read again from its start.
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -37,11 +37,16 @@ class Head(NamedTuple):
     """Lines above the header."""
 
 
-def read_csv(raw: pa.NativeFile, spec: SourceSpec, place: str) -> Iterator[pa.RecordBatch]:
+def read_csv(
+    raw: pa.NativeFile, spec: SourceSpec, place: str, only: Collection[str] | None = None
+) -> Iterator[pa.RecordBatch]:
     """Batches of text columns; only an empty cell is missing.
 
     Columns that neither the header nor any cell says anything of, such as that behind a separator
     at the end of each line, are left out.
+
+    Args:
+        only: columns to read; all if the file has none of them.
 
     Raises:
         SourceError: the file is of another format.
@@ -65,6 +70,7 @@ def read_csv(raw: pa.NativeFile, spec: SourceSpec, place: str) -> Iterator[pa.Re
                 column_types=dict.fromkeys(names, pa.string()),
                 null_values=[""],
                 strings_can_be_null=True,
+                include_columns=[name for name in names if only and name in only],
             ),
         )
         for batch in reader:
