@@ -76,7 +76,9 @@ class Delta:
         """File by file: the scanner of a dataset would hold whole row groups of several."""
         dataset = table.to_pyarrow_dataset()
         later, schema = self._later(dataset.schema, after), dataset.schema
-        if later is None and (fields := [field for field in schema if field.name in (wanted or ())]):
+        if later is None and (
+            fields := [field for field in schema if field.name in (wanted or ())]
+        ):
             schema = pa.schema(fields)
         for fragment in dataset.get_fragments(later):
             fixed = ds.get_partition_keys(fragment.partition_expression)
