@@ -59,8 +59,10 @@ def score(
         BundleError: the bundle is not the model's, or the features hook is not training's.
         FeatureError: the features hook fails.
     """
+    # a Ray of this machine has no room that this process has not, and takes a gigabyte for itself
+    is_large = dataset.rows > project.scoring.ray_data_above_rows
     engine: Literal["process", "ray_data"] = (
-        "ray_data" if dataset.rows > project.scoring.ray_data_above_rows else "process"
+        "ray_data" if is_large and not settings.local_ray else "process"
     )
     uri = table_uri(settings, project.name, TABLE)
     digest = sha256({"dataset": dataset.digest, "model": model.digest, "version": model.uri})

@@ -175,7 +175,6 @@ def answer(project: Project, part: DatasetVersion, bundle: Path, digest: str) ->
     frame = read_version(part)
     loaded = load_bundle(bundle, digest)
     predictor = open_predictor(loaded, project, threads=os.cpu_count() or 1)
-    schema = loaded.schema.features
     features = build_features(frame, project, load_hook(project))
     return Answers(
         frame=frame,
@@ -184,7 +183,7 @@ def answer(project: Project, part: DatasetVersion, bundle: Path, digest: str) ->
         prediction=predictor.predict_features(features),
         entity=frame[project.entity].to_numpy() if project.entity else None,
         time=frame[project.time.column].to_numpy() if project.time else None,
-        categorical=tuple(n for n, k in zip(schema.names, schema.kinds, strict=True) if k == "c"),
+        categorical=loaded.schema.features.categorical,
         importances=loaded.importances(),
         loaded=loaded,
     )

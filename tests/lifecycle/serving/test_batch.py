@@ -18,11 +18,14 @@ from lifecycle.serving.batch import Scorer, score
 from lifecycle.settings import Settings
 
 
-def run(made: Any, project: Project | None = None, **changes: Any) -> Scored:
+def run(
+    made: Any, project: Project | None = None, ray_address: str = "local", **changes: Any
+) -> Scored:
+    settings = made.settings.model_copy(update={"ray_address": ray_address})
     model = made.model.model_copy(update=changes)
     dataset = made.ingested.dataset
     project = project or made.project
-    return score(project, made.settings, dataset, Window(), model, made.bundle.path)
+    return score(project, settings, dataset, Window(), model, made.bundle.path)
 
 
 def test_every_row_gets_its_prediction_with_its_keys(small_model: Any) -> None:
@@ -98,7 +101,8 @@ def test_ray_data_gives_the_same_table_and_says_nothing(
     here = read_version(run(small_model).predictions)
     scoring = small_model.project.scoring.model_copy(update={"ray_data_above_rows": 1})
     project = small_model.project.model_copy(update={"scoring": scoring})
-    scored = run(small_model, project, version=2, uri="models:/small/2")
+    assert run(small_model, project).engine == "process"  # where no cluster is joined
+    scored = run(small_model, project, "connected", version=2, uri="models:/small/2")
 
     assert scored.engine == "ray_data"
     assert capfd.readouterr() == ("", "")
@@ -120,7 +124,7 @@ def test_an_error_of_ours_out_of_ray_data_is_one_message(
     content[len(content) // 2] ^= 16
     data.write_bytes(content)
     with pytest.raises(BackendError, match=rf"{data.name}: its SHA-256 is") as told:
-        run(small_model, project)
+        run(small_model, project, "connected")
     assert "\n" not in str(told.value)
     assert capfd.readouterr() == ("", "")
     assert history(table_uri(small_model.settings, "small", "predictions")).empty
