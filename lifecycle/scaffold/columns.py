@@ -37,7 +37,7 @@ them that are few (of 20 expected, 2 or fewer by chance once in two million colu
 MOST_LOST = 0.05
 """Share of the rows that may have a misfit in any column."""
 BLANK = r"[\s\v\x1c-\x1f\x{85}\pZ]"
-"""A blank in RE2, as Python's `\s` has them."""
+"""What is blank to Python, in the words of RE2."""
 ISO_DATE = rf"^{BLANK}*\p{{Nd}}{{4}}-\p{{Nd}}{{2}}-\p{{Nd}}{{2}}"
 LEADING_ZERO = rf"^{BLANK}*[+-]?0\p{{Nd}}"
 PLAIN_WHOLE = r"^[+-]?(0|[1-9][0-9]{0,14})$"
