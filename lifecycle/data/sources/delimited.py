@@ -19,6 +19,9 @@ from lifecycle.project import SourceSpec
 
 BLOCK = 1 << 20
 """Bytes read at a time, of which Arrow holds some dozens; no row may be longer."""
+COLUMN_BLOCK, MOST_BLOCK = 1 << 13, 1 << 24
+"""At least so many bytes of a column, where that is not too much: a few cells a column cost as much
+as hundreds, so that time would grow with the square of the columns."""
 START = 1 << 20
 """Bytes that the header is looked for in."""
 MARK = b"\xef\xbb\xbf"
@@ -60,11 +63,11 @@ def read_csv(
         stream.seek(0)
     else:
         stream = pa.PythonFile(_Again(start, stream), mode="r")
-    rows = 0
+    rows, block = 0, max(BLOCK, min(COLUMN_BLOCK * len(names), MOST_BLOCK))
     try:
         reader = pa.csv.open_csv(
             stream,
-            pa.csv.ReadOptions(block_size=BLOCK, skip_rows=head.above),
+            pa.csv.ReadOptions(block_size=block, skip_rows=head.above),
             pa.csv.ParseOptions(delimiter=spec.separator, newlines_in_values=True),
             pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
@@ -78,7 +81,8 @@ def read_csv(
             rows += batch.num_rows
     except pa.ArrowInvalid as error:
         message = _message_of(str(error), names, spec)
-        raise ValueError(f"{message}, in the megabyte after row {rows:,}") from None
+        where = "megabyte" if block == BLOCK else f"{block / BLOCK:.0f} megabytes"
+        raise ValueError(f"{message}, in the {where} after row {rows:,}") from None
 
 
 def separator_line(start: bytes) -> str | None:
