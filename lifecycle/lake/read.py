@@ -127,6 +127,8 @@ def read_head(ref: DatasetVersion, rows: int, columns: Sequence[str] | None = No
         batches.append(batch)
         if sum(some.num_rows for some in batches) >= rows:
             break
+    if not batches:
+        return read_version(ref, columns)
     return to_frame(pa.Table.from_batches(batches).slice(0, rows), is_nullable)
 
 
