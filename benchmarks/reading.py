@@ -116,13 +116,13 @@ def _champion(project: Project, settings: Settings) -> None:
     model = unregistered(project, identity, bundle)
     ingested = ingest(project, settings, Window(), "current")
     answers = answer(project, split.holdout, bundle.path, bundle.digest)
-    made = {
+    records = {
         "model": model,
         "split": split,
         "ingested": ingested,
         "evaluation": assess(project, answers, split.holdout, "candidate"),
     }
-    for name, value in made.items():
+    for name, value in records.items():
         (settings.home / f"{name}.json").write_text(value.model_dump_json())
     (settings.home / "bundle").symlink_to(bundle.path.resolve())
 
@@ -169,7 +169,7 @@ STAGES: dict[str, tuple[Callable[[_Champion], None], str]] = {
 
 if __name__ == "__main__":
     stage, place = sys.argv[1:]
-    opened = _Champion(Path(place))
+    champion = _Champion(Path(place))
     started = time.perf_counter()
-    STAGES[stage][0](opened)
+    STAGES[stage][0](champion)
     print(json.dumps({"seconds": time.perf_counter() - started}))

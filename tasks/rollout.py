@@ -68,12 +68,12 @@ class ServeLane:
         rows = as_requests(read_head(holdout, project.serving.smoke_rows), schema, project)
         answers: list[NDArray[np.float64]] = []
 
-        def answered() -> Iterator[pd.DataFrame]:
+        def holdout_frames() -> Iterator[pd.DataFrame]:
             for frame in open_frames(holdout, list(schema.inputs)):
                 answers.append(predictor.predict(frame))
                 yield frame
 
-        frames = answered()
+        frames = holdout_frames()
         engine = engine_for(path, model, project, frames)
         deque(frames, maxlen=0)  # what the engine had no need to look at
         predicted = np.concatenate(answers)

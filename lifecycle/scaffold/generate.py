@@ -42,9 +42,9 @@ from lifecycle.scaffold.roles import (
 )
 from lifecycle.scaffold.source import (
     DETECTED,
+    ColumnFacts,
     ReadingOptions,
-    Sample,
-    Seen,
+    SampledFile,
     correct_specs,
     folder_of,
     guess_source,
@@ -88,15 +88,15 @@ def infer_project(
     path = str(path)
     notation, read_as, sample = _recognised(path, target, reading, wanted)
     raw = notation.cells
-    guessed, roles, seen = _guess(notation, target, wanted, sample)
+    guessed, roles, facts = _guess(notation, target, wanted, sample)
     columns = guessed.columns
-    if seen:
+    if facts:
         read_as.append(
             f"rows: {guessed.rows:,} of {sample.rows:,} looked at, evenly spaced, and all for what "
             "is missing, repeats, or is the least or greatest; other counts are of those rows"
         )
         named = {roles.entity, (roles.time or {}).get("column")}
-        correct_specs({name: columns[name] for name in seen if name not in named}, seen)
+        correct_specs({name: columns[name] for name in facts if name not in named}, facts)
     for column, unit in notation.units.items():
         if columns[column].kind in ("integer", "number"):
             columns[column].spec["unit"] = unit
@@ -118,8 +118,8 @@ def infer_project(
     suspects = _suspects(columns, inputs, roles, target)
     rejected = _rejected_share(guessed)
     guesses = [*read_as, *notation.notes, *roles.notes, *_said_of_misfits(guessed, rejected)]
-    guesses += _said_of_types(columns, {name: some.missing for name, some in seen.items()})
-    guesses += [] if seen else _said_of_rare(guessed, target)
+    guesses += _said_of_types(columns, {name: some.missing for name, some in facts.items()})
+    guesses += [] if facts else _said_of_rare(guessed, target)
     inputs_left = set(inputs) - set(suspects)
     to_do = (
         "no feature" if inputs_left else "a feature all the same, since there is no other column"
@@ -131,7 +131,7 @@ def infer_project(
             f"protected: {', '.join(protected)}: likely by the name, and features as it is; list "
             "under protected what must not decide"
         )
-    guesses += [] if seen else _said_of_duplicates(raw, columns)
+    guesses += [] if facts else _said_of_duplicates(raw, columns)
     if not roles.time:
         guesses.append("time: none, so nothing arrives later and nothing is monitored")
     if panel:
@@ -157,7 +157,7 @@ def infer_project(
 
 def _recognised(
     path: str, target: str, reading: ReadingOptions, wanted: RoleOptions
-) -> tuple[Recognised, list[str], Sample]:
+) -> tuple[Recognised, list[str], SampledFile]:
     """The file's columns with all that was said of them, how it was read, in words, and which rows
     they are of.
     """
@@ -211,8 +211,8 @@ def _check_wanted(path: str, target: str, wanted: RoleOptions, raw: Mapping[str,
 
 
 def _guess(
-    notation: Recognised, target: str, wanted: RoleOptions, sample: Sample
-) -> tuple[Guessed, Roles, Mapping[str, Seen]]:
+    notation: Recognised, target: str, wanted: RoleOptions, sample: SampledFile
+) -> tuple[Guessed, Roles, Mapping[str, ColumnFacts]]:
     """Columns, roles, and what all rows of a sampled file have; rows whose time is missing or in
     the future count in neither.
 
@@ -220,15 +220,15 @@ def _guess(
     """
     raw, hints = notation.cells, (notation.unread, notation.hints)
     guessed = guess_columns(raw)._replace(step=sample.step)
-    seen = look_through(notation.source, guessed.columns) if sample.step > 1 else {}
-    guessed = with_distinct(guessed, seen)
+    facts = look_through(notation.source, guessed.columns) if sample.step > 1 else {}
+    guessed = with_distinct(guessed, facts)
     if wanted.entity and guessed.columns[wanted.entity].values.isna().any():
         missing = guessed.columns[wanted.entity].values.isna().to_numpy(dtype=bool)
         without = without_rows(guessed, raw, guessed.row_numbers[np.flatnonzero(missing)])
-        guessed = with_distinct(without, seen)
+        guessed = with_distinct(without, facts)
     roles = guess_roles(guessed.columns, target, wanted, *hints)
     if roles.time is None:
-        return guessed, roles, seen
+        return guessed, roles, facts
     name = roles.time["column"]
     times = guessed.columns[name].values
     latest = pd.Timestamp(datetime.now(UTC).replace(tzinfo=None)) + ZONES
@@ -254,12 +254,12 @@ def _guess(
     broken = future | missing
     if broken.any():
         without = without_rows(guessed, raw, guessed.row_numbers[np.flatnonzero(broken)])
-        guessed = with_distinct(without, seen)
+        guessed = with_distinct(without, facts)
         roles = guess_roles(guessed.columns, target, wanted, *hints)
     if roles.time and notes and "allow, because" in notes[0]:
         roles.time["future"] = "allow"
     roles.notes += notes
-    return guessed, roles, seen
+    return guessed, roles, facts
 
 
 def column_names(path: str, reading: ReadingOptions = DETECTED) -> list[str]:

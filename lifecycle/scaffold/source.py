@@ -266,7 +266,7 @@ MOST_ROWS = 200_000
 """Rows of a file from twice of which on not all are looked at."""
 
 
-class Sample(NamedTuple):
+class SampledFile(NamedTuple):
     """Columns of a file as text, as if it were CSV."""
 
     cells: dict[str, "pd.Series[str]"]
@@ -278,7 +278,7 @@ class Sample(NamedTuple):
     """In the file."""
 
 
-def read_sample(source: SourceSpec) -> Sample:
+def read_sample(source: SourceSpec) -> SampledFile:
     """The rows of a file; of one with more than twice `MOST_ROWS` at least so many, evenly spaced.
 
     Raises:
@@ -287,22 +287,24 @@ def read_sample(source: SourceSpec) -> Sample:
     """
     pieces: dict[str, list[pa.Array]] = {}
     texts: set[str] = set()
-    rows, kept, step = 0, 0, 1
+    rows, count, step = 0, 0, 1
     for batch in Files(source, Path()).batches({}):
         texts.update(field.name for field in batch.schema if is_text(field.type))
-        taken = batch if step == 1 else batch.take(np.arange(-rows % step, batch.num_rows, step))
-        for name, array in zip(taken.schema.names, taken.columns, strict=True):
+        selection = (
+            batch if step == 1 else batch.take(np.arange(-rows % step, batch.num_rows, step))
+        )
+        for name, array in zip(selection.schema.names, selection.columns, strict=True):
             # a key that JSON lines had not before was missing so far
-            before = pieces.setdefault(name, [pa.nulls(kept, pa.string())] if kept else [])
+            before = pieces.setdefault(name, [pa.nulls(count, pa.string())] if count else [])
             before.append(_as_in_csv(array))
-        rows, kept = rows + batch.num_rows, kept + taken.num_rows
-        while kept > 2 * MOST_ROWS:
+        rows, count = rows + batch.num_rows, count + selection.num_rows
+        while count > 2 * MOST_ROWS:
             for name, arrays in pieces.items():
-                every_second = pa.chunked_array(arrays).take(np.arange(0, kept, 2))
+                every_second = pa.chunked_array(arrays).take(np.arange(0, count, 2))
                 pieces[name] = [every_second.combine_chunks()]
-            kept, step = (kept + 1) // 2, 2 * step
+            count, step = (count + 1) // 2, 2 * step
     columns = {name: pa.chunked_array(arrays).to_pandas() for name, arrays in pieces.items()}
-    return Sample(columns, pieces.keys() - texts, step, rows)
+    return SampledFile(columns, pieces.keys() - texts, step, rows)
 
 
 def _as_in_csv(array: pa.Array) -> pa.StringArray:
@@ -314,7 +316,7 @@ def _as_in_csv(array: pa.Array) -> pa.StringArray:
     return pc.if_else(pointed, text, pc.binary_join_element_wise(text, "0", "."))
 
 
-class Seen:
+class ColumnFacts:
     """What all rows of a column have, in the type that a sample of them was guessed to be."""
 
     def __init__(self, column: Column) -> None:
@@ -353,7 +355,7 @@ class Seen:
         return len(np.unique(np.concatenate(self._hashes))) if self._hashes else 0
 
 
-def look_through(source: SourceSpec, columns: Mapping[str, Column]) -> dict[str, Seen]:
+def look_through(source: SourceSpec, columns: Mapping[str, Column]) -> dict[str, ColumnFacts]:
     """What all rows of a file have that a sample of them cannot tell.
 
     A cell that is not of the column's type counts for nothing: the contract will refuse it, as the
@@ -366,24 +368,24 @@ def look_through(source: SourceSpec, columns: Mapping[str, Column]) -> dict[str,
         name: ColumnSpec(type=column.kind, unit=column.spec.get("unit", ""))
         for name, column in columns.items()
     }
-    seen = {name: Seen(column) for name, column in columns.items()}
+    facts = {name: ColumnFacts(column) for name, column in columns.items()}
     for batch in Files(source, Path()).batches(specs):
         for name, values in zip(batch.schema.names, batch.columns, strict=True):
             kind = specs[name].type
             if is_text(values.type) and kind not in TEXT_TYPES:
                 fitting = coerce(values.to_pandas(), kind)
                 values = pa.array(fitting.values[~fitting.failed])
-            seen[name].add(values)
-    return seen
+            facts[name].add(values)
+    return facts
 
 
-def with_distinct(guessed: Guessed, seen: Mapping[str, Seen]) -> Guessed:
+def with_distinct(guessed: Guessed, facts: Mapping[str, ColumnFacts]) -> Guessed:
     """The same, where in a column that repeats as many values differ, a row, as in the whole file.
 
     A sample has most values once, however often the file has them.
     """
     columns = dict(guessed.columns)
-    for name, some in seen.items():
+    for name, some in facts.items():
         count, values = some.distinct, columns[name].values
         if count is not None and count < some.rows - some.missing:
             share = round(count / some.rows * len(values))
@@ -392,10 +394,10 @@ def with_distinct(guessed: Guessed, seen: Mapping[str, Seen]) -> Guessed:
     return guessed._replace(columns=columns)
 
 
-def correct_specs(columns: Mapping[str, Column], seen: Mapping[str, Seen]) -> None:
+def correct_specs(columns: Mapping[str, Column], facts: Mapping[str, ColumnFacts]) -> None:
     """Have the contract say what holds for all rows, not for those of a sample alone."""
     for name, column in columns.items():
-        some, spec = seen[name], column.spec
+        some, spec = facts[name], column.spec
         if some.missing and "nullable" not in spec:
             others = dict(spec)
             spec.clear()

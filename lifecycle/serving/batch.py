@@ -180,17 +180,17 @@ def _slices(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
 
     An answer may depend on how many rows are asked for at a time: single rows go another way.
     """
-    held: list[pa.RecordBatch] = []
+    buffer: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
-        held.append(batch)
+        buffer.append(batch)
         rows += batch.num_rows
         while rows >= SLICE:
-            table = pa.Table.from_batches(held)
+            table = pa.Table.from_batches(buffer)
             yield table.slice(0, SLICE)
-            held, rows = table.slice(SLICE).to_batches(), rows - SLICE
+            buffer, rows = table.slice(SLICE).to_batches(), rows - SLICE
     if rows:
-        yield pa.Table.from_batches(held)
+        yield pa.Table.from_batches(buffer)
 
 
 def _on_ray(

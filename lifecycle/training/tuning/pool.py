@@ -90,7 +90,7 @@ class Pool:
         self._sent = [0] * self._workers
         objective = self._objective
         self._shared = ray.put(
-            objective.opened() if isinstance(objective, ValidationMetric) else objective
+            objective.with_data() if isinstance(objective, ValidationMetric) else objective
         )
         self._starting = {
             actor.open.remote(self._shared): at for at, actor in enumerate(self._actors)

@@ -141,7 +141,7 @@ class ValidationMetric:
         self._project, self._train, self._validation = project, train, validation
         self._data: Matrices | None = None
 
-    def opened(self) -> "ValidationMetric":
+    def with_data(self) -> "ValidationMetric":
         """The same with the data, to be handed to several workers; this one keeps none.
 
         Raises:
@@ -166,9 +166,9 @@ class ValidationMetric:
 
         project = self._project
         if self._data is None:
-            self._data = self.opened()._data
+            self._data = self.with_data()._data
         data = self._data
-        assert data is not None  # noqa: S101 - `opened` has opened them
+        assert data is not None  # noqa: S101 - `with_data` opens them
         fitted = open_trainer(project).fit(project, data, parameters, 1, on_round)
         if fitted.pruned:
             return None

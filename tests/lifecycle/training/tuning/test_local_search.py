@@ -56,7 +56,7 @@ def test_a_trial_leaves_shared_data_as_they_are(
     split = prepare(project)
     objective = ValidationMetric(project, split.train, split.validation)
     value = objective(parameters, lambda at, score: False)
-    shared = objective.opened()
+    shared = objective.with_data()
     assert shared._data is not None
     for array in (shared._data.train, shared._data.train_labels, shared._data.validation):
         array.setflags(write=False)
