@@ -8,7 +8,7 @@ from lifecycle.errors import GateError
 from lifecycle.project import Project
 from lifecycle.quality import checks, gates, summary
 from lifecycle.quality.parts import open_part
-from lifecycle.quality.program import ChecksProgram
+from lifecycle.quality.program import ChecksProgram, ChecksRequest
 from lifecycle.quality.summary import decides
 from lifecycle.records import (
     Bundle,
@@ -73,14 +73,16 @@ def _check(
         report = checks.run_checks(
             open_part(project, split.train, predictor),
             open_part(project, split.holdout, predictor),
-            task=project.task,
-            metric=project.metric,
-            categorical=loaded.schema.features.categorical,
-            importances=loaded.importances(),
-            spec=project.checks,
-            folder=folder,
-            program=program,
-            classes=project.classes,
+            ChecksRequest(
+                task=project.task,
+                metric=project.metric,
+                spec=project.checks,
+                categorical=loaded.schema.features.categorical,
+                importances=loaded.importances(),
+                classes=project.classes,
+            ),
+            folder,
+            program,
         )
         if report.ran:
             failed = f" ({', '.join(report.failed)})" if report.failed else ""
@@ -89,8 +91,8 @@ def _check(
                 f"{len(report.failed)} failed{failed}, {len(report.not_run)} not run → {folder}"
             )
         else:
-            why = "; ".join(dict.fromkeys(report.not_run.values()))
-            tell_result(f"deepchecks: no check ran: {why}")
+            reason = "; ".join(dict.fromkeys(report.not_run.values()))
+            tell_result(f"deepchecks: no check ran: {reason}")
     return report
 
 

@@ -22,7 +22,7 @@ CALENDAR = {"day": "D", "week": "W", "month": "M"}
 
 
 def first_window(project: Project) -> Window:
-    """What the first training sees: everything before `time.arrives_from`, or all rows.
+    """Return the window of the first training: rows before `time.arrives_from`, or all rows.
 
     Raises:
         ProjectError: `arrives_from` does not fit the time column's type.
@@ -82,7 +82,7 @@ def unplaced_rows(batch: pa.RecordBatch, project: Project) -> int:
 
 
 def inside(batch: pa.RecordBatch, project: Project, window: Window) -> NDArray[np.bool_] | None:
-    """Which rows of a raw batch are in a window, as `select` has it (rows,); None for all."""
+    """Return a mask of the rows of a raw batch in a window (rows,); None if all are in it."""
     if project.time is None or (window.first is None and window.last is None):
         return None
     frame = _frame(batch, project.time.column)
@@ -95,8 +95,8 @@ def inside(batch: pa.RecordBatch, project: Project, window: Window) -> NDArray[n
 
 
 def arriving(project: Project, source: Source) -> list[Window]:
-    """What `periods` finds in a source that is read batch by batch, if it can, no column of which
-    but the time.
+    """Find the periods of a source, as `periods` does. Batches are read one at a time, and where
+    that can be, no column but the time.
 
     Raises:
         ContractError: the source has no such column.
@@ -161,7 +161,7 @@ def _windows(times: "pd.Series[Any]", project: Project) -> list[Window]:
 
 
 def _unplaced(times: "pd.Series[Any]", project: Project) -> "pd.Series[bool]":
-    """Which times are none that a row can have (rows,)."""
+    """Return a mask of the times that are missing or too late (rows,)."""
     missing = times.isna()
     latest = latest_time(project)
     return missing if latest is None else missing | (times > latest)
@@ -188,7 +188,7 @@ def _integer(value: TimeValue) -> int:
         return int(str(value))
     except ValueError:
         raise ProjectError(
-            f"time: {value!r} is no whole number, as the time column's values are"
+            f"time: {value!r} is not a whole number, but the time column's values are"
         ) from None
 
 
@@ -198,7 +198,7 @@ def _moment(value: TimeValue, end: bool = False) -> pd.Timestamp:
     try:
         moment = pd.Timestamp(text)
     except ValueError:
-        raise ProjectError(f"time: {text!r} is no ISO 8601 date or time") from None
+        raise ProjectError(f"time: {text!r} is not an ISO 8601 date or time") from None
     if moment.tzinfo is not None:
         moment = moment.tz_convert("UTC").tz_localize(None)
     whole_day = len(text) <= len("2012-01-31")

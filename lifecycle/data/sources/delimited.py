@@ -62,7 +62,7 @@ def read_csv(
     if isinstance(stream, pa.OSFile):  # Arrow reads it without asking Python for each block
         stream.seek(0)
     else:
-        stream = pa.PythonFile(_Again(start, stream), mode="r")
+        stream = pa.PythonFile(_Replay(start, stream), mode="r")
     rows, block = 0, max(BLOCK, min(COLUMN_BLOCK * len(names), MOST_BLOCK))
     try:
         reader = pa.csv.open_csv(
@@ -82,7 +82,7 @@ def read_csv(
     except pa.ArrowInvalid as error:
         message = _message_of(str(error), names, spec)
         where = "megabyte" if block == BLOCK else f"{block / BLOCK:.0f} megabytes"
-        raise ValueError(f"{message}, in the {where} after row {rows:,}") from None
+        raise ValueError(f"{message}, within the {where} after row {rows:,}") from None
 
 
 def separator_line(start: bytes) -> str | None:
@@ -103,8 +103,8 @@ def _head(start: bytes, spec: SourceSpec, place: str) -> Head:
     """
     if not start.removeprefix(MARK).strip():
         raise ValueError("it is empty")
-    if (what := foreign_text(start)) is not None:
-        raise SourceError(f"{place}: cannot read it: {what}")
+    if (problem := foreign_text(start)) is not None:
+        raise SourceError(f"{place}: cannot read it: {problem}")
     if b"\0" in start:
         raise ValueError("it is binary, not text")
     text = start.removeprefix(MARK).decode("utf-8", errors="replace")
@@ -135,11 +135,11 @@ def _message_of(message: str, names: list[str], spec: SourceSpec) -> str:
     return ROW_TEXT.sub(r"\1", message)
 
 
-class _Again(io.RawIOBase):
+class _Replay(io.RawIOBase):
     """A stream whose start has been read already."""
 
-    def __init__(self, start: bytes, rest: Any) -> None:
-        self._start, self._rest = start, rest
+    def __init__(self, start: bytes, stream: Any) -> None:
+        self._start, self._stream = start, stream
 
     def readable(self) -> bool:
         return True
@@ -148,5 +148,5 @@ class _Again(io.RawIOBase):
         if self._start:
             piece, self._start = self._start[:size], self._start[size:]
             return piece
-        data: bytes = self._rest.read(size)
+        data: bytes = self._stream.read(size)
         return data

@@ -22,7 +22,7 @@ STARTUP_S = 120.0
 
 
 class Pool:
-    """As many actors as there are workers, made when the first trial needs one.
+    """A pool of one actor per worker, started when the first trial needs one.
 
     The objective is called there for one trial after another. Its data are opened once, here, and
     lie in Ray's object store, from which all actors of a machine read them without a copy. Each
@@ -82,8 +82,8 @@ class Pool:
             ray.kill(actor)
 
     def _start_actors(self) -> None:
-        """Without waiting for them, so that the data are opened and the next trials suggested
-        meanwhile.
+        """Start the actors without waiting, so that the data are opened and the next trials
+        suggested meanwhile.
         """
         remote = ray.remote(num_cpus=1)(Worker)
         self._actors = [remote.remote(self._pruning) for _ in range(self._workers)]
@@ -121,8 +121,8 @@ class Pool:
         except RayTaskError:
             raise
         except AnyRayError as error:  # the actor is gone, and is given nothing more
-            why = f"a worker died on trial {number} ({ray_reason(error)})"
-            return number, TrainingError(f"tuning: {why}; run again, finished trials are kept")
+            reason = f"a worker died on trial {number} ({ray_reason(error)})"
+            return number, TrainingError(f"tuning: {reason}; run again, finished trials are kept")
         self._idle.append(at)
         return number, outcome
 
