@@ -21,6 +21,7 @@ from benchmarks import (
     init,
     lake,
     orchestration,
+    reading,
     serving,
     split,
     startup,
@@ -50,6 +51,7 @@ PARTS: dict[str, Callable[[int], Iterator[Result]]] = {
     "cycle": cycle.measure,
     "startup": startup.measure,
     "damage": damage.measure,
+    "reading": reading.measure,
 }
 
 

@@ -52,7 +52,7 @@ def importances(features: pd.DataFrame) -> dict[str, float]:
 def bare(train: PredictedPart, holdout: PredictedPart) -> float:
     """Seconds of the three suites as their documentation runs them."""
     parts = {
-        name: part.features.assign(**{TARGET: part.truth.astype(int), "(answer)": part.prediction})
+        name: part.features.assign(**{TARGET: part.truth.astype(int), "(answer)": part.answers})
         for name, part in (("train", train), ("holdout", holdout))
     }
     importance = pd.Series(importances(train.features))

@@ -1,5 +1,9 @@
-"""`lifecycle init` of a wide file, as a user runs it: a process of its own, with its imports."""
+"""`lifecycle init` of a wide and of a long file, as a user runs it: a process of its own, with its
+imports. The long file's twin is polars' scan with inferred types and what a contract needs of each
+column: missing values, least, greatest, and how many differ.
+"""
 
+import os
 import subprocess
 import sys
 import time
@@ -10,10 +14,22 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 
-from benchmarks.result import Result, limit
+from benchmarks import ingest
+from benchmarks.result import Result, limit, ratio
+from benchmarks.train_flow import Measured
 
 ROWS, COLUMNS = 300, 2_500
 BAR_S = 10.0
+LONG = 5_000_000
+GIGABYTES, SCANS = 1.0, 3.0
+POLARS = """
+import sys
+import polars as pl
+every = pl.all()
+wanted = (every.null_count(), every.min(), every.max(), every.n_unique())
+columns = [expression.name.suffix(str(at)) for at, expression in enumerate(wanted)]
+print(pl.scan_csv(sys.argv[1], try_parse_dates=True).select(columns).collect(engine="streaming"))
+"""
 NOTATIONS = {"decimal points": (",", "."), "decimal commas": (";", ",")}
 """What is measured → separator and decimal of the file."""
 
@@ -27,6 +43,27 @@ def measure(rounds: int) -> Iterator[Result]:
             seconds = [_init(file) for _ in range(rounds)]
             label = f"init: {ROWS} rows x {COLUMNS:,} columns, {name}"
             yield limit(label, seconds, "s", BAR_S, "the whole command")
+    with TemporaryDirectory(prefix="init-") as folder:
+        ingest.write(Path(folder), LONG, "csv")
+        yield from _long(Path(folder, "visits.csv"), rounds)
+
+
+def _long(file: Path, rounds: int) -> Iterator[Result]:
+    """Interleaved rounds of ours and polars; then one more that only looks at memory."""
+    command = [str(Path(sys.executable).with_name("lifecycle")), "init", str(file)]
+    command += ["--target", "label", "--force"]
+    bare = [sys.executable, "-c", POLARS, str(file)]
+    env = dict(os.environ)
+    pairs = [
+        (Measured(command, env, [], False).wall, Measured(bare, env, [], False).wall)
+        for _ in range(rounds)
+    ]
+    ours, scans = zip(*pairs, strict=True)
+    what = f"s of the whole command; {LONG:,} rows × {len(ingest.NUMBERS) + 4} columns of CSV"
+    yield ratio("init of 5M rows / polars' scan", ours, scans, SCANS, what)
+    peak = Measured(command, env, [], True).peak / 1e9
+    memory = "PSS of all processes at the peak; one run"
+    yield limit("peak memory of init, 5M rows", [peak], "GB", GIGABYTES, memory)
 
 
 def _frame() -> pd.DataFrame:

@@ -68,7 +68,9 @@ def measure(
     champion: ModelVersion | None,
 ) -> Evaluated:
     """The candidate whose answers these are, next to the baseline and the champion."""
-    champion_answer = _answer_of_champion(project, settings, split, champion) if champion else None
+    champion_answer = (
+        _answer_of_champion(project, settings, answers, champion) if champion else None
+    )
     baseline, gain_over_baseline = assess.assess_baseline(project, split, answers)
     candidate = assess.assess(project, answers, split.holdout, "candidate")
     if small := small_holdout(split.holdout.rows, split.rows, project):
@@ -88,13 +90,13 @@ def measure(
 
 
 def _answer_of_champion(
-    project: Project, settings: Settings, split: Split, champion: ModelVersion
+    project: Project, settings: Settings, answers: assess.Answers, champion: ModelVersion
 ) -> assess.Predicted | None:
     """None if it cannot: then nothing can be compared, which must not stop a new model."""
     try:
         predict = artifacts.predict_of(champion, settings)
         threshold = artifacts.threshold_of(champion, settings)
-        return assess.answer_by(project, split.holdout, predict, threshold)
+        return assess.answer_by(project, answers, predict, threshold)
     except (BundleError, FeatureError) as error:
         say("train", f"champion v{champion.version} is not compared: {error}")
         return None

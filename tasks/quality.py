@@ -1,11 +1,13 @@
 """Judgement steps as Prefect tasks: run the checks, let the gate decide, show both."""
 
+import os
+
 from prefect.artifacts import create_markdown_artifact
 
 from lifecycle.errors import GateError
 from lifecycle.project import Project
 from lifecycle.quality import checks, gates, summary
-from lifecycle.quality.parts import PredictedPart
+from lifecycle.quality.parts import open_part
 from lifecycle.quality.program import ChecksProgram, ChecksRequest
 from lifecycle.quality.summary import decides
 from lifecycle.records import (
@@ -25,7 +27,8 @@ from lifecycle.release import artifacts
 from lifecycle.runtime.html import page, write_page
 from lifecycle.runtime.identity import checks_digest
 from lifecycle.settings import Settings
-from lifecycle.training.evaluation import assess
+from lifecycle.training.bundle import load_bundle
+from lifecycle.training.predictor import open_predictor
 from tasks.policies import CACHED, NOT_CACHED, cached_by, checked, slug, task
 from tasks.progress import say, step
 
@@ -64,18 +67,18 @@ def _check(
 ) -> CheckReport:
     with step("train", "deepchecks: data integrity, train against holdout, model") as tell_result:
         program.start()
-        train = assess.answer(project, split.train, bundle.path, bundle.digest)
-        holdout = assess.answer(project, split.holdout, bundle.path, bundle.digest)
+        loaded = load_bundle(bundle.path, bundle.digest)
+        predictor = open_predictor(loaded, project, os.cpu_count() or 1)
         folder = settings.folder("reports", project.name, bundle.digest[:12])
         report = checks.run_checks(
-            _predicted_part(train),
-            _predicted_part(holdout),
+            open_part(project, split.train, predictor),
+            open_part(project, split.holdout, predictor),
             ChecksRequest(
                 task=project.task,
                 metric=project.metric,
                 spec=project.checks,
-                categorical=holdout.categorical,
-                importances=holdout.importances,
+                categorical=loaded.schema.features.categorical,
+                importances=loaded.importances(),
                 classes=project.classes,
             ),
             folder,
@@ -95,17 +98,6 @@ def _check(
 
 run_suites = checked(_check)
 run_suites_anew = _check.with_options(refresh_cache=True)
-
-
-def _predicted_part(answers: assess.Answers) -> PredictedPart:
-    return PredictedPart(
-        features=answers.features,
-        truth=answers.truth,
-        prediction=answers.prediction,
-        entity=answers.entity,
-        time=answers.time,
-        threshold=0.5 if answers.threshold is None else answers.threshold,
-    )
 
 
 @task(name="gate", **NOT_CACHED)

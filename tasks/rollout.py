@@ -1,12 +1,18 @@
 """Rolling out and back as Prefect tasks: what serves, what is watched, and where people see it."""
 
+import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
 from lifecycle.audit.model_trail import Trail, champions
-from lifecycle.lake.read import read_version
+from lifecycle.lake.read import open_frames, read_head
 from lifecycle.project import Project
 from lifecycle.records import (
     DatasetVersion,
@@ -29,7 +35,6 @@ from lifecycle.serving.records import curl_command
 from lifecycle.serving.smoke import Offline, smoke_test
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
-from lifecycle.training.evaluation import assess
 from lifecycle.training.predictor import open_predictor
 from tasks.policies import NOT_CACHED, task
 from tasks.progress import say, step, update
@@ -52,26 +57,36 @@ class ServeLane:
     def rehearse(self, model: ModelVersion) -> None:
         project, path = self._as_trained(model)
         schema = load_bundle(path, model.digest).schema
-        rows = read_version(self._holdout(model)).head(project.serving.smoke_rows)
+        rows = read_head(self._holdout(model), project.serving.smoke_rows)
         rows = as_requests(rows, schema, project)
         deployment.rehearse(path, model, project, self._settings, rows)
 
     def deploy(self, model: ModelVersion) -> Endpoint:
         project, path = self._as_trained(model)
-        answers = assess.answer(project, self._holdout(model), path, model.digest)
-        schema = answers.loaded.schema
-        rows = as_requests(answers.frame.head(project.serving.smoke_rows), schema, project)
-        expected = answers.prediction[: len(rows)]
+        holdout, loaded = self._holdout(model), load_bundle(path, model.digest)
+        predictor, schema = open_predictor(loaded, project, os.cpu_count() or 1), loaded.schema
+        rows = as_requests(read_head(holdout, project.serving.smoke_rows), schema, project)
+        answers: list[NDArray[np.float64]] = []
+
+        def holdout_frames() -> Iterator[pd.DataFrame]:
+            for frame in open_frames(holdout, list(schema.inputs)):
+                answers.append(predictor.predict(frame))
+                yield frame
+
+        frames = holdout_frames()
+        engine = engine_for(path, model, project, frames)
+        deque(frames, maxlen=0)  # what the engine had no need to look at
+        predicted = np.concatenate(answers)
+        expected = predicted[: len(rows)]
         if schema.views:  # the endpoint answers as of today
             today = ServedViews(schema.views, project, self._settings).frame(rows)
-            expected = open_predictor(answers.loaded, project).predict(today)
-        engine = engine_for(path, model, project, answers.frame)
+            expected = open_predictor(loaded, project).predict(today)
         with self._access() as access:
             url = deployment.deploy(path, model, project, self._settings, engine)
             smoke = smoke_test(
                 url,
                 model,
-                Offline(rows, expected, project.classes, float(abs(answers.prediction).max())),
+                Offline(rows, expected, project.classes, float(abs(predicted).max())),
                 access=access,
                 max_p99_milliseconds=project.serving.max_p99_milliseconds,
             )
@@ -88,7 +103,7 @@ class ServeLane:
     def start_candidate(self, model: ModelVersion) -> None:
         project, path = self._as_trained(model)
         columns = list(load_bundle(path, model.digest).schema.inputs)
-        engine = engine_for(path, model, project, read_version(self._holdout(model), columns))
+        engine = engine_for(path, model, project, open_frames(self._holdout(model), columns))
         deployment.start_candidate(path, model, project, self._settings, engine)
 
     def set_traffic(self, traffic: Traffic) -> None:

@@ -158,7 +158,7 @@ def ray_node(
 
 def serve(project: ProjectPath = PROJECT_FILE, env: EnvOption = None) -> None:
     """Serve the champion in the foreground, until Ctrl-C."""
-    from lifecycle.lake.read import read_version
+    from lifecycle.lake.read import open_frames, read_head
     from lifecycle.release.artifacts import bundle_path, record_of
     from lifecycle.release.hooks import as_trained
     from lifecycle.release.registry import by_alias, erased_rows_of
@@ -188,11 +188,12 @@ def serve(project: ProjectPath = PROJECT_FILE, env: EnvOption = None) -> None:
     if settings.local_ray:  # a joined one may serve already, and knows its own port
         check_port(settings.serve_host, settings.serve_port)
     console.print(f"Starting Ray Serve with {champion.name} v{champion.version} …")
-    holdout = read_version(record_of(champion, settings).split.holdout)
-    row, bundle = holdout.head(1), bundle_path(champion, settings)
+    holdout = record_of(champion, settings).split.holdout
+    row, bundle = read_head(holdout, 1), bundle_path(champion, settings)
     loaded = as_trained(loaded, champion, settings)
     with connect_ray(settings):
-        engine = engine_for(bundle, champion, loaded, holdout)
+        rows = open_frames(holdout, loaded.input_columns)
+        engine = engine_for(bundle, champion, loaded, rows)
         url = deploy(bundle, champion, loaded, settings, engine)
         console.print(f"{champion.name} v{champion.version} answers. Ctrl-C stops it. Try:")
         if settings.needs_keys:

@@ -47,9 +47,7 @@ def periods(project: Project, frame: pd.DataFrame) -> list[Window]:
     """
     if project.time is None or project.time.arrives_from is None:
         return []
-    times = _times(frame, project)
-    windows = _windows(times[~_unplaced(times, project)], project.time, project.time.arrives_from)
-    return [*windows[:-1], *(last.model_copy(update={"unplaced": True}) for last in windows[-1:])]
+    return _windows(_arrived(_times(frame, project), project), project)
 
 
 def select(frame: pd.DataFrame, project: Project, window: Window) -> pd.DataFrame:
@@ -97,19 +95,25 @@ def inside(batch: pa.RecordBatch, project: Project, window: Window) -> NDArray[n
 
 
 def arriving(project: Project, source: Source) -> list[Window]:
-    """Find the periods of a source, as `periods` does. Batches are read one at a time."""
+    """Find the periods of a source, as `periods` does. Batches are read one at a time, and where
+    that can be, no column but the time.
+
+    Raises:
+        ContractError: the source has no such column.
+        SourceError: it cannot be read.
+    """
     if project.time is None or project.time.arrives_from is None:
         return []
     name, terms = project.time.column, stage_terms(project, "current")
     times: set[Any] = set()
     read = 0
-    for batch in source.batches(terms.contract.columns):
-        batch = terms.complete(batch, source.at(read + 1).place)
+    for batch in source.batches(terms.contract.columns, wanted=(name,)):
+        if name not in batch.schema.names:
+            batch = terms.complete(batch, source.at(read + 1).place)
         read += batch.num_rows
-        row_times = _times(_frame(batch, name), project).dropna()
-        times.update(row_times.unique().tolist())
+        times.update(_arrived(_times(_frame(batch, name), project), project).tolist())
     kind = np.dtype("int64" if _is_integer(project) else "datetime64[us]")
-    return periods(project, pd.DataFrame({name: pd.Series(sorted(times), dtype=kind)}))
+    return _windows(pd.Series(sorted(times), dtype=kind), project)
 
 
 def period_of(times: "pd.Series[Any]", spec: TimeSpec) -> "pd.Series[Any]":
@@ -117,23 +121,43 @@ def period_of(times: "pd.Series[Any]", spec: TimeSpec) -> "pd.Series[Any]":
     return times if spec.period == "value" else times.dt.to_period(CALENDAR[spec.period])
 
 
-def _windows(times: "pd.Series[Any]", spec: TimeSpec, start: TimeValue) -> list[Window]:
-    """A window per period that times from a start on lie in, oldest first."""
-    if pd.api.types.is_integer_dtype(times.dtype):
-        arrived = times[times >= _integer(start)]
-        return [Window(first=int(v), last=int(v)) for v in sorted(arrived.unique())]
-    start_time = _moment(start)
-    arrived = times[times >= start_time]
-    if spec.period == "value":
-        return [Window(first=_text(v), last=_text(v)) for v in sorted(arrived.unique())]
-    calendar = sorted(period_of(arrived, spec).unique())
-    return [
-        Window(
-            first=_text(max(period.start_time, start_time)),
-            last=_text(period.end_time.normalize()),
-        )
-        for period in calendar
-    ]
+def _arrived(times: "pd.Series[Any]", project: Project) -> "pd.Series[Any]":
+    """The distinct times that can be a row's, from `arrives_from` on; of calendar periods the days.
+
+    Raises:
+        ProjectError: `arrives_from` does not fit the time column's type.
+    """
+    assert project.time  # noqa: S101 - every caller has looked
+    assert project.time.arrives_from is not None  # noqa: S101 - every caller has looked
+    start = project.time.arrives_from
+    first = _integer(start) if _is_integer(project) else _moment(start)
+    arrived = times[~_unplaced(times, project)]
+    arrived = arrived[arrived >= first]
+    if project.time.period != "value" and not _is_integer(project):
+        arrived = arrived.dt.normalize()
+    return arrived.drop_duplicates()
+
+
+def _windows(times: "pd.Series[Any]", project: Project) -> list[Window]:
+    """A window per period that distinct times lie in, oldest first; the newest has the unplaced."""
+    assert project.time  # noqa: S101 - every caller has looked
+    assert project.time.arrives_from is not None  # noqa: S101 - every caller has looked
+    if times.empty:
+        return []
+    if _is_integer(project):
+        windows = [Window(first=int(v), last=int(v)) for v in sorted(times)]
+    elif project.time.period == "value":
+        windows = [Window(first=_text(v), last=_text(v)) for v in sorted(times)]
+    else:
+        start = _moment(project.time.arrives_from)
+        windows = [
+            Window(
+                first=_text(max(period.start_time, start)),
+                last=_text(period.end_time.normalize()),
+            )
+            for period in sorted(period_of(times, project.time).unique())
+        ]
+    return [*windows[:-1], windows[-1].model_copy(update={"unplaced": True})]
 
 
 def _unplaced(times: "pd.Series[Any]", project: Project) -> "pd.Series[bool]":

@@ -33,6 +33,11 @@ class FeatureSchema(Record):
     levels: dict[str, tuple[Scalar, ...]]
     """Values of each categorical feature; a value's code is its place."""
 
+    @property
+    def categorical(self) -> tuple[str, ...]:
+        """The features that are categories."""
+        return tuple(n for n, k in zip(self.names, self.kinds, strict=True) if k == "c")
+
     @cached_property
     def codes(self) -> dict[str, "pd.Index[Any]"]:
         """The levels as indexes to look values up in; text is Python's, as in a request."""

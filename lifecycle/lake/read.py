@@ -103,6 +103,34 @@ def open_version(
     _check_rows(ref, rows, part)
 
 
+def open_frames(
+    ref: DatasetVersion, columns: Sequence[str] | None = None
+) -> Iterator[pd.DataFrame]:
+    """The batches of `open_version`, typed as `read_version` types them, each with index 0..n-1.
+
+    Raises:
+        BackendError: as `open_version`.
+    """
+    for batch in open_version(ref, columns):
+        yield to_frame(pa.Table.from_batches([batch]), is_nullable)
+
+
+def read_head(ref: DatasetVersion, rows: int, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The first rows that `read_version` reads, or all if there are fewer; the others are not read.
+
+    Raises:
+        BackendError: as `open_version`.
+    """
+    batches: list[pa.RecordBatch] = []
+    for batch in open_version(ref, columns):
+        batches.append(batch)
+        if sum(some.num_rows for some in batches) >= rows:
+            break
+    if not batches:
+        return read_version(ref, columns)
+    return to_frame(pa.Table.from_batches(batches).slice(0, rows), is_nullable)
+
+
 def open_rows(
     ref: DatasetVersion, columns: Sequence[str], first: int = 0, end: int | None = None
 ) -> Iterator[pa.RecordBatch]:

@@ -109,4 +109,5 @@ class ScoringSpec(Section):
     """Batch inference."""
 
     ray_data_above_rows: int = Field(default=2_000_000, ge=1)
-    """Datasets with more rows are scored on Ray Data, smaller ones in one process."""
+    """Datasets with more rows are scored on Ray Data where a cluster is joined; smaller ones, and
+    all on one machine, in one process that reads a few rows at a time."""

@@ -4,7 +4,7 @@ The limits know how many rows the holdout has: what chance does to so few rows i
 """
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -13,10 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.features.encode import Floats
+from lifecycle.features.encode import Floats, build_features, labels, load_hook
+from lifecycle.lake.read import read_version
 from lifecycle.lake.row_hash import frame_hashes
 from lifecycle.profiling.compare import compare_numbers, kolmogorov_smirnov
-from lifecycle.project import TaskKind
+from lifecycle.project import Project, TaskKind
+from lifecycle.records import DatasetVersion
+from lifecycle.training.predictor import Predictor
 
 ALPHA = 0.01
 """How rarely chance alone may exceed a limit."""
@@ -52,14 +55,43 @@ class PredictedPart:
     truth: NDArray[np.float64]
     """(n,): 0 or 1 for binary, the class's code for multiclass, otherwise the target's own unit;
     NaN where it is missing."""
-    prediction: NDArray[np.float64]
-    """(n,): probability of 1, or the value; (n, classes) for multiclass: probabilities."""
+    prediction: NDArray[np.float64] | Callable[[pd.DataFrame], NDArray[np.float64]]
+    """(n,): probability of 1, or the value; (n, classes) for multiclass: probabilities. Or what
+    answers rows of features so: it is asked for the rows that are drawn."""
     entity: NDArray[Any] | None = None
     """(n,): who or what each row is about."""
     time: NDArray[Any] | None = None
     """(n,): the time column."""
     threshold: float = 0.5
     """Binary: the probability from which a row counts as positive."""
+
+    @property
+    def answers(self) -> NDArray[np.float64]:
+        """The model's answer for each row, see `prediction`."""
+        return self.prediction(self.features) if callable(self.prediction) else self.prediction
+
+
+def open_part(project: Project, part: DatasetVersion, predictor: Predictor) -> PredictedPart:
+    """A part of the data, for which the model answers where it is asked.
+
+    Only the columns that make features, target, entity and time are read.
+
+    Raises:
+        BackendError: the part cannot be read.
+        FeatureError: the features hook cannot be loaded, or fails.
+    """
+    time = project.time.column if project.time else None
+    roles = [name for name in (project.target, project.entity, time) if name is not None]
+    frame = read_version(part, list(dict.fromkeys([*project.input_columns, *roles])))
+    threshold = predictor.loaded.schema.threshold
+    return PredictedPart(
+        features=build_features(frame, project, load_hook(project)),
+        truth=labels(frame, project),
+        prediction=predictor.predict_features,
+        entity=frame[project.entity].to_numpy() if project.entity else None,
+        time=frame[time].to_numpy() if time else None,
+        threshold=0.5 if threshold is None else threshold,
+    )
 
 
 def draw(part: PredictedPart, rows: int | None = None) -> PredictedPart:
@@ -76,7 +108,7 @@ def draw(part: PredictedPart, rows: int | None = None) -> PredictedPart:
     return PredictedPart(
         features=part.features.iloc[places],
         truth=part.truth[places],
-        prediction=part.prediction[places],
+        prediction=part.prediction if callable(part.prediction) else part.prediction[places],
         entity=None if part.entity is None else part.entity[places],
         time=None if part.time is None else part.time[places],
         threshold=part.threshold,

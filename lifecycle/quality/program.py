@@ -293,7 +293,7 @@ def _columns(
         str(name): _plain(part.features[name], name in categorical)
         for name in part.features.columns
     }
-    answers = part.prediction
+    answers = part.answers
     if task == "multiclass":
         label = most_probable(np.eye(len(classes))[part.truth.astype(int)], classes)
         order = sorted(range(len(classes)), key=lambda at: classes[at])

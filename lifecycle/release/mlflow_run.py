@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lifecycle.lake.read import read_version
+from lifecycle.lake.read import read_head
 from lifecycle.project import ColumnType, Project
 from lifecycle.records import Bundle, CheckReport, DatasetVersion, Split, Trained, Trial
 from lifecycle.settings import Settings
@@ -131,7 +131,7 @@ def log_model(
     from mlflow.models import Model
 
     columns = list(project.input_columns)
-    example = as_signed(read_version(split.holdout, columns).head(EXAMPLE_ROWS))
+    example = as_signed(read_head(split.holdout, EXAMPLE_ROWS, columns))
     experiment = client.get_run(run_id).info.experiment_id
     # Model.log is what mlflow.pyfunc.log_model calls; that one needs a run of the fluent API, which
     # would end too early for us, and without one both take the default experiment and ./mlruns

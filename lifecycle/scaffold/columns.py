@@ -36,11 +36,13 @@ LEAST_REPEATS, FEW_REPEATS = 20, 0.1
 them that are few (of 20 expected, 2 or fewer by chance once in two million columns)."""
 MOST_LOST = 0.05
 """Share of the rows that may have a misfit in any column."""
-ISO_DATE = r"\s*\d{4}-\d{2}-\d{2}"
-LEADING_ZERO = r"\s*[+-]?0\d"
+BLANK = r"[\s\v\x1c-\x1f\x{85}\pZ]"
+"""What is blank to Python, in the words of RE2."""
+ISO_DATE = rf"^{BLANK}*\p{{Nd}}{{4}}-\p{{Nd}}{{2}}-\p{{Nd}}{{2}}"
+LEADING_ZERO = rf"^{BLANK}*[+-]?0\p{{Nd}}"
 PLAIN_WHOLE = r"^[+-]?(0|[1-9][0-9]{0,14})$"
 PLAIN_NUMBER = r"^[+-]?(0|[1-9][0-9]{0,14})(\.[0-9]+)?$"
-LONG = r"\s*[+-]?\d{16,}\s*"
+LONG = rf"^{BLANK}*[+-]?\p{{Nd}}{{16,}}{BLANK}*$"
 IDENTIFIER = re.compile(r"(^|[_\s-])(id|uuid|guid|key)$|[a-z](ID|Id)$", re.ASCII)
 CELLS_AT_ONCE = 1 << 19
 """Cells of several columns that are looked at together, about."""
@@ -111,7 +113,9 @@ class Guessed(NamedTuple):
     row_numbers: Rows
     """Those rows, by their number in the file."""
     rows: int
-    """In the file."""
+    """That were looked at."""
+    step: int = 1
+    """Rows of the file from one that was looked at to the next."""
 
 
 def guess_columns(raw: Mapping[str, "pd.Series[str]"]) -> Guessed:
@@ -222,7 +226,7 @@ def _numbers(raw: "pd.Series[str]") -> tuple["pd.Series[Any]", NDArray[np.bool_]
 
 def _dates(raw: "pd.Series[str]") -> tuple["pd.Series[Any]", NDArray[np.bool_]]:
     """Times, and which cells are none; a number such as 2020 is none."""
-    dated = raw.str.match(ISO_DATE, na=False).to_numpy(dtype=bool)
+    dated = _matches(raw, ISO_DATE)
     if not dated.any():  # parsing takes a while
         return pd.Series(pd.NaT, index=raw.index), raw.notna().to_numpy(dtype=bool)
     values, failed = coerce(raw, "datetime")
@@ -232,8 +236,14 @@ def _dates(raw: "pd.Series[str]") -> tuple["pd.Series[Any]", NDArray[np.bool_]]:
 
 def _has_digits(raw: "pd.Series[str]") -> bool:
     """Whether any cell can be a number or a time."""
-    text = pa.array(raw, type=pa.string())
-    return bool(pc.any(pc.match_substring_regex(text, r"\d")).as_py())
+    return bool(_matches(raw, "[0-9]").any())
+
+
+def _matches(raw: "pd.Series[str]", pattern: str) -> NDArray[np.bool_]:
+    """Which cells have what a pattern of RE2 says (rows,); Python's take ten times as long."""
+    matches = pc.match_substring_regex(pa.array(raw, pa.string()), pattern).fill_null(False)
+    result: NDArray[np.bool_] = matches.to_numpy(zero_copy_only=False)
+    return result
 
 
 def _plain_numbers(columns: Mapping[str, "pd.Series[str]"]) -> dict[str, Typed]:
@@ -302,7 +312,7 @@ def _typed(raw: "pd.Series[str]") -> Typed:
 def _typed_otherwise(raw: "pd.Series[str]") -> Typed:
     """The type of a column that is not of plain numbers alone."""
     present = raw.dropna()
-    if present.str.match(LEADING_ZERO).any():  # 007 is a name, not seven
+    if _matches(present, LEADING_ZERO).any():  # 007 is a name, not seven
         return text_kind(raw), raw
     words = set(present.str.strip().str.lower().unique()[:5])
     if words and words <= {"true", "false"}:
@@ -314,7 +324,7 @@ def _typed_otherwise(raw: "pd.Series[str]") -> Typed:
         values, failed = coerce(raw, kind)
         if not failed.any() and values.notna().any():
             return kind, values
-        if present.str.fullmatch(LONG).any():  # as a float it would lose digits
+        if _matches(present, LONG).any():  # as a float it would lose digits
             return text_kind(raw), raw
     values, failed = _dates(raw)
     if not failed.any() and values.notna().any():

@@ -9,15 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from lifecycle.data.contract.terms import ZONES
 from lifecycle.data.contract.unique import keys_of
-from lifecycle.data.sources.columns import as_declared
 from lifecycle.data.sources.files import Files
 from lifecycle.errors import ProjectError, SourceError, TargetError
-from lifecycle.lake.column_types import is_text
 from lifecycle.project import SourceSpec, SplitSpec
 from lifecycle.project.base import meant
 from lifecycle.records import counted, one_line
@@ -43,7 +40,18 @@ from lifecycle.scaffold.roles import (
     find_panel,
     guess_roles,
 )
-from lifecycle.scaffold.source import DETECTED, ReadingOptions, folder_of, guess_source
+from lifecycle.scaffold.source import (
+    DETECTED,
+    ColumnFacts,
+    ReadingOptions,
+    SampledFile,
+    correct_specs,
+    folder_of,
+    guess_source,
+    look_through,
+    read_sample,
+    with_distinct,
+)
 
 REJECTED_SHARE = 0.01
 """What the contract lets go to quarantine, at least."""
@@ -78,10 +86,17 @@ def infer_project(
         TargetError: there is no such column, or it cannot be predicted.
     """
     path = str(path)
-    notation, read_as = _recognised(path, target, reading, wanted)
+    notation, read_as, sample = _recognised(path, target, reading, wanted)
     raw = notation.cells
-    guessed, roles = _guess(notation, target, wanted)
+    guessed, roles, facts = _guess(notation, target, wanted, sample)
     columns = guessed.columns
+    if facts:
+        read_as.append(
+            f"rows: {guessed.rows:,} of {sample.rows:,} looked at, evenly spaced, and all for what "
+            "is missing, repeats, or is the least or greatest; other counts are of those rows"
+        )
+        named = {roles.entity, (roles.time or {}).get("column")}
+        correct_specs({name: columns[name] for name in facts if name not in named}, facts)
     for column, unit in notation.units.items():
         if columns[column].kind in ("integer", "number"):
             columns[column].spec["unit"] = unit
@@ -103,7 +118,8 @@ def infer_project(
     suspects = _suspects(columns, inputs, roles, target)
     rejected = _rejected_share(guessed)
     guesses = [*read_as, *notation.notes, *roles.notes, *_said_of_misfits(guessed, rejected)]
-    guesses += [*_said_of_types(columns), *_said_of_rare(guessed, target)]
+    guesses += _said_of_types(columns, {name: some.missing for name, some in facts.items()})
+    guesses += [] if facts else _said_of_rare(guessed, target)
     inputs_left = set(inputs) - set(suspects)
     to_do = (
         "no feature" if inputs_left else "a feature all the same, since there is no other column"
@@ -115,7 +131,7 @@ def infer_project(
             f"protected: {', '.join(protected)}: likely by the name, and features as it is; list "
             "under protected what must not decide"
         )
-    guesses += _said_of_duplicates(raw, columns)
+    guesses += [] if facts else _said_of_duplicates(raw, columns)
     if not roles.time:
         guesses.append("time: none, so nothing arrives later and nothing is monitored")
     if panel:
@@ -141,21 +157,24 @@ def infer_project(
 
 def _recognised(
     path: str, target: str, reading: ReadingOptions, wanted: RoleOptions
-) -> tuple[Recognised, list[str]]:
-    """The file's columns with all that was said of them, and how it was read, in words."""
+) -> tuple[Recognised, list[str], SampledFile]:
+    """The file's columns with all that was said of them, how it was read, in words, and which rows
+    they are of.
+    """
     source, read_as = guess_source(path, reading, target)
     source = _with_dates(source, reading.dates)
-    raw, typed = _read(source)
+    sample = read_sample(source)
+    raw = sample.cells
     for column in reading.dates:
         if column not in raw:
             raise ProjectError(f"--dates: {_no_column(path, column, raw)}")
     if target not in raw:
         raise TargetError(f"--target: {_no_column(path, target, raw)}")
     _check_wanted(path, target, wanted, raw)
-    notation = recognise(raw, source, target=target, typed=typed)
+    notation = recognise(raw, source, target=target, typed=sample.typed)
     if why := notation.unread.get(target):
         raise TargetError(f"--target: {target!r} {why}")
-    return notation, read_as
+    return notation, read_as, sample
 
 
 def _with_dates(source: SourceSpec, dates: Mapping[str, str]) -> SourceSpec:
@@ -191,19 +210,25 @@ def _check_wanted(path: str, target: str, wanted: RoleOptions, raw: Mapping[str,
         roles[name] = option
 
 
-def _guess(notation: Recognised, target: str, wanted: RoleOptions) -> tuple[Guessed, Roles]:
-    """Columns and roles; rows whose time is missing or in the future count in neither.
+def _guess(
+    notation: Recognised, target: str, wanted: RoleOptions, sample: SampledFile
+) -> tuple[Guessed, Roles, Mapping[str, ColumnFacts]]:
+    """Columns, roles, and what all rows of a sampled file have; rows whose time is missing or in
+    the future count in neither.
 
     Where many times are in the future, that is what the data are about.
     """
     raw, hints = notation.cells, (notation.unread, notation.hints)
-    guessed = guess_columns(raw)
+    guessed = guess_columns(raw)._replace(step=sample.step)
+    facts = look_through(notation.source, guessed.columns) if sample.step > 1 else {}
+    guessed = with_distinct(guessed, facts)
     if wanted.entity and guessed.columns[wanted.entity].values.isna().any():
         missing = guessed.columns[wanted.entity].values.isna().to_numpy(dtype=bool)
-        guessed = without_rows(guessed, raw, guessed.row_numbers[np.flatnonzero(missing)])
+        without = without_rows(guessed, raw, guessed.row_numbers[np.flatnonzero(missing)])
+        guessed = with_distinct(without, facts)
     roles = guess_roles(guessed.columns, target, wanted, *hints)
     if roles.time is None:
-        return guessed, roles
+        return guessed, roles, facts
     name = roles.time["column"]
     times = guessed.columns[name].values
     latest = pd.Timestamp(datetime.now(UTC).replace(tzinfo=None)) + ZONES
@@ -218,21 +243,23 @@ def _guess(notation: Recognised, target: str, wanted: RoleOptions) -> tuple[Gues
     elif future.any():
         at = guessed.row_numbers[np.flatnonzero(future)]
         notes.append(
-            f"time: {name} is in the future in {_shown(at)}, which will be rejected; if that is no "
-            "mistake, set time.future: allow"
+            f"time: {name} is in the future in {_shown(at, sample.step)}, which will be rejected; "
+            "if that is no mistake, set time.future: allow"
         )
     missing = times.isna().to_numpy(dtype=bool)
     if missing.any():
         at = guessed.row_numbers[np.flatnonzero(missing)]
-        notes.append(f"time: {name} is missing in {_shown(at)}, which will be rejected")
+        where = _shown(at, sample.step)
+        notes.append(f"time: {name} is missing in {where}, which will be rejected")
     broken = future | missing
     if broken.any():
-        guessed = without_rows(guessed, raw, guessed.row_numbers[np.flatnonzero(broken)])
+        without = without_rows(guessed, raw, guessed.row_numbers[np.flatnonzero(broken)])
+        guessed = with_distinct(without, facts)
         roles = guess_roles(guessed.columns, target, wanted, *hints)
     if roles.time and notes and "allow, because" in notes[0]:
         roles.time["future"] = "allow"
     roles.notes += notes
-    return guessed, roles
+    return guessed, roles, facts
 
 
 def column_names(path: str, reading: ReadingOptions = DETECTED) -> list[str]:
@@ -254,36 +281,9 @@ def read_columns(path: str) -> dict[str, Column]:
         BackendError: the file's server does not answer.
     """
     source, _ = guess_source(path)
-    raw, typed = _read(source)
-    cells = recognise(raw, source, typed=typed).cells
+    sample = read_sample(source)
+    cells = recognise(sample.cells, source, typed=sample.typed).cells
     return {name: guess_column(values, name) for name, values in cells.items()}
-
-
-def _read(source: SourceSpec) -> tuple[dict[str, "pd.Series[str]"], set[str]]:
-    """Every column as text, as if the file were CSV; and those that the file says are no text."""
-    batches = list(Files(source, Path()).batches({}))
-    pieces: dict[str, list[pa.Array]] = {}
-    texts: set[str] = set()
-    rows = 0
-    for batch in batches:
-        for name, array in zip(batch.schema.names, batch.columns, strict=True):
-            # a key that JSON lines had not before was missing so far
-            before = pieces.setdefault(name, [pa.nulls(rows, pa.string())] if rows else [])
-            before.append(_as_in_csv(array))
-            if is_text(array.type):
-                texts.add(name)
-        rows += batch.num_rows
-    columns = {name: pa.chunked_array(arrays).to_pandas() for name, arrays in pieces.items()}
-    return columns, pieces.keys() - texts
-
-
-def _as_in_csv(array: pa.Array) -> pa.StringArray:
-    """Cells as text; a float keeps its point, since the file says it is no whole number."""
-    text = as_declared(array, "string")
-    if not pa.types.is_floating(array.type):
-        return text
-    pointed = pc.match_substring_regex(text, "[^0-9-]")
-    return pc.if_else(pointed, text, pc.binary_join_element_wise(text, "0", "."))
 
 
 def _inputs(columns: dict[str, Column], roles: Roles, target: str) -> list[str]:
@@ -307,10 +307,10 @@ def _suspects(
     return leakage_suspects(frame[has_target], numbers)
 
 
-def _said_of_types(columns: dict[str, Column]) -> list[str]:
+def _said_of_types(columns: dict[str, Column], missing_cells: Mapping[str, int]) -> list[str]:
     notes = []
     for name, column in columns.items():
-        missing = int(column.values.isna().sum())
+        missing = missing_cells.get(name, int(column.values.isna().sum()))
         if missing:
             notes.append(f"nullable: {name} ({column.kind}) has {missing:,} missing values")
     ranged = sum("maximum" in column.spec for column in columns.values())
@@ -339,7 +339,7 @@ def _said_of_misfits(guessed: Guessed, rejected: float) -> list[str]:
             be = "is not" if bad == 1 else "are not"
             notes.append(
                 f"type: {name}: {column.kind}, but {bad:,} of {guessed.rows:,} cells {be}: "
-                f"{_shown(column.misfits)}"
+                f"{_shown(column.misfits, guessed.step)}"
             )
     if notes:
         lost = guessed.rows - len(guessed.row_numbers)
@@ -385,14 +385,18 @@ def _said_of_rare(guessed: Guessed, target: str) -> list[str]:
             at = guessed.row_numbers[np.flatnonzero(column.values.isin(once))]
             notes.append(
                 f"categories: {name} has {len(listed)}, {len(once)} of them seen once "
-                f"({_shown(at)}); take out what is a typo, and such rows are rejected"
+                f"({_shown(at, guessed.step)}); take out what is a typo, and such rows are rejected"
             )
     return notes
 
 
-def _shown(rows: Rows) -> str:
-    """Rows by number alone: what stands in a cell may be personal."""
-    numbers = ", ".join(f"{row + 1:,}" for row in rows[:ROWS_SHOWN])
+def _shown(rows: Rows, step: int) -> str:
+    """Rows by number alone: what stands in a cell may be personal.
+
+    Args:
+        step: rows of the file from one that was looked at to the next.
+    """
+    numbers = ", ".join(f"{row * step + 1:,}" for row in rows[:ROWS_SHOWN])
     more = f" and {len(rows) - ROWS_SHOWN:,} more" if len(rows) > ROWS_SHOWN else ""
     return f"row{'s' * (len(rows) != 1)} {numbers}{more}"
 

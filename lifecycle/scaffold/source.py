@@ -2,16 +2,23 @@
 
 import codecs
 import glob
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from lifecycle.data.sources.archives import Zipped
+from lifecycle.data.sources.columns import TEXT_TYPES, as_declared
 from lifecycle.data.sources.content import foreign_ending, foreign_text
 from lifecycle.data.sources.dialect import (
     RECORDS,
@@ -24,9 +31,12 @@ from lifecycle.data.sources.excel import sheet_heads
 from lifecycle.data.sources.files import Files
 from lifecycle.data.sources.local import LocalFile, fixed_folder
 from lifecycle.errors import ProjectError, SourceError
-from lifecycle.project import SourceSpec
+from lifecycle.lake.column_types import coerce, is_number, is_text
+from lifecycle.lake.row_hash import Hashes, value_hashes
+from lifecycle.project import ColumnSpec, SourceSpec
 from lifecycle.project.data import EXTENSIONS, FILES, Format, compression_of, format_of, suffix_of
 from lifecycle.records import counted
+from lifecycle.scaffold.columns import FEW_CATEGORIES, FEW_NUMBERS, Column, Guessed
 
 BLOCK = 1 << 20
 """Bytes read at a time."""
@@ -247,3 +257,159 @@ def _sheet(
 def _header(rows: Sequence[Sequence[Any]]) -> list[str]:
     row = rows[header_place(rows, usual_width(rows))] if rows else ()
     return [str(cell) for cell in row if cell is not None]
+
+
+# The rows that are looked at: of a large file evenly spaced ones, and a second pass for what only
+# all rows tell.
+
+MOST_ROWS = 200_000
+"""Rows of a file from twice of which on not all are looked at."""
+
+
+class SampledFile(NamedTuple):
+    """Columns of a file as text, as if it were CSV."""
+
+    cells: dict[str, "pd.Series[str]"]
+    typed: Collection[str]
+    """Columns that the file says are no text."""
+    step: int
+    """Rows from one that is here to the next; 1 if all are."""
+    rows: int
+    """In the file."""
+
+
+def read_sample(source: SourceSpec) -> SampledFile:
+    """The rows of a file; of one with more than twice `MOST_ROWS` at least so many, evenly spaced.
+
+    Raises:
+        SourceError: it is missing, unreadable or empty.
+        BackendError: its server does not answer.
+    """
+    pieces: dict[str, list[pa.Array]] = {}
+    texts: set[str] = set()
+    rows, count, step = 0, 0, 1
+    for batch in Files(source, Path()).batches({}):
+        texts.update(field.name for field in batch.schema if is_text(field.type))
+        selection = (
+            batch if step == 1 else batch.take(np.arange(-rows % step, batch.num_rows, step))
+        )
+        for name, array in zip(selection.schema.names, selection.columns, strict=True):
+            # a key that JSON lines had not before was missing so far
+            before = pieces.setdefault(name, [pa.nulls(count, pa.string())] if count else [])
+            before.append(_as_in_csv(array))
+        rows, count = rows + batch.num_rows, count + selection.num_rows
+        while count > 2 * MOST_ROWS:
+            for name, arrays in pieces.items():
+                every_second = pa.chunked_array(arrays).take(np.arange(0, count, 2))
+                pieces[name] = [every_second.combine_chunks()]
+            count, step = (count + 1) // 2, 2 * step
+    columns = {name: pa.chunked_array(arrays).to_pandas() for name, arrays in pieces.items()}
+    return SampledFile(columns, pieces.keys() - texts, step, rows)
+
+
+def _as_in_csv(array: pa.Array) -> pa.StringArray:
+    """Cells as text; a float keeps its point, since the file says it is no whole number."""
+    text = as_declared(array, "string")
+    if not pa.types.is_floating(array.type):
+        return text
+    pointed = pc.match_substring_regex(text, "[^0-9-]")
+    return pc.if_else(pointed, text, pc.binary_join_element_wise(text, "0", "."))
+
+
+class ColumnFacts:
+    """What all rows of a column have, in the type that a sample of them was guessed to be."""
+
+    def __init__(self, column: Column) -> None:
+        spec = column.spec
+        self.rows = self.missing = 0
+        self.low, self.high = math.inf, -math.inf
+        self.values: set[Any] = set()
+        """Of a column with few: as many as there are, or one more than may be listed."""
+        repeats = column.distinct <= len(column.values) / 2
+        self._hashes: list[Hashes] | None = None
+        if column.kind in ("integer", "string") and not repeats:
+            self._hashes = []
+        self._kind, self._most = column.kind, 0
+        if "categories" in spec or "maximum" in spec:
+            self._most = FEW_CATEGORIES if "categories" in spec else FEW_NUMBERS
+
+    def add(self, values: pa.Array) -> None:
+        """The next rows."""
+        self.rows += len(values)
+        self.missing += values.null_count
+        values = values.drop_null()
+        if is_number(values.type) and len(values):
+            least_and_greatest = pc.min_max(values)
+            self.low = min(self.low, least_and_greatest["min"].as_py())
+            self.high = max(self.high, least_and_greatest["max"].as_py())
+        if self._most and len(self.values) <= self._most:
+            self.values.update(pc.unique(values).to_pylist())
+        if self._hashes is not None:
+            self._hashes.append(value_hashes(values, self._kind == "integer", distinct=True))
+
+    @property
+    def distinct(self) -> int | None:
+        """Different values; None if that was not to be counted."""
+        if self._hashes is None:
+            return None
+        return len(np.unique(np.concatenate(self._hashes))) if self._hashes else 0
+
+
+def look_through(source: SourceSpec, columns: Mapping[str, Column]) -> dict[str, ColumnFacts]:
+    """What all rows of a file have that a sample of them cannot tell.
+
+    A cell that is not of the column's type counts for nothing: the contract will refuse it, as the
+    sample's.
+
+    Args:
+        columns: as guessed from the sample.
+    """
+    specs = {
+        name: ColumnSpec(type=column.kind, unit=column.spec.get("unit", ""))
+        for name, column in columns.items()
+    }
+    facts = {name: ColumnFacts(column) for name, column in columns.items()}
+    for batch in Files(source, Path()).batches(specs):
+        for name, values in zip(batch.schema.names, batch.columns, strict=True):
+            kind = specs[name].type
+            if is_text(values.type) and kind not in TEXT_TYPES:
+                fitting = coerce(values.to_pandas(), kind)
+                values = pa.array(fitting.values[~fitting.failed])
+            facts[name].add(values)
+    return facts
+
+
+def with_distinct(guessed: Guessed, facts: Mapping[str, ColumnFacts]) -> Guessed:
+    """The same, where in a column that repeats as many values differ, a row, as in the whole file.
+
+    A sample has most values once, however often the file has them.
+    """
+    columns = dict(guessed.columns)
+    for name, some in facts.items():
+        count, values = some.distinct, columns[name].values
+        if count is not None and count < some.rows - some.missing:
+            share = round(count / some.rows * len(values))
+            distinct = min(columns[name].distinct, share, len(values) - 1)
+            columns[name] = replace(columns[name], distinct=distinct)
+    return guessed._replace(columns=columns)
+
+
+def correct_specs(columns: Mapping[str, Column], facts: Mapping[str, ColumnFacts]) -> None:
+    """Have the contract say what holds for all rows, not for those of a sample alone."""
+    for name, column in columns.items():
+        some, spec = facts[name], column.spec
+        if some.missing and "nullable" not in spec:
+            others = dict(spec)
+            spec.clear()
+            spec.update({"type": others.pop("type"), "nullable": True} | others)
+        if "maximum" in spec and len(some.values) <= FEW_NUMBERS:
+            spec |= {"minimum": int(some.low), "maximum": int(some.high)}
+        elif "maximum" in spec or some.low < spec.get("minimum", -math.inf):
+            spec.pop("maximum", None)
+            spec["minimum"] = 0
+            if some.low < 0:
+                del spec["minimum"]
+        if "categories" in spec:
+            spec["categories"] = sorted(some.values | set(spec["categories"]))
+            if len(spec["categories"]) > FEW_CATEGORIES:
+                del spec["categories"]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from lifecycle.errors import LifecycleError
 from lifecycle.features.encode import most_probable, probability_columns
-from lifecycle.lake.column_types import to_arrow
-from lifecycle.lake.read import batch_frame, numbers_end, open_rows, read_version
+from lifecycle.lake.column_types import to_arrow, to_frame
+from lifecycle.lake.read import batch_frame, is_nullable, numbers_end, open_rows, open_version
 from lifecycle.lake.table import find_version, table_uri
 from lifecycle.lake.write import write_batches
 from lifecycle.project import Project
@@ -59,8 +59,10 @@ def score(
         BundleError: the bundle is not the model's, or the features hook is not training's.
         FeatureError: the features hook fails.
     """
+    # a Ray of this machine has no room that this process has not, and takes a gigabyte for itself
+    is_large = dataset.rows > project.scoring.ray_data_above_rows
     engine: Literal["process", "ray_data"] = (
-        "ray_data" if dataset.rows > project.scoring.ray_data_above_rows else "process"
+        "ray_data" if is_large and not settings.local_ray else "process"
     )
     uri = table_uri(settings, project.name, TABLE)
     digest = sha256({"dataset": dataset.digest, "model": model.digest, "version": model.uri})
@@ -165,10 +167,30 @@ def _write(
 
 
 def _in_process(scorer: Scorer, dataset: DatasetVersion, columns: list[str]) -> Iterator[pa.Table]:
-    frame = read_version(dataset, columns)
-    for start in range(0, len(frame), SLICE):
-        part = frame.iloc[start : start + SLICE]
-        yield scorer.score(part, np.arange(start, start + len(part)))
+    """The version's rows, `SLICE` of them in memory at a time; the last slice may be shorter."""
+    first = 0
+    for rows in _slices(open_version(dataset, columns)):
+        frame = to_frame(rows, is_nullable)
+        yield scorer.score(frame, np.arange(first, first + len(frame)))
+        first += len(frame)
+
+
+def _slices(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Batches put together to tables of `SLICE` rows, whatever their own sizes are.
+
+    An answer may depend on how many rows are asked for at a time: single rows go another way.
+    """
+    buffer: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        buffer.append(batch)
+        rows += batch.num_rows
+        while rows >= SLICE:
+            table = pa.Table.from_batches(buffer)
+            yield table.slice(0, SLICE)
+            buffer, rows = table.slice(SLICE).to_batches(), rows - SLICE
+    if rows:
+        yield pa.Table.from_batches(buffer)
 
 
 def _on_ray(

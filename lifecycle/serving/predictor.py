@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -144,18 +145,22 @@ class ServedModel:
         """
         return request if self.views is None or request.joined else self.views.join(request)
 
-    def distance(self, frame: pd.DataFrame) -> float:
+    def distance(self, frames: Iterable[pd.DataFrame]) -> float:
         """Greatest distance between the engines' raw answers, as a share of the largest answer.
 
         0 if there is only one engine.
 
         Args:
-            frame: rows of input columns, as training saw them.
+            frames: rows of input columns, as training saw them.
         """
         if self._trees is None:
             return 0.0
-        matrix = self._encoded(frame)
-        return relative_distance(self._trees.predict(matrix), self._booster.predict(matrix, 1))
+        answers = [
+            (self._trees.predict(matrix), self._booster.predict(matrix, 1))
+            for matrix in map(self._encoded, frames)
+        ]
+        by_trees, by_booster = zip(*answers, strict=True) if answers else ([np.empty(0)],) * 2
+        return relative_distance(np.concatenate(by_trees), np.concatenate(by_booster))
 
     def describe(self) -> dict[str, Any]:
         """Describe the model to clients: version, digest, task and the fields of a record."""
@@ -234,12 +239,12 @@ class ServedModel:
 
 
 def engine_for(
-    bundle: Path, model: ModelVersion, project: Project, holdout: pd.DataFrame
+    bundle: Path, model: ModelVersion, project: Project, holdout: Iterable[pd.DataFrame]
 ) -> Engine:
     """`treelite` where it agrees with XGBoost on every row of the holdout, else `native`.
 
     Args:
-        holdout: its rows, with the input columns.
+        holdout: its rows, with the input columns; read where there are two engines to compare.
 
     Raises:
         BundleError, FeatureError: the bundle cannot be opened.
@@ -247,7 +252,8 @@ def engine_for(
     served = ServedModel.open(bundle, model, project, "treelite")
     if served.engine == "native":
         return "native"
-    distance = served.distance(holdout[list(project.input_columns)])
+    inputs = list(project.input_columns)
+    distance = served.distance(frame[inputs] for frame in holdout)
     if not distance <= PARITY:  # NaN too
         logger.warning(
             "%s: XGBoost itself answers single rows, since treelite is off on the holdout by %.2g "

@@ -38,10 +38,19 @@ class Predictor:
         Raises:
             FeatureError: an input column is missing, or the hook fails.
         """
-        schema = self.loaded.schema
         # without a hook the inputs are the features, and need not be copied for it
         plain = self._hook is None
-        features = inputs if plain else build_features(inputs, self._columns, self._hook)
+        return self.predict_features(
+            inputs if plain else build_features(inputs, self._columns, self._hook)
+        )
+
+    def predict_features(self, features: pd.DataFrame) -> NDArray[np.float64]:
+        """The same for rows whose features are there already.
+
+        Raises:
+            FeatureError: a feature is missing or no number.
+        """
+        schema = self.loaded.schema
         matrix = encode(features, schema.features)
         predicted = self.loaded.model.predict(matrix, self._threads)
         return schema.calibration.apply(predicted) if schema.calibration else predicted

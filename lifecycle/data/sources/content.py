@@ -6,7 +6,7 @@ Which format a file has is `files.Files`'s to say.
 import codecs
 import lzma
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -51,13 +51,21 @@ UNNAMED = re.compile(r"__index_level_\d+__")
 """What pandas calls a frame's index in Parquet if it has no name."""
 
 
-def read_parquet(file: Path | pa.NativeFile) -> Iterator[pa.RecordBatch]:
-    """Batches with the file's own types."""
+def read_parquet(
+    file: Path | pa.NativeFile, only: Collection[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Batches with the file's own types.
+
+    Args:
+        only: columns to read; all if the file has none of them.
+    """
     with pa.parquet.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER) as parquet:
         names = parquet.schema_arrow.names
+        wanted = [name for name in names if only and name in only] or None
+        names = wanted or names
         columns = [name for name in names if not UNNAMED.fullmatch(name)]
         places = [place for place, name in enumerate(names) if not UNNAMED.fullmatch(name)]
-        for batch in parquet.iter_batches(BATCH):
+        for batch in parquet.iter_batches(BATCH, columns=wanted):
             yield pa.RecordBatch.from_arrays([batch.column(at) for at in places], names=columns)
 
 

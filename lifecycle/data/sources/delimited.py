@@ -7,7 +7,7 @@ ends Arrow's reader, and the file would have to be read again from its start.
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -19,6 +19,9 @@ from lifecycle.project import SourceSpec
 
 BLOCK = 1 << 20
 """Bytes read at a time, of which Arrow holds some dozens; no row may be longer."""
+COLUMN_BLOCK, MOST_BLOCK = 1 << 13, 1 << 24
+"""At least so many bytes of a column, where that is not too much: a few cells a column cost as much
+as hundreds, so that time would grow with the square of the columns."""
 START = 1 << 20
 """Bytes that the header is looked for in."""
 MARK = b"\xef\xbb\xbf"
@@ -37,11 +40,16 @@ class Head(NamedTuple):
     """Lines above the header."""
 
 
-def read_csv(raw: pa.NativeFile, spec: SourceSpec, place: str) -> Iterator[pa.RecordBatch]:
+def read_csv(
+    raw: pa.NativeFile, spec: SourceSpec, place: str, only: Collection[str] | None = None
+) -> Iterator[pa.RecordBatch]:
     """Batches of text columns; only an empty cell is missing.
 
     Columns that neither the header nor any cell says anything of, such as that behind a separator
     at the end of each line, are left out.
+
+    Args:
+        only: columns to read; all if the file has none of them.
 
     Raises:
         SourceError: the file is of another format.
@@ -55,16 +63,17 @@ def read_csv(raw: pa.NativeFile, spec: SourceSpec, place: str) -> Iterator[pa.Re
         stream.seek(0)
     else:
         stream = pa.PythonFile(_Replay(start, stream), mode="r")
-    rows = 0
+    rows, block = 0, max(BLOCK, min(COLUMN_BLOCK * len(names), MOST_BLOCK))
     try:
         reader = pa.csv.open_csv(
             stream,
-            pa.csv.ReadOptions(block_size=BLOCK, skip_rows=head.above),
+            pa.csv.ReadOptions(block_size=block, skip_rows=head.above),
             pa.csv.ParseOptions(delimiter=spec.separator, newlines_in_values=True),
             pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
                 null_values=[""],
                 strings_can_be_null=True,
+                include_columns=[name for name in names if only and name in only],
             ),
         )
         for batch in reader:
@@ -72,7 +81,8 @@ def read_csv(raw: pa.NativeFile, spec: SourceSpec, place: str) -> Iterator[pa.Re
             rows += batch.num_rows
     except pa.ArrowInvalid as error:
         message = _message_of(str(error), names, spec)
-        raise ValueError(f"{message}, within the megabyte after row {rows:,}") from None
+        where = "megabyte" if block == BLOCK else f"{block / BLOCK:.0f} megabytes"
+        raise ValueError(f"{message}, within the {where} after row {rows:,}") from None
 
 
 def separator_line(start: bytes) -> str | None:

@@ -56,6 +56,7 @@ class Delta:
         columns: Mapping[str, ColumnSpec],
         only: Collection[str] | None = None,
         after: object | None = None,
+        wanted: Collection[str] | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """The version's rows."""
         table = self._open_table()
@@ -63,21 +64,27 @@ class Delta:
             return
         rows = 0
         with self._credentials.guard(self.place):
-            for batch in self._scan(table, after):
+            for batch in self._scan(table, after, wanted):
                 rows += batch.num_rows
                 yield from sliced(declared(batch, columns, self._notation))
         if not rows and after is None:
             raise SourceError(f"{self.place}: version {table.version()} has no rows")
 
-    def _scan(self, table: DeltaTable, after: object | None) -> Iterator[pa.RecordBatch]:
+    def _scan(
+        self, table: DeltaTable, after: object | None, wanted: Collection[str] | None
+    ) -> Iterator[pa.RecordBatch]:
         """File by file: the scanner of a dataset would hold whole row groups of several."""
         dataset = table.to_pyarrow_dataset()
-        later = self._later(dataset.schema, after)
+        later, schema = self._later(dataset.schema, after), dataset.schema
+        if later is None and (
+            fields := [field for field in schema if field.name in (wanted or ())]
+        ):
+            schema = pa.schema(fields)
         for fragment in dataset.get_fragments(later):
             fixed = ds.get_partition_keys(fragment.partition_expression)
             with fragment.filesystem.open_input_file(fragment.path) as file:
-                for batch in read_parquet(file):
-                    table_batch = _of_table(batch, dataset.schema, fixed)
+                for batch in read_parquet(file, schema.names):
+                    table_batch = _of_table(batch, schema, fixed)
                     yield table_batch if later is None else table_batch.filter(later)
 
     def _later(self, schema: pa.Schema, after: object | None) -> ds.Expression | None:

@@ -160,17 +160,25 @@ class Files:
         columns: Mapping[str, ColumnSpec],
         only: Collection[str] | None = None,
         after: object | None = None,
+        wanted: Collection[str] | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """The files' rows, one file after the other."""
-        pieces = ((name, piece) for name in self.names(only) for piece in self.read(name, columns))
+        pieces = (
+            (name, piece) for name in self.names(only) for piece in self.read(name, columns, wanted)
+        )
         yield from self.joined(pieces, columns, is_complete=only is None)
 
     def names(self, only: Collection[str] | None = None) -> list[str]:
         """The files, in the order they are read."""
         return [name for name in self._files() if only is None or name in only]
 
-    def read(self, name: str, columns: Mapping[str, ColumnSpec]) -> Iterator[pa.RecordBatch]:
+    def read(
+        self, name: str, columns: Mapping[str, ColumnSpec], wanted: Collection[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
         """One file's rows by themselves, in the contract's types; `joined` makes them the source's.
+
+        Args:
+            wanted: as `batches` has it.
 
         Raises:
             SourceError: it cannot be read, or changed meanwhile.
@@ -179,7 +187,7 @@ class Files:
         file = self._files()[name]
         with self._credentials.guard(file.place, self._hint):
             self._unchanged(file)
-            for raw in self._read(file, columns):
+            for raw in self._read(file, columns, wanted):
                 yield declared(self._with_partitions(raw, file, columns), columns, self._notation)
             self._unchanged(file)
 
@@ -286,19 +294,21 @@ class Files:
         if self._stamps.setdefault(file.name, stamp) != stamp:
             raise SourceError(f"{file.place}: it changed while it was read; run again")
 
-    def _read(self, file: File, columns: Mapping[str, ColumnSpec]) -> Iterator[pa.RecordBatch]:
+    def _read(
+        self, file: File, columns: Mapping[str, ColumnSpec], wanted: Collection[str] | None
+    ) -> Iterator[pa.RecordBatch]:
         spec = self._spec
         if spec.format in ("parquet", "excel"):
             with file.on_disk() as path:
                 yield from (
-                    read_parquet(path)
+                    read_parquet(path, wanted)
                     if spec.format == "parquet"
                     else read_excel(path, spec, file.place)
                 )
             return
         with file.open() as raw:
             if spec.format == "csv":
-                yield from read_csv(raw, spec, file.place)
+                yield from read_csv(raw, spec, file.place, wanted)
             else:
                 text = [name for name, column in columns.items() if column.type in TEXT_TYPES]
                 yield from read_jsonl(raw, spec, file.place, text)

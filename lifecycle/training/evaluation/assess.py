@@ -155,16 +155,14 @@ Predict = Callable[[pd.DataFrame], Floats]
 
 
 def answer_by(
-    project: Project, part: DatasetVersion, predict: Predict, threshold: float | None = None
+    project: Project, answers: Answers, predict: Predict, threshold: float | None = None
 ) -> Predicted:
-    """Predict every row of a part with a model that is given as a function.
+    """Predict the rows that another model has answered with a model that is given as a function.
 
     Args:
         threshold: binary: the probability from which a row counts as positive.
     """
-    frame = read_version(part)
-    entity = frame[project.entity].to_numpy() if project.entity else None
-    return Predicted(labels(frame, project), predict(frame), entity, threshold)
+    return Predicted(answers.truth, predict(answers.frame), answers.entity, threshold)
 
 
 def answer(project: Project, part: DatasetVersion, bundle: Path, digest: str) -> Answers:
@@ -177,15 +175,15 @@ def answer(project: Project, part: DatasetVersion, bundle: Path, digest: str) ->
     frame = read_version(part)
     loaded = load_bundle(bundle, digest)
     predictor = open_predictor(loaded, project, threads=os.cpu_count() or 1)
-    schema = loaded.schema.features
+    features = build_features(frame, project, load_hook(project))
     return Answers(
         frame=frame,
-        features=build_features(frame, project, load_hook(project)),
+        features=features,
         truth=labels(frame, project),
-        prediction=predictor.predict(frame),
+        prediction=predictor.predict_features(features),
         entity=frame[project.entity].to_numpy() if project.entity else None,
         time=frame[project.time.column].to_numpy() if project.time else None,
-        categorical=tuple(n for n, k in zip(schema.names, schema.kinds, strict=True) if k == "c"),
+        categorical=loaded.schema.features.categorical,
         importances=loaded.importances(),
         loaded=loaded,
     )

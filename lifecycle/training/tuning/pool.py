@@ -12,7 +12,7 @@ from ray.exceptions import RayTaskError
 
 from lifecycle.errors import LifecycleError, RayError, TrainingError, ray_reason
 from lifecycle.training.tuning import Objective, Pruning, ReportedTrial, TrialOutcome
-from lifecycle.training.tuning.trials import Queued, Worker
+from lifecycle.training.tuning.trials import Queued, ValidationMetric, Worker
 
 if TYPE_CHECKING:
     from lifecycle.project import Scalar
@@ -24,12 +24,15 @@ STARTUP_S = 120.0
 class Pool:
     """A pool of one actor per worker, started when the first trial needs one.
 
-    The objective is pickled into each actor, which runs one trial after another. An actor takes
-    trials as soon as a CPU is free for it, however long the other actors wait for theirs.
+    The objective is called there for one trial after another. Its data are opened once, here, and
+    lie in Ray's object store, from which all actors of a machine read them without a copy. Each
+    takes trials as soon as a CPU is free for it, however long other actors wait for theirs.
     """
 
     def __init__(self, objective: Objective, workers: int, pruning: Pruning | None) -> None:
-        self._arguments = (objective, pruning)
+        self._objective = objective
+        self._shared: Any = None
+        """The objective in the object store, for as long as there are actors."""
         self._workers = workers
         self._pruning = pruning
         self._actors: list[Any] = []
@@ -79,11 +82,19 @@ class Pool:
             ray.kill(actor)
 
     def _start_actors(self) -> None:
-        """Start the actors without waiting, so that the next trials are suggested meanwhile."""
+        """Start the actors without waiting, so that the data are opened and the next trials
+        suggested meanwhile.
+        """
         remote = ray.remote(num_cpus=1)(Worker)
-        self._actors = [remote.remote(*self._arguments) for _ in range(self._workers)]
+        self._actors = [remote.remote(self._pruning) for _ in range(self._workers)]
         self._sent = [0] * self._workers
-        self._starting = {actor.started.remote(): at for at, actor in enumerate(self._actors)}
+        objective = self._objective
+        self._shared = ray.put(
+            objective.with_data() if isinstance(objective, ValidationMetric) else objective
+        )
+        self._starting = {
+            actor.open.remote(self._shared): at for at, actor in enumerate(self._actors)
+        }
         self._deadline = time.monotonic() + STARTUP_S
 
     def _up(self, reference: Any) -> None:

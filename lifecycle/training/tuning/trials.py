@@ -31,7 +31,8 @@ class LocalPool:
     """Runs trials in this process, one after another, with the outcomes that `pool.Pool` has."""
 
     def __init__(self, objective: Objective, pruning: Pruning | None) -> None:
-        self._worker = Worker(objective, pruning)
+        self._worker = Worker(pruning)
+        self._worker.open(objective)
         self._queue: deque[Queued] = deque()
         self._news: list[ReportedTrial] = []
         self._sent = 0
@@ -55,14 +56,15 @@ class LocalPool:
 class Worker:
     """Runs trials one after another, in an actor of one CPU or in this process."""
 
-    def __init__(self, objective: Objective, pruning: Pruning | None) -> None:
-        self._objective = objective
+    def __init__(self, pruning: Pruning | None) -> None:
+        self._objective: Objective | None = None
         self._pruning = pruning
         self._judge: Judge | None = None
         self._news: list[ReportedTrial] = []
 
-    def started(self) -> bool:
-        return True
+    def open(self, objective: Objective) -> None:
+        """Take what a trial is; the first call."""
+        self._objective = objective
 
     def run(
         self, number: int, parameters: "Mapping[str, Scalar]", news: list[ReportedTrial]
@@ -74,6 +76,7 @@ class Worker:
         """
         self._news += news
         watch = _Watch(self, number)
+        assert self._objective is not None  # noqa: S101 - `open` came before
         began = time.perf_counter()
         try:
             value = self._objective(parameters, watch)
@@ -128,13 +131,27 @@ class _Watch:
 
 
 class ValidationMetric:
-    """`training_metric` on the validation part; the data are opened by the first trial."""
+    """`training_metric` on the validation part; the data are opened once, by the first trial or
+    before it.
+    """
 
     def __init__(
         self, project: "Project", train: "DatasetVersion", validation: "DatasetVersion"
     ) -> None:
         self._project, self._train, self._validation = project, train, validation
         self._data: Matrices | None = None
+
+    def with_data(self) -> "ValidationMetric":
+        """The same with the data, to be handed to several workers; this one keeps none.
+
+        Raises:
+            LifecycleError: the data cannot be opened.
+        """
+        from lifecycle.training.matrix import open_matrices
+
+        other = ValidationMetric(self._project, self._train, self._validation)
+        other._data = self._data or open_matrices(self._project, self._train, self._validation)
+        return other
 
     def __call__(self, parameters: "Mapping[str, Scalar]", on_round: "OnRound") -> float | None:
         """The value of a trial; None if `on_round` stopped it.
@@ -143,14 +160,15 @@ class ValidationMetric:
             LifecycleError: the data cannot be opened, or nothing can be fitted or measured.
         """
         from lifecycle.training.evaluation.evaluate import metric_value
-        from lifecycle.training.matrix import loss_weights, open_matrices
+        from lifecycle.training.matrix import loss_weights
         from lifecycle.training.own_metrics import own_metrics
         from lifecycle.training.trainers.registry import open_trainer
 
         project = self._project
         if self._data is None:
-            self._data = open_matrices(project, self._train, self._validation)
+            self._data = self.with_data()._data
         data = self._data
+        assert data is not None  # noqa: S101 - `with_data` opens them
         fitted = open_trainer(project).fit(project, data, parameters, 1, on_round)
         if fitted.pruned:
             return None

@@ -1,6 +1,6 @@
 """Windows: what the first training sees, and the periods that arrive later."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Any
 
@@ -8,9 +8,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from lifecycle.data.sources import read_source
-from lifecycle.data.windows import first_window, periods, select, unplaced_rows
-from lifecycle.errors import ProjectError
+from lifecycle.data.sources import open_source, read_source
+from lifecycle.data.windows import arriving, first_window, periods, select, unplaced_rows
+from lifecycle.errors import ContractError, ProjectError
 from lifecycle.project import Project
 from lifecycle.records import Window
 
@@ -83,6 +83,36 @@ def test_calendar_periods(
     found = periods(project, read_source(project))
     assert [(window.first, window.last) for window in found] == expected
     assert first_window(project) == Window(last="2020-01-31")
+
+
+@pytest.mark.parametrize("period", ["value", "day", "week", "month"])
+@pytest.mark.parametrize("start", ["2020-01-31", "2020-02-29T12:00", "2021-01-01"])
+def test_a_source_has_the_periods_of_its_frame_and_no_other_column_is_read(
+    timed: Callable[..., Project], period: str, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = timed(TIMES, period=period, arrives_from=start)
+    source = open_source(project)
+    read: set[str] = set()
+    batches = source.batches
+
+    def spy(*arguments: Any, **how: Any) -> Iterator[pa.RecordBatch]:
+        for batch in batches(*arguments, **how):
+            read.update(batch.schema.names)
+            yield batch
+
+    monkeypatch.setattr(source, "batches", spy)
+    assert arriving(project, source) == periods(project, read_source(project))
+    assert read == {"t"}
+
+
+def test_a_source_without_the_time_is_refused_with_all_its_columns(
+    timed: Callable[..., Project],
+) -> None:
+    project = timed(TIMES, arrives_from="2020-02-01")
+    file = project.folder / project.source.path
+    file.write_text(file.read_text().replace("t,x,y", "when,x,y"))
+    with pytest.raises(ContractError, match=r"has no column 't'\..*\n  − t\n  \+ when\n"):
+        arriving(project, open_source(project))
 
 
 def test_every_row_arrives_once(timed: Callable[..., Project]) -> None:

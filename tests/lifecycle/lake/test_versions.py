@@ -22,7 +22,7 @@ from lifecycle.errors import BackendError, FeatureError
 from lifecycle.lake import read, table, write
 from lifecycle.lake.column_types import to_arrow
 from lifecycle.lake.manifest import Digest, digest_of
-from lifecycle.lake.read import open_version, read_version
+from lifecycle.lake.read import open_frames, open_version, read_head, read_version
 from lifecycle.lake.table import find_version, history, table_uri
 from lifecycle.lake.write import write_batches, write_rows, write_version
 from lifecycle.records import DatasetVersion
@@ -86,6 +86,29 @@ def test_some_rows_of_a_table(uri: str) -> None:
     assert write_version(part, uri, note={}) == ref
     files = DeltaTable(uri).file_uris()
     assert sum(pq.read_metadata(file).num_rows for file in files) == rows.sum()
+
+
+def test_frames_of_a_version_and_its_first_rows_read_no_further(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = pd.DataFrame({"n": np.arange(100), "maybe": pd.array([1, None] * 50, "Int64")})
+    version = write_version(frame, uri, note={})
+    monkeypatch.setattr("lifecycle.lake.read.BATCH", 30)
+    frames = list(open_frames(version))
+    assert [len(some) for some in frames] == [30, 30, 30, 10]
+    pd.testing.assert_frame_equal(pd.concat(frames, ignore_index=True), read_version(version))
+    sizes = []
+
+    def spy(*arguments: Any) -> Iterator[pa.RecordBatch]:
+        for batch in open_version(*arguments):
+            sizes.append(batch.num_rows)
+            yield batch
+
+    monkeypatch.setattr("lifecycle.lake.read.open_version", spy)
+    for rows, count in ((3, 1), (30, 1), (40, 2), (500, 4)):
+        sizes.clear()
+        pd.testing.assert_frame_equal(read_head(version, rows, ["maybe"]), frame[["maybe"]][:rows])
+        assert len(sizes) == count
 
 
 def test_selected_columns(uri: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
@@ -22,10 +23,12 @@ from lifecycle.project.checks import Severity, canonical
 from lifecycle.quality import checks_program
 from lifecycle.quality.checks import run_checks
 from lifecycle.quality.findings import Condition, check_name, verdict
-from lifecycle.quality.parts import PredictedPart, draw
+from lifecycle.quality.parts import PredictedPart, draw, open_part
 from lifecycle.quality.program import ChecksProgram, ChecksRequest
 from lifecycle.records import CheckReport, DatasetVersion
 from lifecycle.settings import Settings
+from lifecycle.training.bundle import load_bundle
+from lifecycle.training.predictor import Predictor, open_predictor
 from tests.support.small import small_frame
 from tests.support.warm_checks import warm_interpreter
 
@@ -183,7 +186,7 @@ def test_faults_are_found_and_named(
 ) -> None:
     train, holdout = parts
     shifted = holdout.features.assign(age=holdout.features["age"] + 40, city="Oslo")
-    leaking = PredictedPart(shifted, holdout.truth, 1 - holdout.prediction, train.entity[:200])  # type: ignore[index]
+    leaking = PredictedPart(shifted, holdout.truth, 1 - holdout.answers, train.entity[:200])  # type: ignore[index]
     report = check(train, leaking, tmp_path)
     assert list(report.failed) == ["Index Train-Test Leakage"], "what one acts on blocks"
     assert "age" in report.warned["Feature Drift"]
@@ -197,7 +200,7 @@ def test_a_project_decides_which_failures_block(
 ) -> None:
     train, holdout = parts
     shifted = holdout.features.assign(age=holdout.features["age"] + 40, city="Oslo")
-    other = PredictedPart(shifted, holdout.truth, 1 - holdout.prediction, train.entity[:200])  # type: ignore[index]
+    other = PredictedPart(shifted, holdout.truth, 1 - holdout.answers, train.entity[:200])  # type: ignore[index]
     severity = {
         "feature drift": "block",
         "Train Test Performance": "block",
@@ -218,7 +221,7 @@ def copied(train: PredictedPart, holdout: PredictedPart) -> PredictedPart:
     return PredictedPart(
         pd.concat([train.features[:rows], holdout.features[rows:]], ignore_index=True),
         np.r_[train.truth[:rows], holdout.truth[rows:]],
-        np.r_[train.prediction[:rows], holdout.prediction[rows:]],
+        np.r_[train.answers[:rows], holdout.answers[rows:]],
     )
 
 
@@ -458,6 +461,29 @@ def test_without_suites_nothing_runs_and_nothing_is_started(tmp_path: Path) -> N
     assert not (tmp_path / "reports").exists()
 
 
+def test_the_model_is_asked_for_the_drawn_rows_of_the_columns_it_needs(
+    make_project: Callable[..., Project], train: Any, settings: Settings
+) -> None:
+    made = train(make_project(), settings)
+    predictor = open_predictor(load_bundle(made.bundle.path, made.bundle.digest), made.project)
+    asked: list[int] = []
+
+    class Spy(Predictor):
+        def predict_features(self, features: pd.DataFrame) -> NDArray[np.float64]:
+            asked.append(len(features))
+            return super().predict_features(features)
+
+    spy = Spy(predictor.loaded, None)
+    part = open_part(made.project, made.split.train, spy)
+    drawn = draw(part, 50)
+    assert asked == []
+    frame = read_version(made.split.train)
+    np.testing.assert_array_equal(drawn.answers, made.expected(frame)[drawn.features.index])
+    assert asked == [50]
+    np.testing.assert_array_equal(draw(part).truth, labels(frame, made.project))
+    np.testing.assert_array_equal(drawn.entity, frame["customer"][drawn.features.index])
+
+
 def test_rows_without_a_truth_are_left_out_and_a_draw_keeps_order() -> None:
     truth = np.array([0.0, np.nan, 1.0, 1.0, np.nan, 0.0] * 100)
     part = PredictedPart(
@@ -469,10 +495,10 @@ def test_rows_without_a_truth_are_left_out_and_a_draw_keeps_order() -> None:
     some = draw(part, 50)
     assert len(some.features) == 50
     assert some.time is None
-    assert (np.diff(some.prediction) > 0).all()
-    np.testing.assert_array_equal(some.prediction, some.features["a"])
-    np.testing.assert_array_equal(some.prediction, some.entity)  # type: ignore[arg-type]  # given
-    np.testing.assert_array_equal(draw(part, 50).prediction, some.prediction)
+    assert (np.diff(some.answers) > 0).all()
+    np.testing.assert_array_equal(some.answers, some.features["a"])
+    np.testing.assert_array_equal(some.answers, some.entity)  # type: ignore[arg-type]  # given
+    np.testing.assert_array_equal(draw(part, 50).answers, some.answers)
     assert draw(some, 50) is some
 
 

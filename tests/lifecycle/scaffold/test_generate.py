@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import sklearn.datasets
 import statsmodels.datasets
@@ -75,6 +77,38 @@ def test_real_files_ingest_and_split_without_surprise(
     parts = split_dataset(project, settings, ingested)
     assert parts.withheld == 0
     assert 0.15 < parts.holdout.rows / ingested.rows_in < 0.25
+
+
+def test_of_a_large_file_all_rows_tell_what_a_sample_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.arange(4_001)
+    draw = np.random.default_rng(3)
+    frame = pd.DataFrame(
+        {
+            "customer_id": rows // 2 * 7 + 5_000,  # of a sample each differs
+            "code": [f"k{row}" for row in draw.permutation(rows)],
+            "amount": draw.gamma(2, 30, len(rows)).round(2),
+            "age": draw.integers(18, 90, len(rows)).astype(float),
+            "grade": rows % 6,
+            "city": [("Rome", "Oslo", "Lima")[row % 3] for row in rows],
+            "bought": draw.integers(0, 2, len(rows)),
+        }
+    )
+    frame.loc[3, "amount"] = -5.5
+    frame.loc[5, "grade"] = 9
+    frame.loc[7, "age"] = np.nan
+    frame.loc[9, "city"] = "Cork"
+    file = write(tmp_path, frame)
+    whole, guesses = infer(file, "bought")
+    assert not [guess for guess in guesses if guess.startswith("rows:")]
+    monkeypatch.setattr("lifecycle.scaffold.source.MOST_ROWS", 200)
+    sampled, guesses = infer(file, "bought")
+    assert sampled.contract == whole.contract
+    assert (sampled.entity, sampled.ignore) == (whole.entity, whole.ignore)
+    assert whole.contract.columns["city"].categories == ("Cork", "Lima", "Oslo", "Rome")
+    assert guesses[0].startswith("rows: 251 of 4,001 looked at")
+    assert "nullable: age (number) has 1 missing values" in guesses
 
 
 def test_a_contract_that_nobody_has_read_may_change(settings: Settings, tmp_path: Path) -> None:

@@ -64,10 +64,10 @@ def test_counts_are_answered_as_numbers_that_are_not_negative(
     assert (table["prediction"] >= 0).all()
 
 
-def scored(made: Any, project: Project | None = None) -> Any:
+def scored(made: Any, project: Project | None = None, ray_address: str = "local") -> Any:
     return score(
         project or made.project,
-        made.settings,
+        made.settings.model_copy(update={"ray_address": ray_address}),
         made.ingested.dataset,
         Window(),
         made.model,
@@ -107,7 +107,8 @@ def test_numbers_stay_numbers_in_the_table(
 @pytest.mark.usefixtures("ray_cluster")
 def test_ray_data_gives_the_same_table(graded: Any) -> None:
     scoring = graded.project.scoring.model_copy(update={"ray_data_above_rows": 1})
-    found = scored(graded, graded.project.model_copy(update={"scoring": scoring}))
+    project = graded.project.model_copy(update={"scoring": scoring})
+    found = scored(graded, project, "connected")
     assert found.engine == "ray_data"
     check_table(graded, read_version(found.predictions))
 

@@ -45,6 +45,16 @@ def test_columns_have_the_types_the_contract_asks_for(
         assert set(kinds) == set(NAMES)
 
 
+def test_wanted_columns_are_given_whatever_comes_with_them(
+    place: Place, opened: Opener, project: Project
+) -> None:
+    place.put(rows())
+    source = opened(project)
+    every = [row["id"] for row in read(source, project)]
+    assert [row["id"] for row in read(source, project, wanted=("id",))] == every
+    assert read(source, project, wanted=("nowhere",)) == read(source, project)
+
+
 def test_equal_content_has_an_equal_digest_and_a_change_another(
     place: Place, opened: Opener, project: Project
 ) -> None:

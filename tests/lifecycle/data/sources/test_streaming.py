@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from deltalake import write_deltalake
 
 from lifecycle.data.sources import open_source
+from lifecycle.data.sources.files import Files
+from lifecycle.project import SourceSpec
 from tests.support.makers import project_of
 
 ROWS = 400_000
@@ -115,3 +117,14 @@ def test_a_big_sqlite_answer_comes_in_batches(tmp_path: Path) -> None:
     project = project_of(tmp_path, {"format": "sql", "query": query, "path": "sqlite:///n.db"})
     sizes = [b.num_rows for b in open_source(project).batches(project.contract.columns)]
     assert sizes == [65_536, 70_000 - 65_536]
+
+
+def test_a_wide_file_comes_in_few_batches(tmp_path: Path) -> None:
+    """Each costs something a column: of seventy rows each, time grew with the square of those."""
+    names = [f"x{at}" for at in range(1_000)]
+    row = ",".join(["0.123456"] * len(names))
+    (tmp_path / "wide.csv").write_text("\n".join([",".join(names), *[row] * 1_000]) + "\n")
+    source = Files(SourceSpec(path="wide.csv"), tmp_path)
+    sizes = [batch.num_rows for batch in source.batches({})]
+    assert sum(sizes) == 1_000
+    assert len(sizes) <= 2

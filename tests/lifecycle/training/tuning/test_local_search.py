@@ -8,10 +8,11 @@ import pytest
 
 from lifecycle.errors import TrainingError
 from lifecycle.project import Project
+from lifecycle.records import Split
 from lifecycle.settings import Settings
 from lifecycle.training.tuning import Pruning, ReportedTrial, TrialOutcome
 from lifecycle.training.tuning.search import Now, search
-from lifecycle.training.tuning.trials import LocalPool
+from lifecycle.training.tuning.trials import LocalPool, ValidationMetric
 from tasks.cluster import ray_for_training
 
 SPACE = {"eta": {"type": "float", "low": 0.02, "high": 0.5}}
@@ -43,6 +44,23 @@ def test_a_failed_trial_ends_the_search_and_finished_ones_are_kept(
     assert tuned.trials == 6
     assert list(tuned.history[: len(first)]) == first  # their seconds too: they did not run again
     assert seen[-1].resumed >= 2
+
+
+@pytest.mark.parametrize("trainer", ["xgboost", "sklearn:ensemble.RandomForestClassifier"])
+def test_a_trial_leaves_shared_data_as_they_are(
+    trainer: str, make_project: Callable[..., Project], prepare: Callable[..., Split]
+) -> None:
+    """Ray's object store hands out arrays that nobody may write to."""
+    parameters = {"eta": 0.1} if trainer == "xgboost" else {"n_estimators": 5}
+    project = make_project(training={"trainer": trainer, "parameters": parameters, "rounds": 5})
+    split = prepare(project)
+    objective = ValidationMetric(project, split.train, split.validation)
+    value = objective(parameters, lambda at, score: False)
+    shared = objective.with_data()
+    assert shared._data is not None
+    for array in (shared._data.train, shared._data.train_labels, shared._data.validation):
+        array.setflags(write=False)
+    assert shared(parameters, lambda at, score: False) == value
 
 
 def test_the_pruner_knows_what_was_told_when_the_trial_was_asked() -> None:

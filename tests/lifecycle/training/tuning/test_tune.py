@@ -79,6 +79,24 @@ def tunable(make_project, prepare):
     return project, prepare(project)
 
 
+@pytest.mark.component
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_data_are_opened_once_for_all_workers(tunable, tmp_path, monkeypatch):
+    project, split = tunable
+    opened = []
+
+    def open_once(*arguments):
+        opened.append(open_matrices(*arguments))
+        for part in (split.train, split.validation):  # a worker that opened it would fail
+            shutil.rmtree(part.uri, ignore_errors=True)
+        return opened[-1]
+
+    monkeypatch.setattr("lifecycle.training.matrix.open_matrices", open_once)
+    tuned = tune(project, split.train, split.validation, tmp_path / "study", quiet)
+    assert len(opened) == 1
+    assert tuned.trials == 16
+
+
 @pytest.mark.system
 @pytest.mark.usefixtures("ray_cluster")
 def test_killed_and_resumed_equals_uninterrupted(tunable, tmp_path):
