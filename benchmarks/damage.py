@@ -72,13 +72,15 @@ OUTCOMES = ("told", "harmless", "silent", "traceback", "crash")
 
 
 class DamageTarget(NamedTuple):
-    """What is damaged, and how it is read."""
+    """Stores that are damaged, and the content they should have."""
 
     project: Project
     settings: Settings
     erased: frozenset[str]
     versions: Mapping[str, DatasetVersion]
     """Table → the version that is read."""
+    contents: Mapping[str, str]
+    """Table → digest of the rows that are read."""
     bundle: Bundle
     rows: pd.DataFrame
     """What the bundle predicts."""
@@ -89,7 +91,7 @@ class DamageTarget(NamedTuple):
     """What the audit trail says."""
 
     def folders(self) -> dict[str, Path]:
-        """What can be damaged, by name."""
+        """Return the folders that can be damaged, by name."""
         tables = {name: Path(ref.uri) for name, ref in self.versions.items()}
         listed = Path(table_uri(self.settings, self.project.name, ERASED))
         log = Path(table_uri(self.settings, self.project.name, LOG))
@@ -169,7 +171,7 @@ def keep(folder: Path, rows: int = ROWS) -> DamageTarget:
     fitted = open_trainer(project).fit(project, matrices, {"max_depth": 3}, threads=1)
     schema = bundle_schema(project, matrices.schema, fitted.model.kind)
     bundle = write_bundle(fitted.model, schema, "damage", settings.folder("bundles"), fitted.curve)
-    some = read_version(split.holdout, list(project.input_columns)).head(50)
+    sample = read_version(split.holdout, list(project.input_columns)).head(50)
     versions = {
         "accepted": ingested.dataset,
         "train": split.train,
@@ -179,14 +181,15 @@ def keep(folder: Path, rows: int = ROWS) -> DamageTarget:
     for persons in (["Ada"], ["Bob", "Cy"], [f"person {n}" for n in range(1000)]):
         suppress(settings, project, persons)
     listed = erased_hashes(settings, project)
-    predictions = _predicted(bundle, project, some)
+    predictions = _predicted(bundle, project, sample)
     log_predictions(settings, project)
     for number in range(TRAIL_LINES):
         record_data(settings, project.name, "ingest", f"table {number % 5}", number)
     lines = _trail_lines(settings, project)
     logged = _logged(settings, project)
+    contents = {name: digest_of(read_version(ref)) for name, ref in versions.items()}
     return DamageTarget(
-        project, settings, listed, versions, bundle, some, predictions, logged, lines
+        project, settings, listed, versions, contents, bundle, sample, predictions, logged, lines
     )
 
 
@@ -216,7 +219,7 @@ def log_predictions(settings: Settings, project: Project) -> None:
 
 
 def read(subject: DamageTarget, name: str) -> str:
-    """What becomes of reading a table's version, bundle, log, trail, or the list of the erased."""
+    """Read a table, bundle, log, trail or suppression list, and name the outcome."""
     try:
         if name == "bundle":
             same = _predicted(subject.bundle, subject.project, subject.rows) == subject.predictions
@@ -228,7 +231,7 @@ def read(subject: DamageTarget, name: str) -> str:
             same = erased_hashes(subject.settings, subject.project) == subject.erased
         else:
             ref = subject.versions[name]
-            same = digest_of(read_version(ref)) == ref.digest
+            same = digest_of(read_version(ref)) == subject.contents[name]
             same &= sum(batch.num_rows for batch in open_version(ref)) == ref.rows
     except LifecycleError:
         return "told"
@@ -277,11 +280,11 @@ def _logged(settings: Settings, project: Project) -> tuple[str, ...]:
     """All rows, those of a stretch of time, what a canary's gate sees, what retention counts."""
     rows = read_log(settings, project.name, 0.0)
     middle = rows["time"].iloc[len(rows) // 2]
-    some = read_log(settings, project.name, middle.timestamp(), columns=["id", f"{INPUT}f0"])
+    logged = read_log(settings, project.name, middle.timestamp(), columns=["id", f"{INPUT}f0"])
     observed = observe(settings, project, 0.0)
     uri = table_uri(settings, project.name, LOG)
     old = count_before(uri, middle.to_pydatetime())
-    return (rows.to_json(), some.to_json(), repr(sorted(observed.items())), str(old))
+    return (rows.to_json(), logged.to_json(), repr(sorted(observed.items())), str(old))
 
 
 def _trail_lines(settings: Settings, project: Project) -> tuple[str, ...]:

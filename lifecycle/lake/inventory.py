@@ -68,7 +68,7 @@ class DataFile(NamedTuple):
 
     @property
     def sha256(self) -> str | None:
-        """Of its bytes; None if Delta's own writer made it."""
+        """SHA-256 of its bytes; None if Delta's own writer made it."""
         return sha256_of(self.path)
 
     @property
@@ -211,8 +211,8 @@ def open_file(uri: str, file: DataFile) -> Iterator[pa.NativeFile]:
 
 def _total(paths: Iterable[str]) -> int:
     """The checksum of files: the sum of their names' hashes, so that their order is no matter."""
-    named = (path for path in paths if sha256_of(path) is not None)
-    return sum(int(hashlib.sha256(p.encode()).hexdigest()[:16], 16) for p in named) % MODULUS
+    hashed = (path for path in paths if sha256_of(path) is not None)
+    return sum(int(hashlib.sha256(p.encode()).hexdigest()[:16], 16) for p in hashed) % MODULUS
 
 
 def sweep(place: Place, table: DeltaTable, replaced: Collection[str]) -> None:

@@ -33,8 +33,9 @@ from lifecycle.governance.retention import retain
 from lifecycle.lake.logged_predictions import read_log
 from lifecycle.lake.prediction_log import SCHEMA, LogTable, tidy
 from lifecycle.lake.read import open_version, read_version
+from lifecycle.lake.staging import MARKER
 from lifecycle.lake.table import history, table_uri
-from lifecycle.lake.write import MARKER, write_version
+from lifecycle.lake.write import write_version
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.release.artifacts import record_of
