@@ -3,6 +3,7 @@
 Trails of lines as ingestion writes them, on a local disk and on an S3 server of the tests' kind.
 """
 
+import atexit
 import os
 import re
 import shutil
@@ -72,7 +73,7 @@ def trail_append(rounds: int) -> Result:
 
 def trail_growth(rounds: int) -> Result:
     """Reading, with every hash: linear is the ratio of the lines, 4."""
-    times: dict[int, list[float]] = {MANY: [], 4 * MANY: []}
+    times: dict[int, list[float]] = {MANY // 4: [], MANY: []}
     chains = {lines: data_chain(Settings(home=_trail(lines)), _project()) for lines in times}
     for number in range(rounds + 1):
         for lines, chain in chains.items():
@@ -81,8 +82,8 @@ def trail_growth(rounds: int) -> Result:
                 raise RuntimeError(f"the trail of {lines} lines cannot be read")
             if number:  # the first one warms up
                 times[lines].append(time.process_time() - started)
-    name = f"trail: reading {4 * MANY:,} lines / {MANY:,} lines"
-    return ratio(name, times[4 * MANY], times[MANY], 4.8, "s of CPU, the two; linear is 4")
+    name = f"trail: reading {MANY:,} lines / {MANY // 4} lines"
+    return ratio(name, times[MANY], times[MANY // 4], 4.8, "s of CPU, the two; linear is 4")
 
 
 def trail_audit(rounds: int) -> Result:
@@ -158,20 +159,15 @@ def _append(settings: Settings, number: int) -> None:
     )
 
 
-_homes: dict[int, Path] = {}
-_scratch = TemporaryDirectory(prefix="trails-")
-"""Trails by their length, made once."""
-
-
+@cache
 def _trail(lines: int) -> Path:
-    """The home of a trail of so many lines, which nobody appends to."""
-    if lines not in _homes:
-        home = Path(_scratch.name, str(lines))
-        settings = Settings(home=home)
-        for number in range(lines):
-            _append(settings, number)
-        _homes[lines] = home
-    return _homes[lines]
+    """The home of a trail of so many lines, which nobody appends to; made once."""
+    folder = TemporaryDirectory(prefix="trail-")
+    atexit.register(folder.cleanup)
+    settings = Settings(home=Path(folder.name, "home"))
+    for number in range(lines):
+        _append(settings, number)
+    return settings.home
 
 
 def _copy(lines: int, home: Path) -> Settings:

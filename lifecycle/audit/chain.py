@@ -87,7 +87,7 @@ class Segment(NamedTuple):
     """Of its bytes; empty in files from before there were segments."""
 
 
-class TrailRow(NamedTuple):
+class StoredLine(NamedTuple):
     """A line as a file has it."""
 
     place: str
@@ -97,7 +97,7 @@ class TrailRow(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TrailHead(Generic[L]):
+class ChainHead(Generic[L]):
     """What an append has to know of the lines before."""
 
     lines: int = 0
@@ -190,7 +190,7 @@ class Chain(Generic[L]):
 
     # What the table holds.
 
-    def _stable(self, read: Callable[[TrailHead[L] | None, DeltaTable | None], T]) -> T:
+    def _stable(self, read: Callable[[ChainHead[L] | None, DeltaTable | None], T]) -> T:
         """Read, and again if the lines were packed meanwhile.
 
         Raises:
@@ -210,7 +210,7 @@ class Chain(Generic[L]):
                     raise
                 version = table.version()
 
-    def _read(self, head: TrailHead[L] | None, table: DeltaTable | None) -> list[L]:
+    def _read(self, head: ChainHead[L] | None, table: DeltaTable | None) -> list[L]:
         """Every line, each held against its hash, the line before and the head.
 
         Raises:
@@ -226,8 +226,8 @@ class Chain(Generic[L]):
         return lines
 
     def _tip(
-        self, head: TrailHead[L] | None, table: DeltaTable | None
-    ) -> tuple[DeltaTable, list[Segment], TrailHead[L]]:
+        self, head: ChainHead[L] | None, table: DeltaTable | None
+    ) -> tuple[DeltaTable, list[Segment], ChainHead[L]]:
         """The table, which is made if there is none, its files, and the head as they have it.
 
         Raises:
@@ -237,7 +237,7 @@ class Chain(Generic[L]):
         table = table or self._make()
         files = self._files(table)
         if head is None or not all(file.sha256 for file in files):
-            return table, files, self._after(TrailHead(), self._read(head, table))
+            return table, files, self._after(ChainHead(), self._read(head, table))
         end = files[-1].end if files else 0
         if end < head.lines:
             raise self._cut_off(head, end)
@@ -294,14 +294,14 @@ class Chain(Generic[L]):
         except (DeltaError, OSError) as error:
             raise BackendError(f"{self.uri}/{path}: cannot be read: {first_line(error)}") from None
 
-    def _rows(self, files: Iterable[Segment]) -> list[TrailRow]:
+    def _rows(self, files: Iterable[Segment]) -> list[StoredLine]:
         """The lines of files, in order, as they are written there.
 
         Raises:
             Broken: a file is missing, or not what was written.
             BackendError: a file cannot be reached.
         """
-        rows: list[TrailRow] = []
+        rows: list[StoredLine] = []
         for file in files:
             place = f"{self.uri}/{file.path}"
             content = self._content(file.path)
@@ -310,7 +310,7 @@ class Chain(Generic[L]):
             rows += _parsed(content, file.sha256, place)
         return sorted(rows, key=lambda row: row.number)
 
-    def _checked(self, rows: Sequence[TrailRow], number: int, previous: str) -> list[L]:
+    def _checked(self, rows: Sequence[StoredLine], number: int, previous: str) -> list[L]:
         """Lines, each held against its hash and the line before.
 
         Args:
@@ -341,7 +341,7 @@ class Chain(Generic[L]):
             lines.append(line)
         return lines
 
-    def _head(self) -> TrailHead[L] | None:
+    def _head(self) -> ChainHead[L] | None:
         """The head as it was written; None if there is none.
 
         Raises:
@@ -357,7 +357,7 @@ class Chain(Generic[L]):
             if head.pop("seal") != sha256(head):
                 raise ValueError("it does not match its checksum")
             latest = {name: self.kind.model_validate(line) for name, line in head["latest"].items()}
-            return TrailHead(head["lines"], head["hash"], latest)
+            return ChainHead(head["lines"], head["hash"], latest)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Broken(
                 f"{place}: is damaged ({first_line(error)}); restore it from a backup of the lake, "
@@ -365,21 +365,21 @@ class Chain(Generic[L]):
                 "the next change makes it anew"
             ) from None
 
-    def _after(self, head: TrailHead[L], lines: Iterable[L]) -> TrailHead[L]:
+    def _after(self, head: ChainHead[L], lines: Iterable[L]) -> ChainHead[L]:
         """The head after more lines."""
         number, last, latest = head.lines, head.hash, dict(head.latest)
         for line in lines:
             number, last = number + 1, line.hash
             latest |= dict.fromkeys(self.topics(line), line)
-        return TrailHead(number, last, latest)
+        return ChainHead(number, last, latest)
 
-    def _write_head(self, head: TrailHead[L]) -> None:
+    def _write_head(self, head: ChainHead[L]) -> None:
         latest = {name: line.model_dump(mode="json") for name, line in head.latest.items()}
         content = {"lines": head.lines, "hash": head.hash, "latest": latest}
         text = json.dumps(content | {"seal": sha256(content)})
         put_file(place_of(self.uri), HEAD, text.encode())
 
-    def _cut_off(self, head: TrailHead[L], lines: int) -> Broken:
+    def _cut_off(self, head: ChainHead[L], lines: int) -> Broken:
         missing = f"has {lines} lines, and had {head.lines}: the last ones are missing"
         return Broken(f"{self.uri}: {missing}; {RESTORE}")
 
@@ -409,7 +409,7 @@ class Chain(Generic[L]):
         now, statistics = int(time.time() * 1000), json.dumps({"numRecords": len(rows)})
         return AddAction(path, content.size, {}, now, True, statistics)
 
-    def _tidy(self, table: DeltaTable, files: Sequence[Segment], head: TrailHead[L]) -> None:
+    def _tidy(self, table: DeltaTable, files: Sequence[Segment], head: ChainHead[L]) -> None:
         """Write the head and pack segments. What fails here a later append does: the line is in."""
         try:
             self._write_head(head)
@@ -472,7 +472,7 @@ def _group(files: Sequence[Segment]) -> list[Segment]:
     return group
 
 
-def _parsed(content: bytes, digest: str, place: str) -> list[TrailRow]:
+def _parsed(content: bytes, digest: str, place: str) -> list[StoredLine]:
     """The lines in the bytes of a file.
 
     Args:
@@ -485,7 +485,7 @@ def _parsed(content: bytes, digest: str, place: str) -> list[TrailRow]:
         if digest and hashlib.sha256(content).hexdigest() != digest:
             raise ValueError("its SHA-256 is not the one in its name")
         rows = pq.read_table(pa.BufferReader(content), use_threads=False).to_pylist()
-        return [TrailRow(place, int(row.pop(LINE)), row) for row in rows]
+        return [StoredLine(place, int(row.pop(LINE)), row) for row in rows]
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         why = first_line(error).partition(": ")
         raise Broken(

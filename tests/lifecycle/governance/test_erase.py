@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
@@ -16,8 +18,10 @@ from lifecycle.cli.governance import show_erasure
 from lifecycle.cli.main import main
 from lifecycle.data.ingest import ingest
 from lifecycle.errors import ProjectError
-from lifecycle.governance.erase import PAGE, check, erase
+from lifecycle.governance.erase import PAGE, _unique, check, erase
+from lifecycle.governance.folder import open_folder
 from lifecycle.governance.requests import file_request, pending, save
+from lifecycle.governance.subject import Subject
 from lifecycle.lake.read import read_version
 from lifecycle.lake.table import history, table_uri
 from lifecycle.records import Erasure, Window
@@ -267,3 +271,15 @@ def test_thousands_of_persons_leave_at_once(planted: Planted) -> None:
     logged = DeltaTable(table_uri(settings, "small", "prediction_log")).to_pyarrow_table()
     assert set(logged["entity"].to_pylist()) & set(persons) == set()
     assert grep(settings.home, persons[0]) == grep(settings.home, persons[-1]) == []
+
+
+def test_files_of_the_trails_are_not_searched_for_values_of_columns(tmp_path: Path) -> None:
+    """They have none, and come and go as lines are packed."""
+    for name in ("accepted", "data_audit", "audit", "erased"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.parquet").write_bytes(b"packed meanwhile")
+    table = pa.table({"customer": ["Bob"], "city": ["Oslo"]})
+    pq.write_table(table, tmp_path / "accepted" / "a.parquet")
+    subject = Subject(columns=frozenset({"customer"}), texts=frozenset({"Ada"}))
+    values = {"city": ["Oslo", "Rome"]}
+    assert _unique(open_folder(str(tmp_path)), subject, values) == {"city": ("Rome",)}
