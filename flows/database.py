@@ -1,6 +1,6 @@
 """The database of a local Prefect server: a new home gets a copy of an empty one.
 
-Prefect makes a database by all its migrations, one after the other: 7 s of one CPU. That is done
+Prefect makes a database by all its migrations, one after the other: 6 s of one CPU. That is done
 once per environment and Prefect version; the result, tables without a row, is kept beside the
 environment. Its name holds the digest of its content, so that a damaged one is not taken. The
 server of each home looks for migrations in any case, and finds none to run.
@@ -64,13 +64,13 @@ def template(folder: Path) -> bytes | None:
 
 
 def keep_template(folder: Path, content: bytes) -> None:
-    """Keep an empty database for the homes to come, instead of any other of this version.
+    """Keep an empty database for the homes to come, instead of any other.
 
     Raises:
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for file in folder.glob(_template_name("*")):
+    for file in folder.glob("prefect-*.db"):
         file.unlink(missing_ok=True)
     write_atomic(folder / _template_name(hashlib.sha256(content).hexdigest()), content)
 
