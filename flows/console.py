@@ -54,7 +54,7 @@ class Screen(logging.Handler):
         self.live.update(self.task, description=visible(f"{stage}: {text}"))
 
     def _still(self) -> None:
-        """Nothing runs now that a live line should tell of."""
+        """Remove the live line, because nothing runs now."""
         if self.live and self.task is not None:
             self.live.remove_task(self.task)
             self.task = None

@@ -83,6 +83,12 @@ VERBS = {
         "Compare two versions of a table: schema, rows, and how each column's distribution moved.",
         "lifecycle diff 3 4",
     ),
+    "lake": Verb(
+        "Data",
+        "governance:lake",
+        "Show the size of each table of a project, and what of it models need.",
+        "lifecycle lake project.yaml",
+    ),
     "lineage": Verb(
         "Data",
         "governance:lineage",
@@ -208,8 +214,8 @@ def main() -> None:
         sys.exit(2)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_set: bool) -> None:
+    if is_set:
         typer.echo(f"lifecycle {version(DISTRIBUTION)}")
         raise typer.Exit
 
@@ -217,7 +223,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def describe(
     show_version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show it.")
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Show the completion script."
+        ),
     ] = False,
 ) -> None:
     """Run the machine-learning lifecycle of a project file, and look at what it made."""
@@ -242,7 +251,7 @@ def run(
         str,
         typer.Argument(
             metavar="FLOW [PROJECT] [OPTIONS]",
-            help="Which one.",
+            help="Shell.",
             autocompletion=lambda: list(flow_summaries()),
         ),
     ],
