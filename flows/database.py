@@ -9,6 +9,7 @@ server of each home looks for migrations in any case, and finds none to run.
 import asyncio
 import hashlib
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def make_database(database: Path, templates: Path = TEMPLATES) -> None:
         if content := template(templates):
             scratch.write_bytes(content)
             return
-        asyncio.run(_migrate(scratch))
+        with ThreadPoolExecutor(1) as aside:  # uvicorn asks for the application inside its loop
+            aside.submit(asyncio.run, _migrate(scratch)).result()
         with suppress(OSError):  # an environment that its user cannot write does without
             keep_template(templates, scratch.read_bytes())
 

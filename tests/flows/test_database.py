@@ -33,10 +33,9 @@ import httpx
 from prefect.settings import PREFECT_HOME
 from flows.database import DATABASE, create_app, make_database
 
-make_database(PREFECT_HOME.value() / DATABASE, Path(sys.argv[1]))
-app = create_app()
-
-async def main():
+async def main():  # uvicorn, too, makes the application in its loop
+    make_database(PREFECT_HOME.value() / DATABASE, Path(sys.argv[1]))
+    app = create_app()
     transport = httpx.ASGITransport(app)
     async with app.router.lifespan_context(app):
         async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
