@@ -49,8 +49,8 @@ def make_database(database: Path, templates: Path = TEMPLATES) -> None:
         if content := template(templates):
             scratch.write_bytes(content)
             return
-        with ThreadPoolExecutor(1) as aside:  # uvicorn asks for the application inside its loop
-            aside.submit(asyncio.run, _migrate(scratch)).result()
+        with ThreadPoolExecutor(1) as executor:  # uvicorn asks for the application inside its loop
+            executor.submit(asyncio.run, _migrate(scratch)).result()
         with suppress(OSError):  # an environment that its user cannot write does without
             keep_template(templates, scratch.read_bytes())
 

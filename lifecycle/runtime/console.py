@@ -60,8 +60,8 @@ def progress_line(seconds: float, stage: str, text: str, ended: bool) -> Text:
         ended: whether the text is a result, or says what runs now.
     """
     line = styled((f"{seconds:7.1f} s  ", "dim"), (f"{stage:<9} ", "bold cyan"))
-    rest = text.replace("\n", "\n" + " " * len(line.plain))
-    return line + (styled(rest) if ended else styled((f"{rest} …", "dim")))
+    message = text.replace("\n", "\n" + " " * len(line.plain))
+    return line + (styled(message) if ended else styled((f"{message} …", "dim")))
 
 
 def write_error(text: str) -> None:
