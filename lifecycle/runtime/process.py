@@ -15,8 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, TextIO
 
-import psutil
-
 from lifecycle.redaction import redact
 
 TELEMETRY = {
@@ -120,6 +118,8 @@ def process_start(process: int) -> str:
 def process_age() -> float:
     """Seconds since this process began, whatever program it ran before."""
     if sys.platform != "linux":
+        import psutil
+
         return max(time.time() - psutil.Process().create_time(), 0.0)
     # psutil would take the start of the machine in whole seconds
     start = int(process_start(os.getpid())) / os.sysconf("SC_CLK_TCK")

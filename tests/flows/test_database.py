@@ -26,6 +26,24 @@ from flows.database import make_database
 make_database(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
+SERVER = """
+import asyncio, sys
+from pathlib import Path
+import httpx
+from prefect.settings import PREFECT_HOME
+from flows.database import DATABASE, create_app, make_database
+
+async def main():  # uvicorn, too, makes the application in its loop
+    make_database(PREFECT_HOME.value() / DATABASE, Path(sys.argv[1]))
+    app = create_app()
+    transport = httpx.ASGITransport(app)
+    async with app.router.lifespan_context(app):
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            (await client.post("/api/flows/", json={"name": "hello"})).raise_for_status()
+
+asyncio.run(main())
+"""
+
 
 @pytest.fixture(scope="module")
 def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -144,3 +162,23 @@ def test_a_database_elsewhere_is_not_ours_to_make(
     ):
         create_app()
     assert made == [tmp_path / DATABASE]
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_server_works_with_the_database_it_made(
+    templates: Path, tmp_path: Path, copied: bool
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    outside = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
+    subprocess.run(
+        [sys.executable, "-c", SERVER, str(templates if copied else tmp_path / "kept")],
+        env=outside | {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
+        check=True,
+        timeout=MIGRATION_S,
+    )
+    assert tables(home / DATABASE)["flow"] == 1
+    kept = template(templates if copied else tmp_path / "kept")
+    assert kept
+    (tmp_path / "kept.db").write_bytes(kept)
+    assert tables(tmp_path / "kept.db")["flow"] == 0
