@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.small import ROOT
-from tests.support.tiers import BUDGET, ENFORCED, TierTimes, put_long_files_first
+from tests.support.tiers import BUDGET, ENFORCED, TierTimes, put_long_files_first, refuse_shared_ids
 
 
 def test_long_files_begin_and_others_keep_their_order() -> None:
@@ -17,6 +17,12 @@ def test_long_files_begin_and_others_keep_their_order() -> None:
     items: list[Any] = [SimpleNamespace(nodeid=name) for name in names]
     put_long_files_first(items)
     assert [item.nodeid for item in items] == [names[3], names[1], names[0], names[2]]
+
+
+def test_two_tests_with_one_id_are_refused() -> None:
+    refuse_shared_ids(["a.py::one", "a.py::two"])
+    with pytest.raises(pytest.UsageError, match="2 times a.py::one"):
+        refuse_shared_ids(["a.py::one", "a.py::two", "a.py::one"])
 
 
 @pytest.mark.parametrize(

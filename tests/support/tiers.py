@@ -3,6 +3,7 @@
 import os
 import tomllib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,17 @@ def mark_tiers(items: list[pytest.Item]) -> None:
         if not any(item.get_closest_marker(tier) for tier in TIERS):
             shares = SHARED.intersection(getattr(item, "fixturenames", ()))
             item.add_marker("component" if shares else "unit")
+
+
+def refuse_shared_ids(ids: Sequence[str]) -> None:
+    """Two tests with one node id are one test to pytest-xdist, which then runs one of them.
+
+    Raises:
+        pytest.UsageError: two of the collected tests share a node id.
+    """
+    counts = Counter(ids)
+    if shared := [f"{count} times {node}" for node, count in counts.items() if count > 1]:
+        raise pytest.UsageError(f"tests that share a node id: {', '.join(shared)}")
 
 
 def put_long_files_first(items: list[pytest.Item]) -> None:
