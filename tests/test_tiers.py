@@ -21,7 +21,7 @@ def test_long_files_begin_and_others_keep_their_order() -> None:
 
 def test_two_tests_with_one_id_are_refused() -> None:
     refuse_shared_ids(["a.py::one", "a.py::two"])
-    with pytest.raises(pytest.UsageError, match="2 times a.py::one"):
+    with pytest.raises(pytest.UsageError, match=r"2 times a\.py::one"):
         refuse_shared_ids(["a.py::one", "a.py::two", "a.py::one"])
 
 

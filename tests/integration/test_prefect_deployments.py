@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from prefect.workers.process import ProcessWorker
 
 from lifecycle.project import Project
 from tests.support.prefect_server import Server, wait_for
@@ -32,8 +33,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def deployed(server: Server) -> Server:
-    for env in ("dev", "staging", "prod"):
-        server.run("work-pool", "create", f"lifecycle-{env}", "--type", "process")
+    template = ProcessWorker.get_default_base_job_template()
+    for env in ("dev", "staging", "prod"):  # as `prefect work-pool create` does in seconds each
+        pool = {"name": f"lifecycle-{env}", "type": "process", "base_job_template": template}
+        server.post("/work_pools/", pool).raise_for_status()
     server.run("deploy", "--all")
     return server
 
