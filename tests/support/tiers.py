@@ -10,6 +10,8 @@ import pytest
 
 TIERS = ("component", "system", "pages")
 """Markers of tests that need more than their process; all others are `unit`."""
+BUDGETED = ("smoke", "alone", *TIERS)
+"""Markers with a budget; the first of a test's counts, and `unit` where it has none."""
 SHARED = {"ray_cluster", "prefect_server", "postgres", "train"}
 """Fixtures that make a test a component test: servers, and trained models."""
 BUDGET = Path(__file__).parents[1] / "budget.toml"
@@ -54,7 +56,7 @@ class TierTimes:
         self._budget: dict[str, float] = tomllib.loads(BUDGET.read_text())["tiers"]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        tier = next((tier for tier in ("smoke", *TIERS) if tier in report.keywords), "unit")
+        tier = next((tier for tier in BUDGETED if tier in report.keywords), "unit")
         self._seconds[tier] += report.duration / self._processes
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
