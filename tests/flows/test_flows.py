@@ -136,6 +136,7 @@ def test_a_changed_hook_is_compared_with_the_champion_as_it_was(
     assert second.champion_evaluation.metrics == first.evaluation.metrics, "same rows, same model"
 
 
+@pytest.mark.system
 def test_a_blocked_first_model_ends_with_the_summary(
     settings: Settings, make_project: Callable[..., Project]
 ) -> None:
@@ -194,6 +195,7 @@ def test_a_first_model_behind_its_gate_ends_the_cycle(
     assert "evaluation.html" in out, "the page to look at"
 
 
+@pytest.mark.system
 def test_seeds_tell_chance_and_belong_to_the_same_model(
     settings: Settings, make_project: Callable[..., Project]
 ) -> None:

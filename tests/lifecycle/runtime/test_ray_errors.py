@@ -191,6 +191,7 @@ def test_a_damaged_part_in_a_trial(
     assert f"{name}: its SHA-256 is" in told(BackendError, tune, *arguments)
 
 
+@pytest.mark.system
 def test_a_bundle_that_cannot_be_served(
     small_model: Any, serve_port: int, told: Callable[..., str]
 ) -> None:
@@ -206,6 +207,7 @@ def test_a_bundle_that_cannot_be_served(
         undeploy(small_model.project.name)
 
 
+@pytest.mark.system
 def test_a_hook_that_is_gone_when_a_model_is_served(
     make_project: Callable[..., Project],
     train: Any,

@@ -135,7 +135,7 @@ def test_bad_requests_get_422_with_the_reason(made: Any, url: str) -> None:
     assert "no such path" in httpx.get(f"{url}/nothing").json()["error"]
 
 
-@pytest.mark.component
+@pytest.mark.system
 def test_another_version_takes_over_and_a_wrong_one_is_noticed(
     made: Any, url: str, train: Callable[..., Any]
 ) -> None:

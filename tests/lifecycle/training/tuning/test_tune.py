@@ -150,7 +150,7 @@ def by_number(entries):
     return {e["user_attrs"]["number"]: [e.get(key) for key in said] for e in entries}
 
 
-@pytest.mark.component
+@pytest.mark.system
 @pytest.mark.usefixtures("ray_cluster")
 def test_another_holdout_changes_nothing(make_project, prepare, tmp_path):
     """The labels of all held-out customers turned round: tuning finds the same."""
