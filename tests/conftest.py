@@ -18,7 +18,13 @@ from tests.support.payments import FUNCTIONS, PROJECT, customers, payments, view
 from tests.support.ports import free_port
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.small import ROOT, write_project
-from tests.support.tiers import TierTimes, mark_tiers, put_long_files_first, refuse_shared_ids
+from tests.support.tiers import (
+    SharedServerScheduling,
+    TierTimes,
+    mark_tiers,
+    put_long_files_first,
+    refuse_shared_ids,
+)
 
 os.environ.setdefault("LIFECYCLE_KEEP_WARM", "0")  # a test that wants a warm server says so
 # As in the Makefile: tests start hundreds of processes, which import Ray, Prefect and MLflow.
@@ -45,6 +51,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(ids: list[str]) -> None:
     refuse_shared_ids(ids)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return SharedServerScheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session", autouse=True)

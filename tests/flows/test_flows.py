@@ -71,6 +71,7 @@ def test_bike_sharing_trains(settings: Settings, shared_data: Path) -> None:
     assert trained.checks.not_run, "what deepchecks cannot run must be listed"
 
 
+@pytest.mark.system
 def test_the_stages_one_by_one(settings: Settings, make_project: Callable[..., Project]) -> None:
     """Each flow finds what it needs in the stores; a worse model does not replace the champion."""
     lax: dict[str, Any] = {"gain_over_baseline": -1.0, "require_checks": False}

@@ -285,6 +285,7 @@ def test_strange_bodies(target: Target, body: bytes) -> None:
         assert time.monotonic() - start < 3
 
 
+@pytest.mark.system
 def test_slow_senders_hold_nobody_up(target: Target) -> None:
     """They get 10 seconds for the headers and as many for the body."""
     head = target.head(target.path, "Content-Length: 1000")

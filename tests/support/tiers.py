@@ -5,8 +5,10 @@ import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 TIERS = ("component", "system", "pages")
 """Markers of tests that need more than their process; all others are `unit`."""
@@ -42,6 +44,21 @@ def put_long_files_first(items: list[pytest.Item]) -> None:
     """Sort by the seconds a file takes: everybody waits for a long file that begins last."""
     seconds: dict[str, float] = tomllib.loads(BUDGET.read_text())["files"]
     items.sort(key=lambda item: -seconds.get(item.nodeid.partition("::")[0], 0.0))
+
+
+class SharedServerScheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """As `--dist loadfile`, but the files of one Prefect server are all in one process.
+
+    In two processes they would start two, each of which takes as long as many of its tests.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._shared: list[str] = tomllib.loads(BUDGET.read_text())["prefect"]["files"]
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "prefect" if file in self._shared else file
 
 
 class TierTimes:
