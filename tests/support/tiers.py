@@ -46,7 +46,7 @@ def put_long_files_first(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -seconds.get(item.nodeid.partition("::")[0], 0.0))
 
 
-class SharedServerScheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+class SharedServerScheduling(LoadFileScheduling):
     """As `--dist loadfile`, but the files of one Prefect server are all in one process.
 
     In two processes they would start two, each of which takes as long as many of its tests.
