@@ -49,8 +49,7 @@ lint: $(READY)  ## ruff, mypy strict, import directions, names
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m tests.lint.names
-	$(BIN)/python -m tests.lint.modules
+	$(BIN)/python -m tests.lint
 
 bench: $(READY)  ## measure against the bare libraries; writes benchmarks/results.json
 	$(BIN)/python -m benchmarks

@@ -176,8 +176,8 @@ def cycle(trainings: int) -> dict[str, float]:
             parameters = tune(data, validation, project)
         with watch("fit"):
             stopped = boost(parameters, data, validation, project)
-            both = matrix(pd.concat([train, valid]), project)
-            booster = xgb.train(parameters, both, stopped.best_iteration + 1)
+            pooled = matrix(pd.concat([train, valid]), project)
+            booster = xgb.train(parameters, pooled, stopped.best_iteration + 1)
         with watch("evaluate"):
             evaluate(booster, holdout, project)
         watch.seconds["check"] = watch.seconds.get("check", 0.0) + check(

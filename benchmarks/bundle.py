@@ -54,17 +54,17 @@ def measure(rounds: int) -> Iterator[Result]:
 
 
 def _written(model: XGBoostModel, schema: BundleSchema, folder: Path, rounds: int) -> Result:
-    ours, bare = [], []
+    times, bare = [], []
     size = len(model.save()) / 1e6
     for number in range(-1, rounds):
         name = str(number)
-        mine = _seconds(partial(write_bundle, model, schema, name, folder / "ours"))
+        duration = _seconds(partial(write_bundle, model, schema, name, folder / "ours"))
         bare_seconds = _seconds(partial(bare_write, model.booster, schema, folder / f"bare{name}"))
         if number >= 0:  # the first round warms both up
-            ours.append(mine)
+            times.append(duration)
             bare.append(bare_seconds)
-    what = f"s; {ROUNDS} rounds, {size:.1f} MB, synced to disk"
-    return ratio("bundle: write", ours, bare, 1.2, what)
+    detail = f"s; {ROUNDS} rounds, {size:.1f} MB, synced to disk"
+    return ratio("bundle: write", times, bare, 1.2, detail)
 
 
 def bare_write(booster: xgboost.Booster, schema: BundleSchema, folder: Path) -> None:
@@ -91,8 +91,8 @@ def _predicted(
     np.testing.assert_array_equal(predictor.predict(inputs), bare())  # and both are warm
     pairs = [(_seconds(lambda: predictor.predict(inputs)), _seconds(bare)) for _ in range(rounds)]
     full, bare_seconds = zip(*pairs, strict=True)
-    what = f"s; {len(inputs):,} rows from a frame, {THREADS} threads"
-    return ratio("bundle: predict", full, bare_seconds, 1.2, what)
+    detail = f"s; {len(inputs):,} rows from a frame, {THREADS} threads"
+    return ratio("bundle: predict", full, bare_seconds, 1.2, detail)
 
 
 def _encoded(inputs: pd.DataFrame, schema: FeatureSchema, rounds: int) -> Result:

@@ -15,12 +15,12 @@ import pandas as pd
 
 from benchmarks.bare_checks import seconds_of
 from benchmarks.large import TARGET, frame
-from benchmarks.result import Result, ratio, shown
+from benchmarks.result import Result, information, ratio
 from lifecycle.project import ChecksSpec
 from lifecycle.quality.checks import run_checks
 from lifecycle.quality.checks_program import SEGMENT_FEATURES, SLOW_ROWS
 from lifecycle.quality.parts import PredictedPart, compare_parts, draw
-from lifecycle.quality.program import ChecksProgram, write_request
+from lifecycle.quality.program import ChecksProgram, ChecksRequest, write_request
 from lifecycle.settings import Settings
 
 TRAIN, FEATURES = 700_000, 20
@@ -74,21 +74,17 @@ def bare(train: PredictedPart, holdout: PredictedPart) -> float:
     )
 
 
-def ours(
+def request(train: PredictedPart) -> ChecksRequest:
+    return ChecksRequest(
+        task="binary", metric=METRIC, spec=SPEC, importances=importances(train.features)
+    )
+
+
+def run_lifecycle(
     train: PredictedPart, holdout: PredictedPart, folder: Path, program: ChecksProgram
 ) -> None:
     """The adapter, with its pages."""
-    report = run_checks(
-        train,
-        holdout,
-        task="binary",
-        metric=METRIC,
-        categorical=(),
-        importances=importances(train.features),
-        spec=SPEC,
-        folder=folder,
-        program=program,
-    )
+    report = run_checks(train, holdout, request(train), folder, program)
     stated = f"{SPEC.sample_rows:,} of {TRAIN:,} rows of the train part"
     for page in report.reports:
         if stated not in page.read_text():
@@ -96,19 +92,10 @@ def ours(
 
 
 def own_part(train: PredictedPart, holdout: PredictedPart, folder: Path) -> None:
-    """What our side does before deepchecks gets the data: compare, draw, write the files."""
+    """Do our work before deepchecks gets the data: compare, draw, write the files."""
     comparison = compare_parts(train, holdout, "binary", (), SPEC.sample_rows)
     drawn = [draw(part, SPEC.sample_rows) for part in (train, holdout)]
-    write_request(
-        folder,
-        *drawn,
-        task="binary",
-        metric=METRIC,
-        categorical=(),
-        importances=importances(train.features),
-        spec=SPEC,
-        comparison=comparison,
-    )
+    write_request(folder, drawn[0], drawn[1], request(train), comparison)
 
 
 def measure(rounds: int) -> Iterator[Result]:
@@ -128,7 +115,7 @@ def measure(rounds: int) -> Iterator[Result]:
                 program.start()
                 time.sleep(FIT_S)
                 with timed("ours"):
-                    ours(train, holdout, Path(folder), program)
+                    run_lifecycle(train, holdout, Path(folder), program)
             with timed("own"):
                 own_part(train, holdout, Path(folder))
             seconds["bare"].append(bare(train, holdout))
@@ -141,4 +128,4 @@ def measure(rounds: int) -> Iterator[Result]:
         f"s of wall time; {rows} a check; ours writes three pages, bare none; imports in neither",
     )
     own = "comparing the whole parts, drawing and writing the sample; the rest is the program"
-    yield shown("checks: our own part on 1M rows", seconds["own"], "s", own)
+    yield information("checks: our own part on 1M rows", seconds["own"], "s", own)

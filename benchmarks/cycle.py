@@ -1,4 +1,4 @@
-"""Where the demo's wall time goes, stage by stage, beside the bare libraries at the same work."""
+"""Wall time of the demo, stage by stage, next to the bare libraries doing the same work."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.result import Result, shown
+from benchmarks.result import Result, information
 
 ROOT = Path(__file__).parents[1]
 DEMO = [sys.executable, "flows/end_to_end.py"]
@@ -71,10 +71,14 @@ def run_demo(home: Path) -> tuple[float, str]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))}
-    ours = {"LIFECYCLE_HOME": str(home), "LIFECYCLE_SERVE_PORT": port, "LIFECYCLE_KEEP_WARM": "0"}
+    variables = {
+        "LIFECYCLE_HOME": str(home),
+        "LIFECYCLE_SERVE_PORT": port,
+        "LIFECYCLE_KEEP_WARM": "0",
+    }
     started = time.perf_counter()
     process = subprocess.run(
-        DEMO, cwd=ROOT, env=environment | ours, capture_output=True, text=True, check=True
+        DEMO, cwd=ROOT, env=environment | variables, capture_output=True, text=True, check=True
     )
     return time.perf_counter() - started, process.stdout
 
@@ -91,37 +95,39 @@ def run_bare(trainings: int) -> tuple[float, Seconds]:
 
 def measure(rounds: int) -> Iterator[Result]:
     """Interleaved rounds of ours and the twin; medians."""
-    ours: list[Seconds] = []
+    stage_times: list[Seconds] = []
     bare: list[Seconds] = []
     walls: list[tuple[float, float, float]] = []
     trainings = 0
     for _ in range(rounds):
         with TemporaryDirectory() as folder:
             first, screen = run_demo(Path(folder))
-            again, _ = run_demo(Path(folder))
+            second, _ = run_demo(Path(folder))
         trainings = screen.count("  fitted ")
         twin, stages = run_bare(trainings)
-        ours.append(stages_of(screen, first))
+        stage_times.append(stages_of(screen, first))
         bare.append(stages)
-        walls.append((first, again, twin))
-    first, again, twin = (statistics.median(column) for column in zip(*walls, strict=True))
+        walls.append((first, second, twin))
+    first, second, twin = (statistics.median(column) for column in zip(*walls, strict=True))
     detail = f"median of {rounds} interleaved rounds, {trainings} trainings"
-    yield shown("cycle: wall time, first run", [first], "s", detail)
-    yield shown("cycle: wall time, second run (unchanged)", [again], "s", detail)
-    yield shown(
+    yield information("cycle: wall time, first run", [first], "s", detail)
+    yield information("cycle: wall time, second run (unchanged)", [second], "s", detail)
+    yield information(
         "cycle: wall time, bare libraries", [twin], "s", f"{detail}; no release, no registry"
     )
-    yield shown("cycle: overhead ratio", [first / twin], "×", f"{detail}; ours / bare, wall time")
+    yield information(
+        "cycle: overhead ratio", [first / twin], "×", f"{detail}; ours / bare, wall time"
+    )
     unchecked = statistics.median(
-        (wall[0] - mine.get("check", 0.0)) / (wall[2] - bare_seconds.get("check", 0.0))
-        for wall, mine, bare_seconds in zip(walls, ours, bare, strict=True)
+        (wall[0] - duration.get("check", 0.0)) / (wall[2] - bare_seconds.get("check", 0.0))
+        for wall, duration, bare_seconds in zip(walls, stage_times, bare, strict=True)
     )
     slimmed = "ours / bare, wall time; our deepchecks look at fewer rows in two checks"
-    yield shown("cycle: overhead ratio without deepchecks", [unchecked], "×", slimmed)
-    for stage in dict.fromkeys(name for seconds in ours for name in seconds):
-        mine = statistics.median(seconds.get(stage, 0.0) for seconds in ours)
+    yield information("cycle: overhead ratio without deepchecks", [unchecked], "×", slimmed)
+    for stage in dict.fromkeys(name for seconds in stage_times for name in seconds):
+        duration = statistics.median(seconds.get(stage, 0.0) for seconds in stage_times)
         bare_seconds = [seconds[stage] for seconds in bare if stage in seconds]
-        beside = (
+        detail_of_stage = (
             f"bare {statistics.median(bare_seconds):.2f} s" if bare_seconds else "bare does without"
         )
-        yield shown(f"cycle: {stage}", [mine], "s", beside)
+        yield information(f"cycle: {stage}", [duration], "s", detail_of_stage)

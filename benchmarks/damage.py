@@ -1,11 +1,13 @@
-"""Flips single bits in what is kept of a trained model, of erased persons and of predictions, and
-counts what becomes of each.
+"""Damages what is kept of a trained model, of erased persons, of predictions and of who did what,
+and counts what becomes of each.
 
 A small project is ingested, split and trained, and predictions are logged; then, one at a time, a
 bit of a file is flipped, the version, bundle or log is read as its readers do, and the bit is set
-back. Reading runs in a process of its own: damaged Parquet can take a process down. A flip is
-`told` (an error of ours), `harmless` (what is read is what was written), `silent` (it is not), a
-`traceback` or a `crash`. `python -m benchmarks.damage [flips]` prints the table.
+back. Files of the audit trail are also cut, removed and swapped. Reading runs in a process of its
+own: damaged Parquet can take a process down. A try is `told` (an error of ours), `harmless` (what
+is read is what was written), `silent` (it is not), a `traceback` or a `crash`.
+`python -m benchmarks.damage [tries]` prints the table: so many over all that is not the trail, and
+as many of the trail.
 """
 
 import multiprocessing
@@ -32,6 +34,8 @@ from rich.table import Table
 
 from benchmarks import large
 from benchmarks.result import Result
+from lifecycle.audit.data_trail import TABLE as TRAIL
+from lifecycle.audit.data_trail import data_chain, record_data
 from lifecycle.data.ingest import ingest
 from lifecycle.data.privacy import TABLE as ERASED
 from lifecycle.data.privacy import erased_hashes, suppress
@@ -59,44 +63,53 @@ FLIPS = 300
 ROWS = 6_000
 LOG_ROWS = 200
 """Rows of each append to the log."""
+TRAIL_LINES = 30
+"""Next to those of ingestion: segments of several sizes, and checkpoints of Delta's log."""
 SEED = 14
+DAMAGES = ("flip", "cut", "removal", "swap")
+"""What is done to a file of the trail."""
 OUTCOMES = ("told", "harmless", "silent", "traceback", "crash")
 
 
 class DamageTarget(NamedTuple):
-    """What is damaged, and how it is read."""
+    """Stores that are damaged, and the content they should have."""
 
     project: Project
     settings: Settings
     erased: frozenset[str]
     versions: Mapping[str, DatasetVersion]
     """Table → the version that is read."""
+    contents: Mapping[str, str]
+    """Table → digest of the rows that are read."""
     bundle: Bundle
     rows: pd.DataFrame
     """What the bundle predicts."""
     predictions: bytes
     logged: tuple[str, ...]
     """What the prediction log says, to each of its readers."""
+    lines: tuple[str, ...]
+    """What the audit trail says."""
 
     def folders(self) -> dict[str, Path]:
-        """What can be damaged, by name."""
+        """Return the folders that can be damaged, by name."""
         tables = {name: Path(ref.uri) for name, ref in self.versions.items()}
         listed = Path(table_uri(self.settings, self.project.name, ERASED))
         log = Path(table_uri(self.settings, self.project.name, LOG))
-        return tables | {"bundle": self.bundle.path, ERASED: listed, LOG: log}
+        trail = Path(table_uri(self.settings, self.project.name, TRAIL))
+        return tables | {"bundle": self.bundle.path, ERASED: listed, LOG: log, TRAIL: trail}
 
 
 def measure(rounds: int) -> Iterator[Result]:
-    """One round of flips: neither a silent one nor a traceback nor a crash is let through."""
+    """One round: neither a silent try nor a traceback nor a crash is let through."""
     counts = run(FLIPS)
     total = sum(counts.values(), Counter[str]())
     detail = "; ".join(f"{name}: {_spelled(count)}" for name, count in counts.items())
     for name in ("silent", "traceback", "crash"):
         value = float(total[name])
         yield Result(
-            name=f"damage: {name} of {FLIPS} flipped bits",
+            name=f"damage: {name} of {FLIPS} flipped bits and {FLIPS} changes of the trail",
             value=value,
-            unit="flips",
+            unit="tries",
             bar=0,
             holds=value == 0,
             detail=detail,
@@ -104,20 +117,21 @@ def measure(rounds: int) -> Iterator[Result]:
 
 
 def run(flips: int, rows: int = ROWS, seed: int = SEED) -> dict[str, Counter[str]]:
-    """Table or bundle → how many flips had which outcome."""
+    """Table or bundle → how many tries had which outcome."""
     draw = random.Random(seed)  # noqa: S311 - nothing secret
     counts: dict[str, Counter[str]] = {}
     with TemporaryDirectory(prefix="damage-") as folder:
         subject = keep(Path(folder), rows)
         files = {name: _files(path) for name, path in subject.folders().items()}
+        others = [name for name in files if name != TRAIL]
+        names = [others[number % len(others)] for number in range(flips)] + [TRAIL] * flips
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(1, mp_context=context)
         try:
-            for number in range(flips):
-                name = list(files)[number % len(files)]
-                file = draw.choice(files[name])
-                bit = draw.randrange(file.stat().st_size * 8)
-                with flipped(file, bit):
+            for number, name in enumerate(names):
+                damage = DAMAGES[number % len(DAMAGES)] if name == TRAIL else "flip"
+                contents = _damaged(damage, files[name], draw)
+                with changed(contents):
                     try:
                         outcome = pool.submit(read, subject, name).result()
                     except BrokenProcessPool:
@@ -125,10 +139,26 @@ def run(flips: int, rows: int = ROWS, seed: int = SEED) -> dict[str, Counter[str
                         pool = ProcessPoolExecutor(1, mp_context=context)
                 counts.setdefault(name, Counter())[outcome] += 1
                 if outcome not in ("told", "harmless"):
-                    sys.stderr.write(f"{outcome}: bit {bit} of {file}\n")
+                    sys.stderr.write(f"{outcome}: {damage} of {', '.join(map(str, contents))}\n")
         finally:
             pool.shutdown()
     return counts
+
+
+def _damaged(damage: str, files: list[Path], draw: random.Random) -> dict[Path, bytes | None]:
+    """Files with the contents they are to have; None if they are to be gone."""
+    file = draw.choice(files)
+    content = bytearray(file.read_bytes())
+    if damage == "cut":
+        return {file: bytes(content[: draw.randrange(len(content))])}
+    if damage == "removal":
+        return {file: None}
+    if damage == "swap":
+        other = draw.choice([other for other in files if other != file])
+        return {file: other.read_bytes(), other: bytes(content)}
+    bit = draw.randrange(len(content) * 8)
+    content[bit // 8] ^= 1 << bit % 8
+    return {file: bytes(content)}
 
 
 def keep(folder: Path, rows: int = ROWS) -> DamageTarget:
@@ -141,7 +171,7 @@ def keep(folder: Path, rows: int = ROWS) -> DamageTarget:
     fitted = open_trainer(project).fit(project, matrices, {"max_depth": 3}, threads=1)
     schema = bundle_schema(project, matrices.schema, fitted.model.kind)
     bundle = write_bundle(fitted.model, schema, "damage", settings.folder("bundles"), fitted.curve)
-    some = read_version(split.holdout, list(project.input_columns)).head(50)
+    sample = read_version(split.holdout, list(project.input_columns)).head(50)
     versions = {
         "accepted": ingested.dataset,
         "train": split.train,
@@ -151,10 +181,16 @@ def keep(folder: Path, rows: int = ROWS) -> DamageTarget:
     for persons in (["Ada"], ["Bob", "Cy"], [f"person {n}" for n in range(1000)]):
         suppress(settings, project, persons)
     listed = erased_hashes(settings, project)
-    predictions = _predicted(bundle, project, some)
+    predictions = _predicted(bundle, project, sample)
     log_predictions(settings, project)
+    for number in range(TRAIL_LINES):
+        record_data(settings, project.name, "ingest", f"table {number % 5}", number)
+    lines = _trail_lines(settings, project)
     logged = _logged(settings, project)
-    return DamageTarget(project, settings, listed, versions, bundle, some, predictions, logged)
+    contents = {name: digest_of(read_version(ref)) for name, ref in versions.items()}
+    return DamageTarget(
+        project, settings, listed, versions, contents, bundle, sample, predictions, logged, lines
+    )
 
 
 def log_predictions(settings: Settings, project: Project) -> None:
@@ -183,17 +219,19 @@ def log_predictions(settings: Settings, project: Project) -> None:
 
 
 def read(subject: DamageTarget, name: str) -> str:
-    """What becomes of reading a table's version, bundle, log, or the list of the erased."""
+    """Read a table, bundle, log, trail or suppression list, and name the outcome."""
     try:
         if name == "bundle":
             same = _predicted(subject.bundle, subject.project, subject.rows) == subject.predictions
         elif name == LOG:
             same = _logged(subject.settings, subject.project) == subject.logged
+        elif name == TRAIL:
+            same = _trail_lines(subject.settings, subject.project) == subject.lines
         elif name == ERASED:
             same = erased_hashes(subject.settings, subject.project) == subject.erased
         else:
             ref = subject.versions[name]
-            same = digest_of(read_version(ref)) == ref.digest
+            same = digest_of(read_version(ref)) == subject.contents[name]
             same &= sum(batch.num_rows for batch in open_version(ref)) == ref.rows
     except LifecycleError:
         return "told"
@@ -203,17 +241,30 @@ def read(subject: DamageTarget, name: str) -> str:
 
 
 @contextmanager
-def flipped(file: Path, bit: int) -> Iterator[None]:
-    """A file with one bit flipped, for the block; then it is the one that it was."""
-    scratch = file.with_name(f"_aside-{file.name}")
-    shutil.copy2(file, scratch)
+def changed(contents: Mapping[Path, bytes | None]) -> Iterator[None]:
+    """Files with other contents, or none, for the block; then they are those that they were."""
+    scratches = {file.with_name(f"_aside-{file.name}"): file for file in contents}
     try:
-        content = bytearray(file.read_bytes())
-        content[bit // 8] ^= 1 << bit % 8
-        file.write_bytes(content)
+        for scratch, file in scratches.items():
+            shutil.copy2(file, scratch)
+        for file, content in contents.items():
+            if content is None:
+                file.unlink()
+            else:
+                file.write_bytes(content)
         yield
     finally:
-        os.replace(scratch, file)
+        for scratch, file in scratches.items():
+            os.replace(scratch, file)
+
+
+@contextmanager
+def flipped(file: Path, bit: int) -> Iterator[None]:
+    """A file with one bit flipped, for the block."""
+    content = bytearray(file.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    with changed({file: bytes(content)}):
+        yield
 
 
 def _files(folder: Path) -> list[Path]:
@@ -229,11 +280,15 @@ def _logged(settings: Settings, project: Project) -> tuple[str, ...]:
     """All rows, those of a stretch of time, what a canary's gate sees, what retention counts."""
     rows = read_log(settings, project.name, 0.0)
     middle = rows["time"].iloc[len(rows) // 2]
-    some = read_log(settings, project.name, middle.timestamp(), columns=["id", f"{INPUT}f0"])
+    logged = read_log(settings, project.name, middle.timestamp(), columns=["id", f"{INPUT}f0"])
     observed = observe(settings, project, 0.0)
     uri = table_uri(settings, project.name, LOG)
     old = count_before(uri, middle.to_pydatetime())
-    return (rows.to_json(), some.to_json(), repr(sorted(observed.items())), str(old))
+    return (rows.to_json(), logged.to_json(), repr(sorted(observed.items())), str(old))
+
+
+def _trail_lines(settings: Settings, project: Project) -> tuple[str, ...]:
+    return tuple(repr(line) for line in data_chain(settings, project.name).lines())
 
 
 def _spelled(counts: Counter[str]) -> str:
@@ -241,9 +296,9 @@ def _spelled(counts: Counter[str]) -> str:
 
 
 def main() -> None:
-    """Print the table; exit code 1 if a flip was silent, a traceback or a crash."""
-    flips = int(sys.argv[1]) if len(sys.argv) > 1 else FLIPS
-    counts = run(flips)
+    """Print the table; exit code 1 if a try was silent, a traceback or a crash."""
+    tries = int(sys.argv[1]) if len(sys.argv) > 1 else FLIPS
+    counts = run(tries)
     table = Table("file of", *OUTCOMES)
     for name, count in counts.items():
         table.add_row(name, *(str(count[outcome]) for outcome in OUTCOMES))

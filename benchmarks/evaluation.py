@@ -32,7 +32,7 @@ def data(rows: int) -> tuple[Floats, Floats]:
     return truth, scores.astype(np.float32).astype(np.float64)
 
 
-def ours(truth: Floats, scores: Floats) -> dict[str, tuple[float, float]]:
+def own_bootstrap(truth: Floats, scores: Floats) -> dict[str, tuple[float, float]]:
     """Metric → value and the lower end of its interval."""
     evaluation = evaluate(truth, scores, Measurement("binary", 1), "holdout", "candidate")
     return {name: (estimate.value, estimate.low) for name, estimate in evaluation.metrics.items()}
@@ -97,16 +97,16 @@ def measure(rounds: int) -> Iterator[Result]:
     """
     truth, scores = data(ROWS)
     few_truth, few_scores = data(SMALLER)
-    own_result, twin_result = ours(few_truth, few_scores), twin(few_truth, few_scores)
+    own_result, twin_result = own_bootstrap(few_truth, few_scores), twin(few_truth, few_scores)
     if not all(np.allclose(own_result[name], twin_result[name], rtol=1e-5) for name in twin_result):
         raise ValueError(f"ours and the twin differ: {own_result} and {twin_result}")
     times: list[tuple[float, float, float]] = []
     for _ in range(rounds):
         times.append(
             (
-                seconds(lambda: ours(truth, scores)),
+                seconds(lambda: own_bootstrap(truth, scores)),
                 seconds(lambda: twin(truth, scores)),
-                seconds(lambda: ours(few_truth, few_scores), time.process_time),
+                seconds(lambda: own_bootstrap(few_truth, few_scores), time.process_time),
             )
         )
     looped = seconds(lambda: loop(truth, scores)) / LOOPED

@@ -54,7 +54,7 @@ class DataSet(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What became of one data set."""
+    """Result for one data set."""
 
     name: str
     rows: int
@@ -113,7 +113,7 @@ DATA: dict[str, Callable[[], DataSet]] = {
 
 
 def run(name: str, folder: Path) -> Row:
-    """From a CSV to the endpoint, then the planted faults."""
+    """Go from a CSV to the endpoint, then plant the faults."""
     frame, target = DATA[name]()
     folder.mkdir()
     file = folder / "data.csv"

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import yaml
 from pyarrow import csv
 
-from benchmarks.result import Result, limit, ratio, shown
+from benchmarks.result import Result, information, limit, ratio
 from benchmarks.train_flow import Measured
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
@@ -77,9 +77,9 @@ def measure(rounds: int) -> Iterator[Result]:
         with TemporaryDirectory() as scratch:
             project = write(Path(scratch), ROWS, format)
             pairs = [_round(project, Path(scratch), number) for number in range(rounds + 1)]
-        ours, bare = zip(*pairs[1:], strict=True)  # the first one warms both
-        what = f"s; {ROWS:,} rows × {len(NUMBERS) + 4} columns read, checked, written"
-        yield ratio(f"ingestion of {format} / polars", ours, bare, 3.0, what)
+        times, bare = zip(*pairs[1:], strict=True)  # the first one warms both
+        detail = f"s; {ROWS:,} rows × {len(NUMBERS) + 4} columns read, checked, written"
+        yield ratio(f"ingestion of {format} / polars", times, bare, 3.0, detail)
     with TemporaryDirectory() as scratch:
         write(Path(scratch), MANY)
         for hashed in (False, True):
@@ -108,13 +108,13 @@ def _spread(folder: Path, rounds: int) -> Iterator[Result]:
                 ingest(loaded, settings, Window())
                 pair.append(time.perf_counter() - started)
             times.append(pair)
-    ratios = [shared / alone for alone, shared in times[1:]]  # the first one starts the workers
-    alone, shared = (statistics.median(pair) for pair in zip(*times[1:], strict=True))
+    ratios = [shared / single for single, shared in times[1:]]  # the first one starts the workers
+    single, shared = (statistics.median(pair) for pair in zip(*times[1:], strict=True))
     detail = (
-        f"{shared:.3g} and {alone:.3g} s; {ROWS:,} rows in {FILES} gzipped CSV files, two workers "
+        f"{shared:.3g} and {single:.3g} s; {ROWS:,} rows in {FILES} gzipped CSV files, two workers "
         f"on the cores of the one process; median of {rounds} interleaved rounds"
     )
-    yield shown("ingestion read by Ray Data / by one process", ratios, "×", detail)
+    yield information("ingestion read by Ray Data / by one process", ratios, "×", detail)
 
 
 def _many(folder: Path, hashed: bool) -> Iterator[Result]:
@@ -127,12 +127,12 @@ def _many(folder: Path, hashed: bool) -> Iterator[Result]:
     command = [sys.executable, "-m", "benchmarks.ingest", str(folder)]
     measured = Measured(command, dict(os.environ), [], memory=True)
     output = measured.printed
-    what = "20M rows, entity hashed" if hashed else "20M rows"
+    label = "20M rows, entity hashed" if hashed else "20M rows"
     detail = f"{MANY:,} rows ingested, checked, versioned and split; one run"
     memory = f"PSS of all processes at the peak; {detail}"
-    yield limit(f"peak memory of preparing {what}", [measured.peak / 1e9], "GB", GIGABYTES, memory)
+    yield limit(f"peak memory of preparing {label}", [measured.peak / 1e9], "GB", GIGABYTES, memory)
     seconds = f"of it ingesting {output['ingest']:.3g} s; {detail}"
-    yield shown(f"time of preparing {what}", [output["seconds"]], "s", seconds)
+    yield information(f"time of preparing {label}", [output["seconds"]], "s", seconds)
 
 
 def _round(project: Project, folder: Path, number: int) -> tuple[float, float]:
@@ -144,9 +144,9 @@ def _round(project: Project, folder: Path, number: int) -> tuple[float, float]:
     _polars(folder / project.source.path, bare)
     ended = time.perf_counter()
     if number == 0:
-        mine = pl.from_arrow(read_table(ingested.dataset))
-        assert isinstance(mine, pl.DataFrame)
-        assert mine.equals(pl.read_parquet(bare).select(mine.columns).cast(dict(mine.schema)))
+        stored = pl.from_arrow(read_table(ingested.dataset))
+        assert isinstance(stored, pl.DataFrame)
+        assert stored.equals(pl.read_parquet(bare).select(stored.columns).cast(dict(stored.schema)))
     return middle - started, ended - middle
 
 
@@ -182,7 +182,7 @@ def _block(start: int, rows: int) -> pa.Table:
 
 
 def _prepare(folder: Path) -> None:
-    """What the measured process does: its times are its last line."""
+    """Run the measured process, which prints its times as its last line."""
     project = load_project(folder / "project.yaml")
     settings = Settings(home=folder / "home")
     started = time.perf_counter()

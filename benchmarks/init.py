@@ -25,8 +25,8 @@ def measure(rounds: int) -> Iterator[Result]:
             file = Path(folder, "wide.csv")
             _frame().to_csv(file, index=False, sep=separator, decimal=decimal)
             seconds = [_init(file) for _ in range(rounds)]
-            what = f"init: {ROWS} rows x {COLUMNS:,} columns, {name}"
-            yield limit(what, seconds, "s", BAR_S, "the whole command")
+            label = f"init: {ROWS} rows x {COLUMNS:,} columns, {name}"
+            yield limit(label, seconds, "s", BAR_S, "the whole command")
 
 
 def _frame() -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What Prefect costs us: a task call and a flow run that do nothing, under our own policies."""
+"""Cost of Prefect: a task call and a flow run that do nothing, under our own policies."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.result import Result, limit, shown
+from benchmarks.result import Result, information, limit
 from benchmarks.train_flow import ROOT, environment
 
 CALLS, FLOWS = 200, 10
@@ -83,12 +83,16 @@ def measure(rounds: int) -> Iterator[Result]:
     yield limit("Prefect: task call", of("task", 1e3), "ms", 10, f"not cached, {calls}")
     cached = f"result written and key computed, {calls}"
     yield limit("Prefect: task call, cached task", of("cached", 1e3), "ms", 10, cached)
-    yield shown("Prefect: task call, cache hit", of("hit", 1e3), "ms", calls)
+    yield information("Prefect: task call, cache hit", of("hit", 1e3), "ms", calls)
     flows = f"mean of {FLOWS} runs"
     yield limit(
         "Prefect: flow run of a script", of("flow"), "s", 1.3, f"without heartbeat; {flows}"
     )
     heartbeat = f"with the heartbeat that a lasting server needs; {flows}"
     yield limit("Prefect: flow run on a server", of("flow on a server"), "s", 1.3, heartbeat)
-    yield shown("Prefect: start of the temporary server", of("server"), "s", "its database exists")
-    yield shown("Prefect: very first start", [first["server"]], "s", "makes the database; once")
+    yield information(
+        "Prefect: start of the temporary server", of("server"), "s", "its database exists"
+    )
+    yield information(
+        "Prefect: very first start", [first["server"]], "s", "makes the database; once"
+    )

@@ -1,9 +1,9 @@
-"""Whether a model should learn from the validation part too: `python -m benchmarks.refit`.
+"""Effect of training on the validation part too: `python -m benchmarks.refit`.
 
-Real data sets, split again and again as a project splits: 20 % held out, 15 % for validation. On
-each split a model is stopped early by the validation part, then fitted anew on train and
-validation with the rounds found, as they are or in proportion to the rows. What counts is the
-task's proper scoring rule on the holdout. Parameters are those that `lifecycle init` writes.
+Real data sets are split repeatedly as a project splits: 20 % held out, 15 % for validation. On each
+split a model is stopped early by the validation part, then fitted again on train and validation
+with the same number of rounds, or in proportion to the rows. The score is the task's proper scoring
+rule on the holdout. Parameters are those that `lifecycle init` writes.
 """
 
 from collections.abc import Iterator
@@ -120,12 +120,12 @@ def scores(data: Data, repeat: int, repeats: int) -> list[float]:
         verbose_eval=False,
     )
     rounds = first.best_iteration + 1
-    both = matrix(np.r_[train, validation])
-    scaled = round(rounds * both.num_row() / len(train))
+    pooled = matrix(np.r_[train, validation])
+    scaled = round(rounds * pooled.num_row() / len(train))
     return [
         score(first[:rounds]),
-        score(xgboost.train(parameters, both, rounds)),
-        score(xgboost.train(parameters, both, scaled)),
+        score(xgboost.train(parameters, pooled, rounds)),
+        score(xgboost.train(parameters, pooled, scaled)),
         rounds,
     ]
 

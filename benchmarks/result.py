@@ -16,16 +16,16 @@ class Result(TypedDict):
     detail: str
 
 
-def ratio(name: str, ours: Sequence[float], bare: Sequence[float], bar: float, what: str) -> Result:
+def ratio(name: str, own: Sequence[float], bare: Sequence[float], bar: float, unit: str) -> Result:
     """Median of the rounds' ratios against an upper bar; the detail gives both medians.
 
     Args:
-        what: unit and meaning of the two numbers, such as `s of wall time`.
+        unit: unit and meaning of the two numbers, such as `s of wall time`.
     """
-    ratios = [mine / bare_value for mine, bare_value in zip(ours, bare, strict=True)]
+    ratios = [own_value / bare_value for own_value, bare_value in zip(own, bare, strict=True)]
     value = round(statistics.median(ratios), 3)
     detail = (
-        f"ours {statistics.median(ours):.4g}, bare {statistics.median(bare):.4g} {what}; median of "
+        f"ours {statistics.median(own):.4g}, bare {statistics.median(bare):.4g} {unit}; median of "
         f"{len(ratios)} interleaved rounds, from {min(ratios):.2f} to {max(ratios):.2f}"
     )
     return Result(name=name, value=value, unit="×", bar=bar, holds=value <= bar, detail=detail)
@@ -46,7 +46,7 @@ def at_least(name: str, values: Sequence[float], unit: str, bar: float, detail: 
     return Result(name=name, value=value, unit=unit, bar=bar, holds=value >= bar, detail=spread)
 
 
-def shown(name: str, values: Sequence[float], unit: str, detail: str) -> Result:
+def information(name: str, values: Sequence[float], unit: str, detail: str) -> Result:
     """A median without a bar."""
     value = round(statistics.median(values), 3)
     return Result(name=name, value=value, unit=unit, bar=None, holds=None, detail=detail)

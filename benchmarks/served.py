@@ -80,7 +80,7 @@ def minimal(_folder: Path, port: int) -> None:
     serve.run(serve.deployment(Hello).bind(), name="hello", route_prefix="/")
 
 
-def ours(folder: Path, port: int, version: int = 1) -> None:
+def serve_endpoint(folder: Path, port: int, version: int = 1) -> None:
     """Our application, and beside it one without a prediction log."""
     from lifecycle.serving.deployment import deploy
 
@@ -102,14 +102,14 @@ def noop(folder: Path, port: int) -> None:
     from lifecycle.serving.deployment import _options
     from lifecycle.serving.proxy import start_proxy
 
-    class Nothing:
+    class NoOp:
         async def __call__(self, request: Request) -> Response:
             await request.body()
             return Response(b'{"predictions":[0.5]}', media_type="application/json")
 
     project, settings, _, _ = serve_inputs(folder, port)
     start_proxy(settings)
-    served = serve.deployment(name="noop", **_options(project))(Nothing)
+    served = serve.deployment(name="noop", **_options(project))(NoOp)
     serve.run(served.bind(), name="noop", route_prefix="/noop")
 
 
@@ -143,10 +143,10 @@ def main() -> None:
 
     _, settings, _, _ = serve_inputs(*arguments)
     with connect_ray(settings):
-        {"ours": ours, "noop": noop}[options.kind](*arguments)
+        {"ours": serve_endpoint, "noop": noop}[options.kind](*arguments)
         print(json.dumps({"ready": True}), flush=True)
         for line in sys.stdin:  # the number of the version to deploy next
-            ours(*arguments, int(line))
+            serve_endpoint(*arguments, int(line))
             print(json.dumps({"version": int(line)}), flush=True)
 
 

@@ -20,7 +20,7 @@ import orjson
 import xgboost
 
 from benchmarks import large
-from benchmarks.result import Result, at_least, limit, ratio, shown
+from benchmarks.result import Result, at_least, information, limit, ratio
 from benchmarks.served import Server, server
 from benchmarks.wrk import SECONDS, Load, Timed, wrk
 from lifecycle.features.encode import FeatureSchema
@@ -157,10 +157,10 @@ def _speed(servers: dict[str, Server], load: Load, rounds: int) -> Iterator[Resu
     single: dict[str, list[Timed]] = {name: [] for name in urls}
     for number in range(-1, rounds):
         for name, url in urls.items():
-            crowd, alone = wrk(url, loads[name], CLIENTS), wrk(url, loads[name], 1)
+            crowd, single_client = wrk(url, loads[name], CLIENTS), wrk(url, loads[name], 1)
             if number >= 0:  # the first round warms all up
                 many[name].append(crowd)
-                single[name].append(alone)
+                single[name].append(single_client)
 
     def rates(name: str) -> list[float]:
         return [result.rate for result in many[name]]
@@ -176,14 +176,14 @@ def _speed(servers: dict[str, Server], load: Load, rounds: int) -> Iterator[Resu
             f"{title} {statistics.median(rates(name)):.0f}"
         )
         yield at_least(f"serving: throughput against {title}", values, "×", bar, detail)
-    ours, bare = ([t.p50 for t in single[name]] for name in ("ours", "fastapi"))
-    yield ratio("serving: p50 of 1 client against FastAPI", ours, bare, 0.8, "ms")
+    own, bare = ([t.p50 for t in single[name]] for name in ("ours", "fastapi"))
+    yield ratio("serving: p50 of 1 client against FastAPI", own, bare, 0.8, "ms")
     ratios = [a / b for a, b in zip(rates("ours"), rates("quiet"), strict=True)]
     yield at_least(
         "serving: throughput with the prediction log", ratios, "×", 0.95, "of that without"
     )
     for name in ("ours", "noop", "fastapi", "mlflow", "ray_default"):
-        yield shown(
+        yield information(
             f"serving: {name}, {CLIENTS} clients",
             rates(name),
             "requests/s",
@@ -192,11 +192,11 @@ def _speed(servers: dict[str, Server], load: Load, rounds: int) -> Iterator[Resu
         )
 
 
-def _steady(ours: Server, load: Load, rounds: int) -> Iterator[Result]:
+def _steady(endpoint: Server, load: Load, rounds: int) -> Iterator[Result]:
     """The tail at half of what it can take."""
-    most = wrk(ours.url, load, CLIENTS)
+    most = wrk(endpoint.url, load, CLIENTS)
     delay = round(1000 * CLIENTS / (most.rate / 2) - most.p50 / 2)
-    measurements = [wrk(ours.url, load, CLIENTS, delay=delay) for _ in range(rounds)]
+    measurements = [wrk(endpoint.url, load, CLIENTS, delay=delay) for _ in range(rounds)]
     detail = f"{statistics.median(t.rate for t in measurements):.0f} of {most.rate:.0f} requests/s"
     yield limit(
         "serving: p99/p50 at half load", [t.p99 / t.p50 for t in measurements], "×", 10.0, detail
@@ -204,13 +204,13 @@ def _steady(ours: Server, load: Load, rounds: int) -> Iterator[Result]:
 
 
 def _many(
-    ours: Server, folder: Path, booster: xgboost.Booster, rows: np.ndarray, rounds: int
+    endpoint: Server, folder: Path, booster: xgboost.Booster, rows: np.ndarray, rounds: int
 ) -> Iterator[Result]:
     matrix = rows.astype("f4")
-    url = ours.url.replace("/predict", "/v2/models/large/infer")
+    url = endpoint.url.replace("/predict", "/v2/models/large/infer")
     for title, where, sent in [
         ("binary tensor", url, _tensor(folder, booster, rows)),
-        ("JSON records", ours.url, _records(folder, booster, rows, "many.json")),
+        ("JSON records", endpoint.url, _records(folder, booster, rows, "many.json")),
     ]:
         values, details = [], []
         for _ in range(rounds):
@@ -240,14 +240,14 @@ def _starts(folder: Path, load: Load, rounds: int) -> Iterator[Result]:
             time.sleep(2)
             memory[kind].append(started.memory())
             started.stop()
-    what = "s from the process's start to the first correct answer"
-    yield ratio("serving: start", seconds["ours"], seconds["minimal"], 1.2, what)
-    what = "MB, proportional set size of the whole tree"
-    yield ratio("serving: memory", memory["ours"], memory["minimal"], 1.2, what)
+    detail = "s from the process's start to the first correct answer"
+    yield ratio("serving: start", seconds["ours"], seconds["minimal"], 1.2, detail)
+    detail = "MB, proportional set size of the whole tree"
+    yield ratio("serving: memory", memory["ours"], memory["minimal"], 1.2, detail)
 
 
 def measure_memory(_rounds: int) -> Iterator[Result]:
-    """Whether memory grows with requests and redeployments; one long round."""
+    """Measure whether memory grows with requests and redeployments, in one long round."""
     with TemporaryDirectory(prefix="serving-") as name:
         folder = Path(name)
         booster, rows = prepare(folder)
@@ -255,27 +255,27 @@ def measure_memory(_rounds: int) -> Iterator[Result]:
 
 
 def _flat(folder: Path, load: Load) -> Iterator[Result]:
-    ours = server("ours", folder, _free(), "/large/predict", load.body.read_bytes())
-    _ask(ours, load, 20_000)  # buffers and the first commits of the log
-    before = ours.memory()
-    _ask(ours, load, REQUESTS)
+    endpoint = server("ours", folder, _free(), "/large/predict", load.body.read_bytes())
+    _ask(endpoint, load, 20_000)  # buffers and the first commits of the log
+    before = endpoint.memory()
+    _ask(endpoint, load, REQUESTS)
     time.sleep(3)
-    memory_before = ours.memory()
+    memory_before = endpoint.memory()
     detail = f"{before:.0f} MB before, {memory_before:.0f} MB after {REQUESTS:,} requests"
     yield limit("serving: memory after requests", [memory_before / before], "×", 1.1, detail)
     for version in range(2, REDEPLOYS + 2):
-        ours.redeploy(version)
+        endpoint.redeploy(version)
     time.sleep(10)  # the last replica but one drains
-    again = ours.memory()
-    detail = f"{memory_before:.0f} MB before, {again:.0f} MB after {REDEPLOYS} redeployments"
-    yield limit("serving: memory after redeployments", [again / memory_before], "×", 1.1, detail)
-    ours.stop()
+    last = endpoint.memory()
+    detail = f"{memory_before:.0f} MB before, {last:.0f} MB after {REDEPLOYS} redeployments"
+    yield limit("serving: memory after redeployments", [last / memory_before], "×", 1.1, detail)
+    endpoint.stop()
 
 
-def _ask(ours: Server, load: Load, requests: int) -> None:
+def _ask(endpoint: Server, load: Load, requests: int) -> None:
     total = 0.0
     while total < requests:
-        total += wrk(ours.url, load, CLIENTS).rate * SECONDS
+        total += wrk(endpoint.url, load, CLIENTS).rate * SECONDS
 
 
 def _free() -> int:

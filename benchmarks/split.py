@@ -59,15 +59,15 @@ def measure(rounds: int) -> Iterator[Result]:
     minutes = np.sort(rng.integers(0, DAYS * 1_440, len(frame)))
     frame["who"] = rng.integers(0, ENTITIES, len(frame))
     frame["moment"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(minutes, unit="min")
-    what = f"s; {len(frame):,} rows into three frames"
-    for name, mine, twin in (
+    detail = f"s; {len(frame):,} rows into three frames"
+    for name, own_part, twin in (
         ("split by entity", ours_by_entity, bare_by_entity),
         ("split by time", ours_by_time, bare_by_time),
     ):
-        _same_sizes(mine(frame), twin(frame))  # and both are warm from here on
-        pairs = [(_seconds(mine, frame), _seconds(twin, frame)) for _ in range(rounds)]
-        ours, bare = zip(*pairs, strict=True)
-        yield ratio(name, ours, bare, 1.2, what)
+        _same_sizes(own_part(frame), twin(frame))  # and both are warm from here on
+        pairs = [(_seconds(own_part, frame), _seconds(twin, frame)) for _ in range(rounds)]
+        own, bare = zip(*pairs, strict=True)
+        yield ratio(name, own, bare, 1.2, detail)
 
 
 def _seconds(divide: Callable[[pd.DataFrame], Frames], frame: pd.DataFrame) -> float:
@@ -76,11 +76,13 @@ def _seconds(divide: Callable[[pd.DataFrame], Frames], frame: pd.DataFrame) -> f
     return time.perf_counter() - started
 
 
-def _same_sizes(ours: Frames, bare: Frames) -> None:
+def _same_sizes(own: Frames, bare: Frames) -> None:
     """See that both did the same work: shares by a hash and by a permutation differ a little."""
     rows = sum(map(len, bare))
-    if sum(map(len, ours)) != rows:
+    if sum(map(len, own)) != rows:
         raise RuntimeError("the two splits do not hold the same rows")
-    for mine, bare_part in zip(ours, bare, strict=True):
-        if abs(len(mine) - len(bare_part)) > 0.01 * rows:
-            raise RuntimeError(f"parts of {len(mine):,} and {len(bare_part):,} rows: not the same")
+    for own_part, bare_part in zip(own, bare, strict=True):
+        if abs(len(own_part) - len(bare_part)) > 0.01 * rows:
+            raise RuntimeError(
+                f"parts of {len(own_part):,} and {len(bare_part):,} rows: not the same"
+            )

@@ -1,8 +1,8 @@
-"""What a script costs from the shell beside a plain one: score 891 rows, train on 1,000.
+"""Cost of a script from the shell next to a plain one: score 891 rows, train on 1,000.
 
-First: no server is warm, as when a day's work begins; the databases are there. Warm: the script
-before has left its Prefect server. Each run has other rows, so that nothing comes from a cache.
-Checks are left out: a plain script has none, and `checks` measures them.
+First: no server is warm, as when a day's work begins; the databases exist. Warm: the script before
+has left its Prefect server running. Each run has other rows, so that nothing comes from a cache.
+Checks are omitted: a plain script has none, and `checks` measures them.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ import yaml
 
 from benchmarks import large
 from benchmarks.bare_startup import DEPTHS, ETAS, HOLDOUT, ROUNDS, STOPPING, TRIALS, VALIDATION
-from benchmarks.result import Result, ratio, shown
+from benchmarks.result import Result, information, ratio
 from benchmarks.train_flow import ROOT, environment
 from lifecycle.release.registry import CHAMPION, set_alias, versions
 from lifecycle.settings import Settings
@@ -45,7 +45,7 @@ class Place:
         self._data.sample(count, random_state=self._drawn).to_parquet(file, index=False)
         return file
 
-    def ours(self, flow: str, source: Path) -> float:
+    def run_flow(self, flow: str, source: Path) -> float:
         command = [f"flows/{flow}.py", "--project", str(self.project), "--source", str(source)]
         return self._seconds(command)
 
@@ -88,7 +88,7 @@ def measure(rounds: int) -> Iterator[Result]:
     """Interleaved rounds of the plain script, the first and the warm run."""
     with TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
         place = Place(Path(folder))
-        very_first = place.ours("train", place.rows(TRAINED))
+        very_first = place.run_flow("train", place.rows(TRAINED))
         place.bare("train", place.rows(TRAINED))  # the model of the plain script
         settings = Settings(home=place.home)
         set_alias(next(iter(versions("large", settings))), CHAMPION, settings)
@@ -97,10 +97,10 @@ def measure(rounds: int) -> Iterator[Result]:
             for _ in range(rounds):
                 bare.append(place.bare(work, place.rows(rows)))
                 place.cool()
-                first.append(place.ours(work, place.rows(rows)))
-                warm.append(place.ours(work, place.rows(rows)))
-            for name, ours, bar in zip(("first", "warm"), (first, warm), BARS[work], strict=True):
-                what = f"s from the shell; {rows:,} rows"
-                yield ratio(f"startup: {work}, {name}", ours, bare, bar, what)
+                first.append(place.run_flow(work, place.rows(rows)))
+                warm.append(place.run_flow(work, place.rows(rows)))
+            for name, times, bar in zip(("first", "warm"), (first, warm), BARS[work], strict=True):
+                detail = f"s from the shell; {rows:,} rows"
+                yield ratio(f"startup: {work}, {name}", times, bare, bar, detail)
         place.cool()
-    yield shown("startup: train, very first", [very_first], "s", "makes the databases; once")
+    yield information("startup: train, very first", [very_first], "s", "makes the databases; once")

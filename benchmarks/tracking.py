@@ -1,11 +1,11 @@
-"""How fast a model's numbers reach MLflow on SQLite, beside one call a metric."""
+"""Speed of logging a model's numbers to MLflow on SQLite, next to one call per metric."""
 
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.result import Result, at_least, shown
+from benchmarks.result import Result, at_least, information
 from lifecycle.records import (
     Bundle,
     CheckReport,
@@ -48,19 +48,21 @@ def measure(rounds: int) -> Iterator[Result]:
             for at in range(SINGLE):
                 client.log_metric(run, "single", at, step=at)
             single.append(SINGLE / (time.perf_counter() - started))
-    what = f"a learning curve of {ROUNDS:,} rounds, on SQLite"
-    yield at_least("MLflow: metrics logged", batched, "1/s", 2000, what)
-    yield shown("MLflow: metrics logged one by one", single, "1/s", "what batches save us from")
+    detail = f"a learning curve of {ROUNDS:,} rounds, on SQLite"
+    yield at_least("MLflow: metrics logged", batched, "1/s", 2000, detail)
+    yield information(
+        "MLflow: metrics logged one by one", single, "1/s", "what batches save us from"
+    )
 
 
 def _trained() -> Trained:
     """A model without numbers of its own."""
     part = DatasetVersion(uri="none", version=0, digest="", rows=1)
-    nothing = Evaluation(subject="none", metrics={}, holdout="", rows=1)
+    empty = Evaluation(subject="none", metrics={}, holdout="", rows=1)
     return Trained(
         model=ModelVersion(name="none", version=1, uri="", run_id="", digest="", identity=""),
-        evaluation=nothing,
-        baseline=nothing,
+        evaluation=empty,
+        baseline=empty,
         checks=CheckReport(passed=(), failed={}, not_run={}, reports=(), sampled_rows=0),
         decision=Decision(gate="promotion", passed=True, reasons=()),
         split=Split(train=part, validation=part, holdout=part, withheld=0, rule=""),

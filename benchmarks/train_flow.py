@@ -59,13 +59,13 @@ cluster.shutdown()
 
 
 class Measured:
-    """What a process printed as its last line, its wall time, and the peak memory of its tree.
+    """Last line printed by a process, its wall time, and the peak memory of its tree.
 
-    Looking at memory takes CPU time from the process, so it is for runs that are not timed.
+    Reading memory takes CPU time from the process, so it is for runs that are not timed.
     """
 
     def __init__(
-        self, command: list[str], env: dict[str, str], beside: Sequence[int], memory: bool
+        self, command: list[str], env: dict[str, str], other_pids: Sequence[int], memory: bool
     ) -> None:
         self.peak = 0
         started = time.perf_counter()
@@ -73,7 +73,7 @@ class Measured:
             command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         stop_event = threading.Event()
-        watch = threading.Thread(target=self._watch, args=([process.pid, *beside], stop_event))
+        watch = threading.Thread(target=self._watch, args=([process.pid, *other_pids], stop_event))
         if memory:
             watch.start()
         out, err = process.communicate()
@@ -129,8 +129,8 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     variables = {
         k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "RAY"))
     }
-    ours = {"LIFECYCLE_HOME": str(home), "LIFECYCLE_KEEP_WARM": "0"}
-    return variables | ours | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} | more
+    own = {"LIFECYCLE_HOME": str(home), "LIFECYCLE_KEEP_WARM": "0"}
+    return variables | own | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} | more
 
 
 def _prepared_home(folder: Path, project: Path) -> Path:
@@ -155,16 +155,16 @@ def measure(rounds: int) -> Iterator[Result]:
         looked = [_round(folder, project, template, memory=True) for _ in range(MEMORY_ROUNDS)]
     bare, warm, cold = zip(*timed, strict=True)
     work = [round_.printed["work"] for round_ in bare]
-    what = f"s; {large.ROWS:,} × {large.FEATURES}, {large.ROUNDS} rounds"
-    yield ratio("train flow, warm", [round_.printed["work"] for round_ in warm], work, 1.5, what)
+    detail = f"s; {large.ROWS:,} × {large.FEATURES}, {large.ROUNDS} rounds"
+    yield ratio("train flow, warm", [round_.printed["work"] for round_ in warm], work, 1.5, detail)
     walls = [round_.wall for round_ in bare]
-    yield ratio("train flow, cold", [round_.wall for round_ in cold], walls, 2.5, what)
+    yield ratio("train flow, cold", [round_.wall for round_ in cold], walls, 2.5, detail)
     bare, warm, cold = zip(*looked, strict=True)
     peaks = [round_.peak / 1e9 for round_ in bare]
     memory = "GB at the peak, PSS of all processes"
     yield ratio("train flow, peak memory", [round_.peak / 1e9 for round_ in cold], peaks, 2, memory)
-    beside = "train flow, peak memory with a Ray cluster beside"
-    yield ratio(beside, [round_.peak / 1e9 for round_ in warm], peaks, 2, memory)
+    label = "train flow, peak memory with a Ray cluster beside"
+    yield ratio(label, [round_.peak / 1e9 for round_ in warm], peaks, 2, memory)
 
 
 def _round(folder: Path, project: Path, template: Path, memory: bool) -> tuple[Measured, ...]:
@@ -181,8 +181,8 @@ def _round(folder: Path, project: Path, template: Path, memory: bool) -> tuple[M
 
 
 def _warm(home: Path, project: Path, memory: bool) -> Measured:
-    alone = environment(home)
-    with _running(CLUSTER, alone) as (ray, head):
+    own_environment = environment(home)
+    with _running(CLUSTER, own_environment) as (ray, head):
         joined = environment(home, LIFECYCLE_RAY_ADDRESS=ray)
         command = [sys.executable, "-c", FLOW, str(project)]
         return Measured(command, joined, [head], memory)

@@ -1,4 +1,4 @@
-"""What the search costs beside Optuna alone, and how well it fills the workers."""
+"""Cost of the search next to Optuna alone, and its use of the workers."""
 
 import statistics
 import time
@@ -11,7 +11,7 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from benchmarks.result import Result, at_least, limit, ratio, shown
+from benchmarks.result import Result, at_least, information, limit, ratio
 from lifecycle.project import Project, Scalar
 from lifecycle.runtime.cluster import connect_ray
 from lifecycle.settings import Settings
@@ -26,7 +26,7 @@ OnRound = Callable[[int, float], bool]
 
 
 def trivial(parameters: Mapping[str, Scalar], on_round: OnRound) -> float:
-    """Nothing to compute: what is left is the search."""
+    """Return a value without training anything, so that only the search is measured."""
     x, y = float(parameters["eta"]), float(parameters["max_depth"])
     return (x - 0.1) ** 2 + (y - 5) ** 2
 
@@ -68,7 +68,7 @@ class Search(NamedTuple):
     """What the trials told after the first one took, added up."""
 
 
-def ours(trials: int, workers: int, objective: Objective) -> Search:
+def own_search(trials: int, workers: int, objective: Objective) -> Search:
     """A search with the machinery of `lifecycle.training.tuning.search`, and this objective."""
     times: list[float] = []
     with TemporaryDirectory() as folder:
@@ -108,21 +108,21 @@ def bare(trials: int) -> float:
 
 def measure(rounds: int) -> Iterator[Result]:
     """Interleaved rounds of the search and Optuna alone; medians of ratios within a round."""
-    alone: list[float] = []
+    optuna_times: list[float] = []
     short: list[Search] = []
     long: list[Search] = []
     with connect_ray(Settings(ray_cpus=WORKERS)):
-        first = ours(TRIALS, WORKERS, trivial)  # on a Ray that has just started
+        first = own_search(TRIALS, WORKERS, trivial)  # on a Ray that has just started
         for _ in range(rounds):
-            alone.append(bare(TRIALS))
-            short.append(ours(TRIALS, WORKERS, trivial))
-            long.append(ours(LONG_TRIALS, WORKERS, one_second))
+            optuna_times.append(bare(TRIALS))
+            short.append(own_search(TRIALS, WORKERS, trivial))
+            long.append(own_search(LONG_TRIALS, WORKERS, one_second))
     detail = f"{TRIALS} trivial trials, {WORKERS} workers"
     totals, ran = [search.total for search in short], [search.running for search in short]
     started = "tuning: trivial trials, with starting and stopping the actors"
-    yield ratio(started, totals, alone, 7, f"s of Optuna on its journal; {detail}")
-    yield ratio("tuning: trivial trials, actors already up", ran, alone, 7, f"s; {detail}")
-    cold = [first.total / statistics.median(alone)]
+    yield ratio(started, totals, optuna_times, 7, f"s of Optuna on its journal; {detail}")
+    yield ratio("tuning: trivial trials, actors already up", ran, optuna_times, 7, f"s; {detail}")
+    cold = [first.total / statistics.median(optuna_times)]
     yield limit(
         "tuning: trivial trials, Ray just started", cold, "×", 7, f"{detail}; ours / Optuna"
     )
@@ -130,4 +130,4 @@ def measure(rounds: int) -> Iterator[Result]:
     detail = f"{LONG_TRIALS} trials of 1 s: work / workers / wall time"
     yield at_least("tuning: parallel efficiency, actors already up", filled, "", 0.9, detail)
     total = [LONG_TRIALS * LONG_SECONDS / WORKERS / search.total for search in long]
-    yield shown("tuning: parallel efficiency, with starting the actors", total, "", detail)
+    yield information("tuning: parallel efficiency, with starting the actors", total, "", detail)

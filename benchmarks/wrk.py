@@ -31,10 +31,10 @@ end
 
 
 class Timed(NamedTuple):
-    """What wrk saw."""
+    """Measurements of wrk."""
 
     rate: float
-    """Requests a second."""
+    """Requests per second."""
     p50: float
     """Milliseconds."""
     p99: float

@@ -1,4 +1,4 @@
-"""In which order the stages run. Whatever runs a flow gets Prefect as `tasks` loads it."""
+"""Prefect flows: the order of the stages. Importing a flow loads Prefect through `tasks`."""
 
 import tasks
 

@@ -8,7 +8,7 @@ import argparse
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -23,7 +23,12 @@ from lifecycle.project import Project
 from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.records import Window
 from lifecycle.runtime.console import open_console, write_error
-from lifecycle.runtime.process import end_process, prepare_process
+from lifecycle.runtime.process import (
+    end_process,
+    prepare_process,
+    process_age,
+    without_package,
+)
 from lifecycle.settings import Settings, environment_help
 from tasks.cluster import preload
 from tasks.services import require_services
@@ -95,7 +100,7 @@ class Command:
                 self.before(options, project, settings)
             require_services(settings, registry=self.registry, cluster=self.cluster)
             preload(settings)
-            with Screen(open_console()), prefect_server(settings):
+            with Screen(open_console(), process_age()), prefect_server(settings):
                 self.flow(project=project, env=options.env, **self.arguments(options))
         except LifecycleError as error:
             write_error(str(error))
@@ -103,6 +108,10 @@ class Command:
         except KeyboardInterrupt:
             return 130
         return 0
+
+
+PREDICTING = ("score",)
+"""Flows that predict as a replica does, and like it without XGBoost's scikit-learn estimators."""
 
 
 def run_flow(
@@ -114,7 +123,8 @@ def run_flow(
     """
     prepare_process()
     _start_server(sys.argv[1:] if arguments is None else arguments)
-    command: Command = import_module(f"flows.{name}").command
+    with without_package("sklearn") if name in PREDICTING else nullcontext():
+        command: Command = import_module(f"flows.{name}").command
     end_process(command.run(arguments, program))
 
 

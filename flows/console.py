@@ -11,19 +11,22 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from lifecycle.records import visible
-from lifecycle.runtime.console import styled
+from lifecycle.runtime.console import progress_line
 
 
 class Screen(logging.Handler):
     """Shows the records of `tasks.progress`; a terminal also gets a live line with the time.
 
     Use as a context manager: the live line is gone when the block ends, whatever happens.
+
+    Args:
+        age: seconds that the script has run.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, age: float = 0.0) -> None:
         super().__init__(level=logging.INFO)
         self.console = console
-        self.started = time.monotonic()
+        self.started = time.monotonic() - age
         self.live: Progress | None = None
         self.task: TaskID | None = None
         if console.is_terminal:
@@ -40,12 +43,8 @@ class Screen(logging.Handler):
             self._still()
             return
         if phase == "result" or (self.live is None and phase != "detail"):
-            dots = "" if phase == "result" else " …"
-            seconds = f"{time.monotonic() - self.started:7.1f} s  "
-            line = styled((seconds, "dim"), (f"{stage:<9} ", "bold cyan"))
-            indent = " " * len(line.plain)
-            rest = text.replace("\n", "\n" + indent) + dots
-            line += styled((rest, "dim") if dots else rest)
+            seconds = time.monotonic() - self.started
+            line = progress_line(seconds, stage, text, ended=phase == "result")
             self.console.print(line, soft_wrap=True)
         if self.live is None or phase == "result":
             return
@@ -55,7 +54,7 @@ class Screen(logging.Handler):
         self.live.update(self.task, description=visible(f"{stage}: {text}"))
 
     def _still(self) -> None:
-        """Nothing runs now that a live line should tell of."""
+        """Remove the live line, because nothing runs now."""
         if self.live and self.task is not None:
             self.live.remove_task(self.task)
             self.task = None

@@ -22,7 +22,7 @@ from tasks.release import require_name, require_port
 from tasks.runs import flow
 
 
-@flow(flow_run_name="end-to-end-{project.name}", alone=True)
+@flow(flow_run_name="end-to-end-{project.name}", is_exclusive=True)
 def end_to_end(project: ProjectFile, env: Environment | None = None) -> Cycle:
     """Prepare → train → release, then for each period that arrives: score → monitor → retrain.
 
@@ -41,8 +41,8 @@ def end_to_end(project: ProjectFile, env: Environment | None = None) -> Cycle:
         for window in arriving_windows(project, settings) if first.champion else ():
             scored.append(score(project, env, window))
             monitored = monitor(project, env, scored[-project.monitoring.windows :])
-            again = retrain(project, env, monitored)
-            periods.append(Period(scored=scored[-1], monitored=monitored, release=again))
+            retrained = retrain(project, env, monitored)
+            periods.append(Period(scored=scored[-1], monitored=monitored, release=retrained))
         cycle = summarise(project, settings, prepared, trained, first, periods)
         require_champion(project, first)
         return cycle

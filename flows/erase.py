@@ -27,7 +27,7 @@ from tasks.governance import (
 from tasks.runs import flow
 
 
-@flow(flow_run_name="erase-{project.name}", alone=True)
+@flow(flow_run_name="erase-{project.name}", is_exclusive=True)
 def erase(
     project: ProjectFile, env: Environment | None = None, retrain: bool = False
 ) -> list[Erasure]:
@@ -55,14 +55,14 @@ def _file_request(options: Namespace, project: Project, settings: Settings) -> N
 
 
 PERSONS = (
-    Option("--entity", action="append", default=[], help="whom to erase"),
+    Option("--entity", action="append", default=[], help="person to erase; may be repeated"),
     Option("--entities-file", type=Path, help="a file with one person per line"),
     Option("--value", action="append", default=[], help="other personal data, such as an email"),
 )
 RETRAIN = Option(
     "--retrain",
     action="store_true",
-    help="train and release anew where a model had learned from them",
+    help="train and release again if a model was trained on their rows",
 )
 command = Command(
     erase,

@@ -13,7 +13,7 @@ from tasks.data import ingest_window, split_parts, with_views
 from tasks.runs import flow
 
 
-@flow(flow_run_name="prepare-{project.name}", alone=True)
+@flow(flow_run_name="prepare-{project.name}", is_exclusive=True)
 def prepare(
     project: ProjectFile, env: Environment | None = None, window: Window | None = None
 ) -> Prepared:

@@ -15,7 +15,7 @@ from tasks.rollout import keep, reject, roll_back, roll_out
 from tasks.runs import flow
 
 
-@flow(flow_run_name="release-{project.name}", alone=True)
+@flow(flow_run_name="release-{project.name}", is_exclusive=True)
 def release(
     project: ProjectFile,
     env: Environment | None = None,
@@ -50,16 +50,16 @@ def release(
 ROLLBACK = Option(
     "--rollback",
     action="store_true",
-    help="end a canary that is under way, or go back to the champion before",
+    help="end a canary that is under way, or return to the previous champion",
 )
-AGAIN = Option(
+RELEASE_AGAIN = Option(
     "--again",
     action="store_true",
-    help="release a version although it was rolled back",
+    help="release a version even if it was rolled back",
 )
 command = Command(
     release,
-    (ROLLBACK, AGAIN, REASON),
+    (ROLLBACK, RELEASE_AGAIN, REASON),
     lambda options: {
         "rollback": options.rollback,
         "again": options.again,

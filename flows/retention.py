@@ -13,7 +13,7 @@ from tasks.governance import delete_expired
 from tasks.runs import flow
 
 
-@flow(flow_run_name="retention-{project.name}", alone=True)
+@flow(flow_run_name="retention-{project.name}", is_exclusive=True)
 def retention(project: ProjectFile, env: Environment | None = None) -> Retained:
     """Delete dataset versions, quarantined rows and logged predictions past their time.
 

@@ -18,7 +18,7 @@ from tasks.monitoring import tell_no_retraining
 from tasks.runs import flow
 
 
-@flow(flow_run_name="retrain-{project.name}", alone=True)
+@flow(flow_run_name="retrain-{project.name}", is_exclusive=True)
 def retrain(
     project: ProjectFile,
     env: Environment | None = None,
@@ -41,7 +41,7 @@ def retrain(
 FORCE = Option(
     "--force",
     action="store_true",
-    help="go on although monitoring found nothing to do",
+    help="retrain even if monitoring found nothing to do",
 )
 command = Command(
     retrain,

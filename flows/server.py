@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import prefect
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
@@ -124,7 +123,7 @@ def _own_settings(home: Path) -> dict[Any, Any]:
 
 
 def _auth(home: Path) -> tuple[str, str]:
-    """What a server of this home asks for, and where people find that."""
+    """Return the credentials of a server of this home, and the place where people find them."""
     if chosen := PREFECT_SERVER_API_AUTH_STRING.value():  # of a user's own profile
         return str(chosen), "what PREFECT_SERVER_API_AUTH_STRING says"
     return auth_string(home), str(auth_file(home))
@@ -170,8 +169,8 @@ def _warm_server(home: Path, auth: str, minutes: float, use: ExitStack) -> WarmS
         with starter:
             warm = running_server(home)
             if warm and (warm.key != key or not _answers(warm, auth)):
-                with unused(home) as nobody:
-                    if not nobody:
+                with unused(home) as is_unused:
+                    if not is_unused:
                         return None
                     end_server(home, warm)
                 process = None
@@ -186,7 +185,7 @@ def _warm_server(home: Path, auth: str, minutes: float, use: ExitStack) -> WarmS
 
 
 def _answers(warm: WarmServer, auth: str) -> bool:
-    """Whether the server lets us in."""
+    """Return whether the server accepts the credentials."""
     user, _, password = auth.partition(":")
     try:
         with httpx.Client(trust_env=False, timeout=ANSWER_S, auth=(user, password)) as client:
@@ -230,7 +229,7 @@ def _launch(home: Path, auth: str, minutes: float, key: str) -> Process:
 
 
 def _is_for_prefect(name: str) -> bool:
-    """Whether a server that outlives its script should have a variable: not others' secrets."""
+    """Return whether a server that outlives its script gets a variable: not other secrets."""
     return name.startswith("PREFECT_") or not SECRET_NAME.search(name)
 
 
@@ -246,8 +245,8 @@ def _temporary_server(home: Path, auth: str) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(prefect.__module_path__.parent)]
-    command += ["--factory", "prefect.server.api.server:create_app", "--log-level", "error"]
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(PROGRAM.parents[1])]
+    command += ["--factory", "flows.database:create_app", "--log-level", "error"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with server(command, server_environment(home, url, auth), log) as process:
         if not answers(process, f"{url}/api/health"):
@@ -257,6 +256,6 @@ def _temporary_server(home: Path, auth: str) -> Iterator[str]:
 
 def _not_started(log: Path) -> BackendError:
     return BackendError(
-        f"the local Prefect server did not start; {log} says why. Mend that, or name a "
+        f"the local Prefect server did not start; see {log} for the reason. Correct it, or name a "
         "server with PREFECT_API_URL (`make ui` starts one)"
     )

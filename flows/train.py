@@ -22,7 +22,7 @@ from tasks.runs import flow
 from tasks.training import fit_model, identify, measure_noise, recorded, tune_parameters
 
 
-@flow(flow_run_name="train-{project.name}", alone=True)
+@flow(flow_run_name="train-{project.name}", is_exclusive=True)
 def train(
     project: ProjectFile,
     env: Environment | None = None,

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import uvicorn
-from prefect.server.api.server import create_app
 
+from flows.database import create_app
 from lifecycle.runtime.identity import code_digest, lock_digest
 from lifecycle.runtime.process import process_start
 from lifecycle.runtime.servers import STARTUP_S

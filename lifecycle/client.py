@@ -120,14 +120,16 @@ class Client:
         try:
             return _predictions(answer)
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ServingError(f"{self._url}: an answer of another shape ({error!r})") from None
+            raise ServingError(
+                f"{self._url}: the answer has an unexpected shape ({error!r})"
+            ) from None
 
     def model(self) -> dict[str, Any]:
-        """What the model takes and gives: version, task, inputs, classes.
+        """Return the model's description: version, task, inputs, classes.
 
         Raises:
             RequestError: the endpoint refuses the key.
-            BackendError: it cannot be reached, stays busy, or fails.
+            BackendError: the endpoint cannot be reached, stays busy, or fails.
         """
         return self._ask("GET", "/model", {})
 
@@ -151,7 +153,7 @@ class Client:
         except ValueError:
             reply = None
         if not isinstance(reply, dict):
-            raise ServingError(f"{self._url}{path}: answered something else than an object")
+            raise ServingError(f"{self._url}{path}: the answer is not a JSON object")
         return reply
 
     def _send_twice(self, request: httpx.Request) -> httpx.Response:

@@ -17,7 +17,7 @@
     │   ├── MalformedRequestError it is no JSON or not of the protocol's shape (400)
     │   ├── RequestTooLargeError  more bytes, rows or nesting than allowed (413)
     │   ├── NotServedError        no such path, model or version (404)
-    │   ├── AccessError           no API key, or one that does not hold (401)
+    │   ├── AccessError           no valid API key (401)
     │   └── RateLimitError        more requests a second than the key allows (429)
     └── BackendError              a service that should be there is not; trying again may help
         ├── RayError              Ray cannot be started or reached
@@ -121,7 +121,7 @@ class NotServedError(RequestError):
 
 
 class AccessError(RequestError):
-    """A request has no API key, or one that does not hold (any more)."""
+    """A request has no API key, or one that is not valid."""
 
     status = 401
 
@@ -158,10 +158,10 @@ VERDICTS = (ServingError, BundleError, FeatureError, RequestError, DataError)
 
 
 def is_verdict(error: BaseException) -> bool:
-    """Whether an error says that something is wrong with a model, rather than with what serves it.
+    """Return whether an error blames the model, rather than the service that runs it.
 
-    A service that is late or absent, wrong settings, a bug of ours or an interruption say nothing
-    of the model.
+    A service that is late or absent, wrong settings, a bug of this program or an interruption say
+    nothing about the model.
     """
     return isinstance(error, VERDICTS)
 

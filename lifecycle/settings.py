@@ -173,7 +173,7 @@ class Settings(BaseSettings):
 
     @field_validator("home", mode="before")
     @classmethod
-    def _named(cls, value: object) -> object:
+    def _parse_names(cls, value: object) -> object:
         if value == "":
             raise ValueError("is empty; name a folder, or unset the variable")
         return value
@@ -184,7 +184,7 @@ class Settings(BaseSettings):
         path = value.expanduser().absolute()
         _refuse_unusable(str(path))
         if path.exists() and not path.is_dir():
-            raise ValueError(f"{path} is no folder; name one, or move that file away")
+            raise ValueError(f"{path} is not a folder; name a folder, or move that file away")
         return path
 
     @field_validator("lake_uri", "ray_storage")
@@ -207,7 +207,7 @@ class Settings(BaseSettings):
 
     @property
     def needs_keys(self) -> bool:
-        """Whether the endpoint asks for an API key."""
+        """Return whether the endpoint requires an API key."""
         return (self.serve_access or ("open" if self.env == "dev" else "keys")) == "keys"
 
     @property
@@ -218,12 +218,12 @@ class Settings(BaseSettings):
     @property
     def checks_interpreter(self) -> Path:
         """The interpreter that runs the checks, whether it is there or not."""
-        beside = Path(f"{sys.prefix}-checks", "bin", "python")
-        return (self.checks_python or beside).expanduser().absolute()
+        default = Path(f"{sys.prefix}-checks", "bin", "python")
+        return (self.checks_python or default).expanduser().absolute()
 
     @property
     def serve_url(self) -> str:
-        """Where the endpoint's applications are."""
+        """URL of the endpoint, without the path of an application."""
         scheme = "https" if self.serve_tls_cert else "http"
         host = f"[{self.serve_host}]" if ":" in self.serve_host else self.serve_host
         return f"{scheme}://{host}:{self.serve_port}"
@@ -262,7 +262,7 @@ class Settings(BaseSettings):
 
     @property
     def local_ray(self) -> bool:
-        """Whether this process starts Ray itself, and so has to stop it."""
+        """Return whether this process starts Ray itself, and so has to stop it."""
         return self.ray_address == "local"
 
     def folder(self, *parts: str) -> Path:
@@ -279,7 +279,7 @@ class Settings(BaseSettings):
         except OSError as error:
             raise SettingsError(
                 f"LIFECYCLE_HOME: cannot make the folder {path} ({error.strerror}); "
-                "name one that can be written"
+                "name a writable one"
             ) from None
         return path
 
@@ -323,7 +323,7 @@ def _warn_of_unknown(variable: str) -> None:
     if variable.startswith(PREFIX) and name not in names:
         close = get_close_matches(name, names, n=1)
         hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
-        logger.warning("%s is no setting, and is not read%s", variable, hint)
+        logger.warning("%s is not a setting and is ignored%s", variable, hint)
 
 
 def _refuse_unusable(path: str) -> None:

@@ -1,4 +1,4 @@
-"""How a stage runs as a Prefect task. Importing it loads Prefect, whose settings it checks."""
+"""Prefect tasks, one per step. Importing this package loads Prefect and checks its settings."""
 
 import io
 import os
@@ -38,7 +38,7 @@ def load_prefect() -> None:
 
 
 def _problems(error: ValidationError | SettingsError) -> Iterator[str]:
-    """What is wrong with Prefect's settings, a line each."""
+    """Yield the problems with Prefect's settings, one line each."""
     if isinstance(error, SettingsError):
         field = UNPARSED.search(str(error))
         yield _problem(field[1] if field else "", "cannot be parsed as JSON", None)

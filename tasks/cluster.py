@@ -47,7 +47,7 @@ def ray_for_training(project: Project, settings: Settings, rows: int) -> Iterato
 
 
 def _searches_long(project: Project, rows: int) -> bool:
-    """Whether the search takes longer in one process than Ray takes to start."""
+    """Return whether the search takes longer in one process than Ray takes to start."""
     if not project.tuning.space:
         return False
     work = rows * project.training.rounds * project.tuning.trials

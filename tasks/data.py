@@ -48,7 +48,7 @@ def _block(name: str) -> str | None:
 
 EVERY_SECONDS = 1.0
 """How often a long ingestion says how far it is."""
-SHOWN = 8
+MAX_VIOLATIONS_SHOWN = 8
 """Violations on the screen; the artifact has all."""
 
 
@@ -65,7 +65,7 @@ def ingest_current(project: Project, settings: Settings, window: Window | None) 
 
 
 def _outside(project: Project, settings: Settings) -> tuple[str, str, str]:
-    """What of the outside an ingestion depends on: the source, today if age matters, the erased."""
+    """Return the outside inputs of an ingestion: source, today if age matters, erased persons."""
     fill_credentials(project)
     fresh = project.contract.freshness
     today = str(date.today()) if fresh and fresh.max_age_days else ""
@@ -93,8 +93,8 @@ def _ingest(
     erased_digest: str,
 ) -> Ingested:
     """Read, validate, quarantine and write a new version."""
-    what = f"reading and validating {spoken(project, window)}"
-    with reading_cluster(project, settings), step("prepare", what) as report:
+    title = f"reading and validating {spoken(project, window)}"
+    with reading_cluster(project, settings), step("prepare", title) as report:
         ingested = ingest.ingest(project, settings, window, table, _progress())
         accepted = ingested.rows_in - ingested.rows_rejected
         share = f"{ingested.rows_in:,} rows in, {accepted:,} accepted"
@@ -123,22 +123,23 @@ def _progress() -> Callable[[int], None]:
 
 
 def _show(project: Project, violations: tuple[Violation, ...]) -> None:
-    """What the data do not keep of the contract: on the screen, and all of it as an artifact."""
+    """Show the first violations of the contract on the screen, and store all as an artifact."""
     key = f"{slug(project)}-contract"
-    lines = [f"· {violation}" for violation in violations[:SHOWN]]
-    if len(violations) > SHOWN:
+    lines = [f"· {violation}" for violation in violations[:MAX_VIOLATIONS_SHOWN]]
+    if len(violations) > MAX_VIOLATIONS_SHOWN:
         lines += [
-            f"· and {len(violations) - SHOWN} more: `make ui`, then Artifacts in Prefect, {key};",
+            f"· and {len(violations) - MAX_VIOLATIONS_SHOWN} more: "
+            f"`make ui`, then Artifacts in Prefect, {key};",
             f"  of the rejected rows: lifecycle rejected {project.file}",
         ]
-    say("contract", "\n".join(["what the data do not keep:", *lines]))
+    say("contract", "\n".join(["violations:", *lines]))
     create_table_artifact(
         key=key,
         table=[
             violation.model_dump(exclude={"examples"}) | {"examples": "; ".join(violation.examples)}
             for violation in violations
         ],
-        description="What the data do not keep of the contract",
+        description="Violations of the contract",
     )
 
 
@@ -163,7 +164,7 @@ def arriving_windows(project: Project, settings: Settings) -> list[Window]:
     fill_credentials(project)
     windows_found = windows.arriving(project, sources.open_source(project))
     if not windows_found:
-        say("arrivals", "none: nothing in this source is later (`time.arrives_from`)")
+        say("arrivals", "none: this source has no rows after `time.arrives_from`")
     return windows_found
 
 

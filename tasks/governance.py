@@ -53,7 +53,7 @@ def erase_persons(project: Project, settings: Settings, name: str) -> Erasure:
     for text in erasure.changed:
         say("erase", text)
     for text in erasure.kept:
-        say("erase", f"{text}: kept, it holds no row of theirs")
+        say("erase", f"{text}: kept, because it has no rows of these persons")
     for pending in erasure.learners:
         aliases = f" ({', '.join(pending.aliases)})" if pending.aliases else ""
         say(
@@ -63,11 +63,11 @@ def erase_persons(project: Project, settings: Settings, name: str) -> Erasure:
             f"these rows and was measured on {pending.measured:,}",
         )
         if pending.needs_retraining:
-            say("models", "it is the champion: train and release anew (--retrain)")
+            say("models", "it is the champion: train and release again (--retrain)")
     searched = erasure.searched
     if searched.unknown:
         names = ", ".join(searched.unknown)
-        say("proof", f"not searched for: plain {names}; name what you know of it with --value")
+        say("proof", f"plain {names} were not searched for; name known values with --value")
     say(
         "proof", f"{searched.files:,} files, {searched.megabytes:,} MB searched: {_result(erasure)}"
     )
@@ -106,11 +106,11 @@ def require_proof(erasures: list[Erasure]) -> None:
         for place in (*erasure.searched.left, *erasure.searched.unsearched)
     ]
     if problems:
-        raise LifecycleError("not all is erased:\n" + "\n".join(f"  {p}" for p in problems))
+        raise LifecycleError("not everything is erased:\n" + "\n".join(f"  {p}" for p in problems))
 
 
 def learned(erasures: list[Erasure]) -> bool:
-    """Whether a model learned from what was erased."""
+    """Return whether a model was trained on erased rows."""
     return any(model.learned for erasure in erasures for model in erasure.learners)
 
 

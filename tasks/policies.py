@@ -59,7 +59,7 @@ def _plain(value: Any) -> Any:
 
 
 def backend_failed(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether a task failed because a service was not there."""
+    """Return whether a task failed because a service was unavailable."""
     try:
         state.result()
     except BackendError:
@@ -111,7 +111,7 @@ def checked(cached: Task[P, R]) -> Callable[P, R]:
         result = cached(*args, **kwargs)
         if not missing(result):
             return result
-        say("cache", f"{cached.name}: what it refers to is gone; it is made anew")
+        say("cache", f"{cached.name}: what it refers to no longer exists; it is made again")
         return cached.with_options(refresh_cache=True)(*args, **kwargs)
 
     return run

@@ -6,7 +6,7 @@ from lifecycle.errors import GateError
 from lifecycle.project import Project
 from lifecycle.quality import checks, gates, summary
 from lifecycle.quality.parts import PredictedPart
-from lifecycle.quality.program import ChecksProgram
+from lifecycle.quality.program import ChecksProgram, ChecksRequest
 from lifecycle.quality.summary import decides
 from lifecycle.records import (
     Bundle,
@@ -70,14 +70,16 @@ def _check(
         report = checks.run_checks(
             _predicted_part(train),
             _predicted_part(holdout),
-            task=project.task,
-            metric=project.metric,
-            categorical=holdout.categorical,
-            importances=holdout.importances,
-            spec=project.checks,
-            folder=folder,
-            program=program,
-            classes=project.classes,
+            ChecksRequest(
+                task=project.task,
+                metric=project.metric,
+                spec=project.checks,
+                categorical=holdout.categorical,
+                importances=holdout.importances,
+                classes=project.classes,
+            ),
+            folder,
+            program,
         )
         if report.ran:
             failed = f" ({', '.join(report.failed)})" if report.failed else ""
@@ -86,8 +88,8 @@ def _check(
                 f"{len(report.failed)} failed{failed}, {len(report.not_run)} not run → {folder}"
             )
         else:
-            why = "; ".join(dict.fromkeys(report.not_run.values()))
-            tell_result(f"deepchecks: no check ran: {why}")
+            reason = "; ".join(dict.fromkeys(report.not_run.values()))
+            tell_result(f"deepchecks: no check ran: {reason}")
     return report
 
 

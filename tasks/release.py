@@ -153,9 +153,9 @@ def register_challenger(project: Project, settings: Settings, candidate: Candida
 
 
 def is_done(settings: Settings, trained: Trained, duel: Duel) -> bool:
-    """Whether the version is champion already and there is no Ray to serve it on.
+    """Return whether the version is already champion, and no Ray is there to serve it.
 
-    A Ray of this script's own would end with it.
+    A Ray started by this script would end with it.
     """
     return duel.champion == trained.model and settings.local_ray and not is_connected()
 
@@ -172,10 +172,10 @@ def challenge(project: Project, settings: Settings, trained: Trained, again: boo
         reason = f"{champion.name} v{champion.version} is champion already; no other version waits."
         duel = _undisputed(trained, champion, "promotion", True, reason)
     elif not again and (change := rolled_back(changes, trained.model.digest)):
-        why = " ".join(f"{reason.rstrip('.')}." for reason in change.reasons)
+        reasons = " ".join(f"{reason.rstrip('.')}." for reason in change.reasons)
         reason = (
             f"v{trained.model.version} was rolled back on {change.time[:10]} by {change.who}: "
-            f"{why} "
+            f"{reasons} "
             "That holds until data, code or project file give another model, or somebody runs "
             "the release with --again."
         )
@@ -210,9 +210,9 @@ def _measure(
     }
     if project.gate.max_fairness_gap:
         update["gaps"] = assess.assess_fairness(project, answers)
-    ours = measured.candidate.model_copy(update=update)
+    evaluation = measured.candidate.model_copy(update=update)
     decision = gates.decide(
-        measured.model_copy(update={"candidate": ours}),
+        measured.model_copy(update={"candidate": evaluation}),
         trained.checks,
         project.gate,
         project.metric,
@@ -221,7 +221,7 @@ def _measure(
     )
     return Duel(
         champion=champion,
-        challenger_evaluation=ours,
+        challenger_evaluation=evaluation,
         champion_evaluation=measured.champion,
         decision=decision,
     )

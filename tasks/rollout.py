@@ -26,7 +26,7 @@ from lifecycle.serving.online_features import ServedViews, as_requests
 from lifecycle.serving.predictor import engine_for
 from lifecycle.serving.probe import Access
 from lifecycle.serving.records import curl_command
-from lifecycle.serving.smoke import smoke_test
+from lifecycle.serving.smoke import Offline, smoke_test
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.evaluation import assess
@@ -71,10 +71,7 @@ class ServeLane:
             smoke = smoke_test(
                 url,
                 model,
-                rows,
-                expected,
-                largest=float(abs(answers.prediction).max()),
-                classes=project.classes,
+                Offline(rows, expected, project.classes, float(abs(answers.prediction).max())),
                 access=access,
                 max_p99_milliseconds=project.serving.max_p99_milliseconds,
             )
@@ -153,7 +150,7 @@ def roll_out(
 
 
 def _is_settled(model: ModelVersion, lane: ServeLane, trail: Trail) -> bool:
-    """Whether a release of this version came to its end: served, written down, no challenger."""
+    """Return whether a release of this version is complete: served, recorded, no challenger."""
     served = lane.serving()
     return (
         served is not None
@@ -177,7 +174,7 @@ def reject(project: Project, settings: Settings, trained: Trained, duel: Duel) -
 def keep(project: Project, trained: Trained, duel: Duel) -> Release:
     """Say that the champion is what a release would make the champion: nothing is to be done."""
     version = f"{project.name} v{trained.model.version}"
-    say("release", f"{version} is champion already and no other version waits: nothing to do")
+    say("release", f"{version} is already champion and no other version waits: nothing to do")
     return concluded(trained, duel, None)
 
 
@@ -214,7 +211,7 @@ def roll_back(project: Project, settings: Settings, reason: str = "") -> Release
 
 
 def concluded(trained: Trained, duel: Duel, outcome: rollout.RolloutOutcome | None) -> Release:
-    """What came of the challenger; without an outcome the gate refused it."""
+    """Build the result of a release; without an outcome the gate refused the challenger."""
     endpoint = outcome.endpoint if outcome else None
     return Release(
         decision=outcome.decision if outcome else duel.decision,

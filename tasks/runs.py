@@ -38,7 +38,7 @@ def who() -> str:
 
 
 def starter() -> str:
-    """Who started this flow: the user, or the deployment where a schedule or an event did."""
+    """Return who started this flow: the user, or a deployment (by schedule or event)."""
     return f"deployment {deployment.name}" if deployment.name else _user()
 
 
@@ -54,7 +54,7 @@ R = TypeVar("R")
 
 
 def flow(
-    *, flow_run_name: str, alone: bool = False
+    *, flow_run_name: str, is_exclusive: bool = False
 ) -> Callable[[Callable[P, R]], "prefect.Flow[P, R]"]:
     """Prefect's `flow`; what is made inside, in tasks as well, is recorded as made by the run.
 
@@ -62,9 +62,9 @@ def flow(
     made when it ends.
 
     Args:
-        alone: whether it moves aliases or writes versions, so that no other such flow may work on
-            the project in the same environment meanwhile; see `tasks.exclusive`. A rollback never
-            waits: it ends what is under way.
+        is_exclusive: whether the flow moves aliases or writes versions, so that no other such flow
+            may work on the project in the same environment meanwhile; see `tasks.exclusive`. A
+            rollback never waits: it ends what is under way.
     """
 
     def decorate(fn: Callable[P, R]) -> "prefect.Flow[P, R]":
@@ -73,7 +73,11 @@ def flow(
             direct_loopback()  # for a run of a deployment, which no script began
             arguments = inspect.signature(fn).bind(*args, **kwargs).arguments
             me = Run(id=str(flow_run.id or ""), name=flow_run.name or "", who=starter())
-            turn = _turn(arguments) if alone and not arguments.get("rollback") else nullcontext()
+            turn = (
+                _turn(arguments)
+                if is_exclusive and not arguments.get("rollback")
+                else nullcontext()
+            )
             with errors_redacted(), running(me), turn, _telling(fn.__name__, arguments, me):
                 return fn(*args, **kwargs)
 

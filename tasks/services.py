@@ -52,11 +52,11 @@ def _require_prefect() -> None:
         status = error.response.status_code
         if status in REFUSED:
             raise SettingsError(
-                f"PREFECT_API_URL: the Prefect server at {redact(url)} refuses us ({status}); set "
-                "PREFECT_API_AUTH_STRING to what it asks for"
+                f"PREFECT_API_URL: the Prefect server at {redact(url)} refuses access ({status}); "
+                "set PREFECT_API_AUTH_STRING to its credentials"
             ) from None
         raise BackendError(
-            f"PREFECT_API_URL: what answers at {redact(url)} is no Prefect server ({status}); "
+            f"PREFECT_API_URL: the server at {redact(url)} is not a Prefect server ({status}); "
             "its API is at http://HOST:PORT/api"
         ) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
@@ -68,7 +68,7 @@ def _require_prefect() -> None:
 
 
 def main() -> None:
-    """What `make deploy` asks first: whether a Prefect server is named and answers."""
+    """Check, before `make deploy`, that a Prefect server is named and answers."""
     try:
         if not PREFECT_API_URL.value():
             raise SettingsError(

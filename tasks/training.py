@@ -40,7 +40,7 @@ from tasks.progress import say, step, update
 
 
 def identify(project: Project, settings: Settings, split: Split) -> Identity:
-    """What the model is made from; no task, since it costs less than one."""
+    """Return the identity of the model. Not a task, because it costs less than one."""
     return identity_of(project, split, plugs_digest(project), threads_of(project, settings))
 
 
@@ -52,7 +52,7 @@ def recorded(
     project: Project, settings: Settings, split: Split, identity: Identity
 ) -> Iterator[None]:
     """An open MLflow run for the block, which registers the model; failed if the block fails."""
-    run_id = begin_run(project, settings, identity, split, alone=True)
+    run_id = begin_run(project, settings, identity, split, is_alone=True)
     try:
         yield
     except BaseException as error:
@@ -71,8 +71,8 @@ def fit_model(
     with step("train", f"fitting {training.trainer}{workers}") as report:
         bundle = fit.fit(project, split, tuned, settings, identity)
         rounds = f" {bundle.rounds} rounds" if bundle.curve else ""
-        again = ", then on train and validation" if training.refits else ""
-        report(f"fitted{rounds}{again} → bundle {bundle.digest[:12]}")
+        suffix = ", then on train and validation" if training.refits else ""
+        report(f"fitted{rounds}{suffix} → bundle {bundle.digest[:12]}")
     return bundle
 
 
@@ -116,7 +116,7 @@ class _Watch:
 
     def show(self, now: Now) -> None:
         if now.number == 1 and now.resumed:
-            say("train", f"tuning goes on: {now.resumed} trials of an earlier run are kept")
+            say("train", f"tuning resumes: {now.resumed} trials of an earlier run are reused")
         text = (
             f"trial {now.number} of {now.total}, best {self._project.training_metric} "
             f"{now.best:.4f}"

@@ -35,7 +35,8 @@ SCHEMA = pa.schema(
 
 def data_chain(settings: Settings, project_name: str) -> Chain[DataChange]:
     """The lines on a project's data."""
-    return Chain(table_uri(settings, project_name, TABLE), DataChange, SCHEMA)
+    uri = table_uri(settings, project_name, TABLE)
+    return Chain(uri, DataChange, SCHEMA, lambda line: (line.table,))
 
 
 def record_data(
@@ -71,12 +72,9 @@ def record_data(
         reasons=tuple(reasons),
     )
 
-    def equal_line(lines: list[DataChange]) -> DataChange | None:
-        last = next((line for line in reversed(lines) if line.table == table), None)
-        same = last is not None and _content(last) == _content(line)
-        return last if same else None
-
-    return data_chain(settings, project_name).append(line, equal_line)
+    return data_chain(settings, project_name).append(
+        line, lambda last: _content(last) == _content(line)
+    )
 
 
 def _content(line: DataChange) -> tuple[object, ...]:

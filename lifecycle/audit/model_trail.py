@@ -35,7 +35,7 @@ CROWNING = ("promote", "rollback")
 
 def model_chain(settings: Settings, project_name: str) -> Chain[Change]:
     """The lines on a project's model versions."""
-    return Chain(table_uri(settings, project_name, TABLE), Change, SCHEMA)
+    return Chain(table_uri(settings, project_name, TABLE), Change, SCHEMA, _topics)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Trail:
             identity=model.identity,
             reasons=tuple(reasons),
         )
-        return self._chain.append(line, lambda lines: _equal_line(lines, line))
+        return self._chain.append(line, lambda last: _is_same(last, line))
 
     def changes(self) -> list[Change]:
         """As `history`."""
@@ -144,15 +144,12 @@ def rolled_back(changes: Sequence[Change], digest: str) -> Change | None:
     return last_change
 
 
-def _equal_line(lines: list[Change], line: Change) -> Change | None:
+def _topics(line: Change) -> tuple[str, ...]:
+    return ("champion", "any") if line.action in CROWNING else ("any",)
+
+
+def _is_same(last: Change, line: Change) -> bool:
+    """Whether the last line on the topic of a line makes that one superfluous."""
     if line.action in CROWNING:
-        crowned = next(
-            (earlier_line for earlier_line in reversed(lines) if earlier_line.action in CROWNING),
-            None,
-        )
-        return crowned if crowned and crowned.version == line.version else None
-    if not lines:
-        return None
-    last = lines[-1]
-    same = (last.action, last.version, last.reasons) == (line.action, line.version, line.reasons)
-    return last if same else None
+        return last.version == line.version
+    return (last.action, last.version, last.reasons) == (line.action, line.version, line.reasons)

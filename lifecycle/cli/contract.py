@@ -72,9 +72,9 @@ def promises(spec: ColumnSpec) -> Iterator[str]:
     if (spec.minimum, spec.maximum) != (None, None):
         yield _range((spec.minimum, spec.maximum))
     if spec.categories is not None:
-        shown = ", ".join(map(str, spec.categories[:CATEGORIES_SHOWN]))
+        categories = ", ".join(map(str, spec.categories[:CATEGORIES_SHOWN]))
         more = len(spec.categories) - CATEGORIES_SHOWN
-        yield f"one of {shown}" + (f" and {more} more" if more > 0 else "")
+        yield f"one of {categories}" + (f" and {more} more" if more > 0 else "")
     if spec.pattern is not None:
         yield f"of the form {spec.pattern}"
     if spec.severity == "warning":
@@ -110,7 +110,7 @@ def _table_rules(spec: ContractSpec) -> Iterator[str]:
 
 
 def _since(former: ContractSpec | None, present: ContractSpec) -> Iterator[str]:
-    """What changed since the last ingestion, and what version that needs."""
+    """Describe the changes since the last ingestion, and the version that they need."""
     from lifecycle.data.contract import changes, check_compatible
     from lifecycle.errors import ContractError
 
@@ -146,9 +146,9 @@ CELLS = 8
 def rejected(
     project: ProjectPath = PROJECT_FILE,
     version: Annotated[
-        int | None, typer.Option(help="Of the quarantine; by default the newest.")
+        int | None, typer.Option(help="Version of the quarantine; by default the newest.")
     ] = None,
-    rows: Annotated[int, typer.Option(min=0, help="How many rows to show.")] = 10,
+    rows: Annotated[int, typer.Option(min=0, help="Number of rows to show.")] = 10,
     env: EnvOption = None,
 ) -> None:
     """Show the rows that broke the data contract: why, how many, and the first of them."""
@@ -178,12 +178,12 @@ def _show(console: Console, project: Project, quarantine: "Quarantine") -> None:
     )
     source, window = note.get("source_place", "?"), note.get("window", "?")
     console.print(f"from {source}, {window}", soft_wrap=True)
-    rest = (
+    remaining = (
         f"The other rows are {quarantine.accepted}."
         if quarantine.accepted
         else "No version was made."
     )
-    console.print(f"{rest} {_newer(quarantine)}".strip())
+    console.print(f"{remaining} {_newer(quarantine)}".strip())
     if not quarantine.rows:
         console.print("All its rows were erased since.")
         return
@@ -197,9 +197,9 @@ def _show(console: Console, project: Project, quarantine: "Quarantine") -> None:
 
 
 def _show_rows(console: Console, quarantine: "Quarantine") -> None:
-    shown = len(quarantine.first)
+    count = len(quarantine.first)
     title = (
-        "Rows" if shown == quarantine.rows else f"The first {shown:,} of {quarantine.rows:,} rows"
+        "Rows" if count == quarantine.rows else f"The first {count:,} of {quarantine.rows:,} rows"
     )
     table = Table(title=title, title_justify="left")
     table.add_column("row", justify="right", no_wrap=True)

@@ -191,16 +191,16 @@ def _show_columns(console: Console, difference: VersionDiff) -> None:
         table.add_row(
             column.column,
             "too many values" if column.statistic is None else f"{test} {column.statistic:.3f}",
-            _both(*(f"{side.missing:,}" for side in sides)),
-            _both(*map(_middle, sides)),
-            _both(*map(_range, sides)),
+            _before_and_after(*(f"{side.missing:,}" for side in sides)),
+            _before_and_after(*map(_middle, sides)),
+            _before_and_after(*map(_range, sides)),
             ", ".join(levels),
         )
     console.print(table)
     console.print("KS: Kolmogorov-Smirnov; V: Cramér's V; each 0 (alike) to 1", style="dim")
 
 
-def _both(before: str, after: str) -> str:
+def _before_and_after(before: str, after: str) -> str:
     return before if before == after else f"{before} →\n{after}"
 
 
@@ -227,17 +227,19 @@ def profile(
     data: Annotated[
         str, typer.Argument(metavar="[PROJECT|FILE]", help="Project or data file.")
     ] = str(PROJECT_FILE),
-    table: Annotated[str, typer.Argument(help="Of a project.")] = "accepted",
+    table: Annotated[str, typer.Argument(help="Table of a project.")] = "accepted",
     version: Annotated[
-        int | None, typer.Option(help="Of the table; by default the newest, else the source.")
+        int | None,
+        typer.Option(help="Version of the table; by default the newest, otherwise the source."),
     ] = None,
     against: Annotated[
         str | None,
         typer.Option(metavar="N|FILE", help="Measure drift against this version or data file."),
     ] = None,
-    target: Annotated[str | None, typer.Option(help="Column to predict, of a data file.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column of a data file to predict.")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="The page; by default in the reports of LIFECYCLE_HOME.")
+        Path | None,
+        typer.Option(help="File for the page; by default in the reports of LIFECYCLE_HOME."),
     ] = None,
     env: EnvOption = None,
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from lifecycle.cli.project import EnvOption, ProjectPath, project_first
 from lifecycle.errors import ProjectError
@@ -16,7 +17,7 @@ from lifecycle.settings import Settings
 
 INCOMPLETE = 2
 """Exit code where something is left of a person."""
-SHOWN = 20
+MAX_VIOLATIONS_SHOWN = 20
 
 
 def erase(
@@ -24,13 +25,17 @@ def erase(
     entity: Annotated[
         list[str] | None, typer.Option(help="Value of the entity column; may be repeated.")
     ] = None,
-    entities_file: Annotated[Path | None, typer.Option(help="A file with one a line.")] = None,
+    entities_file: Annotated[
+        Path | None, typer.Option(help="File with one value per line.")
+    ] = None,
     value: Annotated[
         list[str] | None,
-        typer.Option(help="What else is theirs, such as an email address; may be repeated."),
+        typer.Option(help="Other personal data, such as an email address; may be repeated."),
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why, for the audit trail; no personal data.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say where they are.")] = False,
+    reason: Annotated[str, typer.Option(help="Reason for the audit trail; no personal data.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only report where they occur.")
+    ] = False,
     later: Annotated[
         bool,
         typer.Option("--later", help="Only file the request; `lifecycle run erase` does the rest."),
@@ -67,7 +72,7 @@ def erase(
 def retention(
     project: ProjectPath = PROJECT_FILE,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be deleted.")
+        bool, typer.Option("--dry-run", help="Only report what would be deleted.")
     ] = False,
     env: EnvOption = None,
 ) -> None:
@@ -88,6 +93,54 @@ def retention(
     console.print(f"prediction log: {result.log_rows:,} rows {verb}")
 
 
+def lake(
+    project: ProjectPath = PROJECT_FILE,
+    env: EnvOption = None,
+) -> None:
+    """Show the size of each table of a project, and what of it models need.
+
+    It also says what `lifecycle retention` would delete, and changes nothing.
+    """
+    from lifecycle.governance.retention import lake_sizes
+
+    loaded, settings = load_project(project), Settings.load(env)
+    console = open_console(width=TABLE_WIDTH)
+    sizes = lake_sizes(loaded, settings)
+    if not sizes:
+        console.print(f"{loaded.name}: nothing yet in {settings.lake}")
+        return
+    total = sum(size.bytes + size.log_bytes for size in sizes)
+    freed = sum(size.freed_bytes for size in sizes)
+    retention = loaded.contract.retention
+    rule = (
+        f"older than {retention.days:g} days" if retention else "none: the contract declares none"
+    )
+    console.print(
+        f"{loaded.name}: {_megabytes(total)}; retention ({rule}) frees {_megabytes(freed)}"
+    )
+    table = Table("table", "versions", "newest rows", "files", "data", "log", "kept for")
+    for column in table.columns[1:6]:
+        column.justify = "right"
+    for size in sizes:
+        reasons = [f"v{version}: {model}" for version, model in size.needed.items()]
+        reasons += [f"{counted(len(size.expired), 'version')} would go"] if size.expired else []
+        table.add_row(
+            size.table,
+            f"{size.versions:,}",
+            f"{size.rows:,}",
+            f"{size.files:,}",
+            _megabytes(size.bytes),
+            _megabytes(size.log_bytes),
+            ", ".join(reasons),
+        )
+    console.print(table)
+    console.print("Versions share files: an increment writes its own rows, a part its row numbers.")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.2f} MB"
+
+
 def show_erasure(erasure: Erasure) -> None:
     """Print what was erased, which models learned from it, and what remains."""
     console = open_console()
@@ -103,7 +156,7 @@ def show_erasure(erasure: Erasure) -> None:
         console.print(
             f"  {counted(len(erasure.kept), 'page')} of these models kept: no row of theirs"
         )
-        for place in erasure.kept[:SHOWN]:
+        for place in erasure.kept[:MAX_VIOLATIONS_SHOWN]:
             console.print(f"    {place}")
     for learner in erasure.learners:
         aliases = f" ({', '.join(learner.aliases)})" if learner.aliases else ""
@@ -118,15 +171,15 @@ def show_erasure(erasure: Erasure) -> None:
         console.print("  No row of theirs was found: see that it is spelt as in the data")
     _tell_search(console, erasure.searched, "left")
     if not erasure.searched.clean:
-        write_error("not all is erased: the list says what is left, or was not searched")
+        write_error("not everything is erased: the list shows what is left or was not searched")
 
 
 def _to_retrain(erasure: Erasure) -> list[str]:
-    """What to do about a champion that learned from what was erased."""
+    """Advise what to do about a champion that was trained on erased rows."""
     return [
         f"{learner.model.name} v{learner.model.version} is the champion, and "
         f"{counted(learner.learned, 'row')} "
-        "it learned from are gone: train and release anew (`lifecycle run erase --retrain`, or "
+        "it learned from are gone: train and release again (`lifecycle run erase --retrain`, or "
         "`lifecycle run train` and `lifecycle run release`)"
         for learner in erasure.learners
         if learner.needs_retraining
@@ -152,10 +205,10 @@ def _tell_search(console: Console, searched: Searched, verb: str) -> None:
         ("not searched", searched.unsearched),
         ("of other projects", searched.elsewhere),
     ):
-        for place in places[:SHOWN]:
+        for place in places[:MAX_VIOLATIONS_SHOWN]:
             console.print(f"  {title}: {place}")
-        if len(places) > SHOWN:
-            console.print(f"  {title}: {len(places) - SHOWN} more places")
+        if len(places) > MAX_VIOLATIONS_SHOWN:
+            console.print(f"  {title}: {len(places) - MAX_VIOLATIONS_SHOWN} more places")
     if searched.clean:
         console.print(f"Nothing is {verb}" + (" in this project" if searched.elsewhere else ""))
     if searched.elsewhere:
@@ -165,13 +218,13 @@ def _tell_search(console: Console, searched: Searched, verb: str) -> None:
 # `lifecycle audit`: who changed which version of models or data, and whether the trail holds.
 
 BROKEN = 2
-"""Exit code for a trail that does not hold."""
+"""Exit code for a trail that is not intact."""
 
 
 def audit(
     project: ProjectPath = PROJECT_FILE,
     check: Annotated[
-        bool, typer.Option("--verify", help="Hold every line against its hash.")
+        bool, typer.Option("--verify", help="Check every line against its hash.")
     ] = False,
     env: EnvOption = None,
 ) -> None:
@@ -185,7 +238,7 @@ def audit(
     for name, chain in (("models", models), ("data", data)) if check else ():
         broken = chain.broken()
         if broken is not None:
-            write_error(f"{loaded.name}: the audit trail of {name} does not hold: {broken}")
+            write_error(f"{loaded.name}: the audit trail of {name} is not intact: {broken}")
             raise typer.Exit(BROKEN)
     lines: dict[str, Sequence[Link]] = {"models": models.lines(), "data": data.lines()}
     if not any(lines.values()):
@@ -196,8 +249,8 @@ def audit(
             continue
         before: tuple[str, ...] = ()
         for number, change in enumerate(changes) if not check else ():
-            again = len(change.reasons) > 1 and change.reasons == before
-            _show(console, number, change, ("as above",) if again else change.reasons)
+            is_repeat = len(change.reasons) > 1 and change.reasons == before
+            _show(console, number, change, ("as above",) if is_repeat else change.reasons)
             before = change.reasons
         verdict = "every line holds; " if check else ""
         console.print(f"{name}: {len(changes)} lines; {verdict}the last hash is {changes[-1].hash}")
@@ -231,14 +284,14 @@ def lineage(
     picture: Annotated[
         Path | None,
         typer.Option(
-            help="Draw it, too: a file that ends with .md or .mmd (Mermaid) or .dot (Graphviz)."
+            help="Also draw it: a file that ends with .md or .mmd (Mermaid) or .dot (Graphviz)."
         ),
     ] = None,
     openlineage: Annotated[
         str | None,
         typer.Option(
             metavar="FILE|URL",
-            help="Send it as OpenLineage events, too; a file gets those it has not yet.",
+            help="Also send it as OpenLineage events; a file gets those it does not have yet.",
         ),
     ] = None,
     env: EnvOption = None,
@@ -273,5 +326,5 @@ def lineage(
         events = events_of(graph, [node.id for node in nodes.nodes], loaded, settings)
         sent = send(events, openlineage)
         before = len(events) - sent
-        again = f" ({before} more are in it already)" if before else ""
-        err_console.print(f"{sent} OpenLineage events → {openlineage}{again}")
+        note = f" ({before} more are in it already)" if before else ""
+        err_console.print(f"{sent} OpenLineage events → {openlineage}{note}")

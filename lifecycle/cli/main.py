@@ -17,7 +17,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from lifecycle.errors import LifecycleError, SettingsError
-from lifecycle.runtime.process import prepare_process
+from lifecycle.redaction import redact
+from lifecycle.runtime.process import prepare_process, process_age
 
 DISTRIBUTION = "lifecycle-flows"
 
@@ -81,6 +82,12 @@ VERBS = {
         "data:diff",
         "Compare two versions of a table: schema, rows, and how each column's distribution moved.",
         "lifecycle diff 3 4",
+    ),
+    "lake": Verb(
+        "Data",
+        "governance:lake",
+        "Show the size of each table of a project, and what of it models need.",
+        "lifecycle lake project.yaml",
     ),
     "lineage": Verb(
         "Data",
@@ -207,8 +214,8 @@ def main() -> None:
         sys.exit(2)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_set: bool) -> None:
+    if is_set:
         typer.echo(f"lifecycle {version(DISTRIBUTION)}")
         raise typer.Exit
 
@@ -216,7 +223,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def describe(
     show_version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show it.")
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Show the completion script."
+        ),
     ] = False,
 ) -> None:
     """Run the machine-learning lifecycle of a project file, and look at what it made."""
@@ -241,7 +251,7 @@ def run(
         str,
         typer.Argument(
             metavar="FLOW [PROJECT] [OPTIONS]",
-            help="Which one.",
+            help="Shell.",
             autocompletion=lambda: list(flow_summaries()),
         ),
     ],
@@ -250,9 +260,20 @@ def run(
     name = flow.replace("-", "_")
     if name not in (flows := flow_summaries()):
         raise SettingsError(f"there is no flow {flow!r}; choose one of {', '.join(flows)}")
+    if not {"-h", "--help"} & set(context.args):
+        _announce(" ".join((name, *context.args)))
     # the same process goes on as the flow, so that signals and exit code are its own. -P: a
     # package of the working folder must not stand in for one of ours
     os.execv(sys.executable, [sys.executable, "-P", "-m", "flows", name, *context.args])  # noqa: S606
+
+
+def _announce(what: str) -> None:
+    """Show at once that a flow starts: it imports for seconds before it has anything to say."""
+    from lifecycle.runtime.console import open_console, progress_line  # not for every `--help`
+
+    text = f"{redact(what)}: importing Prefect and what the flow needs"
+    open_console().print(progress_line(process_age(), "start", text, ended=False), soft_wrap=True)
+    sys.stdout.flush()  # of a pipe: what is not written yet would be lost
 
 
 class FlowCommand(TyperCommand):

@@ -49,7 +49,7 @@ def init(
         str | None, typer.Option(help="Column to predict; without it the columns are listed.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="By default project.yaml beside the data file.")
+        Path | None, typer.Option(help="By default project.yaml next to the data file.")
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="By default the data file's name and the target.")
@@ -60,26 +60,30 @@ def init(
         typer.Option(help="How a column's dates are written: COLUMN=%d/%m/%Y. May be repeated."),
     ] = None,
     separator: Annotated[
-        str | None, typer.Option(help="CSV: between cells; one sign, or tab. Else detected.")
+        str | None, typer.Option(help="CSV: character between cells, or tab. Otherwise detected.")
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option(help="CSV, JSON lines: such as cp1252. Else detected.")
+        str | None,
+        typer.Option(help="CSV, JSON lines: encoding, such as cp1252. Otherwise detected."),
     ] = None,
     sheet: Annotated[
-        str | None, typer.Option(help="Excel: by name, or place from 0. Else one with the target.")
+        str | None, typer.Option(help="Excel: name or index from 0. Otherwise one with the target.")
     ] = None,
     decimal: Annotated[
-        str | None, typer.Option(help="Before the decimals of a number: a point, or a comma.")
+        str | None, typer.Option(help="Decimal mark of numbers: a point or a comma.")
     ] = None,
     time: Annotated[
-        str | None, typer.Option(help="Column that orders the rows in time. Else guessed.")
+        str | None, typer.Option(help="Column that orders the rows in time. Otherwise guessed.")
     ] = None,
     entity: Annotated[
-        str | None, typer.Option(help="Column of whom the rows are about. Else guessed.")
+        str | None,
+        typer.Option(help="Column that identifies the entity of a row. Otherwise guessed."),
     ] = None,
     id_column: Annotated[
         list[str] | None,
-        typer.Option("--id", help="Column that numbers the rows, no feature; may be repeated."),
+        typer.Option(
+            "--id", help="Column that numbers the rows and is no feature; may be repeated."
+        ),
     ] = None,
 ) -> None:
     """Write a working project file for a data file, and say what was guessed."""
@@ -90,15 +94,15 @@ def init(
     remote = "://" in data
     file = output or folder_of(data) / "project.yaml"
     if file.exists() and not force and (remote or is_pattern(data) or Path(data).exists()):
-        raise ProjectError(f"{file} is there already: name another --output, or use --force")
+        raise ProjectError(f"{file} already exists: name another --output, or use --force")
     reading = ReadingOptions(separator, encoding, sheet, decimal, _formats(dates or []))
     if target is None:
         names = column_names(data, reading)
         more = ", …" if len(names) > NAMES_SHOWN else ""
-        shown = ", ".join(names[:NAMES_SHOWN])
-        raise ProjectError(f"--target: name the column to predict, one of: {shown}{more}")
-    wanted = RoleOptions(time, entity, tuple(id_column or ()))
-    text, guesses = infer_project(data, target, name, file.parent, reading, wanted)
+        examples = ", ".join(names[:NAMES_SHOWN])
+        raise ProjectError(f"--target: name the column to predict, one of: {examples}{more}")
+    role_options = RoleOptions(time, entity, tuple(id_column or ()))
+    text, guesses = infer_project(data, target, name, file.parent, reading, role_options)
     if SCHEMA.is_file():
         schema = os.path.relpath(SCHEMA, file.parent.resolve())
         text = f"# yaml-language-server: $schema={schema}\n{text}"
@@ -106,8 +110,8 @@ def init(
     console = open_console()
     table = Table("guess", "because", title=f"Guessed from {data}", title_justify="left")
     for guess in guesses:
-        key, _, why = guess.partition(": ")
-        table.add_row(key, why)
+        key, _, reason = guess.partition(": ")
+        table.add_row(key, reason)
     console.print(table)
     profiled = "" if remote else f" lifecycle profile {file} shows what is in the data."
     console.print(f"Wrote {file}.{profiled} Read it once, then:")
@@ -116,7 +120,7 @@ def init(
 
 
 def _program() -> str:
-    """This command, as a shell finds it."""
+    """Return this command as a shell finds it."""
     program = Path(sys.executable).with_name("lifecycle")
     on_path = shutil.which("lifecycle")
     return "lifecycle" if on_path == str(program) else os.path.relpath(program)
@@ -162,7 +166,9 @@ def validate(
 def schema(
     output: Annotated[
         Path | None,
-        typer.Option(help="By default docs/project.schema.json of the checkout, or else here."),
+        typer.Option(
+            help="By default docs/project.schema.json of the checkout, otherwise in this folder."
+        ),
     ] = None,
 ) -> None:
     """Write the JSON schema of project files, which editors complete and check with."""
@@ -175,10 +181,10 @@ def schema(
 
 
 def _rehearse(project: "Project") -> str:
-    """What ingestion and split would make of the source, without writing anything.
+    """Preview ingestion and split of the source, without writing anything.
 
     Raises:
-        DataError: the source, a column or the target cannot be used.
+        DataError: the source, a column or the target is unusable.
     """
     from lifecycle.data.preview import rehearse, summary_lines  # as above
     from lifecycle.data.split import small_holdout

@@ -1,4 +1,4 @@
-"""What runs: the endpoint and its keys, one more Ray node, pages of MLflow and Prefect."""
+"""Commands about servers: the endpoint and its keys, a further Ray node, MLflow and Prefect."""
 
 import os
 import shlex
@@ -43,8 +43,8 @@ USAGE = 2
 """Exit code of a process of ours that a setting keeps from its work."""
 MLFLOW_PORT, PREFECT_PORT = 5000, 4200
 """Where they are looked for; with another process there, a free port is taken and told."""
-MlflowPort = Annotated[int, typer.Option(envvar="MLFLOW_PORT", help="Where MLflow's pages are.")]
-PrefectPort = Annotated[int, typer.Option(envvar="PREFECT_PORT", help="Where Prefect's are.")]
+MlflowPort = Annotated[int, typer.Option(envvar="MLFLOW_PORT", help="Port of MLflow's pages.")]
+PrefectPort = Annotated[int, typer.Option(envvar="PREFECT_PORT", help="Port of Prefect's pages.")]
 
 keys = typer.Typer(
     no_args_is_help=True,
@@ -60,7 +60,7 @@ Name = Annotated[str, typer.Argument(help="Who uses the key; shown in lists and 
 def add(
     name: Name,
     rate: Annotated[
-        float | None, typer.Option(help="Requests a second; without it as many as can be served.")
+        float | None, typer.Option(help="Requests per second; without it there is no limit.")
     ] = None,
     project: Annotated[
         list[str] | None, typer.Option(help="Only this project; may be repeated.")
@@ -72,12 +72,14 @@ def add(
     if settings.serve_keys is None:
         settings.folder()
     key = KeyStore(settings.keys_file).add(name, rate, project or ())
-    limit = f", {rate:g} requests a second" if rate else ""
+    limit = f", {rate:g} requests per second" if rate else ""
     where = ", ".join(project) if project else "all projects"
     write_error(f"Key {name!r} for {where}{limit}; it is shown only now:")
     typer.echo(key)
     if not settings.needs_keys:
-        write_error(f"{settings.env} asks for no keys; LIFECYCLE_SERVE_ACCESS=keys makes it ask")
+        write_error(
+            f"{settings.env} requires no keys; set LIFECYCLE_SERVE_ACCESS=keys to require them"
+        )
 
 
 @keys.command("list", epilog=example_text("lifecycle keys list --env prod"))
@@ -132,7 +134,7 @@ def front_env(
 
 
 def ray_node(
-    address: Annotated[str, typer.Argument(help="Of the head: host:port.")],
+    address: Annotated[str, typer.Argument(help="Address of the head node: host:port.")],
     cpus: Annotated[int, typer.Option(min=0, help="CPUs of the node.")] = 1,
     block: Annotated[bool, typer.Option(help="Stay in the foreground; Ctrl-C ends it.")] = False,
 ) -> None:
@@ -245,7 +247,7 @@ def ui(
         while not stop.wait(1.0):
             if any(process.poll() is not None for process in processes):
                 raise BackendError(
-                    f"a server has ended by itself; {settings.home / 'mlflow-ui.log'} and "
+                    f"a server has ended unexpectedly; {settings.home / 'mlflow-ui.log'} and "
                     f"{home / 'server.log'} say why"
                 )
 
@@ -273,9 +275,9 @@ def _require_prefect_settings() -> None:
         raise SettingsError(process.stderr.strip())
 
 
-def _port(wanted: int) -> int:
+def _port(requested: int) -> int:
     """The port, or a free one if another process has it."""
-    for port in (wanted, 0):
+    for port in (requested, 0):
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
@@ -304,7 +306,7 @@ def _prefect(url: str, home: Path, auth: str) -> AbstractContextManager[Process]
 
 # `lifecycle status` and `lifecycle down`: what a script left running for the next one.
 
-Force = Annotated[bool, typer.Option(help="End it although a script uses it.")]
+Force = Annotated[bool, typer.Option(help="End it even if a script uses it.")]
 
 
 def status(env: EnvOption = None) -> None:
@@ -315,9 +317,9 @@ def status(env: EnvOption = None) -> None:
     if server is None:
         open_console().print(f"Nothing runs for {settings.home} (LIFECYCLE_HOME).")
         return
-    with unused(home) as nobody:
+    with unused(home) as is_unused:
         until = f"until {_clock(runs_until(home, server))} unless it is used"
-        stays = until if nobody else f"in use, and {server.minutes:g} minutes after that"
+        stays = until if is_unused else f"in use, and {server.minutes:g} minutes after that"
     open_console().print(
         f"Prefect  {server.url}    its page asks for the text in {auth_file(home)}\n"
         f"         process {server.process}, since {_clock(server.started)}, {stays}\n"
@@ -332,8 +334,8 @@ def down(env: EnvOption = None, force: Force = False) -> None:
     if server is None:
         open_console().print("Nothing runs.")
         return
-    with unused(home) as nobody:
-        if not (nobody or force):
+    with unused(home) as is_unused:
+        if not (is_unused or force):
             raise BackendError(
                 f"a script uses the Prefect server at {server.url}: wait for it, or use --force"
             )

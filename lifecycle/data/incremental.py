@@ -1,16 +1,19 @@
 """Incremental ingestion: what was taken in before, what is new, and both as one version.
 
 What was taken is in the note of the version's own commit, so the two cannot come apart. New rows
-wait in an unnamed file until all are checked; then the former version's rows are streamed past
-them: a row whose key came again is replaced, all others stay, new ones follow.
+wait in an unnamed file until all are checked; then the former version's keys are streamed past
+them. The files without a row whose key came again are the new version's, too; the others are
+written anew without those rows, and the new ones follow.
 """
 
 import json
 import logging
+import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Self
+from functools import partial
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -21,21 +24,25 @@ from lifecycle.data.contract.unique import keys_of
 from lifecycle.data.sources import Source
 from lifecycle.errors import SourceError
 from lifecycle.lake.column_types import coerce, to_frame
-from lifecycle.lake.read import open_version
-from lifecycle.lake.table import Noted, noted_version
+from lifecycle.lake.manifest import VersionFile, files_of
+from lifecycle.lake.read import open_file, open_version, stored_schema
+from lifecycle.lake.table import Noted, note_of, noted_version
+from lifecycle.lake.write import LISTED, VersionWriter
 from lifecycle.project import IncrementalSpec, Project
-from lifecycle.records import Window
+from lifecycle.records import DatasetVersion, Window
 
 logger = logging.getLogger(__name__)
 
 INCREMENTAL, STATE_KEY = "incremental", "taken"
 """In a commit's note."""
+SINCE = "since"
+"""In what was taken: the version whose note has the other parts."""
 Write = Callable[[pa.RecordBatch], None]
 Mask = NDArray[np.bool_]
 
 
 def increment_of(project: Project, source: Source, uri: str, window: Window) -> "Increment | None":
-    """How this run takes in what is new; None if the source does not ask for it.
+    """Return how this run takes in what is new; None if the source does not ask for it.
 
     Raises:
         SourceError: a file that was taken in has changed, and rows have no key to replace them by.
@@ -64,7 +71,15 @@ class Increment:
         self._column = project.contract.columns[spec.column] if spec.column else None
         state: dict[str, Any] = json.loads(former.note[STATE_KEY]) if former else {}
         self._high: Any = state.get("high")
-        self._parts_read: dict[str, str] = state.get("parts", {})
+        self._since: int | None = state.get(SINCE)
+        """The version whose note has the parts that came before; None if there is none."""
+        self._parts_before: dict[str, str] = {}
+        self._parts_since: dict[str, str] = state.get("parts", {})
+        if former and self._since is None:
+            self._since = former.version.version
+            self._parts_before, self._parts_since = self._parts_since, {}
+        elif former and self._since is not None:
+            self._parts_before = _parts_of(former.version.uri, self._since)
         self.parts: list[str] | None = None
         """Names of the source's parts to read; None for all."""
         if spec.by == "files":
@@ -84,8 +99,14 @@ class Increment:
         if self._file is not None:
             self._file.close()
 
+    @property
+    def continued(self) -> DatasetVersion | None:
+        """The version whose files the new one has, too; None if its commit lists none."""
+        former = self.former.version if self.former else None
+        return former if former and files_of(former) is not None else None
+
     def later(self, batch: pa.RecordBatch) -> Mask | None:
-        """Which rows of a raw batch are behind the watermark; None if all are wanted.
+        """Mask of the rows of a raw batch that are behind the watermark; None if all are wanted.
 
         A row without a watermark is wanted: the contract says what becomes of it.
         """
@@ -101,8 +122,8 @@ class Increment:
         if self.after is None:
             return None
         later = (marks > self.after) | marks.isna()
-        wanted: Mask = later.to_numpy(dtype=bool, na_value=True)
-        return wanted
+        selection: Mask = later.to_numpy(dtype=bool, na_value=True)
+        return selection
 
     def stage(self, batch: pa.RecordBatch) -> None:
         """Keep accepted rows until all are checked."""
@@ -116,81 +137,99 @@ class Increment:
             self._keys.append(keys_of([batch.column(name) for name in self._key]))
             self._rows.append(keys_of(batch.columns, exact=False))
 
-    def merge(self, schema: pa.Schema, write: Write) -> int:
-        """Write the former rows that stay, then the new ones; how many are new or changed.
+    def merge(self, schema: pa.Schema, writer: VersionWriter) -> int:
+        """Write the rows that are new or changed, and the former files that lose some.
 
-        A former version with other columns is left alone: the contract has changed.
+        Args:
+            schema: columns of the rows.
+            writer: of the version that follows the former one.
+
+        Returns:
+            How many rows are new or changed.
+
+        Raises:
+            SourceError: the former version has other columns: the contract has changed.
+            BackendError: the lake cannot be read or written.
         """
         keys = np.concatenate(self._keys) if self._keys else np.empty(0, dtype=np.int64)
         rows = np.concatenate(self._rows) if self._rows else keys
-        wanted = np.ones(self._staged, dtype=bool)
+        selection = np.ones(self._staged, dtype=bool)
         order = np.argsort(keys, kind="stable")
         if len(keys):  # of a key that comes twice, the last row counts
             last = np.append(keys[order][1:] != keys[order][:-1], True)
-            wanted[:] = False
-            wanted[order[last]] = True
+            selection[:] = False
+            selection[order[last]] = True
             order = order[last]
-        if self.former is not None:
-            for batch in open_version(self.former.version):
-                if batch.schema.names != schema.names:
-                    raise SourceError(
-                        "source.incremental: the columns are not those of the version before "
-                        f"({', '.join(sorted(set(batch.schema.names) ^ set(schema.names)))}): give "
-                        "the project another name, or take the source in without `incremental` once"
-                    )
-                batch = pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-                write(self._staying(batch, keys, rows, order, wanted))
-        self._replay(schema, wanted, write)
-        return int(wanted.sum())
+        if self.former is not None and self._staged:
+            self._merge_former(writer, schema, _New(keys, rows, order, selection))
+        self._replay(schema, selection, writer.write)
+        return int(selection.sum())
 
     def note(self) -> dict[str, str]:
-        """Note for the commit: everything ingested so far."""
-        state = {"parts": self._parts_read, "high": self._high}
+        """Note for the commit: what was ingested so far, on top of an earlier commit's note while
+        that is little; so notes grow with the parts, not with their square."""
+        parts, before = self._parts_since, self._parts_before
+        state: dict[str, Any] = {"high": self._high}
+        if len(before) <= LISTED or len(parts) > LISTED + math.isqrt(2 * len(before)):
+            state |= {"parts": before | parts}
+        else:
+            state |= {"parts": parts, SINCE: self._since}
         return {INCREMENTAL: _kind(self._spec), STATE_KEY: json.dumps(state)}
 
-    def _staying(
-        self,
-        batch: pa.RecordBatch,
-        keys: NDArray[Any],
-        rows: NDArray[Any],
-        order: NDArray[np.int64],
-        wanted: Mask,
-    ) -> pa.RecordBatch:
-        """The former rows that are not replaced; new rows that are the same as they are not."""
-        if not len(order):
-            return batch
-        mine = keys_of([batch.column(name) for name in self._key])
-        at = np.minimum(np.searchsorted(keys[order], mine), len(order) - 1)
-        again = keys[order][at] == mine
-        if not again.any():
-            return batch
-        same = again & (rows[order][at] == keys_of(batch.columns, exact=False))
-        wanted[order[at[same]]] = False
-        return batch.filter(pa.array(~again | same))
+    def _merge_former(self, writer: VersionWriter, schema: pa.Schema, new: "_New") -> None:
+        """Find the former rows whose keys came again, and write their files anew without them."""
+        assert self.former is not None  # noqa: S101 - asked by the caller
+        version = self.former.version
+        files = files_of(version)
+        if files is None:  # written before commits listed their files: as new rows, all of them
+            for batch in open_version(version):
+                _check_columns(batch.schema.names, schema)
+                rows = pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+                writer.write(rows.filter(pa.array(~new.replaces(rows, self._key))))
+            return
+        _check_columns(stored_schema(version).names, schema)
+        for file in files if self._key else ():
+            removed = []
+            for batch, numbers in open_file(version, file, self._key):
+                repeated = new.holds(batch, self._key)
+                if repeated.any():
+                    removed.append(numbers[repeated])
+            if not removed:
+                continue
+            candidates = np.concatenate(removed)
+            holds = partial(np.isin, test_elements=candidates)
+            changed = [
+                numbers[new.replaces(batch, self._key)]
+                for batch, numbers in open_file(version, file, schema.names, holds)
+            ]
+            numbers = np.concatenate(changed)
+            if len(numbers):
+                writer.replace(file, _others(version, file, schema, numbers), numbers)
 
-    def _replay(self, schema: pa.Schema, wanted: Mask, write: Write) -> None:
+    def _replay(self, schema: pa.Schema, selection: Mask, write: Write) -> None:
         if self._stream is None:
             return
         self._stream.close()
         self._file.seek(0)
         start = 0
         for batch in pa.ipc.open_stream(self._file):
-            some = wanted[start : start + batch.num_rows]
+            mask = selection[start : start + batch.num_rows]
             start += batch.num_rows
-            rows = batch if some.all() else batch.filter(pa.array(some))
+            rows = batch if mask.all() else batch.filter(pa.array(mask))
             write(pa.RecordBatch.from_arrays(rows.columns, schema=schema))
 
     def _new_parts(self, source: Source) -> list[str]:
-        stamps = set(self._parts_read.values())
+        parts_read = self._parts_before | self._parts_since
+        stamps = set(parts_read.values())
         parts = source.parts()
         new = [part for part in parts if part.digest not in stamps]
-        changed = [part.name for part in new if part.name in self._parts_read]
+        changed = [part.name for part in new if part.name in parts_read]
         if changed and not self._key:
             raise SourceError(
                 f"{source.place}: {', '.join(changed[:3])} changed since it was taken in; name the "
                 "columns that identify a row under contract.key, so that its rows can be replaced"
             )
-        self._parts_read = self._parts_read | {part.name: part.digest for part in new}
+        self._parts_since = self._parts_since | {part.name: part.digest for part in new}
         return [part.name for part in new]
 
     def _until_now(self, newest: Any) -> Any:
@@ -222,6 +261,68 @@ class Increment:
         if self._column.type == "integer":
             return int(self._high - self._spec.lateness)
         return pd.Timestamp(self._high) - pd.Timedelta(days=self._spec.lateness)
+
+
+class _New(NamedTuple):
+    """The new rows, by their keys."""
+
+    keys: NDArray[Any]
+    """(rows,)."""
+    rows: NDArray[Any]
+    """(rows,): hashes of whole rows."""
+    order: NDArray[np.int64]
+    """(keys,): the row of each key that counts, in the order of the keys."""
+    selection: Mask
+    """(rows,): which rows are written."""
+
+    def holds(self, batch: pa.RecordBatch, key: list[str]) -> Mask:
+        """Mask of the former rows that have a key that came again (rows,)."""
+        return self._find(batch, key)[1]
+
+    def replaces(self, batch: pa.RecordBatch, key: list[str]) -> Mask:
+        """Mask of the former rows that are replaced (rows,); new ones equal to them are not
+        written."""
+        if not len(self.order):
+            return np.zeros(batch.num_rows, dtype=bool)
+        at, repeated = self._find(batch, key)
+        same = repeated & (self.rows[self.order][at] == keys_of(batch.columns, exact=False))
+        self.selection[self.order[at[same]]] = False
+        replaced: Mask = repeated & ~same
+        return replaced
+
+    def _find(self, batch: pa.RecordBatch, key: list[str]) -> tuple[NDArray[np.int64], Mask]:
+        ordered = self.keys[self.order]
+        former = keys_of([batch.column(name) for name in key])
+        at = np.minimum(np.searchsorted(ordered, former), len(ordered) - 1)
+        return at, ordered[at] == former
+
+
+def _others(
+    version: DatasetVersion, file: VersionFile, schema: pa.Schema, removed: NDArray[np.int64]
+) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
+    """A file's rows but some, with their numbers."""
+    for batch, numbers in open_file(version, file, schema.names):
+        stays = ~np.isin(numbers, removed)
+        rows = pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+        yield rows.filter(pa.array(stays)), numbers[stays]
+
+
+def _check_columns(names: list[str], schema: pa.Schema) -> None:
+    if names != schema.names:
+        raise SourceError(
+            "source.incremental: the columns are not those of the version before "
+            f"({', '.join(sorted(set(names) ^ set(schema.names)))}): give the project another "
+            "name, or take the source in without `incremental` once"
+        )
+
+
+def _parts_of(uri: str, version: int | None) -> dict[str, str]:
+    """Name → digest of the parts that a version's note has."""
+    if version is None:
+        return {}
+    state = json.loads(note_of(uri, version).get(STATE_KEY, "{}"))
+    parts: dict[str, str] = state.get("parts", {})
+    return parts
 
 
 def _kind(spec: IncrementalSpec) -> str:

@@ -82,8 +82,7 @@ def ingest(
     with digesting(source) as digest:
         run = _plan(project, settings, window, table, source, digest)
         earlier = run.earlier()
-        # what was taken in stays, though the source may be again what it was before
-        if earlier is not None and (run.increment is None or run.increment.former == earlier):
+        if earlier is not None:
             content = json.loads(earlier.note["ingested"])
             ingested = Ingested.model_validate(content | {"dataset": earlier.version.model_dump()})
             return relocated(ingested, settings)
@@ -119,6 +118,11 @@ class _Run:
     def earlier(self) -> Noted | None:
         """The intact version made from the very same, if there is one; only where one may be, the
         source's digest is waited for."""
+        if self.increment is not None:  # only what was taken in last counts
+            former = self.increment.former
+            if former is None or former.note.get("request") != self.request:
+                return None
+            return former if is_intact(former.version) else None
         alike = {"project": self.project.name, "window": str(self.window)}
         if noted_version(self.uri, alike) is None:
             return None
@@ -187,7 +191,9 @@ def _write(run: _Run, progress: Progress | None) -> Ingested:
     with ExitStack() as stack:
         if increment:
             stack.enter_context(increment)
-        writer = stack.enter_context(VersionWriter(schema, run.uri))
+        writer = stack.enter_context(
+            VersionWriter(schema, run.uri, increment.continued if increment else None)
+        )
         rejected_uri = table_uri(run.settings, project.name, REJECTED)
         quarantine = stack.enter_context(VersionWriter(QUARANTINE, rejected_uri))
         keep = increment.stage if increment else writer.write
@@ -207,7 +213,7 @@ def _write(run: _Run, progress: Progress | None) -> Ingested:
         if rejected_version is not None:
             _check_share(run, checker, rows_in, unplaced, rejected_version)
         violations = checker.finish() if rows_in else ()
-        rows_new = increment.merge(schema, writer.write) if increment else None
+        rows_new = increment.merge(schema, writer) if increment else None
         ingested = Ingested(
             dataset=DatasetVersion(uri=run.uri, version=0, digest="", rows=0),
             window=run.window,
@@ -240,14 +246,14 @@ def _rows(
         batch = run.terms.complete(batch, place, continued=run.former is not None)
         numbers = np.arange(start, start + batch.num_rows, dtype=np.int64)
         start += batch.num_rows
-        wanted = inside(batch, project, run.window)
+        mask = inside(batch, project, run.window)
         if increment:
-            wanted = _both(wanted, increment.later(batch))
+            mask = _both(mask, increment.later(batch))
         if run.erased and project.entity in batch.schema.names:
             erased = erased_mask(batch.column(project.entity), run.erased, run.settings)
-            wanted = _both(wanted, ~erased.to_numpy(zero_copy_only=False))
-        if wanted is not None:
-            batch, numbers = batch.filter(pa.array(wanted)), numbers[wanted]
+            mask = _both(mask, ~erased.to_numpy(zero_copy_only=False))
+        if mask is not None:
+            batch, numbers = batch.filter(pa.array(mask)), numbers[mask]
         if progress:
             progress(start)
         if batch.num_rows:

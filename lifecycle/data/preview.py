@@ -21,7 +21,7 @@ from lifecycle.records import Violation, Window
 
 HEAD = 1_000
 """Rows kept, to try on them what takes a frame."""
-SHOWN, EXAMPLES = 8, 3
+MAX_VIOLATIONS_SHOWN, MAX_EXAMPLES_SHOWN = 8, 3
 """Broken promises told, and rows of each."""
 
 
@@ -40,7 +40,7 @@ class Rehearsal(NamedTuple):
     unlabelled: int
     """Accepted rows without a target, which are in no part."""
     violations: tuple[Violation, ...]
-    """What the data do not keep of the contract, worst first."""
+    """Violations of the contract, the worst first."""
 
 
 def rehearse(project: Project) -> Rehearsal:
@@ -66,9 +66,9 @@ def rehearse(project: Project) -> Rehearsal:
         batch = terms.complete(batch, source.at(read + 1).place)
         numbers = np.arange(read, read + batch.num_rows, dtype=np.int64)
         read += batch.num_rows
-        wanted = inside(batch, project, window)
-        if wanted is not None:
-            batch, numbers = batch.filter(pa.array(wanted)), numbers[wanted]
+        mask = inside(batch, project, window)
+        if mask is not None:
+            batch, numbers = batch.filter(pa.array(mask)), numbers[mask]
         rows += batch.num_rows
         good = checker.check(batch, numbers).accepted
         if accepted < HEAD:
@@ -96,9 +96,9 @@ def rehearse(project: Project) -> Rehearsal:
 def summary_lines(rehearsal: Rehearsal, project: Project) -> Iterator[str]:
     """A rehearsal in words, where every row of the source is counted; a line each."""
     sizes = [f"{part} {mask.sum():,}" for part, mask in rehearsal.parts.masks.items()]
-    apart = rehearsal.parts.withheld - rehearsal.unlabelled
-    if apart:
-        sizes.append(f"withheld {apart:,} (to keep {_kept_apart(project)} apart)")
+    withheld = rehearsal.parts.withheld - rehearsal.unlabelled
+    if withheld:
+        sizes.append(f"withheld {withheld:,} (to keep {_kept_apart(project)} apart)")
     if rehearsal.unlabelled:
         sizes.append(f"without {project.target} {rehearsal.unlabelled:,}")
     summary = f"{rehearsal.accepted:,} of {rehearsal.rows:,} rows keep the contract"
@@ -111,7 +111,7 @@ def summary_lines(rehearsal: Rehearsal, project: Project) -> Iterator[str]:
             f"{rehearsal.outside:,} {rows} later: time.arrives_from is {project.time.arrives_from}"
         )
     if rehearsal.violations:
-        yield "What the data do not keep:"
+        yield "Violations of the contract:"
     yield from _broken(rehearsal.violations)
 
 
@@ -123,7 +123,7 @@ class SourceTrial(NamedTuple):
     labelled: bool
     """Whether it has the target's column."""
     violations: tuple[Violation, ...]
-    """What the data do not keep of the contract, worst first."""
+    """Violations of the contract, the worst first."""
 
 
 def try_source(project: Project) -> SourceTrial:
@@ -159,16 +159,17 @@ def trial_words(trial: SourceTrial, project: Project) -> Iterator[str]:
     if not trial.labelled:
         yield f"It has no column {project.target!r}, the target: it can be scored, not learned from"
     if trial.violations:
-        yield "What the data do not keep:"
+        yield "Violations of the contract:"
     yield from _broken(trial.violations)
 
 
 def _broken(violations: Sequence[Violation]) -> Iterator[str]:
     """The worst, each with the first rows and values that show it, personal data masked."""
-    for violation in violations[:SHOWN]:
-        yield f"  {violation.model_copy(update={'examples': violation.examples[:EXAMPLES]})}"
-    if len(violations) > SHOWN:
-        yield f"  and {len(violations) - SHOWN} more"
+    for violation in violations[:MAX_VIOLATIONS_SHOWN]:
+        examples = violation.examples[:MAX_EXAMPLES_SHOWN]
+        yield f"  {violation.model_copy(update={'examples': examples})}"
+    if len(violations) > MAX_VIOLATIONS_SHOWN:
+        yield f"  and {len(violations) - MAX_VIOLATIONS_SHOWN} more"
 
 
 def _kept_apart(project: Project) -> str:

@@ -4,6 +4,7 @@ import hmac
 import secrets
 from collections.abc import Collection, Iterable
 from datetime import UTC, date, datetime
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,9 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from lifecycle.audit.chain import RESTORE
+from lifecycle.data.contract.terms import TABLES
 from lifecycle.errors import BackendError, SettingsError, first_line
-from lifecycle.lake.table import create_table, history, table_uri
+from lifecycle.lake.table import create_table, noted_versions, table_uri
 from lifecycle.project import Project
 from lifecycle.runtime.files import create_once
 from lifecycle.runtime.identity import sha256
@@ -34,14 +36,14 @@ def pii_key(settings: Settings) -> bytes:
     if settings.pii_key is not None:
         key = settings.pii_key.get_secret_value().encode()
         if not key:
-            raise SettingsError("LIFECYCLE_PII_KEY: is empty; give a long random text")
+            raise SettingsError("LIFECYCLE_PII_KEY: is empty; set it to a long random text")
         return key
     file = settings.folder() / FILE
     try:
         return create_once(file, secrets.token_hex(32), 0o600).encode()
     except OSError as error:
         raise SettingsError(
-            f"{file}: cannot keep the key of personal data there ({error.strerror}); "
+            f"{file}: cannot store the key of personal data there ({error.strerror}); "
             "set LIFECYCLE_PII_KEY"
         ) from None
 
@@ -83,7 +85,7 @@ def plain_text(value: object) -> str | None:
     return value.isoformat() if isinstance(value, date | datetime) else str(value)
 
 
-# Personal data at ingestion: what no stage reads as it is, is hashed or left out of versions.
+# Personal data at ingestion: columns that no stage needs in clear are hashed or dropped.
 
 
 class Hidden:
@@ -148,13 +150,12 @@ def read_as_they_are(project: Project) -> frozenset[str]:
     return frozenset(columns - {project.entity})
 
 
-# Which key a project's personal data were hashed with: under another one everybody is another.
+# The PII hashing key. With a different key, no hashed identity would match.
 
 NOTED = "pii_key"
 """In the commit of a version with hashed columns: the fingerprint of the key."""
 FINGERPRINT_PURPOSE = b"fingerprint\0"
 """Begins what is hashed, so that the fingerprint is no hash of a value."""
-TABLES = ("accepted", "current")
 
 
 def fingerprint(settings: Settings) -> str:
@@ -173,23 +174,27 @@ def check_key(project: Project, settings: Settings) -> None:
         SettingsError: it is another one, or is gone.
         BackendError: the lake cannot be read.
     """
+    hashes = any(spec.pii == "hash" for spec in project.contract.columns.values())
     for table in TABLES:
-        notes = history(table_uri(settings, project.name, table)).to_dict("records")
-        noted = [(note["version"], note["note"][NOTED]) for note in notes if NOTED in note["note"]]
-        if not noted:
+        versions = noted_versions(table_uri(settings, project.name, table))
+        if not hashes:  # the newest may have been hashed for who was erased
+            versions = islice(versions, 1)
+        hashed = next((version for version in versions if NOTED in version.note), None)
+        if hashed is None:
             continue
         file = settings.home / FILE
-        there = settings.pii_key is not None or file.is_file()
-        version, earlier = noted[-1]
-        if not there or fingerprint(settings) != earlier:
+        exists = settings.pii_key is not None or file.is_file()
+        number, earlier = hashed.version.version, hashed.note[NOTED]
+        if not exists or fingerprint(settings) != earlier:
+            other_key = "another key" if exists else "a key that is not here"
             raise SettingsError(
-                f"LIFECYCLE_PII_KEY: {table} version {version} of {project.name} was hashed with "
-                f"{'another key' if there else 'a key that is not here'}, under which everybody is "
-                f"another person; set the variable to that key, or restore {file} if it was there"
+                f"LIFECYCLE_PII_KEY: {table} version {number} of {project.name} was hashed with "
+                f"{other_key}, so no hashed identity would match; set the variable to that key, or "
+                f"restore {file} if it was there"
             )
 
 
-# Who was erased: keyed hashes of entities, which ingestion leaves out for good.
+# Suppression list: keyed hashes of erased entities, whose rows are never ingested again.
 #
 # The source is not ours: an erased person may still be in it, and must not come back with the next
 # ingestion. The hash is another one than the pseudonym in the tables (`privacy.pseudonym`): the
@@ -255,10 +260,10 @@ def suppress(settings: Settings, project: Project, values: Iterable[object]) -> 
         BackendError: the list cannot be read or written, or is damaged.
     """
     uri = table_uri(settings, project.name, TABLE)
-    wanted = set(hash_entities(values, settings)) - {""}
+    requested = set(hash_entities(values, settings)) - {""}
     for _ in range(ATTEMPTS):
         table, rows = _read(uri)
-        new = sorted(wanted - rows)
+        new = sorted(requested - rows)
         if not new:
             return 0
         try:
@@ -301,8 +306,8 @@ def _read(uri: str) -> tuple[DeltaTable | None, frozenset[str]]:
     except TableNotFoundError:
         return None, frozenset()
     except (DeltaError, pa.ArrowException, OSError) as error:
-        why = first_line(error)
-        raise BackendError(f"{uri}: cannot read who was erased: {why}; {RESTORE}") from None
+        reason = first_line(error)
+        raise BackendError(f"{uri}: cannot read who was erased: {reason}; {RESTORE}") from None
     except (ValueError, KeyError) as error:  # text that is none, or a column that is gone
         raise BackendError(
             f"{uri}: the list of who was erased is damaged ({error}); {RESTORE}"

@@ -1,6 +1,5 @@
 """Splitting by time and by entity: nobody and no moment of the holdout is seen by training."""
 
-from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +7,6 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.data.contract.column_checks import schema_of
 from lifecycle.data.split_parts import (
     HOLDOUT,
     TRAIN,
@@ -22,11 +20,13 @@ from lifecycle.data.split_parts import (
 )
 from lifecycle.errors import SplitError, TargetError
 from lifecycle.lake.column_types import release_memory
-from lifecycle.lake.read import open_version
-from lifecycle.lake.table import table_uri
-from lifecycle.lake.write import VersionWriter
+from lifecycle.lake.manifest import digest_of, is_intact
+from lifecycle.lake.read import PART_OF, open_rows, part_note, row_numbers
+from lifecycle.lake.table import NUMBER, ROW, find_version, noted_versions, table_uri
+from lifecycle.lake.write import GROUP, VersionWriter
 from lifecycle.project import Project, SplitSpec, TimeSpec
 from lifecycle.records import DatasetVersion, Ingested, Split
+from lifecycle.runtime.identity import sha256
 from lifecycle.runtime.run import provenance
 from lifecycle.settings import Settings
 
@@ -50,10 +50,10 @@ def small_holdout(rows: int, total: int, project: Project) -> str:
 
 
 def empty_part(part: str, project: Project, keys: Keys, rule: str) -> str:
-    """What to change, where a part of the split has no row.
+    """Say what to change, where a part of the split has no row.
 
     Args:
-        keys: of the rows that have a target.
+        keys: keys of the rows that have a target.
     """
     message = (
         f"{project.source.place}: the {part} part of {keys.rows:,} rows would be empty ({rule})"
@@ -150,20 +150,20 @@ def check_target(target: "pd.Series[Any]", project: Project, where: str) -> None
         return
     values = present.unique()
     positive = 1 if project.positive is None else project.positive
-    shown = ", ".join(map(repr, sorted(map(_native, values), key=str)[:6]))
+    labels = ", ".join(map(repr, sorted(map(_native, values), key=str)[:6]))
     if len(values) > 2:
         raise TargetError(
-            f"{place} has {len(values)} classes ({shown}…) and task: binary takes two; "
+            f"{place} has {len(values)} classes ({labels}…) and task: binary takes two; "
             "use task: multiclass, task: regression or another target"
         )
     if not (values == positive).any() and where == "the data":
         raise TargetError(
-            f"{place} never is {positive!r}, only {shown}; set `positive` to the value of "
+            f"{place} never is {positive!r}, only {labels}; set `positive` to the value of "
             f"{name!r} that the model should predict"
         )
     if len(values) == 1:
         raise TargetError(
-            f"{place} has one class only ({shown}): there is nothing to tell apart; check the "
+            f"{place} has one class only ({labels}): there is nothing to tell apart; check the "
             "data, `target`, or the sizes under `split`"
         )
 
@@ -173,6 +173,7 @@ def _native(value: object) -> object:
 
 
 Mask = NDArray[np.bool_]
+PART = pa.schema([pa.field(NUMBER, pa.int64(), nullable=False)])
 PARTS = ("train", "validation", "holdout")
 
 
@@ -221,9 +222,9 @@ def divide(frame: pd.DataFrame, project: Project) -> Parts:
 
 
 def split_dataset(project: Project, settings: Settings, ingested: Ingested) -> Split:
-    """Write the three parts of a dataset version as versions of their own.
+    """Write the three parts of a dataset version: the numbers of their rows.
 
-    Of each row, nine bytes and the target are in memory; all else passes by in batches.
+    Of each row, nine bytes, its number and the target are in memory; no other column is read.
 
     Raises:
         TargetError: the target is missing everywhere, constant, or does not fit the task.
@@ -238,11 +239,7 @@ def split_version(project: Project, settings: Settings, dataset: DatasetVersion)
     target, keys = read_keys(dataset, project)
     parts = _divide(target, keys, project)
     del target, keys
-    release_memory()
-    note = {"dataset": dataset.digest, "rule": parts.rule} | provenance()
-    uris = {part: table_uri(settings, project.name, part) for part in PARTS}
-    target_field = schema_of(project.contract).field(project.target)
-    versions = _write(dataset, parts, uris, note, target_field)
+    versions = _write(project, settings, dataset, parts)
     release_memory()
     return Split(**versions, withheld=parts.withheld, rule=parts.rule)
 
@@ -314,28 +311,38 @@ def _by_time(rows: int, periods: Periods, spec: SplitSpec, time: TimeSpec) -> Pa
 
 
 def _write(
-    dataset: DatasetVersion,
-    parts: Parts,
-    uris: dict[str, str],
-    note: dict[str, str],
-    target: pa.Field,
+    project: Project, settings: Settings, dataset: DatasetVersion, parts: Parts
 ) -> dict[str, DatasetVersion]:
-    """The parts' rows as versions, all in one pass over the dataset's.
+    """The parts, as the numbers of their rows."""
+    numbers = np.concatenate([batch[ROW].to_numpy() for batch in open_rows(dataset, [])])
+    note = {"dataset": dataset.digest, "rule": parts.rule} | part_note(dataset, project.target)
+    return {
+        part: _write_part(
+            dataset, numbers[mask], table_uri(settings, project.name, part), note | provenance()
+        )
+        for part, mask in parts.masks.items()
+    }
 
-    Args:
-        target: as the contract has it: no part has a row without one.
-    """
-    writers: dict[str, VersionWriter] = {}
-    with ExitStack() as stack:
-        start = 0
-        for batch in open_version(dataset):
-            end = start + batch.num_rows
-            schema = batch.schema.set(batch.schema.get_field_index(target.name), target)
-            for part, mask in parts.masks.items():
-                if part not in writers:
-                    writers[part] = stack.enter_context(VersionWriter(schema, uris[part]))
-                if mask[start:end].any():
-                    rows = batch.filter(pa.array(mask[start:end]))
-                    writers[part].write(pa.RecordBatch.from_arrays(rows.columns, schema=schema))
-            start = end
-        return {part: writers[part].commit(note) for part in parts.masks}
+
+def _write_part(
+    dataset: DatasetVersion, numbers: NDArray[np.int64], uri: str, note: dict[str, str]
+) -> DatasetVersion:
+    """One part; where the newest one has its first rows, only the others' numbers are written."""
+    content = digest_of(pa.table({NUMBER: numbers}))
+    digest = sha256({"dataset": dataset.digest, "rows": content})
+    version = find_version(uri, digest)
+    if version is not None and is_intact(version):
+        return version
+    newest = next(noted_versions(uri), None)
+    former = newest.version if newest and PART_OF in newest.note else None
+    if former is not None:
+        before = row_numbers(former)
+        if not np.array_equal(numbers[: len(before)], before):
+            former = None
+        else:
+            numbers = numbers[len(before) :]
+    rows = pa.table({NUMBER: numbers}, schema=PART)
+    with VersionWriter(PART, uri, former) as writer:
+        for batch in rows.to_batches(GROUP):
+            writer.write(batch)
+        return writer.commit(note, digest)

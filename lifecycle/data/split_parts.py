@@ -1,4 +1,4 @@
-"""What a split needs to know of each row: the part its entity is in, its period, its target."""
+"""Keys of a split: of each row the part that its entity is in, its period, its target."""
 
 from typing import Any, NamedTuple
 
@@ -55,16 +55,16 @@ class Periods:
         at = np.searchsorted(self._periods, self._starts[rows])
         return np.bincount(at, minlength=len(self))
 
-    def newest(self, wanted: float, before: int) -> int:
-        """How many periods, the newest before a number, come closest to `wanted` rows; at least
+    def newest(self, target_rows: float, before: int) -> int:
+        """Number of periods, the newest before a number, come closest to `target_rows`; at least
         one, if there is one."""
         sizes = self._sizes[:before]
         if not len(sizes):
             return 0
-        return 1 + int(np.abs(np.cumsum(sizes[::-1]) - wanted).argmin())
+        return 1 + int(np.abs(np.cumsum(sizes[::-1]) - target_rows).argmin())
 
     def since(self, number: int) -> NDArray[np.bool_]:
-        """Which rows lie in a period or a later one (rows,)."""
+        """Mask of the rows that lie in a period or a later one (rows,)."""
         if number >= len(self._periods):
             return np.zeros(len(self._starts), dtype=bool)
         mask: NDArray[np.bool_] = self._starts >= self._periods[number]
@@ -75,7 +75,7 @@ class Periods:
         return self._periods[number]
 
     def name(self, number: int) -> str:
-        """What a period is called; behind the last one comes the end."""
+        """Name of a period; behind the last one comes the end."""
         if number >= len(self._periods):
             return "the end"
         start = self._periods[number]
@@ -179,8 +179,8 @@ def read_keys(dataset: DatasetVersion, project: Project) -> tuple["pd.Series[Any
         BackendError: the lake cannot be read.
     """
     spec, entity, time = project.split, project.entity, project.time
-    wanted = [project.target, entity, time.column if time else None]
-    names = list(dict.fromkeys(name for name in wanted if name is not None))
+    columns = [project.target, entity, time.column if time else None]
+    names = list(dict.fromkeys(name for name in columns if name is not None))
     targets: list[pa.Array] = []
     keys: Keys | None = None
     rows = 0
@@ -190,12 +190,12 @@ def read_keys(dataset: DatasetVersion, project: Project) -> tuple["pd.Series[Any
         # each text once: as a value of its own it takes 60 bytes
         targets.append(target.dictionary_encode() if is_text(target.type) else target)
         frame = to_frame(pa.Table.from_batches([batch]), is_nullable)
-        some = keys_of(frame, spec, entity, time)
-        keys = keys or some.room_for(dataset.rows)
-        for arrays, part in zip(keys[1:], some[1:], strict=True):
+        chunk = keys_of(frame, spec, entity, time)
+        keys = keys or chunk.room_for(dataset.rows)
+        for arrays, part in zip(keys[1:], chunk[1:], strict=True):
             if arrays is not None and part is not None:
-                arrays[rows : rows + some.rows] = part
-        rows += some.rows
+                arrays[rows : rows + chunk.rows] = part
+        rows += chunk.rows
     if keys is None:
         return pd.Series(dtype=np.float64), Keys(0, None, None)
     column = pa.chunked_array(targets)

@@ -22,7 +22,7 @@ CALENDAR = {"day": "D", "week": "W", "month": "M"}
 
 
 def first_window(project: Project) -> Window:
-    """What the first training sees: everything before `time.arrives_from`, or all rows.
+    """Return the window of the first training: rows before `time.arrives_from`, or all rows.
 
     Raises:
         ProjectError: `arrives_from` does not fit the time column's type.
@@ -84,7 +84,7 @@ def unplaced_rows(batch: pa.RecordBatch, project: Project) -> int:
 
 
 def inside(batch: pa.RecordBatch, project: Project, window: Window) -> NDArray[np.bool_] | None:
-    """Which rows of a raw batch are in a window, as `select` has it (rows,); None for all."""
+    """Return a mask of the rows of a raw batch in a window (rows,); None if all are in it."""
     if project.time is None or (window.first is None and window.last is None):
         return None
     frame = _frame(batch, project.time.column)
@@ -97,7 +97,7 @@ def inside(batch: pa.RecordBatch, project: Project, window: Window) -> NDArray[n
 
 
 def arriving(project: Project, source: Source) -> list[Window]:
-    """What `periods` finds in a source that is read batch by batch; only its times are kept."""
+    """Find the periods of a source, as `periods` does. Batches are read one at a time."""
     if project.time is None or project.time.arrives_from is None:
         return []
     name, terms = project.time.column, stage_terms(project, "current")
@@ -137,7 +137,7 @@ def _windows(times: "pd.Series[Any]", spec: TimeSpec, start: TimeValue) -> list[
 
 
 def _unplaced(times: "pd.Series[Any]", project: Project) -> "pd.Series[bool]":
-    """Which times are none that a row can have (rows,)."""
+    """Return a mask of the times that are missing or too late (rows,)."""
     missing = times.isna()
     latest = latest_time(project)
     return missing if latest is None else missing | (times > latest)
@@ -164,7 +164,7 @@ def _integer(value: TimeValue) -> int:
         return int(str(value))
     except ValueError:
         raise ProjectError(
-            f"time: {value!r} is no whole number, as the time column's values are"
+            f"time: {value!r} is not a whole number, but the time column's values are"
         ) from None
 
 
@@ -174,7 +174,7 @@ def _moment(value: TimeValue, end: bool = False) -> pd.Timestamp:
     try:
         moment = pd.Timestamp(text)
     except ValueError:
-        raise ProjectError(f"time: {text!r} is no ISO 8601 date or time") from None
+        raise ProjectError(f"time: {text!r} is not an ISO 8601 date or time") from None
     if moment.tzinfo is not None:
         moment = moment.tz_convert("UTC").tz_localize(None)
     whole_day = len(text) <= len("2012-01-31")

@@ -57,7 +57,7 @@ class AsOf:
 
     @property
     def dates(self) -> bool:
-        """Whether times are datetimes, in microseconds since 1970; else they are whole numbers."""
+        """Return whether times are datetimes, in microseconds since 1970; otherwise integers."""
         return self._dates
 
     @property
@@ -111,16 +111,20 @@ class AsOf:
         return [column.combine_chunks() for column in features.columns]
 
     def values(self, rows: NDArray[np.int64]) -> list[list[Any]]:
-        """What `take` takes, as Python's values with None where one is missing."""
+        """Return the rows that `take` would, as one list of Python values per feature.
+
+        Missing values are None.
+        """
         if len(rows) > FEW:
             return [column.to_pylist() for column in self.take(rows)]
-        wanted = rows.tolist()
+        indices = rows.tolist()
         return [
-            [None if row < 0 else column[row].as_py() for row in wanted] for column in self._columns
+            [None if row < 0 else column[row].as_py() for row in indices]
+            for column in self._columns
         ]
 
     def since(self, now: int) -> Self:
-        """Without the facts that no lookup at `now` or later can find."""
+        """Return a copy without the facts that no lookup at `now` or later can find."""
         if not len(self):
             return self
         ends = self._starts[1:]
@@ -153,24 +157,26 @@ class AsOf:
         return -1 if old else row
 
     def _place(self, entity: Any) -> int:
-        """Where an entity is among ours; -1 where it is not."""
-        ours = self._entities
+        """Return the index of an entity; -1 if it has no facts."""
+        entities = self._entities
         if self._text:  # Arrow orders text by its UTF-8 bytes, which is Python's order, too
-            at = bisect_left(ours, entity, key=lambda value: value.as_py())
-            return at if at < len(ours) and ours[at].as_py() == entity else -1
-        at = int(ours.searchsorted(entity))
-        return at if at < len(ours) and ours[at] == entity else -1
+            at = bisect_left(entities, entity, key=lambda value: value.as_py())
+            return at if at < len(entities) and entities[at].as_py() == entity else -1
+        at = int(entities.searchsorted(entity))
+        return at if at < len(entities) and entities[at] == entity else -1
 
     def _places(self, entities: pa.Array) -> NDArray[np.int64]:
         """`_place` of many (rows,)."""
-        ours = self._entities
+        own_entities = self._entities
         if self._text:
-            index = pc.index_in(entities.cast(pa.large_string()), value_set=ours)
+            index = pc.index_in(entities.cast(pa.large_string()), value_set=own_entities)
             positions: NDArray[np.int64] = index.fill_null(-1).to_numpy().astype(np.int64)
             return positions
-        wanted = entities.to_numpy()
-        at = np.searchsorted(ours, wanted)
-        places: NDArray[np.int64] = np.where(ours[np.minimum(at, len(ours) - 1)] == wanted, at, -1)
+        values = entities.to_numpy()
+        at = np.searchsorted(own_entities, values)
+        places: NDArray[np.int64] = np.where(
+            own_entities[np.minimum(at, len(own_entities) - 1)] == values, at, -1
+        )
         return places
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lifecycle.data.contract import Checker
+from lifecycle.data.contract.checker import REASONS_SHOWN
 from lifecycle.errors import FeatureError
 from lifecycle.lake.column_types import to_frame
 from lifecycle.lake.read import is_nullable
@@ -20,7 +21,6 @@ from lifecycle.runtime.plugins import load_plug, plug_file, where
 
 BLOCK = 1 << 18
 """Facts that the function gets at once, or one entity's if it has more."""
-REASONS_SHOWN = 8
 
 
 class ViewFunction(NamedTuple):
@@ -69,8 +69,8 @@ def compute(function: ViewFunction, facts: pa.Table) -> pa.RecordBatch:
         raise FeatureError(f"{function.key}: it returned {type(result).__name__}, not a DataFrame")
     if not result.index.equals(pd.RangeIndex(len(facts))):
         raise FeatureError(
-            f"{function.key}: it must return a row a fact with the same index: got {len(result)} "
-            f"rows for {len(facts)}"
+            f"{function.key}: it must return one row per fact with the same index: got "
+            f"{len(result)} rows for {len(facts)}"
         )
     if sorted(map(str, result.columns)) != sorted(spec.features):
         raise FeatureError(
@@ -139,7 +139,7 @@ def _checked(function: ViewFunction, features: pd.DataFrame) -> pa.RecordBatch:
     return accepted
 
 
-# Whether a view's function looks ahead: facts it could not have known must change nothing.
+# Check that a view's function does not look ahead: later facts must change nothing.
 #
 # The function is run on a sample of facts and again on what of them was known at several times. The
 # features of facts that are in both must be equal, bit by bit; one that differs has been made from
@@ -169,8 +169,8 @@ def check_lookahead(function: ViewFunction, facts: pa.Table) -> None:
     times = sample[function.spec.time]
     for cut in _cuts(times):
         before_cut = pc.less(times, cut).combine_chunks()
-        again = compute(function, sample.filter(before_cut))
-        name, row = _differs(features.filter(before_cut), again)
+        recomputed = compute(function, sample.filter(before_cut))
+        name, row = _differs(features.filter(before_cut), recomputed)
         if name is not None:
             of = sample.filter(before_cut)[function.spec.time][row].as_py()
             raise FeatureError(
@@ -223,8 +223,8 @@ def _differs(expected: pa.RecordBatch, other: pa.RecordBatch) -> tuple[str | Non
         if first.equals(second):
             continue
         same = pc.equal(first, second).fill_null(False)
-        both = pc.and_(pc.is_null(first), pc.is_null(second))
-        row = pc.index(pc.or_(same, both), False).as_py()
+        both_null = pc.and_(pc.is_null(first), pc.is_null(second))
+        row = pc.index(pc.or_(same, both_null), False).as_py()
         if row >= 0:
             return name, row
     return None, -1

@@ -17,6 +17,8 @@ from lifecycle.records import Record
 from lifecycle.runtime.identity import file_digest, sha256
 from lifecycle.runtime.plugins import load_plug, plug_file, where
 
+Floats = NDArray[np.float64]
+
 Hook = Callable[[pd.DataFrame], pd.DataFrame]
 BLOCK_ROWS = 4096
 Kind = Literal["q", "c"]
@@ -24,7 +26,7 @@ Kind = Literal["q", "c"]
 
 
 class FeatureSchema(Record):
-    """What the columns of the matrix are, in order; decided by the training part alone."""
+    """Columns of the matrix, in order. They depend on the training part alone."""
 
     names: tuple[str, ...]
     kinds: tuple[Kind, ...]
@@ -97,19 +99,22 @@ def build_features(
         )
     columns = list(map(str, built.columns))
     if not columns or len(set(columns)) < len(columns):
-        raise FeatureError("features: the hook's columns need names that differ, at least one")
+        raise FeatureError(
+            "features: the hook must return at least one column, with distinct names"
+        )
     if isinstance(inputs, Project):
         _refuse(columns, inputs)
     return _plain(built.set_axis(columns, axis=1))
 
 
 def fit_schema(features: pd.DataFrame, columns: Mapping[str, ColumnSpec]) -> FeatureSchema:
-    """What each feature is: numbers and booleans are quantities, texts and categories categories.
+    """Decide the kind of each feature: numbers and booleans are quantities, the others categories.
 
-    A category of the contract has the contract's values; others have the values seen here, sorted.
+    A category of the contract has the contract's values; others have the values of `features`,
+    sorted.
 
     Args:
-        columns: what inputs are promised to be, `Project.columns`.
+        columns: the contract of the inputs, `Project.columns`.
 
     Raises:
         FeatureError: a feature is a time, free text, or a category without any value.
@@ -173,7 +178,7 @@ def encode(features: pd.DataFrame, schema: FeatureSchema) -> NDArray[np.float32]
             row, at = np.argwhere(large)[0]
             raise FeatureError(
                 f"features: {schema.names[at]!r} is infinite or beyond 3.4e38 in row "
-                f"{start + row}: divide by zero nowhere in the features hook, or bound the column "
+                f"{start + row}: avoid division by zero in the features hook, or bound the column "
                 "in the contract"
             )
     return matrix
@@ -192,12 +197,12 @@ def _numbers(features: pd.DataFrame, name: str) -> NDArray[Any]:
     try:
         return values.to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError):
-        raise FeatureError(f"features: {name!r} was a number in training, not now") from None
+        raise FeatureError(f"features: {name!r} was a number in training, but is not now") from None
 
 
 def _column(features: pd.DataFrame, name: str) -> "pd.Series[Any]":
     if name not in features.columns:
-        raise FeatureError(f"features: {name!r} was there in training and is missing now")
+        raise FeatureError(f"features: {name!r} existed in training and is missing now")
     return features[name]
 
 
@@ -259,7 +264,7 @@ def _levels(values: "pd.Series[Any]", allowed: tuple[Scalar, ...] | None) -> tup
     )
 
 
-# Multiclass answers: which class a row's probabilities mean, and what its columns are called.
+# Multiclass answers: the most probable class, and the names of the probability columns.
 
 
 def most_probable(probabilities: NDArray[np.float64], classes: Sequence[Scalar]) -> NDArray[Any]:
@@ -293,7 +298,7 @@ def probability_columns(classes: Sequence[Scalar]) -> tuple[str, ...]:
     return tuple(names)
 
 
-# How a model uses its views: part of its bundle, and the same for as long as it serves.
+# A model's use of its views: part of its bundle, and constant as long as it serves.
 
 
 class ViewUse(Record):
@@ -308,10 +313,10 @@ class ViewUse(Record):
 
 
 def view_uses(project: Project) -> dict[str, ViewUse]:
-    """How the project's model uses each of its views.
+    """Describe how the project's model uses each of its views.
 
     Raises:
-        FeatureError: the module of a function is not there.
+        FeatureError: the module of a function does not exist.
     """
     return {
         name: ViewUse(

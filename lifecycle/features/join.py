@@ -100,7 +100,7 @@ def _joined(
         yield join_batch(project, batch, views)
 
 
-# Views tried without writing anything, as `lifecycle validate` does.
+# Trial of views without writing anything, as in `lifecycle validate`.
 
 
 def try_views(project: Project, rows: pd.DataFrame) -> pd.DataFrame:
@@ -139,5 +139,5 @@ def known_of(function: ViewFunction, facts: pa.Table, use: ViewUse) -> AsOf:
     spec = function.spec
     batches = [features for _, features in compute_all(function, facts)]
     features = pa.Table.from_batches(batches, schema=feature_schema(spec))
-    named = features.rename_columns(list(use.columns)).combine_chunks()
-    return AsOf(facts[spec.key], facts[spec.time], named, use.max_age, use.same_instant)
+    columns = features.rename_columns(list(use.columns)).combine_chunks()
+    return AsOf(facts[spec.key], facts[spec.time], columns, use.max_age, use.same_instant)

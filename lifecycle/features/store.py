@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from lifecycle.data.contract import Checker
+from lifecycle.data.contract.checker import REASONS_SHOWN
 from lifecycle.data.privacy import erased_digest, erased_hashes, erased_mask, pii_key, pseudonym
 from lifecycle.data.sources import Source, digest_of_parts, open_source
 from lifecycle.errors import BackendError, ContractError, DataError, SourceError
@@ -24,17 +25,15 @@ from lifecycle.runtime.identity import code_digest, sha256
 from lifecycle.runtime.run import provenance
 from lifecycle.settings import Settings
 
-# The facts of a view: its whole source, under its contract, by entity and time.
-
-REASONS_SHOWN = 8
+# Facts of a view: all rows of its source, under its contract, sorted by entity and time.
 
 
 @contextmanager
 def of_view(name: str) -> Iterator[None]:
-    """What is wrong with a source in the block is told of the view: its keys stand there.
+    """Put the name of the view before errors of its source, whose keys are in its section.
 
     Raises:
-        DataError: what the block raised.
+        DataError: the block raised one; its type is kept.
     """
     try:
         yield
@@ -71,7 +70,7 @@ def read_facts(project: Project, name: str, source: Source) -> pa.Table:
         lines = "\n".join(f"  {reason}: {count:,} facts" for reason, count in worst)
         raise ContractError(
             f"feature_views.{name}: {source.place}: {checker.rejected:,} of {start:,} facts break "
-            f"the contract of the view:\n{lines}\nCorrect them, or what columns says of them"
+            f"the contract of the view:\n{lines}\nCorrect them, or the terms under columns"
         )
     checker.finish()
     return pa.Table.from_batches(batches, schema=checker.schema)
@@ -103,7 +102,7 @@ def named_as_rows_are(
 
 
 def in_order(facts: pa.Table, spec: FeatureViewSpec) -> pa.Table:
-    """By entity, then time; facts of one instant stay as the source has them (the sort is stable).
+    """Sort facts by entity, then time. Facts of one instant keep their order (the sort is stable).
 
     https://arrow.apache.org/docs/python/generated/pyarrow.compute.sort_indices.html
     """
@@ -193,7 +192,7 @@ def open_view(version: DatasetVersion, use: ViewUse) -> AsOf:
 
 
 def _made_from(project: Project, name: str, how: str, digest: str, erased: str) -> dict[str, Any]:
-    """What a version that is made once more would be made from."""
+    """Describe the inputs of a version if it were made again."""
     spec = project.feature_views[name]
     return {
         "facts": digest,

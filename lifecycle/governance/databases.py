@@ -44,10 +44,10 @@ def open_database(url: str) -> Iterator[Engine]:
     Raises:
         BackendError: the database cannot be reached, read or written; names it without password.
     """
-    shown = "a URL of a database"
+    label = "a URL of a database"
     try:
         place = sa.make_url(url)
-        shown = place.render_as_string(hide_password=True)
+        label = place.render_as_string(hide_password=True)
         arguments = {"timeout": PATIENCE} if place.get_backend_name() == "sqlite" else {}
         engine = sa.create_engine(place, connect_args=arguments)
         try:
@@ -56,9 +56,9 @@ def open_database(url: str) -> Iterator[Engine]:
             engine.dispose()
     except SQLAlchemyError as error:
         cause: BaseException = getattr(error, "orig", None) or error
-        raise BackendError(f"{shown}: {first_line(cause)}") from None
+        raise BackendError(f"{label}: {first_line(cause)}") from None
     except ModuleNotFoundError as error:
-        raise BackendError(f"{shown}: its driver is not installed ({error})") from None
+        raise BackendError(f"{label}: its driver is not installed ({error})") from None
 
 
 def search_database(engine: Engine, subject: Subject) -> dict[str, int]:
@@ -103,10 +103,10 @@ def redact_file(engine: Engine, subject: Subject) -> dict[str, int]:
 
 
 def way_out(column: str) -> str:
-    """How rows of a server's database are removed by the product whose database it is.
+    """Return advice on removing rows with the product to which the database belongs.
 
     Args:
-        column: `table.column`, as the search names it.
+        column: `table.column`, as in the result of the search.
     """
     table = column.partition(".")[0]
     if table in MLFLOW_TABLES:

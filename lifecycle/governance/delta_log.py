@@ -19,7 +19,7 @@ from deltalake.exceptions import DeltaError
 from lifecycle.errors import BackendError
 from lifecycle.governance.folder import Folder
 from lifecycle.lake.manifest import EXPIRED, manifest_of, sealed
-from lifecycle.lake.table import ERASED
+from lifecycle.lake.table import ERASED, ROWS
 
 LOG = "_delta_log/"
 COMMIT = re.compile(r"_delta_log/(\d{20})\.json$")
@@ -65,7 +65,7 @@ def versions_of_files(table: Folder) -> dict[str, list[int]]:
 
 
 def complete(table: Folder) -> bool:
-    """Whether every commit since the table was made is there."""
+    """Return whether the log has every commit since the table was created."""
     numbers = [int(match[1]) for path in table.files() if (match := COMMIT.search(path))]
     return bool(numbers) and numbers == list(range(len(numbers)))
 
@@ -93,11 +93,16 @@ def switch(table: Folder) -> bool:
     folders = {parts(path)[0] for path in added_paths(table)}
     names = {stem: path for stem, path in newest_rounds(present).items() if stem in folders}
     changed = _prepare(table, names)
+    rows: dict[str, int] = {}
     for version, commit in commits(table).items():
         new = [_added(action, names, table) for action in commit]
         new = [_listed(action, names, table) for action in new]
-        rows = sum(_rows(action["add"]) for action in new if "add" in action)
-        new = [_counted(action, rows) for action in new]
+        for action in new:
+            if "add" in action:
+                rows[_path(action["add"])] = _rows(action["add"])
+            if "remove" in action:
+                rows.pop(_path(action["remove"]), None)
+        new = [_counted(action, sum(rows.values())) for action in new]
         changed |= _replace(table, version, commit, new)
     return changed
 
@@ -151,10 +156,10 @@ def _prepare(table: Folder, names: dict[str, str]) -> bool:
             if (name := names.get(parts(_path(remove))[0])) and name not in removed
         ]
         unique = {action["remove"]["path"]: action for action in more}
-        lost = sum(parts(names[stem])[2] for stem in active if stem in names)
+        erased_count = sum(parts(names[stem])[2] for stem in active if stem in names)
         new = [
-            action | {"commitInfo": action["commitInfo"] | {ERASED: str(lost)}}
-            if lost and "digest" in action.get("commitInfo", {})
+            action | {"commitInfo": action["commitInfo"] | {ERASED: str(erased_count)}}
+            if erased_count and "digest" in action.get("commitInfo", {})
             else action
             for action in commit
         ]
@@ -183,14 +188,16 @@ def _listed(action: dict[str, Any], names: dict[str, str], table: Folder) -> dic
     if "digest" not in info:
         return action
     try:
-        files = manifest_of(info)
+        manifest = manifest_of(info)
     except ValueError as error:
         raise BackendError(
             f"{table.path}: the commit of digest {str(info['digest'])[:12]} is damaged ({error}); "
             "restore the table from a backup, then erase again"
         ) from None
+    if manifest is None:
+        return action
     new = []
-    for file in files or ():
+    for file in manifest.files:
         name = names.get(parts(file.path)[0], file.path)
         if name == file.path:
             new.append(file)
@@ -198,7 +205,9 @@ def _listed(action: dict[str, Any], names: dict[str, str], table: Folder) -> dic
         with table.open(f"{table.path}/{name}") as stream:
             hashed = hashlib.file_digest(stream, "sha256")  # type: ignore[arg-type]  # IO has readinto
         new.append(file._replace(path=name, sha256=hashed.hexdigest()))
-    return action if new == (files or []) else {"commitInfo": info | sealed(info, new)}
+    removed = frozenset(names.get(parts(path)[0], path) for path in manifest.removed)
+    changed = manifest._replace(files=new, removed=removed)
+    return action if changed == manifest else {"commitInfo": info | sealed(info, changed)}
 
 
 def digests(table: Folder) -> dict[str, str]:
@@ -211,22 +220,25 @@ def digests(table: Folder) -> dict[str, str]:
     for version, commit in commits(table).items():
         for action in commit:
             try:
-                files = manifest_of(action.get("commitInfo", {}))
+                manifest = manifest_of(action.get("commitInfo", {}))
             except ValueError as error:
                 raise BackendError(
-                    f"{table.path}/{LOG}{version:020d}.json: is damaged ({error}); restore it from "
+                    f"{table.path}/{LOG}{version:020d}.json is damaged ({error}); restore it from "
                     "a backup"
                 ) from None
-            digests_by_path |= {file.path: file.sha256 for file in files or ()}
+            files = manifest.files if manifest else []
+            digests_by_path |= {file.path: file.sha256 for file in files}
     return digests_by_path
 
 
 def _counted(action: dict[str, Any], rows: int) -> dict[str, Any]:
-    """What `lake.history` calls the rows of a version."""
+    """Correct the number of rows that `lake.history` reports for a version with erased rows."""
     info = action.get("commitInfo", {})
     metrics = info.get("operationMetrics", {})
     if "digest" not in info or "num_added_rows" not in metrics or ERASED not in info:
         return action
+    if ROWS in info:
+        return {"commitInfo": info | {ROWS: rows}}
     return {"commitInfo": info | {"operationMetrics": metrics | {"num_added_rows": rows}}}
 
 

@@ -11,15 +11,18 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from lifecycle.audit.data_trail import TABLE as TRAIL
 from lifecycle.audit.data_trail import record_data
 from lifecycle.audit.model_trail import TABLE as MODEL_TRAIL
 from lifecycle.data.privacy import TABLE as ERASED
 from lifecycle.data.privacy import suppress
+from lifecycle.data.split import PARTS
 from lifecycle.errors import ProjectError
 from lifecycle.governance.databases import open_database, redact_file
 from lifecycle.governance.delta_log import complete, versions_of_files
@@ -42,14 +45,15 @@ from lifecycle.governance.tables import (
     table_names,
 )
 from lifecycle.lake.prediction_log import TABLE as LOG
-from lifecycle.lake.table import table_uri
+from lifecycle.lake.read import part_of, row_numbers
+from lifecycle.lake.table import ROW, noted_versions, table_uri
 from lifecycle.project import Project
 from lifecycle.records import Erasure, ModelVersion, Searched
 from lifecycle.release.registry import note_erasure
 from lifecycle.serving.records import to_records
 from lifecycle.settings import Settings, sqlite_url
 
-# Erasing from files outside the lake's tables: caches, reports, artifacts, logs, databases.
+# Erasure from files outside the lake's tables: caches, reports, artifacts, logs, databases.
 #
 # What has rows is edited row by row where its format is known, else deleted. A report is replaced
 # if it names them, or shows single rows of a holdout that had theirs; the page in its place says
@@ -99,14 +103,14 @@ def erase_files(
         if path.startswith(results):
             if _about(folder, path, project, subject):
                 folder.remove(path)
-                yield Treated(folder.shown(path), "deleted")
+                yield Treated(folder.label(path), "deleted")
         elif path.endswith((".html", ".htm")):
             if _names(folder, path, subject) or _is_of(path, measured):
                 if folder.read(path) != PAGE.encode():
                     folder.write(path, PAGE.encode())
-                    yield Treated(folder.shown(path), "replaced")
+                    yield Treated(folder.label(path), "replaced")
             elif _is_of(path, learners):
-                yield Treated(folder.shown(path), "")
+                yield Treated(folder.label(path), "")
         elif PurePosixPath(path).name in EXAMPLES:
             yield from _erase_examples(folder, path, findings)
         elif _names(folder, path, subject):
@@ -115,13 +119,13 @@ def erase_files(
 
 
 def _about(folder: Folder, path: str, project: Project, subject: Subject) -> bool:
-    """Whether a cached result is this project's: it refers to versions that have changed."""
+    """Return whether a cached result names the project or the subject, so that it is outdated."""
     data = folder.read(path)
     return re.search(rf"\b{project.name}\b".encode(), data) is not None or subject.holds(data)
 
 
 def _is_of(path: str, models: Collection[ModelVersion]) -> bool:
-    """Whether a page is one of these models': in a folder of its run or its digest."""
+    """Return whether a page belongs to one of the models: its folder has the run or digest."""
     own = {model.digest[:12] for model in models} | {model.run_id for model in models}
     return any(part in own or part[:12] in own for part in PurePosixPath(path).parts)
 
@@ -142,18 +146,18 @@ def _erase_examples(folder: Folder, path: str, findings: Findings) -> Iterator[T
     except (ValueError, KeyError, AttributeError, TypeError):
         return
     row_keys = {_row_key(columns, json.loads(text)) for text in findings.examples}
-    rest = [
+    remaining = [
         row
         for row in rows
         if _row_key(columns, dict(zip(columns, row, strict=False))) not in row_keys
     ]
-    if len(rest) < len(rows):
-        split["data"] = rest
+    if len(remaining) < len(rows):
+        split["data"] = remaining
         if "index" in split:
-            split["index"] = list(range(len(rest)))
+            split["index"] = list(range(len(remaining)))
         folder.write(path, json.dumps(content).encode())
-        message = f"{len(rows) - len(rest)} of {len(rows)} example rows"
-        yield Treated(folder.shown(path), message)
+        message = f"{len(rows) - len(remaining)} of {len(rows)} example rows"
+        yield Treated(folder.label(path), message)
 
 
 def _row_key(columns: list[str], row: dict[str, object]) -> str:
@@ -170,10 +174,10 @@ def _edit(folder: Folder, path: str, subject: Subject) -> Iterator[Treated]:
     edited = subject.redact(text).encode("utf-8", errors="surrogateescape")
     if BINARY in data[:4096] or edited == data:
         folder.remove(path)
-        yield Treated(folder.shown(path), "deleted")
+        yield Treated(folder.label(path), "deleted")
     else:
         folder.write(path, edited)
-        yield Treated(folder.shown(path), "edited")
+        yield Treated(folder.label(path), "edited")
 
 
 def _erase_databases(places: Places, subject: Subject) -> Iterator[Treated]:
@@ -186,12 +190,12 @@ def _erase_databases(places: Places, subject: Subject) -> Iterator[Treated]:
     ]
     for url in files:
         with open_database(url) as engine:
-            shown = engine.url.render_as_string(hide_password=True)
+            label = engine.url.render_as_string(hide_password=True)
             for table, rows in redact_file(engine, subject).items():
-                yield Treated(shown, f"{table}, {rows} rows edited")
+                yield Treated(label, f"{table}, {rows} rows edited")
 
 
-OURS = (ERASED, TRAIL, MODEL_TRAIL)
+OWN_TABLES = (ERASED, TRAIL, MODEL_TRAIL)
 """Tables without rows about persons."""
 MAX_PRINTS, MAX_EXAMPLES = 1_000_000, 20_000
 """Values of a column and example rows that a search follows next to the entity's own."""
@@ -212,7 +216,7 @@ def erase(project: Project, settings: Settings, request: ErasureRequest) -> Eras
     lake = _lake(project, settings)
     prints = _unique(lake, subject, findings.prints)
     subject = replace(subject, prints=prints, examples=findings.examples)
-    names = [name for name in table_names(lake) if name not in OURS]
+    names = [name for name in table_names(lake) if name not in OWN_TABLES]
     for name in names:
         _erase_table(settings, project, name, lake / name, subject, request)
     treated = list(erase_files(project, settings, subject, findings))
@@ -238,13 +242,35 @@ def erase(project: Project, settings: Settings, request: ErasureRequest) -> Eras
     )
 
 
+def _counts_of_parts(
+    uri: str, numbers: Mapping[tuple[str, int], Sequence[NDArray[np.int64]]]
+) -> dict[int, int]:
+    """Version of a part → rows of the persons in it.
+
+    Args:
+        numbers: table and version → numbers of their rows, file by file.
+    """
+    counts = {}
+    for noted in noted_versions(uri):
+        dataset = part_of(noted.version)
+        if dataset is None:
+            continue
+        matches = numbers.get((dataset.uri.rpartition("/")[2], dataset.version), ())
+        if len(matches) and (
+            count := np.isin(np.concatenate(matches), row_numbers(noted.version)).sum()
+        ):
+            counts[noted.version.version] = int(count)
+    return counts
+
+
 def find(project: Project, settings: Settings, subject: Subject) -> Findings:
     """Rows of the persons in every table, and the models that had them."""
     lake = _lake(project, settings)
     tables: dict[str, dict[int, int]] = {}
+    numbers: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
     rows: list[pa.Table] = []
     for name in table_names(lake):
-        if name in OURS:
+        if name in OWN_TABLES:
             continue
         table = lake / name
         versions = versions_of_files(table)
@@ -253,7 +279,12 @@ def find(project: Project, settings: Settings, subject: Subject) -> Findings:
             rows.append(table_rows)
             for version in versions.get(path, [-1]):
                 counts[version] = counts.get(version, 0) + len(table_rows)
+                if ROW in table_rows.column_names:
+                    numbers.setdefault((name, version), []).append(table_rows[ROW].to_numpy())
         if counts:
+            tables[name] = dict(sorted(counts.items()))
+    for name in PARTS if numbers else ():
+        if counts := _counts_of_parts(table_uri(settings, project.name, name), numbers):
             tables[name] = dict(sorted(counts.items()))
     return Findings(
         tables=tables,
@@ -331,8 +362,8 @@ def _prints(
     """Values of their rows that nobody else has in the data, of the contract's columns."""
     contract = project.contract.columns
     prints: dict[str, set[str]] = {}
-    for some in rows:
-        for name, values in fingerprints(some, contract.keys() - subject.columns).items():
+    for batch in rows:
+        for name, values in fingerprints(batch, contract.keys() - subject.columns).items():
             declared = set(map(str, contract[name].categories or ()))
             prints.setdefault(name, set()).update(values - declared)
     return _unique(lake, subject, {name: sorted(values) for name, values in prints.items()})
@@ -344,7 +375,8 @@ def _unique(
     """The values that no row of somebody else has, in any table."""
     remaining = {name: set(values) for name, values in prints.items() if values}
     for path in lake.files() if remaining else ():
-        if path.endswith(".parquet") and "_delta_log" not in path:
+        is_own = lake.inside(path).partition("/")[0] in OWN_TABLES
+        if path.endswith(".parquet") and "_delta_log" not in path and not is_own:
             with lake.open(path) as file:
                 for batch in pq.ParquetFile(file).iter_batches():
                     part = pa.Table.from_batches([batch])
@@ -360,9 +392,9 @@ def _examples(project: Project, rows: Sequence[pa.Table]) -> tuple[str, ...]:
     """Their rows as an example request shows them."""
     inputs = list(project.asked_columns)
     examples: dict[str, None] = {}
-    for some in rows:
-        if set(inputs) <= set(some.schema.names):
-            for record in to_records(some.select(inputs).to_pandas()):
+    for batch in rows:
+        if set(inputs) <= set(batch.schema.names):
+            for record in to_records(batch.select(inputs).to_pandas()):
                 examples[json.dumps(record)] = None
         if len(examples) >= MAX_EXAMPLES:
             break

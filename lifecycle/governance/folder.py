@@ -23,7 +23,7 @@ from lifecycle.runtime.files import replacing
 from lifecycle.settings import Settings
 
 CHUNK = 16 << 20
-"""Begins the name of what is not in place yet; one that a killed process left is deleted."""
+"""Bytes per read or write."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,25 @@ class Folder:
         bucket = self.path.partition("/")[0]
         if not self.local and not self.fs.exists(bucket):
             raise BackendError(
-                f"{self.shown(self.path)}: there is no {bucket}, or whoever runs this may not list "
+                f"{self.label(self.path)}: there is no {bucket}, or whoever runs this may not list "
                 "it; check the name and the storage's variables (docs/how-to/deploy.md)"
             )
         return []
 
-    def shown(self, path: str) -> str:
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file below, by path of `fs`; none if the folder is not there.
+
+        Raises:
+            BackendError: it cannot be listed.
+        """
+        try:
+            with self._errors_of(self.path, "list"):
+                details = self.fs.find(self.path, detail=True)
+        except FileNotFoundError:
+            return {}
+        return {path: int(detail["size"] or 0) for path, detail in details.items()}
+
+    def label(self, path: str) -> str:
         """A path of `fs` as a user knows it."""
         return path if self.local else str(self.fs.unstrip_protocol(path))
 
@@ -93,13 +106,13 @@ class Folder:
                     file = stack.enter_context(open(path, "rb"))
                 else:
                     file = stack.enter_context(TemporaryFile())
-                    with self.fs.open(path, "rb", cache_type="none") as far:
-                        shutil.copyfileobj(far, file, CHUNK)
+                    with self.fs.open(path, "rb", cache_type="none") as remote:
+                        shutil.copyfileobj(remote, file, CHUNK)
                     file.seek(0)
             yield file
 
     def modified(self, path: str) -> float:
-        """When a file was written, in Unix seconds."""
+        """Return the time at which a file was written, in Unix seconds."""
         with self._errors_of(path, "read"):
             return float(self.fs.modified(path).timestamp())
 
@@ -138,7 +151,7 @@ class Folder:
             raise
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise BackendError(f"{self.shown(path)}: cannot {verb}: {reason}") from None
+            raise BackendError(f"{self.label(path)}: cannot {verb}: {reason}") from None
 
 
 def open_folder(uri: str, **options: Any) -> Folder:
@@ -173,11 +186,11 @@ def open_folder(uri: str, **options: Any) -> Folder:
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:
-    named = fs.protocol
-    return (named,) if isinstance(named, str) else tuple(named)
+    protocol = fs.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
-# Old versions of objects: a bucket with versioning keeps what was replaced or deleted in it.
+# Old versions of objects, which a bucket with versioning keeps.
 #
 # They are never deleted here: whoever turned versioning on wanted them, perhaps by law. What still
 # names a person is told until the bucket's own rule has let it expire.
@@ -194,7 +207,7 @@ def kept_versions(folder: Folder) -> Iterator[tuple[Folder, str]]:
     """
     if not hasattr(folder.fs, "call_s3"):
         return
-    old = open_folder(folder.shown(folder.path), version_aware=True)
+    old = open_folder(folder.label(folder.path), version_aware=True)
     bucket, _, key = folder.path.rstrip("/").partition("/")
     query = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
     while True:
@@ -205,7 +218,7 @@ def kept_versions(folder: Folder) -> Iterator[tuple[Folder, str]]:
                 return  # a server that keeps none
             reason = " ".join(str(error).split())
             raise BackendError(
-                f"{folder.shown(folder.path)}: old versions, if the bucket keeps any ({reason}); "
+                f"{folder.label(folder.path)}: old versions, if the bucket keeps any ({reason}); "
                 "allow s3:ListBucketVersions and s3:GetObjectVersion"
             ) from None
         for version in page.get("Versions", ()):
@@ -217,7 +230,7 @@ def kept_versions(folder: Folder) -> Iterator[tuple[Folder, str]]:
         query["VersionIdMarker"] = page["NextVersionIdMarker"]
 
 
-# Which model versions had rows of a person in their data.
+# Model versions that were trained or measured on rows of a person.
 
 
 def learners(

@@ -69,16 +69,19 @@ def file_request(
     Raises:
         ProjectError: no entity is named.
     """
-    wanted, stripped_values = _stripped(entities), _stripped(values)
-    if not wanted:
+    stripped_entities, stripped_values = _stripped(entities), _stripped(values)
+    if not stripped_entities:
         raise ProjectError("--entity: name at least one person, or a file of them")
     for pending_request in pending(project, settings):
-        if (pending_request.entities, pending_request.values) == (wanted, stripped_values):
+        if (pending_request.entities, pending_request.values) == (
+            stripped_entities,
+            stripped_values,
+        ):
             return pending_request
     request = ErasureRequest(
         id=secrets.token_hex(4),
         project=project.name,
-        entities=wanted,
+        entities=stripped_entities,
         values=stripped_values,
         reason=reason,
         who=current_run().who,
@@ -96,7 +99,7 @@ def save(settings: Settings, request: ErasureRequest) -> None:
 
 
 def close(settings: Settings, request: ErasureRequest) -> None:
-    """Nothing is left of them: nor of the request."""
+    """Delete a request, after nothing of its persons is left."""
     _file(settings, request.id).unlink(missing_ok=True)
 
 
@@ -117,10 +120,10 @@ def pending(project: Project, settings: Settings) -> list[ErasureRequest]:
         except InvalidToken:
             raise ProjectError(
                 f"{path}: this request for erasure was changed, or filed under another key of "
-                "personal data (LIFECYCLE_PII_KEY); delete it and file it anew"
+                "personal data (LIFECYCLE_PII_KEY); delete it and file it again"
             ) from None
         except (ValueError, KeyError, TypeError, AttributeError, ValidationError, OSError):
-            raise ProjectError(f"{path}: is no request for erasure; delete it") from None
+            raise ProjectError(f"{path}: is not a request for erasure; delete it") from None
     return sorted(requests, key=lambda request: request.time)
 
 

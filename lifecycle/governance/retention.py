@@ -11,14 +11,16 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from lifecycle.audit.data_trail import record_data
+from lifecycle.governance.delta_log import LOG as LOG_FOLDER
 from lifecycle.governance.delta_log import forget_versions, versions_of_files
-from lifecycle.governance.erase import OURS
-from lifecycle.governance.folder import open_folder, split_of
+from lifecycle.governance.erase import OWN_TABLES
+from lifecycle.governance.folder import Folder, open_folder, split_of
 from lifecycle.governance.tables import count_before, delete_before, table_names
 from lifecycle.lake.prediction_log import TABLE as LOG
+from lifecycle.lake.read import part_of
 from lifecycle.lake.table import history, table_uri
 from lifecycle.project import Project
-from lifecycle.records import Retained
+from lifecycle.records import Retained, TableSize
 from lifecycle.release.registry import CHALLENGER, CHAMPION, versions
 from lifecycle.settings import Settings
 
@@ -45,7 +47,7 @@ def retain(project: Project, settings: Settings, dry_run: bool = False) -> Retai
     reasons: dict[str, str] = {}
     lake = open_folder(f"{settings.lake.rstrip('/')}/{project.name}")
     for name in table_names(lake):
-        if name in (*OURS, LOG):
+        if name in (*OWN_TABLES, LOG):
             continue
         old_versions = _expired(settings, project, name, until)
         here = versions_of_files(lake / name)
@@ -65,6 +67,52 @@ def retain(project: Project, settings: Settings, dry_run: bool = False) -> Retai
     )
 
 
+def lake_sizes(project: Project, settings: Settings) -> tuple[TableSize, ...]:
+    """Size of each table of a project, which versions models need, and what retention
+    would delete; nothing is changed.
+
+    Raises:
+        BackendError: lake or registry cannot be reached.
+    """
+    expired = retain(project, settings, dry_run=True).versions
+    needed = _needed(project, settings)
+    lake = open_folder(f"{settings.lake.rstrip('/')}/{project.name}")
+    return tuple(
+        _size(
+            lake / name,
+            name,
+            history(table_uri(settings, project.name, name)),
+            set(expired.get(name, ())),
+            {version: model for (table, version), model in sorted(needed.items()) if table == name},
+        )
+        for name in table_names(lake)
+    )
+
+
+def _size(
+    table: Folder, name: str, written: pd.DataFrame, expired: set[int], needed: dict[int, str]
+) -> TableSize:
+    sizes = {table.inside(path): size for path, size in table.sizes().items()}
+    log = {path for path in sizes if path.startswith(LOG_FOLDER)}
+    data = {path for path in sizes if path.endswith(".parquet")} - log
+    freed = [
+        path
+        for path, versions in versions_of_files(table).items()
+        if path in data and set(versions) <= expired
+    ]
+    return TableSize(
+        table=name,
+        versions=len(written),
+        rows=int(written["rows"].iloc[-1]) if len(written) else 0,
+        files=len(data),
+        bytes=sum(sizes[path] for path in data),
+        log_bytes=sum(sizes[path] for path in log),
+        expired=tuple(sorted(expired)),
+        freed_bytes=sum(sizes[path] for path in freed),
+        needed=needed,
+    )
+
+
 def _needed(project: Project, settings: Settings) -> dict[tuple[str, int], str]:
     """(table, version) → the champion or challenger that was made from it."""
     needs = {}
@@ -72,8 +120,9 @@ def _needed(project: Project, settings: Settings) -> dict[tuple[str, int], str]:
         roles = [alias for alias in aliases if alias in (CHAMPION, CHALLENGER)]
         split = split_of(model, settings) if roles else None
         for part in (split.train, split.validation, split.holdout) if split else ():
-            table = part.uri.rpartition("/")[2]
-            needs[table, part.version] = f"{roles[0]} v{model.version}"
+            for version in filter(None, (part, part_of(part))):
+                table = version.uri.rpartition("/")[2]
+                needs[table, version.version] = f"{roles[0]} v{model.version}"
     return needs
 
 

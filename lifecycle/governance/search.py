@@ -40,7 +40,7 @@ from lifecycle.project import Project
 from lifecycle.records import Searched
 from lifecycle.settings import SQLITE, Settings, sqlite_file, sqlite_url
 
-# Every place that may hold rows: the lake, `home`, artifacts, databases; of all projects.
+# All places that may have rows: the lake, `home`, artifacts, databases, of all projects.
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 SECRET = ("pii-key", "serve-keys.json", "store-id")
@@ -70,7 +70,7 @@ class Places:
 
 
 def find_places(settings: Settings) -> Places:
-    """What these settings and Prefect's own variables name."""
+    """Collect the places that these settings and Prefect's own variables name."""
     roots = [str(settings.home), settings.lake, settings.ray_storage]
     databases: list[str] = []
     unsearched: list[str] = []
@@ -116,12 +116,12 @@ def find_places(settings: Settings) -> Places:
 
 
 def prefect_home(settings: Settings) -> Path:
-    """Where a script's Prefect keeps database and results."""
+    """Return the folder in which Prefect stores a script's database and results."""
     return Path(os.environ.get("PREFECT_HOME") or settings.home / "prefect").expanduser()
 
 
 def is_sqlite(folder: Folder, path: str) -> bool:
-    """Whether a local file is a SQLite database."""
+    """Return whether a file is a local SQLite database."""
     if not folder.local:
         return False
     with open(path, "rb") as file:
@@ -175,9 +175,9 @@ def search(project: Project, settings: Settings, subject: Subject) -> Searched:
     unsearched = list(places.unsearched)
     files, size = 0, 0
     for folder, path in chain(places.files(), _kept_files(places, unsearched)):
-        shown = (
+        label = (
             tables.get(path, "")
-            + folder.shown(path)
+            + folder.label(path)
             + (OLD_VERSION_NOTE if VERSION in path else "")
         )
         try:
@@ -186,10 +186,10 @@ def search(project: Project, settings: Settings, subject: Subject) -> Searched:
         except FileNotFoundError:  # somebody's temporary file
             continue
         except UNREADABLE as error:
-            unsearched.append(f"{shown}: cannot be read ({error})")
+            unsearched.append(f"{label}: cannot be read ({error})")
             continue
         other = f"{path}/".startswith(f"{lake}/") and not path.startswith(f"{lake}/{project.name}/")
-        (elsewhere if other else remaining).extend(f"{shown}{where}" for where in matches)
+        (elsewhere if other else remaining).extend(f"{label}{where}" for where in matches)
     found_there, refused = _databases(places, subject)
     return Searched(
         left=tuple(sorted({*remaining, *found_there})),
@@ -209,7 +209,10 @@ def _unknown(project: Project) -> tuple[str, ...]:
 
 
 def search_file(folder: Folder, path: str, subject: Subject) -> tuple[list[str], int]:
-    """Where in a file the persons are, an empty text for its bytes; and how many bytes it has."""
+    """Search a file: return the places with a match, and its size in bytes.
+
+    A place is empty for a match in the bytes of the file.
+    """
     matches = []
     if is_sqlite(folder, path):
         with open_database(sqlite_url(path)) as engine:
@@ -245,9 +248,9 @@ def _databases(places: Places, subject: Subject) -> tuple[list[str], list[str]]:
     for url in places.databases:
         try:
             with open_database(url) as engine:
-                shown = engine.url.render_as_string(hide_password=True)
+                label = engine.url.render_as_string(hide_password=True)
                 for column, rows in search_database(engine, subject).items():
-                    remaining.append(f"{shown}: {column}, {rows} rows; {way_out(column)}")
+                    remaining.append(f"{label}: {column}, {rows} rows; {way_out(column)}")
         except BackendError as error:
             unsearched.append(str(error))
     return remaining, unsearched
@@ -291,12 +294,12 @@ def _in_column(column: pa.Array, name: str, subject: Subject) -> int:
         column = column.flatten()
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    mine = pa.array([False] * len(column))
+    mask = pa.array([False] * len(column))
     if name in subject.columns:
-        mine = subject.equal(column).fill_null(False)
+        mask = subject.equal(column).fill_null(False)
     if is_text(column.type):
-        mine = pc.or_(mine, subject.cells(column))
-    return int(pc.sum(mine).as_py() or 0)
+        mask = pc.or_(mask, subject.cells(column))
+    return int(pc.sum(mask).as_py() or 0)
 
 
 def _in_stream(file: IO[bytes] | io.BufferedIOBase, subject: Subject) -> bool:

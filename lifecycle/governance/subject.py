@@ -1,4 +1,4 @@
-"""Whom to look for: every spelling of a person, in columns, in text and in bytes."""
+"""Subject of a request: every spelling of a person, in columns, in text and in bytes."""
 
 import html
 import json
@@ -23,7 +23,7 @@ from lifecycle.lake.prediction_log import INPUT
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 
-# Many texts found in bytes at once, in time that grows with the bytes and not with the texts.
+# Search for many texts in bytes at once, in time that grows with the bytes, not with the texts.
 #
 # A text counts where no ASCII letter or digit stands next to it. So each run of letters and digits
 # in a text is a whole word of the bytes it stands in: the words of the bytes are looked up in a
@@ -61,26 +61,26 @@ class TextMatcher:
             self._index()
 
     def spans(self, data: bytes) -> Iterator[Span]:
-        """Where texts stand, in no order; one may lie in another."""
+        """Yield the spans of the texts, in no order; a span may lie within another."""
         for text in self._single:
             at = data.find(text)
             while at >= 0:
-                if _alone(data, at, at + len(text)):
+                if _is_isolated(data, at, at + len(text)):
                     yield at, at + len(text)
                 at = data.find(text, at + 1)
         if self._words:
             for word in self._word.finditer(data):
                 for offset, size in self._words.get(word[0], ()):
-                    yield from self._there(data, word.start() - offset, size)
+                    yield from self._match_at(data, word.start() - offset, size)
         if self._foreign:
             for run in FOREIGN.finditer(data):
                 for at in range(run.start(), run.end() - KEY + 1):
                     for offset, size in self._foreign.get(data[at : at + KEY], ()):
-                        yield from self._there(data, at - offset, size)
+                        yield from self._match_at(data, at - offset, size)
 
-    def _there(self, data: bytes, start: int, size: int) -> Iterator[Span]:
+    def _match_at(self, data: bytes, start: int, size: int) -> Iterator[Span]:
         end = start + size
-        if start >= 0 and data[start:end] in self._texts and _alone(data, start, end):
+        if start >= 0 and data[start:end] in self._texts and _is_isolated(data, start, end):
             yield start, end
 
     def _index(self) -> None:
@@ -118,7 +118,7 @@ class NamedMatcher:
         self._name = re.compile(rf"(?<!{SIGN})(?:{spelled})([^A-Za-z0-9]{{1,{NEAR}}})".encode())
 
     def spans(self, data: bytes) -> Iterator[Span]:
-        """Where values stand after a name."""
+        """Yield the spans of values that follow a name."""
         for match in self._name.finditer(data) if self._values else ():
             first, last = match.span(1)
             for start in range(first + 1, last + 1) if self._inside else (last,):
@@ -137,13 +137,13 @@ def merged(spans: Iterator[Span]) -> list[Span]:
     return result
 
 
-def _alone(data: bytes, start: int, end: int) -> bool:
-    """Whether no letter or digit stands next to a stretch of bytes."""
+def _is_isolated(data: bytes, start: int, end: int) -> bool:
+    """Return whether a stretch of bytes has no letter or digit next to it."""
     before = data[start - 1 : start] if start else b""
     return not (before.isalnum() or data[end : end + 1].isalnum())
 
 
-# How a text may be written where it stands, and whether it is told apart there.
+# Spellings of a text, and whether a text is long enough to identify a person.
 
 PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 """Texts that every writer leaves as they are."""
@@ -154,7 +154,7 @@ DIGITS = 9
 
 
 def distinctive(text: str) -> bool:
-    """Whether a text is told apart from others wherever it stands."""
+    """Return whether a text is so long that it identifies a person wherever it occurs."""
     if any(map(str.isalpha, text)):
         return len(text) >= LONG
     return len(text) >= DIGITS and sum(map(str.isdigit, text)) >= DIGITS
@@ -204,13 +204,13 @@ class Subject:
 
     @cached_property
     def anywhere(self) -> tuple[str, ...]:
-        """What is theirs wherever it stands, each in the spellings of JSON, HTML and URLs."""
+        """Texts that identify the persons anywhere, each as spelt in JSON, HTML and URLs."""
         prints = [text for texts in self.prints.values() for text in texts]
         values = [*self.texts, *self.values, *self.examples, *prints]
         return tuple(sorted({s for text in values if distinctive(text) for s in spellings(text)}))
 
     @cached_property
-    def named(self) -> tuple[str, ...]:
+    def identifiers(self) -> tuple[str, ...]:
         """Values that identify a person only after the name of their column."""
         return tuple(sorted(text for text in self.texts if not distinctive(text)))
 
@@ -228,8 +228,10 @@ class Subject:
         return {name: pa.array(sorted(texts)) for name, texts in self.prints.items() if texts}
 
     def rows(self, table: pa.Table | pa.RecordBatch) -> pa.Array:
-        """Which rows are about them: an entity column says so, or a quarantined record; in a log,
-        where a row says of nobody, a value that only they have.
+        """Return a mask of the rows about the persons.
+
+        A row is theirs by an entity column or a quarantined record; in a log, where a row names no
+        entity, by a value that only they have.
 
         Returns:
             Booleans of the table's length, none of them null.
@@ -251,17 +253,17 @@ class Subject:
         return pa.array(mask)
 
     def equal(self, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-        """Which values of an entity column are theirs."""
+        """Return a mask of the values of an entity column that identify the persons."""
         if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
             return pc.is_in(column.cast(pa.float64(), safe=False), value_set=self.numbers)
         return pc.is_in(_as_text(column), value_set=self._text_values)
 
     def holds(self, data: bytes) -> bool:
-        """Whether bytes name one of them."""
+        """Return whether bytes contain one of the persons."""
         return next(self._spans(data), None) is not None
 
     def cells(self, column: pa.Array | pa.ChunkedArray) -> pa.Array:
-        """Which texts of a column name one of them: booleans, none of them null."""
+        """Return a mask of the texts in a column that contain one of the persons, without nulls."""
         texts = [(text or "").encode(errors="surrogateescape") for text in column.to_pylist()]
         if not self.holds(b"\n".join(texts)):
             return pa.array(np.zeros(len(texts), dtype=bool))
@@ -294,7 +296,7 @@ class Subject:
 
     @cached_property
     def _named_matcher(self) -> NamedMatcher:
-        return NamedMatcher(self.columns, self.named)
+        return NamedMatcher(self.columns, self.identifiers)
 
     def _records(self, column: pa.ChunkedArray) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
         """Quarantined rows: JSON, whose entity may be anything that was in the source."""
@@ -327,14 +329,14 @@ def find_subject(
     """
     if project.entity is None:
         raise ProjectError(
-            f"{project.file}: entity: name the column that says whom a row is about; without it "
-            "nobody can be found"
+            f"{project.file}: entity: name the column that identifies the entity of a row; "
+            "without it no person can be searched"
         )
     check_key(project, settings)
     kind = project.contract.columns[project.entity].type
     ids = pd.Series([value.strip() for value in entities], dtype=object)
     if ids.empty or not ids.all():
-        raise ProjectError("--entity: name at least one, and no empty text")
+        raise ProjectError("--entity: name at least one value, and no empty text")
     read = coerce(ids, kind).values
     if read.isna().any():
         raise ProjectError(
@@ -345,8 +347,7 @@ def find_subject(
     if short := sum(not distinctive(text) for text in originals):
         raise ProjectError(
             f"--value: {short} of {len(originals)} cannot be told apart from other text; name "
-            "such as "
-            f"have a letter and {LONG} signs, or {DIGITS} digits"
+            "values with a letter and {LONG} signs, or {DIGITS} digits"
         )
     texts = {text for text in map(plain_text, read) if text is not None} | set(ids)
     hashes = {value for value in pseudonym(sorted(texts), pii_key(settings)) if value}
@@ -369,13 +370,15 @@ def fingerprints(table: pa.Table, columns: Collection[str]) -> dict[str, set[str
 
 
 def present(table: pa.Table, texts: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
-    """Which of the texts stand in the columns of their names."""
+    """Return the texts that occur in the columns of their names."""
     values: dict[str, set[str]] = {}
     for name in table.schema.names:
-        if wanted := texts.get(name.removeprefix(INPUT)):
+        if candidates := texts.get(name.removeprefix(INPUT)):
             column = _as_text(table[name])
-            there = column.filter(pc.is_in(column, value_set=pa.array(sorted(wanted))))
-            values.setdefault(name.removeprefix(INPUT), set()).update(pc.unique(there).to_pylist())
+            matches = column.filter(pc.is_in(column, value_set=pa.array(sorted(candidates))))
+            values.setdefault(name.removeprefix(INPUT), set()).update(
+                pc.unique(matches).to_pylist()
+            )
     return values
 
 

@@ -84,24 +84,24 @@ def matching_rows(table: Folder, subject: Subject) -> Iterator[tuple[str, pa.Tab
     written = digests(table)
     for path in table.files():
         if path.endswith(".parquet") and LOG not in path:
-            inside, shown = table.inside(path), table.shown(path)
+            inside, label = table.inside(path), table.label(path)
             with table.open(path) as file:
-                if named := sha256_of(inside):
-                    _check_bytes(file, shown, named, NAMED_DAMAGED)
+                if digest := sha256_of(inside):
+                    _check_bytes(file, label, digest, NAMED_DAMAGED)
                 elif inside in written:
-                    _check_bytes(file, shown, written[inside], DAMAGED)
+                    _check_bytes(file, label, written[inside], DAMAGED)
                 try:
                     parts = [p for p in _their_rows(pq.ParquetFile(file), subject) if len(p)]
                 except pa.ArrowException as error:
-                    raise BackendError(f"{shown}: cannot be read: {first_line(error)}") from None
+                    raise BackendError(f"{label}: cannot be read: {first_line(error)}") from None
             if parts:
                 yield inside, pa.concat_tables(parts)
 
 
-def _check_bytes(file: IO[bytes], shown: str, written: str, damaged: str) -> None:
+def _check_bytes(file: IO[bytes], label: str, written: str, damaged: str) -> None:
     digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]  # IO has readinto
     if digest.hexdigest() != written:
-        raise BackendError(f"{shown}: {damaged}; erasing goes through sound files only")
+        raise BackendError(f"{label}: {damaged}; rows can only be erased from intact files")
     file.seek(0)
 
 
@@ -124,13 +124,13 @@ def erase_versions(uri: str, table: Folder, subject: Subject, request: str) -> N
 
 def sweep(table: Folder) -> None:
     """Delete what was replaced, what a killed run left aside, and old files no commit names."""
-    named = added_paths(table)
-    newest = newest_rounds(named)
+    live = added_paths(table)
+    newest = newest_rounds(live)
     for path in table.files():
         inside = table.inside(path)
         if is_temporary(Path(inside).name):
             table.remove(path)
-        elif inside.endswith(".parquet") and LOG not in inside and inside not in named:
+        elif inside.endswith(".parquet") and LOG not in inside and inside not in live:
             replaced = parts(inside)[0] in newest
             if replaced or age(table, path) > ORPHAN_SECONDS:
                 table.remove(path)
@@ -157,11 +157,11 @@ def age(table: Folder, path: str) -> float:
 def _newest_that_hold(table: Folder, subject: Subject) -> list[str]:
     """Files of versions that hold the person, each in the newest round there is of it."""
     newest = newest_rounds({table.inside(path) for path in table.files()})
-    named = {parts(path)[0] for path in added_paths(table)}
+    live = {parts(path)[0] for path in added_paths(table)}
     versions = []
     for path, _ in matching_rows(table, subject):
         stem = parts(path)[0]
-        if stem in named and path == newest.get(stem, path):
+        if stem in live and path == newest.get(stem, path):
             versions.append(path)
     return versions
 
@@ -172,9 +172,9 @@ def _write(old: pq.ParquetFile, subject: Subject, scratch: Path) -> int:
     with pq.ParquetWriter(scratch, schema, compression="lz4") as writer:
         for group in range(old.num_row_groups):
             part = old.read_row_group(group)
-            rest = part.filter(pc.invert(subject.rows(part)))
-            count += len(rest)
-            writer.write_table(rest)
+            remaining = part.filter(pc.invert(subject.rows(part)))
+            count += len(remaining)
+            writer.write_table(remaining)
     return count
 
 
@@ -184,7 +184,7 @@ def _their_rows(file: pq.ParquetFile, subject: Subject) -> Iterator[pa.Table]:
         yield part.filter(subject.rows(part))
 
 
-# Taking rows out of tables that only grow, such as the prediction log, which keep no version.
+# Removal of rows from tables that only grow, such as the prediction log, and keep no versions.
 
 
 def erase_rows(uri: str, table: Folder, subject: Subject) -> None:

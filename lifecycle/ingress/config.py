@@ -50,7 +50,7 @@ REFUSALS = {
 PATH = re.compile(r"^ +acl is_http-\S+ path (/\S*)$", re.MULTILINE)
 """How Ray writes the whole path of an application."""
 MAX_PROJECTS_LISTED = 100
-AGAIN = (502, 503, 504)
+RETRY_STATUSES = (502, 503, 504)
 REPLICA_SAYS = (404, 408, 500, 503)
 """What Ray's own code in a replica answers as plain text."""
 STRIPPED_HEADERS = (
@@ -106,7 +106,7 @@ def sections(text: str) -> list[ConfigSection]:
 
 
 def serves(text: str) -> bool:
-    """Whether a configuration has an application to send requests to."""
+    """Return whether a configuration has a backend that belongs to a Serve application."""
     return any(part.kind == "backend" and _is_application(part) for part in sections(text))
 
 
@@ -116,10 +116,10 @@ def served_paths(text: str) -> list[str]:
 
 
 def unrouted(paths: Sequence[str]) -> dict[str, object]:
-    """What a request is told whose path begins with no project's.
+    """Build the JSON answer to a request whose path belongs to no project.
 
     Args:
-        paths: those of the projects, one at least.
+        paths: the route prefixes of the projects, at least one.
     """
     example = f"{paths[0].rstrip('/')}/predict"
     return {
@@ -241,7 +241,7 @@ def _bind(address: str, options: Options) -> str:
 
 
 def _guards(options: Options) -> list[str]:
-    """What every request passes before Ray's rules."""
+    """Build the rules that every request passes before those of Ray."""
     return [
         "http-request deny deny_status 405 unless { method GET HEAD POST OPTIONS }",
         # HAProxy compares numbers of 32 bits, so those with more than 9 digits go by their length
@@ -285,7 +285,7 @@ def _refusal(status: int) -> dict[str, object]:
 
 def _json(status: int, content: Mapping[str, object] | None = None) -> str:
     body = json.dumps(content or _refusal(status)).replace("'", r"'\''")
-    more = " hdr Retry-After 1" if status in AGAIN else ""
+    more = " hdr Retry-After 1" if status in RETRY_STATUSES else ""
     if status == 405:
         more = ' hdr Allow "GET, HEAD, POST"'
     return f"content-type application/json string '{body}'{more}"

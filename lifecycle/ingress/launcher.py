@@ -103,7 +103,7 @@ def files(folder: Path) -> dict[str, str]:
     }
 
 
-def apart(folder: Path) -> dict[str, str]:
+def isolation(folder: Path) -> dict[str, str]:
     """Variables that keep two Rays of one machine out of each other's files and ports."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -121,7 +121,7 @@ def main() -> NoReturn:
     arguments = sys.argv[1:]
     try:
         if "-f" not in arguments[:-1]:
-            raise SettingsError(f"no -f FILE in {arguments}; this is started by Ray Serve")
+            raise SettingsError(f"no -f FILE in {arguments}; only Ray Serve starts this program")
         takeover = prepare(Path(arguments[arguments.index("-f") + 1]), "-sf" not in arguments)
         binary = _binary()
         os.setpgrp()  # Ray kills the group of a manager that died; clients need not notice that
@@ -223,10 +223,10 @@ def _keep_private(folder: Path) -> None:
     Raises:
         SettingsError: it is shared, another user's, or others could put another in its place.
     """
-    parent, mine = folder.parent.stat(), folder.stat()
+    parent, state = folder.parent.stat(), folder.stat()
     replaceable = parent.st_mode & 0o022 and not parent.st_mode & stat.S_ISVTX
-    ours = mine.st_uid == os.getuid() and parent.st_uid in (0, os.getuid())
-    if not ours or replaceable or mine.st_mode & 0o002:
+    is_own = state.st_uid == os.getuid() and parent.st_uid in (0, os.getuid())
+    if not is_own or replaceable or state.st_mode & 0o002:
         raise SettingsError(
             f"{folder} can be changed by other users; name a folder of your own with "
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC, as `lifecycle front-env` does"

@@ -88,7 +88,7 @@ def narrow(values: pd.Series, spec: ColumnSpec) -> pd.Series:
 
 
 def holds_texts(values: pd.Series) -> bool:
-    """Whether a column of objects has nothing but texts."""
+    """Tell whether a column of objects has nothing but texts."""
     kind = pd.api.types.infer_dtype(values, skipna=True) if values.dtype == object else ""
     return kind in ("string", "empty")
 
@@ -226,7 +226,7 @@ def to_frame(
 # What the values of a column must be, beyond its type: the one table and the one check, used by
 # ingestion (Arrow), requests (one value) and the OpenAPI schema. A new kind of constraint is a
 # field of `ColumnSpec`, a class here with its entry in `CONSTRAINTS`, and its cases in
-# tests/lifecycle/serving/test_constraints.py.
+# tests/lifecycle/lake/test_constraints.py.
 
 
 class Constraint(ABC):
@@ -240,7 +240,7 @@ class Constraint(ABC):
 
     @abstractmethod
     def broken(self, values: pa.Array) -> NDArray[np.bool_] | None:
-        """Which values break it (rows,); None if none does.
+        """Mask of the values that break it (rows,); None if none does.
 
         Args:
             values: in the column's type, none of them missing.
@@ -248,17 +248,17 @@ class Constraint(ABC):
 
     @abstractmethod
     def allows(self, value: Any) -> bool:
-        """Whether one value of the column's type keeps it; the same as `broken`, for requests."""
+        """Tell whether one value of the column's type keeps it, as `broken` does, for requests."""
 
     @property
     @abstractmethod
     def problem(self) -> str:
-        """What is wrong with a row that breaks it, such as `below 0 kg`."""
+        """Say what is wrong with a row that breaks it, such as `below 0 kg`."""
 
     @property
     @abstractmethod
     def demand(self) -> str:
-        """What a request is told, such as `must be at least 0,`, before the value it has."""
+        """Message of a request is told, such as `must be at least 0,`, before the value it has."""
 
     @abstractmethod
     def schema(self) -> dict[str, Any]:
@@ -333,7 +333,7 @@ class Maximum(Constraint):
         self._end = math.inf if spec.maximum is None else spec.maximum
 
     def broken(self, values: pa.Array) -> NDArray[np.bool_] | None:
-        """As `Minimum.broken`."""
+        """Mask as of `Minimum.broken`."""
         numbers = values.to_numpy()
         if numbers.max().item() <= self._end:
             return None
@@ -376,7 +376,7 @@ class Pattern(Constraint):
         return f"must be of the form {self.spec.pattern},"
 
     def schema(self) -> dict[str, Any]:
-        """Nothing for what only RE2 reads, such as its flags: the rest of JavaScript's is alike."""
+        """Return the pattern, or nothing if JavaScript cannot read it, such as RE2's flags."""
         pattern = self.spec.pattern or ""
         return {} if ONLY_RE2.search(pattern) else {"pattern": f"^(?:{pattern})$"}
 
@@ -411,14 +411,14 @@ def _unit(spec: ColumnSpec) -> str:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether values are text, whichever of Arrow's types holds them."""
+    """Tell whether values are text, whichever of Arrow's types holds them."""
     return bool(
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     )
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether values have a mean."""
+    """Tell whether values have a mean."""
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 

@@ -14,8 +14,8 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -39,6 +39,13 @@ TIME = "time"
 MICROSECONDS = pa.timestamp("us", "UTC")
 NAME = re.compile(r"(?:(?P<first>-?\d+)-(?P<last>-?\d+)-)?(?P<sha256>[0-9a-f]{64})\.parquet")
 """Ends the name of a file that is being written; one that was left is deleted by a full vacuum."""
+LEFT_S = 3600.0
+"""Age of a file from which it is not that of a writer at work."""
+LOG = "_delta_log/"
+KEPT_COMMITS = 64
+"""Commits before the last checkpoint that stay, for readers under way and for repair by hand."""
+MAX_DELETED = 200
+"""Files that one sweep deletes at most."""
 BEGIN_ANEW = (
     "restore it from a backup of the lake, or move the table's folder aside: what is logged from "
     "then on begins a new one"
@@ -61,7 +68,7 @@ class DataFile(NamedTuple):
 
     @property
     def sha256(self) -> str | None:
-        """Of its bytes; None if Delta's own writer made it."""
+        """SHA-256 of its bytes; None if Delta's own writer made it."""
         return sha256_of(self.path)
 
     @property
@@ -132,7 +139,7 @@ def write_file(place: Place, folder: str, rows: pa.Table) -> AddAction:
         statistics["maxValues"] = {TIME: high.as_py().isoformat(timespec="microseconds")}
         statistics["nullCount"] = {TIME: rows[TIME].null_count}
     path = f"{folder}/{name}" if folder else name
-    _put(place, path, content)
+    put_file(place, path, content)
     now = int(time.time() * 1000)
     return AddAction(path, content.size, partition_of(path), now, True, json.dumps(statistics))
 
@@ -142,12 +149,14 @@ def change_files(
     removed: Sequence[str],
     added: Sequence[AddAction],
     transactions: Iterable[Transaction] = (),
+    data_change: bool = True,
 ) -> None:
     """Take files out of a table and put others in, in the commit that follows the one it was opened
     at; it stays as it was opened.
 
     Args:
         transactions: what else the commit says has been done with it.
+        data_change: whether rows change; False if the same rows are only packed otherwise.
 
     Raises:
         CommitFailedError: another commit came since the table was opened.
@@ -160,7 +169,7 @@ def change_files(
     actions += [
         RemoveAction(
             path=path,
-            data_change=True,
+            data_change=data_change,
             deletion_timestamp=now,
             size=0,
             partition_values=partition_of(path),
@@ -202,11 +211,51 @@ def open_file(uri: str, file: DataFile) -> Iterator[pa.NativeFile]:
 
 def _total(paths: Iterable[str]) -> int:
     """The checksum of files: the sum of their names' hashes, so that their order is no matter."""
-    named = (path for path in paths if sha256_of(path) is not None)
-    return sum(int(hashlib.sha256(p.encode()).hexdigest()[:16], 16) for p in named) % MODULUS
+    hashed = (path for path in paths if sha256_of(path) is not None)
+    return sum(int(hashlib.sha256(p.encode()).hexdigest()[:16], 16) for p in hashed) % MODULUS
 
 
-def _put(place: Place, path: str, content: pa.Buffer) -> None:
+def sweep(place: Place, table: DeltaTable, replaced: Collection[str]) -> None:
+    """Delete files that were replaced, those that killed writers left, and old commits.
+
+    Args:
+        table: at a commit that has a checkpoint. Its files have names that are never used twice.
+
+    Raises:
+        OSError: they cannot be listed or deleted.
+    """
+    system, prefix = place
+    named = set(pa.table(table.get_add_actions())["path"].to_pylist())
+    paths = []
+    for info in system.get_file_info(pyarrow.fs.FileSelector(prefix.rstrip("/") or "/")):
+        name, age = info.base_name, time.time() - (info.mtime_ns or time.time_ns()) / 1e9
+        if ".parquet" in name and name not in named and (name in replaced or age > LEFT_S):
+            paths.append(name)
+    for info in system.get_file_info(pyarrow.fs.FileSelector(prefix + LOG)):
+        number = info.base_name[:20]
+        if number.isdigit() and int(number) < table.version() - KEPT_COMMITS:
+            paths.append(LOG + info.base_name)
+    for path in sorted(paths)[:MAX_DELETED]:
+        with suppress(FileNotFoundError):
+            system.delete_file(prefix + path)
+
+
+def first_commit(place: Place) -> int:
+    """Number of the commit at which Delta's log begins, as far as the log says so; else -1."""
+    system, prefix = place
+    try:
+        with system.open_input_file(f"{prefix}{LOG}_last_checkpoint") as stream:
+            return int(json.loads(stream.read())["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1
+
+
+def put_file(place: Place, path: str, content: pa.Buffer | bytes) -> None:
+    """Make or replace a file of a table.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     system, prefix = place
     if not isinstance(system, pyarrow.fs.LocalFileSystem):
         with system.open_output_stream(prefix + path) as out:

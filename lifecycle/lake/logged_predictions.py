@@ -33,7 +33,7 @@ from lifecycle.project import Project
 from lifecycle.records import Observed
 from lifecycle.settings import Settings
 
-SHOWN = 10_000
+MAX_POINTS = 10_000
 """Predictions that `observe` hands over of each version, at most."""
 OPEN_FILES = 64
 """Files that are open at once, at most."""
@@ -66,8 +66,8 @@ def read_log(
         BackendError: the log cannot be read, or is damaged.
         DataError: the log has no such column.
     """
-    wanted = None if columns is None else list(dict.fromkeys([*columns, "id", "time"]))
-    table = _read(settings, project_name, since, until, wanted, version)
+    names = None if columns is None else list(dict.fromkeys([*columns, "id", "time"]))
+    table = _read(settings, project_name, since, until, names, version)
     ordered = table.sort_by([("time", "ascending"), ("id", "ascending")])
     return to_frame(ordered.select(columns) if columns is not None else ordered, is_nullable)
 
@@ -84,12 +84,12 @@ def observe(
     first = pc.ends_with(table["id"], FIRST)
     observations = {}
     for pair in table.group_by(["version", "role"]).aggregate([]).to_pylist():
-        mine = pc.and_(
+        of_pair = pc.and_(
             pc.equal(table["version"], pair["version"]), pc.equal(table["role"], pair["role"])
         )
-        requests = table.filter(pc.and_(mine, first))
+        requests = table.filter(pc.and_(of_pair, first))
         observations[pair["version"], pair["role"]] = _observed(
-            pair["version"], requests, table.filter(mine), project
+            pair["version"], requests, table.filter(of_pair), project
         )
     return observations
 
@@ -101,7 +101,7 @@ def _observed(version: int, requests: pa.Table, rows: pa.Table, project: Project
     answers = rows.filter(pc.equal(rows["status"], "ok")).sort_by(
         [("time", "ascending"), ("id", "ascending")]
     )
-    step = max(1, math.ceil(answers.num_rows / SHOWN))
+    step = max(1, math.ceil(answers.num_rows / MAX_POINTS))
     answers = answers.take(np.arange(0, answers.num_rows, step))
     if project.classes:
         by_text = {str(value): value for value in project.classes}
@@ -212,14 +212,14 @@ def _read(
     version: int | None,
 ) -> pa.Table:
     """The rows of clients."""
-    wanted = None if columns is None else list(dict.fromkeys([*columns, KEY]))
+    names = None if columns is None else list(dict.fromkeys([*columns, KEY]))
     condition = None if version is None else pc.field("version") == version
-    tables = list(open_log(settings, project_name, wanted, condition, since, until))
+    tables = list(open_log(settings, project_name, names, condition, since, until))
     if not tables:
         return SCHEMA.empty_table().select(columns or SCHEMA.names)
     table = pa.concat_tables(tables, promote_options="default")
-    ours = pc.starts_with(table[KEY].fill_null(""), INTERNAL_KEY)
-    table = table.filter(pc.invert(ours))
+    internal = pc.starts_with(table[KEY].fill_null(""), INTERNAL_KEY)
+    table = table.filter(pc.invert(internal))
     return table if columns is None else table.select(columns)
 
 

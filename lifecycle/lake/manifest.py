@@ -63,6 +63,9 @@ class _Stream:
 
 MANIFEST, SEAL = "manifest", "seal"
 """In a commit: the list of its files as JSON, and the digest of list, content digest and note."""
+BASE, REMOVED = "base", "removed"
+"""In a commit that lists only what differs from an earlier one: that one's version and content
+digest, and which of its files are gone, both as JSON."""
 NOTE = "note."
 EXPIRED = "expired"
 """In the commit of a version whose rows retention has deleted: the digest it had."""
@@ -92,68 +95,165 @@ class VersionFile(NamedTuple):
     """Number after that of its last row; fewer rows are left where some were erased."""
 
 
-def sealed(info: Mapping[str, Any], files: Sequence[VersionFile]) -> dict[str, str]:
-    """Manifest of a commit's files, sealed.
+class Manifest(NamedTuple):
+    """The files of a version, as its commit lists them."""
+
+    files: list[VersionFile]
+    """All of them, or those that its base has not."""
+    base: tuple[int, str] | None = None
+    """Version and content digest of the commit whose files it has, too; that one lists all."""
+    removed: frozenset[str] = frozenset()
+    """Paths of the base's files that it has not."""
+
+    def merged(self, files: Sequence[VersionFile]) -> list[VersionFile]:
+        """All files, in the order of their rows.
+
+        Args:
+            files: those of the base.
+        """
+        remaining = [file for file in files if file.path not in self.removed]
+        return sorted([*remaining, *self.files], key=lambda file: file.first)
+
+
+def sealed(info: Mapping[str, Any], manifest: Manifest) -> dict[str, str]:
+    """A commit's manifest, sealed.
 
     Args:
         info: what else it says; its digest and note are sealed together with the list.
     """
-    listed = json.dumps([[*file] for file in files], separators=(",", ":"))
-    return {MANIFEST: listed, SEAL: _seal(info, listed)}
+    content = {MANIFEST: json.dumps([[*file] for file in manifest.files], separators=(",", ":"))}
+    if manifest.base:
+        content[BASE] = json.dumps(manifest.base)
+        content[REMOVED] = json.dumps(sorted(manifest.removed), separators=(",", ":"))
+    return content | {SEAL: _seal(info, content)}
 
 
-def manifest_of(info: Mapping[str, Any]) -> list[VersionFile] | None:
-    """The files that a commit lists; None if it was written before commits did.
+def manifest_of(info: Mapping[str, Any]) -> Manifest | None:
+    """List of files in a commit; None if it was written before commits listed their files.
 
     Raises:
         ValueError: the commit is not as it was written.
     """
     if MANIFEST not in info and SEAL not in info:
         return None
-    listed = str(info.get(MANIFEST, ""))
-    if info.get(SEAL) != _seal(info, listed):
+    content = {key: str(info.get(key, "")) for key in (MANIFEST, BASE, REMOVED) if key in info}
+    if info.get(SEAL) != _seal(info, content):
         raise ValueError("what the commit says does not match its checksum")
-    return [VersionFile(*file) for file in json.loads(listed)]
+    files = [VersionFile(*file) for file in json.loads(content.get(MANIFEST, ""))]
+    if BASE not in content:
+        return Manifest(files)
+    version, digest = json.loads(content[BASE])
+    return Manifest(files, (version, digest), frozenset(json.loads(content[REMOVED])))
 
 
 def files_of(ref: DatasetVersion) -> list[VersionFile] | None:
-    """The data files of a version; None where only Delta's log knows them: the version was written
-    before commits listed their files, or is not there.
+    """The data files of a version in the order of their rows; None where only Delta's log knows
+    them: the version was written before commits listed their files, or is not there.
 
     Raises:
         BackendError: the commit cannot be read, is damaged, or is of another version.
     """
-    system, prefix = place_of(ref.uri)
-    name = f"_delta_log/{ref.version:020d}.json"
+    manifest = read_manifest(ref)
+    if manifest is None or manifest.base is None:
+        return None if manifest is None else manifest.files
+    return manifest.merged(base_files(ref.uri, manifest.base))
+
+
+def base_files(uri: str, base: tuple[int, str]) -> list[VersionFile]:
+    """The files of a commit that others build on; its own rows may have expired.
+
+    Raises:
+        BackendError: the commit cannot be read, is damaged, or is of another version.
+    """
+    version, digest = base
+    manifest = read_manifest(
+        DatasetVersion(uri=uri, version=version, digest=digest, rows=0), expired=True
+    )
+    if manifest is None or manifest.base is not None:
+        name = commit_name(version)
+        raise BackendError(f"{uri}/{name}: later versions have files that it lists; {DAMAGED}")
+    return manifest.files
+
+
+def commit_name(version: int) -> str:
+    """Path of a commit in its table."""
+    return f"_delta_log/{version:020d}.json"
+
+
+def read_commit(uri: str, version: int) -> dict[str, Any] | None:
+    """Read what a commit says of itself, not yet held against its seal; None if it is not there.
+
+    Raises:
+        BackendError: it cannot be read.
+    """
+    system, prefix = place_of(uri)
+    name = commit_name(version)
     try:
         with system.open_input_file(prefix + name) as file:
             content = file.read()
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise BackendError(f"{ref.uri}/{name}: cannot be read: {first_line(error)}") from None
+        raise BackendError(f"{uri}/{name}: cannot be read: {first_line(error)}") from None
     try:
-        actions = [json.loads(line) for line in content.decode().splitlines() if line.strip()]
-        info: dict[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
-        if EXPIRED in info:
-            raise BackendError(
-                f"{ref.uri}: version {ref.version} cannot be read: retention has deleted its rows "
-                "(contract.retention.days)"
-            )
-        files = manifest_of(info)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BackendError(f"{ref.uri}/{name}: is no commit ({error}): {DAMAGED}") from None
-    if files is not None and info.get("digest") != ref.digest:
+        return commit_info(content)
+    except ValueError as error:
+        raise BackendError(f"{uri}/{name}: is no commit ({error}): {DAMAGED}") from None
+
+
+def commit_info(content: bytes) -> dict[str, Any]:
+    """Parse what a commit says of itself; nothing if it says nothing.
+
+    Raises:
+        ValueError: it is no commit.
+    """
+    try:
+        lines = content.decode().splitlines()
+        infos = (json.loads(line)["commitInfo"] for line in lines if '"commitInfo"' in line)
+        info: object = next(infos, {})
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(info, dict):
+        raise ValueError("its commitInfo is no object")
+    return info
+
+
+def read_manifest(ref: DatasetVersion, *, expired: bool = False) -> Manifest | None:
+    """Read the list of a version's commit; None as in `files_of`.
+
+    Args:
+        expired: whether to read that of a version whose rows retention has deleted.
+
+    Raises:
+        BackendError: the commit cannot be read, is damaged, or is of another version.
+    """
+    info = read_commit(ref.uri, ref.version)
+    if info is None:
+        return None
+    if EXPIRED in info and not expired:
         raise BackendError(
-            f"{ref.uri}: version {ref.version} has the digest {str(info.get('digest'))[:12]}, not "
+            f"{ref.uri}: version {ref.version} cannot be read: retention has deleted its rows "
+            "(contract.retention.days)"
+        )
+    try:
+        if not info:
+            raise ValueError("it does not say what made it")
+        manifest = manifest_of(info)
+    except (ValueError, TypeError) as error:
+        name = commit_name(ref.version)
+        raise BackendError(f"{ref.uri}/{name}: is no commit ({error}): {DAMAGED}") from None
+    digest = info.get("digest", info.get(EXPIRED))
+    if manifest is not None and digest != ref.digest:
+        raise BackendError(
+            f"{ref.uri}: version {ref.version} has the digest {str(digest)[:12]}, not "
             f"{ref.digest[:12]} of the reference; the table was made anew since, so prepare the "
             "data again"
         )
-    return files
+    return manifest
 
 
 def is_intact(ref: DatasetVersion) -> bool:
-    """Whether the files of a version have the bytes that were written; true of one whose commit
+    """Tell whether the files of a version have the bytes that were written; true where its commit
     lists none."""
     try:
         for file in files_of(ref) or ():
@@ -178,19 +278,19 @@ def verified(uri: str, file: VersionFile, remedy: str = RESTORE) -> Iterator[pa.
         BackendError: the file is missing or cannot be read, or its bytes are others.
     """
     place = place_of(uri)
-    shown = f"{uri}/{file.path}"
+    label = f"{uri}/{file.path}"
     try:
         stream, digest = _hashed(place, file.path)
     except FileNotFoundError:
         raise BackendError(
-            f"{shown}: cannot be read: this file of the table is missing; {remedy}"
+            f"{label}: cannot be read: this file of the table is missing; {remedy}"
         ) from None
     except OSError as error:
-        raise BackendError(f"{shown}: cannot be read: {first_line(error)}") from None
+        raise BackendError(f"{label}: cannot be read: {first_line(error)}") from None
     with stream:
         if digest != file.sha256:
             raise BackendError(
-                f"{shown}: its SHA-256 is {digest[:12]}…, not {file.sha256[:12]}… as it was "
+                f"{label}: its SHA-256 is {digest[:12]}…, not {file.sha256[:12]}… as it was "
                 f"written: {CHANGED}; {remedy}"
             )
         yield stream
@@ -228,9 +328,10 @@ class HashingStream:
         return self._digest.hexdigest()
 
 
-def _seal(info: Mapping[str, Any], listed: str) -> str:
+def _seal(info: Mapping[str, Any], content: Mapping[str, str]) -> str:
     note = {key: value for key, value in info.items() if key.startswith(NOTE)}
-    return sha256({"digest": info.get("digest"), "note": note, "manifest": listed})
+    digest = info.get("digest", info.get(EXPIRED))
+    return sha256({"digest": digest, "note": note, **content})
 
 
 def _hashed(place: Place, path: str) -> tuple[pa.NativeFile, str]:

@@ -165,9 +165,9 @@ class LogTable:
 
     def _with_columns(self, table: DeltaTable, rows: pa.Table) -> pa.Table:
         """The rows as the table spells its columns; those that it lacks are added to it."""
-        there = pa.schema(table.schema().to_arrow())
-        aligned = _aligned(rows, there)
-        lacking = [field for field in aligned.schema if field.name not in there.names]
+        exists = pa.schema(table.schema().to_arrow())
+        aligned = _aligned(rows, exists)
+        lacking = [field for field in aligned.schema if field.name not in exists.names]
         if lacking:
             table.alter.add_columns(Schema.from_arrow(pa.schema(lacking)).fields)
         return aligned
@@ -203,8 +203,8 @@ def tidy(uri: str, sweep: bool) -> None:
     try:
         table = DeltaTable(uri)
         files = [file for file in inventory(uri, table) if file.folder in days]
-        for some in _groups(files):
-            _put_together(uri, table, some)
+        for chunk in _groups(files):
+            _put_together(uri, table, chunk)
         if sweep:
             table.vacuum(retention_hours=KEPT_HOURS, dry_run=False, full=True)
     except CommitFailedError as error:
@@ -285,9 +285,9 @@ def _by_day(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         yield f"{DAY}={day}", rows.filter(pc.equal(rows[DAY], day)).drop_columns([DAY])
 
 
-def _aligned(rows: pa.Table, there: pa.Schema) -> pa.Table:
+def _aligned(rows: pa.Table, exists: pa.Schema) -> pa.Table:
     """The rows with the table's spelling, and types that differ in columns of their own."""
-    fields = {field.name.lower(): field for field in there}
+    fields = {field.name.lower(): field for field in exists}
     names = []
     for field in rows.schema:
         name = field.name

@@ -2,10 +2,15 @@
 
 A version's files are held against the digests in its commit before any of them is parsed. Only a
 version that was written before commits listed their files is read as Delta's log has it.
+
+A version may be a part of another one: it holds the numbers of that one's rows, and reading it
+reads them there.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -19,8 +24,8 @@ from pyarrow.parquet import ParquetFile, read_schema
 
 from lifecycle.errors import BackendError, first_line
 from lifecycle.lake.column_types import narrow, to_frame
-from lifecycle.lake.manifest import VersionFile, files_of, verified
-from lifecycle.lake.table import ROW, erased_rows
+from lifecycle.lake.manifest import VersionFile, files_of, read_manifest, verified
+from lifecycle.lake.table import NUMBER, ROW, erased_rows, note_of
 from lifecycle.project import ColumnSpec
 from lifecycle.records import DatasetVersion
 
@@ -58,22 +63,22 @@ def read_version(ref: DatasetVersion, columns: Sequence[str] | None = None) -> p
 
 
 def is_nullable(field: pa.Field, _: pa.ChunkedArray) -> bool:
-    """Whether the contract allows a missing value in a column of a version."""
+    """Tell whether the contract allows a missing value in a column of a version."""
     return bool(field.nullable)
 
 
 def read_table(ref: DatasetVersion, columns: Sequence[str] | None = None) -> pa.Table:
-    """What `read_version` reads, as Arrow.
+    """Read what `read_version` reads, as Arrow.
 
     Raises:
         BackendError: the table or the version is not there, is damaged, or does not hold these
             rows.
     """
-    wanted = [*columns, ROW] if columns is not None else None
-    # reading ahead of what is decoded pays over a network, and holds the files in memory
-    with _dataset(ref, files_of(ref)) as dataset, _readable(ref):
-        options = ParquetFragmentScanOptions(pre_buffer="://" in ref.uri)
-        table = dataset.to_table(columns=wanted, fragment_scan_options=options)
+    if _part_of(ref) is not None:
+        batches = list(open_version(ref, columns))
+        schema = batches[0].schema if batches else stored_schema(ref)
+        return pa.Table.from_batches(batches, schema)
+    table = _own_rows(ref, columns)
     _check_rows(ref, table.num_rows)
     return _in_order(table)
 
@@ -87,28 +92,22 @@ def open_version(
         BackendError: the table or the version is not there, is damaged, or does not hold these
             rows.
     """
-    files = files_of(ref)
-    if files is None:  # perhaps made by Delta's own writer, whose threads take turns
+    part = _part_of(ref)
+    if part is None and files_of(ref) is None:
         yield from read_table(ref, columns).to_batches(BATCH)
         return
     rows = 0
-    for file in files:
-        with verified(ref.uri, file) as stream, _readable(ref):
-            parquet = ParquetFile(stream, pre_buffer=False)
-            names = [name for name in parquet.schema_arrow.names if name != ROW]
-            names = [name for name in names if not columns or name in columns]
-            for group in range(parquet.num_row_groups):
-                for batch in parquet.iter_batches(BATCH, row_groups=[group], columns=names):
-                    rows += batch.num_rows
-                    yield batch.select(list(columns)) if columns else batch
-    _check_rows(ref, rows)
+    for batch, _ in _scan(ref, part, columns):
+        rows += batch.num_rows
+        yield batch
+    _check_rows(ref, rows, part)
 
 
 def open_rows(
     ref: DatasetVersion, columns: Sequence[str], first: int = 0, end: int | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Rows by their numbers, with the column `ROW`, in the files' order; only the files that can
-    hold them are opened.
+    hold them are opened. The rows of a part have the numbers of the version that it is of.
 
     Args:
         first: number of the first row.
@@ -117,14 +116,65 @@ def open_rows(
     Raises:
         BackendError: the table or the version is not there, or is damaged.
     """
-    end = ref.rows if end is None else end
-    files = files_of(ref)
-    if files is not None:
-        files = [file for file in files if file.first < end and first < file.end]
-    wanted = (ds.field(ROW) >= first) & (ds.field(ROW) < end)
-    for some in [None] if files is None else [[file] for file in files]:
-        with _dataset(ref, some) as dataset, _readable(ref):
-            yield from dataset.to_batches(columns=[*columns, ROW], filter=wanted, batch_size=BATCH)
+    for batch, numbers in _scan(ref, _part_of(ref), columns, first, end):
+        schema = batch.schema.append(pa.field(ROW, pa.int64(), nullable=False))
+        yield pa.RecordBatch.from_arrays([*batch.columns, pa.array(numbers)], schema=schema)
+
+
+def numbers_end(ref: DatasetVersion) -> int:
+    """The number after that of a version's last row: more than its rows where some are gone.
+
+    Raises:
+        BackendError: the version is damaged, or of another table.
+    """
+    part = _part_of(ref)
+    version = part.dataset if part else ref
+    files = files_of(version)
+    return version.rows if files is None else max((file.end for file in files), default=0)
+
+
+def stored_schema(ref: DatasetVersion) -> pa.Schema:
+    """The columns of a version.
+
+    Raises:
+        BackendError: the version is not there, or is damaged.
+    """
+    part = _part_of(ref)
+    version = part.dataset if part else ref
+    files = files_of(version)
+    with _dataset(version, files and files[:1]) as dataset:
+        schema = dataset.schema.remove(dataset.schema.get_field_index(ROW))
+    return part.schema(schema) if part else schema
+
+
+def open_file(
+    ref: DatasetVersion,
+    file: VersionFile,
+    columns: Sequence[str] | None = None,
+    holds: Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None = None,
+) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
+    """The rows of one file of a version, with their numbers (rows,).
+
+    Args:
+        columns: which ones; None for all.
+        holds: which of the rows with these numbers are asked for.
+
+    Raises:
+        BackendError: the file is not there, or is damaged.
+    """
+    with verified(ref.uri, file) as stream, _readable(ref):
+        parquet = ParquetFile(stream, pre_buffer=False)
+        names = [name for name in parquet.schema_arrow.names if name != ROW]
+        names = list(columns) if columns is not None else names
+        for group in range(parquet.num_row_groups):
+            if holds is not None and not _any(parquet, group, holds):
+                continue
+            for batch in parquet.iter_batches(BATCH, row_groups=[group], columns=[*names, ROW]):
+                numbers = batch.column(ROW).to_numpy()
+                batch = batch.select(names)
+                if holds is not None and not (mask := holds(numbers)).all():
+                    batch, numbers = batch.filter(pa.array(mask)), numbers[mask]
+                yield batch, numbers
 
 
 def batch_frame(
@@ -134,6 +184,148 @@ def batch_frame(
     raw = batch.to_pandas(types_mapper=NULLABLE.get)
     columns = {name: narrow(raw[name], specs[name]) for name in raw if name != ROW}
     return pd.DataFrame(columns), raw[ROW].to_numpy(dtype=np.int64)
+
+
+# Parts: versions that are some rows of another one.
+
+PART_OF = "part_of"
+"""In a commit's note: the version whose rows it has, as JSON; its table lies beside the part's."""
+NOT_NULL = "not_null"
+"""In a commit's note: a column of which the part has no row without a value."""
+
+
+@dataclass(frozen=True)
+class PartRows:
+    """Some rows of a version."""
+
+    dataset: DatasetVersion
+    rows: NDArray[np.bool_]
+    """(numbers,): whether the row with a number is of the part."""
+    not_null: str
+
+    def holds(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Mask of the rows, by their numbers, that are of the part (rows,)."""
+        if not len(self.rows):
+            return np.zeros(len(numbers), dtype=bool)
+        mask: NDArray[np.bool_] = self.rows[np.minimum(numbers, len(self.rows) - 1)]
+        return mask & (numbers < len(self.rows))
+
+    def schema(self, schema: pa.Schema) -> pa.Schema:
+        """The part's columns, by those of the version that it is of."""
+        at = schema.get_field_index(self.not_null)
+        return schema if at < 0 else schema.set(at, schema.field(at).with_nullable(False))
+
+
+def part_of(ref: DatasetVersion) -> DatasetVersion | None:
+    """The version that one is a part of; None if it has rows of its own.
+
+    Raises:
+        BackendError: its commit cannot be read, is damaged, or is of another version.
+    """
+    if read_manifest(ref) is None:
+        return None
+    note = note_of(ref.uri, ref.version)
+    if PART_OF not in note:
+        return None
+    place = json.loads(note[PART_OF])
+    uri = f"{ref.uri.rstrip('/').rpartition('/')[0]}/{place.pop('table')}"
+    return DatasetVersion(uri=uri, **place)
+
+
+def row_numbers(ref: DatasetVersion) -> NDArray[np.int64]:
+    """The numbers of a part's rows in the version that it is of, ascending (rows,).
+
+    Raises:
+        BackendError: the part is not there, is damaged, or is another one.
+    """
+    table = _in_order(_own_rows(ref, [NUMBER]))
+    if table.num_rows != ref.rows:
+        raise BackendError(
+            f"{ref.uri}: version {ref.version} has {table.num_rows} row numbers, not the "
+            f"{ref.rows} of the reference; the table was made anew since, so prepare the data again"
+        )
+    numbers: NDArray[np.int64] = table[NUMBER].to_numpy()
+    return numbers
+
+
+def part_note(dataset: DatasetVersion, not_null: str) -> dict[str, str]:
+    """The note of a part's commit.
+
+    Args:
+        dataset: the version that it is of, in a table beside its own.
+        not_null: a column of which it has no row without a value.
+    """
+    place = dataset.model_dump(mode="json", exclude={"uri"})
+    place["table"] = dataset.uri.rstrip("/").rpartition("/")[2]
+    return {PART_OF: json.dumps(place), NOT_NULL: not_null}
+
+
+def _part_of(ref: DatasetVersion) -> PartRows | None:
+    dataset = part_of(ref)
+    if dataset is None:
+        return None
+    numbers = row_numbers(ref)
+    rows = np.zeros(int(numbers.max(initial=-1)) + 1, dtype=bool)
+    rows[numbers] = True
+    return PartRows(dataset, rows, note_of(ref.uri, ref.version).get(NOT_NULL, ""))
+
+
+def _scan(
+    ref: DatasetVersion,
+    part: PartRows | None,
+    columns: Sequence[str] | None,
+    first: int = 0,
+    end: int | None = None,
+) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
+    """Rows with numbers from `first` to `end`, with those (rows,), file by file."""
+
+    def holds(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        mask = numbers >= first
+        if end is not None:
+            mask &= numbers < end
+        return mask & part.holds(numbers) if part else mask
+
+    version = part.dataset if part else ref
+    files = files_of(version)
+    if files is None:  # perhaps made by Delta's own writer, whose threads take turns
+        start = 0
+        for batch in read_table(version, columns).to_batches(BATCH):
+            numbers = np.arange(start, start + batch.num_rows)
+            start += batch.num_rows
+            mask = holds(numbers)
+            yield _typed(batch.filter(pa.array(mask)), part), numbers[mask]
+        return
+    for file in files:
+        if file.end > first and (end is None or file.first < end):
+            for batch, numbers in open_file(version, file, columns, holds):
+                yield _typed(batch, part), numbers
+
+
+def _typed(batch: pa.RecordBatch, part: PartRows | None) -> pa.RecordBatch:
+    if part is None:
+        return batch
+    return pa.RecordBatch.from_arrays(batch.columns, schema=part.schema(batch.schema))
+
+
+def _any(
+    parquet: ParquetFile, group: int, holds: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+) -> bool:
+    """Whether a row group may have a row that is asked for, by the least number and the greatest;
+    without them, it may."""
+    at = parquet.schema_arrow.get_field_index(ROW)
+    ends = parquet.metadata.row_group(group).column(at).statistics
+    if ends is None or not ends.has_min_max:
+        return True
+    return bool(holds(np.arange(ends.min, ends.max + 1)).any())
+
+
+def _own_rows(ref: DatasetVersion, columns: Sequence[str] | None) -> pa.Table:
+    """A version's own rows, with the column `ROW`, in any order."""
+    names = [*columns, ROW] if columns is not None else None
+    # reading ahead of what is decoded pays over a network, and holds the files in memory
+    with _dataset(ref, files_of(ref)) as dataset, _readable(ref):
+        options = ParquetFragmentScanOptions(pre_buffer="://" in ref.uri)
+        return dataset.to_table(columns=names, fragment_scan_options=options)
 
 
 @contextmanager
@@ -171,9 +363,10 @@ def _readable(ref: DatasetVersion) -> Iterator[None]:
         ) from None
 
 
-def _check_rows(ref: DatasetVersion, rows: int) -> None:
+def _check_rows(ref: DatasetVersion, rows: int, part: PartRows | None = None) -> None:
     missing = ref.rows - rows
-    if missing and not 0 < missing <= erased_rows(ref.uri, ref.version):
+    version = part.dataset if part else ref
+    if missing and not 0 < missing <= erased_rows(version.uri, version.version):
         raise BackendError(
             f"{ref.uri}: version {ref.version} has {rows} rows, not the {ref.rows} of "
             "the reference; the table was made anew since, so prepare the data again"

@@ -19,7 +19,7 @@ STEP = np.uint64(0x9E3779B97F4A7C15)
 """Keeps equal values of two columns apart (the increment of SplitMix64)."""
 MISSING = np.uint64(0x5851F42D4C957F2D)
 """Hash of a missing value."""
-SHOWN = 10
+MAX_EXAMPLES = 10
 """Row numbers that are named."""
 
 
@@ -157,4 +157,8 @@ def by_key(
 
 
 def _examples(**rows: NDArray[np.int64]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(some[:SHOWN].tolist()) for name, some in rows.items() if len(some)}
+    return {
+        name: tuple(numbers[:MAX_EXAMPLES].tolist())
+        for name, numbers in rows.items()
+        if len(numbers)
+    }

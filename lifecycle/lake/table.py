@@ -1,7 +1,10 @@
 """Versions of a table, as its commits record them."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,13 +15,19 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from lifecycle.errors import BackendError, first_line
-from lifecycle.lake.manifest import NOTE, place_of
+from lifecycle.lake.manifest import NOTE, place_of, read_commit
 from lifecycle.records import DatasetVersion, Record
 from lifecycle.settings import Settings
 
 COMMIT_FILES = "[0-9]" * 20 + ".json"
+ROWS = "rows"
+"""In a commit that does not hold all of its version's rows: how many those are."""
+READ_AHEAD = 64
+"""Most commits of object storage that are fetched at once."""
 ERASED = "erased"
 """In a commit: how many rows of the version `lifecycle erase` has taken out since."""
+NUMBER = "row"
+"""Column of the parts and of predictions: a row's number in the version that they are about."""
 ROW = "__row"
 """Column with a row's number in the version; never handed out."""
 
@@ -74,7 +83,7 @@ def history(uri: str) -> pd.DataFrame:
         {
             "version": commit["version"],
             "digest": commit["digest"],
-            "rows": commit["operationMetrics"]["num_added_rows"],
+            "rows": _rows(commit),
             "time": pd.Timestamp(commit["timestamp"], unit="ms"),
             "note": _note(commit),
         }
@@ -93,64 +102,73 @@ def find_version(uri: str, digest: str) -> DatasetVersion | None:
     return next((_version(uri, commit) for commit in matches), None)
 
 
+def noted_versions(uri: str) -> Iterator[Noted]:
+    """Versions of a table with their notes, newest first, each read when it is asked for.
+
+    Raises:
+        BackendError: the table cannot be read.
+    """
+    return (Noted(_version(uri, commit), _note(commit)) for commit in commits(uri))
+
+
 def noted_version(uri: str, noted: Mapping[str, str]) -> Noted | None:
     """The newest version whose note says all of this.
 
     Raises:
         BackendError: the table cannot be read.
     """
-    for commit in commits(uri):
-        note = _note(commit)
-        if noted.items() <= note.items():
-            return Noted(_version(uri, commit), note)
-    return None
+    matches = (version for version in noted_versions(uri) if noted.items() <= version.note.items())
+    return next(matches, None)
+
+
+def note_of(uri: str, version: int) -> dict[str, str]:
+    """The note of a version, whose rows may have expired; empty if there is no such version.
+
+    Raises:
+        BackendError: the commit cannot be read.
+    """
+    return _note(read_commit(uri, version) or {})
 
 
 def erased_rows(uri: str, version: int) -> int:
-    """How many rows were erased from a version since it was written.
+    """Number of rows that were erased from a version since it was written.
 
     Raises:
-        BackendError: the table cannot be read.
+        BackendError: the commit cannot be read.
     """
-    matches = (commit for commit in commits(uri) if commit["version"] == version)
-    return sum(int(commit.get(ERASED, 0)) for commit in matches)
+    return int((read_commit(uri, version) or {}).get(ERASED, 0))
 
 
-def commits(uri: str) -> list[dict[str, Any]]:
-    """Commits that wrote a version, newest first; none if there is no table yet."""
+def commits(uri: str) -> Iterator[dict[str, Any]]:
+    """Commits that wrote a version, newest first, each read when it is asked for; none if there is
+    no table yet.
+
+    Raises:
+        BackendError: the table, or one of its commits, cannot be read.
+    """
+    numbers = iter(_numbers(uri))
+    count = 1
+    with ThreadPoolExecutor(READ_AHEAD) if "://" in uri else nullcontext() as threads:
+        while chunk := list(islice(numbers, count)):
+            infos = (threads.map if threads else map)(partial(read_commit, uri), chunk)
+            for number, info in zip(chunk, infos, strict=True):
+                if info and "digest" in info:
+                    yield info | {"version": number}
+            count = min(2 * count, READ_AHEAD)
+
+
+def _numbers(uri: str) -> Iterable[int]:
+    """Numbers of a table's commits, newest first."""
     system, path = place_of(uri)
     try:
         if isinstance(system, pyarrow.fs.LocalFileSystem):
-            return _local_commits(Path(path))
-        history = DeltaTable(uri).history()
+            files = (Path(path) / "_delta_log").glob(COMMIT_FILES)
+            return sorted((int(file.stem) for file in files), reverse=True)
+        return range(DeltaTable(uri).version(), -1, -1)
     except TableNotFoundError:
-        return []
+        return ()
     except (DeltaError, OSError, ValueError) as error:
         raise BackendError(f"{uri}: cannot read the table: {first_line(error)}") from None
-    # deltalake counts down from the version it opened, though it also tells of commits that came
-    # since; a table of ours has all its commits, so that the oldest is number 0
-    since = max(0, -history[-1]["version"]) if history else 0
-    return [
-        commit | {"version": commit["version"] + since} for commit in history if "digest" in commit
-    ]
-
-
-def _local_commits(table: Path) -> list[dict[str, Any]]:
-    """The log as its files have it: deltalake tells of no history below a folder with `#` or `?`.
-
-    Raises:
-        OSError: a file cannot be read.
-        ValueError: one holds no JSON; names it.
-    """
-    commits = []
-    for file in sorted((table / "_delta_log").glob(COMMIT_FILES), reverse=True):
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-            infos = [json.loads(line)["commitInfo"] for line in lines if '"commitInfo"' in line]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{file.name} is damaged ({error})") from None
-        commits += [info | {"version": int(file.stem)} for info in infos if "digest" in info]
-    return commits
 
 
 def _version(uri: str, commit: dict[str, Any]) -> DatasetVersion:
@@ -158,8 +176,12 @@ def _version(uri: str, commit: dict[str, Any]) -> DatasetVersion:
         uri=uri,
         version=commit["version"],
         digest=commit["digest"],
-        rows=commit["operationMetrics"]["num_added_rows"],
+        rows=_rows(commit),
     )
+
+
+def _rows(commit: Mapping[str, Any]) -> int:
+    return int(commit[ROWS] if ROWS in commit else commit["operationMetrics"]["num_added_rows"])
 
 
 def _note(commit: dict[str, Any]) -> dict[str, str]:
@@ -190,7 +212,7 @@ def relocated(record: R, settings: Settings) -> R:
 
 
 def missing(record: Record) -> bool:
-    """Whether something that the record refers to is gone: a version of a table, or a file.
+    """Tell whether something that the record refers to is gone: a version of a table, or a file.
 
     Raises:
         BackendError: a table cannot be read.
@@ -220,5 +242,4 @@ def _place(ref: DatasetVersion, settings: Settings) -> str:
 
 
 def _holds(uri: str, ref: DatasetVersion) -> bool:
-    pairs = ((commit["version"], commit["digest"]) for commit in commits(uri))
-    return (ref.version, ref.digest) in pairs
+    return (read_commit(uri, ref.version) or {}).get("digest") == ref.digest

@@ -1,15 +1,14 @@
 """Writing the next version of a table: files aside, then one commit that makes them a version."""
 
+import hashlib
 import json
 import logging
-import os
+import math
 import queue
-import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -24,147 +23,28 @@ from deltalake import (
     Schema,
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from deltalake.transaction import AddAction, create_table_with_add_actions
-from pyarrow.parquet import ParquetWriter
+from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
+from numpy.typing import NDArray
+from pyarrow.parquet import ParquetFile, ParquetWriter
 
 from lifecycle.errors import BackendError, first_line
 from lifecycle.lake.column_types import is_text, to_arrow
 from lifecycle.lake.manifest import (
     NOTE,
     Digest,
-    HashingStream,
+    Manifest,
     VersionFile,
+    base_files,
+    files_of,
     is_intact,
     place_of,
+    read_manifest,
     sealed,
 )
-from lifecycle.lake.table import ROW, commits, find_version
+from lifecycle.lake.staging import StagedFiles
+from lifecycle.lake.table import NUMBER, ROW, ROWS, erased_rows, find_version
 from lifecycle.records import DatasetVersion
-
-# Files of a version that is being written: in the table's folder, but in no commit yet.
-#
-# A marker names the process that writes them. A commit says whose files it took, so the next writer
-# knows of each marker whether its files belong to a version, are being written, or are left over.
-
-MARKER = "_writing-"
-"""Begins a marker's name; Delta does not look at names with an underscore."""
-LEFT_AFTER_SECONDS = 24 * 3600.0
-"""A marker of another machine that is this old belongs to nobody any more."""
-
-
-class Staged(NamedTuple):
-    """A finished file that no commit names yet."""
-
-    file: VersionFile
-    size: int
-    """Bytes."""
-    statistics: str
-    """What Delta's log says of its rows, as JSON."""
-
-
-class StagedFiles:
-    """The files of one writer."""
-
-    def __init__(self, uri: str) -> None:
-        self.token = secrets.token_hex(8)
-        self.files: list[Staged] = []
-        self._uri = uri
-        self._system, self._prefix = place_of(uri)
-        self._marker = f"{MARKER}{self.token}-{os.uname().nodename}-{os.getpid()}"
-        self._open_files: list[str] = []
-        self._stream: HashingStream | None = None
-        self._offered = False
-
-    def open(self) -> HashingStream:
-        """A stream to the next file; the caller closes what it writes to it, then calls `close`."""
-        if not self._open_files:
-            if isinstance(self._system, pyarrow.fs.LocalFileSystem):
-                self._system.create_dir(self._prefix, recursive=True)
-            _sweep(self._uri)
-            with self._system.open_output_stream(self._prefix + self._marker):
-                pass
-        name = f"part-{self.token}-{len(self._open_files):05d}.parquet"
-        self._open_files.append(name)
-        self._stream = HashingStream(self._system.open_output_stream(self._prefix + name))
-        return self._stream
-
-    def close(self, rows: int, statistics: str) -> None:
-        """The file opened last is finished.
-
-        Args:
-            rows: how many it has; they follow those of the file before.
-            statistics: what Delta's log says of its rows, as JSON.
-        """
-        assert self._stream is not None  # noqa: S101 - `open` came before
-        if not self._stream.closed:
-            self._stream.close()
-        name = self._open_files[-1]
-        size = self._system.get_file_info(self._prefix + name).size
-        first = self.files[-1].file.end if self.files else 0
-        file = VersionFile(name, self._stream.hexdigest(), first, first + rows)
-        self.files.append(Staged(file, size, statistics))
-
-    def offer(self) -> None:
-        """A commit of the files is tried; from here on only the log knows whose they are."""
-        self._offered = True
-
-    def discard(self) -> None:
-        """Delete what belongs to no version, and the marker.
-
-        A commit that failed may have arrived all the same: an answer of object storage gets lost,
-        or somebody interrupts. If the log cannot be asked, all is left to the next writer.
-        """
-        if not self._open_files:
-            return
-        try:
-            is_committed = self._offered and self.token in {
-                commit.get("files") for commit in commits(self._uri)
-            }
-        except BackendError:
-            return
-        for name in [] if is_committed else self._open_files:
-            _delete(self._system, self._prefix + name)
-        _delete(self._system, self._prefix + self._marker)
-
-
-def _sweep(uri: str) -> None:
-    """Delete what writers left that were killed."""
-    system, prefix = place_of(uri)
-    selector = pyarrow.fs.FileSelector(prefix.rstrip("/") or "/", allow_not_found=True)
-    files = {info.base_name: info for info in system.get_file_info(selector)}
-    markers = [name for name in files if name.startswith(MARKER)]
-    dead = [name for name in markers if not _alive(name, files[name])]
-    if not dead:
-        return
-    committed = {commit.get("files") for commit in commits(uri)}
-    for marker in dead:
-        token = marker.removeprefix(MARKER).split("-", 1)[0]
-        if token not in committed:
-            for name in files:
-                if name.startswith(f"part-{token}-"):
-                    _delete(system, prefix + name)
-        _delete(system, prefix + marker)
-
-
-def _alive(marker: str, info: pyarrow.fs.FileInfo) -> bool:
-    """Whether the writer may still be at work."""
-    machine, _, process = marker.removeprefix(MARKER).split("-", 1)[1].rpartition("-")
-    if machine != os.uname().nodename:
-        written = info.mtime.timestamp() if info.mtime else time.time()
-        return time.time() - written < LEFT_AFTER_SECONDS
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _delete(system: pyarrow.fs.FileSystem, path: str) -> None:
-    with suppress(OSError):  # the next writer tries again
-        system.delete_file(path)
-
+from lifecycle.runtime.identity import sha256
 
 logger = logging.getLogger(__name__)
 
@@ -174,8 +54,20 @@ ATTEMPTS = 5
 GROUP = 1 << 16
 """Rows of a Parquet row group: what a writer holds in memory of a table."""
 FILE_ROWS = 1 << 21
+LISTED = 32
+"""Files that a commit may list on top of an earlier one's, and the root of twice the files."""
 WAITING = 4
 """Batches that may wait for the writing thread."""
+
+
+class _Rows(NamedTuple):
+    """Rows on their way to the writing thread."""
+
+    batch: pa.RecordBatch
+    numbers: NDArray[np.int64] | None = None
+    """(rows,): of rows that the version has already; None for new ones."""
+    file: VersionFile | None = None
+    """The former file that they stay of."""
 
 
 class VersionWriter:
@@ -184,21 +76,36 @@ class VersionWriter:
     Files are written and digested on a thread beside the caller. Left without `commit`, or killed,
     it leaves no version; what files are left then, the next writer deletes.
 
+    Args:
+        schema: columns of the rows.
+        uri: the table.
+        former: a version of it whose files the new one has, too, but those that are replaced; its
+            columns are those of `schema`. None for a version of its own.
+
     Raises:
-        BackendError: the table cannot be written.
+        BackendError: the table cannot be written, or the former version's list cannot be read.
     """
 
-    def __init__(self, schema: pa.Schema, uri: str) -> None:
+    def __init__(self, schema: pa.Schema, uri: str, former: DatasetVersion | None = None) -> None:
         self.rows = 0
         self._uri = uri
         self._schema = schema.append(pa.field(ROW, pa.int64(), nullable=False))
+        self._numbers = [name for name in (NUMBER, ROW) if name in self._schema.names]
         self._digest = Digest(schema)
+        self._former = former
+        self._former_files = files_of(former) or [] if former else []
+        self._replaced: list[VersionFile] = []
+        self._removed = hashlib.sha256()
+        self._removed_rows = 0
         self._staged_files = StagedFiles(uri)
         self._file: ParquetWriter | None = None
         self._in_file = 0
+        self._replaces: VersionFile | None = None
+        self._next = max((file.end for file in self._former_files), default=0)
+        self._first = self._next
         self._missing: Counter[str] = Counter()
         self._gathered: list[pa.RecordBatch] = []
-        self._queue: queue.Queue[pa.RecordBatch | None] = queue.Queue(WAITING)
+        self._queue: queue.Queue[_Rows | None] = queue.Queue(WAITING)
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="lake-writer", daemon=True)
         self._thread.start()
@@ -216,33 +123,62 @@ class VersionWriter:
         self._staged_files.discard()  # what was committed is kept
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Take in rows; the caller does not change them any more.
+        """Take in new rows; the caller does not change them any more.
 
         Raises:
             BackendError: the table cannot be written.
         """
         if batch.num_rows:
             self.rows += batch.num_rows
-            self._queue.put(batch)
+            self._queue.put(_Rows(batch))
         self._check()
+
+    def replace(
+        self,
+        file: VersionFile,
+        rows: Iterable[tuple[pa.RecordBatch, NDArray[np.int64]]],
+        removed: NDArray[np.int64],
+    ) -> None:
+        """Write a file of the former version anew, without some of its rows; the others keep their
+        numbers, and their place before all that follow.
+
+        Args:
+            rows: those that stay, with their numbers (rows,).
+            removed: numbers of the rows that do not.
+
+        Raises:
+            BackendError: the table cannot be written.
+        """
+        self._replaced.append(file)
+        self._removed.update(np.sort(removed).astype("<i8").tobytes())
+        self._removed_rows += len(removed)
+        for batch, numbers in rows:
+            if batch.num_rows:
+                self._queue.put(_Rows(batch, numbers, file))
+            self._check()
 
     def commit(self, note: Mapping[str, str], digest: str | None = None) -> DatasetVersion:
         """Make what was written the newest version, unless the table has an intact one like it.
 
+        Without a former version, what identifies the content is the digest of its rows; with one,
+        a digest over the former one's, the rows that are new and the numbers of those that are gone
+        (a hash chain): so its cost does not grow with the table, and how rows were cut into
+        increments counts.
+
         Args:
             note: what the commit says of the version besides its digest and rows.
-            digest: what identifies the content, if not its own digest.
+            digest: what identifies the content, if not that.
 
         Raises:
             BackendError: the table cannot be written, or others keep writing it.
         """
-        if not self.rows:
-            self._queue.put(self._empty())
+        if not self.rows and self._former is None:
+            self._queue.put(_Rows(self._empty()))
         self._end()
         self._check()
-        digest = digest or self._digest.hexdigest()
+        digest = digest or self._content()
         for attempt in range(ATTEMPTS):
-            version = find_version(self._uri, digest)
+            version = find_version(self._uri, digest) if self._former is None else None
             if version is not None and is_intact(version):
                 logger.info("%s: version %d has this content already", self._uri, version.version)
                 return version
@@ -263,6 +199,13 @@ class VersionWriter:
             )
         return written
 
+    def _content(self) -> str:
+        rows = self._digest.hexdigest()
+        if self._former is None:
+            return rows
+        removed = self._removed.hexdigest()
+        return sha256({"former": self._former.digest, "removed": removed, "rows": rows})
+
     def _commit(self, digest: str, note: Mapping[str, str]) -> None:
         metrics = {"num_added_rows": self.rows}
         metadata: dict[str, Any] = {NOTE + key: value for key, value in note.items()}
@@ -271,7 +214,10 @@ class VersionWriter:
             "operationMetrics": metrics,
             "files": self._staged_files.token,
         }
-        metadata |= sealed(metadata, [staged.file for staged in self._staged_files.files])
+        if self._former is not None:
+            erased = erased_rows(self._uri, self._former.version)
+            metadata[ROWS] = self._former.rows - erased - self._removed_rows + self.rows
+        metadata |= sealed(metadata, self._manifest())
         properties = CommitProperties(custom_metadata=metadata, max_commit_retries=0)
         hooks = PostCommitHookProperties(cleanup_expired_logs=False)
         schema = Schema.from_arrow(self._schema)
@@ -282,7 +228,7 @@ class VersionWriter:
                 create_table_with_add_actions(
                     self._uri,
                     schema,
-                    self._actions(),
+                    self._added(),
                     mode="error",
                     configuration=CONFIGURATION,
                     commit_properties=properties,
@@ -293,42 +239,86 @@ class VersionWriter:
                 raise
             return
         table.create_write_transaction(
-            self._actions(),
-            "overwrite",
+            [*self._added()] if self._former is None else self._changed(table),
+            "overwrite" if self._former is None else "append",
             schema,
             commit_properties=properties,
             post_commithook_properties=hooks,
         )
 
-    def _actions(self) -> list[Any]:
+    def _manifest(self) -> Manifest:
+        """What the commit lists: all files, or, while those are few, what differs from the list
+        that the former version builds on; so lists grow with the files, not with their square."""
+        files = [staged.file for staged in self._staged_files.files]
+        if self._former is None:
+            return Manifest(files)
+        replaced = {file.path for file in self._replaced}
+        all_files = Manifest(files, removed=frozenset(replaced)).merged(self._former_files)
+        own = (self._former.version, self._former.digest)
+        former = read_manifest(self._former)
+        base = former.base if former and former.base else own
+        before = {file.path for file in base_files(self._uri, base)}
+        new = [file for file in all_files if file.path not in before]
+        removed = before - {file.path for file in all_files}
+        if len(new) + len(removed) > LISTED + math.isqrt(2 * len(all_files)):
+            return Manifest(all_files)
+        return Manifest(new, base, frozenset(removed))
+
+    def _added(self) -> list[AddAction]:
         now = int(time.time() * 1000)
         return [
             AddAction(staged.file.path, staged.size, {}, now, True, staged.statistics)
             for staged in self._staged_files.files
         ]
 
+    def _changed(self, table: DeltaTable) -> list[AddAction | RemoveAction]:
+        """From the table's newest files to those of this version, which may follow another one."""
+        now = int(time.time() * 1000)
+        present = set(pa.table(table.get_add_actions()).column("path").to_pylist())
+        replaced = {file.path for file in self._replaced}
+        remaining = {file.path for file in self._former_files} - replaced
+        system, prefix = place_of(self._uri)
+        actions: list[AddAction | RemoveAction] = [*self._added()]
+        for path in sorted(remaining - present):
+            with system.open_input_file(prefix + path) as file:
+                rows, size = ParquetFile(file).metadata.num_rows, file.size()
+            actions.append(AddAction(path, size, {}, now, True, json.dumps({"numRecords": rows})))
+        return actions + [
+            RemoveAction(
+                path=path, data_change=True, deletion_timestamp=now, size=0, partition_values={}
+            )
+            for path in sorted(present - remaining)
+        ]
+
     def _run(self) -> None:
         """The writing thread; after a failure it only empties the queue."""
-        written = 0
-        while (batch := self._queue.get()) is not None:
+        while (rows := self._queue.get()) is not None:
             if self._failed is not None:
                 continue
             try:
-                self._digest.add(batch)
-                rows = pa.array(np.arange(written, written + batch.num_rows))
-                numbered = pa.RecordBatch.from_arrays([*batch.columns, rows], schema=self._schema)
-                written += batch.num_rows
-                self._append(numbered)
+                self._take(rows)
             except BaseException as error:
                 self._failed = error
         self._close()
+
+    def _take(self, rows: _Rows) -> None:
+        batch, numbers = rows.batch, rows.numbers
+        if rows.file != self._replaces:  # rows that stay do not get into the file of new ones
+            self._close()
+            self._replaces = rows.file
+        if numbers is None:
+            self._digest.add(batch)
+            numbers = np.arange(self._next, self._next + batch.num_rows)
+            self._next += batch.num_rows
+        columns = [*batch.columns, pa.array(numbers)]
+        self._append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
 
     def _append(self, batch: pa.RecordBatch) -> None:
         self._gathered.append(batch)
         if sum(batch.num_rows for batch in self._gathered) < GROUP:
             return
         self._write_group()
-        if self._in_file >= FILE_ROWS:
+        if self._in_file >= FILE_ROWS and self._replaces is None:
             self._close()
 
     def _write_group(self) -> None:
@@ -341,7 +331,7 @@ class VersionWriter:
                 use_dictionary=[f.name for f in self._schema if is_text(f.type)],
                 write_statistics=[ROW],
                 write_batch_size=GROUP,
-                column_encoding={ROW: "DELTA_BINARY_PACKED"},
+                column_encoding={name: "DELTA_BINARY_PACKED" for name in self._numbers},
                 write_page_checksum=True,  # for readers that do not know the commit's digests
             )
             self._in_file = 0
@@ -361,7 +351,12 @@ class VersionWriter:
                 self._file.close()
                 # no least and greatest values: they name persons
                 statistics = {"numRecords": self._in_file, "nullCount": dict(self._missing)}
-                self._staged_files.close(self._in_file, json.dumps(statistics))
+                first, end = self._first, self._next
+                if self._replaces is None:
+                    self._first = end
+                else:
+                    first, end = self._replaces.first, self._replaces.end
+                self._staged_files.close(first, end, json.dumps(statistics))
         except BaseException as error:
             self._failed = self._failed or error
         self._file = None
@@ -414,10 +409,10 @@ def write_rows(
     """
     with VersionWriter(table.schema, uri) as writer:
         for start in range(0, table.num_rows, GROUP):
-            some = table.slice(start, GROUP)
+            part = table.slice(start, GROUP)
             if rows is not None:
-                some = some.filter(rows.slice(start, GROUP))
-            for batch in some.combine_chunks().to_batches():
+                part = part.filter(rows.slice(start, GROUP))
+            for batch in part.combine_chunks().to_batches():
                 writer.write(batch)
         return writer.commit(note)
 

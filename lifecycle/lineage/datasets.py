@@ -8,6 +8,7 @@ from lifecycle.features.store import VIEW
 from lifecycle.lake.table import history, table_uri
 from lifecycle.lineage.graph import Graph, Kind, Node
 from lifecycle.project import Project
+from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
 
 INGESTED = ("accepted", "current", "rejected")
@@ -86,6 +87,16 @@ def add_datasets(graph: Graph, project: Project, settings: Settings) -> None:
                 _link_scored(graph, node, note)
 
 
+def version_of(node: Node) -> DatasetVersion:
+    """The version of a table that a node stands for."""
+    return DatasetVersion(
+        uri=node.facts["uri"],
+        version=int(node.id.rpartition("@")[2]),
+        digest=node.digest,
+        rows=int(node.facts["rows"].replace(",", "")),
+    )
+
+
 def _link_source(graph: Graph, node: Node, note: dict[str, str]) -> None:
     digest = note.get("source")
     if not digest:
@@ -100,10 +111,10 @@ def _link_source(graph: Graph, node: Node, note: dict[str, str]) -> None:
             facts={"place": place} if place else {},
         )
     )
-    what = "was computed into" if node.kind == "view" else "was ingested as"
+    label = "was computed into" if node.kind == "view" else "was ingested as"
     if node.id.startswith("rejected"):
-        what = "broke the contract in"
-    graph.link(source.id, node.id, what)
+        label = "broke the contract in"
+    graph.link(source.id, node.id, label)
 
 
 def _link_former(graph: Graph, node: Node) -> None:
@@ -126,7 +137,7 @@ def _link_joined(graph: Graph, node: Node, note: dict[str, str]) -> None:
 
 
 def _link_scored(graph: Graph, node: Node, note: dict[str, str]) -> None:
-    """From the rows and the model; the model's own node comes with the registry."""
+    """Link a scored table to its rows and model; the model's node comes from the registry."""
     rows = note.get("table")
     if rows in graph.nodes:
         graph.link(rows, node.id, "was scored as")

@@ -84,7 +84,7 @@ def tell_run(
 
 
 def _is_made(graph: Graph, node: Node, run: Run, since: str) -> bool:
-    """Whether a flow run made a node: by its id, or for a release by its name and the time."""
+    """Return whether a flow run made a node, by its id, or for a release by name and time."""
     if node.kind == "release":
         last = list(node.facts.values())[-1]
         return node.time >= since and last.endswith(f"flow run {run.name}")

@@ -78,9 +78,9 @@ class Graph:
         """Take up a node; one that is there already stays as it is."""
         return self.nodes.setdefault(node.id, node)
 
-    def link(self, source: str, target: str, what: str) -> None:
+    def link(self, source: str, target: str, label: str) -> None:
         """Take up an edge; both nodes must be, or come to be, there."""
-        self.edges.setdefault((source, target), Edge(source=source, target=target, what=what))
+        self.edges.setdefault((source, target), Edge(source=source, target=target, what=label))
 
     def around(self, project: str, subject: str) -> Lineage:
         """All that `subject` was made from, and all that was made from it; oldest ends first."""

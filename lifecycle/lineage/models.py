@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
 from lifecycle.audit import model_trail
 from lifecycle.data.privacy import plain_text
-from lifecycle.errors import BackendError, DataError, first_line
+from lifecycle.errors import DataError
 from lifecycle.lake.logged_predictions import open_log
 from lifecycle.lake.prediction_log import SCHEMA
+from lifecycle.lake.read import open_rows, stored_schema
 from lifecycle.lake.table import ROW
-from lifecycle.lineage.datasets import SHORT
+from lifecycle.lineage.datasets import SHORT, version_of
 from lifecycle.lineage.graph import Graph, Node
 from lifecycle.monitoring.monitor import REPORT_FILES
 from lifecycle.project import Project
@@ -179,15 +178,15 @@ def add_monitored(graph: Graph, project: Project, settings: Settings) -> None:
         graph.add(node)
         for digest in (content["reference"], *content["windows"]):
             if digest in scores:
-                what = (
+                label = (
                     "was the reference of" if digest == content["reference"] else "was checked in"
                 )
-                graph.link(scores[digest], node.id, what)
+                graph.link(scores[digest], node.id, label)
 
 
 # Logged predictions: how many each version gave, one of them, and the rows it goes back to.
 
-SHOWN = 20
+MAX_CHANGES_SHOWN = 20
 """Rows of an entity that are told one by one, of each part."""
 MASKED = "…"
 PREDICTION_COLUMNS = [
@@ -204,7 +203,7 @@ PREDICTION_COLUMNS = [
 
 
 def add_logged(graph: Graph, project: Project, settings: Settings) -> None:
-    """For each version that answered, how many rows, from when to when; one pass over the log.
+    """Add the logged predictions of each version, with rows and times, in one pass over the log.
 
     Raises:
         BackendError: the log cannot be read.
@@ -214,8 +213,8 @@ def add_logged(graph: Graph, project: Project, settings: Settings) -> None:
     times: dict[int, list[Any]] = defaultdict(list)
     for batch in open_log(settings, project.name, ["version", "status", "time"]):
         counted = batch.append_column("failed", pc.not_equal(batch["status"], "ok"))
-        wanted = [("time", "count"), ("time", "min"), ("time", "max"), ("failed", "sum")]
-        for row in counted.group_by("version").aggregate(wanted).to_pylist():
+        aggregates = [("time", "count"), ("time", "min"), ("time", "max"), ("failed", "sum")]
+        for row in counted.group_by("version").aggregate(aggregates).to_pylist():
             version = row["version"]
             rows[version] += row["time_count"]
             failed[version] += row["failed_sum"] or 0
@@ -246,11 +245,11 @@ def add_prediction(graph: Graph, project: Project, settings: Settings, name: str
         BackendError: the log or a dataset version cannot be read.
         DataError: the prediction id has several rows.
     """
-    nothing = pa.schema([SCHEMA.field(column) for column in PREDICTION_COLUMNS]).empty_table()
+    empty = pa.schema([SCHEMA.field(column) for column in PREDICTION_COLUMNS]).empty_table()
     field = pc.field("id")
     condition = (field == name) | pc.starts_with(field, f"{name}-")
     rows = pa.concat_tables(
-        [nothing, *open_log(settings, project.name, PREDICTION_COLUMNS, condition)]
+        [empty, *open_log(settings, project.name, PREDICTION_COLUMNS, condition)]
     )
     lines = rows.sort_by([("id", "ascending"), ("time", "ascending")]).to_pylist()
     ids = list(dict.fromkeys(line["id"] for line in lines))
@@ -258,10 +257,11 @@ def add_prediction(graph: Graph, project: Project, settings: Settings, name: str
         return None
     if len(ids) > 1 and name not in ids:
         raise DataError(
-            f"{name}: this request had {len(ids)} rows; name one, such as {ids[0]} or {ids[-1]}"
+            f"{name}: this request had {len(ids)} rows; name one of them, such as {ids[0]} or "
+            f"{ids[-1]}"
         )
-    mine = [line for line in lines if line["id"] == (name if name in ids else ids[0])]
-    row = next((line for line in mine if line["role"] != "shadow"), mine[0])
+    own_lines = [line for line in lines if line["id"] == (name if name in ids else ids[0])]
+    row = next((line for line in own_lines if line["role"] != "shadow"), own_lines[0])
     value = row["predicted"] or row["prediction"]
     facts = {"role": row["role"], "status": row["status"], "prediction": value}
     facts |= {"entity": row["entity"], "bundle": (row["digest"] or "")[:SHORT]}
@@ -273,7 +273,7 @@ def add_prediction(graph: Graph, project: Project, settings: Settings, name: str
         facts={key: str(value) for key, value in facts.items() if value not in (None, "")},
     )
     graph.add(node)
-    for line in mine:
+    for line in own_lines:
         graph.link(f"model:{line['version']}", node.id, "answered")
     if project.entity and row["entity"]:
         _add_rows(graph, project, node, row["entity"])
@@ -304,20 +304,19 @@ def _add_rows(graph: Graph, project: Project, node: Node, entity: str) -> None:
 def _rows_of(project: Project, part: Node, entity: str) -> pa.Table:
     """Rows of a part about an entity, by their number; only matching ones are held in memory."""
     assert project.entity is not None  # noqa: S101 - asked by the caller
-    uri, version = part.facts["uri"], int(part.id.rpartition("@")[2])
-    try:
-        rows = DeltaTable(uri, version=version).to_pyarrow_dataset()
-        if project.entity not in rows.schema.names:
-            return rows.schema.empty_table()
-        column = rows.schema.field(project.entity)
-        wanted = _as_stored(entity, column.type)
-        if wanted is None:
-            return rows.schema.empty_table()
-        return rows.to_table(filter=pc.field(project.entity) == wanted).sort_by(ROW)
-    except (DeltaError, pa.ArrowException, OSError) as error:
-        raise BackendError(
-            f"{uri}: version {version} cannot be read: {first_line(error)}"
-        ) from None
+    ref = version_of(part)
+    schema = stored_schema(ref)
+    numbered = schema.append(pa.field(ROW, pa.int64(), nullable=False))
+    if project.entity not in schema.names:
+        return numbered.empty_table()
+    stored = _as_stored(entity, schema.field(project.entity).type)
+    if stored is None:
+        return numbered.empty_table()
+    matches = [
+        batch.filter(pc.equal(batch.column(project.entity), stored))
+        for batch in open_rows(ref, schema.names)
+    ]
+    return pa.Table.from_batches([batch for batch in matches if batch.num_rows], numbered)
 
 
 def _as_stored(entity: str, kind: pa.DataType) -> pa.Scalar | None:
@@ -333,13 +332,13 @@ def _shown_rows(project: Project, table: pa.Table) -> dict[str, str]:
     columns = project.contract.columns
     hidden = {name for name, spec in columns.items() if spec.pii in ("hash", "drop")}
     facts = {}
-    for row in table.slice(0, SHOWN).to_pylist():
+    for row in table.slice(0, MAX_CHANGES_SHOWN).to_pylist():
         number = row.pop(ROW)
         values = (
             f"{name}={MASKED if name in hidden else plain_text(value)}"
             for name, value in row.items()
         )
         facts[f"row {number}"] = ", ".join(values)
-    if table.num_rows > SHOWN:
-        facts["more"] = f"{table.num_rows - SHOWN:,} rows"
+    if table.num_rows > MAX_CHANGES_SHOWN:
+        facts["more"] = f"{table.num_rows - MAX_CHANGES_SHOWN:,} rows"
     return facts

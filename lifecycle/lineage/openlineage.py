@@ -17,7 +17,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from lifecycle.errors import BackendError, first_line
+from lifecycle.lake.read import part_of, stored_schema
 from lifecycle.lake.table import ROW
+from lifecycle.lineage.datasets import version_of
 from lifecycle.lineage.graph import Graph, Kind, Node
 from lifecycle.project import ColumnSpec, Project
 from lifecycle.runtime.run import Run
@@ -59,20 +61,19 @@ def of_dataset(node: Node, project: Project) -> "dict[str, DatasetFacet]":
         facets["tags"] = ol.tags_dataset.TagsDatasetFacet([tag], producer=PRODUCER)
     if "uri" in node.facts:
         columns = project.contract.columns
-        schema = pa.schema(_table(node).schema().to_arrow())
+        schema = stored_schema(version_of(node))
         fields = [
             ol.schema_dataset.SchemaDatasetFacetFields(
                 field.name, str(field.type), _described(columns.get(field.name))
             )
             for field in schema
-            if field.name != ROW
         ]
         facets["schema"] = ol.schema_dataset.SchemaDatasetFacet(fields, producer=PRODUCER)
     return facets
 
 
 def of_input(node: Node, project: Project) -> "dict[str, InputDatasetFacet]":
-    """What the contract promises of the rows that went in, and how many there were."""
+    """Build the facets of an input: its contract, and its numbers of rows, bytes and files."""
     if "uri" not in node.facts:
         return {}
     from openlineage.client import facet_v2 as ol
@@ -104,7 +105,7 @@ def of_input(node: Node, project: Project) -> "dict[str, InputDatasetFacet]":
 
 
 def of_output(node: Node) -> "dict[str, OutputDatasetFacet]":
-    """How much was written."""
+    """Build the facets of an output: its numbers of rows, bytes and files."""
     if "uri" not in node.facts:
         return {}
     from openlineage.client import facet_v2 as ol
@@ -205,6 +206,8 @@ def _sizes(node: Node) -> dict[str, Any]:
         for name, values in counts.items()
         if not name.endswith(f".{ROW}") and None not in values
     }
+    if part_of(version_of(node)):  # the rows' own values are in the files of another table
+        facets["missing"] = {}
     return facets
 
 
@@ -242,7 +245,7 @@ def _is_uuid(text: str) -> bool:
     return True
 
 
-OURS = UUID("6f1b4a52-3c1e-5d0a-9f64-0d6d6a1b2f3e")
+NAMESPACE = UUID("6f1b4a52-3c1e-5d0a-9f64-0d6d6a1b2f3e")
 """Of the ids that follow from what a run made."""
 JOBS: dict[Kind, str] = {
     "view": "view",
@@ -296,7 +299,7 @@ def flow_events(
 
 
 def namespace_of(settings: Settings) -> str:
-    """Where this project's jobs are: one namespace an environment."""
+    """Return the namespace of the jobs: one per environment."""
     return f"lifecycle-{settings.env}"
 
 
@@ -327,16 +330,16 @@ class _Making:
                 yield self._run(job, used, [node])
 
     def _used(self, node: Node) -> list[Node]:
-        return self._there(
+        return self._present(
             edge.source for edge in self.graph.edges.values() if edge.target == node.id
         )
 
     def _made_of(self, node: Node) -> list[Node]:
-        return self._there(
+        return self._present(
             edge.target for edge in self.graph.edges.values() if edge.source == node.id
         )
 
-    def _there(self, ids: Iterable[str]) -> list[Node]:
+    def _present(self, ids: Iterable[str]) -> list[Node]:
         return [self.graph.nodes[id] for id in ids if id in self.graph.nodes]
 
     def _run(self, job: str, used: Sequence[Node], outputs: Sequence[Node]) -> "list[RunEvent]":
@@ -347,7 +350,7 @@ class _Making:
         flow = facts.get("run_name", "").removesuffix(f"-{self.project.name}").replace("-", "_")
         same: dict[str, Any] = {
             "run": ol.Run(
-                str(uuid5(OURS, f"{self.project.name}/{job}/{first.id}/{first.digest}")),
+                str(uuid5(NAMESPACE, f"{self.project.name}/{job}/{first.id}/{first.digest}")),
                 of_run(
                     facts.get("run", ""),
                     namespace_of(self.settings),
@@ -371,7 +374,7 @@ class _Making:
         from openlineage.client.event_v2 import InputDataset
 
         return InputDataset(
-            *self._named(node),
+            *self._name_of(node),
             facets=of_dataset(node, self.project),
             inputFacets=of_input(node, self.project),
         )
@@ -380,12 +383,12 @@ class _Making:
         from openlineage.client.event_v2 import OutputDataset
 
         return OutputDataset(
-            *self._named(node),
+            *self._name_of(node),
             facets=of_dataset(node, self.project),
             outputFacets=of_output(node),
         )
 
-    def _named(self, node: Node) -> tuple[str, str]:
+    def _name_of(self, node: Node) -> tuple[str, str]:
         """Namespace and name: sources and tables by place, models by their registry."""
         if node.kind in ("model", "release"):
             alias = "@champion" if node.kind == "release" else ""
@@ -408,7 +411,7 @@ def _making(used: Sequence[Node], output: Node) -> dict[str, str]:
 
 
 def _rejected_with(node: Node, other: Node) -> bool:
-    """Whether these rows were rejected when a version was ingested."""
+    """Return whether rows were rejected by the ingestion that made a version."""
     keys = ("window", "run")
     same = all(node.facts.get(key) == other.facts.get(key) for key in keys)
     return same and other.id.startswith("rejected@")

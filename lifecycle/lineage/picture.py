@@ -35,7 +35,7 @@ COLOURS: dict[Kind, str] = {
     "monitoring": "#d3f2d8",
 }
 """Data blue, making violet, models orange, what they did green."""
-SHOWN: dict[Kind, tuple[str, ...]] = {
+FACTS_SHOWN: dict[Kind, tuple[str, ...]] = {
     "source": ("place",),
     "dataset": ("rows", "window", "run_name"),
     "view": ("rows", "how", "run_name"),
@@ -132,7 +132,7 @@ def _box(node: Node) -> list[str]:
     if node.kind in ("rows", "release"):
         lines += [f"{'' if node.kind == 'release' else f'{k}: '}{v}" for k, v in node.facts.items()]
     else:
-        facts = {key: node.facts.get(key, "") for key in SHOWN.get(node.kind, ())}
+        facts = {key: node.facts.get(key, "") for key in FACTS_SHOWN.get(node.kind, ())}
         lines += [
             f"{key.replace('_', ' ')}: {short(value)}" for key, value in facts.items() if value
         ]
@@ -168,14 +168,14 @@ def trees(lineage: Lineage) -> tuple[Tree, Tree]:
     title = (one_line(subject.name), "bold")
     into = {node.id: [e for e in lineage.edges if e.target == node.id] for node in lineage.nodes}
     out_of = {node.id: [e for e in lineage.edges if e.source == node.id] for node in lineage.nodes}
-    before, after = (Tree(styled(title, f" {what}")) for what in ("was made from", "led to"))
+    before, after = (Tree(styled(title, f" {label}")) for label in ("was made from", "led to"))
     for line in _facts(subject):
         before.add(line)
     _grow(before, subject, lineage, into.__getitem__, lambda edge: edge.source, set())
     _grow(after, subject, lineage, out_of.__getitem__, lambda edge: edge.target, set())
-    for tree, nothing in ((before, "nothing that is known"), (after, "nothing yet")):
+    for tree, empty_text in ((before, "nothing that is known"), (after, "nothing yet")):
         if not tree.children:
-            tree.add(styled((nothing, "dim")))
+            tree.add(styled((empty_text, "dim")))
     return before, after
 
 
@@ -189,13 +189,14 @@ def _grow(
 ) -> None:
     for edge in edges(node.id):
         other = lineage.node(other_end(edge))
-        again = other.id in shown_ids
+        is_repeat = other.id in shown_ids
         shown_ids.add(other.id)
         name = (one_line(other.name), "bold")
         forward = other_end(edge) == edge.target
-        label = [(f"{edge.what} ", "dim"), name] if forward else [name, (f" {edge.what} it", "dim")]
-        branch = tree.add(styled(*label, *([(" (above)", "dim")] if again else [])))
-        if again:
+        verb = (f"{edge.what} ", "dim") if forward else (f" {edge.what} it", "dim")
+        label = [verb, name] if forward else [name, verb]
+        branch = tree.add(styled(*label, *([(" (above)", "dim")] if is_repeat else [])))
+        if is_repeat:
             continue
         for line in _facts(other):
             branch.add(line)

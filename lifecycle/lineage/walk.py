@@ -17,7 +17,7 @@ REFERENCES = (
 
 
 def lineage(project: Project, settings: Settings, ref: str) -> Lineage:
-    """What `ref` was made from, and what was made from it.
+    """Return the lineage of `ref`: the nodes it was made from, and those made from it.
 
     Args:
         ref: `model:3`, `model:champion` or an alias alone; `table@version`, or a table alone for
@@ -27,7 +27,7 @@ def lineage(project: Project, settings: Settings, ref: str) -> Lineage:
     Raises:
         BackendError: a store cannot be reached.
         RegistryError: there is no such model version or alias.
-        DataError: there is nothing of that name, or several are.
+        DataError: no node has that name, or several have it.
     """
     graph = load_graph(project, settings)
     return graph.around(project.name, find(graph, project, settings, ref))
@@ -74,12 +74,12 @@ def find(graph: Graph, project: Project, settings: Settings, ref: str) -> str:
 
 
 def _version(graph: Graph, table: str, version: str) -> str:
-    there = [id for id in graph.nodes if id.startswith(f"{table}@")]
-    if not there:
+    candidates = [id for id in graph.nodes if id.startswith(f"{table}@")]
+    if not candidates:
         raise DataError(f"the table {table} has no versions yet; run a flow that makes one")
     if not version:
-        return max(there, key=_number)
-    raise DataError(f"{table} has no version {version!r}; it has {', '.join(there)}")
+        return max(candidates, key=_number)
+    raise DataError(f"{table} has no version {version!r}; it has {', '.join(candidates)}")
 
 
 def _by_digest(graph: Graph, ref: str) -> str | None:
@@ -89,7 +89,7 @@ def _by_digest(graph: Graph, ref: str) -> str | None:
     nodes = [node for node in graph.nodes.values() if _is(node, bare)]
     if len(nodes) > 1:
         names = ", ".join(node.id for node in nodes)
-        raise DataError(f"{ref}: several digests begin so: {names}; name one of these")
+        raise DataError(f"{ref}: several digests begin with it: {names}; name one of these")
     return nodes[0].id if nodes else None
 
 

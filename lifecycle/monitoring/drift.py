@@ -49,7 +49,7 @@ def drift_report(
         if not len(frame):
             raise DataError(f"{name}: no rows to measure drift on")
     if missing := [name for name in before.columns if name not in after.columns]:
-        raise DataError(f"window {window}: lacks the features {', '.join(missing)}")
+        raise DataError(f"window {window}: has no features {', '.join(missing)}")
     alpha = CHANCE / (len(before.columns) + 2)
     rows = (
         independent_rows(reference.entity, len(before)),

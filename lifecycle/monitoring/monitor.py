@@ -88,7 +88,7 @@ def _record(
     drifts: Sequence[DriftReport],
     decision: Decision,
 ) -> None:
-    """What was compared and found, as JSON beside the report: lineage walks along it."""
+    """Write the comparison and its findings as JSON next to the report, for the lineage."""
     content = {
         "window": str(windows[-1].window),
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),

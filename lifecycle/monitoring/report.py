@@ -120,7 +120,7 @@ def _is_category(name: str, window: OpenWindow, categorical: Sequence[str]) -> b
 def _middles(
     name: str, reference: OpenWindow, current: OpenWindow, categorical: Sequence[str]
 ) -> tuple[str, str]:
-    """What is typical in either window: mean ± deviation, or the most frequent level."""
+    """Describe the centre of both windows: mean ± deviation, or the most frequent level."""
     before, after = _values(name, reference), _values(name, current)
     if _is_category(name, reference, categorical):
         table = shares(before, after)
@@ -173,8 +173,8 @@ def _picture(
 def _histogram(axes: "Axes", reference: NDArray[np.float64], current: NDArray[np.float64]) -> None:
     """Shares over common bins between the 0.5 and 99.5 percentiles; a tail would hide the rest."""
     samples = [values[~np.isnan(values)] for values in (reference, current)]
-    both = np.concatenate(samples)
-    low, high = np.quantile(both, [0.005, 0.995]) if len(both) else (0.0, 1.0)
+    pooled = np.concatenate(samples)
+    low, high = np.quantile(pooled, [0.005, 0.995]) if len(pooled) else (0.0, 1.0)
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
     sides = zip(samples, ("reference", "current"), (REFERENCE, CURRENT), strict=True)
     for values, label, colour in sides:
@@ -185,11 +185,14 @@ def _histogram(axes: "Axes", reference: NDArray[np.float64], current: NDArray[np
 def _bars(axes: "Axes", table: pd.DataFrame) -> None:
     """The levels whose shares moved most, side by side."""
     moved = (table["reference"] - table["current"]).abs()
-    shown = table.loc[moved.nlargest(LEVELS).index].sort_index()
-    at = np.arange(len(shown))
-    axes.bar(at - 0.2, shown["reference"], 0.4, label="reference", color=REFERENCE)
-    axes.bar(at + 0.2, shown["current"], 0.4, label="current", color=CURRENT)
-    names = [name if len(name) <= 14 else f"{name[:13]}…" for name in map(str, shown.index)]
+    levels = table.loc[moved.nlargest(LEVELS).index].sort_index()
+    at = np.arange(len(levels))
+    axes.bar(at - 0.2, levels["reference"], 0.4, label="reference", color=REFERENCE)
+    axes.bar(at + 0.2, levels["current"], 0.4, label="current", color=CURRENT)
+    names = [name if len(name) <= 14 else f"{name[:13]}…" for name in map(str, levels.index)]
     axes.set_xticks(
-        at, names, rotation=45 if len(shown) > 4 else 0, ha="right" if len(shown) > 4 else "center"
+        at,
+        names,
+        rotation=45 if len(levels) > 4 else 0,
+        ha="right" if len(levels) > 4 else "center",
     )

@@ -22,6 +22,8 @@ from lifecycle.records import Evaluation, Scored
 from lifecycle.training.evaluation.evaluate import Measurement, evaluate
 from lifecycle.training.own_metrics import own_metrics
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class OpenWindow:
@@ -43,13 +45,13 @@ class OpenWindow:
 
     @property
     def answer(self) -> "pd.Series[Any]":
-        """What the model said of each row: the most probable class, or the number."""
+        """Prediction for each row: the most probable class, or the number."""
         answers = most_probable(self.prediction, self.classes) if self.classes else self.prediction
         return pd.Series(answers)
 
     @property
     def label(self) -> "pd.Series[Any]":
-        """What came true of each row: 1 or 0 (binary), the class, or the number; else missing."""
+        """True value of each row: 1 or 0 (binary), the class, or the number; missing if unknown."""
         if not self.classes:
             return pd.Series(self.truth)
         present = ~np.isnan(self.truth)
@@ -109,9 +111,7 @@ def categorical_features(features: pd.DataFrame, project: Project) -> tuple[str,
     )
 
 
-# How good the predictions of a window were, once labels have arrived.
-
-logger = logging.getLogger(__name__)
+# Quality of a window's predictions, once labels have arrived.
 
 
 def quality(

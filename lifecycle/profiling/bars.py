@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from lifecycle.profiling.inputs import Floats, Levels
+from lifecycle.features.encode import Floats
+from lifecycle.profiling.inputs import Levels
 from lifecycle.profiling.record import Bar, ColumnProfile
 
 SINGLE = 24
@@ -62,18 +63,18 @@ def number_groups(
     values: Floats, integer: bool, time: bool
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """A group a row (-1: missing), and the groups' names: values, or equally many rows each."""
-    there = ~np.isnan(values)
-    present = values[there]
+    has_value = ~np.isnan(values)
+    present = values[has_value]
     groups = np.full(len(values), -1, np.int64)
     if not len(present):
         return groups, ()
     single, codes = np.unique(present, return_inverse=True)
     if len(single) <= (SINGLE if integer else 2):
-        groups[there] = codes
+        groups[has_value] = codes
         return groups, tuple(spell(value, time) for value in single)
     edges = np.unique(np.quantile(present, np.linspace(0, 1, GROUPS + 1)))
     places = np.clip(np.searchsorted(edges, present, side="right") - 1, 0, max(len(edges) - 2, 0))
-    groups[there] = places
+    groups[has_value] = places
     if len(edges) < 2:
         return groups, (spell(edges[0], time),)
     return groups, tuple(
@@ -102,7 +103,7 @@ def short(text: str) -> str:
     return text if len(text) <= SHORT else f"{text[: SHORT - 1]}…"
 
 
-# Values and columns in a few words, alike on the page and in the terminal.
+# Short texts for values and columns, the same on the page and in the terminal.
 
 
 def share(value: float) -> str:

@@ -7,25 +7,31 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from lifecycle.features.encode import Floats
 from lifecycle.profiling.bars import level_bars, number_bars, spell
 from lifecycle.profiling.compare import DISTANCES, compare_categories, compare_numbers
+from lifecycle.profiling.diff import MAX_LEVELS_SHOWN, MISSING
 from lifecycle.profiling.findings import findings
 from lifecycle.profiling.gather import ColumnCounts, Gathered, gather
-from lifecycle.profiling.inputs import Floats, ProfileInput, Sample, sampled
+from lifecycle.profiling.inputs import ProfileInput, Sample, sampled
 from lifecycle.profiling.record import Bar, ColumnProfile, Coverage, Drift, MissingTogether, Summary
 from lifecycle.profiling.relations import Target, associations, frame_of
 from lifecycle.profiling.schema import ProfileSchema, contract_terms
 
-# Drift of the columns against another version: distances of samples, beyond chance.
+# Drift of the columns from another version: distances of samples, beyond chance.
 
 CHANCE = 0.001
 """How rarely equal distributions may be called drifted."""
-MISSING = "(missing)"
-SHOWN = 10
 
 
 def column_drift(
-    name: str, now: Sample, then: Sample, before: Gathered, schema: ProfileSchema, *, shown: bool
+    name: str,
+    now: Sample,
+    then: Sample,
+    before: Gathered,
+    schema: ProfileSchema,
+    *,
+    show_values: bool,
 ) -> Drift | None:
     """One column against the other version; None if that has none of its kind, or no rows.
 
@@ -33,7 +39,7 @@ def column_drift(
 
     Args:
         before: what was counted of the other version.
-        shown: whether its values may be named.
+        show_values: whether the column's values may be shown.
     """
     counts = before.columns.get(name)
     if not now.rows or not then.rows or counts is None or now.kinds[name] == "text":
@@ -41,7 +47,7 @@ def column_drift(
     share = counts.missing / before.rows
     if name in now.numbers and name in then.numbers:
         statistic, chance = compare_numbers(then.numbers[name], now.numbers[name], CHANCE)
-        mean = counts.moments.mean() if shown and now.kinds[name] == "number" else None
+        mean = counts.moments.mean() if show_values and now.kinds[name] == "number" else None
         return Drift(
             statistic=statistic,
             test=DISTANCES["kolmogorov_smirnov"].title,
@@ -55,15 +61,16 @@ def column_drift(
     sides = shares["then"].to_numpy(), shares["now"].to_numpy()
     statistic, chance = compare_categories(*sides, (then.rows, now.rows), CHANCE)
     appeared, vanished = (
-        tuple(map(str, shares.index[shares[side] == 0][:SHOWN])) for side in ("then", "now")
+        tuple(map(str, shares.index[shares[side] == 0][:MAX_LEVELS_SHOWN]))
+        for side in ("then", "now")
     )
     return Drift(
         statistic=min(1.0, statistic),
         test=DISTANCES["cramers_v"].title,
         drifted=statistic > max(schema.categorical_threshold, chance),
         missing_then=share,
-        new_levels=appeared if shown else (),
-        gone_levels=vanished if shown else (),
+        new_levels=appeared if show_values else (),
+        gone_levels=vanished if show_values else (),
     )
 
 
@@ -76,7 +83,7 @@ def _shares(sample: Sample, name: str) -> "pd.Series[float]":
     return shares[shares > 0].groupby(level=0, sort=False).sum()
 
 
-# Rows a stretch of time, and the stretches without any.
+# Rows per stretch of time, and the stretches without rows.
 
 MOST = 120
 """Bars that can be told apart."""
@@ -129,7 +136,7 @@ def _label(period: object, name: str) -> str:
     return f"week of {text.partition('/')[0]}" if name == "week" else text
 
 
-# One column's profile, from what was counted and what was sampled.
+# Profile of one column, from counts and the sample.
 
 FENCE = 3.0
 """Interquartile ranges (Tukey 1977: outer fences)."""
@@ -195,11 +202,11 @@ def _quartiles(values: Floats, time: bool) -> dict[str, object]:
     if time:
         return {"quartiles": tuple(spell(value, True) for value in (low, middle, high))}
     fence = FENCE * (high - low)
-    far = (present < low - fence) | (present > high + fence)
+    outliers = (present < low - fence) | (present > high + fence)
     return {
         "quartiles": (float(low), float(middle), float(high)),
         # where half the values are one value, whatever is not would be an outlier
-        "outliers": float(far.mean()) if fence else None,
+        "outliers": float(outliers.mean()) if fence else None,
     }
 
 
@@ -235,10 +242,10 @@ def build(profile_input: ProfileInput, against: ProfileInput | None = None) -> S
         for name, counts in gathered.columns.items()
     ]
     target = None
-    shown = any(column.role == "target" and not column.hidden for column in columns)
+    show_values = any(column.role == "target" and not column.hidden for column in columns)
     if schema.target in gathered.columns and sample.rows:
         target = Target(sample, schema)
-        columns = [_related(column, target, shown) for column in columns]
+        columns = [_related(column, target, show_values) for column in columns]
     if against is not None:
         columns = _drifted(columns, sample, gathered.rows, profile_input, against)
     varied = [column.name for column in columns if column.kind != "text" and column.distinct > 1]
@@ -253,8 +260,8 @@ def build(profile_input: ProfileInput, against: ProfileInput | None = None) -> S
         rows_with_missing=gathered.rows_with_missing,
         target=schema.target if target else "",
         task=schema.task if target else None,
-        classes=target.classes if target and shown else (),
-        base=target.base if target and shown else (),
+        classes=target.classes if target and show_values else (),
+        base=target.base if target and show_values else (),
         entity=schema.entity if schema.entity in gathered.columns else "",
         entities=_distinct(gathered, schema.entity),
         against=against.place if against else "",
@@ -267,10 +274,10 @@ def build(profile_input: ProfileInput, against: ProfileInput | None = None) -> S
     return summary.model_copy(update={"findings": findings(summary)})
 
 
-def _related(column: ColumnProfile, target: Target, shown: bool) -> ColumnProfile:
+def _related(column: ColumnProfile, target: Target, show_values: bool) -> ColumnProfile:
     if column.role in ("target", "entity") or column.kind == "text" or column.distinct < 2:
         return column
-    relation = target.relation(column.name, shown=shown and not column.hidden)
+    relation = target.relation(column.name, show_values=show_values and not column.hidden)
     return column.model_copy(update={"relation": relation})
 
 
@@ -287,7 +294,7 @@ def _drifted(
     columns_found = []
     for column in columns:
         moved = column_drift(
-            column.name, sample, then, before, profile_input.schema, shown=not column.hidden
+            column.name, sample, then, before, profile_input.schema, show_values=not column.hidden
         )
         differs = column.name in sample.integers and column.distinct == rows
         names = column.role == "entity" or differs
@@ -310,10 +317,12 @@ def _together(gathered: Gathered) -> tuple[MissingTogether, ...]:
     groups = []
     for i, first in enumerate(names):
         for j in range(i + 1, len(names)):
-            both = int(counts[i, j])
-            if both:
-                either = int(counts[i, i] + counts[j, j]) - both
-                pair = MissingTogether(first=first, second=names[j], rows=both, share=both / either)
+            count = int(counts[i, j])
+            if count:
+                either = int(counts[i, i] + counts[j, j]) - count
+                pair = MissingTogether(
+                    first=first, second=names[j], rows=count, share=count / either
+                )
                 groups.append(pair)
     return tuple(sorted(groups, key=lambda group: (-group.share, -group.rows))[:MOST_TOGETHER])
 

@@ -15,7 +15,8 @@ import pandas as pd
 import scipy  # scipy loads `stats`, which takes a second, when it is used
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from lifecycle.features.encode import Floats
+
 NumericTest = Literal["kolmogorov_smirnov", "wasserstein"]
 CategoricalTest = Literal["cramers_v", "total_variation"]
 
@@ -127,16 +128,16 @@ def total_variation(reference: Floats, current: Floats) -> float:
 
 
 def kolmogorov_smirnov_by_chance(n: float, m: float, alpha: float) -> float:
-    """What the distance of two samples of one distribution exceeds with probability `alpha`.
+    """Return the distance that two samples of one distribution exceed with probability `alpha`.
 
-    Smirnov's limit for n and m values (1939; Annals of Mathematical Statistics 19, 1948):
-    √(−½ ln(α/2)) √((n+m)/nm). For values that repeat it is rarer than that.
+    This is Smirnov's limit for n and m values (1939; Annals of Mathematical Statistics 19, 1948):
+    √(−½ ln(α/2)) √((n+m)/nm). With repeated values it is exceeded less often.
     """
     return math.sqrt(-math.log(alpha / 2) / 2 * (n + m) / (n * m))
 
 
 def cramers_v_by_chance(n: float, m: float, levels: int, alpha: float) -> float:
-    """What V of two samples of one distribution exceeds with probability `alpha`.
+    """Return the V that two samples of one distribution exceed with probability `alpha`.
 
     Pearson's χ² of the two samples (1900) has k − 1 degrees of freedom, and with both samples given
     equal weight it is 4 nm/(n+m) V².
@@ -148,29 +149,32 @@ def cramers_v_by_chance(n: float, m: float, levels: int, alpha: float) -> float:
 
 
 def total_variation_by_chance(n: float, m: float, shares: Floats, alpha: float) -> float:
-    """What the total variation of two samples of one distribution exceeds with probability `alpha`.
+    """Bound the total variation of two samples of one distribution.
+
+    It is exceeded with probability `alpha` at most.
 
     Its mean is at most ½ Σ √(p(1−p)(n+m)/nm), by Jensen's inequality level by level. One row of
     either sample moves it by 1/n or 1/m, so it exceeds its mean by √(−½ ln α (n+m)/nm) with
     probability `alpha` at most (McDiarmid 1989, lemma 1.2).
 
     Args:
-        shares: of the levels in both samples together (k,).
+        shares: shares of the levels in both samples together (k,).
     """
     mean = np.sqrt(shares * (1 - shares) * (n + m) / (n * m)).sum() / 2
     return float(mean) + math.sqrt(-math.log(alpha) / 2 * (n + m) / (n * m))
 
 
 def wasserstein_by_chance(n: float, m: float, values: Floats, scale: float, alpha: float) -> float:
-    """What the earth mover's distance of two samples of one distribution exceeds, in `scale`.
+    """Bound the earth mover's distance of two samples of one distribution, in units of `scale`.
 
-    Its mean is at most √((n+m)/nm) ∫√(F(1−F)) (Bobkov and Ledoux 2019, theorem 3.2). It is the
-    largest difference of the two samples' means of any function with slope 1 at most, none of which
-    varies more than the values themselves: so it exceeds its mean by σ √(−2 ln α (n+m)/nm) with
-    probability `alpha` at most, as far as means are as good as normal (Borell 1975).
+    Its mean is at most √((n+m)/nm) ∫√(F(1−F)) (Bobkov and Ledoux 2019, theorem 3.2). The distance
+    is the largest difference between the two samples' means of any function with a slope of at most
+    1, and no such function varies more than the values. So it exceeds its mean by
+    σ √(−2 ln α (n+m)/nm) with probability `alpha` at most, if means are near enough to normal
+    (Borell 1975).
 
     Args:
-        values: of both samples together, none missing.
+        values: the values of both samples together, none missing.
     """
     ordered = np.sort(values)
     below = np.arange(1, len(ordered)) / len(ordered)
@@ -185,17 +189,18 @@ def _wasserstein_by_chance(
     """The limit of `wasserstein`, whose share of missing values has a chance of its own."""
     n, m = rows
     present = [values[~np.isnan(values)] for values in (reference, current)]
-    there = [
-        len(some) / len(every) for some, every in zip(present, (reference, current), strict=True)
+    presence = [
+        len(sample) / len(every)
+        for sample, every in zip(present, (reference, current), strict=True)
     ]
-    missing = 1 - (there[0] * n + there[1] * m) / (n + m)
+    missing = 1 - (presence[0] * n + presence[1] * m) / (n + m)
     shares = np.array([missing, 1 - missing])
     by_missing = total_variation_by_chance(n, m, shares, alpha / 2) if 0 < missing < 1 else 0.0
     if not len(present[0]) or not len(present[1]):
         return by_missing
-    sizes = (n * there[0], m * there[1])
-    both = np.concatenate(present)
-    return max(by_missing, wasserstein_by_chance(*sizes, both, _scale(*present), alpha / 2))
+    sizes = (n * presence[0], m * presence[1])
+    pooled = np.concatenate(present)
+    return max(by_missing, wasserstein_by_chance(*sizes, pooled, _scale(*present), alpha / 2))
 
 
 def _scale(reference: Floats, current: Floats) -> float:
@@ -203,13 +208,13 @@ def _scale(reference: Floats, current: Floats) -> float:
 
 
 def independent_rows(groups: NDArray[np.object_] | None, rows: int) -> float:
-    """How many independent rows a sample is worth whose rows come in groups.
+    """Return the effective number of independent rows of a sample whose rows come in groups.
 
-    Kish's effective size (Survey Sampling, 1965, section 8.2), if all rows of a group are alike:
-    n² / Σ c² with c rows in each group.
+    This is Kish's effective size (Survey Sampling, 1965, section 8.2) if all rows of a group are
+    alike: n² / Σ c² with c rows in each group.
 
     Args:
-        groups: the entity of each row (rows,); None where each row stands alone.
+        groups: the entity of each row (rows,); None if rows are independent.
     """
     if groups is None:
         return rows

@@ -1,8 +1,8 @@
-"""What differs between two versions of a table: schema, rows, and each column's distribution.
+"""Difference between two versions of a table: schema, rows, and each column's distribution.
 
-Column by column: one column of either version is in memory, and eight bytes a row for its content.
-Rows are compared by 64-bit hashes: that two different ones among 20 million are taken for equal has
-a probability of 1 in 90,000 (birthday bound, n²/2⁶⁵).
+Columns are read one at a time: one column of each version is in memory, and eight bytes per row for
+the content. Rows are compared by 64-bit hashes: among 20 million rows, two different ones are taken
+for equal with a probability of 1 in 90,000 (birthday bound, n²/2⁶⁵).
 """
 
 import math
@@ -10,17 +10,13 @@ import math
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 from numpy.typing import NDArray
 
 from lifecycle.data.contract.quarantine import RECORD
 from lifecycle.data.contract.quarantine import TABLE as REJECTED
-from lifecycle.errors import BackendError, first_line
 from lifecycle.lake.column_types import is_number
-from lifecycle.lake.read import read_table
+from lifecycle.lake.read import read_table, stored_schema
 from lifecycle.lake.row_hash import Hashes, by_content, by_key, fold, hashes_of, pairs_of
-from lifecycle.lake.table import ROW
 from lifecycle.profiling.compare import cramers_v, kolmogorov_smirnov
 from lifecycle.project import ContractSpec
 from lifecycle.records import DatasetVersion
@@ -35,24 +31,24 @@ LEVELS = 1_000
 """Values above which text is no category."""
 PEEK = 100_000
 """Rows that are looked at before all levels are counted."""
-SHOWN = 10
+MAX_LEVELS_SHOWN = 10
 MISSING = "(missing)"
 
 
 def moved(
-    name: str, former: pa.ChunkedArray, present: pa.ChunkedArray, category: bool, shown: bool
+    name: str, former: pa.ChunkedArray, present: pa.ChunkedArray, category: bool, show_values: bool
 ) -> ColumnDiff:
     """Compare a column of two versions.
 
     Args:
         category: whether numbers of it are categories.
-        shown: whether its values may be named; personal ones may not.
+        show_values: whether the column's values may be shown; personal ones may not.
     """
     kinds = (former.type, present.type)
     moments = {
         "column": name,
-        "former": _moments(former, shown),
-        "present": _moments(present, shown),
+        "former": _moments(former, show_values),
+        "present": _moments(present, show_values),
         "test": None,
         "statistic": None,
     }
@@ -76,26 +72,28 @@ def moved(
         "test": "cramers_v",
         "statistic": cramers_v(counts[0] / len(former), counts[1] / len(present)),
     }
-    if shown:
+    if show_values:
         moments |= {"new_levels": _only(after, before), "gone_levels": _only(before, after)}
     return ColumnDiff.model_validate(moments)
 
 
-def _only(here: dict[str, int], there: dict[str, int]) -> tuple[str, ...]:
-    levels = sorted((level for level in here if level not in there), key=lambda level: -here[level])
-    return tuple(levels[:SHOWN])
+def _only(here: dict[str, int], others: dict[str, int]) -> tuple[str, ...]:
+    levels = sorted(
+        (level for level in here if level not in others), key=lambda level: -here[level]
+    )
+    return tuple(levels[:MAX_LEVELS_SHOWN])
 
 
-def _moments(column: pa.ChunkedArray, shown: bool) -> Moments:
+def _moments(column: pa.ChunkedArray, show_values: bool) -> Moments:
     missing = Moments(missing=column.null_count)
     if pa.types.is_temporal(column.type):
         ends = pc.min_max(column).as_py()
-        ends_as_text = {key: str(ends[key[:3]]) for key in ("minimum", "maximum") if shown}
+        ends_as_text = {key: str(ends[key[:3]]) for key in ("minimum", "maximum") if show_values}
         return missing.model_copy(update=ends_as_text if ends["min"] is not None else {})
     if not is_number(column.type) or column.null_count == len(column):
         return missing
     numbers = column.cast(pa.float64(), safe=False)
-    ends = pc.min_max(numbers).as_py() if shown else {"min": None, "max": None}
+    ends = pc.min_max(numbers).as_py() if show_values else {"min": None, "max": None}
     return Moments(
         missing=column.null_count,
         mean=_finite(pc.mean(numbers).as_py()),
@@ -153,7 +151,7 @@ def diff(
         BackendError: a version cannot be read.
     """
     sides = (former, present)
-    before, after = _schema(former), _schema(present)
+    before, after = stored_schema(former), stored_schema(present)
     names = [name for name in before.names if _comparable(name, before, after)]
     integers = {name: _is_whole(name, before, after) for name in names}
     specs = contract.columns if contract else {}
@@ -175,8 +173,8 @@ def diff(
                 keys[side] = _with(keys[side], hashes)
     rows = _rows(sides, content, keys, key, integers)
     if contract and contract.key and not rows.key:
-        why = "repeats" if key else "is not in both"
-        note = f"the key {', '.join(contract.key)} {why}; rows are compared whole"
+        reason = "repeats" if key else "is not in both"
+        note = f"the key {', '.join(contract.key)} {reason}; rows are compared whole"
         rows = rows.model_copy(update={"note": note})
     return VersionDiff(
         former=former,
@@ -229,16 +227,6 @@ def _column(version: DatasetVersion, name: str) -> pa.ChunkedArray:
     return read_table(version, [name])[name]
 
 
-def _schema(version: DatasetVersion) -> pa.Schema:
-    try:
-        schema = DeltaTable(version.uri, version=version.version).to_pyarrow_dataset().schema
-    except (DeltaError, OSError) as error:
-        raise BackendError(
-            f"{version.uri}: version {version.version} cannot be read: {first_line(error)}"
-        ) from None
-    return pa.schema([field for field in schema if field.name != ROW])
-
-
 def _schema_diff(before: pa.Schema, after: pa.Schema) -> SchemaDiff:
     then, now = ({field.name: _type(field) for field in schema} for schema in (before, after))
     return SchemaDiff(
@@ -258,7 +246,7 @@ def _type(field: pa.Field) -> str:
 
 
 def _comparable(name: str, before: pa.Schema, after: pa.Schema) -> bool:
-    """Whether both have the column, with values of one kind."""
+    """Return whether both versions have the column, with values of one kind."""
     if name not in after.names:
         return False
     return _kind(before.field(name).type) == _kind(after.field(name).type)

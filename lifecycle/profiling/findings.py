@@ -1,4 +1,4 @@
-"""What to look at first, in a sentence each, the worst on top."""
+"""Findings of a profile, one sentence each, the most serious first."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ CLOSE = 0.9
 MOSTLY = 0.5
 OUTLIERS = 0.01
 RARE = 0.05
-SHOWN = 8
+MAX_NAMES_SHOWN = 8
 NAMES = {"number": "numbers", "time": "times", "category": "categories", "text": "text"}
 ORDER = ("bad", "warn", "plain")
 
@@ -33,15 +33,17 @@ def findings(summary: Summary) -> tuple[Finding, ...]:
 def _leakage(summary: Summary) -> Iterator[Finding]:
     roles = {column.name: column.role for column in summary.columns}
     names = set()
-    for name, why in summary.suspects.items():
-        if why in names:  # two columns whose sum is the target share one reason
+    for name, reason in summary.suspects.items():
+        if reason in names:  # two columns whose sum is the target share one reason
             continue
-        names.add(why)
+        names.add(reason)
         if roles[name] in ("input", ""):
-            text = f"{short(name)}: {why}. Is it known before the target is? If not, it is leakage."
+            text = (
+                f"{short(name)}: {reason}. Is it known before the target is? If not, it is leakage."
+            )
             yield Finding(tone="bad", text=text)
         else:
-            text = f"{short(name)}: {why}; it is {roles[name]} and no feature."
+            text = f"{short(name)}: {reason}; it is {roles[name]} and no feature."
             yield Finding(tone="plain", text=text)
 
 
@@ -75,11 +77,11 @@ def _columns(summary: Summary) -> Iterator[Finding]:
             [column for column in columns if (column.outliers or 0) > OUTLIERS],
         ),
     ]
-    for what, findings_of_group in groups:
+    for problem, findings_of_group in groups:
         if findings_of_group:
-            tone = "plain" if what.startswith("with more") else "warn"
+            tone = "plain" if problem.startswith("with more") else "warn"
             yield Finding.model_validate(
-                {"tone": tone, "text": f"{_names(findings_of_group)}: {what}."}
+                {"tone": tone, "text": f"{_names(findings_of_group)}: {problem}."}
             )
     for column in columns:
         if column.misfits:
@@ -106,8 +108,12 @@ def _rows(summary: Summary) -> Iterator[Finding]:
 def _drifted(summary: Summary) -> Iterator[Finding]:
     columns = [column for column in summary.columns if column.drift and column.drift.drifted]
     if columns:
-        far = sorted(columns, key=lambda column: -column.drift.statistic if column.drift else 0.0)
-        yield Finding(tone="warn", text=f"Drifted against {summary.against}: {_names(far)}.")
+        by_distance = sorted(
+            columns, key=lambda column: -column.drift.statistic if column.drift else 0.0
+        )
+        yield Finding(
+            tone="warn", text=f"Drifted against {summary.against}: {_names(by_distance)}."
+        )
 
 
 def _close(summary: Summary) -> Iterator[Finding]:
@@ -126,5 +132,7 @@ def _close(summary: Summary) -> Iterator[Finding]:
 
 
 def _names(columns: list[ColumnProfile]) -> str:
-    names = ", ".join(short(column.name) for column in columns[:SHOWN])
-    return names + (f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else "")
+    names = ", ".join(short(column.name) for column in columns[:MAX_NAMES_SHOWN])
+    return names + (
+        f" and {len(columns) - MAX_NAMES_SHOWN} more" if len(columns) > MAX_NAMES_SHOWN else ""
+    )

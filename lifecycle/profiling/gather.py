@@ -16,11 +16,11 @@ from lifecycle.data.contract.statistics import RunningMoments, Smallest
 from lifecycle.lake.column_types import MICROSECONDS_PER_DAY, is_number
 from lifecycle.lake.row_hash import Hashes, fold, hashes_of
 
-# Columns of any Arrow type in the few that a profile tells apart.
+# Conversion of any Arrow type to the few types of a profile.
 
 
 def plain(column: pa.Array) -> pa.Array:
-    """As whole numbers, floats, booleans, times in UTC microseconds, or text; NaN is missing."""
+    """Convert a column to integers, floats, booleans, times in UTC µs, or text; NaN is missing."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type
@@ -28,9 +28,9 @@ def plain(column: pa.Array) -> pa.Array:
         return column
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         floats = column.cast(pa.float64())
-        lost = pc.is_nan(floats)
-        some = pc.any(lost).as_py()
-        return pc.if_else(lost, pa.scalar(None, pa.float64()), floats) if some else floats
+        is_nan = pc.is_nan(floats)
+        has_nan = pc.any(is_nan).as_py()
+        return pc.if_else(is_nan, pa.scalar(None, pa.float64()), floats) if has_nan else floats
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return column.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False).cast(
             pa.timestamp("us")
@@ -80,7 +80,7 @@ class ColumnCounts:
         return values
 
     def distinct(self) -> tuple[int, bool]:
-        """How many values differ, and whether that is exact."""
+        """Return the number of distinct values, and whether it is exact."""
         count = self._keys.distinct()
         return round(count), count < 1 << 16
 
@@ -89,7 +89,8 @@ class Gathered:
     """Everything that is kept of the rows that passed."""
 
     def __init__(self, time: str | None = None) -> None:
-        """
+        """Start with no rows.
+
         Args:
             time: the column whose periods are counted.
         """
@@ -97,7 +98,7 @@ class Gathered:
         self.columns: dict[str, ColumnCounts] = {}
         self.types: dict[str, pa.DataType] = {}
         self.periods: Counter[int] | None = Counter()
-        """Rows a whole number, or a day since 1970, of the time column."""
+        """Rows per integer, or per day since 1970, of the time column."""
         self.both_missing: NDArray[np.int64] = np.zeros((0, 0), np.int64)
         self._time = time
         self._random = np.random.default_rng(SEED)

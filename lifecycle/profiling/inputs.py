@@ -1,4 +1,4 @@
-"""What can be profiled: a project, a version in the lake, a frame, a file."""
+"""Inputs of a profile: a project, a version in the lake, a frame, a file."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -16,8 +16,10 @@ from lifecycle.data.contract.quarantine import RECORD
 from lifecycle.data.contract.quarantine import SCHEMA as QUARANTINE
 from lifecycle.data.contract.quarantine import TABLE as REJECTED
 from lifecycle.data.sources import open_source
+from lifecycle.data.sources.base import BATCH
 from lifecycle.data.sources.files import Files
 from lifecycle.errors import DataError
+from lifecycle.features.encode import Floats
 from lifecycle.features.store import VIEW
 from lifecycle.lake.column_types import is_number, to_arrow
 from lifecycle.lake.read import open_version
@@ -31,7 +33,8 @@ from lifecycle.records import DatasetVersion
 from lifecycle.scaffold.generate import read_columns
 from lifecycle.settings import Settings
 
-BATCH = 1 << 16
+Codes = NDArray[np.int64]
+
 YAML = (".yaml", ".yml")
 Profiled: TypeAlias = pd.DataFrame | pa.Table | Project | DatasetVersion | str | Path
 
@@ -57,8 +60,8 @@ def open_frame(
         DataError: two columns have one name, or the target is none of them.
     """
     frame = frame.rename(columns=str)
-    if twice := frame.columns[frame.columns.duplicated()].tolist():
-        raise DataError(f"{title}: several columns are called {twice[0]!r}: rename all but one")
+    if repeated := frame.columns[frame.columns.duplicated()].tolist():
+        raise DataError(f"{title}: several columns are called {repeated[0]!r}: rename all but one")
     schema = guessed(frame, target)
     try:
         table = to_arrow(frame)
@@ -120,8 +123,8 @@ def open_ref(ref: DatasetVersion, project: Project | None = None) -> ProfileInpu
     folder, name, table = ref.uri.rstrip("/").rsplit("/", 2)
     place = f"{table}@{ref.version}, digest {ref.digest[:12]}"
     if table == REJECTED:  # a record has values of all columns in one, personal ones among them
-        shown = [name for name in QUARANTINE.names if name != RECORD]
-        batches = open_version(ref, shown)
+        columns = [name for name in QUARANTINE.names if name != RECORD]
+        batches = open_version(ref, columns)
         title = project.name if project else name
         return ProfileInput(title, f"{place}, without {RECORD}", batches, ProfileSchema(period=""))
     if table.startswith(VIEW):
@@ -170,10 +173,10 @@ def open_any(
     version: int | None = None,
     settings: Settings | None = None,
 ) -> ProfileInput:
-    """Whatever it is; a path is a project file if it ends like YAML, else a data file.
+    """Open any kind of input. A path is a project file if it ends like YAML, else a data file.
 
     Raises:
-        LifecycleError: it cannot be read, or has no such table, version or target.
+        LifecycleError: the input cannot be read, or has no such table, version or target.
     """
     if isinstance(data, pa.Table):
         data = data.to_pandas()
@@ -203,10 +206,10 @@ def open_against(
     table: str = "accepted",
     settings: Settings | None = None,
 ) -> ProfileInput:
-    """What `data` is compared with: a number is another version of the same table.
+    """Open the input with which `data` is compared; a number is a version of the same table.
 
     Raises:
-        LifecycleError: it cannot be read, or there is no such version.
+        LifecycleError: the input cannot be read, or there is no such version.
     """
     if not isinstance(against, int):
         return open_any(against, target=target, table=table, settings=settings)
@@ -243,10 +246,8 @@ def _batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
     yield from table.to_batches(BATCH)
 
 
-# The sample, column by column, as what measures take: floats, or codes of levels.
+# The sample, column by column, as measures need it: floats, or codes of levels.
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
 FEW = 50
 """Up to so many different texts are always levels."""
 REPEATED = 10

@@ -84,7 +84,7 @@ def _missing_cells(summary: Summary) -> float:
     return sum(column.missing for column in summary.columns) / cells if cells else 0.0
 
 
-# Small pictures as inline SVG; they take the page's colours, and every mark says what it is.
+# Small pictures as inline SVG, in the page's colours; every mark has a title.
 
 WIDTH, HEIGHT = 300, 80
 CELL, LABEL, TOP = 20, 150, 100

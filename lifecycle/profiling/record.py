@@ -1,4 +1,4 @@
-"""What a profile says, as frozen values: the page, the terminal and `to_dict` read nothing else."""
+"""Content of a profile, as frozen values. Page, terminal and `to_dict` read nothing else."""
 
 from typing import Literal
 
@@ -21,26 +21,26 @@ class Bar(Record):
 
 
 class Bin(Record):
-    """What the target is where a column has a value: a level or an interval."""
+    """Rows and target of one level or interval of a column."""
 
     label: str
     rows: int
     target: tuple[float, ...]
-    """Binary: the share that is positive; numbers: the mean; multiclass: each class's share."""
+    """Binary: the share of positive rows; numbers: the mean; multiclass: the share per class."""
 
 
 class Relation(Record):
-    """How closely a column goes with the target."""
+    """Strength of the association between a column and the target."""
 
     strength: float
-    """-1 to 1 of Spearman, 0 to 1 of the others."""
+    """-1 to 1 for Spearman, 0 to 1 for the other measures."""
     measure: Measure
     bins: tuple[Bin, ...] = ()
-    """None of a column whose values are not shown."""
+    """Empty for a column whose values are not shown."""
 
 
 class Drift(Record):
-    """How far a column is from another version of it."""
+    """Distance between two versions of a column."""
 
     statistic: float
     """0: the same distribution, 1: nothing in common; missing is a value of its own."""
@@ -94,12 +94,12 @@ class ColumnProfile(Record):
 
     @property
     def constant(self) -> bool:
-        """Whether it has one value at most, and none is missing beside it."""
+        """Return whether the column has at most one value, and no missing ones next to it."""
         return self.distinct == 0 or (self.distinct == 1 and not self.missing)
 
 
 class Pair(Record):
-    """How closely two columns go together."""
+    """Strength of the association between two columns."""
 
     first: str
     second: str
@@ -118,12 +118,12 @@ class MissingTogether(Record):
 
 
 class Coverage(Record):
-    """How many rows each stretch of time has."""
+    """Number of rows per stretch of time."""
 
     column: str
     period: str
     bars: tuple[Bar, ...]
-    """Of all rows; empty periods between the first and the last are there with 0."""
+    """Counts of all rows; empty periods between the first and the last have 0."""
 
 
 class Finding(Record):

@@ -1,4 +1,4 @@
-"""How closely two columns go together, whatever their kinds: 0 is not at all, 1 wholly."""
+"""Association of two columns of any kinds: 0 is none, 1 is full."""
 
 from itertools import combinations
 from typing import Any
@@ -8,8 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from lifecycle.features.encode import Floats
 from lifecycle.profiling.bars import level_groups, number_groups
-from lifecycle.profiling.inputs import Codes, Floats, Levels, Sample, level_name
+from lifecycle.profiling.inputs import Codes, Levels, Sample, level_name
 from lifecycle.profiling.record import Bin, Measure, Pair, Relation
 from lifecycle.profiling.schema import ProfileSchema
 from lifecycle.scaffold.leakage import leakage_suspects
@@ -77,8 +78,8 @@ def bergsma_v(first: Codes, second: Codes) -> float:
     Args:
         first, second: (n,), -1 is missing.
     """
-    both = (first >= 0) & (second >= 0)
-    a, b, n = first[both], second[both], int(both.sum())
+    present = (first >= 0) & (second >= 0)
+    a, b, n = first[present], second[present], int(present.sum())
     if n < LEAST_ROWS:
         return 0.0
     width = int(b.max()) + 1
@@ -104,8 +105,8 @@ def correlation_ratio(values: Floats, codes: Codes) -> float:
         values: (n,), NaN is missing.
         codes: (n,), -1 is missing.
     """
-    both = ~np.isnan(values) & (codes >= 0)
-    y, groups, n = values[both], codes[both], int(both.sum())
+    present = ~np.isnan(values) & (codes >= 0)
+    y, groups, n = values[present], codes[present], int(present.sum())
     counts = np.bincount(groups) if n else np.zeros(0, np.int64)
     filled = counts > 0
     k = int(filled.sum())
@@ -125,7 +126,7 @@ def pooled(levels: Levels) -> Codes:
     return np.minimum(levels.codes, GROUPED - 1)
 
 
-# How each column goes with the target, and which look like its consequence.
+# Association of each column with the target, and suspects of leakage.
 
 MOST_CLASSES = 12
 
@@ -146,27 +147,27 @@ class Target:
 
     def _classes(self, schema: ProfileSchema) -> None:
         levels = self._sample.levels[self._name]
-        wanted = levels.names[:MOST_CLASSES]
+        class_names = levels.names[:MOST_CLASSES]
         if schema.task == "binary":
-            wanted = (level_name(schema.positive),)
-        self.classes = tuple(map(str, wanted))
-        codes = [levels.names.index(name) if name in levels.names else -2 for name in wanted]
+            class_names = (level_name(schema.positive),)
+        self.classes = tuple(map(str, class_names))
+        codes = [levels.names.index(name) if name in levels.names else -2 for name in class_names]
         if codes:
-            there = levels.codes >= 0
-            shares = [np.where(there, levels.codes == code, np.nan) for code in codes]
+            present = levels.codes >= 0
+            shares = [np.where(present, levels.codes == code, np.nan) for code in codes]
             self._shares = np.stack(shares, axis=1)
 
-    def relation(self, name: str, *, shown: bool) -> Relation | None:
-        """How closely a column goes with the target; None for a column too varied to say.
+    def relation(self, name: str, *, show_values: bool) -> Relation | None:
+        """Measure the association of a column with the target; None if it has too many levels.
 
         Args:
-            shown: whether its values, and those of the target, may be named.
+            show_values: whether the values of the column and of the target may be shown.
         """
         strength, measure = self._strength(name)
         if np.isnan(strength):
             return None
         bins: tuple[Bin, ...] = ()
-        if shown:
+        if show_values:
             sample = self._sample
             if name in sample.numbers:
                 time = sample.kinds[name] == "time"
@@ -207,10 +208,11 @@ class Target:
 
     def _means(self, groups: NDArray[np.int64], count: int) -> list[tuple[float, ...]]:
         """Mean shares a group; empty where it has no row with a target."""
-        there = (groups >= 0) & ~np.isnan(self._shares).any(axis=1)
-        rows = np.bincount(groups[there], minlength=count)
+        present = (groups >= 0) & ~np.isnan(self._shares).any(axis=1)
+        rows = np.bincount(groups[present], minlength=count)
         sums = [
-            np.bincount(groups[there], column[there], minlength=count) for column in self._shares.T
+            np.bincount(groups[present], column[present], minlength=count)
+            for column in self._shares.T
         ]
         return [
             tuple(float(total[at] / rows[at]) for total in sums) if rows[at] else ()

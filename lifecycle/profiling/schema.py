@@ -1,4 +1,4 @@
-"""What is known of columns besides their values: roles, promises, personal data."""
+"""Declared facts about columns: roles, contract terms, personal data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,8 +38,8 @@ class ProfileSchema:
     """Cells a column that are not of the type that nearly all others have, and are missing."""
 
     def role(self, name: str) -> Role:
-        """What the column is for; an input that is protected, too, is an input."""
-        named: dict[Role, tuple[str, ...]] = {
+        """Return the role of a column; an input that is also protected is an input."""
+        columns_by_role: dict[Role, tuple[str, ...]] = {
             "target": (self.target,),
             "entity": (self.entity,),
             "time": (self.time,),
@@ -48,11 +48,13 @@ class ProfileSchema:
             "protected": self.protected,
             "ignored": self.ignored,
         }
-        role: Role | None = next((role for role, names in named.items() if name in names), None)
+        role: Role | None = next(
+            (role for role, names in columns_by_role.items() if name in names), None
+        )
         return role or ("input" if self.target and self.inputs is None else "")
 
     def hidden(self, name: str) -> bool:
-        """Whether the column's values are personal, or say whom a row is about."""
+        """Return whether the column's values are personal, or identify the entity of a row."""
         return name == self.entity or self.pii(name) in ("hash", "drop")
 
     def pii(self, name: str) -> str:
@@ -61,7 +63,7 @@ class ProfileSchema:
 
 
 def known_of(project: Project) -> ProfileSchema:
-    """What a project declares."""
+    """Return the schema that a project declares."""
     drift = project.monitoring.drift
     return ProfileSchema(
         specs=project.columns,
@@ -81,7 +83,7 @@ def known_of(project: Project) -> ProfileSchema:
 
 
 def known_of_view(spec: FeatureViewSpec | None) -> ProfileSchema:
-    """What is known of a feature view's table; nothing but its keys if no project declares it."""
+    """Return the schema of a feature view's table; only its keys if no project declares it."""
     features = spec.features if spec else {}
     return ProfileSchema(specs=features, entity=KEY, time=TIME, inputs=tuple(features))
 
@@ -137,7 +139,7 @@ def _column(values: "pd.Series[Any]") -> Column:
 
 
 def contract_terms(spec: ColumnSpec) -> tuple[str, ...]:
-    """What the contract promises of a column, in words; personal values are not named."""
+    """Describe the contract of a column for people, without personal values."""
     terms = []
     if not spec.nullable:
         terms.append("never missing")

@@ -13,7 +13,7 @@ from lifecycle.runtime.console import styled
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 WIDE = 16
-PAIRS, FAR = 8, 8
+PAIRS, MAX_DRIFTED_SHOWN = 8, 8
 CLOSE = 0.5
 TONES = {"bad": "red", "warn": "yellow", "plain": "default"}
 
@@ -112,7 +112,7 @@ def _pairs(summary: Summary) -> list[Text]:
 
 
 def _drift(summary: Summary) -> list[Text]:
-    far = sorted(
+    by_distance = sorted(
         (column for column in summary.columns if column.drift and column.drift.drifted),
         key=lambda column: -column.drift.statistic if column.drift else 0.0,
     )
@@ -121,7 +121,7 @@ def _drift(summary: Summary) -> list[Text]:
             f"  {column.drift.statistic:5.2f}  {one_line(short(column.name))} ",
             (column.drift.test, "dim"),
         )
-        for column in far[:FAR]
+        for column in by_distance[:MAX_DRIFTED_SHOWN]
         if column.drift
     ]
     if summary.against and not lines:

@@ -1,4 +1,4 @@
-"""What the sections of a project file are made of: words of the field, and their base."""
+"""Base class and types of the sections of a project file."""
 
 from collections.abc import Iterable
 from datetime import date
@@ -58,8 +58,8 @@ def meant(name: str, choices: Iterable[str]) -> str:
         other for other in names if other.lower() == name.lower()
     ]
     more = ", …" if len(names) > NAMES_SHOWN else ""
-    there = f"There are: {', '.join(names[:NAMES_SHOWN])}{more}"
-    return f"; did you mean {close[0]!r}? {there}" if close else f". {there}"
+    listing = f"There are: {', '.join(names[:NAMES_SHOWN])}{more}"
+    return f"; did you mean {close[0]!r}? {listing}" if close else f". {listing}"
 
 
 def greater_is_better(metric: Metric) -> bool:

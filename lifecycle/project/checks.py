@@ -14,7 +14,7 @@ Value = TypeVar("Value")
 
 
 class Rule(NamedTuple):
-    """What a failure of a check means where the project does not say otherwise."""
+    """Default consequence of a failed check."""
 
     severity: Severity
     reason: str
@@ -106,11 +106,11 @@ class ChecksSpec(Section):
             if canonical(name) is None:
                 near = get_close_matches(name, RULES, n=1, cutoff=0.5)
                 hint = f"did you mean {near[0]!r}?" if near else f"checks: {', '.join(RULES)}"
-                raise ValueError(f"{name!r} is no check; {hint}")
+                raise ValueError(f"{name!r} is not a check; {hint}")
         return {canonical(name) or name: value for name, value in checks.items()}
 
     def rule(self, check: str) -> Rule:
-        """What a failure of a check means in this project, and why."""
+        """Return the consequence of a failed check in this project, and the reason."""
         name = canonical(check) or check
         default = RULES.get(name, Rule("warn", _LOOK))
         if name not in self.severity:

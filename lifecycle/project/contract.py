@@ -35,9 +35,11 @@ class ExpectSpec(Section):
         for name, bounds in self.statistics():
             low, high = bounds
             if (low, high) == (None, None):
-                raise ValueError(f"{name}: both bounds are open: leave it out")
+                raise ValueError(f"{name}: both bounds are open: omit it")
             if low is not None and high is not None and low > high:
-                raise ValueError(f"{name}: the least is above the most: got {[low, high]}")
+                raise ValueError(
+                    f"{name}: the lower bound is above the upper one: got {[low, high]}"
+                )
             share = name == "missing_share"
             if share and not (0 <= (low or 0) <= 1 and 0 <= (1 if high is None else high) <= 1):
                 raise ValueError(f"{name}: a share is between 0 and 1: got {[low, high]}")
@@ -54,7 +56,7 @@ class ExpectSpec(Section):
 
 
 class ColumnSpec(Section):
-    """What the contract promises of one column."""
+    """Contract of one column."""
 
     type: ColumnType
     nullable: bool = False
@@ -101,7 +103,7 @@ class ColumnSpec(Section):
         if self.type not in NUMBERS and (self.minimum, self.maximum) != (None, None):
             raise ValueError(f"minimum and maximum are for numbers: got {self.type=}")
         if self.pii_class is not None and self.pii is None:
-            raise ValueError("pii_class: say under pii what stores make of it")
+            raise ValueError("pii_class: set pii as well, which says how the column is stored")
         for name, _ in self.expect.statistics() if self.expect else ():
             if name in OF_NUMBERS and self.type not in NUMBERS:
                 raise ValueError(f"expect.{name}: it is for numbers: got {self.type=}")
@@ -112,7 +114,7 @@ class ColumnSpec(Section):
         if self.categories is None:
             return self
         if not self.categories:
-            raise ValueError("categories is empty: name the allowed values or leave it out")
+            raise ValueError("categories is empty: list the allowed values or omit it")
         texts = {isinstance(value, str) for value in self.categories}
         if len(texts) > 1:
             raise ValueError("categories: texts and numbers are mixed: put quotes around all")
@@ -140,7 +142,7 @@ class ColumnSpec(Section):
         except pa.ArrowInvalid as error:
             message = str(error).removeprefix("Invalid regular expression: ")
             raise ValueError(
-                f"pattern: {self.pattern!r} is no expression of RE2: {message}"
+                f"pattern: {self.pattern!r} is not a valid RE2 expression: {message}"
             ) from None
         return self
 
@@ -157,7 +159,7 @@ class RuleSpec(Section):
 
 
 class RowsSpec(Section):
-    """How many rows an ingestion must bring, those that go to quarantine included."""
+    """Bounds on the number of rows of an ingestion, including quarantined rows."""
 
     minimum: int | None = Field(default=None, ge=0)
     maximum: int | None = Field(default=None, ge=1)
@@ -171,7 +173,7 @@ class RowsSpec(Section):
 
 
 class RetentionSpec(Section):
-    """How long rows are kept."""
+    """Retention period of rows."""
 
     days: float = Field(gt=0)
     """Old versions, quarantined rows and logged predictions older than this are deleted by
@@ -179,7 +181,7 @@ class RetentionSpec(Section):
 
 
 class FreshnessSpec(Section):
-    """How new the newest row must be; exactly one of the two bounds."""
+    """Bound on the age of the newest row; exactly one of the two bounds must be given."""
 
     max_age_days: float | None = Field(default=None, gt=0)
     """For a datetime time column: the newest row is at most this old, in days."""
@@ -222,7 +224,9 @@ class ContractSpec(Section):
         names: dict[str, str] = {}
         for name in self.columns:
             if name.startswith("__"):
-                raise ValueError(f"columns: names with two leading underscores are ours: {name!r}")
+                raise ValueError(
+                    f"columns: names with two leading underscores are reserved: {name!r}"
+                )
             if other := names.get(name.lower()):
                 raise ValueError(
                     f"columns: {other!r} and {name!r} differ only in case, which Delta tables "
@@ -240,7 +244,9 @@ class ContractSpec(Section):
             _distinct(f"unique_together.{at}", group, self.columns)
         for name in self.key:
             if self.columns[name].nullable:
-                raise ValueError(f"key: {name!r} is nullable: what identifies a row must be there")
+                raise ValueError(
+                    f"key: {name!r} is nullable: a column that identifies a row must not be"
+                )
         return self
 
     @model_validator(mode="after")
@@ -250,7 +256,7 @@ class ContractSpec(Section):
             if rule.name in names[:at]:
                 raise ValueError(f"rules.{at}.name: {rule.name!r} is given twice")
             if rule.name in self.columns or rule.name == "rows":
-                raise ValueError(f"rules.{at}.name: {rule.name!r} is taken: take another")
+                raise ValueError(f"rules.{at}.name: {rule.name!r} is taken: choose another")
             try:
                 about = columns_of(rule.expression, self.columns)
                 try_out(rule.expression, {name: self.columns[name].value_type for name in about})

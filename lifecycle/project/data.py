@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, mo
 from lifecycle.project.base import Scalar, Section, Share, TimeValue, meant
 from lifecycle.project.contract import ColumnSpec
 
-# How a source writes its cells: what the keys `decimal`, `missing`, `dates` and the like take.
+# Notation of cells: the values of the keys `decimal`, `missing`, `dates` and others.
 
 Decimal = Literal[".", ","]
 Thousands = Literal["", ",", ".", " ", "'"]
@@ -46,7 +46,7 @@ def _words(value: Any) -> Any:
             raise ValueError(f"YAML reads {word!r} for a word without quotes: {QUOTES}")
         text = str(word) if isinstance(word, int | float) else word
         if isinstance(text, str) and not text.strip():
-            raise ValueError("a blank word: an empty cell is missing anyway; leave it out")
+            raise ValueError("a blank word: an empty cell is missing anyway; omit it")
         texts.append(text)
     return texts
 
@@ -83,10 +83,10 @@ def check_formats(dates: Mapping[str, tuple[str, ...]]) -> None:
         if not formats:
             raise ValueError(f"dates.{name}: name a format, such as '%d/%m/%Y'")
         for text in formats:
-            if text not in EPOCHS and (why := _wrong(text)):
+            if text not in EPOCHS and (reason := _wrong(text)):
                 units = ", ".join(EPOCHS)
                 raise ValueError(
-                    f"dates.{name}: {text!r} {why}; write a format such as '%d/%m/%Y' (Python's "
+                    f"dates.{name}: {text!r} {reason}; write a format such as '%d/%m/%Y' (Python's "
                     f"strptime), or one of {units}, counted since 1970"
                 )
 
@@ -122,7 +122,7 @@ def check_spellings(spellings: Mapping[str, Mapping[str, tuple[str, ...]]]) -> N
                 if meant.setdefault(text, value) != value:
                     raise ValueError(
                         f"spellings.{name}: {text!r} is read as {meant[text]!r} and as {value!r}: "
-                        "take it out of one"
+                        "remove it from one of them"
                     )
 
 
@@ -135,7 +135,7 @@ PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
 class IncrementalSpec(Section):
-    """How a run takes in only what is new; what it has taken before stays in the version."""
+    """Incremental ingestion: a run reads only what is new and keeps the rows it has."""
 
     by: Literal["files", "watermark"]
     """`files`: those not seen before, by their content. `watermark`: rows later than the last."""
@@ -148,9 +148,9 @@ class IncrementalSpec(Section):
     @model_validator(mode="after")
     def _check_options(self) -> Self:
         if (self.by == "watermark") != (self.column is not None):
-            raise ValueError("column: name it with by: watermark, and only then")
+            raise ValueError("column: must be set with by: watermark, and only then")
         if self.lateness and self.by != "watermark":
-            raise ValueError("lateness: it belongs to by: watermark")
+            raise ValueError("lateness: only by: watermark has it")
         return self
 
 
@@ -174,7 +174,7 @@ ONLY_FOR: dict[str, tuple[Format, ...]] = {
 
 
 class SourceSpec(Section):
-    """Where the raw data are, in which form."""
+    """Place and format of the raw data."""
 
     path: str = ""
     """A file, a glob or a folder: relative to the project file, absolute, `package://name/inside`,
@@ -233,15 +233,16 @@ class SourceSpec(Section):
 
     @property
     def place(self) -> str:
-        """Where the rows are, for messages: nothing secret, and of a database what is asked of it.
+        """Return the place of the rows for messages, without secrets; for a database the query key.
 
-        Where only the credentials have its URL, their variable stands for it.
+        If only the credentials have the URL, the name of their variable stands for it.
         """
         if self.format == "python":
             return f"source.function {self.function}"
         if self.format != "sql":
-            return shown(self.path)
-        return f"{shown(self.path) or f'the database of {self.credentials}'}, {self.query_key}"
+            return without_secrets(self.path)
+        database = without_secrets(self.path) or f"the database of {self.credentials}"
+        return f"{database}, {self.query_key}"
 
     @property
     def query_key(self) -> str:
@@ -256,8 +257,8 @@ class SourceSpec(Section):
             )
             if unused and self.format not in formats:
                 raise ValueError(
-                    f"{key}: it means nothing for format: {self.format}, only for "
-                    f"{', '.join(formats)}; take it out, or change format"
+                    f"{key}: it has no meaning for format: {self.format}, only for "
+                    f"{', '.join(formats)}; remove it, or change format"
                 )
         if self.thousands == self.decimal:
             raise ValueError(
@@ -271,7 +272,7 @@ class SourceSpec(Section):
         if self.format == "python" and self.function is None:
             raise ValueError("function: format: python needs its name, as module:function")
         if not self.path and self.format != "python" and not (sql and self.credentials):
-            raise ValueError("path: say where the data are")
+            raise ValueError("path: name the file, folder or URL of the data")
         if PASSWORD.search(self.path):
             raise ValueError(
                 "path: it holds a password: put the URL into an environment variable or a Prefect "
@@ -280,7 +281,7 @@ class SourceSpec(Section):
         return self
 
 
-def shown(url: str) -> str:
+def without_secrets(url: str) -> str:
     """A path or URL without what may be secret in it: user, password and query."""
     if "://" not in url:
         return url
@@ -302,11 +303,11 @@ class TimeSpec(Section):
 
 
 class SplitSpec(Section):
-    """How rows are divided: the holdout is never seen by tuning or training.
+    """Split of the rows. Tuning and training never see the holdout.
 
-    With an entity, whole entities are held out (by a seeded hash, so an entity keeps its part for
-    ever). With time, the holdout is the newest part. With both, it is the newest periods of the
-    held-out entities, and training takes the earlier periods of the others.
+    With an entity, whole entities are held out, by a seeded hash, so that an entity never changes
+    its part. With time, the holdout is the newest part. With both, it is the newest periods of the
+    held-out entities, and training takes the earlier periods of the other entities.
     """
 
     holdout: Share = 0.2
@@ -351,19 +352,19 @@ class FeatureViewSpec(Section):
         for name, spec in self.features.items():
             if spec.type in ("string", "datetime"):
                 raise ValueError(
-                    f"features.{name}.type: {spec.type} is nothing a model learns from: make it "
-                    "number, integer, boolean or category"
+                    f"features.{name}.type: {spec.type} cannot be a feature: make it number, "
+                    "integer, boolean or category"
                 )
         return self
 
 
-# What a file's name says of its form.
+# Format of a file by its name.
 
 EXTENSIONS: dict[Format, tuple[str, ...]] = {
     "csv": (".csv", ".tsv", ".tab", ".txt", ".data"),
     "parquet": (".parquet", ".pq"),
     "jsonl": (".jsonl", ".ndjson", ".json"),
-    "excel": (".xlsx", ".xlsm"),
+    "excel": (".xlsx", ".xlsm", ".xls", ".ods"),
 }
 """Of formats that are files; the first of each is what a folder is searched for by name."""
 COMPRESSIONS: dict[str, Compression] = {

@@ -80,7 +80,7 @@ def columns_of(expression: str, known_columns: Collection[str]) -> tuple[str, ..
     try:
         _check(tree, expression, names)
     except RecursionError:
-        raise ValueError(f"{expression[:40]!r}… is no condition: too deep") from None
+        raise ValueError(f"{expression[:40]!r}… is not a condition: too deeply nested") from None
     columns = tuple(quoted.get(name, name) for name in names)
     for name in columns:
         if name not in known_columns:
@@ -94,7 +94,7 @@ def columns_of(expression: str, known_columns: Collection[str]) -> tuple[str, ..
 
 
 def evaluate(expression: str, frame: "pd.DataFrame") -> "pd.Series[Any]":
-    """What the expression says of each row, true, false or missing, with the frame's index.
+    """Evaluate a condition for each row: true, false or missing, with the frame's index.
 
     Raises:
         ValueError: it is no condition, names what the frame does not have, or cannot be evaluated
@@ -113,12 +113,14 @@ def evaluate(expression: str, frame: "pd.DataFrame") -> "pd.Series[Any]":
     if isinstance(answer, pd.Series) and answer.dtype == object and not answer.notna().all():
         answer = answer.astype("boolean") if answer.dropna().isin([True, False]).all() else answer
     if not isinstance(answer, pd.Series) or not pd.api.types.is_bool_dtype(answer.dtype):
-        raise ValueError(f"{expression!r} is no condition: it is not true or false for each row")
+        raise ValueError(
+            f"{expression!r} is not a condition: its value is not true or false for each row"
+        )
     return answer
 
 
 def holds(expression: str, frame: "pd.DataFrame") -> "NDArray[np.bool_]":
-    """Where the condition holds, one value per row (rows,); where it is missing, it does not.
+    """Return a mask of the rows for which the condition holds (rows,); missing counts as false.
 
     Raises:
         ValueError: as `evaluate`.
@@ -151,8 +153,8 @@ def _parse(expression: str) -> tuple[ast.expr, dict[str, str]]:
     """
     if len(expression) > LONGEST:
         raise ValueError(
-            f"{expression[:40]!r}… is no condition: it has {len(expression):,} characters, and "
-            f"{LONGEST:,} are the most"
+            f"{expression[:40]!r}… is not a condition: it has {len(expression):,} characters, and "
+            f"at most {LONGEST:,} are allowed"
         )
     quoted: dict[str, str] = {}
     prefix = "_quoted"
@@ -173,7 +175,7 @@ def _parse(expression: str) -> tuple[ast.expr, dict[str, str]]:
         return ast.parse(text, mode="eval").body, quoted
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         message = error.msg if isinstance(error, SyntaxError) else str(error) or "too deep"
-        raise ValueError(f"{expression!r} is no condition: {message}") from None
+        raise ValueError(f"{expression!r} is not a condition: {message}") from None
 
 
 def _check(node: ast.AST, expression: str, names: dict[str, None]) -> bool:
@@ -194,7 +196,7 @@ def _check(node: ast.AST, expression: str, names: dict[str, None]) -> bool:
             return False
         case ast.List(elts=parts) | ast.Tuple(elts=parts):
             if not all(isinstance(_literal(part), bool | int | float | str) for part in parts):
-                raise refuse("a list has numbers and texts, such as ['a', 'b']")
+                raise refuse("a list must consist of numbers and texts, such as ['a', 'b']")
             return False
         case ast.BoolOp(values=parts):
             return any([_check(part, expression, names) for part in parts])
@@ -203,14 +205,14 @@ def _check(node: ast.AST, expression: str, names: dict[str, None]) -> bool:
         case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
             sides = [_check(left, expression, names), _check(right, expression, names)]
             if isinstance(op, ast.Pow) and not sides[0]:
-                raise refuse("a power is of a column, such as `age ** 2`")
+                raise refuse("only a column can be raised to a power, such as `age ** 2`")
             return any(sides)
         case ast.Compare(left=left, ops=comparisons, comparators=others):
             for comparison, other in zip(comparisons, others, strict=True):
                 member = isinstance(comparison, ast.In | ast.NotIn)
                 if member and not isinstance(other, ast.List | ast.Tuple):
                     # `a in b` would ask for a's value in any row of b
-                    raise refuse("after `in` stands a list, such as ['a', 'b']")
+                    raise refuse("`in` must be followed by a list, such as ['a', 'b']")
                 if not member and type(comparison) not in COMPARISONS:
                     raise refuse(f"{type(comparison).__name__} is not allowed in a rule")
             return any([_check(part, expression, names) for part in (left, *others)])
@@ -229,8 +231,8 @@ def _check(node: ast.AST, expression: str, names: dict[str, None]) -> bool:
             raise refuse(f"only these functions are allowed: {', '.join(sorted(FUNCTIONS))}")
         case ast.Attribute():
             return _check_accessor(node, PROPERTIES, expression, names)
-    what = type(node.op if isinstance(node, ast.BinOp) else node).__name__
-    raise refuse(f"{what} is not allowed in a rule")
+    kind = type(node.op if isinstance(node, ast.BinOp) else node).__name__
+    raise refuse(f"{kind} is not allowed in a rule")
 
 
 def _check_accessor(
@@ -255,7 +257,7 @@ def _check_accessor(
         )
     below = accessor.value
     if not isinstance(below, ast.Name | ast.Call | ast.Attribute):
-        raise ValueError(f"{expression!r}: .{accessor.attr} stands after a column")
+        raise ValueError(f"{expression!r}: .{accessor.attr} is allowed after a column only")
     return _check(below, expression, names)
 
 
@@ -333,7 +335,7 @@ def _arithmetic(op: ast.operator, left: Any, right: Any) -> Any:
         for value in (left, right)
     )
     if textual and not isinstance(op, ast.Add):
-        raise TypeError("texts can be added, and nothing else")
+        raise TypeError("texts can only be added")
     return ARITHMETIC[type(op)](left, right)
 
 

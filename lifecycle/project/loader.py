@@ -61,7 +61,7 @@ def error_at(project: Project, key: str, message: str) -> ProjectError:
         key: such as `training.parameters.eta`; where it has no line, that of its section counts.
         message: what is wrong, and what to do.
     """
-    place, path = "", _named(f"{key}:")
+    place, path = "", _key_of(f"{key}:")
     try:
         root, _ = _parsed(project.file.read_text(encoding="utf-8"))
         lines = _lines(root, project.file) if root is not None else {}
@@ -92,7 +92,7 @@ def _lines(node: yaml.Node, file: Path, at: KeyPath = ()) -> dict[KeyPath, int]:
             if path in lines:
                 where = f"{file}:{key.start_mark.line + 1}"
                 raise ProjectError(
-                    f"{where}: {_dotted(path)}: given twice, first in line {lines[path]}"
+                    f"{where}: {_dotted(path)}: set twice, first in line {lines[path]}"
                 )
             lines |= _lines(value, file, path) | {path: key.start_mark.line + 1}
     elif isinstance(node, yaml.SequenceNode):
@@ -110,14 +110,14 @@ def _problem(file: Path, lines: dict[KeyPath, int], detail: ErrorDetails) -> str
         location = location[:-1]
     line = lines[location]
     if detail["type"] == "value_error":  # a section's validator starts with the key it is about
-        named = _named(message)
-        while named and location + named not in lines:
-            named = named[:-1]
-        line = lines[location + named]
-        if named and key and message.startswith(f"{_dotted(named)}"):
+        named_key = _key_of(message)
+        while named_key and location + named_key not in lines:
+            named_key = named_key[:-1]
+        line = lines[location + named_key]
+        if named_key and key and message.startswith(f"{_dotted(named_key)}"):
             message = f"{_dotted(location)}.{message}"
         if not key:
-            key = named
+            key = named_key
     where = f"{file}:{line}: "
     if detail["type"] == "extra_forbidden":
         return f"{where}{_dotted(key)}: unknown key; {_instead(key)}"
@@ -134,7 +134,7 @@ def _problem(file: Path, lines: dict[KeyPath, int], detail: ErrorDetails) -> str
 
 
 def _instead(key: KeyPath) -> str:
-    """What an unknown key may have meant, and what the section knows."""
+    """Suggest a known key for an unknown one, and list the keys of its section."""
     names = _keys_beside(key)
     close = difflib.get_close_matches(str(key[-1]), names, n=1)
     more = ", …" if len(names) > KEYS_SHOWN else ""
@@ -142,7 +142,7 @@ def _instead(key: KeyPath) -> str:
     return f"did you mean {close[0]!r}? K{message}" if close else f"k{message}"
 
 
-def _named(message: str) -> KeyPath:
+def _key_of(message: str) -> KeyPath:
     """The key path a message starts with, if it does."""
     parts = message.split(" ")[0].rstrip(":").split(".")
     return tuple(int(part) if part.isdigit() else part for part in parts)

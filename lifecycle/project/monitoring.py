@@ -8,10 +8,10 @@ from lifecycle.project.base import Loss, Section
 
 
 class DriftSpec(Section):
-    """When a distribution counts as drifted (test statistics, not p-values).
+    """Tests and thresholds of drift (test statistics, not p-values).
 
-    Below what chance alone makes of two samples of these sizes nothing is drift, whatever the
-    thresholds.
+    A difference that chance alone can make between samples of these sizes is never drift, whatever
+    the thresholds.
     """
 
     numeric_test: Literal["kolmogorov_smirnov", "wasserstein"] = "kolmogorov_smirnov"
@@ -49,7 +49,7 @@ class MonitoringSpec(Section):
 
 
 class RetrainingSpec(Section):
-    """What may start retraining."""
+    """Triggers of retraining."""
 
     triggers: tuple[Literal["drift", "quality"], ...] = ("drift", "quality")
     """Findings of monitoring that lead to retraining."""

@@ -41,7 +41,7 @@ from lifecycle.project.training import (
     TuningSpec,
 )
 
-# What the sections of a project file must agree on; a section's own rules are its class's.
+# Rules between the sections of a project file; those of one section are in its class.
 
 
 def check_rules(project: "Project") -> None:
@@ -85,9 +85,9 @@ def _roles_agree(project: "Project") -> None:
             )
     for name in project.metrics:
         if name in GREATER_IS_BETTER:
-            raise ValueError(f"metrics: {name!r} is a built-in metric's name: take another")
+            raise ValueError(f"metrics: {name!r} is the name of a built-in metric: choose another")
     if project.split.holdout + project.split.validation >= 1:
-        raise ValueError("split: holdout and validation together leave nothing to train on")
+        raise ValueError("split: holdout and validation together leave no rows to train on")
     if project.split.holdout_periods is not None and project.time is None:
         raise ValueError("split.holdout_periods needs `time`: name the column that orders rows")
 
@@ -100,19 +100,17 @@ def _training_fits_task(project: "Project") -> None:
             f"with its categories, three or more: they are the classes"
         )
     if training.class_weight and task not in ("binary", "multiclass"):
-        raise ValueError(f"training.class_weight: task {task!r} has no classes: leave it out")
+        raise ValueError(f"training.class_weight: task {task!r} has no classes: omit it")
     if isinstance(training.class_weight, dict):
         categories = project.classes or project.contract.columns[project.target].categories
         unknown = set(training.class_weight) - set(map(str, categories or training.class_weight))
         if unknown:
-            classes = map(str, categories or ())
-            raise ValueError(
-                f"training.class_weight: {min(unknown)!r} is no class{meant(min(unknown), classes)}"
-            )
+            hint = meant(min(unknown), map(str, categories or ()))
+            raise ValueError(f"training.class_weight: {min(unknown)!r} is not a class{hint}")
     if training.calibration != "none" and task != "binary":
-        raise ValueError("training.calibration: only task binary is calibrated: leave it out")
+        raise ValueError("training.calibration: only task binary is calibrated: omit it")
     if project.decision is not None and task != "binary":
-        raise ValueError(f"decision: only task binary has a threshold, not {task!r}: leave it out")
+        raise ValueError(f"decision: only task binary has a threshold, not {task!r}: omit it")
     if training.trainer != "xgboost" and training.num_workers > 1:
         raise ValueError(
             f"training.num_workers: trainer {training.trainer!r} runs in one process; "
@@ -138,9 +136,11 @@ def _fairness_is_known(project: "Project") -> None:
         if attribute not in project.protected:
             close = get_close_matches(attribute, project.protected, n=1)
             hint = f"did you mean {close[0]!r}? Else " if close else ""
-            raise ValueError(f"{key}: {hint}name {attribute!r} under `protected` to have its gaps")
+            raise ValueError(
+                f"{key}: {hint}name {attribute!r} under `protected` to measure its gaps"
+            )
         if not limits:
-            raise ValueError(f"{key}: name a measure and its limit, or leave it out")
+            raise ValueError(f"{key}: name a measure and its limit, or omit it")
         for measure in limits:
             if measure != "metric_difference" and project.task != "binary":
                 raise ValueError(
@@ -159,12 +159,14 @@ def _time_and_entity_fit(project: "Project") -> None:
             raise ValueError(f"{key}: {name!r} is nullable in the contract: it must not be")
     if project.entity and columns[project.entity].pii == "drop":
         raise ValueError(
-            f"contract.columns.{project.entity}.pii: the entity cannot be dropped: rows are told "
-            "apart by it; hash it"
+            f"contract.columns.{project.entity}.pii: the entity cannot be dropped, because it "
+            "identifies rows; hash it"
         )
     if project.time is None:
         if project.contract.freshness:
-            raise ValueError("contract.freshness needs `time`: name the column that is fresh")
+            raise ValueError(
+                "contract.freshness needs `time`: name the column whose age is checked"
+            )
         return
     kind = columns[project.time.column].type
     if kind not in ("integer", "datetime"):
@@ -179,8 +181,8 @@ def _time_and_entity_fit(project: "Project") -> None:
         )
     if kind == "integer" and isinstance(project.time.arrives_from, date | str):
         raise ValueError(
-            f"time.arrives_from: {project.time.arrives_from} is no whole number, as the values "
-            f"of {project.time.column!r} are"
+            f"time.arrives_from: {project.time.arrives_from} is not a whole number, but the "
+            f"values of {project.time.column!r} are"
         )
     freshness = project.contract.freshness
     if freshness and (freshness.at_least is None) == (kind == "integer"):
@@ -203,17 +205,17 @@ def _views_join(project: "Project") -> None:
     for name, view in project.feature_views.items():
         for key, other in (("key", project.entity), ("time", project.time.column)):
             kind = view.columns[getattr(view, key)].value_type
-            wanted = columns[other].value_type
-            if kind != wanted:
+            key_type = columns[other].value_type
+            if kind != key_type:
                 raise ValueError(
                     f"feature_views.{name}.{key}: {getattr(view, key)!r} is {kind}, and "
-                    f"{other!r}, which it is joined to, is {wanted}"
+                    f"{other!r}, which it is joined to, is {key_type}"
                 )
     if project.entity in (project.inputs or ()):
-        raise ValueError(f"inputs: {project.entity!r} is the entity, which finds the facts")
+        raise ValueError(f"inputs: {project.entity!r} is the entity, by which facts are looked up")
     for name in project.view_columns:
         if name.lower() in names:
-            raise ValueError(f"contract.columns.{name}: a feature view makes this column")
+            raise ValueError(f"contract.columns.{name}: a feature view already has this column")
 
 
 def _watermark_grows(project: "Project") -> None:
@@ -236,19 +238,23 @@ def _notation_fits(project: "Project") -> None:
     for name, view in project.feature_views.items():
         sources.append((f"feature_views.{name}.source", view.source, view.columns))
     for key, source, columns in sources:
-        named = {"plain": source.plain, "dates": source.dates, "spellings": source.spellings}
-        for what, names in named.items():
+        columns_by_key = {
+            "plain": source.plain,
+            "dates": source.dates,
+            "spellings": source.spellings,
+        }
+        for section, names in columns_by_key.items():
             for name in names:
                 if name not in columns:
                     hint = meant(name, columns)
                     raise ValueError(
-                        f"{key}.{what} names {name!r}, which its contract does not have{hint}"
+                        f"{key}.{section} names {name!r}, which its contract does not have{hint}"
                     )
         for name in source.dates:
             if columns[name].type != "datetime":
                 raise ValueError(
                     f"{key}.dates: {name!r} has contract type {columns[name].type}: make it "
-                    "datetime, or take it out"
+                    "datetime, or remove it"
                 )
         watermark = source.incremental and source.incremental.column
         if watermark in source.dates and source.format in ("sql", "delta"):
@@ -390,7 +396,7 @@ class Project(Section):
 
     @property
     def columns(self) -> dict[str, ColumnSpec]:
-        """What a row has once the views are joined to it: the contract's columns, then theirs."""
+        """Columns of a row after the views are joined: those of the contract, then of the views."""
         return self.contract.columns | self.view_columns
 
     @property

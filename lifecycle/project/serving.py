@@ -13,8 +13,8 @@ ORIGIN = re.compile(r"\*|https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 def _is_origin(text: str) -> str:
     if not ORIGIN.fullmatch(text):
         raise ValueError(
-            f"{text!r} is no origin: write scheme, host and port in lower case as browsers send "
-            "them, such as https://shop.example or http://localhost:3000, or *"
+            f"{text!r} is not an origin: write scheme, host and port in lower case as browsers "
+            "send them, such as https://shop.example or http://localhost:3000, or *"
         )
     return text
 
@@ -24,7 +24,7 @@ Origin = Annotated[str, AfterValidator(_is_origin)]
 
 
 class RolloutSpec(Section):
-    """How a challenger takes over from the champion, and what sends it back."""
+    """Rollout of a challenger, and the limits that end it."""
 
     policy: Literal["straight", "canary", "shadow"] = "straight"
     """`straight`: all requests at once. `canary`: in steps. `shadow`: first it answers beside the

@@ -47,12 +47,12 @@ class TrainingSpec(Section):
 
     @property
     def own_trainer(self) -> bool:
-        """Whether the trainer is a class of the user's."""
+        """Return whether the trainer is a class of the user's own."""
         return ":" in self.trainer and not self.trainer.startswith("sklearn:")
 
     @property
     def refits(self) -> bool:
-        """Whether the model learns from the validation part too, once it has stopped by it."""
+        """Return whether the model is trained on the validation part too, after early stopping."""
         if self.refit is None:
             return self.num_workers == 1 and not self.own_trainer
         return self.refit
@@ -117,16 +117,16 @@ class TuningSpec(Section):
 
 
 class CostsSpec(Section):
-    """What a wrong answer costs, in any unit; a right one costs nothing."""
+    """Cost of a wrong answer, in any unit; a right answer costs nothing."""
 
     false_positive: float = Field(gt=0, allow_inf_nan=False)
-    """Of a row that is called positive and is not."""
+    """Cost of a negative row that is predicted positive."""
     false_negative: float = Field(gt=0, allow_inf_nan=False)
-    """Of a positive row that is not called so."""
+    """Cost of a positive row that is predicted negative."""
 
 
 class DecisionSpec(Section):
-    """From which probability on a row counts as positive; exactly one key."""
+    """Probability from which a row counts as positive; exactly one key must be given."""
 
     threshold: Share | None = None
     """The probability itself."""
@@ -157,15 +157,15 @@ FairnessMeasure = Literal[
 
 
 class GateSpec(Section):
-    """What a model must show before it moves on."""
+    """Requirements on a model before it may be released."""
 
     metric: Metric | None = None
     """The metric that decides; by default the first of the task in `METRICS`."""
     floor: float | None = None
     """Worst value of the metric that is good enough, in the metric's own direction."""
     gain_over_baseline: float = 0.0
-    """By how much the metric must be better than the trivial baseline's, beyond chance: the lower
-    end of the gain's 95 % interval, measured in pairs on the same rows."""
+    """Minimum gain over the trivial baseline, beyond chance: the lower end of the gain's 95 %
+    interval, measured in pairs on the same rows, must reach it."""
     gain_over_champion: float = 0.0
     """By how much the metric must be better than the champion's on the same holdout, beyond chance
     with `confidence`. A tie keeps the champion."""
@@ -193,7 +193,7 @@ class GateSpec(Section):
 
 
 class EvaluationSpec(Section):
-    """What the evaluation report looks at beyond the whole holdout."""
+    """Parts of the holdout that the evaluation reports separately."""
 
     slices: tuple[str, ...] = ()
     """Contract columns whose values (numbers: quartiles) are evaluated apart."""

@@ -47,13 +47,13 @@ class Agreement(NamedTuple):
 
 
 class Check(NamedTuple):
-    """What one look says."""
+    """Result of one look at the canary."""
 
     outcome: Outcome
     reasons: tuple[str, ...]
 
     def decision(self, gate: str) -> Decision:
-        """As any gate's decision; to wait is not to pass."""
+        """Return the result as a gate's decision; to wait is not to pass."""
         return Decision(gate=gate, passed=self.outcome == "pass", reasons=self.reasons)
 
 
@@ -148,15 +148,17 @@ def _predictions(
     measure = _classes_apart if classes else _numbers_apart
     title = DISTANCES["cramers_v" if classes else "kolmogorov_smirnov"].title
     name = title if classes else f"{title} distance"
-    apart, by_chance = measure(champion.predictions, candidate.predictions)
+    distance, by_chance = measure(champion.predictions, candidate.predictions)
     limit = max(spec.max_prediction_drift, by_chance)
     source = (
         f"what chance makes of {m:,} and {n:,} answers"
         if by_chance > spec.max_prediction_drift
         else "max_prediction_drift"
     )
-    words = f"{name} {apart:.3f} from v{champion.version}'s; the limit is {limit:.3g} ({source})."
-    if apart > limit:
+    words = (
+        f"{name} {distance:.3f} from v{champion.version}'s; the limit is {limit:.3g} ({source})."
+    )
+    if distance > limit:
         return "fail", f"Other predictions: {words}"
     return "pass", f"Like predictions: {words}"
 

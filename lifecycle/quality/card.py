@@ -17,7 +17,7 @@ def model_card(
     checks: CheckReport,
     decision: Decision,
 ) -> str:
-    """What the model is for, what it learnt from, how good it is, and where its limits are."""
+    """Write the model card as Markdown: use, training data, quality, checks and limits."""
     sections = {
         "Intended use": _use(project),
         "Data": _data(project, split),
@@ -68,8 +68,8 @@ def _data(project: Project, split: Split) -> str:
     if project.training.own_trainer:
         learned = "The trainer was handed the train and the validation part."
     else:
-        both = " and the validation" if project.training.refits else ""
-        learned = f"The model learned from the train{both} part."
+        refit_note = " and the validation" if project.training.refits else ""
+        learned = f"The model learned from the train{refit_note} part."
     return f"{source} {learned}\n\n{_table(('part', 'rows', 'version', 'digest'), parts)}"
 
 
@@ -109,7 +109,7 @@ def _quality(project: Project, evaluation: Evaluation, baseline: Evaluation) -> 
 
 def _checks(project: Project, checks: CheckReport) -> str:
     accepted = [
-        f"- accepted: {name}: {one_line(why)}" for name, why in project.checks.accept.items()
+        f"- accepted: {name}: {one_line(reason)}" for name, reason in project.checks.accept.items()
     ]
     looked = f"{len(checks.passed)} passed; each looked at {checks.sampled_rows:,} rows at most."
     lines = [
@@ -118,7 +118,7 @@ def _checks(project: Project, checks: CheckReport) -> str:
         *(f"- failed: {name}: {check}" for name, check in checks.failed.items()),
         *accepted,
         *(f"- warning: {name}: {check}" for name, check in checks.warned.items()),
-        *(f"- not run: {name}: {why}" for name, why in checks.not_run.items()),
+        *(f"- not run: {name}: {reason}" for name, reason in checks.not_run.items()),
     ]
     return "\n".join(lines).rstrip()
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lifecycle.project import ChecksSpec, Metric, Scalar, Suite, TaskKind
+from lifecycle.project import ChecksSpec, Metric, Suite, TaskKind
 from lifecycle.quality.checks_program import (
     DOMINANT_PPS,
     GIVEAWAY_PPS,
@@ -24,9 +24,17 @@ from lifecycle.quality.checks_program import (
 from lifecycle.quality.findings import Result, check_name, collect, suites_left_out, verdict
 from lifecycle.quality.own_checks import MAX_CONFLICTS, own_results, without_left_out
 from lifecycle.quality.parts import PredictedPart, compare_parts, draw
-from lifecycle.quality.program import ChecksProgram, ProgramError, compared_by, write_request
+from lifecycle.quality.program import (
+    ChecksProgram,
+    ChecksRequest,
+    ProgramError,
+    compared_by,
+    write_request,
+)
 from lifecycle.records import CheckReport
 from lifecycle.runtime.html import Cell, PageSection, Table, Tone, page, write_page
+
+logger = logging.getLogger(__name__)
 
 # Notes on how a suite was run, for its page.
 
@@ -39,11 +47,11 @@ def notes_on(
     rows: tuple[tuple[int, int], tuple[int, int]],
     skipped: Mapping[str, str],
 ) -> list[str]:
-    """What the page says about how its suite was run.
+    """Return the notes of a suite's page on how the suite was run.
 
     Args:
-        rows: rows looked at of train part and holdout, and rows they have.
-        skipped: checks taken out of the suite → why.
+        rows: rows that were checked of train part and holdout, and the rows they have.
+        skipped: checks removed from the suite → the reason.
     """
     looked, total = rows
     notes = [
@@ -80,24 +88,15 @@ def notes_on(
                 f"A mean error of {SYSTEMATIC_ERROR:.0%} of the RMSE warns (deepchecks: 1 %), of "
                 f"{MOVED:.0%} it blocks."
             )
-    return [*notes, *(f"Not run: {name}: {why}." for name, why in skipped.items())]
-
-
-logger = logging.getLogger(__name__)
+    return [*notes, *(f"Not run: {name}: {reason}." for name, reason in skipped.items())]
 
 
 def run_checks(
     train: PredictedPart,
     holdout: PredictedPart,
-    *,
-    task: TaskKind,
-    metric: Metric,
-    categorical: tuple[str, ...],
-    importances: Mapping[str, float],
-    spec: ChecksSpec,
+    request: ChecksRequest,
     folder: Path,
     program: ChecksProgram,
-    classes: Sequence[Scalar] = (),
 ) -> CheckReport:
     """Run the suites that `spec.suites` names; deepchecks sees at most `spec.sample_rows` rows of
     either part.
@@ -107,15 +106,13 @@ def run_checks(
     not named, and every suite if the program gives no report. Without any suite it is not started.
 
     Args:
-        categorical: features that are categories.
-        importances: feature → importance ≥ 0 (a feature without an entry has none).
-        classes: multiclass: the classes in the order of their codes.
         folder: where one self-contained HTML file a suite is written, atomically.
         program: asked once; whoever made it closes it.
 
     Raises:
         ValueError: a part has no row with a truth, or train and holdout differ in features.
     """
+    spec, task = request.spec, request.task
     if not spec.suites:
         return without_suites(spec)
     if list(train.features.columns) != list(holdout.features.columns):
@@ -127,21 +124,10 @@ def run_checks(
     if not all(rows):
         raise ValueError("train and holdout must both have rows with a truth")
     program.start()
-    comparison = compare_parts(*samples, task, categorical, rows[1])
+    comparison = compare_parts(*samples, task, request.categorical, rows[1])
 
     def write(place: Path) -> None:
-        write_request(
-            place,
-            train,
-            holdout,
-            task=task,
-            metric=metric,
-            categorical=categorical,
-            importances=importances,
-            spec=spec,
-            comparison=comparison,
-            classes=classes,
-        )
+        write_request(place, train, holdout, request, comparison)
 
     try:
         answer = program.ask(spec.suites, write)
@@ -155,10 +141,10 @@ def run_checks(
     left_out = suites_left_out(spec)
     for suite in spec.suites:
         suite_report = answer.suites[suite]
-        ours, ignored = without_left_out(own.get(suite, []), spec)
+        own_report, ignored = without_left_out(own.get(suite, []), spec)
         skipped = suite_report.skipped | ignored
-        all_results = [*suite_report.results, *ours]
-        notes = notes_on(suite, task, metric, spec, (rows, sizes), skipped)
+        all_results = [*suite_report.results, *own_report]
+        notes = notes_on(suite, task, request.metric, spec, (rows, sizes), skipped)
         path = folder / f"{suite}.html"
         reports.append(
             write_checks_page(suite_report.title, all_results, notes, spec, answer.plotly, path)
@@ -170,18 +156,18 @@ def run_checks(
 
 
 def without_suites(spec: ChecksSpec) -> CheckReport:
-    """What is reported where the project names no suite."""
+    """Return the report of a project that names no suite."""
     skipped = suites_left_out(spec)
     return CheckReport(passed=(), failed={}, not_run=skipped, reports=(), sampled_rows=0)
 
 
-def _not_run(spec: ChecksSpec, why: str) -> CheckReport:
+def _not_run(spec: ChecksSpec, reason: str) -> CheckReport:
     """No check at all: ours alone are not what the project asks for."""
-    skipped = suites_left_out(spec) | {f"Suite {suite}": why for suite in spec.suites}
+    skipped = suites_left_out(spec) | {f"Suite {suite}": reason for suite in spec.suites}
     return CheckReport(passed=(), failed={}, not_run=skipped, reports=(), sampled_rows=0)
 
 
-# A suite's results as one HTML file that opens without a network, with plotly.js in it once.
+# The page of a suite: one HTML file that opens without a network, with plotly.js in it once.
 
 STATES: dict[str, Cell] = {
     "failed": Cell("failed", "bad"),
@@ -231,7 +217,7 @@ def write_checks_page(
         PageSection(
             "Conditions", table=Table(("state", "check", "expected", "found"), tuple(rows))
         ),
-        PageSection("What the checks show", html="".join(_shown(r) for r in ran if r.html)),
+        PageSection("What the checks show", html="".join(_text_of(r) for r in ran if r.html)),
         PageSection("Did not run", table=Table(("check", "why"), tuple(stopped))),
         PageSection("How it was run", points=tuple(notes)),
     ]
@@ -247,7 +233,7 @@ def write_checks_page(
     return write_page(text, path)
 
 
-def _shown(result: Result) -> str:
+def _text_of(result: Result) -> str:
     """One check: what it is about, and its tables and plots."""
     return (
         f"<h3>{html.escape(check_name(result.header))}</h3><p>{result.summary}</p>"

@@ -131,7 +131,7 @@ def run(folder: Path) -> dict[str, Any]:
 
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
     if request["version"] != VERSION:
-        raise ValueError(f"a request of version {request['version']}, and this is {VERSION}")
+        raise ValueError(f"the request has version {request['version']}, not {VERSION}")
     frames = {part: read(folder / PARTS[part], request["dtypes"]) for part in PARTS}
     inputs = as_given(frames, request)
     (folder / PLOTLY).write_text(get_plotlyjs(), encoding="utf-8")
@@ -202,13 +202,13 @@ def make_suite(key: str, request: Mapping[str, Any]) -> tuple[Any, dict[str, str
     skipped = {}
     for index, check in list(suite.checks.items()):
         kind, name = type(check).__name__, check.name()
-        why = request["left_out_kinds"].get(kind) or request["left_out_names"].get(
+        reason = request["left_out_kinds"].get(kind) or request["left_out_names"].get(
             letters(NAMES.get(kind, name))
         )
-        if kind in request["answered"] or why:
+        if kind in request["answered"] or reason:
             suite.remove(index)
             if kind not in request["answered"]:
-                skipped[name] = why
+                skipped[name] = reason
         else:
             _slim(check, task, metric, request["sample_rows"])
             _fit_conditions(check, request["limits"])
@@ -450,11 +450,11 @@ def _plain(result: Any) -> dict[str, Any]:
             for c in result.conditions_results
         ],
         "more": _weakest(result),
-        "html": _shown(result) if result.have_display() else "",
+        "html": _text_of(result) if result.have_display() else "",
     }
 
 
-def _shown(result: Any) -> str:
+def _text_of(result: Any) -> str:
     """deepchecks' displays as HTML, except that a plot uses the page's one plotly.js."""
     from deepchecks.core.serialization.check_result.html import DisplayItemsHandler
 
@@ -475,7 +475,7 @@ def _shown(result: Any) -> str:
 
 
 def _weakest(result: Any) -> str:
-    """Which segment is the weakest, in words; nothing for other checks."""
+    """Describe the weakest segment; return an empty text for other checks."""
     if type(result.check).__name__ != "WeakSegmentsPerformance":
         return ""
     worst = result.value["weak_segments_list"].iloc[0]

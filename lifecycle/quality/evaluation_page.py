@@ -95,7 +95,7 @@ def evaluation_page(
 
 
 def _verdict(evaluated: Evaluated, gate: GateSpec) -> Cell | None:
-    """How the candidate stands to the champion, where there is one, in the gate's words."""
+    """Compare the candidate with the champion, if there is one, in the gate's words."""
     gain, champion = evaluated.gain_over_champion, evaluated.champion
     if gain is None or champion is None:
         return None
@@ -134,7 +134,7 @@ def _calibration(candidate: Evaluation) -> tuple[str, ...]:
 
 
 def _decision(project: Project, candidate: Evaluation) -> Iterator[PageSection]:
-    """What the threshold of a binary model makes of its probabilities."""
+    """Build the section about the threshold of a binary model."""
     measured, threshold = candidate.at_threshold, candidate.threshold
     if not measured or threshold is None:
         return
@@ -156,7 +156,7 @@ def _decision(project: Project, candidate: Evaluation) -> Iterator[PageSection]:
 
 
 def threshold_source(decision: DecisionSpec | None) -> str:
-    """Where a model's threshold comes from, in words."""
+    """Describe the origin of a model's threshold."""
     if decision is None:
         return "the project declares no `decision`, and 0.5 is what is usual"
     if decision.threshold is not None:

@@ -1,4 +1,4 @@
-"""What the checks found, in words: results of ours and of deepchecks as one `CheckReport`."""
+"""Findings of the checks in words: own results and those of deepchecks in one `CheckReport`."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ CLASSES_ONLY = (
 
 
 class Condition(Record):
-    """What a check expects, and whether it was so."""
+    """Condition of a check, and its result."""
 
     name: str
     category: Literal["PASS", "WARN", "FAIL", "ERROR"]

@@ -31,7 +31,7 @@ from lifecycle.records import (
 Verdict = tuple[bool, str]
 """Whether one condition holds, and the sentence that says so."""
 
-NAMED = 5
+MAX_COLUMNS_NAMED = 5
 """Drifted columns a reason names; the report lists all."""
 ONE_SIDED = NormalDist().inv_cdf(0.99) / NormalDist().inv_cdf(0.975)
 """From half of a 95 % interval to what is exceeded on one side once in a hundred times."""
@@ -89,10 +89,10 @@ def decide(
 
 
 def compared(gain: Gain, subject: str, required: float) -> Verdict:
-    """Whether a gain is as large as asked for, beyond chance, and the words for how it stands.
+    """Decide whether a gain is as large as required, beyond chance, and describe it.
 
-    Where nothing is asked for (0), a tie is no gain. Where a loss is allowed (`required` below 0),
-    it must be no larger, beyond chance.
+    If nothing is required (0), a tie is no gain. If a loss is allowed (`required` below 0), it must
+    be no larger, beyond chance.
     """
     if math.isnan(gain.value):
         return False, f"Not to be compared with {subject}"
@@ -174,7 +174,7 @@ def _words(estimate: Estimate) -> str:
 
 
 def _better_by(value: float, than: float, metric: Metric) -> float:
-    """By how much `value` is better, in the metric's own direction; negative is worse."""
+    """Return the advantage of `value`, in the metric's own direction; negative is worse."""
     return value - than if greater_is_better(metric) else than - value
 
 
@@ -210,7 +210,7 @@ def _gain(
 
 
 def _above_noise(gain: float, noise: Noise | None, times: float, metric: Metric) -> list[Verdict]:
-    """Whether a gain is more than another seed would have brought."""
+    """Judge whether a gain is more than another seed would have brought."""
     if noise is None:
         if not times:
             return []
@@ -229,7 +229,7 @@ def _above_noise(gain: float, noise: Noise | None, times: float, metric: Metric)
 
 
 def _fairness(gaps: Sequence[Gap], gate: GateSpec, metric: Metric) -> list[Verdict]:
-    """Whether the groups of protected attributes lie further apart than allowed, beyond chance."""
+    """Judge whether the gaps between protected groups exceed their limits, beyond chance."""
     verdicts: list[Verdict] = []
     for attribute, limits in gate.max_fairness_gap.items():
         for measure, limit in limits.items():
@@ -240,8 +240,8 @@ def _fairness(gaps: Sequence[Gap], gate: GateSpec, metric: Metric) -> list[Verdi
                 (g for g in gaps if g.attribute == attribute and g.measure.startswith(words)), None
             )
             if gap is None or gap.low is None or gap.high is None:
-                why = "it has fewer than two groups of evaluation.min_rows rows"
-                verdicts.append((False, f"Fairness unknown: {key}: {attribute}: {why}."))
+                reason = "it has fewer than two groups of evaluation.min_rows rows"
+                verdicts.append((False, f"Fairness unknown: {key}: {attribute}: {reason}."))
                 continue
             verdicts.append(_gap(gap, gap.low, gap.high, limit, key))
     return verdicts
@@ -270,16 +270,18 @@ def _direction(gain: float) -> str:
 
 
 def _warnings(challenger: Evaluation) -> list[Verdict]:
-    """What a person should know of the model; it blocks nothing."""
+    """Return the warnings about the model, which block nothing."""
     return [(True, f"Warning: {warning}") for warning in challenger.warnings]
 
 
 def _checks(checks: CheckReport, required: bool, accept: Mapping[str, str]) -> list[Verdict]:
     verdicts: list[Verdict] = []
     for name, finding in checks.failed.items():
-        why = next((why for key, why in accept.items() if letters(key) == letters(name)), None)
-        if why is not None:
-            verdicts.append((True, f"Check {name} failed: {finding} Accepted: {one_line(why)}"))
+        reason = next(
+            (reason for key, reason in accept.items() if letters(key) == letters(name)), None
+        )
+        if reason is not None:
+            verdicts.append((True, f"Check {name} failed: {finding} Accepted: {one_line(reason)}"))
         elif required:
             plain = without_part(name)
             way_out = f'mend it, or say why it is fine: checks: {{accept: {{"{plain}": "…"}}}}'
@@ -292,8 +294,8 @@ def _checks(checks: CheckReport, required: bool, accept: Mapping[str, str]) -> l
     counts = f"{len(checks.passed)} passed, {len(checks.failed)} failed"
     not_run = f", {len(checks.not_run)} did not run and count as neither" if checks.not_run else ""
     if not checks.ran:
-        why = "; ".join(dict.fromkeys(checks.not_run.values()))
-        suffix = f" ({why})" if why else ""
+        reason = "; ".join(dict.fromkeys(checks.not_run.values()))
+        suffix = f" ({reason})" if reason else ""
         if required:
             return [(False, f"No check ran{suffix}, and gate.require_checks asks for them.")]
         return [(True, f"No check ran{suffix}, which gate.require_checks lets pass.")]
@@ -305,11 +307,15 @@ def _few(rows: int, spec: MonitoringSpec) -> str:
 
 
 def _drift_words(report: DriftReport, spec: MonitoringSpec) -> tuple[bool, str]:
-    """Whether a window drifted too far, and what did."""
+    """Judge whether a window drifted too far, and name what drifted."""
     drifted = sorted(report.drifted, key=lambda column: -column.statistic / column.limit)
     share = len(drifted) / len(report.features) if report.features else 0.0
-    names = ", ".join(f"{column.column} ({_distance(column)})" for column in drifted[:NAMED])
-    more = f" and {len(drifted) - NAMED} more" if len(drifted) > NAMED else ""
+    names = ", ".join(
+        f"{column.column} ({_distance(column)})" for column in drifted[:MAX_COLUMNS_NAMED]
+    )
+    more = (
+        f" and {len(drifted) - MAX_COLUMNS_NAMED} more" if len(drifted) > MAX_COLUMNS_NAMED else ""
+    )
     allowed = spec.drift.max_drifted_share
     too_many = share > allowed
     predictions, labels = report.predictions, report.labels
@@ -350,7 +356,7 @@ def _label_words(labels: LabelDrift) -> str:
 def _quality_words(
     measured: Evaluation | None, released: Evaluation, spec: MonitoringSpec, metric: Metric
 ) -> tuple[bool, str]:
-    """Whether the metric lost more than allowed since release and than chance makes of it."""
+    """Judge whether the metric lost more since release than is allowed or due to chance."""
     then = _estimate(released, metric)
     if measured is None:
         return False, "No labels to measure quality with yet."
@@ -376,10 +382,10 @@ def _quality_words(
 
 
 def _loss_by_chance(now: Estimate, then: Estimate, metric: Metric) -> float:
-    """What the loss of an unchanged model exceeds in one of a hundred windows.
+    """Return the loss that an unchanged model exceeds in one of a hundred windows.
 
-    The limit of a difference of two independent estimates from their intervals (Zou and Donner,
-    Statistics in Medicine 27, 2008), widened from 97.5 to 99 % on one side.
+    It is the limit of a difference of two independent estimates, computed from their intervals
+    (Zou and Donner, Statistics in Medicine 27, 2008), widened from 97.5 to 99 % on one side.
     """
     worst_now, best_then = (
         (now.high - now.value, then.value - then.low)
@@ -390,7 +396,7 @@ def _loss_by_chance(now: Estimate, then: Estimate, metric: Metric) -> float:
 
 
 def _unmeasured(measured: Evaluation, released: Evaluation, metric: Metric) -> str:
-    """What there is instead of a metric that these labels do not define."""
+    """Name the other metrics if these labels do not define the deciding one."""
     others = ", ".join(
         f"{name} {_words(estimate)} against {released.metrics[name].value:.4g} at release"
         for name, estimate in measured.metrics.items()
@@ -403,10 +409,10 @@ def _unmeasured(measured: Evaluation, released: Evaluation, metric: Metric) -> s
 
 
 def _retraining_words(violating: list[set[str]], spec: MonitoringSpec) -> tuple[bool, str]:
-    """Whether enough windows violate, the newest among them.
+    """Judge whether enough windows violate, the newest among them.
 
     Args:
-        violating: the causes of each window that has rows enough to tell, oldest first.
+        violating: the causes of each window with enough rows to judge, oldest first.
     """
     if not violating:
         return False, "Nothing to do: no window has rows enough to tell."

@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lifecycle.features.encode import Floats
 from lifecycle.lake.row_hash import frame_hashes
 from lifecycle.profiling.compare import compare_numbers, kolmogorov_smirnov
 from lifecycle.project import TaskKind
-
-Floats = NDArray[np.float64]
 
 ALPHA = 0.01
 """How rarely chance alone may exceed a limit."""
@@ -29,7 +28,7 @@ COINCIDENCE = 100
 """Columns that depend on each other meet more often than independent ones; this allows for it."""
 LEAST_FACTOR, LEAST_TARGET_FACTOR = 2.0, 3.0
 """A pound is 0.45 kilograms; what grows by less may be growth, and a target may grow by more."""
-FAR, APART = 20.0, 0.95
+FAR_RATIO, SEPARATE_DISTANCE = 20.0, 0.95
 """Median and spread so many times as large, values so far apart (Kolmogorov-Smirnov): no season."""
 SAMPLE = 10_000
 """Rows from which it is estimated how often rows meet by coincidence."""
@@ -64,10 +63,10 @@ class PredictedPart:
 
 
 def draw(part: PredictedPart, rows: int | None = None) -> PredictedPart:
-    """At most so many rows with a truth, drawn at random without replacement, in their order.
+    """Draw at most `rows` rows with a truth, at random without replacement; the order is kept.
 
-    The rows that deepchecks' checks would draw, each anew, and with a look at the whole index for
-    every prediction they ask for; so they are drawn once, before deepchecks sees them.
+    Each of deepchecks' checks would draw these rows again, and search the whole index for every
+    prediction. So they are drawn once, before deepchecks gets them.
     """
     places = np.flatnonzero(np.isfinite(part.truth))
     if rows is not None and len(places) > rows:
@@ -85,7 +84,7 @@ def draw(part: PredictedPart, rows: int | None = None) -> PredictedPart:
 
 
 class ComparisonFinding(NamedTuple):
-    """What the comparison of one column, or of all, came to."""
+    """Finding of the comparison of one column, or of all columns."""
 
     subject: str
     text: str
@@ -183,13 +182,13 @@ def missing(train: pd.DataFrame, holdout: pd.DataFrame) -> Iterator[ComparisonFi
 
 
 def unit_factor(train: Floats, holdout: Floats, least: float = LEAST_FACTOR) -> str | None:
-    """In words by what a column's values were multiplied, if that explains its drift; else None.
+    """Describe the change of unit that explains a column's drift; None if there is none.
 
-    The factor is that of the medians of absolute values other than 0, at least `least` or at most
-    1 / `least`. It explains the drift if, divided by it, the holdout is as close to the train part
-    as two samples are by chance (Kolmogorov-Smirnov), and was three times as far away before; or if
-    it is so large, and hardly a value lies where train's do, that no season or trend explains it.
-    Degrees Celsius and Fahrenheit are tried, too.
+    The factor is the ratio of the medians of absolute values other than 0, at least `least` or at
+    most 1 / `least`. It explains the drift if, divided by it, the holdout is as close to the train
+    part as two samples are by chance (Kolmogorov-Smirnov), and was three times as far away before;
+    or if it is so large, with so few values in the range of train, that no season or trend explains
+    it. Degrees Celsius and Fahrenheit are tried as well.
     """
     a, b = (values[np.isfinite(values)] for values in (train, holdout))
     if min(len(a), len(b)) < LEAST_VALUES or len(np.unique(a)) < 10 or len(np.unique(b)) < 10:
@@ -212,10 +211,10 @@ def unit_factor(train: Floats, holdout: Floats, least: float = LEAST_FACTOR) -> 
     sizes, sizes_now = np.abs(a[a != 0]), np.abs(b[b != 0])
     factor = float(np.median(sizes_now) / np.median(sizes))
     ratios = factor, float(np.std(b) / np.std(a))
-    far = min(ratios) >= FAR or max(ratios) <= 1 / FAR
-    far = far and kolmogorov_smirnov(sizes, sizes_now) >= APART
+    is_far = min(ratios) >= FAR_RATIO or max(ratios) <= 1 / FAR_RATIO
+    is_far = is_far and kolmogorov_smirnov(sizes, sizes_now) >= SEPARATE_DISTANCE
     explained = not 1 / least < factor < least and kolmogorov_smirnov(a, b / factor) <= close
-    return f"{float(f'{factor:.3g}'):g} times" if far or explained else None
+    return f"{float(f'{factor:.3g}'):g} times" if is_far or explained else None
 
 
 def units(train: pd.DataFrame, holdout: pd.DataFrame) -> Iterator[ComparisonFinding]:
@@ -269,13 +268,13 @@ def nearly_constant(train: pd.DataFrame, rows: int) -> list[str]:
 
 
 class PartComparison(NamedTuple):
-    """What the whole parts are compared by, before deepchecks gets samples of them."""
+    """Comparison of the full parts, before deepchecks gets samples of them."""
 
     copies: ComparisonFinding
     missing: list[ComparisonFinding]
     units: list[ComparisonFinding]
     targets: list[ComparisonFinding]
-    """Numeric targets out of reach or in another unit."""
+    """Findings on numeric targets out of range or in another unit."""
     new_categories: dict[str, float]
     """Categorical column → share of new categories that the holdout may have."""
     nearly_constant: list[str]
@@ -306,7 +305,7 @@ def compare_parts(
     counts = [train.features[name].nunique() for name in names]
     if task in ("binary", "multiclass"):
         counts.append(len(np.unique(train.truth)))
-    named = {"train": train, "holdout": holdout}
+    parts_by_name = {"train": train, "holdout": holdout}
     return PartComparison(
         copies=copies(*parts),
         missing=list(missing(train.features, holdout.features)),
@@ -315,10 +314,10 @@ def compare_parts(
         new_categories=new_category_limits(train.features[names], rows),
         nearly_constant=nearly_constant(train.features, rows),
         levels=max(counts, default=0),
-        duplicates={name: duplicated(part) for name, part in named.items()},
+        duplicates={name: duplicated(part) for name, part in parts_by_name.items()},
         conflicts={
             name: conflicting(part)
-            for name, part in named.items()
+            for name, part in parts_by_name.items()
             if task in ("binary", "multiclass")
         },
     )

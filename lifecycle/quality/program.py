@@ -8,6 +8,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
@@ -47,7 +48,7 @@ class ProgramError(Exception):
 
 
 class Report(Record):
-    """What `report.json` holds."""
+    """Content of `report.json`."""
 
     version: Literal[1]
     suites: dict[Suite, SuiteResult]
@@ -138,8 +139,8 @@ class ChecksProgram:
             ) from None
         if code != 0:
             raise ProgramError(
-                f"the checks' program ended with {code}: {_last_line(folder / LOG)}; see that "
-                f"{self.python} has what requirements-checks.lock names ({INSTALL})"
+                f"the checks' program ended with {code}: {_last_line(folder / LOG)}; check "
+                f"that {self.python} has what requirements-checks.lock names ({INSTALL})"
             )
         return _read(folder, suites)
 
@@ -178,12 +179,12 @@ def _read(folder: Path, suites: tuple[Suite, ...]) -> ProgramReport:
         suite_report = report.suites.get(suite)
         if suite_report is None or not (suite_report.results or suite_report.skipped):
             raise ProgramError(
-                f"the report of the checks' program says nothing of {suite}; {INSTALL}"
+                f"the report of the checks' program does not mention {suite}; {INSTALL}"
             )
     return ProgramReport(report.suites, plotly)
 
 
-# The files that the checks' program is given: both parts as deepchecks takes them, a request.
+# Input files of the checks' program: both parts as deepchecks needs them, and a request.
 
 
 PPS_CHANGE, DRIFT, TARGET_DRIFT = 0.2, 0.2, 0.15
@@ -196,44 +197,53 @@ def compared_by(task: TaskKind, metric: Metric) -> Metric:
     return metric if metric in METRICS[task] else METRICS[task][0]
 
 
+@dataclass(frozen=True)
+class ChecksRequest:
+    """What the checks need to know besides the rows."""
+
+    task: TaskKind
+    metric: Metric
+    """The deciding one, by which deepchecks compares performance if it knows it."""
+    spec: ChecksSpec
+    categorical: Sequence[str] = ()
+    """Features that are categories."""
+    importances: Mapping[str, float] = field(default_factory=dict)
+    """Feature → importance ≥ 0 (a feature without an entry has none)."""
+    classes: Sequence[Scalar] = ()
+    """Multiclass: the classes' names in the order of their codes."""
+
+
 def write_request(
     folder: Path,
     train: PredictedPart,
     holdout: PredictedPart,
-    *,
-    task: TaskKind,
-    metric: Metric,
-    categorical: Sequence[str],
-    importances: Mapping[str, float],
-    spec: ChecksSpec,
+    request: ChecksRequest,
     comparison: PartComparison,
-    classes: Sequence[Scalar] = (),
 ) -> None:
     """Write what `checks_program` reads.
 
     Args:
         train, holdout: at most `spec.sample_rows` rows, all with a truth.
-        importances: feature → importance ≥ 0 (a feature without an entry has none).
-        classes: multiclass: the classes' names in the order of their codes.
     """
+    task, spec, classes = request.task, request.spec, request.classes
     features = [str(name) for name in train.features.columns]
     dtypes: dict[str, str] = {}
     for part, key in ((train, "train"), (holdout, "test")):
-        columns = _columns(part, task, categorical, classes)
+        columns = _columns(part, task, request.categorical, classes)
         dtypes |= write_part(columns, folder / program.PARTS[key])
-    ranks = {name: max(importances.get(name, 0.0), 0.0) for name in features}
+    ranks = {name: max(request.importances.get(name, 0.0), 0.0) for name in features}
     total = sum(ranks.values())
     values: list[Any] = []
     if task in ("binary", "multiclass"):
         values = sorted(classes) if task == "multiclass" else [0, 1]  # deepchecks wants them sorted
-    request = {
+    content = {
         "version": program.VERSION,
         "task": task,
-        "metric": compared_by(task, metric),
+        "metric": compared_by(task, request.metric),
         "suites": spec.suites,
         "sample_rows": spec.sample_rows,
         "features": features,
-        "categorical": [name for name in categorical if name in features],
+        "categorical": [name for name in request.categorical if name in features],
         "importances": {n: rank / total for n, rank in ranks.items()} if total > 0 else None,
         "dtypes": dtypes,
         "classes": values,
@@ -243,7 +253,7 @@ def write_request(
         "left_out_names": left_out_names(spec),
         "limits": _limits(train, holdout, comparison),
     }
-    (folder / program.REQUEST).write_text(json.dumps(request, default=_number), encoding="utf-8")
+    (folder / program.REQUEST).write_text(json.dumps(content, default=_number), encoding="utf-8")
 
 
 def write_part(columns: Mapping[str, NDArray[Any]], path: Path) -> dict[str, str]:
@@ -271,7 +281,7 @@ def _text(value: Any, texts: dict[Any, str]) -> str:
 
 
 def _number(value: Any) -> Any:
-    """What JSON does not know: NumPy's scalars as Python's, anything else as text."""
+    """Convert values unknown to JSON: NumPy scalars to Python's, anything else to text."""
     return value.item() if isinstance(value, np.generic) else str(value)
 
 

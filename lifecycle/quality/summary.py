@@ -68,7 +68,7 @@ def as_text(sections: list[PageSection]) -> str:
 
 
 def decides(reason: str) -> bool:
-    """Whether a gate's reason belongs on a screen; what only warns is in pages and artifacts."""
+    """Return whether a gate's reason is shown on a screen; warnings are in pages and artifacts."""
     return " warns: " not in reason
 
 
@@ -114,12 +114,12 @@ def _data(
             ("· predictions", period.scored.predictions),
         ]
         if period.release:
-            again = next(retrainings)
-            version = again.model.version
+            retraining = next(retrainings)
+            version = retraining.model.version
             parts += [
-                (f"· train of v{version}", again.split.train),
-                (f"· validation of v{version}", again.split.validation),
-                (f"· holdout of v{version}", again.split.holdout),
+                (f"· train of v{version}", retraining.split.train),
+                (f"· validation of v{version}", retraining.split.validation),
+                (f"· holdout of v{version}", retraining.split.holdout),
             ]
     return Table(("data", "rows", "version", "digest"), tuple(_dataset(*part) for part in parts))
 
@@ -175,7 +175,7 @@ def _gate(release: Release) -> PageSection:
 
 
 def _way_out(project: Project, trained: Trained, first: Release) -> list[PageSection]:
-    """What to write where checks alone keep a first model from being served."""
+    """Build the advice for a first model that only checks keep from being served."""
     blocking = first.decision.blocking
     checks = [check for check in blocking if check.startswith("Check ")]
     if first.champion or not checks:
@@ -226,9 +226,9 @@ def _places(
     pages += [("monitoring", period.monitored.report) for period in periods]
     lines = [f"{name:<14} {path}" for name, path in pages]
     store = redact(settings.tracking_uri)
-    ours = not settings.tracking_uri.startswith(SERVED)
+    is_local = not settings.tracking_uri.startswith(SERVED)
     lines += [
-        f"MLflow         {f'`make ui` says where its pages are ({store})' if ours else store}",
+        f"MLflow         {f'`make ui` says where its pages are ({store})' if is_local else store}",
         "Prefect        `make ui` says where its pages are",
     ]
     links = (

@@ -19,7 +19,7 @@ from lifecycle.records.data import (
     Split,
     Violation,
 )
-from lifecycle.records.governance import Erasure, Learner, Retained, Searched
+from lifecycle.records.governance import Erasure, Learner, Retained, Searched, TableSize
 from lifecycle.records.monitoring import (
     ColumnDrift,
     Cycle,
@@ -89,6 +89,7 @@ __all__ = [
     "Searched",
     "Slice",
     "Split",
+    "TableSize",
     "Traffic",
     "Trained",
     "Trial",

@@ -1,4 +1,4 @@
-"""What the values that move between stages are made of, and the windows of time they are about."""
+"""Base class of the records that move between stages, and windows of time."""
 
 import re
 from datetime import date

@@ -1,4 +1,4 @@
-"""What the stages of data hand on."""
+"""Results of the stages that prepare data."""
 
 from typing import Literal
 
@@ -86,7 +86,7 @@ class Ingested(Record):
 
 
 class Prepared(Record):
-    """What `prepare` hands to `train`."""
+    """Result of `prepare`, the input of `train`."""
 
     ingested: Ingested
     split: Split
@@ -114,7 +114,7 @@ class DataChange(Link):
         return f"{self.action} {self.table}{version}"
 
 
-# What differs between two versions of a table.
+# Difference between two versions of a table.
 
 
 class SchemaDiff(Record):
@@ -158,7 +158,7 @@ class Moments(Record):
 
 
 class ColumnDiff(Record):
-    """How one column's distribution moved."""
+    """Change in the distribution of one column."""
 
     column: str
     test: str | None

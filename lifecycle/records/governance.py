@@ -1,4 +1,4 @@
-"""What erasing and retention hand on; no value of it is personal."""
+"""Results of erasure and retention. They contain no personal data."""
 
 from lifecycle.records.base import Record
 from lifecycle.records.training import ModelVersion
@@ -16,19 +16,19 @@ class Learner(Record):
 
     @property
     def needs_retraining(self) -> bool:
-        """Whether it is the champion, and learned from what is gone."""
+        """Return whether the model is the champion and was trained on erased rows."""
         return self.learned > 0 and "champion" in self.aliases
 
 
 class Searched(Record):
-    """What a search of everything that holds rows found."""
+    """Result of a search of all stores of rows."""
 
     left: tuple[str, ...]
-    """Places that still name the person."""
+    """Places that still contain the person."""
     elsewhere: tuple[str, ...]
-    """Places of other projects that do."""
+    """Places of other projects that contain the person."""
     unsearched: tuple[str, ...]
-    """What could not be searched, and how to make it."""
+    """Places that could not be searched, and how to make them searchable."""
     unknown: tuple[str, ...]
     """Columns of which no table has the plain values, so that none was searched for."""
     files: int
@@ -40,7 +40,7 @@ class Searched(Record):
 
 
 class Erasure(Record):
-    """What became of a request."""
+    """Result of an erasure request."""
 
     request: str
     persons: int
@@ -59,14 +59,36 @@ class Erasure(Record):
 
 
 class Retained(Record):
-    """What retention deleted, or with a dry run would."""
+    """Result of retention: what was deleted, or in a dry run would be."""
 
     days: float | None
-    """None: the contract declares no retention, so nothing is past its time."""
+    """None: the contract declares no retention, so nothing expires."""
     dry_run: bool
     versions: dict[str, tuple[int, ...]]
-    """Table → versions that are past their time and that nothing needs."""
+    """Table → expired versions that nothing needs."""
     kept: dict[str, str]
-    """`table version` past its time → which model needs it."""
+    """Expired `table version` → the model that needs it."""
     log_rows: int
     """Logged predictions."""
+
+
+class TableSize(Record):
+    """Size of a table of the lake, and what of it is needed."""
+
+    table: str
+    versions: int
+    """That can be read."""
+    rows: int
+    """Of the newest version; 0 if none can be read."""
+    files: int
+    """Data files, each counted once however many versions have it."""
+    bytes: int
+    """Of the data files."""
+    log_bytes: int
+    """Of Delta's log."""
+    expired: tuple[int, ...]
+    """Versions that `lifecycle retention` would delete."""
+    freed_bytes: int
+    """Of the data files that only those have."""
+    needed: dict[int, str]
+    """Version → the model that was made from it."""

@@ -1,4 +1,4 @@
-"""What scoring, monitoring and the whole cycle hand on."""
+"""Results of scoring, of monitoring and of the whole cycle."""
 
 from pathlib import Path
 from typing import Literal
@@ -32,7 +32,7 @@ class ColumnDrift(Record):
 
     @property
     def limit(self) -> float:
-        """What the distance must exceed to be drift: the threshold, or chance if that is more."""
+        """Distance from which there is drift: the threshold, or chance if that is larger."""
         return max(self.threshold, self.chance)
 
     @property
@@ -66,23 +66,23 @@ class DriftReport(Record):
 
 
 class Monitored(Record):
-    """What `monitor` found in the latest windows, oldest first."""
+    """Findings of `monitor` in the latest windows, oldest first."""
 
     drift: tuple[DriftReport, ...]
     quality: tuple[Evaluation | None, ...]
-    """The champion's metrics a window; None where no labels have arrived."""
+    """The champion's metrics per window; None where no labels have arrived."""
     decision: Decision
-    """Passed means: nothing to do. Not passed asks for retraining."""
+    """Passed: nothing to do. Not passed: retraining is due."""
     report: Path
 
 
 class Period(Record):
-    """What happened with one arriving period."""
+    """Results for one arriving period."""
 
     scored: Scored
     monitored: Monitored
     release: Release | None
-    """What came of retraining; None if there was none."""
+    """Result of retraining; None if there was none."""
 
 
 class Cycle(Record):

@@ -1,4 +1,4 @@
-"""What release and serving hand on."""
+"""Results of release and serving."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ from lifecycle.records.training import Decision, Evaluation, ModelVersion
 
 
 class Endpoint(Record):
-    """Where a served model answers."""
+    """Address of a served model, and the result of its smoke test."""
 
     url: str
     application: str
@@ -24,19 +24,19 @@ class Endpoint(Record):
 
 
 class Traffic(Record):
-    """Which version answers whom, as the replicas of an application follow it."""
+    """Routing between champion and candidate, which the replicas of an application follow."""
 
     policy: Literal["straight", "canary", "shadow"] = "straight"
     candidate: ModelVersion | None = None
-    """The version beside the champion; None if there is none."""
+    """The version next to the champion; None if there is none."""
     share: float = Field(default=0.0, ge=0, le=1)
     """Canary: share of the entities that the candidate answers."""
     expires_at: float = 0.0
-    """Unix time from which the champion answers all again, should nobody have said so before."""
+    """Unix time from which the champion answers all requests again, unless it is renewed."""
 
 
 class Observed(Record):
-    """What one version did in a stretch of time, as the prediction log has it."""
+    """Requests to one version in a stretch of time, from the prediction log."""
 
     version: int
     requests: int
@@ -69,7 +69,7 @@ class Change(Link):
 
 
 class Release(Record):
-    """What came of a challenger."""
+    """Result of the release of a challenger."""
 
     decision: Decision
     challenger: ModelVersion

@@ -1,4 +1,4 @@
-"""What training, evaluation and checks hand on."""
+"""Results of training, evaluation and checks."""
 
 from pathlib import Path
 from statistics import stdev
@@ -12,7 +12,7 @@ from lifecycle.records.data import Split
 
 
 class Identity(Record):
-    """What a model is made from; equal identities make equal models."""
+    """Inputs of a model; equal identities make equal models."""
 
     data: str
     code: str
@@ -74,10 +74,10 @@ class Estimate(Record):
 
 
 class Gain(Estimate):
-    """By how much one model is better than another on the same rows; above 0 it is better."""
+    """Gain of one model over another on the same rows; above 0 it is better."""
 
     least: float
-    """The gain at least, with `confidence`: the lower end of a one-sided interval."""
+    """Lower end of the one-sided interval of the gain, with `confidence`."""
     confidence: float
 
 
@@ -111,10 +111,10 @@ class Gap(Record):
 
 
 class Evaluation(Record):
-    """How one model does on one holdout."""
+    """Performance of one model on one holdout."""
 
     subject: str
-    """Who was evaluated: a model version, `candidate` or the baseline, in words."""
+    """The evaluated model: a model version, `candidate` or the baseline, in words."""
     metrics: dict[Metric, Estimate]
     holdout: str
     """Digest of the holdout: evaluations of different holdouts must not be compared."""
@@ -135,15 +135,15 @@ class Evaluation(Record):
 
 
 class CheckReport(Record):
-    """What the deepchecks suites found. A check that could not run is never counted as passed."""
+    """Result of the deepchecks suites. A check that could not run never counts as passed."""
 
     passed: tuple[str, ...]
     failed: dict[str, str]
-    """Check → what it found."""
+    """Check → its finding."""
     warned: dict[str, str] = Field(default_factory=dict)
-    """Check → what it found, where the check itself only warns: shown, never blocking."""
+    """Check → its finding, for checks that only warn: shown, never blocking."""
     not_run: dict[str, str]
-    """Check → why not."""
+    """Check → the reason it could not run."""
     reports: tuple[Path, ...]
     """One HTML file a suite."""
     sampled_rows: int
@@ -151,7 +151,7 @@ class CheckReport(Record):
 
     @property
     def ran(self) -> bool:
-        """Whether any check did."""
+        """Return whether any check ran."""
         return bool(self.passed or self.failed or self.warned)
 
 
@@ -193,7 +193,7 @@ class Noise(Record):
 
 
 class Trained(Record):
-    """What `train` hands to `release`."""
+    """Result of `train`, the input of `release`."""
 
     model: ModelVersion
     evaluation: Evaluation

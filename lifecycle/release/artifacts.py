@@ -1,4 +1,4 @@
-"""What the registry holds of a version: its bundle, verified, and what training handed on."""
+"""Artifacts of a version in the registry: its verified bundle, and its training's record."""
 
 import shutil
 import tempfile
@@ -114,11 +114,11 @@ def predict_of(
 
 
 def record_of(model: ModelVersion, settings: Settings) -> Trained:
-    """What training handed on when this version was registered, marked as cached.
+    """Load the record of the training that made this version, marked as cached.
 
     Raises:
         BackendError: the registry cannot be reached.
-        RegistryError: the version carries no readable record.
+        RegistryError: the version has no readable record.
     """
     connect(settings)
     import mlflow
@@ -163,7 +163,7 @@ def _reports(
 
 @contextmanager
 def _scratch_folder(source: str) -> Iterator[str | None]:
-    """Where MLflow may put what is not on this machine; by itself it leaves that behind."""
+    """Give MLflow a temporary folder for remote files, which it would not delete by itself."""
     from mlflow.utils.uri import is_local_uri
 
     if is_local_uri(source):  # type: ignore[no-untyped-call]  # MLflow leaves it untyped

@@ -45,7 +45,7 @@ def begin_run(
     settings: Settings,
     identity: Identity,
     split: Split,
-    alone: bool = False,
+    is_alone: bool = False,
 ) -> str:
     """Id of the open run of a training: a new one, or that of a training that was killed.
 
@@ -53,7 +53,7 @@ def begin_run(
     should. Where the identity has a version already, its run is taken.
 
     Args:
-        alone: whether nobody else trains this project in this environment, so that whatever is
+        is_alone: whether nobody else trains this project in this environment, so that whatever is
             open there was left by a process that was killed, and is ended.
 
     Raises:
@@ -68,10 +68,10 @@ def begin_run(
         earlier_run: Run | None = None
         for run in _open_runs(client, experiment):
             tags = run.data.tags
-            ours = tags[IDENTITY] == identity.digest
-            if ours and earlier_run is None and not run.data.metrics:
+            is_same = tags[IDENTITY] == identity.digest
+            if is_same and earlier_run is None and not run.data.metrics:
                 earlier_run = run
-            elif ours or (alone and tags.get(ENVIRONMENT) == settings.env):
+            elif is_same or (is_alone and tags.get(ENVIRONMENT) == settings.env):
                 client.set_terminated(run.info.run_id, "KILLED")
         if earlier_run is None:
             name = f"{project.name}-{identity.digest[:8]}"
@@ -117,9 +117,9 @@ def run_tags(settings: Settings, identity: Identity) -> dict[str, str]:
 
 
 def parameters(project: Project) -> dict[str, str]:
-    """What the project file declares that shapes the model, by the file's keys.
+    """Return the declarations that shape the model, by their keys in the project file.
 
-    The trainer's own parameters are not here: a search may choose others.
+    The trainer's own parameters are omitted: a search may choose others.
     """
     declared = project.model_dump(mode="json", include={*SHAPING})
     declared["training"].pop("parameters", None)

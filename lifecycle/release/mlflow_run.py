@@ -1,4 +1,4 @@
-"""What the MLflow run of a model says: numbers, datasets, plots, reports and the model itself."""
+"""The MLflow run of a model: numbers, datasets, plots, reports and the model itself."""
 
 import re
 import shutil
@@ -82,6 +82,7 @@ def _numbers(bundle: Bundle, trained: Trained) -> dict[str, float]:
 def log_datasets(client: "MlflowClient", run_id: str, split: Split) -> None:
     """The three parts as references: table, version and digest, no rows."""
     from mlflow.data.delta_dataset_source import DeltaDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     parts: dict[str, DatasetVersion] = {
@@ -92,15 +93,16 @@ def log_datasets(client: "MlflowClient", run_id: str, split: Split) -> None:
     inputs = []
     for context, part in parts.items():
         source = DeltaDatasetSource(path=part.uri, delta_table_version=part.version)
-        dataset = Dataset(
-            context, part.digest[:DATASET_DIGEST], source._get_source_type(), source.to_json()
-        )
+        # mlflow makes it so itself, although it has no `profile`
+        described = MetaDataset(source, context, part.digest[:DATASET_DIGEST])  # type: ignore[abstract]
         tags = {
             "mlflow.data.context": context,
             "lifecycle.digest": part.digest,
             "lifecycle.rows": str(part.rows),
         }
-        inputs.append(DatasetInput(dataset, [InputTag(k, v) for k, v in tags.items()]))
+        inputs.append(
+            DatasetInput(Dataset(**described.to_dict()), [InputTag(k, v) for k, v in tags.items()])
+        )
     client.log_inputs(run_id, inputs)
 
 
@@ -208,7 +210,7 @@ def _signature(project: Project) -> "ModelSignature":
     return ModelSignature(Schema(columns), Schema([answers]))
 
 
-# The trials of a search as MLflow runs below the model's run, and the search's plots beside it.
+# The trials of a search as child runs of the model's MLflow run, and the plots of the search.
 
 PARENT = "mlflow.parentRunId"
 NUMBER = "lifecycle.trial"
@@ -237,9 +239,9 @@ def log_search(
 
     courses = read_courses(study_folder(settings, project, trained.identity))
     experiment = client.get_run(run_id).info.experiment_id
-    there = _children(client, experiment, run_id)
+    children = _children(client, experiment, run_id)
     for trial in tuned.history:
-        child = there.get(str(trial.number))
+        child = children.get(str(trial.number))
         if child is None or child.info.status != "FINISHED":
             course = courses.get(key_of(trial.parameters))
             _log_trial(client, experiment, run_id, child, trial, course, project.training_metric)

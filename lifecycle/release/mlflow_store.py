@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-# An MLflow database whose `home` was moved: its artifacts are found where they are now.
+# Relocation of an MLflow database after its `home` was moved.
 #
 # MLflow keeps whole URIs: of each experiment, run, logged model and version. Artifacts of a store
 # in `home` lie in `home`, so that after `mv home elsewhere` each begins with a folder that is gone.
@@ -70,8 +70,10 @@ def relocate(database: Path, settings: Settings) -> int:
             return 0
         with connection:
             for table, columns in COLUMNS.items():
-                there = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
-                for column in there.intersection(columns):
+                table_columns = {
+                    row[1] for row in connection.execute(f"PRAGMA table_info({table})")
+                }
+                for column in table_columns.intersection(columns):
                     for old, new in moves.items():
                         _replace(connection, table, column, old, new)
     return len(moves)
@@ -164,16 +166,24 @@ def backend_errors(settings: Settings) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":  # the store is well
             reason = " ".join(str(error).split())
-            raise RegistryError(f"MLflow refuses what it was given: {reason}") from error
+            raise RegistryError(f"MLflow refused the request: {reason}") from error
         raise _unreachable(settings, first_line(error)) from error
 
 
 def _make(file: Path, settings: Settings) -> None:
-    """Make the database aside and put it in place whole: a killed migration leaves none."""
+    """Make the database aside and put it in place whole: a killed migration leaves none.
+
+    A touch of MLflow's internals: its public ways start a server, or make the tables in place,
+    where processes that start together fail (https://github.com/mlflow/mlflow/issues/19943).
+
+    Raises:
+        BackendError: this MLflow makes them in another way.
+    """
     sweep_files(file.parent, f".{file.name}.")
     if file.exists():
         return
     from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry
+    from sqlalchemy import inspect
 
     settings.folder()
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -182,6 +192,9 @@ def _make(file: Path, settings: Settings) -> None:
         engine = create_sqlalchemy_engine_with_retry(sqlite_url(scratch))  # type: ignore[no-untyped-call]
         try:
             _initialize_tables(engine)  # type: ignore[no-untyped-call]
+            if not {"runs", "alembic_version"} <= set(inspect(engine).get_table_names()):
+                reason = "this version of MLflow did not make its tables; see requirements.lock"
+                raise _unreachable(settings, reason)
         finally:
             engine.dispose()
 
@@ -221,5 +234,5 @@ def _probe(uri: str, timeout: float) -> None:
 def _unreachable(settings: Settings, reason: str) -> BackendError:
     return BackendError(
         f"MLflow at {redact(settings.tracking_uri)}: {reason}; start that server, "
-        "mend or move that file, or set LIFECYCLE_MLFLOW_TRACKING_URI"
+        "repair or move that file, or set LIFECYCLE_MLFLOW_TRACKING_URI"
     )

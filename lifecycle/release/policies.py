@@ -18,7 +18,7 @@ from lifecycle.release.rollout import (
     take_over,
 )
 
-# Holding a challenger beside the champion for a while, with a look at the numbers every second.
+# Trial of a challenger next to the champion, with a look at the numbers every second.
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class EndedError(Exception):
         self.change = change
 
 
-def beside(handover: Handover, action: Action, run: Callable[[], Check]) -> RolloutOutcome:
+def try_candidate(handover: Handover, action: Action, run: Callable[[], Check]) -> RolloutOutcome:
     """Start the challenger beside the champion, let `run` try it, then take over or send it back.
 
     Args:
@@ -163,7 +163,7 @@ def _ended(handover: Handover, change: Change, action: Action) -> RolloutOutcome
     )
 
 
-# Shadow: the challenger gets every request beside the champion; its answers are only compared.
+# Shadow: the challenger gets every request as well; its answers are only compared.
 
 
 def shadow(handover: Handover) -> RolloutOutcome:
@@ -182,7 +182,7 @@ def shadow(handover: Handover) -> RolloutOutcome:
             handover.tell(f"shadow: {check.reasons[0]} {check.reasons[-1]}", True)
         return check
 
-    return beside(handover, "shadow", compare)
+    return try_candidate(handover, "shadow", compare)
 
 
 # Canary: a rising share of the entities gets the challenger's answers, gated at every step.
@@ -209,7 +209,7 @@ def canary(handover: Handover) -> RolloutOutcome:
             handover.tell(f"canary: {check.reasons[0]}", True)
         return check
 
-    return beside(handover, "canary", steps)
+    return try_candidate(handover, "canary", steps)
 
 
 POLICIES: dict[str, Policy] = {"straight": straight, "canary": canary, "shadow": shadow}
@@ -230,12 +230,12 @@ def _policy(handover: Handover) -> str:
         return policy_name
     served = handover.lane.serving()
     if champion is None or served is None:
-        why = "nothing is served yet"
+        reason = "nothing is served yet"
     elif same(champion, model):
-        why = f"v{model.version} is champion already"
+        reason = f"v{model.version} is champion already"
     elif same(served, model):  # a release before this one was cut short behind its last gate
-        why = f"v{model.version} has passed it and is served already"
+        reason = f"v{model.version} has passed it and is served already"
     else:
         return policy_name
-    handover.tell(f"{policy_name}: {why}, so it goes straight", True)
+    handover.tell(f"{policy_name}: {reason}, so it goes straight", True)
     return "straight"

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 def unregistered(project: Project, identity: Identity, bundle: Bundle) -> ModelVersion:
-    """What stands in `Trained.model` until `register` has given the model a version."""
+    """Return the value of `Trained.model` until `register` has given the model a version."""
     return ModelVersion(
         name=project.name,
         version=0,
@@ -110,7 +110,7 @@ def _cut_short_version(
             with registered_bundle(client, model, settings):
                 return model
         except BundleError as error:
-            logger.warning("%s is not taken up: %s", model.uri, error)
+            logger.warning("%s is not registered: %s", model.uri, error)
     return None
 
 
@@ -151,7 +151,7 @@ def _create_version(
 
 
 def _description(project: Project, trained: Trained) -> str:
-    """What a person wants to know of a version before opening its run."""
+    """Describe a version for people who have not opened its run."""
     metric, rows = project.metric, trained.split.train.rows
     estimate, baseline_estimate = (
         trained.evaluation.metrics[metric],

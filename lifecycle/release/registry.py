@@ -75,7 +75,7 @@ def find_by_identity(project: Project, settings: Settings, identity: str) -> Mod
             with registered_bundle(client, model, settings):
                 return model
         except BundleError as error:
-            logger.warning("%s version %d is passed over: %s", model.name, model.version, error)
+            logger.warning("%s version %d is skipped: %s", model.name, model.version, error)
     return None
 
 
@@ -112,7 +112,7 @@ def _refuse_emptied(project_name: str, settings: Settings) -> None:
         f"MLflow at {redact(settings.tracking_uri)} has no version of {project_name}, "
         f"but the audit trail names v{last.version} (bundle {last.digest[:12]}, {last.time[:10]}): "
         "its database was emptied or replaced; restore it from a backup, or point "
-        "LIFECYCLE_MLFLOW_TRACKING_URI to the right one. To begin anew without the old versions, "
+        "LIFECYCLE_MLFLOW_TRACKING_URI to the right one. To start again without the old versions, "
         f"move {table_uri(settings, project_name, AUDIT)} away"
     )
 

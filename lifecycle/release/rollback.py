@@ -47,18 +47,18 @@ def roll_back(
         RegistryError: there is no version to go back to, or it is not what it was.
     """
     changes = decisive(trail.changes())
-    why = (reason,) if reason else ()
+    further_reasons = (reason,) if reason else ()
     if champion is None:
         raise RegistryError(f"{trail.project_name}: there is no champion to roll back from")
     if changes and changes[-1].action in ("canary", "shadow") and lane.serving() is not None:
         away = _as_it_was(changes[-1], registered)
-        reasons = (f"{changes[-1].action} {BY_HAND}", *why)
+        reasons = (f"{changes[-1].action} {BY_HAND}", *further_reasons)
         trail.record("reject", away, reasons)  # first: a release that is under way sees it and ends
         lane.set_traffic(Traffic())
         lane.stop_candidate()
         return RolledBack(away, champion, None, reasons)
     target = _as_it_was(_before(changes, champion), registered)
-    reasons = (f"Back from v{champion.version}, by hand.", *why)
+    reasons = (f"Back from v{champion.version}, by hand.", *further_reasons)
     try:
         endpoint = lane.deploy(target)
     except LifecycleError:

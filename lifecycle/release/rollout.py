@@ -31,10 +31,13 @@ logger = logging.getLogger(__name__)
 
 
 class Lane(Protocol):
-    """What serves. Each call is the same once or twice, and raises a LifecycleError if it fails."""
+    """The serving side of a rollout.
+
+    Each call may be repeated without effect, and raises a LifecycleError if it fails.
+    """
 
     def serving(self) -> ModelVersion | None:
-        """Which version the application serves; None if there is no application."""
+        """Return the version that the application serves; None if there is no application."""
 
     def rehearse(self, model: ModelVersion) -> None:
         """Load a version and let it predict, in a process of its own."""
@@ -53,7 +56,7 @@ class Lane(Protocol):
 
 
 class Sight(NamedTuple):
-    """What champion and candidate did since a moment."""
+    """Observations of champion and candidate since a moment."""
 
     champion: Observed
     candidate: Observed
@@ -174,14 +177,14 @@ def put_back(champion: ModelVersion, lane: Lane, trail: Trail) -> None:
         note(trail, "deploy", champion, "Put back.")
 
 
-def note_failure(handover: Handover, what: str, error: BaseException) -> None:
+def note_failure(handover: Handover, step: str, error: BaseException) -> None:
     """Record that a release ended with an error: as the challenger's rejection, or as no verdict.
 
     Args:
-        what: what came to its end, in words.
+        step: the step that failed, in words.
     """
     action: Action = "reject" if is_verdict(error) else "not released"
-    note(handover.trail, action, handover.challenger, f"{what}: {first_line(error)}")
+    note(handover.trail, action, handover.challenger, f"{step}: {first_line(error)}")
 
 
 def note(trail: Trail, action: Action, model: ModelVersion, *reasons: str) -> None:
@@ -193,7 +196,7 @@ def note(trail: Trail, action: Action, model: ModelVersion, *reasons: str) -> No
 
 
 def same(first: ModelVersion, other: ModelVersion) -> bool:
-    """Whether two records name one registered version with one bundle."""
+    """Return whether two records name the same registered version with the same bundle."""
     return (first.version, first.digest) == (other.version, other.digest)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lifecycle.data.contract.terms import TABLES
 from lifecycle.data.privacy import plain_text
 from lifecycle.errors import TargetError
 from lifecycle.features.encode import labels
@@ -22,7 +23,7 @@ from lifecycle.settings import Settings
 from lifecycle.training.evaluation.evaluate import Measurement, estimate
 from lifecycle.training.own_metrics import own_metrics
 
-# Labels that came after an answer was given, joined to it: what the canary's quality is made of.
+# Labels that arrived after an answer, joined to it, for the quality of a canary.
 #
 # The rule: a row of the tables `accepted` or `current` is the truth of an answer if it has the same
 # entity and the same inputs, is in a version that was written after the rollout began, and was not
@@ -30,7 +31,6 @@ from lifecycle.training.own_metrics import own_metrics
 # visit of the same person. Inputs that the log leaves out or hashes take no part; without an entity
 # that the log keeps, nothing is joined.
 
-TABLES = ("accepted", "current")
 Key = tuple[str | None, ...]
 """Entity and inputs of a row, as text."""
 
@@ -74,8 +74,8 @@ class Labels:
         answers = read_log(self._settings, self._project.name, self._since)
         estimates: list[tuple[Estimate, int]] = []
         for version, role in sides:
-            mine = answers[(answers["version"] == version) & (answers["role"] == role)]
-            truth, prediction = self._joined(mine[mine["status"] == "ok"])
+            own_answers = answers[(answers["version"] == version) & (answers["role"] == role)]
+            truth, prediction = self._joined(own_answers[own_answers["status"] == "ok"])
             if len(truth) < least:
                 return None
             try:
@@ -198,17 +198,17 @@ class LogWatch:
         self._labels = Labels(project, settings, began, thresholds)
 
     def __call__(self, since: float) -> Sight:
-        """What both did since a moment.
+        """Observe champion and candidate since a moment.
 
-        Where the champion has fewer than `min_requests` answers since (at 100 % it has none), all
-        of its answers count from one bake time before the rollout on.
+        If the champion has fewer than `min_requests` answers since then (at 100 % it has none), all
+        its answers count from one bake time before the rollout.
 
         Raises:
             BackendError: log or tables cannot be read.
         """
         observed = observe(self._settings, self._project, since)
-        candidate = observed.get((self._challenger, self._role), _nothing(self._challenger))
-        champion = observed.get((self._champion, "champion"), _nothing(self._champion))
+        candidate = observed.get((self._challenger, self._role), _no_requests(self._challenger))
+        champion = observed.get((self._champion, "champion"), _no_requests(self._champion))
         if champion.requests < self._least:
             earlier = observe(self._settings, self._project, self._before)
             champion = earlier.get((self._champion, "champion"), champion)
@@ -226,22 +226,26 @@ class LogWatch:
         log = read_log(self._settings, self._project.name, since, columns=columns)
         log = log[log["status"] == "ok"].set_index("id")
         champion_rows = log[(log["role"] == "champion") & (log["version"] == self._champion)]
-        ours = log[(log["role"] == self._role) & (log["version"] == self._challenger)]
-        both = champion_rows.join(ours.add_suffix("_ours"), how="inner")
-        if both.empty:
+        candidate_rows = log[(log["role"] == self._role) & (log["version"] == self._challenger)]
+        pairs = champion_rows.join(candidate_rows.add_suffix("_ours"), how="inner")
+        if pairs.empty:
             return Agreement(0, 0.0, None)
         if self._project.classes:
-            return Agreement(len(both), 0.0, float((both.predicted != both.predicted_ours).mean()))
-        a, b = (both[name].to_numpy(dtype=np.float64) for name in ("prediction", "prediction_ours"))
+            return Agreement(
+                len(pairs), 0.0, float((pairs.predicted != pairs.predicted_ours).mean())
+            )
+        a, b = (
+            pairs[name].to_numpy(dtype=np.float64) for name in ("prediction", "prediction_ours")
+        )
         changed = None
-        if both.predicted.notna().all() and both.predicted_ours.notna().all():
-            changed = float((both.predicted != both.predicted_ours).mean())
+        if pairs.predicted.notna().all() and pairs.predicted_ours.notna().all():
+            changed = float((pairs.predicted != pairs.predicted_ours).mean())
         elif self._project.task == "binary":
             changed = float(((a >= HALF) != (b >= HALF)).mean())
-        return Agreement(len(both), float(np.abs(a - b).mean()), changed)
+        return Agreement(len(pairs), float(np.abs(a - b).mean()), changed)
 
 
-def _nothing(version: int) -> Observed:
+def _no_requests(version: int) -> Observed:
     return Observed(
         version=version,
         requests=0,

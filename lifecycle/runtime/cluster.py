@@ -78,7 +78,7 @@ def connect_ray(settings: Settings) -> Iterator[None]:
             if folder:
                 # Ray opens its folder to all users; the one around both stays ours
                 (folder / "f").mkdir(mode=0o700)
-                os.environ.update(launcher.apart(folder / "f"))
+                os.environ.update(launcher.isolation(folder / "f"))
                 _start(settings, folder / "r")
             else:
                 _join(settings.ray_address)
@@ -121,7 +121,7 @@ def _interrupted_by_sigterm() -> Iterator[Callable[[], None]]:
 
 
 def is_connected() -> bool:
-    """Whether this process has Ray already; costs nothing where Ray was never imported."""
+    """Return whether this process has connected to Ray. Costs nothing if Ray was not imported."""
     ray = sys.modules.get("ray")
     return bool(ray and ray.is_initialized())
 
@@ -161,7 +161,7 @@ def rows_of(data: Any, stage: str) -> Iterator[dict[str, Any]]:
 
 
 def capacity() -> str:
-    """What the connected Ray has, in words."""
+    """Describe the CPUs and nodes of the connected Ray."""
     import ray
 
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray leaves it untyped

@@ -52,6 +52,18 @@ def styled(*parts: str | tuple[str, str]) -> Text:
     )
 
 
+def progress_line(seconds: float, stage: str, text: str, ended: bool) -> Text:
+    """A line of a script's progress.
+
+    Args:
+        seconds: since the script began.
+        ended: whether the text is a result, or says what runs now.
+    """
+    line = styled((f"{seconds:7.1f} s  ", "dim"), (f"{stage:<9} ", "bold cyan"))
+    rest = text.replace("\n", "\n" + " " * len(line.plain))
+    return line + (styled(rest) if ended else styled((f"{rest} …", "dim")))
+
+
 def write_error(text: str) -> None:
     """A message on standard error, as it is."""
     sys.stderr.write(f"{visible(text)}\n")

@@ -85,7 +85,7 @@ def creating(path: Path) -> Iterator[Path]:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file was being written; one that stays was left by a killed process."""
+    """Return whether a name is that of a file being written, or left by a killed process."""
     return WRITING_NAME.fullmatch(name) is not None
 
 
@@ -121,7 +121,7 @@ def mark() -> None:
 
 
 def temporary_prefix() -> str:
-    """What the name of a folder of this process begins with."""
+    """Return the prefix of the names of this process's temporary folders."""
     return f"{TEMPORARY}{os.getpid()}-"
 
 
@@ -158,7 +158,7 @@ def sweep_files(folder: Path, stem: str) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process of this machine runs."""
+    """Return whether a process of this machine runs."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

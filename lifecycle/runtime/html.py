@@ -1,4 +1,4 @@
-"""What all HTML pages share: how templates are read, and how a page is written."""
+"""Templates and writing of HTML pages."""
 
 import base64
 import io

@@ -99,8 +99,8 @@ def checks_digest(python: Path) -> str:
     """
     lock = PACKAGE.parent / "requirements-checks.lock"
     installed = python.parent.parent.glob("lib/python*/site-packages/*.dist-info")
-    named = file_digest(lock) if lock.is_file() else ""
-    return sha256([named, sorted(folder.name for folder in installed)])
+    lock_digest = file_digest(lock) if lock.is_file() else ""
+    return sha256([lock_digest, sorted(folder.name for folder in installed)])
 
 
 def project_digest(project: Project) -> str:

@@ -54,16 +54,16 @@ def plug_file(project: Project, reference: str, key: str) -> tuple[Path, str]:
         FeatureError: there is no such module.
     """
     module, _, name = reference.partition(":")
-    beside = project.folder.joinpath(*module.split(".")).with_suffix(".py")
-    if beside.is_file():
-        return beside, name
+    file = project.folder.joinpath(*module.split(".")).with_suffix(".py")
+    if file.is_file():
+        return file, name
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         spec = None
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         raise FeatureError(
-            f"{key}: {reference}: there is neither {beside} nor an installed module {module!r}"
+            f"{key}: {reference}: there is neither {file} nor an installed module {module!r}"
         )
     return Path(spec.origin), name
 
@@ -74,15 +74,16 @@ def plugs_digest(project: Project) -> str:
     Raises:
         FeatureError: one of the modules is not there.
     """
-    named = {f"metrics.{name}": reference for name, reference in project.metrics.items()}
+    references = {f"metrics.{name}": reference for name, reference in project.metrics.items()}
     for name, view in project.feature_views.items():
-        named[f"feature_views.{name}.function"] = view.function
+        references[f"feature_views.{name}.function"] = view.function
     if project.features:
-        named["features"] = project.features
+        references["features"] = project.features
     if project.training.own_trainer:
-        named["training.trainer"] = project.training.trainer
+        references["training.trainer"] = project.training.trainer
     files = {
-        key: file_digest(plug_file(project, reference, key)[0]) for key, reference in named.items()
+        key: file_digest(plug_file(project, reference, key)[0])
+        for key, reference in references.items()
     }
     return sha256(files) if files else ""
 

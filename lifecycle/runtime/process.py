@@ -7,11 +7,15 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, TextIO
+
+import psutil
 
 from lifecycle.redaction import redact
 
@@ -73,6 +77,23 @@ def end_process(code: int) -> NoReturn:
     os._exit(code)
 
 
+@contextmanager
+def without_package(package: str) -> Iterator[None]:
+    """Hide a package from the imports in the block, unless it is imported already.
+
+    XGBoost imports scikit-learn wherever it is installed, for estimators that predicting never
+    uses; it does without if that fails, which makes a replica or a script start sooner and smaller.
+    """
+    if package in sys.modules or "xgboost" in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]  # how the import system marks "no"
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
 def die_with_parent() -> None:
     """Runs in a child, on Linux: the kernel ends it when its parent dies, even by SIGKILL."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -94,6 +115,15 @@ def process_start(process: int) -> str:
         return ""
     state, *fields = stat.rpartition(") ")[2].split()  # the name before may hold anything
     return "" if state in ("Z", "X") else fields[18]
+
+
+def process_age() -> float:
+    """Seconds since this process began, whatever program it ran before."""
+    if sys.platform != "linux":
+        return max(time.time() - psutil.Process().create_time(), 0.0)
+    # psutil would take the start of the machine in whole seconds
+    start = int(process_start(os.getpid())) / os.sysconf("SC_CLK_TCK")
+    return max(time.clock_gettime(time.CLOCK_BOOTTIME) - start, 0.0)
 
 
 def _take_any_character(stream: TextIO | Any) -> None:

@@ -31,7 +31,7 @@ def current_run() -> Run:
 
 @contextmanager
 def running(run: Run) -> Iterator[None]:
-    """What happens in the block is part of this run."""
+    """Make a run the current one within the block."""
     token = _CURRENT.set(run)
     try:
         yield
@@ -45,11 +45,11 @@ GIT_SECONDS = 5.0
 
 
 def provenance() -> dict[str, str]:
-    """For a commit's note or the tags of a run; what is not known is left out.
+    """Return the origin of a result, for a commit's note or the tags of a run.
 
-    `code` is the digest of what shapes results in this package, `commit` what Git says of the
-    checkout it is in, `run` the flow run's id, `run_name` its name, `who` the user or deployment
-    that started it.
+    `code` is the digest of the code that shapes results, `commit` the Git commit of the checkout,
+    `run` the flow run's id, `run_name` its name, `who` the user or deployment that started it.
+    Unknown facts are omitted.
     """
     run = current_run()
     facts = {

@@ -90,10 +90,10 @@ def auth_file(home: Path) -> Path:
 
 
 def auth_string(home: Path) -> str:
-    """What a server with its database in `home` asks for: a random text, made on first use.
+    """Return the credentials of the server with its database in `home`: random, made on first use.
 
     Raises:
-        OSError: its file cannot be made or read.
+        OSError: the file cannot be written or read.
     """
     home.mkdir(parents=True, exist_ok=True)
     text = create_once(auth_file(home), f"lifecycle:{secrets.token_urlsafe(24)}", 0o600).strip()

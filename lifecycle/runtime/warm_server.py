@@ -72,7 +72,7 @@ def delete_record(home: Path, server: WarmServer) -> None:
 
 
 def runs_until(home: Path, server: WarmServer) -> datetime:
-    """When it ends unless it is used again."""
+    """Return the time at which the server ends unless it is used again."""
     used = _record(home).stat().st_mtime
     return datetime.fromtimestamp(used + server.minutes * 60, UTC)
 
@@ -86,7 +86,7 @@ def in_use(home: Path) -> Iterator[None]:
 
 @contextmanager
 def unused(home: Path) -> Iterator[bool]:
-    """Whether no script uses the server; if so none does until the block ends."""
+    """Yield whether no script uses the server. If so, none can use it until the block ends."""
     with ExitStack() as stack:
         try:
             stack.enter_context(_lock(home, "users", fcntl.LOCK_EX | fcntl.LOCK_NB))
@@ -120,14 +120,14 @@ def wait_until_superfluous(
     while not ends():
         time.sleep(WATCH_S)
         now = time.monotonic()
-        with unused(home) as nobody:
-            if not nobody or answer_count != requests():
+        with unused(home) as is_unused:
+            if not is_unused or answer_count != requests():
                 answer_count, used = requests(), now
                 _note_use(home)
             superfluous = now - used > server.minutes * 60 or running_server(home) != server
             if not superfluous and now - looked > CODE_S:
                 looked, superfluous = now, code() != first
-            if nobody and superfluous:
+            if is_unused and superfluous:
                 delete_record(home, server)  # from now on a script starts one of its own
                 return
 

@@ -1,5 +1,4 @@
-"""In which format a column's dates are written, guessed; where the order of day and month does not
-show, that is asked."""
+"""Guesses of a column's date format; if the order of day and month is open, the user is asked."""
 
 import re
 from collections import Counter
@@ -66,7 +65,7 @@ class DateGuess(NamedTuple):
 
     formats: tuple[str, ...] = ()
     """Those that read it; empty if nobody can know, or none does."""
-    why: str = ""
+    reason: str = ""
     """Why not, and what to write."""
     is_question: bool = False
     """Whether `why` is a question: the column is dates, and nobody knows which."""
@@ -98,8 +97,8 @@ def guess_formats(counts: "pd.Series[int]", name: str) -> DateGuess | None:
         for shape, times in templates.most_common(MOST_FORMATS)
         if times > MOST_MISFITS * total / MOST_FORMATS
     ]
-    some = counts.sample(min(len(counts), MOST_TRIED), random_state=SEED)
-    guess = _ordered(some, frequent, name)
+    sample = counts.sample(min(len(counts), MOST_TRIED), random_state=SEED)
+    guess = _ordered(sample, frequent, name)
     return _ordered(counts, frequent, name) if guess and guess.is_question else guess
 
 
@@ -131,11 +130,13 @@ def _ordered(counts: "pd.Series[int]", shapes: Sequence[str], name: str) -> Date
     only = weights[read & ~np.logical_or.reduce([fits[o] for o in orders if o != best])].sum()
     strange = weights[~read & np.logical_or.reduce([fits[o] for o in orders])].sum()
     if strange > MOST_OTHERS * (strange + only) and strange > MOST_MISFITS * weights.sum():
-        share, rest = (f"{part / weights.sum():.0%}" for part in (weights[read].sum(), strange))
+        share, other_share = (
+            f"{part / weights.sum():.0%}" for part in (weights[read].sum(), strange)
+        )
         return DateGuess(
             (),
-            f"mixes orders of day and month: {share} of its cells can be {best}, {rest} cannot: "
-            "correct the file, since nobody can tell the others apart",
+            f"mixes orders of day and month: {share} of its cells can be {best}, {other_share} "
+            "cannot: correct the file, since nobody can tell the others apart",
             is_question=True,
         )
     if unread > MOST_MISFITS:
@@ -145,16 +146,18 @@ def _ordered(counts: "pd.Series[int]", shapes: Sequence[str], name: str) -> Date
             (),
             f"looks like dates ({', '.join(formats)}), but {unread:.1%} of its cells are none; "
             f"correct them, or name what means missing under source.missing; then source.dates: "
-            f"{{{name}: {_shown(formats)}}} reads it",
+            f"{{{name}: {_examples_of(formats)}}} reads it",
         )
     if others:
-        ways = " or ".join(f"{_shown(times[order][0])} ({order})" for order in (best, *others))
+        ways = " or ".join(
+            f"{_examples_of(times[order][0])} ({order})" for order in (best, *others)
+        )
         first = formats[0]
         return DateGuess(
             (),
             "is a date whose order of day and month does not show, since both are 12 or less in "
             f"every cell. Is it {ways}? Run init again with --dates '{name}={first}', or write "
-            f"source.dates: {{{name}: {_shown(formats)}}} and type: datetime",
+            f"source.dates: {{{name}: {_examples_of(formats)}}} and type: datetime",
             is_question=True,
         )
     return DateGuess(formats, iso=float(weights[iso].sum() / weights.sum()))
@@ -193,9 +196,9 @@ def _template(cell: str) -> str:
     for pattern, shape in SHAPES:
         if (match := pattern.match(cell)) is None:
             continue
-        rest = cell[match.end() :]
-        clock = CLOCK.fullmatch(rest)
-        if rest and clock is None:
+        tail = cell[match.end() :]
+        clock = CLOCK.fullmatch(tail)
+        if tail and clock is None:
             continue
         if "M" in shape:
             word = match[3 if shape.startswith("%d") else 1].lower()
@@ -222,15 +225,15 @@ def _format(shape: str, parts: tuple[str, str, str]) -> str:
     return shape
 
 
-def _shown(formats: Sequence[str]) -> str:
+def _examples_of(formats: Sequence[str]) -> str:
     return f"'{formats[0]}'" if len(formats) == 1 else f"{list(formats)}"
 
 
 def guess_counted(numbers: NDArray[np.float64], name: str) -> DateGuess | None:
-    """Whether numbers are times: 20241231, 202412, or counted since 1970.
+    """Guess whether numbers are times: 20241231, 202412, or counted since 1970.
 
     Args:
-        numbers: those there are (cells,).
+        numbers: the numbers that are present (cells,).
     """
     if len(numbers) < ENOUGH or numbers.min() < 190_001 or numbers.min() == numbers.max():
         return None

@@ -33,7 +33,7 @@ from lifecycle.scaffold.columns import (
 from lifecycle.scaffold.holdout import guess_holdout, guess_seed
 from lifecycle.scaffold.leakage import leakage_suspects
 from lifecycle.scaffold.notation import Recognised, recognise
-from lifecycle.scaffold.project_text import DEFAULTS, project_text
+from lifecycle.scaffold.project_text import DEFAULTS, Draft, project_text
 from lifecycle.scaffold.protected import protected_attributes
 from lifecycle.scaffold.roles import (
     FEW_MISSING,
@@ -125,18 +125,18 @@ def infer_project(
         guesses = [guess.replace(other, words) for guess in guesses]
     start = folder or folder_of(path)
     source = notation.source.model_copy(update={"path": _relative(path, start)})
-    text = project_text(
-        name or project_name(path, target),
-        source,
-        target,
-        columns,
-        roles,
-        suspects if inputs_left else {},
-        protected,
-        rejected,
-        split,
+    draft = Draft(
+        name=name or project_name(path, target),
+        source=source,
+        target=target,
+        columns=columns,
+        roles=roles,
+        suspects=suspects if inputs_left else {},
+        protected=protected,
+        rejected=rejected,
+        split=split,
     )
-    return text, guesses
+    return project_text(draft), guesses
 
 
 def _recognised(

@@ -1,5 +1,4 @@
-"""How time should be cut so that something arrives later, and the newest periods of the rest make a
-holdout that decides something."""
+"""Guesses of the cut in time: rows that arrive later, and newest periods for a good holdout."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -99,7 +98,8 @@ def guess_holdout(
         return {}
     roles.time["period"] = best.period
     roles.notes.append(
-        f"time: {name}, from {_shown(times.min())} to {_shown(times.max())}, by {best.period}"
+        f"time: {name}, from {_date_text(times.min())} to {_date_text(times.max())}, "
+        f"by {best.period}"
     )
     roles.notes.append(f"arrives_from: {_said_of_arrival(arrival, total, why_none)}")
     if arrival is not None:
@@ -160,10 +160,10 @@ def _said_of_arrival(arrival: Arrival | None, total: int, why_none: str) -> str:
     )
 
 
-def _ignore(roles: Roles, name: str, why: str) -> None:
+def _ignore(roles: Roles, name: str, reason: str) -> None:
     roles.notes = [note for note in roles.notes if not note.startswith(f"entity: {name},")]
     roles.ignore.append(name)
-    roles.notes.append(f"ignore: {name} {why}")
+    roles.notes.append(f"ignore: {name} {reason}")
 
 
 def _with_arrival(
@@ -172,21 +172,21 @@ def _with_arrival(
     """What arrives later, where the rows before make a good holdout by the same periods; else the
     best cut of all rows, and why nothing arrives."""
     if not pd.api.types.is_datetime64_any_dtype(times.dtype):
-        why = f"{name} has whole numbers, which have no months or weeks"
-        return None, _best_cut(name, times, placed, spec, ("value",)), why
-    why = (
+        reason = f"{name} has whole numbers, which have no months or weeks"
+        return None, _best_cut(name, times, placed, spec, ("value",)), reason
+    reason = (
         f"the newest months, weeks and days have fewer than {ROWS_ARRIVING} rows, or more than "
         f"{MOST_ARRIVING:.0%} of all"
     )
     for arrival in _arrivals(name, times):
         before = (times < arrival.since).to_numpy()
-        rest = times[before].reset_index(drop=True)
+        earlier = times[before].reset_index(drop=True)
         of_rest = None if placed is None else placed[before]
-        best = _best_cut(name, rest, of_rest, spec, (arrival.period,))
+        best = _best_cut(name, earlier, of_rest, spec, (arrival.period,))
         if best is not None and best.rows >= FEW_ROWS and not any(best.worth[:-2]):
             return arrival, best, ""
-        why = "the rows before the newest periods are too few for a holdout that decides"
-    return None, _best_cut(name, times, placed, spec, None), why
+        reason = "the rows before the newest periods are too few for a holdout that decides"
+    return None, _best_cut(name, times, placed, spec, None), reason
 
 
 def _arrivals(name: str, times: "pd.Series[Any]") -> Iterator[Arrival]:
@@ -261,7 +261,7 @@ def _of_rows(
         yield _cut(periods, period, holdout_periods, share, rows, (off > AROUND, rank, off))
 
 
-def _shown(time: Any) -> str:
+def _date_text(time: Any) -> str:
     return f"{time:%Y-%m-%d}" if isinstance(time, pd.Timestamp) else str(time)
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy  # scipy loads `stats`, which takes a second, when it is used
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 SAMPLE = 50_000
 BINS = 50
@@ -81,7 +81,8 @@ def _explained_by_order(values: "pd.Series[Any]", target: NDArray[np.float64]) -
     amount = target.ndim == 1 and len(np.unique(target)) > 2
     if not amount or len(target) < LEAST_ORDERED or not pd.api.types.is_numeric_dtype(values.dtype):
         return 0.0
-    numbers, ranks = values.to_numpy(dtype=np.float64, na_value=np.nan), rankdata(target)
+    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    ranks = scipy.stats.rankdata(target)
     shuffled = np.random.default_rng(SEED).permutation(len(numbers))  # of equal numbers
     order = shuffled[np.argsort(numbers[shuffled], kind="stable")]
     steps, least, as_they_come = (

@@ -47,7 +47,7 @@ PAIRS = (
     {"sí", "no"},
 )
 """Two classes beside which a third, such as `unknown`, is none."""
-SHOWN = 4
+MAX_WORDS_SHOWN = 4
 
 
 class Spellings(NamedTuple):
@@ -60,7 +60,10 @@ class Spellings(NamedTuple):
 
 
 def which_missing(cells: pa.StringArray) -> NDArray[np.bool_]:
-    """Which cells without blanks around them mean missing among numbers, or are infinite."""
+    """Return a mask of the cells that mean missing among numbers, or are infinite (cells,).
+
+    Cells must have no blanks around them.
+    """
     lower = pc.utf8_lower(cells)
     missing = pc.or_(pc.is_in(lower, WORDS), pc.is_in(cells, KNOWN_WORDS))
     missing = pc.or_(missing, pc.match_substring_regex(lower, f"^({INFINITE.pattern})$"))
@@ -69,13 +72,13 @@ def which_missing(cells: pa.StringArray) -> NDArray[np.bool_]:
 
 
 def is_missing(cell: str) -> bool:
-    """Whether a cell without blanks around it means missing among numbers or times."""
+    """Return whether a cell without blanks around it means missing among numbers or times."""
     word = cell.lower()
     return word in CERTAIN or word in POSSIBLE or cell in MISSING
 
 
 def is_certain(cell: str) -> bool:
-    """Whether it means missing among texts as well."""
+    """Return whether a cell means missing among texts as well."""
     return cell.lower() in CERTAIN
 
 
@@ -86,11 +89,11 @@ def missing_labels(counts: "pd.Series[int]") -> tuple[list[str], list[str]]:
         counts: rows of each class.
     """
     words = [str(text).strip() for text in counts.index]
-    rest = {word.lower() for word in words if not is_missing(word)}
+    texts = {word.lower() for word in words if not is_missing(word)}
     labels = list(dict.fromkeys(word for word in words if is_missing(word)))
-    if len(rest) < 2:
+    if len(texts) < 2:
         return [], labels
-    certain = [word for word in labels if is_certain(word) or rest in PAIRS]
+    certain = [word for word in labels if is_certain(word) or texts in PAIRS]
     return certain, [word for word in labels if word not in certain]
 
 
@@ -117,8 +120,8 @@ def spellings_of(counts: "pd.Series[int]") -> Spellings:
 
 def listed(words: "list[str] | tuple[str, ...]") -> str:
     """Words in quotes, the first few of many."""
-    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
-    return ", ".join(map(repr, words[:SHOWN])) + more
+    more = f" and {len(words) - MAX_WORDS_SHOWN} more" if len(words) > MAX_WORDS_SHOWN else ""
+    return ", ".join(map(repr, words[:MAX_WORDS_SHOWN])) + more
 
 
 def as_numbers(text: pa.StringArray) -> NDArray[np.float64] | None:
@@ -142,7 +145,7 @@ def declarable(words: list[str]) -> list[str]:
 
 
 def cell_counts(text: pa.StringArray) -> "pd.Series[int]":
-    """How often each cell is there, the most frequent first; blank ones are not."""
+    """Count the occurrences of each cell that is not blank, the most frequent first."""
     counts = text.filter(pc.not_equal(text, "")).value_counts()
     times = counts.field(1).to_numpy()
     order = np.argsort(-times, kind="stable")

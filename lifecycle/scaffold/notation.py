@@ -1,8 +1,8 @@
-"""How a data file writes its cells, guessed for all columns together, and said.
+"""Guesses of the notation of a data file's cells, for all columns together.
 
-Columns of one file are written by one hand: where a column does not tell whether its comma stands
-before decimals, another one does. What nobody can know, such as the order of day and month where no
-day is above 12, is asked for, and the column is left out until someone answers.
+Columns of one file share a notation: if one column does not show whether its comma is a decimal
+mark, another does. If the file cannot tell, such as the order of day and month when no day is above
+12, the user is asked, and the column is ignored until there is an answer.
 """
 
 import re
@@ -51,7 +51,7 @@ from lifecycle.scaffold.numbers import (
 
 MOST_LABELS = 200
 """Different texts of a target that are looked at for spellings of one class."""
-NAMED = 5
+NAMES_SHOWN = 5
 """Columns named in one line, at most."""
 HEAD = 2_000
 """Cells of a column of plain numbers that are looked at for the form of their decimals."""
@@ -109,12 +109,12 @@ def recognise(
     target: str | None = None,
     typed: Collection[str] = (),
 ) -> Recognised:
-    """How the cells of a file are written.
+    """Recognise the notation of a file's cells.
 
     Args:
         raw: columns as text; only an empty cell is missing.
-        source: where they are from; what it declares is taken as given.
-        typed: columns that the file itself says are no text (Parquet, Excel, JSON).
+        source: the source of the file, whose declarations are kept.
+        typed: columns that are not text in the file itself (Parquet, Excel, JSON).
     """
     columns = _Columns()
     for name, values in raw.items():
@@ -130,7 +130,7 @@ def recognise(
     exceptions = _exceptions(columns, source, (decimal, thousands), points)
     notes = _notes_on_numbers(columns, (decimal, thousands), negative, points)
     if exceptions:
-        notes.append(f"plain: {_named(exceptions)}, with a decimal point and no thousands")
+        notes.append(f"plain: {_list(exceptions)}, with a decimal point and no thousands")
     notes += columns.notes
     words = [word for name in columns.words for word in columns.words[name]]
     notes += _notes_on_words(columns)
@@ -198,13 +198,13 @@ def _look(
     cells = pa.array(counts.index, pa.string())
     columns.counts[name] = counts
     missing = which_missing(cells)
-    missing_texts, rest = counts.index[missing].tolist(), counts[~missing]
+    missing_texts, present_counts = counts.index[missing].tolist(), counts[~missing]
     cells = cells.filter(pa.array(~missing))
     if name in source.dates:
         columns.words[name] = declarable(missing_texts)
         return
     digits = pc.match_substring_regex(cells, "[0-9]").to_numpy(zero_copy_only=False)
-    if rest.empty or rest[digits].sum() < LEAST_LOOK * rest.sum():
+    if present_counts.empty or present_counts[digits].sum() < LEAST_LOOK * present_counts.sum():
         return
     if numbered and not ABOUT_TIME.search(name):
         return
@@ -214,31 +214,31 @@ def _look(
         if name != target:
             _counted(name, numbers, columns)
         return
-    if name != target and _dates(name, rest, missing_texts, columns):
+    if name != target and _dates(name, present_counts, missing_texts, columns):
         return
     if numbered:
         return
-    guess = guess_numbers(rest)
-    if guess is not None and guess.why:
-        columns.hints[name] = guess.why
+    guess = guess_numbers(present_counts)
+    if guess is not None and guess.reason:
+        columns.hints[name] = guess.reason
     elif guess is not None:
         columns.numbers[name] = guess
         columns.words[name] = declarable(missing_texts)
 
 
-def _dates(name: str, rest: "pd.Series[int]", missing_texts: list[str], columns: _Columns) -> bool:
+def _dates(name: str, counts: "pd.Series[int]", missing: list[str], columns: _Columns) -> bool:
     """Whether a column holds dates, or nobody knows which."""
-    iso = rest.index.str.match(ISO_LIKE)
-    if rest[iso].sum() >= (1 - MOST_MISFITS) * rest.sum():
+    iso = counts.index.str.match(ISO_LIKE)
+    if counts[iso].sum() >= (1 - MOST_MISFITS) * counts.sum():
         columns.iso.append(name)
-        columns.words[name] = declarable(missing_texts)
+        columns.words[name] = declarable(missing)
         return True
-    guess = guess_formats(rest, name)
+    guess = guess_formats(counts, name)
     if guess is None:
         return False
     _date(name, guess, columns)
     if guess.formats:
-        columns.words[name] = declarable(missing_texts)
+        columns.words[name] = declarable(missing)
     return True
 
 
@@ -258,11 +258,11 @@ def _date(name: str, guess: DateGuess, columns: _Columns) -> None:
         iso = f", and {guess.iso:.0%} of its cells as ISO 8601 has it" if guess.iso else ""
         columns.notes.append(f"dates: {name} is read as {_formats(guess.formats)}{iso}")
     elif name in columns.plain:
-        columns.notes.append(f"dates: {name} {guess.why}")
+        columns.notes.append(f"dates: {name} {guess.reason}")
     elif guess.is_question:
-        columns.unread[name] = guess.why
+        columns.unread[name] = guess.reason
     else:
-        columns.hints[name] = guess.why
+        columns.hints[name] = guess.reason
 
 
 def _points(values: "pd.Series[str]") -> _Points:
@@ -405,10 +405,10 @@ def _look_at_texts(
                 "category once"
             )
     for word, names in missing.items():
-        notes.append(f"missing: {word!r} means missing in {_named(names)}, as source.missing says")
+        notes.append(f"missing: {word!r} means missing in {_list(names)}, as source.missing says")
     for word, names in possible.items():
         notes.append(
-            f"categories: {word!r} is one of {_named(names)}; if it means missing, write it under "
+            f"categories: {word!r} is one of {_list(names)}; if it means missing, write it under "
             "source.missing, and take it out of categories"
         )
     return list(dict.fromkeys(certain)), notes
@@ -454,11 +454,11 @@ def _notes_on_numbers(
         if thousands == ".":
             names += [name for name, point in points.items() if point.any and not point.decimal]
         between = f" and {thousands!r} between thousands" if thousands else ""
-        notes.append(f"decimal: {decimal!r} before decimals{between}, in {_named(names)}")
+        notes.append(f"decimal: {decimal!r} before decimals{between}, in {_list(names)}")
     if negative != "sign":
         form = "(5)" if negative == "parentheses" else "5-"
         names = [name for name, number in columns.numbers.items() if number.negative == negative]
-        notes.append(f"negative: {form} is -5, in {_named(names)}")
+        notes.append(f"negative: {form} is -5, in {_list(names)}")
     for name, number in columns.numbers.items():
         if number.unit:
             percent = "; 12 % is 12, not 0.12" if number.unit == "%" else ""
@@ -475,7 +475,7 @@ def _notes_on_words(columns: _Columns) -> list[str]:
     for word, names in by_word.items():
         infinite = "; a model takes no infinite number" if INFINITE.fullmatch(word) else ""
         notes.append(
-            f"missing: {word!r} means missing in {_named(names)}{infinite}; without it under "
+            f"missing: {word!r} means missing in {_list(names)}{infinite}; without it under "
             "source.missing, such rows are rejected"
         )
     return notes
@@ -492,6 +492,6 @@ def _formats(formats: Collection[str]) -> str:
     )
 
 
-def _named(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more columns" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def _list(names: list[str]) -> str:
+    more = f" and {len(names) - NAMES_SHOWN} more columns" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more

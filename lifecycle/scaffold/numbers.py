@@ -1,4 +1,4 @@
-"""How a column writes its numbers, guessed: decimals, thousands, signs, units."""
+"""Guesses of a column's number notation: decimals, thousands, signs, units."""
 
 import re
 import unicodedata
@@ -59,17 +59,17 @@ class NumberGuess(NamedTuple):
     """Decimal and thousands that read nearly all cells."""
     unit: str = ""
     negative: Negative = "sign"
-    why: str = ""
+    reason: str = ""
     """Why nothing reads it, and what to write."""
 
     @property
     def is_certain(self) -> bool:
-        """Whether one mark only can stand before its decimals."""
+        """Return whether only one decimal mark is possible."""
         return len(self.decimals) == 1
 
     @property
     def comma_is_open(self) -> bool:
-        """Whether a comma may stand before decimals or between thousands."""
+        """Return whether a comma may be the decimal mark or separate thousands."""
         return {(",", ""), (".", ",")} <= set(self.pairs)
 
     @property
@@ -93,11 +93,11 @@ def plain_commas(text: pa.StringArray) -> NumberGuess | None:
 
 
 def guess_numbers(counts: "pd.Series[int]") -> NumberGuess | None:
-    """How a column writes numbers; None if its cells do not look like numbers.
+    """Guess the number notation of a column; None if its cells do not look like numbers.
 
     Args:
-        counts: how often each cell is there, by its text without blanks around it; none of them is
-            missing.
+        counts: occurrences of each cell, by its text without blanks around it, without missing
+            ones.
     """
     few = counts if len(counts) <= SAMPLE else counts.sample(SAMPLE, random_state=SEED)
     cell_matches = [(CELL.fullmatch(str(cell)), int(times)) for cell, times in few.items()]
@@ -110,22 +110,23 @@ def guess_numbers(counts: "pd.Series[int]") -> NumberGuess | None:
         units[_unit(match)] += times
     bare = units.pop("", 0)
     unit = max(units, key=lambda name: units[name], default="")
-    named = sum(units.values())
-    if named <= MOST_MISFITS * like:
+    with_unit = sum(units.values())
+    if with_unit <= MOST_MISFITS * like:
         unit = ""
-    elif units[unit] < (1 - MOST_MISFITS) * named:
+    elif units[unit] < (1 - MOST_MISFITS) * with_unit:
         shares = ", ".join(f"{name!r} in {n / like:.0%}" for name, n in units.most_common(3))
         if not all(_is_unit(name) for name, _ in units.most_common(2)):
             return None
         return NumberGuess(
-            why=f"has numbers in several units ({shares} of the cells): make them one in the file"
+            reason=f"has numbers in several units ({shares} of the cells): make them one in the "
+            "file"
         )
     elif not _is_unit(unit) and not _apart(matches):
         return None
     elif unit in PERCENT and bare > (1 - LEAST_PERCENT) * like:
         return NumberGuess(
-            why=f"has {unit} in {named / like:.0%} of its cells, and numbers without it in the "
-            f"others: make them one in the file; then unit: '{unit}' in its contract reads it"
+            reason=f"has {unit} in {with_unit / like:.0%} of its cells, and numbers without it in "
+            f"the others: make them one in the file; then unit: '{unit}' in its contract reads it"
         )
     negative = _negative(matches)
     return _fitting(counts, unit, negative)
@@ -157,12 +158,13 @@ def _fitting(counts: "pd.Series[int]", unit: str, negative: Negative) -> NumberG
     both = np.logical_or.reduce(list(reads.values()))
     if total - int(weights[both].sum()) <= allowed:
         return NumberGuess(
-            why="has numbers in several notations, such as 1.5 and 1,5: make them one in the file"
+            reason="has numbers in several notations, such as 1.5 and 1,5: make them one in the "
+            "file"
         )
-    return NumberGuess(why=_rest(counts[~reads[best]], shares[best] / total, total))
+    return NumberGuess(reason=_misfits(counts[~reads[best]], shares[best] / total, total))
 
 
-def _rest(others: "pd.Series[int]", share: float, total: int) -> str:
+def _misfits(others: "pd.Series[int]", share: float, total: int) -> str:
     """What keeps a column from being numbers; cells are named only where they repeat."""
     repeated = others[(others > 2) & (others.index.str.len() <= 20)].nlargest(3)
     message = f"looks like numbers in {share:.0%} of its cells, and the others are none"
@@ -174,8 +176,10 @@ def _rest(others: "pd.Series[int]", share: float, total: int) -> str:
 
 
 def comma_means(counts: "pd.Series[int]") -> Decimal | None:
-    """What stands before the decimals where commas, three digits behind each, may be either that
-    or between thousands; None if the cells do not tell."""
+    """Guess the decimal mark where commas before three digits are ambiguous.
+
+    They may be decimal marks or separate thousands; None if the cells cannot tell.
+    """
     cells = pa.array(counts.index, pa.string())
     if pc.any(pc.match_substring_regex(cells, r"(^|[^0-9])0,")).as_py():
         return ","  # 0,123 is no thousands

@@ -1,6 +1,7 @@
 """The text of a project file with what was guessed, for a person to read and change."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -51,30 +52,33 @@ MORE = """\
 """.splitlines()
 
 
-def project_text(
-    name: str,
-    source: SourceSpec,
-    target: str,
-    columns: dict[str, Column],
-    roles: Roles,
-    suspects: dict[str, str],
-    protected: Sequence[str],
-    rejected: float,
-    split: Mapping[str, Any],
-) -> str:
-    """A project file, each section a line or a few.
+@dataclass(frozen=True)
+class Draft:
+    """What `init` has guessed, for a project file."""
 
-    Args:
-        suspects: columns that look like consequences of the target, and why.
-        protected: columns that look like protected attributes.
-        rejected: share of rows that may go to quarantine.
-        split: what the split has besides its defaults.
-    """
+    name: str
+    source: SourceSpec
+    target: str
+    columns: dict[str, Column]
+    roles: Roles
+    suspects: dict[str, str]
+    """Columns that look like consequences of the target, and why."""
+    protected: Sequence[str]
+    """Columns that look like protected attributes."""
+    rejected: float
+    """Share of rows that may go to quarantine."""
+    split: Mapping[str, Any]
+    """What the split has besides its defaults."""
+
+
+def project_text(draft: Draft) -> str:
+    """A project file, each section a line or a few."""
+    roles, suspects = draft.roles, draft.suspects
     head: dict[str, Any] = {
-        "name": name,
-        "source": source.model_dump(mode="json", exclude_defaults=True),
+        "name": draft.name,
+        "source": draft.source.model_dump(mode="json", exclude_defaults=True),
         "task": roles.task,
-        "target": target,
+        "target": draft.target,
     }
     if roles.positive is not None:
         head["positive"] = roles.positive
@@ -84,8 +88,8 @@ def project_text(
         head["time"] = roles.time
     promises = {
         "version": FIRST_VERSION,
-        "max_rejected_share": rejected,
-        "columns": {name: guess.spec for name, guess in columns.items()},
+        "max_rejected_share": draft.rejected,
+        "columns": {name: guess.spec for name, guess in draft.columns.items()},
     }
     lines = _block(head)
     if roles.otherwise:
@@ -101,14 +105,14 @@ def project_text(
             ),
             *_block({"leakage": list(suspects)}),
             "# Attributes that must not decide, such as sex or race: reported on only.",
-            *(f"# likely by its name: {one_line(column)}" for column in protected),
+            *(f"# likely by its name: {one_line(column)}" for column in draft.protected),
             "protected: []",
             *_block({"ignore": roles.ignore}),
             "",
             "# Below version 1.0.0 anything may change; set 1.0.0 when others read the data.",
             *_block({"contract": promises}),
             "",
-            *_block(DEFAULTS | {"split": DEFAULTS["split"] | split}),
+            *_block(DEFAULTS | {"split": DEFAULTS["split"] | draft.split}),
             "",
             *MORE,
             "",

@@ -1,4 +1,4 @@
-"""What the columns of an unknown file are for: task, entity, time, guessed and said."""
+"""Guesses of the roles of an unknown file's columns: task, entity, time."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -64,14 +64,14 @@ class Roles:
 def guess_roles(
     columns: dict[str, Column],
     target: str,
-    wanted: RoleOptions = GUESSED,
+    options: RoleOptions = GUESSED,
     unread: Mapping[str, str] = MappingProxyType({}),
     hints: Mapping[str, str] = MappingProxyType({}),
 ) -> Roles:
     """Task, positive value, entity, time and what to leave out; the time has no period yet.
 
     Args:
-        wanted: roles that are not guessed.
+        options: roles that are not guessed.
         unread: columns that are left out whatever they look like, and why.
         hints: what else is to say of columns that are left out because they are text.
 
@@ -82,12 +82,12 @@ def guess_roles(
     roles = _task(columns[target], target)
     others = {name: column for name, column in columns.items() if name != target}
     readable = {name: column for name, column in others.items() if name not in unread}
-    roles.time = _wanted_time(columns, wanted.time) if wanted.time else _time_of(readable)
-    for name in wanted.ids:
+    roles.time = _wanted_time(columns, options.time) if options.time else _time_of(readable)
+    for name in options.ids:
         _promise_unique(name, columns[name], roles)
         roles.ignore.append(name)
         roles.notes.append(f"ignore: {name} identifies the row, as --id says")
-    settled = {wanted.time, wanted.entity, *wanted.ids}
+    settled = {options.time, options.entity, *options.ids}
     identifiers = []
     for name, column in others.items():
         if name in settled:
@@ -97,9 +97,11 @@ def guess_roles(
             roles.notes.append(f"ignore: {name} {unread[name]}")
         elif _place(name, column, roles, hints.get(name, "")):
             identifiers.append(name)
-    if wanted.entity:
-        roles.entity = wanted.entity
-        roles.notes.append(f"entity: {wanted.entity}, {columns[wanted.entity].distinct:,} of them")
+    if options.entity:
+        roles.entity = options.entity
+        roles.notes.append(
+            f"entity: {options.entity}, {columns[options.entity].distinct:,} of them"
+        )
         for name in identifiers:
             roles.ignore.append(name)
             roles.notes.append(f"ignore: {name} is another identifier")
@@ -355,9 +357,9 @@ def _promise_unique(name: str, column: Column, roles: Roles) -> None:
         column.spec["unique"] = True
         roles.notes.append(f"unique: {name} differs in every row; one that repeats is rejected")
     elif _numbers(column) and not column.unique and not column.values.isna().any():
-        again = len(column.values) - column.distinct
+        repeats = len(column.values) - column.distinct
         roles.notes.append(
-            f"repeated: {name} came before in {counted(again, 'row')}; if it "
+            f"repeated: {name} came before in {counted(repeats, 'row')}; if it "
             "must not, write unique: true there, and such rows are rejected"
         )
 

@@ -19,7 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lifecycle.errors import AccessError, RateLimitError, SettingsError
 from lifecycle.runtime.files import write_atomic
 
-# API keys, kept as hashes in one file.
+logger = logging.getLogger(__name__)
+
+# API keys, stored as hashes in one file.
 #
 # A key is 32 random bytes, so plain SHA-256 is enough at rest: there is nothing to guess that a
 # slow hash would make slower, and each request would pay for it.
@@ -56,7 +58,7 @@ class _Keys(BaseModel):
     """SHA-256 of the keys as JSON; empty in a file that was written before there was one."""
 
     def sum(self) -> str:
-        """What `checksum` must be."""
+        """Return the SHA-256 of the keys, which `checksum` must equal."""
         keys = [key.model_dump(mode="json") for key in self.keys]
         return sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()
 
@@ -81,9 +83,7 @@ class KeyStore:
             SettingsError: the name is in use or unfit, the rate is, or the file cannot be written.
         """
         if name.startswith(INTERNAL):
-            raise SettingsError(
-                f"key name {name!r}: names that begin with {INTERNAL} are kept back"
-            )
+            raise SettingsError(f"key name {name!r}: names that begin with {INTERNAL} are reserved")
         return self._add(name, rate, projects)
 
     @contextmanager
@@ -125,7 +125,7 @@ class KeyStore:
             )
         except ValidationError:
             raise SettingsError(
-                f"key {name!r}: the rate must be above 0 requests a second (got {rate})"
+                f"key {name!r}: the rate must be above 0 requests per second (got {rate})"
             ) from None
         with self._change() as keys:
             namesake = next((k for k in keys if k.name == name), None)
@@ -163,8 +163,8 @@ class KeyStore:
             raise SettingsError(f"{self.file}: cannot read it ({error.strerror})") from None
         except ValidationError:
             raise SettingsError(
-                f"{self.file}: this is no file of API keys; restore it, or name another one with "
-                "LIFECYCLE_SERVE_KEYS"
+                f"{self.file}: this is not a file of API keys; restore it, or name another one "
+                "with LIFECYCLE_SERVE_KEYS"
             ) from None
         if stored_keys.checksum and stored_keys.checksum != stored_keys.sum():
             raise SettingsError(
@@ -198,8 +198,6 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-logger = logging.getLogger(__name__)
-
 OPEN = frozenset({"/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 """Paths that load balancers ask, without a key."""
 LOOK_SECONDS = 1.0
@@ -207,7 +205,7 @@ LOOK_SECONDS = 1.0
 
 
 class Gatekeeper:
-    """Lets a request in or not. One for a replica; not for several threads."""
+    """Decides whether a request is let in. One per replica; not safe for several threads."""
 
     def __init__(
         self,
@@ -217,12 +215,13 @@ class Gatekeeper:
         clock: Callable[[], float] = time.monotonic,
         required: bool = True,
     ) -> None:
-        """
+        """Store the arguments; the key file is read when the first request comes.
+
         Args:
-            file: the keys; None lets everybody in.
-            replicas: how many share a key's rate.
-            required: whether everybody needs a key. Otherwise only those that a release makes for
-                itself count: its requests must be told from those of clients.
+            file: the key file; None lets every client in.
+            replicas: number of replicas that share the rate limit of a key.
+            required: whether every request needs a key. If False, only the keys that a release
+                makes for itself are looked at, to tell its requests from those of clients.
         """
         self._file = file
         self._required = required
@@ -243,7 +242,7 @@ class Gatekeeper:
             headers: as ASGI gives them, names in lower case.
 
         Raises:
-            AccessError: no key, two of them, or one that does not hold here.
+            AccessError: there is no key, there are two, or the key is not valid here.
             RateLimitError: the key has had its requests; `retry_after` says how long to wait.
         """
         if self._file is None:
@@ -256,7 +255,7 @@ class Gatekeeper:
             self._look(self._file)
         guest = self._guests.get(sha256(_credential(headers)).digest())
         if guest is None:
-            raise AccessError("this API key does not hold here")
+            raise AccessError("this API key is not valid here")
         if guest.rate:
             guest.spend(now)
         return guest.name
@@ -309,12 +308,12 @@ class Gatekeeper:
 class _Guest:
     """A key that holds, with its token bucket."""
 
-    __slots__ = ("_at", "_most", "_tokens", "name", "rate")
+    __slots__ = ("_at", "_capacity", "_tokens", "name", "rate")
 
     def __init__(self, name: str, rate: float) -> None:
         self.name = name
         self.rate = rate
-        self._most = self._tokens = max(1.0, rate)
+        self._capacity = self._tokens = max(1.0, rate)
         self._at = -math.inf
 
     def spend(self, now: float) -> None:
@@ -323,11 +322,11 @@ class _Guest:
         Raises:
             RateLimitError: there is none.
         """
-        tokens = min(self._most, self._tokens + (now - self._at) * self.rate)
+        tokens = min(self._capacity, self._tokens + (now - self._at) * self.rate)
         self._at = now
         if tokens < 1.0:
             self._tokens = tokens
-            error = RateLimitError(f"the API key {self.name!r} sends too many requests a second")
+            error = RateLimitError(f"the API key {self.name!r} sends too many requests per second")
             error.retry_after = math.ceil((1.0 - tokens) / self.rate)
             raise error
         self._tokens = tokens - 1.0

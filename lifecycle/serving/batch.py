@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lifecycle.errors import LifecycleError
 from lifecycle.features.encode import most_probable, probability_columns
 from lifecycle.lake.column_types import to_arrow
-from lifecycle.lake.read import batch_frame, open_rows, read_version
+from lifecycle.lake.read import batch_frame, numbers_end, open_rows, read_version
 from lifecycle.lake.table import find_version, table_uri
 from lifecycle.lake.write import write_batches
 from lifecycle.project import Project
@@ -179,9 +179,9 @@ def _on_ray(
     Raises:
         LifecycleError: whatever a worker of ours raised.
     """
+    end = numbers_end(dataset)
     stretches = [
-        {"first": first, "end": min(first + STRETCH, dataset.rows)}
-        for first in range(0, dataset.rows, STRETCH)
+        {"first": first, "end": min(first + STRETCH, end)} for first in range(0, end, STRETCH)
     ]
     bundle, model, project = arguments
     predict_part = partial(

@@ -14,6 +14,8 @@ import orjson
 from lifecycle.errors import MalformedRequestError, RequestError, RequestTooLargeError
 from lifecycle.serving.records import PredictionRequest, Records
 
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
 SCALARS = frozenset({str, int, float, bool, type(None)})
 ESCAPED_COLON = rb"\u003a"
 
@@ -88,9 +90,9 @@ def _refuse_twice(body: bytes) -> None:
     def unique(pairs: list[tuple[str, Any]]) -> None:
         names = [name for name, _ in pairs]
         if len(set(names)) < len(names):
-            twice = next(name for at, name in enumerate(names) if name in names[:at])
+            repeated = next(name for at, name in enumerate(names) if name in names[:at])
             raise MalformedRequestError(
-                f"the body has {twice[:60]!r} twice in one object; give each field once"
+                f"the body has {repeated[:60]!r} twice in one object; give each field once"
             )
 
     with suppress(RecursionError):  # deeper than any request of ours
@@ -98,14 +100,14 @@ def _refuse_twice(body: bytes) -> None:
 
 
 def load_object(body: bytes | memoryview, shape: str) -> dict[str, Any]:
-    """As `load_json`, of a body that must be an object.
+    """Parse a JSON body that must be an object, as `load_json` does.
 
     Args:
         shape: what the protocol expects, for the message.
 
     Raises:
-        MalformedRequestError: it is no JSON, or something else than an object.
-        RequestTooLargeError: it is nested too deeply.
+        MalformedRequestError: the body is not JSON, or not an object.
+        RequestTooLargeError: the body is nested too deeply.
     """
     value = load_json(body)
     if type(value) is not dict:
@@ -114,11 +116,11 @@ def load_object(body: bytes | memoryview, shape: str) -> dict[str, Any]:
 
 
 def check_rows(rows: int, max_rows: int, where: str) -> None:
-    """Between one row and as many as are allowed.
+    """Check that a request has between 1 and `max_rows` rows.
 
     Raises:
-        RequestError: no row.
-        RequestTooLargeError: too many.
+        RequestError: the request has no row.
+        RequestTooLargeError: the request has more than `max_rows` rows.
     """
     if rows > max_rows:
         raise RequestTooLargeError(f"{where}: got {rows} rows, allowed are 1 to {max_rows}")
@@ -140,12 +142,12 @@ def check_records(
         RequestTooLargeError: too many rows.
     """
     if type(records) is not list:
-        raise MalformedRequestError(f"{where}: must be a list of objects, one a row")
+        raise MalformedRequestError(f"{where}: must be a list of objects, one per row")
     check_rows(len(records), max_rows, where)
     plain = SCALARS.issuperset
     for row, record in enumerate(records):
         if type(record) is not dict:
-            raise MalformedRequestError(f"{where}: row {row} is no object of column: value")
+            raise MalformedRequestError(f"{where}: row {row} is not an object of column: value")
         if not plain(map(type, record.values())):
             cells = ((row, *item) for item in record.items())
             _refuse_nested(cell for cell in cells if names is None or cell[1] in names)
@@ -168,10 +170,10 @@ def check_columns(
     rows = -1
     for name, values in columns.items():
         if type(values) is not list:
-            raise MalformedRequestError(f"{where}: {name}: must be a list, one value a row")
+            raise MalformedRequestError(f"{where}: {name}: must be a list, one value per row")
         if rows not in (-1, len(values)):
             raise MalformedRequestError(
-                f"{where}: {name}: has {len(values)} values, the columns before it {rows}"
+                f"{where}: {name}: has {len(values)} values, but the columns before it have {rows}"
             )
         rows = len(values)
         if (names is None or name in names) and not SCALARS.issuperset(map(type, values)):
@@ -181,7 +183,7 @@ def check_columns(
 
 
 def unknown_fields(request: PredictionRequest, names: AbstractSet[str]) -> tuple[int, str]:
-    """How many fields of a request's rows are not among the known ones, and the name of one."""
+    """Count the fields of a request's rows that are not in `names`; return one such name too."""
     if request.records is None:
         others = (request.columns or {}).keys() - names
         return len(others) * request.rows, min(others, default="")
@@ -190,10 +192,10 @@ def unknown_fields(request: PredictionRequest, names: AbstractSet[str]) -> tuple
 
 
 def as_list(value: Any) -> Any:
-    """What orjson does not write itself: arrays that are not contiguous, and NumPy's scalars."""
+    """Convert what orjson cannot write: arrays that are not contiguous, and NumPy scalars."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
 def _refuse_nested(cells: Iterable[tuple[int, str, Any]]) -> None:
@@ -203,9 +205,8 @@ def _refuse_nested(cells: Iterable[tuple[int, str, Any]]) -> None:
             raise RequestError(f"row {row}: {name}: must be a single value, got {kind}")
 
 
-# A request's body as bytes, with a limit on what arrives and on what it inflates to.
+# Reading of a request's body, with a limit on its size before and after inflating.
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 GZIP = 16 + zlib.MAX_WBITS
 """How zlib is told to expect gzip's header."""
 
@@ -245,13 +246,13 @@ async def read_body(receive: Receive, headers: Iterable[tuple[bytes, bytes]], li
         if name == b"content-encoding":
             encoding = value.strip().lower()
     if encoding not in (b"", b"identity", b"gzip"):
-        raise UnsupportedEncodingError("content-encoding: only gzip and identity are read")
+        raise UnsupportedEncodingError("content-encoding: only gzip and identity are supported")
     message = await receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = await _rest(receive, body, limit)
+                body = await _read_rest(receive, body, limit)
         except TimeoutError:
             raise SlowBodyError(f"the body took longer than {BODY_SECONDS:.0f} s") from None
     elif message["type"] != "http.request":
@@ -261,7 +262,7 @@ async def read_body(receive: Receive, headers: Iterable[tuple[bytes, bytes]], li
     return _inflated(body, limit) if encoding == b"gzip" else body
 
 
-async def _rest(receive: Receive, first: bytes, limit: int) -> bytes:
+async def _read_rest(receive: Receive, first: bytes, limit: int) -> bytes:
     parts = bytearray(first)
     more = True
     while more:
@@ -284,11 +285,11 @@ def _inflated(body: bytes, limit: int) -> bytes:
         try:
             plain += inflate.decompress(body, limit + 1 - len(plain))
         except zlib.error as error:
-            raise MalformedRequestError(f"the body is no gzip: {error}") from None
+            raise MalformedRequestError(f"the body is not gzip: {error}") from None
         if len(plain) > limit:
             raise _too_large(limit)
         if not inflate.eof:
-            raise MalformedRequestError("the body is no gzip: it ends too early")
+            raise MalformedRequestError("the body is not gzip: it ends too early")
         body = inflate.unused_data
         if not body.strip(b"\0"):
             return bytes(plain)

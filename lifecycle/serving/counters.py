@@ -67,9 +67,9 @@ class Counters:
         self._places: dict[Name, int] = {}
 
     def cell(self, name: str, /, **labels: object) -> int:
-        """Where in `cells` a number is; it is 0 when it is new.
+        """Return the index in `cells` of a counter, which starts at 0.
 
-        Beyond `CELLS` names, numbers go where nobody reads them: counting must not end in an error.
+        After `CELLS` names, more counters share a cell that nobody reads: counting must not fail.
         """
         key = (name, tuple((label, str(value)) for label, value in labels.items()))
         place = self._places.get(key)
@@ -133,8 +133,8 @@ def fold(folder: Path, settle: Callable[[str, Values], Values]) -> None:
         stale, _ = _parsed(_folded_text(folder))
         if settled:
             sums = total([totals.folded, *settled.values()])
-            there = {token for token in stale if (folder / f"{token}{SUFFIX}").exists()}
-            text = json.dumps([sorted({*settled, *there}), [[*k, v] for k, v in sums.items()]])
+            tokens = {token for token in stale if (folder / f"{token}{SUFFIX}").exists()}
+            text = json.dumps([sorted({*settled, *tokens}), [[*k, v] for k, v in sums.items()]])
             write_atomic(folder / FOLDED, text)
         for token in {*settled, *stale}:
             (folder / f"{token}{SUFFIX}").unlink(missing_ok=True)

@@ -146,7 +146,7 @@ def rehearse(
             raise cause from None
         raise ServingError(f"{model.uri} cannot be served: {cause}") from None
     except ray.exceptions.WorkerCrashedError:
-        raise ServingError(f"{model.uri} cannot be served: it takes its process down") from None
+        raise ServingError(f"{model.uri} cannot be served: it crashes its process") from None
     except ray.exceptions.RayError as error:
         raise UnavailableError(f"{model.uri} could not be rehearsed: {ray_reason(error)}") from None
 
@@ -161,7 +161,7 @@ def _try(
     served = ServedModel.open(bundle, model, project, settings=settings)
     predictions = served.answer(request, "rehearsal").predictions
     if not np.isfinite(predictions).all():
-        raise ServingError("it answers something else than finite numbers")
+        raise ServingError("its predictions are not finite numbers")
 
 
 def _run_champion(
@@ -255,10 +255,12 @@ def _run(application: Any, name: str, prefix: str | None, model: ModelVersion) -
 
 
 def _failure(name: str, model: ModelVersion, cause: str) -> ServingError | UnavailableError:
-    """What a replica that does not start says: of the model, or of what it stands on.
+    """Build the error for a replica that did not start.
+
+    A `ServingError` blames the model, an `UnavailableError` the machine or a service.
 
     Args:
-        cause: the last line of what the replica said: an error's class, and its message.
+        cause: the last line of the replica's error: its class and its message.
     """
     kind = getattr(errors, cause.partition(":")[0].rpartition(".")[2], None)
     judged = kind is None or issubclass(kind, VERDICTS)

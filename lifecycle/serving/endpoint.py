@@ -27,6 +27,10 @@ from lifecycle.serving.records import Answer, Headers, PredictionRequest
 from lifecycle.serving.traffic import Lanes, Role, RoutedAnswer
 from lifecycle.training.bundle import BundleSchema
 
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+logger = logging.getLogger(__name__)
+
 # CORS: pages of other sites that may ask the endpoint and read its answers.
 #
 # The protocol is that of https://fetch.spec.whatwg.org/#http-cors-protocol. A preflight brings no
@@ -80,10 +84,7 @@ class Origins:
         return Reply(200, TEXT, b"", PREFLIGHT)
 
 
-logger = logging.getLogger(__name__)
-
 Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
 
 MANY = 64
@@ -105,19 +106,19 @@ class Request(NamedTuple):
 
     @property
     def headers(self) -> Headers:
-        """By name; made anew each time, as the plain protocol needs none."""
+        """Headers by name. Built at each access, because the plain protocol needs none."""
         return dict(self.raw_headers)
 
 
 class Protocol(NamedTuple):
-    """How the requests of one path are read and their answers written."""
+    """Reads the requests of one path and writes their answers."""
 
     route: str
-    """The path for the metrics, without names in it."""
+    """The path as metrics label it, without names of models."""
     read: Callable[[Request], PredictionRequest]
     write: Callable[[Answer, PredictionRequest], Reply]
     version: str = ""
-    """The model version that the path names."""
+    """The model version in the path; empty if the path has none."""
 
 
 class _RequestSummary:
@@ -256,7 +257,7 @@ class EndpointApp:
     def _joined_answer(
         self, request: PredictionRequest, name: str
     ) -> tuple[PredictionRequest, Answer]:
-        """What is logged is what was looked up."""
+        """Add the features of views to a request and answer it. The log gets the joined request."""
         request = self._model.joined(request)
         return request, self._model.answer(request, name)
 
@@ -274,10 +275,10 @@ class EndpointApp:
         protocol = self._posts.get(path)
         if protocol is not None or not path.startswith("/v2/"):
             return protocol
-        named = oip.infer_target(path)
-        if named is None:
+        target = oip.infer_target(path)
+        if target is None:
             return None
-        name, version = named
+        name, version = target
         oip.check_model(name, "", self._model.model)
         return Protocol("/v2/infer", self._read_tensors, _write_tensors, version)
 

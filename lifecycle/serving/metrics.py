@@ -41,14 +41,14 @@ PLACE = "bucket"
 
 
 class Meters:
-    """What one replica counts; all but `render` and `sweep` belong to the event loop's thread.
+    """Metrics of one replica. Only `render` and `sweep` may be called outside the event loop.
 
     Args:
-        folder: of the application on this node; on a local disk.
-        role: what the replica is: `champion` or `candidate`.
+        folder: the application's folder on this node, on a local disk.
+        role: the role of the replica, `champion` or `candidate`.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder is not writable.
     """
 
     def __init__(self, folder: Path, model: ModelVersion, role: str) -> None:
@@ -124,7 +124,7 @@ class Meters:
             }
             if committed is not None and _sum(values, ANSWERED_METRIC) > _sum(values, LOGGED):
                 files[LOGGED, ()] = max(_sum(values, LOGGED), float(committed(token)))
-            files[LOST, ()] = lost(files)
+            files[LOST, ()] = lost_rows(files)
             return files
 
         fold(self._folder, settle)
@@ -147,7 +147,7 @@ class Meters:
 
 
 class _Series(NamedTuple):
-    """Where the numbers of one route, status and version are."""
+    """Indices of the cells of one route, status and version."""
 
     requests: int
     rows: int
@@ -155,7 +155,7 @@ class _Series(NamedTuple):
     sum: int
 
 
-def lost(values: Values) -> float:
+def lost_rows(values: Values) -> float:
     """Rows that a replica which is gone answered, and neither logged nor dropped."""
     return max(0.0, _sum(values, ANSWERED_METRIC) - _sum(values, LOGGED) - _sum(values, DROPPED))
 
@@ -170,7 +170,9 @@ class _Families:
     def __init__(self, snapshot: Snapshot) -> None:
         self._living = total(list(snapshot.alive.values()))
         self._all = total([self._living, *snapshot.dead.values(), snapshot.folded])
-        self._lost = snapshot.folded.get((LOST, ()), 0.0) + sum(map(lost, snapshot.dead.values()))
+        self._lost_rows = snapshot.folded.get((LOST, ()), 0.0) + sum(
+            map(lost_rows, snapshot.dead.values())
+        )
 
     def collect(self) -> Iterator[Any]:
         """Families in a fixed order."""
@@ -188,7 +190,9 @@ class _Families:
                 counter.add_metric([v for _, v in pairs], value)
             yield counter
         yield GaugeMetricFamily(
-            LOST, "Rows answered by replicas that were killed before they logged them.", self._lost
+            LOST,
+            "Rows answered by replicas that were killed before they logged them.",
+            self._lost_rows,
         )
         flying = self._living.get((IN_FLIGHT, ()), 0.0)
         yield GaugeMetricFamily(IN_FLIGHT, "Requests being answered.", flying)

@@ -71,12 +71,12 @@ class ServedViews:
 
     @property
     def entity(self) -> dict[str, ColumnSpec]:
-        """What a request has to bring for them: the name of the field, and what it must be."""
+        """The field that a request must have for the views: its name and its column spec."""
         return {self._entity: self._spec}
 
     @property
     def versions(self) -> dict[str, DatasetVersion]:
-        """Which version of each view is looked up."""
+        """The version of each view that is looked up, by the name of the view."""
         return {name: view.version for name, view in self._open_views.items()}
 
     def refresh(self) -> None:
@@ -136,7 +136,7 @@ class ServedViews:
         """
         entities = pa.array(rows[self._entity], ARROW[self._kind], from_pandas=True)
         columns: dict[str, pa.Array] = {}
-        for name, facts, places in self._facts_of(self._named(entities)):
+        for name, facts, places in self._facts_of(self._as_stored(entities)):
             columns |= dict(zip(self._uses[name].columns, facts.take(places), strict=True))
         features = pa.table(columns)
         return pd.concat(
@@ -144,13 +144,13 @@ class ServedViews:
         )
 
     def _facts_of(self, entities: pa.Array) -> Iterator[tuple[str, AsOf, NDArray[np.int64]]]:
-        """Of each view: its name, what is known, and which facts of it count by now (rows,)."""
+        """Yield each view's name, its facts, and per row the index of the current fact (rows,)."""
         for name, (_, view) in self._open_views.items():
             now = np.full(len(entities), _now(view), dtype=np.int64)
             yield name, view, view.lookup(entities, now)
 
     def _entities(self, request: PredictionRequest) -> pa.Array:
-        """Whom each row is about, as the lake names them (rows,)."""
+        """Return the entity of each row as the lake stores it (rows,)."""
         name = self._entity
         if request.records is not None:
             values: list[Any] = [record.get(name) for record in request.records]
@@ -159,7 +159,7 @@ class ServedViews:
         plain = len(values) == request.rows and set(map(type, values)) <= {self._plain}
         if not plain or (self._plain is int and not all(-LARGEST <= v < LARGEST for v in values)):
             values = self._checked(request, values)
-        return self._named(pa.array(values, ARROW[self._kind]))
+        return self._as_stored(pa.array(values, ARROW[self._kind]))
 
     def _checked(self, request: PredictionRequest, values: list[Any]) -> list[Any]:
         """The same by the contract, which words what is wrong."""
@@ -172,7 +172,7 @@ class ServedViews:
             records = [{} for _ in range(request.rows)]
         return _values(to_frame(records, {name: self._spec})[name])
 
-    def _named(self, entities: pa.Array) -> pa.Array:
+    def _as_stored(self, entities: pa.Array) -> pa.Array:
         if self._key is None:
             return entities
         return pa.array(pseudonym(entities.to_pylist(), self._key), pa.string())
@@ -197,8 +197,8 @@ def as_requests(rows: pd.DataFrame, schema: BundleSchema, project: Project) -> p
         spec = project.contract.columns[project.entity]
         if spec.pii == "hash":
             text = spec.value_type == "string"
-            nobody = "nobody" if text else int(spec.minimum or 0)
-            records_frame[project.entity] = spec.categories[0] if spec.categories else nobody
+            placeholder = "nobody" if text else int(spec.minimum or 0)
+            records_frame[project.entity] = spec.categories[0] if spec.categories else placeholder
     return records_frame
 
 

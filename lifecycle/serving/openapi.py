@@ -96,9 +96,9 @@ def prediction(schema: BundleSchema) -> Json:
     """One answer of `/predict`."""
     share = {"type": "number", "minimum": 0, "maximum": 1}
     if schema.task == "multiclass":
-        named = {str(value): share for value in schema.classes}
+        example = {str(value): share for value in schema.classes}
         chosen = {"enum": list(schema.classes), "description": f"most probable {schema.target}"}
-        return structure(**{"class": chosen, "probabilities": structure(**named)})
+        return structure(**{"class": chosen, "probabilities": structure(**example)})
     if schema.task == "binary":
         return share | {"description": f"probability that {schema.target} is {schema.positive}"}
     if schema.task == "count":
@@ -233,7 +233,7 @@ def _example(spec: ColumnSpec, values: tuple[Scalar, ...]) -> Scalar:
 
 REFUSALS = {
     400: "The body is not what the protocol says",
-    401: "No API key, or one that does not hold",
+    401: "No API key, or an invalid one",
     404: "No such path, model or version",
     408: "The body did not come to its end in time",
     413: "Too many bytes or rows, or too deep",
@@ -370,10 +370,10 @@ def _inference(
             "ready", "oip", "It is ready", _json(structure(ready={"type": "boolean"})), 503
         ),
     }
-    named = [("", "", schema), (f"/versions/{model.version}", "_version", schema)]
+    variants = [("", "", schema), (f"/versions/{model.version}", "_version", schema)]
     if candidate is not None:
-        named.append((f"/versions/{candidate[0].version}", "_candidate", candidate[1]))
-    for version, suffix, takes in named:
+        variants.append((f"/versions/{candidate[0].version}", "_candidate", candidate[1]))
+    for version, suffix, takes in variants:
         path = f"/v2/models/{model.name}{version}"
         paths[path] = _get(
             f"model{suffix}", "oip", "Tensors of request and answer", _json(structure_)
@@ -400,7 +400,7 @@ def _infer(schema: BundleSchema, name: str) -> Json:
 
 
 def _server_paths() -> Json:
-    """What the endpoint says of itself."""
+    """Describe the paths about the server itself: health, model, metrics, version."""
     health = structure(status=text(), model=_ref("Model"))
     plain = {TEXT: {"schema": text()}}
     return {

@@ -1,4 +1,4 @@
-"""What the endpoint tells about itself: health, the model, OpenAPI, docs, metrics."""
+"""The endpoint's pages about itself: health, the model, OpenAPI, docs and metrics."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -107,10 +107,10 @@ class Pages:
     async def _openapi(self) -> Reply:
         from lifecycle.serving.openapi import document  # seldom asked for: no part of the start
 
-        project, candidate, beside = self._model.project, self._lanes.candidate, None
+        project, candidate, candidate_schema = self._model.project, self._lanes.candidate, None
         if candidate is not None:
             with suppress(NoAnswerError):
-                beside = candidate, await self._lanes.candidate_schema()
+                candidate_schema = candidate, await self._lanes.candidate_schema()
         entity = project.contract.columns[project.entity] if project.entity else None
         content = document(
             self._model.model,
@@ -118,7 +118,7 @@ class Pages:
             project.serving.max_rows,
             secured=self._secured,
             entity=(project.entity, entity) if project.entity and entity else None,
-            candidate=beside,
+            candidate=candidate_schema,
             ignore=project.serving.unknown_fields == "ignore",
         )
         return Reply(200, JSON, orjson.dumps(content))

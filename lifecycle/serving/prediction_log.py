@@ -37,7 +37,9 @@ from lifecycle.serving.records import Column, PredictionRequest
 from lifecycle.serving.traffic import RoutedAnswer
 from lifecycle.settings import Settings
 
-# The records of many requests at once, out of their JSON as it came.
+logger = logging.getLogger(__name__)
+
+# Parsing of the records of many requests at once, from their original JSON.
 #
 # Arrow reads them beside the interpreter: requests are answered meanwhile, and none of the objects
 # they were made of has to be kept for the log.
@@ -47,7 +49,7 @@ ROW_BYTES = 4096
 
 
 def light(request: PredictionRequest) -> PredictionRequest:
-    """What the log needs of a request, in little memory."""
+    """Reduce a request to what the log needs, so that the queue takes little memory."""
     if not request.body:
         return request
     if len(request.body) > request.rows * ROW_BYTES:
@@ -138,9 +140,9 @@ class LogRows:
             sorts.setdefault(_reader(entry.request), []).append(entry)
         inputs = {name: spec for name, spec, _ in self._inputs}
         parts = []
-        for read, some in sorts.items():
-            columns = self._own(some) | self._inputs_of(
-                read([entry.request for entry in some], inputs)
+        for read, batch in sorts.items():
+            columns = self._own(batch) | self._inputs_of(
+                read([entry.request for entry in batch], inputs)
             )
             parts.append(pa.table(columns, schema=self.schema))
         return pa.concat_tables(parts) if parts else self.schema.empty_table()
@@ -183,7 +185,7 @@ class LogRows:
     def _answers(self, answers: Sequence[Any], rows: NDArray[np.int64]) -> dict[str, pa.Array]:
         """`prediction` and, for classes, the chosen one and the probability of each."""
         decided = any(a is not None and a.labels for a in answers)
-        nothing = pa.nulls(int(rows.sum()))
+        nulls = pa.nulls(int(rows.sum()))
         wide = (
             max((a.predictions.shape[1] for a in answers if a), default=1) if self._classes else 0
         )
@@ -195,8 +197,8 @@ class LogRows:
         )
         if not self._classes:
             values = pa.array(numbers, from_pandas=True)
-            predicted = self._predicted(answers, rows) if decided else nothing
-            return {"prediction": values, "predicted": predicted, "probabilities": nothing}
+            predicted = self._predicted(answers, rows) if decided else nulls
+            return {"prediction": values, "predicted": predicted, "probabilities": nulls}
         failed = np.isnan(numbers[:, 0])
         each = pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), wide)
         lists = each.cast(pa.list_(pa.float64()))
@@ -299,10 +301,8 @@ def _repeat(values: Sequence[Any] | NDArray[Any], rows: NDArray[np.int64]) -> An
     return pa.array(values, pa.string()).take(pa.array(np.repeat(np.arange(len(rows)), rows)))
 
 
-logger = logging.getLogger(__name__)
-
 Raw = tuple[str, int, int, RoutedAnswer, str, Column | None, PredictionRequest]
-"""""An `Entry`."""
+"""An `Entry` as a plain tuple."""
 
 MAX_ROWS = 50_000
 """Rows that wait to be written, at most; beyond them new ones are dropped and counted."""
@@ -430,8 +430,8 @@ class PredictionLog:
         total = int(self._cells[self._written])
         try:
             if self._unsure:
-                there = max(total, self._table.committed(self._writer))
-                rows, total = rows.slice(there - total), self._set_written(there)
+                committed = max(total, self._table.committed(self._writer))
+                rows, total = rows.slice(committed - total), self._set_written(committed)
             if rows.num_rows:
                 commit = self._table.append(rows, self._writer, total + rows.num_rows)
                 self._set_written(total + rows.num_rows)
@@ -442,7 +442,7 @@ class PredictionLog:
             self._warn(error)
 
     def _set_written(self, total: int) -> int:
-        """So many rows of this replica are in the table."""
+        """Record that the table has `total` rows of this replica."""
         self._is_gone += total - int(self._cells[self._written])
         self._cells[self._written] = total
         return total
@@ -461,7 +461,7 @@ class PredictionLog:
         logger.warning("predictions are not logged, %d rows wait: %s", waiting, error)
 
     def _tidy(self, commit: int) -> None:
-        """In a process of its own, at low priority: it would cost requests time and memory."""
+        """Start the table's maintenance as a process of low priority, to spare the requests."""
         if commit % TIDY_EVERY or (self._tidying is not None and self._tidying.poll() is None):
             return
         sweep = "sweep" if commit % (TIDY_EVERY * SWEEP_EVERY) == 0 else "keep"

@@ -2,9 +2,6 @@
 
 import ctypes
 import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -12,13 +9,14 @@ import numpy as np
 import pandas as pd
 import treelite
 from numpy.typing import NDArray
-from treelite.core import _LIB
 from treelite.gtil.gtil import GTILConfig
+from treelite.libpath import find_lib_path
 
 from lifecycle.errors import FeatureError, NotServedError, RequestError
 from lifecycle.features.encode import build_features, encode, hook_digest, load_hook
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
+from lifecycle.runtime.process import without_package
 from lifecycle.serving.records import Answer, Column, PredictionRequest, identity
 from lifecycle.serving.row_reader import LARGEST, Matrix, RowReader
 from lifecycle.settings import Settings
@@ -92,7 +90,7 @@ class ServedModel:
             FeatureError: the features hook cannot be loaded.
             BackendError: a feature view cannot be read.
         """
-        with _without("sklearn"):
+        with without_package("sklearn"):
             from lifecycle.training.bundle import load_bundle
             from lifecycle.training.predictor import check_hook
 
@@ -160,7 +158,7 @@ class ServedModel:
         return relative_distance(self._trees.predict(matrix), self._booster.predict(matrix, 1))
 
     def describe(self) -> dict[str, Any]:
-        """What a client needs to know: version, digest, task and the fields of a record."""
+        """Describe the model to clients: version, digest, task and the fields of a record."""
         schema = self.schema
         return {
             "model": identity(self.model),
@@ -177,13 +175,13 @@ class ServedModel:
         }
 
     def _decision(self) -> dict[str, Any]:
-        """From which probability on `predicted` is the positive value."""
+        """Describe the probability from which `predicted` is the positive value."""
         negative, positive = self.schema.labels
         threshold = self.schema.threshold
         return {"threshold": threshold, "negative": negative, "positive": positive}
 
     def _views(self) -> dict[str, Any]:
-        """Which version of each view is looked up, and which features come from it."""
+        """Describe the version of each view that is looked up, and the features it brings."""
         versions = self.views.versions if self.views else {}
         return {
             name: {
@@ -206,7 +204,7 @@ class ServedModel:
             raise RequestError(self._too_large(features) or str(error)) from None
 
     def _too_large(self, features: pd.DataFrame) -> str:
-        """Which value of a request the model's 32-bit numbers cannot hold, in a client's words."""
+        """Describe the first value that does not fit into the model's 32-bit floats, if any."""
         for name in self.schema.features.names:
             if not pd.api.types.is_numeric_dtype(features[name].dtype):
                 continue
@@ -281,23 +279,6 @@ def _trees(model: Any) -> "Trees | None":
         return None
 
 
-@contextmanager
-def _without(package: str) -> Iterator[None]:
-    """Hide a package from the imports in the block, unless it is imported already.
-
-    XGBoost imports scikit-learn wherever it is installed, for estimators that serving never uses;
-    it does without if that fails, which makes a replica start sooner and smaller.
-    """
-    if package in sys.modules or "xgboost" in sys.modules:
-        yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]  # how the import system marks "no"
-    try:
-        yield
-    finally:
-        del sys.modules[package]
-
-
 # A booster's trees for single rows, through treelite's C interface.
 #
 # `treelite.gtil.predict` is the same call, but parses its configuration anew each time, which takes
@@ -326,7 +307,7 @@ class Trees:
         self._config = GTILConfig(predict_type="default", nthread=1)
         # a few microseconds' work: letting go of the interpreter would cost more, as another
         # thread may keep it for milliseconds
-        self._call = ctypes.PyDLL(_LIB._name).TreeliteGTILPredict
+        self._call = ctypes.PyDLL(str(find_lib_path()[0])).TreeliteGTILPredict
         self._outputs = self._output_shape()
 
     def predict(self, matrix: Matrix) -> NDArray[np.float64]:
@@ -337,7 +318,7 @@ class Trees:
         """
         rows, columns = matrix.shape
         if columns != self.features:  # the library would read beyond the end
-            raise ValueError(f"{columns} columns for {self.features} features")
+            raise ValueError(f"{columns} columns instead of {self.features}")
         matrix = np.ascontiguousarray(matrix, dtype=np.float32)
         answer = np.empty((rows, self._outputs), dtype=np.float32)
         failed = self._call(
@@ -354,6 +335,6 @@ class Trees:
         return predicted if self._outputs > 1 else predicted[:, 0]
 
     def _output_shape(self) -> int:
-        """How many numbers a row has."""
+        """Return the number of outputs per row."""
         rows = np.zeros((1, self.features), dtype=np.float32)
         return int(np.asarray(treelite.gtil.predict(self._model, rows, nthread=1)).size)

@@ -139,7 +139,7 @@ class Probe:
         except ValueError:
             content = None
         if not isinstance(content, dict):
-            raise ServingError(f"{self.url}{path}: answered something else than an object")
+            raise ServingError(f"{self.url}{path}: the answer is not a JSON object")
         headers = {name.lower(): value for name, value in response.getheaders()}
         return response.status, ProbeAnswer(content, headers, seconds)
 

@@ -66,15 +66,15 @@ def start_proxy(settings: Settings) -> None:
 
 
 def refused(text: str, settings: Settings) -> BackendError | None:
-    """Why HAProxy will not start, however long anybody waits; None if it may be only late.
+    """Return the error if HAProxy cannot start however long one waits; None if it may be late.
 
     Args:
-        text: the error that starting it gave.
+        text: the message of the error that its start raised.
     """
     place = f"{settings.serve_host}:{settings.serve_port}"
     if PORT_TAKEN in text:
         return PortInUseError(
-            f"another process began to listen on {place} meanwhile, perhaps another release; "
+            f"another process has begun to listen on {place}, perhaps another release; "
             "stop it or wait for its end, or set LIFECYCLE_SERVE_PORT to a free port"
         )
     if CRASHED not in text:
@@ -87,11 +87,11 @@ def refused(text: str, settings: Settings) -> BackendError | None:
 
 
 def _wait_for_proxy(settings: Settings) -> None:
-    """Until Serve finds its proxy well; a late one it ends and starts again by itself.
+    """Wait until Serve reports its proxy as healthy. Serve itself restarts a proxy that is late.
 
     Raises:
-        PortInUseError: another process listens there.
-        UnavailableError: it does not come within `STARTUP_S`.
+        PortInUseError: another process listens on the port.
+        UnavailableError: the proxy is not ready within `STARTUP_S`.
     """
     from ray import serve
 
@@ -120,10 +120,10 @@ def _check_running(settings: Settings) -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Whether a server could listen here, told before Serve waits for it in vain.
+    """Check that a server can listen here, before Serve would wait for it in vain.
 
     Raises:
-        PortInUseError: another process listens there, or the host is not one of this machine.
+        PortInUseError: another process listens on the port, or the host is not this machine's.
     """
     advice = "stop that process, or set LIFECYCLE_SERVE_PORT to a free port"
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:

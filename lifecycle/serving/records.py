@@ -70,11 +70,11 @@ class Answer(NamedTuple):
 
 
 def identity(model: ModelVersion) -> dict[str, Any]:
-    """Which model answers, as clients are told."""
+    """Return name, version and digest of a model, as clients see them."""
     return {"name": model.name, "version": model.version, "digest": model.digest}
 
 
-SHOWN = 10
+MAX_PROBLEMS_SHOWN = 10
 LONGEST_VALUE = 60
 """Problems named in one answer, at most."""
 LARGEST = 2**63
@@ -108,12 +108,12 @@ def to_frame(records: Records, inputs: Mapping[str, ColumnSpec]) -> pd.DataFrame
     columns: dict[str, list[Any]] = {}
     for name, spec in inputs.items():
         columns[name] = _column(name, spec, records, problems)
-        if len(problems) >= SHOWN:
+        if len(problems) >= MAX_PROBLEMS_SHOWN:
             break
     problems += _unknown_fields(records, inputs)
     if problems:
-        more = len(problems) - SHOWN
-        listed = problems[:SHOWN] + ([f"… and {more} more"] if more > 0 else [])
+        more = len(problems) - MAX_PROBLEMS_SHOWN
+        listed = problems[:MAX_PROBLEMS_SHOWN] + ([f"… and {more} more"] if more > 0 else [])
         raise RequestError("\n".join(listed))
     return pd.DataFrame(
         {
@@ -147,7 +147,7 @@ def _column(name: str, spec: ColumnSpec, records: Records, problems: list[str]) 
         reason = _reason(raw, value, spec, kind, checks)
         if reason:
             problems.append(f"row {row}: {name}: {reason}")
-            if len(problems) >= SHOWN:
+            if len(problems) >= MAX_PROBLEMS_SHOWN:
                 break
         values.append(value)
     return values
@@ -156,7 +156,7 @@ def _column(name: str, spec: ColumnSpec, records: Records, problems: list[str]) 
 def _reason(
     raw: object, value: Any, spec: ColumnSpec, kind: ColumnType, checks: Sequence[Constraint]
 ) -> str | None:
-    """Why a field cannot be used; None if it can."""
+    """Return the reason why a value is refused; None if it is valid."""
     if raw is MISSING:
         return None if spec.nullable else "this field is missing"
     if raw is None:
@@ -168,8 +168,8 @@ def _reason(
     broken = next((check for check in checks if not check.allows(value)), None)
     if broken is None:
         return None
-    shown = value[:LONGEST_VALUE] if isinstance(value, str) else value
-    return f"{broken.demand} got {shown!r}"
+    excerpt = value[:LONGEST_VALUE] if isinstance(value, str) else value
+    return f"{broken.demand} got {excerpt!r}"
 
 
 def _unknown_fields(records: Records, inputs: Mapping[str, ColumnSpec]) -> Iterator[str]:

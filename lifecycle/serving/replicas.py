@@ -81,7 +81,7 @@ SWITCH_SECONDS = 0.0005
 
 
 def keep_to_loopback() -> None:
-    """On a one-machine Ray, keep the replica's gRPC server off the machine's other interfaces."""
+    """Bind the replica's gRPC server to the loopback interface if Ray runs on one machine."""
     address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # ray has no type
     if ip_address(address).is_loopback:
         serve_grpc_on_loopback()
@@ -121,7 +121,7 @@ class ModelServer:
         return self._endpoint
 
     def reconfigure(self, traffic: dict[str, Any]) -> None:
-        """Called by Serve at the start and when `set_traffic` changes it."""
+        """Apply a traffic setting. Serve calls this at the start and after `set_traffic`."""
         self._lanes.follow(Traffic.model_validate(traffic))
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
@@ -133,7 +133,7 @@ class ModelServer:
         return self._deployed
 
     def __del__(self) -> None:
-        """Called by Serve once the last request is answered."""
+        """Close the log, the views and the metrics. Serve calls this after the last request."""
         if self._log is not None:
             self._log.close()
         if self._views is not None:
@@ -161,6 +161,6 @@ class CandidateServer:
             return error
 
     def schema(self) -> BundleSchema:
-        """What a request brings and what the model answers."""
+        """Return the schema of the model's requests and answers."""
         schema: BundleSchema = self._served.schema
         return schema

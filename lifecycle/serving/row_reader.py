@@ -127,9 +127,9 @@ def _bounds(spec: ColumnSpec) -> tuple[float, float]:
 
 
 def is_number(spec: ColumnSpec, levels: Sequence[Any] | None) -> bool:
-    """Whether a value is a number of the matrix, right if it is within the column's bounds.
+    """Return whether the column is a number for which only bounds need to be checked.
 
-    Any other constraint is left to the slow way.
+    Columns with any other constraint take the slow path.
     """
     bounded = all(isinstance(check, Minimum | Maximum) for check in constraints_of(spec))
     return levels is None and bounded and spec.value_type in NUMERIC
@@ -274,7 +274,7 @@ class RowReader:
             raise NotPlainError
 
     def _without_others(self, records: Records) -> Records:
-        """Without the entity, and without what is ignored."""
+        """Return the records without the entity and without ignored fields."""
         if self._ignore:
             return [{k: v for k, v in record.items() if k in self._inputs} for record in records]
         name = self._entity

@@ -35,45 +35,50 @@ Values = NDArray[np.float64]
 
 
 class Smoke(NamedTuple):
-    """What a smoke test asked and how long it waited."""
+    """Result of a smoke test: rows compared and latencies."""
 
     rows: int
-    """Rows compared, each over every protocol."""
+    """Number of rows compared, each over every protocol."""
     p50_milliseconds: float
     """Median time of a request for one row over the plain protocol: network, queue and replica."""
     p99_milliseconds: float
 
 
 class Offline(NamedTuple):
-    """Offline predictions for the rows."""
+    """Rows, and what the offline model predicts for them."""
 
+    inputs: pd.DataFrame
+    """Rows as clients send them."""
     predictions: Values
     """Shape (n,), multiclass (n, k)."""
-    classes: Sequence[Scalar]
+    classes: Sequence[Scalar] = ()
     """Multiclass: what the k columns are."""
-    tolerance: float
-    """How far an answer may be from it."""
+    largest: float | None = None
+    """Largest prediction on the holdout, by size; without it the largest of these."""
+
+    @property
+    def tolerance(self) -> float:
+        """How far an answer may be from its prediction."""
+        rows_largest = float(np.abs(self.predictions).max(initial=0))
+        return PARITY * (rows_largest if self.largest is None else self.largest)
 
 
 class Wire(NamedTuple):
-    """How a protocol carries rows and predictions."""
+    """Encodes rows and decodes predictions for one protocol."""
 
     path: str
     write: Callable[[Records], dict[str, Any]]
     read: Callable[[dict[str, Any], Sequence[Scalar]], Values]
     """Predictions (n,), multiclass (n, k). Raises LookupError, TypeError or ValueError."""
     version: Callable[[ProbeAnswer], object]
-    """Which version answered."""
+    """The model version that an answer names."""
 
 
 def smoke_test(
     url: str,
     model: ModelVersion,
-    inputs: pd.DataFrame,
-    expected: Values,
+    offline: Offline,
     *,
-    largest: float | None = None,
-    classes: Sequence[Scalar] = (),
     access: Access = OPEN_ACCESS,
     patience: float = PATIENCE_S,
     max_p99_milliseconds: float | None = None,
@@ -82,11 +87,6 @@ def smoke_test(
 
     Args:
         url: where the application answers, as `deploy` returns it.
-        inputs: rows as clients send them.
-        expected: the offline model's predictions for them, shape (n,), multiclass (n, k).
-        largest: the offline model's largest prediction on the holdout, by size; answers may differ
-            by `PARITY` of it. Without it the largest expected one.
-        classes: multiclass: what the k columns are.
         patience: seconds that the endpoint may be late, over all requests together.
         max_p99_milliseconds: what the 99th percentile may be; without it anything.
 
@@ -94,9 +94,7 @@ def smoke_test(
         UnavailableError: no answer in time, or another version's.
         ServingError: an answer that differs, or a latency above its limit; names the row.
     """
-    records = to_records(inputs)
-    size = float(np.abs(expected).max(initial=0)) if largest is None else largest
-    offline = Offline(expected, classes, PARITY * size)
+    records = to_records(offline.inputs)
     with Probe(url, access, patience) as probe:
         _wait_for(probe, model)
         tensors = probe.ask(f"/v2/models/{model.name}").content["inputs"]
@@ -109,8 +107,8 @@ def smoke_test(
         for _ in range(ROUNDS - 1):
             if max_p99_milliseconds is None or best.p99_milliseconds <= max_p99_milliseconds:
                 return best
-            again = _measure(probe, model, records, offline)
-            best = min(best, again, key=lambda measured: measured.p99_milliseconds)
+            smoke = _measure(probe, model, records, offline)
+            best = min(best, smoke, key=lambda measured: measured.p99_milliseconds)
     if max_p99_milliseconds is not None and best.p99_milliseconds > max_p99_milliseconds:
         raise ServingError(
             f"{url}: one row takes {best.p99_milliseconds:.3g} ms (99th percentile of "
@@ -158,24 +156,24 @@ def _compare(
     except (LookupError, TypeError, ValueError):
         kind = f"probabilities of {', '.join(map(str, classes))}" if classes else "numbers"
         raise ServingError(
-            f"{place}: the predictions are no {kind}, one per row of {len(records)}"
+            f"{place}: the predictions are not {kind}, one per row of {len(records)}"
         ) from None
     wrong = np.argwhere(~(np.abs(predictions - expected) <= offline.tolerance))  # NaN is wrong, too
     if not len(wrong):
         return answer.seconds
     row, *column = wrong[0]
-    what = "".join(f", class {classes[at]!r}" for at in column)
+    label = "".join(f", class {classes[at]!r}" for at in column)
     at = (row, *column)
     how = "asked alone" if len(records) == 1 else f"asked with {len(records) - 1} others"
     raise ServingError(
         f"{place}: {len(set(wrong[:, 0]))} of {len(predictions)} answers differ from the offline "
-        f"model's; row {first + row}{what}, {how}, is {predictions[at]:.9g} instead of "
+        f"model's; row {first + row}{label}, {how}, is {predictions[at]:.9g} instead of "
         f"{expected[at]:.9g}. Do not release this version"
     )
 
 
 def _wait_for(probe: Probe, model: ModelVersion) -> None:
-    """Until the version itself answers: for a moment the former one may still do."""
+    """Wait until this version answers: the previous one may still do so for a moment."""
     while True:
         answering = probe.ask("/health").content.get("model") or {}
         version = answering.get("version")
@@ -205,9 +203,13 @@ def _tensor_values(content: dict[str, Any], classes: Sequence[Scalar]) -> Values
     return values
 
 
-def _check_classes(named: Sequence[Scalar], values: Values, classes: Sequence[Scalar]) -> None:
-    """Whether each class that is named is its row's most probable one."""
-    if list(named) != most_probable(values, classes).tolist():
+def _check_classes(predicted: Sequence[Scalar], values: Values, classes: Sequence[Scalar]) -> None:
+    """Check that the class named for each row is the most probable one.
+
+    Raises:
+        ServingError: another class is named.
+    """
+    if list(predicted) != most_probable(values, classes).tolist():
         raise ServingError("the endpoint names a class that is not the most probable one")
 
 

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 PATIENCE = 2.0
 """Seconds the candidate may take before the champion answers in its place."""
-REST = 1.0
+REST_SECONDS = 1.0
 """Seconds without requests for a candidate that was late or is gone."""
 SHADOWS = 64
 """Requests that may wait for the shadow; beyond them it is not asked."""
@@ -53,9 +53,9 @@ def candidate_name(project_name: str) -> str:
 
 
 def place(key: bytes, salt: str) -> float:
-    """Where in [0, 1) an entity stands; those below the share are the candidate's.
+    """Map an entity to a number in [0, 1). Entities below the share go to the candidate.
 
-    The salt makes each candidate meet other entities first.
+    The salt differs per candidate, so that each meets other entities first.
     """
     digest = blake2b(key, digest_size=8, key=salt.encode()[:64]).digest()
     return int.from_bytes(digest, "big") / 2**64
@@ -80,7 +80,7 @@ class Lanes:
         self._schema: tuple[str, BundleSchema] | None = None
 
     def follow(self, traffic: Traffic) -> None:
-        """From now on share the requests like this."""
+        """Route requests by this setting from now on."""
         from ray import serve
 
         if traffic.candidate is not None and traffic.policy != "straight":
@@ -91,7 +91,7 @@ class Lanes:
 
     @property
     def shared(self) -> bool:
-        """Whether there is a candidate at all; the champion needs no lanes without."""
+        """Return whether a candidate shares the traffic, and its lease has not run out."""
         if self._handle is None:
             return False
         if time.time() >= self._traffic.expires_at:  # whoever rolls out has died
@@ -106,10 +106,10 @@ class Lanes:
         return self._traffic.candidate if self._traffic.policy == "canary" and self.shared else None
 
     def role_of(self, version: str) -> Role | None:
-        """Whose version a path names; None if it names none.
+        """Return the role of the version that a path names; None if the path names none.
 
         Raises:
-            NotServedError: neither the champion's nor the candidate's.
+            NotServedError: the version is neither the champion's nor the candidate's.
         """
         if not version:
             return None
@@ -120,14 +120,14 @@ class Lanes:
         return "champion"
 
     async def candidate_schema(self) -> BundleSchema:
-        """What the candidate takes and gives.
+        """Return the schema of the candidate's requests and answers.
 
         Raises:
-            NoAnswerError: it does not say, or is not there any more.
+            NoAnswerError: the candidate does not answer, or is not there any more.
         """
         candidate = self.candidate
         if candidate is None:
-            raise NoAnswerError("there is no version beside the champion any more")
+            raise NoAnswerError("there is no candidate any more")
         if self._schema is None or self._schema[0] != candidate.digest:
             try:
                 schema = await asyncio.wait_for(self._handle.schema.remote(), PATIENCE)
@@ -187,13 +187,13 @@ class Lanes:
         return place(key, salt) < self._traffic.share
 
     async def _candidate(self, request: PredictionRequest, name: str, role: Role) -> RoutedAnswer:
-        """What the candidate says; without an answer if it fails, refuses or is late."""
+        """Ask the candidate. The result has no answer if it fails, refuses or is late."""
         started = time.perf_counter()
         try:
             result = await asyncio.wait_for(self._handle.answer.remote(request, name), PATIENCE)
         except Exception as error:  # whatever Ray raises when a replica is gone or late
             logger.warning("the candidate did not answer %s: %s", name, type(error).__name__)
-            self._resting_until = time.monotonic() + REST
+            self._resting_until = time.monotonic() + REST_SECONDS
             return RoutedAnswer(role, None, time.perf_counter() - started)
         if isinstance(result, RequestError):
             return RoutedAnswer(role, None, time.perf_counter() - started, result)

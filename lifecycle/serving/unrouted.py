@@ -1,6 +1,6 @@
-"""What a path without a project is answered where Ray Serve's own proxy listens, not HAProxy.
+"""The answer to a path without a project where Ray Serve's own proxy listens, not HAProxy.
 
-Ray's proxies import this: `launcher.environment` names it to them.
+Ray's proxies import this module: `launcher.environment` sets its name for them.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -22,7 +22,7 @@ JSON = b"application/json"
 
 
 def middlewares() -> list[Middleware]:
-    """Called by Ray in each proxy."""
+    """Return the middlewares of a proxy. Ray calls this in each proxy."""
     return [Middleware(Unrouted)]
 
 

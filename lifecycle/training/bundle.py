@@ -84,7 +84,7 @@ class BundleSchema(Record):
         return {name: spec for name, spec in self.inputs.items() if name not in columns}
 
 
-class Manifest(Record):
+class BundleManifest(Record):
     """Manifest of a bundle's files."""
 
     format: Literal[1] = 1
@@ -105,7 +105,7 @@ class LoadedBundle:
 
     schema: BundleSchema
     model: Model
-    manifest: Manifest
+    manifest: BundleManifest
     digest: str
 
     def importances(self) -> dict[str, float]:
@@ -113,8 +113,8 @@ class LoadedBundle:
 
         They sum to 1; all zero for a model that cannot say.
         """
-        named = zip(self.schema.features.names, self.model.importances().tolist(), strict=True)
-        return dict(sorted(named, key=lambda item: -item[1]))
+        pairs = zip(self.schema.features.names, self.model.importances().tolist(), strict=True)
+        return dict(sorted(pairs, key=lambda item: -item[1]))
 
 
 def write_bundle(
@@ -135,7 +135,7 @@ def write_bundle(
     """
     contents = {MODELS[model.kind]: model.save(), SCHEMA: _json(schema)}
     files = {name: _sha256(content) for name, content in contents.items()}
-    contents[MANIFEST] = _json(Manifest(identity=identity, rounds=model.rounds, files=files))
+    contents[MANIFEST] = _json(BundleManifest(identity=identity, rounds=model.rounds, files=files))
     digest = _sha256(contents[MANIFEST])
     bundle = Bundle(path=folder / digest, digest=digest, rounds=model.rounds, curve=curve or {})
     try:
@@ -160,7 +160,7 @@ def load_bundle(path: str | Path, digest: str | None = None) -> LoadedBundle:
     folder = Path(path)
     contents = _verified(folder, digest)
     try:
-        manifest = Manifest.model_validate_json(contents[MANIFEST])
+        manifest = BundleManifest.model_validate_json(contents[MANIFEST])
         schema = BundleSchema.model_validate_json(contents[SCHEMA])
     except ValidationError as error:
         raise BundleError(
@@ -191,7 +191,7 @@ def _verified(folder: Path, digest: str | None) -> dict[str, bytes]:
             "do not serve it, fetch the bundle again from the registry"
         )
     try:
-        files = Manifest.model_validate_json(raw).files
+        files = BundleManifest.model_validate_json(raw).files
     except ValidationError as error:
         raise BundleError(
             f"{folder / MANIFEST}: not a manifest this version reads ({_problem(error)})"

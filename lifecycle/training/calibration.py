@@ -3,12 +3,11 @@
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lifecycle.errors import TrainingError
+from lifecycle.features.encode import Floats
 from lifecycle.records import Record
 
-Floats = NDArray[np.float64]
 PRECISION = 1e-9
 """Of the gradient of the mean loss where the likelihood counts as greatest."""
 
@@ -48,7 +47,7 @@ def calibrate(
     if positives in (0, len(truth)):
         raise TrainingError(
             "training.calibration: the validation part has one class only; "
-            "make split.validation larger, or leave calibration out"
+            "make split.validation larger, or omit calibration"
         )
     return (_platt if method == "sigmoid" else _isotonic)(probability, truth)
 
@@ -73,7 +72,7 @@ def _platt(probability: Floats, truth: Floats) -> Calibration:
     if slope <= 0:
         raise TrainingError(
             "training.calibration: on the validation part the model's probabilities do not rise "
-            "with the truth; calibration cannot mend that: use none and look at the data"
+            "with the truth; calibration cannot correct that: use none and look at the data"
         )
     return Calibration(method="sigmoid", values=(slope, intercept))
 

@@ -35,6 +35,7 @@ from lifecycle.training.trainers.booster import load_booster
 from lifecycle.training.trainers.protocol import Fitted
 from lifecycle.training.trainers.xgb import (
     BoosterMetric,
+    Checkpoints,
     Progress,
     boost,
     booster_metric,
@@ -47,7 +48,7 @@ MODEL, CURVE = "model.ubj", "curve.json"
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker is told; each reads its rows itself."""
+    """Arguments of every worker. Each worker reads its rows itself."""
 
     project: Project
     train: DatasetVersion
@@ -161,16 +162,14 @@ def _train(job: Job) -> dict[str, Any]:
         parameters,
         job.threads,
         metric=_averaged(booster_metric(project)),
-        keep=_keep,
-        keep_every=project.training.checkpoint_rounds,
-        start=_last_progress(),
+        checkpoints=Checkpoints(_keep, project.training.checkpoint_rounds, _last_progress()),
     )
     curve = {"train": boosted.curve["sample"], "validation": boosted.curve["validation"]}
     return {"model": bytes(boosted.booster.save_raw("ubj")), "curve": curve}
 
 
 def _matrices(job: Job) -> Matrices:
-    """This worker's rows of both parts."""
+    """Read this worker's rows of both parts."""
     rank = ray.train.get_context().get_world_rank()
     project, schema = job.project, job.plan.schema
     train = read_shard(project, job.train, job.plan.train, rank, schema)
@@ -189,8 +188,8 @@ def _matrices(job: Job) -> Matrices:
 def _agree(problem: LifecycleError | None) -> None:
     """Go on together, or end together with the error of the first worker that has one."""
     rank, workers = collective.get_rank(), collective.get_world_size()
-    mine = np.array([workers if problem is None else rank], dtype=np.int32)
-    first = int(collective.allreduce(mine, collective.Op.MIN)[0])
+    vote = np.array([workers if problem is None else rank], dtype=np.int32)
+    first = int(collective.allreduce(vote, collective.Op.MIN)[0])
     if first < workers:
         answer: Any = collective.broadcast(problem, first)
         raise _AgreedError(answer)
@@ -244,9 +243,8 @@ def _last_progress() -> Progress | None:
 
 def _plain(error: TrainingFailedError) -> LifecycleError:
     """The cause on a worker, if it is one of ours or XGBoost's; otherwise Ray's own words."""
-    failures = getattr(error, "worker_failures", {})
-    for rank, failure in sorted(failures.items()):
-        cause = getattr(failure, "_base_exc", failure)
+    causes = getattr(error, "worker_failures", {})
+    for rank, cause in sorted(causes.items()):
         if isinstance(cause, LifecycleError):
             return cause
         if isinstance(cause, xgboost.core.XGBoostError):

@@ -9,12 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
-import ray
-from ray.exceptions import RayError as AnyRayError
 
 from lifecycle.errors import LifecycleError, TrainingError, ray_reason
 from lifecycle.features.encode import (
     FeatureSchema,
+    Floats,
     build_features,
     encode,
     hook_digest,
@@ -31,10 +30,10 @@ from lifecycle.training.calibration import Calibration, calibrate
 from lifecycle.training.evaluation.assess import answer, score
 from lifecycle.training.matrix import open_matrices, pool
 from lifecycle.training.parameters import DEFAULTS, threads_of
-from lifecycle.training.trainers.protocol import Curve, Floats, Matrix, Model, ModelKind
+from lifecycle.training.trainers.protocol import Curve, Matrix, Model, ModelKind
 from lifecycle.training.trainers.registry import open_refitter, open_trainer
 
-# The decision threshold of a binary model: given, by what errors cost, or by a target rate.
+# The decision threshold of a binary model: declared, from the costs of errors, or from a rate.
 
 logger = logging.getLogger(__name__)
 
@@ -93,11 +92,12 @@ def threshold_of_rate(probability: Floats, rate: float) -> float:
     return middle if middle > below else above  # neighbouring floats have none between them
 
 
-def _on_model_scale(wanted: float, probability: Floats, truth: Floats) -> float:
-    """What the model answers where the true probability is `wanted`.
+def _on_model_scale(target: float, probability: Floats, truth: Floats) -> float:
+    """Map a true probability to the one that the model gives for it.
 
-    By Platt's sigmoid on the validation part: class weights and some learners put probabilities
-    off. Answers of 0 and 1 count as no more certain than the rows can show (Laplace's rule).
+    The map is Platt's sigmoid on the validation part, because class weights and some learners
+    shift probabilities. Probabilities of 0 and 1 are clipped as far as the number of rows can
+    tell them apart (Laplace's rule).
     """
     bound = 1 / (len(truth) + 2)
     try:
@@ -107,13 +107,13 @@ def _on_model_scale(wanted: float, probability: Floats, truth: Floats) -> float:
             "decision.costs: the validation part cannot tell whether probabilities are right; "
             "the threshold takes them as they are"
         )
-        return wanted
+        return target
     slope, intercept = sigmoid.values
-    log_odds = (math.log(wanted) - math.log1p(-wanted) - intercept) / slope
+    log_odds = (math.log(target) - math.log1p(-target) - intercept) / slope
     return 0.5 * (1 + math.tanh(0.5 * log_odds))
 
 
-# The final model, fitted where Ray has room: in this process, in one worker, or in several.
+# Fit of the final model: in this process, in one worker of Ray, or in several.
 
 
 class FittedModel(NamedTuple):
@@ -185,6 +185,8 @@ def check_workers(project: Project, rows: int, threads: int) -> None:
         raise TrainingError(
             f"training.num_workers: {workers} workers for {rows} rows; ask for fewer"
         )
+    import ray
+
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's
     cpus = [int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]]
     if sum(count // threads for count in cpus) < workers:
@@ -211,8 +213,8 @@ def _fit(
     model = fitted.model
     calibration, threshold = calibrated(project, model, data.validation, data.validation_labels)
     if project.training.refits:
-        both = pool(project, data)
-        model = open_refitter(project).refit(project, both, parameters, threads, model.rounds)
+        pooled = pool(project, data)
+        model = open_refitter(project).refit(project, pooled, parameters, threads, model.rounds)
     return FittedModel(model, data.schema, fitted.curve, calibration, threshold)
 
 
@@ -256,6 +258,9 @@ def _calibrated_on_part(
 
 def _fit_in_task(project: Project, *arguments: Any) -> FittedModel:
     """The same in one worker of the cluster; Ray starts it again if its node dies."""
+    import ray  # half a second, which a script without a cluster does without
+    from ray.exceptions import RayError as AnyRayError
+
     remote: Any = ray.remote(num_cpus=arguments[-1], max_retries=project.training.max_failures)
     running = remote(_send).remote(project, *arguments)
     try:
@@ -330,16 +335,16 @@ def few_rounds(project: Project, parameters: Mapping[str, Scalar], rounds: int) 
     if rounds >= FEW_ROUNDS or share_left <= LITTLE_LEFT:
         return ()
     if rounds == project.training.rounds:
-        why, advice = "training.rounds allows no more", "raise it"
+        reason, advice = "training.rounds allows no more", "raise it"
     else:
-        why = f"{project.training_metric} on the validation part was best there"
+        reason = f"{project.training_metric} on the validation part was best there"
         advice = (
             "try a smaller learning rate (training.parameters, tuning.space), a larger "
             "split.validation, or look for columns that say more"
         )
     return (
         f"Only {rounds} boosting round{'s' if rounds > 1 else ''} with a learning rate of {eta:g}, "
-        f"which leaves {share_left:.0%} of what trees could say unsaid: {why}; {advice}.",
+        f"which leaves {share_left:.0%} of what trees could say unsaid: {reason}; {advice}.",
     )
 
 
@@ -349,7 +354,7 @@ def bundle_schema(
     model: ModelKind = "xgboost",
     calibration: Calibration | None = None,
 ) -> BundleSchema:
-    """What a model of this project takes and gives, without its `decision`."""
+    """Build the schema of a model's requests and answers, without its `decision`."""
     binary = project.task == "binary"
     return BundleSchema(
         project=project.name,
@@ -375,7 +380,7 @@ def target_values(project: Project, train: DatasetVersion) -> tuple[Scalar, ...]
     return tuple(target[mask].head(1).tolist()[0] for mask in (~positive, positive))
 
 
-# Sensitivity: how much the deciding metric moves if nothing but the training seed changes.
+# Noise: variation of the deciding metric when only the training seed changes.
 
 OnSeed = Callable[[int, float], None]
 """Seed, metric on the holdout."""

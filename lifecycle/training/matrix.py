@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lifecycle.errors import ProjectError, TargetError
 from lifecycle.features.encode import (
     FeatureSchema,
+    Floats,
     build_features,
     encode,
     fit_schema,
@@ -22,8 +23,6 @@ from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 
 # Class weights as weights of rows, the same for every trainer.
-
-Floats = NDArray[np.float64]
 
 
 def class_counts(project: Project, truth: Floats) -> Floats:
@@ -45,10 +44,10 @@ def row_weights(project: Project, truth: Floats, counts: Floats | None = None) -
     Raises:
         ProjectError: `training.class_weight` names a class that is not the target's.
     """
-    wanted = project.training.class_weight
-    if wanted is None:
+    class_weight = project.training.class_weight
+    if class_weight is None:
         return None
-    if wanted == "balanced":
+    if class_weight == "balanced":
         rows = class_counts(project, truth) if counts is None else counts
         present = rows > 0
         by_class = np.divide(
@@ -56,7 +55,7 @@ def row_weights(project: Project, truth: Floats, counts: Floats | None = None) -
         )
     else:
         by_class = np.ones(len(project.classes) or 2)
-        for name, weight in wanted.items():
+        for name, weight in class_weight.items():
             by_class[_code(project, name)] = weight
     weights: Floats = by_class[truth.astype(np.int64)]
     return weights
@@ -90,7 +89,7 @@ def _code(project: Project, name: str) -> int:
     if name in others or (not others and name != str(positive)):
         return 0
     raise ProjectError(
-        f"training.class_weight: {name!r} is no value of {project.target!r}; "
+        f"training.class_weight: {name!r} is not a value of {project.target!r}; "
         f"use {str(positive)!r} and {' or '.join(map(repr, others))}"
     )
 

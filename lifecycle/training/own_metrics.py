@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lifecycle.errors import FeatureError
+from lifecycle.features.encode import Floats
 from lifecycle.project import Metric, Project
 from lifecycle.runtime.plugins import load_plug, plug_file, where
 
-Floats = NDArray[np.float64]
 OwnMetric = Callable[[Floats, Floats], float]
 """truth (n,), prediction (n,), multiclass (n, k) → value, greater is better."""
 

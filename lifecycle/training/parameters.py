@@ -129,7 +129,7 @@ def stopping_metric(project: Project) -> tuple[str, bool]:
 def xgboost_parameters(
     project: Project, parameters: Mapping[str, Scalar], threads: int
 ) -> dict[str, Scalar]:
-    """What `xgboost.train` is given: `parameters` and all that the project implies.
+    """Complete `parameters` for `xgboost.train` with everything that the project implies.
 
     `seed_per_iteration` makes a round's random draws depend on its number only, so that training
     resumed from a checkpoint goes on as if it had never stopped.
@@ -180,9 +180,9 @@ def check_parameters(project: Project) -> None:
     Raises:
         ProjectError: a parameter XGBoost does not know, would not use, or refuses; names the key.
     """
-    named = {*project.training.parameters, *project.tuning.space}
+    parameter_names = {*project.training.parameters, *project.tuning.space}
     for name, other in ALIASES.items():
-        if {name, other} <= named:
+        if {name, other} <= parameter_names:
             raise ProjectError(
                 f"training.parameters, tuning.space: {name!r} and {other!r} are one parameter; "
                 "use one of the names"
@@ -238,7 +238,7 @@ def _try(project: Project, key: str, name: str, value: Scalar) -> None:
 
 
 def plain(error: xgboost.core.XGBoostError) -> str:
-    """What XGBoost says, without the place in its C++ source and the stack."""
+    """Return XGBoost's message without the place in its C++ source and without the stack."""
     return re.sub(r"^\[[\d:]+\]\s*\S+:\d+:\s*", "", first_line(error)).strip()
 
 

@@ -26,7 +26,7 @@ class BundleModel:
         self._predictor = predictor
 
     def predict(self, model_input: pd.DataFrame) -> NDArray[np.float64]:
-        """What `Predictor.predict` answers: shape (n,), or (n, classes) for multiclass."""
+        """Predict as `Predictor.predict`: shape (n,), or (n, classes) for multiclass."""
         return self._predictor.predict(model_input)
 
 
@@ -42,7 +42,7 @@ def _load_pyfunc(path: str) -> BundleModel:
 
 
 def _project(schema: BundleSchema, folder: Path) -> Project:
-    """What a model knows of its project: enough to find the hook; a model has no project file."""
+    """Rebuild from a bundle, which has no project file, the parts that find the hook."""
     target = ColumnSpec(
         type="category" if schema.classes else "number", categories=schema.classes or None
     )

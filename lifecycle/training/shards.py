@@ -25,7 +25,7 @@ from lifecycle.features.encode import (
     labels,
     load_hook,
 )
-from lifecycle.lake.read import batch_frame, open_rows
+from lifecycle.lake.read import batch_frame, numbers_end, open_rows
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.cluster import ray_data, rows_of
@@ -47,7 +47,7 @@ class Shards(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What every worker must know of the rows it does not see."""
+    """Facts about all rows that every worker needs, though it reads only its shard."""
 
     schema: FeatureSchema
     train: Shards
@@ -86,14 +86,14 @@ def plan(project: Project, train: DatasetVersion, validation: DatasetVersion, wo
     """
     load_hook(project)  # a mistake in it is told here, not by every worker
     surveys = _look(project, {"train": train, "validation": validation})
-    shown = [survey.examples for survey in surveys["train"] if survey.examples is not None]
+    examples = [survey.examples for survey in surveys["train"] if survey.examples is not None]
     counts = [survey.counts for survey in surveys["train"] if survey.counts is not None]
     shards = {
         "train": _divide(surveys["train"], train, "train", workers),
         "validation": _divide(surveys["validation"], validation, "validation", workers),
     }
     return Plan(
-        schema=fit_schema(pd.concat(shown), project.columns),
+        schema=fit_schema(pd.concat(examples), project.columns),
         **shards,
         counts=np.sum(counts, axis=0) if counts else None,
     )
@@ -123,8 +123,7 @@ def read_shard(
         at = to
     if at != rows:
         raise BackendError(
-            f"{part.uri}: version {part.version} gave worker {rank} other rows than it has; "
-            "run again"
+            f"{part.uri}: version {part.version} gave worker {rank} unexpected rows; run again"
         )
     if (np.diff(numbers) < 0).any():  # Delta's files need not be in the order of the rows
         order = np.argsort(numbers)
@@ -135,9 +134,9 @@ def read_shard(
 def _look(project: Project, parts: dict[str, DatasetVersion]) -> dict[str, list[_Survey]]:
     """Every row of the parts, stretch by stretch where Ray Data has room."""
     stretches = [
-        {"name": name, "first": first, "end": min(first + STRETCH, part.rows)}
-        for name, part in parts.items()
-        for first in range(0, part.rows, STRETCH)
+        {"name": name, "first": first, "end": min(first + STRETCH, end)}
+        for name, end in ((name, numbers_end(part)) for name, part in parts.items())
+        for first in range(0, end, STRETCH)
     ]
     surveys: dict[str, list[_Survey]] = {name: [] for name in parts}
     survey = partial(_see, project=project, parts=parts)
@@ -167,7 +166,7 @@ def _survey_of(project: Project, part: DatasetVersion, name: str, first: int, en
     hook = load_hook(project)
     rows = 0
     examples: pd.DataFrame | None = None
-    bins = np.zeros(-(-part.rows // width), dtype=np.int64)
+    bins = np.zeros(-(-numbers_end(part) // width), dtype=np.int64)
     counts = class_counts(project, np.empty(0)) if classified else None
     for batch in _scan(project, part, first, end):
         rows += batch.num_rows
@@ -185,12 +184,12 @@ def _survey_of(project: Project, part: DatasetVersion, name: str, first: int, en
 
 def _examples(features: pd.DataFrame) -> pd.DataFrame:
     """Rows in which every value occurs that could be a category's, and at least one row."""
-    shown = np.zeros(len(features), dtype=bool)
-    shown[0] = True
+    mask = np.zeros(len(features), dtype=bool)
+    mask[0] = True
     for name in features.columns:
         if not pd.api.types.is_numeric_dtype(features[name].dtype):
-            shown |= ~features[name].duplicated().to_numpy()
-    return features[shown]
+            mask |= ~features[name].duplicated().to_numpy()
+    return features[mask]
 
 
 def _divide(surveys: list[_Survey], part: DatasetVersion, name: str, workers: int) -> Shards:
@@ -198,7 +197,7 @@ def _divide(surveys: list[_Survey], part: DatasetVersion, name: str, workers: in
     if (rows := sum(survey.rows for survey in surveys)) != part.rows:
         raise BackendError(
             f"{part.uri}: version {part.version} has {rows} rows, not the {part.rows} of the "
-            "reference; the table was made anew since, so prepare the data again"
+            "reference; the table has been made again since, so prepare the data again"
         )
     bins = np.sum([survey.bins for survey in surveys], axis=0)
     upto = np.concatenate([[0], np.cumsum(bins)])
@@ -238,4 +237,4 @@ def _scan(project: Project, part: DatasetVersion, first: int, end: int) -> Itera
 
 def _width(part: DatasetVersion) -> int:
     """Rows a bin."""
-    return max(1, part.rows // BINS)
+    return max(1, numbers_end(part) // BINS)

@@ -49,6 +49,13 @@ def test_without_a_terminal_each_step_is_a_line() -> None:
     ]
 
 
+def test_the_clock_starts_with_the_process() -> None:
+    file = io.StringIO()
+    with Screen(Console(file=file), age=40.0):
+        say("train", "registered v1")
+    assert 40.0 <= float(file.getvalue().split()[0]) < 60.0
+
+
 def test_others_do_not_write_on_it(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

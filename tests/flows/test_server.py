@@ -97,6 +97,8 @@ import sys
 import flows.monitor, flows.retention, flows.score
 heavy = {{"ray", "matplotlib", "optuna", "mlflow"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
+import flows.train
+assert "ray" not in sys.modules
 from flows.prepare import command
 assert command.run([{file!r}]) == 0
 assert "ray" not in sys.modules
@@ -107,6 +109,22 @@ assert "ray" not in sys.modules
         [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_script_that_predicts_imports_no_scikit_learn(tmp_path: Path) -> None:
+    code = """
+import sys
+from flows import command
+command.end_process = lambda code: print(code, {"sklearn", "scipy.stats"} & set(sys.modules))
+command.run_flow("score", ["no-such-project.yaml"])
+import sklearn.base
+"""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
+    env = kept | {"LIFECYCLE_HOME": str(tmp_path), "LIFECYCLE_KEEP_WARM": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "2 set()\n"), done.stderr
 
 
 def test_a_server_that_cannot_start_says_where_to_look(

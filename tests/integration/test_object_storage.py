@@ -20,6 +20,7 @@ import s3fs
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 
+from benchmarks import lake
 from lifecycle.audit.data_trail import data_chain, record_data
 from lifecycle.cli.main import main
 from lifecycle.data.ingest import ingest
@@ -32,8 +33,9 @@ from lifecycle.governance.retention import retain
 from lifecycle.lake.logged_predictions import read_log
 from lifecycle.lake.prediction_log import SCHEMA, LogTable, tidy
 from lifecycle.lake.read import open_version, read_version
+from lifecycle.lake.staging import MARKER
 from lifecycle.lake.table import history, table_uri
-from lifecycle.lake.write import MARKER, write_version
+from lifecycle.lake.write import write_version
 from lifecycle.project import Project
 from lifecycle.records import Window
 from lifecycle.release.artifacts import record_of
@@ -220,6 +222,35 @@ def test_of_two_writers_one_wins(settings: Settings) -> None:
     assert sorted(written) == [0, 1, 2, 3]
     chain = data_chain(settings, "small")
     assert (len(chain.lines()), chain.broken()) == (5, None)
+
+
+def test_a_trail_is_packed_in_a_bucket(settings: Settings) -> None:
+    """Of 20 lines there are two segments of 8 and 4 of one; what was packed is deleted."""
+    lines = [record_data(settings, "small", "ingest", f"t{at % 3}", at) for at in range(20)]
+    chain = data_chain(settings, "small")
+    assert (chain.lines(), chain.broken()) == (lines, None)
+    names = [name for name, _ in objects("lake") if name.endswith(".parquet")]
+    segments = [name for name in names if "_delta_log" not in name]
+    assert len(segments) == 6
+    [head] = [name for name, _ in objects("lake") if name.endswith("_head.json")]
+    newest = max(segments)
+    content = get("lake", newest)
+    put("lake", newest, content[:99])
+    assert "its SHA-256 is not the one in its name" in (chain.broken() or "")
+    boto3.client("s3").delete_object(Bucket="lake", Key=newest)
+    assert "is missing" in (chain.broken() or "")
+    put("lake", newest, content)
+    put("lake", head, b"{}")
+    with pytest.raises(BackendError, match=r"_head\.json: is damaged"):
+        record_data(settings, "small", "ingest", "t0", 20)
+
+
+def test_an_append_to_a_trail_needs_as_many_requests_whatever_its_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lake, "MANY", 200)
+    row = lake.trail_requests(1)
+    assert row["holds"], row["detail"]
 
 
 def test_what_a_killed_writer_left_goes_with_the_next(settings: Settings) -> None:

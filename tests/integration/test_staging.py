@@ -193,7 +193,7 @@ def services(made: Staging, postgres: Postgres) -> Iterator[None]:
             PREFECT_API_DATABASE_CONNECTION_URL=database,
         )
         (short / "f").mkdir(mode=0o700)
-        ours = launcher.environment() | launcher.apart(short / "f") | LOOPBACK
+        ours = launcher.environment() | launcher.isolation(short / "f") | LOOPBACK
         head = ["--head", "--node-ip-address", "127.0.0.1", "--port", str(made.ray_port)]
         head += ["--num-cpus", "2", "--include-dashboard", "false", "--temp-dir", str(short / "r")]
         head += ["--disable-usage-stats", "--block"]

@@ -99,9 +99,9 @@ def test_a_misspelled_variable_is_warned_of_once(
         Settings.load("far")
     said = [record.getMessage() for record in caplog.records]
     assert sorted(said) == [
-        "LIFECYCLE_HOMES is no setting, and is not read; did you mean LIFECYCLE_HOME?",
-        "LIFECYCLE_SERVE_PROT is no setting, and is not read; did you mean LIFECYCLE_SERVE_PORT?",
-        "LIFECYCLE_XYZXYZ is no setting, and is not read",
+        "LIFECYCLE_HOMES is not a setting and is ignored; did you mean LIFECYCLE_HOME?",
+        "LIFECYCLE_SERVE_PROT is not a setting and is ignored; did you mean LIFECYCLE_SERVE_PORT?",
+        "LIFECYCLE_XYZXYZ is not a setting and is ignored",
     ]
 
 
@@ -215,7 +215,7 @@ def test_home_is_its_owners_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("home", "problem"),
-    [("", "is empty; name a folder"), ("{file}", "is no folder"), ("{file}/x", "cannot make")],
+    [("", "is empty; name a folder"), ("{file}", "is not a folder"), ("{file}/x", "cannot make")],
 )
 def test_a_home_that_is_no_folder(
     home: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

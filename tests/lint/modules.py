@@ -1,11 +1,10 @@
-"""Leftovers that no other tool sees: `python -m tests.lint.modules`.
+"""Leftovers that no other tool reports.
 
-A module that imports itself, and a parameter that a docstring explains and the function lacks.
+They are a module that imports itself, and a docstring's parameter that the function does not have.
 """
 
 import ast
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ FOLDERS = ("lifecycle", "tasks", "flows", "benchmarks")
 
 
 def problems(root: Path) -> Iterator[str]:
-    """One line per problem, as ruff writes them."""
+    """Yield one line per problem, as ruff writes them."""
     for folder in FOLDERS:
         for path in sorted((root / folder).rglob("*.py")):
             place = path.relative_to(root)
@@ -30,7 +29,7 @@ def problems(root: Path) -> Iterator[str]:
 
 
 def _missing(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    """Parameters under `Args:` that a function does not have."""
+    """Return the parameters under `Args:` that a function does not have."""
     arguments = function.args
     every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
     names = {argument.arg for argument in (*every, arguments.vararg, arguments.kwarg) if argument}
@@ -42,13 +41,3 @@ def _missing(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
         for name in re.findall(rf"^{indent}(\w+): ", section, re.MULTILINE)
         if name not in names
     ]
-
-
-def main(root: Path = Path()) -> int:
-    lines = list(problems(root))
-    sys.stdout.writelines(f"{line}\n" for line in lines)
-    return int(bool(lines))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -21,3 +21,16 @@ def test_that_a_participle_and_a_second_class_of_a_name_are_reported(tmp_path: P
         "lifecycle/a.py:6: found: say what it is, with a noun",
         "lifecycle/b.py:1: Row: say another name, lifecycle/a.py:1 has this one",
     ]
+
+
+def test_that_a_public_docstring_that_begins_with_a_clause_is_reported(tmp_path: Path) -> None:
+    file = tmp_path / "flows" / "a.py"
+    file.parent.mkdir()
+    file.write_text(
+        '"""How it runs."""\n\n\ndef f():\n    """Whether it does so, or not."""\n\n\n'
+        'def _g():\n    """Whether it does."""\n\n\nclass C:\n    """Fields of a row."""\n'
+    )
+    assert list(names.problems(tmp_path)) == [
+        "flows/a.py:1: How it runs. …: begin a docstring with a verb or a noun",
+        "flows/a.py:4: Whether it does …: begin a docstring with a verb or a noun",
+    ]

@@ -71,7 +71,7 @@ class Shell:
         home = folder / ".home"
         home.mkdir(exist_ok=True)
         self._short = Path(tempfile.mkdtemp(prefix="lc-", dir="/tmp"))
-        apart = launcher.apart(self._short)
+        apart = launcher.isolation(self._short)
         venv = folder / ".venv"
         environment = {
             "HOME": str(home),

@@ -1,4 +1,4 @@
-"""What a person sees of an ingestion: what the data do not keep, and how far it is."""
+"""Output of an ingestion on the screen: violations of the contract, and progress."""
 
 import logging
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def test_violations_are_on_the_screen_and_in_an_artifact(
     frame = small_frame()
     frame.loc[[3, 7], "city"] = "Atlantis"
     frame.loc[7, "visits"] = -1
-    monkeypatch.setattr(data, "SHOWN", 2)
+    monkeypatch.setattr(data, "MAX_VIOLATIONS_SHOWN", 2)
     frame.loc[9, "age"] = -1
     project = make_project(frame)
 

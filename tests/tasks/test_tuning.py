@@ -104,7 +104,7 @@ def test_progress_while_trials_end(project: Project, caplog: pytest.LogCaptureFi
     assert [
         record.getMessage() for record in caplog.records if record.name == "lifecycle.progress"
     ] == [
-        "tuning goes on: 2 trials of an earlier run are kept",
+        "tuning resumes: 2 trials of an earlier run are reused",
         "tuning: trial 1 of 20, best roc_auc 0.6000",
         "tuning: trial 2 of 20, best roc_auc 0.6700",
         "tuning: trial 3 of 20, best roc_auc 0.7400",

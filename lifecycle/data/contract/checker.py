@@ -33,14 +33,14 @@ from lifecycle.project import ContractSpec, Project
 from lifecycle.project.contract import Severity
 from lifecycle.records import Violation, counted
 
-# What was found, counted by promise, with the first rows of each as examples.
+# Violations, counted per check, with the first rows of each as examples.
 
 EXAMPLES = 5
 """Rows shown of each promise."""
 LENGTH = 80
 """Characters shown of a value."""
 Kind = tuple[Severity, str, str]
-Shown = Callable[[str, int], str]
+CellText = Callable[[str, int], str]
 """The text of a column's raw value in a row of the batch, masked where it has to be."""
 
 
@@ -48,16 +48,17 @@ class Tally:
     """Counts of broken promises."""
 
     def __init__(self, at: Callable[[int], object]) -> None:
-        """
+        """Start with no broken check.
+
         Args:
-            at: where a row is, for people, by its number in the source.
+            at: gives the place of a row, for messages, by its number in the source.
         """
         self._at = at
         self._counts: dict[Kind, int] = {}
         self._examples: dict[Kind, list[str]] = {}
 
     def add(
-        self, violations: Sequence[BatchViolation], numbers: NDArray[np.int64], shown: Shown
+        self, violations: Sequence[BatchViolation], numbers: NDArray[np.int64], cell_text: CellText
     ) -> None:
         """Take in what was found in a batch.
 
@@ -71,7 +72,8 @@ class Tally:
             if len(examples) < EXAMPLES:
                 places = np.flatnonzero(violation.rows)[: EXAMPLES - len(examples)]
                 examples += [
-                    _example(violation, int(at), self._at(int(numbers[at])), shown) for at in places
+                    _example(violation, int(at), self._at(int(numbers[at])), cell_text)
+                    for at in places
                 ]
 
     def violations(self) -> tuple[Violation, ...]:
@@ -89,12 +91,12 @@ class Tally:
         )
 
 
-def _example(violation: BatchViolation, at: int, row: object, shown: Shown) -> str:
+def _example(violation: BatchViolation, at: int, row: object, cell_text: CellText) -> str:
     if violation.problem == MISSING:
         return str(row)
     if violation.about == (violation.column,):
-        return f"{row}: {_short(shown(violation.column, at))}"
-    values = (f"{name} {_short(shown(name, at))}" for name in violation.about)
+        return f"{row}: {_short(cell_text(violation.column, at))}"
+    values = (f"{name} {_short(cell_text(name, at))}" for name in violation.about)
     return f"{row}: {', '.join(values)}"
 
 
@@ -142,14 +144,15 @@ class Checker:
         mask: Mask | None = None,
         at: Callable[[int], At] | None = None,
     ) -> None:
-        """
+        """Set up the checks of every column, of combinations, of rows and of the table.
+
         Args:
-            now: what `freshness.max_age_days` counts back from; naive UTC.
-            time: the time column, which `freshness` is about.
-            latest: a time after it is an error, naive UTC.
-            mask: what is kept of a value of a `pii: hash` column in the quarantine and in examples;
-                without it such values are left out, as those of `pii: drop` always are.
-            at: where a row is by its number in the source, from 1, for messages and examples.
+            now: the time from which `freshness.max_age_days` counts back, naive UTC.
+            time: the time column, to which `freshness` applies.
+            latest: rows with a later time are refused; naive UTC.
+            mask: masks values of `pii: hash` columns in the quarantine and in examples; without it
+                such values are omitted, as those of `pii: drop` always are.
+            at: gives the place of a row, for messages, by its number in the source, from 1.
         """
         key = contract.key
         self.schema = schema_of(contract)
@@ -192,21 +195,21 @@ class Checker:
             for name, spec in self._contract.columns.items()
         }
 
-        def shown(name: str, at: int) -> str:
+        def cell_text(name: str, at: int) -> str:
             return shown_value(name, batch.column(name)[at].as_py(), self._contract, self._mask)
 
-        accepted, bad, reasons = self.divide(cells, numbers, shown)
+        accepted, bad, reasons = self.divide(cells, numbers, cell_text)
         records = records_of(batch.take(pa.array(bad)), self._contract, self._mask)
         return Checked(accepted, rejected_batch(numbers[bad], reasons, records))
 
     def divide(
-        self, cells: Mapping[str, Cells], numbers: NDArray[np.int64], shown: Shown
+        self, cells: Mapping[str, Cells], numbers: NDArray[np.int64], cell_text: CellText
     ) -> Divided:
         """Do what `check` does, for cells that are typed already.
 
         Args:
             numbers: the rows' numbers in the source, from 1 (rows,).
-            shown: the text of a raw value.
+            cell_text: returns the text of a raw value, by column and position.
         """
         violations: list[BatchViolation] = []
         if len(numbers):
@@ -217,7 +220,7 @@ class Checker:
                 violations += group.broken(cells)
             for rule in self._rules:
                 violations += rule.broken(cells)
-        self._tally.add(violations, numbers, shown)
+        self._tally.add(violations, numbers, cell_text)
         values = [cells[name].values for name in self.schema.names]
         errors = [violation.rows for violation in violations if violation.severity == "error"]
         bad, reasons = np.empty(0, dtype=np.int64), np.empty(0, dtype=object)

@@ -50,8 +50,10 @@ class Cells(NamedTuple):
 
 
 def schema_of(contract: ContractSpec) -> pa.Schema:
-    """What accepted rows look like in Arrow: whole numbers and booleans that the contract does not
-    let miss are marked not nullable, as numpy's types are."""
+    """Return the Arrow schema of accepted rows.
+
+    Integers and booleans that may not be missing are marked as not nullable, like NumPy's types.
+    """
     fields = []
     for name, spec in contract.columns.items():
         kind = spec.value_type
@@ -123,9 +125,11 @@ class ColumnPromises:
     """One column's promises; it remembers what came before where values must not repeat."""
 
     def __init__(self, name: str, spec: ColumnSpec, *, key: bool = False) -> None:
-        """
+        """Set up the constraints of a column.
+
         Args:
-            key: whether the column by itself identifies a row, which is no matter of `severity`.
+            key: whether the column alone identifies a row; a repeated key is an error whatever
+                `severity` says.
         """
         self._name, self._spec = name, spec
         self._constraints = constraints_of(spec)
@@ -152,20 +156,20 @@ class ColumnPromises:
         if values.null_count == len(values):
             return
         if self._constraints:
-            there = values.drop_null() if values.null_count else values
+            values_present = values.drop_null() if values.null_count else values
             for constraint in self._constraints:
-                broken = constraint.broken(there)
+                broken = constraint.broken(values_present)
                 if broken is not None:
                     rows = _spread(broken, values)
                     yield self._violation(constraint.problem, rows, self._spec.severity)
         if self._keys is not None:
-            yield from self._again(values, self._keys)
+            yield from self._repeats(values, self._keys)
 
-    def _again(self, values: pa.Array, keys: UniqueKeys) -> Iterator[BatchViolation]:
-        there = values.drop_null() if values.null_count else values
-        again = keys.repeated(keys_of([there]))
-        if again is not None:
-            yield self._violation(REPEATED, _spread(again, values), self._repeated)
+    def _repeats(self, values: pa.Array, keys: UniqueKeys) -> Iterator[BatchViolation]:
+        present = values.drop_null() if values.null_count else values
+        repeats = keys.repeated(keys_of([present]))
+        if repeats is not None:
+            yield self._violation(REPEATED, _spread(repeats, values), self._repeated)
 
     def _violation(
         self, problem: str, rows: NDArray[np.bool_], severity: Severity

@@ -14,7 +14,7 @@ from lifecycle.data.sources.columns import plain
 from lifecycle.lake.column_types import is_text
 from lifecycle.project import ContractSpec
 
-# Rows as JSON, made a column at a time by Arrow: a row costs two microseconds, not seven.
+# Rows as JSON, made by Arrow one column at a time: 2 µs per row instead of 7.
 
 ESCAPED = r'["\\\x00-\x1f]'
 """What JSON does not let stand in a text as it is (RFC 8259, section 7)."""

@@ -19,7 +19,7 @@ from lifecycle.project.expression import columns_of
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
 
-# The reasons of a rejected row, taken apart again: quarantine keeps them as one text.
+# Parsing of the reasons of a rejected row, which the quarantine stores as one text.
 
 
 class Reason(NamedTuple):

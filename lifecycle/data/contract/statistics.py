@@ -44,7 +44,7 @@ class RunningMoments:
         return self._mean if self._count else None
 
     def deviation(self) -> float | None:
-        """With n - 1 in the denominator; None with fewer than two values."""
+        """Standard deviation with n - 1 in the denominator; None with fewer than two values."""
         self._merge()
         return math.sqrt(self._squares / (self._count - 1)) if self._count > 1 else None
 
@@ -56,9 +56,9 @@ class RunningMoments:
             mean = float(block.mean())
             squares = float(np.square(block - mean).sum())
             total = self._count + len(block)
-            apart = mean - self._mean
-            self._squares += squares + apart * apart * self._count * len(block) / total
-            self._mean += apart * len(block) / total
+            distance = mean - self._mean
+            self._squares += squares + distance * distance * self._count * len(block) / total
+            self._mean += distance * len(block) / total
         self._count, self._filled = total, 0
 
 
@@ -89,10 +89,11 @@ class Smallest:
         return self._values
 
     def distinct(self) -> float:
-        """How many keys came: exact below `SIZE`, else an estimate from how densely they lie.
+        """Return the number of distinct keys: exact below `SIZE`, else an estimate.
 
-        (k - 1) / u for the k-th smallest key u as a share of all: unbiased, with a relative
-        standard error of 1 / √(k - 2), here 0.39 % (Beyer et al., SIGMOD 2007).
+        The estimate is (k - 1) / u, where u is the k-th smallest key as a share of all possible
+        keys: unbiased, with a relative standard error of 1 / √(k - 2), here 0.39 % (Beyer et al.,
+        SIGMOD 2007).
         """
         if len(self._keys) < SIZE:
             return float(len(self._keys))
@@ -110,19 +111,19 @@ class ColumnStatistics:
 
     def add(self, values: pa.Array) -> None:
         """Take in a batch of the column, typed as the contract says."""
-        there = values.drop_null() if values.null_count else values
+        present = values.drop_null() if values.null_count else values
         if {"mean", "deviation", "median"} & set(self._names):
-            numbers = there.to_numpy().astype(np.float64, copy=False)
+            numbers = present.to_numpy().astype(np.float64, copy=False)
             if {"mean", "deviation"} & set(self._names):
                 self._moments.add(numbers)
             if "median" in self._names:
-                places = np.arange(self._present, self._present + len(there))
+                places = np.arange(self._present, self._present + len(present))
                 self._sample.add(keys_of([pa.array(places)], exact=False), numbers)
-        if "distinct" in self._names and len(there):
-            keys = keys_of([there], exact=False)
+        if "distinct" in self._names and len(present):
+            keys = keys_of([present], exact=False)
             self._keys.add(keys, keys)
         self._rows += len(values)
-        self._present += len(there)
+        self._present += len(present)
 
     def value(self, name: str) -> float | None:
         """One of the statistics; None where there are too few values to have it."""
@@ -136,7 +137,10 @@ class ColumnStatistics:
         return functions[name]()
 
     def _median(self) -> float | None:
-        """Of a sample of 65,536 if there are more: by the inequality of Dvoretzky, Kiefer and
-        Wolfowitz (Massart, 1990) its share of values below is within 0.0075 of a half with a
-        probability of 1 - 2 exp(-2 · 65,536 · 0.0075²) = 0.9987."""
+        """Return the median, that of a sample of 65,536 if there are more values.
+
+        By the inequality of Dvoretzky, Kiefer and Wolfowitz (Massart, 1990) the share of values
+        below it is then within 0.0075 of a half with a probability of
+        1 - 2 exp(-2 · 65,536 · 0.0075²) = 0.9987.
+        """
         return float(np.median(self._sample.values)) if self._present else None

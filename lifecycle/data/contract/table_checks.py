@@ -1,4 +1,4 @@
-"""What the contract promises of the data as a whole: expectations, freshness, how many rows."""
+"""Checks of the table, its rows and column combinations: expectations, freshness, row count."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -101,7 +101,7 @@ class TableChecks:
 
 
 def _outside(statistic: str, value: float | None, bounds: Bounds, unit: str) -> str | None:
-    """What is wrong with a statistic, if anything is."""
+    """Return the message about a statistic that is out of bounds; None if it is within."""
     if value is None:
         return f"too few values for a {statistic}"
     low, high = bounds
@@ -113,17 +113,18 @@ def _outside(statistic: str, value: float | None, bounds: Bounds, unit: str) -> 
     return None
 
 
-# What the contract promises of several columns of a row: keys, groups and rules.
+# Checks of several columns of a row: keys, groups and rules.
 
 
 class UniqueCombination:
     """Columns whose combination must not repeat; the first row with a value is kept."""
 
     def __init__(self, columns: tuple[str, ...], *, key: bool = False) -> None:
-        """
+        """Start with no rows.
+
         Args:
-            key: a row with a missing value is then not compared, since it is refused anyway;
-                otherwise missing values are equal to each other.
+            key: whether the columns identify a row. If so, rows with a missing value are not
+                compared, because they are refused anyway; otherwise missing values count as equal.
         """
         self._columns, self._key = columns, key
         self._label = f"{', '.join(columns)} together"
@@ -132,16 +133,16 @@ class UniqueCombination:
     def broken(self, cells: Mapping[str, Cells]) -> Iterator[BatchViolation]:
         """The rows of a batch whose combination came before."""
         columns = [cells[name].values for name in self._columns]
-        there = _complete(columns) if self._key else None
-        if there is not None:
-            columns = [column.filter(pa.array(there)) for column in columns]
-        again = self._keys.repeated(keys_of(columns))
-        if again is None:
+        complete = _complete(columns) if self._key else None
+        if complete is not None:
+            columns = [column.filter(pa.array(complete)) for column in columns]
+        repeats = self._keys.repeated(keys_of(columns))
+        if repeats is None:
             return
-        rows = again
-        if there is not None:
-            rows = np.zeros(len(there), dtype=bool)
-            rows[there] = again
+        rows = repeats
+        if complete is not None:
+            rows = np.zeros(len(complete), dtype=bool)
+            rows[complete] = repeats
         yield BatchViolation(self._label, REPEATED, "error", rows, self._columns)
 
 
@@ -149,9 +150,10 @@ class RowCheck:
     """A condition on each row; one with a missing value in it is let through."""
 
     def __init__(self, spec: RuleSpec, columns: tuple[str, ...]) -> None:
-        """
+        """Parse nothing but the names of the columns in the expression.
+
         Args:
-            columns: all that the contract has.
+            columns: all columns of the contract.
         """
         self._spec = spec
         self._columns = columns_of(spec.expression, columns)
@@ -168,16 +170,16 @@ class RowCheck:
             rows = ~holds(self._spec.expression, frame)
         except ValueError as error:
             raise ContractError(f"contract.rules: {self._spec.name}: {error}") from None
-        there = _complete(list(columns.values()))
-        if there is not None:
-            rows &= there
+        complete = _complete(list(columns.values()))
+        if complete is not None:
+            rows &= complete
         if rows.any():
             problem = f"not {self._spec.expression}"
             yield BatchViolation(self._spec.name, problem, self._spec.severity, rows, self._columns)
 
 
 def _complete(columns: list[pa.Array]) -> NDArray[np.bool_] | None:
-    """Which rows miss nothing (rows,); None if all are complete."""
+    """Return a mask of the rows without a missing value (rows,); None if all are complete."""
     gaps = [present(column) for column in columns if column.null_count]
     return np.logical_and.reduce(gaps) if gaps else None
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import pandas as pd
 import pyarrow as pa
@@ -13,10 +13,10 @@ from lifecycle.errors import ContractError
 from lifecycle.lake.column_types import is_text
 from lifecycle.project import ContractSpec, Project
 
-# The columns of a source against those of the contract, as a difference that people can read.
+# Comparison of a source's columns with those of the contract, for people.
 
 
-SHOWN = 40
+MAX_TERM_LENGTH = 40
 
 
 def check_columns(
@@ -47,9 +47,9 @@ def check_columns(
     if len(missing) == len(required) and not renamed(missing, extra, cutoff=0.8):
         # what stands there may be a row with personal data, not a header: it is not repeated
         raise ContractError(
-            f"contract.columns: {place} has no column of the {len(missing)}, and "
-            f"{len(have)} others; see that it is the right one, and of a CSV file that its first "
-            "line names the columns and source.separator is right"
+            f"contract.columns: {place} has none of the contract's columns, "
+            f"but {len(have)} others; check that it is the right source, and for a CSV file that "
+            "its first line names the columns and source.separator is right"
         )
     close = renamed(missing, extra)
     if missing:
@@ -68,8 +68,8 @@ def check_columns(
         for name in missing
     ]
     lines += [f"  + {name}" for name in extra if name not in close.values()]
-    if len(lines) > SHOWN:
-        lines = [*lines[:SHOWN], f"  and {len(lines) - SHOWN} more"]
+    if len(lines) > MAX_TERM_LENGTH:
+        lines = [*lines[:MAX_TERM_LENGTH], f"  and {len(lines) - MAX_TERM_LENGTH} more"]
     todo = (
         "Correct the source, or change contract.columns and raise contract.version"
         if missing
@@ -81,7 +81,8 @@ def check_columns(
 
 
 Table = Literal["accepted", "current"]
-"""What training learns from, and what arrives later: scored, monitored."""
+"""Rows for training, and rows that arrive later, which are scored and monitored."""
+TABLES: tuple[Table, ...] = get_args(Table)
 ZONES = timedelta(days=1)
 """How far ahead of UTC a clock may be, whatever its zone."""
 

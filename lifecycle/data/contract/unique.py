@@ -39,22 +39,22 @@ class UniqueKeys:
         none did."""
         if not len(keys):
             return None
-        again: NDArray[np.bool_] | None = None
+        repeats: NDArray[np.bool_] | None = None
         ordered = keys
         if not (keys[1:] > keys[:-1]).all():
             ordered = np.sort(keys)
             first = np.concatenate([[True], ordered[1:] != ordered[:-1]])
             if not first.all():
                 ordered = ordered[first]
-                again = pd.Series(keys).duplicated().to_numpy()
+                repeats = pd.Series(keys).duplicated().to_numpy()
         duplicates = self._present(ordered)
         if duplicates.any():
             before = np.isin(keys, ordered[duplicates])
-            again = before if again is None else again | before
+            repeats = before if repeats is None else repeats | before
             ordered = ordered[~duplicates]
         if len(ordered):
             self._keep(ordered.copy() if ordered is keys else ordered)
-        return again
+        return repeats
 
     def _present(self, ordered: Keys) -> NDArray[np.bool_]:
         present = np.zeros(len(ordered), dtype=bool)

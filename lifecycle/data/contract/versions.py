@@ -11,9 +11,11 @@ from typing import Literal, NamedTuple
 from pydantic import ValidationError
 
 from lifecycle.errors import ContractError
-from lifecycle.lake.table import history, table_uri
+from lifecycle.lake.table import noted_versions, table_uri
 from lifecycle.project import ColumnSpec, ContractSpec
 from lifecycle.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 Bump = Literal["major", "minor", "patch"]
 LEVELS: tuple[Bump, ...] = ("major", "minor", "patch")
@@ -25,17 +27,21 @@ class ContractChange(NamedTuple):
 
     bump: Bump
     """What it needs at least."""
-    what: str
+    difference: str
     """In words, with the key it is about: `columns.age: removed`."""
 
     def __str__(self) -> str:
-        mark = MARKS.get(self.what.rsplit(": ", 1)[-1].split(" ")[0], "~")
-        return f"{mark} {self.what} ({self.bump})"
+        mark = MARKS.get(self.difference.rsplit(": ", 1)[-1].split(" ")[0], "~")
+        return f"{mark} {self.difference} ({self.bump})"
 
 
 def changes(former: ContractSpec, present: ContractSpec) -> tuple[ContractChange, ...]:
     """Every difference between two contracts but that of the version, those that break first."""
-    differences = [*_columns(former, present), *_rows(former, present), *_rest(former, present)]
+    differences = [
+        *_columns(former, present),
+        *_rows(former, present),
+        *_other_changes(former, present),
+    ]
     return tuple(sorted(differences, key=lambda change: LEVELS.index(change.bump)))
 
 
@@ -61,7 +67,7 @@ def check_compatible(former: ContractSpec, present: ContractSpec) -> None:
     if after < before:
         raise ContractError(
             f"contract.version: {present.version} is below {former.version}, which was ingested "
-            "last; versions only grow. " + "\n".join(lines)
+            "last; versions must not decrease. " + "\n".join(lines)
         )
     breaking = any(difference.bump == "major" for difference in differences)
     if breaking and before[0] > 0 and after[0] == before[0]:
@@ -82,7 +88,7 @@ def _columns(former: ContractSpec, present: ContractSpec) -> Iterator[ContractCh
             yield ContractChange("minor", f"columns.{name}: added")
         else:
             for change in _column(former.columns[name], spec):
-                yield ContractChange(change.bump, f"columns.{name}.{change.what}")
+                yield ContractChange(change.bump, f"columns.{name}.{change.difference}")
 
 
 def _column(old: ColumnSpec, new: ColumnSpec) -> Iterator[ContractChange]:
@@ -173,7 +179,7 @@ def _rows(former: ContractSpec, present: ContractSpec) -> Iterator[ContractChang
             yield ContractChange("minor", f"rules.{name}: added")
 
 
-def _rest(former: ContractSpec, present: ContractSpec) -> Iterator[ContractChange]:
+def _other_changes(former: ContractSpec, present: ContractSpec) -> Iterator[ContractChange]:
     """Promises on the whole are news to a reader; how rows are handled and described is none."""
     for name in ("rows", "freshness"):
         if getattr(former, name) != getattr(present, name):
@@ -205,9 +211,8 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
 
 
-# The contract a dataset version was made under, kept in the note of its commit.
+# The contract of a dataset version, stored in the note of its commit.
 
-logger = logging.getLogger(__name__)
 
 VERSION = "contract"
 SPEC = "contract_spec"
@@ -216,8 +221,11 @@ TABLE = "accepted"
 
 
 def contract_note(contract: ContractSpec) -> dict[str, str]:
-    """What a commit says of the contract: `contract`, its version, and `contract_spec`, all of it
-    that is not default, as JSON in the order of the declaration."""
+    """Return the commit metadata about the contract.
+
+    `contract` is its version. `contract_spec` is JSON of every field that is not at its default,
+    in the order of declaration.
+    """
     spec = contract.model_dump_json(exclude_defaults=True)
     return {VERSION: contract.version, SPEC: spec}
 
@@ -243,5 +251,5 @@ def last_contract(settings: Settings, project_name: str) -> ContractSpec | None:
     Raises:
         BackendError: the lake cannot be read.
     """
-    notes = history(table_uri(settings, project_name, TABLE))["note"]
-    return contract_of(notes.iloc[-1]) if len(notes) else None
+    newest = next(noted_versions(table_uri(settings, project_name, TABLE)), None)
+    return contract_of(newest.note) if newest else None

@@ -32,7 +32,7 @@ class File(Protocol):
 
 
 def is_zip(spec: SourceSpec, name: str) -> bool:
-    """Whether a file of a source is a zip archive: as declared, else by its name's ending."""
+    """Return whether a file is a zip archive: as declared, else by the ending of its name."""
     if spec.compression == "infer":
         return compression_of(name) == "zip"
     return spec.compression == "zip"
@@ -92,7 +92,7 @@ class Zipped:
                 ) from None
             except NotImplementedError:
                 raise self._error(
-                    "is packed in a way that is not read; pack it anew, as Deflate"
+                    "uses a compression that is not supported; pack it again with Deflate"
                 ) from None
         self._copy = path
         return self._copy
@@ -117,12 +117,12 @@ class Zipped:
         names = ", ".join(member.filename for member in files[:MEMBERS_SHOWN])
         more = f" and {len(files) - MEMBERS_SHOWN} more" if len(files) > MEMBERS_SHOWN else ""
         raise self._error(
-            f"holds {len(files)} files, where one can be read: {names}{more}; unpack it, and name "
-            "one of them, or their folder"
+            f"holds {len(files)} files, but must hold exactly one: {names}{more}; unpack it, and "
+            "name one of them, or their folder"
         )
 
-    def _error(self, what: str) -> SourceError:
-        return SourceError(f"{self.place}: cannot read it: the zip archive {what}")
+    def _error(self, problem: str) -> SourceError:
+        return SourceError(f"{self.place}: cannot read it: the zip archive {problem}")
 
 
 def _hidden(member: zipfile.ZipInfo) -> bool:

@@ -27,14 +27,14 @@ class Part(NamedTuple):
 
 
 class At(NamedTuple):
-    """Where a row is."""
+    """The place of a row in a source."""
 
     place: str
-    """The file, table or answer it is in, for messages."""
+    """The file, table or response that has the row, for messages."""
     file: str
-    """Its file's name within a source of several; else empty."""
+    """The name of the file in a source of several files; otherwise empty."""
     row: int
-    """Its number there; the first is 1, a header is none."""
+    """The number of the row there; the first is 1, a header does not count."""
 
     def __str__(self) -> str:
         return f"row {self.row} of {self.file}" if self.file else f"row {self.row}"
@@ -68,10 +68,10 @@ class Source(Protocol):
         """
 
     def at(self, number: int) -> At:
-        """Where a row is that `batches` gave last.
+        """Return the place of a row of the last call of `batches`.
 
         Args:
-            number: its place among them, from 1.
+            number: the number of the row, from 1.
         """
 
     def batches(
@@ -119,7 +119,7 @@ class SpooledBatches:
         self.digest = digest.hexdigest()
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """What was taken."""
+        """Yield the stored batches."""
         with pa.OSFile(str(self._file)) as file:
             for _ in range(self._count):
                 yield from pa.ipc.open_stream(file)

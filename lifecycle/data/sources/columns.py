@@ -123,7 +123,7 @@ def _typed(array: pa.Array, kind: ColumnType) -> pa.Array:
         return array.cast(pa.bool_())
     if kind == "datetime" and not numeric:
         return array
-    raise pa.ArrowInvalid(f"{have} is no {kind}")
+    raise pa.ArrowInvalid(f"{have} is not a valid {kind}")
 
 
 def _parsed(array: pa.Array, kind: ColumnType) -> pa.Array:
@@ -138,9 +138,9 @@ def _parsed(array: pa.Array, kind: ColumnType) -> pa.Array:
 
 
 def _times(array: pa.Array) -> pa.Array:
-    for wanted in (MICROSECONDS, pa.timestamp("us", "UTC"), pa.timestamp("ns")):
+    for target in (MICROSECONDS, pa.timestamp("us", "UTC"), pa.timestamp("ns")):
         try:
-            return _cast(array, wanted).cast(MICROSECONDS, safe=False)
+            return _cast(array, target).cast(MICROSECONDS, safe=False)
         except pa.ArrowInvalid:
             continue
     raise pa.ArrowInvalid("no times")
@@ -170,12 +170,12 @@ def _json(value: object) -> str:
 
 
 def renamed(missing: Sequence[str], extra: Sequence[str], cutoff: float = 0.6) -> dict[str, str]:
-    """For columns that are missing, the one of those there are besides that each probably became.
+    """Guess the new name of each missing column among the extra ones.
 
-    Equal but for case, spaces and signs comes first, then the nearest spelling.
+    A name that differs only in case, spaces and signs comes first, then the nearest spelling.
 
     Args:
-        cutoff: how alike spellings must be at least, from 0 to 1 (`difflib`'s ratio).
+        cutoff: minimum similarity of spellings, from 0 to 1 (`difflib`'s ratio).
     """
     remaining = list(extra)
     names: dict[str, str] = {}

@@ -55,10 +55,10 @@ def read_parquet(file: Path | pa.NativeFile) -> Iterator[pa.RecordBatch]:
     """Batches with the file's own types."""
     with pa.parquet.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER) as parquet:
         names = parquet.schema_arrow.names
-        wanted = [name for name in names if not UNNAMED.fullmatch(name)]
+        columns = [name for name in names if not UNNAMED.fullmatch(name)]
         places = [place for place, name in enumerate(names) if not UNNAMED.fullmatch(name)]
         for batch in parquet.iter_batches(BATCH):
-            yield pa.RecordBatch.from_arrays([batch.column(at) for at in places], names=wanted)
+            yield pa.RecordBatch.from_arrays([batch.column(at) for at in places], names=columns)
 
 
 # Columns without a name and without a cell, as a separator at the end of each line makes them.
@@ -112,13 +112,15 @@ def nameless(places: Iterable[int]) -> str:
 # Files of formats that are not read, recognised by their first bytes or their name's ending.
 
 XLSX = "save it as .xlsx"
+OLD_WORKBOOK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+"""How an .xls file begins, and a workbook with a password."""
 ARCHIVE = "unpack it, and name the file"
 TABLE = "export it as CSV, Parquet or .xlsx"
 FIRST_BYTES: tuple[tuple[bytes, str, str], ...] = (
     (
-        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        OLD_WORKBOOK,
         "an Excel workbook of the old form (.xls) or one with a password",
-        f"{XLSX}, without a password",
+        "set source.format to excel, and save it without a password",
     ),
     (
         b"PK\x03\x04",
@@ -140,9 +142,7 @@ FIRST_BYTES: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file", TABLE),
 )
 ENDINGS: dict[str, tuple[str, str]] = {
-    ".xls": ("an Excel workbook of the old form (.xls)", XLSX),
     ".xlsb": ("a binary Excel workbook (.xlsb)", XLSX),
-    ".ods": ("an OpenDocument spreadsheet (.ods)", XLSX),
     ".numbers": ("a Numbers spreadsheet", XLSX),
     ".tar": ("a tar archive", ARCHIVE),
     ".tgz": ("a tar archive", ARCHIVE),
@@ -163,31 +163,31 @@ ENDINGS: dict[str, tuple[str, str]] = {
     ".htm": ("a web page", TABLE),
 }
 PAGES = (b"<!doctype html", b"<html", b"<table", b"<?xml")
-READ = "CSV, Parquet, JSON lines and Excel's .xlsx are read"
+READ = "CSV, Parquet, JSON lines and spreadsheets (.xlsx, .xls, .ods) are read"
 LONGEST = 64
 """First bytes that are looked at."""
 
 
 def foreign_ending(name: str) -> str | None:
-    """What a file is by its name's ending, if nothing here reads it, and what to do."""
+    """Describe a file that cannot be read, by the ending of its name, and the remedy."""
     lower = name.lower()
     suffixes = Path(lower).suffixes[-2:]
     ending = ".tar" if ".tar" in suffixes else (suffixes or [""])[-1]
     if ending not in ENDINGS:
         return None
-    what, remedy = ENDINGS[ending]
-    return f"it is {what}, which is not read ({READ}): {remedy}"
+    kind, remedy = ENDINGS[ending]
+    return f"it is {kind}, which is not read ({READ}): {remedy}"
 
 
 def foreign_text(start: bytes) -> str | None:
-    """What bytes are that should be text and are none, and what to do; None if unknown.
+    """Describe bytes that should be text but are not, and the remedy; None if unknown.
 
     Args:
         start: the first bytes of the file.
     """
-    for first, what, remedy in FIRST_BYTES:
+    for first, kind, remedy in FIRST_BYTES:
         if start.startswith(first):
-            return f"it is {what}, not text: {remedy}"
+            return f"it is {kind}, not text: {remedy}"
     if start[:LONGEST].lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(PAGES):
         return f"it is a web page or XML, not a table of text: {TABLE}"
     return None

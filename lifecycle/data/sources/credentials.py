@@ -1,5 +1,6 @@
 """Credentials: read from the environment, and kept out of everything that is said."""
 
+import base64
 import json
 import os
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ UNREACHABLE = (
     "cannot connect",
     "could not connect",
     "name resolution",
+    "no such host",
     "reset by peer",
 )
 """Words of every driver for a server that may be back in a minute."""
@@ -85,13 +87,13 @@ class Credentials:
 
     @contextmanager
     def guard(self, place: str, hint: str = "") -> Iterator[None]:
-        """Whatever goes wrong in the block becomes one clear message without credentials.
+        """Turn any exception in the block into one clear message without credentials.
 
         Args:
-            hint: what the user may do about it.
+            hint: advice for the user.
 
         Raises:
-            SourceError: it cannot be read.
+            SourceError: the source cannot be read.
             BackendError: the server does not answer.
         """
         try:
@@ -102,11 +104,11 @@ class Credentials:
             raise self._error(_cause(error), place, hint) from None
 
     def _error(self, error: BaseException, place: str, hint: str) -> LifecycleError:
-        why = self.scrub(_first(error)).rstrip(".")
+        reason = self.scrub(_first(error)).rstrip(".")
         status = getattr(error, "status", 0)  # of an HTTP answer
         if isinstance(error, FileNotFoundError) or status in (404, 410):
             return SourceError(
-                f"{place}: there is no such file or table ({why}); correct source.path"
+                f"{place}: there is no such file or table ({reason}); correct source.path"
             )
         if status in (401, 403):
             todo = (
@@ -114,14 +116,14 @@ class Credentials:
                 if self.name
                 else "name the variable that holds what opens it under source.credentials"
             )
-            return SourceError(f"{place}: access is refused ({why}); {todo}")
+            return SourceError(f"{place}: access is refused ({reason}); {todo}")
         if isinstance(error, ImportError):
-            return SourceError(_driver(place, why))
+            return SourceError(_driver(place, reason))
         down = isinstance(error, ConnectionError | TimeoutError)
-        down = down or any(word in why.lower() for word in UNREACHABLE)
+        down = down or any(word in reason.lower() for word in UNREACHABLE)
         if down or status >= 500:
-            return BackendError(f"{place}: no answer: {why}; run again when it is up")
-        return SourceError(f"{place}: cannot read it: {why}{hint}")
+            return BackendError(f"{place}: no answer: {reason}; run again when it is up")
+        return SourceError(f"{place}: cannot read it: {reason}{hint}")
 
 
 def _secrets(value: str, path: str) -> Iterator[str]:
@@ -133,7 +135,11 @@ def _secrets(value: str, path: str) -> Iterator[str]:
         if "://" in url:
             parts = urlsplit(url)
             words += [parts.query, _password(parts.netloc)]
-            words += [pair.partition("=")[2] for pair in parts.query.split("&")]
+            values = [pair.partition("=")[2] for pair in parts.query.split("&")]
+            words += values
+            for encoded in values:  # BigQuery takes a JSON object in Base64
+                with suppress(ValueError):
+                    words += _leaves(json.loads(base64.b64decode(unquote(encoded), validate=True)))
     for secret in words:
         for form in (secret, unquote(secret), quote(secret), quote(secret, safe="")):
             if len(form) > SHORT:
@@ -153,27 +159,25 @@ def _leaves(value: object) -> Iterator[str]:
 
 
 def _cause(error: Exception) -> BaseException:
-    """What went wrong, where a library has wrapped it in an error of its own."""
+    """Return the error behind one in which a library has wrapped it."""
     if isinstance(error, FileNotFoundError) and error.__cause__:
         return error.__cause__  # fsspec calls whatever a web server does a missing file
     return getattr(error, "orig", None) or error  # SQLAlchemy
 
 
 def _first(error: BaseException) -> str:
-    """What an error says, on one line."""
+    """Return an error's message on one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     message = " ".join(str(error).split()) or type(error).__name__
     return message[:LONGEST]
 
 
-def _driver(place: str, why: str) -> str:
+def _driver(place: str, reason: str) -> str:
     scheme = place.partition("://")[0].partition("+")[0]
     if scheme in EXTRAS:
         return (
             f"{place}: the package that reads {scheme}:// is not installed; run: "
             f"pip install 'lifecycle-flows[{EXTRAS[scheme]}]'"
         )
-    return (
-        f"{place}: a package that reads it is not installed: {why}; install it, or correct the URL"
-    )
+    return f"{place}: its driver is not installed: {reason}; install it or correct the URL"

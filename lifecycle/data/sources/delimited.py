@@ -54,7 +54,7 @@ def read_csv(raw: pa.NativeFile, spec: SourceSpec, place: str) -> Iterator[pa.Re
     if isinstance(stream, pa.OSFile):  # Arrow reads it without asking Python for each block
         stream.seek(0)
     else:
-        stream = pa.PythonFile(_Again(start, stream), mode="r")
+        stream = pa.PythonFile(_Replay(start, stream), mode="r")
     rows = 0
     try:
         reader = pa.csv.open_csv(
@@ -72,7 +72,7 @@ def read_csv(raw: pa.NativeFile, spec: SourceSpec, place: str) -> Iterator[pa.Re
             rows += batch.num_rows
     except pa.ArrowInvalid as error:
         message = _message_of(str(error), names, spec)
-        raise ValueError(f"{message}, in the megabyte after row {rows:,}") from None
+        raise ValueError(f"{message}, within the megabyte after row {rows:,}") from None
 
 
 def separator_line(start: bytes) -> str | None:
@@ -93,8 +93,8 @@ def _head(start: bytes, spec: SourceSpec, place: str) -> Head:
     """
     if not start.removeprefix(MARK).strip():
         raise ValueError("it is empty")
-    if (what := foreign_text(start)) is not None:
-        raise SourceError(f"{place}: cannot read it: {what}")
+    if (problem := foreign_text(start)) is not None:
+        raise SourceError(f"{place}: cannot read it: {problem}")
     if b"\0" in start:
         raise ValueError("it is binary, not text")
     text = start.removeprefix(MARK).decode("utf-8", errors="replace")
@@ -125,11 +125,11 @@ def _message_of(message: str, names: list[str], spec: SourceSpec) -> str:
     return ROW_TEXT.sub(r"\1", message)
 
 
-class _Again(io.RawIOBase):
+class _Replay(io.RawIOBase):
     """A stream whose start has been read already."""
 
-    def __init__(self, start: bytes, rest: Any) -> None:
-        self._start, self._rest = start, rest
+    def __init__(self, start: bytes, stream: Any) -> None:
+        self._start, self._stream = start, stream
 
     def readable(self) -> bool:
         return True
@@ -138,5 +138,5 @@ class _Again(io.RawIOBase):
         if self._start:
             piece, self._start = self._start[:size], self._start[size:]
             return piece
-        data: bytes = self._rest.read(size)
+        data: bytes = self._stream.read(size)
         return data

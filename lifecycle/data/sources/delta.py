@@ -17,7 +17,7 @@ from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.notation import Notation
 from lifecycle.errors import SourceError
 from lifecycle.project import ColumnSpec, SourceSpec
-from lifecycle.project.data import shown
+from lifecycle.project.data import without_secrets
 from lifecycle.runtime.identity import sha256
 
 
@@ -38,7 +38,7 @@ class Delta:
         self._credentials = Credentials(spec)
         remote = "://" in spec.path
         self._uri = spec.path if remote else str(folder / Path(spec.path).expanduser())
-        self.place = shown(self._uri)
+        self.place = without_secrets(self._uri)
         self._table: DeltaTable | None = None
 
     def parts(self) -> tuple[Part, ...]:
@@ -48,7 +48,7 @@ class Delta:
         return (Part(self._name(table), digest),)
 
     def at(self, number: int) -> At:
-        """By its number alone."""
+        """Return the place of a row: the table and the row's number."""
         return At(self.place, "", number)
 
     def batches(
@@ -98,12 +98,12 @@ class Delta:
         if self._table is None:
             options = {str(k): str(v) for k, v in self._spec.options.items()}
             options |= {str(k): str(v) for k, v in self._credentials.options().items()}
-            wanted = self._spec.version
-            hint = "" if wanted is None else f". See that source.version {wanted} is there"
+            version = self._spec.version
+            hint = "" if version is None else f". See that source.version {version} is there"
             with self._credentials.guard(self.place, hint):
                 try:
                     self._table = DeltaTable(
-                        self._uri, version=wanted, storage_options=options or None
+                        self._uri, version=version, storage_options=options or None
                     )
                 except TableNotFoundError:
                     raise SourceError(

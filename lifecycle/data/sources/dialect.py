@@ -1,6 +1,6 @@
-"""How a text file is written: its encoding, its separator, and the line that names the columns.
+"""Detection of a text file's encoding, its separator, and the line that names the columns.
 
-What is detected becomes part of the project file; nothing is guessed when data are ingested.
+The result becomes part of the project file; nothing is guessed when data are ingested.
 """
 
 import codecs
@@ -76,7 +76,7 @@ def detect_encoding(blocks: Iterable[bytes], place: str) -> str:
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     lines: list[bytes] = []
-    first, sound, size, rest = True, True, 0, b""
+    first, sound, size, incomplete = True, True, 0, b""
     for block in blocks:
         if first:
             first = False
@@ -91,7 +91,7 @@ def detect_encoding(blocks: Iterable[bytes], place: str) -> str:
                 continue
             except UnicodeDecodeError:
                 sound = False
-        *complete, rest = (rest + block).split(b"\n")
+        *complete, incomplete = (incomplete + block).split(b"\n")
         for line in complete:
             if not line.isascii():
                 lines.append(line)
@@ -100,7 +100,7 @@ def detect_encoding(blocks: Iterable[bytes], place: str) -> str:
             break
     if sound:
         return "utf-8"
-    return _eight_bit(b"\n".join([*lines, rest])[:MOST_SAMPLE], place)
+    return _eight_bit(b"\n".join([*lines, incomplete])[:MOST_SAMPLE], place)
 
 
 def detect_layout(text: str, separator: str | None = None) -> Layout:
@@ -132,11 +132,13 @@ def detect_layout(text: str, separator: str | None = None) -> Layout:
 
 
 def header_place(records: Sequence[Sequence[Any]], width: int) -> int:
-    """Which record names the columns: the first that is no title, comment or blank.
+    """Return the index of the record that names the columns.
+
+    It is the first record that is not a title, a comment or blank.
 
     Args:
-        records: the first ones; cells may be of any type.
-        width: how many cells the records have, mostly.
+        records: the first records; cells may be of any type.
+        width: the usual number of cells of a record.
     """
     for at, record in enumerate(records[:MOST_ABOVE]):
         cells = ["" if cell is None else str(cell).strip() for cell in record]
@@ -149,7 +151,7 @@ def header_place(records: Sequence[Sequence[Any]], width: int) -> int:
 
 
 def usual_width(records: Sequence[Sequence[Any]]) -> int:
-    """How many cells most records have, up to the last that is not blank."""
+    """Return the number of cells, up to the last that is not blank, of most records."""
     return _usual([_extent(record) for record in records])[0]
 
 

@@ -1,33 +1,58 @@
-"""Excel: one sheet of an .xlsx file, row by row; the first row with cells names the columns."""
+"""Spreadsheets: one sheet of an .xlsx, .xls or .ods file; the first row with cells names columns.
 
-import warnings
-import zipfile
+fastexcel reads them in a 25th of openpyxl's time, and has a sheet as Arrow columns, not as rows.
+"""
+
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from lifecycle.data.sources.base import BATCH, MEMBERS_SHOWN
-from lifecycle.data.sources.columns import column_of
-from lifecycle.data.sources.content import foreign_text, nameless
+from lifecycle.data.sources.base import MEMBERS_SHOWN
+from lifecycle.data.sources.columns import column_of, plain, sliced
+from lifecycle.data.sources.content import OLD_WORKBOOK, XLSX, foreign_text, nameless
 from lifecycle.errors import SourceError
 from lifecycle.project import SourceSpec
 
+if TYPE_CHECKING:
+    from fastexcel import ExcelReader
+
 Row = tuple[Any, ...]
+ERRORS = {
+    "Div0": "#DIV/0!",
+    "GettingData": "#GETTING_DATA",
+    "NA": "#N/A",
+    "Name": "#NAME?",
+    "Null": "#NULL!",
+    "Num": "#NUM!",
+    "Ref": "#REF!",
+    "Value": "#VALUE!",
+}
+"""What Excel shows in the cell of a formula that failed, by fastexcel's word."""
+ERROR = re.compile(r"'Error\((\w+)\)'$")
+NUMBER = re.compile(r"'(?:Float|Int)\(")
+COLUMN = re.compile(r"for column (\w+)")
+NAME = "__UNNAMED__{}"
+"""What fastexcel calls a column; a number would count from the sheet's first, with cells or not."""
+DAY_ZERO = "1899-12-31"
+"""Day of a cell that holds a time of day alone."""
+LARGEST_EXACT = 2.0**53
 
 
-class Header(NamedTuple):
-    """Column names of a sheet; None for a column without a name."""
+class SheetText(NamedTuple):
+    """Rows of a sheet as text, with the words of failed formulas; missing cells are null."""
 
-    names: list[str | None]
+    columns: list[pa.Array]
+    positions: list[int]
+    """Place of each column in the sheet, from 1."""
+    has_cells: pa.Array
+    """Whether a row has cells other than blank ones."""
 
-    @property
-    def named(self) -> list[int]:
-        """Places of the columns with a name."""
-        return [at for at, name in enumerate(self.names) if name is not None]
+    def row(self, number: int) -> Row:
+        return tuple(column[number].as_py() for column in self.columns)
 
 
 def read_excel(file: Path, spec: SourceSpec, place: str) -> Iterator[pa.RecordBatch]:
@@ -38,19 +63,26 @@ def read_excel(file: Path, spec: SourceSpec, place: str) -> Iterator[pa.RecordBa
         ValueError: there is no header, a column with cells has no name, or a row is longer than
             the header.
     """
-    with _workbook(file, place) as book:
-        sheet = _sheet(book, spec, place)
-        rows = enumerate(sheet.iter_rows(values_only=True), 1)
-        next(islice(rows, spec.skip, spec.skip), None)
-        header = _header(rows)
-        if header is None:
-            others = other_sheets(spec.sheet, book.sheetnames)
-            raise SourceError(f"{place}: the sheet {sheet.title!r} is empty{others}")
-        yield from _batches(rows, header, spec)
+    book = _workbook(file, place)
+    sheet = _sheet(book.sheet_names, spec, place)
+    cells = _cells(book, sheet, place, spec.skip)
+    first = pc.index(cells.has_cells, True).as_py()
+    if first < 0:
+        others = other_sheets(spec.sheet, book.sheet_names)
+        raise SourceError(f"{place}: the sheet {sheet!r} is empty{others}")
+    names: list[str | None] = list(cells.row(first))
+    width = max(at for at, name in enumerate(names) if name is not None) + 1
+    _check(cells, names[:width], first, spec)
+    named = [at for at, name in enumerate(names[:width]) if name is not None]
+    columns = dict(zip(named, _columns(book, sheet, cells, named, first + 1, spec), strict=True))
+    table = pa.RecordBatch.from_arrays(
+        [columns[at] for at in named], names=[str(names[at]) for at in named]
+    ).filter(cells.has_cells.slice(first + 1))
+    yield from sliced(table) if table.num_rows else [table]
 
 
 def sheet_heads(file: Path, place: str, rows: int) -> dict[str, list[Row]]:
-    """The first rows of each sheet, by its name, in the workbook's order.
+    """The first rows of each sheet, by its name, in the workbook's order; cells are text.
 
     Args:
         rows: how many.
@@ -58,31 +90,35 @@ def sheet_heads(file: Path, place: str, rows: int) -> dict[str, list[Row]]:
     Raises:
         SourceError: the file is no workbook.
     """
-    heads = {}
-    with _workbook(file, place) as book:
-        for name in book.sheetnames:
-            sheet = book[name]
-            cells = sheet.iter_rows(values_only=True) if hasattr(sheet, "iter_rows") else ()
-            heads[name] = list(islice(cells, rows))
+    book = _workbook(file, place)
+    heads: dict[str, list[Row]] = {name: [] for name in book.sheet_names}
+    if rows:
+        for name in heads:
+            cells = _cells(book, name, place, rows=rows)
+            heads[name] = [cells.row(at) for at in range(len(cells.has_cells))]
     return heads
 
 
-@contextmanager
-def _workbook(file: Path, place: str) -> Iterator[Any]:
-    import openpyxl  # takes a while, and only for such files
+def _workbook(file: Path, place: str) -> "ExcelReader":
+    import fastexcel  # takes a while, and only for such files
 
-    with file.open("rb") as raw, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about styles and print settings that nobody reads here
-        try:
-            book = openpyxl.load_workbook(raw, read_only=True, data_only=True)
-        except (zipfile.BadZipFile, KeyError, ValueError) as error:
-            raw.seek(0)
-            what = foreign_text(raw.read(64)) or f"it is no sound .xlsx workbook ({error})"
-            raise SourceError(f"{place}: cannot read it: {what}") from None
-        try:
-            yield book
-        finally:
-            book.close()
+    content = file.read_bytes()  # by its path, a file is what its name ends in
+    try:
+        return fastexcel.read_excel(content)
+    except fastexcel.FastExcelError as error:
+        reason = _reason(error)
+        what = f"it is no sound workbook ({reason})"
+        if content.startswith(OLD_WORKBOOK):
+            what = (
+                f"it has a password, or is no sound .xls workbook ({reason}): {XLSX}, without one"
+            )
+        elif not content.startswith(b"PK"):
+            what = foreign_text(content[:64]) or what
+        raise SourceError(f"{place}: cannot read it: {what}") from None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).partition("Context:")[0].split())
 
 
 def other_sheets(chosen: str | int, names: list[str]) -> str:
@@ -100,12 +136,11 @@ def other_sheets(chosen: str | int, names: list[str]) -> str:
     return f"; the workbook has other sheets: {shown}. Name one: source.sheet, or init --sheet"
 
 
-def _sheet(book: Any, spec: SourceSpec, place: str) -> Any:
-    names = book.sheetnames
+def _sheet(names: list[str], spec: SourceSpec, place: str) -> str:
     if isinstance(spec.sheet, int) and -len(names) <= spec.sheet < len(names):
-        return book[names[spec.sheet]]
+        return names[spec.sheet]
     if spec.sheet in names:
-        return book[spec.sheet]
+        return str(spec.sheet)
     raise SourceError(f"{place}: source.sheet: {_no_sheet(names, spec.sheet)}")
 
 
@@ -118,45 +153,176 @@ def _no_sheet(names: list[str], sheet: str | int) -> str:
     return f"there is no sheet in place {sheet}, counted from 0; set it to one of these: {have}"
 
 
-def _batches(
-    rows: Iterator[tuple[int, Row]], header: Header, spec: SourceSpec
-) -> Iterator[pa.RecordBatch]:
-    """Batches of the rows below the header; a column with neither name nor cells is left out."""
-    width, named = len(header.names), header.named
-    names = [str(header.names[at]) for at in named]
-    unnamed = [at for at in range(width) if header.names[at] is None]
-    batch: list[Row] = []
-    for number, row in rows:
-        if _blank(row):
-            continue
-        if not _blank(row[width:]):
-            raise ValueError(f"row {number} has more cells than the header")
-        full = (row + (None,) * width)[:width]
-        if cells := [at + 1 for at in unnamed if full[at] is not None]:
-            raise ValueError(nameless(cells))
-        batch.append(tuple(full[at] for at in named))
-        if len(batch) >= BATCH:
-            yield _batch(batch, names, spec)
-            batch = []
-    yield _batch(batch, names, spec)
+def _cells(
+    book: "ExcelReader", sheet: str, place: str, skip: int = 0, rows: int | None = None
+) -> SheetText:
+    """The cells below the first rows of a sheet.
+
+    Args:
+        skip: rows at the top that are left out.
+        rows: how many to read; all without it.
+
+    Raises:
+        SourceError: the sheet is damaged.
+    """
+    from fastexcel import FastExcelError, InvalidParametersError
+
+    try:
+        loaded = book.load_sheet(
+            sheet, header_row=None, skip_rows=skip, n_rows=rows, dtypes="string"
+        )
+        batch, failed = loaded.to_arrow_with_errors()
+    except InvalidParametersError:  # the sheet has fewer rows
+        return SheetText([], [], pa.array([], pa.bool_()))
+    except FastExcelError as error:
+        raise SourceError(f"{place}: cannot read the sheet {sheet!r}: {_reason(error)}") from None
+    columns = [_without_blanks(plain(column)) for column in batch.columns]
+    for at, words in _failed(failed, skip).items():
+        columns[at] = _with_words(columns[at], words)
+    positions = [info.absolute_index + 1 for info in loaded.available_columns()]
+    filled = pa.repeat(False, batch.num_rows)
+    for column in columns:
+        filled = pc.or_(filled, column.is_valid())
+    return SheetText(columns, positions, filled)
 
 
-def _blank(row: Row) -> bool:
-    """Whether no cell of a row says anything."""
-    return not any(cell is not None and str(cell).strip() for cell in row)
+def _without_blanks(column: pa.Array) -> pa.Array:
+    blank = pc.equal(pc.utf8_trim_whitespace(column), "")
+    return pc.if_else(blank, pa.scalar(None, pa.string()), column)
 
 
-def _header(rows: Iterator[tuple[int, Row]]) -> Header | None:
-    """The first row with cells; None where no row has any."""
-    cells = list(next((row for _, row in rows if not _blank(row)), ()))
-    while cells and (cells[-1] is None or not str(cells[-1]).strip()):
-        cells.pop()
-    if not cells:
-        return None
-    return Header([None if cell is None else str(cell) for cell in cells])
+def _failed(errors: Any, skip: int) -> dict[int, dict[int, str]]:
+    """Words of failed formulas by column and row, from the list that fastexcel makes."""
+    failed: dict[int, dict[int, str]] = {}
+    for error in errors.errors if errors else ():
+        row, column = error.position
+        if kind := ERROR.search(error.detail):
+            failed.setdefault(column, {})[row - skip] = ERRORS.get(kind[1], f"#{kind[1]}")
+    return failed
 
 
-def _batch(rows: list[Row], names: list[str], spec: SourceSpec) -> pa.RecordBatch:
-    columns = [column_of(values, spec.decimal) for values in zip(*rows, strict=True)]
-    columns = columns or [pa.nulls(0, pa.string()) for _ in names]
-    return pa.RecordBatch.from_arrays(columns, names=names)
+def _with_words(column: pa.Array, words: dict[int, str]) -> pa.Array:
+    cells = column.to_pylist()
+    for row, word in words.items():
+        cells[row] = word
+    return pa.array(cells, pa.string())
+
+
+def _check(cells: SheetText, names: list[str | None], first: int, spec: SourceSpec) -> None:
+    """See that there are no cells without a name.
+
+    Args:
+        first: row of the header.
+    """
+    for column in cells.columns[len(names) :]:
+        row = pc.index(column.slice(first + 1).is_valid(), True).as_py()
+        if row >= 0:
+            raise ValueError(f"row {spec.skip + first + row + 2} has more cells than the header")
+    unnamed = [
+        cells.positions[at]
+        for at, name in enumerate(names)
+        if name is None and cells.columns[at].slice(first + 1).is_valid().true_count
+    ]
+    if unnamed:
+        raise ValueError(nameless(unnamed))
+
+
+def _columns(
+    book: "ExcelReader",
+    sheet: str,
+    cells: SheetText,
+    named: list[int],
+    first: int,
+    spec: SourceSpec,
+) -> list[pa.Array]:
+    """Columns with the types of their cells; as text where they have several.
+
+    Args:
+        named: places of the columns with a name.
+        first: the first row below the header.
+    """
+    texts = [cells.columns[at].slice(first) for at in named]
+    if not len(texts[0]):
+        return texts
+    empty: dict[str | int, Any] = {  # fastexcel would warn that it cannot tell their type
+        NAME.format(at): "string"
+        for at, column in enumerate(cells.columns)
+        if column.slice(first).null_count == len(texts[0])
+    }
+    skip = spec.skip + first
+    batch, errors = _typed(book, sheet, skip, dict(empty))
+    mixed = {error.position[1] for error in errors.errors} if errors else set()
+    as_text = {
+        at: text
+        for at, text in zip(named, texts, strict=True)
+        if at in mixed
+        or pa.types.is_string(batch.column(at).type)
+        or _has_truth(batch.column(at), text)
+    }
+    if spec.decimal != ".":
+        durations = {NAME.format(at): "duration" for at in as_text} | empty
+        _, errors = _typed(book, sheet, skip, durations)
+        as_text = _with_decimal(as_text, errors, skip, spec.decimal)
+    return [_plain(as_text.get(at, batch.column(at))) for at in named]
+
+
+def _has_truth(column: pa.Array, text: pa.Array) -> bool:
+    """Whether fastexcel took truth values among numbers for 1 and 0."""
+    words = pc.is_in(text, pa.array(["true", "false"]))
+    return pa.types.is_floating(column.type) and bool(pc.any(words).as_py())
+
+
+def _typed(book: "ExcelReader", sheet: str, skip: int, types: dict[str | int, Any]) -> Any:
+    """The sheet in the types of its cells, and the cells that are of another type."""
+    from fastexcel import UnsupportedColumnTypeCombinationError
+
+    while True:
+        try:
+            loaded = book.load_sheet(
+                sheet,
+                header_row=None,
+                skip_rows=skip,
+                dtypes=dict(types),
+                whitespace_as_null=True,
+            )
+            return loaded.to_arrow_with_errors()
+        except UnsupportedColumnTypeCombinationError as error:
+            column = COLUMN.search(str(error))
+            if column is None:
+                raise
+            types[column[1]] = "string"
+
+
+def _with_decimal(
+    texts: dict[int, pa.Array], errors: Any, skip: int, decimal: str
+) -> dict[int, pa.Array]:
+    """Columns of several types as text, their numbers with the source's decimal separator.
+
+    Args:
+        texts: by place.
+        errors: what fastexcel says when it is told that the columns are durations; nothing else
+            says which of their cells are numbers.
+    """
+    cells = {at: text.to_pylist() for at, text in texts.items()}
+    for error in errors.errors if errors else ():
+        row, at = error.position
+        if at in cells and NUMBER.search(error.detail):
+            cells[at][row - skip] = str(cells[at][row - skip]).replace(".", decimal)
+    return {at: pa.array(column, pa.string()) for at, column in cells.items()}
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """A column as other sources have it; a time of day and a length of time are text."""
+    if pa.types.is_floating(column.type):
+        integral = pc.and_(
+            pc.equal(pc.floor(column), column), pc.less(pc.abs(column), LARGEST_EXACT)
+        )
+        return column.cast(pa.int64()) if pc.all(integral).as_py() else column
+    if pa.types.is_duration(column.type):
+        return column_of([None if value is None else str(value) for value in column.to_pylist()])
+    if not pa.types.is_timestamp(column.type):
+        return plain(column)
+    days = pc.strftime(column, "%Y-%m-%d")
+    if pc.all(pc.equal(days, DAY_ZERO)).as_py():
+        return column.cast(pa.time64("us")).cast(pa.string())
+    return plain(column)

@@ -22,7 +22,7 @@ from lifecycle.data.sources.notation import Notation
 from lifecycle.data.sources.remote import remote_files
 from lifecycle.errors import SourceError
 from lifecycle.project import ColumnSpec, SourceSpec
-from lifecycle.project.data import format_of, shown
+from lifecycle.project.data import format_of, without_secrets
 
 # Files of one source have the same columns; where one has not, the difference is told.
 
@@ -50,12 +50,12 @@ def alike(
         SourceError: two columns have one name, or the files have different columns.
     """
     names = batch.schema.names
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if "" in twice:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if "" in repeated:
         places = [at for at, name in enumerate(names, 1) if not name]
         raise SourceError(f"{place}: {nameless(places)}")
-    if twice:
-        several = ", ".join(map(repr, twice))
+    if repeated:
+        several = ", ".join(map(repr, repeated))
         raise SourceError(
             f"{place}: column names must differ, but there is more than one {several}"
         )
@@ -64,7 +64,7 @@ def alike(
     have, wanted_names = set(names), set(first)
     missing = [name for name in first if name not in have]
     more = [name for name in names if name not in wanted_names]
-    wanted = list(first)
+    columns_in_order = list(first)
     absent = left_out(unlabelled, missing, more)
     if gaps:
         absent |= {name for name in missing if name not in columns or columns[name].nullable}
@@ -72,11 +72,11 @@ def alike(
         batch = batch.append_column(name, pa.nulls(batch.num_rows, pa.string()))
     missing = [name for name in missing if name not in absent]
     if gaps:
-        wanted += more
+        columns_in_order += more
         more = more if missing else []
     if missing or more:
         raise SourceError(_difference(place, first_place, len(first), missing, more))
-    return batch.select(wanted)
+    return batch.select(columns_in_order)
 
 
 def _difference(
@@ -134,7 +134,7 @@ class Files:
         self.remote = "://" in spec.path and not spec.path.startswith(PACKAGE_SCHEME)
         """Whether the files are on a server, not on this machine."""
         here = str(folder / Path(spec.path).expanduser())
-        self.place = shown(spec.path) if "://" in spec.path else here
+        self.place = without_secrets(spec.path) if "://" in spec.path else here
 
     def parts(self) -> tuple[Part, ...]:
         """One a file."""
@@ -147,7 +147,7 @@ class Files:
         return tuple(parts)
 
     def at(self, number: int) -> At:
-        """In which file, and there in which row."""
+        """Return the place of a row: its file, and its number in that file."""
         files = self._files()
         before = bisect_left(self._starts, number, key=lambda start: start[0]) - 1
         if before < 0:
@@ -190,10 +190,10 @@ class Files:
         *,
         is_complete: bool,
     ) -> Iterator[pa.RecordBatch]:
-        """What was read of the files, each piece with its file's name, as batches of one source.
+        """Join the pieces of the files, each with its file's name, to batches of one source.
 
         Args:
-            is_complete: whether all files were asked for.
+            is_complete: whether all files of the source were read.
 
         Raises:
             SourceError: there are no rows, two columns have one name, or files differ in theirs.
@@ -212,8 +212,8 @@ class Files:
             rows += batch.num_rows
             yield from sliced(batch)
         if not rows and is_complete:
-            what = "the file has" if len(files) == 1 else "its files have"
-            raise SourceError(f"{self.place}: {what} a header but no rows{self._others()}")
+            subject = "the file has" if len(files) == 1 else "its files have"
+            raise SourceError(f"{self.place}: {subject} a header but no rows{self._others()}")
 
     def start(self) -> bytes:
         """The first megabyte of the first file, unpacked, in its own encoding.
@@ -250,7 +250,7 @@ class Files:
         return next(iter(self._files().values())).on_disk()
 
     def _files(self) -> dict[str, File]:
-        """By name, in the order they are read."""
+        """Return the files by name, in the order in which they are read."""
         if self._file_cache is None:
             with self._credentials.guard(self.place):
                 if self.remote:
@@ -258,8 +258,8 @@ class Files:
                 else:
                     files = local_files(self._spec, self._folder)
             for file in files:
-                if (what := foreign_ending(file.name)) is not None:
-                    raise SourceError(f"{file.place}: cannot read it: {what}")
+                if (problem := foreign_ending(file.name)) is not None:
+                    raise SourceError(f"{file.place}: cannot read it: {problem}")
                 file_format = format_of(file.name)
                 if file_format not in (None, self._spec.format):
                     raise SourceError(
@@ -273,7 +273,7 @@ class Files:
         return self._file_cache
 
     def _others(self) -> str:
-        """Of a single workbook: which sheets it has besides the one without rows."""
+        """Name the other sheets of a single workbook, for the message about one without rows."""
         files = list(self._files().values())
         if self._spec.format != "excel" or len(files) > 1:
             return ""

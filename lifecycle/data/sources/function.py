@@ -38,7 +38,7 @@ class Function:
         return (Part(self._name, self._spool.digest),)
 
     def at(self, number: int) -> At:
-        """By its number alone."""
+        """Return the place of a row: the function and the row's number."""
         return At(f"source.function {self.place}", "", number)
 
     def batches(
@@ -88,7 +88,7 @@ def _plain(piece: Any, place: str) -> Iterator[pa.RecordBatch]:
     elif hasattr(piece, "__arrow_c_stream__"):
         batches = pa.RecordBatchReader.from_stream(piece)
     else:
-        raise TypeError(f"it gave {type(piece).__name__}, not a frame or a table")
+        raise TypeError(f"it yielded {type(piece).__name__}, not a frame or a table")
     for batch in batches:
         names = batch.schema.names
         _differ(names, place)
@@ -97,6 +97,8 @@ def _plain(piece: Any, place: str) -> Iterator[pa.RecordBatch]:
 
 
 def _differ(names: list[str], place: str) -> None:
-    twice = ", ".join(repr(name) for name in dict.fromkeys(names) if names.count(name) > 1)
-    if twice:
-        raise SourceError(f"{place}: column names must differ, but there is more than one {twice}")
+    repeated = ", ".join(repr(name) for name in dict.fromkeys(names) if names.count(name) > 1)
+    if repeated:
+        raise SourceError(
+            f"{place}: column names must differ, but there is more than one {repeated}"
+        )

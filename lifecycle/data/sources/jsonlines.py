@@ -35,7 +35,7 @@ def read_jsonl(
             has several, the block is read line by line, which takes some ten times as long.
 
     Raises:
-        ValueError: a line, or an element of the array, is no JSON object.
+        ValueError: a line, or an element of the array, is not a JSON object.
     """
     names: list[str] = []
     line = 1
@@ -53,23 +53,23 @@ def read_jsonl(
 
 def _blocks(stream: pa.NativeFile) -> Iterator[bytes]:
     """The bytes, cut after a line each."""
-    rest = stream.read(BLOCK).removeprefix(MARK)
-    if not rest.strip():
+    incomplete = stream.read(BLOCK).removeprefix(MARK)
+    if not incomplete.strip():
         raise ValueError("it is empty")
-    if rest.lstrip()[:1] == b"[":
-        yield from _array_blocks(rest, stream)
+    if incomplete.lstrip()[:1] == b"[":
+        yield from _array_blocks(incomplete, stream)
         return
     while more := stream.read(BLOCK):
         end = more.rfind(b"\n") + 1
         if end:
-            yield rest + more[:end]
-            rest = more[end:]
+            yield incomplete + more[:end]
+            incomplete = more[end:]
         else:
-            rest += more
-            if len(rest) > LONGEST:
+            incomplete += more
+            if len(incomplete) > LONGEST:
                 raise ValueError(f"it has a line of more than {LONGEST >> 20} MB")
-    if rest.strip():
-        yield rest
+    if incomplete.strip():
+        yield incomplete
 
 
 def _array_blocks(start: bytes, stream: pa.NativeFile) -> Iterator[bytes]:
@@ -77,18 +77,18 @@ def _array_blocks(start: bytes, stream: pa.NativeFile) -> Iterator[bytes]:
     content = start + stream.read(LARGEST_ARRAY)
     if len(content) > LARGEST_ARRAY:
         raise ValueError(
-            f"it is one JSON array of more than {LARGEST_ARRAY >> 20} MB, which has to be read as "
-            "a whole; write one object a line instead"
+            f"it is one JSON array of more than {LARGEST_ARRAY >> 20} MB, which must be read at "
+            "once; write one object per line instead"
         )
     try:
         rows = _parsed(content)
     except ValueError as error:
-        raise ValueError(f"it is one JSON array, and not sound: {error}") from None
+        raise ValueError(f"it is one JSON array, but not valid: {error}") from None
     if not rows:
         raise ValueError("it is empty")
     for at, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            raise ValueError(f"element {at} of its JSON array is no object")
+            raise ValueError(f"element {at} of its JSON array is not an object")
     for first in range(0, len(rows), ARRAY_ROWS):
         # json's writer, as orjson's makes null of infinity
         yield "\n".join(map(json.dumps, rows[first : first + ARRAY_ROWS])).encode()
@@ -137,13 +137,13 @@ def _line_by_line(block: bytes, first: int, decimal: str) -> pa.RecordBatch:
         try:
             row = _parsed(line)
         except ValueError as error:
-            why = str(error).partition(":")[0]
+            reason = str(error).partition(":")[0]
             raise ValueError(
-                f"line {number} is not JSON: {why}; each line has to be an object, or the file one "
-                "array of them"
+                f"line {number} is not JSON: {reason}; each line must be an object, or the "
+                "whole file one array of objects"
             ) from None
         if not isinstance(row, dict):
-            raise ValueError(f"line {number} is no JSON object")
+            raise ValueError(f"line {number} is not a JSON object")
         rows.append(row)
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = [column_of([row.get(name) for row in rows], decimal) for name in names]

@@ -39,13 +39,13 @@ class Tracked(NamedTuple):
     """`md5:…`, which identifies the bytes."""
 
 
-def tracked(pointer: Path, wanted: Callable[[str], bool]) -> list[Tracked]:
+def tracked(pointer: Path, is_wanted: Callable[[str], bool]) -> list[Tracked]:
     """The file whose bytes a `.dvc` file means, or those of its folder in the order of their names.
 
     A file in the workspace counts if its MD5 is the one tracked, else the one in DVC's cache.
 
     Args:
-        wanted: whether to look for a file of a folder, by its name.
+        is_wanted: whether to look for a file of a folder, by its name.
 
     Raises:
         SourceError: it is no `.dvc` file of one file or folder, or neither place has these bytes.
@@ -54,7 +54,7 @@ def tracked(pointer: Path, wanted: Callable[[str], bool]) -> list[Tracked]:
     caches = tuple(_caches(pointer.resolve()))
     if not md5.endswith(FOLDER):
         return [Tracked(out.name, out, _cached_file(pointer, caches, out, md5), f"md5:{md5}")]
-    files = {name: file for name, file in _listed(pointer, caches, out, md5) if wanted(name)}
+    files = {name: file for name, file in _listed(pointer, caches, out, md5) if is_wanted(name)}
     return [
         Tracked(name, out / name, _cached_file(pointer, caches, out / name, file), f"md5:{file}")
         for name, file in sorted(files.items())
@@ -62,7 +62,7 @@ def tracked(pointer: Path, wanted: Callable[[str], bool]) -> list[Tracked]:
 
 
 def _out(pointer: Path) -> tuple[Path, str]:
-    """What is tracked, and its MD5."""
+    """Return the file or folder that a DVC pointer tracks, and its MD5."""
     try:
         outputs = yaml.safe_load(pointer.read_text(encoding="utf-8"))
         (out,) = outputs["outs"]
@@ -102,7 +102,7 @@ def _cached(caches: Sequence[Path], md5: str) -> list[Path]:
 
 
 def _caches(pointer: Path) -> Iterator[Path]:
-    """Where DVC 3, and DVC 2 before it, keep files by their hash."""
+    """Yield the folders in which DVC 3, then DVC 2, store files by their hash."""
     root = next((at for at in pointer.parents if (at / ".dvc").is_dir()), None)
     if root is None:
         return
@@ -197,11 +197,11 @@ def local_files(spec: SourceSpec, folder: Path) -> list[LocalFile]:
     )
 
 
-def wanted(name: str, spec: SourceSpec) -> bool:
-    """Whether a file of a folder is one to read: of the format's ending, and not hidden.
+def is_readable(name: str, spec: SourceSpec) -> bool:
+    """Return whether a file of a folder is read: it has the format's ending and is not hidden.
 
     Args:
-        name: its path within the folder.
+        name: the path of the file within the folder.
     """
     hidden = any(part.startswith((".", "_")) for part in name.split("/"))
     return not hidden and suffix_of(name) in EXTENSIONS.get(spec.format, ())
@@ -218,14 +218,14 @@ def nothing_in(place: str, spec: SourceSpec) -> SourceError:
 
 def _inside(place: Path, spec: SourceSpec) -> list[LocalFile]:
     names = sorted(f.relative_to(place).as_posix() for f in place.rglob("*") if f.is_file())
-    files = [LocalFile(place / name, name) for name in names if wanted(name, spec)]
+    files = [LocalFile(place / name, name) for name in names if is_readable(name, spec)]
     if not files:
         raise nothing_in(str(place), spec)
     return files
 
 
 def _tracked(pointer: Path, spec: SourceSpec) -> list[LocalFile]:
-    files = tracked(pointer, lambda name: wanted(name, spec))
+    files = tracked(pointer, lambda name: is_readable(name, spec))
     if not files:
         raise nothing_in(str(pointer.with_suffix("")), spec)
     return [LocalFile(file.path, file.name, file.digest, file.place) for file in files]

@@ -45,9 +45,10 @@ class Numbers:
     def __init__(
         self, decimal: str = ".", thousands: str = "", negative: Negative = "sign", unit: str = ""
     ) -> None:
-        """
+        """Compile the pattern of a notation.
+
         Args:
-            unit: what may stand before or after a number, such as `€`, `%` or `kg`.
+            unit: text that may stand before or after a number, such as `€`, `%` or `kg`.
         """
         self.decimal, self.thousands, self.negative = decimal, thousands, negative
         self.unit = unit.strip()
@@ -66,7 +67,7 @@ class Numbers:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is the notation that everything reads."""
+        """Return whether the notation is the plain one, which every library reads."""
         return (self.decimal, self.thousands, self.negative, self.unit) == (".", "", "sign", "")
 
     @cached_property
@@ -74,9 +75,9 @@ class Numbers:
         return re.compile(self._pattern.replace("^(?P<sign>[-+]?)", f"(?P<sign>[-+]?){SPACES}*", 1))
 
     def reads(self, cells: Sequence[str]) -> NDArray[np.bool_]:
-        """Which cells, without blanks around them, are numbers in this notation (cells,).
+        """Return a mask of the cells that are numbers in this notation (cells,).
 
-        It says what `plain` says, faster where the cells are few.
+        Cells must have no blanks around them. The result is that of `plain`, faster for few cells.
         """
         if self.unit or self.negative != "sign":
             plain = self.plain(pa.array(cells, pa.string()))
@@ -254,16 +255,20 @@ class Dates:
         cells = pc.utf8_trim_whitespace(text)
         times = pa.nulls(len(cells), MICROSECONDS)
         for format in self._formats:
-            rest = pc.if_else(pc.is_null(times), cells, pa.scalar(None, pa.string()))
-            if rest.null_count == len(rest):
+            unparsed = pc.if_else(pc.is_null(times), cells, pa.scalar(None, pa.string()))
+            if unparsed.null_count == len(unparsed):
                 break
-            more = _counted(rest, EPOCHS[format]) if format in EPOCHS else _parsed(rest, format)
+            more = (
+                _counted(unparsed, EPOCHS[format])
+                if format in EPOCHS
+                else _parsed(unparsed, format)
+            )
             times = pc.coalesce(times, more)
         return times
 
 
 def _are_numbers(text: pa.StringArray) -> bool:
-    """Whether all cells read as numbers without any notation."""
+    """Return whether all cells are numbers in the plain notation."""
     try:
         text.cast(pa.float64())
     except pa.ArrowInvalid:
@@ -322,8 +327,8 @@ def _one_by_one(
     date_format: str,
 ) -> None:
     """Times beyond the years that pandas parses, such as 31/12/9999 for no end."""
-    far = pc.match_substring_regex(pa.array(cells, pa.string()), BEYOND).fill_null(False)
-    beyond = cells[failed & far.to_numpy(zero_copy_only=False)]
+    is_far = pc.match_substring_regex(pa.array(cells, pa.string()), BEYOND).fill_null(False)
+    beyond = cells[failed & is_far.to_numpy(zero_copy_only=False)]
     texts = beyond.unique()[:MOST_SINGLE]
     parsed_cells = {}
     for cell in texts:

@@ -44,11 +44,11 @@ def open_source(project: Project, spec: SourceSpec | None = None) -> Source:
 
 
 def source_digest(project: Project) -> str:
-    """What identifies the source's content: the digest of its part, or one over those of all.
+    """Return the digest of the source's content: that of its part, or one over all parts.
 
     Raises:
-        SourceError: it is missing or cannot be read.
-        BackendError: its server does not answer.
+        SourceError: the source is missing or cannot be read.
+        BackendError: the server does not answer.
     """
     return digest_of_parts(open_source(project).parts())
 

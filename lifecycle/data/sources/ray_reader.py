@@ -49,7 +49,7 @@ class Spread:
         return self._files.parts()
 
     def shared(self, only: Collection[str] | None = None) -> bool:
-        """Whether there is more than one file, so that the cluster has something to share out.
+        """Return whether there is more than one file, so that the cluster can share the work.
 
         Raises:
             SourceError: there are no files.
@@ -58,7 +58,7 @@ class Spread:
         return len(self._files.names(only)) > 1
 
     def at(self, number: int) -> At:
-        """In which file, and there in which row."""
+        """Return the place of a row: its file, and its number in that file."""
         return self._files.at(number)
 
     def batches(

@@ -11,10 +11,10 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 
 from lifecycle.data.sources.credentials import Credentials
-from lifecycle.data.sources.local import nothing_in, wanted
+from lifecycle.data.sources.local import is_readable, nothing_in
 from lifecycle.errors import SourceError
 from lifecycle.project import SourceSpec
-from lifecycle.project.data import shown
+from lifecycle.project.data import without_secrets
 from lifecycle.runtime.files import scratch_file
 from lifecycle.runtime.identity import file_digest, sha256
 
@@ -89,7 +89,7 @@ def remote_files(spec: SourceSpec, credentials: Credentials) -> list[RemoteFile]
         ImportError: the package for this kind of URL is not installed.
     """
     system, path = filesystem(spec, credentials)
-    place = shown(spec.path)
+    place = without_secrets(spec.path)
     last = unquote(place.rstrip("/").rpartition("/")[2]) or place
     if urlsplit(spec.path).scheme in ("http", "https"):
         return [RemoteFile(system, path, last, place)]
@@ -103,7 +103,8 @@ def remote_files(spec: SourceSpec, credentials: Credentials) -> list[RemoteFile]
         return [RemoteFile(system, path, last, place)]
     else:
         start = path.rstrip("/")
-        paths = sorted(f for f in system.find(start) if wanted(f.removeprefix(f"{start}/"), spec))
+        within = len(start) + 1
+        paths = sorted(f for f in system.find(start) if is_readable(f[within:], spec))
         if not paths and not system.exists(start):
             raise SourceError(f"source.path: no object {place}; correct source.path")
         if not paths:

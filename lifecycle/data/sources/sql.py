@@ -1,9 +1,10 @@
 """A table, view or query of a database: through ADBC where it has Arrow's way in, else SQLAlchemy.
 
-PostgreSQL streams Arrow through ADBC; any other database with a SQLAlchemy dialect answers through
-a cursor on its server, rows by rows.
+PostgreSQL, Snowflake and BigQuery stream Arrow through ADBC; any other database with a SQLAlchemy
+dialect answers through a cursor on its server, rows by rows.
 """
 
+import base64
 import importlib.util
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
@@ -21,10 +22,20 @@ from lifecycle.data.sources.credentials import Credentials
 from lifecycle.data.sources.notation import Notation
 from lifecycle.errors import SourceError
 from lifecycle.project import ColumnSpec, SourceSpec
-from lifecycle.project.data import shown
+from lifecycle.project.data import without_secrets
 from lifecycle.runtime.identity import sha256
 
 Statement = sa.Select[Any] | sa.TextClause
+SNOWFLAKE = {
+    "role": "adbc.snowflake.sql.role",
+    "warehouse": "adbc.snowflake.sql.warehouse",
+}
+BIGQUERY = {
+    "credentials_base64": "adbc.bigquery.sql.auth_credentials",
+    "credentials_path": "adbc.bigquery.sql.auth_credentials",
+    "location": "adbc.bigquery.sql.location",
+}
+"""Parameters of a URL of SQLAlchemy's dialect → options of the ADBC driver."""
 
 
 class Sql:
@@ -53,7 +64,7 @@ class Sql:
         if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
             url = url.set(database=str(folder / Path(str(url.database)).expanduser()))
         self._url = url
-        self.place = shown(url.set(password=None, query={}).render_as_string())
+        self.place = without_secrets(url.set(password=None, query={}).render_as_string())
         self._name = spec.table or "query"
         self._place = spec.query_key if spec.table else f"the answer to {spec.query_key}"
         self._spool: SpooledBatches | None = None
@@ -146,9 +157,10 @@ class Sql:
         return sha256(digest)
 
     def _answer(self, statement: Statement) -> Iterator[pa.RecordBatch]:
-        adbc = self._url.get_backend_name() == "postgresql" and not self._spec.options
-        if adbc and importlib.util.find_spec("adbc_driver_postgresql"):
-            yield from self._arrow(statement)
+        options = None if self._spec.options else adbc_options(self._url)
+        driver = f"adbc_driver_{self._url.get_backend_name()}"
+        if options and importlib.util.find_spec(driver):
+            yield from self._arrow(statement, f"{driver}.dbapi", options)
             return
         for rows in self._rows(statement):
             names = list(rows[0]._fields)
@@ -156,16 +168,22 @@ class Sql:
                 [column_of(values) for values in zip(*rows, strict=True)], names=names
             )
 
-    def _arrow(self, statement: Statement) -> Iterator[pa.RecordBatch]:
-        from adbc_driver_postgresql import dbapi
-        from sqlalchemy.dialects import postgresql
-
-        url = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+    def _arrow(
+        self, statement: Statement, driver: str, options: Mapping[str, str]
+    ) -> Iterator[pa.RecordBatch]:
+        dbapi = importlib.import_module(driver)
+        try:
+            dialect_class: Any = self._url.set(
+                drivername=self._url.get_backend_name()
+            ).get_dialect()
+        except NoSuchModuleError as error:
+            raise ImportError(str(error)) from None
         # with named parameters, percent signs are not doubled
-        dialect: sa.Dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+        dialect: sa.Dialect = dialect_class(paramstyle="named")
         text = str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
         with self._connecting():
-            connection = dbapi.connect(url)
+            url = options.get("uri")  # PostgreSQL's driver wants it alone
+            connection = dbapi.connect(url) if url else dbapi.connect(db_kwargs=dict(options))
         with connection, connection.cursor() as cursor:
             with self._asking():
                 cursor.execute(text)
@@ -203,6 +221,43 @@ class Sql:
                 f"{twice}; rename them in a query"
             )
         return names
+
+
+def adbc_options(url: sa.URL) -> dict[str, str] | None:
+    """What a database's ADBC driver needs to connect; None where only SQLAlchemy understands a URL.
+
+    Args:
+        url: as SQLAlchemy's dialect of the database wants it.
+    """
+    query = {name: str(value) for name, value in url.query.items()}
+    match url.get_backend_name():
+        case "postgresql":
+            text = url.set(drivername="postgresql").render_as_string(hide_password=False)
+            return {"uri": text}
+        case "snowflake" if query.keys() <= SNOWFLAKE.keys() and not url.port:
+            database, _, schema = (url.database or "").partition("/")
+            options = {
+                "username": url.username,
+                "password": url.password,
+                "adbc.snowflake.sql.account": url.host,
+                "adbc.snowflake.sql.db": database,
+                "adbc.snowflake.sql.schema": schema,
+                "adbc.snowflake.sql.client_option.disable_telemetry": "true",
+            } | {SNOWFLAKE[name]: value for name, value in query.items()}
+        case "bigquery" if query.keys() <= BIGQUERY.keys():
+            kind = "adbc.bigquery.sql.auth_type"
+            options = {
+                "adbc.bigquery.sql.project_id": url.host,
+                "adbc.bigquery.sql.dataset_id": url.database,
+            } | {BIGQUERY[name]: value for name, value in query.items()}
+            if "credentials_path" in query:
+                options[kind] = f"{kind}.json_credential_file"
+            if encoded := query.get("credentials_base64"):
+                options[kind] = f"{kind}.json_credential_string"
+                options[BIGQUERY["credentials_base64"]] = base64.b64decode(encoded).decode()
+        case _:
+            return None
+    return {name: str(value) for name, value in options.items() if value}
 
 
 def _escaped(query: str) -> str:

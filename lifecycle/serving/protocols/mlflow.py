@@ -81,7 +81,7 @@ def read(
 
 
 def write(answer: Answer) -> bytes:
-    """What MLflow answers: a number a row, or for multiclass the probability of each class."""
+    """Write MLflow's answer: one number per row, or for multiclass one probability per class."""
     content = {"predictions": answer.predictions}
     return orjson.dumps(
         content, default=lambda values: values.tolist(), option=orjson.OPT_SERIALIZE_NUMPY
@@ -89,7 +89,7 @@ def write(answer: Answer) -> bytes:
 
 
 def answer_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
-    """Which version answered, and the prediction id: MLflow's answer has no room for them."""
+    """Build headers with model version and prediction id, for which MLflow's JSON has no field."""
     return [
         (b"x-model-version", b"%d" % answer.model.version),
         (b"x-prediction-id", answer.id.encode()),
@@ -116,7 +116,7 @@ def _content_type(headers: Headers) -> str:
     if kind != CSV and kind not in JSON_TYPES:
         raise MalformedRequestError(f"content-type: must be {JSON} or {CSV}, got {kind[:60]!r}")
     if (charset := str(message.get_param("charset", "utf-8"))).lower() not in UTF_8:
-        raise MalformedRequestError(f"content-type: only utf-8 is read, got {charset[:60]!r}")
+        raise MalformedRequestError(f"content-type: only utf-8 is supported, got {charset[:60]!r}")
     return kind
 
 

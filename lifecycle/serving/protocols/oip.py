@@ -77,7 +77,7 @@ def read_tensors(
         RequestError: no row, or an element that is not of its tensor's datatype.
     """
     if type(inputs) is not list or not inputs:
-        raise MalformedRequestError("inputs: must be a list of tensors, one at least")
+        raise MalformedRequestError("inputs: must be a list of at least one tensor")
     tensors: list[Tensor] = []
     at = 0
     for place, input in enumerate(inputs):
@@ -97,7 +97,9 @@ def read_tensors(
         tensors.append(from_bytes(name, datatype, shape, binary[at : at + size]))
         at += size
     if at != len(binary):
-        raise MalformedRequestError(f"the body has {len(binary) - at} bytes that no input names")
+        raise MalformedRequestError(
+            f"the body has {len(binary) - at} bytes that belong to no input"
+        )
     rows = tensors[0].shape[0]
     for tensor in tensors:
         if tensor.shape[0] != rows:
@@ -205,7 +207,7 @@ def read(
     tensors, rows = read_tensors(request.get("inputs"), binary, schema.inputs, max_rows)
     columns, matrix = _columns(tensors, schema.inputs, entity, ignore)
     return PredictionRequest(
-        rows, None, columns, name, outputs=_wanted(request, schema), matrix=matrix
+        rows, None, columns, name, outputs=_requested_outputs(request, schema), matrix=matrix
     )
 
 
@@ -273,29 +275,31 @@ def _outputs(answer: Answer) -> dict[str, tuple[str, NDArray[Any] | Sequence[Any
 def _columns(
     tensors: list[Tensor], inputs: Mapping[str, ColumnSpec], entity: str | None, ignore: bool
 ) -> tuple[dict[str, Column], NDArray[Any] | None]:
-    """By name, and the one matrix they may have come as."""
+    """Return the columns by name, and the matrix if they came as a single tensor."""
     columns: dict[str, Column] = {}
     floats = None
-    named = {tensor.name: tensor for tensor in tensors}
-    if len(named) < len(tensors):
-        raise MalformedRequestError("inputs: a tensor is given twice")
-    foreign = [name for name in named if name not in inputs and name != entity]
-    if len(foreign) == 1 and not inputs.keys() & named.keys():
-        matrix = named.pop(foreign[0])
+    tensors_by_name = {tensor.name: tensor for tensor in tensors}
+    if len(tensors_by_name) < len(tensors):
+        raise MalformedRequestError("inputs: a tensor occurs twice")
+    foreign = [name for name in tensors_by_name if name not in inputs and name != entity]
+    if len(foreign) == 1 and not inputs.keys() & tensors_by_name.keys():
+        matrix = tensors_by_name.pop(foreign[0])
         if matrix.shape[1:] != (len(inputs),):
             raise RequestError(
-                f"input {matrix.name}: no column of the model; one tensor for all inputs has the "
-                f"shape [rows, {len(inputs)}], got {list(matrix.shape)}"
+                f"input {matrix.name}: not a column of the model; one tensor for all inputs has "
+                f"the shape [rows, {len(inputs)}], got {list(matrix.shape)}"
             )
         columns, floats = to_matrix(matrix, dict(inputs))
     elif foreign and not ignore:
         raise RequestError(f"input {foreign[0]}: the model has no such input")
-    elif missing := [n for n, spec in inputs.items() if n not in named and not spec.nullable]:
+    elif missing := [
+        n for n, spec in inputs.items() if n not in tensors_by_name and not spec.nullable
+    ]:
         raise RequestError(f"input {missing[0]}: this tensor is missing")
     for name in foreign:
-        if (other := named.pop(name, None)) is not None:
+        if (other := tensors_by_name.pop(name, None)) is not None:
             columns[name] = other.values
-    for name, tensor in named.items():
+    for name, tensor in tensors_by_name.items():
         if tensor.shape[1:] not in ((), (1,)):
             raise RequestError(
                 f"input {name}: must have the shape [rows] or [rows, 1], got {list(tensor.shape)}"
@@ -304,25 +308,27 @@ def _columns(
     return columns, floats
 
 
-def _wanted(request: dict[str, Any], schema: BundleSchema) -> tuple[tuple[str, bool], ...]:
+def _requested_outputs(
+    request: dict[str, Any], schema: BundleSchema
+) -> tuple[tuple[str, bool], ...]:
     """Each output once; as JSON unless the request or the output says otherwise."""
     by_itself = parameters("the request", request).get("binary_data_output", False)
     names = [name for name, _ in output_datatypes(schema)]
     outputs = request.get("outputs", [])
     if type(outputs) is not list or not all(type(output) is dict for output in outputs):
         raise MalformedRequestError('outputs: must be a list of {"name": …}')
-    wanted: dict[str, bool] = {}
+    requested: dict[str, bool] = {}
     for output in outputs or [{"name": name} for name in names]:
         name = output.get("name")
-        if type(name) is not str or name not in names or name in wanted:
+        if type(name) is not str or name not in names or name in requested:
             raise RequestError(
                 f"output {str(name)[:100]!r}: the model has {', '.join(names)}, each once"
             )
         binary = parameters(f"output {name}", output).get("binary_data", by_itself)
         if type(binary) is not bool:
             raise MalformedRequestError(f"output {name}: binary_data must be true or false")
-        wanted[name] = binary
-    return tuple(wanted.items())
+        requested[name] = binary
+    return tuple(requested.items())
 
 
 # What the Open Inference Protocol v2 tells of server and model: its GET paths.
@@ -358,30 +364,30 @@ def page(
             return b'{"live":true}'  # who gets it, reached a live server
         case ["v2", "health", "ready"]:
             return orjson.dumps({"ready": is_ready})
-        case ["v2", "models", name, "versions", number, *rest] if number and rest in (
+        case ["v2", "models", name, "versions", number, *tail] if number and tail in (
             [],
             ["ready"],
         ):
             check_model(name, number, model)
-        case ["v2", "models", name, *rest] if rest in ENDS:
+        case ["v2", "models", name, *tail] if tail in ENDS:
             check_model(name, "", model)
         case _:
             raise NotServedError("the Open Inference Protocol has no such path")
-    if rest:
+    if tail:
         return orjson.dumps({"name": model.name, "ready": is_ready})
     return model_metadata(model, schema, versions or (model.version,))
 
 
 def names_version(path: str, number: int) -> bool:
-    """Whether a path below `/v2/models` names this version."""
+    """Return whether a path below `/v2/models` names this version."""
     return path.split("/")[4:6] == ["versions", str(number)]
 
 
 def check_model(name: str, number: str, model: ModelVersion) -> None:
-    """Whether a path names this model, and its version if it names one.
+    """Check that a path names this model, and its version if the path has one.
 
     Raises:
-        NotServedError: it does not.
+        NotServedError: the path names another model or version.
     """
     if name != model.name:
         raise NotServedError(f"no model {name[:60]!r} is served here; {model.name!r} is")

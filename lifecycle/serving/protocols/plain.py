@@ -47,10 +47,10 @@ def read(
 
 
 def wants_explanation(query: bytes) -> bool:
-    """Whether a request's query string asks for the features' contributions.
+    """Return whether a request's query string asks for the features' contributions.
 
     Raises:
-        RequestError: it has another parameter than `explain`, or another value than true or false.
+        RequestError: a parameter is not `explain`, or its value is neither true nor false.
     """
     if not query:
         return False

@@ -66,7 +66,7 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> Te
     values: list[Any] = data
     if len(shape) > 1 and data and type(data[0]) is list:
         if len(data) != shape[0] or not all(type(r) is list and len(r) == shape[1] for r in data):
-            raise MalformedRequestError(f"input {name}: data has not the shape {list(shape)}")
+            raise MalformedRequestError(f"input {name}: data does not have the shape {list(shape)}")
         values = list(chain.from_iterable(data))
     _check_size(name, shape, len(values))
     allowed = JSON_TYPES[datatype]
@@ -80,7 +80,9 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> Te
         present = [value for value in values if value is not None]
         if present and (min(present) < least or max(present) > most):
             at = next(i for i, v in enumerate(values) if v is not None and not least <= v <= most)
-            raise RequestError(f"{where(name, shape, at)}: {values[at]} is beyond {datatype}")
+            raise RequestError(
+                f"{where(name, shape, at)}: {values[at]} is out of range for {datatype}"
+            )
     return Tensor(name, datatype, shape, values, binary=False)
 
 
@@ -157,8 +159,8 @@ def to_matrix(
     kinds = {name: spec.value_type for name, spec in inputs.items()}
     if text := [name for name, kind in kinds.items() if DATATYPES[kind] == "BYTES"]:
         raise RequestError(
-            f"input {tensor.name}: cannot hold {', '.join(text[:5])}, no numbers: send one tensor "
-            "a column"
+            f"input {tensor.name}: cannot hold {', '.join(text[:5])}, which are not numbers: send "
+            "one tensor per column"
         )
     missing = isinstance(tensor.values, list) and None in tensor.values
     cells = np.asarray(tensor.values, object if missing else DTYPES[tensor.datatype])
@@ -184,13 +186,13 @@ def to_bytes(values: NDArray[np.float64] | Sequence[Any], datatype: str) -> byte
 
 
 def where(name: str, shape: tuple[int, ...], at: int) -> str:
-    """How a message names an element: its row, and in a matrix its column."""
+    """Describe the place of an element for a message: its row, and in a matrix its column."""
     width = shape[1] if len(shape) > 1 and shape[1] > 1 else 1
     return f"row {at // width}: {name}{f'[{at % width}]' if width > 1 else ''}"
 
 
 def _never_empty(spec: ColumnSpec) -> bool:
-    """Whether an empty text cannot be a value of the column."""
+    """Return whether an empty text cannot be a value of the column."""
     return spec.type == "datetime" or (
         spec.type == "category" and "" not in (spec.categories or ())
     )

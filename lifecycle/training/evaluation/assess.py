@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from lifecycle.features.encode import build_features, labels, load_hook
+from lifecycle.features.encode import Floats, build_features, labels, load_hook
 from lifecycle.lake.read import read_version
 from lifecycle.project import CostsSpec, Project
 from lifecycle.records import Bundle, DatasetVersion, Estimate, Evaluation, Gain, Gap, Split
@@ -27,7 +27,7 @@ from lifecycle.training.evaluation.evaluate import (
     trivial_answers,
 )
 from lifecycle.training.evaluation.fairness import fairness_gaps
-from lifecycle.training.evaluation.metrics import Floats, Integers, miscalibration, reliability
+from lifecycle.training.evaluation.metrics import Integers, miscalibration, reliability
 from lifecycle.training.evaluation.slices import RowGroup, measure_slices, parts_of
 from lifecycle.training.own_metrics import own_metrics
 from lifecycle.training.parameters import stopping_metric
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# Metrics of the classes that a binary model's threshold makes, with intervals.
+# Metrics of a binary model at its threshold, with intervals.
 
 COST = "cost per row"
 NAMES = (
@@ -142,7 +142,7 @@ class Answers(NamedTuple):
 
 
 class Predicted(NamedTuple):
-    """What is needed to measure a model on a part."""
+    """True values and predictions of a part, from which a model is measured."""
 
     truth: Floats
     prediction: Floats
@@ -243,7 +243,7 @@ def assess_closely(project: Project, answers: Answers, evaluation: Evaluation) -
 
 
 def assess_fairness(project: Project, answers: Answers) -> tuple[Gap, ...]:
-    """How far the groups of each protected attribute lie apart.
+    """Measure the gaps between the groups of each protected attribute.
 
     Raises:
         FeatureError: a metric of the project's own cannot be loaded.
@@ -294,7 +294,7 @@ def assess_baseline(project: Project, split: Split, answers: Answers) -> tuple[E
 
 
 def gain(project: Project, answers: Answers, other: Predicted, confidence: float) -> Gain:
-    """By how much the deciding metric is better than another model's on the same rows."""
+    """Measure the gain in the deciding metric over another model on the same rows."""
     return compare(
         answers.truth,
         answers.prediction,
@@ -354,7 +354,7 @@ def draw(
 
 
 def _stopped_by(project: Project) -> str:
-    """What a learning curve shows: XGBoost has names of its own for its metrics."""
+    """Return the name of the metric in a learning curve; XGBoost's names are its own."""
     name = project.training_metric
     own = name in project.metrics or project.training.trainer != "xgboost"
     return name if own else stopping_metric(project)[0]

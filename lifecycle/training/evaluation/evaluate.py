@@ -13,16 +13,16 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from lifecycle.errors import FeatureError, TargetError
+from lifecycle.features.encode import Floats
 from lifecycle.project import METRICS, Metric, TaskKind, greater_is_better
 from lifecycle.records import Estimate, Evaluation, Gain
-from lifecycle.training.evaluation.metrics import (
-    Floats,
-    Integers,
-    families_of,
-    family_of,
-    family_of_own,
-)
+from lifecycle.training.evaluation.metrics import Integers, families_of, family_of, family_of_own
 from lifecycle.training.own_metrics import OwnMetric
+
+Own = Mapping[Metric, OwnMetric]
+"""The project's own metrics, as `own_metrics(project)` loads them."""
+
+logger = logging.getLogger(__name__)
 
 # Bootstrap resamples as weights, and the 95 % interval that follows from them.
 #
@@ -41,7 +41,7 @@ RESAMPLES, RESAMPLES_OF_LARGE = 400, 100
 
 
 def resamples(rows: int, seed: int, groups: ArrayLike | None) -> Iterator[Integers]:
-    """How often each row is drawn, (rows,), once a resample.
+    """Yield, for each bootstrap resample, the number of times each row is drawn (rows,).
 
     Args:
         groups: (rows,), the entity of each row; None draws single rows.
@@ -81,31 +81,27 @@ def lower_bound(value: float, resampled: Floats, rows: int, confidence: float) -
 
 
 def method(rows: int, grouped: bool) -> str:
-    """How the interval was made, in words."""
-    what = "whole entities" if grouped else "rows"
+    """Describe the method behind the intervals, for people."""
+    units = "whole entities" if grouped else "rows"
     if rows > LARGE:
         return (
             f"{CONFIDENCE:.0%} normal intervals, the standard error from {RESAMPLES_OF_LARGE} "
-            f"bootstrap resamples of {what}"
+            f"bootstrap resamples of {units}"
         )
-    return f"{CONFIDENCE:.0%} percentile intervals of {RESAMPLES} bootstrap resamples of {what}"
+    return f"{CONFIDENCE:.0%} percentile intervals of {RESAMPLES} bootstrap resamples of {units}"
 
-
-logger = logging.getLogger(__name__)
 
 RANKING: tuple[Metric, ...] = ("roc_auc", "average_precision")
 """Built-in metrics that compare rows of several classes, so have no value where there is one."""
-Own = Mapping[Metric, OwnMetric]
-"""The project's own metrics, as `own_metrics(project)` loads them."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """How the predictions of some rows are measured."""
+    """Settings with which the predictions of some rows are measured."""
 
     task: TaskKind
     seed: int
-    """Of the resamples, from which the intervals come."""
+    """Seed of the resamples from which the intervals come."""
     groups: ArrayLike | None = None
     """(n,), the entity of each row; None treats rows as independent."""
     own: Own = field(default_factory=dict)
@@ -191,13 +187,13 @@ def compare(
     confidence: float,
     thresholds: tuple[float | None, float | None] = (None, None),
 ) -> Gain:
-    """By how much the challenger is better on the same rows; above 0 means better.
+    """Measure the gain of the challenger on the same rows; above 0 it is better.
 
     Paired: both are measured on the same resamples, so what makes the rows easy or hard cancels.
 
     Args:
-        confidence: of the gain's lower bound, one-sided.
-        thresholds: binary: those of challenger and champion, in the place of the measurement's.
+        confidence: level of the gain's one-sided lower bound.
+        thresholds: binary: the thresholds of challenger and champion, not `by.threshold`.
 
     Raises:
         FeatureError, TargetError: as `evaluate`.
@@ -303,7 +299,7 @@ def _by_score(
 
 
 def _is_defined(metric: Metric, y: Floats, p: Floats, task: TaskKind, own: Own) -> bool:
-    """Whether a metric has a value on these rows."""
+    """Return whether a metric is defined on these rows."""
     if metric not in own:
         one_class = task in ("binary", "multiclass") and bool((y == y[0]).all())
         return not (one_class and metric in RANKING)
@@ -326,7 +322,7 @@ def _checked(
         raise TargetError("no rows to evaluate: the part is empty")
     for name, values in (("truth", y), ("prediction", p)):
         if not np.isfinite(values).all():
-            raise TargetError(f"{name}: {(~np.isfinite(values)).sum()} of {len(y)} are no number")
+            raise TargetError(f"{name}: {(~np.isfinite(values)).sum()} of {len(y)} are not numbers")
     if task == "binary":
         _two_classes(y, one_class)
     if task == "multiclass":
@@ -355,6 +351,6 @@ def _classes(y: Floats, classes: int, one_class: bool) -> None:
         )
     if (y == y[0]).all() and not one_class:
         raise TargetError(
-            f"a multiclass metric needs rows of two classes at least; the {len(y)} rows have "
+            f"a multiclass metric needs rows of at least two classes; the {len(y)} rows have "
             f"{y[0]:g} only: evaluate a larger part"
         )

@@ -1,4 +1,4 @@
-"""What a model's answers are made of: SHAP values of some rows, as a summary plot.
+"""SHAP values of a sample of rows, as a summary plot.
 
 The values come from the model itself: XGBoost's `pred_contribs`, which is TreeSHAP (Lundberg et
 al., 2020), on the margin's scale: log odds, or the logarithm of a count.
@@ -15,10 +15,9 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lifecycle.features.encode import encode
+from lifecycle.features.encode import Floats, encode
 from lifecycle.project import Scalar
 from lifecycle.training.bundle import LoadedBundle
-from lifecycle.training.evaluation.metrics import Floats
 from lifecycle.training.evaluation.plots import BLUE, GREY, ORANGE, blank, clipped
 
 MOST_FEATURES = 15
@@ -77,24 +76,24 @@ def explain(
 
 def summary_plot(explained: Explained, classes: tuple[Scalar, ...] = ()) -> Figure:
     """One row a feature, the strongest on top: a point a row of data, or a bar a class."""
-    shown = explained.strongest()[::-1]
+    features = explained.strongest()[::-1]
     x = "mean |SHAP value|" if classes else "SHAP value: effect on the margin"
     rows = len(explained.matrix)
-    height = 1.2 + 0.34 * max(len(shown), 5)
+    height = 1.2 + 0.34 * max(len(features), 5)
     figure, axes = blank(f"SHAP summary of {rows:,} rows", x, "", height)
     if classes:
-        _bars(axes, explained, shown, classes)
+        _bars(axes, explained, features, classes)
     else:
-        _swarm(figure, axes, explained, shown)
-    axes.set_yticks(range(len(shown)), [clipped(explained.names[at]) for at in shown])
+        _swarm(figure, axes, explained, features)
+    axes.set_yticks(range(len(features)), [clipped(explained.names[at]) for at in features])
     axes.tick_params(axis="y", length=0)
     return figure
 
 
-def _swarm(figure: Figure, axes: Axes, explained: Explained, shown: list[int]) -> None:
+def _swarm(figure: Figure, axes: Axes, explained: Explained, features: list[int]) -> None:
     colours = LinearSegmentedColormap.from_list("value", [BLUE, "#b9b4ae", ORANGE])
     axes.axvline(0, color=GREY, linewidth=0.8)
-    for row, at in enumerate(shown):
+    for row, at in enumerate(features):
         values, numbers = explained.values[:, at], explained.matrix[:, at].astype(np.float64)
         present = ~np.isnan(numbers) & (not explained.categorical[at])
         shades = np.tile(to_rgba(GREY), (len(values), 1))
@@ -129,13 +128,15 @@ def _ranks(numbers: Floats) -> Floats:
     return ranks
 
 
-def _bars(axes: Axes, explained: Explained, shown: list[int], classes: tuple[Scalar, ...]) -> None:
+def _bars(
+    axes: Axes, explained: Explained, features: list[int], classes: tuple[Scalar, ...]
+) -> None:
     """Stacked: what a feature does for each class."""
-    starts = np.zeros(len(shown))
+    starts = np.zeros(len(features))
     palette = colormaps["viridis"](np.linspace(0.1, 0.9, len(classes)))
     for strength, name, colour in zip(explained.strength, classes, palette, strict=True):
         axes.barh(
-            range(len(shown)), strength[shown], left=starts, color=colour, label=clipped(name)
+            range(len(features)), strength[features], left=starts, color=colour, label=clipped(name)
         )
-        starts += strength[shown]
+        starts += strength[features]
     axes.legend(loc="lower right", frameon=False, fontsize=8)

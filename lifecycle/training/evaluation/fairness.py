@@ -1,9 +1,9 @@
-"""How far a model's treatment of the groups of a protected attribute lies apart, with intervals.
+"""Gaps between the groups of a protected attribute, with confidence intervals.
 
-All measures are taken on the same bootstrap resamples, and the interval of a gap holds for every
-pair of groups at once: of many groups some two lie apart by chance. It is the single-step interval
-of all pairwise differences (Hothorn, Bretz and Westfall, 2008), its quantile from the resamples
-(Romano and Wolf, 2005). The largest difference may thus be picked after the fact.
+All measures are taken on the same bootstrap resamples. The interval of a gap holds for every pair
+of groups at once, because among many groups some two differ by chance. It is the single-step
+interval of all pairwise differences (Hothorn, Bretz and Westfall, 2008), with the quantile taken
+from the resamples (Romano and Wolf, 2005). The largest gap may thus be picked after the fact.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lifecycle.features.encode import Floats
 from lifecycle.project import Project
 from lifecycle.records import Gap
 from lifecycle.training.evaluation.evaluate import CONFIDENCE, Own, resamples
-from lifecycle.training.evaluation.metrics import Floats, Integers, family_of, family_of_own
+from lifecycle.training.evaluation.metrics import Integers, family_of, family_of_own
 from lifecycle.training.evaluation.slices import RowGroup
 
 ONE_PAIR = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
@@ -68,12 +69,12 @@ def fairness_gaps(
         ]
         for attribute in project.protected
     }
-    groups = {attribute: some for attribute, some in groups.items() if len(some) > 1}
+    groups = {attribute: masks for attribute, masks in groups.items() if len(masks) > 1}
     if not groups:
         return ()
     rates = {
-        attribute: _all_rates(some, truth, prediction, chosen, project, own, threshold)
-        for attribute, some in groups.items()
+        attribute: _all_rates(masks, truth, prediction, chosen, project, own, threshold)
+        for attribute, masks in groups.items()
     }
     every = [group for several in rates.values() for group in several]
     ones_row = np.ones(len(truth), dtype=np.int64)
@@ -122,8 +123,8 @@ def _all_rates(
         of_group = (weights[part.mask] for part in groups)
         return np.array(
             [
-                measure(some)[at] if some.any() else np.nan
-                for measure, some in zip(measures, of_group, strict=True)
+                measure(rates)[at] if rates.any() else np.nan
+                for measure, rates in zip(measures, of_group, strict=True)
             ]
         )
 
@@ -232,11 +233,13 @@ def _pairs(rates: _Rates, values: Floats, drawn: Floats) -> list[_Pair]:
     for place, lowest in enumerate(order):
         for highest in order[place + 1 :]:
             difference = float(values[highest] - values[lowest])
-            apart = drawn[:, highest] - drawn[:, lowest]
-            finite = apart[np.isfinite(apart)]
+            differences = drawn[:, highest] - drawn[:, lowest]
+            finite = differences[np.isfinite(differences)]
             spread = float(finite.std(ddof=1)) if len(finite) > 1 else 0.0
             least = float(np.hypot(rates.least_error[lowest], rates.least_error[highest]))
             error = max(spread, least)
-            far = np.abs(apart - difference) / error if error else np.zeros(len(apart))
-            pairs.append(_Pair(rates, difference, error, far, int(lowest), int(highest)))
+            deviation = (
+                np.abs(differences - difference) / error if error else np.zeros(len(differences))
+            )
+            pairs.append(_Pair(rates, difference, error, deviation, int(lowest), int(highest)))
     return pairs

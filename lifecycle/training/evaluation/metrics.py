@@ -16,12 +16,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from lifecycle.errors import FeatureError
+from lifecycle.features.encode import Floats
 from lifecycle.project import Metric, Project, TaskKind
 from lifecycle.records import Estimate
 from lifecycle.training.calibration import log_odds, sigmoid
 from lifecycle.training.own_metrics import OwnMetric
 
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Measure = Callable[[NDArray[Any]], list[float]]
 """How often each row counts (n,) → the family's metrics; NaN where one is undefined.
@@ -64,7 +64,7 @@ def family_of(metric: Metric, task: TaskKind, threshold: float | None = None) ->
 
 
 def _dot(a: Floats, b: Floats) -> float:
-    """Without BLAS, whose threads cost more than they bring here and change the last digits."""
+    """Compute a dot product without BLAS, whose threads are slower here and change last digits."""
     return float(np.einsum("i,i", a, b))
 
 
@@ -229,8 +229,8 @@ def _labelled(y: Floats, p: Floats) -> Measure:
 
     def measure(weights: Integers) -> list[float]:
         table = np.bincount(cells, weights, classes**2).reshape(classes, classes)
-        right, both = np.diagonal(table), table.sum(axis=0) + table.sum(axis=1)
-        f1 = 2 * right[both > 0] / both[both > 0]
+        right, margins = np.diagonal(table), table.sum(axis=0) + table.sum(axis=1)
+        f1 = 2 * right[margins > 0] / margins[margins > 0]
         return [float(right.sum() / table.sum()), float(f1.mean())]
 
     return measure
@@ -273,7 +273,7 @@ def family_of_own(name: Metric, metric: OwnMetric) -> Family:
     return Family((name,), prepare)
 
 
-# Whether predictions mean what they say: predicted against observed in bins of equal size.
+# Reliability: predicted against observed values in bins of equal size.
 
 BINS = 10
 
@@ -319,7 +319,7 @@ def reliability(truth: ArrayLike, prediction: ArrayLike, task: TaskKind) -> Reli
     )
 
 
-# Whether probabilities are off by more than chance explains at the size of the holdout.
+# Calibration error beyond what chance explains at the size of the holdout.
 #
 # Cox (1958): in `logit P(y = 1) = a + b · logit p` perfect probabilities have a slope b of 1. A
 # slope below 1 means answers too extreme, as of a model that learned the noise too; above 1 too

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from lifecycle.features.encode import Floats
 from lifecycle.project import Metric, Scalar, TaskKind
 from lifecycle.records import Estimate, Slice, one_line
 from lifecycle.training.evaluation.evaluate import metric_value
-from lifecycle.training.evaluation.metrics import Floats, reliability
+from lifecycle.training.evaluation.metrics import reliability
 
 # Style of the figures. Made without pyplot: no global state, no display, none to close.
 
@@ -168,9 +169,9 @@ def _precision_recall(y: Floats, p: Floats, threshold: float) -> Figure:
 def _roc_by_class(y: Floats, p: Floats, classes: Sequence[Scalar]) -> Figure:
     figure, axes = blank("ROC, each class against the others", "false positive", "true positive")
     codes, counts = np.unique(y.astype(int), return_counts=True)
-    shown = sorted(codes[np.argsort(-counts, kind="stable")][:MOST_CLASSES])
-    palette = colormaps["viridis"](np.linspace(0.05, 0.9, len(shown)))
-    for code, colour in zip(shown, palette, strict=True):
+    frequent = sorted(codes[np.argsort(-counts, kind="stable")][:MOST_CLASSES])
+    palette = colormaps["viridis"](np.linspace(0.05, 0.9, len(frequent)))
+    for code, colour in zip(frequent, palette, strict=True):
         is_class = (y == code).astype(np.float64)
         area = metric_value("roc_auc", is_class, p[:, code], "binary")
         label = f"{clipped(classes[code])}, area {area:.3f}"
@@ -250,10 +251,10 @@ def _calibration(y: Floats, p: Floats, task: TaskKind) -> Figure:
 
 
 def _importances(importances: Mapping[str, float]) -> Figure:
-    shown = list(importances.items())[:MOST_FEATURES][::-1]
-    many = len(importances) > len(shown)
-    title = f", {len(shown)} of {len(importances)} features" if many else ""
-    height = 1.2 + 0.24 * max(len(shown), 6)
+    largest = list(importances.items())[:MOST_FEATURES][::-1]
+    many = len(importances) > len(largest)
+    title = f", {len(largest)} of {len(importances)} features" if many else ""
+    height = 1.2 + 0.24 * max(len(largest), 6)
     figure, axes = blank(f"Share of the gain{title}", "share", "", height=height)
-    axes.barh([clipped(name) for name, _ in shown], [share for _, share in shown], color=BLUE)
+    axes.barh([clipped(name) for name, _ in largest], [share for _, share in largest], color=BLUE)
     return figure

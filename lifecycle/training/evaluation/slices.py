@@ -8,11 +8,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.errors import FeatureError, ProjectError, TargetError
+from lifecycle.features.encode import Floats
 from lifecycle.project import Project
 from lifecycle.project.expression import holds
 from lifecycle.records import Slice
 from lifecycle.training.evaluation.evaluate import Measurement, Own, estimate
-from lifecycle.training.evaluation.metrics import Floats
 
 QUARTERS = 4
 MOST_VALUES = 20
@@ -88,12 +88,12 @@ def _values(column: "pd.Series[Any]", project: Project) -> Iterator[tuple[str, M
             yield label, (cut.cat.codes == at).to_numpy()
     else:
         counted = column.value_counts()
-        shown = counted.index[:MOST_VALUES]
-        for value in sorted(shown, key=lambda v: (isinstance(v, str), v)):
+        frequent = counted.index[:MOST_VALUES]
+        for value in sorted(frequent, key=lambda v: (isinstance(v, str), v)):
             yield _text(value), (column == value).fillna(False).to_numpy(dtype=bool)
-        if rest := len(counted) - len(shown):
-            rare = column.notna() & ~column.isin(shown)
-            yield f"{rest} rarer values", rare.to_numpy(dtype=bool)
+        if rare_count := len(counted) - len(frequent):
+            rare = column.notna() & ~column.isin(frequent)
+            yield f"{rare_count} rarer values", rare.to_numpy(dtype=bool)
     missing = column.isna().to_numpy()
     if missing.any():
         yield MISSING, missing

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import xgboost
 
-from lifecycle.training.trainers.protocol import Floats, Matrix, ModelKind
+from lifecycle.features.encode import Floats
+from lifecycle.training.trainers.protocol import Matrix, ModelKind
 
 UBJSON = b"{L"
 """How an object with a 64-bit key length begins; XGBoost writes no other."""
@@ -32,7 +33,7 @@ class XGBoostModel:
 
     @property
     def features(self) -> int:
-        """How many columns the matrix has."""
+        """Number of columns of the matrix."""
         return int(self._booster.num_features())
 
     def predict(self, matrix: Matrix, threads: int = 1) -> Floats:

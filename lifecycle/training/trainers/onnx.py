@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from lifecycle.training.trainers.protocol import Floats, Matrix, ModelKind
+from lifecycle.features.encode import Floats
+from lifecycle.training.trainers.protocol import Matrix, ModelKind
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 """Operators of the ONNX standard; others would be somebody's compiled code."""
@@ -62,7 +63,7 @@ class OnnxModel:
         return predicted
 
     def importances(self) -> Floats:
-        """What the trainer said of them; zeros if it said nothing."""
+        """Importance of each feature as the trainer stored it (features,); zeros if it did not."""
         metadata = {entry.key: entry.value for entry in self._graph.metadata_props}
         try:
             shares = json.loads(metadata.get(IMPORTANCES, "null"))
@@ -95,9 +96,9 @@ def _parsed(content: bytes) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:
-        raise ValueError(f"no ONNX ({error})") from None
+        raise ValueError(f"not ONNX ({error})") from None
     if not model.graph.node:
-        raise ValueError("no ONNX graph with a node in it")
+        raise ValueError("not an ONNX graph with at least one node")
     if model.functions:
         raise ValueError("it defines functions of its own; inline them")
     domains = {entry.domain for entry in model.opset_import}

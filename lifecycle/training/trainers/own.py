@@ -71,13 +71,13 @@ class OwnTrainer:
         if answers.shape != shape or not np.isfinite(answers).all():
             raise TrainingError(
                 f"{KEY}: {self._file}: the model of {self._reference} answers {len(rows)} rows "
-                f"with shape {answers.shape}, or with what is no number; task {project.task!r} "
-                f"needs numbers of shape {shape}"
+                f"with shape {answers.shape}, or with values that are not numbers; task "
+                f"{project.task!r} needs numbers of shape {shape}"
             )
         if project.task in ("binary", "multiclass") and (answers.min() < 0 or answers.max() > 1):
             raise TrainingError(
                 f"{KEY}: {self._file}: the model of {self._reference} answers between "
-                f"{answers.min():.3g} and {answers.max():.3g}, and not with probabilities"
+                f"{answers.min():.3g} and {answers.max():.3g}, which are not probabilities"
             )
 
 

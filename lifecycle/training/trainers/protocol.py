@@ -1,4 +1,4 @@
-"""What a trainer is: one protocol, whether the model is XGBoost's, scikit-learn's or the user's."""
+"""The protocol of trainers: the same for XGBoost, scikit-learn and a team's own trainer."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lifecycle.features.encode import Floats
 from lifecycle.project import Project, Scalar
 
 if TYPE_CHECKING:
     from lifecycle.training.matrix import Matrices  # a replica that runs a model opens no table
 
 
-Floats = NDArray[np.float64]
 Matrix = NDArray[np.float32]
 ModelKind = Literal["xgboost", "onnx"]
 
@@ -110,4 +110,4 @@ class Trainer(Protocol):
         """
 
 
-# From a model's bytes back to a model; nothing in them is executed.
+# Loading of a model from its bytes, of which nothing is executed.

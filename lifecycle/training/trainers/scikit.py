@@ -13,30 +13,29 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from skl2onnx import convert_sklearn
-from skl2onnx._supported_operators import sklearn_operator_name_map
+from skl2onnx import convert_sklearn, get_model_alias
 from skl2onnx.common import tree_ensemble
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
 from lifecycle.errors import LifecycleError, ProjectError, TrainingError, first_line
-from lifecycle.features.encode import FeatureSchema
+from lifecycle.features.encode import FeatureSchema, Floats
 from lifecycle.project import Project, Scalar
 from lifecycle.project.base import meant
 from lifecycle.project.loader import error_at
 from lifecycle.training.matrix import Matrices
 from lifecycle.training.parameters import declared
 from lifecycle.training.trainers.onnx import OnnxModel, graphs_of
-from lifecycle.training.trainers.protocol import Fitted, Floats, Matrix, OnRound
+from lifecycle.training.trainers.protocol import Fitted, Matrix, OnRound
 
-# From a fitted scikit-learn pipeline to an ONNX graph: the same bytes for the same pipeline.
+# Conversion of a fitted scikit-learn pipeline to ONNX: the same bytes for the same pipeline.
 
 OPSET = {"": 18, "ai.onnx.ml": 3}
 """Written down, so that another release of the converter writes the same graph."""
@@ -44,14 +43,17 @@ OPSET = {"": 18, "ai.onnx.ml": 3}
 LOG_LINKS = ("poisson", "gamma")
 """Losses with which histogram boosting adds up logarithms; the converter leaves it at that."""
 
+TREE_OPERATORS = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
+
 
 def to_graph(pipeline: Pipeline, features: int, classifier: bool) -> bytes:
     """The pipeline as a graph from a float matrix (rows, features) to one output.
 
     Raises:
+        TrainingError: this skl2onnx makes the nodes of trees in another way.
         Exception: whatever the converter raises where it cannot.
     """
-    with warnings.catch_warnings(), _exact_nodes():
+    with warnings.catch_warnings(), _exact_nodes() as changed_nodes:
         warnings.simplefilter("ignore")  # of the converter about its own libraries
         model = convert_sklearn(
             pipeline,
@@ -63,7 +65,9 @@ def to_graph(pipeline: Pipeline, features: int, classifier: bool) -> bytes:
     for output in list(model.graph.output):
         if classifier and output.name != "probabilities":  # the label follows from them
             model.graph.output.remove(output)
-    if getattr(pipeline[-1], "loss", None) in LOG_LINKS and hasattr(pipeline[-1], "_predictors"):
+    if not changed_nodes and any(node.op_type in TREE_OPERATORS for node in model.graph.node):
+        raise _replaced("skl2onnx", "common.tree_ensemble.add_node")
+    if isinstance(pipeline[-1], HistGradientBoostingRegressor) and pipeline[-1].loss in LOG_LINKS:
         _exponentiate(model)
     _rename(model)
     content: bytes = model.SerializeToString(deterministic=True)
@@ -97,31 +101,33 @@ def _rename(model: onnx.ModelProto) -> None:
 
 
 @contextmanager
-def _exact_nodes() -> Iterator[None]:
-    """Let trees be converted so that every row takes the same way through them.
+def _exact_nodes() -> Iterator[list[Any]]:
+    """Convert trees so that every row takes the same way through them; yields the nodes' modes.
 
-    A graph compares with 32-bit thresholds where scikit-learn has 64-bit ones. As all features are
-    32-bit, `x <= threshold` stays exactly the same comparison if the threshold is rounded down;
-    skl2onnx 1.20 does so for single trees and forests, and rounds those of histogram boosting to
-    the nearest number, past values that lie close together. It also writes False there where ONNX
-    has an integer, which protobuf refuses from version 6 on.
+    A touch of skl2onnx's internals (https://github.com/onnx/sklearn-onnx/issues/1192): a graph
+    compares with 32-bit thresholds where scikit-learn has 64-bit ones. As all features are 32-bit,
+    `x <= threshold` stays exactly the same comparison if the threshold is rounded down; skl2onnx
+    1.20 does so for single trees and forests, and rounds those of histogram boosting to the
+    nearest number, past values that lie close together. It also writes False there where ONNX has
+    an integer, which protobuf refuses from version 6 on.
     """
-    original = tree_ensemble.add_node
+    original, modes = tree_ensemble.add_node, []
 
     def add_node(
         pairs: dict[str, Any],
         *positional: Any,
         nodes_missing_value_tracks_true: Any = 0,
-        **named: Any,
+        **options: Any,
     ) -> None:
         tracks = int(nodes_missing_value_tracks_true)
-        original(pairs, *positional, nodes_missing_value_tracks_true=tracks, **named)
-        if pairs["nodes_modes"][-1] == "BRANCH_LEQ":
+        original(pairs, *positional, nodes_missing_value_tracks_true=tracks, **options)
+        modes.append(pairs["nodes_modes"][-1])
+        if modes[-1] == "BRANCH_LEQ":
             pairs["nodes_values"][-1] = _rounded_down(pairs["nodes_values"][-1])
 
     tree_ensemble.add_node = add_node
     try:
-        yield
+        yield modes
     finally:
         tree_ensemble.add_node = original
 
@@ -169,14 +175,16 @@ def estimator_class(project: Project) -> type[Any]:
     classes = project.task in ("binary", "multiclass")
     if not issubclass(class_, ClassifierMixin if classes else RegressorMixin):
         raise ProjectError(
-            f"training.trainer: {dotted} is no {'classifier' if classes else 'regressor'}, "
+            f"training.trainer: {dotted} is not a {'classifier' if classes else 'regressor'}, "
             f"which task {project.task!r} needs"
         )
-    if class_ not in sklearn_operator_name_map:
+    try:
+        get_model_alias(class_)
+    except RuntimeError:  # skl2onnx does not know the class
         raise ProjectError(
             f"training.trainer: {dotted} cannot be written as an ONNX graph, which is what a "
             "bundle holds: choose another, or make the graph yourself in a trainer of your own"
-        )
+        ) from None
     return class_
 
 
@@ -207,7 +215,7 @@ def check_estimator(project: Project) -> None:
         )
     if project.training.class_weight and not has_fit_parameter(chosen, "sample_weight"):
         raise ProjectError(
-            f"training.class_weight: {chosen.__name__} cannot weigh rows; leave it out, or choose "
+            f"training.class_weight: {chosen.__name__} cannot weight rows; omit it, or choose "
             "another trainer"
         )
 
@@ -231,13 +239,37 @@ def _instance(
 ) -> Any:
     try:
         estimator = chosen(**parameters)
-        estimator._validate_params()
-    except InvalidParameterError as error:
-        raise error_at(project, key, f"scikit-learn refuses it: {error}") from None
     except TypeError as error:
-        why = f"{project.training.trainer} cannot be made from a project file ({error})"
-        raise error_at(project, key, why) from None
+        problem = f"{project.training.trainer} cannot be made from a project file ({error})"
+        raise error_at(project, key, problem) from None
+    if refusal := _refusal(estimator):
+        raise error_at(project, key, f"scikit-learn refuses it: {refusal}")
     return estimator
+
+
+def _refusal(estimator: Any) -> str:
+    """Why scikit-learn would not fit an estimator with its parameters; empty if it would.
+
+    A touch of its internals: only `fit` checks parameters publicly, and it needs data
+    (https://github.com/scikit-learn/scikit-learn/issues/28903).
+
+    Raises:
+        TrainingError: this scikit-learn checks them in another way.
+    """
+    if not hasattr(estimator, "_validate_params"):
+        raise _replaced("scikit-learn", "BaseEstimator._validate_params")
+    try:
+        estimator._validate_params()
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _replaced(library: str, name: str) -> TrainingError:
+    return TrainingError(
+        f"this version of {library} does not use {name}, which lifecycle relies on; install the "
+        "version in requirements.lock"
+    )
 
 
 TAKES_MISSING = ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
@@ -306,11 +338,11 @@ class SklearnTrainer:
 
 
 def _preparation(estimator: Any, schema: FeatureSchema) -> ColumnTransformer:
-    """From the matrix to what the estimator takes.
+    """Build the transformer from the matrix to the estimator's input.
 
-    A category becomes a column a value, all zeros where it is missing or unknown. Numbers are
-    imputed by the median, unless the estimator takes missing ones, and scaled to unit variance,
-    unless it is made of trees.
+    A category becomes one column per value, all zeros where it is missing or unknown. Numbers are
+    imputed by the median unless the estimator accepts missing values, and scaled to unit variance
+    unless the estimator consists of trees.
     """
     numbers = [at for at, kind in enumerate(schema.kinds) if kind == "q"]
     categories = [at for at, kind in enumerate(schema.kinds) if kind == "c"]
@@ -361,7 +393,7 @@ def _check_classes(project: Project, pipeline: Pipeline) -> None:
     if missing:
         raise TrainingError(
             f"{project.target}: class {missing[0]!r} has no row in the train part, and "
-            f"{project.training.trainer} needs one; leave the class out, or use trainer xgboost"
+            f"{project.training.trainer} needs one; omit the class, or use trainer xgboost"
         )
 
 
@@ -407,9 +439,9 @@ def _compare(
             f"training.trainer: the ONNX graph of {name} answers with shape {answers.shape} "
             f"where the estimator does with {expected.shape}; choose another estimator"
         )
-    apart = float(np.abs(answers - expected).max()) / scale
-    if not apart <= TOLERANCE:
+    distance = float(np.abs(answers - expected).max()) / scale
+    if not distance <= TOLERANCE:
         raise TrainingError(
             f"training.trainer: the ONNX graph of {name} answers differently from the estimator, "
-            f"by up to {apart:.2g} (at most {TOLERANCE:g}); choose other parameters or estimator"
+            f"by up to {distance:.2g} (at most {TOLERANCE:g}); choose other parameters or estimator"
         )

@@ -22,7 +22,7 @@ from lifecycle.training.parameters import (
 from lifecycle.training.trainers.booster import XGBoostModel, device_of
 from lifecycle.training.trainers.protocol import Curve, Fitted, Matrix, OnRound
 
-# XGBoost's rounds: a loop that stops early, can be pruned, and goes on from a checkpoint.
+# XGBoost's rounds: a loop that stops early, can be pruned, and resumes from a checkpoint.
 #
 # `xgboost.train` counts the rounds of a continued training from 0 again and forgets how long the
 # metric has not improved; so the loop is written out, with the scores so far as its only state.
@@ -32,7 +32,7 @@ BoosterMetric = Callable[[NDArray[np.float32], xgboost.DMatrix], tuple[str, floa
 
 
 class Progress(NamedTuple):
-    """Where training stands after some rounds: enough to go on from."""
+    """State of a training after some rounds, from which it can be resumed."""
 
     booster: xgboost.Booster
     """All rounds so far, those after the best one too."""
@@ -48,6 +48,20 @@ class Boosted(NamedTuple):
     pruned: bool
 
 
+class Checkpoints(NamedTuple):
+    """Where training goes on from, and who keeps where it stands."""
+
+    keep: Callable[[Progress], None] | None = None
+    every: int = 1
+    """Rounds between two calls of `keep`."""
+    start: Progress | None = None
+    """A checkpoint to go on from; the result is that of an uninterrupted training that kept its
+    checkpoints at the same rounds."""
+
+
+NO_CHECKPOINTS = Checkpoints()
+
+
 def boost(
     project: Project,
     parts: Mapping[str, xgboost.DMatrix],
@@ -56,9 +70,7 @@ def boost(
     *,
     metric: BoosterMetric | None = None,
     on_round: OnRound | None = None,
-    keep: Callable[[Progress], None] | None = None,
-    keep_every: int = 1,
-    start: Progress | None = None,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Boosted:
     """Train round by round until the validation score has not improved for long enough.
 
@@ -66,13 +78,11 @@ def boost(
         parts: `train` is learned from and `validation` decides when to stop; others, such as a
             sample of the train part, are only measured.
         metric: the project's own metric as XGBoost calls it; takes the place of its built-in one.
-        keep: is told where training stands after every `keep_every` rounds, for a checkpoint.
-        start: such a checkpoint to go on from; the result is that of an uninterrupted training
-            that kept its checkpoints at the same rounds.
 
     Raises:
         xgboost.core.XGBoostError: XGBoost cannot train with these parameters.
     """
+    keep, keep_every, start = checkpoints
     name, maximize = stopping_metric(project)
     same_direction = maximize == greater_is_better(project.training_metric)
     evals = [(data, part) for part, data in parts.items() if part != "train"]
@@ -108,7 +118,7 @@ def boost(
 
 
 def _is_sampling(name: str, value: Scalar) -> bool:
-    """Whether a parameter makes XGBoost draw rows or columns at random."""
+    """Return whether a parameter makes XGBoost draw rows or columns at random."""
     return name.startswith(("subsample", "colsample")) and float(value) < 1
 
 
@@ -123,10 +133,10 @@ def _waited(scores: list[float], maximize: bool) -> int:
 
 
 def _scores(line: str, name: str) -> list[tuple[str, float]]:
-    """What `eval_set` said: `[3]\\tvalidation-auc:0.9\\tsample-auc:0.95`."""
+    """Parse a line of `eval_set`, such as `[3]\\tvalidation-auc:0.9\\tsample-auc:0.95`."""
     entries = [entry.rsplit(":", 1) for entry in line.split("\t")[1:]]
-    named = [(*key.partition("-"), value) for key, value in entries]  # no part's name has a dash
-    return [(part, float(value)) for part, _, metric, value in named if metric == name]
+    scores = [(*key.partition("-"), value) for key, value in entries]  # no part's name has a dash
+    return [(part, float(value)) for part, _, metric, value in scores if metric == name]
 
 
 SAMPLE_ROWS = 20_000
@@ -171,7 +181,10 @@ class XGBoostTrainer:
         threads: int,
         rounds: int,
     ) -> XGBoostModel:
-        """As many rounds as early stopping kept: more rows bear a few more, which gain nothing."""
+        """Train on all rows for as many rounds as early stopping chose.
+
+        More rows would allow a few more rounds, which gain nothing.
+        """
         settings = constrained(project, parameters, data.schema)
         rows = as_dmatrix(
             data.train, data.train_labels, data.schema, threads, data.train_weights, _bins(settings)

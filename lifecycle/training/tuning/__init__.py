@@ -35,7 +35,7 @@ class ReportedTrial(NamedTuple):
 
 
 class Pruning(NamedTuple):
-    """Which pruner, as `tuning.pruner` names it, and what it works on."""
+    """The pruner, as `tuning.pruner` names it, and its input."""
 
     pruner: str
     rounds: int

@@ -22,10 +22,10 @@ STARTUP_S = 120.0
 
 
 class Pool:
-    """As many actors as there are workers, made when the first trial needs one.
+    """A pool of one actor per worker, started when the first trial needs one.
 
-    The objective is pickled into each, and called there for one trial after another. Each takes
-    trials as soon as a CPU is free for it, however long other actors wait for theirs.
+    The objective is pickled into each actor, which runs one trial after another. An actor takes
+    trials as soon as a CPU is free for it, however long the other actors wait for theirs.
     """
 
     def __init__(self, objective: Objective, workers: int, pruning: Pruning | None) -> None:
@@ -79,7 +79,7 @@ class Pool:
             ray.kill(actor)
 
     def _start_actors(self) -> None:
-        """Without waiting for them, so that the next trials are suggested meanwhile."""
+        """Start the actors without waiting, so that the next trials are suggested meanwhile."""
         remote = ray.remote(num_cpus=1)(Worker)
         self._actors = [remote.remote(*self._arguments) for _ in range(self._workers)]
         self._sent = [0] * self._workers
@@ -110,8 +110,8 @@ class Pool:
         except RayTaskError:
             raise
         except AnyRayError as error:  # the actor is gone, and is given nothing more
-            why = f"a worker died on trial {number} ({ray_reason(error)})"
-            return number, TrainingError(f"tuning: {why}; run again, finished trials are kept")
+            reason = f"a worker died on trial {number} ({ray_reason(error)})"
+            return number, TrainingError(f"tuning: {reason}; run again, finished trials are kept")
         self._idle.append(at)
         return number, outcome
 

@@ -1,7 +1,7 @@
-"""When a trial is not worth going on with: Optuna's pruners, asked where the trial runs.
+"""Early end of trials: Optuna's pruners, asked in the process where the trial runs.
 
-A pruner sees the trials that had been told when the trial was asked for, whatever has ended since:
-so the same search prunes the same trials, with any timing and any number of actors.
+A pruner sees the trials that had been reported when its own trial was suggested, whatever has
+ended since. So the same search prunes the same trials, with any timing and any number of actors.
 """
 
 from collections.abc import Container, Iterable, Sequence
@@ -42,10 +42,10 @@ class Judge:
         self._trials.finished += [_frozen(number, outcome) for number, outcome in news]
 
     def hopeless(self, number: int, scores: Sequence[float], marks: dict[str, float]) -> bool:
-        """Whether a trial with these scores so far should end.
+        """Return whether a trial with these scores so far should end.
 
         Args:
-            marks: what the pruner noted about the trial in earlier rounds; it adds to them.
+            marks: the pruner's notes on the trial from earlier rounds, to which it adds.
         """
         running = self._trials.running
         if running is None or running.number != number:

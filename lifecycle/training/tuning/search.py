@@ -137,7 +137,7 @@ class _Search:
         return self._history
 
     def _is_repeat(self, trial: PendingTrial) -> bool:
-        """Whether a trial with exactly these parameters has ended or is running."""
+        """Return whether a trial with exactly these parameters has ended or is running."""
         running = (key_of(other.parameters) for other in self._running.values())
         return bool(self._finished.outcome(trial.parameters)) or key_of(trial.parameters) in running
 
@@ -181,7 +181,7 @@ def _record(trial: PendingTrial, outcome: TrialOutcome) -> Trial:
     )
 
 
-# Tuning a project: the search over its space; the holdout is not even an argument.
+# Tuning of a project. The holdout is not even an argument.
 
 
 def tune(

@@ -31,6 +31,8 @@ from lifecycle.settings import Settings
 from lifecycle.training.parameters import DEFAULTS, key_of
 from lifecycle.training.tuning import TrialOutcome
 
+logger = logging.getLogger(__name__)
+
 # Suggests parameters with Optuna's TPE, which depends only on the reported trials.
 
 Direction = Literal["minimize", "maximize"]
@@ -128,7 +130,7 @@ def as_trial(
 
 
 def direction_of(project: Project) -> Direction:
-    """Of the metric that ranks trials, as Optuna has it."""
+    """Return the direction of the metric that ranks trials, in Optuna's words."""
     return "maximize" if greater_is_better(project.training_metric) else "minimize"
 
 
@@ -145,20 +147,18 @@ def _distribution(values: Range) -> BaseDistribution:
     return FloatDistribution(values.low, values.high, log=values.log)
 
 
-logger = logging.getLogger(__name__)
-
 NAME = "tuning"
 JOURNAL = "journal.log"
 
 
 class Notes(TypedDict):
-    """What the journal says of a trial beside what Optuna knows."""
+    """Attributes of a trial in the journal, next to those of Optuna."""
 
     number: int
     parameters: dict[str, Scalar]
     seconds: float
     elapsed: float
-    """Seconds of search until it was kept, of earlier processes too."""
+    """Seconds of search until the trial was stored, including earlier processes."""
 
 
 class Finished:
@@ -178,7 +178,7 @@ class Finished:
         return len(self._outcomes)
 
     def outcome(self, parameters: Mapping[str, Scalar]) -> TrialOutcome | None:
-        """What came of the finished trial with exactly these parameters."""
+        """Return the result of the finished trial with exactly these parameters, if any."""
         return self._outcomes.get(key_of(parameters))
 
     def keep(self, trial: PendingTrial, outcome: TrialOutcome, elapsed: float) -> None:
@@ -194,7 +194,7 @@ class Finished:
 
 
 def study_folder(settings: Settings, project: Project, identity: Identity) -> Path:
-    """Where the study of an identity is on this machine."""
+    """Return the folder of an identity's study on this machine."""
     return settings.folder("tuning", project.name, identity.digest)
 
 
@@ -209,7 +209,7 @@ def open_study(folder: Path, suggestions: Suggestions) -> Iterator[Finished]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.info("%s: another process tunes the same; waiting for it", folder)
+            logger.info("%s: another process is tuning the same model; waiting for it", folder)
             fcntl.flock(lock, fcntl.LOCK_EX)
         file = folder / JOURNAL
         _cut_half_line(file)
@@ -233,9 +233,9 @@ class Course(NamedTuple):
 
 
 def read_courses(folder: Path) -> dict[str, Course]:
-    """How the finished trials went, by `key_of` their parameters.
+    """Read the scores of the finished trials, by `key_of` their parameters.
 
-    Empty if there is no study in `folder`, as on another machine than the one that searched.
+    Empty if `folder` has no study, as on a machine other than the one that searched.
     """
     file = folder / JOURNAL
     if not file.exists():
@@ -250,7 +250,7 @@ def read_courses(folder: Path) -> dict[str, Course]:
 
 
 def _ended(trial: optuna.trial.FrozenTrial) -> float:
-    """When a trial was kept, which is when it ended; Optuna has local time without a zone."""
+    """Return the POSIX time at which a trial ended; Optuna has local time without a zone."""
     return trial.datetime_complete.timestamp() if trial.datetime_complete else time.time()
 
 

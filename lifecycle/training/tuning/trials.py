@@ -67,10 +67,10 @@ class Worker:
     def run(
         self, number: int, parameters: "Mapping[str, Scalar]", news: list[ReportedTrial]
     ) -> TrialOutcome | LifecycleError:
-        """What came of a trial, or why nothing did.
+        """Run a trial and return its result, or the error that ended it.
 
-        Returned, not raised: Ray prints what is raised and not fetched, as when another trial
-        failed first.
+        The error is returned, not raised: Ray prints an error that is raised and never fetched, as
+        when another trial failed first.
         """
         self._news += news
         watch = _Watch(self, number)
@@ -124,7 +124,7 @@ class _Watch:
         return self.pruned
 
 
-# What a trial of a project is: fit on the train part, measure on the validation part.
+# A trial of a project: fit on the train part, measure on the validation part.
 
 
 class ValidationMetric:

@@ -35,8 +35,8 @@ def test_a_key_is_shown_once_and_lets_in(run: Run, tmp_path: Path) -> None:
     code, out, err = run("keys", "add", "ci", "--rate", "50", "--project", "small")
     assert code == 0
     key = out.strip()
-    assert "Key 'ci' for small, 50 requests a second" in err
-    assert "dev asks for no keys" in err
+    assert "Key 'ci' for small, 50 requests per second" in err
+    assert "dev requires no keys" in err
     gate = Gatekeeper(tmp_path / "keys.json", "small")
     assert gate.check([(b"x-api-key", key.encode())]) == "ci"
 
@@ -67,7 +67,7 @@ def test_no_keys_yet(run: Run) -> None:
     [
         (("revoke", "nobody"), "has no key 'nobody'; keys in use: none"),
         (("add", "a b"), "key name 'a b': use 1 to 64 letters"),
-        (("add", "ci", "--rate", "0"), "must be above 0 requests a second"),
+        (("add", "ci", "--rate", "0"), "must be above 0 requests per second"),
         (("add", "ci", "--env", "moon"), "unknown environment 'moon'"),
     ],
 )

@@ -353,7 +353,7 @@ def test_run_becomes_the_flow(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_every_flow_can_be_run() -> None:
     flows = {file.stem for file in (Path(__file__).parents[3] / "flows").glob("*.py")}
-    others = {"__init__", "__main__", "command", "console", "server", "warm_server"}
+    others = {"__init__", "__main__", "command", "console", "database", "server", "warm_server"}
     assert set(flow_summaries()) == flows - others
 
 
@@ -372,3 +372,21 @@ def test_project_yaml_of_the_working_folder_is_the_default(
     assert "has no version '0'" in run("diff", "project.yaml", "train", "0", "1")[2]
     assert run("diff", "project.yaml", "1")[0] == 2
     assert "name one thing" in run("lineage", "project.yaml")[2]
+
+
+def test_a_flow_shows_a_line_before_it_imports_anything(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced: list[list[str]] = []
+
+    def replace_process(program: str, command: list[str]) -> None:
+        sys.stdout.flush()
+        replaced.append(command)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execv", replace_process)
+    _, shown, _ = run("run", "train", "shop.yaml", "--seeds", "3")
+    assert re.fullmatch(r" *\d+\.\d s {2}start {5}train shop.yaml --seeds 3: .+ …\n", shown)
+    assert replaced[-1][-4:] == ["train", "shop.yaml", "--seeds", "3"]
+    _, shown, _ = run("run", "train", "--help")
+    assert shown == ""

@@ -1,5 +1,6 @@
 """Incremental ingestion: nothing twice, late and changed rows by their key, whatever kills it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,13 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
+from deltalake import DeltaTable
 
 from lifecycle.data.ingest import ingest
 from lifecycle.errors import SourceError
 from lifecycle.lake.read import read_version
-from lifecycle.lake.table import history
+from lifecycle.lake.table import history, table_uri
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import Window
@@ -217,3 +220,64 @@ def test_killed_and_run_again(
     assert len(read_version(first.dataset)) == 2
     assert held(grow, settings) == ({1: "a", 2: "b", 3: "b"}, 2, 1)
     assert len(history(first.dataset.uri)) == 2
+
+
+def test_a_row_that_comes_again_rewrites_its_own_file_only(
+    project: Callable[..., Project], settings: Settings
+) -> None:
+    grow = project({"by": "files"})
+    for day, name in enumerate("abc", start=1):
+        put(grow, f"{name}.csv", rows(10 * day, 10 * day + 1))
+        ingest(grow, settings, Window())
+    put(grow, "d.csv", rows(20, 40, text="d"))
+    table = Path(table_uri(settings, "grow", "accepted"))
+    before = set(table.glob("*.parquet"))
+    done = ingest(grow, settings, Window())
+    assert (done.rows_new, done.dataset.rows) == (2, 7)
+    # what stays of b's file, and the two new rows
+    new = [len(pq.read_table(file)) for file in set(table.glob("*.parquet")) - before]
+    assert sorted(new) == [1, 2]
+    frame = read_version(done.dataset)
+    assert frame["id"].tolist() == [10, 11, 21, 30, 31, 20, 40]
+    assert frame.set_index("id")["text"].to_dict()[20] == "d"
+    delta = DeltaTable(str(table)).to_pyarrow_table(columns=["id", "text"]).to_pandas()
+    assert sorted(delta["id"]) == sorted(frame["id"]), "another reader sees the same rows"
+
+
+def test_what_was_taken_in_is_told_once_and_not_again_by_each_commit(
+    project: Callable[..., Project], settings: Settings
+) -> None:
+    grow = project({"by": "files"}, key=False)
+    for number in range(70):
+        put(grow, f"{number:03d}.csv", rows(number))
+        done = ingest(grow, settings, Window())
+    log = sorted(Path(done.dataset.uri, "_delta_log").glob("*.json"))
+    sizes = [file.stat().st_size for file in log]
+    assert sum(sizes[-8:]) < 4 * sum(sizes[:8]), "of 70 files each it would be 9 times as much"
+    assert read_version(done.dataset)["id"].tolist() == list(range(70))
+    put(grow, "003.csv", rows(3))  # as it was
+    put(grow, "again.csv", rows(5))  # the content of another file
+    assert ingest(grow, settings, Window()).rows_new == 0
+    put(grow, "007.csv", rows(7, 8))
+    with pytest.raises(SourceError, match=r"007\.csv changed since it was taken in"):
+        ingest(grow, settings, Window())
+
+
+def test_a_lake_of_before_is_carried_on(
+    project: Callable[..., Project], settings: Settings
+) -> None:
+    """Its commits list no files and repeat what was taken in, as releases up to 0.1 wrote them."""
+    grow = project({"by": "files"})
+    put(grow, "a.csv", rows(1, 2))
+    first = ingest(grow, settings, Window()).dataset
+    log = Path(first.uri) / "_delta_log" / f"{0:020d}.json"
+    actions = [json.loads(line) for line in log.read_text().splitlines()]
+    for action in actions:
+        for name in ("manifest", "seal"):
+            action.get("commitInfo", {}).pop(name, None)
+    log.write_text("\n".join(map(json.dumps, actions)))
+    put(grow, "b.csv", rows(2, 3, text="b"))
+    assert held(grow, settings) == ({1: "a", 2: "b", 3: "b"}, 2, 1)
+    put(grow, "c.csv", rows(3, 4, text="c"))
+    assert held(grow, settings) == ({1: "a", 2: "b", 3: "c", 4: "c"}, 2, 2)
+    assert read_version(first)["id"].tolist() == [1, 2]

@@ -9,7 +9,7 @@ import pytest
 
 from lifecycle.data import preview as rehearsing
 from lifecycle.data.ingest import ingest
-from lifecycle.data.preview import HEAD, SHOWN, rehearse, summary_lines
+from lifecycle.data.preview import HEAD, MAX_VIOLATIONS_SHOWN, rehearse, summary_lines
 from lifecycle.data.split import split_dataset
 from lifecycle.errors import ContractError, SourceError
 from lifecycle.lake.read import read_version
@@ -61,15 +61,15 @@ def test_its_words_account_for_every_row(
         f"{split.withheld - 3:,} (to keep customer and year apart), without bought 3"
     )
     assert later == "1,200 rows are later: time.arrives_from is 3"
-    assert head == "What the data do not keep:"
+    assert head == "Violations of the contract:"
     many = int((frame["visits"][frame["year"] < 3] > 9).sum())
     assert broken[0] == "  age: above 120, 2 rows (row 6: 500.0; row 11: 500.0)"
     assert broken[1].startswith(f"  visits: above 9, {many} rows (row ")
     assert broken[1].endswith("): only a warning")
     assert len(broken) == 2
-    assert [*summary_lines(done._replace(violations=done.violations * SHOWN), project)][
-        -1
-    ] == "  and 8 more"
+    assert [
+        *summary_lines(done._replace(violations=done.violations * MAX_VIOLATIONS_SHOWN), project)
+    ][-1] == "  and 8 more"
 
 
 def test_a_hashed_entity_divides_otherwise_and_that_is_said(

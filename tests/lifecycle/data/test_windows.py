@@ -144,8 +144,8 @@ def test_without_time_or_arrivals(make_project: MakeProject, timed: Callable[...
 
 
 def test_a_window_that_does_not_fit_the_time_column(timed: Callable[..., Project]) -> None:
-    with pytest.raises(ProjectError, match="no ISO 8601"):
+    with pytest.raises(ProjectError, match="not an ISO 8601"):
         first_window(timed(TIMES, arrives_from="first of May"))
     project = timed([1, 2], "integer", arrives_from=2)
-    with pytest.raises(ProjectError, match="no whole number"):
+    with pytest.raises(ProjectError, match="is not a whole number"):
         rows(project, Window(last="2020-01-01"))

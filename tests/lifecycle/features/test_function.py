@@ -73,7 +73,7 @@ def test_what_is_not_declared(
     ("body", "match"),
     [
         ("3", "it returned int, not a DataFrame"),
-        ("facts.head(2)", "a row a fact with the same index: got 2 rows for"),
+        ("facts.head(2)", "one row per fact with the same index: got 2 rows for"),
         ("facts[['amount']]", "it returned amount, and .* names total, times, shop, large"),
     ],
 )
@@ -107,7 +107,7 @@ def declared(make_paying: Make, **changes: Any) -> str:
 def test_a_view_that_cannot_be(make_paying: Make, make_project: Make) -> None:
     assert "feature_views.paid.key: names 'who'" in declared(make_paying, key="who")
     text = {"total": {"type": "string"}}
-    assert "features.total.type: string is nothing" in declared(make_paying, features=text)
+    assert "features.total.type: string cannot be a feature" in declared(make_paying, features=text)
     columns = {"customer": {"type": "string"}, "year": {"type": "integer"}}
     assert "feature_views.paid.key: 'customer' is string, and 'customer'" in declared(
         make_paying, columns=columns

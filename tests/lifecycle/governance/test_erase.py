@@ -35,7 +35,7 @@ def run(planted: Planted) -> Erasure:
 def test_nothing_is_left_and_the_others_stay(planted: Planted) -> None:
     project, settings = planted.project, planted.settings
     before = check(project, settings, [PERSON])
-    for place in ("accepted", "train", "rejected", "prediction_log", "predictions", "prefect"):
+    for place in ("accepted", "rejected", "prediction_log", "predictions", "prefect"):
         assert any(place in found for found in before.left), place
     done = run(planted)
     assert done.searched.left == ()
@@ -185,7 +185,7 @@ def test_the_command_checks_files_and_erases(
         return int(ended.value.code or 0), said.out + said.err
 
     code, said = command("--entities-file", str(people), "--dry-run")
-    assert (code, "found: " in said, "not all is erased" in said) == (2, True, False)
+    assert (code, "found: " in said, "not everything is erased" in said) == (2, True, False)
     code, said = command("--entities-file", str(people), "--later")
     assert (code, "is filed" in said) == (0, True)
     code, said = command()
@@ -204,7 +204,7 @@ def test_a_champion_whose_data_changed_is_told_as_such(
     assert erased_rows_of(model, settings) == 0
     done = run(planted)
     show_erasure(done)
-    told = "small v1 is the champion, and 4 rows it learned from are gone: train and release anew"
+    told = "small v1 is the champion, and 4 rows it learned from are gone: train and release again"
     assert told in capsys.readouterr().out
     other = read_version(planted.trained.split.train)["customer"].iloc[0]
     request = file_request(project, settings, [other])

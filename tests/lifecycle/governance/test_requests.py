@@ -28,7 +28,7 @@ def test_no_name_is_in_clear(make_project: Callable[..., Project], settings: Set
     with pytest.raises(ProjectError, match="was changed, or filed under another key"):
         pending(project, settings)
     file.write_text("{}")
-    with pytest.raises(ProjectError, match="is no request for erasure"):
+    with pytest.raises(ProjectError, match="is not a request for erasure"):
         pending(project, settings)
 
 

@@ -12,7 +12,7 @@ from lifecycle.audit.data_trail import data_chain
 from lifecycle.data.ingest import ingest
 from lifecycle.errors import BackendError
 from lifecycle.governance import retention
-from lifecycle.governance.retention import retain
+from lifecycle.governance.retention import lake_sizes, retain
 from lifecycle.lake.prediction_log import SCHEMA, LogTable
 from lifecycle.lake.read import read_version
 from lifecycle.lake.table import history, table_uri
@@ -31,7 +31,7 @@ def test_old_versions_and_logged_rows_go(
     contract = SMALL["contract"] | {"retention": {"days": 30}}
     project = make_project(contract=contract)
     made = train(project, settings)
-    made.register()  # as challenger: what it was made from is needed
+    registered = made.register()  # as challenger: what it was made from is needed
     refs = []
     for visits in (1, 2):
         frame = small_frame().assign(visits=visits)
@@ -47,15 +47,22 @@ def test_old_versions_and_logged_rows_go(
     monkeypatch.setattr(retention.time, "time", lambda: later)
     planned = retain(project, settings, dry_run=True)
     assert read_version(refs[0]).shape[0] == refs[0].rows
+    before = {size.table: size for size in lake_sizes(project, settings)}
+    assert before["accepted"].expired == (1,)
+    assert before["accepted"].needed == {0: f"challenger v{registered.model.version}"}
     done = retain(project, settings)
+    after = {size.table: size for size in lake_sizes(project, settings)}
+    assert before["accepted"].bytes - after["accepted"].bytes == before["accepted"].freed_bytes > 0
+    assert (before["accepted"].versions, after["accepted"].versions) == (3, 2)
+    assert after["train"].bytes < after["accepted"].bytes
     assert done == planned.model_copy(update={"dry_run": False})
-    assert done.versions == {"accepted": (0, 1)}
+    assert done.versions == {"accepted": (1,)}, "the model's parts are rows of version 0"
     assert done.log_rows == 1
     with pytest.raises(BackendError, match="cannot be read"):
         read_version(refs[0])
     assert len(read_version(refs[1])) == refs[1].rows
     assert len(read_version(made.split.train)) == made.split.train.rows
-    assert len(history(table_uri(settings, "small", "accepted"))) == 1
+    assert len(history(table_uri(settings, "small", "accepted"))) == 2
     assert DeltaTable(uri).to_pyarrow_table()["id"].to_pylist() == [rows[1]["id"]]
     assert retain(project, settings).versions == {}, "it is done"
     lines = data_chain(settings, "small").lines()

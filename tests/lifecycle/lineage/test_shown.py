@@ -84,8 +84,8 @@ def test_a_picture_has_every_box_and_verb(
     assert lines[0] == first
     assert sum("fill" in line for line in lines if "node [" not in line) == len(found.nodes)
     assert sum(" -> " in line or " -->|" in line for line in lines) == len(found.edges)
-    for what in {edge.what for edge in found.edges}:
-        assert any(what in line for line in lines)
+    for label in {edge.what for edge in found.edges}:
+        assert any(label in line for line in lines)
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 

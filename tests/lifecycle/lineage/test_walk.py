@@ -134,7 +134,7 @@ def test_names_by_table_and_digest(lived: Lived) -> None:
         ("current", DataError, "no versions yet"),
         ("nothing", DataError, "nothing called 'nothing'"),
         ("ffffffffffff", DataError, "nothing called"),
-        ("twice", DataError, "had 2 rows; name one, such as twice-0 or twice-1"),
+        ("twice", DataError, "had 2 rows; name one of them, such as twice-0 or twice-1"),
     ],
 )
 def test_what_is_not_there(lived: Lived, ref: str, error: type[Exception], says: str) -> None:

@@ -82,7 +82,7 @@ def test_an_empty_window_or_a_lost_column_is_an_error() -> None:
     frame = pd.DataFrame({"a": [1.0]})
     with pytest.raises(DataError, match="window 4: no rows"):
         report(frame, frame.iloc[:0])
-    with pytest.raises(DataError, match="lacks the features a"):
+    with pytest.raises(DataError, match="has no features a"):
         report(frame, pd.DataFrame({"b": [1.0]}))
 
 

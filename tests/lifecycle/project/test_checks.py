@@ -25,7 +25,9 @@ def test_a_project_changes_it_in_any_spelling() -> None:
 
 @pytest.mark.parametrize("key", ["severity", "accept"])
 def test_a_typo_is_answered_with_the_nearest_name(key: str) -> None:
-    with pytest.raises(ValueError, match="'Lable Drift' is no check; did you mean 'Label Drift'"):
+    with pytest.raises(
+        ValueError, match="'Lable Drift' is not a check; did you mean 'Label Drift'"
+    ):
         ChecksSpec.model_validate({key: {"Lable Drift": "warn"}})
     with pytest.raises(ValueError, match="checks: Index Train-Test Leakage"):
         ChecksSpec.model_validate({key: {"xyz": "warn"}})

@@ -23,7 +23,7 @@ from lifecycle.quality import checks_program
 from lifecycle.quality.checks import run_checks
 from lifecycle.quality.findings import Condition, check_name, verdict
 from lifecycle.quality.parts import PredictedPart, draw
-from lifecycle.quality.program import ChecksProgram
+from lifecycle.quality.program import ChecksProgram, ChecksRequest
 from lifecycle.records import CheckReport, DatasetVersion
 from lifecycle.settings import Settings
 from tests.support.small import small_frame
@@ -69,10 +69,10 @@ def check(
         "categorical": ("city",),
         "importances": {"age": 2.0, "city": 1.0, "visits": 0.1},
         "spec": SPEC,
-        "folder": folder,
     }
+    request = ChecksRequest(**(given | changes))  # type: ignore[arg-type]  # by name
     with ChecksProgram(Settings()) as program:
-        return run_checks(train, holdout, program=program, **(given | changes))  # type: ignore[arg-type]  # by name
+        return run_checks(train, holdout, request, folder, program)
 
 
 @contextmanager
@@ -444,13 +444,9 @@ def test_without_suites_nothing_runs_and_nothing_is_started(tmp_path: Path) -> N
         report = run_checks(
             part,
             part,
-            task="count",
-            metric="rmse",
-            categorical=(),
-            importances={},
-            spec=ChecksSpec(suites=()),
-            folder=tmp_path / "reports",
-            program=program,
+            ChecksRequest(task="count", metric="rmse", spec=ChecksSpec(suites=())),
+            tmp_path / "reports",
+            program,
         )
         assert program._process is None
     assert not report.ran

@@ -19,7 +19,14 @@ from lifecycle.project import METRICS, ChecksSpec
 from lifecycle.quality import checks_program, gates
 from lifecycle.quality.checks import run_checks
 from lifecycle.quality.parts import PredictedPart
-from lifecycle.quality.program import ChecksProgram, ProgramError, _moments, _plain, write_part
+from lifecycle.quality.program import (
+    ChecksProgram,
+    ChecksRequest,
+    ProgramError,
+    _moments,
+    _plain,
+    write_part,
+)
 from lifecycle.records import CheckReport
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation.metrics import family_of
@@ -244,13 +251,9 @@ def report_of(python: Path, folder: Path, timeout_s: float = 60.0) -> CheckRepor
         return run_checks(
             PART,
             PART,
-            task="binary",
-            metric="roc_auc",
-            categorical=(),
-            importances={},
-            spec=ChecksSpec(),
-            folder=folder / "pages",
-            program=program,
+            ChecksRequest(task="binary", metric="roc_auc", spec=ChecksSpec()),
+            folder / "pages",
+            program,
         )
 
 
@@ -267,12 +270,12 @@ FAILURES = {
     "another version": (f"{REPORT}; json.dump({{'version': 2, 'suites': {{}}}}, f)", "unusable"),
     "nothing of a suite": (
         f"{REPORT}; json.dump({{'version': 1, 'suites': {{}}}}, f)",
-        "says nothing of data_integrity",
+        "does not mention data_integrity",
     ),
     "an empty suite": (
         f"{REPORT}; one = dict(title='', results=[], skipped={{}}); json.dump(dict(version=1, "
         "suites=dict(data_integrity=one, train_test_validation=one, model_evaluation=one)), f)",
-        "says nothing of data_integrity",
+        "does not mention data_integrity",
     ),
 }
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.component
 
 def begin(made: Any, **identity: str) -> str:
     changed = made.identity.model_copy(update=identity)
-    return begin_run(made.project, made.settings, changed, made.split, alone=True)
+    return begin_run(made.project, made.settings, changed, made.split, is_alone=True)
 
 
 def status(made: Any, run_id: str) -> str:
@@ -49,7 +49,7 @@ def test_after_a_kill_the_same_training_takes_it_over_and_another_ends_it(
     assert (status(small_model, first), status(small_model, other)) == ("KILLED", "RUNNING")
 
     staging = small_model.settings.model_copy(update={"env": "staging"})
-    begin_run(small_model.project, staging, small_model.identity, small_model.split, alone=True)
+    begin_run(small_model.project, staging, small_model.identity, small_model.split, is_alone=True)
     assert status(small_model, other) == "RUNNING", "it is another environment's"
 
 

@@ -46,7 +46,7 @@ def test_a_first_release_needs_no_rehearsal(three: Three, settings: Settings) ->
 def test_what_crashes_at_load_never_touches_the_endpoint(three: Three, settings: Settings) -> None:
     one, two, _ = three
     lane = FakeLane(one, settings)
-    lane.fails["rehearse v2"] = ServingError("it takes its process down")
+    lane.fails["rehearse v2"] = ServingError("it crashes its process")
     with pytest.raises(ServingError, match="takes its process down"):
         straight(handover(lane, two, one))
     assert lane.calls == []

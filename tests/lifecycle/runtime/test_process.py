@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 CODE = """
 import atexit, sys, threading, time
@@ -31,3 +32,12 @@ def test_threads_and_handlers_are_waited_for_and_nothing_is_taken_apart() -> Non
         [sys.executable, "-c", CODE], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (3, "last thread\nhandler\n", "")
+
+
+def test_age_counts_from_the_start_of_the_process_and_survives_exec() -> None:
+    age = "from lifecycle.runtime.process import process_age; print(process_age())"
+    then = f"os.execv(sys.executable, ['python', '-c', {age!r}])"
+    command = f"import os, sys, time; time.sleep(1); {then}"
+    started = time.monotonic()
+    output = subprocess.run([sys.executable, "-c", command], capture_output=True, check=True).stdout
+    assert 1.0 <= float(output) <= time.monotonic() - started + 0.1

@@ -120,8 +120,8 @@ def test_an_archive_says_what_is_in_it(tmp_path: Path) -> None:
     assert project.source.separator == ";"
     assert "format: csv, as kunden.csv is, the file in the archive" in guesses
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
-        archive.writestr("kunden.xls", b"")
-    with pytest.raises(SourceError, match=r"cannot read kunden.xls in it.*save it as .xlsx"):
+        archive.writestr("kunden.xlsb", b"")
+    with pytest.raises(SourceError, match=r"cannot read kunden.xlsb in it.*save it as .xlsx"):
         infer_project(tmp_path / "other.zip", "geht")
 
 
@@ -140,8 +140,8 @@ def test_globs_and_folders(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"2 files of csv, 1 file of parquet, .*one format"):
         infer_project(tmp_path / "besuche", "geht")
     (tmp_path / "leer").mkdir()
-    (tmp_path / "leer" / "x.xls").touch()
-    with pytest.raises(SourceError, match=r"no file to read .*old form"):
+    (tmp_path / "leer" / "x.xlsb").touch()
+    with pytest.raises(SourceError, match=r"no file to read .*a binary Excel workbook"):
         infer_project(tmp_path / "leer", "geht")
     with pytest.raises(SourceError, match=r"no file to read"):
         infer_project(tmp_path / "besuche" / "*.xyz", "geht")

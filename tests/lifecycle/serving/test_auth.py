@@ -102,7 +102,7 @@ def test_processes_that_add_at_once_lose_nothing(store: KeyStore) -> None:
 def test_a_file_that_is_none_is_not_overwritten(store: KeyStore) -> None:
     store.add("ci")
     store.file.write_text("{}")
-    with pytest.raises(SettingsError, match="no file of API keys"):
+    with pytest.raises(SettingsError, match="not a file of API keys"):
         store.add("other")
     assert store.file.read_text() == "{}"
 
@@ -122,8 +122,8 @@ def test_who_gets_in(store: KeyStore) -> None:
         ([(b"authorization", b"Bearer ")], "needs an API key"),
         ([(b"x-api-key", b"")], "needs an API key"),
         ([(b"authorization", b"Basic {key}")], "must be: Bearer"),
-        ([(b"authorization", b"Bearer {key}x")], "does not hold"),
-        ([(b"authorization", b"Bearer \xff\x00")], "does not hold"),
+        ([(b"authorization", b"Bearer {key}x")], "is not valid here"),
+        ([(b"authorization", b"Bearer \xff\x00")], "is not valid here"),
         ([(b"x-api-key", b"{key}"), (b"x-api-key", b"{key}")], "two API keys"),
         ([(b"authorization", b"Bearer {key}"), (b"x-api-key", b"other")], "two API keys"),
         ([(b"x-api-key", b"other"), (b"authorization", b"Bearer {key}")], "two API keys"),
@@ -140,7 +140,7 @@ def test_who_does_not(store: KeyStore, headers: list[tuple[bytes, bytes]], reaso
 def test_a_key_of_one_project_opens_no_other(store: KeyStore) -> None:
     key = store.add("ci", projects=["small"])
     assert Gatekeeper(store.file, "small").check(bearer(key)) == "ci"
-    with pytest.raises(AccessError, match="does not hold"):
+    with pytest.raises(AccessError, match="is not valid here"):
         Gatekeeper(store.file, "large").check(bearer(key))
 
 

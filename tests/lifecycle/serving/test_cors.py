@@ -83,5 +83,5 @@ def test_without_any_nothing_is_said_and_a_star_lets_all_in(
     ["shop.example", "https://shop.example/", "https://Shop.example", "null", "https://*.x", ""],
 )
 def test_what_no_browser_sends_as_an_origin_is_refused(origin: str) -> None:
-    with pytest.raises(ValidationError, match="is no origin: write scheme, host and port"):
+    with pytest.raises(ValidationError, match="is not an origin: write scheme, host and port"):
         ServingSpec(allowed_origins=(origin,))

@@ -21,7 +21,7 @@ from lifecycle.serving.deployment import deploy, undeploy
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.protocols import plain
 from lifecycle.serving.records import PredictionRequest, to_records
-from lifecycle.serving.smoke import smoke_test
+from lifecycle.serving.smoke import Offline, smoke_test
 from lifecycle.settings import Settings
 from tests.support.graded import GRADES, graded_project
 
@@ -119,13 +119,13 @@ def test_over_http(graded: Any, ray_cluster: None, serve_port: int) -> None:
     expected = graded.expected(inputs)
     url = deploy(graded.bundle.path, graded.model, graded.project, settings)
     try:
-        assert smoke_test(url, graded.model, inputs, expected, classes=GRADES).rows == 30
+        assert smoke_test(url, graded.model, Offline(inputs, expected, GRADES)).rows == 30
         wrong = expected.copy()
         wrong[3, 1] += 0.01
         with pytest.raises(
             ServingError, match=r"1 of 30 answers .* row 3, class 'So-so', asked with 29"
         ):
-            smoke_test(url, graded.model, inputs, wrong, classes=GRADES)
+            smoke_test(url, graded.model, Offline(inputs, wrong, GRADES))
         document = httpx.get(f"{url}/openapi.json").json()
     finally:
         undeploy(graded.project.name)
@@ -202,20 +202,20 @@ GOOD = {"class": "a", "probabilities": {"a": 0.7, "b": 0.3}}
     ],
 )
 def test_answers_of_another_kind_are_noticed(small_model: Any, predictions: Any, says: str) -> None:
-    row, expected = pd.DataFrame({"x": [1]}), np.array([[0.7, 0.3]])
+    offline = Offline(pd.DataFrame({"x": [1]}), np.array([[0.7, 0.3]]), ("a", "b"))
     with answering(small_model.model, [GOOD]) as url:
-        assert smoke_test(url, small_model.model, row, expected, classes=("a", "b")).rows == 1
+        assert smoke_test(url, small_model.model, offline).rows == 1
     with (
         answering(small_model.model, predictions) as url,
         pytest.raises(ServingError, match=says),
     ):
-        smoke_test(url, small_model.model, row, expected, classes=("a", "b"))
+        smoke_test(url, small_model.model, offline)
 
 
 def test_a_class_is_no_number(small_model: Any) -> None:
     row = pd.DataFrame({"x": [1]})
     with (
         answering(small_model.model, [GOOD]) as url,
-        pytest.raises(ServingError, match="the predictions are no numbers"),
+        pytest.raises(ServingError, match="the predictions are not numbers"),
     ):
-        smoke_test(url, small_model.model, row, np.array([0.7]))
+        smoke_test(url, small_model.model, Offline(row, np.array([0.7])))

@@ -11,7 +11,7 @@ import pytest
 
 from lifecycle.errors import RequestError
 from lifecycle.project import ColumnSpec
-from lifecycle.serving.records import SHOWN, curl_command, to_frame, to_records
+from lifecycle.serving.records import MAX_PROBLEMS_SHOWN, curl_command, to_frame, to_records
 
 INPUTS = {
     "age": ColumnSpec(type="integer", minimum=0, maximum=120),
@@ -113,7 +113,7 @@ def test_many_problems_are_listed_up_to_a_limit() -> None:
     with pytest.raises(RequestError) as caught:
         to_frame([ROW | {"age": "x", "shoe": 1} for _ in range(1000)], INPUTS)
     lines = str(caught.value).splitlines()
-    assert len(lines) == SHOWN + 1
+    assert len(lines) == MAX_PROBLEMS_SHOWN + 1
     assert lines[0].startswith("row 0: age")
     assert lines[-1].startswith("… and")
 

@@ -20,7 +20,7 @@ from lifecycle.project import Project
 from lifecycle.serving.deployment import deploy, undeploy
 from lifecycle.serving.proxy import check_port
 from lifecycle.serving.records import PredictionRequest, to_records
-from lifecycle.serving.smoke import smoke_test
+from lifecycle.serving.smoke import Offline, smoke_test
 from lifecycle.settings import Settings
 from tests.support.ports import free_port
 
@@ -52,11 +52,15 @@ def rows(made: Any, count: int = 50) -> Any:
 @pytest.mark.component
 def test_answers_equal_the_offline_model(made: Any, url: str) -> None:
     inputs = rows(made)
-    smoke = smoke_test(url, made.model, inputs, made.expected(inputs), max_p99_milliseconds=1e4)
+    smoke = smoke_test(
+        url, made.model, Offline(inputs, made.expected(inputs)), max_p99_milliseconds=1e4
+    )
     assert smoke.rows == 50
     limit = smoke.p50_milliseconds / 1000
     with pytest.raises(ServingError, match=rf"99th.*serving.max_p99_milliseconds is {limit:g}$"):
-        smoke_test(url, made.model, inputs, made.expected(inputs), max_p99_milliseconds=limit)
+        smoke_test(
+            url, made.model, Offline(inputs, made.expected(inputs)), max_p99_milliseconds=limit
+        )
 
     answer = httpx.post(f"{url}/predict", json={"records": to_records(inputs.head(2))}).json()
     assert set(answer) == {"predictions", "model", "id"}
@@ -143,12 +147,12 @@ def test_another_version_takes_over_and_a_wrong_one_is_noticed(
     second = other.model.model_copy(update={"version": 2})
     inputs = rows(made, 5)
     deploy(other.bundle.path, second, made.project, made.settings)
-    assert smoke_test(url, second, inputs, other.expected(inputs)).rows == 5
+    assert smoke_test(url, second, Offline(inputs, other.expected(inputs))).rows == 5
     with pytest.raises(ServingError, match=r"differ from the offline model's; row 0, asked"):
-        smoke_test(url, second, inputs, made.expected(inputs))
+        smoke_test(url, second, Offline(inputs, made.expected(inputs)))
 
     deploy(made.bundle.path, made.model, made.project, made.settings)
-    assert smoke_test(url, made.model, inputs, made.expected(inputs)).rows == 5
+    assert smoke_test(url, made.model, Offline(inputs, made.expected(inputs))).rows == 5
 
 
 @pytest.mark.system
@@ -162,7 +166,7 @@ def test_a_changed_bundle_is_not_served_and_the_former_goes_on(
         deploy(other.bundle.path, other.model, made.project, made.settings)
     deploy(made.bundle.path, made.model, made.project, made.settings)
     inputs = rows(made, 5)
-    assert smoke_test(url, made.model, inputs, made.expected(inputs)).rows == 5
+    assert smoke_test(url, made.model, Offline(inputs, made.expected(inputs))).rows == 5
 
 
 def test_a_port_that_is_taken() -> None:
@@ -177,7 +181,9 @@ def test_a_port_that_is_taken() -> None:
 
 def test_no_endpoint(made: Any) -> None:
     with pytest.raises(UnavailableError, match="does not answer"):
-        smoke_test("http://127.0.0.1:1/x", made.model, rows(made, 1), np.zeros(1), patience=0)
+        smoke_test(
+            "http://127.0.0.1:1/x", made.model, Offline(rows(made, 1), np.zeros(1)), patience=0
+        )
 
 
 IMPORTS = """
@@ -212,13 +218,13 @@ WHOLE_LIFE = textwrap.dedent("""
     import psutil
     from lifecycle.runtime.cluster import connect_ray
     from lifecycle.serving.deployment import deploy, undeploy
-    from lifecycle.serving.smoke import smoke_test
+    from lifecycle.serving.smoke import Offline, smoke_test
     made, inputs, expected = pickle.load(open(sys.argv[1], "rb"))
     times = {}
     with connect_ray(made["settings"]):
         times["ray"] = time.monotonic() - start
         url = deploy(made["bundle"], made["model"], made["project"], made["settings"])
-        smoke_test(url, made["model"], inputs, expected)
+        smoke_test(url, made["model"], Offline(inputs, expected))
         times["answer"] = time.monotonic() - start
         children = psutil.Process().children(recursive=True)
         ports = [

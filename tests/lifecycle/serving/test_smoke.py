@@ -13,7 +13,7 @@ from lifecycle.errors import ServingError
 from lifecycle.records import ModelVersion
 from lifecycle.serving.predictor import FEW, Trees
 from lifecycle.serving.probe import ProbeAnswer
-from lifecycle.serving.smoke import smoke_test
+from lifecycle.serving.smoke import Offline, smoke_test
 
 MODEL = ModelVersion(
     name="rentals", version=3, uri="models:/rentals/3", run_id="r", digest="d", identity="i"
@@ -96,7 +96,9 @@ def test_an_answer_near_zero_is_measured_by_the_largest(
         return booster.predict(xgboost.DMatrix(frame)).astype(float)
 
     serve(engines)
-    assert smoke_test(Endpoint.url, MODEL, rows, expected, largest=offline.max()).rows == 25
+    assert (
+        smoke_test(Endpoint.url, MODEL, Offline(rows, expected, largest=offline.max())).rows == 25
+    )
 
 
 @pytest.mark.parametrize("wrong", [lambda value: value + 0.5, lambda value: value * np.nan])
@@ -117,4 +119,4 @@ def test_an_answer_of_another_model_is_told(
 
     serve(off)
     with pytest.raises(ServingError, match=r"1 of 25 answers differ .* row 3, asked with 24"):
-        smoke_test(Endpoint.url, MODEL, rows, expected, largest=600.0)
+        smoke_test(Endpoint.url, MODEL, Offline(rows, expected, largest=600.0))

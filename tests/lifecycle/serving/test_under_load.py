@@ -110,7 +110,7 @@ def test_a_model_that_crashes_at_load_does_not_reach_the_endpoint(
     with load(url, to_records(rows), clients=2) as requests:
         requests.wait_for(100)
         (tmp_path / "armed").touch()
-        with pytest.raises(ServingError, match="it takes its process down"):
+        with pytest.raises(ServingError, match="it crashes its process"):
             rehearse(other.bundle.path, second, project, settings, rows)
         with pytest.raises(ServingError, match="cannot be served"):
             deploy(other.bundle.path, second, project, settings)

@@ -48,7 +48,9 @@ def test_classes_are_weighed_by_their_names(make_project):
 
 def test_a_name_that_is_no_class_is_refused(make_project):
     project = make_project(training={"class_weight": {"2": 3.0}})
-    with pytest.raises(ProjectError, match=r"training\.class_weight: '2' is no value of 'bought'"):
+    with pytest.raises(
+        ProjectError, match=r"training\.class_weight: '2' is not a value of 'bought'"
+    ):
         row_weights(project, TRUTH)
 
 

@@ -42,7 +42,7 @@ def without(name: str) -> ContractSpec:
 
 
 @pytest.mark.parametrize(
-    ("present", "bump", "what"),
+    ("present", "bump", "text"),
     [
         (contract(version="1.2.4"), None, ""),
         (without("code"), "major", "columns.code: removed"),
@@ -84,12 +84,12 @@ def without(name: str) -> ContractSpec:
         (contract(max_rejected_share=0.1), "patch", "max_rejected_share: changed"),
     ],
 )
-def test_each_change_and_what_it_needs(present: ContractSpec, bump: str | None, what: str) -> None:
+def test_each_change_and_what_it_needs(present: ContractSpec, bump: str | None, text: str) -> None:
     former = contract()
     assert required_bump(former, present) == bump
     found = changes(former, present)
     assert len(found) == (bump is not None)
-    assert what in "".join(one.what for one in found)
+    assert text in "".join(change.difference for change in found)
     if bump == "major":
         with pytest.raises(ContractError, match=r"set contract.version: 2\.0\.0"):
             check_compatible(former, present)

@@ -129,7 +129,7 @@ def test_other_encodings(tmp_path: Path, kind: str, encoding: str) -> None:
 def test_a_ragged_row_far_below_is_named_without_its_cells(tmp_path: Path) -> None:
     lines = ["id,code", *(f"{n},{'x' * 40}" for n in range(200_000)), "7,secret,person"]
     (tmp_path / "in.csv").write_text("\n".join(lines))
-    with pytest.raises(SourceError, match=r"got 3, in the megabyte after row 1\d\d,") as caught:
+    with pytest.raises(SourceError, match=r"got 3, within the megabyte after row 1\d\d,") as caught:
         read(project_of(tmp_path, {"path": "in.csv"}))
     assert "secret" not in str(caught.value)
 
@@ -194,11 +194,11 @@ def test_keys_of_json_lines_may_be_absent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('[{"id": 1}', "it is one JSON array, and not sound"),
-        ('[{"id": 1}, 7]', "element 2 of its JSON array is no object"),
-        ('{\n"id": 1\n}', "line 1 is not JSON.*or the file one array of them"),
+        ('[{"id": 1}', "it is one JSON array, but not valid"),
+        ('[{"id": 1}, 7]', "element 2 of its JSON array is not an object"),
+        ('{\n"id": 1\n}', "line 1 is not JSON.*or the whole file one array of objects"),
         ('{"id": 1}\n{"id": \n', "line 2 is not JSON"),
-        ('{"id": 1}\n7\n', "line 2 is no JSON object"),
+        ('{"id": 1}\n7\n', "line 2 is not a JSON object"),
         ("", "it is empty"),
     ],
 )

@@ -1,19 +1,27 @@
 """Databases: what is sent to them, and what of their answers a later run sees."""
 
+import base64
+import importlib
+import json
 import sqlite3
+import sys
 from collections.abc import Iterator
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from urllib.parse import quote
 
+import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
 from lifecycle.data.preview import rehearse
 from lifecycle.data.sources import open_source
-from lifecycle.data.sources.sql import Sql
+from lifecycle.data.sources.credentials import Credentials
+from lifecycle.data.sources.sql import Sql, adbc_options
 from lifecycle.errors import ContractError, SourceError
-from lifecycle.project import Project, SourceSpec
+from lifecycle.project import ColumnSpec, Project, SourceSpec
 from tests.support.makers import postgres, project_of, sqlite
 from tests.support.places import Rows, SqlPlace, rows
 
@@ -193,8 +201,6 @@ def test_credentials_that_are_no_url(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_driver_that_is_not_installed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, package: str, extra: str
 ) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, package, None)
     sa.dialects.registry.impls.pop(path.partition(":")[0].replace("+", "."), None)
     options = {"pool_pre_ping": True}  # PostgreSQL: the way without ADBC
@@ -242,3 +248,131 @@ def test_what_the_cloud_warehouses_are_sent(name: str, table: str, expected: str
     statement = Sql(spec, Path(), ["id"]).select(datetime(2024, 3, 1, 18, 30))
     compiled = statement.compile(dialect=_dialect(name), compile_kwargs={"literal_binds": True})
     assert " ".join(str(compiled).split()) == expected
+
+
+SERVICE_ACCOUNT = json.dumps({"type": "service_account", "private_key": "Secret-8"})
+ENCODED = base64.b64encode(SERVICE_ACCOUNT.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        (
+            "snowflake://me:p%40ss@org-acc/shop/sales?warehouse=small&role=reader",
+            {
+                "username": "me",
+                "password": "p@ss",
+                "adbc.snowflake.sql.account": "org-acc",
+                "adbc.snowflake.sql.db": "shop",
+                "adbc.snowflake.sql.schema": "sales",
+                "adbc.snowflake.sql.warehouse": "small",
+                "adbc.snowflake.sql.role": "reader",
+                "adbc.snowflake.sql.client_option.disable_telemetry": "true",
+            },
+        ),
+        ("snowflake://me:p@acc/shop?authenticator=externalbrowser", None),
+        (
+            f"bigquery://shop/sales?credentials_base64={quote(ENCODED)}&location=EU",
+            {
+                "adbc.bigquery.sql.project_id": "shop",
+                "adbc.bigquery.sql.dataset_id": "sales",
+                "adbc.bigquery.sql.location": "EU",
+                "adbc.bigquery.sql.auth_type": "adbc.bigquery.sql.auth_type.json_credential_string",
+                "adbc.bigquery.sql.auth_credentials": SERVICE_ACCOUNT,
+            },
+        ),
+        (
+            "bigquery://shop?credentials_path=/etc/key.json",
+            {
+                "adbc.bigquery.sql.project_id": "shop",
+                "adbc.bigquery.sql.auth_type": "adbc.bigquery.sql.auth_type.json_credential_file",
+                "adbc.bigquery.sql.auth_credentials": "/etc/key.json",
+            },
+        ),
+        ("bigquery://shop/sales?arraysize=1000", None),
+        ("mysql://me@host/shop", None),
+    ],
+)
+def test_a_url_is_translated_for_the_driver(url: str, options: dict[str, str] | None) -> None:
+    """What the driver has no option for is left to SQLAlchemy; the installed drivers take ours."""
+    translated = adbc_options(sa.make_url(url))
+    assert translated == options
+    if translated:
+        driver = importlib.import_module(f"adbc_driver_{url.partition(':')[0]}")
+        driver.connect(db_kwargs=translated).close()  # which connects to nothing yet
+
+
+class FakeConnection:
+    """Answers any statement with one row, as an ADBC connection and its cursor do."""
+
+    def __init__(self) -> None:
+        self.statement = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def cursor(self) -> Self:
+        return self
+
+    def execute(self, statement: str) -> None:
+        self.statement = " ".join(statement.split())
+
+    def fetch_record_batch(self) -> list[pa.RecordBatch]:
+        return [pa.RecordBatch.from_pydict({"id": [Decimal(7)]})]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("snowflake://me:p@acc/shop", "SELECT * FROM sales.visits ORDER BY id"),
+        ("bigquery://shop", "SELECT * FROM `sales`.`visits` ORDER BY `id`"),
+    ],
+)
+def test_the_warehouses_answer_through_their_drivers(
+    monkeypatch: pytest.MonkeyPatch, url: str, expected: str
+) -> None:
+    connection, passed = FakeConnection(), {}
+
+    def connect(db_kwargs: dict[str, str]) -> FakeConnection:
+        passed.update(db_kwargs)
+        return connection
+
+    driver = importlib.import_module(f"adbc_driver_{url.partition(':')[0]}.dbapi")
+    monkeypatch.setattr(driver, "connect", connect)
+    monkeypatch.setenv("WAREHOUSE_URL", url)
+    spec = {"format": "sql", "credentials": "WAREHOUSE_URL", "table": "sales.visits"}
+    source = Sql(SourceSpec.model_validate(spec), Path(), ["id"])
+    (batch,) = source.batches({"id": ColumnSpec(type="integer")})
+    assert batch.to_pylist() == [{"id": 7}]
+    assert connection.statement == expected
+    assert passed == adbc_options(sa.make_url(url))
+
+
+@pytest.mark.parametrize("package", ["snowflake.sqlalchemy", "sqlalchemy_bigquery"])
+def test_a_dialect_that_is_not_installed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    """The driver is, which without its extra is somebody else's."""
+    extra = "snowflake" if "snowflake" in package else "bigquery"
+    monkeypatch.setitem(sys.modules, package, None)
+    sa.dialects.registry.impls.pop(extra, None)
+    spec = {"format": "sql", "path": f"{extra}://account/db", "table": "t"}
+    with pytest.raises(SourceError, match=rf"pip install 'lifecycle-flows\[{extra}\]'"):
+        read(project_of(tmp_path, spec))
+
+
+def test_a_driver_says_nothing_of_the_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BigQuery's own driver, which looks at the account before it asks any server."""
+    monkeypatch.setenv(
+        "WAREHOUSE_URL", f"bigquery://shop/sales?credentials_base64={quote(ENCODED)}"
+    )
+    spec = {"format": "sql", "credentials": "WAREHOUSE_URL", "table": "visits"}
+    with pytest.raises(SourceError, match="email must be provided") as caught:
+        read(project_of(tmp_path, spec))
+    assert "Secret-8" not in str(caught.value)
+    held = Credentials(SourceSpec.model_validate(spec))
+    assert held.scrub("the key is Secret-8") == "the key is ***"

@@ -6,7 +6,7 @@ import pytest
 import xgboost
 
 from lifecycle.training.matrix import open_matrices
-from lifecycle.training.trainers.xgb import Progress, boost, parts_of
+from lifecycle.training.trainers.xgb import Checkpoints, Progress, boost, parts_of
 
 RANDOM = {"subsample": 0.6, "colsample_bynode": 0.5, "max_depth": 3, "eta": 0.4}
 
@@ -34,7 +34,7 @@ def test_the_model_is_that_of_an_uninterrupted_training(
     def keep(progress: Progress) -> None:
         kept.append((bytes(progress.booster.save_raw("ubj")), json.dumps(progress.curve)))
 
-    whole = boost(project, parts_of(project, data, 1), RANDOM, 1, keep=keep, keep_every=3)
+    whole = boost(project, parts_of(project, data, 1), RANDOM, 1, checkpoints=Checkpoints(keep, 3))
     rounds = len(whole.curve["validation"])
     assert len(kept) == rounds // 3 >= rounds_before // 3
     model, curve = kept[rounds_before // 3 - 1]
@@ -45,10 +45,8 @@ def test_the_model_is_that_of_an_uninterrupted_training(
         parts_of(project, data, 1),
         RANDOM,
         1,
-        keep=lambda _: None,
-        keep_every=3,
-        start=start,
         on_round=lambda at, _: bool(seen.append(at)),
+        checkpoints=Checkpoints(lambda _: None, 3, start),
     )
     assert seen == list(range(rounds_before, rounds))
     assert resumed.curve == whole.curve
@@ -60,7 +58,9 @@ def test_a_checkpoint_after_the_last_round_trains_no_more(make_project, prepare)
     split = prepare(project)
     data = open_matrices(project, split.train, split.validation)
     kept: list[Progress] = []
-    whole = boost(project, parts_of(project, data, 1), {}, 1, keep=kept.append)
-    again = boost(project, parts_of(project, data, 1), {}, 1, start=kept[-1])
+    whole = boost(project, parts_of(project, data, 1), {}, 1, checkpoints=Checkpoints(kept.append))
+    again = boost(
+        project, parts_of(project, data, 1), {}, 1, checkpoints=Checkpoints(start=kept[-1])
+    )
     assert again.curve == whole.curve
     assert again.booster.save_raw("ubj") == whole.booster.save_raw("ubj")

@@ -94,7 +94,7 @@ def opened(declared, settings):
         ("Unfinished", r"bad:Unfinished\.fit returned NoneType; return Fitted\(XGBoostModel"),
         ("Pickled", r"bad:Pickled\.fit returned dict; return Fitted"),
         ("Narrow", r"the model of bad:Narrow takes 2 features, and the data have 4"),
-        ("Margins", r"answers between -.* and .*, and not with probabilities"),
+        ("Margins", r"answers between -.* and .*, which are not probabilities"),
     ],
 )
 def test_what_fit_does_wrong_is_told_with_its_place(opened, name, message):

@@ -26,7 +26,11 @@ def trainer(name, **parameters):
         ("binary", trainer("sklearn:nope.Forest"), "scikit-learn has no estimator 'nope.Forest'"),
         ("binary", trainer("sklearn:Forest"), "write it as in sklearn:ensemble"),
         ("binary", trainer("sklearn:metrics.roc_auc_score"), "has no estimator"),
-        ("binary", trainer("sklearn:linear_model.Ridge"), r"Ridge is no classifier, which task 'b"),
+        (
+            "binary",
+            trainer("sklearn:linear_model.Ridge"),
+            r"Ridge is not a classifier, which task 'b",
+        ),
         ("count", trainer("sklearn:svm.SVC"), "SVC is no regressor, which task 'count'"),
         (
             "multiclass",
