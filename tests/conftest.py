@@ -18,7 +18,13 @@ from tests.support.payments import FUNCTIONS, PROJECT, customers, payments, view
 from tests.support.ports import free_port
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.small import ROOT, write_project
-from tests.support.tiers import TierTimes, mark_tiers, put_long_files_first
+from tests.support.tiers import (
+    SharedServerScheduling,
+    TierTimes,
+    mark_tiers,
+    put_long_files_first,
+    refuse_shared_ids,
+)
 
 os.environ.setdefault("LIFECYCLE_KEEP_WARM", "0")  # a test that wants a warm server says so
 # As in the Makefile: tests start hundreds of processes, which import Ray, Prefect and MLflow.
@@ -35,9 +41,21 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(TierTimes(processes), "tier-times")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not hasattr(config, "workerinput"):  # xdist hides what a worker raises: see below
+        refuse_shared_ids([item.nodeid for item in items])
     mark_tiers(items)
     put_long_files_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(ids: list[str]) -> None:
+    refuse_shared_ids(ids)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return SharedServerScheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session", autouse=True)

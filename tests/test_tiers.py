@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from tests.support.small import ROOT
-from tests.support.tiers import BUDGET, ENFORCED, TierTimes, put_long_files_first
+from tests.support.tiers import (
+    BUDGET,
+    ENFORCED,
+    SharedServerScheduling,
+    TierTimes,
+    put_long_files_first,
+    refuse_shared_ids,
+)
 
 
 def test_long_files_begin_and_others_keep_their_order() -> None:
@@ -17,6 +24,22 @@ def test_long_files_begin_and_others_keep_their_order() -> None:
     items: list[Any] = [SimpleNamespace(nodeid=name) for name in names]
     put_long_files_first(items)
     assert [item.nodeid for item in items] == [names[3], names[1], names[0], names[2]]
+
+
+def test_two_tests_with_one_id_are_refused() -> None:
+    refuse_shared_ids(["a.py::one", "a.py::two"])
+    with pytest.raises(pytest.UsageError, match=r"2 times a\.py::one"):
+        refuse_shared_ids(["a.py::one", "a.py::two", "a.py::one"])
+
+
+def test_files_of_one_prefect_server_are_in_one_process() -> None:
+    files = tomllib.loads(BUDGET.read_text())["prefect"]["files"]
+    using = [file for file in files if "prefect_server" in (ROOT / file).read_text()]
+    assert using == files
+    scheduling = SharedServerScheduling.__new__(SharedServerScheduling)
+    scheduling._shared = files
+    assert {scheduling._split_scope(f"{file}::test") for file in files} == {"prefect"}
+    assert scheduling._split_scope("tests/other.py::test[a::b]") == "tests/other.py"
 
 
 @pytest.mark.parametrize(

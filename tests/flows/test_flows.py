@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 NO_SUITES: dict[str, Any] = {"suites": []}
 """Checks take longer than all else, and are tried by the tests that are about them."""
 
-pytestmark = [pytest.mark.component, pytest.mark.usefixtures("prefect_server", "ray_cluster")]
+pytestmark = pytest.mark.usefixtures("prefect_server", "ray_cluster")
 
 
 @pytest.fixture
@@ -51,6 +51,7 @@ def in_words(trained: Trained) -> str:
     return "\n".join(trained.decision.reasons)
 
 
+@pytest.mark.system
 def test_telco_churn_trains(settings: Settings, shared_data: Path) -> None:
     """Binary with text labels and many categories."""
     trained = train(example("telco_churn", shared_data / "telco_churn.csv"))
@@ -60,6 +61,7 @@ def test_telco_churn_trains(settings: Settings, shared_data: Path) -> None:
     assert trained.model == by_alias("telco_churn", "challenger", settings)
 
 
+@pytest.mark.system
 def test_bike_sharing_trains(settings: Settings, shared_data: Path) -> None:
     """Counts over time: the holdout is the newest part, never a random one."""
     trained = train(example("bike_sharing", shared_data / "bike_sharing_hour.csv"))
@@ -69,6 +71,7 @@ def test_bike_sharing_trains(settings: Settings, shared_data: Path) -> None:
     assert trained.checks.not_run, "what deepchecks cannot run must be listed"
 
 
+@pytest.mark.system
 def test_the_stages_one_by_one(settings: Settings, make_project: Callable[..., Project]) -> None:
     """Each flow finds what it needs in the stores; a worse model does not replace the champion."""
     lax: dict[str, Any] = {"gain_over_baseline": -1.0, "require_checks": False}
@@ -99,6 +102,7 @@ def test_the_stages_one_by_one(settings: Settings, make_project: Callable[..., P
     assert any("champion" in reason for reason in refused.decision.reasons)
 
 
+@pytest.mark.system
 def test_checks_that_could_not_run_are_run_by_the_next_training(
     settings: Settings, make_project: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +120,7 @@ def test_checks_that_could_not_run_are_run_by_the_next_training(
     assert train(project).model == checked.model
 
 
+@pytest.mark.system
 def test_a_changed_hook_is_compared_with_the_champion_as_it_was(
     settings: Settings, make_project: Callable[..., Project], tmp_path: Path
 ) -> None:
@@ -132,6 +137,7 @@ def test_a_changed_hook_is_compared_with_the_champion_as_it_was(
     assert second.champion_evaluation.metrics == first.evaluation.metrics, "same rows, same model"
 
 
+@pytest.mark.system
 def test_a_blocked_first_model_ends_with_the_summary(
     settings: Settings, make_project: Callable[..., Project]
 ) -> None:
@@ -190,6 +196,7 @@ def test_a_first_model_behind_its_gate_ends_the_cycle(
     assert "evaluation.html" in out, "the page to look at"
 
 
+@pytest.mark.system
 def test_seeds_tell_chance_and_belong_to_the_same_model(
     settings: Settings, make_project: Callable[..., Project]
 ) -> None:

@@ -19,7 +19,7 @@ from lifecycle.project import Project
 from lifecycle.settings import Settings
 from tests.support.published import check
 
-pytestmark = [pytest.mark.component, pytest.mark.usefixtures("prefect_server", "ray_cluster")]
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("prefect_server", "ray_cluster")]
 LOGGED_SECONDS = 30.0
 
 

@@ -13,7 +13,7 @@ from lifecycle.project import Project
 from lifecycle.release.registry import by_alias
 from lifecycle.settings import Settings
 
-pytestmark = [pytest.mark.component, pytest.mark.usefixtures("prefect_server", "ray_cluster")]
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("prefect_server", "ray_cluster")]
 
 LAX: dict[str, Any] = {
     "gain_over_baseline": -1.0,

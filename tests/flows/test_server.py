@@ -17,7 +17,7 @@ from lifecycle.errors import BackendError
 from lifecycle.project import Project
 from lifecycle.settings import Settings
 
-pytestmark = pytest.mark.component
+pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """

@@ -30,7 +30,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve_port: int) -
     return Settings.load()
 
 
-@pytest.mark.component
+@pytest.mark.system
 @pytest.mark.usefixtures("prefect_server", "ray_cluster")
 def test_a_life_with_views(
     settings: Settings, make_paying: Callable[..., Project], make_project: Callable[..., Project]

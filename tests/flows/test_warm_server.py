@@ -90,7 +90,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     end_warm_server(folder)
 
 
-@pytest.mark.smoke
 def test_two_scripts_at_once_share_a_server_which_the_next_one_finds(home: Path) -> None:
     first, second = start(home), start(home)
     urls = {finish(first), finish(second)}

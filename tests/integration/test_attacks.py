@@ -32,8 +32,6 @@ from lifecycle.serving.records import to_records
 from lifecycle.settings import Settings
 from tests.support.trained import Made, train_small
 
-pytestmark = pytest.mark.component
-
 HOST = "127.0.0.1"
 LIMIT = 2**20
 """The project's `max_body_bytes` in these tests."""
@@ -287,6 +285,7 @@ def test_strange_bodies(target: Target, body: bytes) -> None:
         assert time.monotonic() - start < 3
 
 
+@pytest.mark.system
 def test_slow_senders_hold_nobody_up(target: Target) -> None:
     """They get 10 seconds for the headers and as many for the body."""
     head = target.head(target.path, "Content-Length: 1000")
@@ -482,12 +481,12 @@ def custom_domain(folder: Path) -> None:
     ("change", "signed"),
     [
         (swapped_byte, False),
-        (added_code, False),
-        (added_code, True),
-        (pickled, False),
-        (pickled, True),
-        (another_schema, False),
-        (custom_domain, False),
+        pytest.param(added_code, False, marks=pytest.mark.system),
+        pytest.param(added_code, True, marks=pytest.mark.system),
+        pytest.param(pickled, False, marks=pytest.mark.system),
+        pytest.param(pickled, True, marks=pytest.mark.system),
+        pytest.param(another_schema, False, marks=pytest.mark.system),
+        pytest.param(custom_domain, False, marks=pytest.mark.system),
         (custom_domain, True),
     ],
 )
@@ -547,6 +546,7 @@ HTTPS = textwrap.dedent("""
 """)
 
 
+@pytest.mark.system
 def test_https_with_certificate_files(target: Target, tmp_path: Path) -> None:
     """And when its script ends, nothing was said and nothing is left of what it served."""
     import pickle

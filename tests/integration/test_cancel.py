@@ -13,7 +13,7 @@ from tests.support.nodes import Nodes, nodes, working
 from tests.support.prefect_server import Server, wait_for
 from tests.support.scripts import marked
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 
 SECONDS = 10
 ENDLESS = {"rounds": 1_000_000, "early_stopping_rounds": 1_000_000, "threads": 1}

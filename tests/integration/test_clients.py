@@ -22,7 +22,6 @@ from lifecycle.settings import Settings
 from tests.support.small import SMALL, small_frame
 from tests.support.trained import train_small
 
-pytestmark = pytest.mark.component
 DATATYPES = {"age": "FP64", "visits": "INT64", "city": "BYTES"}
 
 
@@ -143,6 +142,7 @@ enabled = false
 """
 
 
+@pytest.mark.system
 def test_schemathesis(url: str, tmp_path: Path) -> None:
     """Requests by the document and against it: every answer is one that it promises."""
     config = tmp_path / "schemathesis.toml"

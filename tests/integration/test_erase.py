@@ -9,6 +9,7 @@ import pytest
 
 from lifecycle.governance.erase import check
 from lifecycle.project import Project
+from lifecycle.records import ModelVersion
 from lifecycle.release.artifacts import record_of
 from lifecycle.release.registry import CHAMPION, by_alias, versions
 from lifecycle.settings import Settings
@@ -17,6 +18,7 @@ from tests.support.scripts import environment
 from tests.support.small import ROOT
 
 pytestmark = pytest.mark.system
+GATE = {"gain_over_baseline": -1.0, "require_checks": False}
 ALIAS = "zoe.private@planted.example"
 """In no column: only whoever asks for the erasure knows that it is theirs."""
 
@@ -34,12 +36,8 @@ def run(home: Path, flow: str, project: Project, *more: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-@pytest.mark.smoke
-def test_a_person_is_erased_from_everything_the_flows_wrote(
-    make_project: Callable[..., Project], settings: Settings
-) -> None:
-    gate = {"gain_over_baseline": -1.0, "require_checks": False}
-    project = make_project(frame_with_person(), **project_changes(), gate=gate)
+def train_and_erase(project: Project, settings: Settings, *more: str) -> tuple[ModelVersion, str]:
+    """The model that had learned from the person, and what the erasure said."""
     home = settings.home
     code, screen = run(home, "train", project)
     assert code == 0, screen
@@ -48,7 +46,7 @@ def test_a_person_is_erased_from_everything_the_flows_wrote(
     assert check(project, settings, [PERSON]).left
     (home / "mail.log").write_text(f"could not reach {ALIAS}\n")
 
-    erase = ("--entity", PERSON, "--value", ALIAS, "--reason", "letter 17", "--retrain")
+    erase = ("--entity", PERSON, "--value", ALIAS, "--reason", "letter 17", *more)
     code, screen = run(home, "erase", project, *erase)
     assert code == 0, screen
     assert "nothing is left" in screen
@@ -59,7 +57,25 @@ def test_a_person_is_erased_from_everything_the_flows_wrote(
         assert [path for path in files if word.encode() in path.read_bytes()] == []
     assert check(project, settings, [PERSON]).left == ()
     assert record_of(first, settings).model == first
+    return first, screen
 
+
+@pytest.mark.smoke
+def test_a_person_is_erased_from_everything_a_training_wrote(
+    make_project: Callable[..., Project], settings: Settings
+) -> None:
+    checks = {"suites": ["data_integrity"]}
+    project = make_project(frame_with_person(), **project_changes(), gate=GATE, checks=checks)
+    first, screen = train_and_erase(project, settings)
+    assert "registered small v2" not in screen
+    assert list(versions("small", settings)) == [first]
+
+
+def test_a_person_is_erased_from_everything_the_flows_wrote(
+    make_project: Callable[..., Project], settings: Settings
+) -> None:
+    project = make_project(frame_with_person(), **project_changes(), gate=GATE)
+    _, screen = train_and_erase(project, settings, "--retrain")
     assert "registered small v2" in screen, "the data have changed, so nothing comes from a cache"
     second = by_alias("small", CHAMPION, settings)
     assert second == next(iter(versions("small", settings)))

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from prefect.workers.process import ProcessWorker
 
 from lifecycle.project import Project
 from tests.support.prefect_server import Server, wait_for
@@ -22,6 +23,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(folder)
     try:
         wait_for(running.healthy, 120, "the Prefect server")
+        template = ProcessWorker.get_default_base_job_template()
+        for env in ("dev", "staging", "prod"):  # as `prefect work-pool create` does in seconds each
+            pool = {"name": f"lifecycle-{env}", "type": "process", "base_job_template": template}
+            running.post("/work_pools/", pool).raise_for_status()
         yield running
     finally:
         running.process.terminate()
@@ -32,13 +37,43 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def deployed(server: Server) -> Server:
-    for env in ("dev", "staging", "prod"):
-        server.run("work-pool", "create", f"lifecycle-{env}", "--type", "process")
     server.run("deploy", "--all")
     return server
 
 
+@pytest.fixture
+def dev(server: Server) -> Server:
+    """With the deployments of one environment, as `make deploy` makes them."""
+    server.run("deploy", "--name", "*/dev")
+    return server
+
+
 @pytest.mark.smoke
+def test_the_dev_training_deployment_completes(
+    dev: Server, make_project: Callable[..., Project], tmp_path: Path
+) -> None:
+    make_project(gate={"require_checks": False}, checks={"suites": []})
+    worker = dev.start("worker", "start", "--pool", "lifecycle-dev", "--name", "of-the-test")
+    try:
+        dev.run("deployment", "run", "train/dev", "--param", f"project={tmp_path / 'project.yaml'}")
+
+        def state() -> str:
+            runs = dev.post("/flow_runs/filter", {"flows": {"name": {"any_": ["train"]}}})
+            return str(runs.json()[0]["state"]["type"])
+
+        wait_for(lambda: state() in ("COMPLETED", "FAILED", "CRASHED"), 240, "the flow run")
+        assert state() == "COMPLETED", Path(dev.log.name).read_text()[-4000:]
+
+        def told() -> bool:
+            logs = dev.post("/logs/filter", {"limit": 200}).json()
+            return any("registered small v1" in entry["message"] for entry in logs)
+
+        wait_for(told, 30, "what the steps say, on the server")
+    finally:
+        worker.terminate()
+        worker.wait(60)
+
+
 def test_every_flow_is_deployed_for_every_environment(deployed: Server) -> None:
     found = deployed.post("/deployments/filter", {"limit": 100}).json()
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -57,34 +92,6 @@ def test_a_bad_parameter_is_refused(deployed: Server) -> None:
         f"/deployments/{found['id']}/create_flow_run", {"parameters": {"env": "moon"}}
     )
     assert answer.status_code == 409
-
-
-@pytest.mark.smoke
-def test_the_dev_training_deployment_completes(
-    deployed: Server, make_project: Callable[..., Project], tmp_path: Path
-) -> None:
-    make_project(gate={"require_checks": False}, checks={"suites": []})
-    worker = deployed.start("worker", "start", "--pool", "lifecycle-dev", "--name", "of-the-test")
-    try:
-        deployed.run(
-            "deployment", "run", "train/dev", "--param", f"project={tmp_path / 'project.yaml'}"
-        )
-
-        def state() -> str:
-            runs = deployed.post("/flow_runs/filter", {"flows": {"name": {"any_": ["train"]}}})
-            return str(runs.json()[0]["state"]["type"])
-
-        wait_for(lambda: state() in ("COMPLETED", "FAILED", "CRASHED"), 240, "the flow run")
-        assert state() == "COMPLETED", Path(deployed.log.name).read_text()[-4000:]
-
-        def told() -> bool:
-            logs = deployed.post("/logs/filter", {"limit": 200}).json()
-            return any("registered small v1" in entry["message"] for entry in logs)
-
-        wait_for(told, 30, "what the steps say, on the server")
-    finally:
-        worker.terminate()
-        worker.wait(60)
 
 
 def test_make_deploy_names_the_checkout_and_lets_the_environment_win(deployed: Server) -> None:

@@ -27,7 +27,11 @@ RAY = str(Path(sys.executable).with_name("ray"))
 START_S = 240.0
 HEALTHY = 200
 
-pytestmark = [pytest.mark.system, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.alone,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
 
 
 @contextmanager

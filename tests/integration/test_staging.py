@@ -37,7 +37,7 @@ ATTEMPTS = 3
 """Ray gives its own processes 30 s to start, which a busy machine may miss."""
 RUN_S = 300
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.system, pytest.mark.alone, pytest.mark.timeout(1500)]
 
 
 def answers(url: str) -> bool:

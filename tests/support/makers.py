@@ -140,11 +140,11 @@ PLACES: dict[str, Maker] = {
     "function, frame": function("return t.to_pandas(integer_object_nulls=True)"),
     "function, iterator": function("yield from t.to_batches(max_chunksize=7)"),
 }
-ON_RAY = [
-    "folder of csv",
-    "partitions of parquet",
-    "dvc, folder of jsonl.gz",
-    "s3, glob of jsonl",
-]
-"""Read once more by Ray's workers, which have none of this process's variables."""
+ON_RAY = {
+    "folder of csv": "component",
+    "partitions of parquet": "system",
+    "dvc, folder of jsonl.gz": "system",
+    "s3, glob of jsonl": "component",
+}
+"""Read once more by Ray's workers, which have none of this process's variables; and the tier."""
 Opener = Callable[[Project], Source]

@@ -3,12 +3,17 @@
 import os
 import tomllib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 TIERS = ("component", "system", "pages")
 """Markers of tests that need more than their process; all others are `unit`."""
+BUDGETED = ("smoke", "alone", *TIERS)
+"""Markers with a budget; the first of a test's counts, and `unit` where it has none."""
 SHARED = {"ray_cluster", "prefect_server", "postgres", "train"}
 """Fixtures that make a test a component test: servers, and trained models."""
 BUDGET = Path(__file__).parents[1] / "budget.toml"
@@ -24,10 +29,36 @@ def mark_tiers(items: list[pytest.Item]) -> None:
             item.add_marker("component" if shares else "unit")
 
 
+def refuse_shared_ids(ids: Sequence[str]) -> None:
+    """Two tests with one node id are one test to pytest-xdist, which then runs one of them.
+
+    Raises:
+        pytest.UsageError: two of the collected tests share a node id.
+    """
+    counts = Counter(ids)
+    if shared := [f"{count} times {node}" for node, count in counts.items() if count > 1]:
+        raise pytest.UsageError(f"tests that share a node id: {', '.join(shared)}")
+
+
 def put_long_files_first(items: list[pytest.Item]) -> None:
     """Sort by the seconds a file takes: everybody waits for a long file that begins last."""
     seconds: dict[str, float] = tomllib.loads(BUDGET.read_text())["files"]
     items.sort(key=lambda item: -seconds.get(item.nodeid.partition("::")[0], 0.0))
+
+
+class SharedServerScheduling(LoadFileScheduling):
+    """As `--dist loadfile`, but the files of one Prefect server are all in one process.
+
+    In two processes they would start two, each of which takes as long as many of its tests.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._shared: list[str] = tomllib.loads(BUDGET.read_text())["prefect"]["files"]
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "prefect" if file in self._shared else file
 
 
 class TierTimes:
@@ -42,7 +73,7 @@ class TierTimes:
         self._budget: dict[str, float] = tomllib.loads(BUDGET.read_text())["tiers"]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        tier = next((tier for tier in ("smoke", *TIERS) if tier in report.keywords), "unit")
+        tier = next((tier for tier in BUDGETED if tier in report.keywords), "unit")
         self._seconds[tier] += report.duration / self._processes
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

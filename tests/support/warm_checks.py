@@ -63,6 +63,8 @@ def main(listener: socket.socket, program: Path) -> None:
     checks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(checks)
     sys.meta_path.insert(0, checks._Absent())
+    import deepchecks.tabular.suites  # noqa: F401
+    import plotly.figure_factory  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

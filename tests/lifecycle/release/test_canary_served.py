@@ -24,7 +24,7 @@ from tests.support.load import Load, load
 from tests.support.releaser import release
 from tests.support.small import small_frame
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 
 ROOT = Path(__file__).parents[3]
 LEARNED = 400

@@ -39,8 +39,6 @@ from lifecycle.settings import Settings
 from tests.support.small import write_project
 from tests.support.trained import Made, train_small
 
-pytestmark = pytest.mark.component
-
 
 def registered_files(made: Any, version: int = 1) -> Path:
     client = connect(made.settings)
@@ -48,6 +46,7 @@ def registered_files(made: Any, version: int = 1) -> Path:
     return Path(uri.removeprefix("file://")) / "data" / made.bundle.digest
 
 
+@pytest.mark.component
 def test_a_name_is_of_one_task_and_target(
     make_project: Callable[..., Project], settings: Settings
 ) -> None:
@@ -73,6 +72,7 @@ def test_a_name_is_of_one_task_and_target(
         )
 
 
+@pytest.mark.component
 def test_a_registered_model_says_everything(small_model: Any, tmp_path: Path) -> None:
     report = tmp_path / "integrity.html"
     report.write_text("<h1>fine</h1>")
@@ -128,6 +128,7 @@ def test_a_registered_model_says_everything(small_model: Any, tmp_path: Path) ->
     assert evaluation_of(model, small_model.settings) == trained.evaluation
 
 
+@pytest.mark.component
 def test_found_by_identity_and_by_alias(small_model: Any) -> None:
     project, settings = small_model.project, small_model.settings
     assert find_by_identity(project, settings, small_model.identity.digest) is None
@@ -143,12 +144,14 @@ def test_found_by_identity_and_by_alias(small_model: Any) -> None:
     assert versions("small", settings) == {model: (CHALLENGER, CHAMPION)}
 
 
+@pytest.mark.component
 def test_registering_again_makes_no_second_version(small_model: Any) -> None:
     first = small_model.register()
     assert small_model.register() == first
     assert len(versions("small", small_model.settings)) == 1
 
 
+@pytest.mark.component
 def test_pyfunc_predicts_what_the_bundle_does(small_model: Any) -> None:
     import mlflow
 
@@ -172,6 +175,7 @@ def test_pyfunc_finds_the_features_hook(
     np.testing.assert_array_equal(predicted, made.expected(holdout))
 
 
+@pytest.mark.component
 def test_a_changed_file_in_the_registry_is_noticed(small_model: Any) -> None:
     model = small_model.register().model
     file = registered_files(small_model) / "model.ubj"
@@ -184,6 +188,7 @@ def test_a_changed_file_in_the_registry_is_noticed(small_model: Any) -> None:
     assert not small_model.bundle.path.exists()
 
 
+@pytest.mark.component
 def test_a_lost_local_bundle_is_fetched_again(small_model: Any) -> None:
     model = small_model.register().model
     path = bundle_path(model, small_model.settings)
@@ -195,6 +200,7 @@ def test_a_lost_local_bundle_is_fetched_again(small_model: Any) -> None:
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.component
 def test_a_version_somebody_else_registered(small_model: Any) -> None:
     client = connect(small_model.settings)
     client.create_registered_model("small")
@@ -206,6 +212,7 @@ def test_a_version_somebody_else_registered(small_model: Any) -> None:
     assert small_model.register().model.version == 2
 
 
+@pytest.mark.component
 def test_the_store_is_made_without_noise(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -221,6 +228,7 @@ def test_the_store_is_made_without_noise(
     assert [p.name for p in settings.home.iterdir()] == ["mlflow.db"]
 
 
+@pytest.mark.component
 def test_a_server_that_is_down(settings: Settings) -> None:
     down = settings.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:1"})
     start = time.monotonic()
@@ -229,6 +237,7 @@ def test_a_server_that_is_down(settings: Settings) -> None:
     assert time.monotonic() - start < 10
 
 
+@pytest.mark.component
 def test_a_store_that_is_no_database(settings: Settings) -> None:
     (settings.folder() / "mlflow.db").write_text("this is not a database" * 100)
     with pytest.raises(BackendError, match="MLflow at sqlite"):
@@ -280,6 +289,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Ma
 
 
 @pytest.mark.parametrize(("step", "when"), KILLS)
+@pytest.mark.system
 def test_killed_in_the_middle_then_run_again(
     killed: dict[tuple[str, str], Made], step: str, when: str
 ) -> None:
@@ -300,6 +310,7 @@ def test_killed_in_the_middle_then_run_again(
     assert json.loads(record_of(model, made.settings).model_dump_json())["cached"]
 
 
+@pytest.mark.component
 def test_an_emptied_registry_is_not_one_without_versions(settings: Settings) -> None:
     from lifecycle.audit.model_trail import Trail
     from tests.support.versions import model

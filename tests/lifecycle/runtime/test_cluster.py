@@ -54,7 +54,7 @@ def gone(pids: list[int], seconds: float) -> bool:
     return False
 
 
-@pytest.mark.component
+@pytest.mark.system
 def test_a_local_ray_is_on_loopback_says_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", STARTED, str(tmp_path)], capture_output=True, text=True, timeout=120
@@ -68,7 +68,7 @@ def test_a_local_ray_is_on_loopback_says_nothing_and_leaves_nothing(tmp_path: Pa
     assert not Path(said["folder"]).exists()
 
 
-@pytest.mark.component
+@pytest.mark.system
 def test_a_killed_driver_takes_its_ray_along(tmp_path: Path) -> None:
     """All but Ray's two agents, which for a minute try to report the death to the dead GCS."""
     with subprocess.Popen(

@@ -142,7 +142,7 @@ store.connect(settings)
 """
 
 
-@pytest.mark.component
+@pytest.mark.system
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="workers are found through /proc")
 def test_what_a_sigkill_leaves_is_gone_after_the_next_run(tmp_path: Path) -> None:
     home = tmp_path / "home"

@@ -21,7 +21,7 @@ from lifecycle.training.tuning.search import tune
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 ON_WORKERS = pytest.mark.system
-"""Of those that start Ray Train's processes, one is a component test: the hook that raises."""
+"""They start Ray Train's processes."""
 
 TWO = {"rounds": 5, "early_stopping_rounds": 5, "threads": 1, "num_workers": 2}
 IN_WORKER = """
@@ -124,11 +124,12 @@ def test_a_part_that_a_worker_of_ray_train_finds_damaged(
     assert "its SHA-256 is" in told(BackendError, train_model, *arguments)
 
 
+@ON_WORKERS
 @pytest.mark.parametrize(
     ("hook", "message"),
     [
         (RAISES, "features.py:9: ZeroDivisionError: of the user's"),
-        pytest.param(LACKS, "age", marks=ON_WORKERS),
+        (LACKS, "age"),
     ],
 )
 def test_a_hook_that_fails_in_a_worker_of_ray_train(
@@ -190,6 +191,7 @@ def test_a_damaged_part_in_a_trial(
     assert f"{name}: its SHA-256 is" in told(BackendError, tune, *arguments)
 
 
+@pytest.mark.system
 def test_a_bundle_that_cannot_be_served(
     small_model: Any, serve_port: int, told: Callable[..., str]
 ) -> None:
@@ -205,6 +207,7 @@ def test_a_bundle_that_cannot_be_served(
         undeploy(small_model.project.name)
 
 
+@pytest.mark.system
 def test_a_hook_that_is_gone_when_a_model_is_served(
     make_project: Callable[..., Project],
     train: Any,

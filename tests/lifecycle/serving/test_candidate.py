@@ -23,7 +23,7 @@ from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.predictor import open_predictor
 
-pytestmark = pytest.mark.component
+pytestmark = pytest.mark.system
 
 FOR_EVER = 1e12
 

@@ -16,8 +16,6 @@ from lifecycle.serving.metrics import ANSWERED_METRIC, DROPPED, LOGGED, Meters
 from tests.support.log_writer import model_of
 from tests.support.small import ROOT
 
-pytestmark = pytest.mark.component  # processes of their own, some killed
-
 MetersOf = Callable[..., Meters]
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -67,6 +65,7 @@ def requests(found: Samples, status: int = 200, version: int = 1) -> float:
     return found["requests_total", tuple(sorted(labels.items()))]
 
 
+@pytest.mark.component
 def test_every_number_is_told(tmp_path: Path, meters_of: MetersOf) -> None:
     meters = meters_of(tmp_path)
     for seconds, status, rows in ((0.0004, 200, 3), (0.003, 200, 2), (9.0, 500, 1)):
@@ -94,6 +93,7 @@ def test_every_number_is_told(tmp_path: Path, meters_of: MetersOf) -> None:
     assert found["model_info", tuple(sorted(info.items()))] == 1
 
 
+@pytest.mark.component
 def test_one_replica_tells_of_all(tmp_path: Path, meters_of: MetersOf) -> None:
     first, second = meters_of(tmp_path), meters_of(tmp_path, 2, "candidate")
     for meters, version in ((first, 1), (first, 1), (second, 1), (second, 2)):
@@ -105,6 +105,7 @@ def test_one_replica_tells_of_all(tmp_path: Path, meters_of: MetersOf) -> None:
     assert sum(v for (name, _), v in samples(first).items() if name == "model_info") == 2
 
 
+@pytest.mark.system
 def test_a_killed_replica_stays_in_the_sums_and_leaves_the_gauges(
     tmp_path: Path, meters_of: MetersOf
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_killed_replica_stays_in_the_sums_and_leaves_the_gauges(
     assert samples(meters) == after
 
 
+@pytest.mark.component
 def test_rows_that_live_replicas_hold_are_not_lost(tmp_path: Path, meters_of: MetersOf) -> None:
     meters = meters_of(tmp_path)
     cells, cell = meters.counts.cells, meters.counts.cell
@@ -137,6 +139,7 @@ def test_rows_that_live_replicas_hold_are_not_lost(tmp_path: Path, meters_of: Me
     assert samples(meters_of(tmp_path))["prediction_log_lost_rows", ()] == 5
 
 
+@pytest.mark.system
 def test_a_sweep_that_cannot_ask_the_table_changes_nothing(
     tmp_path: Path, meters_of: MetersOf
 ) -> None:
@@ -152,6 +155,7 @@ def test_a_sweep_that_cannot_ask_the_table_changes_nothing(
     assert samples(meters) == before
 
 
+@pytest.mark.system
 def test_a_fold_that_was_killed_before_it_removed_files_counts_nothing_twice(
     tmp_path: Path, meters_of: MetersOf
 ) -> None:
@@ -171,6 +175,7 @@ def test_a_fold_that_was_killed_before_it_removed_files_counts_nothing_twice(
     assert requests(samples(meters)) == 2000
 
 
+@pytest.mark.system
 def test_a_new_serving_starts_at_zero(tmp_path: Path, meters_of: MetersOf) -> None:
     folder = tmp_path / "metrics"
     clear(folder)
@@ -185,6 +190,7 @@ def test_a_new_serving_starts_at_zero(tmp_path: Path, meters_of: MetersOf) -> No
     assert not [name for name, _ in samples(meters_of(folder)) if name == "requests_total"]
 
 
+@pytest.mark.component
 def test_names_beyond_the_file_are_not_counted_and_break_nothing(tmp_path: Path) -> None:
     counts = Counters(tmp_path)
     for number in range(CELLS + 5):
@@ -196,6 +202,7 @@ def test_names_beyond_the_file_are_not_counted_and_break_nothing(tmp_path: Path)
     counts.close()
 
 
+@pytest.mark.system
 def test_only_one_folds_at_a_time(tmp_path: Path) -> None:
     kill_a_replica(tmp_path)
     calls: list[str] = []
@@ -209,6 +216,7 @@ def test_only_one_folds_at_a_time(tmp_path: Path) -> None:
     assert len(calls) == 1
 
 
+@pytest.mark.component
 def test_odd_label_values_are_escaped(tmp_path: Path, meters_of: MetersOf) -> None:
     meters = meters_of(tmp_path)
     meters.count_answer('/odd"\n\\', 200, 0.001, 1, 1)

@@ -28,8 +28,6 @@ from lifecycle.settings import Settings
 from tests.support.log_writer import metrics_folder, model_of, open_log, said
 from tests.support.small import ROOT
 
-pytestmark = pytest.mark.component  # processes of their own, some killed
-
 ROW = {"age": 41.5, "visits": 3, "city": "Rome"}
 Make = Callable[..., Project]
 
@@ -68,6 +66,7 @@ def start_writer(
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.component
 def test_a_request_becomes_a_row_for_each_of_its_rows(
     make_project: Make, settings: Settings
 ) -> None:
@@ -94,6 +93,7 @@ def test_a_request_becomes_a_row_for_each_of_its_rows(
     assert found["predicted"].isna().all()
 
 
+@pytest.mark.component
 def test_a_failure_is_logged_without_a_prediction(make_project: Make, settings: Settings) -> None:
     project = make_project()
     with logging_to(settings, project) as (_, log):
@@ -116,6 +116,7 @@ def test_a_failure_is_logged_without_a_prediction(make_project: Make, settings: 
     assert (seen[1, "champion"].errors, seen[1, "champion"].ids) == (0, ("b-0",))
 
 
+@pytest.mark.component
 def test_multiclass_keeps_the_class_and_all_probabilities(
     make_project: Make, settings: Settings
 ) -> None:
@@ -145,6 +146,7 @@ def test_multiclass_keeps_the_class_and_all_probabilities(
     assert observe(settings, project, 0.0)[1, "champion"].predictions == ("b", "a")
 
 
+@pytest.mark.component
 def test_odd_values_are_logged_as_the_contract_reads_them(
     make_project: Make, settings: Settings
 ) -> None:
@@ -164,6 +166,7 @@ def test_odd_values_are_logged_as_the_contract_reads_them(
     assert found.loc["a-1", ["input_age", "input_visits", "input_city"]].isna().all()
 
 
+@pytest.mark.component
 def test_personal_data_are_hashed_or_left_out(make_project: Make, settings: Settings) -> None:
     columns: dict[str, Any] = {
         "customer": {"type": "string", "pii": "hash"},
@@ -191,6 +194,7 @@ def test_personal_data_are_hashed_or_left_out(make_project: Make, settings: Sett
     assert found["input_email__hash"].nunique() == 1
 
 
+@pytest.mark.system
 def test_what_a_kill_loses_is_less_than_a_second_and_is_counted(
     make_project: Make, settings: Settings
 ) -> None:
@@ -217,6 +221,7 @@ def test_what_a_kill_loses_is_less_than_a_second_and_is_counted(
         assert not [f for f in metrics_folder(settings, project).glob("*.counts")][1:]
 
 
+@pytest.mark.system
 def test_a_kill_between_commit_and_count_loses_nothing(
     make_project: Make, settings: Settings
 ) -> None:
@@ -234,6 +239,7 @@ def test_a_kill_between_commit_and_count_loses_nothing(
         assert found["lost_rows"] == found["answered_rows"] - there
 
 
+@pytest.mark.system
 def test_two_processes_at_full_speed_lose_nothing_uncounted(
     make_project: Make, settings: Settings
 ) -> None:
@@ -253,6 +259,7 @@ def test_two_processes_at_full_speed_lose_nothing_uncounted(
     assert counted["lost_rows"] == 0
 
 
+@pytest.mark.component
 def test_an_unwritable_lake_costs_bounded_memory_and_recovers(
     make_project: Make,
     settings: Settings,
@@ -281,6 +288,7 @@ def test_an_unwritable_lake_costs_bounded_memory_and_recovers(
     meters.close()
 
 
+@pytest.mark.component
 def test_rows_beyond_the_memory_bound_are_given_up(
     make_project: Make, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,6 +304,7 @@ def test_rows_beyond_the_memory_bound_are_given_up(
     assert logged(settings)["id"].tolist() == ["short-0"]
 
 
+@pytest.mark.component
 def test_an_append_that_came_through_although_it_failed_is_not_repeated(
     make_project: Make, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,6 +331,7 @@ def test_an_append_that_came_through_although_it_failed_is_not_repeated(
     assert logged(settings)["id"].tolist() == ["a-0", "b-0"]
 
 
+@pytest.mark.system
 def test_the_table_is_tidied_in_a_process_of_its_own(
     make_project: Make, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,7 +139,7 @@ def test_bad_requests_get_422_with_the_reason(made: Any, url: str) -> None:
     assert "no such path" in httpx.get(f"{url}/nothing").json()["error"]
 
 
-@pytest.mark.component
+@pytest.mark.system
 def test_another_version_takes_over_and_a_wrong_one_is_noticed(
     made: Any, url: str, train: Callable[..., Any]
 ) -> None:
@@ -155,7 +155,7 @@ def test_another_version_takes_over_and_a_wrong_one_is_noticed(
     assert smoke_test(url, made.model, Offline(inputs, made.expected(inputs))).rows == 5
 
 
-@pytest.mark.component
+@pytest.mark.system
 def test_a_changed_bundle_is_not_served_and_the_former_goes_on(
     made: Any, url: str, train: Callable[..., Any]
 ) -> None:
@@ -240,7 +240,7 @@ WHOLE_LIFE = textwrap.dedent("""
 """)
 
 
-@pytest.mark.component
+@pytest.mark.system
 def test_nothing_is_said_and_nothing_is_left(made: Any, tmp_path: Path) -> None:
     """What ends while it serves: `test_https_with_certificate_files` in test_attacks.py."""
     import pickle

@@ -14,7 +14,7 @@ from lifecycle.serving.records import to_records
 from lifecycle.settings import Settings
 from tests.support.load import load
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 
 FEWEST, MOST = 1, 3
 

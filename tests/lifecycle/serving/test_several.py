@@ -12,7 +12,7 @@ from lifecycle.serving.records import to_records
 from lifecycle.settings import Settings
 from tests.support.load import load
 
-pytestmark = pytest.mark.component
+pytestmark = pytest.mark.system
 
 NAMES = ("first", "second", "third")
 # versions that no two models share, so that an answer's version says whose it is

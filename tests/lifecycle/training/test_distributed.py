@@ -47,7 +47,7 @@ def build(inputs):
     return inputs
 """
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")

@@ -47,8 +47,8 @@ def database(postgres: Postgres) -> Iterator[str]:
     params=[
         *PLACES,
         *(
-            pytest.param((name,), id=f"{name}, on Ray", marks=pytest.mark.component)
-            for name in ON_RAY
+            pytest.param((name,), id=f"{name}, on Ray", marks=getattr(pytest.mark, tier))
+            for name, tier in ON_RAY.items()
         ),
     ],
     ids=str,

@@ -72,6 +72,7 @@ def readers(project: Project) -> set[int]:
 
 
 @pytest.mark.system
+@pytest.mark.alone
 def test_the_nodes_share_the_files_and_the_version_is_the_same(
     project: Project, cluster: Nodes, on_cluster: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -89,6 +90,7 @@ def test_the_nodes_share_the_files_and_the_version_is_the_same(
 
 
 @pytest.mark.system
+@pytest.mark.alone
 def test_a_node_that_is_killed_costs_no_row(
     project: Project, cluster: Nodes, on_cluster: Callable[..., Any], tmp_path: Path
 ) -> None:

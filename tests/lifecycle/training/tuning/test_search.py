@@ -22,7 +22,8 @@ SPACE = {
 }
 ROUNDS = 20
 
-pytestmark = [pytest.mark.component, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+SYSTEM = pytest.mark.system
 
 
 def curved(delay: float = 0.0) -> Objective:
@@ -74,7 +75,10 @@ def journal(folder: Path) -> list[dict]:
     return [entry for entry in map(json.loads, lines) if entry["op_code"] == 4]
 
 
-@pytest.mark.parametrize("pruner", ["median", "halving", "hyperband"])
+@pytest.mark.parametrize(
+    "pruner",
+    ["median", pytest.param("halving", marks=SYSTEM), pytest.param("hyperband", marks=SYSTEM)],
+)
 def test_same_search_whatever_the_timing_and_the_actors(searching, tmp_path, pruner):
     """Three workers on two CPUs, then with one of the two taken, with other delays."""
     project = searching(trials=30, workers=3, pruner=pruner)

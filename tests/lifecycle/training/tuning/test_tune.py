@@ -168,7 +168,7 @@ def by_number(entries):
     return {e["user_attrs"]["number"]: [e.get(key) for key in said] for e in entries}
 
 
-@pytest.mark.component
+@pytest.mark.system
 @pytest.mark.usefixtures("ray_cluster")
 def test_another_holdout_changes_nothing(make_project, prepare, tmp_path):
     """The labels of all held-out customers turned round: tuning finds the same."""
@@ -227,7 +227,7 @@ def test_a_trial_xgboost_refuses_is_told_with_its_parameters(make_project, prepa
         tune(project, split.train, split.validation, tmp_path / "study", quiet)
 
 
-@pytest.mark.component
+@pytest.mark.system
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_worker_that_dies_is_told(make_project, prepare, tmp_path):
     project = make_project(tuning=TUNING, training=TRAINING, features="features:build")
