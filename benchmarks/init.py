@@ -58,9 +58,9 @@ def _long(file: Path, rounds: int) -> Iterator[Result]:
         (Measured(command, env, [], False).wall, Measured(bare, env, [], False).wall)
         for _ in range(rounds)
     ]
-    ours, scans = zip(*pairs, strict=True)
-    what = f"s of the whole command; {LONG:,} rows × {len(ingest.NUMBERS) + 4} columns of CSV"
-    yield ratio("init of 5M rows / polars' scan", ours, scans, SCANS, what)
+    times, scans = zip(*pairs, strict=True)
+    detail = f"s of the whole command; {LONG:,} rows × {len(ingest.NUMBERS) + 4} columns of CSV"
+    yield ratio("init of 5M rows / polars' scan", times, scans, SCANS, detail)
     peak = Measured(command, env, [], True).peak / 1e9
     memory = "PSS of all processes at the peak; one run"
     yield limit("peak memory of init, 5M rows", [peak], "GB", GIGABYTES, memory)

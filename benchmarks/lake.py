@@ -1,4 +1,4 @@
-"""Cost of writing and reading the lake as it grows. One function per row; `ROWS` lists them.
+"""Measures writing and reading the lake as it grows. One function per row; `ROWS` lists them.
 
 Trails of lines as ingestion writes them, on a local disk and on an S3 server of the tests' kind.
 """

@@ -1,4 +1,4 @@
-"""What stages read: memory of scoring and monitoring 20 million rows, each a process of its own.
+"""Reading of the stages: memory of scoring and monitoring 20 million rows, each in a process.
 
 The rows have ten columns, come in twenty periods and are in one Parquet file.
 """
@@ -55,10 +55,10 @@ def measure(rounds: int) -> Iterator[Result]:
         folder = Path(scratch)
         project = write(folder, ROWS)
         _champion(project, Settings(home=folder / "home"))
-        for stage, (_, what) in STAGES.items():
+        for stage, (_, summary) in STAGES.items():
             command = [sys.executable, "-m", "benchmarks.reading", stage, str(folder)]
             measured = Measured(command, dict(os.environ), [], memory=True)
-            detail = f"{what}; {ROWS:,} rows × {len(NUMBERS) + 3} columns; one run"
+            detail = f"{summary}; {ROWS:,} rows × {len(NUMBERS) + 3} columns; one run"
             memory = f"PSS of all processes at the peak; {detail}"
             peak = [measured.peak / 1e9]
             yield limit(f"peak memory of {stage}, 20M rows", peak, "GB", GIGABYTES, memory)

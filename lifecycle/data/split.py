@@ -21,8 +21,8 @@ from lifecycle.data.split_parts import (
 from lifecycle.errors import SplitError, TargetError
 from lifecycle.lake.column_types import release_memory
 from lifecycle.lake.manifest import digest_of, is_intact
-from lifecycle.lake.read import PART_OF, open_rows, part_note, row_numbers
-from lifecycle.lake.table import NUMBER, ROW, find_version, noted_versions, table_uri
+from lifecycle.lake.read import PART_OF, part_note, read_numbers, row_numbers
+from lifecycle.lake.table import NUMBER, find_version, noted_versions, table_uri
 from lifecycle.lake.write import GROUP, VersionWriter
 from lifecycle.project import Project, SplitSpec, TimeSpec
 from lifecycle.records import DatasetVersion, Ingested, Split
@@ -314,7 +314,7 @@ def _write(
     project: Project, settings: Settings, dataset: DatasetVersion, parts: Parts
 ) -> dict[str, DatasetVersion]:
     """The parts, as the numbers of their rows."""
-    numbers = np.concatenate([batch[ROW].to_numpy() for batch in open_rows(dataset, [])])
+    numbers = read_numbers(dataset)
     note = {"dataset": dataset.digest, "rule": parts.rule} | part_note(dataset, project.target)
     return {
         part: _write_part(

@@ -107,7 +107,7 @@ def arriving(project: Project, source: Source) -> list[Window]:
     name, terms = project.time.column, stage_terms(project, "current")
     times: set[Any] = set()
     read = 0
-    for batch in source.batches(terms.contract.columns, wanted=(name,)):
+    for batch in source.batches(terms.contract.columns, subset=(name,)):
         if name not in batch.schema.names:
             batch = terms.complete(batch, source.at(read + 1).place)
         read += batch.num_rows

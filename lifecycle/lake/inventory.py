@@ -225,11 +225,11 @@ def sweep(place: Place, table: DeltaTable, replaced: Collection[str]) -> None:
         OSError: they cannot be listed or deleted.
     """
     system, prefix = place
-    live = set(pa.table(table.get_add_actions())["path"].to_pylist())
+    table_files = set(pa.table(table.get_add_actions())["path"].to_pylist())
     paths = []
     for info in system.get_file_info(pyarrow.fs.FileSelector(prefix.rstrip("/") or "/")):
         name, age = info.base_name, time.time() - (info.mtime_ns or time.time_ns()) / 1e9
-        if ".parquet" in name and name not in live and (name in replaced or age > LEFT_S):
+        if ".parquet" in name and name not in table_files and (name in replaced or age > LEFT_S):
             paths.append(name)
     for info in system.get_file_info(pyarrow.fs.FileSelector(prefix + LOG)):
         number = info.base_name[:20]

@@ -124,7 +124,7 @@ def read_head(ref: DatasetVersion, rows: int, columns: Sequence[str] | None = No
     batches: list[pa.RecordBatch] = []
     for batch in open_version(ref, columns):
         batches.append(batch)
-        if sum(some.num_rows for some in batches) >= rows:
+        if sum(batch.num_rows for batch in batches) >= rows:
             break
     if not batches:
         return read_version(ref, columns)
@@ -159,6 +159,16 @@ def numbers_end(ref: DatasetVersion) -> int:
     version = part.dataset if part else ref
     files = files_of(version)
     return version.rows if files is None else max((file.end for file in files), default=0)
+
+
+def read_numbers(ref: DatasetVersion) -> NDArray[np.int64]:
+    """The numbers of a version's rows, in their order (rows,); no column of theirs is read.
+
+    Raises:
+        BackendError: the version is not there, or is damaged.
+    """
+    numbers = [batch[ROW].to_numpy() for batch in open_rows(ref, [])]
+    return np.concatenate(numbers) if numbers else np.empty(0, dtype=np.int64)
 
 
 def stored_schema(ref: DatasetVersion) -> pa.Schema:

@@ -16,7 +16,7 @@ from lifecycle.features.encode import (
     most_probable,
     probability_columns,
 )
-from lifecycle.lake.read import read_version
+from lifecycle.lake.read import read_numbers, read_version
 from lifecycle.project import Project, Scalar, TaskKind
 from lifecycle.records import Evaluation, Scored
 from lifecycle.training.evaluation.evaluate import Measurement, evaluate
@@ -77,7 +77,7 @@ def open_window(scored: Scored, project: Project) -> OpenWindow:
         raise DataError(f"window {scored.window}: {scored.dataset.uri} has no rows to monitor")
     numbers = list(probability_columns(project.classes)) or ["prediction"]
     answers = read_version(scored.predictions, columns=["row", *numbers]).sort_values("row")
-    if not np.array_equal(answers["row"].to_numpy(), np.arange(len(frame))):
+    if not np.array_equal(answers["row"].to_numpy(), read_numbers(scored.dataset)):
         raise DataError(
             f"window {scored.window}: {scored.predictions.uri} version "
             f"{scored.predictions.version} has {len(answers)} predictions, which are not those of "

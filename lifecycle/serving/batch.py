@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from lifecycle.errors import LifecycleError
 from lifecycle.features.encode import most_probable, probability_columns
 from lifecycle.lake.column_types import to_arrow, to_frame
-from lifecycle.lake.read import batch_frame, is_nullable, numbers_end, open_rows, open_version
-from lifecycle.lake.table import find_version, table_uri
+from lifecycle.lake.read import batch_frame, is_nullable, numbers_end, open_rows
+from lifecycle.lake.table import ROW, find_version, table_uri
 from lifecycle.lake.write import write_batches
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
@@ -168,11 +168,9 @@ def _write(
 
 def _in_process(scorer: Scorer, dataset: DatasetVersion, columns: list[str]) -> Iterator[pa.Table]:
     """The version's rows, `SLICE` of them in memory at a time; the last slice may be shorter."""
-    first = 0
-    for rows in _slices(open_version(dataset, columns)):
-        frame = to_frame(rows, is_nullable)
-        yield scorer.score(frame, np.arange(first, first + len(frame)))
-        first += len(frame)
+    for rows in _slices(open_rows(dataset, columns)):
+        frame = to_frame(rows.drop_columns([ROW]), is_nullable)
+        yield scorer.score(frame, rows[ROW].to_numpy())
 
 
 def _slices(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

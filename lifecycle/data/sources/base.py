@@ -79,7 +79,7 @@ class Source(Protocol):
         columns: Mapping[str, ColumnSpec],
         only: Collection[str] | None = None,
         after: object | None = None,
-        wanted: Collection[str] | None = None,
+        subset: Collection[str] | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Rows in order, at most 65,536 in a batch.
 
@@ -88,7 +88,7 @@ class Source(Protocol):
             only: names of the parts to read; by default all.
             after: SQL and Delta answer only rows whose watermark is greater; files are read whole,
                 and so is what a function returns.
-            wanted: columns to read; by default all. CSV, Parquet and Delta leave the others out if
+            subset: columns to read; by default all. CSV, Parquet and Delta leave the others out if
                 there is one of these, other sources give them as well.
 
         Raises:

@@ -61,11 +61,11 @@ def read_parquet(
     """
     with pa.parquet.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER) as parquet:
         names = parquet.schema_arrow.names
-        wanted = [name for name in names if only and name in only] or None
-        names = wanted or names
+        present = [name for name in names if only and name in only] or None
+        names = present or names
         columns = [name for name in names if not UNNAMED.fullmatch(name)]
         places = [place for place, name in enumerate(names) if not UNNAMED.fullmatch(name)]
-        for batch in parquet.iter_batches(BATCH, columns=wanted):
+        for batch in parquet.iter_batches(BATCH, columns=present):
             yield pa.RecordBatch.from_arrays([batch.column(at) for at in places], names=columns)
 
 

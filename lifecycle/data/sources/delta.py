@@ -56,7 +56,7 @@ class Delta:
         columns: Mapping[str, ColumnSpec],
         only: Collection[str] | None = None,
         after: object | None = None,
-        wanted: Collection[str] | None = None,
+        subset: Collection[str] | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """The version's rows."""
         table = self._open_table()
@@ -64,20 +64,20 @@ class Delta:
             return
         rows = 0
         with self._credentials.guard(self.place):
-            for batch in self._scan(table, after, wanted):
+            for batch in self._scan(table, after, subset):
                 rows += batch.num_rows
                 yield from sliced(declared(batch, columns, self._notation))
         if not rows and after is None:
             raise SourceError(f"{self.place}: version {table.version()} has no rows")
 
     def _scan(
-        self, table: DeltaTable, after: object | None, wanted: Collection[str] | None
+        self, table: DeltaTable, after: object | None, subset: Collection[str] | None
     ) -> Iterator[pa.RecordBatch]:
         """File by file: the scanner of a dataset would hold whole row groups of several."""
         dataset = table.to_pyarrow_dataset()
         later, schema = self._later(dataset.schema, after), dataset.schema
         if later is None and (
-            fields := [field for field in schema if field.name in (wanted or ())]
+            fields := [field for field in schema if field.name in (subset or ())]
         ):
             schema = pa.schema(fields)
         for fragment in dataset.get_fragments(later):

@@ -160,11 +160,11 @@ class Files:
         columns: Mapping[str, ColumnSpec],
         only: Collection[str] | None = None,
         after: object | None = None,
-        wanted: Collection[str] | None = None,
+        subset: Collection[str] | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """The files' rows, one file after the other."""
         pieces = (
-            (name, piece) for name in self.names(only) for piece in self.read(name, columns, wanted)
+            (name, piece) for name in self.names(only) for piece in self.read(name, columns, subset)
         )
         yield from self.joined(pieces, columns, is_complete=only is None)
 
@@ -173,12 +173,12 @@ class Files:
         return [name for name in self._files() if only is None or name in only]
 
     def read(
-        self, name: str, columns: Mapping[str, ColumnSpec], wanted: Collection[str] | None = None
+        self, name: str, columns: Mapping[str, ColumnSpec], subset: Collection[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
         """One file's rows by themselves, in the contract's types; `joined` makes them the source's.
 
         Args:
-            wanted: as `batches` has it.
+            subset: as `batches` has it.
 
         Raises:
             SourceError: it cannot be read, or changed meanwhile.
@@ -187,7 +187,7 @@ class Files:
         file = self._files()[name]
         with self._credentials.guard(file.place, self._hint):
             self._unchanged(file)
-            for raw in self._read(file, columns, wanted):
+            for raw in self._read(file, columns, subset):
                 yield declared(self._with_partitions(raw, file, columns), columns, self._notation)
             self._unchanged(file)
 
@@ -295,20 +295,20 @@ class Files:
             raise SourceError(f"{file.place}: it changed while it was read; run again")
 
     def _read(
-        self, file: File, columns: Mapping[str, ColumnSpec], wanted: Collection[str] | None
+        self, file: File, columns: Mapping[str, ColumnSpec], subset: Collection[str] | None
     ) -> Iterator[pa.RecordBatch]:
         spec = self._spec
         if spec.format in ("parquet", "excel"):
             with file.on_disk() as path:
                 yield from (
-                    read_parquet(path, wanted)
+                    read_parquet(path, subset)
                     if spec.format == "parquet"
                     else read_excel(path, spec, file.place)
                 )
             return
         with file.open() as raw:
             if spec.format == "csv":
-                yield from read_csv(raw, spec, file.place, wanted)
+                yield from read_csv(raw, spec, file.place, subset)
             else:
                 text = [name for name, column in columns.items() if column.type in TEXT_TYPES]
                 yield from read_jsonl(raw, spec, file.place, text)

@@ -46,7 +46,7 @@ class Function:
         columns: Mapping[str, ColumnSpec],
         only: Collection[str] | None = None,
         after: object | None = None,
-        wanted: Collection[str] | None = None,
+        subset: Collection[str] | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Batches that the function returns."""
         if only is not None and self._name not in only:

@@ -66,15 +66,15 @@ class Spread:
         columns: Mapping[str, ColumnSpec],
         only: Collection[str] | None = None,
         after: object | None = None,
-        wanted: Collection[str] | None = None,
+        subset: Collection[str] | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """The files' rows, one file after the other."""
         if not self.shared(only):
-            yield from self._files.batches(columns, only, after, wanted)
+            yield from self._files.batches(columns, only, after, subset)
             return
         names = self._files.names(only)
         with connect_ray(self._settings):
-            pieces = _read_all(self._files, names, columns, wanted)
+            pieces = _read_all(self._files, names, columns, subset)
             yield from self._files.joined(pieces, columns, is_complete=only is None)
 
 
@@ -82,7 +82,7 @@ def _read_all(
     files: Files,
     names: list[str],
     columns: Mapping[str, ColumnSpec],
-    wanted: Collection[str] | None,
+    subset: Collection[str] | None,
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
     data = ray_data()
     names_rows = data.from_items([{"name": name} for name in names], override_num_blocks=len(names))
@@ -91,7 +91,7 @@ def _read_all(
         _read,
         batch_size=1,
         batch_format="pyarrow",
-        fn_kwargs={"files": files, "columns": dict(columns), "wanted": wanted},
+        fn_kwargs={"files": files, "columns": dict(columns), "subset": subset},
     )
     for block in _blocks(read, files.place):
         for name, rows, error in zip(*(block[field] for field in FIELDS), strict=True):
@@ -117,12 +117,12 @@ def _read(
     table: pa.Table,
     files: Files,
     columns: Mapping[str, ColumnSpec],
-    wanted: Collection[str] | None,
+    subset: Collection[str] | None,
 ) -> Iterator[pa.Table]:
     """Runs on a node."""
     for name in table["name"].to_pylist():
         try:
-            for batch in files.read(name, columns, wanted):
+            for batch in files.read(name, columns, subset):
                 sink = pa.BufferOutputStream()
                 with pa.ipc.new_stream(sink, batch.schema) as stream:
                     stream.write_batch(batch)

@@ -91,7 +91,7 @@ class Sql:
         columns: Mapping[str, ColumnSpec],
         only: Collection[str] | None = None,
         after: object | None = None,
-        wanted: Collection[str] | None = None,
+        subset: Collection[str] | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """The rows, in the order of the watermark and the key."""
         if only is not None and self._name not in only:

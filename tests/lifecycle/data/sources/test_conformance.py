@@ -51,8 +51,8 @@ def test_wanted_columns_are_given_whatever_comes_with_them(
     place.put(rows())
     source = opened(project)
     every = [row["id"] for row in read(source, project)]
-    assert [row["id"] for row in read(source, project, wanted=("id",))] == every
-    assert read(source, project, wanted=("nowhere",)) == read(source, project)
+    assert [row["id"] for row in read(source, project, subset=("id",))] == every
+    assert read(source, project, subset=("nowhere",)) == read(source, project)
 
 
 def test_equal_content_has_an_equal_digest_and_a_change_another(
