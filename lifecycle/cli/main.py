@@ -267,11 +267,11 @@ def run(
     os.execv(sys.executable, [sys.executable, "-P", "-m", "flows", name, *context.args])  # noqa: S606
 
 
-def _announce(title: str) -> None:
+def _announce(command: str) -> None:
     """Show at once that a flow starts: it imports for seconds before it has anything to say."""
     from lifecycle.runtime.console import open_console, progress_line  # not for every `--help`
 
-    text = f"{redact(title)}: importing Prefect and what the flow needs"
+    text = f"{redact(command)}: importing Prefect and what the flow needs"
     open_console().print(progress_line(process_age(), "start", text, ended=False), soft_wrap=True)
     sys.stdout.flush()  # of a pipe: what is not written yet would be lost
 
