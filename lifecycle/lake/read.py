@@ -326,12 +326,11 @@ def _scan(
     version = part.dataset if part else ref
     files = files_of(version)
     if files is None:  # perhaps made by Delta's own writer, whose threads take turns
-        start = 0
-        for batch in read_table(version, columns).to_batches(BATCH):
-            numbers = np.arange(start, start + batch.num_rows)
-            start += batch.num_rows
+        for batch in _own_rows(version, columns).sort_by(ROW).to_batches(BATCH):
+            numbers = batch.column(ROW).to_numpy()
             mask = holds(numbers)
-            yield _typed(batch.filter(pa.array(mask)), part), numbers[mask]
+            rows = batch.drop_columns([ROW]).filter(pa.array(mask))
+            yield _typed(rows, part), numbers[mask]
         return
     for file in files:
         if file.end > first and (end is None or file.first < end):
@@ -348,8 +347,8 @@ def _typed(batch: pa.RecordBatch, part: PartRows | None) -> pa.RecordBatch:
 def _any(
     parquet: ParquetFile, group: int, holds: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 ) -> bool:
-    """Whether a row group may have a row that is asked for, by the least number and the greatest;
-    without them, it may."""
+    """Tell whether a row group may have a row that is asked for, by its least number and its
+    greatest; without them, it may."""
     at = parquet.schema_arrow.get_field_index(ROW)
     ends = parquet.metadata.row_group(group).column(at).statistics
     if ends is None or not ends.has_min_max:
