@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from lifecycle.data.contract.unique import keys_of
 from lifecycle.data.sources import Source
-from lifecycle.errors import SourceError
+from lifecycle.errors import BackendError, SourceError
 from lifecycle.lake.column_types import coerce, to_frame
-from lifecycle.lake.manifest import VersionFile, files_of
+from lifecycle.lake.manifest import DAMAGED, VersionFile, commit_name, files_of, read_manifest
 from lifecycle.lake.read import open_file, open_version, stored_schema
 from lifecycle.lake.table import Noted, note_of, noted_version
 from lifecycle.lake.write import LISTED, VersionWriter
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 INCREMENTAL, STATE_KEY = "incremental", "taken"
 """In a commit's note."""
 SINCE = "since"
-"""In what was taken: the version whose note has the other parts."""
+"""In what was taken: version and digest of the commit whose note has the other parts."""
 Write = Callable[[pa.RecordBatch], None]
 Mask = NDArray[np.bool_]
 
@@ -71,15 +71,15 @@ class Increment:
         self._column = project.contract.columns[spec.column] if spec.column else None
         state: dict[str, Any] = json.loads(former.note[STATE_KEY]) if former else {}
         self._high: Any = state.get("high")
-        self._since: int | None = state.get(SINCE)
-        """The version whose note has the parts that came before; None if there is none."""
+        self._since: tuple[int, str] | None = state.get(SINCE)
+        """Version and digest of the commit whose note has the parts that came before, if any."""
         self._parts_before: dict[str, str] = {}
         self._parts_since: dict[str, str] = state.get("parts", {})
         if former and self._since is None:
-            self._since = former.version.version
+            self._since = (former.version.version, former.version.digest)
             self._parts_before, self._parts_since = self._parts_since, {}
         elif former and self._since is not None:
-            self._parts_before = _parts_of(former.version.uri, self._since)
+            self._parts_before = _parts_of(former.version.uri, *self._since)
         self.parts: list[str] | None = None
         """Names of the source's parts to read; None for all."""
         if spec.by == "files":
@@ -316,12 +316,16 @@ def _check_columns(names: list[str], schema: pa.Schema) -> None:
         )
 
 
-def _parts_of(uri: str, version: int | None) -> dict[str, str]:
-    """Name → digest of the parts that a version's note has."""
-    if version is None:
-        return {}
-    state = json.loads(note_of(uri, version).get(STATE_KEY, "{}"))
-    parts: dict[str, str] = state.get("parts", {})
+def _parts_of(uri: str, version: int, digest: str) -> dict[str, str]:
+    """Name → digest of the parts that a version's note has; its rows may have expired.
+
+    Raises:
+        BackendError: the commit is not there, is damaged, or is of another version.
+    """
+    ref = DatasetVersion(uri=uri, version=version, digest=digest, rows=0)
+    if read_manifest(ref, expired=True) is None:
+        raise BackendError(f"{uri}/{commit_name(version)}: later versions need its note; {DAMAGED}")
+    parts: dict[str, str] = json.loads(note_of(uri, version)[STATE_KEY])["parts"]
     return parts
 
 

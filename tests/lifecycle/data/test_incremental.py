@@ -15,7 +15,7 @@ import yaml
 from deltalake import DeltaTable
 
 from lifecycle.data.ingest import ingest
-from lifecycle.errors import SourceError
+from lifecycle.errors import BackendError, SourceError
 from lifecycle.lake.read import read_version
 from lifecycle.lake.table import history, table_uri
 from lifecycle.project import Project
@@ -258,6 +258,11 @@ def test_what_was_taken_in_is_told_once_and_not_again_by_each_commit(
     put(grow, "003.csv", rows(3))  # as it was
     put(grow, "again.csv", rows(5))  # the content of another file
     assert ingest(grow, settings, Window()).rows_new == 0
+    first = log[0].read_text()
+    log[0].write_text(first.replace("000.csv", "00x.csv"))
+    with pytest.raises(BackendError, match="is no commit"):
+        ingest(grow, settings, Window())
+    log[0].write_text(first)
     put(grow, "007.csv", rows(7, 8))
     with pytest.raises(SourceError, match=r"007\.csv changed since it was taken in"):
         ingest(grow, settings, Window())
