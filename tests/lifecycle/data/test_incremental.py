@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 from lifecycle.data.ingest import ingest
 from lifecycle.errors import BackendError, SourceError
 from lifecycle.lake.read import read_version
-from lifecycle.lake.table import history, table_uri
+from lifecycle.lake.table import history, note_of, table_uri
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import Window
@@ -258,11 +258,13 @@ def test_what_was_taken_in_is_told_once_and_not_again_by_each_commit(
     put(grow, "003.csv", rows(3))  # as it was
     put(grow, "again.csv", rows(5))  # the content of another file
     assert ingest(grow, settings, Window()).rows_new == 0
-    first = log[0].read_text()
-    log[0].write_text(first.replace("000.csv", "00x.csv"))
+    note = note_of(done.dataset.uri, done.dataset.version)["taken"]
+    base = log[json.loads(note)["since"][0]]
+    content = base.read_text()
+    base.write_text(content.replace("000.csv", "00x.csv"))
     with pytest.raises(BackendError, match="is no commit"):
         ingest(grow, settings, Window())
-    log[0].write_text(first)
+    base.write_text(content)
     put(grow, "007.csv", rows(7, 8))
     with pytest.raises(SourceError, match=r"007\.csv changed since it was taken in"):
         ingest(grow, settings, Window())
