@@ -162,7 +162,7 @@ def test_validate_tries_another_file_without_a_flow(
     assert (code, "such as row 1: Belfast; row 2: Belfast" in err) == (2, True)
     new.write_text("x,y\n1,2\n")
     code, _, err = run("validate", file, "--source", new)
-    assert (code, "has no column" in err) == (2, True)
+    assert (code, "has none of the contract's columns" in err) == (2, True)
 
 
 def test_validate_refuses_what_later_steps_would(

@@ -77,7 +77,7 @@ def test_time_column_missing_in_the_data(
     health: Project, settings: Settings, tmp_path: Path
 ) -> None:
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ContractError, match="no column"):
+    with pytest.raises(ContractError, match="has none of the contract's columns"):
         ingest(health.with_source(tmp_path / "other.csv"), settings, first_window(health))
 
 

@@ -94,8 +94,7 @@ def test_other_columns_stay_required(make_project: MakeProject, settings: Settin
     project = shop(make_project, shop_frame().drop(columns=["city", "bought"]))
     with pytest.raises(ContractError, match="has no column 'city'"):
         ingest(project, settings, Window(), "current")
-    with pytest.raises(ContractError, match="has no column 'city'"):
-        arriving(project, open_source(project))
+    assert len(arriving(project, open_source(project))) == 2, "the time column says which"
 
 
 @pytest.mark.parametrize("kind", TARGETS)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from lifecycle.errors import BackendError, BundleError
-from lifecycle.lake.read import open_version, read_version
+from lifecycle.lake.read import open_rows, read_version
 from lifecycle.lake.table import history, table_uri
 from lifecycle.project import Project
 from lifecycle.records import Scored, Window
@@ -56,7 +56,7 @@ def test_rows_are_scored_while_they_are_read_in_slices_of_one_size(
 
     def batches(*arguments: Any) -> Iterator[pa.RecordBatch]:
         nonlocal read
-        for some in open_version(*arguments):
+        for some in open_rows(*arguments):
             for start in range(0, some.num_rows, 40):
                 batch = some.slice(start, 40)
                 read += batch.num_rows
@@ -67,7 +67,7 @@ def test_rows_are_scored_while_they_are_read_in_slices_of_one_size(
             scored.append((len(frame), read))
             return super().score(frame, rows)
 
-    for name, value in (("open_version", batches), ("Scorer", Spy), ("SLICE", 90)):
+    for name, value in (("open_rows", batches), ("Scorer", Spy), ("SLICE", 90)):
         monkeypatch.setattr(f"lifecycle.serving.batch.{name}", value)
     table = read_version(run(small_model).predictions)
 

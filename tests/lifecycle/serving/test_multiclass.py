@@ -192,10 +192,10 @@ GOOD = {"class": "a", "probabilities": {"a": 0.7, "b": 0.3}}
 @pytest.mark.parametrize(
     ("predictions", "says"),
     [
-        ([0.7], "no probabilities of a, b"),
-        ([{"class": "a", "probabilities": {"a": 1.0}}], "no probabilities of a, b"),
+        ([0.7], "not probabilities of a, b"),
+        ([{"class": "a", "probabilities": {"a": 1.0}}], "not probabilities of a, b"),
         ([GOOD | {"class": "b"}], "not the most probable"),
-        ([GOOD, GOOD], "no probabilities of a, b, one per row of 1"),
+        ([GOOD, GOOD], "not probabilities of a, b, one per row of 1"),
         (
             [{"class": "a", "probabilities": {"a": 0.6, "b": 0.4}}],
             "row 0, class 'a', asked alone, is 0.6 inst",

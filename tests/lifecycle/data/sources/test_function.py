@@ -32,7 +32,7 @@ def test_it_is_called_once(tmp_path: Path) -> None:
     ("body", "says"),
     [
         ("    return 7\n", r"TypeError: it returned int, not a frame, a table or an iterator"),
-        ("    yield 'a'\n", r"TypeError: it gave str, not a frame or a table"),
+        ("    yield 'a'\n", r"TypeError: it yielded str, not a frame or a table"),
         ("    a = 1\n    return a / 0\n", r"made\.py:6: ZeroDivisionError"),
         ("    return pd.DataFrame([[1, 2]], columns=['id', 'id'])\n", "more than one 'id'"),
         ("    yield pd.DataFrame({'id': []})\n", "it returned no rows"),

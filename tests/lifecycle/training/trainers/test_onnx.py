@@ -112,7 +112,7 @@ def test_what_is_not_data_only_or_cannot_run_is_refused(name):
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"{}", b"\x08\x09"])
 def test_what_is_no_graph_is_refused(content):
-    with pytest.raises(ValueError, match="no ONNX"):
+    with pytest.raises(ValueError, match=r"not (an )?ONNX"):
         OnnxModel(content)
 
 

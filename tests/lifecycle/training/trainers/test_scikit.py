@@ -31,7 +31,7 @@ def trainer(name, **parameters):
             trainer("sklearn:linear_model.Ridge"),
             r"Ridge is not a classifier, which task 'b",
         ),
-        ("count", trainer("sklearn:svm.SVC"), "SVC is no regressor, which task 'count'"),
+        ("count", trainer("sklearn:svm.SVC"), "SVC is not a regressor, which task 'count'"),
         (
             "multiclass",
             trainer("sklearn:neighbors.NearestCentroid"),
@@ -51,7 +51,7 @@ def trainer(name, **parameters):
         (
             "binary",
             trainer("sklearn:neighbors.KNeighborsClassifier") | {"class_weight": "balanced"},
-            r"training\.class_weight: KNeighborsClassifier cannot weigh rows",
+            r"training\.class_weight: KNeighborsClassifier cannot weight rows",
         ),
     ],
 )
