@@ -68,9 +68,9 @@ class Command:
             description=inspect.getdoc(self.flow.fn),
             epilog=f"Example: lifecycle run {self.flow.fn.__name__} {PROJECT_FILE}",
         )
-        named = "project file (YAML)"
-        parser.add_argument("project", nargs="?", help=f"{named}; by default ./{PROJECT_FILE}")
-        parser.add_argument("--project", dest="project_option", metavar="PROJECT", help=named)
+        text = "project file (YAML)"
+        parser.add_argument("project", nargs="?", help=f"{text}; by default ./{PROJECT_FILE}")
+        parser.add_argument("--project", dest="project_option", metavar="PROJECT", help=text)
         parser.add_argument("--env", help=environment_help())
         parser.add_argument("--source", help="data file instead of the project's source.path")
         for option in self.options:

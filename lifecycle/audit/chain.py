@@ -98,7 +98,7 @@ class StoredLine(NamedTuple):
 
 @dataclass(frozen=True)
 class ChainHead(Generic[L]):
-    """What an append has to know of the lines before."""
+    """State of the chain that an append has to know of the lines before."""
 
     lines: int = 0
     hash: str = ""
@@ -133,9 +133,9 @@ class Chain(Generic[L]):
                 table, files, head = self._stable(self._tip)
             except Broken as broken:
                 raise BackendError(str(broken)) from None
-            there = head.latest.get(self.topics(line)[0])
-            if there is not None and same(there):
-                return there
+            newest = head.latest.get(self.topics(line)[0])
+            if newest is not None and same(newest):
+                return newest
             chained = line.model_copy(update={"previous": head.hash})
             chained = chained.model_copy(update={"hash": hash_of(chained)})
             try:
@@ -325,18 +325,18 @@ class Chain(Generic[L]):
             try:
                 line = self.kind.model_validate(row.content)
             except ValidationError as error:
-                why = f"is no change of a version ({first_line(error)})"
-                raise Broken(f"line {row.number} ({row.place}): {why}") from None
-            shown = f"line {row.number} ({line.time}, {line})"
+                reason = f"is no change of a version ({first_line(error)})"
+                raise Broken(f"line {row.number} ({row.place}): {reason}") from None
+            label = f"line {row.number} ({line.time}, {line})"
             if row.number != number:
-                raise Broken(f"{shown}: line {number} should stand here (in {row.place})")
+                raise Broken(f"{label}: line {number} should stand here (in {row.place})")
             if line.previous != previous:
                 raise Broken(
-                    f"{shown}: does not follow from the line before, which was changed or replaced "
+                    f"{label}: does not follow from the line before, which was changed or replaced "
                     f"(in {row.place})"
                 )
             if line.hash != hash_of(line):
-                raise Broken(f"{shown}: was changed since it was written (in {row.place})")
+                raise Broken(f"{label}: was changed since it was written (in {row.place})")
             number, previous = number + 1, line.hash
             lines.append(line)
         return lines
@@ -459,12 +459,12 @@ def _group(files: Sequence[Segment]) -> list[Segment]:
     if not all(file.sha256 for file in files):
         return list(files)
     group: list[Segment] = []
-    rest = list(files)
+    remaining = list(files)
     size = FAN_IN
     while size <= MAX_LINES:
         run: list[Segment] = []
-        while rest and rest[-1].end - rest[-1].first < size:
-            run.insert(0, rest.pop())
+        while remaining and remaining[-1].end - remaining[-1].first < size:
+            run.insert(0, remaining.pop())
         if len(run) + bool(group) < FAN_IN:
             break
         group = run + group
@@ -487,8 +487,8 @@ def _parsed(content: bytes, digest: str, place: str) -> list[StoredLine]:
         rows = pq.read_table(pa.BufferReader(content), use_threads=False).to_pylist()
         return [StoredLine(place, int(row.pop(LINE)), row) for row in rows]
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        why = first_line(error).partition(": ")
+        reason = first_line(error).partition(": ")
         raise Broken(
             f"{place}: this file of the audit trail is damaged "
-            f"({(why[2] or why[0]).partition('. ')[0]}); {RESTORE}"
+            f"({(reason[2] or reason[0]).partition('. ')[0]}); {RESTORE}"
         ) from None

@@ -68,7 +68,7 @@ class Trail:
         return self._chain.append(line, lambda last: _is_same(last, line))
 
     def changes(self) -> list[Change]:
-        """As `history`."""
+        """Changes as of `history`."""
         return self._chain.lines()
 
     def mark(self) -> int:

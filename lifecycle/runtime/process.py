@@ -1,4 +1,4 @@
-"""What a process of ours does first, whichever way it was started: script, command, flow run."""
+"""First steps of a process of ours, whichever way it was started: script, command, flow run."""
 
 import atexit
 import ctypes
@@ -98,7 +98,7 @@ def die_with_parent() -> None:
 
 
 def process_start(process: int) -> str:
-    """When a running process of this machine began, by the kernel's count; empty if it has ended.
+    """Start of a process of this machine by the kernel's count; empty if it has ended.
 
     Without /proc, as on macOS, all that is known is whether it runs.
     """

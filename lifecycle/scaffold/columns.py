@@ -1,4 +1,4 @@
-"""What the columns of an unknown file hold: types and ranges, guessed.
+"""Columns of an unknown file: types and ranges, guessed.
 
 A column is what nearly all of its cells are: one slip of the pen among thousands of numbers does
 not make them text. The rows with such cells are told, and go to quarantine.
@@ -77,14 +77,14 @@ class Column:
 
     @property
     def counts_rows(self) -> bool:
-        """Whether it is one more in each row than in the one before."""
+        """Tell whether it is one more in each row than in the one before."""
         if self.kind != "integer" or not self.unique or self.values.isna().any():
             return False
         return bool((np.diff(self.values.to_numpy(dtype=np.int64)) == 1).all())
 
     @property
     def numbers_rows(self) -> str:
-        """In which way it is a number of each row's own, with gaps or shuffled; empty if not.
+        """Way in which it is a number of each row's own, with gaps or shuffled; empty if not.
 
         Values of a measure repeat: of n drawn from r whole numbers, n² / 2r pairs are equal (the
         birthday problem). Where far fewer are, they were given out, not measured.
@@ -257,8 +257,8 @@ def _plain_numbers(columns: Mapping[str, "pd.Series[str]"]) -> dict[str, Typed]:
     rows = len(next(iter(columns.values()), ()))
     step = max(1, CELLS_AT_ONCE // max(1, rows))
     for start in range(0, len(names) if rows else 0, step):
-        some = names[start : start + step]
-        texts = [_cells(columns[name]) for name in some]
+        chunk = names[start : start + step]
+        texts = [_cells(columns[name]) for name in chunk]
         text = pa.concat_arrays(texts)
         valid = _matrix(text.is_valid(), rows).any(axis=1)
         integers = valid & _all_match(text, PLAIN_WHOLE, rows)
@@ -271,7 +271,7 @@ def _plain_numbers(columns: Mapping[str, "pd.Series[str]"]) -> dict[str, Typed]:
             at = np.flatnonzero(chosen)
             cells = pa.concat_arrays([texts[i] for i in at]) if len(at) else texts[0][:0]
             for i, values in zip(at, _values(cells, kind, rows), strict=True):
-                numbers[some[i]] = kind, pd.Series(values, index=columns[some[i]].index)
+                numbers[chunk[i]] = kind, pd.Series(values, index=columns[chunk[i]].index)
     return numbers
 
 
@@ -333,7 +333,7 @@ def _typed_otherwise(raw: "pd.Series[str]") -> Typed:
 
 
 def text_kind(raw: "pd.Series[str]") -> ColumnType:
-    """Whether texts are categories: few, or each of them often."""
+    """Tell whether texts are categories: few, or each of them often."""
     distinct, rows = raw.nunique(), len(raw)
     if 0 < distinct <= min(FEW_CATEGORIES, max(2, rows // 4)):
         return "category"

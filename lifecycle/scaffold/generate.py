@@ -67,7 +67,7 @@ def infer_project(
     name: str | None = None,
     folder: Path | None = None,
     reading: ReadingOptions = DETECTED,
-    wanted: RoleOptions = GUESSED,
+    options: RoleOptions = GUESSED,
 ) -> tuple[str, list[str]]:
     """A project file's text for a data file, and each guess in words.
 
@@ -77,7 +77,7 @@ def infer_project(
         folder: where the project file will be, by default beside the data file; `source.path` is
             relative to it if it can be.
         reading: how the file is to be read, where that is not detected.
-        wanted: roles of columns that are not guessed.
+        options: roles of columns that are not guessed.
 
     Raises:
         ProjectError: an option names no column, or means nothing for the file.
@@ -86,17 +86,17 @@ def infer_project(
         TargetError: there is no such column, or it cannot be predicted.
     """
     path = str(path)
-    notation, read_as, sample = _recognised(path, target, reading, wanted)
+    notation, read_as, sample = _recognised(path, target, reading, options)
     raw = notation.cells
-    guessed, roles, facts = _guess(notation, target, wanted, sample)
+    guessed, roles, facts = _guess(notation, target, options, sample)
     columns = guessed.columns
     if facts:
         read_as.append(
             f"rows: {guessed.rows:,} of {sample.rows:,} looked at, evenly spaced, and all for what "
             "is missing, repeats, or is the least or greatest; other counts are of those rows"
         )
-        named = {roles.entity, (roles.time or {}).get("column")}
-        correct_specs({name: columns[name] for name in facts if name not in named}, facts)
+        in_roles = {roles.entity, (roles.time or {}).get("column")}
+        correct_specs({name: columns[name] for name in facts if name not in in_roles}, facts)
     for column, unit in notation.units.items():
         if columns[column].kind in ("integer", "number"):
             columns[column].spec["unit"] = unit
@@ -105,11 +105,12 @@ def infer_project(
         split = guess_seed(columns, roles, target)
     inputs = _inputs(columns, roles, target)
     if not inputs:
-        why = "; ".join(
+        reason = "; ".join(
             note for note in roles.notes if note.startswith(("ignore", "time", "entity"))
         )
         raise TargetError(
-            f"--target: {path} has no column to learn {target!r} from" + (f": {why}" if why else "")
+            f"--target: {path} has no column to learn {target!r} from"
+            + (f": {reason}" if reason else "")
         )
     panel = find_panel(columns, inputs, roles)
     if ordered := panel.year if panel else (roles.time or {}).get("column"):
@@ -118,7 +119,7 @@ def infer_project(
     suspects = _suspects(columns, inputs, roles, target)
     rejected = _rejected_share(guessed)
     guesses = [*read_as, *notation.notes, *roles.notes, *_said_of_misfits(guessed, rejected)]
-    guesses += _said_of_types(columns, {name: some.missing for name, some in facts.items()})
+    guesses += _said_of_types(columns, {name: fact.missing for name, fact in facts.items()})
     guesses += [] if facts else _said_of_rare(guessed, target)
     inputs_left = set(inputs) - set(suspects)
     to_do = (
@@ -136,8 +137,8 @@ def infer_project(
         guesses.append("time: none, so nothing arrives later and nothing is monitored")
     if panel:
         guesses.append(f"panel: {panel.words}")
-    shown = {other: one_line(other) for other in raw if other != one_line(other)}
-    for other, words in shown.items():
+    spellings = {other: one_line(other) for other in raw if other != one_line(other)}
+    for other, words in spellings.items():
         guesses = [guess.replace(other, words) for guess in guesses]
     start = folder or folder_of(path)
     source = notation.source.model_copy(update={"path": _relative(path, start)})
@@ -156,7 +157,7 @@ def infer_project(
 
 
 def _recognised(
-    path: str, target: str, reading: ReadingOptions, wanted: RoleOptions
+    path: str, target: str, reading: ReadingOptions, options: RoleOptions
 ) -> tuple[Recognised, list[str], SampledFile]:
     """The file's columns with all that was said of them, how it was read, in words, and which rows
     they are of.
@@ -170,10 +171,10 @@ def _recognised(
             raise ProjectError(f"--dates: {_no_column(path, column, raw)}")
     if target not in raw:
         raise TargetError(f"--target: {_no_column(path, target, raw)}")
-    _check_wanted(path, target, wanted, raw)
+    _check_options(path, target, options, raw)
     notation = recognise(raw, source, target=target, typed=sample.typed)
-    if why := notation.unread.get(target):
-        raise TargetError(f"--target: {target!r} {why}")
+    if reason := notation.unread.get(target):
+        raise TargetError(f"--target: {target!r} {reason}")
     return notation, read_as, sample
 
 
@@ -195,12 +196,12 @@ def _no_column(path: str, name: str, raw: Mapping[str, object]) -> str:
     return f"{path} has no column {name!r}{meant(name, map(one_line, raw))}"
 
 
-def _check_wanted(path: str, target: str, wanted: RoleOptions, raw: Mapping[str, object]) -> None:
+def _check_options(path: str, target: str, options: RoleOptions, raw: Mapping[str, object]) -> None:
     """See that options name columns, each one role."""
-    named = [("--time", wanted.time), ("--entity", wanted.entity)]
-    named += [("--id", name) for name in wanted.ids]
+    columns = [("--time", options.time), ("--entity", options.entity)]
+    columns += [("--id", name) for name in options.ids]
     roles: dict[str, str] = {target: "--target"}
-    for option, name in named:
+    for option, name in columns:
         if name is None:
             continue
         if name not in raw:
@@ -211,7 +212,7 @@ def _check_wanted(path: str, target: str, wanted: RoleOptions, raw: Mapping[str,
 
 
 def _guess(
-    notation: Recognised, target: str, wanted: RoleOptions, sample: SampledFile
+    notation: Recognised, target: str, options: RoleOptions, sample: SampledFile
 ) -> tuple[Guessed, Roles, Mapping[str, ColumnFacts]]:
     """Columns, roles, and what all rows of a sampled file have; rows whose time is missing or in
     the future count in neither.
@@ -222,11 +223,11 @@ def _guess(
     guessed = guess_columns(raw)._replace(step=sample.step)
     facts = look_through(notation.source, guessed.columns) if sample.step > 1 else {}
     guessed = with_distinct(guessed, facts)
-    if wanted.entity and guessed.columns[wanted.entity].values.isna().any():
-        missing = guessed.columns[wanted.entity].values.isna().to_numpy(dtype=bool)
+    if options.entity and guessed.columns[options.entity].values.isna().any():
+        missing = guessed.columns[options.entity].values.isna().to_numpy(dtype=bool)
         without = without_rows(guessed, raw, guessed.row_numbers[np.flatnonzero(missing)])
         guessed = with_distinct(without, facts)
-    roles = guess_roles(guessed.columns, target, wanted, *hints)
+    roles = guess_roles(guessed.columns, target, options, *hints)
     if roles.time is None:
         return guessed, roles, facts
     name = roles.time["column"]
@@ -243,19 +244,19 @@ def _guess(
     elif future.any():
         at = guessed.row_numbers[np.flatnonzero(future)]
         notes.append(
-            f"time: {name} is in the future in {_shown(at, sample.step)}, which will be rejected; "
+            f"time: {name} is in the future in {_rows(at, sample.step)}, which will be rejected; "
             "if that is no mistake, set time.future: allow"
         )
     missing = times.isna().to_numpy(dtype=bool)
     if missing.any():
         at = guessed.row_numbers[np.flatnonzero(missing)]
-        where = _shown(at, sample.step)
+        where = _rows(at, sample.step)
         notes.append(f"time: {name} is missing in {where}, which will be rejected")
     broken = future | missing
     if broken.any():
         without = without_rows(guessed, raw, guessed.row_numbers[np.flatnonzero(broken)])
         guessed = with_distinct(without, facts)
-        roles = guess_roles(guessed.columns, target, wanted, *hints)
+        roles = guess_roles(guessed.columns, target, options, *hints)
     if roles.time and notes and "allow, because" in notes[0]:
         roles.time["future"] = "allow"
     roles.notes += notes
@@ -339,7 +340,7 @@ def _said_of_misfits(guessed: Guessed, rejected: float) -> list[str]:
             be = "is not" if bad == 1 else "are not"
             notes.append(
                 f"type: {name}: {column.kind}, but {bad:,} of {guessed.rows:,} cells {be}: "
-                f"{_shown(column.misfits, guessed.step)}"
+                f"{_rows(column.misfits, guessed.step)}"
             )
     if notes:
         lost = guessed.rows - len(guessed.row_numbers)
@@ -363,12 +364,12 @@ def _said_of_duplicates(
     if not compared:
         return []
     keys = keys_of(compared, exact=False)
-    again = len(keys) - len(np.unique(keys))
-    if not again:
+    repeated = len(keys) - len(np.unique(keys))
+    if not repeated:
         return []
     but = f" but for {', '.join(map(repr, told_apart))}" if told_apart else ""
     return [
-        f"duplicates: {counted(again, 'row')} as an earlier one in every column{but}; if a case "
+        f"duplicates: {counted(repeated, 'row')} as an earlier one in every column{but}; if a case "
         "must not come twice, name what identifies it under contract.unique_together or .key"
     ]
 
@@ -385,12 +386,12 @@ def _said_of_rare(guessed: Guessed, target: str) -> list[str]:
             at = guessed.row_numbers[np.flatnonzero(column.values.isin(once))]
             notes.append(
                 f"categories: {name} has {len(listed)}, {len(once)} of them seen once "
-                f"({_shown(at, guessed.step)}); take out what is a typo, and such rows are rejected"
+                f"({_rows(at, guessed.step)}); take out what is a typo, and such rows are rejected"
             )
     return notes
 
 
-def _shown(rows: Rows, step: int) -> str:
+def _rows(rows: Rows, step: int) -> str:
     """Rows by number alone: what stands in a cell may be personal.
 
     Args:

@@ -138,8 +138,8 @@ def _telling_rows(target: NDArray[np.float64]) -> NDArray[np.int64]:
     """Some rows, half of them with another value than the most frequent one (rows,)."""
     random = np.random.default_rng(SEED)
     rare = np.flatnonzero(target != _mode(target))
-    some = random.permutation(rare)[: ROWS_TRIED // 2]
-    return np.concatenate([some, random.permutation(len(target))[: ROWS_TRIED - len(some)]])
+    rows = random.permutation(rare)[: ROWS_TRIED // 2]
+    return np.concatenate([rows, random.permutation(len(target))[: ROWS_TRIED - len(rows)]])
 
 
 def _is_target(values: NDArray[np.float64], target: NDArray[np.float64]) -> bool:

@@ -1,4 +1,4 @@
-"""How a file, or many, are to be read: format, encoding, separator, sheet, header; each is said."""
+"""Reading of a file, or of many: format, encoding, separator, sheet, header; each is said."""
 
 import codecs
 import glob
@@ -47,7 +47,7 @@ SEPARATOR_NAMES = {"\t": "the tab", " ": "the space"}
 
 
 class ReadingOptions(NamedTuple):
-    """What the caller says of a file, where it is not to be detected."""
+    """Options that the caller says of a file, where it is not to be detected."""
 
     separator: str | None = None
     encoding: str | None = None
@@ -95,7 +95,7 @@ def guess_source(
 
 
 def is_pattern(path: str) -> bool:
-    """Whether a path means several files by wildcards; a file may be called so all the same."""
+    """Tell whether a path means several files by wildcards, and is no file itself."""
     return "://" not in path and glob.has_magic(path) and not Path(path).exists()
 
 
@@ -112,15 +112,15 @@ def _spec(declared: dict[str, Any]) -> SourceSpec:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "source"
-        why = first["msg"].removeprefix("Value error, ")
-        raise ProjectError(f"--{key}: {why}") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ProjectError(f"--{key}: {reason}") from None
 
 
 def _format(path: str) -> tuple[Format, list[str]]:
     notes: list[str] = []
     remote = "://" in path
-    if (what := foreign_ending(path)) is not None:
-        raise SourceError(f"{path}: cannot read it: {what}")
+    if (problem := foreign_ending(path)) is not None:
+        raise SourceError(f"{path}: cannot read it: {problem}")
     if not remote and not Path(path).exists() and not is_pattern(path):
         raise SourceError(f"{path}: cannot read it: No such file or directory")
     if is_pattern(path):
@@ -132,8 +132,8 @@ def _format(path: str) -> tuple[Format, list[str]]:
         return _common_format(path, names, notes), notes
     if kind is None and not remote and compression_of(path) == "zip":
         member = Zipped(LocalFile(Path(path), Path(path).name)).member()
-        if (what := foreign_ending(member)) is not None:
-            raise SourceError(f"{path}: cannot read {member} in it: {what}")
+        if (problem := foreign_ending(member)) is not None:
+            raise SourceError(f"{path}: cannot read {member} in it: {problem}")
         kind = format_of(member)
         notes.append(f"format: {kind or 'csv'}, as {member} is, the file in the archive")
     kind = kind or "csv"
@@ -185,28 +185,28 @@ def _text(declared: dict[str, Any], options: ReadingOptions, notes: list[str]) -
     encoding = detect_encoding(islice(blocks, MOST_REMOTE) if files.remote else blocks, files.place)
     if encoding == "utf-8":
         return {}
-    why = "the file is not UTF-8"
-    notes.append(f"encoding: {encoding}, because {why}; if words look wrong, give --encoding")
+    reason = "the file is not UTF-8"
+    notes.append(f"encoding: {encoding}, because {reason}; if words look wrong, give --encoding")
     return {"encoding": encoding}
 
 
 def _layout(declared: dict[str, Any], options: ReadingOptions, notes: list[str]) -> dict[str, Any]:
     """Separator and header of a CSV file."""
-    wanted = options.separator
-    if wanted is not None:
-        wanted = SPELLINGS.get(wanted.lower(), wanted)
-        if len(wanted) != 1:
+    separator = options.separator
+    if separator is not None:
+        separator = SPELLINGS.get(separator.lower(), separator)
+        if len(separator) != 1:
             raise ProjectError(f"--separator: {options.separator!r} is not one sign, nor tab")
     files = Files(_spec(declared), Path())
     start = files.start()
-    if (what := foreign_text(start)) is not None:
-        raise SourceError(f"{files.place}: cannot read it: {what}")
+    if (problem := foreign_text(start)) is not None:
+        raise SourceError(f"{files.place}: cannot read it: {problem}")
     text = start.decode(declared.get("encoding", "utf-8"), errors="replace").removeprefix("\ufeff")
-    layout = detect_layout(text, wanted)
+    layout = detect_layout(text, separator)
     fields: dict[str, Any] = {}
     if layout.separator != ",":
         fields["separator"] = layout.separator
-        if wanted is None:
+        if separator is None:
             name = SEPARATOR_NAMES.get(layout.separator, repr(layout.separator))
             notes.append(f"separator: {name}, by which the lines have equally many cells")
     if layout.above:
@@ -317,7 +317,7 @@ def _as_in_csv(array: pa.Array) -> pa.StringArray:
 
 
 class ColumnFacts:
-    """What all rows of a column have, in the type that a sample of them was guessed to be."""
+    """Facts that all rows of a column have, in the type that a sample of them was guessed to be."""
 
     def __init__(self, column: Column) -> None:
         spec = column.spec
@@ -356,7 +356,7 @@ class ColumnFacts:
 
 
 def look_through(source: SourceSpec, columns: Mapping[str, Column]) -> dict[str, ColumnFacts]:
-    """What all rows of a file have that a sample of them cannot tell.
+    """Facts that all rows of a file have that a sample of them cannot tell.
 
     A cell that is not of the column's type counts for nothing: the contract will refuse it, as the
     sample's.
@@ -385,10 +385,10 @@ def with_distinct(guessed: Guessed, facts: Mapping[str, ColumnFacts]) -> Guessed
     A sample has most values once, however often the file has them.
     """
     columns = dict(guessed.columns)
-    for name, some in facts.items():
-        count, values = some.distinct, columns[name].values
-        if count is not None and count < some.rows - some.missing:
-            share = round(count / some.rows * len(values))
+    for name, fact in facts.items():
+        count, values = fact.distinct, columns[name].values
+        if count is not None and count < fact.rows - fact.missing:
+            share = round(count / fact.rows * len(values))
             distinct = min(columns[name].distinct, share, len(values) - 1)
             columns[name] = replace(columns[name], distinct=distinct)
     return guessed._replace(columns=columns)
@@ -397,19 +397,19 @@ def with_distinct(guessed: Guessed, facts: Mapping[str, ColumnFacts]) -> Guessed
 def correct_specs(columns: Mapping[str, Column], facts: Mapping[str, ColumnFacts]) -> None:
     """Have the contract say what holds for all rows, not for those of a sample alone."""
     for name, column in columns.items():
-        some, spec = facts[name], column.spec
-        if some.missing and "nullable" not in spec:
+        fact, spec = facts[name], column.spec
+        if fact.missing and "nullable" not in spec:
             others = dict(spec)
             spec.clear()
             spec.update({"type": others.pop("type"), "nullable": True} | others)
-        if "maximum" in spec and len(some.values) <= FEW_NUMBERS:
-            spec |= {"minimum": int(some.low), "maximum": int(some.high)}
-        elif "maximum" in spec or some.low < spec.get("minimum", -math.inf):
+        if "maximum" in spec and len(fact.values) <= FEW_NUMBERS:
+            spec |= {"minimum": int(fact.low), "maximum": int(fact.high)}
+        elif "maximum" in spec or fact.low < spec.get("minimum", -math.inf):
             spec.pop("maximum", None)
             spec["minimum"] = 0
-            if some.low < 0:
+            if fact.low < 0:
                 del spec["minimum"]
         if "categories" in spec:
-            spec["categories"] = sorted(some.values | set(spec["categories"]))
+            spec["categories"] = sorted(fact.values | set(spec["categories"]))
             if len(spec["categories"]) > FEW_CATEGORIES:
                 del spec["categories"]

@@ -11,30 +11,19 @@ from pathlib import Path
 
 # fmt: off
 WORDS = frozenset((
-    "answered", "aside", "asked", "done", "found", "given", "gone", "got", "held", "kept", "known",
-    "left", "made", "one", "opened", "said", "seen", "taken", "theirs", "told", "whole",
+    "again", "alone", "answered", "aside", "asked", "beside", "done", "found", "given", "gone",
+    "got", "held", "kept", "known", "left", "lot", "made", "mine", "named", "nobody", "nothing",
+    "one", "opened", "ours", "rest", "said", "seen", "shown", "some", "taken", "theirs", "there",
+    "told", "twice", "wanted", "what", "whole", "why",
 ))
 """Participles, pronouns and adverbs that stood in place of a noun, in any case of letters."""
-MORE_WORDS = frozenset((
-    "again", "alone", "beside", "lot", "mine", "named", "nobody", "nothing", "ours", "rest",
-    "shown", "some", "there", "twice", "wanted", "what", "why",
-))
-"""The same, outside the `PENDING` files."""
 CLAUSES = frozenset((
     "args:", "as", "because", "by", "called", "for", "from", "how", "if", "in", "of", "so", "that",
     "until", "what", "whatever", "when", "where", "whether", "which", "who", "whoever", "whom",
     "whose", "why", "with", "without",
 ))
 """Words with which a clause or a fragment begins."""
-PENDING = frozenset((
-    "flows/command.py", "lifecycle/audit/chain.py", "lifecycle/audit/model_trail.py",
-    "lifecycle/data/sources/excel.py", "lifecycle/data/sources/sql.py",
-    "lifecycle/runtime/process.py",
-    "lifecycle/scaffold/columns.py", "lifecycle/scaffold/generate.py",
-    "lifecycle/scaffold/leakage.py", "lifecycle/scaffold/source.py",
-))
 # fmt: on
-"""Files without `MORE_WORDS` and `CLAUSES` so far: to be emptied."""
 FOLDERS = ("lifecycle", "tasks", "flows", "benchmarks")
 ALLOWED = {
     # stored: a request for erasure on disk, the records of what was erased or deleted, and the
@@ -94,12 +83,11 @@ def problems(root: Path) -> Iterator[str]:
         for path in sorted((root / folder).rglob("*.py")):
             place = path.relative_to(root).as_posix()
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            words = WORDS if place in PENDING else WORDS | MORE_WORDS
             for line, name in bound_names(tree):
                 word = name.strip("_").lower()
-                if word in words and (place, word) not in ALLOWED:
+                if word in WORDS and (place, word) not in ALLOWED:
                     yield f"{place}:{line}: {name}: say what it is, with a noun"
-            for line, beginning in () if place in PENDING else clauses(tree):
+            for line, beginning in clauses(tree):
                 yield f"{place}:{line}: {beginning} …: begin a docstring with a verb or a noun"
             for node in ast.walk(tree):
                 if folder == "lifecycle" and isinstance(node, ast.ClassDef):

@@ -73,10 +73,10 @@ def read_excel(file: Path, spec: SourceSpec, place: str) -> Iterator[pa.RecordBa
     names: list[str | None] = list(cells.row(first))
     width = max(at for at, name in enumerate(names) if name is not None) + 1
     _check(cells, names[:width], first, spec)
-    named = [at for at, name in enumerate(names[:width]) if name is not None]
-    columns = dict(zip(named, _columns(book, sheet, cells, named, first + 1, spec), strict=True))
+    places = [at for at, name in enumerate(names[:width]) if name is not None]
+    columns = dict(zip(places, _columns(book, sheet, cells, places, first + 1, spec), strict=True))
     table = pa.RecordBatch.from_arrays(
-        [columns[at] for at in named], names=[str(names[at]) for at in named]
+        [columns[at] for at in places], names=[str(names[at]) for at in places]
     ).filter(cells.has_cells.slice(first + 1))
     yield from sliced(table) if table.num_rows else [table]
 
@@ -107,14 +107,14 @@ def _workbook(file: Path, place: str) -> "ExcelReader":
         return fastexcel.read_excel(content)
     except fastexcel.FastExcelError as error:
         reason = _reason(error)
-        what = f"it is no sound workbook ({reason})"
+        problem = f"it is no sound workbook ({reason})"
         if content.startswith(OLD_WORKBOOK):
-            what = (
+            problem = (
                 f"it has a password, or is no sound .xls workbook ({reason}): {XLSX}, without one"
             )
         elif not content.startswith(b"PK"):
-            what = foreign_text(content[:64]) or what
-        raise SourceError(f"{place}: cannot read it: {what}") from None
+            problem = foreign_text(content[:64]) or problem
+        raise SourceError(f"{place}: cannot read it: {problem}") from None
 
 
 def _reason(error: Exception) -> str:
@@ -132,8 +132,8 @@ def other_sheets(chosen: str | int, names: list[str]) -> str:
     others = [repr(other) for other in names if other != name]
     if not others:
         return ""
-    shown = ", ".join(others[:MEMBERS_SHOWN]) + (", …" if len(others) > MEMBERS_SHOWN else "")
-    return f"; the workbook has other sheets: {shown}. Name one: source.sheet, or init --sheet"
+    listing = ", ".join(others[:MEMBERS_SHOWN]) + (", …" if len(others) > MEMBERS_SHOWN else "")
+    return f"; the workbook has other sheets: {listing}. Name one: source.sheet, or init --sheet"
 
 
 def _sheet(names: list[str], spec: SourceSpec, place: str) -> str:
@@ -231,17 +231,17 @@ def _columns(
     book: "ExcelReader",
     sheet: str,
     cells: SheetText,
-    named: list[int],
+    places: list[int],
     first: int,
     spec: SourceSpec,
 ) -> list[pa.Array]:
     """Columns with the types of their cells; as text where they have several.
 
     Args:
-        named: places of the columns with a name.
+        places: places of the columns with a name.
         first: the first row below the header.
     """
-    texts = [cells.columns[at].slice(first) for at in named]
+    texts = [cells.columns[at].slice(first) for at in places]
     if not len(texts[0]):
         return texts
     empty: dict[str | int, Any] = {  # fastexcel would warn that it cannot tell their type
@@ -254,7 +254,7 @@ def _columns(
     mixed = {error.position[1] for error in errors.errors} if errors else set()
     as_text = {
         at: text
-        for at, text in zip(named, texts, strict=True)
+        for at, text in zip(places, texts, strict=True)
         if at in mixed
         or pa.types.is_string(batch.column(at).type)
         or _has_truth(batch.column(at), text)
@@ -263,7 +263,7 @@ def _columns(
         durations = {NAME.format(at): "duration" for at in as_text} | empty
         _, errors = _typed(book, sheet, skip, durations)
         as_text = _with_decimal(as_text, errors, skip, spec.decimal)
-    return [_plain(as_text.get(at, batch.column(at))) for at in named]
+    return [_plain(as_text.get(at, batch.column(at))) for at in places]
 
 
 def _has_truth(column: pa.Array, text: pa.Array) -> bool:

@@ -83,7 +83,7 @@ class Sql:
             return (Part(self._name, self._spool.digest),)
 
     def at(self, number: int) -> At:
-        """By its number alone."""
+        """Place of a row: its number alone."""
         return At(f"{self.place}, {self._spec.query_key}", "", number)
 
     def batches(
@@ -215,17 +215,18 @@ class Sql:
             engine.dispose()
 
     def _differ(self, names: list[str]) -> list[str]:
-        twice = ", ".join(repr(name) for name in dict.fromkeys(names) if names.count(name) > 1)
-        if twice:
+        repeated = ", ".join(repr(name) for name in dict.fromkeys(names) if names.count(name) > 1)
+        if repeated:
             raise SourceError(
                 f"{self.place}: column names must differ, but {self._place} has more than one "
-                f"{twice}; rename them in a query"
+                f"{repeated}; rename them in a query"
             )
         return names
 
 
 def adbc_options(url: sa.URL) -> dict[str, str] | None:
-    """What a database's ADBC driver needs to connect; None where only SQLAlchemy understands a URL.
+    """Options with which a database's ADBC driver connects; None where only SQLAlchemy understands
+    the URL.
 
     Args:
         url: as SQLAlchemy's dialect of the database wants it.

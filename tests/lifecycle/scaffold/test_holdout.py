@@ -147,5 +147,5 @@ def test_a_time_that_is_often_missing_is_none(tmp_path: Path) -> None:
 )
 def test_why_nothing_arrives_later(tmp_path: Path, times: Any, says: str) -> None:
     frame = small_frame().drop(columns="customer").assign(seen=times)
-    _, said = infer_project(write(tmp_path, frame), "bought", wanted=RoleOptions(time="seen"))
+    _, said = infer_project(write(tmp_path, frame), "bought", options=RoleOptions(time="seen"))
     assert says in next((s for s in said if s.startswith("arrives_from: ")), "")

@@ -259,8 +259,8 @@ def test_a_panel_is_told_and_its_year_has_no_end(tmp_path: Path) -> None:
     assert "the same nr is in train and holdout; write: " in told
     assert told.endswith("--entity nr --time year")
     assert project.contract.columns["year"].maximum is None
-    wanted = RoleOptions(time="year", entity="nr")
-    text, said = infer_project(file, "union", wanted=wanted)
+    options = RoleOptions(time="year", entity="nr")
+    text, said = infer_project(file, "union", options=options)
     assert not any(guess.startswith("panel: ") for guess in said)
     columns = yaml.safe_load(text)["contract"]["columns"]
     assert columns["year"] == {"type": "integer"}

@@ -39,10 +39,10 @@ def frame() -> pd.DataFrame:
 def infer(
     path: str | Path,
     reading: ReadingOptions = ReadingOptions(),  # noqa: B008 - a frozen tuple
-    wanted: RoleOptions = RoleOptions(),  # noqa: B008
+    options: RoleOptions = RoleOptions(),  # noqa: B008
 ) -> tuple[Project, list[str]]:
     folder = folder_of(str(path))
-    text, guesses = infer_project(path, "geht", reading=reading, wanted=wanted)
+    text, guesses = infer_project(path, "geht", reading=reading, options=options)
     (folder / "project.yaml").write_text(text)
     project = load_project(folder / "project.yaml")
     assert rehearse(project).rows == ROWS
@@ -150,27 +150,27 @@ def test_globs_and_folders(tmp_path: Path) -> None:
 def test_roles_that_are_asked_for(tmp_path: Path) -> None:
     frame().to_csv(tmp_path / "kunden.csv", index=False)
     file = tmp_path / "kunden.csv"
-    project, guesses = infer(file, wanted=RoleOptions("jahr", "alter", ("kunde",)))
+    project, guesses = infer(file, options=RoleOptions("jahr", "alter", ("kunde",)))
     assert project.time is not None
     assert (project.time.column, project.time.period) == ("jahr", "value")
     assert (project.entity, project.ignore) == ("alter", ("kunde",))
     assert "ignore: kunde identifies the row, as --id says" in guesses
     assert any(guess.startswith("time: jahr, from 2000 to 2019") for guess in guesses)
-    for wanted, message in (
+    for options, message in (
         (RoleOptions(time="jar"), "--time: .* has no column 'jar'; did you mean 'jahr'"),
         (RoleOptions(time="stadt"), "--time: 'stadt' is category, neither dates"),
         (RoleOptions(entity="geht"), "--entity: 'geht' is named by --target already"),
         (RoleOptions(time="jahr", ids=("jahr",)), "--id: 'jahr' is named by --time already"),
     ):
         with pytest.raises(ProjectError, match=message):
-            infer_project(file, "geht", wanted=wanted)
+            infer_project(file, "geht", options=options)
 
 
 def test_an_entity_that_is_missing_in_some_rows_is_still_asked_for(tmp_path: Path) -> None:
     table = frame().astype({"kunde": "Int64"})
     table.loc[[3, 4], "kunde"] = pd.NA
     table.to_csv(tmp_path / "kunden.csv", index=False)
-    project, _ = infer(tmp_path / "kunden.csv", wanted=RoleOptions(entity="kunde"))
+    project, _ = infer(tmp_path / "kunden.csv", options=RoleOptions(entity="kunde"))
     assert project.entity == "kunde"
     assert rehearse(project).accepted == ROWS - 2
 
