@@ -16,8 +16,6 @@ from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_HOME, 
 from flows import database
 from flows.database import DATABASE, create_app, keep_template, make_database, template
 
-pytestmark = pytest.mark.component
-
 MIGRATION_S = 120.0
 SCRIPT = """
 import sys
@@ -76,6 +74,7 @@ def no_migration(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return places
 
 
+@pytest.mark.component
 def test_a_new_home_gets_a_copy_without_a_migration(
     templates: Path, tmp_path: Path, no_migration: list[Path]
 ) -> None:
@@ -87,12 +86,14 @@ def test_a_new_home_gets_a_copy_without_a_migration(
     assert [file.name for file in tmp_path.iterdir()] == [DATABASE]
 
 
+@pytest.mark.component
 def test_a_database_stays_as_it_is(templates: Path, tmp_path: Path) -> None:
     (tmp_path / DATABASE).write_bytes(b"mine")
     make_database(tmp_path / DATABASE, templates)
     assert (tmp_path / DATABASE).read_bytes() == b"mine"
 
 
+@pytest.mark.component
 @pytest.mark.parametrize("damage", ["cut", "changed", "other version", "no digest"])
 def test_a_damaged_or_foreign_template_is_replaced(
     templates: Path, tmp_path: Path, no_migration: list[Path], damage: str
@@ -116,6 +117,7 @@ def test_a_damaged_or_foreign_template_is_replaced(
     assert (tmp_path / DATABASE).read_bytes() == template(folder) == b"migrated"
 
 
+@pytest.mark.component
 def test_an_environment_that_cannot_be_written_does_without(
     tmp_path: Path, no_migration: list[Path]
 ) -> None:
@@ -124,6 +126,7 @@ def test_an_environment_that_cannot_be_written_does_without(
     assert (tmp_path / DATABASE).read_bytes() == b"migrated"
 
 
+@pytest.mark.system
 def test_a_migration_killed_leaves_nothing_that_the_next_one_takes(tmp_path: Path) -> None:
     home, kept = tmp_path / "home", tmp_path / "kept"
     home.mkdir()
@@ -146,6 +149,7 @@ def test_a_migration_killed_leaves_nothing_that_the_next_one_takes(tmp_path: Pat
     assert template(kept) == (home / DATABASE).read_bytes()
 
 
+@pytest.mark.component
 def test_a_database_elsewhere_is_not_ours_to_make(
     tmp_path: Path, no_migration: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +168,7 @@ def test_a_database_elsewhere_is_not_ours_to_make(
     assert made == [tmp_path / DATABASE]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("copied", [True, False])
 def test_a_server_works_with_the_database_it_made(
     templates: Path, tmp_path: Path, copied: bool

@@ -170,7 +170,7 @@ def test_facets(lived: Lived, events: list[Event]) -> None:
     split = next(e for e in events if e["job"]["name"] == "small.split")
     columns = split["inputs"][0]["inputFacets"]["dataQualityMetrics"]["columnMetrics"]
     missing = {name: column["nullCount"] for name, column in columns.items()}
-    assert missing == read_version(lived.dataset).isna().sum().to_dict()
+    assert missing == read_version(lived.made.ingested.dataset).isna().sum().to_dict()
     promises = [
         (one["column"], one["assertion"], one["success"])
         for one in part["inputFacets"]["dataQualityAssertions"]["assertions"]
