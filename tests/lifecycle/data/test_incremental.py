@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from deltalake import DeltaTable
 
 from lifecycle.data.ingest import ingest
@@ -19,49 +18,15 @@ from lifecycle.errors import BackendError, SourceError
 from lifecycle.lake.read import read_version
 from lifecycle.lake.table import history, note_of, table_uri
 from lifecycle.project import Project
-from lifecycle.project.loader import load_project
 from lifecycle.records import Window
 from lifecycle.runtime.identity import code_digest
 from lifecycle.settings import Settings
-
-COLUMNS = {
-    "id": {"type": "integer"},
-    "day": {"type": "datetime"},
-    "text": {"type": "string", "nullable": True},
-    "y": {"type": "integer"},
-}
-Write = Callable[..., None]
+from tests.support.grow import declare, put, rows
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Callable[..., Project]:
-    (tmp_path / "in").mkdir()
-
-    def declare(incremental: dict[str, object] | None, key: bool = True, **source: str) -> Project:
-        contract = {"columns": COLUMNS} | ({"key": ["id"]} if key else {})
-        declared = {
-            "name": "grow",
-            "task": "binary",
-            "target": "y",
-            "source": {"path": "in/*.csv", **source}
-            | ({"incremental": incremental} if incremental else {}),
-            "contract": contract,
-            "ignore": ["id", "day"],
-        }
-        file = tmp_path / "project.yaml"
-        file.write_text(yaml.safe_dump(declared))
-        return load_project(file)
-
-    return declare
-
-
-def rows(*ids: int, day: int = 1, text: str = "a") -> pd.DataFrame:
-    days = [f"2026-01-{day:02d}"] * len(ids)
-    return pd.DataFrame({"id": ids, "day": days, "text": text, "y": [i % 2 for i in ids]})
-
-
-def put(project: Project, name: str, frame: pd.DataFrame) -> None:
-    frame.to_csv(project.folder / "in" / name, index=False)
+    return declare(tmp_path)
 
 
 def held(project: Project, settings: Settings) -> tuple[dict[int, str], int | None, int]:

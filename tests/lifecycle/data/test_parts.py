@@ -1,6 +1,5 @@
 """Parts are row numbers of a version: small, exact, and gone with its rows."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,7 @@ from lifecycle.lake.read import open_rows, open_version, part_of, read_version, 
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, Window
 from lifecycle.settings import Settings
-from tests.lifecycle.data.test_incremental import project, put, rows  # noqa: F401
-
-Declare = Callable[..., Project]
+from tests.support.grow import declare, put, rows
 
 
 def of(ref: DatasetVersion) -> list[int]:
@@ -25,8 +22,8 @@ def of(ref: DatasetVersion) -> list[int]:
 
 
 @pytest.fixture
-def grow(project: Declare) -> Project:  # noqa: F811
-    declared = project({"by": "files"})
+def grow(tmp_path: Path) -> Project:
+    declared = declare(tmp_path)({"by": "files"})
     return declared.model_copy(update={"entity": "id"})
 
 
