@@ -47,6 +47,10 @@ logger = logging.getLogger(__name__)
 LINE = "line"
 """Column with a line's number, from 0: files of a table have no order."""
 HEAD = "_head.json"
+REMEDY = (
+    "restore it from a backup of the lake, or compare the last hash with the one you keep "
+    "elsewhere, then delete the file: the next change makes it anew"
+)
 NAME = re.compile(r"(\d{12})-(\d{12})-[0-9a-f]{16}-([0-9a-f]{64})\.parquet")
 """A segment: number of its first line, number after that of its last, random digits, SHA-256 of its
 bytes. No name is used twice, so a file that was left can be deleted while others write."""
@@ -342,16 +346,20 @@ class Chain(Generic[L]):
         return lines
 
     def _head(self) -> ChainHead[L] | None:
-        """The head as it was written; None if there is none.
-
-        Raises:
-            Broken: it is not what was written.
-            BackendError: it cannot be read.
-        """
-        place = f"{self.uri}/{HEAD}"
+        """The head as it was written; None if there is none. Raises as `_read`."""
         content = self._content(HEAD)
-        if content is None:
-            return None
+        while content is not None:
+            try:
+                return self._head_of(content)
+            except Broken:
+                former, content = content, self._content(HEAD)
+                if (
+                    content == former
+                ):  # else replaced while it was read: a bucket gave bytes of both
+                    raise
+        return None
+
+    def _head_of(self, content: bytes) -> ChainHead[L]:
         try:
             head = json.loads(content)
             if head.pop("seal") != sha256(head):
@@ -359,11 +367,7 @@ class Chain(Generic[L]):
             latest = {name: self.kind.model_validate(line) for name, line in head["latest"].items()}
             return ChainHead(head["lines"], head["hash"], latest)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Broken(
-                f"{place}: is damaged ({first_line(error)}); restore it from a backup of the lake, "
-                "or compare the last hash with the one you keep elsewhere, then delete the file: "
-                "the next change makes it anew"
-            ) from None
+            raise Broken(f"{self.uri}/{HEAD}: is damaged ({first_line(error)}); {REMEDY}") from None
 
     def _after(self, head: ChainHead[L], lines: Iterable[L]) -> ChainHead[L]:
         """The head after more lines."""

@@ -353,3 +353,23 @@ def test_a_head_that_is_lost_or_late_is_made_again(settings: Settings) -> None:
     for use in (chain.lines, lambda: append(settings, 14)):
         with pytest.raises(BackendError, match=r"_head\.json: is damaged"):
             use()
+
+
+def test_a_head_that_is_replaced_while_it_is_read(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket may tell the size of the former one and give the bytes of the latter."""
+    chain = trail(settings, 3)
+    whole = chain._content(HEAD)
+    assert whole is not None
+    reads = [whole[:-9], whole]
+    content = Chain._content
+
+    def torn(chain: Chain[DataChange], path: str) -> bytes | None:
+        return reads.pop(0) if path == HEAD and reads else content(chain, path)
+
+    monkeypatch.setattr(Chain, "_content", torn)
+    assert len(chain.lines()) == 3
+    assert not reads
+    monkeypatch.setattr(Chain, "_content", lambda _, path: whole[:-9] if path == HEAD else None)
+    assert "is damaged" in (chain.broken() or "")
