@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from benchmarks.ingest import CITIES, GIGABYTES
 from benchmarks.result import Result, limit, shown
 from benchmarks.train_flow import Measured
 from lifecycle.data import sources, windows
@@ -44,8 +45,6 @@ from lifecycle.training.fit import fit
 
 ROWS, PERIODS = 20_000_000, 20
 NUMBERS = tuple(f"x{at}" for at in range(7))
-CITIES = ("Aachen", "Bern", "Cork", "Dresden", "Espoo")
-GIGABYTES = 1.5
 MONTH_US = 28 * 86_400 * 1_000_000
 
 

@@ -8,9 +8,8 @@ written anew without those rows, and the new ones follow.
 
 import json
 import logging
-import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple, Self
@@ -24,10 +23,17 @@ from lifecycle.data.contract.unique import keys_of
 from lifecycle.data.sources import Source
 from lifecycle.errors import BackendError, SourceError
 from lifecycle.lake.column_types import coerce, to_frame
-from lifecycle.lake.manifest import DAMAGED, VersionFile, commit_name, files_of, read_manifest
+from lifecycle.lake.manifest import (
+    DAMAGED,
+    MAX_CHANGES,
+    VersionFile,
+    builds_on,
+    commit_name,
+    read_manifest,
+)
 from lifecycle.lake.read import open_file, open_version, stored_schema
 from lifecycle.lake.table import Noted, note_of, noted_version
-from lifecycle.lake.write import LISTED, VersionWriter
+from lifecycle.lake.write import VersionWriter
 from lifecycle.project import IncrementalSpec, Project
 from lifecycle.records import DatasetVersion, Window
 
@@ -37,7 +43,6 @@ INCREMENTAL, STATE_KEY = "incremental", "taken"
 """In a commit's note."""
 SINCE = "since"
 """In what was taken: version and digest of the commit whose note has the other parts."""
-Write = Callable[[pa.RecordBatch], None]
 Mask = NDArray[np.bool_]
 
 
@@ -99,12 +104,6 @@ class Increment:
         if self._file is not None:
             self._file.close()
 
-    @property
-    def continued(self) -> DatasetVersion | None:
-        """The version whose files the new one has, too; None if its commit lists none."""
-        former = self.former.version if self.former else None
-        return former if former and files_of(former) is not None else None
-
     def later(self, batch: pa.RecordBatch) -> Mask | None:
         """Mask of the rows of a raw batch that are behind the watermark; None if all are wanted.
 
@@ -161,8 +160,8 @@ class Increment:
             selection[order[last]] = True
             order = order[last]
         if self.former is not None and self._staged:
-            self._merge_former(writer, schema, _New(keys, rows, order, selection))
-        self._replay(schema, selection, writer.write)
+            self._merge_former(writer, schema, _NewRows(keys, rows, order, selection))
+        self._replay(schema, selection, writer)
         return int(selection.sum())
 
     def note(self) -> dict[str, str]:
@@ -170,17 +169,16 @@ class Increment:
         that is little; so notes grow with the parts, not with their square."""
         parts, before = self._parts_since, self._parts_before
         state: dict[str, Any] = {"high": self._high}
-        if len(before) <= LISTED or len(parts) > LISTED + math.isqrt(2 * len(before)):
-            state |= {"parts": before | parts}
-        else:
+        if len(before) > MAX_CHANGES and builds_on(len(parts), len(before)):
             state |= {"parts": parts, SINCE: self._since}
+        else:
+            state |= {"parts": before | parts}
         return {INCREMENTAL: _kind(self._spec), STATE_KEY: json.dumps(state)}
 
-    def _merge_former(self, writer: VersionWriter, schema: pa.Schema, new: "_New") -> None:
+    def _merge_former(self, writer: VersionWriter, schema: pa.Schema, new: "_NewRows") -> None:
         """Find the former rows whose keys came again, and write their files anew without them."""
         assert self.former is not None  # noqa: S101 - asked by the caller
-        version = self.former.version
-        files = files_of(version)
+        version, files = self.former.version, writer.former_files
         if files is None:  # written before commits listed their files: as new rows, all of them
             for batch in open_version(version):
                 _check_columns(batch.schema.names, schema)
@@ -206,7 +204,7 @@ class Increment:
             if len(numbers):
                 writer.replace(file, _others(version, file, schema, numbers), numbers)
 
-    def _replay(self, schema: pa.Schema, selection: Mask, write: Write) -> None:
+    def _replay(self, schema: pa.Schema, selection: Mask, writer: VersionWriter) -> None:
         if self._stream is None:
             return
         self._stream.close()
@@ -216,7 +214,7 @@ class Increment:
             mask = selection[start : start + batch.num_rows]
             start += batch.num_rows
             rows = batch if mask.all() else batch.filter(pa.array(mask))
-            write(pa.RecordBatch.from_arrays(rows.columns, schema=schema))
+            writer.write(pa.RecordBatch.from_arrays(rows.columns, schema=schema))
 
     def _new_parts(self, source: Source) -> list[str]:
         parts_read = self._parts_before | self._parts_since
@@ -263,7 +261,7 @@ class Increment:
         return pd.Timestamp(self._high) - pd.Timedelta(days=self._spec.lateness)
 
 
-class _New(NamedTuple):
+class _NewRows(NamedTuple):
     """The new rows, by their keys."""
 
     keys: NDArray[Any]
@@ -323,9 +321,11 @@ def _parts_of(uri: str, version: int, digest: str) -> dict[str, str]:
         BackendError: the commit is not there, is damaged, or is of another version.
     """
     ref = DatasetVersion(uri=uri, version=version, digest=digest, rows=0)
-    if read_manifest(ref, expired=True) is None:
+    read_manifest(ref, expired=True)  # which holds the note against its seal, if it has one
+    note = note_of(uri, version)
+    if STATE_KEY not in note:
         raise BackendError(f"{uri}/{commit_name(version)}: later versions need its note; {DAMAGED}")
-    parts: dict[str, str] = json.loads(note_of(uri, version)[STATE_KEY])["parts"]
+    parts: dict[str, str] = json.loads(note[STATE_KEY])["parts"]
     return parts
 
 

@@ -192,7 +192,7 @@ def _write(run: _Run, progress: Progress | None) -> Ingested:
         if increment:
             stack.enter_context(increment)
         writer = stack.enter_context(
-            VersionWriter(schema, run.uri, increment.continued if increment else None)
+            VersionWriter(schema, run.uri, run.former.version if run.former else None)
         )
         rejected_uri = table_uri(run.settings, project.name, REJECTED)
         quarantine = stack.enter_context(VersionWriter(QUARANTINE, rejected_uri))

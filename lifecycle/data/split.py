@@ -335,12 +335,12 @@ def _write_part(
         return version
     newest = next(noted_versions(uri), None)
     former = newest.version if newest and PART_OF in newest.note else None
-    if former is not None:
+    if former is not None and is_intact(former):
         before = row_numbers(former)
-        if not np.array_equal(numbers[: len(before)], before):
-            former = None
-        else:
-            numbers = numbers[len(before) :]
+        former = former if np.array_equal(numbers[: len(before)], before) else None
+        numbers = numbers[len(before) :] if former else numbers
+    else:  # what is damaged is made anew
+        former = None
     rows = pa.table({NUMBER: numbers}, schema=PART)
     with VersionWriter(PART, uri, former) as writer:
         for batch in rows.to_batches(GROUP):

@@ -43,27 +43,24 @@ def retain(project: Project, settings: Settings, dry_run: bool = False) -> Retai
         return Retained(days=None, dry_run=dry_run, versions={}, kept={}, log_rows=0)
     until = time.time() - retention.days * DAY
     needed = _needed(project, settings)
-    expired: dict[str, tuple[int, ...]] = {}
-    reasons: dict[str, str] = {}
     lake = open_folder(f"{settings.lake.rstrip('/')}/{project.name}")
-    for name in table_names(lake):
-        if name in (*OWN_TABLES, LOG):
-            continue
-        old_versions = _expired(settings, project, name, until)
-        here = versions_of_files(lake / name)
-        reasons |= {
-            f"{name} v{version}": needed[name, version]
-            for version in old_versions
-            if (name, version) in needed
-        }
-        deleted = tuple(v for v in old_versions if (name, v) not in needed)
-        if deleted:
-            expired[name] = deleted
-            if not dry_run:
-                _delete_versions(settings, project, name, deleted, here, retention.days)
-    rows = _log_rows(settings, project, until, retention.days, dry_run)
+    old = {name: _expired(settings, project, name, until) for name in table_names(lake)}
+    expired = _unneeded(old, needed)
+    if not dry_run:
+        for name, versions in expired.items():
+            files = versions_of_files(lake / name)
+            _delete_versions(settings, project, name, versions, files, retention.days)
     return Retained(
-        days=retention.days, dry_run=dry_run, versions=expired, kept=reasons, log_rows=rows
+        days=retention.days,
+        dry_run=dry_run,
+        versions=expired,
+        kept={
+            f"{name} v{version}": needed[name, version]
+            for name, versions in old.items()
+            for version in versions
+            if (name, version) in needed
+        },
+        log_rows=_log_rows(settings, project, until, retention.days, dry_run),
     )
 
 
@@ -74,9 +71,13 @@ def lake_sizes(project: Project, settings: Settings) -> tuple[TableSize, ...]:
     Raises:
         BackendError: lake or registry cannot be reached.
     """
-    expired = retain(project, settings, dry_run=True).versions
     needed = _needed(project, settings)
     lake = open_folder(f"{settings.lake.rstrip('/')}/{project.name}")
+    expired: dict[str, tuple[int, ...]] = {}
+    if retention := project.contract.retention:
+        until = time.time() - retention.days * DAY
+        old = {name: _expired(settings, project, name, until) for name in table_names(lake)}
+        expired = _unneeded(old, needed)
     return tuple(
         _size(
             lake / name,
@@ -113,6 +114,17 @@ def _size(
     )
 
 
+def _unneeded(
+    old: Mapping[str, list[int]], needed: Mapping[tuple[str, int], str]
+) -> dict[str, tuple[int, ...]]:
+    """Table → its old versions that no model was made from; tables with none are left out."""
+    unneeded = {
+        name: tuple(version for version in versions if (name, version) not in needed)
+        for name, versions in old.items()
+    }
+    return {name: versions for name, versions in unneeded.items() if versions}
+
+
 def _needed(project: Project, settings: Settings) -> dict[tuple[str, int], str]:
     """(table, version) → the champion or challenger that was made from it."""
     needs = {}
@@ -127,7 +139,10 @@ def _needed(project: Project, settings: Settings) -> dict[tuple[str, int], str]:
 
 
 def _expired(settings: Settings, project: Project, name: str, until: float) -> list[int]:
-    """Versions written before `until`; the newest is kept, but not of quarantined rows."""
+    """Versions written before `until`; the newest is kept, but not of quarantined rows. Tables that
+    keep no versions have none."""
+    if name in (*OWN_TABLES, LOG):
+        return []
     written = history(table_uri(settings, project.name, name))
     old = written[written["time"] < pd.Timestamp(until, unit="s")]["version"]
     newest = written["version"].max()

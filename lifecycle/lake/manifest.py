@@ -7,6 +7,7 @@ digest and the note of the version, so that a damaged commit does not pass for a
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 import time
@@ -69,6 +70,8 @@ digest, and which of its files are gone, both as JSON."""
 NOTE = "note."
 EXPIRED = "expired"
 """In the commit of a version whose rows retention has deleted: the digest it had."""
+MAX_CHANGES = 32
+"""Entries in which a list may differ from an earlier one in any case."""
 CHUNK = 1 << 20
 MAX_REMEMBERED = 10_000
 TICK_S, FINE_TICK_S = 2.0, 0.05
@@ -146,33 +149,57 @@ def manifest_of(info: Mapping[str, Any]) -> Manifest | None:
     return Manifest(files, (version, digest), frozenset(json.loads(content[REMOVED])))
 
 
-def files_of(ref: DatasetVersion) -> list[VersionFile] | None:
-    """The data files of a version in the order of their rows; None where only Delta's log knows
-    them: the version was written before commits listed their files, or is not there.
+class FileLists(NamedTuple):
+    """The files of a version, and those of the commit that its list builds on."""
+
+    base: tuple[int, str]
+    """Version and content digest of that commit; the version's own if its list is whole."""
+    base_files: list[VersionFile]
+    files: list[VersionFile]
+    """In the order of their rows."""
+
+
+def read_lists(ref: DatasetVersion) -> FileLists | None:
+    """The files of a version; None where only Delta's log knows them: it was written before commits
+    listed their files, or is not there.
 
     Raises:
-        BackendError: the commit cannot be read, is damaged, or is of another version.
+        BackendError: a commit cannot be read, is damaged, or is of another version.
     """
     manifest = read_manifest(ref)
-    if manifest is None or manifest.base is None:
-        return None if manifest is None else manifest.files
-    return manifest.merged(base_files(ref.uri, manifest.base))
+    if manifest is None:
+        return None
+    if manifest.base is None:
+        return FileLists((ref.version, ref.digest), manifest.files, manifest.files)
+    version, digest = manifest.base
+    before = read_manifest(
+        ref.model_copy(update={"version": version, "digest": digest}), expired=True
+    )
+    if before is None or before.base is not None:
+        name = commit_name(version)
+        raise BackendError(f"{ref.uri}/{name}: later versions have files that it lists; {DAMAGED}")
+    return FileLists(manifest.base, before.files, manifest.merged(before.files))
 
 
-def base_files(uri: str, base: tuple[int, str]) -> list[VersionFile]:
-    """The files of a commit that others build on; its own rows may have expired.
+def files_of(ref: DatasetVersion) -> list[VersionFile] | None:
+    """The data files of a version in the order of their rows; None as in `read_lists`.
 
     Raises:
-        BackendError: the commit cannot be read, is damaged, or is of another version.
+        BackendError: a commit cannot be read, is damaged, or is of another version.
     """
-    version, digest = base
-    manifest = read_manifest(
-        DatasetVersion(uri=uri, version=version, digest=digest, rows=0), expired=True
-    )
-    if manifest is None or manifest.base is not None:
-        name = commit_name(version)
-        raise BackendError(f"{uri}/{name}: later versions have files that it lists; {DAMAGED}")
-    return manifest.files
+    lists = read_lists(ref)
+    return lists.files if lists else None
+
+
+def builds_on(changes: int, entries: int) -> bool:
+    """Tell whether a list is worth writing as what differs from an earlier one: so lists grow with
+    the entries, not with their square.
+
+    Args:
+        changes: entries in which the two differ.
+        entries: of the whole list.
+    """
+    return changes <= MAX_CHANGES + math.isqrt(2 * entries)
 
 
 def commit_name(version: int) -> str:

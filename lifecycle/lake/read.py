@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -74,7 +75,7 @@ def read_table(ref: DatasetVersion, columns: Sequence[str] | None = None) -> pa.
         BackendError: the table or the version is not there, is damaged, or does not hold these
             rows.
     """
-    if _part_of(ref) is not None:
+    if part_of(ref) is not None:
         batches = list(open_version(ref, columns))
         schema = batches[0].schema if batches else stored_schema(ref)
         return pa.Table.from_batches(batches, schema)
@@ -155,8 +156,7 @@ def numbers_end(ref: DatasetVersion) -> int:
     Raises:
         BackendError: the version is damaged, or of another table.
     """
-    part = _part_of(ref)
-    version = part.dataset if part else ref
+    version = part_of(ref) or ref
     files = files_of(version)
     return version.rows if files is None else max((file.end for file in files), default=0)
 
@@ -236,10 +236,17 @@ NOT_NULL = "not_null"
 class PartRows:
     """Some rows of a version."""
 
+    ref: DatasetVersion
     dataset: DatasetVersion
-    rows: NDArray[np.bool_]
-    """(numbers,): whether the row with a number is of the part."""
     not_null: str
+
+    @cached_property
+    def rows(self) -> NDArray[np.bool_]:
+        """(numbers,): whether the row with a number is of the part."""
+        numbers = row_numbers(self.ref)
+        rows = np.zeros(int(numbers.max(initial=-1)) + 1, dtype=bool)
+        rows[numbers] = True
+        return rows
 
     def holds(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Mask of the rows, by their numbers, that are of the part (rows,)."""
@@ -260,14 +267,8 @@ def part_of(ref: DatasetVersion) -> DatasetVersion | None:
     Raises:
         BackendError: its commit cannot be read, is damaged, or is of another version.
     """
-    if read_manifest(ref) is None:
-        return None
-    note = note_of(ref.uri, ref.version)
-    if PART_OF not in note:
-        return None
-    place = json.loads(note[PART_OF])
-    uri = f"{ref.uri.rstrip('/').rpartition('/')[0]}/{place.pop('table')}"
-    return DatasetVersion(uri=uri, **place)
+    part = _part_of(ref)
+    return part.dataset if part else None
 
 
 def row_numbers(ref: DatasetVersion) -> NDArray[np.int64]:
@@ -299,13 +300,14 @@ def part_note(dataset: DatasetVersion, not_null: str) -> dict[str, str]:
 
 
 def _part_of(ref: DatasetVersion) -> PartRows | None:
-    dataset = part_of(ref)
-    if dataset is None:
+    if read_manifest(ref) is None:  # which holds the note against its seal
         return None
-    numbers = row_numbers(ref)
-    rows = np.zeros(int(numbers.max(initial=-1)) + 1, dtype=bool)
-    rows[numbers] = True
-    return PartRows(dataset, rows, note_of(ref.uri, ref.version).get(NOT_NULL, ""))
+    note = note_of(ref.uri, ref.version)
+    if PART_OF not in note:
+        return None
+    place = json.loads(note[PART_OF])
+    uri = f"{ref.uri.rstrip('/').rpartition('/')[0]}/{place.pop('table')}"
+    return PartRows(ref, DatasetVersion(uri=uri, **place), note[NOT_NULL])
 
 
 def _scan(

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import math
 import queue
 import threading
 import time
@@ -34,11 +33,10 @@ from lifecycle.lake.manifest import (
     Digest,
     Manifest,
     VersionFile,
-    base_files,
-    files_of,
+    builds_on,
     is_intact,
     place_of,
-    read_manifest,
+    read_lists,
     sealed,
 )
 from lifecycle.lake.staging import StagedFiles
@@ -54,8 +52,6 @@ ATTEMPTS = 5
 GROUP = 1 << 16
 """Rows of a Parquet row group: what a writer holds in memory of a table."""
 FILE_ROWS = 1 << 21
-LISTED = 32
-"""Files that a commit may list on top of an earlier one's, and the root of twice the files."""
 WAITING = 4
 """Batches that may wait for the writing thread."""
 
@@ -80,7 +76,8 @@ class VersionWriter:
         schema: columns of the rows.
         uri: the table.
         former: a version of it whose files the new one has, too, but those that are replaced; its
-            columns are those of `schema`. None for a version of its own.
+            columns are those of `schema`. None for a version of its own, which it is as well where
+            the former one's commit lists no files.
 
     Raises:
         BackendError: the table cannot be written, or the former version's list cannot be read.
@@ -92,8 +89,8 @@ class VersionWriter:
         self._schema = schema.append(pa.field(ROW, pa.int64(), nullable=False))
         self._numbers = [name for name in (NUMBER, ROW) if name in self._schema.names]
         self._digest = Digest(schema)
-        self._former = former
-        self._former_files = files_of(former) or [] if former else []
+        self._lists = read_lists(former) if former else None
+        self._former = former if self._lists else None
         self._replaced: list[VersionFile] = []
         self._removed = hashlib.sha256()
         self._removed_rows = 0
@@ -101,7 +98,7 @@ class VersionWriter:
         self._file: ParquetWriter | None = None
         self._in_file = 0
         self._replaces: VersionFile | None = None
-        self._next = max((file.end for file in self._former_files), default=0)
+        self._next = max((file.end for file in self.former_files or ()), default=0)
         self._first = self._next
         self._missing: Counter[str] = Counter()
         self._gathered: list[pa.RecordBatch] = []
@@ -121,6 +118,11 @@ class VersionWriter:
     ) -> None:
         self._end()
         self._staged_files.discard()  # what was committed is kept
+
+    @property
+    def former_files(self) -> list[VersionFile] | None:
+        """The former version's files; None for a version of its own."""
+        return self._lists.files if self._lists else None
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Take in new rows; the caller does not change them any more.
@@ -228,7 +230,7 @@ class VersionWriter:
                 create_table_with_add_actions(
                     self._uri,
                     schema,
-                    self._added(),
+                    self._add_actions(),
                     mode="error",
                     configuration=CONFIGURATION,
                     commit_properties=properties,
@@ -239,7 +241,7 @@ class VersionWriter:
                 raise
             return
         table.create_write_transaction(
-            [*self._added()] if self._former is None else self._changed(table),
+            [*self._add_actions()] if self._former is None else self._actions(table),
             "overwrite" if self._former is None else "append",
             schema,
             commit_properties=properties,
@@ -247,38 +249,34 @@ class VersionWriter:
         )
 
     def _manifest(self) -> Manifest:
-        """What the commit lists: all files, or, while those are few, what differs from the list
-        that the former version builds on; so lists grow with the files, not with their square."""
+        """The commit's list: all files, or what differs from that which the former builds on."""
         files = [staged.file for staged in self._staged_files.files]
-        if self._former is None:
+        if self._lists is None:
             return Manifest(files)
-        replaced = {file.path for file in self._replaced}
-        all_files = Manifest(files, removed=frozenset(replaced)).merged(self._former_files)
-        own = (self._former.version, self._former.digest)
-        former = read_manifest(self._former)
-        base = former.base if former and former.base else own
-        before = {file.path for file in base_files(self._uri, base)}
+        replaced = frozenset(file.path for file in self._replaced)
+        all_files = Manifest(files, removed=replaced).merged(self._lists.files)
+        before = {file.path for file in self._lists.base_files}
         new = [file for file in all_files if file.path not in before]
         removed = before - {file.path for file in all_files}
-        if len(new) + len(removed) > LISTED + math.isqrt(2 * len(all_files)):
+        if not builds_on(len(new) + len(removed), len(all_files)):
             return Manifest(all_files)
-        return Manifest(new, base, frozenset(removed))
+        return Manifest(new, self._lists.base, frozenset(removed))
 
-    def _added(self) -> list[AddAction]:
+    def _add_actions(self) -> list[AddAction]:
         now = int(time.time() * 1000)
         return [
             AddAction(staged.file.path, staged.size, {}, now, True, staged.statistics)
             for staged in self._staged_files.files
         ]
 
-    def _changed(self, table: DeltaTable) -> list[AddAction | RemoveAction]:
+    def _actions(self, table: DeltaTable) -> list[AddAction | RemoveAction]:
         """From the table's newest files to those of this version, which may follow another one."""
         now = int(time.time() * 1000)
         present = set(pa.table(table.get_add_actions()).column("path").to_pylist())
         replaced = {file.path for file in self._replaced}
-        remaining = {file.path for file in self._former_files} - replaced
+        remaining = {file.path for file in self.former_files or ()} - replaced
         system, prefix = place_of(self._uri)
-        actions: list[AddAction | RemoveAction] = [*self._added()]
+        actions: list[AddAction | RemoveAction] = [*self._add_actions()]
         for path in sorted(remaining - present):
             with system.open_input_file(prefix + path) as file:
                 rows, size = ParquetFile(file).metadata.num_rows, file.size()

@@ -98,3 +98,18 @@ def test_a_lake_that_moved_has_its_parts(grow: Project, settings: Settings, tmp_
     (settings.home / "lake").rename(moved)
     uri = split.train.uri.replace(str(settings.home / "lake"), str(moved))
     assert of(split.train.model_copy(update={"uri": uri})) == before
+
+
+def test_a_damaged_part_is_made_anew(grow: Project, settings: Settings) -> None:
+    put(grow, "a.csv", rows(*range(200)))
+    ingested = ingest(grow, settings, Window())
+    split = split_dataset(grow, settings, ingested)
+    before = of(split.train)
+    (file,) = Path(split.train.uri).glob("*.parquet")
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(BackendError, match="its SHA-256 is"):
+        read_version(split.train)
+    again = split_dataset(grow, settings, ingested)
+    assert (again.train.version, again.train.digest) == (1, split.train.digest)
+    assert of(again.train) == before
+    assert again.holdout == split.holdout

@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable
 
 from lifecycle.errors import BackendError
-from lifecycle.lake import write
+from lifecycle.lake import manifest
 from lifecycle.lake.manifest import files_of, read_commit, read_manifest
 from lifecycle.lake.read import open_file, open_rows, open_version, read_table
 from lifecycle.lake.table import history
@@ -41,7 +41,7 @@ def without(uri: str, former: DatasetVersion, *numbers: int) -> DatasetVersion:
 
 
 def staying(
-    former: DatasetVersion, file: write.VersionFile, gone: np.ndarray
+    former: DatasetVersion, file: manifest.VersionFile, gone: np.ndarray
 ) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
     yield from open_file(former, file, holds=lambda numbers: ~np.isin(numbers, gone))
 
@@ -109,9 +109,9 @@ def test_lists_grow_with_the_files_and_not_with_their_square(uri: str) -> None:
     for number in (0, 1, 31, 32, 33, 34, 60, 100, 119):
         assert ids(refs[number]) == of_delta(refs[number]) == list(range(number + 1))
     lists = [read_manifest(ref) for ref in refs]
-    lengths = [len(manifest.files) for manifest in lists if manifest]
-    assert sum(lengths) < 120 * (write.LISTED + 16), "each of all files would be 7,260"
-    bases = [manifest.base for manifest in lists if manifest and manifest.base]
+    lengths = [len(own.files) for own in lists if own]
+    assert sum(lengths) < 120 * (manifest.MAX_CHANGES + 16), "each of all files would be 7,260"
+    bases = [own.base for own in lists if own and own.base]
     assert len(bases) > 100
     for version, _ in bases:
         base = read_manifest(refs[version])
