@@ -10,7 +10,7 @@ CHECKS := .venv-checks
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 UV := $(BIN)/uv pip install -q --no-deps --require-hashes --python
 
-.PHONY: help install demo test test-system test-all test-pages postgresql lint bench serve ui deploy release clean distclean
+.PHONY: help install demo test test-system test-all test-pages servers stack stack-test lint bench serve ui deploy release clean distclean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
@@ -24,25 +24,31 @@ demo: $(READY)  ## the whole lifecycle on the bundled example: SQLite, local Ray
 # tests/budget.toml sorts them, where xdist would begin with those of many tests
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
-test: $(READY) postgresql  ## unit and component tests, and one system test of each kind
+test: $(READY) servers  ## unit and component tests, and one system test of each kind
 	$(PYTEST) -m "unit or component or smoke"
 
 # beside several clusters at once, Ray's processes miss the 30 s that they have to start
-test-system: $(READY) postgresql  ## the system tests that make test leaves out
+test-system: $(READY) servers  ## the system tests that make test leaves out
 	$(PYTEST) -m "system and not smoke and not alone"
 	$(BIN)/python -m pytest --durations=25 -m alone
 
 test-all: test test-system  ## every test but those of make test-pages
 
-test-pages: $(READY) postgresql  ## every command of README, tutorial and how-tos, run as written: half an hour
+test-pages: $(READY) servers  ## every command of README, tutorial and how-tos, run as written: half an hour
 	$(BIN)/python -m pytest -m pages
 
-# sources in databases are tried on a real PostgreSQL, which is no Python package
-postgresql:
-	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
-	then apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y postgresql >/dev/null; \
-	else echo "Some tests need PostgreSQL's server programs: sudo apt-get install postgresql"; fi
+# what is tried on a real server that is no Python package
+servers:
+	@if { ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null; } && command -v prometheus >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends postgresql prometheus >/dev/null; \
+	else echo "Some tests need PostgreSQL's server programs, and make stack Prometheus: sudo apt-get install postgresql prometheus"; fi
+
+stack: $(READY) servers  ## staging and prod on loopback: PostgreSQL, Prefect, MLflow, S3, Ray, workers, Prometheus; until Ctrl-C
+	@$(BIN)/python -m deployments.stack
+
+stack-test: $(READY) servers  ## the tests of staging and prod on that stack
+	$(BIN)/python -m pytest --durations=10 tests/integration/test_stack.py
 
 lint: $(READY)  ## ruff, mypy strict, import directions, names
 	$(BIN)/ruff check .

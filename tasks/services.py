@@ -29,14 +29,14 @@ def require_services(settings: Settings, registry: bool, cluster: bool) -> None:
         BackendError: a service does not answer; names the variable.
         SettingsError: Prefect's server refuses us; names the variable.
     """
-    _require_prefect()
+    require_prefect()
     if cluster and not settings.local_ray:
         require_ray(settings.ray_address, PROBE_S)
     if registry:
         require_store(settings, PROBE_S)
 
 
-def _require_prefect() -> None:
+def require_prefect() -> None:
     url = PREFECT_API_URL.value()
     if not url:
         return
@@ -74,7 +74,7 @@ def main() -> None:
             raise SettingsError(
                 "PREFECT_API_URL is not set: name your Prefect server, see docs/how-to/deploy.md"
             )
-        _require_prefect()
+        require_prefect()
     except LifecycleError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)

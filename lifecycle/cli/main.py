@@ -125,6 +125,12 @@ VERBS = {
         "Show MLflow and Prefect in a browser, on loopback, until Ctrl-C.",
         "lifecycle ui --mlflow-port 5001",
     ),
+    "doctor": Verb(
+        "Pages and servers",
+        "servers:doctor",
+        "Ask for everything an environment needs: a line each, with the cure of what is wrong.",
+        "lifecycle doctor --env staging",
+    ),
     "status": Verb(
         "Pages and servers",
         "servers:status",

@@ -153,6 +153,16 @@ def ray_node(
     main()
 
 
+# `lifecycle doctor`.
+
+
+def doctor(env: EnvOption = None) -> None:
+    """Ask for everything an environment needs: a line each, with the cure of what is wrong."""
+    # Prefect is asked, too, which nothing here imports. The process goes on as that of the flows'
+    command = [sys.executable, "-P", "-m", "tasks.doctor", *(["--env", env] if env else [])]
+    os.execv(sys.executable, command)  # noqa: S606
+
+
 # `lifecycle serve`.
 
 

@@ -33,17 +33,23 @@ Process = subprocess.Popen[bytes]
 
 
 @contextmanager
-def server(command: Sequence[str], variables: Mapping[str, str], log: Path) -> Iterator[Process]:
+def server(
+    command: Sequence[str],
+    variables: Mapping[str, str],
+    log: Path,
+    environment: Mapping[str, str] = os.environ,
+) -> Iterator[Process]:
     """A process with its children, ended with the block, or when this process dies.
 
     Args:
-        variables: of its environment, besides those of this process.
+        variables: of its environment, besides `environment`.
         log: the file that what it prints is appended to.
+        environment: what it inherits; by default all of this process's.
     """
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
             command,
-            env=os.environ | variables,
+            env={**environment, **variables},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -1,7 +1,5 @@
 """A real PostgreSQL server of the tests' own, in a temporary folder, on the loopback."""
 
-import os
-import pwd
 import shutil
 import subprocess
 import tempfile
@@ -14,9 +12,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from deployments.stack import postgresql
 from tests.support.ports import free_port
 
-BINARIES = "/usr/lib/postgresql"
 START_SECONDS = 60
 USER = "lifecycle"
 PASSWORD = "pg-Secret-9"  # noqa: S105 - of a server that lives as long as the tests
@@ -52,29 +50,13 @@ class Postgres:
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
     """Start a server, and stop it at the end; root starts it as user `postgres`, as it must."""
-    binaries = _binaries()
-    owner = "postgres" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="lifecycle-pg-"))
+    folder.chmod(0o755)  # its own user passes through
     try:
-        if owner:
-            account = pwd.getpwnam(owner)
-            os.chown(folder, account.pw_uid, account.pw_gid)
-        secret = folder / "password"
-        secret.write_text(PASSWORD)
-        secret.chmod(0o644)  # the folder itself is its owner's alone
-        data = folder / "data"
-        make = [f"{binaries}/initdb", "-D", str(data), "-U", USER, f"--pwfile={secret}"]
-        make += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        made = subprocess.run(make, user=owner, cwd=folder, capture_output=True, text=True)
-        if made.returncode:
-            pytest.fail(f"initdb: {made.stderr}")
         port = free_port()
-        options = {"listen_addresses": "127.0.0.1", "port": port, "fsync": "off"}
-        options |= {"unix_socket_directories": "", "max_connections": 50}
-        command = [f"{binaries}/postgres", "-D", str(data)]
-        command += [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
+        command = [*postgresql(folder / "server", port, USER, PASSWORD), "-c", "fsync=off"]
         with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(command, user=owner, cwd=folder, stdout=log, stderr=log)
+            server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
             try:
                 _wait(server, port, folder / "log")
                 yield Postgres(port)
@@ -87,17 +69,6 @@ def running_postgres() -> Iterator[Postgres]:
                     server.wait()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _binaries() -> Path:
-    found = sorted(Path(BINARIES).glob("*/bin/initdb"))
-    found += [Path(known) for known in (shutil.which("initdb"),) if known and not found]
-    if not found:
-        pytest.fail(
-            f"no PostgreSQL server under {BINARIES}: install Debian's package with "
-            "`apt-get install -y postgresql`"
-        )
-    return found[-1].parent
 
 
 def _wait(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
