@@ -37,7 +37,7 @@ from lifecycle.serving.auth import KeyStore
 HOST = "127.0.0.1"
 ENVIRONMENTS = ("staging", "prod")
 PROJECT = "examples/health_visits"
-ADMIN = "lifecycle"
+ADMIN = "stack-admin"
 REGION = "us-east-1"
 START_S = 180.0
 Start = Callable[[], Iterator[None]]
@@ -337,7 +337,7 @@ class Stack:
         return {name: text for name, text in self.environment.items() if name.startswith(prefixes)}
 
     def _ray(self, env: str) -> Iterator[None]:
-        """A head without CPUs, and nodes of one: work is where it may be killed."""
+        """A head without CPUs, and nodes of two each: work is where it may be killed."""
         name, port = f"ray-{env}", self._port(f"ray-{env}")
         # sockets lie in it, and their paths are limited to 107 characters
         short = Path(tempfile.mkdtemp(prefix="lc-", dir="/tmp"))
@@ -352,7 +352,7 @@ class Stack:
         self._run(name, head, **variables)
         yield
         self._wait_for_ray(name, head, variables)
-        node = [_program("lifecycle"), "ray-node", f"{HOST}:{port}", "--cpus", "1", "--block"]
+        node = [_program("lifecycle"), "ray-node", f"{HOST}:{port}", "--cpus", "2", "--block"]
         for number in range(1, self._nodes + 1):
             self._run(f"{name}-{number}", node, **variables)
             self._wait_for_ray(f"{name}-{number}", node, variables)
