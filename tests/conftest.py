@@ -21,6 +21,7 @@ from tests.support.small import ROOT, write_project
 from tests.support.tiers import (
     SharedServerScheduling,
     TierTimes,
+    end_with_threads,
     mark_tiers,
     put_long_files_first,
     refuse_shared_ids,
@@ -39,6 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # the process that reports
         processes = getattr(config.option, "numprocesses", None) or 1
         config.pluginmanager.register(TierTimes(processes), "tier-times")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A thread that a test left would keep this process for ever, after its last line."""
+    if not hasattr(config, "workerinput"):
+        end_with_threads()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,5 +1,7 @@
 """What tests/support/tiers.py promises: long files begin, and a tier that takes too long fails."""
 
+import subprocess
+import sys
 import tomllib
 from types import SimpleNamespace
 from typing import Any
@@ -58,3 +60,14 @@ def test_a_tier_that_takes_half_as_long_again_fails_where_budgets_are_enforced(
     session: Any = SimpleNamespace(exitstatus=0)
     times.pytest_sessionfinish(session)
     assert session.exitstatus == status
+
+
+def test_a_thread_that_does_not_end_fails_the_session_and_is_named() -> None:
+    code = (
+        "import threading; from tests.support.tiers import end_with_threads\n"
+        "threading.Thread(target=threading.Event().wait, name='left').start()\n"
+        "end_with_threads(0.1)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "threads that do not end: left" in ended.stderr

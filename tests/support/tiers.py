@@ -1,6 +1,10 @@
 """The tiers: which test is of which, in what order files run, how long a tier may take."""
 
+import faulthandler
 import os
+import sys
+import threading
+import time
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +23,8 @@ SHARED = {"ray_cluster", "prefect_server", "postgres", "train"}
 BUDGET = Path(__file__).parents[1] / "budget.toml"
 ENFORCED = "TEST_BUDGET_ENFORCED"
 TOLERANCE = 1.5
+LEFT_S = 60.0
+"""Seconds that threads of tests may go on after the last test."""
 
 
 def mark_tiers(items: list[pytest.Item]) -> None:
@@ -44,6 +50,20 @@ def put_long_files_first(items: list[pytest.Item]) -> None:
     """Sort by the seconds a file takes: everybody waits for a long file that begins last."""
     seconds: dict[str, float] = tomllib.loads(BUDGET.read_text())["files"]
     items.sort(key=lambda item: -seconds.get(item.nodeid.partition("::")[0], 0.0))
+
+
+def end_with_threads(seconds: float = LEFT_S) -> None:
+    """End a process that threads of its tests would keep: in failure, and with their stacks."""
+    end = time.monotonic() + seconds
+    others = [thread for thread in threading.enumerate() if not thread.daemon]
+    others.remove(threading.main_thread())
+    for thread in others:
+        thread.join(max(0.0, end - time.monotonic()))
+    if names := [thread.name for thread in others if thread.is_alive()]:
+        sys.stderr.write(f"Tests left threads that do not end: {', '.join(names)}\n")
+        faulthandler.dump_traceback()
+        sys.stdout.flush()
+        os._exit(pytest.ExitCode.TESTS_FAILED)
 
 
 class SharedServerScheduling(LoadFileScheduling):

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,13 @@ READERS = "readers.txt"
 class Slow(Files):
     """Says which node reads a file; a raylet is the parent of its workers."""
 
-    def read(self, name: str, columns: Mapping[str, ColumnSpec]) -> Iterator[pa.RecordBatch]:
+    def read(
+        self, name: str, columns: Mapping[str, ColumnSpec], subset: Collection[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
         with (self._folder / READERS).open("a") as said:
             said.write(f"{os.getppid()}\n")
         time.sleep(SECONDS)
-        yield from super().read(name, columns)
+        yield from super().read(name, columns, subset)
 
 
 @pytest.fixture(scope="module")
@@ -97,16 +99,22 @@ def test_a_node_that_is_killed_costs_no_row(
     joined = Settings(home=tmp_path, ray_address=cluster.address)
     killed: list[int] = []
 
+    is_over = threading.Event()
+
     def kill_one() -> None:
         while not (found := readers(project) & set(cluster.raylets[1:])):
-            time.sleep(0.05)
+            if is_over.wait(0.05):
+                return
         killed.append(min(found))
         cluster.kill(killed[0])
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    found = on_cluster(read, project, joined)
-    killer.join()
+    try:
+        found = on_cluster(read, project, joined)
+    finally:
+        is_over.set()
+        killer.join()
     alone = open_source(project).batches(project.contract.columns)
     assert killed
     assert found == [row for b in alone for row in b.to_pylist()]
