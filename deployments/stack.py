@@ -2,7 +2,8 @@
 
 PostgreSQL behind a Prefect server and an MLflow server per environment, an S3 server for artifacts
 and Delta tables, a Ray cluster of several nodes per environment, a worker each, and Prometheus.
-All of it lies in one folder, which is an operator's: environment files, `secrets.env`, logs.
+All of it lies in one folder, which is an operator's: environment files, `secrets.env`, logs. The
+S3 server keeps its buckets in memory, so databases and state begin empty each time, too.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from pathlib import Path
 from threading import Event
 
 import httpx
+from dotenv import dotenv_values
 
 from lifecycle.errors import BackendError, LifecycleError
 from lifecycle.ingress import launcher
@@ -150,7 +152,9 @@ class Stack:
             pass
 
     def _start(self) -> None:
-        self._servers.mkdir(parents=True, exist_ok=True)
+        for former in (self._servers, self.folder / "state"):
+            shutil.rmtree(former, ignore_errors=True)
+        self._servers.mkdir(parents=True)
         self._servers.chmod(0o755)  # PostgreSQL's own user passes through to its folder
         self.environment = self._secrets()
         self._starts: dict[str, Start] = {}
@@ -374,8 +378,12 @@ class Stack:
         self._write_secrets(self.environment)
         folder = self.folder / "deployments"
         folder.mkdir(exist_ok=True)
-        text = "".join(f"{name}={value}\n" for name, value in self.variables(env).items())
-        write_atomic(folder / f"{env}.env", text.encode())
+        file = folder / f"{env}.env"
+        values = dict(dotenv_values(file)) if file.exists() else {}  # an operator adds to it
+        text = "".join(
+            f"{name}={value}\n" for name, value in {**values, **self.variables(env)}.items()
+        )
+        write_atomic(file, text)
 
     def _worker(self, env: str) -> Iterator[None]:
         worker = [_program("prefect"), "worker", "start", "--type", "process"]
@@ -446,7 +454,10 @@ def postgresql(folder: Path, port: int, user: str, password: str) -> list[str]:
             made = subprocess.run([*prefix, *make], cwd=folder, capture_output=True, text=True)  # noqa: S603
         if made.returncode:
             shutil.rmtree(data, ignore_errors=True)
-            raise BackendError(f"initdb: {made.stderr.strip()}")
+            raise BackendError(
+                f"PostgreSQL cannot make its databases in {folder}: {made.stderr.strip()}; name "
+                f"another --folder that the user {owner or 'you are'} reaches"
+            )
     options = {"listen_addresses": HOST, "port": port, "unix_socket_directories": ""}
     options["max_connections"] = 100
     command = [*prefix, str(initdb.with_name("postgres")), "-D", str(data)]
