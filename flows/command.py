@@ -93,7 +93,7 @@ class Command:
         options = self.parse(arguments, program)
         try:
             settings = Settings.load(options.env)
-            project = load_project(options.project)
+            project = load_project(options.project, settings.env)
             if options.source:
                 project = project.with_source(options.source)
             if self.before:

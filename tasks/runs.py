@@ -17,6 +17,7 @@ from prefect.runtime import deployment, flow_run
 
 from lifecycle.audit.model_trail import Trail
 from lifecycle.project import Project
+from lifecycle.project.loader import in_environment
 from lifecycle.redaction import errors_redacted
 from lifecycle.runtime.identity import file_digest
 from lifecycle.runtime.process import direct_loopback
@@ -71,7 +72,9 @@ def flow(
         @wraps(fn)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
             direct_loopback()  # for a run of a deployment, which no script began
-            arguments = inspect.signature(fn).bind(*args, **kwargs).arguments
+            bound = inspect.signature(fn).bind(*args, **kwargs)
+            arguments = bound.arguments
+            arguments["project"] = _in_environment(arguments["project"], arguments.get("env"))
             me = Run(id=str(flow_run.id or ""), name=flow_run.name or "", who=starter())
             turn = (
                 _turn(arguments)
@@ -79,13 +82,18 @@ def flow(
                 else nullcontext()
             )
             with errors_redacted(), running(me), turn, _telling(fn.__name__, arguments, me):
-                return fn(*args, **kwargs)
+                return fn(*bound.args, **bound.kwargs)
 
         # by itself Prefect takes the digest of this file for every flow's version
         version = file_digest(Path(inspect.getfile(fn)))[:32]
         return prefect.flow(flow_run_name=flow_run_name, version=version)(run)
 
     return decorate
+
+
+def _in_environment(project: Project, env: str | None) -> Project:
+    """The project with this environment's sources."""
+    return in_environment(project, Settings.load(env).env) if project.environments else project
 
 
 def _turn(arguments: dict[str, Any]) -> AbstractContextManager[None]:

@@ -32,7 +32,8 @@ def contract(
     """Show a project's data contract, and what changed in it since the last ingestion."""
     from lifecycle.data.contract import last_contract
 
-    loaded, settings = load_project(project), Settings.load(env)
+    settings = Settings.load(env)
+    loaded = load_project(project, settings.env)
     spec, console = loaded.contract, open_console()
     console.print(
         styled((loaded.name, "bold"), f" contract {spec.version}, owner: {spec.owner or 'nobody'}")
@@ -155,7 +156,8 @@ def rejected(
     from lifecycle.data.contract.quarantine_view import quarantine
     from lifecycle.lake.table import history, table_uri
 
-    loaded, settings = load_project(project), Settings.load(env)
+    settings = Settings.load(env)
+    loaded = load_project(project, settings.env)
     report = quarantine(loaded, settings, version, rows)
     console = open_console(width=TABLE_WIDTH)
     if report is not None:

@@ -25,7 +25,8 @@ def versions(
     from lifecycle.lineage.datasets import tables
     from lifecycle.release.registry import versions as model_versions  # MLflow takes a while
 
-    loaded, settings = load_project(project), Settings.load(env)
+    settings = Settings.load(env)
+    loaded = load_project(project, settings.env)
     console = open_console()
     histories = {
         name: history(table_uri(settings, loaded.name, name)).to_dict("records")
@@ -100,7 +101,8 @@ def diff(
     if not 2 <= len(words) <= 3:
         raise DataError("lifecycle diff [PROJECT] [TABLE] A B: name two versions, such as 3 4")
     *tables, former, present = words
-    loaded, settings = load_project(project), Settings.load(env)
+    settings = Settings.load(env)
+    loaded = load_project(project, settings.env)
     table = tables[0] if tables else "accepted"
     comparison = compare(
         _version(settings, loaded.name, table, former),

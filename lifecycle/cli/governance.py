@@ -50,7 +50,8 @@ def erase(
     from lifecycle.governance import erase as erasing
     from lifecycle.governance import requests
 
-    loaded, settings = load_project(project), Settings.load(env)
+    settings = Settings.load(env)
+    loaded = load_project(project, settings.env)
     persons = erasing.read_entities(entity or (), entities_file)
     if dry_run or check:  # `--check`, its former name, still stands in scripts
         _show_search(erasing.check(loaded, settings, persons, value or ()))
@@ -79,7 +80,8 @@ def retention(
     """Delete rows older than `contract.retention.days` that no champion or challenger needs."""
     from lifecycle.governance.retention import retain
 
-    loaded, settings = load_project(project), Settings.load(env)
+    settings = Settings.load(env)
+    loaded = load_project(project, settings.env)
     result = retain(loaded, settings, dry_run)
     console = open_console()
     if result.days is None:
@@ -103,7 +105,8 @@ def lake(
     """
     from lifecycle.governance.retention import lake_sizes
 
-    loaded, settings = load_project(project), Settings.load(env)
+    settings = Settings.load(env)
+    loaded = load_project(project, settings.env)
     console = open_console(width=TABLE_WIDTH)
     sizes = lake_sizes(loaded, settings)
     if not sizes:
@@ -232,7 +235,8 @@ def audit(
     from lifecycle.audit.data_trail import data_chain
     from lifecycle.audit.model_trail import model_chain
 
-    loaded, settings = load_project(project), Settings.load(env)
+    settings = Settings.load(env)
+    loaded = load_project(project, settings.env)
     console = open_console()
     models, data = model_chain(settings, loaded.name), data_chain(settings, loaded.name)
     for name, chain in (("models", models), ("data", data)) if check else ():
@@ -303,7 +307,8 @@ def lineage(
     if len(refs) != 1:
         raise ProjectError("lifecycle lineage [PROJECT] REF: name one thing, such as champion")
     [ref] = refs
-    loaded, settings = load_project(project), Settings.load(env)
+    settings = Settings.load(env)
+    loaded = load_project(project, settings.env)
     graph = walk.load_graph(loaded, settings)
     nodes = graph.around(loaded.name, walk.find(graph, loaded, settings, ref))
     console = open_console(width=TABLE_WIDTH)

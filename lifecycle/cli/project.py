@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from lifecycle.errors import ProjectError
 from lifecycle.project.base import NAMES_SHOWN
-from lifecycle.project.loader import PROJECT_FILE, load_project
+from lifecycle.project.loader import PROJECT_FILE, in_environment, load_project
 from lifecycle.runtime.console import open_console
 from lifecycle.runtime.files import write_atomic
 from lifecycle.settings import Settings, environment_help, environments, shipped_folder
@@ -150,17 +151,20 @@ def validate(
     from lifecycle.data.preview import trial_words, try_source
     from lifecycle.training.trainers.registry import open_trainer
 
-    loaded = load_project(project)
+    settings = Settings.load(env)
+    declared = load_project(project)
+    loaded = in_environment(declared, settings.env)
     if source is not None:
         words = trial_words(trial := try_source(loaded.with_source(source)), loaded)
         sound = "it keeps the contract" if trial.accepted == trial.rows else "it can be used"
         open_console().print(f"{source}: {sound}. " + "\n".join(words))
         return
-    if (former := last_contract(Settings.load(env), loaded.name)) is not None:
+    if (former := last_contract(settings, loaded.name)) is not None:
         check_compatible(former, loaded.contract)
     text = _rehearse(loaded)
     open_trainer(loaded).check(loaded)
-    open_console().print(f"{project}: sound. {text}")
+    lines = [f"{project}: sound. {text}", *_source_lines(declared, settings.env)]
+    open_console().print("\n".join(lines))
 
 
 def schema(
@@ -178,6 +182,17 @@ def schema(
     output = output or (Path(SCHEMA.name) if in_package else SCHEMA)
     _write(output, json.dumps(Project.model_json_schema(), indent=1) + "\n")
     open_console().print(f"Wrote {output}")
+
+
+def _source_lines(project: "Project", env: str) -> Iterator[str]:
+    """The place that each environment reads; nothing where all read the same one."""
+    for name in project.environments:
+        place = in_environment(project, name).source.place
+        tried = " (tried here)" if name == env else ""
+        known = "" if name in environments() else f": warning: there is no deployments/{name}.env"
+        yield f"{name} reads {place}{tried}{known}"
+    if project.environments and env not in project.environments:
+        yield f"{env} reads {in_environment(project, env).source.place} (tried here)"
 
 
 def _rehearse(project: "Project") -> str:

@@ -180,7 +180,8 @@ def serve(project: ProjectPath = PROJECT_FILE, env: EnvOption = None) -> None:
     from lifecycle.serving.records import curl_command
     from lifecycle.training.bundle import load_bundle
 
-    loaded, settings = load_project(project), Settings.load(env)
+    settings = Settings.load(env)
+    loaded = load_project(project, settings.env)
     champion = by_alias(loaded.name, "champion", settings)
     if champion is None:
         raise RegistryError(

@@ -191,8 +191,9 @@ def open_any(
         raise DataError("target: the project file or the version's project says what it is")
     if isinstance(data, DatasetVersion):
         return open_ref(data)
-    project = data if isinstance(data, Project) else load_project(data)
-    profile_input = open_table(project, settings or Settings.load(), table, version)
+    settings = settings or Settings.load()
+    project = data if isinstance(data, Project) else load_project(data, settings.env)
+    profile_input = open_table(project, settings, table, version)
     if profile_input is None and table != "accepted":
         raise DataError(f"{project.name}: there is no version of {table} yet: prepare the data")
     return profile_input or open_declared(project)

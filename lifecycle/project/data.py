@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from lifecycle.project.base import Scalar, Section, Share, TimeValue, meant
 from lifecycle.project.contract import ColumnSpec
@@ -173,8 +180,13 @@ ONLY_FOR: dict[str, tuple[Format, ...]] = {
 """Keys of a source that some formats have no use for, and the formats that have."""
 
 
-class SourceSpec(Section):
-    """Place and format of the raw data."""
+PLACE = ("path", "table", "query", "function")
+"""Keys of a source that say where the rows are."""
+EnvironmentName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+
+
+class SourceKeys(Section):
+    """Place and format of the raw data; in one environment, what differs there."""
 
     path: str = ""
     """A file, a glob or a folder: relative to the project file, absolute, `package://name/inside`,
@@ -231,6 +243,32 @@ class SourceSpec(Section):
     """Further options for fsspec or SQLAlchemy's engine; nothing secret."""
     incremental: IncrementalSpec | None = None
 
+
+class SourceSpec(SourceKeys):
+    """Place and format of the raw data, which may differ between environments."""
+
+    environments: dict[EnvironmentName, SourceKeys] = Field(default_factory=dict, exclude=True)
+    """Environment → what differs there. An environment without an entry takes the keys above. With
+    another `format` only the notation of cells and `incremental` are kept of them."""
+
+    def in_environment(self, name: str) -> "SourceSpec":
+        """The source of one environment.
+
+        Raises:
+            ValueError: neither its entry nor the keys above say where the rows are.
+        """
+        if not self.environments:
+            return self
+        shared = self.model_dump(exclude_unset=True)
+        own = self.environments.get(name, SourceKeys()).model_dump(exclude_unset=True)
+        if own.get("format", self.format) != self.format:
+            shared = {key: value for key, value in shared.items() if key not in ONLY_FOR}
+        if _server(str(own.get("path", self.path))) != _server(self.path):
+            shared.pop("credentials", None)
+        if own.get("table") or own.get("query"):
+            shared = {key: value for key, value in shared.items() if key not in ("table", "query")}
+        return SourceSpec.model_validate(shared | own)
+
     @property
     def place(self) -> str:
         """Return the place of the rows for messages, without secrets; for a database the query key.
@@ -251,6 +289,26 @@ class SourceSpec(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if not self.environments or any(getattr(self, key) for key in PLACE):
+            self._check_place()
+        self._check_notation()
+        for name in self.environments:
+            try:
+                self.in_environment(name)
+            except ValidationError as error:
+                problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"environments.{name}.{problem}") from None
+        return self
+
+    def _check_notation(self) -> None:
+        if self.thousands == self.decimal:
+            raise ValueError(
+                f"thousands: {self.thousands!r} stands before the decimals; set decimal as well"
+            )
+        check_formats(self.dates)
+        check_spellings(self.spellings)
+
+    def _check_place(self) -> None:
         for key, formats in ONLY_FOR.items():
             unused = getattr(self, key) != type(self).model_fields[key].get_default(
                 call_default_factory=True
@@ -260,12 +318,6 @@ class SourceSpec(Section):
                     f"{key}: it has no meaning for format: {self.format}, only for "
                     f"{', '.join(formats)}; remove it, or change format"
                 )
-        if self.thousands == self.decimal:
-            raise ValueError(
-                f"thousands: {self.thousands!r} stands before the decimals; set decimal as well"
-            )
-        check_formats(self.dates)
-        check_spellings(self.spellings)
         sql = self.format == "sql"
         if sql and (self.table is None) == (self.query is None):
             raise ValueError("format: sql takes exactly one of table and query")
@@ -278,7 +330,6 @@ class SourceSpec(Section):
                 "path: it holds a password: put the URL into an environment variable or a Prefect "
                 "Secret block, and name that under credentials"
             )
-        return self
 
 
 def without_secrets(url: str) -> str:
@@ -347,7 +398,8 @@ class FeatureViewSpec(Section):
                 raise ValueError(f"{key}: names {name!r}, which columns does not have{hint}")
             if self.columns[name].nullable:
                 raise ValueError(f"{key}: {name!r} is nullable: it must not be")
-        if self.source.incremental is not None:
+        sources = (self.source, *self.source.environments.values())
+        if any(source.incremental is not None for source in sources):
             raise ValueError("source.incremental: a view is always made from all of its facts")
         for name, spec in self.features.items():
             if spec.type in ("string", "datetime"):

@@ -17,12 +17,16 @@ PROJECT_FILE = Path("project.yaml")
 """The project where a command names none."""
 
 
-def load_project(path: str | Path) -> Project:
+def load_project(path: str | Path, env: str | None = None) -> Project:
     """Read a project file.
 
+    Args:
+        env: the environment whose sources the project shall have; without it all are kept.
+
     Raises:
-        ProjectError: the file is missing or no YAML, or a key is unknown, missing or wrong; the
-            message has one line a problem, each with file, line and key.
+        ProjectError: the file is missing or no YAML, or a key is unknown, missing or wrong, or the
+            environment has no source; the message has one line a problem, each with file, line and
+            key.
 
     >>> load_project("examples/health_visits/project.yaml").task
     'binary'
@@ -51,7 +55,34 @@ def load_project(path: str | Path) -> Project:
         problems = (_problem(file, lines, detail) for detail in error.errors())
         raise ProjectError("\n".join(problems)) from None
     project._file = file.resolve()
-    return project
+    return project if env is None else in_environment(project, env)
+
+
+def in_environment(project: Project, env: str) -> Project:
+    """The project with the sources that it names for an environment, and no others.
+
+    So what is declared for another environment shapes nothing here: no digest and no cache key.
+
+    Raises:
+        ProjectError: a source is declared for other environments only.
+    """
+    if not project.environments:
+        return project
+    key = "source"
+    try:
+        source = project.source.in_environment(env)
+        views = {}
+        for name, view in project.feature_views.items():
+            key = f"feature_views.{name}.source"
+            view_source = view.source.in_environment(env)
+            views[name] = view.model_copy(update={"source": view_source})
+    except ValidationError:
+        raise error_at(
+            project,
+            f"{key}.environments",
+            f"has no entry {env!r}, and {key} names no place for the others: add one",
+        ) from None
+    return project.model_copy(update={"source": source, "feature_views": views})
 
 
 def error_at(project: Project, key: str, message: str) -> ProjectError:

@@ -56,8 +56,7 @@ def check_rules(project: "Project") -> None:
     _fairness_is_known(project)
     _time_and_entity_fit(project)
     _views_join(project)
-    _watermark_grows(project)
-    _notation_fits(project)
+    _sources_fit(project)
 
 
 def _columns_exist(project: "Project") -> None:
@@ -218,12 +217,28 @@ def _views_join(project: "Project") -> None:
             raise ValueError(f"contract.columns.{name}: a feature view already has this column")
 
 
-def _watermark_grows(project: "Project") -> None:
-    incremental = project.source.incremental
+def _sources_fit(project: "Project") -> None:
+    for key, source, columns in _sources(project):
+        _watermark_grows(key, source, columns)
+        _notation_fits(key, source, columns)
+
+
+def _sources(project: "Project") -> Iterator[tuple[str, SourceSpec, dict[str, ColumnSpec]]]:
+    """Key, source and contract of every source, those of single environments too."""
+    declared = [("source", project.source, project.contract.columns)]
+    for name, view in project.feature_views.items():
+        declared.append((f"feature_views.{name}.source", view.source, view.columns))
+    for key, source, columns in declared:
+        yield key, source, columns
+        for env in source.environments:
+            yield f"{key}.environments.{env}", source.in_environment(env), columns
+
+
+def _watermark_grows(key: str, source: SourceSpec, columns: dict[str, ColumnSpec]) -> None:
+    incremental = source.incremental
     if incremental is None or incremental.column is None:
         return
-    spec = project.contract.columns[incremental.column]
-    key = "source.incremental.column"
+    spec, key = columns[incremental.column], f"{key}.incremental.column"
     if spec.type not in ("integer", "datetime"):
         raise ValueError(
             f"{key}: {incremental.column!r} has contract type {spec.type}: a watermark is "
@@ -233,35 +248,31 @@ def _watermark_grows(project: "Project") -> None:
         raise ValueError(f"{key}: {incremental.column!r} is nullable: it must not be")
 
 
-def _notation_fits(project: "Project") -> None:
-    sources = [("source", project.source, project.contract.columns)]
-    for name, view in project.feature_views.items():
-        sources.append((f"feature_views.{name}.source", view.source, view.columns))
-    for key, source, columns in sources:
-        columns_by_key = {
-            "plain": source.plain,
-            "dates": source.dates,
-            "spellings": source.spellings,
-        }
-        for section, names in columns_by_key.items():
-            for name in names:
-                if name not in columns:
-                    hint = meant(name, columns)
-                    raise ValueError(
-                        f"{key}.{section} names {name!r}, which its contract does not have{hint}"
-                    )
-        for name in source.dates:
-            if columns[name].type != "datetime":
+def _notation_fits(key: str, source: SourceSpec, columns: dict[str, ColumnSpec]) -> None:
+    columns_by_key = {
+        "plain": source.plain,
+        "dates": source.dates,
+        "spellings": source.spellings,
+    }
+    for section, names in columns_by_key.items():
+        for name in names:
+            if name not in columns:
+                hint = meant(name, columns)
                 raise ValueError(
-                    f"{key}.dates: {name!r} has contract type {columns[name].type}: make it "
-                    "datetime, or remove it"
+                    f"{key}.{section} names {name!r}, which its contract does not have{hint}"
                 )
-        watermark = source.incremental and source.incremental.column
-        if watermark in source.dates and source.format in ("sql", "delta"):
+    for name in source.dates:
+        if columns[name].type != "datetime":
             raise ValueError(
-                f"{key}.dates: {watermark!r} is the watermark, which the {source.format} source "
-                "compares by itself: cast it to a time there (a query or a view)"
+                f"{key}.dates: {name!r} has contract type {columns[name].type}: make it "
+                "datetime, or remove it"
             )
+    watermark = source.incremental and source.incremental.column
+    if watermark in source.dates and source.format in ("sql", "delta"):
+        raise ValueError(
+            f"{key}.dates: {watermark!r} is the watermark, which the {source.format} source "
+            "compares by itself: cast it to a time there (a query or a view)"
+        )
 
 
 def _named_columns(project: "Project") -> Iterator[tuple[str, str]]:
@@ -273,8 +284,9 @@ def _named_columns(project: "Project") -> Iterator[tuple[str, str]]:
     for key in ("inputs", "leakage", "protected", "ignore"):
         yield from _listed(key, getattr(project, key) or ())
     yield from _listed("evaluation.slices", project.evaluation.slices)
-    if project.source.incremental and project.source.incremental.column:
-        yield "source.incremental.column", project.source.incremental.column
+    for key, source, columns in _sources(project):
+        if columns is project.contract.columns and source.incremental and source.incremental.column:
+            yield f"{key}.incremental.column", source.incremental.column
 
 
 def _listed(key: str, names: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -339,6 +351,12 @@ class Project(Section):
     def folder(self) -> Path:
         """Folder of the project file: relative paths and the features module start there."""
         return self._file.parent
+
+    @property
+    def environments(self) -> tuple[str, ...]:
+        """Environments that a source is declared for; see `loader.in_environment`."""
+        sources = (self.source, *(view.source for view in self.feature_views.values()))
+        return tuple(dict.fromkeys(env for source in sources for env in source.environments))
 
     def with_source(self, path: str | Path) -> Self:
         """The same project on another file, folder or URL; a relative path starts where the caller

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from lifecycle.data.sources.base import Part, Source
 from lifecycle.data.sources.columns import as_declared
+from lifecycle.errors import ProjectError
 from lifecycle.lake.column_types import to_frame
 from lifecycle.project import Project, SourceSpec
 from lifecycle.runtime.identity import sha256
@@ -23,9 +24,15 @@ def open_source(project: Project, spec: SourceSpec | None = None) -> Source:
     Raises:
         SourceError: credentials are not there.
         FeatureError: there is no such function.
+        ProjectError: it is still declared for several environments.
     """
     own = spec is None
     spec = spec or project.source
+    if spec.environments:
+        raise ProjectError(
+            f"{project.name}: its source depends on the environment: load the project with one, as "
+            "in load_project(file, 'dev')"
+        )
     if spec.format == "sql":
         from lifecycle.data.sources.sql import Sql  # SQLAlchemy takes a while
 
