@@ -41,6 +41,10 @@ class Option:
         self.flag, self.declaration = flag, declaration
 
 
+ENV, TO = "--env", "--to"
+"""The option that names the environment, and its spelling in `promote`."""
+
+
 def no_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """Arguments of a flow that takes no options of its own."""
     return {}
@@ -60,6 +64,8 @@ class Command:
     """Whether the flow needs MLflow."""
     cluster: bool = False
     """Whether the flow joins the Ray cluster, whatever the project is."""
+    env_flags: tuple[str, ...] = (ENV,)
+    """Spellings of the option that names the environment."""
 
     def parser(self, program: str | None = None) -> argparse.ArgumentParser:
         """The parser of the command line."""
@@ -71,7 +77,7 @@ class Command:
         text = "project file (YAML)"
         parser.add_argument("project", nargs="?", help=f"{text}; by default ./{PROJECT_FILE}")
         parser.add_argument("--project", dest="project_option", metavar="PROJECT", help=text)
-        parser.add_argument("--env", help=environment_help())
+        parser.add_argument(*self.env_flags, dest="env", help=environment_help())
         parser.add_argument("--source", help="data file instead of the project's source.path")
         for option in self.options:
             parser.add_argument(option.flag, **option.declaration)
@@ -133,7 +139,7 @@ def _start_server(arguments: Sequence[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         return
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    parser.add_argument("--env")
+    parser.add_argument(ENV, TO, dest="env")
     with suppress(LifecycleError, argparse.ArgumentError):  # reported when the flow begins
         start_early(Settings.load(parser.parse_known_args(arguments)[0].env))
 

@@ -13,6 +13,7 @@
     ├── GateError                 a gate is closed and nothing else can go on
     ├── BundleError               a model bundle is incomplete, changed or foreign
     ├── RegistryError             a model version or alias that is asked for does not exist
+    ├── OvertakenError            somebody else has changed a project's versions meanwhile
     ├── RequestError              a prediction request with a missing or wrong-typed field (422)
     │   ├── MalformedRequestError it is no JSON or not of the protocol's shape (400)
     │   ├── RequestTooLargeError  more bytes, rows or nesting than allowed (413)
@@ -90,6 +91,10 @@ class BundleError(LifecycleError):
 
 class RegistryError(LifecycleError):
     """A model version or alias that is asked for does not exist."""
+
+
+class OvertakenError(LifecycleError):
+    """Somebody else has changed a project's versions since they were looked at."""
 
 
 class RequestError(LifecycleError):

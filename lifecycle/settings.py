@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lifecycle.errors import SettingsError
-from lifecycle.redaction import redact, remember, remember_url
+from lifecycle.redaction import PLAIN, SECRET_NAME, redact, remember, remember_url
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +102,8 @@ SERVED = ("http://", "https://", "databricks")
 """Tracking URIs of an MLflow server, which has a place for artifacts of its own."""
 
 PREFIX = "LIFECYCLE_"
+APART = "__"
+"""Stands between the name of another environment and that of its variable."""
 OTHER_VARIABLES = (
     "WORKSPACE",
     "PROJECT",
@@ -167,6 +169,12 @@ class Settings(BaseSettings):
     openlineage: str = ""
     """Where every flow tells what it made, as OpenLineage events: a file that grows by a line an
     event, or the URL of a service such as Marquez; by default nowhere."""
+    promotes_from: str = ""
+    """The environment whose champion `promote` brings here, unless it is told another one."""
+    approval: Literal["none", "required"] = "none"
+    """Whether a person must approve what `promote` brings to this environment."""
+    approval_hours: float = Field(default=24.0, gt=0, le=24 * 365)
+    """How long a promotion waits for its approval; after that the answer is no."""
     databases: SecretStr | None = None
     """SQLAlchemy URLs of the databases behind Prefect's and MLflow's servers, separated by blanks:
     `lifecycle erase` searches them too."""
@@ -320,10 +328,35 @@ def _warn_of_unknown(variable: str) -> None:
     """Warn of a variable with our prefix that is none of ours: it is likely misspelled."""
     names = [*map(str.upper, Settings.model_fields), *OTHER_VARIABLES]
     name = variable.removeprefix(PREFIX)
-    if variable.startswith(PREFIX) and name not in names:
+    if variable.startswith(PREFIX) and APART not in name and name not in names:
         close = get_close_matches(name, names, n=1)
         hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
         logger.warning("%s is not a setting and is ignored%s", variable, hint)
+
+
+def variables_of(env: str) -> dict[str, str]:
+    """Variables for a process of another environment than this process works in.
+
+    This process's own `LIFECYCLE_…` and secrets are left out: they are for its own environment.
+    `LIFECYCLE_STAGING__NAME` becomes `LIFECYCLE_NAME` in a process of `staging` where that is a
+    setting, and `NAME` where it is not, such as MLFLOW_TRACKING_PASSWORD.
+
+    Raises:
+        SettingsError: there is no such environment.
+    """
+    environment_file(env)
+    prefix = f"{PREFIX}{re.sub(r'[^A-Z0-9]', '_', env.upper())}{APART}"
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith(PREFIX) and (name in PLAIN or not SECRET_NAME.search(name))
+    }
+    for variable, value in os.environ.items():
+        name = variable.removeprefix(prefix)
+        if variable.startswith(prefix):
+            is_setting = name.lower() in Settings.model_fields or name in OTHER_VARIABLES
+            variables[f"{PREFIX}{name}" if is_setting else name] = value
+    return variables | {f"{PREFIX}ENV": env}
 
 
 def _refuse_unusable(path: str) -> None:

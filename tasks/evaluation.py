@@ -30,9 +30,10 @@ def evaluate_candidate(
     split: Split,
     bundle: Bundle,
     champion: ModelVersion | None,
+    stage: str = "train",
 ) -> Evaluated:
     """Measure candidate, trivial baseline and champion on the same holdout; write the report."""
-    with step("train", "evaluating on the holdout") as report:
+    with step(stage, "evaluating on the holdout") as report:
         answers = assess.answer(project, split.holdout, bundle.path, bundle.digest)
         measured = measure(project, settings, split, answers, champion)
         closer = assess.assess_closely(project, answers, measured.candidate)
@@ -48,7 +49,7 @@ def evaluate_candidate(
         )
         report(f"holdout {project.metric}: {_line(evaluated, project.metric)} → {evaluated.report}")
     for warning in closer.warnings:
-        say("train", f"warning: {warning}")
+        say(stage, f"warning: {warning}")
     create_table_artifact(
         key=f"{slug(project)}-evaluation",
         table=[

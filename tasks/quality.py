@@ -102,13 +102,21 @@ run_suites_anew = _check.with_options(refresh_cache=True)
 
 @task(name="gate", **NOT_CACHED)
 def gate_candidate(
-    project: Project, evaluated: Evaluated, report: CheckReport, noise: Noise | None
+    project: Project,
+    evaluated: Evaluated,
+    report: CheckReport,
+    noise: Noise | None,
+    stage: str = "train",
+    alone: str = gates.NO_CHAMPION,
 ) -> Decision:
-    """Decide whether the candidate may become challenger, and leave the reasons to be seen."""
-    decision = gates.decide(
-        evaluated, report, project.gate, project.metric, project.checks.accept, noise
-    )
-    show_decision(project, "train", decision)
+    """Decide whether the candidate may become challenger, and leave the reasons to be seen.
+
+    Args:
+        alone: why there is no champion to compare with, as a sentence.
+    """
+    gate, accepted = project.gate, project.checks.accept
+    decision = gates.decide(evaluated, report, gate, project.metric, accepted, noise, alone)
+    show_decision(project, stage, decision)
     return decision
 
 

@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from lifecycle.audit.chain import LINE, Chain
+from lifecycle.errors import OvertakenError
 from lifecycle.lake.table import table_uri
 from lifecycle.records import Action, Change, ModelVersion
 from lifecycle.settings import Settings
 
 TABLE = "audit"
+TURN = "turn"
+"""Topic of the lines that change a version or claim to."""
 SCHEMA = pa.schema(
     {
         LINE: pa.int64(),
@@ -31,6 +34,8 @@ BY_HAND = "ended by hand."
 """Ends the first reason of a rejection by `--rollback`."""
 CROWNING = ("promote", "rollback")
 """Actions after which another version is the champion."""
+NOTES = ("not released", "export", "import", "approve", "decline")
+"""Actions that change nothing of what is served."""
 
 
 def model_chain(settings: Settings, project_name: str) -> Chain[Change]:
@@ -55,17 +60,32 @@ class Trail:
         Raises:
             BackendError: the trail cannot be read or written.
         """
-        line = Change(
-            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            who=self.who,
-            action=action,
-            model=model.name,
-            version=model.version,
-            digest=model.digest,
-            identity=model.identity,
-            reasons=tuple(reasons),
-        )
+        line = self._line(action, model, reasons)
         return self._chain.append(line, lambda last: _is_same(last, line))
+
+    def claim(self, model: ModelVersion, reasons: Sequence[str], base: str) -> Change:
+        """Append an `import` line if nobody changed the versions since somebody looked.
+
+        Of those who looked at the same line exactly one succeeds. Whoever looked at their own
+        claim has been cut short after it, and gets it back.
+
+        Args:
+            base: `standing` when they looked.
+
+        Raises:
+            OvertakenError: somebody did; says who, what and when.
+            BackendError: the trail cannot be read or written.
+        """
+        line = self._line("import", model, reasons)
+
+        def is_own(newest: Change) -> bool:
+            if newest.hash != base:
+                raise OvertakenError(
+                    f"{newest} by {newest.who} on {newest.time[:19].replace('T', ' ')} came first"
+                )
+            return newest.action == "import" and newest.digest == line.digest
+
+        return self._chain.append(line, is_own)
 
     def changes(self) -> list[Change]:
         """Changes as of `history`."""
@@ -78,6 +98,18 @@ class Trail:
             BackendError: the trail cannot be read.
         """
         return self._chain.mark()
+
+    def _line(self, action: Action, model: ModelVersion, reasons: Sequence[str]) -> Change:
+        return Change(
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            who=self.who,
+            action=action,
+            model=model.name,
+            version=model.version,
+            digest=model.digest,
+            identity=model.identity,
+            reasons=tuple(reasons),
+        )
 
     @property
     def _chain(self) -> Chain[Change]:
@@ -103,8 +135,31 @@ def verify(settings: Settings, project_name: str) -> str | None:
 
 
 def decisive(changes: Sequence[Change]) -> list[Change]:
-    """The changes without attempts that changed nothing."""
-    return [change for change in changes if change.action != "not released"]
+    """The changes without attempts and notes, which changed nothing."""
+    return [change for change in changes if change.action not in NOTES]
+
+
+def standing(changes: Sequence[Change]) -> str:
+    """The hash of the last line that changed a version or claimed to; empty without one."""
+    lines = [change for change in changes if _turns(change)]
+    return lines[-1].hash if lines else ""
+
+
+def approval_of(changes: Sequence[Change], digest: str) -> Change | None:
+    """The approval of a bundle that holds still: nobody declined it, and no version changed since.
+
+    The bundle's own claim is no such change: a promotion that was cut short goes on with it.
+    """
+    for change in reversed(changes):
+        if change.digest == digest and change.action in ("approve", "decline"):
+            return change if change.action == "approve" else None
+        if _turns(change) and not (change.action == "import" and change.digest == digest):
+            return None
+    return None
+
+
+def _turns(change: Change) -> bool:
+    return change.action == "import" or change.action not in NOTES
 
 
 def champions(changes: Sequence[Change]) -> list[int]:
@@ -145,7 +200,11 @@ def rolled_back(changes: Sequence[Change], digest: str) -> Change | None:
 
 
 def _topics(line: Change) -> tuple[str, ...]:
-    return ("champion", "any") if line.action in CROWNING else ("any",)
+    if line.action in CROWNING:
+        return ("champion", TURN, "any")
+    if line.action == "import":
+        return (TURN, "any")
+    return ("any", TURN) if _turns(line) else ("any",)
 
 
 def _is_same(last: Change, line: Change) -> bool:

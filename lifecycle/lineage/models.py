@@ -21,7 +21,7 @@ from lifecycle.lineage.graph import Graph, Node
 from lifecycle.monitoring.monitor import REPORT_FILES
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion
-from lifecycle.release.lifetime import MADE_PREFIX
+from lifecycle.release.lifetime import MADE_PREFIX, ORIGIN
 from lifecycle.release.mlflow_store import backend_errors, connect
 from lifecycle.release.registry import BUNDLE, IDENTITY, versions
 from lifecycle.settings import Settings
@@ -65,6 +65,7 @@ def _model(model: ModelVersion, aliases: tuple[str, ...], run: "Run | None") -> 
     facts |= {"identity": model.identity}
     if run:
         tags = run.data.tags
+        facts |= {"promoted from": tags[ORIGIN]} if ORIGIN in tags else {}
         facts |= {
             key: tags[f"{IDENTITY}.{key}"]
             for key in ("data", "project", "seed")
@@ -133,6 +134,8 @@ def _add_releases(graph: Graph, project: Project, settings: Settings) -> None:
     lines: dict[int, list[str]] = {}
     times: dict[int, str] = {}
     for change in model_trail.history(settings, project.name):
+        if not change.version:  # it was offered by another environment, and has no version here
+            continue
         label = f"{change.time[:19].replace('T', ' ')} {change.action} by {change.who}"
         lines.setdefault(change.version, []).append(label)
         if change.action in model_trail.CROWNING:

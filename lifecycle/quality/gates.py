@@ -36,6 +36,8 @@ MAX_COLUMNS_NAMED = 5
 ONE_SIDED = NormalDist().inv_cdf(0.99) / NormalDist().inv_cdf(0.975)
 """From half of a 95 % interval to what is exceeded on one side once in a hundred times."""
 
+NO_CHAMPION = "No champion yet: there is nothing to compare with."
+
 
 def decide(
     evaluated: Evaluated,
@@ -44,6 +46,7 @@ def decide(
     metric: Metric,
     accept: Mapping[str, str] | None = None,
     noise: Noise | None = None,
+    alone: str = NO_CHAMPION,
 ) -> Decision:
     """Compare a challenger with the floor, the baseline, the champion if any, and the checks.
 
@@ -54,6 +57,7 @@ def decide(
         evaluated: the challenger as `candidate`, with its gains measured in pairs.
         accept: `project.checks.accept`: check → why its failure does not block.
         noise: what other seeds do to the metric, if that was measured.
+        alone: why there is no champion to compare with, as a sentence.
 
     Raises:
         ValueError: the evaluations come from different holdouts, or lack the metric.
@@ -73,7 +77,7 @@ def decide(
     ]
     gain = evaluated.gain_over_champion
     if champion is None or gain is None:
-        verdicts.append((True, "No champion yet: there is nothing to compare with."))
+        verdicts.append((True, alone))
     else:
         verdicts.append(_gain(evaluated, champion, gain, gate, metric))
         verdicts += _above_noise(gain.value, noise, gate.gain_over_noise, metric)

@@ -29,7 +29,18 @@ from lifecycle.records.monitoring import (
     Period,
     Scored,
 )
-from lifecycle.records.release import Action, Change, Duel, Endpoint, Observed, Release, Traffic
+from lifecycle.records.release import (
+    Action,
+    Approval,
+    Change,
+    Duel,
+    Endpoint,
+    Observed,
+    Offer,
+    Promotion,
+    Release,
+    Traffic,
+)
 from lifecycle.records.training import (
     Bundle,
     Candidate,
@@ -43,6 +54,7 @@ from lifecycle.records.training import (
     Identity,
     ModelVersion,
     Noise,
+    Origin,
     Slice,
     Trained,
     Trial,
@@ -52,6 +64,7 @@ from lifecycle.records.training import (
 __all__ = [
     "CONTROL",
     "Action",
+    "Approval",
     "Bundle",
     "Candidate",
     "Change",
@@ -80,8 +93,11 @@ __all__ = [
     "Monitored",
     "Noise",
     "Observed",
+    "Offer",
+    "Origin",
     "Period",
     "Prepared",
+    "Promotion",
     "Record",
     "Release",
     "Retained",

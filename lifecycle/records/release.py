@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from lifecycle.records.base import Link, Record
-from lifecycle.records.training import Decision, Evaluation, ModelVersion
+from lifecycle.records.training import Decision, Evaluation, ModelVersion, Origin, Trained
 
 
 class Endpoint(Record):
@@ -50,9 +50,22 @@ class Observed(Record):
     """Their prediction ids."""
 
 
-Action = Literal["deploy", "canary", "shadow", "promote", "rollback", "reject", "not released"]
+Action = Literal[
+    "deploy",
+    "canary",
+    "shadow",
+    "promote",
+    "rollback",
+    "reject",
+    "not released",
+    "export",
+    "import",
+    "approve",
+    "decline",
+]
 """What is done to a model version. `not released` is no verdict: what serves was late or absent, or
-the release was cut short, and running it again may help."""
+the release was cut short, and running it again may help. `export` and `import` are the two sides of
+a promotion between environments, `approve` and `decline` the answers of those who are asked."""
 
 
 class Change(Link):
@@ -65,7 +78,8 @@ class Change(Link):
     identity: str
 
     def __str__(self) -> str:
-        return f"{self.action} v{self.version}"
+        # what is not registered here has no version
+        return f"{self.action} {f'v{self.version}' if self.version else self.digest[:12]}"
 
 
 class Release(Record):
@@ -89,3 +103,53 @@ class Duel(Record):
     challenger_evaluation: Evaluation
     champion_evaluation: Evaluation | None
     decision: Decision
+
+
+class Approval(Record):
+    """Somebody's consent to a promotion between environments."""
+
+    who: str
+    why: str
+
+
+class Offer(Record):
+    """The version that one environment offers to another, as its registry has it."""
+
+    env: str
+    trained: Trained
+    """The record of its training there, with the version."""
+    curve: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    """`train` and `validation`: the stopping metric after each round."""
+    registry: str
+    """SHA-256 of the registry's address."""
+    exported: str
+    """Environment to which the newest export of the project went with this bundle; else empty."""
+
+    @property
+    def model(self) -> ModelVersion:
+        """The version in that environment."""
+        return self.trained.model
+
+    @property
+    def origin(self) -> Origin:
+        """The part that its record keeps wherever it goes."""
+        return self.trained.origin or Origin(
+            env=self.env, model=self.model, split=self.trained.split
+        )
+
+    def __str__(self) -> str:
+        return f"{self.env} v{self.model.version} (bundle {self.model.digest[:12]})"
+
+
+class Promotion(Record):
+    """Result of a promotion between environments."""
+
+    offer: Offer
+    decision: Decision
+    """Of the gate on this environment's data, of the approval or of the rollout: the last."""
+    approval: Approval | None = None
+    """None where none was asked for or given."""
+    model: ModelVersion | None = None
+    """The version here; None if nothing was changed."""
+    champion: ModelVersion | None = None
+    """The champion here, after all."""

@@ -179,6 +179,19 @@ class ModelVersion(Record):
     """The digest of the identity."""
 
 
+class Origin(Record):
+    """The environment where a promoted version was trained."""
+
+    env: str
+    model: ModelVersion
+    """The version there."""
+    split: Split
+    """The data it learned from, which are that environment's."""
+
+    def __str__(self) -> str:
+        return f"{self.env} v{self.model.version}"
+
+
 class Noise(Record):
     """The deciding metric on the holdout after training with other seeds: what chance does."""
 
@@ -207,6 +220,9 @@ class Trained(Record):
     """None if it was not measured (`gate.seeds`, or `--seeds`)."""
     cached: bool = False
     """Whether the model was found under its identity rather than trained."""
+    origin: Origin | None = None
+    """Of a version that was promoted from another environment: `split` is this one's then, on
+    which it was evaluated, and not what it learned from."""
 
 
 class Evaluated(Record):

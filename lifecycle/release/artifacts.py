@@ -73,6 +73,21 @@ def bundle_path(model: ModelVersion, settings: Settings) -> Path:
     return path
 
 
+def keep_bundle(source: Path, model: ModelVersion, settings: Settings) -> Path:
+    """Keep a bundle that another environment's registry had, unless it is here; a verified folder.
+
+    Raises:
+        BundleError: it is not what the version's digest says.
+    """
+    path = settings.folder("bundles", model.name) / model.digest
+    try:
+        load_bundle(path, model.digest)
+    except BundleError:
+        load_bundle(source, model.digest)
+        _put(source, path)
+    return path
+
+
 def threshold_of(model: ModelVersion, settings: Settings) -> float | None:
     """Binary: the probability from which the version counts a row as positive.
 
@@ -120,22 +135,30 @@ def record_of(model: ModelVersion, settings: Settings) -> Trained:
         BackendError: the registry cannot be reached.
         RegistryError: the version has no readable record.
     """
+    trained = relocated(logged_record(model, settings), settings)
+    reports = _reports(model, trained.checks.reports, settings)
+    checks = trained.checks.model_copy(update={"reports": reports})
+    return trained.model_copy(update={"model": model, "checks": checks, "cached": True})
+
+
+def logged_record(model: ModelVersion, settings: Settings) -> Trained:
+    """The record of a version as it was logged, where its tables and reports were then.
+
+    Raises:
+        BackendError, RegistryError: see `record_of`.
+    """
     connect(settings)
     import mlflow
 
     with backend_errors(settings):
         text = mlflow.artifacts.load_text(f"runs:/{model.run_id}/{RECORD}")
     try:
-        trained = Trained.model_validate_json(text)
+        return Trained.model_validate_json(text)
     except ValidationError as error:
         raise RegistryError(
             f"{model.uri}: its record {RECORD} cannot be read ({error.error_count()} problems); "
             "train again with the installed version"
         ) from None
-    trained = relocated(trained, settings)
-    reports = _reports(model, trained.checks.reports, settings)
-    checks = trained.checks.model_copy(update={"reports": reports})
-    return trained.model_copy(update={"model": model, "checks": checks, "cached": True})
 
 
 def evaluation_of(model: ModelVersion, settings: Settings) -> Evaluation:

@@ -36,12 +36,40 @@ def as_trained(project: Project, model: ModelVersion, settings: Settings) -> Pro
     if schema.hook is None:
         return changed
     folder = settings.folder("hooks", project.name) / schema.hook_digest
-    module = Path(*schema.hook.partition(":")[0].split(".")).with_suffix(".py")
+    module = module_of(schema.hook)
     if not _is(folder / module, schema.hook_digest):
         with _hook_file(changed, model, settings, module, schema.hook_digest) as file:
             _keep(file, folder, module)
     changed._file = folder / project.file.name
     return changed
+
+
+def module_of(hook: str) -> Path:
+    """The file of a hook, relative to the folder of its project: `a.b:make` is in `a/b.py`."""
+    return Path(*hook.partition(":")[0].split(".")).with_suffix(".py")
+
+
+def registered_hook(bundle: Path, module: Path, digest: str) -> Path | None:
+    """The copy of a hook that the registry keeps next to a bundle; None if there is none like it.
+
+    Args:
+        bundle: as `registered_bundle` gives it.
+        module: `module_of` the hook.
+        digest: SHA-256 of the file at training.
+    """
+    copies = (folder / CODE / module for folder in bundle.parents)
+    return next((file for file in copies if _is(file, digest)), None)
+
+
+def keep_hook(file: Path, project_name: str, hook: str, digest: str, settings: Settings) -> None:
+    """Keep the hook of a version of another environment, for `as_trained` to find.
+
+    Raises:
+        BundleError: it is not the file that the version was trained with.
+    """
+    if not _is(file, digest):
+        raise BundleError(f"{hook}: the hook's file is not what it was at training")
+    _keep(file, settings.folder("hooks", project_name) / digest, module_of(hook))
 
 
 @contextmanager
@@ -58,8 +86,7 @@ def _hook_file(
         yield here
         return
     with registered_bundle(connect(settings), model, settings) as bundle:
-        copies = (folder / CODE / module for folder in bundle.parents)
-        copy = next((file for file in copies if _is(file, digest)), None)
+        copy = registered_hook(bundle, module, digest)
         if copy is None:
             raise BundleError(
                 f"{model.uri}: its features hook {project.features} has changed since training, "

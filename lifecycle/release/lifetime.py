@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lifecycle.errors import LifecycleError, first_line
 from lifecycle.project import Project
-from lifecycle.records import Identity, Split
+from lifecycle.records import Identity, Origin, Split
 from lifecycle.redaction import redact
 from lifecycle.release.mlflow_run import log_datasets
 from lifecycle.release.mlflow_store import backend_errors, connect, experiment_id
@@ -34,6 +34,8 @@ FAILURE = "lifecycle.failure"
 """Tag of a run that failed: why, in one line."""
 INPUTS = "lifecycle.inputs"
 """Tag of a run that has all that is known at its start."""
+ORIGIN = "lifecycle.origin"
+"""Tag of a run and of a version that was promoted: environment and version it comes from."""
 LONGEST_VALUE = 6000
 """Characters of a parameter's value that MLflow takes."""
 SHAPING = ("training", "tuning", "split")
@@ -46,6 +48,7 @@ def begin_run(
     identity: Identity,
     split: Split,
     is_alone: bool = False,
+    origin: Origin | None = None,
 ) -> str:
     """Id of the open run of a training: a new one, or that of a training that was killed.
 
@@ -55,6 +58,7 @@ def begin_run(
     Args:
         is_alone: whether nobody else trains this project in this environment, so that whatever is
             open there was left by a process that was killed, and is ended.
+        origin: of a promoted version: its run has learned nothing, it has a holdout alone.
 
     Raises:
         BackendError: MLflow cannot be reached or written.
@@ -75,11 +79,15 @@ def begin_run(
                 client.set_terminated(run.info.run_id, "KILLED")
         if earlier_run is None:
             name = f"{project.name}-{identity.digest[:8]}"
-            tags = run_tags(settings, identity)
+            tags = run_tags(settings, identity) | ({ORIGIN: str(origin)} if origin else {})
             earlier_run = client.create_run(experiment, tags=tags, run_name=name)
         run_id = str(earlier_run.info.run_id)
         if INPUTS not in earlier_run.data.tags:
-            _log_inputs(client, run_id, project, split)
+            if origin:
+                log_datasets(client, run_id, {"holdout": split.holdout})
+                client.set_tag(run_id, INPUTS, "true")
+            else:
+                _log_inputs(client, run_id, project, split)
         return run_id
 
 
@@ -154,7 +162,8 @@ def _log_inputs(client: "MlflowClient", run_id: str, project: Project, split: Sp
 
     params = [Param(name, value) for name, value in parameters(project).items()]
     client.log_batch(run_id, params=params)
-    log_datasets(client, run_id, split)
+    parts = {"training": split.train, "validation": split.validation, "holdout": split.holdout}
+    log_datasets(client, run_id, parts)
     if project.file.is_file():
         client.log_artifact(run_id, str(project.file))
     client.set_tag(run_id, INPUTS, "true")

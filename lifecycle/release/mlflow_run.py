@@ -3,7 +3,7 @@
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version as installed
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -79,17 +79,12 @@ def _numbers(bundle: Bundle, trained: Trained) -> dict[str, float]:
     return numbers
 
 
-def log_datasets(client: "MlflowClient", run_id: str, split: Split) -> None:
-    """The three parts as references: table, version and digest, no rows."""
+def log_datasets(client: "MlflowClient", run_id: str, parts: Mapping[str, DatasetVersion]) -> None:
+    """Parts by their contexts, as references: table, version and digest, no rows."""
     from mlflow.data.delta_dataset_source import DeltaDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    parts: dict[str, DatasetVersion] = {
-        "training": split.train,
-        "validation": split.validation,
-        "holdout": split.holdout,
-    }
     inputs = []
     for context, part in parts.items():
         source = DeltaDatasetSource(path=part.uri, delta_table_version=part.version)

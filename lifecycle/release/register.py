@@ -15,7 +15,7 @@ from lifecycle.errors import BundleError
 from lifecycle.project import Project
 from lifecycle.records import Bundle, Identity, ModelVersion, Trained
 from lifecycle.release.artifacts import RECORD, registered_bundle
-from lifecycle.release.lifetime import begin_run, end_run
+from lifecycle.release.lifetime import ORIGIN, begin_run, end_run
 from lifecycle.release.mlflow_run import log_files, log_model, log_numbers, log_search
 from lifecycle.release.mlflow_store import backend_errors, connect
 from lifecycle.release.registry import (
@@ -79,7 +79,9 @@ def register(
     client = connect(settings)
     model = _cut_short_version(client, project, trained, settings)
     if model is None:
-        run_id = begin_run(project, settings, trained.identity, trained.split)
+        run_id = begin_run(
+            project, settings, trained.identity, trained.split, origin=trained.origin
+        )
         with backend_errors(settings):
             try:
                 client.set_tag(run_id, BUNDLE, trained.model.digest)
@@ -115,7 +117,8 @@ def _cut_short_version(
 
 
 def _tags(trained: Trained) -> dict[str, str]:
-    return {IDENTITY: trained.identity.digest, BUNDLE: trained.model.digest}
+    tags = {IDENTITY: trained.identity.digest, BUNDLE: trained.model.digest}
+    return tags | ({ORIGIN: str(trained.origin)} if trained.origin else {})
 
 
 def _create_version(
@@ -152,7 +155,10 @@ def _create_version(
 
 def _description(project: Project, trained: Trained) -> str:
     """Describe a version for people who have not opened its run."""
-    metric, rows = project.metric, trained.split.train.rows
+    metric, origin = project.metric, trained.origin
+    rows = (origin or trained).split.train.rows
+    learned = f"Learned from {rows:,} rows{f' of {origin.env}' if origin else ''}."
+    promoted = f"Promoted from {origin}. " if origin else ""
     estimate, baseline_estimate = (
         trained.evaluation.metrics[metric],
         trained.baseline.metrics.get(metric),
@@ -160,8 +166,8 @@ def _description(project: Project, trained: Trained) -> str:
     against = f", baseline {baseline_estimate.value:.4g}" if baseline_estimate else ""
     gate = "passed" if trained.decision.passed else "did not pass"
     return (
-        f"{metric} {estimate.value:.4g} ({estimate.low:.4g} to {estimate.high:.4g}) on "
-        f"{trained.evaluation.rows:,} holdout rows{against}. Learned from {rows:,} rows. "
+        f"{promoted}{metric} {estimate.value:.4g} ({estimate.low:.4g} to {estimate.high:.4g}) on "
+        f"{trained.evaluation.rows:,} holdout rows{against}. {learned} "
         f"The {trained.decision.gate} gate {gate}."
     )
 

@@ -104,7 +104,7 @@ def _refuse_emptied(project_name: str, settings: Settings) -> None:
     Raises:
         BackendError: the audit trail names versions, and the registry has none.
     """
-    lines = history(settings, project_name)
+    lines = [line for line in history(settings, project_name) if line.version]
     if not lines:
         return
     last = lines[-1]

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 DECLARED = yaml.safe_load((ROOT / "prefect.yaml").read_text())
 DEPLOYMENTS: list[dict[str, Any]] = DECLARED["deployments"]
 FLOWS = {"prepare", "train", "release", "score", "monitor", "retrain", "end_to_end"}
-FLOWS |= {"erase", "retention"}
+FLOWS |= {"erase", "retention", "promote"}
 ENVIRONMENTS = ("dev", "staging", "prod")
 
 

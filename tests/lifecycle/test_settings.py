@@ -20,7 +20,14 @@ from lifecycle.lake.table import history
 from lifecycle.lake.write import write_version
 from lifecycle.runtime.identity import store_id
 from lifecycle.runtime.servers import DATABASE, server_environment
-from lifecycle.settings import Environment, Settings, environments, sqlite_file, sqlite_url
+from lifecycle.settings import (
+    Environment,
+    Settings,
+    environments,
+    sqlite_file,
+    sqlite_url,
+    variables_of,
+)
 
 
 @pytest.fixture
@@ -269,3 +276,33 @@ def test_a_terminal_that_lacks_a_character(variables: dict[str, str], tmp_path: 
     assert ended.returncode == 0, ended.stderr
     assert b"?" in ended.stdout
     assert ended.stderr.strip() == rb"\u2026 \u2192 \u65e5\u672c"
+
+
+def test_another_environment_gets_variables_of_its_own_and_no_secret_of_this_one(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (installed / "deployments" / "eu-west.env").write_text("LIFECYCLE_HOME=west\n")
+    for name, value in {
+        "LIFECYCLE_ENV": "dev",
+        "LIFECYCLE_HOME": "ours",
+        "AWS_SECRET_ACCESS_KEY": "our-secret",
+        "MLFLOW_TRACKING_PASSWORD": "our-password",
+        "LIFECYCLE_EU_WEST__MLFLOW_TRACKING_URI": "http://west.example:5000",
+        "LIFECYCLE_EU_WEST__MLFLOW_TRACKING_PASSWORD": "their-password",
+        "LIFECYCLE_EU_EAST__MLFLOW_TRACKING_URI": "http://east.example:5000",
+    }.items():
+        monkeypatch.setenv(name, value)
+    variables = variables_of("eu-west")
+    assert "our-secret" not in variables.values()
+    assert "our-password" not in variables.values()
+    assert variables["MLFLOW_TRACKING_PASSWORD"] == "their-password"  # noqa: S105
+    assert not [name for name in variables if "EAST" in name]
+    for name in [name for name in os.environ if name.startswith("LIFECYCLE_")]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    theirs = Settings.load()
+    assert (theirs.env, theirs.home.name) == ("eu-west", "west")
+    assert theirs.tracking_uri == "http://west.example:5000"
+    with pytest.raises(SettingsError, match="unknown environment 'moon'"):
+        variables_of("moon")

@@ -1,0 +1,205 @@
+"""Promotion of a version between environments: the same bundle, judged and released anew.
+
+What keeps a promotion that is killed anywhere safe is the order: (1) the bundle is copied and held
+against its digest on both sides; (2) it is judged on this environment's data; (3) the approval, if
+any, is in the trail; (4) the claim, an `import` line that of several promotions exactly one gets;
+(5) the version is registered and becomes challenger; (6) it is released as the project says; (7)
+the other environment's trail gets its `export` line. Up to 4 nothing is changed. Running again
+takes up what is there: the same bundle is not registered twice, and an approval holds.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lifecycle.audit.model_trail import Trail
+from lifecycle.errors import RegistryError, SettingsError
+from lifecycle.features.encode import hook_digest
+from lifecycle.project import Project
+from lifecycle.records import (
+    Action,
+    Bundle,
+    CheckReport,
+    Decision,
+    Evaluated,
+    ModelVersion,
+    Offer,
+    Split,
+    Trained,
+)
+from lifecycle.release import hooks, registry
+from lifecycle.release.artifacts import keep_bundle, record_of
+from lifecycle.release.offer import (
+    BUNDLE,
+    HOOK,
+    Note,
+    OfferRequest,
+    ask,
+    registry_id,
+)
+from lifecycle.release.register import register, unregistered
+from lifecycle.settings import Settings
+from lifecycle.training.bundle import load_bundle
+
+
+def take_offer(project: Project, settings: Settings, env: str, version: int | None = None) -> Offer:
+    """The version another environment offers; its bundle and hook are kept here.
+
+    Args:
+        env: the other environment.
+        version: in its registry; by default its champion.
+
+    Raises:
+        BackendError: registry, store or trail of either environment cannot be reached.
+        BundleError: the bundle is not what its digest says, there or here.
+        RegistryError: there is no such version, or it predicts something else.
+        SettingsError: both environments have one registry.
+    """
+    with TemporaryDirectory(prefix="lifecycle-offer-") as scratch:
+        folder = Path(scratch)
+        offer = ask(OfferRequest(project_name=project.name, version=version), env, folder).offer
+        if offer is None:
+            raise RegistryError(f"{env}: made no offer")
+        if offer.registry == registry_id(settings):
+            raise SettingsError(
+                f"--from: {env} and {settings.env} have one registry, so there is nothing to "
+                f"promote; see that deployments/{env}.env and deployments/{settings.env}.env name "
+                "different ones"
+            )
+        path = keep_bundle(folder / BUNDLE, offer.model, settings)
+        schema = load_bundle(path, offer.model.digest).schema
+        if (schema.task, schema.target) != (project.task, project.target):
+            raise RegistryError(
+                f"{offer}: predicts {schema.target!r} (task {schema.task}), and this project "
+                f"{project.target!r} (task {project.task})"
+            )
+        if schema.hook:
+            copy = folder / HOOK / hooks.module_of(schema.hook)
+            if copy.is_file():
+                hooks.keep_hook(copy, project.name, schema.hook, schema.hook_digest, settings)
+        return offer
+
+
+def note(project: Project, offer: Offer, action: Action, who: str, *reasons: str) -> None:
+    """Write a line into the trail of the environment that made the offer.
+
+    Raises:
+        BackendError: that trail cannot be written.
+    """
+    line = Note.model_validate(
+        {"who": who, "action": action, "model": offer.model, "reasons": reasons}
+    )
+    with TemporaryDirectory(prefix="lifecycle-offer-") as scratch:
+        ask(OfferRequest(project_name=project.name, note=line), offer.env, Path(scratch))
+
+
+def as_offered(project: Project, settings: Settings, offer: Offer) -> Project:
+    """The project with the features hook of the offered version, if that is another one now.
+
+    Raises:
+        BundleError: that hook is nowhere any more.
+        FeatureError: the project's hook cannot be read.
+    """
+    bundle = bundle_of(offer, settings)
+    schema = load_bundle(bundle.path, bundle.digest).schema
+    if schema.hook is None and project.features is None:
+        return project
+    if schema.hook == project.features and schema.hook_digest == hook_digest(project):
+        return project
+    return hooks.as_trained(project, offer.model, settings)
+
+
+def bundle_of(offer: Offer, settings: Settings) -> Bundle:
+    """The bundle of an offer as it is kept here.
+
+    Raises:
+        BundleError: it is incomplete or was changed.
+    """
+    digest = offer.model.digest
+    path = settings.folder("bundles", offer.model.name) / digest
+    return Bundle(
+        path=path,
+        digest=digest,
+        rounds=load_bundle(path, digest).manifest.rounds,
+        curve=offer.curve,
+        warnings=tuple(f"In {offer.env}: {text}" for text in offer.trained.evaluation.warnings),
+    )
+
+
+def registered(project: Project, settings: Settings, offer: Offer) -> ModelVersion | None:
+    """The version here that has the bundle of an offer, whole; None without one.
+
+    Raises:
+        BackendError: the registry cannot be reached.
+    """
+    model = registry.find_by_identity(project, settings, offer.model.identity)
+    return model if model is not None and model.digest == offer.model.digest else None
+
+
+def as_unregistered(project: Project, settings: Settings, offer: Offer) -> ModelVersion:
+    """Name what is offered in this environment's trail, before it has a version here."""
+    return unregistered(project, offer.trained.identity, bundle_of(offer, settings))
+
+
+def accept(
+    project: Project,
+    settings: Settings,
+    offer: Offer,
+    judged: tuple[Split, Evaluated, CheckReport, Decision],
+    card: str,
+) -> Trained:
+    """Register an offer as challenger; a version that is here already is taken.
+
+    Args:
+        judged: this environment's split, and what was found on it.
+        card: the model card, Markdown.
+
+    Raises:
+        BackendError: MLflow cannot be reached or written.
+        BundleError: the bundle is not what its digest says.
+    """
+    if (model := registered(project, settings, offer)) is not None:
+        registry.set_alias(model, registry.CHALLENGER, settings)
+        return record_of(model, settings)
+    split, evaluated, checks, decision = judged
+    trained = Trained(
+        model=as_unregistered(project, settings, offer),
+        evaluation=evaluated.candidate,
+        baseline=evaluated.baseline,
+        checks=checks,
+        decision=decision,
+        split=split,
+        tuned=offer.trained.tuned.model_copy(update={"history": ()}),  # its trials are there
+        identity=offer.trained.identity,
+        noise=offer.trained.noise,
+        origin=offer.origin,
+    )
+    return register(
+        project,
+        settings,
+        bundle=bundle_of(offer, settings),
+        trained=trained,
+        plots=evaluated.plots,
+        report=evaluated.report,
+        card=f"Promoted from {offer}, where it learned from {offer.origin.split.train.rows:,} "
+        f"rows. The parts below are those of {settings.env}; it learned from none of them.\n\n"
+        f"{card}",
+    )
+
+
+def claim(
+    trail: Trail, offer: Offer, model: ModelVersion, base: str, why: Mapping[str, str]
+) -> None:
+    """Claim the environment for this promotion.
+
+    Args:
+        model: `as_unregistered`.
+        base: `model_trail.standing` when the promotion began.
+        why: what is said besides, by its key; empty texts are left out.
+
+    Raises:
+        OvertakenError: somebody has changed the project's versions since.
+        BackendError: the trail cannot be read or written.
+    """
+    words = (f"{key}: {text}" for key, text in why.items() if text)
+    trail.claim(model, (f"From {offer}.", *words), base)
