@@ -72,8 +72,8 @@ def promote(
                 judged = judge(project, settings, proposal, prepared.split, program)
         if not judged.decision.passed:
             return decline(project, settings, proposal, judged.decision)
-        given = Approval(who=approved_by, why=because) if approved_by else None
-        answer = ask_approval(project, settings, proposal, given)
+        option = Approval(who=approved_by, reason=because) if approved_by else None
+        answer = ask_approval(project, settings, proposal, option)
         if isinstance(answer, Decision):
             decline(project, settings, proposal, answer)
             raise GateError(f"{proposal.offer} is not promoted: {' '.join(answer.reasons)}")

@@ -86,7 +86,7 @@ class ApprovalForm(RunInput):
 
     approved: bool = Field(description="Shall this version be promoted?")
     who: str = Field(min_length=1, pattern=r"\S", description="Your name")
-    why: str = Field(min_length=1, pattern=r"\S", description="Your reason")
+    reason: str = Field(min_length=1, pattern=r"\S", description="Your reason")
 
 
 # Before anything is read: the plan, and whether an approval can be had.
@@ -113,7 +113,7 @@ def longest_steps(project: Project, settings: Settings) -> list[tuple[str, float
 
 def _longest_steps(project: Project, settings: Settings) -> Iterator[tuple[str, float]]:
     rollout = project.serving.rollout
-    held = max(rollout.bake_seconds, rollout.max_wait_seconds)
+    step_s = max(rollout.bake_seconds, rollout.max_wait_seconds)
     yield "the other environment", 2 * ANSWER_S
     if project.checks.suites:
         yield "checks", settings.checks_timeout_s
@@ -121,7 +121,7 @@ def _longest_steps(project: Project, settings: Settings) -> Iterator[tuple[str, 
         yield "approval", settings.approval_hours * 3600
     if rollout.policy != "straight":
         steps = len(rollout.steps) if rollout.policy == "canary" else 1
-        yield rollout.policy, steps * held
+        yield rollout.policy, steps * step_s
     yield "endpoint", STARTUP_S
     yield "smoke test", PATIENCE_S
 
@@ -238,29 +238,29 @@ def ask_approval(
     project: Project,
     settings: Settings,
     proposal: Proposal,
-    given: Approval | None,
+    option: Approval | None,
 ) -> Approval | Decision | None:
     """The approval of a promotion; None where none is asked for, a decision where it was denied.
 
     One that was given before the promotion was cut short holds.
 
     Args:
-        given: by whoever started the flow.
+        option: the one that whoever started the flow has brought.
     """
     if settings.approval != "required":
         return None
     trail = trail_of(project, settings)
     if change := approval_of(trail.changes(), proposal.offer.model.digest):
         say(STAGE, f"approved by {change.who} on {change.time[:10]}, before a run was cut short")
-        return Approval(who=change.who, why=change.reasons[0])
-    if given is None:
+        return Approval(who=change.who, reason=change.reasons[0])
+    if option is None:
         answer = _wait(project, settings, proposal.offer)
         if isinstance(answer, Decision):
             return answer
-        given = answer
-    _record(project, settings, proposal.offer, "approve", given.who, given.why, f"In {who()}.")
-    say(STAGE, f"approved by {given.who}: {given.why}")
-    return given
+        option = answer
+    _record(project, settings, proposal.offer, "approve", option.who, option.reason, f"In {who()}.")
+    say(STAGE, f"approved by {option.who}: {option.reason}")
+    return option
 
 
 def _wait(project: Project, settings: Settings, offer: Offer) -> Approval | Decision:
@@ -276,8 +276,8 @@ def _wait(project: Project, settings: Settings, offer: Offer) -> Approval | Deci
     except FlowPauseTimeout:
         return _denied(f"Nobody answered within {limit}, which means no.")
     if not form.approved:
-        return _denied(f"{form.who.strip()} said no: {form.why.strip()}")
-    return Approval(who=form.who.strip(), why=form.why.strip())
+        return _denied(f"{form.who.strip()} said no: {form.reason.strip()}")
+    return Approval(who=form.who.strip(), reason=form.reason.strip())
 
 
 def _denied(reason: str) -> Decision:
@@ -322,9 +322,12 @@ def accept(
     """Claim the environment, register the version, make it challenger; a decision if overtaken."""
     offer = proposal.offer
     model = promotion.as_unregistered(project, settings, offer)
-    why = {"approved by": f"{approval.who}, {approval.why}" if approval else "", "reason": reason}
+    notes = {
+        "approved by": f"{approval.who}, {approval.reason}" if approval else "",
+        "reason": reason,
+    }
     try:
-        promotion.claim(trail_of(project, settings), offer, model, proposal.base, why)
+        promotion.claim(trail_of(project, settings), offer, model, proposal.base, notes)
     except OvertakenError as error:
         words = f"{settings.env} has changed since this promotion looked at it: {error}. Run again."
         return Decision(gate="promotion", passed=False, reasons=(words,), blocking=(words,))
@@ -382,7 +385,7 @@ def conclude(
     is_champion = release.champion is not None and release.champion.digest == model.digest
     fate = "champion there" if is_champion else "sent back: " + " ".join(release.decision.reasons)
     if not (proposal.is_champion and offer.exported == settings.env):
-        approved = (f"Approved by {approval.who}: {approval.why}",) if approval else ()
+        approved = (f"Approved by {approval.who}: {approval.reason}",) if approval else ()
         words = (settings.env, f"As v{model.version}, {fate}", *approved)
         promotion.note(project, offer, "export", who(), *words)
     say(STAGE, f"{offer} is {settings.env} v{model.version}, {fate}")

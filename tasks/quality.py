@@ -107,15 +107,17 @@ def gate_candidate(
     report: CheckReport,
     noise: Noise | None,
     stage: str = "train",
-    alone: str = gates.NO_CHAMPION,
+    without_champion: str = gates.NO_CHAMPION,
 ) -> Decision:
     """Decide whether the candidate may become challenger, and leave the reasons to be seen.
 
     Args:
-        alone: why there is no champion to compare with, as a sentence.
+        without_champion: why there is no champion to compare with, as a sentence.
     """
     gate, accepted = project.gate, project.checks.accept
-    decision = gates.decide(evaluated, report, gate, project.metric, accepted, noise, alone)
+    decision = gates.decide(
+        evaluated, report, gate, project.metric, accepted, noise, without_champion
+    )
     show_decision(project, stage, decision)
     return decision
 

@@ -46,7 +46,7 @@ def decide(
     metric: Metric,
     accept: Mapping[str, str] | None = None,
     noise: Noise | None = None,
-    alone: str = NO_CHAMPION,
+    without_champion: str = NO_CHAMPION,
 ) -> Decision:
     """Compare a challenger with the floor, the baseline, the champion if any, and the checks.
 
@@ -57,7 +57,7 @@ def decide(
         evaluated: the challenger as `candidate`, with its gains measured in pairs.
         accept: `project.checks.accept`: check → why its failure does not block.
         noise: what other seeds do to the metric, if that was measured.
-        alone: why there is no champion to compare with, as a sentence.
+        without_champion: why there is no champion to compare with, as a sentence.
 
     Raises:
         ValueError: the evaluations come from different holdouts, or lack the metric.
@@ -77,7 +77,7 @@ def decide(
     ]
     gain = evaluated.gain_over_champion
     if champion is None or gain is None:
-        verdicts.append((True, alone))
+        verdicts.append((True, without_champion))
     else:
         verdicts.append(_gain(evaluated, champion, gain, gate, metric))
         verdicts += _above_noise(gain.value, noise, gate.gain_over_noise, metric)

@@ -109,7 +109,7 @@ class Approval(Record):
     """Somebody's consent to a promotion between environments."""
 
     who: str
-    why: str
+    reason: str
 
 
 class Offer(Record):

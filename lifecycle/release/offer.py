@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 REQUEST, ANSWER = "request.json", "answer.json"
 BUNDLE, HOOK = "bundle", "hook"
 """Folders of the copies."""
-ANSWER_S = 600.0
+ANSWER_S = 300.0
 """Seconds that the other environment may take: its registry and store answer, or it is down."""
 
 
@@ -48,7 +48,7 @@ class Note(Record):
 
 
 class OfferRequest(Record):
-    """What is asked of the other environment."""
+    """A request to the other environment."""
 
     project_name: str
     version: int | None = None
@@ -58,7 +58,7 @@ class OfferRequest(Record):
 
 
 class OfferAnswer(Record):
-    """What came of it."""
+    """Its answer."""
 
     offer: Offer | None = None
     error: str = ""
@@ -130,7 +130,7 @@ def find_offer(request: OfferRequest, settings: Settings, folder: Path) -> Offer
     """
     name = request.project_name
     changes = history(settings, name)
-    model = _asked(request, settings, {c.version for c in changes if c.action in CROWNING})
+    model = _requested(request, settings, {c.version for c in changes if c.action in CROWNING})
     client = connect(settings)
     with registered_bundle(client, model, settings) as bundle:
         shutil.copytree(bundle, folder / BUNDLE)
@@ -158,7 +158,7 @@ def registry_id(settings: Settings) -> str:
     return sha256(settings.tracking_uri)
 
 
-def _asked(request: OfferRequest, settings: Settings, crowned: set[int]) -> ModelVersion:
+def _requested(request: OfferRequest, settings: Settings, crowned: set[int]) -> ModelVersion:
     """The version that is asked for.
 
     Args:
@@ -177,10 +177,10 @@ def _asked(request: OfferRequest, settings: Settings, crowned: set[int]) -> Mode
     if request.version in registered and request.version in crowned:
         return registered[request.version]
     reason = "was never champion" if request.version in registered else "is not registered"
-    known = ", ".join(f"v{version}" for version in sorted(crowned & set(registered))) or "none"
+    names = ", ".join(f"v{version}" for version in sorted(crowned & set(registered))) or "none"
     raise RegistryError(
         f"--version: {name} v{request.version} {reason} there, so no gate there let it pass; "
-        f"champions so far: {known}"
+        f"champions so far: {names}"
     )
 
 

@@ -188,18 +188,18 @@ def accept(
 
 
 def claim(
-    trail: Trail, offer: Offer, model: ModelVersion, base: str, why: Mapping[str, str]
+    trail: Trail, offer: Offer, model: ModelVersion, base: str, notes: Mapping[str, str]
 ) -> None:
     """Claim the environment for this promotion.
 
     Args:
         model: `as_unregistered`.
         base: `model_trail.standing` when the promotion began.
-        why: what is said besides, by its key; empty texts are left out.
+        notes: what is said besides, by its key; empty texts are left out.
 
     Raises:
         OvertakenError: somebody has changed the project's versions since.
         BackendError: the trail cannot be read or written.
     """
-    words = (f"{key}: {text}" for key, text in why.items() if text)
+    words = (f"{key}: {text}" for key, text in notes.items() if text)
     trail.claim(model, (f"From {offer}.", *words), base)

@@ -31,19 +31,18 @@ from lifecycle.records import Decision, Evaluated, Gain, ModelVersion, Observed,
 from lifecycle.release import offer as offers
 from lifecycle.release import policies, promotion, register, rollout
 from lifecycle.release.artifacts import record_of
+from lifecycle.release.mlflow_store import connect
 from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias, versions
 from lifecycle.settings import Settings
 from tests.support.scripted import FakeLane
 
 HOME = "LIFECYCLE_HOME"
 POINTS: dict[str, tuple[Any, str]] = {
-    "bundle": (promotion, "take_offer"),
     "approval": (Trail, "record"),
     "claim": (promotion, "claim"),
     "version": (register, "_create_version"),
     "challenger": (promotion, "accept"),
     "alias": (rollout, "set_alias"),
-    "promoted": (rollout, "delete_alias"),
     "export": (promotion, "note"),
 }
 """Point → the function after whose first call the process is killed."""
@@ -54,8 +53,11 @@ def main(file: str, points: list[str]) -> None:
     staging, home = Settings.load("staging"), Settings.load("prod").home
     trail = Path(staging.lake, "small", "audit")
     shutil.copytree(trail, trail.with_name("before"))
+    os.environ[HOME] = str(home / "empty")
+    fork(lambda: connect(Settings.load("prod")) and None)  # its migrations take seconds
     for point in ("", *points):
         os.environ[HOME] = str(home / (point or "undisturbed"))
+        shutil.copytree(home / "empty", os.environ[HOME])
         shutil.rmtree(trail)
         shutil.copytree(trail.with_name("before"), trail)
         ends = [fork(lambda: promote(file, point))] if point else []  # noqa: B023 - called at once

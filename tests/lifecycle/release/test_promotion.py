@@ -22,10 +22,8 @@ from lifecycle.settings import Settings
 from tests.support.small import ROOT
 from tests.support.trained import Made
 
-POINTS = ("bundle", "approval", "claim", "version", "challenger", "alias", "promoted", "export")
+POINTS = ("approval", "claim", "version", "challenger", "alias", "export")
 """Of `tests.support.promoter`."""
-
-pytestmark = pytest.mark.component
 
 
 @pytest.fixture
@@ -66,6 +64,7 @@ def judged(made: Made, trained: Trained) -> tuple[Any, Evaluated, CheckReport, D
     return made.split, evaluated, trained.checks, trained.decision
 
 
+@pytest.mark.component
 def test_the_same_bytes_arrive_and_both_trails_say_so(made: Made, prod: Settings) -> None:
     trained = crown(made)
     offer = promotion.take_offer(made.project, prod, "staging")
@@ -106,6 +105,7 @@ def test_the_same_bytes_arrive_and_both_trails_say_so(made: Made, prod: Settings
     assert promotion.take_offer(made.project, prod, "staging").exported == "prod"
 
 
+@pytest.mark.component
 def test_what_cannot_be_promoted_is_refused_and_changes_nothing(
     made: Made, prod: Settings, tmp_path: Path
 ) -> None:
@@ -141,6 +141,7 @@ def test_what_cannot_be_promoted_is_refused_and_changes_nothing(
     assert not list(prod.home.glob("bundles/small/*"))
 
 
+@pytest.mark.system
 def test_killed_anywhere_and_run_again_it_ends_in_the_same_state(made: Made) -> None:
     crown(made)
     command = [sys.executable, "-m", "tests.support.promoter", str(made.project.file)]
