@@ -189,8 +189,8 @@ def _source_lines(project: "Project", env: str) -> Iterator[str]:
     for name in project.environments:
         place = in_environment(project, name).source.place
         tried = " (tried here)" if name == env else ""
-        known = "" if name in environments() else f": warning: there is no deployments/{name}.env"
-        yield f"{name} reads {place}{tried}{known}"
+        warning = "" if name in environments() else f": there is no deployments/{name}.env"
+        yield f"{name} reads {place}{tried}{warning}"
     if project.environments and env not in project.environments:
         yield f"{env} reads {in_environment(project, env).source.place} (tried here)"
 
