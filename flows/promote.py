@@ -50,16 +50,14 @@ def promote(
     """Bring the champion of another environment here, as the same bundle, and release it.
 
     The gate decides on this environment's own data, then a person where LIFECYCLE_APPROVAL says so.
-    Without `origin` it is the environment that LIFECYCLE_PROMOTES_FROM names.
-
-    With `version`, an earlier champion of the other environment is taken: so a promotion is taken
-    back. Of two promotions at once one goes on; the other changes nothing and says why.
+    `version` takes an earlier champion of the other environment, to go back to it. Of two
+    promotions at once one goes on; the other changes nothing and says why.
     """
     settings = Settings.load(env)
     origin = require_origin(settings, origin)
     require_approver(settings, approved_by, because)
     require_name(project, settings)
-    say_plan(project, settings, origin)
+    say_plan(project, settings, origin, bool(approved_by))
     proposal = propose(project, settings, origin, version)
     if proposal.refusal:
         refused = Decision(gate="rollback", passed=False, reasons=(proposal.refusal,))

@@ -1,7 +1,5 @@
 """Promotion between environments as Prefect tasks: offer, judgement, approval, claim."""
 
-from collections.abc import Iterator
-
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
@@ -92,9 +90,13 @@ class ApprovalForm(RunInput):
 # Before anything is read: the plan, and whether an approval can be had.
 
 
-def say_plan(project: Project, settings: Settings, origin: str) -> None:
-    """Tell how long a promotion, and the way back, take at worst."""
-    steps = longest_steps(project, settings)
+def say_plan(project: Project, settings: Settings, origin: str, is_approved: bool) -> None:
+    """Tell how long a promotion, and the way back, wait at worst.
+
+    Args:
+        is_approved: whether whoever started it has brought the approval.
+    """
+    steps = longest_steps(project, settings, is_approved)
     total = spoken_time(sum(seconds for _, seconds in steps))
     parts = ", ".join(f"{name} {spoken_time(seconds)}" for name, seconds in steps)
     back = spoken_time(STARTUP_S + PATIENCE_S)
@@ -106,24 +108,21 @@ def say_plan(project: Project, settings: Settings, origin: str) -> None:
     )
 
 
-def longest_steps(project: Project, settings: Settings) -> list[tuple[str, float]]:
+def longest_steps(
+    project: Project, settings: Settings, is_approved: bool = False
+) -> list[tuple[str, float]]:
     """The steps of a promotion that wait for something, and their limits in seconds."""
-    return list(_longest_steps(project, settings))
-
-
-def _longest_steps(project: Project, settings: Settings) -> Iterator[tuple[str, float]]:
     rollout = project.serving.rollout
-    step_s = max(rollout.bake_seconds, rollout.max_wait_seconds)
-    yield "the other environment", 2 * ANSWER_S
+    steps: list[tuple[str, float]] = [("the other environment", 2 * ANSWER_S)]
     if project.checks.suites:
-        yield "checks", settings.checks_timeout_s
-    if settings.approval == "required":
-        yield "approval", settings.approval_hours * 3600
+        steps.append(("checks", settings.checks_timeout_s))
+    if settings.approval == "required" and not is_approved:
+        steps.append(("approval", settings.approval_hours * 3600))
     if rollout.policy != "straight":
-        steps = len(rollout.steps) if rollout.policy == "canary" else 1
-        yield rollout.policy, steps * step_s
-    yield "endpoint", STARTUP_S
-    yield "smoke test", PATIENCE_S
+        count = len(rollout.steps) if rollout.policy == "canary" else 1
+        step_s = max(rollout.bake_seconds, rollout.max_wait_seconds)
+        steps.append((rollout.policy, count * step_s))
+    return [*steps, ("endpoint", STARTUP_S), ("smoke test", PATIENCE_S)]
 
 
 def spoken_time(seconds: float) -> str:

@@ -34,10 +34,8 @@ pytestmark = [pytest.mark.system, pytest.mark.usefixtures("prefect_server")]
 
 
 @pytest.fixture
-def made(
-    make_project: Callable[..., Project], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Made:
-    """A champion in `staging`, and beside it `prod`, which asks for an approval."""
+def environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`staging`, and beside it `prod`, which asks for an approval."""
     folder = tmp_path / "work" / "deployments"
     folder.mkdir(parents=True)
     (folder / "staging.env").write_text(f"LIFECYCLE_HOME={tmp_path / 'staging'}\n")
@@ -48,6 +46,11 @@ def made(
     monkeypatch.chdir(folder.parent)
     for name in ("LIFECYCLE_ENV", "LIFECYCLE_HOME"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def made(environments: None, make_project: Callable[..., Project]) -> Made:
+    """A champion in `staging`."""
     project = make_project(
         checks={"suites": []}, gate={"gain_over_baseline": -1.0, "require_checks": False}
     )
@@ -134,10 +137,13 @@ def test_nobody_answers_then_somebody_approves_and_again_is_as_once(
 
 
 def test_a_script_says_at_once_what_it_lacks(
-    made: Made, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    environments: None,
+    make_project: Callable[..., Project],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("tasks.promotion.PREFECT_API_URL.value", lambda: None)
-    file = str(made.project.file)
+    file = str(make_project().file)
     for options, message in (
         (["--to", "prod"], "run again with --approved-by NAME --because TEXT"),
         (["--to", "prod", "--approved-by", "Eva"], "--because TEXT belong together"),

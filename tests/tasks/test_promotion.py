@@ -1,0 +1,52 @@
+"""How long a promotion may wait, by its settings."""
+
+from collections.abc import Callable
+
+import pytest
+
+from lifecycle.errors import SettingsError
+from lifecycle.project import Project
+from lifecycle.settings import Settings
+from tasks.promotion import longest_steps, require_approver, require_origin, spoken_time
+
+pytestmark = pytest.mark.unit
+
+
+def test_the_worst_case_follows_from_the_settings(
+    make_project: Callable[..., Project], settings: Settings
+) -> None:
+    plain = dict(longest_steps(make_project(checks={"suites": []}), settings))
+    assert list(plain) == ["the other environment", "endpoint", "smoke test"]
+    rollout = {"policy": "canary", "steps": [0.1, 1.0], "bake_seconds": 60, "max_wait_seconds": 90}
+    project = make_project(serving={"rollout": rollout})
+    asked = settings.model_copy(update={"approval": "required", "approval_hours": 2.0})
+    steps = dict(longest_steps(project, asked))
+    more = {"checks": 900, "approval": 7200, "canary": 180}
+    assert steps == plain | more
+    assert dict(longest_steps(project, asked, is_approved=True)) == plain | {
+        "checks": 900,
+        "canary": 180,
+    }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(90, "90 s"), (2.16, "2.16 s"), (900, "15 min"), (16200, "4.5 h")]
+)
+def test_times_are_spoken(seconds: float, text: str) -> None:
+    assert spoken_time(seconds) == text
+
+
+def test_where_nobody_can_be_asked_the_approval_is_an_option(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.promotion.PREFECT_API_URL.value", lambda: None)
+    asked = settings.model_copy(update={"approval": "required"})
+    require_approver(settings, "", "")
+    require_approver(asked, "Eva", "it is better")
+    with pytest.raises(SettingsError, match="run again with --approved-by NAME --because TEXT"):
+        require_approver(asked, "", "")
+    with pytest.raises(SettingsError, match="belong together"):
+        require_approver(asked, "Eva", " ")
+    with pytest.raises(SettingsError, match=r"LIFECYCLE_PROMOTES_FROM in deployments/dev\.env"):
+        require_origin(settings, None)
+    assert require_origin(settings.model_copy(update={"promotes_from": "lab"}), None) == "lab"
