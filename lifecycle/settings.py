@@ -5,11 +5,13 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, time, timedelta
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import quote, unquote
+from zoneinfo import ZoneInfo, available_timezones
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -107,6 +109,8 @@ APART = "__"
 OTHER_VARIABLES = (
     "WORKSPACE",
     "PROJECT",
+    "PROJECT_NAME",
+    "DEPLOYMENT",
     "MAKER",
     "FRONT_MAX_BODY",
     "FRONT_TLS_CERT",
@@ -175,6 +179,17 @@ class Settings(BaseSettings):
     """Whether a person must approve what `promote` brings to this environment."""
     approval_hours: float = Field(default=24.0, gt=0, le=24 * 365)
     """How long a promotion waits for its approval; after that the answer is no."""
+    timezone: str = "UTC"
+    """Time zone of the schedules, by its name in the IANA database."""
+    schedules: Literal["on", "off"] | None = None
+    """Whether schedules start runs once they are deployed; by default only outside `dev`."""
+    notify: str = ""
+    """Notification blocks of the Prefect server by which people are told of failures, as TYPE/NAME
+    separated by blanks, such as `slack-webhook/ops`; by default nobody is told."""
+    quiet_hours: str = Field(default="", pattern=r"^(\d\d:\d\d-\d\d:\d\d)?$")
+    """When people are not told of what can wait, such as `22:00-07:00` in `timezone`."""
+    silence_hours: float = Field(default=26.0, gt=0)
+    """Hours without scoring, or monitoring, after which people are told; where a schedule runs."""
     databases: SecretStr | None = None
     """SQLAlchemy URLs of the databases behind Prefect's and MLflow's servers, separated by blanks:
     `lifecycle erase` searches them too."""
@@ -202,6 +217,26 @@ class Settings(BaseSettings):
             _refuse_unusable(value)
         return value
 
+    @field_validator("quiet_hours")
+    @classmethod
+    def _times(cls, value: str) -> str:
+        if value:
+            begin, end = _times_of(value)
+            if begin == end:
+                raise ValueError("ends when it begins; name two times, or leave it empty")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ValueError, KeyError, OSError):
+            close = get_close_matches(value, available_timezones(), n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ValueError(f"is not a time zone such as Europe/Berlin{hint}") from None
+        return value
+
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         for name, value in super().__repr_args__():
             yield name, redact(value) if isinstance(value, str) else value
@@ -217,6 +252,42 @@ class Settings(BaseSettings):
     def needs_keys(self) -> bool:
         """Return whether the endpoint requires an API key."""
         return (self.serve_access or ("open" if self.env == "dev" else "keys")) == "keys"
+
+    @property
+    def are_schedules_active(self) -> bool:
+        """Return whether a deployed schedule starts runs."""
+        return (self.schedules or ("off" if self.env == DEV else "on")) == "on"
+
+    @property
+    def quiet(self) -> timedelta:
+        """Length of the quiet hours; none without any."""
+        if not self.quiet_hours:
+            return timedelta()
+        begin, end = (
+            timedelta(hours=t.hour, minutes=t.minute) for t in _times_of(self.quiet_hours)
+        )
+        return (end - begin) % timedelta(days=1)
+
+    def quiet_hours_left(self, now: datetime) -> int:
+        """Hours until the quiet hours are over, rounded up; 0 outside them.
+
+        In the night in which clocks go back, at most as many as in any other.
+
+        Args:
+            now: with its time zone.
+        """
+        if not self.quiet_hours:
+            return 0
+        zone, (first, last) = ZoneInfo(self.timezone), _times_of(self.quiet_hours)
+        here = now.astimezone(zone)
+        is_past_begin, is_before_end = here.time() >= first, here.time() < last
+        if not (
+            is_past_begin and is_before_end if first < last else is_past_begin or is_before_end
+        ):
+            return 0
+        day = here.date() if is_before_end else here.date() + timedelta(days=1)
+        remainder = datetime.combine(day, last, zone).astimezone(UTC) - now.astimezone(UTC)
+        return -(-min(remainder, self.quiet) // timedelta(hours=1))
 
     @property
     def keys_file(self) -> Path:
@@ -370,6 +441,12 @@ def _refuse_unusable(path: str) -> None:
             f"deltalake cannot open a folder whose path has {match[0]!r} in it ({path!r}); "
             "choose one without control characters and without any of [ ] | ^ \\ %20"
         )
+
+
+def _times_of(period: str) -> tuple[time, time]:
+    """Begin and end of a daily period such as `22:00-07:00`."""
+    begin, end = (time.fromisoformat(text) for text in period.split("-"))
+    return begin, end
 
 
 def sqlite_url(file: Path | str) -> str:

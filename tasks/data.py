@@ -3,7 +3,8 @@
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -12,12 +13,14 @@ from prefect.blocks.system import Secret
 
 from lifecycle.data import ingest, privacy, sources, split, windows
 from lifecycle.data.contract import Table
+from lifecycle.errors import DataError
 from lifecycle.features.join import join_views
 from lifecycle.project import Project
 from lifecycle.quality.summary import spoken
 from lifecycle.records import Ingested, Monitored, Split, Violation, Window
 from lifecycle.settings import Settings
 from tasks.cluster import reading_cluster
+from tasks.events import Details, Event, send_event
 from tasks.policies import CACHED, NOT_CACHED, RETRIES, cached_by, checked, slug, task
 from tasks.progress import say, step, update
 
@@ -94,7 +97,11 @@ def _ingest(
 ) -> Ingested:
     """Read, validate, quarantine and write a new version."""
     title = f"reading and validating {spoken(project, window)}"
-    with reading_cluster(project, settings), step("prepare", title) as report:
+    with (
+        reading_cluster(project, settings),
+        step("prepare", title) as report,
+        _refusal_sent(project, settings),
+    ):
         ingested = ingest.ingest(project, settings, window, table, _progress())
         accepted = ingested.rows_in - ingested.rows_rejected
         share = f"{ingested.rows_in:,} rows in, {accepted:,} accepted"
@@ -105,7 +112,22 @@ def _ingest(
         report(f"{spoken(project, window)}: {share} → {table} version {ingested.dataset.version}")
     if ingested.violations:
         _show(project, ingested.violations)
+    numbers = {"rows": ingested.rows_in, "rejected": ingested.rows_rejected}
+    numbers |= {"version": ingested.dataset.version}
+    details = Details(reasons=tuple(map(str, ingested.violations)), numbers=numbers)
+    send_event(Event.DATA_INGESTED, project, settings, details)
     return ingested
+
+
+@contextmanager
+def _refusal_sent(project: Project, settings: Settings) -> Iterator[None]:
+    """Send an event if the data are refused."""
+    try:
+        yield
+    except DataError as error:
+        details = Details(reasons=tuple(str(error).splitlines()))
+        send_event(Event.DATA_REFUSED, project, settings, details)
+        raise
 
 
 def _progress() -> Callable[[int], None]:

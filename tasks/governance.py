@@ -11,6 +11,7 @@ from lifecycle.project import Project
 from lifecycle.records import Erasure, Retained, Window, counted
 from lifecycle.settings import Settings
 from tasks.data import arriving_windows
+from tasks.events import Details, Event, send_event
 from tasks.policies import NOT_CACHED, RETRIES, slug, task
 from tasks.progress import say, step
 
@@ -75,6 +76,8 @@ def erase_persons(project: Project, settings: Settings, name: str) -> Erasure:
         key=f"{slug(project)}-erasure",
         markdown=f"Request {name}: {erasure.rows:,} rows erased, {_result(erasure)}.",
     )
+    numbers = {"rows": erasure.rows, "left": len(searched.left), "request": name}
+    send_event(Event.DATA_ERASED, project, settings, Details(numbers=numbers))
     return erasure
 
 
@@ -91,6 +94,8 @@ def delete_expired(project: Project, settings: Settings) -> Retained:
     say("retention", f"deleted {', '.join(versions) or 'no version'}; {result.log_rows:,} log rows")
     for name, model in result.kept.items():
         say("retention", f"{name} is kept: {model} was made from it")
+    numbers = {"versions": len(versions), "log_rows": result.log_rows}
+    send_event(Event.DATA_EXPIRED, project, settings, Details(numbers=numbers))
     return result
 
 

@@ -10,6 +10,7 @@ from lifecycle.records import DriftReport, Ingested, Monitored, Scored, Trained,
 from lifecycle.release import artifacts
 from lifecycle.serving import batch
 from lifecycle.settings import Settings
+from tasks.events import Details, Event, send_event
 from tasks.policies import NOT_CACHED, RETRIES, slug, task
 from tasks.progress import say, step
 
@@ -31,6 +32,9 @@ def score_dataset(
             f"{spoken(project, current.window)}: {scored.predictions.rows:,} predictions of "
             f"v{champion.model.version} in {how} → predictions version {scored.predictions.version}"
         )
+    numbers = {"rows": scored.predictions.rows, "version": scored.predictions.version}
+    details = Details(scored.model, scored.predictions.uri, numbers=numbers)
+    send_event(Event.SCORING_FINISHED, project, settings, details)
     return scored
 
 
@@ -52,7 +56,19 @@ def monitor_windows(
     create_markdown_artifact(
         key=f"{slug(project)}-monitoring", markdown=gates.render(reports.decision)
     )
+    _send_findings(project, settings, champion, reports)
     return reports
+
+
+def _send_findings(
+    project: Project, settings: Settings, champion: Trained, reports: Monitored
+) -> None:
+    columns = [column.column for column in reports.drift[-1].drifted]
+    numbers = {"drifted": columns, "retraining": not reports.decision.passed}
+    details = Details(champion.model, reports.report, reports.decision.reasons, numbers)
+    if columns:
+        send_event(Event.DRIFT_FOUND, project, settings, details)
+    send_event(Event.MONITORING_FINISHED, project, settings, details)
 
 
 def _drift_line(project: Project, drift: DriftReport) -> str:

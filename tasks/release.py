@@ -22,6 +22,7 @@ from lifecycle.serving import proxy
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation import assess
 from tasks.evaluation import measure
+from tasks.events import Details, Event, send_event
 from tasks.policies import NOT_CACHED, RETRIES, task
 from tasks.progress import say, step
 from tasks.quality import show_decision
@@ -149,6 +150,9 @@ def register_challenger(project: Project, settings: Settings, candidate: Candida
         report(
             f"registered {model.name} v{model.version} (digest {model.digest[:12]}) as challenger"
         )
+    numbers = {"passed": candidate.decision.passed, **trained.evaluation.metrics}
+    details = Details(model, model.uri, candidate.decision.reasons, numbers)
+    send_event(Event.MODEL_REGISTERED, project, settings, details)
     return trained
 
 

@@ -36,6 +36,7 @@ from lifecycle.serving.smoke import Offline, smoke_test
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 from lifecycle.training.predictor import open_predictor
+from tasks.events import Details, Event, send_event
 from tasks.policies import NOT_CACHED, task
 from tasks.progress import say, step, update
 from tasks.quality import show_decision
@@ -161,6 +162,8 @@ def roll_out(
             report(_champion_answers(outcome.endpoint))
         else:
             report(f"v{challenger.version} was sent back, the champion answers; {_trail(project)}")
+    event = Event.MODEL_RELEASED if outcome.endpoint else Event.MODEL_REJECTED
+    _send(event, project, settings, challenger, outcome.decision)
     return concluded(trained, duel, outcome)
 
 
@@ -183,6 +186,7 @@ def reject(project: Project, settings: Settings, trained: Trained, duel: Duel) -
     """
     if duel.decision.gate != "rollback":
         trail_of(project, settings).record("reject", trained.model, duel.decision.reasons)
+        _send(Event.MODEL_REJECTED, project, settings, trained.model, duel.decision)
     return concluded(trained, duel, None)
 
 
@@ -215,6 +219,7 @@ def roll_back(project: Project, settings: Settings, reason: str = "") -> Release
             report(
                 f"v{rolled.away.version} was sent back; v{champion.version} is champion as before"
             )
+    _send(Event.MODEL_ROLLED_BACK, project, settings, rolled.away, decision)
     return Release(
         decision=decision,
         challenger=rolled.away,
@@ -236,6 +241,12 @@ def concluded(trained: Trained, duel: Duel, outcome: rollout.RolloutOutcome | No
         champion_evaluation=duel.champion_evaluation,
         endpoint=endpoint,
     )
+
+
+def _send(
+    event: Event, project: Project, settings: Settings, model: ModelVersion, decision: Decision
+) -> None:
+    send_event(event, project, settings, Details(model, model.uri, decision.reasons))
 
 
 def _tell(text: str, stays: bool) -> None:

@@ -3,6 +3,7 @@
 import re
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from lifecycle.project.loader import load_project
 from lifecycle.records import Trained
 from lifecycle.release.registry import by_alias
 from lifecycle.settings import Settings
+from tests.support.events import sent_events
 from tests.support.small import SMALL, small_frame
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +76,7 @@ def test_bike_sharing_trains(settings: Settings, shared_data: Path) -> None:
 @pytest.mark.system
 def test_the_stages_one_by_one(settings: Settings, make_project: Callable[..., Project]) -> None:
     """Each flow finds what it needs in the stores; a worse model does not replace the champion."""
+    began = datetime.now(UTC)
     lax: dict[str, Any] = {"gain_over_baseline": -1.0, "require_checks": False}
     # 94 holdout rows: two samples of one distribution are often more than 0.1 apart
     calm = {"drift": {"prediction_threshold": 0.3, "numeric_threshold": 0.3}}
@@ -100,6 +103,21 @@ def test_the_stages_one_by_one(settings: Settings, make_project: Callable[..., P
     assert refused.endpoint is None
     assert refused.champion == trained.model == by_alias("small", "champion", settings)
     assert any("champion" in reason for reason in refused.decision.reasons)
+    check_events(began, trained, challenger)
+
+
+def check_events(began: datetime, champion: Trained, challenger: Trained) -> None:
+    """Each stage has reported what it did, and only that."""
+    events = sent_events("dev", "small", began, 9)
+    names = [event.event.removeprefix("lifecycle.") for event in events]
+    assert names[:3] == ["data.ingested", "model.registered", "model.released"]
+    assert names[-2:] == ["model.registered", "model.rejected"]
+    assert {"scoring.finished", "monitoring.finished"} < set(names)
+    released, rejected = events[2], events[-1]
+    assert released.payload["model"]["digest"] == champion.model.digest
+    assert rejected.resource["lifecycle.model-version"] == str(challenger.model.version)
+    assert any("champion" in reason for reason in rejected.payload["reasons"])
+    assert "flow-run" in {related.role for related in rejected.related}
 
 
 @pytest.mark.system
