@@ -66,10 +66,9 @@ serve: $(READY)  ## serve the champion of PROJECT in the foreground
 ui: $(READY)  ## MLflow UI and Prefect UI on loopback, until Ctrl-C (MLFLOW_PORT, PREFECT_PORT)
 	@LIFECYCLE_HOME='$(LIFECYCLE_HOME)' $(BIN)/lifecycle ui$(if $(ENV), --env $(ENV))
 
-deploy: $(READY)  ## every flow as a Prefect deployment of ENV, a file of deployments/
-	@test -f deployments/$(ENV).env || { echo "Say which environment: make deploy ENV=dev (or another of: $(basename $(notdir $(wildcard deployments/*.env))))"; exit 2; }
-	@$(BIN)/python -m tasks.services
-	@$(BIN)/dotenv -f deployments/$(ENV).env run --no-override $(BIN)/prefect --no-prompt deploy --name '*/$(ENV)'
+deploy: $(READY)  ## every flow as a Prefect deployment of ENV, a file of deployments/, for PROJECT if it is given
+	@test -n "$(ENV)" || { echo "Say which environment: make deploy ENV=dev (or another of: $(basename $(notdir $(wildcard deployments/*.env))))"; exit 2; }
+	@$(BIN)/python -m tasks.deployments --env '$(ENV)'$(if $(filter-out file,$(origin PROJECT)), --project '$(PROJECT)')
 
 # in an environment of its own and from another folder, as whoever installs the wheel has it
 RELEASED := .venv-release

@@ -1,13 +1,11 @@
 """The services that settings name, asked before a flow begins: one that is down is told at once."""
 
-import sys
-
 import httpx
 from prefect.client.base import ServerType
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from lifecycle.errors import BackendError, LifecycleError, SettingsError
+from lifecycle.errors import BackendError, SettingsError
 from lifecycle.redaction import redact
 from lifecycle.release.mlflow_store import require_store
 from lifecycle.runtime.cluster import require_ray
@@ -36,9 +34,22 @@ def require_services(settings: Settings, registry: bool, cluster: bool) -> None:
         require_store(settings, PROBE_S)
 
 
-def require_prefect() -> None:
+def require_prefect(is_needed: bool = False) -> None:
+    """See that the Prefect server answers, if one is named.
+
+    Args:
+        is_needed: whether one has to be named.
+
+    Raises:
+        BackendError: it does not answer, or is something else.
+        SettingsError: it refuses us, or none is named; names the variable.
+    """
     url = PREFECT_API_URL.value()
     if not url:
+        if is_needed:
+            raise SettingsError(
+                "PREFECT_API_URL is not set: name your Prefect server, see docs/how-to/deploy.md"
+            )
         return
     try:
         with (
@@ -65,20 +76,3 @@ def require_prefect() -> None:
             f"PREFECT_API_URL: no Prefect server answers at {redact(url)} ({reason}); start that "
             "server (`make ui` starts one), or unset the variable for a temporary one"
         ) from None
-
-
-def main() -> None:
-    """Check, before `make deploy`, that a Prefect server is named and answers."""
-    try:
-        if not PREFECT_API_URL.value():
-            raise SettingsError(
-                "PREFECT_API_URL is not set: name your Prefect server, see docs/how-to/deploy.md"
-            )
-        require_prefect()
-    except LifecycleError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

@@ -52,3 +52,19 @@ def test_bytecode_is_written_whatever_the_shell_says(value: str) -> None:
     assert name not in found.stdout
     assert not sys.dont_write_bytecode, "nor in tests, by tests/conftest.py"
     assert name not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["ENV=test"], "--env 'test'"),
+        (["ENV=test", "PROJECT=other.yaml"], "--env 'test' --project 'other.yaml'"),
+    ],
+)
+def test_deploy_names_a_project_only_if_one_is_given(given: list[str], told: str) -> None:
+    command = ["make", "-n", "--no-print-directory", "--old-file", ".venv/.ready", "deploy", *given]
+    environment = {name: value for name, value in os.environ.items() if name != "PROJECT"}
+    found = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.splitlines()[-1].endswith(f"-m tasks.deployments {told}")

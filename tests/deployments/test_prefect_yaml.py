@@ -1,4 +1,4 @@
-"""prefect.yaml: entrypoints import, parameters fit the flows, variables are defined everywhere."""
+"""prefect.yaml: entrypoints import, parameters fit the flows, no environment is named."""
 
 import importlib
 import inspect
@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from lifecycle.settings import Settings
+from lifecycle.settings import Settings, environments
+from tasks.deployments import find_target, read_declarations
 
 ROOT = Path(__file__).parents[2]
-DECLARED = yaml.safe_load((ROOT / "prefect.yaml").read_text())
-DEPLOYMENTS: list[dict[str, Any]] = DECLARED["deployments"]
+TEXT = (ROOT / "prefect.yaml").read_text()
+DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load(TEXT)["deployments"]
 FLOWS = {"prepare", "train", "release", "score", "monitor", "retrain", "end_to_end"}
 FLOWS |= {"erase", "retention", "promote"}
 ENVIRONMENTS = ("dev", "staging", "prod")
@@ -24,7 +25,7 @@ def variables(file: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
-@pytest.mark.parametrize("declared", DEPLOYMENTS, ids=lambda d: f"{d['entrypoint']}-{d['name']}")
+@pytest.mark.parametrize("declared", DEPLOYMENTS, ids=lambda d: d["entrypoint"])
 def test_entrypoint_and_parameters_fit(declared: dict[str, Any]) -> None:
     module, name = declared["entrypoint"].rsplit(".", 1)
     flow = getattr(importlib.import_module(module), name)
@@ -32,21 +33,34 @@ def test_entrypoint_and_parameters_fit(declared: dict[str, Any]) -> None:
     signature.bind_partial(**declared["parameters"])
     needed = {k for k, p in signature.parameters.items() if p.default is inspect.Parameter.empty}
     assert needed <= set(declared["parameters"])
-    assert declared["parameters"]["env"] == declared["name"]
-    assert declared["work_pool"]["job_variables"]["env"]["LIFECYCLE_ENV"] == declared["name"]
+    assert declared["parameters"]["env"] == "{{ $LIFECYCLE_ENV }}"
+    assert "LIFECYCLE_ENV" in declared["work_pool"]["job_variables"]["env"]
 
 
-def test_every_flow_has_every_environment() -> None:
-    found = {(d["entrypoint"].split(".")[1], d["name"]) for d in DEPLOYMENTS}
-    assert found == {(flow, env) for flow in FLOWS for env in ENVIRONMENTS}
+def test_every_flow_has_one_entry_and_every_schedule_a_time_zone_and_a_slug() -> None:
+    assert [d["entrypoint"].split(".")[1] for d in DEPLOYMENTS].count("train") == 1
+    assert {d["entrypoint"].split(".")[1] for d in DEPLOYMENTS} == FLOWS
+    schedules = [schedule for d in DEPLOYMENTS for schedule in d.get("schedules", ())]
+    assert {(s["timezone"], s["active"], bool(s["slug"])) for s in schedules} == {
+        ("{{ $LIFECYCLE_TIMEZONE }}", "{{ $LIFECYCLE_SCHEDULES }}", True)
+    }
+
+
+def test_no_environment_is_named() -> None:
+    told = re.sub(r"(?m)^\s*#.*$", "", TEXT)
+    assert not re.search(rf"\b({'|'.join(environments())})\b", told)
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
-def test_every_variable_is_defined_in_each_env_file(env: str) -> None:
-    used = set(re.findall(r"\{\{\s*\$(\w+)\s*\}\}", (ROOT / "prefect.yaml").read_text()))
-    assert used, "prefect.yaml uses no variable: the pattern of this test is wrong"
-    defined = variables(ROOT / "deployments" / f"{env}.env")
-    assert {name for name in used if not defined.get(name)} == set()
+def test_every_variable_is_set_for_each_environment(
+    env: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("LIFECYCLE_PROJECT", raising=False)
+    target = find_target(env)
+    assert len(read_declarations(target)) == len(FLOWS)
+    assert (target.name, target.project) == (env, "health_visits")
+    assert target.variables["LIFECYCLE_SCHEDULES"] == ("off" if env == "dev" else "on")
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

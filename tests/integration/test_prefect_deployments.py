@@ -24,9 +24,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     try:
         wait_for(running.healthy, 120, "the Prefect server")
         template = ProcessWorker.get_default_base_job_template()
-        for env in ("dev", "staging", "prod"):  # as `prefect work-pool create` does in seconds each
-            pool = {"name": f"lifecycle-{env}", "type": "process", "base_job_template": template}
-            running.post("/work_pools/", pool).raise_for_status()
+        # as `prefect work-pool create` does in seconds
+        pool = {"name": "lifecycle-dev", "type": "process", "base_job_template": template}
+        running.post("/work_pools/", pool).raise_for_status()
         yield running
     finally:
         running.process.terminate()
@@ -36,16 +36,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def deployed(server: Server) -> Server:
-    server.run("deploy", "--all")
-    return server
-
-
-@pytest.fixture
 def dev(server: Server) -> Server:
-    """With the deployments of one environment, as `make deploy` makes them."""
-    server.run("deploy", "--name", "*/dev")
+    """With the deployments of one environment."""
+    make_deploy(server, "dev")
     return server
+
+
+def make_deploy(server: Server, env: str, *arguments: str) -> str:
+    """Run `make deploy` as a user does, and return what it says."""
+    variables = {name: value for name, value in server.env.items() if "LIFECYCLE" not in name}
+    done = subprocess.run(
+        ["make", "--old-file", ".venv/.ready", "deploy", f"ENV={env}", *arguments],
+        cwd=ROOT,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.mark.smoke
@@ -74,39 +83,30 @@ def test_the_dev_training_deployment_completes(
         worker.wait(60)
 
 
-def test_every_flow_is_deployed_for_every_environment(deployed: Server) -> None:
-    found = deployed.post("/deployments/filter", {"limit": 100}).json()
+def test_make_deploy_makes_each_flow_a_deployment_with_an_inactive_schedule(dev: Server) -> None:
+    found = dev.post("/deployments/filter", {"limit": 100}).json()
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    assert len(found) == len(declared) == 27
-    train = next(d for d in found if d["entrypoint"] == "flows.train.train" and d["name"] == "dev")
+    assert {d["entrypoint"] for d in found} == {d["entrypoint"] for d in declared}
+    assert {d["name"] for d in found} == {"dev"}
+    train = next(d for d in found if d["entrypoint"] == "flows.train.train")
     assert train["parameters"]["project"] == "examples/health_visits/project.yaml"
     assert train["concurrency_limit"] is None, "two projects must not wait for each other"
-    scheduled = {(d["entrypoint"], d["name"]) for d in found if d["schedules"]}
-    assert ("flows.retrain.retrain", "prod") in scheduled
-    assert not any(name == "dev" for _, name in scheduled)
+    (step,) = train["pull_steps"]
+    assert step["prefect.deployments.steps.set_working_directory"]["directory"] == str(ROOT)
+    schedules = [schedule for d in found for schedule in d["schedules"]]
+    assert {schedule["active"] for schedule in schedules} == {False}
 
 
-def test_a_bad_parameter_is_refused(deployed: Server) -> None:
-    found = httpx.get(f"{deployed.api}/deployments/name/train/dev").json()
-    answer = deployed.post(
+def test_a_bad_parameter_is_refused(dev: Server) -> None:
+    found = httpx.get(f"{dev.api}/deployments/name/train/dev").json()
+    answer = dev.post(
         f"/deployments/{found['id']}/create_flow_run", {"parameters": {"env": "moon"}}
     )
     assert answer.status_code == 409
 
 
-def test_make_deploy_names_the_checkout_and_lets_the_environment_win(deployed: Server) -> None:
-    env = {name: value for name, value in deployed.env.items() if not name.startswith("LIFECYCLE")}
-    env["LIFECYCLE_PROJECT"] = "mine/project.yaml"
-    done = subprocess.run(
-        ["make", "--old-file", ".venv/.ready", "deploy", "ENV=dev"],
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = httpx.get(f"{deployed.api}/deployments/name/train/dev").json()
-    (step,) = found["pull_steps"]
-    assert step["prefect.deployments.steps.set_working_directory"]["directory"] == str(ROOT)
-    assert found["parameters"]["project"] == "mine/project.yaml"
+def test_a_second_project_has_deployments_of_its_own(dev: Server) -> None:
+    told = make_deploy(dev, "dev", "PROJECT=examples/bike_sharing/project.yaml")
+    assert "bike_sharing in dev: prepare/dev-bike_sharing, train/dev-bike_sharing" in told
+    names = [d["name"] for d in dev.post("/deployments/filter", {"limit": 100}).json()]
+    assert (names.count("dev"), names.count("dev-bike_sharing")) == (9, 9)

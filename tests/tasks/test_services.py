@@ -11,7 +11,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from lifecycle.errors import BackendError, LifecycleError, RayError
 from lifecycle.settings import Settings
-from tasks.services import main, require_services
+from tasks.services import require_services
 
 pytestmark = pytest.mark.component
 
@@ -115,15 +115,3 @@ def test_without_services_nothing_is_asked(monkeypatch: pytest.MonkeyPatch, dead
     monkeypatch.setenv("LIFECYCLE_RAY_ADDRESS", f"127.0.0.1:{dead}")
     with temporary_settings({PREFECT_API_URL: None}):
         require_services(Settings.load(), registry=False, cluster=False)
-
-
-def test_deploying_to_no_server_is_one_line(dead: int, capsys: pytest.CaptureFixture[str]) -> None:
-    for url, reason in (
-        (f"http://127.0.0.1:{dead}/api", f"no Prefect server answers at http://127.0.0.1:{dead}"),
-        (None, "PREFECT_API_URL is not set: name your Prefect server"),
-    ):
-        with temporary_settings({PREFECT_API_URL: url}), pytest.raises(SystemExit) as ended:
-            main()
-        message = capsys.readouterr().err
-        assert (ended.value.code, message.count("\n")) == (2, 1)
-        assert reason in message

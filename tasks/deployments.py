@@ -1,0 +1,328 @@
+"""Deploying every flow of `prefect.yaml` to one environment, for one project: `make deploy`.
+
+`prefect deploy` creates and updates what the file declares, with the variables that are set here.
+What an earlier deploy of the same environment and project made and the file no longer declares is
+removed. Both may be repeated, and resumed after a kill.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import yaml
+from dotenv import dotenv_values
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
+from prefect.utilities.templating import PlaceholderType, find_placeholders
+
+from lifecycle.errors import BackendError, LifecycleError, ProjectError, SettingsError
+from lifecycle.project.loader import load_project
+from lifecycle.redaction import redact
+from lifecycle.runtime.console import open_console, write_error
+from lifecycle.runtime.process import prepare_process
+from lifecycle.settings import DEV, Settings, environment_file, environment_help, environments
+from tasks.automations import Watch, declare, find_blocks, keep_automations
+from tasks.events import Event, send_deployed
+from tasks.services import require_prefect
+
+FILE = Path("prefect.yaml")
+HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
+DEFAULT_HEARTBEAT_S = "30"
+EXPECTED = {
+    "flows.score.score": ("scoring", Event.SCORING_FINISHED),
+    "flows.monitor.monitor": ("monitoring", Event.MONITORING_FINISHED),
+}
+"""Entrypoints that are missed if their schedule runs none, and what each sends at its end."""
+PAGE = 200
+"""Deployments that a Prefect server returns at once."""
+MAX_LINES_SHOWN = 20
+"""Last lines of `prefect deploy` that are shown when it fails."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One project in one environment: what a deploy creates, updates and removes."""
+
+    settings: Settings
+    project: str
+    """Name of the project."""
+    name: str
+    """Name of the deployments, behind the name of the flow: `train/NAME`."""
+    variables: dict[str, str]
+    """Values of the variables that `prefect.yaml` uses."""
+
+    @property
+    def env(self) -> str:
+        """Name of the environment."""
+        return self.settings.env
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Tags that all deployments of this target have, and no other."""
+        return ("lifecycle", self.env, f"project:{self.project}")
+
+
+@dataclass(frozen=True)
+class Change:
+    """Changes that a deploy made: names such as `train/staging`."""
+
+    deployed: tuple[str, ...]
+    removed: tuple[str, ...]
+    """Deployments that the file no longer declares."""
+    unscheduled: tuple[str, ...]
+    """Deployments that lost a schedule, with its slug."""
+    automations: tuple[str, ...]
+    """Automations that were made, changed or removed."""
+
+
+def find_target(env: str, project: str | None = None) -> Target:
+    """The target of a deploy, from an environment's file and the variables that win over it.
+
+    The project that the file names has deployments called as the environment is, `train/staging`.
+    Any other has its name in theirs, `train/staging-bike_sharing`.
+
+    Args:
+        project: file of the project; by default `LIFECYCLE_PROJECT`.
+
+    Raises:
+        SettingsError: no such environment, a setting that is wrong or missing, or a name that
+            another environment has.
+        ProjectError: the project's file cannot be read.
+    """
+    settings = Settings.load(env)
+    file = environment_file(env)
+    written = {k: v for k, v in dotenv_values(file).items() if v} if file else {}
+    values = written | {name: value for name, value in os.environ.items() if value}
+    path = project or values.get("LIFECYCLE_PROJECT", "")
+    if not path:
+        raise _unset("LIFECYCLE_PROJECT", env)
+    workspace = values.get("LIFECYCLE_WORKSPACE", "")
+    name = _project_name(path, workspace)
+    deployment = env
+    if name != _name_of_first(written.get("LIFECYCLE_PROJECT"), path, name, workspace):
+        deployment = f"{env}-{name}"
+        if deployment in environments():
+            raise SettingsError(
+                f"the deployments of {name} in {env} would be called {deployment!r}, as those of "
+                f"the environment deployments/{deployment}.env: rename that file"
+            )
+    derived = {
+        "LIFECYCLE_ENV": env,
+        "LIFECYCLE_PROJECT": path,
+        "LIFECYCLE_PROJECT_NAME": name,
+        "LIFECYCLE_DEPLOYMENT": deployment,
+        "LIFECYCLE_TIMEZONE": settings.timezone,
+        "LIFECYCLE_SCHEDULES": "on" if settings.are_schedules_active else "off",
+        HEARTBEAT: values.get(HEARTBEAT, DEFAULT_HEARTBEAT_S),
+    }
+    return Target(settings, name, deployment, values | derived)
+
+
+def _name_of_first(first: str | None, path: str, name: str, workspace: str) -> str | None:
+    """Name of the project that the environment's file names; None if it cannot be read."""
+    if first in (None, path):
+        return name
+    try:
+        return _project_name(first, workspace)
+    except ProjectError:
+        return None
+
+
+def _project_name(path: str, workspace: str) -> str:
+    """Name of a project; its file is looked for in the workspace, then in the working folder."""
+    place = Path(workspace, path)
+    return load_project(place if place.is_file() else path).name
+
+
+def _unset(variable: str, env: str) -> SettingsError:
+    return SettingsError(
+        f"{variable} is not set: set it in deployments/{env}.env or in the environment"
+    )
+
+
+def read_declarations(target: Target, file: Path = FILE) -> list[dict[str, Any]]:
+    """The deployments that the file declares, as written there.
+
+    Raises:
+        SettingsError: the file is missing or no YAML, or it uses a variable that is not set.
+    """
+    try:
+        declared = yaml.safe_load(file.read_text(encoding="utf-8"))
+        deployments = list(declared["deployments"])
+    except OSError as error:
+        raise SettingsError(
+            f"{file.absolute()}: cannot read it ({error.strerror}); deploy from the folder that "
+            "has it, or copy the checkout's there"
+        ) from None
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        reason = str(error).replace("\n", " ")
+        raise SettingsError(f"{file.absolute()}: not a file of deployments: {reason}") from None
+    for placeholder in sorted(
+        find_placeholders(deployments), key=lambda placeholder: placeholder.name
+    ):
+        variable = placeholder.name.removeprefix("$")
+        if placeholder.type is PlaceholderType.ENV_VAR and not target.variables.get(variable):
+            raise _unset(variable, target.env)
+    return deployments
+
+
+def deploy(target: Target, declared: list[dict[str, Any]]) -> Change:
+    """Create and update what is declared, and remove what an earlier deploy left.
+
+    Args:
+        declared: what `read_declarations` found; an empty list removes all.
+
+    Raises:
+        SettingsError: the work pool is missing.
+        BackendError: `prefect deploy` failed; has its last lines.
+    """
+    slugs: dict[str, set[str]] = {}
+    for entry in declared:
+        schedules = entry.get("schedules") or ()
+        slugs.setdefault(entry["entrypoint"], set()).update(s.get("slug", "") for s in schedules)
+    with get_client(sync_client=True) as client:
+        watch = _watch(client, target, {entrypoint for entrypoint in slugs if slugs[entrypoint]})
+        if declared:
+            _require_pool(client, f"lifecycle-{target.env}")
+            _prefect_deploy(target)
+        removed, unscheduled = _remove_undeclared(client, target, slugs)
+        automations = declare(watch) if declared else []
+        changes = keep_automations(client, watch.prefix, automations)
+    if declared:
+        send_deployed(target.project, target.settings)
+    names = tuple(f"{_flow_of(entrypoint)}/{target.name}" for entrypoint in slugs)
+    return Change(names, removed, unscheduled, changes)
+
+
+def _remove_undeclared(
+    client: SyncPrefectClient, target: Target, slugs: Mapping[str, set[str]]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Remove deployments of the target and schedules that are not declared; returns their names.
+
+    Args:
+        slugs: of the schedules that are declared, by entrypoint.
+    """
+    removed, unscheduled = [], []
+    for deployment in _deployed(client, target):
+        name = f"{_flow_of(deployment.entrypoint)}/{deployment.name}"
+        declared = slugs.get(deployment.entrypoint or "")
+        if deployment.name != target.name or declared is None:
+            client.delete_deployment(deployment.id)
+            removed.append(name)
+            continue
+        for slug, schedule in _schedules(deployment):
+            if slug not in declared:
+                client.delete_deployment_schedule(deployment.id, schedule)
+                unscheduled.append(f"{name} {slug}")
+    return tuple(removed), tuple(unscheduled)
+
+
+def _watch(client: SyncPrefectClient, target: Target, scheduled: set[str]) -> Watch:
+    settings = target.settings
+    active = scheduled if settings.are_schedules_active else set()
+    return Watch(
+        env=settings.env,
+        project=target.project,
+        tags=target.tags,
+        blocks=find_blocks(client, settings),
+        expected=dict(expected for name, expected in EXPECTED.items() if name in active),
+        heartbeat_s=float(target.variables[HEARTBEAT]),
+        silence=timedelta(hours=settings.silence_hours),
+        quiet=settings.quiet,
+    )
+
+
+def _flow_of(entrypoint: str | None) -> str:
+    """Name of the flow of an entrypoint, as Prefect makes it from the function's."""
+    return (entrypoint or "").rpartition(".")[2].replace("_", "-")
+
+
+def _schedules(deployment: DeploymentResponse) -> Iterator[tuple[str, UUID]]:
+    """Slugs and ids of the schedules that a file declared: those of the UI have no slug."""
+    for schedule in deployment.schedules:
+        if schedule.slug:
+            yield schedule.slug, schedule.id
+
+
+def _require_pool(client: SyncPrefectClient, name: str) -> None:
+    try:
+        client.read_work_pool(name)
+    except ObjectNotFound:
+        raise SettingsError(
+            f"the Prefect server has no work pool {name}: "
+            f"`prefect work-pool create {name} --type process`, then deploy again"
+        ) from None
+
+
+def _prefect_deploy(target: Target) -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        env=os.environ
+        | get_current_settings().to_environment_variables(exclude_unset=True)
+        | target.variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if process.returncode:
+        lines = redact(process.stdout).splitlines()[-MAX_LINES_SHOWN:]
+        raise BackendError("\n".join(["prefect deploy failed:", *lines]))
+
+
+def _deployed(client: SyncPrefectClient, target: Target) -> list[DeploymentResponse]:
+    """Deployments on the server that an earlier or this deploy of the target made."""
+    tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=list(target.tags)))
+    deployments: list[DeploymentResponse] = []
+    while page := client.read_deployments(
+        deployment_filter=tagged, limit=PAGE, offset=len(deployments)
+    ):
+        deployments += page
+    return deployments
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Deploy a project to an environment, and say what changed.
+
+    Raises:
+        SystemExit: with 2, something is wrong that the user can mend; one message says what.
+    """
+    prepare_process()
+    parser = argparse.ArgumentParser(prog="python -m tasks.deployments", description=__doc__)
+    parser.add_argument("--env", help=environment_help())
+    parser.add_argument("--project", help="project file; by default LIFECYCLE_PROJECT")
+    parser.add_argument("--remove", action="store_true", help="remove all that was deployed")
+    options = parser.parse_args(arguments)
+    try:
+        require_prefect(is_needed=True)
+        env = options.env or os.environ.get("LIFECYCLE_ENV") or DEV
+        target = find_target(env, options.project)
+        declared = [] if options.remove else read_declarations(target)
+        change = deploy(target, declared)
+    except LifecycleError as error:
+        write_error(str(error))
+        sys.exit(2)
+    console = open_console()
+    schedules = "active" if target.variables["LIFECYCLE_SCHEDULES"] == "on" else "inactive"
+    if change.deployed:
+        names = ", ".join(change.deployed)
+        console.print(f"{target.project} in {env}: {names}; schedules are {schedules}")
+    for name in change.removed:
+        console.print(f"removed {name}")
+    for name in change.unscheduled:
+        console.print(f"removed the schedule {name}")
+    for name in change.automations:
+        console.print(f"automation made, changed or removed: {name}")
+
+
+if __name__ == "__main__":
+    main()
