@@ -45,8 +45,10 @@ class Watch:
     Attributes:
         tags: those of its deployments, and so of their runs.
         blocks: notification blocks that people are told by.
-        expected: flows that a schedule runs, by the event that each sends when it has ended.
+        expected: what a schedule runs, and the event that each sends at its end.
         heartbeat_s: seconds between two signs of life of a run.
+        silence: time after which what is expected is missed.
+        quiet: length of the quiet hours.
     """
 
     env: str
@@ -60,8 +62,13 @@ class Watch:
 
     @property
     def prefix(self) -> str:
-        """Beginning of the names of its automations, and of no others."""
-        return f"lifecycle {self.project} in {self.env}: "
+        """Beginning of the names of its automations."""
+        return prefix_of(self.env, self.project)
+
+
+def prefix_of(env: str, project: str) -> str:
+    """Beginning of the names of a project's automations in an environment, and of no others."""
+    return f"lifecycle {project} in {env}: "
 
 
 def declare(watch: Watch) -> list[AutomationCore]:
@@ -134,7 +141,7 @@ def _crash(watch: Watch, counts: list[str]) -> EventTrigger:
 
 
 def _tagged(watch: Watch) -> list[Any]:
-    """What is related to the events of the runs: a tag each, all of which are asked for."""
+    """Resources that events of the runs are related to, all of them: the tags."""
     return [
         {"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"}
         for tag in watch.tags
@@ -144,7 +151,7 @@ def _tagged(watch: Watch) -> list[Any]:
 def _notices(watch: Watch) -> AutomationCore:
     return AutomationCore(
         name=f"{watch.prefix}notices",
-        description="A failed gate, a rollback, a refused batch: one message a cause and day.",
+        description="A failed gate, a rollback, a refused batch: one message per cause and day.",
         trigger=EventTrigger(
             expect={str(event) for event in (*HELD_EVENTS, Event.MODEL_ROLLED_BACK)},
             match=_events_of(watch, NOT_HELD),
@@ -184,7 +191,7 @@ def _events_of(watch: Watch, hours: str) -> dict[str, str | list[str]]:
 
 
 def _silent(watch: Watch) -> Iterator[AutomationCore]:
-    """What a schedule should have run: it is missed from its last time, or from the deploy on."""
+    """Yield what misses a stage: counted from its last run that ended well, or from the deploy."""
     hours = watch.silence / timedelta(hours=1)
     for flow, event in watch.expected.items():
         yield AutomationCore(

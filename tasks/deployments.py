@@ -21,6 +21,7 @@ from dotenv import dotenv_values
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.utilities.templating import PlaceholderType, find_placeholders
@@ -31,7 +32,7 @@ from lifecycle.redaction import redact
 from lifecycle.runtime.console import open_console, write_error
 from lifecycle.runtime.process import prepare_process
 from lifecycle.settings import DEV, Settings, environment_file, environment_help, environments
-from tasks.automations import Watch, declare, find_blocks, keep_automations
+from tasks.automations import Watch, declare, find_blocks, keep_automations, prefix_of
 from tasks.events import Event, send_deployed
 from tasks.services import require_prefect
 
@@ -123,7 +124,7 @@ def find_target(env: str, project: str | None = None) -> Target:
         "LIFECYCLE_DEPLOYMENT": deployment,
         "LIFECYCLE_TIMEZONE": settings.timezone,
         "LIFECYCLE_SCHEDULES": "on" if settings.are_schedules_active else "off",
-        HEARTBEAT: values.get(HEARTBEAT, DEFAULT_HEARTBEAT_S),
+        HEARTBEAT: os.environ.get(HEARTBEAT) or DEFAULT_HEARTBEAT_S,
     }
     return Target(settings, name, deployment, values | derived)
 
@@ -158,18 +159,17 @@ def read_declarations(target: Target, file: Path = FILE) -> list[dict[str, Any]]
     """
     try:
         declared = yaml.safe_load(file.read_text(encoding="utf-8"))
-        deployments = list(declared["deployments"])
+        deployments = [entry for entry in declared["deployments"] if entry["entrypoint"]]
+        placeholders = find_placeholders(deployments)
     except OSError as error:
         raise SettingsError(
             f"{file.absolute()}: cannot read it ({error.strerror}); deploy from the folder that "
             "has it, or copy the checkout's there"
         ) from None
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         reason = str(error).replace("\n", " ")
         raise SettingsError(f"{file.absolute()}: not a file of deployments: {reason}") from None
-    for placeholder in sorted(
-        find_placeholders(deployments), key=lambda placeholder: placeholder.name
-    ):
+    for placeholder in sorted(placeholders, key=lambda placeholder: placeholder.name):
         variable = placeholder.name.removeprefix("$")
         if placeholder.type is PlaceholderType.ENV_VAR and not target.variables.get(variable):
             raise _unset(variable, target.env)
@@ -191,13 +191,14 @@ def deploy(target: Target, declared: list[dict[str, Any]]) -> Change:
         schedules = entry.get("schedules") or ()
         slugs.setdefault(entry["entrypoint"], set()).update(s.get("slug", "") for s in schedules)
     with get_client(sync_client=True) as client:
-        watch = _watch(client, target, {entrypoint for entrypoint in slugs if slugs[entrypoint]})
+        automations: list[AutomationCore] = []
         if declared:
             _require_pool(client, f"lifecycle-{target.env}")
+            scheduled = {entrypoint for entrypoint in slugs if slugs[entrypoint]}
+            automations = declare(_watch(client, target, scheduled))
             _prefect_deploy(target)
         removed, unscheduled = _remove_undeclared(client, target, slugs)
-        automations = declare(watch) if declared else []
-        changes = keep_automations(client, watch.prefix, automations)
+        changes = keep_automations(client, prefix_of(target.env, target.project), automations)
     if declared:
         send_deployed(target.project, target.settings)
     names = tuple(f"{_flow_of(entrypoint)}/{target.name}" for entrypoint in slugs)
