@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -46,8 +47,11 @@ EXPECTED = {
 """Entrypoints that are missed if their schedule runs none, and what each sends at its end."""
 PAGE = 200
 """Deployments that a Prefect server returns at once."""
-MAX_LINES_SHOWN = 20
+MAX_LINES_SHOWN = 5
 """Last lines of `prefect deploy` that are shown when it fails."""
+NO_REASON = "An exception occurred."
+NO_MESSAGE = (" ", "Traceback", "╰", "│")
+"""Beginnings of the lines that come before the message of an error."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,7 @@ def deploy(target: Target, declared: list[dict[str, Any]]) -> Change:
 
     Raises:
         SettingsError: the work pool is missing.
-        BackendError: `prefect deploy` failed; has its last lines.
+        BackendError: `prefect deploy` failed; has its message.
     """
     slugs: dict[str, set[str]] = {}
     for entry in declared:
@@ -276,8 +280,14 @@ def _prefect_deploy(target: Target) -> None:
         text=True,
     )
     if process.returncode:
-        lines = redact(process.stdout).splitlines()[-MAX_LINES_SHOWN:]
-        raise BackendError("\n".join(["prefect deploy failed:", *lines]))
+        raise BackendError(f"prefect deploy failed: {redact(_error_of(process.stdout))}")
+
+
+def _error_of(output: str) -> str:
+    """Message of a failed `prefect deploy`: its last lines, without the places of a traceback."""
+    lines = [line for line in output.splitlines() if line.strip() and line != NO_REASON]
+    message = takewhile(lambda line: not line.startswith(NO_MESSAGE), reversed(lines))
+    return " ".join(list(islice(message, MAX_LINES_SHOWN))[::-1])
 
 
 def _deployed(client: SyncPrefectClient, target: Target) -> list[DeploymentResponse]:

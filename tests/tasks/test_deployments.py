@@ -16,7 +16,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from lifecycle.errors import SettingsError
 from lifecycle.project import Project
-from tasks.deployments import Change, deploy, find_target, main, read_declarations
+from tasks.deployments import Change, _error_of, deploy, find_target, main, read_declarations
 from tests.support.small import ROOT
 
 WHOLE = yaml.safe_load((ROOT / "prefect.yaml").read_text())
@@ -150,6 +150,21 @@ def test_a_missing_work_pool_is_one_line_with_the_command(operator: Path) -> Non
     target = find_target("poolless")
     with pytest.raises(SettingsError, match="prefect work-pool create lifecycle-poolless"):
         deploy(target, read_declarations(target))
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (
+            'Traceback (most recent call last):\n  File "x.py", line 1, in f\n    g()\n'
+            "ModuleNotFoundError: No module named 'flows.nothing'\nAn exception occurred.\n",
+            "ModuleNotFoundError: No module named 'flows.nothing'",
+        ),
+        ("╭──╮\n│ Deploying test │\n╰──╯\nA name must\nbe given.\n", "A name must be given."),
+    ],
+)
+def test_of_what_prefect_says_the_message_is_shown(output: str, message: str) -> None:
+    assert _error_of(output) == message
 
 
 @pytest.mark.usefixtures("pool")
