@@ -108,7 +108,7 @@ def test_the_stages_one_by_one(settings: Settings, make_project: Callable[..., P
 
 def check_events(began: datetime, champion: Trained, challenger: Trained) -> None:
     """Each stage has reported what it did, and only that."""
-    events = sent_events("dev", "small", began, 9)
+    events = sent_events("dev", "small", began, 12)
     names = [event.event.removeprefix("lifecycle.") for event in events]
     assert names[:3] == ["data.ingested", "model.registered", "model.released"]
     assert names[-2:] == ["model.registered", "model.rejected"]
