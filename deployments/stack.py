@@ -375,6 +375,11 @@ class Stack:
                 return
 
     def _write_environment(self, env: str) -> None:
+        # for who promotes from it: what this environment's own processes have by their usual names
+        self.environment |= {
+            f"LIFECYCLE_{env.upper()}__{name}": text
+            for name, text in self._of("AWS_", "MLFLOW_TRACKING_").items()
+        }
         self._write_secrets(self.environment)
         folder = self.folder / "deployments"
         folder.mkdir(exist_ok=True)
