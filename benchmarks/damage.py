@@ -2,12 +2,12 @@
 and counts what becomes of each.
 
 A small project is ingested, split and trained, and predictions are logged; then, one at a time, a
-bit of a file is flipped, the version, bundle or log is read as its readers do, and the bit is set
-back. Files of the audit trail are also cut, removed and swapped. Reading runs in a process of its
-own: damaged Parquet can take a process down. A try is `told` (an error of ours), `harmless` (what
-is read is what was written), `silent` (it is not), a `traceback` or a `crash`.
-`python -m benchmarks.damage [tries]` prints the table: so many over all that is not the trail, and
-as many of the trail.
+bit of a file is flipped or the file is cut, the version, bundle or log is read as its readers do,
+and the file is put back. Files of the audit trail are also removed and swapped. Reading runs in a
+process of its own: damaged Parquet can take a process down. A try is `told` (an error of ours),
+`harmless` (what is read is what was written), `silent` (it is not), a `traceback` or a `crash`.
+`python -m benchmarks.damage [tries]` prints the table: so many flips and so many cuts over all that
+is not the trail, and as many damages of the trail.
 """
 
 import multiprocessing
@@ -43,12 +43,15 @@ from lifecycle.data.split import split_dataset
 from lifecycle.data.windows import first_window
 from lifecycle.errors import LifecycleError
 from lifecycle.governance.tables import count_before
+from lifecycle.lake.column_types import to_arrow
 from lifecycle.lake.logged_predictions import observe, read_log
-from lifecycle.lake.manifest import digest_of
+from lifecycle.lake.manifest import digest_of, files_of
+from lifecycle.lake.packing import pack
 from lifecycle.lake.prediction_log import INPUT, SCHEMA, LogTable, tidy
 from lifecycle.lake.prediction_log import TABLE as LOG
 from lifecycle.lake.read import open_version, read_version
-from lifecycle.lake.table import table_uri
+from lifecycle.lake.table import noted_versions, table_uri
+from lifecycle.lake.write import VersionWriter
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.records import Bundle, DatasetVersion
@@ -65,6 +68,8 @@ LOG_ROWS = 200
 """Rows of each append to the log."""
 TRAIL_LINES = 30
 """Next to those of ingestion: segments of several sizes, and checkpoints of Delta's log."""
+GROWN, INCREMENTS = "grown", 60
+"""A table of so many increments: the list of its newest version builds on an earlier one's."""
 SEED = 14
 DAMAGES = ("flip", "cut", "removal", "swap")
 """What is done to a file of the trail."""
@@ -107,7 +112,7 @@ def measure(rounds: int) -> Iterator[Result]:
     for name in ("silent", "traceback", "crash"):
         value = float(total[name])
         yield Result(
-            name=f"damage: {name} of {FLIPS} flipped bits and {FLIPS} changes of the trail",
+            name=f"damage: {name} of {FLIPS} flips, {FLIPS} cuts and {FLIPS} changes of the trail",
             value=value,
             unit="tries",
             bar=0,
@@ -117,19 +122,24 @@ def measure(rounds: int) -> Iterator[Result]:
 
 
 def run(flips: int, rows: int = ROWS, seed: int = SEED) -> dict[str, Counter[str]]:
-    """Table or bundle → how many tries had which outcome."""
+    """Table or bundle → how many tries had which outcome.
+
+    Args:
+        flips: tries of each kind: flipped bits, cuts, and damages of the trail.
+    """
     draw = random.Random(seed)  # noqa: S311 - nothing secret
     counts: dict[str, Counter[str]] = {}
     with TemporaryDirectory(prefix="damage-") as folder:
         subject = keep(Path(folder), rows)
         files = {name: _files(path) for name, path in subject.folders().items()}
         others = [name for name in files if name != TRAIL]
-        names = [others[number % len(others)] for number in range(flips)] + [TRAIL] * flips
+        names = [others[number % len(others)] for number in range(flips)]
+        tries = [(name, "flip") for name in names] + [(name, "cut") for name in names]
+        tries += [(TRAIL, DAMAGES[number % len(DAMAGES)]) for number in range(flips)]
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(1, mp_context=context)
         try:
-            for number, name in enumerate(names):
-                damage = DAMAGES[number % len(DAMAGES)] if name == TRAIL else "flip"
+            for name, damage in tries:
                 contents = _damaged(damage, files[name], draw)
                 with changed(contents):
                     try:
@@ -177,6 +187,7 @@ def keep(folder: Path, rows: int = ROWS) -> DamageTarget:
         "train": split.train,
         "validation": split.validation,
         "holdout": split.holdout,
+        GROWN: _grow(settings, project),
     }
     for persons in (["Ada"], ["Bob", "Cy"], [f"person {n}" for n in range(1000)]):
         suppress(settings, project, persons)
@@ -191,6 +202,23 @@ def keep(folder: Path, rows: int = ROWS) -> DamageTarget:
     return DamageTarget(
         project, settings, listed, versions, contents, bundle, sample, predictions, logged, lines
     )
+
+
+def _grow(settings: Settings, project: Project) -> DatasetVersion:
+    """Increments of one row, the last of which replaces one, and a packed version in between."""
+    uri = table_uri(settings, project.name, GROWN)
+    version: DatasetVersion | None = None
+    for number in range(INCREMENTS):
+        rows = to_arrow(pd.DataFrame({"x": [float(number)], "text": [str(number)]}))
+        with VersionWriter(rows.schema, uri, version) as writer:
+            if version and number == INCREMENTS - 1:
+                writer.replace((files_of(version) or [])[-1], [], np.array([number - 1]))
+            writer.write(rows.to_batches()[0])
+            version = writer.commit({})
+        if number == INCREMENTS // 2:
+            version = pack(next(noted_versions(uri))) or version
+    assert version
+    return version
 
 
 def log_predictions(settings: Settings, project: Project) -> None:

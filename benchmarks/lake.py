@@ -21,11 +21,14 @@ from unittest.mock import patch
 
 import boto3
 
+from benchmarks import growth
 from benchmarks.command_line import COMPILED
 from benchmarks.result import Result, limit, ratio
 from lifecycle.audit.chain import FAN_IN
 from lifecycle.audit.data_trail import TABLE, data_chain, record_data
+from lifecycle.data.ingest import ingest
 from lifecycle.project.loader import load_project
+from lifecycle.records import Window
 from lifecycle.settings import Settings
 
 PROJECT = Path(__file__).parents[1] / "examples" / "health_visits" / "project.yaml"
@@ -98,25 +101,34 @@ def trail_verify(rounds: int) -> Result:
 
 def trail_requests(rounds: int) -> Result:
     """Requests to S3 of one append: mean of as many in a row as go into one packing."""
-    counts: dict[int, float] = {}
-    spans: dict[int, str] = {}
+    counts: dict[int, list[int]] = {}
     for lines in (FEW, MANY):
         with _bucket() as requests, TemporaryDirectory(prefix="trail-") as home:
-            _upload(Path(_copy(lines, Path(home, "local")).lake))
+            _upload(Path(_copy(lines, Path(home, "local")).lake), _project(), TABLE)
             settings = Settings(home=Path(home), lake_uri="s3://lake/tables")
             before = [requests()]
             for number in range(FAN_IN):
                 _append(settings, lines + number)
                 before.append(requests())
-        each = [later - earlier for earlier, later in pairwise(before)]
-        counts[lines], spans[lines] = statistics.mean(each), f"{min(each)} to {max(each)}"
-    value = round(counts[MANY] / counts[FEW], 3)
+        counts[lines] = [later - earlier for earlier, later in pairwise(before)]
+    return _alike("trail on S3: requests of an append at", "lines", counts)
+
+
+def _alike(name: str, unit: str, counts: dict[int, list[int]]) -> Result:
+    """Two counts of requests that should be the same, but for a fifth.
+
+    Args:
+        counts: what there was before, `FEW` and `MANY` → requests, one by one.
+    """
+    few, many = statistics.mean(counts[FEW]), statistics.mean(counts[MANY])
+    spans = {before: f"{min(each)} to {max(each)}" for before, each in counts.items()}
+    value = round(many / few, 3)
     detail = (
-        f"{counts[MANY]:.1f} ({spans[MANY]}) / {counts[FEW]:.1f} ({spans[FEW]}) requests; mean of "
-        f"{FAN_IN} appends, one of which packs; at least 0.8"
+        f"{many:.1f} ({spans[MANY]}) / {few:.1f} ({spans[FEW]}) requests; mean of {FAN_IN} in a "
+        "row, of which one packs the trail; at least 0.8"
     )
     return Result(
-        name=f"trail on S3: requests of an append at {MANY:,} lines / at {FEW}",
+        name=f"{name} {MANY:,} {unit} / at {FEW}",
         value=value,
         unit="×",
         bar=1.2,
@@ -125,12 +137,33 @@ def trail_requests(rounds: int) -> Result:
     )
 
 
+def increment_requests(rounds: int) -> Result:
+    """Requests to S3 of ingesting one increment: mean of as many in a row as `trail_requests`."""
+    counts: dict[int, list[int]] = {}
+    for increments in (FEW, MANY):
+        with _bucket() as requests, TemporaryDirectory(prefix="growth-") as folder:
+            *_, (project, local, _) = growth.grow(Path(folder), increments, growth.FEW_ROWS)
+            _upload(Path(local.lake), project.name)
+            settings = local.model_copy(update={"lake_uri": "s3://lake/tables"})
+            before = [requests()]
+            for number in range(increments, increments + FAN_IN):
+                file = project.folder / "in" / f"{number:05d}.csv"
+                growth.frame(number * growth.FEW_ROWS, growth.FEW_ROWS).to_csv(file, index=False)
+                ingested = ingest(project, settings, Window())
+                if ingested.rows_new != growth.FEW_ROWS:
+                    raise RuntimeError(f"{ingested.rows_new} rows of {file} are new")
+                before.append(requests())
+        counts[increments] = [later - earlier for earlier, later in pairwise(before)]
+    return _alike("growth on S3: requests of an increment at", "versions", counts)
+
+
 ROWS: tuple[Callable[[int], Result], ...] = (
     trail_append,
     trail_growth,
     trail_audit,
     trail_verify,
     trail_requests,
+    increment_requests,
 )
 
 
@@ -204,9 +237,9 @@ def _bucket() -> Iterator[Callable[[], int]]:
             server.communicate(timeout=30)
 
 
-def _upload(lake: Path) -> None:
+def _upload(lake: Path, *folder: str) -> None:
     client = boto3.client("s3")
-    for file in (lake / _project() / TABLE).rglob("*"):
+    for file in lake.joinpath(*folder).rglob("*"):
         if file.is_file():
             client.put_object(
                 Bucket="lake", Key=f"tables/{file.relative_to(lake)}", Body=file.read_bytes()

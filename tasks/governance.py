@@ -92,6 +92,8 @@ def delete_expired(project: Project, settings: Settings) -> Retained:
         result = retention.retain(project, settings)
     versions = [f"{name} v{v}" for name, versions in result.versions.items() for v in versions]
     say("retention", f"deleted {', '.join(versions) or 'no version'}; {result.log_rows:,} log rows")
+    for name, count in result.packed.items():
+        say("retention", f"{name}: {count:,} small files put together, with the same rows")
     for name, model in result.kept.items():
         say("retention", f"{name} is kept: {model} was made from it")
     numbers = {"versions": len(versions), "log_rows": result.log_rows}

@@ -93,6 +93,9 @@ def retention(
     for name, model in result.kept.items():
         console.print(f"{name}: kept, {model} was made from it")
     console.print(f"prediction log: {result.log_rows:,} rows {verb}")
+    verb = "would be put together" if dry_run else "put together"
+    for name, count in result.packed.items():
+        console.print(f"{name}: {count:,} small files {verb}, with the same rows")
 
 
 def lake(
@@ -127,6 +130,8 @@ def lake(
     for size in sizes:
         reasons = [f"v{version}: {model}" for version, model in size.needed.items()]
         reasons += [f"{counted(len(size.expired), 'version')} would go"] if size.expired else []
+        if size.packable_files and retention:
+            reasons += [f"{size.packable_files:,} small files would be put together"]
         table.add_row(
             size.table,
             f"{size.versions:,}",

@@ -41,7 +41,7 @@ from lifecycle.data.sources import Source, digesting, open_source, spread
 from lifecycle.data.windows import inside, unplaced_rows
 from lifecycle.errors import SourceError
 from lifecycle.lake.column_types import release_memory
-from lifecycle.lake.manifest import is_intact
+from lifecycle.lake.manifest import check_intact, is_intact
 from lifecycle.lake.table import Noted, noted_version, relocated, table_uri
 from lifecycle.lake.write import VersionWriter
 from lifecycle.project import Project
@@ -52,6 +52,11 @@ from lifecycle.settings import Settings
 
 Progress = Callable[[int], None]
 """Told how many rows were read so far."""
+TAKE_IN_ANEW = (
+    "restore it from a backup of the lake, or move the table's folder aside: then the next run "
+    "takes in all that the source still has"
+)
+"""What to do about a damaged version of which the source may have no longer all rows."""
 
 
 def ingest(
@@ -122,7 +127,8 @@ class _Run:
             former = self.increment.former
             if former is None or former.note.get("request") != self.request:
                 return None
-            return former if is_intact(former.version) else None
+            check_intact(former.version, TAKE_IN_ANEW)
+            return former
         alike = {"project": self.project.name, "window": str(self.window)}
         if noted_version(self.uri, alike) is None:
             return None
@@ -225,6 +231,7 @@ def _write(run: _Run, progress: Progress | None) -> Ingested:
         )
         if run.former is not None and not rows_new:
             dataset = run.former.version
+            check_intact(dataset, TAKE_IN_ANEW)
         else:
             notes = {"request": run.request, "ingested": _without_rows(ingested)}
             dataset = writer.commit(note | notes)

@@ -330,7 +330,7 @@ def _write_part(
     """One part; where the newest one has its first rows, only the others' numbers are written."""
     content = digest_of(pa.table({NUMBER: numbers}))
     digest = sha256({"dataset": dataset.digest, "rows": content})
-    version = find_version(uri, digest)
+    version = find_version(uri, digest, dataset)
     if version is not None and is_intact(version):
         return version
     newest = next(noted_versions(uri), None)
@@ -345,4 +345,4 @@ def _write_part(
     with VersionWriter(PART, uri, former) as writer:
         for batch in rows.to_batches(GROUP):
             writer.write(batch)
-        return writer.commit(note, digest)
+        return writer.commit(note, digest, dataset)

@@ -8,7 +8,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -18,11 +19,21 @@ from deltalake.exceptions import DeltaError
 
 from lifecycle.errors import BackendError
 from lifecycle.governance.folder import Folder
-from lifecycle.lake.manifest import EXPIRED, manifest_of, sealed
+from lifecycle.lake.manifest import (
+    BASE,
+    EXPIRED,
+    MANIFEST,
+    REMOVED,
+    SEAL,
+    Manifest,
+    manifest_of,
+    sealed,
+)
 from lifecycle.lake.table import ERASED, ROWS
 
 LOG = "_delta_log/"
 COMMIT = re.compile(r"_delta_log/(\d{20})\.json$")
+NUMBERED = re.compile(r"_delta_log/(\d{20})\.checkpoint[^/]*$")
 CHECKPOINT = re.compile(r"_delta_log/(\d{20}\.checkpoint.*|_last_checkpoint|_sidecars/.*)$")
 NAME = re.compile(r"^(?P<stem>.*?)(?:\.erased-(?P<round>\d+)-(?P<rows>\d+))?\.parquet$")
 MARK = "erasure"
@@ -108,11 +119,31 @@ def switch(table: Folder) -> bool:
 
 
 def forget_versions(table: Folder, versions: Collection[int]) -> None:
-    """Let commits no longer be dataset versions: their content is gone, and must not be found."""
-    for version, commit in commits(table).items():
-        if version in versions:
-            new = [_forgotten(action) for action in commit]
-            _replace(table, version, commit, new)
+    """Let commits no longer be dataset versions: their content is gone, and must not be found.
+
+    Lists of files go from all such commits, but those that the list of another version builds on.
+    """
+    written = commits(table)
+    new = {
+        version: [_forgotten(action) if version in versions else action for action in commit]
+        for version, commit in written.items()
+    }
+    bases = {json.loads(info[BASE])[0] for info in _infos(new) if "digest" in info and BASE in info}
+    for version, commit in new.items():
+        if version not in bases:
+            commit = [_unlisted(action) for action in commit]
+        _replace(table, version, written[version], commit)
+
+
+def drop_old_checkpoints(table: Folder) -> None:
+    """Delete all checkpoints but the newest: with every commit there, no reader needs them."""
+    if not complete(table):
+        return
+    numbers = {path: int(match[1]) for path in table.files() if (match := NUMBERED.search(path))}
+    newest = max(numbers.values(), default=0)
+    for path, number in numbers.items():
+        if number < newest:
+            table.remove(path)
 
 
 def drop_checkpoints(table: Folder) -> None:
@@ -185,13 +216,14 @@ def _added(action: dict[str, Any], names: dict[str, str], table: Folder) -> dict
 def _listed(action: dict[str, Any], names: dict[str, str], table: Folder) -> dict[str, Any]:
     """The same in the list that a commit has of its files, with the new bytes' digests."""
     info = action.get("commitInfo", {})
-    if "digest" not in info:
+    digest = info.get("digest", info.get(EXPIRED))  # others may build on an expired one's list
+    if digest is None:
         return action
     try:
         manifest = manifest_of(info)
     except ValueError as error:
         raise BackendError(
-            f"{table.path}: the commit of digest {str(info['digest'])[:12]} is damaged ({error}); "
+            f"{table.path}: the commit of digest {str(digest)[:12]} is damaged ({error}); "
             "restore the table from a backup, then erase again"
         ) from None
     if manifest is None:
@@ -240,6 +272,24 @@ def _counted(action: dict[str, Any], rows: int) -> dict[str, Any]:
     if ROWS in info:
         return {"commitInfo": info | {ROWS: rows}}
     return {"commitInfo": info | {"operationMetrics": metrics | {"num_added_rows": rows}}}
+
+
+def _infos(log: Mapping[int, Commit]) -> Iterator[dict[str, Any]]:
+    actions = chain.from_iterable(log.values())
+    return (action["commitInfo"] for action in actions if "commitInfo" in action)
+
+
+def _unlisted(action: dict[str, Any]) -> dict[str, Any]:
+    """An expired version's note without the list of its files; a damaged one stays as it is."""
+    info = action.get("commitInfo", {})
+    if EXPIRED not in info or SEAL not in info:
+        return action
+    try:
+        manifest_of(info)
+    except ValueError:
+        return action
+    bare = {key: value for key, value in info.items() if key not in (MANIFEST, BASE, REMOVED, SEAL)}
+    return action | {"commitInfo": bare | sealed(bare, Manifest([]))}
 
 
 def _forgotten(action: dict[str, Any]) -> dict[str, Any]:

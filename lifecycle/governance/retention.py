@@ -1,7 +1,9 @@
 """Retention: what is older than `contract.retention.days` and needed by no model is deleted.
 
 A dataset version is needed while champion or challenger were made from it, and the newest version
-of a table always is. A deleted version's data files go; its commit stays, and says so.
+of a table always is. A deleted version's data files go; its commit stays, and says so, without the
+list of its files if no other version's builds on it. Then the newest version of each table is
+packed: where nothing expires, its small files would stay next to the packed ones.
 """
 
 import time
@@ -12,19 +14,26 @@ import pandas as pd
 
 from lifecycle.audit.data_trail import record_data
 from lifecycle.governance.delta_log import LOG as LOG_FOLDER
-from lifecycle.governance.delta_log import forget_versions, versions_of_files
+from lifecycle.governance.delta_log import (
+    drop_old_checkpoints,
+    forget_versions,
+    versions_of_files,
+)
 from lifecycle.governance.erase import OWN_TABLES
 from lifecycle.governance.folder import Folder, open_folder, split_of
 from lifecycle.governance.tables import count_before, delete_before, table_names
+from lifecycle.lake.packing import pack, packable_files
 from lifecycle.lake.prediction_log import TABLE as LOG
 from lifecycle.lake.read import part_of
-from lifecycle.lake.table import history, table_uri
+from lifecycle.lake.table import Noted, history, noted_versions, table_uri
 from lifecycle.project import Project
 from lifecycle.records import Retained, TableSize
 from lifecycle.release.registry import CHALLENGER, CHAMPION, versions
 from lifecycle.settings import Settings
 
 DAY = 86_400.0
+EXCLUDED = (*OWN_TABLES, LOG)
+"""Tables that keep no versions."""
 
 
 def retain(project: Project, settings: Settings, dry_run: bool = False) -> Retained:
@@ -40,7 +49,7 @@ def retain(project: Project, settings: Settings, dry_run: bool = False) -> Retai
     """
     retention = project.contract.retention
     if retention is None:
-        return Retained(days=None, dry_run=dry_run, versions={}, kept={}, log_rows=0)
+        return Retained(days=None, dry_run=dry_run, versions={}, kept={}, log_rows=0, packed={})
     until = time.time() - retention.days * DAY
     needed = _needed(project, settings)
     lake = open_folder(f"{settings.lake.rstrip('/')}/{project.name}")
@@ -50,6 +59,11 @@ def retain(project: Project, settings: Settings, dry_run: bool = False) -> Retai
         for name, versions in expired.items():
             files = versions_of_files(lake / name)
             _delete_versions(settings, project, name, versions, files, retention.days)
+    log_rows = _log_rows(settings, project, until, retention.days, dry_run)
+    packed = {name: _pack(settings, project, name, dry_run) for name in old}
+    if not dry_run:
+        for name in old:
+            drop_old_checkpoints(lake / name)
     return Retained(
         days=retention.days,
         dry_run=dry_run,
@@ -60,7 +74,8 @@ def retain(project: Project, settings: Settings, dry_run: bool = False) -> Retai
             for version in versions
             if (name, version) in needed
         },
-        log_rows=_log_rows(settings, project, until, retention.days, dry_run),
+        log_rows=log_rows,
+        packed={name: count for name, count in packed.items() if count},
     )
 
 
@@ -85,13 +100,25 @@ def lake_sizes(project: Project, settings: Settings) -> tuple[TableSize, ...]:
             history(table_uri(settings, project.name, name)),
             set(expired.get(name, ())),
             {version: model for (table, version), model in sorted(needed.items()) if table == name},
+            packable_files(newest.version) if (newest := _newest(settings, project, name)) else 0,
         )
         for name in table_names(lake)
     )
 
 
+def _newest(settings: Settings, project: Project, name: str) -> Noted | None:
+    if name in EXCLUDED:
+        return None
+    return next(noted_versions(table_uri(settings, project.name, name)), None)
+
+
 def _size(
-    table: Folder, name: str, written: pd.DataFrame, expired: set[int], needed: dict[int, str]
+    table: Folder,
+    name: str,
+    written: pd.DataFrame,
+    expired: set[int],
+    needed: dict[int, str],
+    packable: int,
 ) -> TableSize:
     sizes = {table.inside(path): size for path, size in table.sizes().items()}
     log = {path for path in sizes if path.startswith(LOG_FOLDER)}
@@ -111,6 +138,7 @@ def _size(
         expired=tuple(sorted(expired)),
         freed_bytes=sum(sizes[path] for path in freed),
         needed=needed,
+        packable_files=packable,
     )
 
 
@@ -141,7 +169,7 @@ def _needed(project: Project, settings: Settings) -> dict[tuple[str, int], str]:
 def _expired(settings: Settings, project: Project, name: str, until: float) -> list[int]:
     """Versions written before `until`; the newest is kept, but not of quarantined rows. Tables that
     keep no versions have none."""
-    if name in (*OWN_TABLES, LOG):
+    if name in EXCLUDED:
         return []
     written = history(table_uri(settings, project.name, name))
     old = written[written["time"] < pd.Timestamp(until, unit="s")]["version"]
@@ -166,6 +194,25 @@ def _delete_versions(
         if set(item) <= set(versions):
             table.remove(f"{table.path}/{path}")
     forget_versions(table, versions)
+
+
+def _pack(settings: Settings, project: Project, name: str, dry_run: bool) -> int:
+    """Put the small files of a table's newest version together; how many those are.
+
+    The line of the audit trail comes after the commit, so a killed run may owe it.
+    """
+    newest = _newest(settings, project, name)
+    count = packable_files(newest.version) if newest else 0
+    if newest and count and not dry_run:
+        version = pack(newest)
+        if version is None:
+            return 0
+        reason = (
+            f"{count} small files of v{newest.version.version} put together, with the same rows"
+        )
+        change = (name, version.version, version.digest, (reason,))
+        record_data(settings, project.name, "retention", *change)
+    return count
 
 
 def _log_rows(

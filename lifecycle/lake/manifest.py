@@ -283,12 +283,24 @@ def is_intact(ref: DatasetVersion) -> bool:
     """Tell whether the files of a version have the bytes that were written; true where its commit
     lists none."""
     try:
-        for file in files_of(ref) or ():
-            with verified(ref.uri, file):
-                pass
+        check_intact(ref)
     except BackendError:
         return False
     return True
+
+
+def check_intact(ref: DatasetVersion, remedy: str = RESTORE) -> None:
+    """See that the files of a version have the bytes that were written.
+
+    Args:
+        remedy: what to do about a damaged file.
+
+    Raises:
+        BackendError: one has not, or a commit is damaged.
+    """
+    for file in files_of(ref) or ():
+        with verified(ref.uri, file, remedy):
+            pass
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -92,13 +92,21 @@ def history(uri: str) -> pd.DataFrame:
     return pd.DataFrame(versions[::-1], columns=["version", "digest", "rows", "time", "note"])
 
 
-def find_version(uri: str, digest: str) -> DatasetVersion | None:
+def find_version(
+    uri: str, digest: str, source: DatasetVersion | None = None
+) -> DatasetVersion | None:
     """The version of a table with this digest, the newest if there are several.
+
+    Args:
+        source: a version that it is made from. The search ends at commits before that one's, so
+            that it does not read the whole history for a digest that is new.
 
     Raises:
         BackendError: the table cannot be read.
     """
-    matches = (commit for commit in commits(uri) if commit["digest"] == digest)
+    since = _time(read_commit(source.uri, source.version) or {}) if source else 0
+    recent = takewhile(lambda commit: _time(commit) >= since, commits(uri))
+    matches = (commit for commit in recent if commit["digest"] == digest)
     return next((_version(uri, commit) for commit in matches), None)
 
 
@@ -182,6 +190,11 @@ def _version(uri: str, commit: dict[str, Any]) -> DatasetVersion:
 
 def _rows(commit: Mapping[str, Any]) -> int:
     return int(commit[ROWS] if ROWS in commit else commit["operationMetrics"]["num_added_rows"])
+
+
+def _time(commit: Mapping[str, Any]) -> int:
+    """Milliseconds since 1970 of a commit."""
+    return int(commit.get("timestamp", 0))
 
 
 def _note(commit: dict[str, Any]) -> dict[str, str]:

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -63,7 +63,7 @@ class _Rows(NamedTuple):
     numbers: NDArray[np.int64] | None = None
     """(rows,): of rows that the version has already; None for new ones."""
     file: VersionFile | None = None
-    """The former file that they stay of."""
+    """The former file that they are of; if it is joined with others, up to the end of the last."""
 
 
 class VersionWriter:
@@ -151,15 +151,36 @@ class VersionWriter:
         Raises:
             BackendError: the table cannot be written.
         """
-        self._replaced.append(file)
         self._removed.update(np.sort(removed).astype("<i8").tobytes())
         self._removed_rows += len(removed)
+        self.join([file], rows)
+
+    def join(
+        self,
+        files: Sequence[VersionFile],
+        rows: Iterable[tuple[pa.RecordBatch, NDArray[np.int64]]],
+    ) -> None:
+        """Write neighbouring files of the former version as one, whose rows keep their numbers.
+
+        Args:
+            rows: of all these files, with their numbers (rows,).
+
+        Raises:
+            BackendError: the table cannot be written.
+        """
+        self._replaced.extend(files)
+        place = files[0]._replace(end=files[-1].end)
         for batch, numbers in rows:
             if batch.num_rows:
-                self._queue.put(_Rows(batch, numbers, file))
+                self._queue.put(_Rows(batch, numbers, place))
             self._check()
 
-    def commit(self, note: Mapping[str, str], digest: str | None = None) -> DatasetVersion:
+    def commit(
+        self,
+        note: Mapping[str, str],
+        digest: str | None = None,
+        source: DatasetVersion | None = None,
+    ) -> DatasetVersion:
         """Make what was written the newest version, unless the table has an intact one like it.
 
         Without a former version, what identifies the content is the digest of its rows; with one,
@@ -170,6 +191,7 @@ class VersionWriter:
         Args:
             note: what the commit says of the version besides its digest and rows.
             digest: what identifies the content, if not that.
+            source: a version that it is made from, as `find_version` takes it.
 
         Raises:
             BackendError: the table cannot be written, or others keep writing it.
@@ -180,7 +202,9 @@ class VersionWriter:
         self._check()
         digest = digest or self._content()
         for attempt in range(ATTEMPTS):
-            version = find_version(self._uri, digest) if self._former is None else None
+            version = None
+            if self._former is None:
+                version = find_version(self._uri, digest, source)
             if version is not None and is_intact(version):
                 logger.info("%s: version %d has this content already", self._uri, version.version)
                 return version
@@ -201,6 +225,28 @@ class VersionWriter:
             )
         return written
 
+    def commit_packed(self, note: Mapping[str, str], number: int) -> DatasetVersion:
+        """Make the former version's rows, of which some files were joined, the newest version; its
+        digest is the former one's.
+
+        Args:
+            note: of the former version.
+            number: of the table's newest commit when the former version was read.
+
+        Raises:
+            CommitFailedError: there is another commit since.
+            BackendError: the table cannot be written.
+        """
+        assert self._former is not None  # noqa: S101 - there is nothing to pack without one
+        self._end()
+        self._check()
+        table = DeltaTable(self._uri)
+        if table.version() != number:
+            raise CommitFailedError(f"{self._uri}: version {table.version()} came in between")
+        self._staged_files.offer()
+        self._append_to(table, self._metadata(self._former.digest, note), data_change=False)
+        return self._former.model_copy(update={"version": number + 1})
+
     def _content(self) -> str:
         rows = self._digest.hexdigest()
         if self._former is None:
@@ -208,7 +254,8 @@ class VersionWriter:
         removed = self._removed.hexdigest()
         return sha256({"former": self._former.digest, "removed": removed, "rows": rows})
 
-    def _commit(self, digest: str, note: Mapping[str, str]) -> None:
+    def _metadata(self, digest: str, note: Mapping[str, str]) -> dict[str, Any]:
+        """What the commit says of itself."""
         metrics = {"num_added_rows": self.rows}
         metadata: dict[str, Any] = {NOTE + key: value for key, value in note.items()}
         metadata |= {
@@ -219,33 +266,41 @@ class VersionWriter:
         if self._former is not None:
             erased = erased_rows(self._uri, self._former.version)
             metadata[ROWS] = self._former.rows - erased - self._removed_rows + self.rows
-        metadata |= sealed(metadata, self._manifest())
-        properties = CommitProperties(custom_metadata=metadata, max_commit_retries=0)
-        hooks = PostCommitHookProperties(cleanup_expired_logs=False)
-        schema = Schema.from_arrow(self._schema)
+        return metadata | sealed(metadata, self._manifest())
+
+    def _commit(self, digest: str, note: Mapping[str, str]) -> None:
+        metadata = self._metadata(digest, note)
         try:
             table = DeltaTable(self._uri)
         except TableNotFoundError:
             try:
                 create_table_with_add_actions(
                     self._uri,
-                    schema,
+                    Schema.from_arrow(self._schema),
                     self._add_actions(),
                     mode="error",
                     configuration=CONFIGURATION,
-                    commit_properties=properties,
+                    commit_properties=CommitProperties(
+                        custom_metadata=metadata, max_commit_retries=0
+                    ),
                 )
             except DeltaError as error:
                 if "already exists" in str(error):
                     raise CommitFailedError(first_line(error)) from None
                 raise
             return
+        self._append_to(table, metadata)
+
+    def _append_to(
+        self, table: DeltaTable, metadata: dict[str, str], data_change: bool = True
+    ) -> None:
+        """Make the commit that follows the one at which a table was opened."""
         table.create_write_transaction(
-            [*self._add_actions()] if self._former is None else self._actions(table),
+            [*self._add_actions()] if self._former is None else self._actions(table, data_change),
             "overwrite" if self._former is None else "append",
-            schema,
-            commit_properties=properties,
-            post_commithook_properties=hooks,
+            Schema.from_arrow(self._schema),
+            commit_properties=CommitProperties(custom_metadata=metadata, max_commit_retries=0),
+            post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
         )
 
     def _manifest(self) -> Manifest:
@@ -262,30 +317,35 @@ class VersionWriter:
             return Manifest(all_files)
         return Manifest(new, self._lists.base, frozenset(removed))
 
-    def _add_actions(self) -> list[AddAction]:
+    def _add_actions(self, data_change: bool = True) -> list[AddAction]:
         now = int(time.time() * 1000)
         return [
-            AddAction(staged.file.path, staged.size, {}, now, True, staged.statistics)
+            AddAction(staged.file.path, staged.size, {}, now, data_change, staged.statistics)
             for staged in self._staged_files.files
         ]
 
-    def _actions(self, table: DeltaTable) -> list[AddAction | RemoveAction]:
+    def _actions(self, table: DeltaTable, data_change: bool) -> list[AddAction | RemoveAction]:
         """From the table's newest files to those of this version, which may follow another one."""
         now = int(time.time() * 1000)
-        present = set(pa.table(table.get_add_actions()).column("path").to_pylist())
+        listed = pa.table(table.get_add_actions()).select(["path", "size_bytes"]).to_pydict()
+        present = dict(zip(listed["path"], listed["size_bytes"], strict=True))
         replaced = {file.path for file in self._replaced}
         remaining = {file.path for file in self.former_files or ()} - replaced
         system, prefix = place_of(self._uri)
-        actions: list[AddAction | RemoveAction] = [*self._add_actions()]
-        for path in sorted(remaining - present):
+        actions: list[AddAction | RemoveAction] = [*self._add_actions(data_change)]
+        for path in sorted(remaining - present.keys()):
             with system.open_input_file(prefix + path) as file:
                 rows, size = ParquetFile(file).metadata.num_rows, file.size()
             actions.append(AddAction(path, size, {}, now, True, json.dumps({"numRecords": rows})))
         return actions + [
             RemoveAction(
-                path=path, data_change=True, deletion_timestamp=now, size=0, partition_values={}
+                path=path,
+                data_change=data_change,
+                deletion_timestamp=now,
+                size=present[path],
+                partition_values={},
             )
-            for path in sorted(present - remaining)
+            for path in sorted(present.keys() - remaining)
         ]
 
     def _run(self) -> None:

@@ -70,6 +70,8 @@ class Retained(Record):
     """Expired `table version` → the model that needs it."""
     log_rows: int
     """Logged predictions."""
+    packed: dict[str, int]
+    """Table → small files of its newest version that were put together."""
 
 
 class TableSize(Record):
@@ -92,3 +94,5 @@ class TableSize(Record):
     """Of the data files that only those have."""
     needed: dict[int, str]
     """Version → the model that was made from it."""
+    packable_files: int
+    """Small files of the newest version that `lifecycle retention` would put together."""

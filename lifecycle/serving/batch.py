@@ -66,7 +66,7 @@ def score(
     )
     uri = table_uri(settings, project.name, TABLE)
     digest = sha256({"dataset": dataset.digest, "model": model.digest, "version": model.uri})
-    predictions = find_version(uri, digest)
+    predictions = find_version(uri, digest, dataset)
     if predictions is None:
         rows = f"{dataset.uri.rstrip('/').rpartition('/')[2]}@{dataset.version}"
         note = {"window": str(window), "model": model.uri, "table": rows} | provenance()

@@ -146,6 +146,26 @@ def test_a_row_is_taken_in_before_its_label_comes(
     assert dict(zip(frame["id"], frame["y"].fillna(-1), strict=True)) == {1: -1, 2: 0}
 
 
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_damaged_version_is_not_handed_out(
+    project: Callable[..., Project], settings: Settings, is_new: bool
+) -> None:
+    """Whether the source is what it was, or has a file without new rows."""
+    grow = project({"by": "files"}, key=False)
+    put(grow, "a.csv", rows(1, 2))
+    ref = ingest(grow, settings, Window()).dataset
+    (file,) = Path(ref.uri).glob("*.parquet")
+    file.write_bytes(file.read_bytes()[:-9])
+    if is_new:
+        put(grow, "copy.csv", rows(1, 2))  # the content of the other
+    with pytest.raises(BackendError, match=r"SHA-256.*move the table's folder aside"):
+        ingest(grow, settings, Window())
+    Path(ref.uri).rename(f"{ref.uri}.damaged")
+    (grow.folder / "in" / "copy.csv").unlink(missing_ok=True)
+    again = ingest(grow, settings, Window())
+    assert read_version(again.dataset)["id"].tolist() == [1, 2]
+
+
 KILL = """
 import os, signal, sys
 from lifecycle.lake import write

@@ -1,5 +1,6 @@
 """Parts are row numbers of a version: small, exact, and gone with its rows."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import divide, split_dataset
 from lifecycle.errors import BackendError
+from lifecycle.lake import table as lake_table
 from lifecycle.lake.read import open_rows, open_version, part_of, read_version, row_numbers
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, Window
@@ -113,3 +115,25 @@ def test_a_damaged_part_is_made_anew(grow: Project, settings: Settings) -> None:
     assert (again.train.version, again.train.digest) == (1, split.train.digest)
     assert of(again.train) == before
     assert again.holdout == split.holdout
+
+
+def test_a_new_part_is_not_looked_for_in_the_whole_history(
+    grow: Project, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(12):
+        put(grow, f"{number:02d}.csv", rows(*range(100 * number, 100 * number + 100)))
+        split = split_dataset(grow, settings, ingest(grow, settings, Window()))
+        time.sleep(0.002)  # so that the clock of commits, milliseconds, tells them apart
+    uris = {split.train.uri, split.validation.uri, split.holdout.uri}
+    numbers: dict[str, set[int]] = {uri: set() for uri in uris}
+    read_commit = lake_table.read_commit
+
+    def counted(uri: str, version: int) -> object:
+        if uri in numbers:
+            numbers[uri].add(version)
+        return read_commit(uri, version)
+
+    monkeypatch.setattr(lake_table, "read_commit", counted)
+    put(grow, "later.csv", rows(*range(5_000, 5_100)))
+    split_dataset(grow, settings, ingest(grow, settings, Window()))
+    assert all(min(read) >= 10 for read in numbers.values()), numbers

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
@@ -149,3 +150,29 @@ def test_a_commit_says_what_it_added_to_delta(uri: str) -> None:
     kinds = [next(iter(json.loads(action))) for action in actions]
     assert kinds.count("add") == 1
     assert "remove" not in kinds
+
+
+def test_who_follows_the_log_sees_the_new_rows_alone(uri: str) -> None:
+    """By the files that a commit added, as Polars and streams of Spark do; and by Delta's Change
+    Data Feed, if somebody turned it on for the table."""
+    first = append(uri, None, 1, 2, 3)
+    table = DeltaTable(uri)
+    table.alter.set_table_properties({"delta.enableChangeDataFeed": "true"})
+    before = set(DeltaTable(uri).file_uris())
+    second = append(uri, first, 4, 5)
+    after = set(DeltaTable(uri).file_uris())
+    assert before <= after, "no file was removed"
+    assert pl.read_parquet(sorted(after - before))["id"].to_list() == [4, 5]
+    assert changes(second) == {("insert", 4), ("insert", 5)}
+    third = without(uri, second, 0)  # whose file is written anew
+    feed = changes(third)
+    assert {row for kind, row in feed if kind == "delete"} == {1, 2, 3}
+    assert {row for kind, row in feed if kind == "insert"} == {2, 3}, "what stays comes again"
+    assert ids(third) == of_delta(third) == [2, 3, 4, 5]
+
+
+def changes(ref: DatasetVersion) -> set[tuple[str, int]]:
+    """Change and `id` of each row in the feed of a version's commit."""
+    reader = DeltaTable(ref.uri).load_cdf(ref.version, ref.version, columns=["id", "_change_type"])
+    columns = pa.table(reader.read_all()).to_pydict()
+    return set(zip(columns["_change_type"], columns["id"], strict=True))
