@@ -1,10 +1,10 @@
 """Packing: the small files of a growing table become few, with the same rows and the same digest.
 
-An increment leaves a file, however few its rows are, so reading gets slower with each. Packing makes
-one more version of the newest, in which neighbouring files are put together as a carry goes through
-the digits of a number to the base `FAN_IN`: each row that is written once more is in a file of a
-higher level then. So a row is written once per level at most, and fewer than `FAN_IN` files of each
-level are left. A version that was made before keeps its own files, which go when it expires.
+An increment leaves a file, however few its rows are, so reading gets slower with each. Packing
+makes one more version of the newest, in which neighbouring files are put together as a carry goes
+through the digits of a number to the base `FAN_IN`: each row that is written once more is in a file
+of a higher level then. So a row is written once per level at most, and fewer than `FAN_IN` files of
+each level are left. A version that was made before keeps its own files, which go when it expires.
 """
 
 import logging

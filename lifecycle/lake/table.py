@@ -147,6 +147,18 @@ def erased_rows(uri: str, version: int) -> int:
     return int((read_commit(uri, version) or {}).get(ERASED, 0))
 
 
+def rows_left(uri: str, version: int) -> int:
+    """Number of rows of a version, without those that were erased since it was written.
+
+    Raises:
+        BackendError: the commit is not there, or cannot be read.
+    """
+    commit = read_commit(uri, version)
+    if commit is None:
+        raise BackendError(f"{uri}: version {version} is gone; was the table replaced?")
+    return _rows(commit)
+
+
 def commits(uri: str) -> Iterator[dict[str, Any]]:
     """Commits that wrote a version, newest first, each read when it is asked for; none if there is
     no table yet.

@@ -40,7 +40,7 @@ from lifecycle.lake.manifest import (
     sealed,
 )
 from lifecycle.lake.staging import StagedFiles
-from lifecycle.lake.table import NUMBER, ROW, ROWS, erased_rows, find_version
+from lifecycle.lake.table import NUMBER, ROW, ROWS, find_version, rows_left
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.identity import sha256
 
@@ -264,8 +264,8 @@ class VersionWriter:
             "files": self._staged_files.token,
         }
         if self._former is not None:
-            erased = erased_rows(self._uri, self._former.version)
-            metadata[ROWS] = self._former.rows - erased - self._removed_rows + self.rows
+            before = rows_left(self._uri, self._former.version)
+            metadata[ROWS] = before - self._removed_rows + self.rows
         return metadata | sealed(metadata, self._manifest())
 
     def _commit(self, digest: str, note: Mapping[str, str]) -> None:
