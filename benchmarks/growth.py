@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,10 @@ import yaml
 from benchmarks.result import Result, information, limit, ratio
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import split_dataset
-from lifecycle.lake.table import history, table_uri
+from lifecycle.lake.manifest import files_of
+from lifecycle.lake.packing import pack
+from lifecycle.lake.read import read_table
+from lifecycle.lake.table import history, noted_versions, table_uri
 from lifecycle.lineage.datasets import add_datasets
 from lifecycle.lineage.graph import Graph
 from lifecycle.project import Project
@@ -34,6 +38,7 @@ UPSERTED, CHANGED = 5_000_000, 0.01
 NUMBERS = tuple(f"x{at}" for at in range(8))
 LEVELS = ("a", "b", "cc")
 SEED = 17
+T = TypeVar("T")
 
 
 def measure(rounds: int) -> Iterator[Result]:
@@ -145,6 +150,21 @@ def _read_many(folder: Path) -> Iterator[Result]:
         seconds, count = _timed(read)
         detail = f"{count:,} of them, {MANY:,} increments"
         yield limit(f"growth: {name}", [seconds], "s", 2, detail)
+    yield _packed(uri)
+
+
+def _packed(uri: str) -> Result:
+    """What `lifecycle retention` makes of the newest version, and how fast both are read."""
+    before = next(noted_versions(uri))
+    seconds, packed = _timed(lambda: pack(before))
+    if packed is None:
+        raise RuntimeError("nothing was packed")
+    own, _ = _timed(lambda: read_table(packed))
+    bare, _ = _timed(lambda: read_table(before.version))
+    files = [len(files_of(version) or ()) for version in (before.version, packed)]
+    detail = f"{bare:.3g} s / {own:.3g} s; {files[0]:,} files became {files[1]} in {seconds:.3g} s"
+    name = f"growth: reading {MANY:,} increments as they came / packed"
+    return information(name, [bare / own], "×", detail)
 
 
 def _upsert(folder: Path, rounds: int) -> Result:
@@ -161,7 +181,8 @@ def _upsert(folder: Path, rounds: int) -> Result:
     draw = np.random.default_rng(SEED)
     for number in range(1, rounds + 1):
         ids = draw.choice(UPSERTED, int(CHANGED * UPSERTED), replace=False)
-        changed = table.iloc[np.sort(ids)].assign(x0=float(number))
+        # no value that a row has by chance: what comes again as it was is not written
+        changed = table.iloc[np.sort(ids)].assign(x0=100.0 + number)
         file = folder / "in" / f"{number:03d}.parquet"
         changed.to_parquet(file, index=False)
         seconds, count = _timed(lambda: ingest(project, settings, Window()).rows_new or 0)
@@ -186,7 +207,7 @@ def size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _timed(call: Callable[[], int]) -> tuple[float, int]:
+def _timed(call: Callable[[], T]) -> tuple[float, T]:
     started = time.perf_counter()
     result = call()
     return time.perf_counter() - started, result
