@@ -40,6 +40,7 @@ from lifecycle.serving.proxy import STARTUP_S
 from lifecycle.serving.smoke import PATIENCE_S
 from lifecycle.settings import Settings
 from tasks.evaluation import evaluate_candidate
+from tasks.events import Details, Event, send_event
 from tasks.exclusive import own_server
 from tasks.policies import NOT_CACHED, RETRIES, task
 from tasks.progress import say, step
@@ -306,6 +307,8 @@ def decline(
     _record(project, settings, offer, "decline", who(), f"From {offer}.", *reasons)
     promotion.note(project, offer, "decline", who(), f"For {settings.env}.", *reasons)
     say(STAGE, f"{offer} is not promoted, {settings.env} is as it was: {' '.join(reasons)}")
+    details = Details(offer.model, offer.model.uri, tuple(reasons), {"from": offer.env})
+    send_event(Event.MODEL_REJECTED, project, settings, details)
     return Promotion(offer=offer, decision=decision, approval=approval, champion=proposal.champion)
 
 

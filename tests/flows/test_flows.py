@@ -23,6 +23,7 @@ from lifecycle.project.loader import load_project
 from lifecycle.records import Trained
 from lifecycle.release.registry import by_alias
 from lifecycle.settings import Settings
+from tasks.events import Event
 from tests.support.events import sent_events
 from tests.support.small import SMALL, small_frame
 
@@ -108,7 +109,7 @@ def test_the_stages_one_by_one(settings: Settings, make_project: Callable[..., P
 
 def check_events(began: datetime, champion: Trained, challenger: Trained) -> None:
     """Each stage has reported what it did, and only that."""
-    events = sent_events("dev", "small", began, 12)
+    events = sent_events("dev", "small", began, Event.MODEL_REJECTED)
     names = [event.event.removeprefix("lifecycle.") for event in events]
     assert names[:3] == ["data.ingested", "model.registered", "model.released"]
     assert names[-2:] == ["model.registered", "model.rejected"]

@@ -7,12 +7,12 @@ from prefect.client.orchestration import get_client
 from prefect.events.filters import EventFilter, EventOccurredFilter, EventResourceFilter
 from prefect.events.worker import EventsWorker
 
-from tasks.events import resource_id
+from tasks.events import Event, resource_id
 from tests.support.prefect_server import wait_for
 
 
-def sent_events(env: str, project: str, since: datetime, count: int) -> list[Any]:
-    """Events about a project, oldest first, once there are so many."""
+def sent_events(env: str, project: str, since: datetime, last: Event) -> list[Any]:
+    """Events about a project, oldest first, once the last of them is there."""
     EventsWorker.drain_all(timeout=10)
     found: list[Any] = []
 
@@ -23,7 +23,7 @@ def sent_events(env: str, project: str, since: datetime, count: int) -> list[Any
         )
         with get_client(sync_client=True) as client:
             found[:] = client.read_events(recent, limit=50).events
-        return len(found) >= count
+        return any(event.event == last for event in found)
 
-    wait_for(is_whole, 20, f"{count} events of {project}")
+    wait_for(is_whole, 30, f"{last} of {project}")
     return sorted(found, key=lambda event: event.occurred)

@@ -103,11 +103,11 @@ def test_what_an_event_carries_and_that_quiet_hours_hold_a_cause_once(
     quiet = settings.model_copy(update={"quiet_hours": period})
     details = Details(MODEL, "models:/small/3", ("worse than planted-pw",) * 30, {"rows": 5})
     send_event(Event.MODEL_REJECTED, project, quiet, details)
-    sent_events("dev", "carried", hour, 1)
+    sent_events("dev", "carried", hour, Event.MODEL_REJECTED)
     send_event(Event.MODEL_REJECTED, project, quiet, details)
     send_event(Event.MODEL_ROLLED_BACK, project, quiet, details)
 
-    first, again, urgent = sent_events("dev", "carried", hour, 3)
+    first, again, urgent = sent_events("dev", "carried", hour, Event.MODEL_ROLLED_BACK)
     assert [e.resource["lifecycle.held"] for e in (first, again, urgent)] == ["2", "again", "0"]
     assert first.resource["lifecycle.model-version"] == "3"
     assert first.payload == {
