@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,9 @@ class Operator:
         variables = stack.environment
         self._login = (variables["MLFLOW_TRACKING_USERNAME"], variables["MLFLOW_TRACKING_PASSWORD"])
 
+    def close(self) -> None:
+        self._api.close()
+
     def post(self, path: str, body: object) -> Any:
         answer = self._api.post(path, json=body)
         answer.raise_for_status()
@@ -85,14 +88,14 @@ class Operator:
         return self.end(self.begin(name, env, **parameters))
 
     def log(self, run: str) -> str:
-        """What a run logged. Its last lines are sent after its state; one of them names that."""
+        """What a run logged: its last lines are sent after its state, and not in their order."""
         query = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200}
-        end = time.monotonic() + 5
-        text = ""
-        while "Finished in state" not in text and time.monotonic() < end:
-            time.sleep(0.2)
-            text = "\n".join(line["message"] for line in self.post("/logs/filter", query))
-        return text
+        lines: list[str] = []
+        while True:
+            time.sleep(1.5)
+            before, lines = lines, [x["message"] for x in self.post("/logs/filter", query)]
+            if len(lines) == len(before):
+                return "\n".join(lines)
 
     def mlflow(self, path: str, env: str = "staging") -> Any:
         url = f"{self.stack.places[f'mlflow-{env}']}/api/2.0/mlflow/{path}"
@@ -127,7 +130,8 @@ class Operator:
         """SIGKILL for a server and all its processes, as a machine that loses its power."""
         process = psutil.Process(self.stack.processes[name].pid)
         for one in (*process.children(recursive=True), process):
-            one.kill()
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         self.stack.processes[name].wait(30)
 
 
@@ -148,7 +152,9 @@ def operator() -> Iterator[Operator]:
                 with (folder / "deployments" / f"{env}.env").open("a") as file:
                     file.writelines(f"{name}={value}\n" for name, value in changes.items())
                 stack.command("python", "-m", "tasks.deployments", "--env", env)
-            yield Operator(stack, posted)
+            operator = Operator(stack, posted)
+            yield operator
+            operator.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -254,7 +260,10 @@ def test_only_loopback_is_open_and_no_secret_is_in_a_log(operator: Operator) -> 
         for one in (tree, *tree.children(recursive=True)):
             for connection in one.net_connections("inet"):
                 if connection.status == psutil.CONN_LISTEN:
-                    assert connection.laddr.ip in ("127.0.0.1", "::1"), (one.cmdline(), connection)
+                    assert connection.laddr.ip in ("127.0.0.1", "::1", "::ffff:127.0.0.1"), (
+                        one.cmdline(),
+                        connection,
+                    )
     secret = {
         operator.stack.environment[name].rpartition(":")[2]
         for name in ("PGPASSWORD", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY")
