@@ -216,6 +216,9 @@ def judge(
 ) -> Judged:
     """Evaluate, check and gate an offer on this environment's holdout, as training does."""
     bundle = promotion.bundle_of(proposal.offer, settings)
+    with step(STAGE, f"comparing the holdout with what {proposal.offer} learned from"):
+        overlap = promotion.overlap_warning(project, proposal.offer, split.holdout)
+    bundle = bundle.model_copy(update={"warnings": (*bundle.warnings, *overlap)})
     project = promotion.as_offered(project, settings, proposal.offer)
     champion = None if proposal.returns else proposal.champion
     evaluated = evaluate_candidate(project, settings, split, bundle, champion, STAGE)

@@ -9,15 +9,20 @@ are in a folder that the asking process deletes.
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from pydantic import Field
 
 from lifecycle import errors
 from lifecycle.audit.model_trail import CROWNING, Trail, history
 from lifecycle.errors import BackendError, LifecycleError, RegistryError
-from lifecycle.records import ModelVersion, Offer
+from lifecycle.lake.read import open_version
+from lifecycle.lake.row_hash import Hashes, fold, value_hashes
+from lifecycle.lake.table import relocated
+from lifecycle.records import DatasetVersion, ModelVersion, Offer, Split
 from lifecycle.records.base import Record
 from lifecycle.redaction import redact
 from lifecycle.release.artifacts import logged_record, registered_bundle
@@ -34,6 +39,8 @@ if TYPE_CHECKING:
 REQUEST, ANSWER = "request.json", "answer.json"
 BUNDLE, HOOK = "bundle", "hook"
 """Folders of the copies."""
+ROWS = "rows.npy"
+"""Hashes of rows."""
 ANSWER_S = 300.0
 """Seconds that the other environment may take: its registry and store answer, or it is down."""
 
@@ -47,6 +54,13 @@ class Note(Record):
     reasons: tuple[str, ...]
 
 
+class Overlap(Record):
+    """A question: how many rows whose hashes are in the folder are equal to some of a split?"""
+
+    split: Split
+    columns: tuple[str, ...]
+
+
 class OfferRequest(Record):
     """A request to the other environment."""
 
@@ -55,12 +69,16 @@ class OfferRequest(Record):
     """By default the champion."""
     note: Note | None = None
     """A line to be written instead."""
+    overlap: Overlap | None = None
+    """A question to be answered instead."""
 
 
 class OfferAnswer(Record):
     """Its answer."""
 
     offer: Offer | None = None
+    rows: int = 0
+    """Answer to an `Overlap`."""
     error: str = ""
     kind: str = Field(default="BackendError", pattern=r"^\w+$")
     """The error's class in `lifecycle.errors`."""
@@ -115,6 +133,8 @@ def answer_request(folder: Path) -> OfferAnswer:
             trail = Trail(settings, request.project_name, note.who)
             trail.record(note.action, note.model, note.reasons)
             return OfferAnswer()
+        if request.overlap:
+            return OfferAnswer(rows=count_learned(request.overlap, settings, folder))
         return OfferAnswer(offer=find_offer(request, settings, folder))
     except LifecycleError as error:
         return OfferAnswer(error=str(error), kind=type(error).__name__)
@@ -151,6 +171,33 @@ def find_offer(request: OfferRequest, settings: Settings, folder: Path) -> Offer
         registry=registry_id(settings),
         exported="".join(last.reasons[:1]) if last and last.digest == model.digest else "",
     )
+
+
+def count_learned(question: Overlap, settings: Settings, folder: Path) -> int:
+    """Count the rows of the folder that the train or the validation part has, too.
+
+    Raises:
+        BackendError: a part cannot be read, or is gone.
+    """
+    split = relocated(question.split, settings)
+    rows = np.load(folder / ROWS, allow_pickle=False)
+    learned = [row_hashes(part, question.columns) for part in (split.train, split.validation)]
+    return int(np.isin(rows, np.concatenate(learned)).sum())
+
+
+def row_hashes(part: DatasetVersion, columns: Sequence[str]) -> Hashes:
+    """(n,): a hash of each row of a part, by these columns alone.
+
+    Raises:
+        BackendError: the part cannot be read, or lacks a column.
+    """
+    hashes = []
+    for batch in open_version(part, columns):
+        rows = np.zeros(batch.num_rows, np.uint64)
+        for name in sorted(columns):
+            rows = fold(rows, value_hashes(batch.column(name), as_integers=False))
+        hashes.append(rows)
+    return np.concatenate(hashes) if hashes else np.zeros(0, np.uint64)
 
 
 def registry_id(settings: Settings) -> str:

@@ -12,30 +12,37 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from lifecycle.audit.model_trail import Trail
-from lifecycle.errors import RegistryError, SettingsError
+from lifecycle.errors import LifecycleError, RegistryError, SettingsError
 from lifecycle.features.encode import hook_digest
 from lifecycle.project import Project
 from lifecycle.records import (
     Action,
     Bundle,
     CheckReport,
+    DatasetVersion,
     Decision,
     Evaluated,
     ModelVersion,
     Offer,
     Split,
     Trained,
+    counted,
 )
 from lifecycle.release import hooks, registry
 from lifecycle.release.artifacts import keep_bundle, record_of
 from lifecycle.release.offer import (
     BUNDLE,
     HOOK,
+    ROWS,
     Note,
     OfferRequest,
+    Overlap,
     ask,
     registry_id,
+    row_hashes,
 )
 from lifecycle.release.register import register, unregistered
 from lifecycle.settings import Settings
@@ -91,6 +98,36 @@ def note(project: Project, offer: Offer, action: Action, who: str, *reasons: str
     )
     with TemporaryDirectory(prefix="lifecycle-offer-") as scratch:
         ask(OfferRequest(project_name=project.name, note=line), offer.env, Path(scratch))
+
+
+def overlap_warning(project: Project, offer: Offer, holdout: DatasetVersion) -> tuple[str, ...]:
+    """A warning if rows of the holdout equal rows that the offered version learned from.
+
+    Rows are compared by the inputs and the target; hashed columns are left out, since each
+    environment has a key of its own.
+
+    Raises:
+        BackendError: the holdout cannot be read.
+    """
+    contract = project.contract.columns
+    names = (*project.source_inputs, project.target)
+    columns = tuple(name for name in names if contract[name].pii in (None, "keep"))
+    overlap = Overlap(split=offer.origin.split, columns=columns)
+    with TemporaryDirectory(prefix="lifecycle-offer-") as scratch:
+        folder = Path(scratch)
+        np.save(folder / ROWS, row_hashes(holdout, columns), allow_pickle=False)
+        request = OfferRequest(project_name=project.name, overlap=overlap)
+        try:
+            rows = ask(request, offer.origin.env, folder).rows
+        except LifecycleError as error:  # its data were deleted, or are not for us to read
+            return (f"Whether it learned from rows of this holdout is not known: {error}.",)
+    if not rows:
+        return ()
+    return (
+        f"{counted(rows, 'row')} of {holdout.rows:,} in this holdout ({rows / holdout.rows:.0%}) "
+        f"equal rows that it learned from in {offer.origin.env}: its numbers may be too good. "
+        "Where both environments have the same people, name `entity`: the split goes by it.",
+    )
 
 
 def as_offered(project: Project, settings: Settings, offer: Offer) -> Project:

@@ -106,6 +106,27 @@ def test_the_same_bytes_arrive_and_both_trails_say_so(made: Made, prod: Settings
 
 
 @pytest.mark.component
+def test_a_holdout_with_rows_it_learned_from_is_warned_of(made: Made, prod: Settings) -> None:
+    crown(made)
+    offer = promotion.take_offer(made.project, prod, "staging")
+    train = made.split.train
+    [warning] = promotion.overlap_warning(made.project, offer, train)
+    assert warning.startswith(
+        f"{train.rows} rows of {train.rows} in this holdout (100%) equal rows that it learned from "
+        "in staging: its numbers may be too good."
+    )
+    assert promotion.overlap_warning(made.project, offer, made.split.holdout) == ()
+    gone = offer.trained.split.model_copy(
+        update={"train": train.model_copy(update={"uri": f"{train.uri}-gone"})}
+    )
+    trained = offer.trained.model_copy(update={"split": gone})
+    [unknown] = promotion.overlap_warning(
+        made.project, offer.model_copy(update={"trained": trained}), made.split.holdout
+    )
+    assert unknown.startswith("Whether it learned from rows of this holdout is not known: staging:")
+
+
+@pytest.mark.component
 def test_what_cannot_be_promoted_is_refused_and_changes_nothing(
     made: Made, prod: Settings, tmp_path: Path
 ) -> None:
