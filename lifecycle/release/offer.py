@@ -117,6 +117,15 @@ def ask(request: OfferRequest, env: str, folder: Path) -> OfferAnswer:
             f"{env}: the process that asks its registry ended with {process.returncode}: "
             f"{lines[-1]}"
         ) from None
+    return without_error(answer, env)
+
+
+def without_error(answer: OfferAnswer, env: str) -> OfferAnswer:
+    """The answer, unless it tells of an error.
+
+    Raises:
+        LifecycleError: what the other process raised, with the environment's name before it.
+    """
     if answer.error:
         kind: type[LifecycleError] = getattr(errors, answer.kind, BackendError)
         raise kind(f"{env}: {answer.error}")

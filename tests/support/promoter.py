@@ -149,15 +149,14 @@ def unseen() -> Observed:
 def ask_here(request: offers.OfferRequest, env: str, folder: Path) -> offers.OfferAnswer:
     """Answer in this process: one of its own imports MLflow again."""
     (folder / offers.REQUEST).write_text(request.model_dump_json())
-    home = os.environ.pop(HOME)
+    home = os.environ.pop(HOME, None)
     os.environ["LIFECYCLE_ENV"] = env
     try:
         answer = offers.answer_request(folder)
     finally:
         del os.environ["LIFECYCLE_ENV"]
-        os.environ[HOME] = home
-    assert not answer.error, answer.error
-    return answer
+        os.environ |= {HOME: home} if home else {}
+    return offers.without_error(answer, env)
 
 
 def deadly(function: Callable[..., Any]) -> Callable[..., Any]:

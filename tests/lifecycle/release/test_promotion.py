@@ -17,13 +17,12 @@ from lifecycle.records import CheckReport, Decision, Evaluated, Gain, Trained
 from lifecycle.release import promotion
 from lifecycle.release.artifacts import bundle_path, record_of
 from lifecycle.release.mlflow_store import connect
+from lifecycle.release.offer import OfferRequest, ask
 from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias, set_alias, versions
 from lifecycle.settings import Settings
+from tests.support.promoter import POINTS, ask_here
 from tests.support.small import ROOT
 from tests.support.trained import Made
-
-POINTS = ("approval", "claim", "version", "challenger", "alias", "export")
-"""Of `tests.support.promoter`."""
 
 
 @pytest.fixture
@@ -128,8 +127,9 @@ def test_a_holdout_with_rows_it_learned_from_is_warned_of(made: Made, prod: Sett
 
 @pytest.mark.component
 def test_what_cannot_be_promoted_is_refused_and_changes_nothing(
-    made: Made, prod: Settings, tmp_path: Path
+    made: Made, prod: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(promotion, "ask", ask_here)
     with pytest.raises(RegistryError, match=r"^staging: small has no champion there"):
         promotion.take_offer(made.project, prod, "staging")
     trained = made.register()
@@ -139,7 +139,7 @@ def test_what_cannot_be_promoted_is_refused_and_changes_nothing(
     with pytest.raises(RegistryError, match=r"small v7 is not registered there.*so far: none"):
         promotion.take_offer(made.project, prod, "staging", 7)
     with pytest.raises(SettingsError, match="unknown environment 'moon'"):
-        promotion.take_offer(made.project, prod, "moon")
+        ask(OfferRequest(project_name="small"), "moon", tmp_path)
     (tmp_path / "work" / "deployments" / "twin.env").write_text(f"LIFECYCLE_HOME={prod.home}\n")
     connect(prod)
     with pytest.raises(RegistryError, match="twin: small has no champion"):
