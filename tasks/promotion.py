@@ -273,7 +273,7 @@ def _wait(project: Project, settings: Settings, offer: Offer) -> Approval | Deci
     try:
         form = pause_flow_run(
             wait_for_input=ApprovalForm,
-            timeout=int(settings.approval_hours * 3600),
+            timeout=max(1, int(settings.approval_hours * 3600)),
             poll_interval=POLL_S,
         )
     except FlowPauseTimeout:

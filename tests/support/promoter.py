@@ -15,8 +15,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - or each fork imports it anew
-
 from lifecycle.audit.model_trail import (
     Trail,
     approval_of,
@@ -31,7 +29,7 @@ from lifecycle.records import Decision, Evaluated, Gain, ModelVersion, Observed,
 from lifecycle.release import offer as offers
 from lifecycle.release import policies, promotion, register, rollout
 from lifecycle.release.artifacts import record_of
-from lifecycle.release.mlflow_store import connect
+from lifecycle.release.mlflow_store import connect, load_mlflow
 from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias, versions
 from lifecycle.settings import Settings
 from tests.support.scripted import FakeLane
@@ -51,6 +49,7 @@ POINTS: dict[str, tuple[Any, str]] = {
 def main(file: str, points: list[str]) -> None:
     """Promote once undisturbed and, for each point, in a home of its own, killed and again."""
     staging, home = Settings.load("staging"), Settings.load("prod").home
+    load_mlflow(staging)  # or each fork imports it anew
     trail = Path(staging.lake, "small", "audit")
     shutil.copytree(trail, trail.with_name("before"))
     os.environ[HOME] = str(home / "empty")

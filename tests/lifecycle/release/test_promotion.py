@@ -64,7 +64,9 @@ def judged(made: Made, trained: Trained) -> tuple[Any, Evaluated, CheckReport, D
 
 
 @pytest.mark.component
-def test_the_same_bytes_arrive_and_both_trails_say_so(made: Made, prod: Settings) -> None:
+def test_the_same_bytes_arrive_and_both_trails_say_so(
+    made: Made, prod: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trained = crown(made)
     offer = promotion.take_offer(made.project, prod, "staging")
     assert offer.model == trained.model
@@ -99,6 +101,7 @@ def test_the_same_bytes_arrive_and_both_trails_say_so(made: Made, prod: Settings
 
     for _ in range(2):
         promotion.note(made.project, offer, "export", "ben", "prod", "As v1, champion there")
+        monkeypatch.setattr(promotion, "ask", ask_here)  # a process of its own takes seconds
     promoted, exported = history(made.settings, "small")
     assert (promoted.action, exported.action, exported.who) == ("promote", "export", "ben")
     assert promotion.take_offer(made.project, prod, "staging").exported == "prod"
