@@ -169,6 +169,11 @@ def test_of_what_prefect_says_the_message_is_shown(output: str, message: str) ->
 
 @pytest.mark.usefixtures("pool")
 def test_projects_are_deployed_side_by_side_again_and_removed(operator: Path) -> None:
+    (nightly,) = next(d for d in WHOLE["deployments"] if "retention" in d["entrypoint"])[
+        "schedules"
+    ]
+    extra = nightly | {"cron": "0 1 * * *", "slug": "extra"}
+    declare(operator, "retention", "erase", retention=[nightly, extra])
     change = deploy_now()
     assert (change.deployed, change.removed) == (("erase/test", "retention/test"), ())
     deploy_now("other.yaml")
@@ -178,17 +183,20 @@ def test_projects_are_deployed_side_by_side_again_and_removed(operator: Path) ->
     }
     assert first["retention/test-other"].parameters == {"project": "other.yaml", "env": "test"}
     assert first["retention/test"].tags == ["lifecycle", "test", "project:small"]
-    (schedule,) = first["retention/test"].schedules
-    assert (schedule.active, schedule.slug) == (True, "nightly")
-    assert schedule.schedule.timezone == "Europe/Berlin"
+    schedules = {schedule.slug: schedule for schedule in first["retention/test"].schedules}
+    assert {slug: s.active for slug, s in schedules.items()} == {"nightly": True, "extra": True}
+    assert schedules["nightly"].schedule.timezone == "Europe/Berlin"
+    with get_client(sync_client=True) as client:  # somebody, on Prefect's page
+        retention = first["retention/test"].id
+        client.update_deployment_schedule(retention, schedules["nightly"].id, active=False)
 
-    declare(operator, "retention", retention=[{"cron": "0 1 * * *", "slug": "later"}])
+    declare(operator, "retention")
     change = deploy_now()
     assert change.removed == ("erase/test",)
-    assert change.unscheduled == ("retention/test nightly",)
+    assert change.unscheduled == ("retention/test extra",)
     second = deployed()
     assert set(second) == {"retention/test", "erase/test-other", "retention/test-other"}
-    assert [s.slug for s in second["retention/test"].schedules] == ["later"]
+    assert [(s.slug, s.active) for s in second["retention/test"].schedules] == [("nightly", True)]
     assert second["retention/test"].id == first["retention/test"].id, "updated, not made anew"
     other = "retention/test-other"
     assert second[other].updated == first[other].updated, "left alone"
