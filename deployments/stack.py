@@ -100,6 +100,7 @@ class Stack:
         self._servers = self.folder / "servers"
         self._stack = ExitStack()
         self._waiting: list[Iterator[None]] = []
+        self._ray_variables: dict[str, dict[str, str]] = {}
 
     def __enter__(self) -> "Stack":
         try:
@@ -167,8 +168,12 @@ class Stack:
         self._begin(others)
         for env in self.environments:
             self._write_environment(env)
-        workers = {f"worker-{env}": partial(self._worker, env) for env in self.environments}
-        self._begin(workers | {"prometheus": self._prometheus})
+        last: dict[str, Start] = {"prometheus": self._prometheus}
+        for env in self.environments:
+            last[f"worker-{env}"] = partial(self._worker, env)
+            for number in range(1, self._nodes + 1):
+                last[f"ray-{env}-{number}"] = partial(self._ray_node, env, number)
+        self._begin(last)
 
     def _begin(self, starts: Mapping[str, Start]) -> None:
         """Start servers side by side, then wait for each."""
@@ -341,7 +346,7 @@ class Stack:
         return {name: text for name, text in self.environment.items() if name.startswith(prefixes)}
 
     def _ray(self, env: str) -> Iterator[None]:
-        """A head without CPUs, and nodes of two each: work is where it may be killed."""
+        """A head without CPUs, so that work is on the nodes, which may be killed."""
         name, port = f"ray-{env}", self._port(f"ray-{env}")
         # sockets lie in it, and their paths are limited to 107 characters
         short = Path(tempfile.mkdtemp(prefix="lc-", dir="/tmp"))
@@ -350,18 +355,23 @@ class Stack:
         self.places[f"{name}-folder"] = str(short / "r")
         variables = launcher.environment() | launcher.isolation(short / "f") | LOOPBACK
         variables |= ENVIRONMENT | TELEMETRY | self._of("RAY", "AWS", "LIFECYCLE_PII")
+        self._ray_variables[env] = variables
         head = [_program("ray"), "start", "--head", "--node-ip-address", HOST, "--port", str(port)]
         head += ["--num-cpus", "0" if self._nodes else "2", "--temp-dir", str(short / "r")]
         head += ["--include-dashboard", "false", "--disable-usage-stats", "--block"]
         self._run(name, head, **variables)
         yield
         self._wait_for_ray(name, head, variables)
-        node = [_program("lifecycle"), "ray-node", f"{HOST}:{port}", "--cpus", "2", "--block"]
-        for number in range(1, self._nodes + 1):
-            self._run(f"{name}-{number}", node, **variables)
-            self._wait_for_ray(f"{name}-{number}", node, variables)
         require_ray(f"{HOST}:{port}")
         self.places[name] = f"{HOST}:{port}"
+
+    def _ray_node(self, env: str, number: int) -> Iterator[None]:
+        name, variables = f"ray-{env}-{number}", self._ray_variables[env]
+        node = [_program("lifecycle"), "ray-node", self.places[f"ray-{env}"]]
+        node += ["--cpus", "2", "--block"]
+        self._run(name, node, **variables)
+        yield
+        self._wait_for_ray(name, node, variables)
 
     def _wait_for_ray(self, name: str, command: list[str], variables: dict[str, str]) -> None:
         for attempt in range(1, RAY_ATTEMPTS + 1):
