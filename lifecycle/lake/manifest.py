@@ -70,7 +70,7 @@ digest, and which of its files are gone, both as JSON."""
 NOTE = "note."
 EXPIRED = "expired"
 """In the commit of a version whose rows retention has deleted: the digest it had."""
-MAX_CHANGES = 32
+MAX_CHANGES = 8
 """Entries in which a list may differ from an earlier one in any case."""
 CHUNK = 1 << 20
 MAX_REMEMBERED = 10_000
