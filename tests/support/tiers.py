@@ -3,8 +3,6 @@
 import faulthandler
 import os
 import sys
-import threading
-import time
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
@@ -53,17 +51,11 @@ def put_long_files_first(items: list[pytest.Item]) -> None:
 
 
 def end_with_threads(seconds: float = LEFT_S) -> None:
-    """End a process that threads of its tests would keep: in failure, and with their stacks."""
-    end = time.monotonic() + seconds
-    others = [thread for thread in threading.enumerate() if not thread.daemon]
-    others.remove(threading.main_thread())
-    for thread in others:
-        thread.join(max(0.0, end - time.monotonic()))
-    if names := [thread.name for thread in others if thread.is_alive()]:
-        sys.stderr.write(f"Tests left threads that do not end: {', '.join(names)}\n")
-        faulthandler.dump_traceback()
-        sys.stdout.flush()
-        os._exit(pytest.ExitCode.TESTS_FAILED)
+    """End a process that does not end by itself: in failure, and with its threads' stacks.
+
+    It watches while the interpreter waits for threads, which those of idle pools leave then.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
 
 
 class SharedServerScheduling(LoadFileScheduling):
