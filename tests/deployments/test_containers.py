@@ -1,0 +1,324 @@
+"""Dockerfile, compose.yaml, Kubernetes manifests, Prometheus' rules: what shows without an engine.
+
+Each is held against the schemas of its makers. Whether an image builds is not tried.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from lifecycle.redaction import SECRET_NAME
+from lifecycle.serving.metrics import BUCKETS, CANDIDATE, COUNTERS, IN_FLIGHT, INFO, LOST, SECONDS
+from lifecycle.settings import OTHER_VARIABLES, PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+DEPLOYMENTS = ROOT / "deployments"
+KUBERNETES = DEPLOYMENTS / "kubernetes"
+START = DEPLOYMENTS / "start.sh"
+ENVIRONMENTS = ("staging", "prod")
+SECRETS = {"lifecycle-logins", "lifecycle-bucket", "lifecycle-ray", "lifecycle-metrics"}
+OPERATORS = {
+    "RayCluster": "kuberay/ray.io_rayclusters.yaml",
+    "ServiceMonitor": "prometheus-operator/monitoring.coreos.com_servicemonitors.yaml",
+    "PodMonitor": "prometheus-operator/monitoring.coreos.com_podmonitors.yaml",
+    "PrometheusRule": "prometheus-operator/monitoring.coreos.com_prometheusrules.yaml",
+}
+"""Kinds that are no part of Kubernetes, and the definitions of those who made them."""
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOYMENTS / "compose.yaml").read_text())
+ALERTS: dict[str, Any] = yaml.safe_load((DEPLOYMENTS / "prometheus" / "alerts.yml").read_text())
+
+
+def program(name: str) -> str:
+    """A program of this environment, or of the machine.
+
+    Skips the test where the machine has none; fails in CI.
+    """
+    beside = Path(sys.executable).with_name(name)
+    path = str(beside) if beside.exists() else shutil.which(name)
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} must be there in CI")
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def check(*command: str, folder: Path = ROOT) -> str:
+    """Run a validator; what it prints."""
+    done = subprocess.run(
+        [program(command[0]), *command[1:]], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def schemas() -> Path:
+    """Definitions of other projects."""
+    folder = ROOT.parent / "shared" / "schemas"
+    if not folder.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"{folder} must be there in CI")
+        pytest.skip(f"the definitions of operators are not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def manifests() -> Callable[[str], list[dict[str, Any]]]:
+    """What an overlay gives a cluster."""
+
+    def render(env: str) -> list[dict[str, Any]]:
+        text = check("kubectl", "kustomize", str(KUBERNETES / env))
+        return list(yaml.safe_load_all(text))
+
+    return render
+
+
+def pods(manifests: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Specifications of pods, with the name of who makes them."""
+    for manifest in manifests:
+        spec, name = manifest.get("spec", {}), manifest["metadata"]["name"]
+        if manifest["kind"] == "RayCluster":
+            yield "head", spec["headGroupSpec"]["template"]["spec"]
+            for group in spec["workerGroupSpecs"]:
+                yield group["groupName"], group["template"]["spec"]
+        elif "template" in spec:
+            yield name, spec["template"]["spec"]
+
+
+def variables(manifests: list[dict[str, Any]]) -> dict[str, str]:
+    found: dict[str, str] = next(
+        m["data"]
+        for m in manifests
+        if m["kind"] == "ConfigMap" and m["metadata"]["name"].startswith("lifecycle-")
+    )
+    return found
+
+
+def test_the_dockerfile_has_no_finding() -> None:
+    check("hadolint", "deployments/Dockerfile")
+    text = (DEPLOYMENTS / "Dockerfile").read_text()
+    bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    assert len(bases) == 2
+    assert all(re.fullmatch(r"python:3\.11\.\d+-slim-bookworm", base) for base in bases)
+    assert text.count("--require-hashes") == 3
+    assert text.rindex("\nUSER 10001:10001") > text.rindex("\nCOPY")
+
+
+def test_what_the_image_is_built_from_is_there_and_let_in() -> None:
+    lines = (DEPLOYMENTS / "Dockerfile.dockerignore").read_text().splitlines()
+    allowed = [line[1:] for line in lines if line.startswith("!")]
+    assert [name for name in allowed if not list(ROOT.glob(name))] == []
+    text = (DEPLOYMENTS / "Dockerfile").read_text()
+    copied = re.findall(r"^COPY (?!--from)(?:--\S+ )*(.+) \S+$", text, re.MULTILINE)
+    names = {name for line in copied for name in line.split()} - {"."}
+    assert names <= set(allowed), "copied, but kept out by .dockerignore"
+
+
+def test_compose_is_what_its_specification_allows() -> None:
+    check("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "deployments/compose.yaml")
+
+
+def test_compose_starts_what_make_stack_starts() -> None:
+    per_environment = {f"{part}-{env}" for env in ENVIRONMENTS for part in ("mlflow", "ray")}
+    nodes = {f"ray-{env}-node" for env in ENVIRONMENTS}
+    shared = {"postgresql", "s3", "buckets", "prefect", "prometheus"}
+    assert set(COMPOSE["services"]) == shared | per_environment | nodes
+    for name, service in COMPOSE["services"].items():
+        ports = service.get("ports", [])
+        assert all(port.startswith("127.0.0.1:") for port in ports), name
+        if service["image"] == "lifecycle-flows":
+            assert service["command"][0] in roles(), name
+        assert re.search(r":.*\d", service["image"]) or service["image"] == "lifecycle-flows"
+
+
+@pytest.mark.parametrize("service", COMPOSE["services"])
+def test_no_secret_and_no_unknown_variable_in_compose(service: str) -> None:
+    environment = COMPOSE["services"][service].get("environment", {})
+    assert_settings(environment)
+    for name, value in environment.items():
+        if SECRET_NAME.search(name):
+            assert re.fullmatch(r"\$\{[A-Z_]+:\?.*\}", value), f"{name} must be a variable"
+
+
+def assert_settings(environment: dict[str, str]) -> None:
+    """What begins with our prefix is a setting, of this environment or of another one."""
+    names = {*map(str.upper, Settings.model_fields), *OTHER_VARIABLES}
+    for name in environment:
+        if name.startswith(PREFIX) and "__" not in name:
+            assert name.removeprefix(PREFIX) in names, name
+
+
+def roles() -> set[str]:
+    """The words that start.sh takes."""
+    labels = re.findall(r"^([a-z0-9 |]+)\)", START.read_text(), re.MULTILINE)
+    return {role for label in labels for role in label.split(" | ")}
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., str]:
+    """Start a role with programs that only print what they were called with."""
+    programs = {name: f'echo "{name} $*"; env | sort >&2' for name in ("prefect", "mlflow", "ray")}
+    programs["lifecycle"] = '[ "$1" = front-env ] && echo export FRONT=1 || echo key'
+    for name, line in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+
+    def run(*words: str, status: int = 0, **variables: str) -> str:
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
+        environment["LIFECYCLE_HOME"] = str(tmp_path / "home")
+        done = subprocess.run(
+            ["bash", str(START), *words],
+            env=environment | variables,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
+
+    return run
+
+
+DATABASE = {"PGHOST": "db", "PGUSER": "u", "PGPASSWORD": "p"}
+RAY = {"LIFECYCLE_ENV": "staging", "RAY_AUTH_TOKEN": "t"}
+
+
+def test_servers_start_with_authentication(start: Callable[..., str], tmp_path: Path) -> None:
+    said = start("prefect", **DATABASE, PREFECT_API_AUTH_STRING="a:b")
+    assert "prefect server start --host 0.0.0.0 --port 4200" in said
+    assert "PREFECT_SERVER_API_AUTH_STRING=a:b" in said
+    assert "CONNECTION_URL=postgresql+asyncpg://u:p@db:5432/prefect" in said
+    login = {"MLFLOW_TRACKING_USERNAME": "u", "MLFLOW_TRACKING_PASSWORD": "p" * 12}
+    login |= {"MLFLOW_FLASK_SERVER_SECRET_KEY": "k", "MLFLOW_ARTIFACTS": "s3://m/x"}
+    said = start("mlflow", **DATABASE, **login, MLFLOW_DATABASE="mlflow_prod")
+    assert "--app-name basic-auth" in said
+    assert "--backend-store-uri postgresql+psycopg://u:p@db:5432/mlflow_prod " in said
+    file = Path(re.findall(r"MLFLOW_AUTH_CONFIG_PATH=(.*)", said)[0])
+    assert "database_uri = postgresql+psycopg://u:p@db:5432/mlflow_prod_users" in file.read_text()
+    assert file.stat().st_mode & 0o077 == 0
+
+
+def test_a_node_runs_the_command_of_kuberay_or_its_own(start: Callable[..., str]) -> None:
+    said = start("node", **RAY, RAY_HEAD="ray-staging")
+    assert "ray start --address ray-staging:6379 --num-cpus 2" in said
+    assert "RAY_AUTH_MODE=token" in said
+    assert "FRONT=1" in said
+    command = """ray start --block --resources='{"a": 1}' --address=head:6379"""
+    assert 'ray start --block --resources={"a": 1}' in start(
+        "node", **RAY, KUBERAY_GEN_RAY_START_CMD=command
+    )
+
+
+def test_a_head_ends_with_whichever_ends_first(start: Callable[..., str], tmp_path: Path) -> None:
+    said = start("head", **RAY, status=1)
+    assert "ray start --head --port 6379 --num-cpus 0" in said or "prefect worker start" in said
+    assert (tmp_path / "home" / "prometheus.key").read_text() == "key\n"
+    assert (tmp_path / "home" / "prometheus.key").stat().st_mode & 0o077 == 0
+
+
+def test_a_role_without_its_secrets_does_not_start(start: Callable[..., str]) -> None:
+    assert "PREFECT_API_AUTH_STRING" in start("prefect", status=1)
+    assert "RAY_AUTH_TOKEN" in start("head", LIFECYCLE_ENV="staging", status=1)
+    assert start("echo", "as it is") == "as it is\n"
+    assert start("healthy", status=1) == "", "it was started as a head, and nothing listens"
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_manifests_are_what_kubernetes_and_the_operators_take(
+    env: str, manifests: Callable[[str], list[dict[str, Any]]], schemas: Path
+) -> None:
+    kinds = set()
+    for manifest in manifests(env):
+        kinds.add(kind := manifest["kind"])
+        if kind not in OPERATORS:
+            kubernetes_validate.validate(manifest, desired_version="1.37", strict=True)
+            continue
+        definition = yaml.load((schemas / OPERATORS[kind]).read_text(), yaml.CSafeLoader)
+        assert definition["spec"]["names"]["kind"] == kind
+        version = manifest["apiVersion"].rpartition("/")[2]
+        schema = next(v for v in definition["spec"]["versions"] if v["name"] == version)
+        errors = Draft202012Validator(closed(schema["schema"]["openAPIV3Schema"])).iter_errors(
+            manifest
+        )
+        assert [f"{e.json_path}: {e.message[:200]}" for e in errors] == []
+    assert set(OPERATORS) | {"NetworkPolicy", "PodDisruptionBudget", "StatefulSet"} <= kinds
+
+
+def closed(schema: Any) -> Any:
+    """A schema that takes no field it does not name: a cluster would drop it in silence."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    parts = {key: closed(part) for key, part in schema.items()}
+    is_open = {"x-kubernetes-preserve-unknown-fields", "additionalProperties"} & set(schema)
+    if (
+        isinstance(schema.get("properties"), dict)
+        and schema.get("type") == "object"
+        and not is_open
+    ):
+        if set(schema["properties"]) >= {"apiVersion", "kind", "metadata"}:
+            return parts  # metadata is Kubernetes' own
+        parts["additionalProperties"] = False
+    if schema.get("x-kubernetes-int-or-string"):
+        parts.pop("type", None)
+    return parts
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_pods_are_restricted_ask_for_resources_and_hold_no_secret(
+    env: str, manifests: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    rendered = manifests(env)
+    found = dict(pods(rendered))
+    assert set(found) == {"postgresql", "prefect", "mlflow", "head", "nodes"}
+    for name, pod in found.items():
+        assert pod["securityContext"]["runAsNonRoot"], name
+        for container in pod["containers"]:
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}, name
+            assert set(container["resources"]["requests"]) == {"cpu", "memory"}, name
+            assert re.search(r":\d", container["image"]), name
+            if "lifecycle-flows" in container["image"]:
+                assert container["args"][0] in roles()
+            references = [s.get("secretRef") for s in container.get("envFrom", [])]
+            named = [reference["name"] for reference in references if reference]
+            assert set(named) <= SECRETS
+            for variable in container.get("env", []):
+                assert not SECRET_NAME.search(variable["name"]) or "value" not in variable
+    assert not any(manifest["kind"] == "Secret" for manifest in rendered)
+    assert variables(rendered)["LIFECYCLE_ENV"] == env
+    assert_settings(variables(rendered))
+    assert not any(SECRET_NAME.search(name) for name in variables(rendered))
+
+
+def test_prometheus_takes_its_files_and_alerts_fire_when_they_should() -> None:
+    folder = DEPLOYMENTS / "prometheus"
+    check("promtool", "check", "config", "--syntax-only", "prometheus.yml", folder=folder)
+    check("promtool", "check", "rules", "alerts.yml", folder=folder)
+    check("promtool", "test", "rules", "alerts.test.yml", folder=folder)
+
+
+def test_alerts_are_the_same_in_kubernetes() -> None:
+    documents = yaml.safe_load_all((KUBERNETES / "base" / "monitoring.yaml").read_text())
+    rule = next(d for d in documents if d["kind"] == "PrometheusRule")
+    assert rule["spec"]["groups"] == ALERTS["groups"]
+
+
+def test_alerts_ask_for_metrics_that_the_endpoint_has() -> None:
+    exported = {f"{name}_total" for name in COUNTERS} | {LOST, IN_FLIGHT, INFO, f"{SECONDS}_bucket"}
+    rules = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+    asked = {m for rule in rules for m in re.findall(r"lifecycle_\w+", rule["expr"])}
+    assert f"{CANDIDATE}_total" in asked
+    assert asked <= exported
+    slow = next(rule for rule in rules if rule["alert"] == "EndpointSlow")
+    assert float(slow["expr"].rpartition(">")[2]) in BUCKETS, "between bounds it is a guess"
