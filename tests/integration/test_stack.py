@@ -226,8 +226,9 @@ def test_scoring_and_monitoring(operator: Operator) -> None:
 def test_a_promotion_waits_for_a_person(operator: Operator) -> None:
     run = operator.begin("promote", "prod")
     wait_for(lambda: operator.state(run) == "PAUSED", RUN_S, "the question")
-    form = {"approved": True, "who": "Ada Lovelace", "why": "better on Oslo's rows"}
-    operator.post(f"/flow_runs/{run}/resume", {"run_input": form})
+    form = {"approved": True, "who": "Ada Lovelace", "reason": "better on Oslo's rows"}
+    answer = operator.post(f"/flow_runs/{run}/resume", {"run_input": form})
+    assert answer["status"] == "ACCEPT", answer
     operator.end(run)
     assert operator.champion("prod") == 1
     with operator.settings("prod") as settings:
