@@ -3,6 +3,7 @@
 Each is held against the schemas of its makers. Whether an image builds is not tried.
 """
 
+import inspect
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from deployments.stack import Stack
 from lifecycle.redaction import SECRET_NAME
 from lifecycle.serving.metrics import BUCKETS, CANDIDATE, COUNTERS, IN_FLIGHT, INFO, LOST, SECONDS
 from lifecycle.settings import OTHER_VARIABLES, PREFIX, Settings
@@ -206,6 +208,15 @@ def test_servers_start_with_authentication(start: Callable[..., str], tmp_path: 
     file = Path(re.findall(r"MLFLOW_AUTH_CONFIG_PATH=(.*)", said)[0])
     assert "database_uri = postgresql+psycopg://u:p@db:5432/mlflow_prod_users" in file.read_text()
     assert file.stat().st_mode & 0o077 == 0
+
+
+def test_servers_have_the_options_that_they_have_in_make_stack() -> None:
+    words = r"(?<![\w-])--[a-z]+(?:-[a-z]+)*|\b(?:PREFECT|MLFLOW)_[A-Z_]+"
+    for server in (Stack._prefect, Stack._mlflow):
+        mine = set(re.findall(words, inspect.getsource(server)))
+        mine -= {"PREFECT_HOME", "PREFECT_API_URL"}  # of the image, and of clients
+        assert mine
+        assert mine <= set(re.findall(words, START.read_text()))
 
 
 def test_a_node_runs_the_command_of_kuberay_or_its_own(start: Callable[..., str]) -> None:
