@@ -69,19 +69,24 @@ head | node)
     # KubeRay says how its nodes start; the variable is a command line
     eval "exec ${KUBERAY_GEN_RAY_START_CMD:-ray start --address ${RAY_HEAD:-}:6379 --num-cpus ${RAY_CPUS:-2} $common}"
   fi
-  # Prometheus' key for the endpoint's /metrics
-  (
+  # Prometheus' key for the endpoint's /metrics; names are not used twice, and a kill may come before it is kept
+  key=$LIFECYCLE_HOME/prometheus.key
+  if [ ! -s "$key" ]; then
     umask 077
     mkdir -p "$LIFECYCLE_HOME"
-    [ -s "$LIFECYCLE_HOME/prometheus.key" ] || lifecycle keys add prometheus > "$LIFECYCLE_HOME/prometheus.key"
-  )
+    lifecycle keys add "prometheus-$(date +%s)" > "$key.new"
+    mv "$key.new" "$key"
+    umask 022
+  fi
   # a flow that calls Ray must run on one of its nodes, and a release tries the endpoint where its front is: so the
   # worker is here. If either ends, both do, and the container is started again
-  trap 'kill $(jobs -p) 2>/dev/null; wait; exit 143' TERM INT
   eval "${KUBERAY_GEN_RAY_START_CMD:-ray start --head --port 6379 --num-cpus ${RAY_CPUS:-0} --include-dashboard false $common} &"
+  ray=$!
   prefect worker start --type process --pool "lifecycle-$LIFECYCLE_ENV" --with-healthcheck &
+  worker=$!
+  trap 'kill "$worker" "$ray" 2>/dev/null; wait; exit 143' TERM INT
   wait -n || true
-  kill $(jobs -p) 2>/dev/null || true
+  kill "$worker" "$ray" 2>/dev/null || true
   wait || true
   exit 1
   ;;

@@ -170,7 +170,7 @@ def roles() -> set[str]:
 def start(tmp_path: Path) -> Callable[..., str]:
     """Start a role with programs that only print what they were called with."""
     programs = {name: f'echo "{name} $*"; env | sort >&2' for name in ("prefect", "mlflow", "ray")}
-    programs["lifecycle"] = '[ "$1" = front-env ] && echo export FRONT=1 || echo key'
+    programs["lifecycle"] = '[ "$1" = front-env ] && echo export FRONT=1 || echo "$*"'
     for name, line in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
         (tmp_path / name).chmod(0o755)
@@ -233,8 +233,12 @@ def test_a_node_runs_the_command_of_kuberay_or_its_own(start: Callable[..., str]
 def test_a_head_ends_with_whichever_ends_first(start: Callable[..., str], tmp_path: Path) -> None:
     said = start("head", **RAY, status=1)
     assert "ray start --head --port 6379 --num-cpus 0" in said or "prefect worker start" in said
-    assert (tmp_path / "home" / "prometheus.key").read_text() == "key\n"
-    assert (tmp_path / "home" / "prometheus.key").stat().st_mode & 0o077 == 0
+    key = tmp_path / "home" / "prometheus.key"
+    assert re.fullmatch(r"keys add prometheus-\d+\n", key.read_text())
+    assert key.stat().st_mode & 0o077 == 0
+    key.write_text("mine")
+    start("head", **RAY, status=1)
+    assert key.read_text() == "mine"
 
 
 def test_a_role_without_its_secrets_does_not_start(start: Callable[..., str]) -> None:
