@@ -7,6 +7,7 @@ S3 server keeps its buckets in memory, so databases and state begin empty each t
 """
 
 import argparse
+import fcntl
 import os
 import pwd
 import secrets
@@ -38,7 +39,8 @@ from lifecycle.serving.auth import KeyStore
 
 HOST = "127.0.0.1"
 ENVIRONMENTS = ("staging", "prod")
-PROJECT = "examples/health_visits"
+PROJECT = "health_visits"
+"""Prometheus asks its endpoint; the name of another project is for the operator to write."""
 ADMIN = "stack-admin"
 REGION = "us-east-1"
 START_S = 180.0
@@ -50,11 +52,10 @@ POLL_S = 0.2
 DEBIAN = "/usr/lib/postgresql"
 STARTED = "Ray runtime started"
 S3 = """
-import sys
+import sys, threading
 from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=int(sys.argv[1]), verbose=False)
-server.start()
-sys.stdin.read() if sys.stdin.isatty() else server._thread.join()
+ThreadedMotoServer(ip_address="127.0.0.1", port=int(sys.argv[1]), verbose=False).start()
+threading.Event().wait()
 """
 AUTH = """[mlflow]
 default_permission = READ
@@ -99,10 +100,22 @@ class Stack:
         self._nodes = nodes
         self._servers = self.folder / "servers"
         self._stack = ExitStack()
-        self._waiting: list[Iterator[None]] = []
         self._ray_variables: dict[str, dict[str, str]] = {}
 
     def __enter__(self) -> "Stack":
+        """Start all of it.
+
+        Raises:
+            BackendError: a server does not start, or another stack runs in this folder.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = self._stack.enter_context((self.folder / ".lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BackendError(
+                f"another stack runs in {self.folder}; end it, or name another --folder"
+            ) from None
         try:
             self._start()
         except BaseException:
@@ -135,7 +148,7 @@ class Stack:
         Raises:
             BackendError: it failed; says what it printed.
         """
-        done = subprocess.run(  # noqa: S603 - programs of our own environment
+        answer = subprocess.run(  # noqa: S603 - programs of our own environment
             [_program(words[0]), *words[1:]],
             cwd=self.folder,
             env=_plain_environment() | self.environment | variables,
@@ -143,9 +156,9 @@ class Stack:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        if done.returncode:
-            raise BackendError(f"{' '.join(words[:3])}: {done.stdout.strip()[-2000:]}")
-        return done.stdout
+        if answer.returncode:
+            raise BackendError(f"{' '.join(words[:3])}: {answer.stdout.strip()[-2000:]}")
+        return answer.stdout
 
     def restart(self, name: str) -> None:
         """Start a server again that has ended, where it was."""
@@ -178,19 +191,19 @@ class Stack:
     def _begin(self, starts: Mapping[str, Start]) -> None:
         """Start servers side by side, then wait for each."""
         self._starts |= starts
-        for steps in [start() for start in starts.values()]:
+        begun = [start() for start in starts.values()]
+        for steps in begun:
             next(steps, None)
-            self._waiting.append(steps)
-        while self._waiting:
-            for _ in self._waiting.pop(0):
+        for steps in begun:
+            for _ in steps:
                 pass
 
     def _secrets(self) -> dict[str, str]:
         """What the operator's commands, workers and Ray need, made once and kept for its owner."""
         file = self.folder / "secrets.env"
         if file.exists():
-            lines = file.read_text().splitlines()
-            return {name: shlex.split(value)[0] for name, value in (x.split("=", 1) for x in lines)}
+            former = dotenv_values(file, interpolate=False)
+            return {name: text for name, text in former.items() if text is not None}
         token = secrets.token_urlsafe
         values = {
             "PREFECT_API_AUTH_STRING": f"{ADMIN}:{token(24)}",
@@ -422,7 +435,7 @@ class Stack:
             text += SCRAPE.format(
                 env=env,
                 port=self.ports[f"serve-{env}"],
-                project=PROJECT.rpartition("/")[2],
+                project=PROJECT,
                 key=folder / f"{env}.key",
                 ray=self.places[f"ray-{env}-folder"],
             )
