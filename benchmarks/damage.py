@@ -44,8 +44,9 @@ from lifecycle.data.windows import first_window
 from lifecycle.errors import LifecycleError
 from lifecycle.governance.tables import count_before
 from lifecycle.lake.column_types import to_arrow
+from lifecycle.lake.content import digest_of
 from lifecycle.lake.logged_predictions import observe, read_log
-from lifecycle.lake.manifest import digest_of, files_of
+from lifecycle.lake.manifest import files_of
 from lifecycle.lake.packing import pack
 from lifecycle.lake.prediction_log import INPUT, SCHEMA, LogTable, tidy
 from lifecycle.lake.prediction_log import TABLE as LOG

@@ -20,7 +20,8 @@ from lifecycle.data.split_parts import (
 )
 from lifecycle.errors import SplitError, TargetError
 from lifecycle.lake.column_types import release_memory
-from lifecycle.lake.manifest import digest_of, is_intact
+from lifecycle.lake.content import digest_of
+from lifecycle.lake.manifest import is_intact
 from lifecycle.lake.read import PART_OF, part_note, read_numbers, row_numbers
 from lifecycle.lake.table import NUMBER, find_version, noted_versions, table_uri
 from lifecycle.lake.write import GROUP, VersionWriter

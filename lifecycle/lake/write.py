@@ -15,12 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.fs
-from deltalake import (
-    CommitProperties,
-    DeltaTable,
-    PostCommitHookProperties,
-    Schema,
-)
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 from numpy.typing import NDArray
@@ -28,9 +23,9 @@ from pyarrow.parquet import ParquetFile, ParquetWriter
 
 from lifecycle.errors import BackendError, first_line
 from lifecycle.lake.column_types import is_text, to_arrow
+from lifecycle.lake.content import Digest
 from lifecycle.lake.manifest import (
     NOTE,
-    Digest,
     Manifest,
     VersionFile,
     builds_on,

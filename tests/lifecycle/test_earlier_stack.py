@@ -20,7 +20,7 @@ import yaml
 from lifecycle.data.ingest import ingest
 from lifecycle.data.split import PARTS, split_dataset
 from lifecycle.data.windows import first_window
-from lifecycle.lake.manifest import digest_of
+from lifecycle.lake.content import digest_of
 from lifecycle.lake.read import read_version
 from lifecycle.lake.table import history, table_uri
 from lifecycle.lake.write import write_version

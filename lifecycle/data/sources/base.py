@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
-from lifecycle.lake.manifest import digest_of
+from lifecycle.lake.content import digest_of
 from lifecycle.project import ColumnSpec
 from lifecycle.runtime.files import scratch_file
 

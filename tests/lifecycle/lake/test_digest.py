@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow as pa
 
 from lifecycle.lake.column_types import to_arrow
-from lifecycle.lake.manifest import digest_of
+from lifecycle.lake.content import digest_of
 
 
 def test_digest_sees_names_types_values_and_order_but_not_chunks() -> None:

@@ -21,7 +21,7 @@ from deltalake.exceptions import CommitFailedError
 from lifecycle.errors import BackendError, FeatureError
 from lifecycle.lake import read, table, write
 from lifecycle.lake.column_types import to_arrow
-from lifecycle.lake.manifest import Digest, digest_of
+from lifecycle.lake.content import Digest, digest_of
 from lifecycle.lake.read import open_frames, open_version, read_head, read_version
 from lifecycle.lake.table import find_version, history, table_uri
 from lifecycle.lake.write import write_batches, write_rows, write_version
