@@ -19,17 +19,17 @@ install: $(READY)  ## make .venv and .venv-checks from their locks, and nothing 
 demo: $(READY)  ## the whole lifecycle on the bundled example: SQLite, local Ray, local files
 	$(BIN)/lifecycle run end_to_end $(PROJECT)$(if $(ENV), --env $(ENV))
 
-# two processes, whatever the machine has: Ray's and Prefect's own processes work beside them. A file's tests share
-# its fixtures, so they stay together (xdist 3.8 does nothing for its groups under pytest 9.2). Long files begin:
-# tests/budget.toml sorts them, where xdist would begin with those of many tests
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
+# more processes than processors: most tests wait for servers to start, and three took 10 minutes where two took
+# 11. A file's tests share its fixtures, so they stay together (xdist 3.8 does nothing for its groups under pytest
+# 9.2). Long files begin: tests/budget.toml sorts them, where xdist would begin with those of many tests
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --durations=25
 
 test: $(READY) servers  ## unit and component tests, and one system test of each kind
-	$(PYTEST) -m "unit or component or smoke"
+	$(PYTEST) -n 3 -m "unit or component or smoke"
 
 # beside several clusters at once, Ray's processes miss the 30 s that they have to start
 test-system: $(READY) servers  ## the system tests that make test leaves out
-	$(PYTEST) -m "system and not smoke and not alone"
+	$(PYTEST) -n 2 -m "system and not smoke and not alone"
 	$(BIN)/python -m pytest --durations=25 -m alone
 
 test-all: test test-system  ## every test but those of make test-pages

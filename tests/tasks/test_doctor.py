@@ -1,8 +1,10 @@
 """`lifecycle doctor`: what is wrong has its line, and the cure."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from lifecycle.runtime.nodes import ClusterNode, differences, own_facts
 from lifecycle.serving.auth import KeyStore
@@ -13,8 +15,10 @@ from tests.support.ports import free_port
 
 
 @pytest.fixture(autouse=True)
-def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+def _no_server() -> Iterator[None]:
+    """As where no server is named, though other tests of the process may have one."""
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        yield
 
 
 def findings(settings: Settings) -> dict[str, Finding]:
