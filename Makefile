@@ -83,9 +83,9 @@ release: $(READY)  ## build the wheel, install it with the locked packages into 
 	    echo "lifecycle $$verb" && $(CURDIR)/$(RELEASED)/bin/lifecycle $$verb || exit 1; done
 	@rm -rf $(RELEASED) build && ls -1 dist
 
-clean:  ## remove .lifecycle (data versions, models, runs) and tool caches
+clean:  ## remove .lifecycle (data versions, models, runs), .stack and tool caches
 	@if [ -e .lifecycle/prefect/warm-server.json ]; then LIFECYCLE_HOME='$(CURDIR)/.lifecycle' $(BIN)/lifecycle down --force || true; fi
-	rm -rf .lifecycle .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .lifecycle .stack .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 distclean: clean  ## also remove .venv and .venv-checks
 	rm -rf .venv .venv-* *.egg-info
