@@ -176,7 +176,7 @@ def show_erasure(erasure: Erasure) -> None:
     for text in _to_retrain(erasure):
         console.print(styled("  ", (text, "bold")))
     if not erasure.rows:
-        console.print("  No row of theirs was found: see that it is spelt as in the data")
+        console.print("  No matching rows found. Check that the value is spelled as in the data")
     _tell_search(console, erasure.searched, "left")
     if not erasure.searched.clean:
         write_error("not everything is erased: the list shows what is left or was not searched")
