@@ -45,7 +45,7 @@ def model_chain(settings: Settings, project_name: str) -> Chain[Change]:
 
 @dataclass(frozen=True)
 class Trail:
-    """The trail of one project, written in somebody's name."""
+    """The trail of one project, written in the name of a person or run."""
 
     settings: Settings
     project_name: str

@@ -162,7 +162,7 @@ def show_erasure(erasure: Erasure) -> None:
         console.print(f"  {text}")
     if erasure.kept:
         console.print(
-            f"  {counted(len(erasure.kept), 'page')} of these models kept: no row of theirs"
+            f"  {counted(len(erasure.kept), 'page')} of these models kept: no row of the persons"
         )
         for place in erasure.kept[:MAX_VIOLATIONS_SHOWN]:
             console.print(f"    {place}")
@@ -220,7 +220,7 @@ def _tell_search(console: Console, searched: Searched, verb: str) -> None:
     if searched.clean:
         console.print(f"Nothing is {verb}" + (" in this project" if searched.elsewhere else ""))
     if searched.elsewhere:
-        console.print("Other projects name them, or somebody with the same value: erase there, too")
+        console.print("Other projects name these or like-named persons: erase there, too")
 
 
 # `lifecycle audit`: who changed which version of models or data, and whether the trail holds.

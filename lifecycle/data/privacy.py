@@ -224,7 +224,7 @@ def erased_hashes(settings: Settings, project: Project) -> frozenset[str]:
 
 
 def erased_digest(hashes: Collection[str]) -> str:
-    """Digest of the suppression list, for cache keys; empty if nobody was erased."""
+    """Digest of the suppression list, for cache keys; empty if no person was erased."""
     return sha256(sorted(hashes)) if hashes else ""
 
 

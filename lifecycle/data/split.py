@@ -1,4 +1,4 @@
-"""Splitting by time and by entity: nobody and no moment of the holdout is seen by training."""
+"""Splitting by time and by entity: training sees no entity and no moment of the holdout."""
 
 from typing import Any, NamedTuple
 

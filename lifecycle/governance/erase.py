@@ -138,7 +138,7 @@ def _names(folder: Folder, path: str, subject: Subject) -> bool:
 
 
 def _erase_examples(folder: Folder, path: str, findings: Findings) -> Iterator[Treated]:
-    """Rows of pandas' split form: those that are theirs go."""
+    """Remove the persons' rows from pandas' split form."""
     try:
         content = json.loads(folder.read(path))
         split = content.get("dataframe_split", content)
@@ -359,7 +359,7 @@ def _erase_table(
 def _prints(
     project: Project, lake: Folder, rows: Sequence[pa.Table], subject: Subject
 ) -> dict[str, tuple[str, ...]]:
-    """Values of their rows that nobody else has in the data, of the contract's columns."""
+    """Values that only their rows have in the data, of the contract's columns."""
     contract = project.contract.columns
     prints: dict[str, set[str]] = {}
     for batch in rows:
@@ -372,7 +372,7 @@ def _prints(
 def _unique(
     lake: Folder, subject: Subject, prints: Mapping[str, Collection[str]]
 ) -> dict[str, tuple[str, ...]]:
-    """The values that no row of somebody else has, in any table."""
+    """The values that no other person's row has, in any table."""
     remaining = {name: set(values) for name, values in prints.items() if values}
     for path in lake.files() if remaining else ():
         is_own = lake.inside(path).partition("/")[0] in OWN_TABLES

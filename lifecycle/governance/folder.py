@@ -55,7 +55,7 @@ class Folder:
         bucket = self.path.partition("/")[0]
         if not self.local and not self.fs.exists(bucket):
             raise BackendError(
-                f"{self.label(self.path)}: there is no {bucket}, or whoever runs this may not list "
+                f"{self.label(self.path)}: there is no {bucket}, or this user may not list "
                 "it; check the name and the storage's variables (docs/how-to/deploy.md)"
             )
         return []

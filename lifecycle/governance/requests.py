@@ -50,7 +50,7 @@ class ErasureRequest(Record):
     entities: tuple[str, ...]
     """Values of the project's entity, as text."""
     values: tuple[str, ...] = ()
-    """What else is theirs, such as an email address."""
+    """Further values of the persons, such as an email address."""
     reason: str
     who: str
     time: str

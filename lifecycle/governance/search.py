@@ -44,7 +44,7 @@ from lifecycle.settings import SQLITE, Settings, sqlite_file, sqlite_url
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 SECRET = ("pii-key", "serve-keys.json", "store-id")
-"""Files of `home` without rows, whose content nobody should copy."""
+"""Files of `home` without rows, whose content must not be copied."""
 SERVER = "://"
 
 

@@ -204,7 +204,7 @@ class Subject:
 
     @cached_property
     def anywhere(self) -> tuple[str, ...]:
-        """Texts that identify the persons anywhere, each as spelt in JSON, HTML and URLs."""
+        """Texts that identify the persons anywhere, each as JSON, HTML and URLs spell it."""
         prints = [text for texts in self.prints.values() for text in texts]
         values = [*self.texts, *self.values, *self.examples, *prints]
         return tuple(sorted({s for text in values if distinctive(text) for s in spellings(text)}))

@@ -382,7 +382,7 @@ class Pattern(Constraint):
 
 
 CONSTRAINTS: tuple[type[Constraint], ...] = (Categories, Minimum, Maximum, Pattern)
-"""All kinds, in the order in which a request is told of the first one that it breaks."""
+"""All kinds, in the order in which a request is checked; it is told of the first violation."""
 
 
 def constraints_of(spec: ColumnSpec) -> tuple[Constraint, ...]:

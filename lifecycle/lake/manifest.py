@@ -384,7 +384,7 @@ def _hashed(place: Place, path: str) -> tuple[pa.NativeFile, str]:
 
 
 def _local_digest(path: str) -> str:
-    """SHA-256 of a file; one that nobody has touched since this process hashed it, is not read."""
+    """SHA-256 of a file; one unchanged since this process hashed it is not read again."""
     with open(path, "rb") as file:
         state = os.fstat(file.fileno())
         # the time of change is the file system's own: nobody sets it back

@@ -19,7 +19,7 @@ from lifecycle.lake.table import commits
 MARKER = "_writing-"
 """Begins a marker's name; Delta does not look at names with an underscore."""
 LEFT_AFTER_SECONDS = 24 * 3600.0
-"""A marker of another machine that is this old belongs to nobody any more."""
+"""Age from which a marker of another machine counts as left over."""
 
 
 class Staged(NamedTuple):

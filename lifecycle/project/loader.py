@@ -1,4 +1,4 @@
-"""Reading a project file: every problem is told with file, line and key."""
+"""Reading a project file: every problem is reported with file, line and key."""
 
 import difflib
 from pathlib import Path

@@ -88,7 +88,7 @@ class ChecksProgram:
         self.close()
 
     def start(self) -> None:
-        """Start importing; what goes wrong is told by `ask`."""
+        """Start importing; `ask` reports what goes wrong."""
         if self._process or self._failure:
             return
         self._folder = tempfile.TemporaryDirectory(prefix=temporary_prefix())

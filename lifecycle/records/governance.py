@@ -10,7 +10,7 @@ class Learner(Record):
     model: ModelVersion
     aliases: tuple[str, ...]
     learned: int
-    """Rows of training and validation that were theirs."""
+    """Rows of training and validation that belonged to the persons."""
     measured: int
     """Rows of the holdout that were."""
 

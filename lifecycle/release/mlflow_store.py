@@ -223,7 +223,7 @@ def require_store(settings: Settings, timeout: float = PROBE_SECONDS) -> None:
 
 
 def _probe(uri: str, timeout: float) -> None:
-    """One quick request, so that a server that is down is told within seconds."""
+    """One quick request, so that a server that is down is reported within seconds."""
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=timeout):  # noqa: S310 - http(s) only
             pass

@@ -18,7 +18,7 @@ class RolledBack(NamedTuple):
     """Result of a rollback."""
 
     away: ModelVersion
-    """The version that answers nobody any more."""
+    """The version that no longer answers requests."""
     champion: ModelVersion
     endpoint: Endpoint | None
     """None if only a candidate was sent back: the champion answered all along."""

@@ -42,7 +42,7 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 WARM = "lifecycle.training.fit"
 """Takes seconds to import: a worker of a joined cluster does it while this process goes on."""
 KNOCK_S = 5.0
-"""Seconds somebody who listens may take to answer."""
+"""Seconds a listening process may take to answer."""
 HTTP2_SETTINGS = b"\x04"
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + HTTP2_SETTINGS + b"\0" * 5
 """A client's first bytes, with an empty SETTINGS frame."""

@@ -40,7 +40,7 @@ class WarmServer(Record):
     """By the kernel's count: another process may get the same number later."""
     started: datetime
     minutes: float
-    """It ends when nobody has used it for so long."""
+    """Time without use after which it ends."""
     key: str
     """Digest of the code, the lock and Prefect's settings that it runs with."""
     home: str

@@ -64,7 +64,7 @@ class DateGuess(NamedTuple):
     """Guess about a column that looks like dates."""
 
     formats: tuple[str, ...] = ()
-    """Those that read it; empty if nobody can know, or none does."""
+    """Formats that read it; empty if it is ambiguous or none does."""
     reason: str = ""
     """Why not, and what to write."""
     is_question: bool = False

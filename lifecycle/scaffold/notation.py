@@ -227,7 +227,7 @@ def _look(
 
 
 def _dates(name: str, counts: "pd.Series[int]", missing: list[str], columns: _Columns) -> bool:
-    """Whether a column holds dates, or nobody knows which."""
+    """Whether a column holds dates, or may hold them."""
     iso = counts.index.str.match(ISO_LIKE)
     if counts[iso].sum() >= (1 - MOST_MISFITS) * counts.sum():
         columns.iso.append(name)

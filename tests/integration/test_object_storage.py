@@ -379,7 +379,7 @@ def test_a_bucket_that_is_not_there_is_no_clean_lake(
     with pytest.raises(BackendError, match="The specified bucket does not exist"):
         check(project, wrong, [PERSON])
     other = settings.model_copy(update={"mlflow_artifact_root": "s3://x/y"})
-    with pytest.raises(BackendError, match="there is no x, or whoever runs this"):
+    with pytest.raises(BackendError, match="there is no x, or this user"):
         check(project, other, [PERSON])
 
 

@@ -85,7 +85,7 @@ SCHEMA = pa.schema(
 )
 """`row` is the row's number in the source, the first is 1; `reasons` are joined by `; `."""
 Mask = Callable[[str, object], str]
-"""What is told of a value of personal data: of a column and a value, the keyed hash."""
+"""The text shown for a value of personal data: the keyed hash of column and value."""
 HIDDEN = "(personal data)"
 
 

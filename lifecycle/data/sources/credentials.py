@@ -80,7 +80,7 @@ class Credentials:
         return options
 
     def scrub(self, text: str) -> str:
-        """A text of somebody else, such as a driver's message, without what is secret."""
+        """A text from outside, such as a driver's message, without its secrets."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text

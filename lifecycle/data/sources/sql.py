@@ -267,7 +267,7 @@ def _escaped(query: str) -> str:
 
 
 def _python(value: object) -> Any:
-    """A number or time as Python has it, whoever made it."""
+    """A number or time as a Python type, whichever driver returned it."""
     if hasattr(value, "to_pydatetime"):
         return value.to_pydatetime()
     return value.item() if hasattr(value, "item") else value

@@ -330,9 +330,9 @@ def reliability(truth: ArrayLike, prediction: ArrayLike, task: TaskKind) -> Reli
 # holdout nor a tiny but certain error of a large one raises a warning.
 
 CONFIDENCE = 0.99
-"""Of the intervals: a warning at every twentieth good model would soon be read by nobody."""
+"""Of the intervals: a warning at every twentieth good model would soon be ignored."""
 SLOPES = (0.8, 1.25)
-"""Slopes that nobody needs to act on."""
+"""Slopes that need no action."""
 SHARE = 0.1
 """So much of the rarer outcome's share the mean probability may be off."""
 LEAST = 10

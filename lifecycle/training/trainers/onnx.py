@@ -12,7 +12,7 @@ from lifecycle.features.encode import Floats
 from lifecycle.training.trainers.protocol import Matrix, ModelKind
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
-"""Operators of the ONNX standard; others would be somebody's compiled code."""
+"""Operators of the ONNX standard; others would be compiled code of a third party."""
 PROBABILITIES = "probabilities"
 IMPORTANCES = "importances"
 

@@ -46,7 +46,7 @@ class LocalPool:
         self._news.append(news)
 
     def result(self) -> tuple[int, TrialOutcome | LifecycleError]:
-        """Run the oldest trial; its number, and what came of it."""
+        """Run the oldest trial; its number and result."""
         trial = self._queue.popleft()
         news = self._news[self._sent : trial.outcomes]
         self._sent = trial.outcomes
