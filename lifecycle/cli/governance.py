@@ -220,7 +220,9 @@ def _tell_search(console: Console, searched: Searched, verb: str) -> None:
     if searched.clean:
         console.print(f"Nothing is {verb}" + (" in this project" if searched.elsewhere else ""))
     if searched.elsewhere:
-        console.print("Other projects name these or like-named persons: erase there, too")
+        console.print(
+            "Other projects name them, or another person with the same value: erase there, too"
+        )
 
 
 # `lifecycle audit`: who changed which version of models or data, and whether the trail holds.
