@@ -76,6 +76,12 @@ class Operator:
         except httpx.HTTPError:  # the server is killed, too
             return "UNKNOWN"
 
+    def is_noticed(self, run: str) -> bool:
+        """Whether the server has a heartbeat of the run: without one it never misses the next."""
+        resource = {"id": [f"prefect.flow-run.{run}"]}
+        query = {"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": resource}
+        return bool(self.post("/events/filter", {"filter": query})["events"])
+
     def end(self, run: str) -> str:
         """Wait until a run is over, which it must be in success; what it logged."""
         wait_for(lambda: self.state(run) in OVER, RUN_S, f"the end of the run {run}")
@@ -202,7 +208,7 @@ def test_each_part_is_killed_and_nothing_is_lost(operator: Operator) -> None:
     training = {"rounds": 12, "early_stopping_rounds": 5, "parameters": {"max_depth": 2}}
     write_project(operator.stack.folder, training=training)
     run = operator.begin("train", "staging")
-    wait_for(lambda: operator.state(run) == "RUNNING", RUN_S, "the training to begin")
+    wait_for(lambda: operator.is_noticed(run), RUN_S, "the first heartbeat of the training")
     for name in ("worker-staging", "prefect", "mlflow-staging", "postgresql"):
         operator.kill(name)
         operator.stack.restart(name)
