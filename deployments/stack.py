@@ -14,7 +14,6 @@ import secrets
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,10 +33,9 @@ from lifecycle.runtime.cluster import ENVIRONMENT, LOOPBACK, require_ray
 from lifecycle.runtime.console import open_console, styled, write_error
 from lifecycle.runtime.files import write_atomic
 from lifecycle.runtime.process import TELEMETRY, prepare_process
-from lifecycle.runtime.servers import Process, server
+from lifecycle.runtime.servers import HOST, Process, free_port, server
 from lifecycle.serving.auth import KeyStore
 
-HOST = "127.0.0.1"
 ENVIRONMENTS = ("staging", "prod")
 PROJECT = "health_visits"
 """Prometheus asks its endpoint; the name of another project is for the operator to write."""
@@ -74,13 +72,6 @@ SCRAPE = """\
 """
 
 
-def free_port() -> int:
-    """A port of loopback that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 class Stack:
     """The servers, each ended with the block.
 
@@ -90,14 +81,14 @@ class Stack:
         environment: variables of an operator's commands.
     """
 
-    def __init__(self, folder: Path, environments: Sequence[str] = ENVIRONMENTS, nodes: int = 2):
+    def __init__(self, folder: Path, nodes: int = 2) -> None:
         self.folder = folder.absolute()
-        self.environments = tuple(environments)
         self.processes: dict[str, Process] = {}
         self.places: dict[str, str] = {}
         self.ports: dict[str, int] = {}
         self.environment: dict[str, str] = {}
         self._nodes = nodes
+        self._starts: dict[str, Start] = {}
         self._servers = self.folder / "servers"
         self._stack = ExitStack()
         self._ray_variables: dict[str, dict[str, str]] = {}
@@ -142,7 +133,7 @@ class Stack:
             "LIFECYCLE_SERVE_PORT": str(self.ports[f"serve-{env}"]),
         }
 
-    def command(self, *words: str, **variables: str) -> str:
+    def command(self, *words: str) -> str:
         """Run a command of the operator's in his folder; what it prints.
 
         Raises:
@@ -151,7 +142,7 @@ class Stack:
         answer = subprocess.run(  # noqa: S603 - programs of our own environment
             [_program(words[0]), *words[1:]],
             cwd=self.folder,
-            env=_plain_environment() | self.environment | variables,
+            env=_plain_environment() | self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -171,18 +162,18 @@ class Stack:
         self._servers.mkdir(parents=True)
         self._servers.chmod(0o755)  # PostgreSQL's own user passes through to its folder
         self.environment = self._secrets()
-        self._starts: dict[str, Start] = {}
         self._begin({"postgresql": self._postgresql, "s3": self._s3})
+        self._create_databases()
         others: dict[str, Start] = {"prefect": self._prefect}
-        for env in self.environments:
+        for env in ENVIRONMENTS:
             self.ports[f"serve-{env}"] = free_port()
             others[f"mlflow-{env}"] = partial(self._mlflow, env)
             others[f"ray-{env}"] = partial(self._ray, env)
         self._begin(others)
-        for env in self.environments:
+        for env in ENVIRONMENTS:
             self._write_environment(env)
         last: dict[str, Start] = {"prometheus": self._prometheus}
-        for env in self.environments:
+        for env in ENVIRONMENTS:
             last[f"worker-{env}"] = partial(self._worker, env)
             for number in range(1, self._nodes + 1):
                 last[f"ray-{env}-{number}"] = partial(self._ray_node, env, number)
@@ -223,7 +214,7 @@ class Stack:
 
     def _write_secrets(self, values: Mapping[str, str]) -> None:
         text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
-        write_atomic(self.folder / "secrets.env", text.encode(), 0o600)
+        write_atomic(self.folder / "secrets.env", text, 0o600)
 
     def _run(self, name: str, command: Sequence[str], **variables: str) -> Process:
         """Start a server: nothing of the caller's own servers is in its environment."""
@@ -264,27 +255,20 @@ class Stack:
         yield
         self.places["postgresql"] = f"{HOST}:{port}"
         self._wait("postgresql", lambda: _connects(self._database("postgres")))
-        for env in self.environments:
-            self._create(f"mlflow_{env}")
-            self._create(f"mlflow_{env}_users")
-        self._create("prefect")
-        databases = ["prefect", *(f"mlflow_{env}" for env in self.environments)]
-        urls = [self._database(name, "+psycopg") for name in databases]
-        self.environment["LIFECYCLE_DATABASES"] = " ".join(urls)
 
     def _database(self, name: str, driver: str = "") -> str:
         password, port = self.environment["PGPASSWORD"], self.ports["postgresql"]
         return f"postgresql{driver}://{ADMIN}:{password}@{HOST}:{port}/{name}"
 
-    def _create(self, name: str) -> None:
+    def _create_databases(self) -> None:
         import psycopg
-        from psycopg import errors
 
+        names = ["prefect", *(f"mlflow_{env}" for env in ENVIRONMENTS)]
         with psycopg.connect(self._database("postgres"), autocommit=True) as connection:
-            try:
+            for name in (*names, *(f"mlflow_{env}_users" for env in ENVIRONMENTS)):
                 connection.execute(f'CREATE DATABASE "{name}"')
-            except errors.DuplicateDatabase:
-                return
+        urls = [self._database(name, "+psycopg") for name in names]
+        self.environment["LIFECYCLE_DATABASES"] = " ".join(urls)
 
     def _s3(self) -> Iterator[None]:
         import boto3
@@ -302,7 +286,7 @@ class Stack:
             aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
         )
-        for env in self.environments:
+        for env in ENVIRONMENTS:
             for bucket in (f"lake-{env}", f"models-{env}"):
                 client.create_bucket(Bucket=bucket)
 
@@ -337,7 +321,7 @@ class Stack:
             user=ADMIN,
             password=self.environment["MLFLOW_TRACKING_PASSWORD"],
         )
-        write_atomic(folder / "auth.ini", users.encode(), 0o600)
+        write_atomic(folder / "auth.ini", users, 0o600)
         command = [_program("mlflow"), "server", "--app-name", "basic-auth", "--host", HOST]
         command += ["--port", str(port), "--workers", "1", "--serve-artifacts"]
         command += ["--backend-store-uri", self._database(f"mlflow_{env}", "+psycopg")]
@@ -428,7 +412,7 @@ class Stack:
         folder = self._servers / "prometheus"
         folder.mkdir(exist_ok=True)
         text = "global: {scrape_interval: 5s}\nscrape_configs:\n"
-        for env in self.environments:
+        for env in ENVIRONMENTS:
             store = KeyStore(self.folder / "state" / env / "serve-keys.json")
             if not (folder / f"{env}.key").exists():
                 write_atomic(folder / f"{env}.key", store.add("prometheus"), 0o600)

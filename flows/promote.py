@@ -62,14 +62,14 @@ def promote(
     if proposal.refusal:
         refused = Decision(gate="rollback", passed=False, reasons=(proposal.refusal,))
         return decline(project, settings, proposal, refused)
-    judged, approval = None, None
+    judgement, approval = None, None
     if not proposal.is_champion:
         with running_cluster(settings):
             prepared = prepare(project, env)
             with checks_program(settings) as program:
-                judged = judge(project, settings, proposal, prepared.split, program)
-        if not judged.decision.passed:
-            return decline(project, settings, proposal, judged.decision)
+                judgement = judge(project, settings, proposal, prepared.split, program)
+        if not judgement.decision.passed:
+            return decline(project, settings, proposal, judgement.decision)
         option = Approval(who=approved_by, reason=because) if approved_by else None
         answer = ask_approval(project, settings, proposal, option)
         if isinstance(answer, Decision):
@@ -77,11 +77,11 @@ def promote(
             raise GateError(f"{proposal.offer} is not promoted: {' '.join(answer.reasons)}")
         approval = answer
     with exclusive(project, settings):
-        if judged:
-            accepted = accept(project, settings, proposal, judged, approval, reason)
+        if judgement:
+            accepted = accept(project, settings, proposal, judgement, approval, reason)
             if isinstance(accepted, Decision):
                 return decline(project, settings, proposal, accepted, approval)
-        trained, duel = duel_of(project, settings, proposal, judged)
+        trained, duel = duel_of(project, settings, proposal, judgement)
         if proposal.is_settled and settings.local_ray:
             release = keep(project, trained, duel)
         else:

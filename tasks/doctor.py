@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import Literal, NamedTuple
@@ -17,7 +18,13 @@ import pyarrow as pa
 import pyarrow.fs
 from prefect.client.base import ServerType
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
 from prefect.client.schemas.objects import WorkerStatus
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -40,7 +47,8 @@ State = Literal["ok", "warn", "fail"]
 STYLES: dict[State, str] = {"ok": "green", "warn": "bold yellow", "fail": "bold red"}
 DISK_FAIL, DISK_WARN = 1 << 30, 5 << 30
 """Bytes that `home` needs free to do anything, and for a training with its reports."""
-BACKLOG_MINUTES = 5
+BACKLOG = timedelta(minutes=5)
+"""Lateness from which too few workers are there."""
 LIMIT = 200
 """Flow runs that one question to Prefect returns at most."""
 NO_CHECKS = "the gate treats checks that did not run as `gate.require_checks` says"
@@ -177,21 +185,21 @@ def _work_pool(client: SyncPrefectClient, settings: Settings) -> Finding:
 
 
 def _backlog(client: SyncPrefectClient, settings: Settings) -> Finding:
-    late = FlowRunFilter(
-        state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Late", "AwaitingRetry"]))
+    pool = f"lifecycle-{settings.env}"
+    runs = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Late", "AwaitingRetry"]))
+        ),
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
+        limit=LIMIT,
     )
-    runs = client.read_flow_runs(flow_run_filter=late, limit=LIMIT)
-    runs = [run for run in runs if run.work_pool_name == f"lifecycle-{settings.env}"]
-    waits = [
-        run.estimated_start_time_delta.total_seconds()
-        for run in runs
-        if run.estimated_start_time_delta
-    ]
     if not runs:
         return Finding("backlog", "ok", "no run is late")
-    longest = max(waits, default=0.0) / 60
-    text = f"{len(runs)} run(s) are late, the first by {longest:.0f} min"
-    if longest < BACKLOG_MINUTES:
+    waits = [run.estimated_start_time_delta or timedelta() for run in runs]
+    longest = max(waits)
+    minutes = longest / timedelta(minutes=1)
+    text = f"{len(runs)} run(s) are late, the first by {minutes:.0f} min"
+    if longest < BACKLOG:
         return Finding("backlog", "ok", text)
     return Finding("backlog", "warn", f"{text}; start more workers, or cancel what is not needed")
 

@@ -22,10 +22,9 @@ from lifecycle.quality.program import ChecksProgram
 from lifecycle.records import (
     Action,
     Approval,
-    CheckReport,
     Decision,
     Duel,
-    Evaluated,
+    Judgement,
     ModelVersion,
     Offer,
     Promotion,
@@ -69,15 +68,6 @@ class Proposal(Record):
     is_champion: bool = False
     is_settled: bool = False
     """Whether its promotion is complete here."""
-
-
-class Judged(Record):
-    """Findings on this environment's data."""
-
-    split: Split
-    evaluated: Evaluated
-    checks: CheckReport
-    decision: Decision
 
 
 class ApprovalForm(RunInput):
@@ -213,7 +203,7 @@ def propose(project: Project, settings: Settings, origin: str, version: int | No
 
 def judge(
     project: Project, settings: Settings, proposal: Proposal, split: Split, program: ChecksProgram
-) -> Judged:
+) -> Judgement:
     """Evaluate, check and gate an offer on this environment's holdout, as training does."""
     bundle = promotion.bundle_of(proposal.offer, settings)
     with step(STAGE, f"comparing the holdout with what {proposal.offer} learned from"):
@@ -231,7 +221,7 @@ def judge(
         STAGE,
         *((RETURN,) if proposal.returns else ()),
     )
-    return Judged(split=split, evaluated=evaluated, checks=checks, decision=decision)
+    return Judgement(split=split, evaluated=evaluated, checks=checks, decision=decision)
 
 
 # The approval.
@@ -320,7 +310,7 @@ def accept(
     project: Project,
     settings: Settings,
     proposal: Proposal,
-    judged: Judged,
+    judgement: Judgement,
     approval: Approval | None,
     reason: str = "",
 ) -> Trained | Decision:
@@ -336,31 +326,30 @@ def accept(
     except OvertakenError as error:
         words = f"{settings.env} has changed since this promotion looked at it: {error}. Run again."
         return Decision(gate="promotion", passed=False, reasons=(words,), blocking=(words,))
-    split, evaluated, checks, decision = (
-        judged.split,
-        judged.evaluated,
-        judged.checks,
-        judged.decision,
-    )
     with step(STAGE, "registering in MLflow") as tell:
-        card = model_card(project, split, evaluated.candidate, evaluated.baseline, checks, decision)
-        offered = promotion.as_offered(project, settings, offer)
-        trained = promotion.accept(
-            offered, settings, offer, (split, evaluated, checks, decision), card
+        card = model_card(
+            project,
+            judgement.split,
+            judgement.evaluated.candidate,
+            judgement.evaluated.baseline,
+            judgement.checks,
+            judgement.decision,
         )
+        offered = promotion.as_offered(project, settings, offer)
+        trained = promotion.accept(offered, settings, offer, judgement, card)
         tell(f"{offer} is challenger here as v{trained.model.version}")
     return trained
 
 
 def duel_of(
-    project: Project, settings: Settings, proposal: Proposal, judged: Judged | None
+    project: Project, settings: Settings, proposal: Proposal, judgement: Judgement | None
 ) -> tuple[Trained, Duel]:
     """The promoted version against the champion; without a judgement it is the champion already."""
-    alias = registry.CHALLENGER if judged else registry.CHAMPION
+    alias = registry.CHALLENGER if judgement else registry.CHAMPION
     model = registry.by_alias(project.name, alias, settings) or proposal.champion
     assert model  # noqa: S101 - `accept` has set it, or it is the champion
     trained = artifacts.record_of(model, settings)
-    if judged is None:
+    if judgement is None:
         reason = f"v{model.version} is champion already: a promotion before this one was cut short."
         decision = Decision(gate="promotion", passed=True, reasons=(reason,))
         return trained, Duel(
@@ -371,9 +360,9 @@ def duel_of(
         )
     return trained, Duel(
         champion=champion_of(project, settings),
-        challenger_evaluation=judged.evaluated.candidate,
-        champion_evaluation=judged.evaluated.champion,
-        decision=judged.decision,
+        challenger_evaluation=judgement.evaluated.candidate,
+        champion_evaluation=judgement.evaluated.champion,
+        decision=judgement.decision,
     )
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
+from lifecycle.runtime.servers import free_port
 from lifecycle.settings import Settings
 from tests.support.payments import FUNCTIONS, PROJECT, customers, payments, view
-from tests.support.ports import free_port
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.small import ROOT, write_project
 from tests.support.tiers import (

@@ -3,11 +3,10 @@
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import threading
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -30,6 +29,7 @@ from lifecycle.runtime.servers import (
     answers,
     auth_file,
     auth_string,
+    free_port,
     prefect_home,
     server,
     server_environment,
@@ -240,9 +240,9 @@ def ui(
         if settings.tracking_uri.startswith(SERVED):
             console.print(f"MLflow   {redact(settings.tracking_uri)}")
         else:
-            mlflow = f"http://{HOST}:{_port(mlflow_port)}"
+            mlflow = f"http://{HOST}:{free_port(mlflow_port)}"
             processes.append(servers.enter_context(_mlflow(mlflow, settings)))
-        prefect = f"http://{HOST}:{_port(prefect_port)}"
+        prefect = f"http://{HOST}:{free_port(prefect_port)}"
         processes.append(servers.enter_context(_prefect(prefect, home, auth)))
         if len(processes) > 1:
             _require(processes[0], f"{mlflow}/health", settings.home / "mlflow-ui.log", stop)
@@ -285,16 +285,6 @@ def _require_prefect_settings() -> None:
     process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     if process.returncode == USAGE:
         raise SettingsError(process.stderr.strip())
-
-
-def _port(requested: int) -> int:
-    """The port, or a free one if another process has it."""
-    for port in (requested, 0):
-        with socket.socket() as probe, suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((HOST, port))
-            return int(probe.getsockname()[1])
-    raise BackendError(f"no port of {HOST} is free")
 
 
 def _mlflow(url: str, settings: Settings) -> AbstractContextManager[Process]:

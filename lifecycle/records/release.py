@@ -5,7 +5,16 @@ from typing import Literal
 from pydantic import Field
 
 from lifecycle.records.base import Link, Record
-from lifecycle.records.training import Decision, Evaluation, ModelVersion, Origin, Trained
+from lifecycle.records.data import Split
+from lifecycle.records.training import (
+    CheckReport,
+    Decision,
+    Evaluated,
+    Evaluation,
+    ModelVersion,
+    Origin,
+    Trained,
+)
 
 
 class Endpoint(Record):
@@ -139,6 +148,15 @@ class Offer(Record):
 
     def __str__(self) -> str:
         return f"{self.env} v{self.model.version} (bundle {self.model.digest[:12]})"
+
+
+class Judgement(Record):
+    """Findings on an offer, on the data of the environment that it was offered to."""
+
+    split: Split
+    evaluated: Evaluated
+    checks: CheckReport
+    decision: Decision
 
 
 class Promotion(Record):

@@ -21,13 +21,10 @@ from lifecycle.project import Project
 from lifecycle.records import (
     Action,
     Bundle,
-    CheckReport,
     DatasetVersion,
-    Decision,
-    Evaluated,
+    Judgement,
     ModelVersion,
     Offer,
-    Split,
     Trained,
     counted,
 )
@@ -182,13 +179,12 @@ def accept(
     project: Project,
     settings: Settings,
     offer: Offer,
-    judged: tuple[Split, Evaluated, CheckReport, Decision],
+    judgement: Judgement,
     card: str,
 ) -> Trained:
     """Register an offer as challenger; a version that is here already is taken.
 
     Args:
-        judged: this environment's split, and what was found on it.
         card: the model card, Markdown.
 
     Raises:
@@ -198,14 +194,13 @@ def accept(
     if (model := registered(project, settings, offer)) is not None:
         registry.set_alias(model, registry.CHALLENGER, settings)
         return record_of(model, settings)
-    split, evaluated, checks, decision = judged
     trained = Trained(
         model=as_unregistered(project, settings, offer),
-        evaluation=evaluated.candidate,
-        baseline=evaluated.baseline,
-        checks=checks,
-        decision=decision,
-        split=split,
+        evaluation=judgement.evaluated.candidate,
+        baseline=judgement.evaluated.baseline,
+        checks=judgement.checks,
+        decision=judgement.decision,
+        split=judgement.split,
         tuned=offer.trained.tuned.model_copy(update={"history": ()}),  # its trials are there
         identity=offer.trained.identity,
         noise=offer.trained.noise,
@@ -216,8 +211,8 @@ def accept(
         settings,
         bundle=bundle_of(offer, settings),
         trained=trained,
-        plots=evaluated.plots,
-        report=evaluated.report,
+        plots=judgement.evaluated.plots,
+        report=judgement.evaluated.report,
         card=f"Promoted from {offer}, where it learned from {offer.origin.split.train.rows:,} "
         f"rows. The parts below are those of {settings.env}; it learned from none of them.\n\n"
         f"{card}",

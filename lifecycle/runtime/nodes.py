@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from lifecycle.runtime.identity import code_digest, lock_digest
 
 ANSWER_S = 60.0
-"""Seconds a node may take to start a worker and answer: a cold one imports for some of them."""
+"""Seconds all nodes may take to start a worker and answer: a cold one imports for some of them."""
 CLOCK_S = 5.0
 """Seconds that a clock may differ; leases and time limits are in tens of seconds."""
 
@@ -39,12 +39,8 @@ def own_facts() -> NodeFacts:
     return NodeFacts(platform.python_version(), lock_digest(), code_digest("any"), time.time())
 
 
-def ask_nodes(timeout: float = ANSWER_S) -> list[ClusterNode]:
-    """Ask each live node of the connected Ray for its facts.
-
-    Args:
-        timeout: seconds for all of them.
-    """
+def ask_nodes() -> list[ClusterNode]:
+    """Ask each live node of the connected Ray for its facts."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -60,12 +56,12 @@ def ask_nodes(timeout: float = ANSWER_S) -> list[ClusterNode]:
             affinity = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             remote = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=affinity)(facts)  # type: ignore[call-overload]  # Ray's own type is none of its overloads
             references[remote.remote()] = node["NodeManagerAddress"]
-    ready, _ = ray.wait(list(references), num_returns=len(references), timeout=timeout)
+    ready, _ = ray.wait(list(references), num_returns=len(references), timeout=ANSWER_S)
     delay = time.time() - begin
     return [
         _answer(reference, address, delay)
         if reference in ready
-        else ClusterNode(address, None, f"no answer within {timeout:g} s")
+        else ClusterNode(address, None, f"no answer within {ANSWER_S:g} s")
         for reference, address in references.items()
     ]
 

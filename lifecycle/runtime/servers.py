@@ -7,6 +7,7 @@ ours answers whoever knows its auth string alone.
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,11 +18,13 @@ from threading import Event
 
 import httpx
 
+from lifecycle.errors import BackendError
 from lifecycle.redaction import remember
 from lifecycle.runtime.files import create_once
 from lifecycle.runtime.process import TELEMETRY, die_with_parent
 from lifecycle.settings import Settings, sqlite_url
 
+HOST = "127.0.0.1"
 STARTUP_S = 180.0
 """Seconds a server may take: the first start makes its database."""
 STOP_S = 5.0
@@ -83,6 +86,20 @@ def answers(process: Process, url: str, stop: Event | None = None) -> bool:
             if stop.wait(POLL_S):
                 break
     return False
+
+
+def free_port(preferred: int = 0) -> int:
+    """The preferred port of loopback, or a free one if another process has it.
+
+    Raises:
+        BackendError: none is free.
+    """
+    for port in (preferred, 0):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+            return int(probe.getsockname()[1])
+    raise BackendError(f"no port of {HOST} is free")
 
 
 def prefect_home(settings: Settings) -> Path:

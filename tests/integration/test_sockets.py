@@ -19,7 +19,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.ports import free_port
+from lifecycle.runtime.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 LIFECYCLE = str(Path(sys.executable).with_name("lifecycle"))

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from deployments.stack import postgresql
-from tests.support.ports import free_port
+from lifecycle.runtime.servers import free_port
 
 START_SECONDS = 60
 USER = "lifecycle"

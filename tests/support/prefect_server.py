@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.ports import free_port
+from lifecycle.runtime.servers import free_port
 from tests.support.small import ROOT
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))

@@ -25,7 +25,16 @@ from lifecycle.audit.model_trail import (
 )
 from lifecycle.project import RolloutSpec
 from lifecycle.project.loader import load_project
-from lifecycle.records import Decision, Evaluated, Gain, ModelVersion, Observed, Offer
+from lifecycle.records import (
+    Decision,
+    Evaluated,
+    Gain,
+    Judgement,
+    ModelVersion,
+    Observed,
+    Split,
+    Trained,
+)
 from lifecycle.release import offer as offers
 from lifecycle.release import policies, promotion, register, rollout
 from lifecycle.release.artifacts import record_of
@@ -100,7 +109,9 @@ def promote(file: str, point: str) -> None:
         if approval_of(trail.changes(), offer.model.digest) is None:
             Trail(prod, "small", "eve").record("approve", named, ("It is better.",))
         promotion.claim(trail, offer, named, base, {})
-        promotion.accept(project, prod, offer, judged(offer), "# Card")
+        promotion.accept(
+            project, prod, offer, judgement_of(offer.trained, offer.trained.split), "# Card"
+        )
     model = by_alias("small", CHALLENGER, prod) or champion
     assert model
     if model != champion or champions(trail.changes())[-1:] != [model.version]:
@@ -124,9 +135,8 @@ def roll_out(trail: Trail, model: ModelVersion, champion: ModelVersion | None) -
     )
 
 
-def judged(offer: Offer) -> Any:
-    """Findings of the training, as if they were this environment's."""
-    trained = offer.trained
+def judgement_of(trained: Trained, split: Split) -> Judgement:
+    """Findings of the training, as if they were those of another environment on a split of its."""
     gain = Gain(value=0.1, low=0.0, high=0.2, least=0.0, confidence=0.9)
     evaluated = Evaluated(
         candidate=trained.evaluation,
@@ -135,7 +145,9 @@ def judged(offer: Offer) -> Any:
         gain_over_baseline=gain,
         gain_over_champion=None,
     )
-    return trained.split, evaluated, trained.checks, trained.decision
+    return Judgement(
+        split=split, evaluated=evaluated, checks=trained.checks, decision=trained.decision
+    )
 
 
 def unseen() -> Observed:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.ports import free_port
+from lifecycle.runtime.servers import free_port
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 import psutil
 
 from lifecycle.ingress import launcher
-from tests.support.ports import free_port
+from lifecycle.runtime.servers import free_port
 
 MARK = "TEST_MARK"
 PORTS = (8000, 4200, 4201, 5000, 5001, 6399)

@@ -7,11 +7,11 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from lifecycle.runtime.nodes import ClusterNode, differences, own_facts
+from lifecycle.runtime.servers import free_port
 from lifecycle.serving.auth import KeyStore
 from lifecycle.settings import Settings
 from tasks import doctor
 from tasks.doctor import Finding, examine, main
-from tests.support.ports import free_port
 
 
 @pytest.fixture(autouse=True)

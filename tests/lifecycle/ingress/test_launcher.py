@@ -19,10 +19,10 @@ import trustme
 
 from lifecycle.errors import SettingsError, UnavailableError
 from lifecycle.ingress import launcher
+from lifecycle.runtime.servers import free_port
 from lifecycle.serving.probe import Access, Probe
 from lifecycle.settings import Settings
 from tests.support.front import HOST, PROGRAM, ask, listens, raw, render, replica, running, wait
-from tests.support.ports import free_port
 
 
 def test_it_says_why_it_does_not_start(folder: Path) -> None:

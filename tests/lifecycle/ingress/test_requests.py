@@ -12,6 +12,7 @@ import pytest
 
 from lifecycle.ingress import config as haproxy
 from lifecycle.ingress import launcher
+from lifecycle.runtime.servers import free_port
 from tests.support.front import (
     HOST,
     ask,
@@ -23,7 +24,6 @@ from tests.support.front import (
     running,
     wait,
 )
-from tests.support.ports import free_port
 
 
 @pytest.fixture

@@ -7,20 +7,19 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lifecycle.audit.model_trail import Trail, history, standing
 from lifecycle.errors import BundleError, RegistryError, SettingsError
-from lifecycle.records import CheckReport, Decision, Evaluated, Gain, Trained
+from lifecycle.records import Trained
 from lifecycle.release import promotion
 from lifecycle.release.artifacts import bundle_path, record_of
 from lifecycle.release.mlflow_store import connect
 from lifecycle.release.offer import OfferRequest, ask
 from lifecycle.release.registry import CHALLENGER, CHAMPION, by_alias, set_alias, versions
 from lifecycle.settings import Settings
-from tests.support.promoter import POINTS, ask_here
+from tests.support.promoter import POINTS, ask_here, judgement_of
 from tests.support.small import ROOT
 from tests.support.trained import Made
 
@@ -51,18 +50,6 @@ def crown(made: Made) -> Trained:
     return trained
 
 
-def judged(made: Made, trained: Trained) -> tuple[Any, Evaluated, CheckReport, Decision]:
-    gain = Gain(value=0.1, low=0.0, high=0.2, least=0.0, confidence=0.9)
-    evaluated = Evaluated(
-        candidate=trained.evaluation,
-        baseline=trained.baseline,
-        champion=None,
-        gain_over_baseline=gain,
-        gain_over_champion=None,
-    )
-    return made.split, evaluated, trained.checks, trained.decision
-
-
 @pytest.mark.component
 def test_the_same_bytes_arrive_and_both_trails_say_so(
     made: Made, prod: Settings, monkeypatch: pytest.MonkeyPatch
@@ -84,7 +71,9 @@ def test_the_same_bytes_arrive_and_both_trails_say_so(
     named = promotion.as_unregistered(made.project, prod, offer)
     promotion.claim(trail, offer, named, standing(trail.changes()), {"reason": "it is time"})
     for _ in range(2):  # again is the same as once
-        accepted = promotion.accept(made.project, prod, offer, judged(made, trained), "# Card")
+        accepted = promotion.accept(
+            made.project, prod, offer, judgement_of(trained, made.split), "# Card"
+        )
         assert list(versions("small", prod)) == [accepted.model]
     assert accepted.model.digest == trained.model.digest
     assert by_alias("small", CHALLENGER, prod) == accepted.model

@@ -17,12 +17,12 @@ import pytest
 
 from lifecycle.errors import PortInUseError, ServingError, UnavailableError
 from lifecycle.project import Project
+from lifecycle.runtime.servers import free_port
 from lifecycle.serving.deployment import deploy, undeploy
 from lifecycle.serving.proxy import check_port
 from lifecycle.serving.records import PredictionRequest, to_records
 from lifecycle.serving.smoke import Offline, smoke_test
 from lifecycle.settings import Settings
-from tests.support.ports import free_port
 
 SHOP = "https://shop.example"
 
