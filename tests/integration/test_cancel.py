@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     try:
         wait_for(running.healthy, 120, "the Prefect server")
         running.run("work-pool", "create", "lifecycle-dev", "--type", "process")
-        running.run("deploy", "--name", "*/dev")
+        running.make_deploy("dev")
         worker = running.start("worker", "start", "--pool", "lifecycle-dev")
         yield running
     finally:

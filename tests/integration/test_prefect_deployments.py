@@ -1,7 +1,6 @@
 """A real Prefect server and a process worker on loopback: deploy all, run the dev training."""
 
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,22 +37,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def dev(server: Server) -> Server:
     """With the deployments of one environment."""
-    make_deploy(server, "dev")
+    server.make_deploy("dev")
     return server
-
-
-def make_deploy(server: Server, env: str) -> None:
-    """Run `make deploy` as a user does."""
-    variables = {name: value for name, value in server.env.items() if "LIFECYCLE" not in name}
-    done = subprocess.run(
-        ["make", "--old-file", ".venv/.ready", "deploy", f"ENV={env}"],
-        cwd=ROOT,
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.smoke

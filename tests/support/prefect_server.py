@@ -67,6 +67,19 @@ class Server:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
+    def make_deploy(self, env: str) -> None:
+        """Run `make deploy` as a user does."""
+        variables = {name: value for name, value in self.env.items() if "LIFECYCLE" not in name}
+        done = subprocess.run(
+            ["make", "--old-file", ".venv/.ready", "deploy", f"ENV={env}"],
+            cwd=ROOT,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
     def healthy(self) -> bool:
         try:
             return httpx.get(f"{self.api}/health").status_code == 200
