@@ -27,6 +27,8 @@ HEARTBEATS = 3
 """A run that missed as many is taken for dead."""
 QUIET_STEP = timedelta(hours=1)
 """How exactly the end of quiet hours is met: an event says how many of these are left."""
+CANCELLED_WITHIN = timedelta(seconds=15)
+"""A cancelled run's process reports a crash first; the cancellation follows within seconds."""
 NEVER = "lifecycle.notice.withdrawn"
 """An event that nobody sends: what expects it falls due when its time is over."""
 PAGE = 200
@@ -129,14 +131,19 @@ def _given_up(watch: Watch) -> AutomationCore:
 
 
 def _crash(watch: Watch, counts: list[str]) -> EventTrigger:
-    """A trigger for crashes of runs that were started so many times."""
+    """A trigger for crashes of runs that were started so many times.
+
+    Engine and worker may both report one crash, a second apart: the window makes them one.
+    """
     return EventTrigger(
-        expect={"prefect.flow-run.Crashed"},
+        after={"prefect.flow-run.Crashed"},
+        expect={f"prefect.flow-run.{state}" for state in ("Cancelled", "Pending", "Running")},
         match={"prefect.resource.id": "prefect.flow-run.*", "prefect.run-count": counts},
         match_related=_tagged(watch),
         for_each={"prefect.resource.id"},
-        posture=Posture.Reactive,
+        posture=Posture.Proactive,
         threshold=1,
+        within=CANCELLED_WITHIN,
     )
 
 
@@ -280,6 +287,6 @@ def _automations(client: SyncPrefectClient) -> list[Automation]:
 
 
 def _content(automation: AutomationCore) -> dict[str, Any]:
-    """What an automation says, without what the server adds."""
+    """What an automation says, without what the server adds; its sets have no order."""
     core = AutomationCore.model_validate(automation.model_dump())
-    return core.model_dump(mode="json", exclude={"owner_resource"})
+    return core.model_dump(exclude={"owner_resource"})

@@ -13,7 +13,7 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWe
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
-from prefect.states import Crashed, Pending, Running
+from prefect.states import Cancelled, Cancelling, Crashed, Pending, Running
 
 from lifecycle.errors import SettingsError
 from lifecycle.project import Project
@@ -137,13 +137,15 @@ def test_lost_runs_are_taken_up_again_and_people_are_told_once_per_cause(
     watch = replace(WATCH, blocks=find_blocks(client, settings), quiet=quiet)
     keep_automations(client, watch.prefix, declare(watch))
     project = make_project(name="watched")
-    lost, foreign = (
-        run_of_a_deployment(client, tags)
-        for tags in (watch.tags, ("lifecycle", "dev", "project:another"))
-    )
-    for run, tags in ((lost, watch.tags), (foreign, ("lifecycle", "dev", "project:another"))):
+    of_another = ("lifecycle", "dev", "project:another")
+    lost, foreign = (run_of_a_deployment(client, tags) for tags in (watch.tags, of_another))
+    for run, tags in ((lost, watch.tags), (foreign, of_another)):
         begin(client, run)
         give_a_sign_of_life(run, tags)
+    cancelled = run_of_a_deployment(client, watch.tags)
+    begin(client, cancelled)
+    for state_ in (Cancelling(), Crashed(message="aborted by a termination signal"), Cancelled()):
+        client.set_flow_run_state(cancelled, state_, force=True)
     send_deployed("watched", settings)
 
     # two runs meet the same refusal; a rollback; and a gate that closes in the night
@@ -170,11 +172,12 @@ def test_lost_runs_are_taken_up_again_and_people_are_told_once_per_cause(
         client.set_flow_run_state(lost, Pending())
         begin(client, lost)
         client.set_flow_run_state(lost, Crashed(message="exit code -9"))
-        wait_for(lambda: state(client, lost)[0] != "Crashed" or len(posted) > 4, 20, "a new start")
+        wait_for(lambda: state(client, lost)[0] != "Crashed" or len(posted) > 4, 40, "a new start")
     wait_for(lambda: len(posted) == 5, 30, "all messages")
     wait_for(lambda: len(mailed) == 5, 10, "all mails")
     assert state(client, lost) == ("Crashed", "exit code -9")
     assert state(client, foreign)[0] == "Running", "a run of another project"
+    assert state(client, cancelled)[0] == "Cancelled", "a run that a person ended"
     later = {post["text"].splitlines()[0] for post in posted[at_once:]}
     assert later == {
         "watched in dev: v3 did not pass",
