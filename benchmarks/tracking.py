@@ -41,8 +41,9 @@ def measure(rounds: int) -> Iterator[Result]:
         )
         for _ in range(rounds):
             run = client.create_run(experiment).info.run_id
+            model = client.create_logged_model(experiment, source_run_id=run).model_id
             started = time.perf_counter()
-            log_numbers(client, run, bundle, _trained())
+            log_numbers(client, run, model, bundle, _trained())
             batched.append(2 * ROUNDS / (time.perf_counter() - started))
             started = time.perf_counter()
             for at in range(SINGLE):

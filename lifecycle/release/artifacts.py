@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from lifecycle.errors import BundleError, RegistryError, first_line
 from lifecycle.lake.table import relocated
 from lifecycle.records import Evaluation, ModelVersion, Trained
-from lifecycle.release.mlflow_run import CHECKS, as_signed
+from lifecycle.release.mlflow_model import as_signed
+from lifecycle.release.mlflow_run import CHECKS
 from lifecycle.release.mlflow_store import backend_errors, connect
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle

@@ -15,9 +15,10 @@ from lifecycle.errors import LifecycleError, first_line
 from lifecycle.project import Project
 from lifecycle.records import Identity, Origin, Split
 from lifecycle.redaction import redact
+from lifecycle.release.mlflow_model import table_schema
 from lifecycle.release.mlflow_run import log_datasets
 from lifecycle.release.mlflow_store import backend_errors, connect, experiment_id
-from lifecycle.release.registry import IDENTITY, versions_of
+from lifecycle.release.registry import BUNDLE, IDENTITY, versions_of
 from lifecycle.runtime.run import provenance
 from lifecycle.settings import Settings
 
@@ -73,10 +74,10 @@ def begin_run(
         for run in _open_runs(client, experiment):
             tags = run.data.tags
             is_same = tags[IDENTITY] == identity.digest
-            if is_same and earlier_run is None and not run.data.metrics:
+            if is_same and earlier_run is None and BUNDLE not in tags:
                 earlier_run = run
             elif is_same or (is_alone and tags.get(ENVIRONMENT) == settings.env):
-                client.set_terminated(run.info.run_id, "KILLED")
+                end_killed(client, run)
         if earlier_run is None:
             name = f"{project.name}-{identity.digest[:8]}"
             tags = run_tags(settings, identity) | ({ORIGIN: str(origin)} if origin else {})
@@ -84,11 +85,20 @@ def begin_run(
         run_id = str(earlier_run.info.run_id)
         if INPUTS not in earlier_run.data.tags:
             if origin:
-                log_datasets(client, run_id, {"holdout": split.holdout})
+                log_datasets(client, run_id, {"holdout": split.holdout}, table_schema(project))
                 client.set_tag(run_id, INPUTS, "true")
             else:
                 _log_inputs(client, run_id, project, split)
         return run_id
+
+
+def end_killed(client: "MlflowClient", run: "Run") -> None:
+    """End a run whose process was killed, and its model if that has no files yet."""
+    query = f"source_run_id = '{run.info.run_id}'"
+    for model in client.search_logged_models([run.info.experiment_id], query):
+        if str(model.status) == "PENDING":
+            client.finalize_logged_model(model.model_id, "FAILED")
+    client.set_terminated(run.info.run_id, "KILLED")
 
 
 def end_run(settings: Settings, run_id: str, error: BaseException) -> None:
@@ -109,7 +119,7 @@ def run_tags(settings: Settings, identity: Identity) -> dict[str, str]:
     """Identity and origin of a run, the latter also under the names that MLflow's pages show."""
     parts = identity.model_dump(exclude={"digest"})
     origin = provenance()
-    who = origin.get("who", "")
+    who, commit = origin.get("who", ""), origin.get("commit", "")
     scheduled = who.startswith("deployment ")
     tags = {
         IDENTITY: identity.digest,
@@ -117,7 +127,8 @@ def run_tags(settings: Settings, identity: Identity) -> dict[str, str]:
         "mlflow.user": who,
         "mlflow.source.type": "JOB" if scheduled else "LOCAL",
         "mlflow.source.name": who if scheduled else "/".join(Path(sys.argv[0]).parts[-2:]),
-        "mlflow.source.git.commit": origin.get("commit", "").removesuffix("-dirty"),
+        "mlflow.source.git.commit": commit.removesuffix("-dirty"),
+        "mlflow.source.git.dirty": str(commit.endswith("-dirty")).lower() if commit else "",
     }
     tags |= {f"{IDENTITY}.{part}": str(value) for part, value in parts.items()}
     tags |= {f"{MADE_PREFIX}{key}": value for key, value in origin.items()}
@@ -163,7 +174,7 @@ def _log_inputs(client: "MlflowClient", run_id: str, project: Project, split: Sp
     params = [Param(name, value) for name, value in parameters(project).items()]
     client.log_batch(run_id, params=params)
     parts = {"training": split.train, "validation": split.validation, "holdout": split.holdout}
-    log_datasets(client, run_id, parts)
+    log_datasets(client, run_id, parts, table_schema(project))
     if project.file.is_file():
         client.log_artifact(run_id, str(project.file))
     client.set_tag(run_id, INPUTS, "true")

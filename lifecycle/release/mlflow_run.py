@@ -1,55 +1,59 @@
 """The MLflow run of a model: numbers, datasets, plots, reports and the model itself."""
 
 import re
-import shutil
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version as installed
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-
-from lifecycle.lake.read import read_head
-from lifecycle.project import ColumnType, Project
-from lifecycle.records import Bundle, CheckReport, DatasetVersion, Split, Trained, Trial
+from lifecycle.project import Project
+from lifecycle.records import Bundle, CheckReport, DatasetVersion, Trained, Trial
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-    from mlflow.models import ModelSignature
+    from mlflow.types import Schema
 
     from lifecycle.training.tuning.study import Course
 
 
-LOADER = "lifecycle.training.pyfunc"
-REQUIREMENTS = ("lifecycle-flows", "xgboost", "pandas", "numpy")
-EXAMPLE_ROWS = 3
 PLOTS = "plots"
 CHECKS = "checks"
 """Artifact folder of the check reports."""
 BATCH = 1000
 """Metrics of one request, at most: MLflow refuses more."""
+MEASURED_ON = {"holdout": "holdout", "baseline": "holdout", "gap": "holdout"}
+"""Group of metrics → context of the dataset; other metrics end with it, or are of none."""
 DATASET_DIGEST = 36
 """MLflow keeps this many characters of a dataset's digest; the whole one is a tag beside it."""
 
 
-def log_numbers(client: "MlflowClient", run_id: str, bundle: Bundle, trained: Trained) -> None:
+def log_numbers(
+    client: "MlflowClient", run_id: str, model_id: str, bundle: Bundle, trained: Trained
+) -> None:
     """The trainer's parameters, metrics and the learning curve in batches: one at a time they cost
-    5 ms each. MLflow's pages group metrics by what stands before the `/`."""
+    5 ms each. MLflow's pages group metrics by what stands before the `/`.
+
+    Each is logged for the model too, and for the dataset that it was measured on, if on one.
+    """
     from mlflow.entities import Metric, Param
 
     now = time.time_ns() // 1_000_000
-    numbers = _numbers(bundle, trained)
-    metrics = [Metric(name, value, now, 0) for name, value in numbers.items()]
-    metrics += [
-        Metric(f"curve/{part}", value, now, step)
+    split = trained.split
+    parts = {"holdout": split.holdout, "validation": split.validation, "training": split.train}
+    numbers = [(name, value, 0) for name, value in _numbers(bundle, trained).items()]
+    numbers += [
+        (f"curve/{part}", value, step)
         for part, values in bundle.curve.items()
         for step, value in enumerate(values, start=1)
     ]
+    metrics = []
+    for name, value, step in numbers:
+        context = MEASURED_ON.get(name.partition("/")[0], name.rpartition("/")[2])
+        dataset = (context, parts[context].digest[:DATASET_DIGEST]) if context in parts else ()
+        model = None if name.startswith("baseline/") else model_id
+        metrics.append(Metric(name, value, now, step, model, *dataset))
     params = [Param(name, str(value)) for name, value in trained.tuned.parameters.items()]
     for start in range(0, len(metrics), BATCH):
         client.log_batch(run_id, metrics[start : start + BATCH], [] if start else params)
@@ -79,8 +83,10 @@ def _numbers(bundle: Bundle, trained: Trained) -> dict[str, float]:
     return numbers
 
 
-def log_datasets(client: "MlflowClient", run_id: str, parts: Mapping[str, DatasetVersion]) -> None:
-    """Parts by their contexts, as references: table, version and digest, no rows."""
+def log_datasets(
+    client: "MlflowClient", run_id: str, parts: Mapping[str, DatasetVersion], schema: "Schema"
+) -> None:
+    """Parts by their contexts, as references: table, version, digest and columns, no rows."""
     from mlflow.data.delta_dataset_source import DeltaDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -89,7 +95,7 @@ def log_datasets(client: "MlflowClient", run_id: str, parts: Mapping[str, Datase
     for context, part in parts.items():
         source = DeltaDatasetSource(path=part.uri, delta_table_version=part.version)
         # mlflow makes it so itself, although it has no `profile`
-        described = MetaDataset(source, context, part.digest[:DATASET_DIGEST])  # type: ignore[abstract]
+        described = MetaDataset(source, context, part.digest[:DATASET_DIGEST], schema)  # type: ignore[abstract]
         tags = {
             "mlflow.data.context": context,
             "lifecycle.digest": part.digest,
@@ -116,93 +122,6 @@ def log_files(
     for report in checks.reports:
         client.log_artifact(run_id, str(report), CHECKS)
     client.log_text(run_id, card, "model_card.md")
-
-
-def log_model(
-    client: "MlflowClient", run_id: str, project: Project, bundle: Bundle, split: Split
-) -> tuple[str, str]:
-    """Log the bundle as a pyfunc model without pickle; its URI and its id."""
-    import mlflow.pyfunc
-    from mlflow.models import Model
-
-    columns = list(project.input_columns)
-    example = as_signed(read_head(split.holdout, EXAMPLE_ROWS, columns))
-    experiment = client.get_run(run_id).info.experiment_id
-    # Model.log is what mlflow.pyfunc.log_model calls; that one needs a run of the fluent API, which
-    # would end too early for us, and without one both take the default experiment and ./mlruns
-    entry = client.create_logged_model(experiment, name="model", source_run_id=run_id)
-    with TemporaryDirectory() as folder:
-        logged = Model.log(
-            artifact_path=None,
-            flavor=mlflow.pyfunc,
-            run_id=run_id,
-            name="model",
-            model_id=entry.model_id,
-            loader_module=LOADER,
-            data_path=str(bundle.path),
-            code_paths=_hook_code(project, Path(folder)),
-            signature=_signature(project),
-            input_example=example,
-            pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
-        )
-    return str(logged.model_uri), str(entry.model_id)
-
-
-def as_signed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Nullable whole numbers as doubles, as `_signature` has them; MLflow does not convert them."""
-    names = [name for name, dtype in frame.dtypes.items() if str(dtype) == "Int64"]
-    return frame.astype(dict.fromkeys(names, "float64"))
-
-
-def _hook_code(project: Project, folder: Path) -> list[str] | None:
-    """The features hook that stands beside the project file, under its module's path.
-
-    The loader checks its digest before any of it runs; a hook of an installed module stays there.
-    """
-    if project.features is None:
-        return None
-    parts = project.features.partition(":")[0].split(".")
-    hook = project.folder.joinpath(*parts).with_suffix(".py")
-    if not hook.is_file():
-        return None
-    copy = folder.joinpath(*parts).with_suffix(".py")
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(hook, copy)
-    return [str(path) for path in folder.iterdir()]
-
-
-def _signature(project: Project) -> "ModelSignature":
-    """Columns a model takes, with the contract's types and which of them may be missing; and what
-    it gives: a number a row, or for multiclass the probability of each class, (n, k).
-
-    MLflow converts to these types before predicting; its whole numbers and booleans cannot be
-    missing, so a nullable whole number is a double there, and a nullable boolean is left alone.
-    """
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import AnyType, TensorSpec
-
-    kinds: dict[ColumnType, DataType | AnyType] = {
-        "integer": DataType.long,
-        "number": DataType.double,
-        "boolean": DataType.boolean,
-        "string": DataType.string,
-        "datetime": DataType.datetime,
-    }
-    missing_apart: dict[ColumnType, DataType | AnyType] = {
-        "integer": DataType.double,
-        "boolean": AnyType(),  # type: ignore[no-untyped-call]  # mlflow gives it no types
-    }
-    columns: list[ColSpec | TensorSpec] = []
-    for name in project.input_columns:
-        spec = project.columns[name]
-        stored = spec.value_type
-        kind = missing_apart.get(stored, kinds[stored]) if spec.nullable else kinds[stored]
-        columns.append(ColSpec(kind, name, required=not spec.nullable))
-    answers: ColSpec | TensorSpec = ColSpec(DataType.double)
-    if project.classes:
-        answers = TensorSpec(np.dtype(np.float64), (-1, len(project.classes)), "probabilities")
-    return ModelSignature(Schema(columns), Schema([answers]))
 
 
 # The trials of a search as child runs of the model's MLflow run, and the plots of the search.

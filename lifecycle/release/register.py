@@ -15,8 +15,9 @@ from lifecycle.errors import BundleError
 from lifecycle.project import Project
 from lifecycle.records import Bundle, Identity, ModelVersion, Trained
 from lifecycle.release.artifacts import RECORD, registered_bundle
-from lifecycle.release.lifetime import ORIGIN, begin_run, end_run
-from lifecycle.release.mlflow_run import log_files, log_model, log_numbers, log_search
+from lifecycle.release.lifetime import ORIGIN, begin_run, end_killed, end_run
+from lifecycle.release.mlflow_model import create_model, log_model
+from lifecycle.release.mlflow_run import log_files, log_numbers, log_search
 from lifecycle.release.mlflow_store import backend_errors, connect
 from lifecycle.release.registry import (
     BUNDLE,
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 logger = logging.getLogger(__name__)
+
+LONGEST_DESCRIPTION = 5000
+"""Characters of a version's description that MLflow's database holds."""
 
 
 def unregistered(project: Project, identity: Identity, bundle: Bundle) -> ModelVersion:
@@ -85,10 +89,13 @@ def register(
         with backend_errors(settings):
             try:
                 client.set_tag(run_id, BUNDLE, trained.model.digest)
-                log_numbers(client, run_id, bundle, trained)
+                chosen, tags = trained.tuned.parameters, _tags(trained)
+                model_id = create_model(client, run_id, chosen, tags)
+                uri = log_model(client, run_id, model_id, project, bundle, trained.split)
+                log_numbers(client, run_id, model_id, bundle, trained)
                 log_files(client, run_id, trained.checks, plots, report, card)
-                logged = log_model(client, run_id, project, bundle, trained.split)
-                model = _create_version(client, project, run_id, logged, trained)
+                logged = run_id, uri, model_id
+                model = _create_version(client, project, logged, trained, card)
             except Exception as error:
                 end_run(settings, run_id, error)
                 raise
@@ -124,14 +131,15 @@ def _tags(trained: Trained) -> dict[str, str]:
 def _create_version(
     client: "MlflowClient",
     project: Project,
-    run_id: str,
-    logged: tuple[str, str],
+    logged: tuple[str, str, str],
     trained: Trained,
+    card: str,
 ) -> ModelVersion:
     """The version with its tags, in one step.
 
     Args:
-        logged: URI and id of the logged model; a server refuses the first without the second.
+        logged: id of the run, then URI and id of the logged model; a server refuses the URI
+            without its id.
     """
     from mlflow.exceptions import MlflowException
 
@@ -140,20 +148,20 @@ def _create_version(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    source, model_id = logged
+    run_id, source, model_id = logged
     tags = _tags(trained) | {TASK: project.task, TARGET: project.target}
     version = client.create_model_version(
         project.name,
         source,
         run_id,
         tags=tags,
-        description=_description(project, trained),
+        description=f"{_summary(project, trained)}\n\n{card}"[:LONGEST_DESCRIPTION],
         model_id=model_id,
     )
     return as_record(version)
 
 
-def _description(project: Project, trained: Trained) -> str:
+def _summary(project: Project, trained: Trained) -> str:
     """Describe a version for people who have not opened its run."""
     metric, origin = project.metric, trained.origin
     rows = (origin or trained).split.train.rows
@@ -178,7 +186,7 @@ def _finish(client: "MlflowClient", model: ModelVersion) -> None:
     experiment = client.get_run(model.run_id).info.experiment_id
     query = f"attributes.status = 'RUNNING' and tags.`{IDENTITY}` = '{model.identity}'"
     for run in client.search_runs([experiment], query):
-        client.set_terminated(run.info.run_id, "KILLED")
+        end_killed(client, run)
     champion = client.get_registered_model(model.name).aliases.get(CHAMPION)
     if str(champion) != str(model.version):
         client.set_registered_model_alias(model.name, CHALLENGER, str(model.version))

@@ -10,7 +10,7 @@ import pytest
 
 from lifecycle.project import Project
 from lifecycle.release.artifacts import predict_of
-from lifecycle.release.mlflow_run import _signature
+from lifecycle.release.mlflow_model import _signature
 from lifecycle.settings import Settings
 from tests.support.graded import graded_project
 from tests.support.small import SMALL, small_frame
