@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+NOTE = "mlflow.note.content"
+"""Tag of a run and of a model that MLflow's pages show as its description, in Markdown."""
 LONGEST_DESCRIPTION = 5000
 """Characters of a version's description that MLflow's database holds."""
 
@@ -89,13 +91,15 @@ def register(
         with backend_errors(settings):
             try:
                 client.set_tag(run_id, BUNDLE, trained.model.digest)
-                chosen, tags = trained.tuned.parameters, _tags(trained)
-                model_id = create_model(client, run_id, chosen, tags)
+                description = f"{_summary(project, trained)}\n\n{card}"[:LONGEST_DESCRIPTION]
+                client.set_tag(run_id, NOTE, description)
+                tags = _tags(trained) | {NOTE: description}
+                model_id = create_model(client, run_id, trained.tuned.parameters, tags)
                 uri = log_model(client, run_id, model_id, project, bundle, trained.split)
                 log_numbers(client, run_id, model_id, bundle, trained)
                 log_files(client, run_id, trained.checks, plots, report, card)
                 logged = run_id, uri, model_id
-                model = _create_version(client, project, logged, trained, card)
+                model = _create_version(client, project, logged, trained, description)
             except Exception as error:
                 end_run(settings, run_id, error)
                 raise
@@ -133,7 +137,7 @@ def _create_version(
     project: Project,
     logged: tuple[str, str, str],
     trained: Trained,
-    card: str,
+    description: str,
 ) -> ModelVersion:
     """The version with its tags, in one step.
 
@@ -155,7 +159,7 @@ def _create_version(
         source,
         run_id,
         tags=tags,
-        description=f"{_summary(project, trained)}\n\n{card}"[:LONGEST_DESCRIPTION],
+        description=description,
         model_id=model_id,
     )
     return as_record(version)
