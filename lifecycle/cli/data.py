@@ -260,3 +260,35 @@ def profile(
     file = "profile.html" if table == "accepted" else f"profile-{table}.html"
     page = summary.save(output or settings.folder("reports", name) / file)
     console.print(f"The page: {page}", soft_wrap=True)
+
+
+# `lifecycle labels`: what came true, taken into the ledger.
+
+
+def labels(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PROJECT] [SOURCE]",
+            help="File, URL, folder or pattern in quotes; by default `monitoring.labels`.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    env: EnvOption = None,
+) -> None:
+    """Take in what came true, each label once, for the measured quality of predictions."""
+    from lifecycle.labels.delivery import deliver, label_source  # pandas and Arrow take a while
+
+    project, places = project_first(words or [])
+    if len(places) > 1:
+        raise DataError("lifecycle labels [PROJECT] [SOURCE]: name one source, such as labels.csv")
+    settings = Settings.load(env)
+    loaded = load_project(project, settings.env)
+    source = label_source(loaded, places[0] if places else None)
+    delivery = deliver(loaded, settings, source)
+    if as_json:
+        typer.echo(delivery.model_dump_json(indent=1))
+        return
+    console = open_console(width=TABLE_WIDTH)
+    console.print(f"{loaded.name}: {delivery.text}", soft_wrap=True)
+    console.print(f"The ledger has {delivery.labels:,} labels, digest {delivery.digest[:12]}.")

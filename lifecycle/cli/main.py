@@ -83,6 +83,12 @@ VERBS = {
         "Compare two versions of a table: schema, rows, and how each column's distribution moved.",
         "lifecycle diff 3 4",
     ),
+    "labels": Verb(
+        "Data",
+        "data:labels",
+        "Take in what came true, each label once, for the measured quality of predictions.",
+        "lifecycle labels project.yaml outcomes.csv",
+    ),
     "lake": Verb(
         "Data",
         "governance:lake",

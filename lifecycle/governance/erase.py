@@ -44,6 +44,7 @@ from lifecycle.governance.tables import (
     sweep,
     table_names,
 )
+from lifecycle.labels.ledger import TABLE as LABELS
 from lifecycle.lake.prediction_log import TABLE as LOG
 from lifecycle.lake.read import part_of, row_numbers
 from lifecycle.lake.table import ROW, noted_versions, table_uri
@@ -197,6 +198,8 @@ def _erase_databases(places: Places, subject: Subject) -> Iterator[Treated]:
 
 OWN_TABLES = (ERASED, TRAIL, MODEL_TRAIL)
 """Tables without rows about persons."""
+GROWING = (LOG, LABELS)
+"""Tables that many append to, and that keep no versions."""
 MAX_PRINTS, MAX_EXAMPLES = 1_000_000, 20_000
 """Values of a column and example rows that a search follows next to the entity's own."""
 
@@ -215,7 +218,9 @@ def erase(project: Project, settings: Settings, request: ErasureRequest) -> Eras
     suppress(settings, project, request.entities)
     lake = _lake(project, settings)
     prints = _unique(lake, subject, findings.prints)
-    subject = replace(subject, prints=prints, examples=findings.examples)
+    subject = replace(
+        subject, prints=prints, examples=findings.examples, predictions=findings.predictions
+    )
     names = [name for name in table_names(lake) if name not in OWN_TABLES]
     for name in names:
         _erase_table(settings, project, name, lake / name, subject, request)
@@ -224,7 +229,7 @@ def erase(project: Project, settings: Settings, request: ErasureRequest) -> Eras
         if learner.learned:
             note_erasure(learner.model, learner.learned, request.id, settings)
     for name in names:
-        if complete(lake / name) and name != LOG:
+        if complete(lake / name) and name not in GROWING:
             sweep(lake / name)
     searched = prove(project, settings, subject, request)
     if searched.clean:
@@ -269,6 +274,8 @@ def find(project: Project, settings: Settings, subject: Subject) -> Findings:
     tables: dict[str, dict[int, int]] = {}
     numbers: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
     rows: list[pa.Table] = []
+    predictions = _predictions(lake, subject)
+    subject = replace(subject, predictions=predictions)
     for name in table_names(lake):
         if name in OWN_TABLES:
             continue
@@ -290,8 +297,15 @@ def find(project: Project, settings: Settings, subject: Subject) -> Findings:
         tables=tables,
         prints=_prints(project, lake, rows, subject),
         examples=_examples(project, rows),
+        predictions=predictions,
         learners=learners(project, settings, tables) if tables else (),
     )
+
+
+def _predictions(lake: Folder, subject: Subject) -> tuple[str, ...]:
+    """Ids of the predictions about the persons, by which the ledger may have their labels."""
+    rows = [part["id"] for _, part in matching_rows(lake / LOG, subject)]
+    return tuple(sorted({text for ids in rows for text in ids.to_pylist() if text}))
 
 
 def check(
@@ -342,7 +356,7 @@ def _erase_table(
     request: ErasureRequest,
 ) -> None:
     uri = table_uri(settings, project.name, name)
-    if name == LOG or not complete(table):
+    if name in GROWING or not complete(table):
         erase_rows(uri, table, subject)
     else:
         erase_versions(uri, table, subject, request.id)

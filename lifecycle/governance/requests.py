@@ -39,6 +39,8 @@ class Findings(Record):
     """Column → values that only their rows have."""
     examples: tuple[str, ...]
     """Their rows as JSON."""
+    predictions: tuple[str, ...] = ()
+    """Ids of the predictions about them."""
     learners: tuple[Learner, ...]
 
 

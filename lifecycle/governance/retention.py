@@ -23,6 +23,7 @@ from lifecycle.governance.erase import OWN_TABLES
 from lifecycle.governance.folder import Folder, open_folder, split_of
 from lifecycle.governance.tables import count_before, delete_before, table_names
 from lifecycle.lake.packing import pack, packable_files
+from lifecycle.labels.ledger import TABLE as LABELS
 from lifecycle.lake.prediction_log import TABLE as LOG
 from lifecycle.lake.read import part_of
 from lifecycle.lake.table import Noted, history, noted_versions, table_uri
@@ -32,7 +33,7 @@ from lifecycle.release.registry import CHALLENGER, CHAMPION, versions
 from lifecycle.settings import Settings
 
 DAY = 86_400.0
-EXCLUDED = (*OWN_TABLES, LOG)
+EXCLUDED = (*OWN_TABLES, LOG, LABELS)
 """Tables that keep no versions."""
 
 

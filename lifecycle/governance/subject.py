@@ -194,6 +194,7 @@ class Subject:
         prints: values of other columns that only their rows have, by column.
         examples: rows of theirs as JSON, as an example request shows them.
         values: what else is said to be theirs, such as an email address.
+        predictions: ids of the predictions about them.
     """
 
     columns: frozenset[str]
@@ -201,6 +202,7 @@ class Subject:
     prints: Mapping[str, Collection[str]] = field(default_factory=dict)
     examples: Collection[str] = ()
     values: Collection[str] = ()
+    predictions: Collection[str] = ()
 
     @cached_property
     def anywhere(self) -> tuple[str, ...]:
@@ -224,6 +226,10 @@ class Subject:
         return pa.array(sorted(self.texts), pa.string())
 
     @cached_property
+    def _prediction_ids(self) -> pa.Array:
+        return pa.array(sorted(self.predictions), pa.string())
+
+    @cached_property
     def _print_values(self) -> dict[str, pa.Array]:
         return {name: pa.array(sorted(texts)) for name, texts in self.prints.items() if texts}
 
@@ -231,7 +237,7 @@ class Subject:
         """Return a mask of the rows about the persons.
 
         A row is theirs by an entity column or a quarantined record; in a log, where a row names no
-        entity, by a value that only they have.
+        entity, by a value that only they have; a label, by the prediction that it is about.
 
         Returns:
             Booleans of the table's length, none of them null.
@@ -250,6 +256,8 @@ class Subject:
                 matches = pc.is_in(_as_text(column), value_set=values)
                 nobodys = table.column("entity").is_null() if "entity" in names else True
                 mask |= _booleans(pc.and_(matches, nobodys))
+            elif name == "id" and self.predictions and is_text(column.type):
+                mask |= _booleans(pc.is_in(_as_text(column), value_set=self._prediction_ids))
         return pa.array(mask)
 
     def equal(self, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:

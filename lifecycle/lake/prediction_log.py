@@ -6,7 +6,9 @@ Delta's writer, so that damage to them shows (`lake.inventory`). `lake.logged_pr
 """
 
 import logging
+import os
 import random
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -108,10 +110,15 @@ def input_fields(inputs: Mapping[str, ColumnSpec]) -> dict[str, pa.Field]:
 
 
 class LogTable:
-    """A handle on the log, for one thread; the table is made by the first append."""
+    """A handle on the log, for one thread; the table is made by the first append.
 
-    def __init__(self, uri: str) -> None:
+    Args:
+        schema: of a new table. Without the column `date` it is not partitioned.
+    """
+
+    def __init__(self, uri: str, schema: pa.Schema = SCHEMA) -> None:
         self.uri = uri
+        self._schema = schema
         self._place = place_of(uri)
         self._table: DeltaTable | None = None
 
@@ -184,13 +191,17 @@ class LogTable:
             self._table = DeltaTable(self.uri)
         except TableNotFoundError:
             self._table = create_table(
-                self.uri, SCHEMA, partition_by=DAY, configuration=CONFIGURATION
+                self.uri,
+                self._schema,
+                partition_by=DAY if DAY in self._schema.names else None,
+                configuration=CONFIGURATION,
             )
         return self._table
 
 
 def tidy(uri: str, sweep: bool) -> None:
-    """Put small files of today and yesterday together; with `sweep`, delete what was replaced.
+    """Put small files of today and yesterday, or of a table without days, together; with `sweep`,
+    delete what was replaced.
 
     Rows are put in the order of their times. A damaged file is left as it is. Losing against
     another process is no harm.
@@ -199,10 +210,10 @@ def tidy(uri: str, sweep: bool) -> None:
         BackendError: the table cannot be read or written, or its log is damaged.
     """
     today = datetime.now(UTC).date()
-    days = {f"{DAY}={day}" for day in (today, today - timedelta(days=1))}
+    folders = {"", *(f"{DAY}={day}" for day in (today, today - timedelta(days=1)))}
     try:
         table = DeltaTable(uri)
-        files = [file for file in inventory(uri, table) if file.folder in days]
+        files = [file for file in inventory(uri, table) if file.folder in folders]
         for chunk in _groups(files):
             _put_together(uri, table, chunk)
         if sweep:
@@ -211,6 +222,18 @@ def tidy(uri: str, sweep: bool) -> None:
         logger.info("%s: not tidied: %s", uri, first_line(error))
     except (DeltaError, OSError) as error:
         raise BackendError(f"{uri}: cannot tidy: {first_line(error)}") from None
+
+
+def start_tidying(uri: str, sweep: bool) -> "subprocess.Popen[bytes]":
+    """Start `tidy` as a process of low priority, to spare the requests of a replica."""
+    process = subprocess.Popen(  # noqa: S603 - our own module
+        [sys.executable, "-m", "lifecycle.lake.prediction_log", uri, "sweep" if sweep else "keep"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    os.setpriority(os.PRIO_PROCESS, process.pid, 19)
+    return process
 
 
 def replace_files(
@@ -280,7 +303,10 @@ def _put_together(uri: str, table: DeltaTable, files: Sequence[DataFile]) -> Non
 
 
 def _by_day(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    """The rows of each day, and the partition that they belong in."""
+    """The rows of each day, and the partition that they belong in; without days, all rows."""
+    if DAY not in rows.column_names:
+        yield "", rows
+        return
     for day in pc.unique(rows[DAY]):
         yield f"{DAY}={day}", rows.filter(pc.equal(rows[DAY], day)).drop_columns([DAY])
 

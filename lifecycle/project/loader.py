@@ -76,13 +76,18 @@ def in_environment(project: Project, env: str) -> Project:
             key = f"feature_views.{name}.source"
             view_source = view.source.in_environment(env)
             views[name] = view.model_copy(update={"source": view_source})
+        key, monitoring = "monitoring.labels", project.monitoring
+        if monitoring.labels is not None:
+            labels = monitoring.labels.in_environment(env)
+            monitoring = monitoring.model_copy(update={"labels": labels})
     except ValidationError:
         raise error_at(
             project,
             f"{key}.environments",
             f"has no entry {env!r}, and {key} names no place for the others: add one",
         ) from None
-    return project.model_copy(update={"source": source, "feature_views": views})
+    sources = {"source": source, "feature_views": views, "monitoring": monitoring}
+    return project.model_copy(update=sources)
 
 
 def error_at(project: Project, key: str, message: str) -> ProjectError:

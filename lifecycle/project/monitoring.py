@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from lifecycle.project.base import Loss, Section
+from lifecycle.project.data import SourceSpec
 
 
 class DriftSpec(Section):
@@ -30,6 +31,9 @@ class MonitoringSpec(Section):
     """Current windows against the reference window."""
 
     drift: DriftSpec = DriftSpec()
+    labels: SourceSpec | None = None
+    """Where labels come from that the windows' own rows do not have: a file, table or database with
+    the target and `prediction_id`, or the entity and time of a row."""
     max_quality_loss: Loss = "5%"
     """How much worse the gate's metric may be in a window than on the holdout at release: a number
     in the metric's own units, or a share of the value at release, such as `5%`. A loss within

@@ -355,7 +355,8 @@ class Project(Section):
     @property
     def environments(self) -> tuple[str, ...]:
         """Environments that a source is declared for; see `loader.in_environment`."""
-        sources = (self.source, *(view.source for view in self.feature_views.values()))
+        labels = [self.monitoring.labels] if self.monitoring.labels else []
+        sources = (self.source, *(view.source for view in self.feature_views.values()), *labels)
         return tuple(dict.fromkeys(env for source in sources for env in source.environments))
 
     def with_source(self, path: str | Path) -> Self:

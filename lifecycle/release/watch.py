@@ -4,12 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.data.contract.terms import TABLES
 from lifecycle.data.privacy import plain_text
 from lifecycle.errors import TargetError
 from lifecycle.features.encode import labels
+from lifecycle.labels.ledger import Ledger
+from lifecycle.labels.truth import truth_by_id
 from lifecycle.lake.logged_predictions import observe, read_log
 from lifecycle.lake.prediction_log import INPUT
 from lifecycle.lake.read import read_version
@@ -25,7 +28,7 @@ from lifecycle.training.own_metrics import own_metrics
 
 # Labels that arrived after an answer, joined to it, for the quality of a canary.
 #
-# The rule: a row of the tables `accepted` or `current` is the truth of an answer if it has the same
+# The rule: what the ledger says of an answer's id is its truth. Where it says nothing, a row of the tables `accepted` or `current` is the truth of an answer if it has the same
 # entity and the same inputs, is in a version that was written after the rollout began, and was not
 # in the version before. So nobody has learned from it, and it is that very row and not another
 # visit of the same person. Inputs that the log leaves out or hashes take no part; without an entity
@@ -69,13 +72,14 @@ class Labels:
             FeatureError: an own metric fails.
         """
         self._refresh()
-        if not self._truth:
+        ledger = Ledger(self._settings, self._project.name).rows()
+        if not self._truth and not ledger.num_rows:
             return None
         answers = read_log(self._settings, self._project.name, self._since)
         estimates: list[tuple[Estimate, int]] = []
         for version, role in sides:
             own_answers = answers[(answers["version"] == version) & (answers["role"] == role)]
-            truth, prediction = self._joined(own_answers[own_answers["status"] == "ok"])
+            truth, prediction = self._joined(own_answers[own_answers["status"] == "ok"], ledger)
             if len(truth) < least:
                 return None
             try:
@@ -101,13 +105,17 @@ class Labels:
             Measurement(project.task, project.split.seed, own=own, threshold=threshold),
         )
 
-    def _joined(self, answers: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _joined(
+        self, answers: pd.DataFrame, ledger: pa.Table
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Truth (n,) and prediction (n,), multiclass (n, k), of the answers with a label."""
         columns = [f"{INPUT}{name}" for name in self._inputs()]
         if missing := [name for name in columns if name not in answers]:
             answers = answers.assign(**dict.fromkeys(missing))
         keys = _keys(answers["entity"], answers[columns])
         truth = np.array([self._truth.get(key, np.nan) for key in keys], dtype=np.float64)
+        said = truth_by_id(ledger, self._project, pa.array(answers["id"], pa.string()))
+        truth = np.where(said.touched, said.values, truth)
         rows = np.flatnonzero(~np.isnan(truth))
         kind = "probabilities" if self._project.classes else "prediction"
         values = answers[kind].to_numpy()[rows]

@@ -31,6 +31,7 @@ SHAPED_BY: Mapping[Result, tuple[str, ...]] = {
     "answers": (
         *DATA,
         "features",
+        "labels",
         "training",
         "serving",
         "runtime",

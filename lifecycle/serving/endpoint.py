@@ -18,6 +18,7 @@ import orjson
 from lifecycle.errors import AccessError, RateLimitError, RequestError
 from lifecycle.serving.auth import OPEN, Gatekeeper
 from lifecycle.serving.body import Receive, read_body, unknown_fields
+from lifecycle.serving.labels import LABELS, LabelInbox
 from lifecycle.serving.metrics import Meters
 from lifecycle.serving.pages import INVOCATIONS, JSON, PREDICT, TEXT, MethodError, Pages, Reply
 from lifecycle.serving.prediction_log import PredictionLog
@@ -141,8 +142,10 @@ class EndpointApp:
         log: PredictionLog | None,
         meters: Meters,
         pages: Pages,
+        labels: LabelInbox,
     ) -> None:
         spec = model.project.serving
+        self._labels = labels
         self._model, self._lanes, self._gate, self._log = model, lanes, gate, log
         self._meters, self._pages = meters, pages
         self._max_rows, self._max_bytes = spec.max_rows, spec.max_body_bytes
@@ -183,6 +186,10 @@ class EndpointApp:
             return preflight
         try:
             key = "" if path in OPEN else self._gate.check(scope["headers"])
+            if path == LABELS and scope["method"] == "POST":
+                outcome.route = LABELS
+                body = await read_body(receive, scope["headers"], self._max_bytes)
+                return Reply(200, JSON, await self._labels.take(body))
             protocol = self._protocol(path) if scope["method"] == "POST" else None
             if protocol is None:
                 reply, outcome.route = await self._pages.reply(scope["method"], path)

@@ -260,6 +260,7 @@ def document(
     entity: tuple[str, ColumnSpec] | None = None,
     candidate: tuple[ModelVersion, BundleSchema] | None = None,
     ignore: bool = False,
+    label: tuple[Json, Json] | None = None,
 ) -> Json:
     """An OpenAPI 3.1 document; classes, categories, ranges and the example are those of this model.
 
@@ -269,6 +270,7 @@ def document(
         entity: name and contract of the column that a row may have besides the inputs.
         candidate: a version beside the champion that a path of its own answers for.
         ignore: whether unknown fields of a record are left out instead of refused.
+        label: schema of a label, and an example.
     """
     document_: Json = {
         "openapi": "3.1.0",
@@ -282,6 +284,7 @@ def document(
             "/predict": {"post": _predict(schema, max_rows)},
             **_inference(model, schema, candidate),
             "/invocations": {"post": _invocations(schema, max_rows)},
+            **({"/labels": {"post": _labels(*label, max_rows)}} if label else {}),
             **_server_paths(),
         },
         "components": {
@@ -340,6 +343,20 @@ def _invocations(schema: BundleSchema, max_rows: int) -> Json:
         "tags": ["mlflow"],
         "requestBody": body,
         "responses": responses,
+    }
+
+
+def _labels(label: Json, example: Json, max_rows: int) -> Json:
+    return {
+        "operationId": "labels",
+        "summary": "Take in what came true; sent twice, a label counts once",
+        "tags": ["records"],
+        "requestBody": _body(structure(labels=listed(label, 1, max_rows)), {"labels": [example]}),
+        "responses": _responses(
+            "They are in the ledger",
+            _json(structure(labels={"type": "integer"})),
+            *PREDICTION_STATUSES,
+        ),
     }
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import orjson
 
 from lifecycle.errors import NotServedError, RequestError
+from lifecycle.serving.labels import LABELS, label_schema
 from lifecycle.serving.metrics import Meters
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.protocols import mlflow, oip
@@ -77,7 +78,7 @@ class Pages:
         if path == "/openapi.json":
             _reads(method)
             return await self._openapi(), path
-        if path in POSTS:
+        if path in POSTS or path == LABELS:
             raise PostOnlyError("this path takes POST")
         if path == "/v2" or path.startswith("/v2/"):
             if path.endswith("/infer"):
@@ -120,6 +121,7 @@ class Pages:
             entity=(project.entity, entity) if project.entity and entity else None,
             candidate=candidate_schema,
             ignore=project.serving.unknown_fields == "ignore",
+            label=label_schema(project, self._model.schema),
         )
         return Reply(200, JSON, orjson.dumps(content))
 

@@ -1,9 +1,7 @@
 """Prediction log of a replica: gathers answers and commits them without making requests wait."""
 
 import logging
-import os
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -28,6 +26,7 @@ from lifecycle.lake.prediction_log import (
     TIDY_EVERY,
     LogTable,
     input_fields,
+    start_tidying,
 )
 from lifecycle.lake.table import table_uri
 from lifecycle.project import ColumnSpec, Project
@@ -464,11 +463,4 @@ class PredictionLog:
         """Start the table's maintenance as a process of low priority, to spare the requests."""
         if commit % TIDY_EVERY or (self._tidying is not None and self._tidying.poll() is None):
             return
-        sweep = "sweep" if commit % (TIDY_EVERY * SWEEP_EVERY) == 0 else "keep"
-        self._tidying = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "lifecycle.lake.prediction_log", self._table.uri, sweep],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-        os.setpriority(os.PRIO_PROCESS, self._tidying.pid, 19)
+        self._tidying = start_tidying(self._table.uri, commit % (TIDY_EVERY * SWEEP_EVERY) == 0)

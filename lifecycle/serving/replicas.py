@@ -17,6 +17,7 @@ from lifecycle.records import ModelVersion, Traffic
 from lifecycle.runtime.ray_internals import serve_grpc_on_loopback
 from lifecycle.serving.auth import Gatekeeper
 from lifecycle.serving.endpoint import EndpointApp
+from lifecycle.serving.labels import LabelInbox
 from lifecycle.serving.metrics import Meters
 from lifecycle.serving.pages import Pages
 from lifecycle.serving.prediction_log import PredictionLog
@@ -115,7 +116,9 @@ class ModelServer:
         self._lanes = Lanes(served)
         self._busy = BusyShare()
         pages = Pages(served, self._lanes, meters, secured=settings.needs_keys)
-        self._endpoint = EndpointApp(served, self._lanes, gate, self._log, meters, pages)
+        self._endpoint = EndpointApp(
+            served, self._lanes, gate, self._log, meters, pages, LabelInbox(project, settings)
+        )
 
     def __serve_build_asgi_app__(self) -> EndpointApp:
         return self._endpoint

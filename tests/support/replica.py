@@ -9,6 +9,7 @@ import httpx
 
 from lifecycle.serving.auth import Gatekeeper
 from lifecycle.serving.endpoint import EndpointApp
+from lifecycle.serving.labels import LabelInbox
 from lifecycle.serving.pages import Pages
 from lifecycle.serving.predictor import ServedModel
 from lifecycle.serving.traffic import Lanes
@@ -29,9 +30,9 @@ def endpoint_of(made: Any, keys: bool = False) -> Iterator[EndpointApp]:
     lanes = Lanes(served)
     gate = Gatekeeper(made.settings.keys_file, made.project.name, required=keys)
     try:
-        yield EndpointApp(
-            served, lanes, gate, log, meters, Pages(served, lanes, meters, secured=keys)
-        )
+        pages = Pages(served, lanes, meters, secured=keys)
+        inbox = LabelInbox(made.project, made.settings)
+        yield EndpointApp(served, lanes, gate, log, meters, pages, inbox)
     finally:
         log.close()
         meters.close()

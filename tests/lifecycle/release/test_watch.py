@@ -14,6 +14,8 @@ import pytest
 from lifecycle.data.ingest import ingest
 from lifecycle.data.privacy import pii_key, pseudonym
 from lifecycle.data.windows import first_window
+from lifecycle.labels.ledger import MOMENT, Ledger
+from lifecycle.labels.ledger import SCHEMA as LABELS
 from lifecycle.lake.prediction_log import SCHEMA, TABLE, LogTable
 from lifecycle.lake.table import table_uri
 from lifecycle.project import Project
@@ -241,3 +243,26 @@ def test_labels_of_one_class_measure_nothing(
     log(settings, [answer | {"at": began + 1} for answer in answers])
     sides = [(1, "champion"), (2, "candidate")]
     assert Labels(project, settings, began).measure(sides, 20) is None
+
+
+def test_labels_of_the_ledger_measure_both_without_an_entity(
+    settings: Settings, make_project: Callable[..., Project]
+) -> None:
+    """A prediction's id says more than entity and inputs; the label known last counts."""
+    whole = small_frame(200)
+    project = make_project(whole, entity=None)
+    answers = asked(whole.head(100), 1) + asked(whole.tail(100), 2)
+    log(settings, [answer | {"at": BEGAN + 1} for answer in answers])
+    sides = [(1, "champion"), (2, "candidate")]
+    labels = Labels(project, settings, BEGAN)
+    assert labels.measure(sides, 20) is None
+    truth = whole["bought"].to_numpy(dtype=np.float64)
+    ledger = Ledger(settings, "small")
+    for day, values in ((1, 1 - truth), (2, truth)):
+        columns = {"id": [answer["id"] for answer in answers], "number": values}
+        known = pa.array([datetime(2024, 1, day, tzinfo=UTC)] * len(truth), MOMENT)
+        nulls = {field.name: pa.nulls(len(truth), field.type) for field in LABELS}
+        ledger.append(pa.table(nulls | columns | {"known_at": known}, schema=LABELS))
+    found = labels.measure(sides, 20)
+    assert found
+    assert (found.rows, found.champion.value) == ((100, 100), 1.0)
