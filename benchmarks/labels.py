@@ -38,38 +38,38 @@ def measure(rounds: int) -> Iterator[Result]:
         ledger = Ledger(Settings(home=Path(folder)), project.name)
         for part in np.array_split(np.arange(ROWS), FILES):
             ledger.append(_labels(ids, part, rng))
-        own, bare = _ours(ledger, project, ids), _bare(ledger, ids)
+        own, bare = _own_join(ledger, project, ids), _polars_join(ledger, ids)
         if not np.array_equal(own, bare, equal_nan=True):
             raise RuntimeError("the two joins do not give the same truth")
         pairs = [
-            (_seconds(_ours, ledger, project, ids), _seconds(_bare, ledger, ids))
+            (_seconds(_own_join, ledger, project, ids), _seconds(_polars_join, ledger, ids))
             for _ in range(rounds)
         ]
-    ours, twin = zip(*pairs, strict=True)
+    own_times, bare_times = zip(*pairs, strict=True)
     detail = f"s; {ROWS:,} predictions, {int(ROWS * (1 + CORRECTED)):,} labels, {FILES} files"
-    yield ratio("labels joined", ours, twin, 2.0, detail)
+    yield ratio("labels joined", own_times, bare_times, 2.0, detail)
 
 
 def _labels(ids: pa.Array, rows: np.ndarray, rng: np.random.Generator) -> pa.Table:
     """Labels of some predictions, a fifth of them corrected later, in no order."""
-    again = rng.choice(rows, int(len(rows) * CORRECTED), replace=False)
-    at = rng.permutation(np.concatenate([rows, again]))
+    corrected = rng.choice(rows, int(len(rows) * CORRECTED), replace=False)
+    at = rng.permutation(np.concatenate([rows, corrected]))
     start = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1e6)
-    known = start + rng.integers(0, 60 * 86_400_000_000, len(at))  # half of them after AS_OF
+    known_at = start + rng.integers(0, 60 * 86_400_000_000, len(at))  # half of them after AS_OF
     columns = {
         "id": ids.take(pa.array(at)),
-        "known_at": pa.array(known).cast(MOMENT),
+        "known_at": pa.array(known_at).cast(MOMENT),
         "number": pa.array(rng.integers(0, 900, len(at)).astype(np.float64)),
     }
     nulls = {field.name: pa.nulls(len(at), field.type) for field in SCHEMA}
     return pa.table(nulls | columns, schema=SCHEMA)
 
 
-def _ours(ledger: Ledger, project: Project, ids: pa.Array) -> np.ndarray:
+def _own_join(ledger: Ledger, project: Project, ids: pa.Array) -> np.ndarray:
     return truth_by_id(ledger.rows(AS_OF), project, ids).values
 
 
-def _bare(ledger: Ledger, ids: pa.Array) -> np.ndarray:
+def _polars_join(ledger: Ledger, ids: pa.Array) -> np.ndarray:
     labels = (
         pl.scan_parquet(DeltaTable(ledger.uri).file_uris())
         .filter(pl.col("known_at") <= AS_OF)

@@ -22,8 +22,8 @@ from lifecycle.governance.delta_log import (
 from lifecycle.governance.erase import OWN_TABLES
 from lifecycle.governance.folder import Folder, open_folder, split_of
 from lifecycle.governance.tables import count_before, delete_before, table_names
-from lifecycle.lake.packing import pack, packable_files
 from lifecycle.labels.ledger import TABLE as LABELS
+from lifecycle.lake.packing import pack, packable_files
 from lifecycle.lake.prediction_log import TABLE as LOG
 from lifecycle.lake.read import part_of
 from lifecycle.lake.table import Noted, history, noted_versions, table_uri

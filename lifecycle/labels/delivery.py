@@ -39,7 +39,7 @@ PROBLEMS_SHOWN = 5
 
 
 class Delivery(Record):
-    """What became of delivered labels."""
+    """Result of a delivery of labels."""
 
     delivered: int
     """Rows with a label."""
@@ -59,9 +59,9 @@ class Delivery(Record):
     @property
     def text(self) -> str:
         """The record in words."""
-        known = self.delivered - self.new - self.erased
+        repeats = self.delivered - self.new - self.erased
         parts = [f"{self.new:,} new labels, {self.corrections:,} of them corrections"]
-        parts += [f"{known:,} known already"] if known else []
+        parts += [f"{repeats:,} known already"] if repeats else []
         parts += [f"{self.unlabelled:,} rows without a label"] if self.unlabelled else []
         parts += [f"{self.erased:,} rows of erased entities left out"] if self.erased else []
         return "; ".join(parts)
@@ -113,22 +113,24 @@ def read_labels(
         if name == project.entity:
             texts = [plain_text(value) for value in values.to_pylist()]
             hashed = columns[name].pii == "hash"
-            entities = pa.array(pseudonym(texts, pii_key(settings)) if hashed else texts, pa.string())
+            entities = pa.array(
+                pseudonym(texts, pii_key(settings)) if hashed else texts, pa.string()
+            )
         else:
             times = values.cast(pa.timestamp("us")).cast(MOMENT)
     if not complete:
         problems.add(PREDICTION_ID, "missing", by_row)
-    known, stamped = _known(raw, arrived, problems)
+    moments, stamped = _moments_known(raw, arrived, problems)
     is_number = target.value_type in NUMPY_TYPES
-    nothing = pa.nulls(len(raw), SCHEMA.field("value" if is_number else "number").type)
+    empty = pa.nulls(len(raw), SCHEMA.field("value" if is_number else "number").type)
     table = pa.table(
         {
             "id": ids,
             "entity": entities,
             "time": times,
-            "known_at": known,
-            "value": nothing if is_number else cells.cast(pa.string()),
-            "number": cells.cast(pa.float64()) if is_number else nothing,
+            "known_at": moments,
+            "value": empty if is_number else cells.cast(pa.string()),
+            "number": cells.cast(pa.float64()) if is_number else empty,
         },
         schema=SCHEMA,
     )
@@ -148,7 +150,7 @@ def label_fields(project: Project) -> tuple[str, ...]:
 
 
 def label_source(project: Project, place: str | None = None) -> Source:
-    """Where labels come from: a file, URL, folder or pattern, or what `monitoring.labels` declares.
+    """Source of labels: a file, URL, folder or pattern, or what `monitoring.labels` declares.
 
     Args:
         place: relative to the working folder.
@@ -229,9 +231,11 @@ def _parts(
         problems += part.problems
         yield part
     if problems:
-        shown = "; ".join(problems[:PROBLEMS_SHOWN])
-        more = f"; and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
-        raise DataError(f"{source.place}: no label was taken: {shown}{more}")
+        listed = "; ".join(problems[:PROBLEMS_SHOWN])
+        more = (
+            f"; and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
+        )
+        raise DataError(f"{source.place}: no label was taken: {listed}{more}")
 
 
 def _suppressed(project: Project, settings: Settings) -> frozenset[str]:
@@ -246,8 +250,8 @@ def _news(table: pa.Table, stamped: NDArray[np.bool_], before: pa.Table) -> tupl
     frame, exists = _frame(table), _frame(before)
     frame["stamped"] = stamped
     frame = frame[~frame.duplicated(SCHEMA.names)]
-    said = frame.merge(exists.drop_duplicates(), how="left", on=SCHEMA.names, indicator=True)
-    repeated = (said["_merge"] == "both").to_numpy()
+    merged = frame.merge(exists.drop_duplicates(), how="left", on=SCHEMA.names, indicator=True)
+    repeated = (merged["_merge"] == "both").to_numpy()
     newest = exists.sort_values("known_at", kind="stable").drop_duplicates(KEY, keep="last")
     newest = newest.rename(columns={"value": "value_before", "number": "number_before"})
     pairs = frame.merge(newest.drop(columns="known_at").assign(exists=True), how="left", on=KEY)
@@ -262,7 +266,8 @@ def _frame(rows: pa.Table) -> pd.DataFrame:
     times = {name: rows[name].cast(pa.int64()).fill_null(NEVER) for name in ("time", "known_at")}
     for name, numbers in times.items():
         rows = rows.set_column(rows.schema.get_field_index(name), name, numbers)
-    return rows.to_pandas()
+    frame: pd.DataFrame = rows.to_pandas()
+    return frame
 
 
 def _equal(pairs: pd.DataFrame, name: str) -> NDArray[np.bool_]:
@@ -300,7 +305,7 @@ def _ids(raw: pd.DataFrame, problems: "_Problems") -> pa.Array:
     return pa.array([m and m["request"] + (m["row"] or "-0") for m in matches], pa.string())
 
 
-def _known(
+def _moments_known(
     raw: pd.DataFrame, arrived: datetime, problems: "_Problems"
 ) -> tuple[pa.Array, NDArray[np.bool_]]:
     """When each label was known, and whether that is when it arrived."""
@@ -328,7 +333,9 @@ class _Problems:
         series = raw[name].reset_index(drop=True)
         coerced = coerce(series, spec.value_type)
         cells = coerced_cells(coerced, spec.value_type)
-        for violation in ColumnPromises(name, spec.model_copy(update={"unique": False})).broken(cells):
+        for violation in ColumnPromises(name, spec.model_copy(update={"unique": False})).broken(
+            cells
+        ):
             if violation.severity == "error":
                 self.add(name, violation.problem, violation.rows)
         return cells.values

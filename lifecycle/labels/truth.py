@@ -1,4 +1,4 @@
-"""What came true for predictions: the labels of the ledger, joined to rows.
+"""Truth of predictions: the labels of the ledger, joined to rows.
 
 The rule: of the labels about a row that were known, the one known last counts. If several were
 known last and differ, they contradict each other, and the row has no label until another one
@@ -25,7 +25,7 @@ NUMPY_TYPES: dict[ColumnType, str] = {"integer": "Int64", "number": "float64", "
 
 
 class Truth(NamedTuple):
-    """What the ledger knows of rows."""
+    """Knowledge of the ledger about rows."""
 
     values: NDArray[np.float64]
     """(rows,): as `features.encode.labels` gives them; NaN where no label is known."""
@@ -48,7 +48,7 @@ def truth_by_id(rows: pa.Table, project: Project, ids: pa.Array | pa.ChunkedArra
         ids: (predictions,), texts, each once, as those of one version in one role are.
     """
     about = rows.filter(rows["id"].is_valid()) if rows["id"].null_count else rows
-    codes = pc.index_in(_whole(about["id"]), value_set=_whole(ids), skip_nulls=True)
+    codes = pc.index_in(_array(about["id"]), value_set=_array(ids), skip_nulls=True)
     return _resolved(about, project, _numbers(codes), len(ids))
 
 
@@ -68,31 +68,33 @@ def truth_by_row(
             without an entity.
         times: (rows,); None without a time.
     """
-    given = entities if entities is not None else times
-    assert given is not None  # noqa: S101 - the caller has looked
-    count = len(given)
+    keys = entities if entities is not None else times
+    assert keys is not None  # noqa: S101 - the caller has looked
+    count = len(keys)
     about = rows.filter(pc.invert(rows["id"].is_valid()))
     own = np.zeros(count, dtype=np.int64)
-    theirs = np.zeros(about.num_rows, dtype=np.int64)
+    label_rows = np.zeros(about.num_rows, dtype=np.int64)
     if entities is not None:
         texts = pa.array([plain_text(value) for value in entities], pa.string())
         distinct = pc.unique(texts)
         own = _numbers(pc.index_in(texts, value_set=distinct, skip_nulls=True))
-        theirs = _numbers(pc.index_in(_whole(about["entity"]), value_set=distinct, skip_nulls=True))
+        label_rows = _numbers(
+            pc.index_in(_array(about["entity"]), value_set=distinct, skip_nulls=True)
+        )
     if times is not None:
         own_codes, distinct_times = pd.factorize(microseconds(times))
         codes = pd.Index(distinct_times).get_indexer(pd.Index(_moments(about["time"])))
         size = len(distinct_times)
         own = np.where(own < 0, -1, own * size + own_codes)
-        theirs = np.where((theirs < 0) | (codes < 0), -1, theirs * size + codes)
+        label_rows = np.where((label_rows < 0) | (codes < 0), -1, label_rows * size + codes)
     at, distinct_rows = pd.factorize(own)
-    found = pd.Index(distinct_rows).get_indexer(pd.Index(theirs))
-    truth = _resolved(about, project, np.where(theirs < 0, -1, found), len(distinct_rows))
+    positions = pd.Index(distinct_rows).get_indexer(pd.Index(label_rows))
+    truth = _resolved(about, project, np.where(label_rows < 0, -1, positions), len(distinct_rows))
     shared = np.bincount(at, minlength=len(distinct_rows))[at] > 1
-    nobody = (own < 0) | shared
+    excluded = (own < 0) | shared
     return Truth(
-        np.where(nobody, np.nan, truth.values[at]),
-        ~nobody & truth.contradicted[at],
+        np.where(excluded, np.nan, truth.values[at]),
+        ~excluded & truth.contradicted[at],
         int((shared & (own >= 0) & truth.touched[at]).sum()),
     )
 
@@ -111,11 +113,12 @@ def microseconds(times: "pd.Series") -> NDArray[np.int64]:
     """Times as microseconds since 1970 in UTC; a missing one is `NEVER`."""
     naive = times.dt.tz_convert(None) if times.dt.tz is not None else times
     numbers = naive.astype("datetime64[us]").astype("int64").to_numpy()
-    return np.where(times.isna().to_numpy(), NEVER, numbers)
+    return np.where(times.isna().to_numpy(dtype=bool), np.int64(NEVER), numbers)
 
 
 def _moments(times: pa.ChunkedArray) -> NDArray[np.int64]:
-    return times.cast(pa.int64()).fill_null(NEVER).to_numpy()
+    numbers: NDArray[np.int64] = times.cast(pa.int64()).fill_null(NEVER).to_numpy()
+    return numbers
 
 
 def _resolved(rows: pa.Table, project: Project, at: NDArray[np.int64], size: int) -> Truth:
@@ -149,22 +152,25 @@ def label_values(rows: pa.Table, project: Project) -> NDArray[np.float64]:
     spec = project.columns[project.target]
     kind = spec.value_type
     if project.task in ("regression", "count"):
-        return rows["number"].to_numpy().astype(np.float64, copy=False)
-    column = _whole(rows["number" if kind in NUMPY_TYPES else "value"]).dictionary_encode()
+        values: NDArray[np.float64] = rows["number"].to_numpy().astype(np.float64, copy=False)
+        return values
+    column = _array(rows["number" if kind in NUMPY_TYPES else "value"]).dictionary_encode()
     distinct = column.dictionary.to_pandas()
     frame = pd.DataFrame({project.target: distinct.astype(NUMPY_TYPES.get(kind, "object"))})
     targets = np.append(labels(frame, project), np.nan)
     codes = column.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False)
-    return targets[codes]
+    values = targets[codes]
+    return values
 
 
-def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(whole, pa.ChunkedArray):  # no chunk at all, or more than an array can hold
-        whole = pa.concat_arrays(whole.chunks) if whole.num_chunks else pa.array([], whole.type)
-    return whole.cast(pa.string()) if is_text(whole.type) else whole
+def _array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):  # no chunk at all, or more than an array can hold
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    return array.cast(pa.string()) if is_text(array.type) else array
 
 
 def _numbers(codes: pa.Array) -> NDArray[np.int64]:
     """Positions, -1 for none."""
-    return codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    positions: NDArray[np.int64] = codes.fill_null(-1).to_numpy(zero_copy_only=False)
+    return positions.astype(np.int64)

@@ -28,11 +28,11 @@ from lifecycle.training.own_metrics import own_metrics
 
 # Labels that arrived after an answer, joined to it, for the quality of a canary.
 #
-# The rule: what the ledger says of an answer's id is its truth. Where it says nothing, a row of the tables `accepted` or `current` is the truth of an answer if it has the same
-# entity and the same inputs, is in a version that was written after the rollout began, and was not
-# in the version before. So nobody has learned from it, and it is that very row and not another
-# visit of the same person. Inputs that the log leaves out or hashes take no part; without an entity
-# that the log keeps, nothing is joined.
+# The rule: what the ledger says of an answer's id is its truth. Where it says nothing, a row of the
+# tables `accepted` or `current` is, if it has the same entity and the same inputs, is in a version
+# that was written after the rollout began, and was not in the version before. So nobody has learned
+# from it, and it is that very row and not another visit of the same person. Inputs that the log
+# leaves out or hashes take no part; without an entity that the log keeps, no row is joined.
 
 Key = tuple[str | None, ...]
 """Entity and inputs of a row, as text."""
@@ -114,8 +114,8 @@ class Labels:
             answers = answers.assign(**dict.fromkeys(missing))
         keys = _keys(answers["entity"], answers[columns])
         truth = np.array([self._truth.get(key, np.nan) for key in keys], dtype=np.float64)
-        said = truth_by_id(ledger, self._project, pa.array(answers["id"], pa.string()))
-        truth = np.where(said.touched, said.values, truth)
+        ledger_truth = truth_by_id(ledger, self._project, pa.array(answers["id"], pa.string()))
+        truth = np.where(ledger_truth.touched, ledger_truth.values, truth)
         rows = np.flatnonzero(~np.isnan(truth))
         kind = "probabilities" if self._project.classes else "prediction"
         values = answers[kind].to_numpy()[rows]

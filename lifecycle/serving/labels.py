@@ -65,16 +65,16 @@ class LabelInbox:
         if content.keys() != {FIELD}:
             raise RequestError(f"the body must be {SHAPE}")
         records = check_records(content[FIELD], self._max_rows, FIELD)
-        rows, done = await asyncio.to_thread(self._read_and_queue, records)
-        await asyncio.wrap_future(done)
+        rows, future = await asyncio.to_thread(self._read_and_queue, records)
+        await asyncio.wrap_future(future)
         return orjson.dumps({FIELD: rows})
 
     def _read_and_queue(self, records: Sequence[dict[str, Any]]) -> tuple[int, "Future[None]"]:
         rows = self._read(records)
-        done: Future[None] = Future()
-        self._queue.append((rows, done))
+        future: Future[None] = Future()
+        self._queue.append((rows, future))
         self._thread.submit(self._commit)
-        return rows.num_rows, done
+        return rows.num_rows, future
 
     def _read(self, records: Sequence[dict[str, Any]]) -> "pa.Table":
         import pandas as pd
@@ -119,21 +119,19 @@ class LabelInbox:
         except Exception as error:
             reason = error if isinstance(error, BackendError) else "the server's log has the cause"
             logger.warning("labels are not taken: %s", error)
-            for _, done in waiting:
+            for _, future in waiting:
                 message = f"the labels could not be written: {reason}; send them again"
-                done.set_exception(LedgerUnavailableError(message))
+                future.set_exception(LedgerUnavailableError(message))
             return
-        for _, done in waiting:
-            done.set_result(None)
+        for _, future in waiting:
+            future.set_result(None)
 
     def _tidy(self, uri: str) -> None:
         if self._tidying is None or self._tidying.poll() is not None:
             self._tidying = start_tidying(uri, sweep=True)
 
 
-def label_schema(
-    project: Project, model: "BundleSchema"
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def label_schema(project: Project, model: "BundleSchema") -> tuple[dict[str, Any], dict[str, Any]]:
     """JSON schema of a label, and an example: what it is about, by the id of a prediction or by
     entity and time, and its value."""
     from lifecycle.labels.delivery import ID, KNOWN_AT, PREDICTION_ID

@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +23,9 @@ from lifecycle.governance.erase import PAGE, _unique, check, erase
 from lifecycle.governance.folder import open_folder
 from lifecycle.governance.requests import file_request, pending, save
 from lifecycle.governance.subject import Subject
+from lifecycle.labels.ledger import SCHEMA as LABELS
+from lifecycle.labels.ledger import Ledger
+from lifecycle.lake.logged_predictions import read_log
 from lifecycle.lake.read import read_version
 from lifecycle.lake.table import history, table_uri
 from lifecycle.records import Erasure, Window
@@ -283,3 +287,25 @@ def test_files_of_the_trails_are_not_searched_for_values_of_columns(tmp_path: Pa
     subject = Subject(columns=frozenset({"customer"}), texts=frozenset({"Ada"}))
     values = {"city": ["Oslo", "Rome"]}
     assert _unique(open_folder(str(tmp_path)), subject, values) == {"city": ("Rome",)}
+
+
+def test_labels_of_an_erased_person_leave_the_ledger(planted: Planted) -> None:
+    """Those by entity, and those by the id of a prediction about them."""
+    settings = planted.settings
+    logged = read_log(settings, "small", 0)
+    theirs = logged.loc[logged["entity"] == PERSON, "id"].iloc[0]
+    others = logged.loc[logged["entity"] != PERSON, "id"].iloc[0]
+    rows = {
+        "id": [theirs, others, None, None],
+        "entity": [None, None, PERSON, "customer-1000"],
+        "known_at": [datetime(2024, 1, 1, tzinfo=UTC)] * 4,
+        "number": [1.0, 1.0, 0.0, 0.0],
+    }
+    nulls = {field.name: pa.nulls(4, field.type) for field in LABELS}
+    columns = nulls | {name: pa.array(v, LABELS.field(name).type) for name, v in rows.items()}
+    ledger = Ledger(settings, "small")
+    ledger.append(pa.table(columns, schema=LABELS))
+    assert run(planted).tables["labels"] == {-1: 2}
+    left = ledger.rows().to_pydict()
+    assert set(left["id"]) == {others, None}
+    assert set(left["entity"]) == {"customer-1000", None}

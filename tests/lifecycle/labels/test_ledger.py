@@ -60,7 +60,9 @@ def take(project: Project, settings: Settings, frame: pd.DataFrame) -> Delivery:
     return deliver(project, settings, label_source(project, str(file)))
 
 
-def about(customers: list[int], bought: list[float | None], known: str | None = None) -> pd.DataFrame:
+def about(
+    customers: list[int], bought: list[float | None], known: str | None = None
+) -> pd.DataFrame:
     frame = pd.DataFrame({"customer": customers, "seen": "2024-01-01", "bought": bought})
     return frame if known is None else frame.assign(known_at=known)
 
