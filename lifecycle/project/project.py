@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     Field,
@@ -298,6 +298,11 @@ HookName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
+def plug_path(reference: str) -> str:
+    """Path of the file of `module:name` in a project's folder: that of `a.b:make` is `a/b.py`."""
+    return "/".join(reference.partition(":")[0].split(".")) + ".py"
+
+
 class Project(Section):
     """One machine-learning project: what, never where."""
 
@@ -341,6 +346,7 @@ class Project(Section):
     retraining: RetrainingSpec = RetrainingSpec()
 
     _file: Path = PrivateAttr(default=Path("project.yaml"))
+    _plugs: dict[str, bytes] = PrivateAttr(default_factory=dict)
 
     @property
     def file(self) -> Path:
@@ -351,6 +357,42 @@ class Project(Section):
     def folder(self) -> Path:
         """Folder of the project file: relative paths and the features module start there."""
         return self._file.parent
+
+    @property
+    def plugs(self) -> dict[str, str]:
+        """Code of the user's own, `module:name` by the key of the project that names it."""
+        references = {f"metrics.{name}": reference for name, reference in self.metrics.items()}
+        for name, view in self.feature_views.items():
+            references[f"feature_views.{name}.function"] = view.function
+        if self.features:
+            references["features"] = self.features
+        if self.training.own_trainer:
+            references["training.trainer"] = self.training.trainer
+        return references
+
+    @property
+    def carried_plugs(self) -> dict[str, bytes]:
+        """Files of the user's code by their paths in `folder`, as they were where it was pickled.
+
+        Empty unless the project came from another process, perhaps of a machine without that
+        folder.
+        """
+        return self._plugs
+
+    def at(self, file: Path) -> Self:
+        """The same project as if it had been read from that file, with the code beside it."""
+        copy = self.model_copy()
+        copy._file, copy._plugs = file, {}
+        return copy
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """The state for a pickle, with the user's code in it."""
+        state = super().__getstate__()
+        paths = {plug_path(reference) for reference in self.plugs.values()}
+        files = {path: self.folder / path for path in paths if path not in self._plugs}
+        here = {path: file.read_bytes() for path, file in files.items() if file.is_file()}
+        private = (state["__pydantic_private__"] or {}) | {"_plugs": here | self._plugs}
+        return state | {"__pydantic_private__": private}
 
     @property
     def environments(self) -> tuple[str, ...]:

@@ -64,6 +64,11 @@ class ServingSpec(Section):
     """Replicas, or with `max_replicas` the fewest."""
     max_replicas: int | None = Field(default=None, ge=1)
     """Autoscaling up to this many replicas; without it their number is fixed."""
+    replica_cpus: float = Field(default=0.5, gt=0)
+    """CPUs that a replica asks of a cluster, so that Ray spreads replicas and finds room for them;
+    a Ray of this machine alone is not asked."""
+    replica_memory_mb: int | None = Field(default=None, ge=1)
+    """The same of memory, in MiB; without it none is asked for."""
     target_ongoing_requests: float = Field(default=2.0, gt=0)
     """Autoscaling: requests in work per replica that it aims at; it heeds those of many rows."""
     target_busy_share: float = Field(default=0.6, gt=0, le=1)

@@ -1,9 +1,11 @@
 """Artifacts of a version in the registry: its verified bundle, and its training's record."""
 
+import pickle
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from lifecycle.errors import BundleError, RegistryError, first_line
+from lifecycle.errors import BundleError, LifecycleError, RegistryError, first_line
 from lifecycle.lake.table import relocated
 from lifecycle.records import Evaluation, ModelVersion, Trained
 from lifecycle.release.mlflow_model import as_signed
@@ -204,6 +206,22 @@ def _put(source: Path, path: Path) -> None:
         shutil.copytree(source, scratch / "bundle")
         if path.exists():
             path.rename(scratch / "broken")
-        (scratch / "bundle").rename(path)
+        with suppress(OSError):  # ENOTEMPTY: another process was faster, with the same files
+            (scratch / "bundle").rename(path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def main() -> int:
+    """Fetch the bundle that stdin names, for `serving.node_bundle`; an error of ours is pickled."""
+    model, settings = pickle.load(sys.stdin.buffer)  # noqa: S301 - the parent process wrote it
+    try:
+        bundle_path(model, settings)
+    except LifecycleError as error:
+        sys.stdout.buffer.write(pickle.dumps(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

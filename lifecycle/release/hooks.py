@@ -12,6 +12,7 @@ from pathlib import Path
 from lifecycle.errors import BundleError, FeatureError
 from lifecycle.features.encode import hook_digest
 from lifecycle.project import Project
+from lifecycle.project.project import plug_path
 from lifecycle.records import ModelVersion
 from lifecycle.release.artifacts import bundle_path, registered_bundle
 from lifecycle.release.mlflow_store import connect
@@ -40,13 +41,12 @@ def as_trained(project: Project, model: ModelVersion, settings: Settings) -> Pro
     if not _is(folder / module, schema.hook_digest):
         with _hook_file(changed, model, settings, module, schema.hook_digest) as file:
             _keep(file, folder, module)
-    changed._file = folder / project.file.name
-    return changed
+    return changed.at(folder / project.file.name)
 
 
 def module_of(hook: str) -> Path:
     """The file of a hook, relative to the folder of its project: `a.b:make` is in `a/b.py`."""
-    return Path(*hook.partition(":")[0].split(".")).with_suffix(".py")
+    return Path(plug_path(hook))
 
 
 def registered_hook(bundle: Path, module: Path, digest: str) -> Path | None:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from lifecycle.errors import RayError, ray_reason
 from lifecycle.ingress import launcher
 from lifecycle.runtime import files
+from lifecycle.runtime.nodes import require_same_nodes
 from lifecycle.runtime.ray_internals import use_cluster_mode
 from lifecycle.settings import Settings
 
@@ -61,7 +62,8 @@ def connect_ray(settings: Settings) -> Iterator[None]:
     joined and left running.
 
     Raises:
-        RayError: Ray cannot be started, or does not answer at the address.
+        RayError: Ray cannot be started, does not answer at the address, or has a node with another
+            Python, other packages or other code.
     """
     prepare_environment(settings.local_ray, settings)
     import ray  # seconds to import, and it reads the environment while importing
@@ -271,6 +273,7 @@ def _join(address: str) -> None:
         ) from error
     # asks for a CPU, so that it is where tasks will be; a head often has none
     ray.remote(num_cpus=1, max_retries=0)(_warm_up).remote()
+    require_same_nodes()
 
 
 def _warm_up() -> None:

@@ -1,9 +1,11 @@
 """The user's own code: `module:name`, from a file beside the project file or an installed module.
 
 A features hook, a view's function, a metric or a trainer. It is read from where it stands and never
-copied into a bundle; its digest is part of a model's identity.
+copied into a bundle; its digest is part of a model's identity. To another process it goes with the
+project, by content, so that nodes of a cluster need no folder in common.
 """
 
+import hashlib
 import importlib.util
 import traceback
 from importlib.machinery import SourceFileLoader
@@ -12,7 +14,10 @@ from typing import Any
 
 from lifecycle.errors import FeatureError
 from lifecycle.project import Project
+from lifecycle.project.project import plug_path
+from lifecycle.runtime.files import write_atomic
 from lifecycle.runtime.identity import file_digest, sha256
+from lifecycle.runtime.nodes import machine_folder
 
 
 def load_plug(project: Project, reference: str, key: str) -> Any:
@@ -50,11 +55,19 @@ def load_plug(project: Project, reference: str, key: str) -> Any:
 def plug_file(project: Project, reference: str, key: str) -> tuple[Path, str]:
     """The file of `module:name`, and the name in it.
 
+    On another machine than the flow's it is what came with the project, kept by its digest.
+
     Raises:
         FeatureError: there is no such module.
+        SettingsError: the machine's own folder cannot be made.
     """
     module, _, name = reference.partition(":")
-    file = project.folder.joinpath(*module.split(".")).with_suffix(".py")
+    path = plug_path(reference)
+    file, content = project.folder / path, project.carried_plugs.get(path)
+    if content is not None and (not file.is_file() or file.read_bytes() != content):
+        file = machine_folder("plugs", hashlib.sha256(content).hexdigest()) / Path(path).name
+        if not file.is_file():
+            write_atomic(file, content)
     if file.is_file():
         return file, name
     try:
@@ -74,16 +87,9 @@ def plugs_digest(project: Project) -> str:
     Raises:
         FeatureError: one of the modules is not there.
     """
-    references = {f"metrics.{name}": reference for name, reference in project.metrics.items()}
-    for name, view in project.feature_views.items():
-        references[f"feature_views.{name}.function"] = view.function
-    if project.features:
-        references["features"] = project.features
-    if project.training.own_trainer:
-        references["training.trainer"] = project.training.trainer
     files = {
         key: file_digest(plug_file(project, reference, key)[0])
-        for key, reference in references.items()
+        for key, reference in project.plugs.items()
     }
     return sha256(files) if files else ""
 

@@ -22,7 +22,9 @@ from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
 from lifecycle.runtime.cluster import connect_ray, ray_data, rows_of
 from lifecycle.runtime.identity import sha256
+from lifecycle.runtime.nodes import on_this_machine
 from lifecycle.runtime.run import provenance
+from lifecycle.serving.node_bundle import local_bundle
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import BundleSchema, load_bundle
 from lifecycle.training.predictor import check_views, open_predictor
@@ -73,7 +75,7 @@ def score(
         columns = list(dict.fromkeys([*key_columns(project), *project.input_columns]))
         with connect_ray(settings) if engine == "ray_data" else nullcontext():
             tables = (
-                _on_ray(dataset, columns, (bundle, model, project))
+                _on_ray(dataset, columns, (bundle, model, project, settings))
                 if engine == "ray_data"
                 else _in_process(Scorer(bundle, model, project), dataset, columns)
             )
@@ -128,6 +130,7 @@ def _score_stretch(
     bundle: Path,
     model: ModelVersion,
     project: Project,
+    settings: Settings,
 ) -> Iterator[dict[str, Any]]:
     """Some row numbers, read and scored where Ray Data has room.
 
@@ -136,7 +139,8 @@ def _score_stretch(
     an actor takes to start.
     """
     try:
-        scorer = Scorer(bundle, model, project)
+        settings = on_this_machine(settings)
+        scorer = Scorer(local_bundle(bundle, model, settings), model, project)
         for batch in open_rows(dataset, columns, stretch["first"], stretch["end"]):
             if batch.num_rows:
                 table = scorer.score(*batch_frame(batch, project.columns))
@@ -192,7 +196,9 @@ def _slices(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def _on_ray(
-    dataset: DatasetVersion, columns: list[str], arguments: tuple[Path, ModelVersion, Project]
+    dataset: DatasetVersion,
+    columns: list[str],
+    arguments: tuple[Path, ModelVersion, Project, Settings],
 ) -> Iterator[pa.Table]:
     """The version's rows, read and scored where Ray has room, brought back in order.
 
@@ -203,7 +209,7 @@ def _on_ray(
     stretches = [
         {"first": first, "end": min(first + STRETCH, end)} for first in range(0, end, STRETCH)
     ]
-    bundle, model, project = arguments
+    bundle, model, project, settings = arguments
     predict_part = partial(
         _score_stretch,
         dataset=dataset,
@@ -211,6 +217,7 @@ def _on_ray(
         bundle=bundle,
         model=model,
         project=project,
+        settings=settings,
     )
     scored = (
         ray_data().from_items(stretches, override_num_blocks=len(stretches)).flat_map(predict_part)

@@ -19,7 +19,9 @@ from lifecycle.errors import (
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion, Traffic
 from lifecycle.runtime.identity import code_digest, sha256
+from lifecycle.runtime.nodes import on_this_machine
 from lifecycle.runtime.ray_internals import with_version
+from lifecycle.serving.node_bundle import local_bundle
 from lifecycle.serving.prediction_log import CLOSE_SECONDS
 from lifecycle.serving.predictor import Engine
 from lifecycle.serving.proxy import QUIET, quiet_serve, start_proxy
@@ -106,7 +108,7 @@ def start_candidate(
     from lifecycle.serving.replicas import CandidateServer
 
     start_proxy(settings)
-    options = _options(project) | {"name": "candidate"}
+    options = _options(project, settings) | {"name": "candidate"}
     application = _bound(CandidateServer, options, (str(bundle), model, project, settings, engine))
     _run(application, candidate_name(project.name), None, model)
 
@@ -158,6 +160,8 @@ def _try(
     from lifecycle.serving.records import to_records
 
     request = PredictionRequest(len(rows), to_records(rows))
+    settings = on_this_machine(settings)
+    bundle = local_bundle(bundle, model, settings)
     served = ServedModel.open(bundle, model, project, settings=settings)
     predictions = served.answer(request, "rehearsal").predictions
     if not np.isfinite(predictions).all():
@@ -175,7 +179,7 @@ def _run_champion(
     serve = quiet_serve()
     from lifecycle.serving.replicas import ModelServer
 
-    options = _options(project) | {
+    options = _options(project, settings) | {
         "name": "model",
         "user_config": traffic.model_dump(mode="json"),
         "max_queued_requests": project.serving.max_queued_requests,
@@ -188,10 +192,16 @@ def _run_champion(
     _run(application, project.name, f"/{project.name}", model)
 
 
-def _options(project: Project) -> dict[str, Any]:
+def _options(project: Project, settings: Settings) -> dict[str, Any]:
+    spec = project.serving
+    # serving must not starve the stages of a laptop; on a cluster, who asks for nothing is packed
+    # on one node, while who asks for CPUs is spread by Serve
+    actor: dict[str, Any] = {"num_cpus": 0 if settings.local_ray else spec.replica_cpus}
+    if spec.replica_memory_mb is not None and not settings.local_ray:
+        actor["memory"] = spec.replica_memory_mb * 2**20
     return {
-        "max_ongoing_requests": project.serving.max_ongoing_requests,
-        "ray_actor_options": {"num_cpus": 0},  # serving must not starve the stages of a laptop
+        "max_ongoing_requests": spec.max_ongoing_requests,
+        "ray_actor_options": actor,
         "max_surge_percent": 25,  # a new replica answers before an old one stops
         "graceful_shutdown_wait_loop_s": 0.1,
         "health_check_period_s": 1.0,

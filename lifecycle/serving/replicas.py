@@ -14,11 +14,13 @@ import ray
 from lifecycle.errors import RequestError
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion, Traffic
+from lifecycle.runtime.nodes import on_this_machine
 from lifecycle.runtime.ray_internals import serve_grpc_on_loopback
 from lifecycle.serving.auth import Gatekeeper
 from lifecycle.serving.endpoint import EndpointApp
 from lifecycle.serving.labels import LabelInbox
 from lifecycle.serving.metrics import Meters
+from lifecycle.serving.node_bundle import local_bundle
 from lifecycle.serving.pages import Pages
 from lifecycle.serving.prediction_log import PredictionLog
 from lifecycle.serving.predictor import Engine, ServedModel
@@ -97,7 +99,9 @@ class ModelServer:
         keep_to_loopback()
         sys.setswitchinterval(SWITCH_SECONDS)
         self._deployed = (bundle, model, project, engine)
-        served = ServedModel.open(Path(bundle), model, project, engine, settings)
+        settings = on_this_machine(settings)
+        path = local_bundle(Path(bundle), model, settings)
+        served = ServedModel.open(path, model, project, engine, settings)
         self._views = served.views
         if self._views is not None:
             self._views.follow()
@@ -151,7 +155,9 @@ class CandidateServer:
         self, bundle: str, model: ModelVersion, project: Project, settings: Settings, engine: Engine
     ) -> None:
         keep_to_loopback()
-        self._served = ServedModel.open(Path(bundle), model, project, engine, settings)
+        settings = on_this_machine(settings)
+        path = local_bundle(Path(bundle), model, settings)
+        self._served = ServedModel.open(path, model, project, engine, settings)
         if self._served.views is not None:
             self._served.views.follow()
 
