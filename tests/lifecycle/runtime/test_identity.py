@@ -40,6 +40,7 @@ SHAPELESS = {
     "ingress",
     "runtime.cluster",
     "runtime.files",
+    "runtime.nodes",
     "runtime.ray_internals",
     "runtime.run",
 }
