@@ -1,6 +1,6 @@
 """Keys of a split: of each row the part that its entity is in, its period, its target."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 import pandas as pd
@@ -30,8 +30,11 @@ def starts_of(times: "pd.Series[Any]", spec: TimeSpec) -> Starts:
         return days.astype("datetime64[M]").astype("datetime64[D]")
     if spec.period == "week":
         since_monday = (days.astype(np.int64) + 3) % 7  # day 0, 1970-01-01, was a Thursday
-        days -= since_monday.astype("timedelta64[D]")
-    return days
+        monday: NDArray[np.datetime64] = days - since_monday.astype("timedelta64[D]")
+        return monday
+    if spec.period == "day":
+        return days
+    assert_never(spec.period)
 
 
 class Periods:
