@@ -17,6 +17,7 @@ import psutil
 from tests.support.small import ROOT
 
 MOUNTS = "mount -t tmpfs -o size=1g none /tmp && mount -t tmpfs -o size=512m none /dev/shm"
+UNSHARE = ("unshare", "--net", "--mount", "--propagation", "private", "sh", "-c")
 BIN = ROOT / ".venv" / "bin"
 
 
@@ -25,8 +26,7 @@ def can_make_hosts() -> bool:
     if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("nsenter"):
         return False
     script = f"{MOUNTS} && ip link add lct0 type veth peer name lct1"
-    command = ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", script]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return subprocess.run([*UNSHARE, script], capture_output=True, check=False).returncode == 0
 
 
 class Host:
@@ -109,8 +109,7 @@ def two_hosts() -> Iterator[tuple[str, Host, Host]]:
 
 def _host(bridge: str, address: str, device: str) -> Host:
     init = subprocess.Popen(
-        ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-c"]
-        + [f"{MOUNTS} && echo ready && exec sleep infinity"],
+        [*UNSHARE, f"{MOUNTS} && echo ready && exec sleep infinity"],
         stdout=subprocess.PIPE,
     )
     assert init.stdout
