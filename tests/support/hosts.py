@@ -35,7 +35,7 @@ class Host:
     def __init__(self, address: str, init: "subprocess.Popen[bytes]") -> None:
         self.address = address
         self._init = init
-        self._logs: list[Path] = []
+        self._begun: list[subprocess.Popen[bytes]] = []
 
     @property
     def tmp(self) -> Path:
@@ -47,12 +47,14 @@ class Host:
     ) -> "subprocess.Popen[bytes]":
         """Begin a program there, in /tmp."""
         with (self.tmp / log).open("ab") as out:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 ["nsenter", "-t", str(self._init.pid), "-m", "-n", "--wdns=/tmp", *command],
                 env={**self._environment(), **env},
                 stdout=out,
                 stderr=out,
             )
+        self._begun.append(process)
+        return process
 
     def run(self, command: Sequence[str], env: Mapping[str, str], seconds: float = 240) -> str:
         """Run a program there to its end; what it says."""
@@ -81,7 +83,8 @@ class Host:
     def stop(self) -> None:
         self.kill()
         self._init.kill()
-        self._init.wait()
+        for process in (*self._begun, self._init):
+            process.wait(30)
 
     def _environment(self) -> dict[str, str]:
         kept = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": "/tmp", "DO_NOT_TRACK": "1"}  # noqa: S108 - its own
@@ -113,7 +116,8 @@ def _host(bridge: str, address: str, device: str) -> Host:
         stdout=subprocess.PIPE,
     )
     assert init.stdout
-    assert init.stdout.readline() == b"ready\n"
+    with init.stdout:
+        assert init.stdout.readline() == b"ready\n"
     _ip("link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", str(init.pid))
     _ip("link", "set", device, "master", bridge, "up")
     inside = ["nsenter", "-t", str(init.pid), "-n", "ip"]
