@@ -123,7 +123,9 @@ def test_the_whole_cycle_with_a_host_killed_in_training(cluster: Cluster) -> Non
 
     text = _text(log)
     assert "fitted 400 rounds" in text
-    assert f"{ROWS:,} predictions of v1 in Ray Data" in text
+    score = ["lifecycle", "run", "score", "project/project.yaml"]
+    scored = cluster.head.run(score, cluster.env)
+    assert f"{ROWS:,} predictions of v1 in Ray Data" in scored
     answer = httpx.get(f"http://{cluster.head.address}:8000/small/model", timeout=30).json()
     assert str(answer["version"]) == "1"
     home = cluster.node.tmp / "of-the-node"
