@@ -127,7 +127,7 @@ def test_the_whole_cycle_with_a_host_killed_in_training(cluster: Cluster) -> Non
     scored = cluster.head.run(score, cluster.env)
     assert f"{ROWS:,} predictions of v1 in Ray Data" in scored
     answer = httpx.get(f"http://{cluster.head.address}:8000/small/model", timeout=30).json()
-    assert str(answer["version"]) == "1"
+    assert answer["model"]["version"] == 1, answer
     home = cluster.node.tmp / "of-the-node"
     assert len(list(home.glob("plugs/*/features.py"))) == 1, "the hook came by content"
     assert len(list(home.glob("bundles/small/*/model.ubj"))) == 1, "a replica fetched its bundle"
