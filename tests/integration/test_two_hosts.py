@@ -115,7 +115,7 @@ def test_the_whole_cycle_with_a_host_killed_in_training(cluster: Cluster) -> Non
     log = cluster.head.tmp / "flow.log"
     flow = cluster.head.start(command, cluster.env, log.name)
 
-    wait_for(lambda: _checkpoints(cluster) or flow.poll() is not None, 180, "a checkpoint")
+    wait_for(lambda: _checkpoints(cluster) or flow.poll() is not None, 300, "a checkpoint")
     assert flow.poll() is None, _text(log)
     cluster.node.kill()
     cluster.join()
