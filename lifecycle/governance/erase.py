@@ -48,6 +48,7 @@ from lifecycle.labels.ledger import TABLE as LABELS
 from lifecycle.lake.prediction_log import TABLE as LOG
 from lifecycle.lake.read import part_of, row_numbers
 from lifecycle.lake.table import ROW, noted_versions, table_uri
+from lifecycle.monitoring.results import ALARMS, METRICS
 from lifecycle.project import Project
 from lifecycle.records import Erasure, ModelVersion, Searched
 from lifecycle.release.registry import note_erasure
@@ -196,7 +197,7 @@ def _erase_databases(places: Places, subject: Subject) -> Iterator[Treated]:
                 yield Treated(label, f"{table}, {rows} rows edited")
 
 
-OWN_TABLES = (ERASED, TRAIL, MODEL_TRAIL)
+OWN_TABLES = (ERASED, TRAIL, MODEL_TRAIL, METRICS, ALARMS)
 """Tables without rows about persons."""
 GROWING = (LOG, LABELS)
 """Tables that many append to, and that keep no versions."""

@@ -7,12 +7,22 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from lifecycle.monitoring.drift import drift_report
-from lifecycle.monitoring.report import monitoring_page
-from lifecycle.monitoring.scored import categorical_features, open_window, quality
+from lifecycle.monitoring.report import Findings, monitoring_page
+from lifecycle.monitoring.results import (
+    MetricRow,
+    drift_alarms,
+    drift_rows,
+    quality_alarms,
+    quality_rows,
+    write_results,
+)
+from lifecycle.monitoring.scored import OpenWindow, categorical_features, open_window, quality
 from lifecycle.project import Project
 from lifecycle.quality.gates import decide_retraining
-from lifecycle.records import Decision, DriftReport, Evaluation, Monitored, Scored
+from lifecycle.records import Alarm, Decision, DriftReport, Evaluation, Monitored, Scored, Window
 from lifecycle.runtime.html import write_page
 from lifecycle.runtime.identity import sha256
 from lifecycle.runtime.run import provenance
@@ -33,15 +43,18 @@ def monitor_windows(
 ) -> Monitored:
     """Compare the latest windows with the reference and decide whether to retrain.
 
+    Each is compared with the window before it as well. What was measured becomes rows of two
+    tables (`monitoring.results`), in which a window that was monitored before replaces its own.
+
     Args:
         reference: the holdout the model was released on, scored by that model: rows it did not
             learn from, so that its answers there are as uncertain as they are in the windows.
         scored: windows scored by the same model, oldest first; `monitoring.windows` of the latest
-            are looked at.
+            are judged, and the one before these is what the first of them is compared with.
         released: the model's evaluation at release.
 
     Raises:
-        BackendError: a table cannot be read.
+        BackendError: a table cannot be read, or the results cannot be written.
         DataError: a window has no rows, or its predictions belong to other rows.
         FeatureError: the features hook fails.
         ValueError: no windows, or a window was scored by another model than the reference.
@@ -49,7 +62,8 @@ def monitor_windows(
     if not scored:
         raise ValueError("no window to monitor: score one first")
     latest = list(scored)[-project.monitoring.windows :]
-    for window in latest:
+    opened = list(scored)[-project.monitoring.windows - 1 :]
+    for window in opened:
         if window.model.digest != reference.model.digest:
             raise ValueError(
                 f"window {window.window} was scored by {window.model.uri}, the reference by "
@@ -57,28 +71,89 @@ def monitor_windows(
             )
     before = open_window(reference, project)
     categorical = categorical_features(before.features, project)
-    windows = [(window, open_window(window, project)) for window in latest]
-    spec = project.monitoring.drift
-    drifts = tuple(
-        drift_report(before, scored_window, spec, window.window, categorical)
-        for window, scored_window in windows
-    )
+    frames = [open_window(window, project) for window in opened]
+    former = [None, *frames][: len(frames)][-len(latest) :]
+    windows = list(zip(latest, frames[-len(latest) :], strict=True))
     qualities = tuple(
-        quality(scored_window, window, project, released.threshold)
-        for window, scored_window in windows
+        quality(window, each, project, released.threshold) for each, window in windows
     )
+    comparisons = [
+        _compare(project, categorical, before, previous, each.window, window)
+        for (each, window), previous in zip(windows, former, strict=True)
+    ]
+    drifts = tuple(comparison[0] for comparison in comparisons)
+    changes = tuple(comparison[1] for comparison in comparisons)
     decision = decide_retraining(
         drifts, qualities, released, project.monitoring, project.retraining, project.metric
     )
-    html = monitoring_page(
-        project, (reference, before), windows, drifts, qualities, released, decision, categorical
-    )
-    name = f"{re.sub(r'[^0-9A-Za-z]+', '-', str(latest[-1].window))}-{_digest(reference, latest)}"
+    findings = []
+    for (each, window), drift, change, measured in zip(
+        windows, drifts, changes, qualities, strict=True
+    ):
+        rows, alarms = _results(project, drift, change, measured, released)
+        write_results(project, settings, each.model, each.window, rows, alarms)
+        findings.append(Findings(window, drift, change, measured, alarms))
+    html = monitoring_page(project, (reference, before), findings, released, decision, categorical)
+    name = f"{re.sub(r'[^0-9A-Za-z]+', '-', str(latest[-1].window))}-{_digest(reference, opened)}"
     folder = settings.folder("reports", project.name)
     report = write_page(html, folder / f"monitoring-{name}.html")
     _record(report, reference, latest, drifts, decision)
     logger.info("Monitoring report: %s", report)
-    return Monitored(drift=drifts, quality=qualities, decision=decision, report=report)
+    return Monitored(
+        drift=drifts,
+        quality=qualities,
+        decision=decision,
+        report=report,
+        before=changes,
+        alarms=tuple(alarm for found in findings for alarm in found.alarms),
+    )
+
+
+def _compare(
+    project: Project,
+    categorical: Sequence[str],
+    reference: OpenWindow,
+    previous: OpenWindow | None,
+    window: Window,
+    current: OpenWindow,
+) -> tuple[DriftReport, DriftReport | None]:
+    """Compare a window with the reference, and with the window before it if there is one.
+
+    The false alarms that the project allows are shared between these, the measured quality if
+    there is one, and the looks at a window.
+    """
+    spec = project.monitoring
+    parts = 1 + (previous is not None) + bool((~np.isnan(current.truth)).any())
+    alpha = spec.alarm_rate / spec.looks / parts
+    drift = drift_report(reference, current, spec.drift, window, categorical, alpha=alpha)
+    if previous is None or set(previous.features.columns) != set(current.features.columns):
+        return drift, None
+    change = drift_report(
+        previous, current, spec.drift, window, categorical, alpha=alpha, with_visible=False
+    )
+    return drift, change
+
+
+def _results(
+    project: Project,
+    drift: DriftReport,
+    change: DriftReport | None,
+    measured: Evaluation | None,
+    released: Evaluation,
+) -> tuple[list[MetricRow], list[Alarm]]:
+    """What a window's rows and alarms are; no alarms of a window with too few rows."""
+    rows = [*drift_rows(drift, "reference")]
+    alarms = [*drift_alarms(drift, "reference")]
+    if change is not None:
+        rows += drift_rows(change, "window before")
+        alarms += drift_alarms(change, "window before")
+    if measured is not None:
+        judged = [*quality_rows(measured, released, project, drift.alpha)]
+        rows += judged
+        alarms += quality_alarms(judged, drift.window)
+    if drift.current_rows < project.monitoring.min_rows:
+        return [row.model_copy(update={"alarm": False}) for row in rows], []
+    return rows, alarms
 
 
 def _record(
@@ -96,6 +171,7 @@ def _record(
         "windows": [scored.predictions.digest for scored in windows],
         "passed": decision.passed,
         "drifted": [column.column for column in drifts[-1].drifted],
+        "alarms": [column.column for column in drifts[-1].alarms],
         "made": provenance(),
     }
     write_page(json.dumps(content, indent=1), report.with_suffix(".json"))

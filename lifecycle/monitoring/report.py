@@ -1,16 +1,19 @@
 """The monitoring report: the decision, quality, drift in numbers, and what drifted in plots."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lifecycle.monitoring.drift import as_floats, shares
+from lifecycle.monitoring.drift import shares
+from lifecycle.monitoring.results import ALL
 from lifecycle.monitoring.scored import OpenWindow
+from lifecycle.monitoring.sketch import as_floats
 from lifecycle.project import Project
-from lifecycle.records import ColumnDrift, Decision, DriftReport, Evaluation, Scored
+from lifecycle.records import Alarm, ColumnDrift, Decision, DriftReport, Evaluation, Scored
 from lifecycle.runtime.html import Cell, PageSection, Picture, Table, page
 
 if TYPE_CHECKING:
@@ -19,22 +22,40 @@ if TYPE_CHECKING:
 BINS = 30
 LEVELS = 12
 """Levels of a category that a plot shows; the report's numbers are about all."""
-HEADER = ("column", "state", "distance", "limit", "set by", "test", "reference", "current")
+HEADER = (
+    "column",
+    "state",
+    "distance",
+    "limit",
+    "set by",
+    "since the window before",
+    "visible shift",
+    "test",
+    "reference",
+    "current",
+)
+ALARM_HEADER = ("severity", "what moved", "against", "distance or value", "limit")
 PLOTS = 12
 """Plots a window, the furthest drifted first."""
-METHOD = (
-    "Each limit is the declared one, or what chance alone exceeds in one of a hundred windows of "
-    "these sizes, whichever is more."
-)
 REFERENCE, CURRENT = "#7a8696", "#c2410c"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found in one window."""
+
+    window: OpenWindow
+    drift: DriftReport
+    change: DriftReport | None
+    """Against the window before."""
+    quality: Evaluation | None
+    alarms: Sequence[Alarm]
 
 
 def monitoring_page(
     project: Project,
     reference: tuple[Scored, OpenWindow],
-    windows: Sequence[tuple[Scored, OpenWindow]],
-    drift: Sequence[DriftReport],
-    quality: Sequence[Evaluation | None],
+    findings: Sequence[Findings],
     released: Evaluation,
     decision: Decision,
     categorical: Sequence[str],
@@ -50,20 +71,20 @@ def monitoring_page(
         Cell("Nothing to do", "good") if decision.passed else Cell("Retraining is asked for", "bad")
     )
     parts = [PageSection("Why", points=decision.reasons)]
-    parts.append(PageSection("Quality", text=(METHOD,), table=_quality(released, quality, drift)))
-    for (_, current), report in reversed(list(zip(windows, drift, strict=True))):
-        parts.append(_window(report, window, current, categorical))
+    parts.append(PageSection("Quality", table=_quality(released, findings)))
+    for found in reversed(findings):
+        parts.append(_alarms(found, project))
+        parts.append(_window(found, window, categorical))
     return page(f"Monitoring {project.name}", parts, lead=lead, verdict=verdict)
 
 
-def _quality(
-    released: Evaluation, quality: Sequence[Evaluation | None], drift: Sequence[DriftReport]
-) -> Table:
+def _quality(released: Evaluation, findings: Sequence[Findings]) -> Table:
     header = ("window", "labelled rows", *released.metrics)
     rows = [("release", f"{released.rows:,}", *_metrics(released, released))]
-    for report, measured in reversed(list(zip(drift, quality, strict=True))):
+    for found in reversed(findings):
+        measured = found.quality
         labelled = "no labels yet" if measured is None else f"{measured.rows:,}"
-        rows.append((f"window {report.window}", labelled, *_metrics(measured, released)))
+        rows.append((f"window {found.drift.window}", labelled, *_metrics(measured, released)))
     return Table(header, tuple(rows))
 
 
@@ -74,36 +95,94 @@ def _metrics(measured: Evaluation | None, released: Evaluation) -> list[str]:
     return [f"{m.value:.3g} ({m.low:.3g} to {m.high:.3g})" if m else "–" for m in metrics]
 
 
-def _window(
-    report: DriftReport, reference: OpenWindow, current: OpenWindow, categorical: Sequence[str]
-) -> PageSection:
+def _alarms(found: Findings, project: Project) -> PageSection:
+    """What alarms in a window, and what it could have shown."""
+    report, alarms = found.drift, found.alarms
+    rows = tuple(
+        (
+            Cell(alarm.severity, "bad" if alarm.severity == "high" else "warn"),
+            _moved(alarm),
+            alarm.comparison,
+            f"{alarm.metric.replace('_', ' ')} {alarm.value:.3g}",
+            f"{alarm.limit:.3g}",
+        )
+        for alarm in alarms
+    )
+    text = [
+        f"Limits by chance are for all columns, slices and comparisons together: "
+        f"{project.monitoring.false_alarms} without drift alarm. For them the reference was "
+        f"resampled in {report.drawn}.",
+        *([seen] if (seen := visible_words(report)) else []),
+    ]
+    if not alarms:
+        text.insert(0, "None.")
+    table = Table(ALARM_HEADER, rows) if rows else None
+    return PageSection(f"Alarms of window {report.window}", text=tuple(text), table=table)
+
+
+def _moved(alarm: Alarm) -> str:
+    others = f", together with {', '.join(alarm.columns[1:])}" if alarm.columns[1:] else ""
+    within = "" if alarm.slice == ALL else f" where {alarm.slice}"
+    return f"{alarm.cause}: {alarm.column}{within}{others}"
+
+
+def visible_words(report: DriftReport) -> str:
+    """Say which shift of a numeric column the window would have shown; empty without any."""
+    shifts = [c.visible for c in report.features if c.visible is not None]
+    if not shifts:
+        return ""
+    worst = max(shifts)
+    middle = float(np.median(shifts))
+    return (
+        f"9 of 10 windows like this one would show a shift of {worst:.2g} σ in any one of "
+        f"{len(shifts)} numeric features, of {middle:.2g} σ in half of them."
+    )
+
+
+def _window(found: Findings, reference: OpenWindow, categorical: Sequence[str]) -> PageSection:
+    report, current = found.drift, found.window
+    since = {drift.column: drift for drift in (found.change.features if found.change else ())}
     ordered = sorted(report.features, key=lambda c: -c.statistic / c.limit)
     labels = [report.labels] if report.labels else []
     columns: list[ColumnDrift] = [report.predictions, *labels, *ordered]
     rows = tuple(
         (
             column.column,
-            Cell("drifted", "bad") if column.drifted else Cell("kept", "good"),
+            _state(column),
             f"{column.statistic:.3f}",
             f"{column.limit:.3g}",
             "chance" if column.chance > column.threshold else "declared",
+            _since(since.get(column.column)),
+            "–" if column.visible is None else f"{column.visible:.2g} σ",
             column.test.replace("_", " "),
             *_middles(column.column, reference, current, categorical),
         )
         for column in columns
     )
-    plots = [column for column in columns if column.drifted or column is report.predictions]
+    plots = [column for column in columns if column.alarms or column is report.predictions]
     hidden = len(plots) - PLOTS
     return PageSection(
         f"Window {report.window}",
         text=(
             f"{report.current_rows:,} rows; {len(report.drifted)} of {len(report.features)} "
             "features drifted.",
-            *([f"Plots of {hidden} more drifted columns are left out."] if hidden > 0 else []),
+            *([f"Plots of {hidden} more columns are left out."] if hidden > 0 else []),
         ),
         table=Table(HEADER, rows),
         pictures=tuple(_picture(c, reference, current, categorical) for c in plots[:PLOTS]),
     )
+
+
+def _state(column: ColumnDrift) -> Cell:
+    if column.drifted:
+        return Cell("drifted", "bad")
+    return Cell("alarm", "warn") if column.alarms else Cell("kept", "good")
+
+
+def _since(drift: ColumnDrift | None) -> str:
+    if drift is None:
+        return "–"
+    return f"{drift.statistic:.3f}{' (new)' if drift.alarms else ''}"
 
 
 def _values(name: str, window: OpenWindow) -> pd.Series:

@@ -1,7 +1,8 @@
 """Scored windows as frames: what the model saw, what it answered, what came true."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,10 @@ class OpenWindow:
     """Name of the target column."""
     classes: tuple[Scalar, ...] = ()
     """Multiclass: what the columns of `prediction` are."""
+    time: NDArray[Any] | None = None
+    """(n,): the time of each row, if the project has one."""
+    attributes: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
+    """Protected attribute or column to slice by → each row's level, as text (n,)."""
 
     @property
     def answer(self) -> "pd.Series[Any]":
@@ -93,7 +98,17 @@ def open_window(scored: Scored, project: Project) -> OpenWindow:
         task=project.task,
         target=project.target,
         classes=project.classes,
+        time=frame[project.time.column].to_numpy() if project.time else None,
+        attributes={
+            name: frame[name].astype(object).map(_level).to_numpy(dtype=object)
+            for name in dict.fromkeys((*project.protected, *project.evaluation.slices))
+            if name in frame.columns
+        },
     )
+
+
+def _level(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def categorical_features(features: pd.DataFrame, project: Project) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ nothing, however small the threshold a project declares.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -118,13 +118,26 @@ def cramers_v(reference: Floats, current: Floats) -> float:
     V of the 2 × k table of shares (Cramér 1946, ch. 21.9): √(χ²/n) = √(½ Σ (p−q)²/(p+q)). With
     the counts themselves V would shrink the more the samples differ in size.
     """
-    total = reference + current
-    return float(np.sqrt(((reference - current)[total > 0] ** 2 / total[total > 0]).sum() / 2))
+    return float(cramers_v_of_shares(reference, current))
 
 
 def total_variation(reference: Floats, current: Floats) -> float:
     """Half the sum of the differences of the levels' shares, 0 to 1."""
-    return float(np.abs(reference - current).sum() / 2)
+    return float(total_variation_of_shares(reference, current))
+
+
+def cramers_v_of_shares(reference: NDArray[Any], current: NDArray[Any]) -> NDArray[Any]:
+    """Cramér's V of many pairs of samples: shares (..., k) → (...,); see `cramers_v`."""
+    total = reference + current
+    squares = np.divide(
+        (reference - current) ** 2, total, out=np.zeros_like(total), where=total > 0
+    )
+    return np.asarray(np.sqrt(squares.sum(axis=-1) / 2))
+
+
+def total_variation_of_shares(reference: NDArray[Any], current: NDArray[Any]) -> NDArray[Any]:
+    """Total variation of many pairs of samples: shares (..., k) → (...,)."""
+    return np.asarray(np.abs(reference - current).sum(axis=-1) / 2)
 
 
 def kolmogorov_smirnov_by_chance(n: float, m: float, alpha: float) -> float:

@@ -1,6 +1,6 @@
 """The sections on monitoring and what may follow from it."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,9 @@ class DriftSpec(Section):
     prediction_threshold: float = Field(default=0.1, gt=0)
     """Threshold for the predictions, with the numeric test; multiclass: for the predicted class,
     with the categorical test."""
+    alarm_from: float = Field(default=0.5, gt=0, le=1)
+    """Share of a threshold from which a distance beyond chance is an alarm. What is below it is
+    harmless, however many rows show it."""
     max_drifted_share: float = Field(default=0.25, ge=0, le=1)
     """Share of features that may drift before a window counts as violating."""
 
@@ -34,6 +37,11 @@ class MonitoringSpec(Section):
     labels: SourceSpec | None = None
     """Where labels come from that the windows' own rows do not have: a file, table or database with
     the target and `prediction_id`, or the entity and time of a row."""
+    false_alarms: Annotated[str, Field(pattern=r"^\d+ per \d+ windows$")] = "1 per 100 windows"
+    """How often a window without drift may alarm: by any of its columns and slices, in any of its
+    comparisons and looks. Between 1 per 1000 windows and 1 per 5."""
+    looks: int = Field(default=1, ge=1)
+    """How often a window is monitored while it fills; its false alarms are shared between them."""
     max_quality_loss: Loss = "5%"
     """How much worse the gate's metric may be in a window than on the holdout at release: a number
     in the metric's own units, or a share of the value at release, such as `5%`. A loss within
@@ -49,11 +57,23 @@ class MonitoringSpec(Section):
     def _possible(self) -> Self:
         if self.violations > self.windows:
             raise ValueError(f"violations exceed windows: got {self.violations=} {self.windows=}")
+        if not 1 / 1000 <= self.alarm_rate <= 1 / 5:
+            raise ValueError(
+                f"false_alarms: {self.false_alarms}: what can be kept is between 1 per 1000 "
+                "windows and 1 per 5 windows"
+            )
         return self
+
+    @property
+    def alarm_rate(self) -> float:
+        """Share of the windows without drift that may alarm."""
+        count, windows = self.false_alarms.removesuffix(" windows").split(" per ")
+        return int(count) / max(int(windows), 1)
 
 
 class RetrainingSpec(Section):
     """Triggers of retraining."""
 
-    triggers: tuple[Literal["drift", "quality"], ...] = ("drift", "quality")
-    """Findings of monitoring that lead to retraining."""
+    triggers: tuple[Literal["drift", "quality"], ...] = ("quality",)
+    """Findings of monitoring that lead to retraining. With `drift` among them, drift alone is
+    reason enough, even if the measured quality is no worse."""

@@ -33,9 +33,8 @@ Verdict = tuple[bool, str]
 
 MAX_COLUMNS_NAMED = 5
 """Drifted columns a reason names; the report lists all."""
-ONE_SIDED = NormalDist().inv_cdf(0.99) / NormalDist().inv_cdf(0.975)
-"""From half of a 95 % interval to what is exceeded on one side once in a hundred times."""
 
+NO_TRIGGER = "is no reason to retrain here (retraining.triggers)"
 NO_CHAMPION = "No champion yet: there is nothing to compare with."
 
 
@@ -145,11 +144,11 @@ def decide_retraining(
             reasons.append(f"Window {report.window}: {_few(report.current_rows, spec)}.")
             continue
         moved, moved_words = _drift_words(report, spec)
-        worse, worse_words = _quality_words(measured, released, spec, metric)
+        worse, worse_words = _quality_words(measured, released, spec, metric, report.alpha)
         causes = {name for name, holds in (("drift", moved), ("quality", worse)) if holds}
         violating.append(causes & set(retraining.triggers))
         muted = sorted(causes - set(retraining.triggers))
-        note = f" Not a trigger of retraining here: {' and '.join(muted)}." if muted else ""
+        note = f" {' and '.join(muted).capitalize()} alone {NO_TRIGGER}." if muted else ""
         reasons.append(f"Window {report.window}: {moved_words} {worse_words}{note}")
     needed, verdict = _retraining_words(violating, spec)
     return Decision(gate="retraining", passed=not needed, reasons=(*reasons, verdict))
@@ -358,7 +357,11 @@ def _label_words(labels: LabelDrift) -> str:
 
 
 def _quality_words(
-    measured: Evaluation | None, released: Evaluation, spec: MonitoringSpec, metric: Metric
+    measured: Evaluation | None,
+    released: Evaluation,
+    spec: MonitoringSpec,
+    metric: Metric,
+    alpha: float,
 ) -> tuple[bool, str]:
     """Judge whether the metric lost more since release than is allowed or due to chance."""
     then = _estimate(released, metric)
@@ -370,8 +373,7 @@ def _quality_words(
         return False, _unmeasured(measured, released, metric)
     now = measured.metrics[metric]
     loss = -_better_by(now.value, then.value, metric)
-    allowed = allowed_loss(spec.max_quality_loss, then.value)
-    chance = _loss_by_chance(now, then, metric)
+    allowed, chance = _losses(now, then, spec, metric, alpha)
     limit = max(allowed, chance)
     worse = not loss <= limit  # a value that is not a number counts as lost
     source = f"max_quality_loss: {spec.max_quality_loss}"
@@ -385,18 +387,49 @@ def _quality_words(
     )
 
 
-def _loss_by_chance(now: Estimate, then: Estimate, metric: Metric) -> float:
-    """Return the loss that an unchanged model exceeds in one of a hundred windows.
+def quality_limit(
+    measured: Evaluation,
+    released: Evaluation,
+    spec: MonitoringSpec,
+    metric: Metric,
+    alpha: float,
+) -> float | None:
+    """Value of the metric from which a window's quality is worse than at release.
 
-    It is the limit of a difference of two independent estimates, computed from their intervals
-    (Zou and Donner, Statistics in Medicine 27, 2008), widened from 97.5 to 99 % on one side.
+    None where it is not judged: the metric has no value, or there are too few labels.
+
+    Args:
+        alpha: in how many windows an unchanged model may be beyond it.
+    """
+    if metric not in measured.metrics or measured.rows < spec.min_rows:
+        return None
+    now, then = measured.metrics[metric], _estimate(released, metric)
+    loss = max(_losses(now, then, spec, metric, alpha))
+    return then.value - loss if greater_is_better(metric) else then.value + loss
+
+
+def is_worse(value: float, limit: float, metric: Metric) -> bool:
+    """Whether a metric is beyond its limit; a value that is not a number counts as lost."""
+    return not _better_by(value, limit, metric) >= 0
+
+
+def _losses(
+    now: Estimate, then: Estimate, spec: MonitoringSpec, metric: Metric, alpha: float
+) -> tuple[float, float]:
+    """Return the loss that is declared, and the one that chance exceeds in `alpha` of windows.
+
+    The latter is the limit of a difference of two independent estimates, computed from their
+    intervals (Zou and Donner, Statistics in Medicine 27, 2008), widened from 97.5 % on one side.
     """
     worst_now, best_then = (
         (now.high - now.value, then.value - then.low)
         if greater_is_better(metric)
         else (now.value - now.low, then.high - then.value)
     )
-    return ONE_SIDED * math.hypot(worst_now, best_then)
+    normal = NormalDist()
+    widened = normal.inv_cdf(1 - alpha) / normal.inv_cdf(0.975)
+    allowed = allowed_loss(spec.max_quality_loss, then.value)
+    return allowed, widened * math.hypot(worst_now, best_then)
 
 
 def _unmeasured(measured: Evaluation, released: Evaluation, metric: Metric) -> str:
@@ -426,7 +459,9 @@ def _retraining_words(violating: list[set[str]], spec: MonitoringSpec) -> tuple[
     if len(violating) == 1:
         sentence = f"the window {'violates' if count else 'does not violate'}"
     if count >= spec.violations and violating[-1]:
-        causes = " and ".join(sorted(set().union(*violating)))
-        return True, f"Retraining is asked for: {sentence} ({rule}) by {causes}."
+        causes = sorted(set().union(*violating))
+        alone = ", which the project says is reason enough (retraining.triggers)"
+        by = f"{' and '.join(causes)}{alone if causes == ['drift'] else ''}"
+        return True, f"Retraining is asked for: {sentence} ({rule}) by {by}."
     old = " The newest does not." if count and not violating[-1] else ""
     return False, f"Nothing to do: {sentence} ({rule}).{old}"

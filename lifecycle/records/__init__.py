@@ -21,6 +21,7 @@ from lifecycle.records.data import (
 )
 from lifecycle.records.governance import Erasure, Learner, Retained, Searched, TableSize
 from lifecycle.records.monitoring import (
+    Alarm,
     ColumnDrift,
     Cycle,
     DriftReport,
@@ -28,6 +29,7 @@ from lifecycle.records.monitoring import (
     Monitored,
     Period,
     Scored,
+    SliceDrift,
 )
 from lifecycle.records.release import (
     Action,
@@ -65,6 +67,7 @@ from lifecycle.records.training import (
 __all__ = [
     "CONTROL",
     "Action",
+    "Alarm",
     "Approval",
     "Bundle",
     "Candidate",
@@ -106,6 +109,7 @@ __all__ = [
     "Scored",
     "Searched",
     "Slice",
+    "SliceDrift",
     "Split",
     "TableSize",
     "Traffic",

@@ -29,6 +29,20 @@ class ColumnDrift(Record):
     """What the project declares."""
     chance: float = 0.0
     """What chance alone hardly exceeds at these two sample sizes."""
+    alarm_from: float = 1.0
+    """Share of the threshold that is worth an alarm."""
+    visible: float | None = None
+    """Smallest shift, in standard deviations, that 9 of 10 such windows would have shown as an
+    alarm; None if the column is no number or no shift is."""
+
+    @property
+    def alarm_limit(self) -> float:
+        """Distance from which there is an alarm: part of the threshold, or chance if larger."""
+        return max(self.threshold * self.alarm_from, self.chance)
+
+    @property
+    def alarms(self) -> bool:
+        return self.statistic > self.alarm_limit
 
     @property
     def limit(self) -> float:
@@ -49,6 +63,14 @@ class LabelDrift(ColumnDrift):
     several classes."""
 
 
+class SliceDrift(ColumnDrift):
+    """The predictions' distance in one slice of the rows."""
+
+    slice: str
+    """Attribute and level, `female=1`."""
+    rows: int
+
+
 class DriftReport(Record):
     """Reference window against one current window."""
 
@@ -59,10 +81,49 @@ class DriftReport(Record):
     predictions: ColumnDrift
     labels: LabelDrift | None = None
     """None where no labels have arrived."""
+    slices: tuple[SliceDrift, ...] = ()
+    drawn: str = "single rows"
+    """What the reference was resampled in, for the limits by chance."""
+    groups: tuple[tuple[str, ...], ...] = ()
+    """Features that alarm, those that move together in the reference in one group."""
+    alpha: float = 0.01
+    """In how many windows without drift anything is beyond its limit by chance."""
+
+    @property
+    def columns(self) -> tuple[ColumnDrift, ...]:
+        """Everything that was compared: features, predictions, labels, slices."""
+        labels = () if self.labels is None else (self.labels,)
+        return (*self.features, self.predictions, *labels, *self.slices)
+
+    @property
+    def alarms(self) -> tuple[ColumnDrift, ...]:
+        """What is beyond chance and large enough to be told, the furthest first."""
+        beyond = [column for column in self.columns if column.alarms]
+        return tuple(sorted(beyond, key=lambda column: -column.statistic / column.alarm_limit))
 
     @property
     def drifted(self) -> tuple[ColumnDrift, ...]:
         return tuple(column for column in self.features if column.drifted)
+
+
+class Alarm(Record):
+    """Something that monitoring found in a window, beyond chance and large enough to be told."""
+
+    window: Window
+    comparison: Literal["reference", "window before", "release"]
+    """What the window was compared with."""
+    cause: Literal["features", "predictions", "labels", "quality"]
+    severity: Literal["low", "high"]
+    """High from the declared threshold on; low from the part of it that is worth an alarm."""
+    column: str
+    """The one that moved furthest; of quality, the metric."""
+    columns: tuple[str, ...]
+    """All that move together with it."""
+    slice: str
+    """`all`, or attribute and level."""
+    metric: str
+    value: float
+    limit: float
 
 
 class Monitored(Record):
@@ -74,6 +135,10 @@ class Monitored(Record):
     decision: Decision
     """Passed: nothing to do. Not passed: retraining is due."""
     report: Path
+    before: tuple[DriftReport | None, ...] = ()
+    """Each window against the one before it; None where there is none."""
+    alarms: tuple[Alarm, ...] = ()
+    """Of all these windows, the oldest window's first."""
 
 
 class Period(Record):

@@ -1,0 +1,55 @@
+"""Tables of results: plain Delta tables whose rows are replaced by key, for SQL and notebooks.
+
+Unlike a dataset version nothing refers to a state of theirs, so they keep no history.
+"""
+
+import random
+import time
+from collections.abc import Mapping
+
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from lifecycle.errors import BackendError, first_line
+from lifecycle.lake.table import create_table
+
+ATTEMPTS = 20
+MAX_PAUSE_S = 0.2
+"""Between two attempts to commit, at most."""
+TIDY_EVERY = 100
+"""Commits between two tidyings: small files are put together, and replaced ones deleted."""
+
+
+def replace_rows(uri: str, rows: pa.Table, key: Mapping[str, str | int]) -> None:
+    """Put rows in the place of those with the same key, in one commit.
+
+    Done twice, or killed and done again, it leaves the rows once. No rows: those with the key go.
+
+    Args:
+        rows: all of them have the key's values.
+
+    Raises:
+        BackendError: the table cannot be written, or others keep writing it.
+    """
+    condition = " AND ".join(f"{name} = {_literal(value)}" for name, value in key.items())
+    try:
+        create_table(uri, rows.schema)
+        for attempt in range(ATTEMPTS):
+            try:
+                write_deltalake(uri, rows, mode="overwrite", predicate=condition)
+                break
+            except CommitFailedError:  # another process wrote meanwhile
+                if attempt == ATTEMPTS - 1:
+                    raise
+                time.sleep(random.uniform(0, MAX_PAUSE_S))  # noqa: S311 - no secret
+        table = DeltaTable(uri)
+        if table.version() % TIDY_EVERY == 0:
+            table.optimize.compact()
+            table.vacuum(dry_run=False)
+    except (DeltaError, OSError) as error:
+        raise BackendError(f"{uri}: cannot write the table: {first_line(error)}") from None
+
+
+def _literal(value: str | int) -> str:
+    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,220 @@
+"""Results of monitoring as rows of two Delta tables, `monitoring_metrics` and `monitoring_alarms`.
+
+A window that is monitored again replaces its own rows, so that both say what is so by now.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from lifecycle.lake.rows import replace_rows
+from lifecycle.lake.table import table_uri
+from lifecycle.project import Project
+from lifecycle.quality.gates import is_worse, quality_limit
+from lifecycle.records import (
+    Alarm,
+    ColumnDrift,
+    DriftReport,
+    Evaluation,
+    LabelDrift,
+    ModelVersion,
+    Record,
+    SliceDrift,
+    Window,
+)
+from lifecycle.settings import Settings
+
+METRICS, ALARMS = "monitoring_metrics", "monitoring_alarms"
+ALL = "all"
+"""The slice that is no slice."""
+SOURCE = "monitoring"
+"""Who wrote a row: each writer replaces its own."""
+Comparison = Literal["reference", "window before", "release"]
+KEY = [
+    pa.field("window", pa.string(), nullable=False),
+    pa.field("model", pa.string(), nullable=False),
+    pa.field("version", pa.int64(), nullable=False),
+    pa.field("source", pa.string(), nullable=False),
+    pa.field("comparison", pa.string(), nullable=False),
+    pa.field("slice", pa.string(), nullable=False),
+    pa.field("column", pa.string(), nullable=False),
+    pa.field("metric", pa.string(), nullable=False),
+    pa.field("value", pa.float64()),
+]
+METRICS_SCHEMA = pa.schema(
+    [
+        *KEY,
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+        pa.field("limit", pa.float64()),
+        pa.field("chance", pa.float64()),
+        pa.field("visible", pa.float64()),
+        pa.field("rows", pa.int64()),
+        pa.field("alarm", pa.bool_()),
+    ]
+)
+"""`low` and `high`: 95 % interval of a quality. `limit`: from where there is an alarm; `chance`:
+what it is by chance alone. `visible`: see `ColumnDrift.visible`. `rows`: what was measured on."""
+ALARMS_SCHEMA = pa.schema(
+    [
+        *KEY,
+        pa.field("limit", pa.float64()),
+        pa.field("cause", pa.string(), nullable=False),
+        pa.field("severity", pa.string(), nullable=False),
+        pa.field("columns", pa.list_(pa.string())),
+        pa.field("time", pa.timestamp("us", "UTC"), nullable=False),
+    ]
+)
+
+
+class MetricRow(Record):
+    """One value of a window."""
+
+    comparison: str
+    column: str
+    metric: str
+    value: float | None
+    slice: str = ALL
+    low: float | None = None
+    high: float | None = None
+    limit: float | None = None
+    chance: float | None = None
+    visible: float | None = None
+    rows: int | None = None
+    alarm: bool = False
+
+
+def drift_rows(report: DriftReport, comparison: Comparison) -> Iterator[MetricRow]:
+    """Yield the distances of a window with their limits."""
+    for drift in compared(report, comparison):
+        has_rows = isinstance(drift, SliceDrift | LabelDrift)
+        yield MetricRow(
+            comparison=comparison,
+            column=drift.column,
+            metric=drift.test,
+            value=drift.statistic,
+            slice=drift.slice if isinstance(drift, SliceDrift) else ALL,
+            limit=drift.alarm_limit,
+            chance=drift.chance,
+            visible=drift.visible,
+            rows=drift.rows if has_rows else report.current_rows,
+            alarm=drift.alarms,
+        )
+
+
+def quality_rows(
+    measured: Evaluation, released: Evaluation, project: Project, alpha: float
+) -> Iterator[MetricRow]:
+    """Yield the metrics of a window with their intervals, and the deciding one's limit."""
+    for name, estimate in measured.metrics.items():
+        limit = None
+        if name == project.metric:
+            limit = quality_limit(measured, released, project.monitoring, name, alpha)
+        yield MetricRow(
+            comparison="release",
+            column=project.target,
+            metric=name,
+            value=estimate.value,
+            low=estimate.low,
+            high=estimate.high,
+            limit=limit,
+            rows=measured.rows,
+            alarm=limit is not None and is_worse(estimate.value, limit, name),
+        )
+
+
+def compared(report: DriftReport, comparison: Comparison) -> Sequence[ColumnDrift]:
+    """What counts of a comparison.
+
+    Of the window before, the model may have learned: its predictions there are no measure.
+    """
+    if comparison == "reference":
+        return report.columns
+    return [*report.features, *([report.labels] if report.labels else [])]
+
+
+def drift_alarms(report: DriftReport, comparison: Comparison) -> Iterator[Alarm]:
+    """Yield one alarm for each group of features that move together, and for what else alarms."""
+    alarming = [drift for drift in compared(report, comparison) if drift.alarms]
+    features = {drift.column: drift for drift in report.features}
+    for names in report.groups:
+        group = [features[name] for name in names]
+        yield _alarm(report, comparison, "features", group)
+    for drift in alarming:
+        if isinstance(drift, LabelDrift):
+            yield _alarm(report, comparison, "labels", [drift])
+    predictions = [
+        drift for drift in alarming if drift is report.predictions or isinstance(drift, SliceDrift)
+    ]
+    if predictions:
+        yield _alarm(report, comparison, "predictions", predictions[:1])
+
+
+def _alarm(
+    report: DriftReport,
+    comparison: Comparison,
+    cause: Literal["features", "predictions", "labels"],
+    group: Sequence[ColumnDrift],
+) -> Alarm:
+    furthest = group[0]
+    return Alarm(
+        window=report.window,
+        comparison=comparison,
+        cause=cause,
+        severity="high" if any(drift.drifted for drift in group) else "low",
+        column=furthest.column,
+        columns=tuple(drift.column for drift in group),
+        slice=furthest.slice if isinstance(furthest, SliceDrift) else ALL,
+        metric=furthest.test,
+        value=furthest.statistic,
+        limit=furthest.alarm_limit,
+    )
+
+
+def quality_alarms(rows: Iterable[MetricRow], window: Window) -> Iterator[Alarm]:
+    """Yield an alarm if the deciding metric is worse than at release."""
+    for row in rows:
+        if row.alarm and row.value is not None and row.limit is not None:
+            yield Alarm(
+                window=window,
+                comparison="release",
+                cause="quality",
+                severity="high",
+                column=row.column,
+                columns=(row.column,),
+                slice=row.slice,
+                metric=row.metric,
+                value=row.value,
+                limit=row.limit,
+            )
+
+
+def write_results(
+    project: Project,
+    settings: Settings,
+    model: ModelVersion,
+    window: Window,
+    metrics: Sequence[MetricRow],
+    alarms: Sequence[Alarm],
+    source: str = SOURCE,
+) -> None:
+    """Replace a window's rows of this source in both tables, each in one commit.
+
+    Raises:
+        BackendError: a table cannot be written.
+    """
+    key: dict[str, str | int] = {
+        "window": str(window),
+        "model": model.name,
+        "version": model.version,
+        "source": source,
+    }
+    now = datetime.now(UTC)
+    values: list[dict[str, Any]] = [key | row.model_dump() for row in metrics]
+    table = pa.Table.from_pylist(values, schema=METRICS_SCHEMA)
+    replace_rows(table_uri(settings, project.name, METRICS), table, key)
+    values = [alarm.model_dump() | key | {"time": now} for alarm in alarms]
+    table = pa.Table.from_pylist(values, schema=ALARMS_SCHEMA)
+    replace_rows(table_uri(settings, project.name, ALARMS), table, key)
