@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("LIFECYCLE_SHARED_DATA", ROOT.parent / "shared" / "data"))
 SIZES, COLUMNS = (200, 2_000, 20_000), (5, 20, 100)
 REFERENCE_ROWS = 10_000
-WINDOWS, PER_REFERENCE = 1_000, 10
+WINDOWS, PER_REFERENCE = 1_000, 20
 """Windows of a configuration, and how many of them are compared with one reference."""
 ALARMS = (4, 17)
 """The 95 % band of the number of alarms at a rate of 1 % in 1,000 windows."""
@@ -71,7 +71,7 @@ def populations() -> list[Population]:
     from examples.health_visits.person_years import rows
 
     years = rows()
-    persons = [*years.groupby("zper").indices.values()]
+    persons = [np.asarray(at) for at in years.groupby("zper").indices.values()]
     return [_population("health_visits", health, years, persons), bikes]
 
 
@@ -98,11 +98,12 @@ def _population(
 
 def draw(population: Population, rows: int, columns: int, rng: np.random.Generator) -> OpenWindow:
     """Draw a window of whole blocks, cut to its rows; a block drawn twice is two entities."""
-    drawn = rng.integers(len(population.blocks), size=rows)
+    drawn = rng.integers(len(population.blocks), size=rows + 1)
     sizes = population.sizes[drawn]
-    drawn = drawn[: int(np.searchsorted(np.cumsum(sizes), rows)) + 1]
-    at = np.concatenate([population.blocks[block] for block in drawn])[:rows]
     has_entity = population.project.entity is not None
+    first = 0 if has_entity else int(rng.integers(sizes[0]))  # a window begins in any hour
+    drawn = drawn[: int(np.searchsorted(np.cumsum(sizes), first + rows)) + 1]
+    at = np.concatenate([population.blocks[block] for block in drawn])[first : first + rows]
     entity = np.repeat(np.arange(len(drawn)), population.sizes[drawn])[:rows]
     start = pd.Timestamp("2024-01-01").to_datetime64()
     return OpenWindow(

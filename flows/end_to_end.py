@@ -40,7 +40,7 @@ def end_to_end(project: ProjectFile, env: Environment | None = None) -> Cycle:
         scored = []
         for window in arriving_windows(project, settings) if first.champion else ():
             scored.append(score(project, env, window))
-            monitored = monitor(project, env, scored[-project.monitoring.windows :])
+            monitored = monitor(project, env, scored[-project.monitoring.windows - 1 :])
             retrained = retrain(project, env, monitored)
             periods.append(Period(scored=scored[-1], monitored=monitored, release=retrained))
         cycle = summarise(project, settings, prepared, trained, first, periods)

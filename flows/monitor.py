@@ -22,7 +22,7 @@ def monitor(
 ) -> Monitored:
     """Compare scored windows with what the champion was released on, and decide on retraining.
 
-    Without `scored`: the latest `monitoring.windows` periods, scored first.
+    Without `scored`: the latest `monitoring.windows` periods and the one before them, scored first.
     """
     settings = Settings.load(env)
     champion = current_champion(project, settings)

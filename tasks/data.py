@@ -191,8 +191,11 @@ def arriving_windows(project: Project, settings: Settings) -> list[Window]:
 
 
 def latest_windows(project: Project, settings: Settings) -> list[Window]:
-    """The periods monitoring looks at, oldest first; all rows where there are no periods."""
-    return arriving_windows(project, settings)[-project.monitoring.windows :] or [Window()]
+    """The periods monitoring looks at, after the one that the first of them is compared with.
+
+    All rows where there are no periods.
+    """
+    return arriving_windows(project, settings)[-project.monitoring.windows - 1 :] or [Window()]
 
 
 def window_through(project: Project, settings: Settings, monitored: Monitored) -> Window:

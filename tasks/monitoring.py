@@ -6,7 +6,7 @@ from lifecycle.monitoring import monitor
 from lifecycle.project import Project
 from lifecycle.quality import gates
 from lifecycle.quality.summary import spoken
-from lifecycle.records import DriftReport, Ingested, Monitored, Scored, Trained, Window
+from lifecycle.records import Alarm, DriftReport, Ingested, Monitored, Scored, Trained, Window
 from lifecycle.release import artifacts
 from lifecycle.serving import batch
 from lifecycle.settings import Settings
@@ -64,11 +64,19 @@ def _send_findings(
     project: Project, settings: Settings, champion: Trained, reports: Monitored
 ) -> None:
     columns = [column.column for column in reports.drift[-1].drifted]
-    numbers = {"drifted": columns, "retraining": not reports.decision.passed}
+    numbers = {
+        "drifted": columns,
+        "alarms": [alarm.column for alarm in reports.alarms if _is_newest(alarm, reports)],
+        "retraining": not reports.decision.passed,
+    }
     details = Details(champion.model, reports.report, reports.decision.reasons, numbers)
     if columns:
         send_event(Event.DRIFT_FOUND, project, settings, details)
     send_event(Event.MONITORING_FINISHED, project, settings, details)
+
+
+def _is_newest(alarm: Alarm, reports: Monitored) -> bool:
+    return alarm.window == reports.drift[-1].window
 
 
 def _drift_line(project: Project, drift: DriftReport) -> str:

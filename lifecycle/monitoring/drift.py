@@ -264,13 +264,14 @@ def _column(
     if category:
         levels = sketch_levels(before[masks[0]], spec.categorical_test)
         codes = [levels.codes(side) for side in (before, after)]
-        kept = [_where(mask, side) for mask, side in zip(masks, codes, strict=True)]
-        return _Column(name, levels, spec.categorical_threshold, *kept)
+        bins = _where(masks[0], codes[0]), _where(masks[1], codes[1])
+        return _Column(name, levels, spec.categorical_threshold, *bins)
     numbers = [as_floats(side) for side in (before, after)]
     sketch = sketch_numbers(numbers[0][masks[0]], spec.numeric_test)
-    kept = [_where(mask, sketch.codes(values)) for mask, values in zip(masks, numbers, strict=True)]
+    codes = [sketch.codes(values) for values in numbers]
+    bins = _where(masks[0], codes[0]), _where(masks[1], codes[1])
     overshoot = sketch.overshoot(numbers[1][masks[1]])
-    return _Column(name, sketch, spec.numeric_threshold, *kept, numbers[0], overshoot)
+    return _Column(name, sketch, spec.numeric_threshold, *bins, numbers[0], overshoot)
 
 
 def _where(mask: NDArray[np.bool_], codes: Codes) -> Codes:

@@ -149,9 +149,9 @@ class Draws:
     def _beyond_blocks(self, measure: Measure) -> float:
         """Return how much wider the limit is for what hangs together across the ends of blocks.
 
-        The variance V(l) of blocks of l rows lacks a part that goes with 1/l, so that 2 V(l) -
-        V(l/2) lacks none (Politis and Romano, Journal of Time Series Analysis 16, 1995: the flat-top
-        window of two of Bartlett's). A window of k blocks in a row lacks 1/k of it rightly.
+        The variance V(l) of blocks of l rows lacks a part that goes with 1/l, so that
+        2 V(l) - V(l/2) lacks none (Politis and Romano, Journal of Time Series Analysis 16, 1995).
+        A window of k blocks in a row lacks 1/k of that part rightly.
         """
         half = self._cells.half
         if half is None:

@@ -87,12 +87,12 @@ def monitor_windows(
         drifts, qualities, released, project.monitoring, project.retraining, project.metric
     )
     findings = []
-    for (each, window), drift, change, measured in zip(
+    for (each, frame), drift, change, measured in zip(
         windows, drifts, changes, qualities, strict=True
     ):
         rows, alarms = _results(project, drift, change, measured, released)
         write_results(project, settings, each.model, each.window, rows, alarms)
-        findings.append(Findings(window, drift, change, measured, alarms))
+        findings.append(Findings(frame, drift, change, measured, alarms))
     html = monitoring_page(project, (reference, before), findings, released, decision, categorical)
     name = f"{re.sub(r'[^0-9A-Za-z]+', '-', str(latest[-1].window))}-{_digest(reference, opened)}"
     folder = settings.folder("reports", project.name)

@@ -89,7 +89,6 @@ class MetricRow(Record):
 def drift_rows(report: DriftReport, comparison: Comparison) -> Iterator[MetricRow]:
     """Yield the distances of a window with their limits."""
     for drift in compared(report, comparison):
-        has_rows = isinstance(drift, SliceDrift | LabelDrift)
         yield MetricRow(
             comparison=comparison,
             column=drift.column,
@@ -99,7 +98,7 @@ def drift_rows(report: DriftReport, comparison: Comparison) -> Iterator[MetricRo
             limit=drift.alarm_limit,
             chance=drift.chance,
             visible=drift.visible,
-            rows=drift.rows if has_rows else report.current_rows,
+            rows=drift.rows if isinstance(drift, SliceDrift | LabelDrift) else report.current_rows,
             alarm=drift.alarms,
         )
 

@@ -71,7 +71,7 @@ class NumericSketch:
         gaps = np.diff(self.cuts)
         earth = (np.abs(below[0] - below[1])[..., :-1] * gaps).sum(axis=-1) / self.scale
         both = (sums[0][..., 0] > 0) & (sums[1][..., 0] > 0)
-        return np.where(both, np.maximum(earth, moved), moved)
+        return np.asarray(np.where(both, np.maximum(earth, moved), moved))
 
     def overshoot(self, values: Floats) -> float:
         """Add to the Wasserstein distance what lies beyond the reference's outermost values."""

@@ -43,9 +43,9 @@ def monitored(made: Any, project: Project, settings: Settings, year: int) -> Mon
     return monitor_windows(project, settings, reference, [window], released)
 
 
-def test_the_limits_are_the_defaults(demo: Project) -> None:
+def test_the_limits_are_the_defaults_and_drift_is_declared_a_trigger(demo: Project) -> None:
     assert demo.monitoring == type(demo.monitoring)()
-    assert demo.retraining == type(demo.retraining)()
+    assert demo.retraining.triggers == ("drift", "quality")
     assert [str(one) for one in periods(demo, read_source(demo))] == [
         "1977", "1978", "1979", "1980", "1981"
     ]  # fmt: skip

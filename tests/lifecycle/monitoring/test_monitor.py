@@ -118,13 +118,16 @@ def test_few_labels_are_too_few_to_tell(
 def test_labels_of_one_class_are_measured_and_their_drift_is_told(
     make_project: Callable[..., Project], settings: Settings
 ) -> None:
-    found = one_window(make_project(), settings, small_frame().assign(bought=0))
+    project = make_project(retraining={"triggers": ["drift", "quality"]})
+    found = one_window(project, settings, small_frame().assign(bought=0))
     words = found.decision.reasons[0]
     assert "roc_auc has no value on the 400 labelled rows" in words
     assert re.search(r"log_loss [\d.]+ \(95 % CI .*\) against [\d.]+ at release", words)
     assert "bought drifted (mean 0.5, now 0 of 400 labels; cramers_v" in words
     assert not found.decision.passed
-    assert found.decision.reasons[-1].endswith("by drift.")
+    assert found.decision.reasons[-1].endswith(
+        "by drift, which the project says is reason enough (retraining.triggers)."
+    )
     html = found.report.read_text()
     assert html.count("<figure>") == 2  # predictions and labels
     assert "no labels yet" not in html

@@ -77,12 +77,14 @@ def test_a_shift_of_the_classes_is_drift_and_shown(graded: Any) -> None:
 
 @pytest.mark.parametrize(("test", "expected"), [("cramers_v", None), ("total_variation", 0.5)])
 def test_classes_are_compared_by_the_categorical_test(test: str, expected: float | None) -> None:
-    frame = pd.DataFrame({"x": [1.0, 2.0, 3.0, 4.0]})
+    frame = pd.DataFrame({"x": [1.0, 2.0, 3.0, 4.0] * 10})
     spec = DriftSpec.model_validate({"categorical_test": test, "prediction_threshold": 0.3})
 
     def seen(codes: list[int]) -> OpenWindow:
-        unknown = np.full(4, np.nan)
-        return OpenWindow(frame, np.eye(2)[codes], unknown, None, "multiclass", "grade", ("a", "b"))
+        unknown = np.full(40, np.nan)
+        return OpenWindow(
+            frame, np.eye(2)[codes * 10], unknown, None, "multiclass", "grade", ("a", "b")
+        )
 
     found = drift_report(seen([0, 0, 1, 1]), seen([1, 1, 1, 1]), spec, Window(), ()).predictions
     if expected is None:

@@ -241,7 +241,9 @@ RELEASED = evaluation(0.70, "v1 at release")
 
 
 def retraining(drift: list[DriftReport], quality: list[float | None], **spec: object) -> Decision:
-    retrain = RetrainingSpec.model_validate({k: spec.pop(k) for k in ("triggers",) if k in spec})
+    retrain = RetrainingSpec.model_validate(
+        {"triggers": spec.pop("triggers", ("drift", "quality"))}
+    )
     return decide_retraining(
         drift,
         [None if value is None else evaluation(value, holdout="window") for value in quality],
@@ -273,13 +275,15 @@ def test_nothing_to_do() -> None:
 def test_each_cause_asks_for_retraining(report: DriftReport, value: float, cause: str) -> None:
     found = retraining([report], [value])
     assert not found.passed
-    assert found.reasons[-1].endswith(f"by {cause}.")
+    alone = ", which the project says is reason enough (retraining.triggers)"
+    assert found.reasons[-1].endswith(f"by {cause}{alone if cause == 'drift' else ''}.")
 
 
 def test_a_cause_that_is_no_trigger_is_said_but_starts_nothing() -> None:
+    assert RetrainingSpec().triggers == ("quality",)
     found = retraining([window(4, drifted=9)], [0.70], triggers=("quality",))
     assert found.passed
-    assert "Not a trigger of retraining here: drift." in found.reasons[0]
+    assert "Drift alone is no reason to retrain here (retraining.triggers)." in found.reasons[0]
 
 
 def test_no_labels_yet_is_not_bad_quality() -> None:

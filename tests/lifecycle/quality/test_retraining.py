@@ -16,6 +16,8 @@ from lifecycle.records import (
     Window,
 )
 
+TRIGGERS = RetrainingSpec(triggers=("drift", "quality"))
+
 
 def evaluation(value: float, half: float, metric: Metric, rows: int = 500) -> Evaluation:
     estimate = Estimate(value=value, low=value - half, high=value + half)
@@ -46,7 +48,7 @@ def decision(
     **spec: object,
 ) -> Decision:
     return decide_retraining(
-        drift, quality, released, MonitoringSpec.model_validate(spec), RetrainingSpec(), metric
+        drift, quality, released, MonitoringSpec.model_validate(spec), TRIGGERS, metric
     )
 
 
