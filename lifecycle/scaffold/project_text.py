@@ -45,6 +45,7 @@ MORE = """\
 # checks:
 #   accept: {}                  # deepchecks' check: why its failure does not block
 # monitoring:
+#   false_alarms: 1 per 100 windows    # over all columns of a window
 #   drift: {numeric_threshold: 0.1, categorical_threshold: 0.15, max_drifted_share: 0.25}
 #   max_quality_loss: 5%        # or a number in the metric's own units
 #   min_rows: 100               # a window with fewer rows says nothing, good or bad
