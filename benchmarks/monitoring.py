@@ -185,7 +185,7 @@ def _power(population: Population) -> Result:
         for name in features.columns
         if name not in population.categorical and features[name].nunique() > 50
     ]
-    found = {name: [0, 0] for name in names}
+    counts = {name: [0, 0] for name in names}
     for at in range(SHIFT_WINDOWS // PER_REFERENCE):
         reference = draw(population, REFERENCE_ROWS, SHIFT_COLUMNS, rng)
         report: DriftReport | None = None
@@ -194,10 +194,10 @@ def _power(population: Population) -> Result:
             current = draw(population, SHIFT_ROWS, SHIFT_COLUMNS, rng)
             current.features[name] += SHIFT * features[name].std()
             report = compare(population, reference, current, report)
-            found[name][0] += any(column.column == name for column in report.alarms)
-            found[name][1] += 1
-    share = sum(hits for hits, _ in found.values()) / SHIFT_WINDOWS
-    each = ", ".join(f"{name} {hits}/{tries}" for name, (hits, tries) in found.items())
+            counts[name][0] += any(column.column == name for column in report.alarms)
+            counts[name][1] += 1
+    share = sum(hits for hits, _ in counts.values()) / SHIFT_WINDOWS
+    each = ", ".join(f"{name} {hits}/{tries}" for name, (hits, tries) in counts.items())
     return Result(
         name=f"monitoring: {population.name}, {SHIFT:g} σ in one of {SHIFT_COLUMNS} columns at "
         f"{SHIFT_ROWS:,} rows found (at least)",
@@ -220,7 +220,7 @@ def _times(rounds: int) -> Iterator[Result]:
 
     reference, current = window(), window()
 
-    def ours() -> object:
+    def run_lifecycle() -> object:
         return drift_report(reference, current, DriftSpec(), Window(), ())
 
     def bare() -> object:
@@ -230,8 +230,8 @@ def _times(rounds: int) -> Iterator[Result]:
             for name in sides[0].columns
         ]
 
-    _seconds(ours), _seconds(bare)  # both are warm from here on
-    pairs = [(_seconds(ours), _seconds(bare)) for _ in range(rounds)]
+    _seconds(run_lifecycle), _seconds(bare)  # both are warm from here on
+    pairs = [(_seconds(run_lifecycle), _seconds(bare)) for _ in range(rounds)]
     own, twin = zip(*pairs, strict=True)
     yield ratio(
         f"monitoring: {LARGE_ROWS:,} × {LARGE_COLUMNS} against as many, ours with limits and "

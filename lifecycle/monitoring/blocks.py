@@ -23,7 +23,7 @@ SERIES_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
-class Cells:
+class ResamplingCells:
     """Rows of the reference in cells, and how many of these the two windows amount to.
 
     A cell is what the current window is drawn in, a block what the reference is drawn in: some
@@ -50,7 +50,7 @@ def cells_of_rows(
     length: int,
     order: NDArray[np.intp] | None,
     rng: np.random.Generator,
-) -> Cells:
+) -> ResamplingCells:
     """Cut the reference into runs of `length` rows in time.
 
     Args:
@@ -67,7 +67,7 @@ def cells_of_rows(
     )
     at = (drawn[:, None] * block_rows + np.arange(block_rows)).ravel()
     at = at[at < reference_rows]
-    return Cells(
+    return ResamplingCells(
         rows=at if order is None else order[at],
         cell=np.arange(len(at)) // cell_rows,
         count=-(-len(at) // cell_rows),
@@ -81,7 +81,7 @@ def cells_of_rows(
 
 def cells_of_entities(
     reference: NDArray[np.object_], current: NDArray[np.object_], rng: np.random.Generator
-) -> Cells:
+) -> ResamplingCells:
     """Make each entity of the reference a cell.
 
     Where the current window has fewer rows of an entity than the reference, as many of each are
@@ -98,11 +98,11 @@ def cells_of_entities(
     if np.bincount(codes).max() > most:
         mixed = rng.permutation(len(codes))
         rank = pd.Series(codes[mixed]).groupby(codes[mixed]).cumcount().to_numpy()
-        kept = np.sort(mixed[rank < most])
-        rows, codes = rows[kept], codes[kept]
+        sample = np.sort(mixed[rank < most])
+        rows, codes = rows[sample], codes[sample]
     sizes = np.bincount(codes).astype(np.float64)
     inequality = float((sizes**2).mean() / sizes.mean() ** 2)
-    return Cells(
+    return ResamplingCells(
         rows=rows,
         cell=codes,
         count=len(sizes),

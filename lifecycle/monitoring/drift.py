@@ -15,7 +15,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.errors import DataError
-from lifecycle.monitoring.blocks import Cells, block_length, cells_of_entities, cells_of_rows
+from lifecycle.monitoring.blocks import (
+    ResamplingCells,
+    block_length,
+    cells_of_entities,
+    cells_of_rows,
+)
 from lifecycle.monitoring.limits import Draws, Measure
 from lifecycle.monitoring.scored import OpenWindow
 from lifecycle.monitoring.sketch import (
@@ -47,7 +52,7 @@ MIN_TIMES = 20
 
 
 @dataclass(frozen=True)
-class _Column:
+class _BinnedColumn:
     """A column of both windows in the reference's bins; -1 where a row does not count."""
 
     name: str
@@ -63,12 +68,12 @@ class _Column:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What the column is, as `_key` has it."""
+        """Name and slice of the column, as `_key` has them."""
         return self.name, "target" if self.is_target else self.slice
 
     @property
     def rows(self) -> tuple[int, int]:
-        """How many rows of both windows count."""
+        """Number of rows of both windows that count."""
         return int((self.before >= 0).sum()), int((self.after >= 0).sum())
 
 
@@ -129,7 +134,7 @@ def drift_report(
 def _calibrated(
     reference: OpenWindow,
     current: OpenWindow,
-    columns: Sequence[_Column],
+    columns: Sequence[_BinnedColumn],
     spec: DriftSpec,
     alpha: float,
     with_visible: bool,
@@ -161,7 +166,7 @@ def _calibrated(
 
 
 def _groups(
-    columns: Sequence[_Column], features: Sequence[ColumnDrift]
+    columns: Sequence[_BinnedColumn], features: Sequence[ColumnDrift]
 ) -> tuple[tuple[str, ...], ...]:
     """Put features that alarm and move together into groups, the furthest moved first in each.
 
@@ -190,7 +195,7 @@ def _groups(
             )
         ]
         groups = [group for group in groups if group not in near]
-        groups.append(sorted([*(one for group in near for one in group), at]))
+        groups.append(sorted([*(index for group in near for index in group), at]))
     return tuple(tuple(moved[at][1].name for at in group) for group in sorted(groups))
 
 
@@ -202,7 +207,7 @@ def _key(drift: ColumnDrift) -> tuple[str, str]:
 
 def _columns(
     reference: OpenWindow, current: OpenWindow, spec: DriftSpec, categorical: Collection[str]
-) -> Iterator[_Column]:
+) -> Iterator[_BinnedColumn]:
     """Yield the features, the predictions, the target where it is known, and the slices."""
     for name in reference.features.columns:
         sides = reference.features[name], current.features[name]
@@ -212,14 +217,20 @@ def _columns(
     )
     answers = replace(answers, threshold=spec.prediction_threshold)
     yield answers
-    known = [~np.isnan(window.truth) for window in (reference, current)]
-    if all(mask.any() for mask in known):
+    label_masks = [~np.isnan(window.truth) for window in (reference, current)]
+    if all(mask.any() for mask in label_masks):
         category = reference.task in ("binary", "multiclass")
         target = _column(
-            reference.target, reference.label, current.label, spec, category=category, known=known
+            reference.target,
+            reference.label,
+            current.label,
+            spec,
+            category=category,
+            label_masks=label_masks,
         )
         labels = [
-            window.label[mask] for window, mask in zip((reference, current), known, strict=True)
+            window.label[mask]
+            for window, mask in zip((reference, current), label_masks, strict=True)
         ]
         means = None if reference.classes else (float(labels[0].mean()), float(labels[1].mean()))
         yield replace(target, is_target=True, means=means)
@@ -253,32 +264,32 @@ def _column(
     spec: DriftSpec,
     *,
     category: bool,
-    known: list[NDArray[np.bool_]] | None = None,
-) -> _Column:
+    label_masks: list[NDArray[np.bool_]] | None = None,
+) -> _BinnedColumn:
     """Count a column of both windows into bins of the reference.
 
     Args:
-        known: the rows of either window that count; None for all.
+        label_masks: the rows of either window that count; None for all.
     """
-    masks = known or [np.ones(len(side), dtype=bool) for side in (before, after)]
+    masks = label_masks or [np.ones(len(side), dtype=bool) for side in (before, after)]
     if category:
         levels = sketch_levels(before[masks[0]], spec.categorical_test)
         codes = [levels.codes(side) for side in (before, after)]
         bins = _where(masks[0], codes[0]), _where(masks[1], codes[1])
-        return _Column(name, levels, spec.categorical_threshold, *bins)
+        return _BinnedColumn(name, levels, spec.categorical_threshold, *bins)
     numbers = [as_floats(side) for side in (before, after)]
     sketch = sketch_numbers(numbers[0][masks[0]], spec.numeric_test)
     codes = [sketch.codes(values) for values in numbers]
     bins = _where(masks[0], codes[0]), _where(masks[1], codes[1])
     overshoot = sketch.overshoot(numbers[1][masks[1]])
-    return _Column(name, sketch, spec.numeric_threshold, *bins, numbers[0], overshoot)
+    return _BinnedColumn(name, sketch, spec.numeric_threshold, *bins, numbers[0], overshoot)
 
 
 def _where(mask: NDArray[np.bool_], codes: Codes) -> Codes:
     return codes if mask.all() else np.where(mask, codes, -1).astype(np.int16)
 
 
-def _drift(column: _Column, chance: float, spec: DriftSpec) -> ColumnDrift:
+def _drift(column: _BinnedColumn, chance: float, spec: DriftSpec) -> ColumnDrift:
     """The distance of a column with its limits."""
     bins = column.sketch.bins
     sides = [shares_of(codes[codes >= 0], bins) for codes in (column.before, column.after)]
@@ -299,8 +310,11 @@ def _drift(column: _Column, chance: float, spec: DriftSpec) -> ColumnDrift:
 
 
 def _cells(
-    reference: OpenWindow, current: OpenWindow, columns: Sequence[_Column], rng: np.random.Generator
-) -> Cells:
+    reference: OpenWindow,
+    current: OpenWindow,
+    columns: Sequence[_BinnedColumn],
+    rng: np.random.Generator,
+) -> ResamplingCells:
     """Choose what is drawn: whole entities, or runs of rows in time, or single rows."""
     if reference.entity is not None and current.entity is not None:
         return cells_of_entities(reference.entity, current.entity, rng)

@@ -16,7 +16,7 @@ import numpy as np
 import scipy  # scipy loads `stats`, which takes a second, when it is used
 from numpy.typing import NDArray
 
-from lifecycle.monitoring.blocks import Cells
+from lifecycle.monitoring.blocks import ResamplingCells
 from lifecycle.monitoring.sketch import Codes, Floats, NumericSketch, Sketch
 
 Weights = NDArray[np.float32]
@@ -57,7 +57,7 @@ class Draws:
     """
 
     def __init__(
-        self, cells: Cells, rows: tuple[int, int], alpha: float, rng: np.random.Generator
+        self, cells: ResamplingCells, rows: tuple[int, int], alpha: float, rng: np.random.Generator
     ) -> None:
         self.alpha = alpha
         self.reference_rows, self.current_rows = rows
@@ -100,13 +100,13 @@ class Draws:
         Args:
             limits: distance from which a measure alarms.
         """
-        found: list[float | None] = [None] * len(measures)
+        shifts: list[float | None] = [None] * len(measures)
         numbers = [at for at, measure in enumerate(measures) if _is_shiftable(measure)]
         for part in _parts(numbers):
             tried = [(measures[at], limits[at]) for at in part]
             for at, shift in zip(part, self._smallest_shifts(tried), strict=True):
-                found[at] = shift
-        return found
+                shifts[at] = shift
+        return shifts
 
     def _smallest_shifts(self, tried: Sequence[tuple[Measure, float]]) -> list[float | None]:
         """Search the shifts of all measures at once, halving what is left of each in a round."""
@@ -217,12 +217,12 @@ def _weights(rng: np.random.Generator, count: float, cells: int, resamples: int)
     A part of a cell is a cell with a smaller weight. For many draws from each cell their numbers
     are nearly independent (the Poisson bootstrap).
     """
-    whole = max(1, int(count))
-    if whole > 4 * cells:
+    cells_drawn = max(1, int(count))
+    if cells_drawn > 4 * cells:
         return rng.poisson(count / cells, (resamples, cells)).astype(np.float32)
-    drawn = rng.integers(0, cells, (resamples, whole)) + cells * np.arange(resamples)[:, None]
+    drawn = rng.integers(0, cells, (resamples, cells_drawn)) + cells * np.arange(resamples)[:, None]
     weights = np.bincount(drawn.ravel(), minlength=cells * resamples).astype(np.float32)
-    if (part := count - whole) > 0:
+    if (part := count - cells_drawn) > 0:
         last = rng.integers(0, cells, resamples) + cells * np.arange(resamples)
         weights[last] += np.float32(part)
     return weights.reshape(resamples, cells)

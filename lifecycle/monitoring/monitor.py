@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lifecycle.monitoring.drift import drift_report
-from lifecycle.monitoring.report import Findings, monitoring_page
+from lifecycle.monitoring.report import WindowFindings, monitoring_page
 from lifecycle.monitoring.results import (
     MetricRow,
     drift_alarms,
@@ -62,8 +62,8 @@ def monitor_windows(
     if not scored:
         raise ValueError("no window to monitor: score one first")
     latest = list(scored)[-project.monitoring.windows :]
-    opened = list(scored)[-project.monitoring.windows - 1 :]
-    for window in opened:
+    compared = list(scored)[-project.monitoring.windows - 1 :]
+    for window in compared:
         if window.model.digest != reference.model.digest:
             raise ValueError(
                 f"window {window.window} was scored by {window.model.uri}, the reference by "
@@ -71,7 +71,7 @@ def monitor_windows(
             )
     before = open_window(reference, project)
     categorical = categorical_features(before.features, project)
-    frames = [open_window(window, project) for window in opened]
+    frames = [open_window(window, project) for window in compared]
     former = [None, *frames][: len(frames)][-len(latest) :]
     windows = list(zip(latest, frames[-len(latest) :], strict=True))
     qualities = tuple(
@@ -92,9 +92,9 @@ def monitor_windows(
     ):
         rows, alarms = _results(project, drift, change, measured, released)
         write_results(project, settings, each.model, each.window, rows, alarms)
-        findings.append(Findings(frame, drift, change, measured, alarms))
+        findings.append(WindowFindings(frame, drift, change, measured, alarms))
     html = monitoring_page(project, (reference, before), findings, released, decision, categorical)
-    name = f"{re.sub(r'[^0-9A-Za-z]+', '-', str(latest[-1].window))}-{_digest(reference, opened)}"
+    name = f"{re.sub(r'[^0-9A-Za-z]+', '-', str(latest[-1].window))}-{_digest(reference, compared)}"
     folder = settings.folder("reports", project.name)
     report = write_page(html, folder / f"monitoring-{name}.html")
     _record(report, reference, latest, drifts, decision)
@@ -105,7 +105,7 @@ def monitor_windows(
         decision=decision,
         report=report,
         before=changes,
-        alarms=tuple(alarm for found in findings for alarm in found.alarms),
+        alarms=tuple(alarm for window_findings in findings for alarm in window_findings.alarms),
     )
 
 

@@ -41,8 +41,8 @@ REFERENCE, CURRENT = "#7a8696", "#c2410c"
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What was found in one window."""
+class WindowFindings:
+    """Results of monitoring one window."""
 
     window: OpenWindow
     drift: DriftReport
@@ -55,7 +55,7 @@ class Findings:
 def monitoring_page(
     project: Project,
     reference: tuple[Scored, OpenWindow],
-    findings: Sequence[Findings],
+    findings: Sequence[WindowFindings],
     released: Evaluation,
     decision: Decision,
     categorical: Sequence[str],
@@ -72,19 +72,21 @@ def monitoring_page(
     )
     parts = [PageSection("Why", points=decision.reasons)]
     parts.append(PageSection("Quality", table=_quality(released, findings)))
-    for found in reversed(findings):
-        parts.append(_alarms(found, project))
-        parts.append(_window(found, window, categorical))
+    for window_findings in reversed(findings):
+        parts.append(_alarms(window_findings, project))
+        parts.append(_window(window_findings, window, categorical))
     return page(f"Monitoring {project.name}", parts, lead=lead, verdict=verdict)
 
 
-def _quality(released: Evaluation, findings: Sequence[Findings]) -> Table:
+def _quality(released: Evaluation, findings: Sequence[WindowFindings]) -> Table:
     header = ("window", "labelled rows", *released.metrics)
     rows = [("release", f"{released.rows:,}", *_metrics(released, released))]
-    for found in reversed(findings):
-        measured = found.quality
+    for window_findings in reversed(findings):
+        measured = window_findings.quality
         labelled = "no labels yet" if measured is None else f"{measured.rows:,}"
-        rows.append((f"window {found.drift.window}", labelled, *_metrics(measured, released)))
+        rows.append(
+            (f"window {window_findings.drift.window}", labelled, *_metrics(measured, released))
+        )
     return Table(header, tuple(rows))
 
 
@@ -95,9 +97,9 @@ def _metrics(measured: Evaluation | None, released: Evaluation) -> list[str]:
     return [f"{m.value:.3g} ({m.low:.3g} to {m.high:.3g})" if m else "–" for m in metrics]
 
 
-def _alarms(found: Findings, project: Project) -> PageSection:
+def _alarms(findings: WindowFindings, project: Project) -> PageSection:
     """What alarms in a window, and what it could have shown."""
-    report, alarms = found.drift, found.alarms
+    report, alarms = findings.drift, findings.alarms
     rows = tuple(
         (
             Cell(alarm.severity, "bad" if alarm.severity == "high" else "warn"),
@@ -112,7 +114,7 @@ def _alarms(found: Findings, project: Project) -> PageSection:
         f"Limits by chance are for all columns, slices and comparisons together: "
         f"{project.monitoring.false_alarms} without drift alarm. For them the reference was "
         f"resampled in {report.drawn}.",
-        *([seen] if (seen := visible_words(report)) else []),
+        *([visible] if (visible := visible_words(report)) else []),
     ]
     if not alarms:
         text.insert(0, "None.")
@@ -139,9 +141,11 @@ def visible_words(report: DriftReport) -> str:
     )
 
 
-def _window(found: Findings, reference: OpenWindow, categorical: Sequence[str]) -> PageSection:
-    report, current = found.drift, found.window
-    since = {drift.column: drift for drift in (found.change.features if found.change else ())}
+def _window(
+    findings: WindowFindings, reference: OpenWindow, categorical: Sequence[str]
+) -> PageSection:
+    report, current = findings.drift, findings.window
+    since = {drift.column: drift for drift in (findings.change.features if findings.change else ())}
     ordered = sorted(report.features, key=lambda c: -c.statistic / c.limit)
     labels = [report.labels] if report.labels else []
     columns: list[ColumnDrift] = [report.predictions, *labels, *ordered]

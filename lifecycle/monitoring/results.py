@@ -125,7 +125,7 @@ def quality_rows(
 
 
 def compared(report: DriftReport, comparison: Comparison) -> Sequence[ColumnDrift]:
-    """What counts of a comparison.
+    """Return what counts of a comparison.
 
     Of the window before, the model may have learned: its predictions there are no measure.
     """

@@ -77,8 +77,8 @@ class NumericSketch:
         """Add to the Wasserstein distance what lies beyond the reference's outermost values."""
         if self.test == "kolmogorov_smirnov" or not (present := ~np.isnan(values)).any():
             return 0.0
-        kept = values[present]
-        beyond = np.maximum(kept - self.cuts[-1], 0) + np.maximum(self.cuts[0] - kept, 0)
+        finite = values[present]
+        beyond = np.maximum(finite - self.cuts[-1], 0) + np.maximum(self.cuts[0] - finite, 0)
         return float(beyond.mean() / self.scale)
 
 

@@ -409,7 +409,7 @@ def quality_limit(
 
 
 def is_worse(value: float, limit: float, metric: Metric) -> bool:
-    """Whether a metric is beyond its limit; a value that is not a number counts as lost."""
+    """Judge whether a metric is beyond its limit; a value that is not a number counts as lost."""
     return not _better_by(value, limit, metric) >= 0
 
 
@@ -460,8 +460,8 @@ def _retraining_words(violating: list[set[str]], spec: MonitoringSpec) -> tuple[
         sentence = f"the window {'violates' if count else 'does not violate'}"
     if count >= spec.violations and violating[-1]:
         causes = sorted(set().union(*violating))
-        alone = ", which the project says is reason enough (retraining.triggers)"
-        by = f"{' and '.join(causes)}{alone if causes == ['drift'] else ''}"
+        reason = ", which the project says is reason enough (retraining.triggers)"
+        by = f"{' and '.join(causes)}{reason if causes == ['drift'] else ''}"
         return True, f"Retraining is asked for: {sentence} ({rule}) by {by}."
     old = " The newest does not." if count and not violating[-1] else ""
     return False, f"Nothing to do: {sentence} ({rule}).{old}"

@@ -97,7 +97,7 @@ class DriftReport(Record):
 
     @property
     def alarms(self) -> tuple[ColumnDrift, ...]:
-        """What is beyond chance and large enough to be told, the furthest first."""
+        """Distances beyond chance that are large enough to be told, the furthest first."""
         beyond = [column for column in self.columns if column.alarms]
         return tuple(sorted(beyond, key=lambda column: -column.statistic / column.alarm_limit))
 

@@ -6,12 +6,14 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+from deltalake import DeltaTable
 
 from lifecycle.errors import DataError
 from lifecycle.features.encode import labels
 from lifecycle.lake.table import table_uri
 from lifecycle.lake.write import write_version
 from lifecycle.monitoring.monitor import monitor_windows
+from lifecycle.monitoring.results import ALARMS, METRICS
 from lifecycle.monitoring.scored import categorical_features, open_window
 from lifecycle.project import Project
 from lifecycle.records import Evaluation, ModelVersion, Monitored, Scored, Window
@@ -186,3 +188,48 @@ def test_predictions_of_other_rows_or_another_model_are_refused(
 def test_which_features_are_categories(health: Project) -> None:
     features = pd.DataFrame({"plan": [1, 2], "income": [1.0, 2.0], "made_by_hook": ["a", "b"]})
     assert categorical_features(features, health) == ("plan", "made_by_hook")
+
+
+def rows_of(uri: str) -> pd.DataFrame:
+    return DeltaTable(uri).to_pandas()
+
+
+def test_each_window_has_its_rows_once(
+    make_project: Callable[..., Project], settings: Settings
+) -> None:
+    project = make_project(monitoring={"windows": 1})
+    frame = small_frame(800)
+    reference, calm = scored(settings, frame[:400], 1), scored(settings, frame[400:], 2)
+    moved = scored(settings, frame[400:].assign(city="Lima"), 3)
+
+    def monitored() -> Monitored:
+        windows = [calm, moved]
+        return monitor_windows(
+            project, settings, reference, windows, released(project, frame[:400])
+        )
+
+    found = monitored()
+    metrics = rows_of(table_uri(settings, project.name, METRICS))
+    assert set(metrics["comparison"]) == {"reference", "window before", "release"}
+    of_city = metrics.query("column == 'city' and comparison == 'reference'").iloc[0]
+    assert of_city["value"] > of_city["limit"]
+    assert of_city["alarm"]
+    quality = metrics.query(f"metric == '{project.metric}'").iloc[0]
+    assert quality["low"] <= quality["value"] <= quality["high"]
+    assert quality["column"] == project.target
+    assert found.before[-1] is not None
+
+    alarms = rows_of(table_uri(settings, project.name, ALARMS))
+    assert set(zip(alarms["cause"], alarms["comparison"], strict=True)) >= {
+        ("features", "reference"),
+        ("features", "window before"),
+    }
+    assert set(alarms["window"]) == {"3"}
+    again = monitored()
+    assert again == found
+    columns = ["comparison", "slice", "column", "metric"]
+    pd.testing.assert_frame_equal(
+        rows_of(table_uri(settings, project.name, METRICS)).sort_values(columns, ignore_index=True),
+        metrics.sort_values(columns, ignore_index=True),
+    )
+    assert len(rows_of(table_uri(settings, project.name, ALARMS))) == len(alarms)
