@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("LIFECYCLE_SHARED_DATA", ROOT.parent / "shared" / "data"))
 SIZES, COLUMNS = (200, 2_000, 20_000), (5, 20, 100)
 REFERENCE_ROWS = 10_000
-WINDOWS, PER_REFERENCE = 1_000, 20
+WINDOWS, PER_REFERENCE = 1_000, 25
 """Windows of a configuration, and how many of them are compared with one reference."""
 ALARMS = (4, 17)
 """The 95 % band of the number of alarms at a rate of 1 % in 1,000 windows."""
@@ -153,12 +153,12 @@ def measure(rounds: int) -> Iterator[Result]:
     """The rate of false alarms, the power, and the time against SciPy."""
     tables = populations()
     for population in tables:
-        for columns in COLUMNS:
-            for rows in SIZES:
-                yield _false_alarms(population, rows, columns)
-    for population in tables:
         yield _power(population)
     yield from _times(rounds)
+    for columns in COLUMNS:
+        for population in tables:
+            for rows in SIZES:
+                yield _false_alarms(population, rows, columns)
 
 
 def _false_alarms(population: Population, rows: int, columns: int) -> Result:
