@@ -17,7 +17,7 @@ import scipy  # scipy loads `stats`, which takes a second, when it is used
 from numpy.typing import NDArray
 
 from lifecycle.monitoring.blocks import ResamplingCells
-from lifecycle.monitoring.sketch import Codes, Floats, NumericSketch, Sketch
+from lifecycle.monitoring.sketch import BINS, Codes, Floats, NumericSketch, Sketch
 
 Weights = NDArray[np.float32]
 
@@ -95,7 +95,7 @@ class Draws:
     def visible(self, measures: Sequence[Measure], limits: Sequence[float]) -> list[float | None]:
         """Smallest shift of each number, in standard deviations, found in 90 % of the draws.
 
-        None for what is no number, and where even the largest shift is not found so often.
+        None for what has few values, and where even the largest shift is not found so often.
 
         Args:
             limits: distance from which a measure alarms.
@@ -194,11 +194,12 @@ def _parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 
 def _is_shiftable(measure: Measure) -> bool:
+    """Judge whether a shift means something: of a few repeated values the smallest would show."""
     values = measure.values
     return (
         isinstance(measure.sketch, NumericSketch)
         and values is not None
-        and len(np.unique(values[~np.isnan(values)])) > 1
+        and len(np.unique(values[~np.isnan(values)])) > BINS
     )
 
 

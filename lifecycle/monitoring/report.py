@@ -137,7 +137,7 @@ def visible_words(report: DriftReport) -> str:
     middle = float(np.median(shifts))
     return (
         f"9 of 10 windows like this one would show a shift of {worst:.2g} σ in any one of "
-        f"{len(shifts)} numeric features, of {middle:.2g} σ in half of them."
+        f"{len(shifts)} continuous features, of {middle:.2g} σ in half of them."
     )
 
 

@@ -33,7 +33,7 @@ class ColumnDrift(Record):
     """Share of the threshold that is worth an alarm."""
     visible: float | None = None
     """Smallest shift, in standard deviations, that 9 of 10 such windows would have shown as an
-    alarm; None if the column is no number or no shift is."""
+    alarm; None if no shift is, or the column has few values."""
 
     @property
     def alarm_limit(self) -> float:
