@@ -15,6 +15,7 @@ from benchmarks import (
     command_line,
     cycle,
     damage,
+    estimate,
     evaluation,
     growth,
     ingest,
@@ -55,6 +56,7 @@ PARTS: dict[str, Callable[[int], Iterator[Result]]] = {
     "cycle": cycle.measure,
     "startup": startup.measure,
     "damage": damage.measure,
+    "estimate": estimate.measure,
     "reading": reading.measure,
 }
 

@@ -5,24 +5,30 @@ if __name__ == "__main__":
 
     run_flow("monitor")
 
-from flows.command import Command
+from datetime import datetime
+
+from flows.command import Command, Option
 from flows.score import score
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Monitored, Scored
 from lifecycle.settings import Environment, Settings
 from tasks.data import latest_windows
-from tasks.monitoring import monitor_windows
+from tasks.monitoring import monitor_windows, take_labels
 from tasks.release import current_champion
 from tasks.runs import flow
 
 
 @flow(flow_run_name="monitor-{project.name}")
 def monitor(
-    project: ProjectFile, env: Environment | None = None, scored: list[Scored] | None = None
+    project: ProjectFile,
+    env: Environment | None = None,
+    scored: list[Scored] | None = None,
+    as_of: datetime | None = None,
 ) -> Monitored:
     """Compare scored windows with what the champion was released on, and decide on retraining.
 
     Without `scored`: the latest `monitoring.windows` periods and the one before them, scored first.
+    With `as_of`: by the labels that were known then.
     """
     settings = Settings.load(env)
     champion = current_champion(project, settings)
@@ -30,7 +36,15 @@ def monitor(
         scored = [score(project, env, window) for window in latest_windows(project, settings)]
     # predictions of a former champion say nothing about this one
     scored = [s if s.model == champion.model else score(project, env, s.window) for s in scored]
-    return monitor_windows(project, settings, champion, scored)
+    if as_of is None:
+        take_labels(project, settings)
+    return monitor_windows(project, settings, champion, scored, as_of)
 
 
-command = Command(monitor)
+command = Command(
+    monitor,
+    options=(
+        Option("--as-of", type=datetime.fromisoformat, help="labels as known then, ISO 8601, UTC"),
+    ),
+    arguments=lambda options: {"as_of": options.as_of},
+)

@@ -1,7 +1,10 @@
 """Scoring and monitoring steps as Prefect tasks."""
 
+from datetime import datetime
+
 from prefect.artifacts import create_markdown_artifact
 
+from lifecycle.labels import delivery
 from lifecycle.monitoring import monitor
 from lifecycle.project import Project
 from lifecycle.quality import gates
@@ -38,9 +41,25 @@ def score_dataset(
     return scored
 
 
+@task(name="labels", **NOT_CACHED, **RETRIES)
+def take_labels(project: Project, settings: Settings) -> delivery.Delivery | None:
+    """Take in what has come true, from where `monitoring.labels` says; None without it."""
+    if project.monitoring.labels is None:
+        return None
+    source = delivery.label_source(project)
+    with step("labels", f"taking labels from {source.place}") as report:
+        delivered = delivery.deliver(project, settings, source)
+        report(f"{delivered.text} → {delivered.labels:,} in the ledger")
+    return delivered
+
+
 @task(name="monitor", **NOT_CACHED, **RETRIES)
 def monitor_windows(
-    project: Project, settings: Settings, champion: Trained, scored: list[Scored]
+    project: Project,
+    settings: Settings,
+    champion: Trained,
+    scored: list[Scored],
+    as_of: datetime | None = None,
 ) -> Monitored:
     """Compare scored windows with the champion's holdout, and leave the findings to be seen."""
     with step(
@@ -49,14 +68,17 @@ def monitor_windows(
         path = artifacts.bundle_path(champion.model, settings)
         holdout = champion.split.holdout
         reference = batch.score(project, settings, holdout, Window(), champion.model, path)
-        reports = monitor.monitor_windows(project, settings, reference, scored, champion.evaluation)
+        reports = monitor.monitor_windows(
+            project, settings, reference, scored, champion.evaluation, as_of
+        )
         report(f"{_drift_line(project, reports.drift[-1])} → {reports.report}")
     verdict = "nothing to do" if reports.decision.passed else "retraining is asked for"
     say("monitor", "\n".join([f"{verdict}:", *(f"· {r}" for r in reports.decision.reasons)]))
     create_markdown_artifact(
         key=f"{slug(project)}-monitoring", markdown=gates.render(reports.decision)
     )
-    _send_findings(project, settings, champion, reports)
+    if as_of is None:  # else nobody is to be told what was so once
+        _send_findings(project, settings, champion, reports)
     return reports
 
 

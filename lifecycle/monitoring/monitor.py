@@ -8,13 +8,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
+from lifecycle.labels.ledger import Ledger, content_digest
 from lifecycle.monitoring.drift import drift_report
+from lifecycle.monitoring.grades import estimate_windows
+from lifecycle.monitoring.labels import with_ledger
 from lifecycle.monitoring.report import WindowFindings, monitoring_page
 from lifecycle.monitoring.results import (
     MetricRow,
     drift_alarms,
     drift_rows,
+    estimate_row,
     quality_alarms,
     quality_rows,
     write_results,
@@ -40,6 +45,7 @@ def monitor_windows(
     reference: Scored,
     scored: Sequence[Scored],
     released: Evaluation,
+    as_of: datetime | None = None,
 ) -> Monitored:
     """Compare the latest windows with the reference and decide whether to retrain.
 
@@ -52,6 +58,7 @@ def monitor_windows(
         scored: windows scored by the same model, oldest first; `monitoring.windows` of the latest
             are judged, and the one before these is what the first of them is compared with.
         released: the model's evaluation at release.
+        as_of: labels of the ledger as known then, and no results in the tables; by default, now.
 
     Raises:
         BackendError: a table cannot be read, or the results cannot be written.
@@ -71,7 +78,10 @@ def monitor_windows(
             )
     before = open_window(reference, project)
     categorical = categorical_features(before.features, project)
-    frames = [open_window(window, project) for window in compared]
+    ledger = Ledger(settings, project.name).rows(as_of)
+    frames = [
+        with_ledger(open_window(window, project), window, project, ledger) for window in compared
+    ]
     former = [None, *frames][: len(frames)][-len(latest) :]
     windows = list(zip(latest, frames[-len(latest) :], strict=True))
     qualities = tuple(
@@ -86,15 +96,22 @@ def monitor_windows(
     decision = decide_retraining(
         drifts, qualities, released, project.monitoring, project.retraining, project.metric
     )
+    estimates = estimate_windows(
+        project, settings, (reference, before), windows, released, ledger, as_of
+    )
     findings = []
-    for (each, frame), drift, change, measured in zip(
-        windows, drifts, changes, qualities, strict=True
+    for (each, frame), drift, change, measured, estimated in zip(
+        windows, drifts, changes, qualities, estimates, strict=True
     ):
         rows, alarms = _results(project, drift, change, measured, released)
-        write_results(project, settings, each.model, each.window, rows, alarms)
-        findings.append(WindowFindings(frame, drift, change, measured, alarms))
+        if estimated is not None:
+            rows.append(estimate_row(estimated, project.target, drift.current_rows))
+        if as_of is None:
+            write_results(project, settings, each.model, each.window, rows, alarms)
+        findings.append(WindowFindings(frame, drift, change, measured, alarms, estimated))
     html = monitoring_page(project, (reference, before), findings, released, decision, categorical)
-    name = f"{re.sub(r'[^0-9A-Za-z]+', '-', str(latest[-1].window))}-{_digest(reference, compared)}"
+    digest = _digest(reference, compared, ledger)
+    name = f"{re.sub(r'[^0-9A-Za-z]+', '-', str(latest[-1].window))}-{digest}"
     folder = settings.folder("reports", project.name)
     report = write_page(html, folder / f"monitoring-{name}.html")
     _record(report, reference, latest, drifts, decision)
@@ -104,6 +121,7 @@ def monitor_windows(
         quality=qualities,
         decision=decision,
         report=report,
+        estimates=estimates,
         before=changes,
         alarms=tuple(alarm for window_findings in findings for alarm in window_findings.alarms),
     )
@@ -177,6 +195,7 @@ def _record(
     write_page(json.dumps(content, indent=1), report.with_suffix(".json"))
 
 
-def _digest(reference: Scored, windows: Sequence[Scored]) -> str:
+def _digest(reference: Scored, windows: Sequence[Scored], ledger: pa.Table) -> str:
     """Short name of what was compared: the same comparison writes the same file."""
-    return sha256([s.predictions.digest for s in (reference, *windows)])[:10]
+    labels = [content_digest(ledger)] if ledger.num_rows else []
+    return sha256([s.predictions.digest for s in (reference, *windows)] + labels)[:10]

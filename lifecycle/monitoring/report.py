@@ -13,7 +13,16 @@ from lifecycle.monitoring.results import ALL
 from lifecycle.monitoring.scored import OpenWindow
 from lifecycle.monitoring.sketch import as_floats
 from lifecycle.project import Project
-from lifecycle.records import Alarm, ColumnDrift, Decision, DriftReport, Evaluation, Scored
+from lifecycle.records import (
+    Alarm,
+    ColumnDrift,
+    Decision,
+    DriftReport,
+    EstimatedQuality,
+    Evaluation,
+    Grade,
+    Scored,
+)
 from lifecycle.runtime.html import Cell, PageSection, Picture, Table, page
 
 if TYPE_CHECKING:
@@ -37,6 +46,10 @@ HEADER = (
 ALARM_HEADER = ("severity", "what moved", "against", "distance or value", "limit")
 PLOTS = 12
 """Plots a window, the furthest drifted first."""
+ESTIMATED = (
+    "From no label of the window: the interval is where 95 of 100 measured values lie while the "
+    "same rows still have the same truth. An estimate that was wrong is withdrawn."
+)
 REFERENCE, CURRENT = "#7a8696", "#c2410c"
 
 
@@ -50,6 +63,8 @@ class WindowFindings:
     """Against the window before."""
     quality: Evaluation | None
     alarms: Sequence[Alarm]
+    estimated: EstimatedQuality | None = None
+    """The deciding metric before the labels."""
 
 
 def monitoring_page(
@@ -72,6 +87,8 @@ def monitoring_page(
     )
     parts = [PageSection("Why", points=decision.reasons)]
     parts.append(PageSection("Quality", table=_quality(released, findings)))
+    if any(window_findings.estimated for window_findings in findings):
+        parts.append(_estimates(findings))
     for window_findings in reversed(findings):
         parts.append(_alarms(window_findings, project))
         parts.append(_window(window_findings, window, categorical))
@@ -95,6 +112,40 @@ def _metrics(measured: Evaluation | None, released: Evaluation) -> list[str]:
         return ["–" for _ in released.metrics]
     metrics = (measured.metrics.get(name) for name in released.metrics)
     return [f"{m.value:.3g} ({m.low:.3g} to {m.high:.3g})" if m else "–" for m in metrics]
+
+
+def _estimates(findings: Sequence[WindowFindings]) -> PageSection:
+    """The deciding metric before the labels, beside what was measured, and how good it has been."""
+    rows: list[tuple[str | Cell, ...]] = []
+    metric = ""
+    for window_findings in reversed(findings):
+        name, estimated = f"window {window_findings.drift.window}", window_findings.estimated
+        if estimated is None:
+            rows.append((name, "too few rows", "–", "–"))
+            continue
+        metric = estimated.metric.replace("_", " ")
+        measured = window_findings.quality
+        value = measured and measured.metrics.get(estimated.metric)
+        estimate, grade = estimated.estimate, estimated.grade
+        rows.append(
+            (
+                name,
+                Cell("withdrawn", "bad")
+                if grade.withdrawn
+                else f"{estimate.value:.3g} ({estimate.low:.3g} to {estimate.high:.3g})",
+                f"{value.value:.3g} on {measured.rows:,} rows" if measured and value else "–",
+                _grade_text(grade),
+            )
+        )
+    header = ("window", f"{metric}, estimated", "measured", "estimates so far")
+    return PageSection("Quality before labels", text=(ESTIMATED,), table=Table(header, tuple(rows)))
+
+
+def _grade_text(grade: Grade) -> str:
+    if not grade.windows:
+        return "no labelled window yet"
+    text = f"{grade.covered} of {grade.windows} labelled windows covered, bias {grade.bias:+.2g}"
+    return f"{text}; withdrawn: {grade.withdrawn}" if grade.withdrawn else text
 
 
 def _alarms(findings: WindowFindings, project: Project) -> PageSection:

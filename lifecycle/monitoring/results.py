@@ -17,6 +17,7 @@ from lifecycle.records import (
     Alarm,
     ColumnDrift,
     DriftReport,
+    EstimatedQuality,
     Evaluation,
     LabelDrift,
     ModelVersion,
@@ -122,6 +123,20 @@ def quality_rows(
             rows=measured.rows,
             alarm=limit is not None and is_worse(estimate.value, limit, name),
         )
+
+
+def estimate_row(estimated: EstimatedQuality, target: str, rows: int) -> MetricRow:
+    """Return the deciding metric as it is estimated before the labels; no value if withdrawn."""
+    estimate = None if estimated.grade.withdrawn else estimated.estimate
+    return MetricRow(
+        comparison="release",
+        column=target,
+        metric=f"{estimated.metric} estimated",
+        value=estimate and estimate.value,
+        low=estimate and estimate.low,
+        high=estimate and estimate.high,
+        rows=rows,
+    )
 
 
 def compared(report: DriftReport, comparison: Comparison) -> Sequence[ColumnDrift]:

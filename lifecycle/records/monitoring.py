@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
+from lifecycle.project import Metric
 from lifecycle.records.base import Record, Window
 from lifecycle.records.data import DatasetVersion, Prepared
 from lifecycle.records.release import Release
-from lifecycle.records.training import Decision, Evaluation, ModelVersion, Trained
+from lifecycle.records.training import Decision, Estimate, Evaluation, ModelVersion, Trained
 
 
 class Scored(Record):
@@ -126,6 +127,28 @@ class Alarm(Record):
     limit: float
 
 
+class Grade(Record):
+    """Former estimates of a model's quality, held against the labels that came."""
+
+    windows: int
+    """Labelled windows that were looked at."""
+    covered: int
+    """Of these, windows whose measured quality lies in the 95 % interval of the estimate."""
+    bias: float
+    """Mean of estimate less measured quality."""
+    withdrawn: str = ""
+    """Why the estimate says nothing any more, in words; empty while it does."""
+
+
+class EstimatedQuality(Record):
+    """The deciding metric of a window, before its labels."""
+
+    metric: Metric
+    estimate: Estimate
+    """With the interval that the measured quality is expected in, in 95 of 100 windows."""
+    grade: Grade
+
+
 class Monitored(Record):
     """Findings of `monitor` in the latest windows, oldest first."""
 
@@ -135,6 +158,8 @@ class Monitored(Record):
     decision: Decision
     """Passed: nothing to do. Not passed: retraining is due."""
     report: Path
+    estimates: tuple[EstimatedQuality | None, ...] = ()
+    """The deciding metric per window, estimated from no label of it; None of few rows."""
     before: tuple[DriftReport | None, ...] = ()
     """Each window against the one before it; None where there is none."""
     alarms: tuple[Alarm, ...] = ()

@@ -1,0 +1,368 @@
+"""Quality of a window before its labels: an interval, from the model's own probabilities or errors.
+
+Classification: the model's probabilities, calibrated on the reference, say how likely each label
+is, and so what a metric would be (CBPE). Under covariate shift the reference is weighted by how
+much likelier its rows are in the window, so that the calibration is that of the window (Białek,
+Kuberski, Perrakis and Bifet, *Estimating Model Performance Under Covariate Shift Without Labels*,
+2024: PAPE). The weights are the odds of a classifier that tells window from reference (Bickel,
+Brückner and Scheffer, *Discriminative Learning Under Covariate Shift*, 2009).
+
+Regression: a second model learns the size of the errors from features and prediction (direct loss
+estimation, NannyML's DLE); errors of the reference, divided by their expected size, give the rest.
+Since it learns from the features, it follows a covariate shift without weights.
+
+Labels are drawn, the metric is measured on each draw, and the spread of the draws is the interval:
+of the labels by chance, and of what a reference of its size can say. What no estimate without
+labels can see is that the truth itself has changed for the same rows (concept shift): so it is held
+against the labels once they arrive, and withdrawn where it was wrong (`verdict`).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xgboost as xgb
+from numpy.typing import NDArray
+
+from lifecycle.monitoring.drift import as_floats
+from lifecycle.monitoring.scored import OpenWindow
+from lifecycle.project import Metric
+from lifecycle.records import Estimate
+from lifecycle.training.calibration import log_odds, sigmoid
+from lifecycle.training.evaluation.metrics import family_of
+
+Floats = NDArray[np.float64]
+
+DRAWS = 200
+MAX_ROWS = 10_000
+"""Rows of the reference, and of the window, that an estimate looks at; the interval is theirs."""
+FOLDS = 3
+"""No row is weighted, nor its error expected, by a model that has learned from it."""
+MAX_WEIGHT = 20.0
+"""Beyond it, a few rows of the reference would stand for the whole window."""
+TREES: dict[str, Any] = {
+    "objective": "reg:gamma",
+    "max_depth": 3,
+    "eta": 0.15,
+    "min_child_weight": 20,
+    "max_bin": 64,
+    "nthread": 1,
+    "seed": 17,
+}
+ROUNDS = 30
+RIDGE = 10.0
+"""Of the classifier, in rows: its coefficients are of standard deviations."""
+SHIFTED = 1.645
+"""Standard errors by which the classifier must beat chance before its weights count: 1 in 20."""
+Z = 1.96
+"""Half the width of a 95 % interval, in standard deviations."""
+NOISE = 6.0
+"""What the weights alone move the calibration by in 1 of 20 windows (chi-squared, 2 degrees)."""
+PRIOR = 4.0
+"""Rows that the belief in the model's own calibration weighs."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Ground of an estimate: labelled rows that the model did not learn from."""
+
+    features: Floats
+    """(n, k)."""
+    prediction: Floats
+    """(n,), multiclass (n, classes)."""
+    truth: Floats
+    """(n,)."""
+
+    @cached_property
+    def errors(self) -> "ErrorModel":
+        """Regression: what is learned of the errors' size."""
+        return ErrorModel(self)
+
+
+class ErrorModel:
+    """Expects the size of an error from features and prediction (DLE: the loss is the target).
+
+    Attributes:
+        relative: (n,), errors of the reference divided by the size that a model expected which had
+            not seen them.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        errors = reference.truth - reference.prediction
+        squares = errors**2
+        self._mean = float(squares.mean()) or 1.0
+        target = squares / self._mean + 1e-6
+        rows = np.column_stack([reference.features, reference.prediction])
+        self.relative = errors / self._size(_out_of_fold(rows, target))
+        self._booster = _fitted(rows, target)
+
+    def sizes(self, features: Floats, prediction: Floats) -> Floats:
+        """Root of the expected square of each error (n,)."""
+        rows = np.column_stack([features, prediction])
+        return self._size(self._booster.inplace_predict(rows).astype(np.float64))
+
+    def _size(self, squares: Floats) -> Floats:
+        sizes: Floats = np.sqrt(squares * self._mean)
+        return sizes
+
+
+def reference_of(window: OpenWindow, levels: "FeatureCodes") -> Reference:
+    """The labelled rows of a window, at most `MAX_ROWS`."""
+    labelled = np.flatnonzero(~np.isnan(window.truth))
+    rows = labelled[_even(len(labelled))]
+    return Reference(
+        levels.matrix(window.features)[rows], window.prediction[rows], window.truth[rows]
+    )
+
+
+class FeatureCodes:
+    """Turns features into numbers alike for reference and windows.
+
+    Args:
+        features: of the reference.
+        categorical: features that are categories.
+    """
+
+    def __init__(self, features: pd.DataFrame, categorical: Sequence[str]) -> None:
+        self._names = list(features.columns)
+        self._levels = {
+            name: {
+                level: at for at, level in enumerate(_texts(features[name]).value_counts().index)
+            }
+            for name in categorical
+        }
+
+    def matrix(self, features: pd.DataFrame) -> Floats:
+        """Features (n, k); a category is the rank of its level by frequency, a new one -1."""
+        columns = [
+            _texts(features[name]).map(self._levels[name]).fillna(-1).to_numpy(dtype=np.float64)
+            if name in self._levels
+            else as_floats(features[name])
+            for name in self._names
+        ]
+        return np.column_stack(columns)
+
+
+def estimate_quality(
+    reference: Reference,
+    features: Floats,
+    prediction: Floats,
+    metric: Metric,
+    task: str,
+    *,
+    threshold: float | None = None,
+    seed: int = 17,
+    weighted: bool = True,
+) -> Estimate:
+    """Estimate a metric of a window's predictions from no label of theirs.
+
+    Args:
+        features: (n, k) of the window, from the reference's `FeatureCodes`.
+        prediction: (n,), multiclass (n, classes).
+        threshold: binary: the probability from which a row counts as positive.
+        weighted: whether the reference is weighted for covariate shift; without, it is CBPE.
+
+    Returns:
+        The metric, and the 95 % interval of what the labels will say.
+    """
+    rows = _even(len(features))
+    features, prediction = features[rows], prediction[rows]
+    rng = np.random.default_rng(seed)
+    is_number = task in ("regression", "count")
+    weights = np.ones(len(reference.truth))
+    if weighted and not is_number:
+        weights = density_ratio(reference.features, features)
+    draw = (
+        _errors(reference, features, prediction, rng)
+        if is_number
+        else _classes(reference, prediction, weights, rng)
+    )
+    family = family_of(metric, task, threshold)  # type: ignore[arg-type]
+    place, ones = family.names.index(metric), np.ones(len(prediction), dtype=np.int64)
+    values = []
+    for _ in range(DRAWS):
+        value = family.prepare(draw(), prediction)(ones)[place]
+        if math.isfinite(value):
+            values.append(value)
+    middle, spread = float(np.mean(values)), float(np.std(values))
+    return Estimate(value=middle, low=middle - Z * spread, high=middle + Z * spread)
+
+
+def density_ratio(reference: Floats, window: Floats) -> Floats:
+    """Weigh each row of the reference by how much likelier it is in the window (n,), with mean 1.
+
+    The classifier is a logistic regression on the features, their squares and what is missing: its
+    weights vary less than those of trees. Where it cannot tell the two apart better than by chance,
+    every weight is 1.
+    """
+    terms = _terms(np.concatenate([reference, window]))
+    inside = np.repeat([0.0, 1.0], [len(reference), len(window)])
+    balance = np.where(inside > 0, len(reference) / len(window), 1.0)
+    margin = np.empty(len(terms))
+    for fold in range(FOLDS):  # no row is weighted by a classifier that has seen it
+        unseen = np.arange(len(terms)) % FOLDS == fold
+        learned = ~unseen
+        at = _separation(terms[learned], inside[learned], balance[learned])
+        margin[unseen] = terms[unseen] @ at
+    before, after = margin[: len(reference)], margin[len(reference) :]
+    area, error = _area(after, before)
+    if area < 0.5 + SHIFTED * error:
+        return np.ones(len(reference))
+    weights = np.exp(np.clip(before, -8, math.log(MAX_WEIGHT)))
+    ratios: Floats = weights / weights.mean()
+    return ratios
+
+
+def _terms(rows: Floats) -> Floats:
+    """Features in standard deviations, their squares, and masks of what is missing; a constant."""
+    missing = np.isnan(rows)
+    middle = np.nanmean(np.where(missing.all(axis=0), 0.0, rows), axis=0)
+    scaled = np.where(missing, 0.0, rows - middle)
+    spread = scaled.std(axis=0)
+    scaled = np.clip(scaled / np.where(spread > 0, spread, 1.0), -4, 4)
+    gaps = missing[:, missing.any(axis=0)].astype(np.float64)
+    return np.column_stack([scaled, scaled**2 - 1, gaps, np.ones(len(rows))])
+
+
+def _separation(terms: Floats, inside: Floats, balance: Floats) -> Floats:
+    """Coefficients of a logistic regression with a ridge, by Newton's method."""
+    ridge = RIDGE * np.eye(terms.shape[1])
+    at = np.zeros(terms.shape[1])
+    for _ in range(8):
+        share = sigmoid(np.clip(terms @ at, -30, 30))
+        gradient = terms.T @ (balance * (share - inside)) + ridge @ at
+        curvature = (terms * (balance * share * (1 - share))[:, None]).T @ terms + ridge
+        step = np.linalg.solve(curvature, gradient)
+        at = at - step
+        if np.abs(step).max() < 1e-4:
+            break
+    return at
+
+
+def _classes(
+    reference: Reference, prediction: Floats, weights: Floats, rng: np.random.Generator
+) -> Callable[[], Floats]:
+    """Draws labels from calibrated probabilities, and the calibration from what is known of it."""
+    if prediction.ndim == 1:
+        centre, spread = _calibration(reference.prediction, reference.truth == 1, weights)
+        margin = log_odds(prediction)
+
+        def draw_binary() -> Floats:
+            slope, intercept = centre + spread @ rng.standard_normal(2)
+            drawn = rng.random(len(margin)) < sigmoid(slope * margin + intercept)
+            return drawn.astype(np.float64)
+
+        return draw_binary
+    classes = range(prediction.shape[1])
+    fits = [
+        _calibration(reference.prediction[:, at], reference.truth == at, weights) for at in classes
+    ]
+    margins = [log_odds(prediction[:, at]) for at in classes]
+
+    def draw_class() -> Floats:
+        shares, common = [], rng.standard_normal()  # a model is too sure of all classes, or of none
+        for (centre, spread), margin in zip(fits, margins, strict=True):
+            slope, intercept = centre + spread @ np.array([common, rng.standard_normal()])
+            shares.append(sigmoid(slope * margin + intercept))
+        ends = np.cumsum(np.column_stack(shares), axis=1)
+        below = rng.random(len(ends))[:, None] * ends[:, -1:] > ends
+        drawn: Floats = below.sum(axis=1).astype(np.float64)
+        return drawn
+
+    return draw_class
+
+
+def _calibration(
+    probability: Floats, truth: NDArray[np.bool_], weights: Floats
+) -> tuple[Floats, Floats]:
+    """Slope and intercept on the log-odds (Platt 1999), and a root of their covariance (2, 2).
+
+    What the weights make of the calibration is believed as far as it is more than noise (James and
+    Stein 1961): few rows of the reference may stand for most of the window.
+    """
+    plain, own = _logistic(probability, truth, np.ones(len(truth)))
+    if (weights == 1).all():
+        return plain, np.linalg.cholesky(own).astype(np.float64)
+    centre, covariance = _logistic(probability, truth, weights)
+    moved = centre - plain
+    evidence = float(moved @ np.linalg.solve(covariance, moved))
+    belief = max(0.0, 1 - NOISE / max(evidence, 1e-9))
+    doubt = (1 - belief) * moved  # what is left of the move may be true all the same
+    root = np.linalg.cholesky(belief * covariance + (1 - belief) * own + np.outer(doubt, doubt))
+    return plain + belief * moved, root.astype(np.float64)
+
+
+def _logistic(
+    probability: Floats, truth: NDArray[np.bool_], weights: Floats
+) -> tuple[Floats, Floats]:
+    """Slope and intercept, and their covariance: the robust one (Huber 1967), which holds for
+    weighted rows too."""
+    rows = np.column_stack([log_odds(probability), np.ones(len(probability))])
+    belief, start = np.diag([PRIOR, PRIOR / 4]), np.array([1.0, 0.0])
+    at = start
+    for _ in range(30):
+        share = sigmoid(rows @ at)
+        gradient = rows.T @ (weights * (share - truth)) + belief @ (at - start)
+        curvature = (rows * (weights * share * (1 - share))[:, None]).T @ rows + belief
+        step = np.linalg.solve(curvature, gradient)
+        at = at - np.clip(step, -1, 1)
+        if np.abs(step).max() < 1e-8:
+            break
+    scores = rows * (weights * (sigmoid(rows @ at) - truth))[:, None]
+    inverse = np.linalg.inv(curvature)
+    return at, inverse @ (scores.T @ scores) @ inverse + 1e-12 * np.eye(2)
+
+
+def _errors(
+    reference: Reference,
+    features: Floats,
+    prediction: Floats,
+    rng: np.random.Generator,
+) -> Callable[[], Floats]:
+    """Draws truths: the prediction and an error of the reference, as large as is expected here."""
+    relative = reference.errors.relative
+    sizes = reference.errors.sizes(features, prediction)
+
+    def draw() -> Floats:
+        chances = np.cumsum(rng.exponential(size=len(relative)))  # Rubin 1981
+        at = np.searchsorted(chances, rng.random(len(sizes)) * chances[-1])
+        drawn: Floats = prediction + sizes * relative[np.minimum(at, len(relative) - 1)]
+        return drawn
+
+    return draw
+
+
+def _out_of_fold(rows: Floats, target: Floats) -> Floats:
+    """Predictions (n,) for rows by models that have not seen them."""
+    fold = np.arange(len(rows)) % FOLDS
+    answers = np.empty(len(rows))
+    for at in range(FOLDS):
+        booster = _fitted(rows[fold != at], target[fold != at])
+        answers[fold == at] = booster.inplace_predict(rows[fold == at])
+    return answers
+
+
+def _fitted(rows: Floats, target: Floats) -> xgb.Booster:
+    matrix = xgb.QuantileDMatrix(rows, label=target, nthread=1, max_bin=TREES["max_bin"])
+    return xgb.train(TREES, matrix, ROUNDS)
+
+
+def _area(high: Floats, low: Floats) -> tuple[float, float]:
+    """Area under the curve, and its standard error without any difference (Hanley, McNeil 1982)."""
+    ranks = pd.Series(np.concatenate([high, low])).rank().to_numpy()
+    n, m = len(high), len(low)
+    area = (ranks[:n].sum() - n * (n + 1) / 2) / (n * m)
+    return float(area), math.sqrt((n + m + 1) / (12 * n * m))
+
+
+def _even(rows: int) -> NDArray[np.int64]:
+    """An even choice of at most `MAX_ROWS` rows: the same rows give the same choice."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, MAX_ROWS)).astype(np.int64))
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    return column.astype(object).where(column.notna(), "(missing)").map(str)

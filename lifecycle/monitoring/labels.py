@@ -1,0 +1,48 @@
+"""Labels of the ledger for scored windows, whose own rows may have none, or older ones."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from lifecycle.labels.truth import entity_is_stored, truth_by_row
+from lifecycle.lake.read import read_version
+from lifecycle.monitoring.scored import OpenWindow
+from lifecycle.project import Project
+from lifecycle.records import Scored
+
+logger = logging.getLogger(__name__)
+
+
+def with_ledger(window: OpenWindow, scored: Scored, project: Project, rows: pa.Table) -> OpenWindow:
+    """The window with what the ledger knows of its rows; where that is nothing, their own labels.
+
+    Labels that contradict each other are none.
+
+    Args:
+        rows: of the ledger, as known at the moment that the window is looked at.
+
+    Raises:
+        BackendError: the window's times cannot be read.
+    """
+    has_entity = entity_is_stored(project) and window.entity is not None
+    if not rows.num_rows or not (has_entity or project.time):
+        return window
+    times = None
+    if project.time:
+        column = project.time.column
+        times = read_version(scored.dataset, columns=[column])[column]
+        if not pd.api.types.is_datetime64_any_dtype(times.dtype):
+            return window
+    truth = truth_by_row(rows, project, window.entity if has_entity else None, times)
+    if truth.contradicted.any() or truth.ambiguous:
+        logger.warning(
+            "window %s: %d rows have labels that contradict each other, %d have labels of an "
+            "entity and time that other rows share: they are not counted",
+            scored.window,
+            truth.contradicted.sum(),
+            truth.ambiguous,
+        )
+    return replace(window, truth=np.where(truth.touched, truth.values, window.truth))
