@@ -217,8 +217,8 @@ def scored_windows(
     if as_of is not None:
         versions = versions[versions["time"] <= pd.Timestamp(moment(as_of)).tz_convert(None)]
     windows: dict[str, Scored] = {}
-    for version in versions.iloc[::-1].itertuples():
-        note = version.note
+    for version in versions.iloc[::-1].to_dict("records"):
+        note = version["note"]
         if note.get("model") != reference.model.uri or note.get("window", "") in windows:
             continue
         table, _, number = note.get("table", "").rpartition("@")
@@ -227,7 +227,7 @@ def scored_windows(
             continue
         text = note["window"]
         predictions = DatasetVersion(
-            uri=uri, version=version.version, digest=version.digest, rows=version.rows
+            uri=uri, version=version["version"], digest=version["digest"], rows=version["rows"]
         )
         windows[text] = Scored(
             dataset=dataset,
