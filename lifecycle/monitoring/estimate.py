@@ -28,8 +28,8 @@ import pandas as pd
 import xgboost as xgb
 from numpy.typing import NDArray
 
-from lifecycle.monitoring.drift import as_floats
 from lifecycle.monitoring.scored import OpenWindow
+from lifecycle.monitoring.sketch import as_floats
 from lifecycle.project import Metric
 from lifecycle.records import Estimate
 from lifecycle.training.calibration import log_odds, sigmoid

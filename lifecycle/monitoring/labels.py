@@ -8,7 +8,6 @@ import pandas as pd
 import pyarrow as pa
 
 from lifecycle.labels.truth import entity_is_stored, truth_by_row
-from lifecycle.lake.read import read_version
 from lifecycle.monitoring.scored import OpenWindow
 from lifecycle.project import Project
 from lifecycle.records import Scored
@@ -23,19 +22,13 @@ def with_ledger(window: OpenWindow, scored: Scored, project: Project, rows: pa.T
 
     Args:
         rows: of the ledger, as known at the moment that the window is looked at.
-
-    Raises:
-        BackendError: the window's times cannot be read.
     """
     has_entity = entity_is_stored(project) and window.entity is not None
-    if not rows.num_rows or not (has_entity or project.time):
+    if not rows.num_rows or not (has_entity or window.time is not None):
         return window
-    times = None
-    if project.time:
-        column = project.time.column
-        times = read_version(scored.dataset, columns=[column])[column]
-        if not pd.api.types.is_datetime64_any_dtype(times.dtype):
-            return window
+    times = None if window.time is None else pd.Series(window.time)
+    if times is not None and not pd.api.types.is_datetime64_any_dtype(times.dtype):
+        return window
     truth = truth_by_row(rows, project, window.entity if has_entity else None, times)
     if truth.contradicted.any() or truth.ambiguous:
         logger.warning(
