@@ -9,7 +9,7 @@ Brückner and Scheffer, *Discriminative Learning Under Covariate Shift*, 2009).
 
 Regression: a second model learns the size of the errors from features and prediction (direct loss
 estimation, NannyML's DLE); errors of the reference, divided by their expected size, give the rest.
-Since it learns from the features, it follows a covariate shift without weights.
+The same weights make these those of the window; without them intervals were too narrow.
 
 Labels are drawn, the metric is measured on each draw, and the spread of the draws is the interval:
 of the labels by chance, and of what a reference of its size can say. What no estimate without
@@ -172,13 +172,12 @@ def estimate_quality(
     rows = _even(len(features))
     features, prediction = features[rows], prediction[rows]
     rng = np.random.default_rng(seed)
-    is_number = task in ("regression", "count")
     weights = np.ones(len(reference.truth))
-    if weighted and not is_number:
+    if weighted:
         weights = density_ratio(reference.features, features)
     draw = (
-        _errors(reference, features, prediction, rng)
-        if is_number
+        _errors(reference, features, prediction, weights, rng)
+        if task in ("regression", "count")
         else _classes(reference, prediction, weights, rng)
     )
     family = family_of(metric, task, threshold)  # type: ignore[arg-type]
@@ -321,6 +320,7 @@ def _errors(
     reference: Reference,
     features: Floats,
     prediction: Floats,
+    weights: Floats,
     rng: np.random.Generator,
 ) -> Callable[[], Floats]:
     """Draws truths: the prediction and an error of the reference, as large as is expected here."""
@@ -328,7 +328,7 @@ def _errors(
     sizes = reference.errors.sizes(features, prediction)
 
     def draw() -> Floats:
-        chances = np.cumsum(rng.exponential(size=len(relative)))  # Rubin 1981
+        chances = np.cumsum(weights * rng.exponential(size=len(weights)))  # Rubin 1981
         at = np.searchsorted(chances, rng.random(len(sizes)) * chances[-1])
         drawn: Floats = prediction + sizes * relative[np.minimum(at, len(relative) - 1)]
         return drawn
