@@ -5,7 +5,7 @@ windows are drawn from. *Covariate shift*: rows of a window are drawn with a pro
 along a direction of its own in the features; the truth of each row stays. *Concept shift*: the
 window's truth is changed for the same features. Estimates see no label of a window.
 
-Beside them: the same without weights, which is CBPE, or DLE for numbers; and the quality at release.
+Beside them: the same without weights (CBPE, or DLE for numbers), and the quality at release.
 """
 
 import time

@@ -46,5 +46,5 @@ command = Command(
     options=(
         Option("--as-of", type=datetime.fromisoformat, help="labels as known then, ISO 8601, UTC"),
     ),
-    arguments=lambda options: {"as_of": options.as_of},
+    arguments=lambda options: {"as_of": options.as_of} if options.as_of else {},
 )

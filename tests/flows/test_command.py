@@ -1,6 +1,7 @@
 """The command of a flow: its own options, one project, and a server that starts first."""
 
 import sys
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def test_each_flow_has_a_command_that_fills_parameters_of_the_flow(name: str) ->
         ),
         ("erase", ["--retrain", "--entity", "7"], {"retrain": True}),
         ("monitor", [], {}),
+        ("monitor", ["--as-of", "2026-03-01"], {"as_of": datetime(2026, 3, 1)}),
     ],
 )
 def test_options_become_arguments(name: str, options: list[str], arguments: dict[str, Any]) -> None:
