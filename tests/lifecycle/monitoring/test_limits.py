@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from lifecycle.monitoring.blocks import block_length, cells_of_entities, cells_of_rows
 from lifecycle.monitoring.drift import drift_report
@@ -10,7 +11,7 @@ from lifecycle.monitoring.limits import Draws, Measure
 from lifecycle.monitoring.scored import OpenWindow
 from lifecycle.monitoring.sketch import shares_of, sketch_levels, sketch_numbers
 from lifecycle.profiling.compare import compare_numbers, kolmogorov_smirnov_by_chance
-from lifecycle.project import DriftSpec
+from lifecycle.project import DriftSpec, MonitoringSpec
 from lifecycle.records import DriftReport, Window
 
 
@@ -154,3 +155,18 @@ def test_predictions_of_a_slice_are_compared_by_themselves() -> None:
 
     found = drift_report(opened(3000, 0), opened(2000, 0.6), DriftSpec(), Window(), ())
     assert {drift.slice for drift in found.slices if drift.alarms} == {"female=1"}
+
+
+@pytest.mark.parametrize(
+    ("declared", "rate"), [("1 per 100 windows", 0.01), ("2 per 10 windows", 0.2)]
+)
+def test_a_rate_of_false_alarms_is_declared_in_words(declared: str, rate: float) -> None:
+    assert MonitoringSpec(false_alarms=declared).alarm_rate == rate
+
+
+@pytest.mark.parametrize(
+    "declared", ["1 per 2 windows", "1 per 9999 windows", "0.01", "1 per 0 windows"]
+)
+def test_a_rate_that_cannot_be_kept_is_refused(declared: str) -> None:
+    with pytest.raises(ValidationError, match="false_alarms"):
+        MonitoringSpec(false_alarms=declared)
