@@ -99,11 +99,6 @@ def truth_by_row(
     )
 
 
-def can_join_rows(project: Project) -> bool:
-    """Tell whether a row can be told by its entity, its time, or both."""
-    return entity_is_stored(project) or project.time is not None
-
-
 def entity_is_stored(project: Project) -> bool:
     """Tell whether the project has an entity, and tables keep it."""
     return bool(project.entity) and project.columns[project.entity or ""].pii != "drop"
