@@ -18,7 +18,14 @@ HIDDEN = "***"
 SHORTEST = 4
 """Characters from which a secret can be told from the words around it."""
 WORD = 8
-"""A secret of fewer characters is hidden where it stands alone, not inside a word."""
+"""A secret of fewer characters is weak: it is hidden where it stands alone, not inside a word."""
+LONGEST_WORD = 20
+"""So is one of letters alone, up to this length: it may be an ordinary word."""
+IDENTIFIER = re.compile(r"_ID$", re.IGNORECASE)
+"""Ends the name of a variable that holds a name, such as that of an access key: hidden as other
+secrets are, but for an ordinary word, which would be missing wherever else it is said."""
+PREFIXES = ("LIFECYCLE_", "PREFECT_", "MLFLOW_", "RAY_", "AWS_", "PG")
+"""Begin the variables of an environment; others are no concern of it."""
 SECRET_NAME = re.compile(
     r"(?:^|_)(?:KEYS?|TOKENS?|PASS|PASSWD|PASSPHRASE|PWD|CREDENTIALS?|SAS|HEADERS)(?:_|$)"
     r"|SECRET|PASSWORD|APIKEY|AUTH_STRING|CONNECTION_STRING|^LIFECYCLE_DATABASES$",
@@ -70,11 +77,30 @@ def redact(text: str) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         if secret not in text:
             continue
-        if len(secret) < WORD:
-            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
+        if is_weak(secret):
+            pattern = rf"(?<![\w./-]){re.escape(secret)}(?![\w/-]|\.\w)"
+            text = re.sub(pattern, HIDDEN, text)
         else:
             text = text.replace(secret, HIDDEN)
     return text
+
+
+def is_weak(secret: str) -> bool:
+    """Return whether a secret can be guessed, and hidden only where it stands alone."""
+    return len(secret) < WORD or (secret.isalpha() and len(secret) <= LONGEST_WORD)
+
+
+def weak_secrets() -> list[str]:
+    """Names of this environment's variables whose secret is weak."""
+    return sorted(
+        name
+        for name, value in os.environ.items()
+        if name.startswith(PREFIXES)
+        and _is_secret(name, value)
+        and not IDENTIFIER.search(name)
+        and value.lower() not in SWITCHES
+        and is_weak(value.partition(":")[2] if "AUTH_STRING" in name else value)
+    )
 
 
 @contextmanager
@@ -106,7 +132,7 @@ def _of(variables: tuple[tuple[str, str], ...]) -> frozenset[str]:
     for name, value in variables:
         if "://" in value:
             secrets.update(_in_urls(value))
-        if not value or name in PLAIN or not SECRET_NAME.search(name) or os.path.isfile(value):
+        if not _is_secret(name, value) or (IDENTIFIER.search(name) and value.isalpha()):
             continue
         secrets.update(_forms(value))
         if "AUTH_STRING" in name:
@@ -115,6 +141,12 @@ def _of(variables: tuple[tuple[str, str], ...]) -> frozenset[str]:
         for part in (*value.split(), *_leaves(value)):
             secrets.update(_forms(part))
     return frozenset(secrets)
+
+
+def _is_secret(name: str, value: str) -> bool:
+    """Return whether a variable holds a secret, and not the path of a file with one."""
+    is_named = name not in PLAIN and SECRET_NAME.search(name)
+    return bool(value and is_named) and not os.path.isfile(value)
 
 
 def _in_urls(value: str) -> Iterator[str]:

@@ -32,7 +32,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from lifecycle.errors import BackendError, LifecycleError, PortInUseError, SettingsError, first_line
 from lifecycle.lake.manifest import place_of
 from lifecycle.lake.table import create_table
-from lifecycle.redaction import redact
+from lifecycle.redaction import redact, weak_secrets
 from lifecycle.release.mlflow_store import backend_errors, connect, require_store
 from lifecycle.runtime.cluster import connect_ray, require_ray
 from lifecycle.runtime.console import open_console, styled, write_error
@@ -121,6 +121,12 @@ def _secrets(settings: Settings) -> Iterator[Finding]:
         yield Finding("secrets", "warn" if settings.local_ray else "fail", text)
     elif settings.pii_key is not None:
         yield Finding("secrets", "ok", "a key for hashes of personal data")
+    if settings.env != DEV and (weak := weak_secrets()):
+        text = (
+            f"{', '.join(weak)}: short, or an ordinary word, which can be guessed and cannot be "
+            "kept out of logs; `openssl rand -hex 24` makes a secret"
+        )
+        yield Finding("secrets", "fail", text)
     if settings.needs_keys:
         count = sum(not key.revoked for key in KeyStore(settings.keys_file).list())
         if count:

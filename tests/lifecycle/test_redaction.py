@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lifecycle.errors import BackendError, RequestError
-from lifecycle.redaction import HIDDEN, errors_redacted, redact, remember
+from lifecycle.redaction import HIDDEN, errors_redacted, redact, remember, weak_secrets
 from lifecycle.settings import Settings
 from tests.support.planted import SECRETS
 
@@ -72,6 +72,35 @@ def test_a_short_secret_hides_no_part_of_a_word(monkeypatch: pytest.MonkeyPatch)
     assert redact("1 row of 11") == "1 row of 11"
     monkeypatch.setenv("RAY_TOKEN", "true")
     assert redact("true") == "true"
+
+
+def test_a_secret_that_is_a_word_does_not_garble_what_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = "lifecycle.progress: lifecycle run train, home /srv/lifecycle/prod, lifecycle-flows"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "lifecycle")
+    assert redact(said) == said, "the name of a key is no secret if it is a word"
+    monkeypatch.setenv("SHOP_PASSWORD", "lifecycle")
+    hidden = said.replace("lifecycle run", f"{HIDDEN} run")
+    assert redact(said) == hidden, "a password is hidden where it stands alone"
+    assert redact("login failed for 'lifecycle'.") == f"login failed for '{HIDDEN}'."
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+    assert redact("key=AKIAIOSFODNN7EXAMPLE") == f"key={HIDDEN}"
+
+
+def test_weak_secrets_of_an_environment_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = weak_secrets()
+    for name, value in {
+        "MLFLOW_TRACKING_PASSWORD": "password",
+        "PREFECT_API_AUTH_STRING": "admin:admin",
+        "LIFECYCLE_PII_KEY": "x1-y2",
+        "AWS_SECRET_ACCESS_KEY": "9f0c1d7be4a3",
+        "AWS_ACCESS_KEY_ID": "minio",
+        "SHOP_PASSWORD": "shop",
+    }.items():
+        monkeypatch.setenv(name, value)
+    weak = {"LIFECYCLE_PII_KEY", "MLFLOW_TRACKING_PASSWORD", "PREFECT_API_AUTH_STRING"}
+    assert set(weak_secrets()) - set(before) == weak
 
 
 def test_a_path_is_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -45,6 +45,16 @@ def test_outside_dev_servers_and_secrets_are_asked_for(tmp_path: Path) -> None:
     assert findings(settings)["secrets"].text.startswith("1 API key(s)")
 
 
+def test_a_weak_secret_is_refused_outside_dev(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "swordfish")
+    settings = Settings(home=tmp_path, env="staging", serve_access="open", pii_key="x" * 24)  # type: ignore[arg-type]
+    (wrong,) = (f for f in doctor._secrets(settings) if f.state == "fail")
+    assert wrong.text.startswith("MLFLOW_TRACKING_PASSWORD: short, or an ordinary word")
+    assert "swordfish" not in wrong.text
+
+
 @pytest.mark.parametrize(
     ("subject", "changes", "text"),
     [
