@@ -23,8 +23,10 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from threading import Event
+from typing import NamedTuple
 
 import httpx
+import yaml
 from dotenv import dotenv_values
 
 from lifecycle.errors import BackendError, LifecycleError
@@ -62,14 +64,41 @@ admin_username = {user}
 admin_password = {password}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 """
-SCRAPE = """\
-  - job_name: endpoint-{env}
-    metrics_path: /{project}/metrics
-    authorization: {{credentials_file: {key}}}
-    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
-  - job_name: ray-{env}
-    file_sd_configs: [{{files: ["{ray}/prom_metrics_service_discovery.json"]}}]
-"""
+SCRAPED = Path(__file__).with_name("prometheus") / "prometheus.yml"
+
+
+class Targets(NamedTuple):
+    """Where Prometheus finds an environment."""
+
+    endpoint: str
+    key: Path
+    nodes: Sequence[str]
+    """Addresses of the metrics agents of Ray's nodes."""
+
+
+def scrape_config(targets: Mapping[str, Targets], interval: str) -> str:
+    """What Prometheus scrapes: the jobs of `deployments/prometheus`, with these targets.
+
+    Args:
+        targets: of each environment.
+        interval: between two scrapes, such as `5s`.
+    """
+    config = yaml.safe_load(SCRAPED.read_text())
+    config["global"] = {"scrape_interval": interval, "evaluation_interval": interval}
+    config["rule_files"] = [str(SCRAPED.with_name(name)) for name in config["rule_files"]]
+    jobs = []
+    for job in config["scrape_configs"]:
+        kind, _, env = job["job_name"].partition("-")
+        if env not in targets:
+            continue
+        if kind == "endpoint":
+            job["authorization"] = {"credentials_file": str(targets[env].key)}
+            job["static_configs"][0]["targets"] = [targets[env].endpoint]
+        else:
+            del job["dns_sd_configs"]
+            job["static_configs"] = [{"targets": list(targets[env].nodes)}]
+        jobs.append(job)
+    return yaml.safe_dump(config | {"scrape_configs": jobs}, sort_keys=False)
 
 
 class Stack:
@@ -342,6 +371,10 @@ class Stack:
     def _of(self, *prefixes: str) -> dict[str, str]:
         return {name: text for name, text in self.environment.items() if name.startswith(prefixes)}
 
+    def _ray_names(self, env: str) -> list[str]:
+        """Names of the head and the nodes."""
+        return [f"ray-{env}", *(f"ray-{env}-{number}" for number in range(1, self._nodes + 1))]
+
     def _ray(self, env: str) -> Iterator[None]:
         """A head without CPUs, so that work is on the nodes, which may be killed."""
         name, port = f"ray-{env}", self._port(f"ray-{env}")
@@ -355,6 +388,7 @@ class Stack:
         self._ray_variables[env] = variables
         head = [_program("ray"), "start", "--head", "--node-ip-address", HOST, "--port", str(port)]
         head += ["--num-cpus", "0" if self._nodes else "2", "--temp-dir", str(short / "r")]
+        head += ["--metrics-export-port", str(self._port(f"{name}-metrics"))]
         head += ["--include-dashboard", "false", "--disable-usage-stats", "--block"]
         self._run(name, head, **variables)
         yield
@@ -365,7 +399,7 @@ class Stack:
     def _ray_node(self, env: str, number: int) -> Iterator[None]:
         name, variables = f"ray-{env}-{number}", self._ray_variables[env]
         node = [_program("lifecycle"), "ray-node", self.places[f"ray-{env}"]]
-        node += ["--cpus", "2", "--block"]
+        node += ["--cpus", "2", "--metrics-port", str(self._port(f"{name}-metrics")), "--block"]
         self._run(name, node, **variables)
         yield
         self._wait_for_ray(name, node, variables)
@@ -411,19 +445,18 @@ class Stack:
         port = self._port("prometheus")
         folder = self._servers / "prometheus"
         folder.mkdir(exist_ok=True)
-        text = "global: {scrape_interval: 5s}\nscrape_configs:\n"
+        targets = {}
         for env in ENVIRONMENTS:
             store = KeyStore(self.folder / "state" / env / "serve-keys.json")
             if not (folder / f"{env}.key").exists():
                 write_atomic(folder / f"{env}.key", store.add("prometheus"), 0o600)
-            text += SCRAPE.format(
-                env=env,
-                port=self.ports[f"serve-{env}"],
-                project=PROJECT,
-                key=folder / f"{env}.key",
-                ray=self.places[f"ray-{env}-folder"],
+            ports = [self._port(f"{name}-metrics") for name in self._ray_names(env)]
+            targets[env] = Targets(
+                f"{HOST}:{self.ports[f'serve-{env}']}",
+                folder / f"{env}.key",
+                [f"{HOST}:{port}" for port in ports],
             )
-        (folder / "prometheus.yml").write_text(text)
+        (folder / "prometheus.yml").write_text(scrape_config(targets, "5s"))
         command = [program, f"--config.file={folder}/prometheus.yml"]
         command += [f"--storage.tsdb.path={folder}/data", f"--web.listen-address={HOST}:{port}"]
         self._run("prometheus", command)

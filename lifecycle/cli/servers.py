@@ -137,6 +137,9 @@ def ray_node(
     address: Annotated[str, typer.Argument(help="Address of the head node: host:port.")],
     cpus: Annotated[int, typer.Option(min=0, help="CPUs of the node.")] = 1,
     block: Annotated[bool, typer.Option(help="Stay in the foreground; Ctrl-C ends it.")] = False,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Port that Prometheus scrapes; by default a free one.")
+    ] = None,
 ) -> None:
     """Add a node on this machine to a Ray head that was started with `front-env --one-machine`.
 
@@ -149,6 +152,8 @@ def ray_node(
     main = start_node_on_loopback()
     arguments = ["start", f"--address={host}:{port}", "--node-ip-address", HOST]
     arguments += ["--num-cpus", str(cpus), *(["--block"] if block else [])]
+    if metrics_port is not None:
+        arguments += ["--metrics-export-port", str(metrics_port)]
     sys.argv = ["ray", *arguments]
     main()
 

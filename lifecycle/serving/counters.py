@@ -7,6 +7,7 @@ the file for as long as it lives, so that the kernel tells the others when it is
 import fcntl
 import json
 import mmap
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,10 +142,12 @@ def fold(folder: Path, settle: Callable[[str, Values], Values]) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Delete the counts of all ended processes."""
+    """Delete the counts of all ended processes, and the folder if nobody counts in it."""
     if folder.is_dir():
         fold(folder, lambda _token, _values: {})
         (folder / FOLDED).unlink(missing_ok=True)
+        if not any(folder.glob(f"*{SUFFIX}")):
+            shutil.rmtree(folder, ignore_errors=True)  # of a node that is not there any more
 
 
 def total(several: list[Values]) -> Values:

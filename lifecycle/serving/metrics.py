@@ -1,16 +1,23 @@
 """The endpoint's metrics, summed over all replicas of an application on a node, dead ones too.
 
 They stay in each replica's memory-mapped file (`counts`): a count is on record as soon as it is
-made, a killed replica's counts stay in the sums, and any replica can tell them all.
+made, a killed replica's counts stay in the sums, and any replica of the node can tell them all.
+`Publisher` has Ray's agent of each node tell them too: behind one port nodes take turns, and a
+scraper would take one's smaller counts for a restart of the other.
 """
 
+import fcntl
+import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from threading import Event, Thread
+from typing import Any, NamedTuple, TextIO
 
 from lifecycle.records import ModelVersion
 from lifecycle.serving.counters import Counters, Snapshot, Values, fold, snapshot, total
+
+logger = logging.getLogger(__name__)
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the latency histogram, in seconds."""
@@ -36,6 +43,9 @@ COUNTERS = {
     LOGGED: "Rows that are in the prediction log.",
     DROPPED: "Rows left out of the prediction log, by reason.",
 }
+PUBLISH_S = 2.0
+"""Seconds between two publications; Ray's agent forgets what it has not got for 20 s."""
+PUBLISHER_LOCK = "publisher.lock"
 PLACE = "bucket"
 """Label of a histogram's cells: the index of the bucket, or `sum`."""
 
@@ -144,6 +154,67 @@ class Meters:
         )
         self._series[route, status, version] = series
         return series
+
+
+class Publisher:
+    """Has Ray's metrics agent on this node tell the sums of an application, as `ray_lifecycle_…`.
+
+    One replica of a node does so, whoever holds the lock; when it ends, the next one takes over.
+
+    Args:
+        folder: the application's folder on this node.
+        application: becomes the label `project`.
+    """
+
+    def __init__(self, folder: Path, application: str) -> None:
+        self._folder, self._application = folder, application
+        self._gauges: dict[str, Any] = {}
+        self._lock: TextIO | None = None
+        self._ended = Event()
+        Thread(target=self._run, name="publisher", daemon=True).start()
+
+    def close(self) -> None:
+        """Leave it to another replica."""
+        self._ended.set()
+
+    def publish(self) -> None:
+        """Tell Ray's agent every sum, if no other replica of this node does."""
+        if not self._is_ours():
+            return
+        from ray.util.metrics import Gauge
+
+        for family in _Families(snapshot(self._folder)).collect():
+            for sample in family.samples:
+                labels = {"project": self._application, **sample.labels}
+                gauge = self._gauges.get(sample.name)
+                if gauge is None:
+                    gauge = Gauge(sample.name, family.documentation, tuple(labels))
+                    self._gauges[sample.name] = gauge
+                gauge.set(sample.value, labels)
+
+    def _is_ours(self) -> bool:
+        if self._lock is None:
+            lock = (self._folder / PUBLISHER_LOCK).open("w")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                return False
+            self._lock = lock
+        return True
+
+    def _run(self) -> None:
+        is_well = True
+        while not self._ended.wait(PUBLISH_S):
+            try:
+                self.publish()
+                is_well = True
+            except Exception as error:  # the endpoint goes on without
+                if is_well:
+                    logger.warning("metrics are not published: %s", error)
+                is_well = False
+        if self._lock is not None:
+            self._lock.close()
 
 
 class _Series(NamedTuple):

@@ -13,7 +13,7 @@ from lifecycle.serving.counters import clear
 from lifecycle.settings import Settings
 
 METRICS = "metrics"
-"""Folder below `home` with the counts of each application."""
+"""Folder below `home` with the counts of each application, in a folder per node."""
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 STARTUP_S = 300.0
 """Seconds the proxy may take: Serve starts it again as long as it is late, which a busy machine
@@ -50,7 +50,7 @@ def start_proxy(settings: Settings) -> None:
         _wait_for_proxy(settings)
         return
     check_port(settings.serve_host, settings.serve_port)
-    for folder in settings.folder(METRICS).iterdir():
+    for folder in settings.folder(METRICS).glob("*/*"):
         clear(folder)
     try:
         serve.start(

@@ -1,0 +1,119 @@
+"""Two nodes behind one port: a real Prometheus has the counts of both, without false restarts."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from deployments.stack import Targets, scrape_config
+from lifecycle.ingress import launcher
+from lifecycle.project import Project
+from lifecycle.runtime.servers import HOST, free_port, server
+from lifecycle.serving.auth import KeyStore
+from lifecycle.serving.records import to_records
+from lifecycle.settings import Settings
+from tests.support.load import load
+from tests.support.nodes import driver, nodes
+from tests.support.prefect_server import wait_for
+from tests.support.spread import serve_spread
+
+pytestmark = [pytest.mark.system, pytest.mark.alone]
+
+WATCHED_S = 10.0
+SELECTOR = '{job="endpoint-prod", route="/predict"}'
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder for the front's sockets, whose paths are limited."""
+    folder = Path(tempfile.mkdtemp(prefix="lc-", dir="/tmp"))
+    folder.chmod(0o700)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class Prometheus:
+    """A running one, and what it knows."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://{HOST}:{port}"
+
+    def ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/-/ready", trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": query}, trust_env=False)
+        found: list[dict[str, Any]] = answer.raise_for_status().json()["data"]["result"]
+        return found
+
+    def number(self, query: str) -> float:
+        found = self.ask(query)
+        return float(found[0]["value"][1]) if found else 0.0
+
+
+def test_rates_are_right_and_no_counter_seems_to_restart(
+    make_project: Callable[..., Project],
+    train: Callable[..., Any],
+    settings: Settings,
+    short: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("prometheus is not installed: make servers")
+    for name, value in launcher.isolation(short).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
+    made = train(make_project(serving={"replicas": 2}), settings)
+    records = to_records(made.holdout()[list(made.project.input_columns)].head(20))
+    port = free_port()
+    with nodes(2) as cluster, driver(cluster) as call:
+        joined = settings.model_copy(
+            update={"ray_address": cluster.address, "serve_port": free_port()}
+        )
+        url, agents = call(serve_spread, made.bundle.path, made.model, made.project, joined)
+        assert len(agents) == 3
+        key = tmp_path / "key"
+        key.write_text(KeyStore(joined.keys_file).add("prometheus"))
+        targets = {"prod": Targets(url.split("/")[2], key, agents)}
+        config = yaml.safe_load(scrape_config(targets, "1s").replace("health_visits", "small"))
+        # as everybody would do it: one target, whose nodes take turns
+        plain = config["scrape_configs"][0] | {"job_name": "one-port"}
+        del plain["metric_relabel_configs"]
+        config["scrape_configs"].append(plain)
+        file = tmp_path / "prometheus.yml"
+        file.write_text(yaml.safe_dump(config))
+        command = [program, f"--config.file={file}", f"--storage.tsdb.path={tmp_path}/data"]
+        command += [f"--web.listen-address={HOST}:{port}"]
+        with server(command, {}, tmp_path / "prometheus.log"):
+            prometheus = Prometheus(port)
+            wait_for(prometheus.ready, 30, "Prometheus")
+            with load(url, records, clients=2, pause=0.02) as busy:
+                count = f"count(lifecycle_requests_total{SELECTOR} > 50)"
+                wait_for(lambda: prometheus.number(count) == 2, 40, "the counts of two nodes")
+                begin, before = time.monotonic(), busy.total
+                time.sleep(WATCHED_S)
+                rate = prometheus.number(f"sum(rate(lifecycle_requests_total{SELECTOR}[8s]))")
+                true_rate = (busy.total - before) / (time.monotonic() - begin)
+                resets = prometheus.number(f"sum(resets(lifecycle_requests_total{SELECTOR}[1m]))")
+            assert busy.failures == []
+            assert resets == 0
+            assert rate == pytest.approx(true_rate, rel=0.2)
+            total = f"sum(lifecycle_requests_total{SELECTOR})"
+            wait_for(lambda: prometheus.number(total) == busy.total, 15, "every request")
+            one_port = prometheus.number(total.replace("endpoint-prod", "one-port"))
+            assert one_port < 0.8 * busy.total, "it has one node's counts at a time"
+            buckets = 'sum(lifecycle_request_seconds_bucket{job="endpoint-prod", le="+Inf"})'
+            assert prometheus.number(buckets) >= busy.total
+            assert prometheus.number('up{job="endpoint-prod"}') == 1
+            assert prometheus.number('sum(lifecycle_model_info{job="endpoint-prod"})') == 2
