@@ -23,6 +23,7 @@ from lifecycle.project import Project
 from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.records import Window
 from lifecycle.runtime.console import open_console, write_error
+from lifecycle.runtime.logs import begin_logs
 from lifecycle.runtime.process import (
     end_process,
     prepare_process,
@@ -106,6 +107,8 @@ class Command:
                 self.before(options, project, settings)
             require_services(settings, registry=self.registry, cluster=self.cluster)
             preload(settings)
+            if settings.log_format == "json":
+                begin_logs(settings, project=project.name)
             with Screen(open_console(), process_age()), prefect_server(settings):
                 self.flow(project=project, env=options.env, **self.arguments(options))
         except LifecycleError as error:

@@ -25,6 +25,7 @@ from lifecycle.errors import (
     ServingError,
 )
 from lifecycle.project import Scalar
+from lifecycle.runtime.traces import outgoing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +69,7 @@ class Client:
     """A connection to one project's endpoint; close it, or use it in a `with`.
 
     A request is sent once more if the connection fails or the endpoint is busy: predicting twice
-    changes nothing.
+    changes nothing. It carries the span that OpenTelemetry has open, as W3C Trace Context.
 
     Args:
         url: with the project, as `http://127.0.0.1:8000/health_visits`.
@@ -144,7 +145,9 @@ class Client:
         self, method: str, path: str, query: dict[str, str], rows: Any = None
     ) -> dict[str, Any]:
         content = None if rows is None else {"records": _records(rows)}
-        request = self._http.build_request(method, f"{self._url}{path}", params=query, json=content)
+        request = self._http.build_request(
+            method, f"{self._url}{path}", params=query, json=content, headers=outgoing()
+        )
         answer = self._send_twice(request)
         if answer.status_code != httpx.codes.OK:
             raise _error(self._url, answer)

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from dotenv import dotenv_values
@@ -103,6 +103,11 @@ SQLITE = ("sqlite:///", "sqlite+pysqlite:///")
 SERVED = ("http://", "https://", "databricks")
 """Tracking URIs of an MLflow server, which has a place for artifacts of its own."""
 
+SIGNING = frozenset(f"{kind}{bits}" for kind in ("RS", "PS", "ES") for bits in (256, 384, 512)) | {
+    "EdDSA"
+}
+"""Algorithms of tokens with a private and a public key."""
+
 PREFIX = "LIFECYCLE_"
 APART = "__"
 """Stands between the name of another environment and that of its variable."""
@@ -112,11 +117,12 @@ OTHER_VARIABLES = (
     "PROJECT_NAME",
     "DEPLOYMENT",
     "MAKER",
+    "LOG_CONTEXT",
     "FRONT_MAX_BODY",
     "FRONT_TLS_CERT",
     "FRONT_TLS_KEY",
 )
-"""Variables of `prefect.yaml`, of worker processes, and of the endpoint's front."""
+"""Variables of `prefect.yaml`, of workers' processes, Ray's too, and of the endpoint's front."""
 
 
 class Settings(BaseSettings):
@@ -159,6 +165,17 @@ class Settings(BaseSettings):
     """Whether the endpoint asks for an API key; by default only outside `dev`."""
     serve_keys: Path | None = None
     """File with the hashes of the API keys, which every node reaches; by default in `home`."""
+    serve_oidc_issuer: str = ""
+    """URL of an OpenID provider whose tokens (JWT) open the endpoint as API keys do; by default
+    none."""
+    serve_oidc_audience: str = ""
+    """Audience that these tokens must be for."""
+    serve_oidc_scope: str = Field(default="predict", pattern=r"^[\x21\x23-\x5B\x5D-\x7E]+$")
+    """Scope that opens every project; with `:PROJECT` behind it, that one."""
+    serve_oidc_algorithms: str = "RS256 ES256"
+    """Algorithms that these tokens may be signed by, separated by blanks."""
+    serve_oidc_jwks: str = ""
+    """URL of the provider's keys; by default what its discovery document names."""
     serve_tls_cert: Path | None = None
     """Certificate chain (PEM); with it and its key the endpoint speaks HTTPS only."""
     serve_tls_key: Path | None = None
@@ -173,6 +190,17 @@ class Settings(BaseSettings):
     openlineage: str = ""
     """Where every flow tells what it made, as OpenLineage events: a file that grows by a line an
     event, or the URL of a service such as Marquez; by default nowhere."""
+    log_format: Literal["text", "json"] | None = None
+    """How runs of deployments, Ray's workers and the endpoint's replicas log: `json` is a line of
+    the Elastic Common Schema per record, on standard error. By default json outside `dev`; where it
+    is set to json, a script logs so too, next to its screen."""
+    access_log: Literal["on", "off"] = "on"
+    """Whether replicas log a line per request, where logs are JSON."""
+    traces: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    """URL of an OpenTelemetry collector, for OTLP over HTTP, such as
+    http://127.0.0.1:4318/v1/traces; by default there are no traces."""
+    traces_share: float = Field(default=1.0, ge=0, le=1)
+    """Share of the traces that begin here and are sent; those that others began go by theirs."""
     promotes_from: str = ""
     """The environment whose champion `promote` brings here, unless it is told another one."""
     approval: Literal["none", "required"] = "none"
@@ -226,6 +254,23 @@ class Settings(BaseSettings):
                 raise ValueError("ends when it begins; name two times, or leave it empty")
         return value
 
+    @field_validator("serve_oidc_issuer", "serve_oidc_jwks")
+    @classmethod
+    def _safe_place(cls, value: str) -> str:
+        if value and not is_private_place(value):
+            raise ValueError("must be an https:// URL (http:// on this machine alone)")
+        return value
+
+    @field_validator("serve_oidc_algorithms")
+    @classmethod
+    def _signing(cls, value: str) -> str:
+        if not value.split() or (unknown := set(value.split()) - SIGNING):
+            raise ValueError(
+                f"has {', '.join(sorted(unknown)) or 'none'}; choose of "
+                f"{', '.join(sorted(SIGNING))}: with others the key is no secret"
+            )
+        return value
+
     @field_validator("timezone")
     @classmethod
     def _zone(cls, value: str) -> str:
@@ -251,7 +296,18 @@ class Settings(BaseSettings):
     @property
     def needs_keys(self) -> bool:
         """Return whether the endpoint requires an API key."""
-        return (self.serve_access or ("open" if self.env == "dev" else "keys")) == "keys"
+        is_open = self.env == DEV and not self.serve_oidc_issuer
+        return (self.serve_access or ("open" if is_open else "keys")) == "keys"
+
+    @property
+    def has_json_logs(self) -> bool:
+        """Return whether processes without a screen log lines of JSON."""
+        return (self.log_format or ("text" if self.env == DEV else "json")) == "json"
+
+    @property
+    def has_access_log(self) -> bool:
+        """Return whether replicas log each request."""
+        return self.has_json_logs and self.access_log == "on"
 
     @property
     def are_schedules_active(self) -> bool:
@@ -311,6 +367,14 @@ class Settings(BaseSettings):
     def _tls_is_whole(self) -> Self:
         if (self.serve_tls_cert is None) != (self.serve_tls_key is None):
             raise ValueError("LIFECYCLE_SERVE_TLS_CERT and LIFECYCLE_SERVE_TLS_KEY belong together")
+        return self
+
+    @model_validator(mode="after")
+    def _oidc_is_whole(self) -> Self:
+        if bool(self.serve_oidc_issuer) != bool(self.serve_oidc_audience):
+            raise ValueError(
+                "LIFECYCLE_SERVE_OIDC_ISSUER and LIFECYCLE_SERVE_OIDC_AUDIENCE belong together"
+            )
         return self
 
     @property
@@ -379,12 +443,12 @@ class Settings(BaseSettings):
                 _problem(error["loc"], error["msg"], error["input"]) for error in error.errors()
             ]
             raise SettingsError("\n".join(problems)) from None
-        loaded._hide_secrets()
+        loaded.hide_secrets()
         for variable in (*os.environ, *(dotenv_values(file, interpolate=False) if file else ())):
             _warn_of_unknown(variable.upper())
         return loaded
 
-    def _hide_secrets(self) -> None:
+    def hide_secrets(self) -> None:
         """Have the secrets hidden everywhere: those of an environment's file are in no variable."""
         for name in type(self).model_fields:
             value = getattr(self, name)
@@ -447,6 +511,15 @@ def _times_of(period: str) -> tuple[time, time]:
     """Begin and end of a daily period such as `22:00-07:00`."""
     begin, end = (time.fromisoformat(text) for text in period.split("-"))
     return begin, end
+
+
+def is_private_place(url: str) -> bool:
+    """Return whether nobody between can read or change what is at a URL."""
+    parts = urlsplit(url)
+    is_here = parts.hostname in ("127.0.0.1", "localhost", "::1")
+    return bool(parts.hostname) and (
+        parts.scheme == "https" or (parts.scheme == "http" and is_here)
+    )
 
 
 def sqlite_url(file: Path | str) -> str:

@@ -5,14 +5,17 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from importlib import import_module
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from lifecycle.errors import LifecycleError
 from lifecycle.redaction import SECRET_NAME, redact
+from lifecycle.runtime.logs import begin_logs
 from lifecycle.runtime.process import no_telemetry
+from lifecycle.settings import Settings
 
 USAGE = 2
 """Exit code of a mistake that the user can mend."""
@@ -67,4 +70,12 @@ def _problem(field: str, message: str, value: object) -> str:
     )
 
 
+def log_early() -> None:
+    """Log as the settings say from the start of a deployed run on, before its flow begins."""
+    if os.environ.get("PREFECT__FLOW_RUN_ID"):  # which a worker sets
+        with suppress(LifecycleError):  # said by the flow
+            begin_logs(Settings.load())
+
+
 load_prefect()
+log_early()

@@ -15,9 +15,11 @@ from prefect.context import TaskRunContext
 from lifecycle.errors import BackendError
 from lifecycle.lake.table import missing
 from lifecycle.project import Project
-from lifecycle.records import Record
+from lifecycle.records import ModelVersion, Record
 from lifecycle.redaction import errors_redacted
 from lifecycle.runtime.identity import Result, code_digest, lock_digest, sha256, store_id
+from lifecycle.runtime.run import add_labels, labelled
+from lifecycle.runtime.traces import span
 from lifecycle.settings import Settings
 from tasks.progress import say
 
@@ -90,17 +92,30 @@ R = TypeVar("R", bound=Record)
 
 
 def task(**options: Any) -> Callable[[Callable[P, T]], Task[P, T]]:
-    """Prefect's `task`, which keeps the message of every error: none with a secret in it."""
+    """Prefect's `task`, which keeps the message of every error: none with a secret in it.
+
+    Its log lines have its name, and the model version that it is given or returns; so has what
+    comes after it in the run. With traces it is a span.
+    """
 
     def decorate(fn: Callable[P, T]) -> Task[P, T]:
         @wraps(fn)
         def run(*args: P.args, **kwargs: P.kwargs) -> T:
-            with errors_redacted():
-                return fn(*args, **kwargs)
+            labels = {"task": fn.__name__, **_model_labels(*args, *kwargs.values())}
+            with errors_redacted(), labelled(**labels), span(fn.__name__, labels):
+                result = fn(*args, **kwargs)
+            add_labels(**_model_labels(result))
+            return result
 
         return prefect.task(**options)(run)
 
     return decorate
+
+
+def _model_labels(*values: object) -> dict[str, str]:
+    """Labels of the first model version among arguments or results."""
+    model = next((value for value in values if isinstance(value, ModelVersion)), None)
+    return {"model": model.name, "model_version": str(model.version)} if model else {}
 
 
 def checked(cached: Task[P, R]) -> Callable[P, R]:

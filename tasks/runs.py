@@ -20,8 +20,10 @@ from lifecycle.project import Project
 from lifecycle.project.loader import in_environment
 from lifecycle.redaction import errors_redacted
 from lifecycle.runtime.identity import file_digest
+from lifecycle.runtime.logs import begin_logs
 from lifecycle.runtime.process import direct_loopback
 from lifecycle.runtime.run import Run, running
+from lifecycle.runtime.traces import begin_traces, span
 from lifecycle.settings import Settings
 from tasks.exclusive import exclusive
 
@@ -75,13 +77,30 @@ def flow(
             bound = inspect.signature(fn).bind(*args, **kwargs)
             arguments = bound.arguments
             arguments["project"] = _in_environment(arguments["project"], arguments.get("env"))
-            me = Run(id=str(flow_run.id or ""), name=flow_run.name or "", who=starter())
+            settings = Settings.load(arguments.get("env"))
+            if deployment.id:
+                begin_logs(settings, project=arguments["project"].name)
+            else:
+                begin_traces(settings)
+            me = Run(
+                id=str(flow_run.id or ""),
+                name=flow_run.name or "",
+                who=starter(),
+                flow=fn.__name__,
+            )
             turn = (
                 _turn(arguments)
                 if is_exclusive and not arguments.get("rollback")
                 else nullcontext()
             )
-            with errors_redacted(), running(me), turn, _telling(fn.__name__, arguments, me):
+            about = {"lifecycle.run": me.id, "lifecycle.project": arguments["project"].name}
+            with (
+                errors_redacted(),
+                running(me),
+                span(me.flow, about),
+                turn,
+                _telling(fn.__name__, arguments, me),
+            ):
                 return fn(*bound.args, **bound.kwargs)
 
         # by itself Prefect takes the digest of this file for every flow's version

@@ -114,6 +114,17 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def shared_schemas() -> Path:
+    """Published definitions of other projects."""
+    folder = ROOT.parent / "shared" / "schemas"
+    if not folder.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"{folder} must be there in CI")
+        pytest.skip(f"the definitions of other projects are not at {folder}")
+    return folder
+
+
 @pytest.fixture
 def make_project(tmp_path: Path) -> Callable[..., Project]:
     """Write `small.csv` and a project file with some top-level keys changed; load it."""

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from lifecycle.errors import RayError, ray_reason
 from lifecycle.ingress import launcher
 from lifecycle.runtime import files
+from lifecycle.runtime.logs import worker_environment
 from lifecycle.runtime.nodes import require_same_nodes
 from lifecycle.runtime.ray_internals import use_cluster_mode
 from lifecycle.settings import Settings
@@ -83,7 +84,7 @@ def connect_ray(settings: Settings) -> Iterator[None]:
                 os.environ.update(launcher.isolation(folder / "f"))
                 _start(settings, folder / "r")
             else:
-                _join(settings.ray_address)
+                _join(settings)
             arm()
             yield
         finally:
@@ -192,6 +193,7 @@ def _start(settings: Settings, folder: Path) -> None:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 _temp_dir=str(folder),
+                runtime_env=worker_environment(settings),
             )
         except Exception as error:
             ray.shutdown()
@@ -257,15 +259,21 @@ def _greet(host: str, port: int, timeout: float) -> None:
             raise OSError("what listens there is no Ray")
 
 
-def _join(address: str) -> None:
+def _join(settings: Settings) -> None:
     import ray
 
+    address = settings.ray_address
     host, port = require_ray(address)
     own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # Ray's
     if host in ("127.0.0.1", "localhost") and not _answers(own, port):
         use_cluster_mode(False)  # else Ray would look for it at that address
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=worker_environment(settings),
+        )
     except Exception as error:
         raise RayError(
             f"LIFECYCLE_RAY_ADDRESS: cannot join Ray at {address!r} ({ray_reason(error)}); "

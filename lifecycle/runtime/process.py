@@ -36,8 +36,25 @@ def prepare_process() -> None:
     direct_loopback()
     for stream in (sys.stdout, sys.stderr):
         _take_any_character(stream)
-    logging.setLogRecordFactory(_Record)
+    redact_records()
     sys.excepthook = _print_traceback
+
+
+def redact_records() -> None:
+    """Have every log record from now on without secrets, whichever handler takes it.
+
+    What another library's factory adds to records stays.
+    """
+    former: Any = logging.getLogRecordFactory()
+    if isinstance(former("", logging.INFO, "", 0, "", (), None), _Record):
+        return
+
+    def make(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = _Record(*args, **kwargs)
+        vars(record).update(vars(former(*args, **kwargs)) | vars(record))
+        return record
+
+    logging.setLogRecordFactory(_Record if former is logging.LogRecord else make)
 
 
 def no_telemetry() -> None:

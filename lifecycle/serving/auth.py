@@ -1,5 +1,6 @@
 """Authentication and rate limits: checks every request against the stored API keys."""
 
+import asyncio
 import fcntl
 import json
 import logging
@@ -13,11 +14,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lifecycle.errors import AccessError, RateLimitError, SettingsError
 from lifecycle.runtime.files import write_atomic
+
+if TYPE_CHECKING:
+    from lifecycle.serving.tokens import TokenVerifier
 
 logger = logging.getLogger(__name__)
 
@@ -198,10 +203,17 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-OPEN = frozenset({"/health", "/ping", "/v2/health/live", "/v2/health/ready"})
-"""Paths that load balancers ask, without a key."""
+OPEN = frozenset({"/health", "/ping", "/v2/health/live", "/v2/health/ready", "/docs"})
+"""Paths that load balancers ask, without a key; and the page that asks its reader for one."""
+STATIC = "/docs/static/"
+"""Begins the paths of that page's files, which are the same for every model."""
 LOOK_SECONDS = 1.0
 """Seconds between two looks for changes of the file, at least."""
+
+
+def is_open(path: str) -> bool:
+    """Return whether a path needs no key."""
+    return path in OPEN or path.startswith(STATIC)
 
 
 class Gatekeeper:
@@ -214,6 +226,7 @@ class Gatekeeper:
         replicas: int = 1,
         clock: Callable[[], float] = time.monotonic,
         required: bool = True,
+        tokens: "TokenVerifier | None" = None,
     ) -> None:
         """Store the arguments; the key file is read when the first request comes.
 
@@ -222,7 +235,9 @@ class Gatekeeper:
             replicas: number of replicas that share the rate limit of a key.
             required: whether every request needs a key. If False, only the keys that a release
                 makes for itself are looked at, to tell its requests from those of clients.
+            tokens: judges tokens of an OpenID provider, which open as keys do; None takes none.
         """
+        self._tokens = tokens
         self._file = file
         self._required = required
         self._project = project
@@ -253,12 +268,32 @@ class Gatekeeper:
         if now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
             self._look(self._file)
-        guest = self._guests.get(sha256(_credential(headers)).digest())
+        credential = _credential(headers)
+        if self._tokens is not None and self._tokens.is_token(credential):
+            return self._tokens.check(credential)
+        guest = self._guests.get(sha256(credential).digest())
         if guest is None:
             raise AccessError("this API key is not valid here")
         if guest.rate:
             guest.spend(now)
         return guest.name
+
+    async def admit(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """Check a request as `check` does; wait for the keys of the tokens' issuer if need be.
+
+        Raises:
+            AccessError, RateLimitError: as `check`.
+            ProviderDownError: the issuer does not give its keys, and none are known.
+        """
+        if self._tokens is None:
+            return self.check(headers)
+        from lifecycle.serving.tokens import KeysNeededError
+
+        try:
+            return self.check(headers)
+        except KeysNeededError:
+            await asyncio.to_thread(self._tokens.refresh)
+            return self.check(headers)
 
     def _release(self, file: Path, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """The name of a release's own key; empty for everybody else, who is let in all the same.
@@ -291,7 +326,8 @@ class Gatekeeper:
             self._last_state = ()  # what cannot be read may be readable without having changed
             if str(error) != self._problem:
                 self._problem = str(error)
-                effect = "every request is refused" if self._required else "no key counts"
+                is_shut = self._required and self._tokens is None
+                effect = "every request is refused" if is_shut else "no key counts"
                 logger.error("%s: %s", effect, error)
             return
         self._problem = ""

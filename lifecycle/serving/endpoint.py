@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from lifecycle.errors import AccessError, RateLimitError, RequestError
-from lifecycle.serving.auth import OPEN, Gatekeeper
+from lifecycle.serving.access import HeaderPairs, Outcome, RequestReports
+from lifecycle.serving.auth import Gatekeeper, is_open
 from lifecycle.serving.body import Receive, read_body, unknown_fields
 from lifecycle.serving.labels import LABELS, LabelInbox
 from lifecycle.serving.metrics import Meters
@@ -36,8 +37,6 @@ logger = logging.getLogger(__name__)
 #
 # The protocol is that of https://fetch.spec.whatwg.org/#http-cors-protocol. A preflight brings no
 # API key, so it is answered without one. Cookies are never allowed: the endpoint has none.
-
-HeaderPairs = tuple[tuple[bytes, bytes], ...]
 
 ANY = b"*"
 VARY = (b"vary", b"origin")
@@ -122,17 +121,11 @@ class Protocol(NamedTuple):
     """The model version in the path; empty if the path has none."""
 
 
-class _RequestSummary:
-    """Summary of a request for the metrics."""
-
-    __slots__ = ("route", "rows", "status", "version")
-
-    def __init__(self, version: int) -> None:
-        self.route, self.rows, self.status, self.version = "other", 0, CLIENT_GONE_STATUS, version
-
-
 class EndpointApp:
     """Answers HTTP requests below the application's path."""
+
+    reports: RequestReports | None = None
+    """Reports of requests, where the settings want any."""
 
     def __init__(
         self,
@@ -166,26 +159,29 @@ class EndpointApp:
             return
         self._meters.started()
         started = time.perf_counter()
-        outcome = _RequestSummary(self._model.model.version)
+        outcome = Outcome(self._model.model.version, next(self._ids), CLIENT_GONE_STATUS)
+        visit = self.reports.begin(scope) if self.reports else None
         try:
-            reply = await self._reply(scope, receive, next(self._ids), outcome)
-            outcome.status = reply.status
-            await _send(send, reply, self._origins.headers(scope["headers"]))
+            reply = await self._reply(scope, receive, outcome.id, outcome)
+            outcome.status, outcome.bytes = reply.status, len(reply.content)
+            more = self._origins.headers(scope["headers"])
+            await _send(send, reply, (*more, *visit.headers) if visit else more)
         finally:  # a client that goes away has been in flight, too
             seconds = time.perf_counter() - started
+            if visit:
+                visit.end(outcome, seconds)
             self._meters.count_answer(
                 outcome.route, outcome.status, seconds, outcome.rows, outcome.version
             )
 
-    async def _reply(
-        self, scope: Scope, receive: Receive, name: str, outcome: "_RequestSummary"
-    ) -> Reply:
+    async def _reply(self, scope: Scope, receive: Receive, name: str, outcome: Outcome) -> Reply:
         path = scope["path"][len(scope.get("root_path", "")) :]
         path = path.rstrip("/") or path
         if preflight := self._origins.preflight(scope["method"], scope["headers"]):
             return preflight
         try:
-            key = "" if path in OPEN else self._gate.check(scope["headers"])
+            key = "" if is_open(path) else await self._gate.admit(scope["headers"])
+            outcome.key = key
             if path == LABELS and scope["method"] == "POST":
                 outcome.route = LABELS
                 body = await read_body(receive, scope["headers"], self._max_bytes)

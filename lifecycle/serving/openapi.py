@@ -8,7 +8,7 @@ import numpy as np
 from lifecycle.lake.column_types import constraints_of
 from lifecycle.project import ColumnSpec, ColumnType, Scalar
 from lifecycle.records import ModelVersion
-from lifecycle.serving.auth import OPEN
+from lifecycle.serving.auth import is_open
 from lifecycle.serving.protocols.oip import output_datatypes
 from lifecycle.serving.protocols.tensors import DATATYPES, DTYPES
 from lifecycle.training.bundle import BundleSchema
@@ -233,7 +233,7 @@ def _example(spec: ColumnSpec, values: tuple[Scalar, ...]) -> Scalar:
 
 REFUSALS = {
     400: "The body is not what the protocol says",
-    401: "No API key, or an invalid one",
+    401: "No API key or token, or an invalid one",
     404: "No such path, model or version",
     408: "The body did not come to its end in time",
     413: "Too many bytes or rows, or too deep",
@@ -440,10 +440,12 @@ def _secured(document: Json) -> Json:
     document["security"] = [{"bearer": []}, {"key": []}]
     for path, methods in document["paths"].items():
         for operation in methods.values():
-            if path in OPEN:
+            if is_open(path):
                 operation["security"] = []
             else:
-                operation["responses"] |= {"401": _refusal(401), "429": _refusal(429)}
+                operation["responses"] |= {
+                    str(status): _refusal(status) for status in (401, 429, 503)
+                }
     return document
 
 

@@ -177,18 +177,63 @@ function older(node) {
   }
   return made;
 }
-fetch("openapi.json")
-  .then((answer) => answer.json())
-  .then((spec) => SwaggerUIBundle({
+const place = document.getElementById("docs");
+// The key stays in this page's memory: never in an address, nor in what a browser keeps.
+function withKey(headers, key) {
+  const sent = Object.keys(headers).map((name) => name.toLowerCase());
+  if (key && !sent.includes("authorization") && !sent.includes("x-api-key")) {
+    headers.Authorization = "Bearer " + key;
+  }
+  return headers;
+}
+function ask(reason) {
+  const form = document.createElement("form");
+  const label = document.createElement("label");
+  const input = document.createElement("input");
+  const button = document.createElement("button");
+  label.textContent = reason + " API key or token: ";
+  input.type = "password";
+  input.autocomplete = "off";
+  input.required = true;
+  button.textContent = "Open";
+  label.append(input);
+  form.append(label, button);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    begin(input.value.trim());
+  });
+  place.replaceChildren(form);
+  input.focus();
+}
+function show(spec, key) {
+  place.replaceChildren();
+  SwaggerUIBundle({
     spec: Object.assign(older(spec), { openapi: "3.0.3" }),
     dom_id: "#docs",
     defaultModelsExpandDepth: 0,
     tryItOutEnabled: true,
     validatorUrl: null,
-  }))
-  .catch((error) => {
-    document.getElementById("docs").textContent = "openapi.json cannot be read: " + error;
+    requestInterceptor: (request) => {
+      if (new URL(request.url, location.href).origin === location.origin) {
+        request.headers = withKey(request.headers || {}, key);
+      }
+      return request;
+    },
   });
+}
+function begin(key) {
+  fetch("openapi.json", { headers: withKey({}, key) })
+    .then((answer) => answer.json().then((content) => ({ answer, content })))
+    .then(({ answer, content }) => {
+      if (answer.status === 401) ask(key ? content.error + "." : "This endpoint asks for a key.");
+      else if (answer.ok) show(content, key);
+      else throw content.error;
+    })
+    .catch((error) => {
+      place.textContent = "openapi.json cannot be read: " + error;
+    });
+}
+begin("");
 """
 JAVASCRIPT = b"text/javascript; charset=utf-8"
 KINDS = {

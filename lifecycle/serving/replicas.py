@@ -7,6 +7,7 @@ import sys
 import time
 from ipaddress import ip_address
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -14,12 +15,15 @@ import ray
 from lifecycle.errors import RequestError
 from lifecycle.project import Project
 from lifecycle.records import ModelVersion, Traffic
+from lifecycle.runtime.logs import begin_logs
 from lifecycle.runtime.nodes import on_this_machine
 from lifecycle.runtime.ray_internals import serve_grpc_on_loopback
+from lifecycle.runtime.traces import end_traces
+from lifecycle.serving.access import RequestReports
 from lifecycle.serving.auth import Gatekeeper
 from lifecycle.serving.endpoint import EndpointApp
 from lifecycle.serving.labels import LabelInbox
-from lifecycle.serving.metrics import Meters
+from lifecycle.serving.metrics import Meters, Publisher
 from lifecycle.serving.node_bundle import local_bundle
 from lifecycle.serving.pages import Pages
 from lifecycle.serving.prediction_log import PredictionLog
@@ -32,6 +36,8 @@ from lifecycle.training.bundle import BundleSchema
 
 if TYPE_CHECKING:
     from ray.serve.config import AutoscalingContext
+
+    from lifecycle.serving.tokens import TokenVerifier
 
 
 # When replicas are added or taken away: by requests in work, and by how busy each replica is.
@@ -90,6 +96,27 @@ def keep_to_loopback() -> None:
         serve_grpc_on_loopback()
 
 
+def token_verifier(settings: Settings, project: str) -> "TokenVerifier | None":
+    """Judge of tokens, if the settings name their issuer; its library is imported only then."""
+    if not settings.serve_oidc_issuer:
+        return None
+    from lifecycle.serving.tokens import TokenVerifier
+
+    verifier = TokenVerifier(settings, project)
+    Thread(target=verifier.refresh, name="oidc", daemon=True).start()
+    return verifier
+
+
+def node_name() -> str:
+    """Name of this Ray node, for the counts of its replicas; nodes may share a home."""
+    return str(ray.get_runtime_context().get_node_id())[:16]
+
+
+def model_labels(model: ModelVersion, role: str) -> dict[str, str]:
+    """Labels of a replica's log lines."""
+    return {"model": model.name, "model_version": str(model.version), "role": role}
+
+
 class ModelServer:
     """A replica of the champion: it loads its model once and answers HTTP as `EndpointApp` does."""
 
@@ -97,6 +124,7 @@ class ModelServer:
         self, bundle: str, model: ModelVersion, project: Project, settings: Settings, engine: Engine
     ) -> None:
         keep_to_loopback()
+        begin_logs(settings, **model_labels(model, "champion"))
         sys.setswitchinterval(SWITCH_SECONDS)
         self._deployed = (bundle, model, project, engine)
         settings = on_this_machine(settings)
@@ -105,7 +133,9 @@ class ModelServer:
         self._views = served.views
         if self._views is not None:
             self._views.follow()
-        self._meters = meters = Meters(settings.folder(METRICS, project.name), model, "champion")
+        folder = settings.folder(METRICS, project.name, node_name())
+        self._meters = meters = Meters(folder, model, "champion")
+        self._publisher = None if settings.local_ray else Publisher(folder, project.name)
         self._log = (
             PredictionLog(settings, project, meters) if project.serving.log_predictions else None
         )
@@ -116,6 +146,7 @@ class ModelServer:
             project.name,
             project.serving.max_replicas or project.serving.replicas,
             required=settings.needs_keys,
+            tokens=token_verifier(settings, project.name),
         )
         self._lanes = Lanes(served)
         self._busy = BusyShare()
@@ -123,6 +154,7 @@ class ModelServer:
         self._endpoint = EndpointApp(
             served, self._lanes, gate, self._log, meters, pages, LabelInbox(project, settings)
         )
+        self._endpoint.reports = RequestReports.of(settings, model)
 
     def __serve_build_asgi_app__(self) -> EndpointApp:
         return self._endpoint
@@ -145,7 +177,10 @@ class ModelServer:
             self._log.close()
         if self._views is not None:
             self._views.close()
+        if self._publisher is not None:
+            self._publisher.close()
         self._meters.close()
+        end_traces()
 
 
 class CandidateServer:
@@ -155,6 +190,7 @@ class CandidateServer:
         self, bundle: str, model: ModelVersion, project: Project, settings: Settings, engine: Engine
     ) -> None:
         keep_to_loopback()
+        begin_logs(settings, **model_labels(model, "candidate"))
         settings = on_this_machine(settings)
         path = local_bundle(Path(bundle), model, settings)
         self._served = ServedModel.open(path, model, project, engine, settings)

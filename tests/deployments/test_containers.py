@@ -64,17 +64,6 @@ def check(*command: str, folder: Path = ROOT) -> str:
 
 
 @pytest.fixture(scope="module")
-def schemas() -> Path:
-    """Definitions of other projects."""
-    folder = ROOT.parent / "shared" / "schemas"
-    if not folder.is_dir():
-        if os.environ.get("CI"):
-            pytest.fail(f"{folder} must be there in CI")
-        pytest.skip(f"the definitions of operators are not at {folder}")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def manifests() -> Callable[[str], list[dict[str, Any]]]:
     """What an overlay gives a cluster."""
 
@@ -250,7 +239,7 @@ def test_a_role_without_its_secrets_does_not_start(start: Callable[..., str]) ->
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_manifests_are_what_kubernetes_and_the_operators_take(
-    env: str, manifests: Callable[[str], list[dict[str, Any]]], schemas: Path
+    env: str, manifests: Callable[[str], list[dict[str, Any]]], shared_schemas: Path
 ) -> None:
     kinds = set()
     for manifest in manifests(env):
@@ -258,7 +247,7 @@ def test_manifests_are_what_kubernetes_and_the_operators_take(
         if kind not in OPERATORS:
             kubernetes_validate.validate(manifest, desired_version="1.37", strict=True)
             continue
-        definition = yaml.load((schemas / OPERATORS[kind]).read_text(), yaml.CSafeLoader)
+        definition = yaml.load((shared_schemas / OPERATORS[kind]).read_text(), yaml.CSafeLoader)
         assert definition["spec"]["names"]["kind"] == kind
         version = manifest["apiVersion"].rpartition("/")[2]
         schema = next(v for v in definition["spec"]["versions"] if v["name"] == version)
@@ -321,6 +310,19 @@ def test_prometheus_takes_its_files_and_alerts_fire_when_they_should() -> None:
     check("promtool", "check", "config", "--syntax-only", "prometheus.yml", folder=folder)
     check("promtool", "check", "rules", "alerts.yml", folder=folder)
     check("promtool", "test", "rules", "alerts.test.yml", folder=folder)
+
+
+def test_collectors_of_logs_read_where_lines_are_and_send_what_they_read() -> None:
+    """What shows without the programs, which no registry has."""
+    places = {"*.log", "worker-*.err"}
+    filebeat = yaml.safe_load((DEPLOYMENTS / "logging" / "filebeat.yml").read_text())
+    (source,) = filebeat["filebeat.inputs"]
+    assert {Path(path).name for path in source["paths"]} == places
+    assert source["parsers"][0]["ndjson"]["expand_keys"]
+    vector = yaml.safe_load((DEPLOYMENTS / "logging" / "vector.yaml").read_text())
+    assert {Path(path).name for path in vector["sources"]["files"]["include"]} == places
+    assert vector["transforms"]["ecs"]["inputs"] == ["files"]
+    assert vector["sinks"]["elasticsearch"]["inputs"] == ["ecs"]
 
 
 def test_alerts_are_the_same_in_kubernetes() -> None:

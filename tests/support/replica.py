@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from lifecycle.serving.access import RequestReports
 from lifecycle.serving.auth import Gatekeeper
 from lifecycle.serving.endpoint import EndpointApp
 from lifecycle.serving.labels import LabelInbox
@@ -19,11 +20,14 @@ Post = Callable[..., httpx.Response]
 
 
 @contextmanager
-def endpoint_of(made: Any, keys: bool = False) -> Iterator[EndpointApp]:
+def endpoint_of(
+    made: Any, keys: bool = False, reports: RequestReports | None = None
+) -> Iterator[EndpointApp]:
     """The endpoint with its log, as `ModelServer` builds it.
 
     Args:
         keys: whether it asks for an API key.
+        reports: of requests.
     """
     served = ServedModel.open(made.bundle.path, made.model, made.project, settings=made.settings)
     meters, log = open_log(made.settings, made.project)
@@ -32,7 +36,9 @@ def endpoint_of(made: Any, keys: bool = False) -> Iterator[EndpointApp]:
     try:
         pages = Pages(served, lanes, meters, secured=keys)
         inbox = LabelInbox(made.project, made.settings)
-        yield EndpointApp(served, lanes, gate, log, meters, pages, inbox)
+        app = EndpointApp(served, lanes, gate, log, meters, pages, inbox)
+        app.reports = reports
+        yield app
     finally:
         log.close()
         meters.close()

@@ -1,5 +1,6 @@
 """What receives notifications in tests: a webhook and a mail server, on loopback."""
 
+import gzip
 import json
 import socketserver
 import threading
@@ -27,6 +28,34 @@ def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     with _running(server):
         yield f"http://127.0.0.1:{server.server_address[1]}/hook", posted
+
+
+@contextmanager
+def collector() -> Iterator[tuple[str, list[Any]]]:
+    """An OpenTelemetry collector; its URL, and the spans that come in."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    spans: list[Any] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                for scope in resource.scope_spans:
+                    spans.extend(scope.spans)
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-protobuf")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with _running(server):
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1/traces", spans
 
 
 @contextmanager

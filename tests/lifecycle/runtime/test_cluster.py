@@ -1,6 +1,7 @@
 """Ray: started on loopback and gone afterwards, or refused with a message that helps."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -17,16 +18,27 @@ from lifecycle.runtime.cluster import connect_ray
 from lifecycle.settings import Settings
 
 STARTED = textwrap.dedent("""
-    import json, os, sys, time
+    import json, logging, os, sys, time
+    from pathlib import Path
     import psutil
     from lifecycle.runtime.cluster import connect_ray
+    from lifecycle.runtime.run import Run, running
     from lifecycle.settings import Settings
 
-    with connect_ray(Settings(home=sys.argv[1], ray_cpus=1)):
+    def work():
+        logging.getLogger("lifecycle.training").info("a tree, by %s", os.environ.get("SHOP_TOKEN"))
+        return os.getpid()
+
+    run = Run(id="0f7a7c9e-53f1-4c0e-9d0c-6b1f5d3c8a11", flow="train")
+    settings = Settings(home=sys.argv[1], ray_cpus=1, log_format="json")
+    with running(run), connect_ray(settings):
         import ray
         me = psutil.Process()
         with connect_ray(Settings(ray_address="127.0.0.1:1")):   # nested: nothing happens
-            assert ray.get(ray.remote(lambda: os.getpid()).remote()) != me.pid
+            worker = ray.get(ray.remote(work).remote())
+            assert worker != me.pid
+        logs = Path(ray._private.worker._global_node.get_logs_dir_path())
+        (log,) = logs.glob(f"worker-*-{worker}.err")
         assert ray.is_initialized()
         children = me.children(recursive=True)
         ports = [
@@ -37,6 +49,7 @@ STARTED = textwrap.dedent("""
         ]
         agents = [p.pid for p in children if "Agent" in p.name() or "Agent" in p.cmdline()[0]]
         print(json.dumps({"children": [p.pid for p in children], "agents": agents, "ports": ports,
+                          "log": log.read_text().splitlines()[-1],
                           "folder": ray._private.worker._global_node.temp_dir}), flush=True)
         if "wait" in sys.argv:
             time.sleep(600)
@@ -57,7 +70,11 @@ def gone(pids: list[int], seconds: float) -> bool:
 @pytest.mark.system
 def test_a_local_ray_is_on_loopback_says_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", STARTED, str(tmp_path)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", STARTED, str(tmp_path)],
+        env=os.environ | {"SHOP_TOKEN": "planted-4711"},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -66,6 +83,13 @@ def test_a_local_ray_is_on_loopback_says_nothing_and_leaves_nothing(tmp_path: Pa
     assert {ip for _, ip in said["ports"]} <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
     assert gone(said["children"], 5)
     assert not Path(said["folder"]).exists()
+    line = json.loads(said["log"])
+    assert line["message"] == "a tree, by ***"
+    assert line["labels"] == {
+        "flow": "train",
+        "flow_run_id": "0f7a7c9e-53f1-4c0e-9d0c-6b1f5d3c8a11",
+    }
+    assert line["trace"]["id"] == "0f7a7c9e53f14c0e9d0c6b1f5d3c8a11"
 
 
 @pytest.mark.system

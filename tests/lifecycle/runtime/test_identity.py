@@ -40,9 +40,12 @@ SHAPELESS = {
     "ingress",
     "runtime.cluster",
     "runtime.files",
+    "runtime.logs",
     "runtime.nodes",
+    "runtime.process",
     "runtime.ray_internals",
     "runtime.run",
+    "runtime.traces",
 }
 """What those import that only moves, names or reports results."""
 STORAGE = {"lake.manifest", "lake.table", "lake.write"}

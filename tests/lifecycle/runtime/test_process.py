@@ -1,8 +1,14 @@
 """How a script's process ends: soon, with everything done that an exit owes."""
 
+import logging
 import subprocess
 import sys
 import time
+from typing import Any
+
+import pytest
+
+from lifecycle.runtime.process import redact_records
 
 CODE = """
 import atexit, sys, threading, time
@@ -41,3 +47,27 @@ def test_age_counts_from_the_start_of_the_process_and_survives_exec() -> None:
     started = time.monotonic()
     output = subprocess.run([sys.executable, "-c", command], capture_output=True, check=True).stdout
     assert 1.0 <= float(output) <= time.monotonic() - started + 0.1
+
+
+def test_records_of_another_librarys_factory_are_redacted_and_stay_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SHOP_TOKEN", "planted-4711")
+    before = logging.getLogRecordFactory()
+
+    def stamped(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = logging.LogRecord(*args, **kwargs)
+        record.stamp = 7
+        return record
+
+    logging.setLogRecordFactory(stamped)
+    try:
+        redact_records()
+        factory = logging.getLogRecordFactory()
+        redact_records()
+        assert logging.getLogRecordFactory() is factory
+        record = factory("x", logging.INFO, "", 0, "by %s", ("planted-4711",), None)
+    finally:
+        logging.setLogRecordFactory(before)
+    assert record.getMessage() == "by ***"
+    assert record.stamp == 7  # type: ignore[attr-defined]
