@@ -18,7 +18,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from deployments.stack import Stack
+from deployments.stack import Stack, Targets, scrape_config
 from lifecycle.redaction import SECRET_NAME
 from lifecycle.serving.metrics import BUCKETS, CANDIDATE, COUNTERS, IN_FLIGHT, INFO, LOST, SECONDS
 from lifecycle.settings import OTHER_VARIABLES, PREFIX, Settings
@@ -310,6 +310,19 @@ def test_prometheus_takes_its_files_and_alerts_fire_when_they_should() -> None:
     check("promtool", "check", "config", "--syntax-only", "prometheus.yml", folder=folder)
     check("promtool", "check", "rules", "alerts.yml", folder=folder)
     check("promtool", "test", "rules", "alerts.test.yml", folder=folder)
+
+
+def test_make_stack_scrapes_by_the_same_description(tmp_path: Path) -> None:
+    targets = {"prod": Targets("127.0.0.1:1", tmp_path / "key", ["127.0.0.1:2", "127.0.0.1:3"])}
+    file = tmp_path / "prometheus.yml"
+    file.write_text(scrape_config(targets, "5s"))
+    check("promtool", "check", "config", "--syntax-only", str(file))
+    config = yaml.safe_load(file.read_text())
+    assert [job["job_name"] for job in config["scrape_configs"]] == ["endpoint-prod", "ray-prod"]
+    found = [job["static_configs"][0]["targets"] for job in config["scrape_configs"]]
+    assert found == [["127.0.0.1:1"], ["127.0.0.1:2", "127.0.0.1:3"]]
+    assert all(Path(rules).is_file() for rules in config["rule_files"])
+    assert "/run/lifecycle" not in file.read_text()
 
 
 def test_collectors_of_logs_read_where_lines_are_and_send_what_they_read() -> None:
