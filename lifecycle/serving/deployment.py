@@ -197,6 +197,8 @@ def _options(project: Project, settings: Settings) -> dict[str, Any]:
     # serving must not starve the stages of a laptop; on a cluster, who asks for nothing is packed
     # on one node, while who asks for CPUs is spread by Serve
     actor: dict[str, Any] = {"num_cpus": 0 if settings.local_ray else spec.replica_cpus}
+    # by itself Serve takes the run's, by which its workers log: another run would restart replicas
+    actor["runtime_env"] = {}
     if spec.replica_memory_mb is not None and not settings.local_ray:
         actor["memory"] = spec.replica_memory_mb * 2**20
     return {
