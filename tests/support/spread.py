@@ -17,8 +17,8 @@ def serve_spread(
 
     options = deployment._options
 
-    def spread(project: Project) -> dict[str, Any]:
-        return options(project) | {"max_replicas_per_node": 1}
+    def spread(project: Project, settings: Settings) -> dict[str, Any]:
+        return options(project, settings) | {"max_replicas_per_node": 1}
 
     deployment._options = spread
     url = deployment.deploy(bundle, model, project, settings)
