@@ -22,7 +22,11 @@ from benchmarks import (
     init,
     labels,
     lake,
+<<<<<<< HEAD
     monitoring,
+=======
+    load,
+>>>>>>> 2971930b (chaos: kills at counted changes of files, and what they found)
     orchestration,
     reading,
     serving,
@@ -48,7 +52,11 @@ PARTS: dict[str, Callable[[int], Iterator[Result]]] = {
     "init": init.measure,
     "labels": labels.measure,
     "lake": lake.measure,
+<<<<<<< HEAD
     "monitoring": monitoring.measure,
+=======
+    "load": load.measure,
+>>>>>>> 2971930b (chaos: kills at counted changes of files, and what they found)
     "command_line": command_line.measure,
     "split": split.measure,
     "evaluation": evaluation.measure,

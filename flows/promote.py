@@ -83,7 +83,7 @@ def promote(
                 return decline(project, settings, proposal, accepted, approval)
         trained, duel = duel_of(project, settings, proposal, judgement)
         if proposal.is_settled and settings.local_ray:
-            release = keep(project, trained, duel)
+            release = keep(project, settings, trained, duel)
         else:
             require_port(settings)
             with ray_cluster(settings):

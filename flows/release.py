@@ -40,8 +40,8 @@ def release(
     duel = challenge(project, settings, trained, again)
     if not duel.decision.passed:
         return reject(project, settings, trained, duel)
-    if is_done(settings, trained, duel):
-        return keep(project, trained, duel)
+    if is_done(project, settings, trained, duel):
+        return keep(project, settings, trained, duel)
     require_port(settings)
     with ray_cluster(settings):
         return roll_out(project, settings, trained, duel, reason)

@@ -29,6 +29,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from flows.crashes import own_runs
 from lifecycle.errors import BackendError
 from lifecycle.redaction import SECRET_NAME
 from lifecycle.runtime.identity import code_digest, lock_digest, sha256
@@ -86,7 +87,8 @@ def prefect_server(settings: Settings) -> Iterator[None]:
             own: dict[Any, Any] = {PREFECT_API_URL: f"{url}/api", PREFECT_API_AUTH_STRING: auth}
             with temporary_settings(own):
                 try:
-                    yield
+                    with own_runs():
+                        yield
                 finally:
                     own_server.reset(token)
                     # what waits to be sent would find no server any more

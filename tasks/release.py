@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lifecycle.audit.model_trail import rolled_back
+from lifecycle.audit.model_trail import champions, rolled_back
 from lifecycle.errors import RegistryError
 from lifecycle.project import Project
 from lifecycle.quality import card, gates
@@ -156,12 +156,19 @@ def register_challenger(project: Project, settings: Settings, candidate: Candida
     return trained
 
 
-def is_done(settings: Settings, trained: Trained, duel: Duel) -> bool:
+def is_done(project: Project, settings: Settings, trained: Trained, duel: Duel) -> bool:
     """Return whether the version is already champion, and no Ray is there to serve it.
 
-    A Ray started by this script would end with it.
+    A Ray started by this script would end with it. A release that was killed between the alias and
+    its line in the trail is not done.
     """
-    return duel.champion == trained.model and settings.local_ray and not is_connected()
+    if duel.champion != trained.model or not settings.local_ray or is_connected():
+        return False
+    changes = trail_of(project, settings).changes()
+    is_deployed = [(c.action, c.version) for c in changes[-1:]] == [
+        ("deploy", duel.champion.version)
+    ]
+    return not is_deployed or champions(changes)[-1:] == [duel.champion.version]
 
 
 @task(name="challenge", **NOT_CACHED, **RETRIES)

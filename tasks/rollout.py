@@ -141,7 +141,7 @@ def roll_out(
     lane, trail = ServeLane(project, settings), trail_of(project, settings)
     if champion == challenger and _is_settled(challenger, lane, trail):
         lane.stop_candidate()
-        return keep(project, trained, duel)
+        return keep(project, settings, trained, duel)
     reasons = (*duel.decision.reasons, *((reason,) if reason else ()))
     handover = rollout.Handover(
         challenger=challenger,
@@ -190,8 +190,13 @@ def reject(project: Project, settings: Settings, trained: Trained, duel: Duel) -
     return concluded(trained, duel, None)
 
 
-def keep(project: Project, trained: Trained, duel: Duel) -> Release:
-    """Say that the champion is what a release would make the champion: nothing is to be done."""
+def keep(project: Project, settings: Settings, trained: Trained, duel: Duel) -> Release:
+    """Say that the champion is what a release would make the champion: nothing is to be done.
+
+    A release that was killed before its last step, or a training that found this version, has left
+    it challenger, too; that ends here.
+    """
+    registry.delete_alias(trained.model, registry.CHALLENGER, settings)
     version = f"{project.name} v{trained.model.version}"
     say("release", f"{version} is already champion and no other version waits: nothing to do")
     return concluded(trained, duel, None)

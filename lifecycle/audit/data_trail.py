@@ -77,5 +77,27 @@ def record_data(
     )
 
 
+def record_owed(
+    settings: Settings,
+    project_name: str,
+    action: DataAction,
+    table: str,
+    version: int,
+    digest: str,
+    reasons: Sequence[str],
+) -> None:
+    """Append the line of a change that a run has made, unless the trail has one of it.
+
+    For a change that is found done: whoever made it may have been killed before its line.
+
+    Raises:
+        BackendError: the trail cannot be read or written.
+    """
+    lines = data_chain(settings, project_name).lines()
+    change = (action, table, version)
+    if not any((line.action, line.table, line.version) == change for line in lines):
+        record_data(settings, project_name, action, table, version, digest, reasons)
+
+
 def _content(line: DataChange) -> tuple[object, ...]:
     return line.action, line.version, line.digest, line.reasons

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.audit.data_trail import record_data
+from lifecycle.audit.data_trail import record_data, record_owed
 from lifecycle.data.contract import (
     Checker,
     Table,
@@ -90,10 +90,11 @@ def ingest(
         if earlier is not None:
             content = json.loads(earlier.note["ingested"])
             ingested = Ingested.model_validate(content | {"dataset": earlier.version.model_dump()})
+            record_owed(settings, project.name, "ingest", *_change(run, table, ingested))
             return relocated(ingested, settings)
         result = _write(run, progress)
     release_memory()
-    _record(run, table, result)
+    record_data(settings, project.name, "ingest", *_change(run, table, result))
     return result
 
 
@@ -319,10 +320,9 @@ def _without_rows(ingested: Ingested) -> str:
     return json.dumps(content)
 
 
-def _record(run: _Run, table: str, ingested: Ingested) -> None:
-    """A line of the audit trail; it comes behind the commit, so a killed run may owe it."""
+def _change(run: _Run, table: str, ingested: Ingested) -> tuple[str, int, str, tuple[str, str]]:
+    """The audit trail's line of an ingestion, which comes after the commit."""
     dataset = ingested.dataset
     rows = f"{ingested.rows_in:,} rows in, {ingested.rows_rejected:,} rejected"
-    reasons = [f"{run.source.place}, {run.window}", f"{rows}, {dataset.rows:,} in the version"]
-    change = (table, dataset.version, dataset.digest, reasons)
-    record_data(run.settings, run.project.name, "ingest", *change)
+    reasons = (f"{run.source.place}, {run.window}", f"{rows}, {dataset.rows:,} in the version")
+    return table, dataset.version, dataset.digest, reasons

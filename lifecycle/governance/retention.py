@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from lifecycle.audit.data_trail import record_data
+from lifecycle.audit.data_trail import record_data, record_owed
 from lifecycle.governance.delta_log import LOG as LOG_FOLDER
 from lifecycle.governance.delta_log import (
     drop_old_checkpoints,
@@ -28,7 +28,7 @@ from lifecycle.lake.prediction_log import TABLE as LOG
 from lifecycle.lake.read import part_of
 from lifecycle.lake.table import Noted, history, noted_versions, table_uri
 from lifecycle.project import Project
-from lifecycle.records import Retained, TableSize
+from lifecycle.records import DatasetVersion, Retained, TableSize
 from lifecycle.release.registry import CHALLENGER, CHAMPION, versions
 from lifecycle.settings import Settings
 
@@ -101,16 +101,22 @@ def lake_sizes(project: Project, settings: Settings) -> tuple[TableSize, ...]:
             history(table_uri(settings, project.name, name)),
             set(expired.get(name, ())),
             {version: model for (table, version), model in sorted(needed.items()) if table == name},
-            packable_files(newest.version) if (newest := _newest(settings, project, name)) else 0,
+            packable_files(newest.version)
+            if (newest := _two_newest(settings, project, name)[0])
+            else 0,
         )
         for name in table_names(lake)
     )
 
 
-def _newest(settings: Settings, project: Project, name: str) -> Noted | None:
+def _two_newest(
+    settings: Settings, project: Project, name: str
+) -> tuple[Noted | None, Noted | None]:
+    """The newest version of a table and the one before; None where there is none."""
     if name in EXCLUDED:
-        return None
-    return next(noted_versions(table_uri(settings, project.name, name)), None)
+        return None, None
+    found = noted_versions(table_uri(settings, project.name, name))
+    return next(found, None), next(found, None)
 
 
 def _size(
@@ -200,20 +206,30 @@ def _delete_versions(
 def _pack(settings: Settings, project: Project, name: str, dry_run: bool) -> int:
     """Put the small files of a table's newest version together; how many those are.
 
-    The line of the audit trail comes after the commit, so a killed run may owe it.
+    The line of the audit trail comes after the commit; where a killed run owes it, it comes now.
     """
-    newest = _newest(settings, project, name)
+    newest, former = _two_newest(settings, project, name)
     count = packable_files(newest.version) if newest else 0
-    if newest and count and not dry_run:
+    if newest is None or dry_run:
+        return count
+    if count:
         version = pack(newest)
         if version is None:
             return 0
-        reason = (
-            f"{count} small files of v{newest.version.version} put together, with the same rows"
-        )
-        change = (name, version.version, version.digest, (reason,))
-        record_data(settings, project.name, "retention", *change)
+        record_data(settings, project.name, "retention", *_packed(name, newest, version, count))
+    elif former and former.version.digest == newest.version.digest:  # nothing else writes it again
+        files = packable_files(former.version)
+        change = _packed(name, former, newest.version, files)
+        record_owed(settings, project.name, "retention", *change)
     return count
+
+
+def _packed(
+    name: str, former: Noted, version: DatasetVersion, files: int
+) -> tuple[str, int, str, tuple[str]]:
+    """The line of the audit trail that says that files were put together."""
+    reason = f"{files} small files of v{former.version.version} put together, with the same rows"
+    return name, version.version, version.digest, (reason,)
 
 
 def _log_rows(

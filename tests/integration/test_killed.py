@@ -1,10 +1,13 @@
 """SIGKILL in the middle of training: run again, the result is that of an uninterrupted run."""
 
 import signal
+import sqlite3
 import subprocess
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -66,3 +69,7 @@ def test_training_goes_on_behind_the_last_finished_step(
     assert experiment
     runs = client.search_runs([experiment.experiment_id])
     assert [run.info.status for run in runs] == ["FINISHED"]
+    with closing(sqlite3.connect(settings.home / "prefect" / "prefect.db")) as database:
+        states = database.execute("SELECT state_type FROM flow_run ORDER BY created").fetchall()
+    # train and its prepare were killed; of the second time they, and the model is not made again
+    assert Counter(state for (state,) in states) == {"CRASHED": 1, "COMPLETED": 3}

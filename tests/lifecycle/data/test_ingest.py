@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lifecycle.audit.data_trail import data_chain, record_data
+from lifecycle.data import ingest as ingestion
 from lifecycle.data.ingest import ingest
 from lifecycle.data.sources import read_source
 from lifecycle.data.windows import first_window, periods
@@ -40,6 +42,29 @@ def test_again_is_the_same_and_writes_nothing(
     assert first.rejected is None
     assert ingest(project, settings, Window()) == first
     assert len(history(first.dataset.uri)) == 1
+
+
+def test_a_line_that_a_killed_run_owes_is_written_once(
+    make_project: MakeProject, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingestion, "record_data", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(project, settings, Window())
+    trail = data_chain(settings, project.name)
+    assert trail.lines() == [], "the version is there, its line is not"
+    for _ in range(2):
+        done = ingest(project, settings, Window())
+    [line] = trail.lines()
+    assert (line.action, line.version, line.digest) == ("ingest", 0, done.dataset.digest)
+    record_data(settings, project.name, "retention", "accepted", 0, reasons=("older",))
+    ingest(project, settings, Window())
+    assert [line.action for line in trail.lines()] == ["ingest", "retention"]
 
 
 def test_new_data_make_a_new_version(make_project: MakeProject, settings: Settings) -> None:

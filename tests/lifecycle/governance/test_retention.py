@@ -140,6 +140,26 @@ def test_small_files_are_put_together_and_the_log_gets_shorter(
     assert read_version(ingest(grow, settings, Window()).dataset)["id"].tolist()[-2:] == [19, 99]
 
 
+def test_the_line_of_packed_files_that_a_killed_run_owes_comes_once(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grow, _ = grown(tmp_path, settings, 20)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retention, "record_data", killed)
+        with pytest.raises(KeyboardInterrupt):
+            retain(grow, settings)
+    for _ in range(2):
+        retain(grow, settings)
+    lines = [line for line in data_chain(settings, "grow").lines() if line.action == "retention"]
+    assert [line.reasons for line in lines] == [
+        ("16 small files of v19 put together, with the same rows",)
+    ]
+
+
 def test_a_person_is_erased_from_files_that_an_expired_version_lists(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
