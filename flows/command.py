@@ -18,7 +18,7 @@ from prefect import Flow
 
 from flows.console import Screen
 from flows.server import prefect_server, start_early
-from lifecycle.errors import LifecycleError
+from lifecycle.errors import LifecycleError, full_disk
 from lifecycle.project import Project
 from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.records import Window
@@ -113,6 +113,11 @@ class Command:
                 self.flow(project=project, env=options.env, **self.arguments(options))
         except LifecycleError as error:
             write_error(str(error))
+            return 2
+        except OSError as error:
+            if not (text := full_disk(error)):
+                raise
+            write_error(text)
             return 2
         except KeyboardInterrupt:
             return 130

@@ -30,6 +30,7 @@ Each carries only its message, so that it crosses process borders unchanged. A m
 secret of this process: whoever raises it may quote a library or a URL.
 """
 
+import errno
 import logging
 import re
 
@@ -198,3 +199,11 @@ def ray_reason(error: BaseException) -> str:
     logger.debug("Ray's error", exc_info=error)
     cause: BaseException | None = getattr(error, "cause", None)
     return f"{type(cause).__name__}: {first_line(cause)}" if cause else first_line(error)
+
+
+def full_disk(error: OSError) -> str:
+    """What to tell of a disk or a quota that is full; empty for any other error."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return ""
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror}; make room, then run again: it goes on where it stopped"

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from lifecycle.errors import LifecycleError, SettingsError
+from lifecycle.errors import LifecycleError, SettingsError, full_disk
 from lifecycle.redaction import redact
 from lifecycle.runtime.process import prepare_process, process_age
 
@@ -223,6 +223,13 @@ def main() -> None:
         from lifecycle.runtime.console import write_error  # not for every `--help`
 
         write_error(str(error))
+        sys.exit(2)
+    except OSError as error:
+        if not (text := full_disk(error)):
+            raise
+        from lifecycle.runtime.console import write_error  # as above
+
+        write_error(text)
         sys.exit(2)
 
 

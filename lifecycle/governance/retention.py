@@ -217,8 +217,11 @@ def _pack(settings: Settings, project: Project, name: str, dry_run: bool) -> int
         if version is None:
             return 0
         record_data(settings, project.name, "retention", *_packed(name, newest, version, count))
-    elif former and former.version.digest == newest.version.digest:  # nothing else writes it again
-        files = packable_files(former.version)
+    elif (  # equal rows are written again only when files are put together
+        former
+        and former.version.digest == newest.version.digest
+        and (files := packable_files(former.version))
+    ):
         change = _packed(name, former, newest.version, files)
         record_owed(settings, project.name, "retention", *change)
     return count

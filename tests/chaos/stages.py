@@ -51,7 +51,7 @@ class Lane:
     """An endpoint that serves at once: the flow's files, not Ray's, are looked at."""
 
     def __init__(self, project: Project, settings: Settings) -> None:
-        self._served = settings.home / "served"
+        self._served = settings.home.with_name("served")  # no part of the home
 
     def serving(self) -> ModelVersion | None:
         if not self._served.exists():

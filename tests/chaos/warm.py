@@ -75,7 +75,7 @@ def _answer(order: dict[str, Any], folder: Path, faults: Any) -> dict[str, Any]:
 
 
 def _do(order: dict[str, Any], folder: Path, faults: Any, said: Any) -> int:
-    from lifecycle.errors import LifecycleError
+    from lifecycle.errors import LifecycleError, full_disk
     from lifecycle.project.loader import load_project
     from lifecycle.settings import Settings
     from tests.chaos import stages
@@ -102,6 +102,10 @@ def _do(order: dict[str, Any], folder: Path, faults: Any, said: Any) -> int:
     except LifecycleError as error:
         answer["error"] = f"{type(error).__name__}: {error}"
         code = 2
+    except OSError as error:  # as a command tells it
+        full = full_disk(error)
+        answer["error"] = full or f"traceback: {type(error).__name__}: {error}"
+        code = 2 if full else 1
     except BaseException as error:
         traceback.print_exc()
         answer["error"] = f"traceback: {type(error).__name__}: {error}"

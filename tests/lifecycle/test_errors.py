@@ -1,10 +1,12 @@
 """What an error says on one line."""
 
+import errno
+import os
 import re
 
 import pytest
 
-from lifecycle.errors import DataError, first_line, ray_reason
+from lifecycle.errors import DataError, first_line, full_disk, ray_reason
 from lifecycle.runtime.identity import PACKAGE
 
 XML = "<?xml?><Error><Code>AccessDenied</Code>\n<Message>Access Denied.</Message></Error>"
@@ -37,3 +39,9 @@ def test_no_module_takes_the_first_line_by_itself() -> None:
     own = re.compile(r"str\(error\)[^\n]*(?:split\(\"\\n\", 1\)\[0\]|splitlines\(\)(?:\[0\]|\), ))")
     places = [str(f) for f in PACKAGE.rglob("*.py") if own.search(f.read_text())]
     assert places == []
+
+
+def test_a_full_disk_is_told_with_its_cure_and_other_errors_are_not() -> None:
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/a.parquet")
+    assert full_disk(error).startswith("/data/a.parquet: No space left on device; make room")
+    assert full_disk(PermissionError(errno.EACCES, "Permission denied", "/data")) == ""
