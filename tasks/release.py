@@ -1,5 +1,6 @@
 """Registry and release steps as Prefect tasks: idempotent where they have effects, not cached."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from lifecycle.audit.model_trail import champions, rolled_back
@@ -9,6 +10,7 @@ from lifecycle.quality import card, gates
 from lifecycle.quality.summary import spell
 from lifecycle.records import (
     Candidate,
+    Change,
     Decision,
     Duel,
     Identity,
@@ -164,11 +166,15 @@ def is_done(project: Project, settings: Settings, trained: Trained, duel: Duel) 
     """
     if duel.champion != trained.model or not settings.local_ray or is_connected():
         return False
-    changes = trail_of(project, settings).changes()
-    is_deployed = [(c.action, c.version) for c in changes[-1:]] == [
-        ("deploy", duel.champion.version)
-    ]
-    return not is_deployed or champions(changes)[-1:] == [duel.champion.version]
+    return _cut_short(trail_of(project, settings).changes(), trained.model) is None
+
+
+def _cut_short(changes: Sequence[Change], champion: ModelVersion) -> Change | None:
+    """The newest line if it deploys the champion that no line has made champion."""
+    last = changes[-1] if changes else None
+    if last is None or (last.action, last.version) != ("deploy", champion.version):
+        return None
+    return None if champions(changes)[-1:] == [champion.version] else last
 
 
 @task(name="challenge", **NOT_CACHED, **RETRIES)
@@ -180,17 +186,19 @@ def challenge(project: Project, settings: Settings, trained: Trained, again: boo
     champion = champion_of(project, settings)
     changes = trail_of(project, settings).changes()
     if champion == trained.model:
-        reason = f"{champion.name} v{champion.version} is champion already; no other version waits."
-        duel = _undisputed(trained, champion, "promotion", True, reason)
+        text = f"{champion.name} v{champion.version} is champion already; no other version waits."
+        cut_short = _cut_short(changes, champion)
+        reasons = cut_short.reasons if cut_short else (text,)
+        duel = _undisputed(trained, champion, "promotion", True, reasons)
     elif not again and (change := rolled_back(changes, trained.model.digest)):
-        reasons = " ".join(f"{reason.rstrip('.')}." for reason in change.reasons)
+        former_reasons = " ".join(f"{reason.rstrip('.')}." for reason in change.reasons)
         reason = (
             f"v{trained.model.version} was rolled back on {change.time[:10]} by {change.who}: "
-            f"{reasons} "
+            f"{former_reasons} "
             "That holds until data, code or project file give another model, or somebody runs "
             "the release with --again."
         )
-        duel = _undisputed(trained, champion, "rollback", False, reason)
+        duel = _undisputed(trained, champion, "rollback", False, (reason,))
     else:
         duel = _measure(project, settings, trained, champion)
     show_decision(project, "release", duel.decision, None if trained.cached else trained.decision)
@@ -198,14 +206,18 @@ def challenge(project: Project, settings: Settings, trained: Trained, again: boo
 
 
 def _undisputed(
-    trained: Trained, champion: ModelVersion | None, gate: str, passed: bool, reason: str
+    trained: Trained,
+    champion: ModelVersion | None,
+    gate: str,
+    passed: bool,
+    reasons: tuple[str, ...],
 ) -> Duel:
     """A duel that is decided without measuring."""
     return Duel(
         champion=champion,
         challenger_evaluation=trained.evaluation,
         champion_evaluation=None,
-        decision=Decision(gate=gate, passed=passed, reasons=(reason,)),
+        decision=Decision(gate=gate, passed=passed, reasons=reasons),
     )
 
 

@@ -142,7 +142,9 @@ def roll_out(
     if champion == challenger and _is_settled(challenger, lane, trail):
         lane.stop_candidate()
         return keep(project, settings, trained, duel)
-    reasons = (*duel.decision.reasons, *((reason,) if reason else ()))
+    reasons = duel.decision.reasons
+    if reason and reason not in reasons:  # of a release that was cut short they are those of then
+        reasons = (*reasons, reason)
     handover = rollout.Handover(
         challenger=challenger,
         champion=champion,

@@ -1,6 +1,5 @@
 """Lake and artifact root in object storage: an S3 server of the tests' own, on the loopback."""
 
-import http.client
 import io
 import json
 import os
@@ -9,12 +8,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import boto3
 import pyarrow as pa
@@ -38,7 +34,7 @@ from lifecycle.lake.logged_predictions import read_log
 from lifecycle.lake.prediction_log import SCHEMA, LogTable, tidy
 from lifecycle.lake.read import open_version, read_version
 from lifecycle.lake.staging import MARKER
-from lifecycle.lake.table import history, noted_versions, table_uri
+from lifecycle.lake.table import history, table_uri
 from lifecycle.lake.write import write_version
 from lifecycle.project import Project
 from lifecycle.records import Window
@@ -414,99 +410,3 @@ def test_the_flows(make_project: Callable[..., Project], settings: Settings) -> 
     assert holding(PERSON, EMAIL, json.dumps(PERSON)[1:-1]) == []
     assert check(project, settings, [PERSON]).clean
     assert record_of(model, settings).model == model
-
-
-class Cut(ThreadingHTTPServer):
-    """A way to the S3 server that fails for one write: its number, from 1 on.
-
-    `lost` cuts the connection once the server has done it, so that nobody hears of it; `dead` cuts
-    it before, and every connection from then on.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, behind: str) -> None:
-        super().__init__(("127.0.0.1", 0), Forward)
-        self.behind = urlsplit(behind)
-        self.lock = threading.Lock()
-        self.restore()
-
-    def restore(self) -> None:
-        self.writes, self.at, self.kind = 0, 0, ""
-
-    def cuts(self, method: str) -> str:
-        with self.lock:
-            if method in ("PUT", "POST"):
-                self.writes += 1
-                if self.writes == self.at:
-                    return self.kind
-            return "dead" if self.kind == "dead" and self.writes >= self.at else ""
-
-
-class Forward(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Cut
-
-    def _forward(self) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        cut = self.server.cuts(self.command)
-        if cut == "dead":
-            self.close_connection = True
-            return
-        behind = http.client.HTTPConnection(str(self.server.behind.netloc), timeout=30)
-        behind.request(self.command, self.path, body, dict(self.headers))
-        answer = behind.getresponse()
-        content = answer.read()
-        if cut == "lost":
-            self.close_connection = True
-            return
-        self.send_response(answer.status)
-        for name, value in answer.getheaders():
-            if name.lower() not in ("content-length", "connection", "transfer-encoding"):
-                self.send_header(name, value)
-        length = answer.getheader("content-length") if self.command == "HEAD" else len(content)
-        self.send_header("content-length", str(length))
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _forward
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def cut(server: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cut]:
-    with Cut(server) as way:
-        threading.Thread(target=way.serve_forever, args=(0.05,), daemon=True).start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{way.server_port}")
-        s3fs.S3FileSystem.clear_instance_cache()
-        yield way
-        way.shutdown()
-
-
-def contents(settings: Settings) -> list[tuple[int, str, int]]:
-    """Each version of the accepted rows: its number, its digest, and rows that can be read."""
-    uri = table_uri(settings, "small", "accepted")
-    noted = [noted.version for noted in noted_versions(uri)]
-    return [(v.version, v.digest, len(read_version(v))) for v in noted]
-
-
-def test_an_answer_that_is_lost_leaves_one_version(
-    make_project: Callable[..., Project], settings: Settings, cut: Cut
-) -> None:
-    """The write is done, its answer is not heard, and it is sent again."""
-    project = make_project()
-    ingest(project, settings, Window())
-    expected, writes = contents(settings), cut.writes
-    assert writes > 3
-    for at in range(1, writes + 1):
-        for name, _ in objects("lake"):
-            boto3.client("s3").delete_object(Bucket="lake", Key=name)
-        cut.restore()
-        cut.at, cut.kind = at, "lost"
-        with suppress(BackendError):
-            ingest(project, settings, Window())
-        cut.restore()
-        ingest(project, settings, Window())
-        assert contents(settings) == expected, f"write {at} of {writes}"
