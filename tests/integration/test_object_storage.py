@@ -8,11 +8,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -34,7 +36,7 @@ from lifecycle.lake.logged_predictions import read_log
 from lifecycle.lake.prediction_log import SCHEMA, LogTable, tidy
 from lifecycle.lake.read import open_version, read_version
 from lifecycle.lake.staging import MARKER
-from lifecycle.lake.table import history, table_uri
+from lifecycle.lake.table import history, noted_versions, table_uri
 from lifecycle.lake.write import write_version
 from lifecycle.project import Project
 from lifecycle.records import Window
@@ -410,3 +412,45 @@ def test_the_flows(make_project: Callable[..., Project], settings: Settings) -> 
     assert holding(PERSON, EMAIL, json.dumps(PERSON)[1:-1]) == []
     assert check(project, settings, [PERSON]).clean
     assert record_of(model, settings).model == model
+
+
+@pytest.fixture
+def plan(
+    server: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[int, str], int]]:
+    """Plan which write of the lake fails, and how; the number of writes since the last plan."""
+    command = [sys.executable, "-m", "tests.support.lossy", server]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        url = process.stdout.readline().strip()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield lambda at, kind: int(httpx.get(f"{url}/-/{at}/{kind}", trust_env=False).text)
+        process.kill()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+
+
+def test_a_write_whose_answer_is_lost_leaves_one_version(
+    make_project: Callable[..., Project], settings: Settings, plan: Callable[[int, str], int]
+) -> None:
+    """The server has done it, nobody hears of it, and it may be sent again."""
+    project = make_project()
+    uri = table_uri(settings, "small", "accepted")
+
+    def state() -> list[tuple[int, str, int]]:
+        noted = [version for version, _ in noted_versions(uri)]
+        return [(v.version, v.digest, len(read_version(v))) for v in noted]
+
+    ingest(project, settings, Window())
+    expected, writes = state(), plan(0, "")
+    for at in range(1, writes + 1):
+        for name, _ in objects("lake"):
+            boto3.client("s3").delete_object(Bucket="lake", Key=name)
+        plan(at, "lost")
+        with suppress(BackendError):
+            ingest(project, settings, Window())
+        plan(0, "")
+        ingest(project, settings, Window())
+        assert state() == expected, f"write {at} of {writes}"
+        lines = data_chain(settings, "small").lines()
+        assert [(line.action, line.version) for line in lines] == [("ingest", 0)]
