@@ -22,11 +22,7 @@ from benchmarks import (
     init,
     labels,
     lake,
-<<<<<<< HEAD
     monitoring,
-=======
-    load,
->>>>>>> 2971930b (chaos: kills at counted changes of files, and what they found)
     orchestration,
     reading,
     serving,
@@ -52,11 +48,7 @@ PARTS: dict[str, Callable[[int], Iterator[Result]]] = {
     "init": init.measure,
     "labels": labels.measure,
     "lake": lake.measure,
-<<<<<<< HEAD
     "monitoring": monitoring.measure,
-=======
-    "load": load.measure,
->>>>>>> 2971930b (chaos: kills at counted changes of files, and what they found)
     "command_line": command_line.measure,
     "split": split.measure,
     "evaluation": evaluation.measure,

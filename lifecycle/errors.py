@@ -202,7 +202,7 @@ def ray_reason(error: BaseException) -> str:
 
 
 def full_disk(error: OSError) -> str:
-    """What to tell of a disk or a quota that is full; empty for any other error."""
+    """Return the message for a disk or a quota that is full; empty for any other error."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return ""
     place = f"{error.filename}: " if error.filename else ""

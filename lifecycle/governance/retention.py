@@ -115,8 +115,8 @@ def _two_newest(
     """The newest version of a table and the one before; None where there is none."""
     if name in EXCLUDED:
         return None, None
-    found = noted_versions(table_uri(settings, project.name, name))
-    return next(found, None), next(found, None)
+    newest_first = noted_versions(table_uri(settings, project.name, name))
+    return next(newest_first, None), next(newest_first, None)
 
 
 def _size(
