@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from threading import Thread
+from typing import Any
 
 import httpx
 from prefect import tags
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Crashed
 
@@ -46,7 +47,7 @@ def mark_crashed() -> int:
         with get_client(sync_client=True) as client:
             for run in client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(OPEN)):
                 if _is_lost(run):
-                    state = Crashed(message="Its process has ended without a word.")
+                    state: State[Any] = Crashed(message="Its process has ended without a word.")
                     client.set_flow_run_state(run.id, state, force=True)
                     count += 1
     except (httpx.HTTPError, PrefectHTTPStatusError) as error:
