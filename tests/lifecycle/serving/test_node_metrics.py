@@ -76,7 +76,6 @@ def test_rates_are_right_and_no_counter_seems_to_restart(
     monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
     made = train(make_project(serving={"replicas": 2}), settings)
     records = to_records(made.holdout()[list(made.project.input_columns)].head(20))
-    port = free_port()
     with nodes(2) as cluster, driver(cluster) as call:
         joined = settings.model_copy(
             update={"ray_address": cluster.address, "serve_port": free_port()}
@@ -93,6 +92,7 @@ def test_rates_are_right_and_no_counter_seems_to_restart(
         config["scrape_configs"].append(plain)
         file = tmp_path / "prometheus.yml"
         file.write_text(yaml.safe_dump(config))
+        port = free_port()  # not before Ray's processes have taken theirs
         command = [program, f"--config.file={file}", f"--storage.tsdb.path={tmp_path}/data"]
         command += [f"--web.listen-address={HOST}:{port}"]
         with server(command, {}, tmp_path / "prometheus.log"):
