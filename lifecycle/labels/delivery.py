@@ -189,8 +189,7 @@ def deliver(project: Project, settings: Settings, source: Source) -> Delivery:
     parts = list(_parts(project, settings, source, arrived))
     table = pa.concat_tables([part.table for part in parts])
     stamped = np.concatenate([part.stamped for part in parts])
-    mask = erased_mask(table["entity"], _suppressed(project, settings), settings)
-    allowed = ~np.asarray(mask.to_numpy(zero_copy_only=False), dtype=bool)
+    allowed = not_erased(table, project, settings)
     ledger = Ledger(settings, project.name)
     before = ledger.rows()
     new, corrections = _news(table.filter(pa.array(allowed)), stamped[allowed], before)
@@ -238,8 +237,15 @@ def _parts(
         raise DataError(f"{source.place}: no label was taken: {listed}{more}")
 
 
-def _suppressed(project: Project, settings: Settings) -> frozenset[str]:
-    return erased_hashes(settings, project) if project.entity else frozenset()
+def not_erased(labels: pa.Table, project: Project, settings: Settings) -> NDArray[np.bool_]:
+    """Mask of the labels that are about no erased entity.
+
+    Raises:
+        BackendError: the list of erased entities cannot be read.
+    """
+    hashes = erased_hashes(settings, project) if project.entity else frozenset()
+    mask = erased_mask(labels["entity"], hashes, settings)
+    return ~np.asarray(mask.to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def _news(table: pa.Table, stamped: NDArray[np.bool_], before: pa.Table) -> tuple[pa.Table, int]:

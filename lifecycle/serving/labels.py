@@ -1,4 +1,8 @@
-"""`POST /labels`: what came true for predictions, taken into the ledger before it is answered."""
+"""`POST /labels`: what came true for predictions, taken into the ledger before it is answered.
+
+Labels about erased entities are left out, and counted in the answer like the others: it tells
+nobody who was erased.
+"""
 
 import asyncio
 import logging
@@ -104,8 +108,9 @@ class LabelInbox:
 
     def _commit(self) -> None:
         """Append all that waits in one commit; the only thread that does."""
-        from pyarrow import concat_tables
+        import pyarrow as pa
 
+        from lifecycle.labels.delivery import not_erased
         from lifecycle.labels.ledger import Ledger
 
         waiting = [self._queue.popleft() for _ in range(len(self._queue))]
@@ -114,7 +119,9 @@ class LabelInbox:
         try:
             if self._ledger is None:
                 self._ledger = Ledger(self._settings, self._project.name)
-            if self._ledger.append(concat_tables(rows for rows, _ in waiting)):
+            rows = pa.concat_tables(rows for rows, _ in waiting)
+            allowed = not_erased(rows, self._project, self._settings)
+            if self._ledger.append(rows.filter(pa.array(allowed))):
                 self._tidy(self._ledger.uri)
         except Exception as error:
             reason = error if isinstance(error, BackendError) else "the server's log has the cause"

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from lifecycle.data.privacy import suppress
 from lifecycle.labels.ledger import Ledger
 from lifecycle.labels.truth import truth_by_id
 from lifecycle.lake.logged_predictions import read_log
@@ -39,6 +40,17 @@ def test_labels_are_in_the_ledger_once_they_are_answered(
     assert dict(zip(log["id"], truth.values, strict=True)) == {
         f"{answer['id']}-{at}": at % 2 for at in range(3)
     }
+
+
+def test_labels_of_an_erased_entity_stay_away(
+    make_project: Make, train: Callable[..., Any], settings: Settings
+) -> None:
+    made = train(make_project(), settings)
+    suppress(made.settings, made.project, [7])
+    with serving(made) as (_, ask):
+        labels = [{"customer": customer, "bought": 1} for customer in (7, 8)]
+        assert ask("/labels", {"labels": labels}).json() == {"labels": 2}, "it tells nobody"
+    assert Ledger(made.settings, "small").rows()["entity"].to_pylist() == ["8"]
 
 
 @pytest.mark.parametrize(
