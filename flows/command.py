@@ -18,6 +18,7 @@ from prefect import Flow
 
 from flows.console import Screen
 from flows.server import prefect_server, start_early
+from lifecycle.environments import environment_help
 from lifecycle.errors import LifecycleError, full_disk
 from lifecycle.project import Project
 from lifecycle.project.loader import PROJECT_FILE, load_project
@@ -30,7 +31,7 @@ from lifecycle.runtime.process import (
     process_age,
     without_package,
 )
-from lifecycle.settings import Settings, environment_help
+from lifecycle.settings import Settings
 from tasks.cluster import preload
 from tasks.services import require_services
 

@@ -12,9 +12,10 @@ from flows.release import release
 from flows.retrain import retrain
 from flows.score import score
 from flows.train import train
+from lifecycle.environments import Environment
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Cycle, Period
-from lifecycle.settings import Environment, Settings
+from lifecycle.settings import Settings
 from tasks.cluster import ray_cluster
 from tasks.data import arriving_windows
 from tasks.quality import require_champion, summarise

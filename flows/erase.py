@@ -12,10 +12,11 @@ from flows.command import REASON, Command, Option
 from flows.prepare import prepare
 from flows.release import release
 from flows.train import train
+from lifecycle.environments import Environment
 from lifecycle.project import Project
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Erasure
-from lifecycle.settings import Environment, Settings
+from lifecycle.settings import Settings
 from tasks.governance import (
     erase_persons,
     file_request,

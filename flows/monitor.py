@@ -9,9 +9,10 @@ from datetime import datetime
 
 from flows.command import Command, Option
 from flows.score import score
+from lifecycle.environments import Environment
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Monitored, Scored
-from lifecycle.settings import Environment, Settings
+from lifecycle.settings import Settings
 from tasks.data import latest_windows
 from tasks.monitoring import monitor_windows, take_labels
 from tasks.release import current_champion

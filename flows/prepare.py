@@ -6,9 +6,10 @@ if __name__ == "__main__":
     run_flow("prepare")
 
 from flows.command import WINDOW, Command, window_argument
+from lifecycle.environments import Environment
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Prepared, Window
-from lifecycle.settings import Environment, Settings
+from lifecycle.settings import Settings
 from tasks.data import ingest_window, split_parts, with_views
 from tasks.runs import flow
 

@@ -12,11 +12,12 @@ from pydantic import Field
 
 from flows.command import ENV, REASON, TO, Command, Option, at_least_one
 from flows.prepare import prepare
+from lifecycle.environments import Environment
 from lifecycle.errors import GateError
 from lifecycle.project import Project
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Approval, Decision, Promotion
-from lifecycle.settings import Environment, Settings
+from lifecycle.settings import Settings
 from tasks.cluster import ray_cluster, running_cluster
 from tasks.exclusive import exclusive
 from tasks.promotion import (

@@ -6,9 +6,10 @@ if __name__ == "__main__":
     run_flow("release")
 
 from flows.command import REASON, Command, Option
+from lifecycle.environments import Environment
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Release, Trained
-from lifecycle.settings import Environment, Settings
+from lifecycle.settings import Settings
 from tasks.cluster import ray_cluster
 from tasks.release import challenge, current_challenger, is_done, require_port
 from tasks.rollout import keep, reject, roll_back, roll_out

@@ -6,9 +6,10 @@ if __name__ == "__main__":
     run_flow("retention")
 
 from flows.command import Command
+from lifecycle.environments import Environment
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Retained
-from lifecycle.settings import Environment, Settings
+from lifecycle.settings import Settings
 from tasks.governance import delete_expired
 from tasks.runs import flow
 

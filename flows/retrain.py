@@ -10,9 +10,10 @@ from flows.monitor import monitor
 from flows.prepare import prepare
 from flows.release import release
 from flows.train import train
+from lifecycle.environments import Environment
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Monitored, Release, Window
-from lifecycle.settings import Environment, Settings
+from lifecycle.settings import Settings
 from tasks.data import window_through
 from tasks.monitoring import tell_no_retraining
 from tasks.runs import flow

@@ -6,9 +6,10 @@ if __name__ == "__main__":
     run_flow("score")
 
 from flows.command import WINDOW, Command, window_argument
+from lifecycle.environments import Environment
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Scored, Window
-from lifecycle.settings import Environment, Settings
+from lifecycle.settings import Settings
 from tasks.data import ingest_current, with_views
 from tasks.monitoring import score_dataset
 from tasks.release import current_champion

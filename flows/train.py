@@ -11,9 +11,10 @@ from pydantic import Field
 
 from flows.command import WINDOW, Command, Option, at_least_one, window_of
 from flows.prepare import prepare
+from lifecycle.environments import Environment
 from lifecycle.project.loader import ProjectFile
 from lifecycle.records import Candidate, Prepared, Trained, Window
-from lifecycle.settings import Environment, Settings
+from lifecycle.settings import Settings
 from tasks.cluster import ray_for_training, running_cluster
 from tasks.evaluation import evaluate_candidate
 from tasks.quality import check_candidate, checks_program, gate_candidate

@@ -9,91 +9,27 @@ from datetime import UTC, datetime, time, timedelta
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 from urllib.parse import quote, unquote, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from dotenv import dotenv_values
 from pydantic import (
-    AfterValidator,
     Field,
     SecretStr,
     ValidationError,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lifecycle.environments import DEV, environment_file
 from lifecycle.errors import SettingsError
 from lifecycle.redaction import PLAIN, SECRET_NAME, redact, remember, remember_url
 
 logger = logging.getLogger(__name__)
 
-DEV = "dev"
-"""The one environment that needs no file: it is the embedded defaults."""
-FOLDER = "deployments"
 WARM_MINUTES = 10.0
-
-
-def shipped_folder(name: str) -> Path:
-    """A folder of the checkout, of which a wheel carries some files inside the package."""
-    inside = Path(__file__).with_name(name)
-    return inside if inside.is_dir() else Path(__file__).parents[1] / name
-
-
-def environment_folders() -> tuple[Path, ...]:
-    """Folders searched for `<env>.env`: that of the working folder, then the checkout's.
-
-    An installed wheel has those of the checkout it was built from.
-    """
-    folders = (Path.cwd() / FOLDER, shipped_folder(FOLDER))
-    return tuple(dict.fromkeys(folders))
-
-
-def environments() -> tuple[str, ...]:
-    """The environments there are, `dev` first: one per file."""
-    names = {file.stem for folder in environment_folders() for file in folder.glob("?*.env")}
-    return (DEV, *sorted(names - {DEV}))
-
-
-def environment_help() -> str:
-    """The help of an option `--env`."""
-    return f"{', '.join(environments())}; by default LIFECYCLE_ENV, or {DEV}"
-
-
-def environment_file(name: str) -> Path | None:
-    """The file of an environment; None for a `dev` without one.
-
-    Raises:
-        SettingsError: there is no such file; names the places searched.
-    """
-    places = [folder / f"{name}.env" for folder in environment_folders()]
-    for place in places if name in environments() else ():
-        if place.is_file():
-            return place
-    if name == DEV:
-        return None
-    raise SettingsError(
-        f"--env: unknown environment {name!r}: there is no {' and no '.join(map(str, places))}; "
-        f"write that file, or choose one of {', '.join(environments())}"
-    )
-
-
-def _declared(name: str) -> str:
-    if name not in environments():
-        raise ValueError(f"must be one of {', '.join(environments())}")
-    return name
-
-
-Environment = Annotated[
-    str,
-    AfterValidator(_declared),
-    WithJsonSchema({"type": "string", "enum": list(environments())}),
-]
-"""Name of an environment. The schema lists those that are there when it is deployed, so that a
-Prefect server refuses others."""
-
 UNUSABLE = re.compile(r"[\[\]|^\\\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
 """In a folder's path: what deltalake cannot open by any spelling of it (decision 29), and what no
 URL can hold."""

@@ -27,12 +27,13 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.utilities.templating import PlaceholderType, find_placeholders
 
+from lifecycle.environments import DEV, environment_file, environment_help, environments
 from lifecycle.errors import BackendError, LifecycleError, ProjectError, SettingsError
 from lifecycle.project.loader import load_project
 from lifecycle.redaction import redact
 from lifecycle.runtime.console import open_console, write_error
 from lifecycle.runtime.process import prepare_process
-from lifecycle.settings import DEV, Settings, environment_file, environment_help, environments
+from lifecycle.settings import Settings
 from tasks.automations import Watch, declare, find_blocks, keep_automations, prefix_of
 from tasks.events import Event, send_deployed
 from tasks.services import require_prefect

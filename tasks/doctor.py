@@ -29,6 +29,7 @@ from prefect.client.schemas.objects import WorkerStatus
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from lifecycle.environments import DEV, environment_file, environment_help
 from lifecycle.errors import BackendError, LifecycleError, PortInUseError, SettingsError, first_line
 from lifecycle.lake.manifest import place_of
 from lifecycle.lake.table import create_table
@@ -40,7 +41,7 @@ from lifecycle.runtime.nodes import CLOCK_S, ask_nodes, differences, own_facts
 from lifecycle.runtime.process import prepare_process
 from lifecycle.serving.auth import KeyStore
 from lifecycle.serving.proxy import check_port
-from lifecycle.settings import DEV, Settings, environment_file, environment_help
+from lifecycle.settings import Settings
 from tasks.services import PROBE_S, require_prefect
 
 State = Literal["ok", "warn", "fail"]

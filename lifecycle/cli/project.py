@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from lifecycle.environments import environment_help, environments, shipped_folder
 from lifecycle.errors import ProjectError
 from lifecycle.project.base import NAMES_SHOWN
 from lifecycle.project.loader import PROJECT_FILE, in_environment, load_project
 from lifecycle.runtime.console import open_console
 from lifecycle.runtime.files import write_atomic
-from lifecycle.settings import Settings, environment_help, environments, shipped_folder
+from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
     from lifecycle.project import Project

@@ -38,9 +38,10 @@ SHAPED_BY: Mapping[Result, tuple[str, ...]] = {
         "errors.py",
         "redaction.py",
         "settings.py",
+        "environments.py",
     ),
     # of Prefect, as scripts start it
-    "server": (*DECLARED, "runtime", "redaction.py", "settings.py"),
+    "server": (*DECLARED, "runtime", "redaction.py", "settings.py", "environments.py"),
 }
 """A result → the files and folders of the package that shape it, and no others.
 

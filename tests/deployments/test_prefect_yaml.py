@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lifecycle.settings import Settings, environments
+from lifecycle.environments import environments
+from lifecycle.settings import Settings
 from tasks.deployments import find_target, read_declarations
 
 ROOT = Path(__file__).parents[2]

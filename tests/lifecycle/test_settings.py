@@ -12,7 +12,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.engine import make_url
 
-from lifecycle import settings as module
+from lifecycle import environments as module
+from lifecycle.environments import Environment, environments
 from lifecycle.errors import SettingsError
 from lifecycle.governance.folder import open_folder
 from lifecycle.lake.read import read_version
@@ -21,9 +22,8 @@ from lifecycle.lake.write import write_version
 from lifecycle.runtime.identity import store_id
 from lifecycle.runtime.servers import DATABASE, server_environment
 from lifecycle.settings import (
-    Environment,
     Settings,
-    environments,
+    _warn_of_unknown,
     sqlite_file,
     sqlite_url,
     variables_of,
@@ -101,7 +101,7 @@ def test_a_misspelled_variable_is_warned_of_once(
     monkeypatch.setenv("LIFECYCLE_SERVE_PROT", "8001")
     monkeypatch.setenv("lifecycle_ray_cpus", "2")
     monkeypatch.setenv("LIFECYCLE_XYZXYZ", "secret")
-    module._warn_of_unknown.cache_clear()
+    _warn_of_unknown.cache_clear()
     for _ in range(2):
         Settings.load("far")
     said = [record.getMessage() for record in caplog.records]

@@ -10,10 +10,10 @@ import pytest
 from prefect import task
 from prefect.runtime import flow_run
 
+from lifecycle.environments import Environment
 from lifecycle.project import Project
 from lifecycle.project.loader import ProjectFile
 from lifecycle.runtime.run import current_run
-from lifecycle.settings import Environment
 from tasks.runs import flow
 
 pytestmark = [pytest.mark.component, pytest.mark.usefixtures("prefect_server")]

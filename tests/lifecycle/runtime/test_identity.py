@@ -36,6 +36,7 @@ SHAPELESS = {
     "errors",
     "redaction",
     "settings",
+    "environments",
     "audit",
     "ingress",
     "runtime.cluster",
