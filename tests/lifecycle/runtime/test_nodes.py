@@ -29,8 +29,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def project(make_project: Callable[..., Project], tmp_path: Path) -> Project:
-    (tmp_path / "features.py").write_text(HOOK.format(1))
-    return make_project(features="features:make")
+    (tmp_path / "own_hook.py").write_text(HOOK.format(1))
+    return make_project(features="own_hook:make")
 
 
 def received(content: bytes) -> Project:
@@ -46,25 +46,25 @@ def test_code_goes_by_content_to_a_machine_without_it(
     project: Project, elsewhere: Path, tmp_path: Path
 ) -> None:
     digest, content = plugs_digest(project), pickle.dumps(project)
-    (tmp_path / "features.py").unlink()
+    (tmp_path / "own_hook.py").unlink()
     arrived = received(content)
-    assert load_plug(arrived, "features:make", "features")(None) == 1
-    assert plug_file(arrived, "features:make", "features")[0].is_relative_to(elsewhere)
+    assert load_plug(arrived, "own_hook:make", "features")(None) == 1
+    assert plug_file(arrived, "own_hook:make", "features")[0].is_relative_to(elsewhere)
     assert plugs_digest(arrived) == digest
-    assert load_plug(sent(arrived), "features:make", "features")(None) == 1, "and on from there"
+    assert load_plug(sent(arrived), "own_hook:make", "features")(None) == 1, "and on from there"
     with pytest.raises(FeatureError):  # where it was never sent
-        plug_file(project, "features:make", "features")
+        plug_file(project, "own_hook:make", "features")
 
 
 def test_code_of_another_content_beside_the_file_is_not_used(
     project: Project, elsewhere: Path, tmp_path: Path
 ) -> None:
     arrived = sent(project)
-    assert plug_file(arrived, "features:make", "features")[0] == tmp_path / "features.py"
-    (tmp_path / "features.py").write_text(HOOK.format(2))
-    assert load_plug(arrived, "features:make", "features")(None) == 1
+    assert plug_file(arrived, "own_hook:make", "features")[0] == tmp_path / "own_hook.py"
+    (tmp_path / "own_hook.py").write_text(HOOK.format(2))
+    assert load_plug(arrived, "own_hook:make", "features")(None) == 1
     moved = arrived.at(tmp_path / "project.yaml")
-    assert load_plug(moved, "features:make", "features")(None) == 2, "what is there now"
+    assert load_plug(moved, "own_hook:make", "features")(None) == 2, "what is there now"
 
 
 def test_settings_of_another_machine(elsewhere: Path, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_scopes_are_projects(gate: Gatekeeper, issuer: Issuer) -> None:
         ({"aud": "others"}, "[Aa]udience"),
         ({"aud": None}, "aud"),
         ({"iss": "https://elsewhere.example"}, "[Ii]ssuer"),
-        ({"nbf": time.time() + 600}, "not yet valid"),
+        ({"nbf": time.time() + 86_400}, "not yet valid"),
     ],
 )
 def test_claims_that_are_wrong(
