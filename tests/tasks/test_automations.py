@@ -132,6 +132,7 @@ def test_lost_runs_are_taken_up_again_and_people_are_told_once_per_cause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(automations, "QUIET_STEP", timedelta(seconds=SHORT_S))
+    monkeypatch.setattr(automations, "CANCELLED_WITHIN", timedelta(seconds=SHORT_S))
     settings, posted, mailed = sinks
     quiet = timedelta(seconds=SHORT_S)
     watch = replace(WATCH, blocks=find_blocks(client, settings), quiet=quiet)
