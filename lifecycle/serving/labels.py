@@ -94,6 +94,8 @@ class LabelInbox:
                 )
             if record.get(self._project.target) is None:
                 raise RequestError(f"{FIELD}: row {number}: {self._project.target}: missing")
+            if empty := [name for name, value in record.items() if value is None]:
+                raise RequestError(f"{FIELD}: row {number}: {empty[0]}: is null; leave it out")
         names = [name for name in fields if any(name in record for record in records)]
         raw = pd.DataFrame(
             {name: pd.Series([r.get(name) for r in records], dtype=object) for name in names}
@@ -147,7 +149,8 @@ def label_schema(project: Project, model: "BundleSchema") -> tuple[dict[str, Any
 
     key: dict[str, Any] = {}
     if project.entity and entity_is_stored(project):
-        key[project.entity] = {"type": ["string", "integer", "number", "boolean"]}
+        entity = project.columns[project.entity]
+        key[project.entity] = field(entity.model_copy(update={"nullable": False}))
     if project.time:
         key[project.time.column] = text() | {"format": "date-time"}
     target = project.columns[project.target].model_copy(update={"nullable": False})

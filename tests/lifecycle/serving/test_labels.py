@@ -62,6 +62,7 @@ def test_labels_of_an_erased_entity_stay_away(
         ({"label": []}, 422, "the body must be"),
         ({"labels": [{"prediction_id": ID, "bought": 7}]}, 422, "row 0: bought: above 1"),
         ({"labels": [{"prediction_id": ID}]}, 422, "row 0: bought: missing"),
+        ({"labels": [{"prediction_id": ID, "bought": 1, "customer": None}]}, 422, "leave it out"),
         ({"labels": [{"bought": 1}]}, 422, "need the column prediction_id, or customer"),
         ({"labels": [{"prediction_id": "x", "bought": 1}]}, 422, "not the id of a prediction"),
         ({"labels": [{"prediction_id": ID, "bought": 1, "age": 3}]}, 422, "'age'"),
