@@ -94,11 +94,14 @@ class LabelInbox:
                 )
             if record.get(self._project.target) is None:
                 raise RequestError(f"{FIELD}: row {number}: {self._project.target}: missing")
-            if empty := [name for name, value in record.items() if value is None]:
-                raise RequestError(f"{FIELD}: row {number}: {empty[0]}: is null; leave it out")
+            if empty := [name for name, value in record.items() if value in (None, "")]:
+                raise RequestError(f"{FIELD}: row {number}: {empty[0]}: is empty; leave it out")
         names = [name for name in fields if any(name in record for record in records)]
         raw = pd.DataFrame(
-            {name: pd.Series([r.get(name) for r in records], dtype=object) for name in names}
+            {
+                name: pd.Series([_plain(r.get(name)) for r in records], dtype=object)
+                for name in names
+            }
         )
         try:
             read = read_labels(raw, self._project, self._settings, datetime.now(UTC), first=0)
@@ -138,6 +141,11 @@ class LabelInbox:
     def _tidy(self, uri: str) -> None:
         if self._tidying is None or self._tidying.poll() is not None:
             self._tidying = start_tidying(uri, sweep=True)
+
+
+def _plain(value: Any) -> Any:
+    """The value; 7.0 as 7, which are one number in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def label_schema(project: Project, model: "BundleSchema") -> tuple[dict[str, Any], dict[str, Any]]:
