@@ -40,19 +40,16 @@ def own_runs() -> Iterator[None]:
         marker.join()
 
 
-def mark_crashed() -> int:
-    """Mark the open runs crashed whose process is gone; how many those were."""
-    count = 0
+def mark_crashed() -> None:
+    """Mark the open runs crashed whose process is gone."""
     try:
         with get_client(sync_client=True) as client:
             for run in client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(OPEN)):
                 if _is_lost(run):
                     state: State[Any] = Crashed(message="Its process has ended without a word.")
                     client.set_flow_run_state(run.id, state, force=True)
-                    count += 1
     except (httpx.HTTPError, PrefectHTTPStatusError) as error:
         logger.warning("runs of killed processes stay open: %s", error)
-    return count
 
 
 def _tag(process: int) -> str:

@@ -97,16 +97,14 @@ def _crashed(watch: Watch) -> AutomationCore:
             threshold=1,
             within=timedelta(seconds=HEARTBEATS * watch.heartbeat_s),
         ),
-        actions=[
-            ChangeFlowRunState(state=StateType.CRASHED, message=LOST),
-        ],
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=LOST)],
     )
 
 
 def _taken_up(watch: Watch) -> Iterator[AutomationCore]:
-    for how, trigger in _crash(watch, [str(count) for count in range(1, MAX_RUNS)]):
+    for kind, trigger in _crash(watch, [str(count) for count in range(1, MAX_RUNS)]):
         yield AutomationCore(
-            name=f"{watch.prefix}a {how} run is taken up again",
+            name=f"{watch.prefix}a {kind} run is taken up again",
             description=f"With the same parameters, until it was started {MAX_RUNS} times.",
             trigger=trigger,
             actions=[
@@ -119,9 +117,9 @@ def _taken_up(watch: Watch) -> Iterator[AutomationCore]:
 
 def _given_up(watch: Watch) -> Iterator[AutomationCore]:
     # 0: it never began, since the worker could not start it
-    for how, trigger in _crash(watch, ["0", str(MAX_RUNS)]):
+    for kind, trigger in _crash(watch, ["0", str(MAX_RUNS)]):
         yield AutomationCore(
-            name=f"{watch.prefix}a {how} run is given up",
+            name=f"{watch.prefix}a {kind} run is given up",
             description="It is not taken up again.",
             trigger=trigger,
             actions=_messages(
@@ -133,9 +131,10 @@ def _given_up(watch: Watch) -> Iterator[AutomationCore]:
 
 
 def _crash(watch: Watch, counts: list[str]) -> Iterator[tuple[str, EventTrigger]]:
-    """Triggers for crashes of runs that were started so many times, and how each came to it.
+    """Triggers for crashes of runs that were started so many times, by the kind of crash.
 
-    Engine and worker may both report one crash, a second apart: the window makes them one.
+    Of a lost run the automation above tells, once. Of others engine and worker may both tell, a
+    second apart: the window makes them one, and leaves out runs that somebody cancels.
     """
     match: dict[str, str | list[str]] = {
         "prefect.resource.id": "prefect.flow-run.*",

@@ -212,9 +212,8 @@ def write_results(
     window: Window,
     metrics: Sequence[MetricRow],
     alarms: Sequence[Alarm],
-    source: str = SOURCE,
 ) -> None:
-    """Replace a window's rows of this source in both tables, each in one commit.
+    """Replace a window's rows in both tables, each in one commit.
 
     Raises:
         BackendError: a table cannot be written.
@@ -223,7 +222,7 @@ def write_results(
         "window": str(window),
         "model": model.name,
         "version": model.version,
-        "source": source,
+        "source": SOURCE,
     }
     now = datetime.now(UTC)
     values: list[dict[str, Any]] = [key | row.model_dump() for row in metrics]

@@ -300,7 +300,7 @@ MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 def plug_path(reference: str) -> str:
     """Path of the file of `module:name` in a project's folder: that of `a.b:make` is `a/b.py`."""
-    return "/".join(reference.partition(":")[0].split(".")) + ".py"
+    return reference.partition(":")[0].replace(".", "/") + ".py"
 
 
 class Project(Section):

@@ -19,6 +19,7 @@ import pandas as pd
 
 from lifecycle.lake.read import read_head
 from lifecycle.project import ColumnType, Project
+from lifecycle.project.project import plug_path
 from lifecycle.records import Bundle, Split
 from lifecycle.release.model_wheel import ANSWERING, DISTRIBUTION, installed_version, write_wheel
 from lifecycle.runtime.plugins import plug_file
@@ -172,10 +173,10 @@ def _copy_hook(project: Project, folder: Path) -> Path | None:
     if project.features is None:
         return None
     hook, _ = plug_file(project, project.features, "features")
-    parts = project.features.partition(":")[0].split(".")
-    if hook != project.folder.joinpath(*parts).with_suffix(".py"):
+    path = plug_path(project.features)
+    if hook != project.folder / path:
         return hook
-    copy = folder.joinpath(*parts).with_suffix(".py")
+    copy = folder / path
     copy.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(hook, copy)
     return hook

@@ -98,14 +98,14 @@ def require_same_nodes() -> None:
         RayError: a node has another Python, other packages or other code.
     """
     own = own_facts()
-    others = [
+    problems = [
         f"node {node.address} {text}"
         for node in ask_nodes(JOIN_S)
         if node.facts is not None and (text := differences(node, own, clocks=False))
     ]
-    if others:
+    if problems:
         raise RayError(
-            f"LIFECYCLE_RAY_ADDRESS: {'; '.join(others)}: install the same release and its lock "
+            f"LIFECYCLE_RAY_ADDRESS: {'; '.join(problems)}: install the same release and its lock "
             "on every node, and start the cluster again"
         )
 

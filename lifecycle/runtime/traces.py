@@ -153,6 +153,6 @@ def incoming(headers: Any) -> dict[str, str]:
     carrier = {
         name.decode("latin-1"): value.decode("latin-1")
         for name, value in headers
-        if name in (b"traceparent", b"tracestate")
+        if name in (PARENT.encode(), STATE.encode())
     }
     return carrier if VALID.fullmatch(carrier.get(PARENT, "")) else {}

@@ -11,7 +11,7 @@ from typing import Any
 from lifecycle.records import ModelVersion
 from lifecycle.redaction import redact
 from lifecycle.runtime.logs import ACCESS, FIELDS
-from lifecycle.runtime.traces import RESPONSE, VALID, are_on, incoming, outgoing, span
+from lifecycle.runtime.traces import PARENT, RESPONSE, VALID, are_on, incoming, outgoing, span
 from lifecycle.settings import Settings
 
 log = logging.getLogger(ACCESS)
@@ -92,11 +92,11 @@ class Visit:
             about = {"http.request.method": self.method, "url.path": self.path}
             around = span(self.method, about, server=True, parent=parent)
             self._span = self._stack.enter_context(around)
-            own = outgoing().get("traceparent", "")
+            own = outgoing().get(PARENT, "")
             self.headers = ((RESPONSE.encode(), own.encode()),)
             self._identify(own)
         elif parent:  # the log finds the trace that others keep
-            self._identify(parent["traceparent"])
+            self._identify(parent[PARENT])
 
     def _identify(self, traceparent: str) -> None:
         if match := VALID.fullmatch(traceparent):
