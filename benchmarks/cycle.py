@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import statistics
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.result import Result, information
+from lifecycle.runtime.servers import free_port
 
 ROOT = Path(__file__).parents[1]
 DEMO = [sys.executable, "flows/end_to_end.py"]
@@ -67,13 +67,10 @@ def stages_of(screen: str, wall: float) -> Seconds:
 
 def run_demo(home: Path) -> tuple[float, str]:
     """Wall seconds and screen of the demo on these stores."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))}
     variables = {
         "LIFECYCLE_HOME": str(home),
-        "LIFECYCLE_SERVE_PORT": port,
+        "LIFECYCLE_SERVE_PORT": str(free_port()),
         "LIFECYCLE_KEEP_WARM": "0",
     }
     started = time.perf_counter()

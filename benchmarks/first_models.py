@@ -10,7 +10,6 @@ fitted, measured, checked and judged again.
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from lifecycle.quality import gates
 from lifecycle.quality.findings import without_part
 from lifecycle.records import Decision, Trained
 from lifecycle.release import artifacts, registry
+from lifecycle.runtime.servers import free_port
 from lifecycle.settings import Settings
 from lifecycle.training import fit
 from lifecycle.training.evaluation import assess
@@ -118,7 +118,7 @@ def run(name: str, folder: Path) -> Row:
     folder.mkdir()
     file = folder / "data.csv"
     frame.to_csv(file, index=False)
-    port = str(_free_port())
+    port = str(free_port())
     env = os.environ | {"LIFECYCLE_HOME": str(folder / "home"), "LIFECYCLE_SERVE_PORT": port}
     began = monotonic()
     project_file = folder / "project.yaml"
@@ -164,12 +164,6 @@ def run(name: str, folder: Path) -> Row:
         len(trained.checks.warned),
         dict(_faults(project, settings, trained)),
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def _last_line(log: Path) -> str:

@@ -6,7 +6,6 @@ expected. 28 numeric features, 200 trees of depth 6; one row a request unless it
 
 import json
 import shutil
-import socket
 import statistics
 import sys
 import time
@@ -26,6 +25,7 @@ from benchmarks.wrk import SECONDS, Load, Timed, wrk
 from lifecycle.features.encode import FeatureSchema
 from lifecycle.project.loader import load_project
 from lifecycle.records import ModelVersion
+from lifecycle.runtime.servers import free_port
 from lifecycle.training.bundle import BundleSchema, write_bundle
 from lifecycle.training.trainers.booster import XGBoostModel
 
@@ -119,7 +119,7 @@ def _servers(folder: Path, load: Load, stack: ExitStack) -> dict[str, Server]:
     (folder / "quiet").touch()
     servers: dict[str, Server] = {}
     for kind, path in PATHS.items():
-        servers[kind] = server(kind, folder, _free(), path, body)
+        servers[kind] = server(kind, folder, free_port(), path, body)
         stack.callback(servers[kind].stop)
     servers["mlflow"] = _mlflow(folder, load)
     stack.callback(servers["mlflow"].stop)
@@ -140,7 +140,7 @@ def _mlflow(folder: Path, load: Load) -> Server:
     )
     body = orjson.dumps({"dataframe_records": orjson.loads(load.body.read_bytes())["records"]})
     (folder / "mlflow.json").write_bytes(body)
-    port = _free()
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(path)]
     command += ["-p", str(port), "-h", "127.0.0.1", "--env-manager", "local"]
     return Server(command, f"http://127.0.0.1:{port}/invocations", body)
@@ -235,7 +235,7 @@ def _starts(folder: Path, load: Load, rounds: int) -> Iterator[Result]:
     memory: dict[str, list[float]] = {"ours": [], "minimal": []}
     for _ in range(min(rounds, 3)):
         for kind, path in (("ours", "/large/predict"), ("minimal", "/")):
-            started = server(kind, folder, _free(), path, body)
+            started = server(kind, folder, free_port(), path, body)
             seconds[kind].append(started.seconds)
             time.sleep(2)
             memory[kind].append(started.memory())
@@ -255,7 +255,7 @@ def measure_memory(_rounds: int) -> Iterator[Result]:
 
 
 def _flat(folder: Path, load: Load) -> Iterator[Result]:
-    endpoint = server("ours", folder, _free(), "/large/predict", load.body.read_bytes())
+    endpoint = server("ours", folder, free_port(), "/large/predict", load.body.read_bytes())
     _ask(endpoint, load, 20_000)  # buffers and the first commits of the log
     before = endpoint.memory()
     _ask(endpoint, load, REQUESTS)
@@ -276,9 +276,3 @@ def _ask(endpoint: Server, load: Load, requests: int) -> None:
     total = 0.0
     while total < requests:
         total += wrk(endpoint.url, load, CLIENTS).rate * SECONDS
-
-
-def _free() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

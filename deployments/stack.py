@@ -383,7 +383,7 @@ class Stack:
         self._stack.callback(shutil.rmtree, short, ignore_errors=True)
         (short / "f").mkdir(mode=0o700)
         self.places[f"{name}-folder"] = str(short / "r")
-        variables = launcher.environment() | launcher.isolation(short / "f") | LOOPBACK
+        variables = launcher.environment() | launcher.isolation(short / "f", free_port()) | LOOPBACK
         variables |= ENVIRONMENT | TELEMETRY | self._of("RAY", "AWS", "LIFECYCLE_PII")
         self._ray_variables[env] = variables
         head = [_program("ray"), "start", "--head", "--node-ip-address", HOST, "--port", str(port)]

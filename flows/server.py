@@ -34,12 +34,14 @@ from lifecycle.errors import BackendError
 from lifecycle.redaction import SECRET_NAME
 from lifecycle.runtime.identity import code_digest, lock_digest, sha256
 from lifecycle.runtime.servers import (
+    HOST,
     POLL_S,
     STARTUP_S,
     Process,
     answers,
     auth_file,
     auth_string,
+    free_port,
     prefect_home,
     server,
     server_environment,
@@ -214,8 +216,8 @@ def _await(process: Process, home: Path) -> WarmServer:
 def _launch(home: Path, auth: str, minutes: float, key: str) -> Process:
     """Start a server that stays when this process ends."""
     log = home / "server.log"
-    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("ab") as output:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with socket.create_server((HOST, 0)) as listener, log.open("ab") as output:
+        url = f"http://{HOST}:{listener.getsockname()[1]}"
         own = {name: value for name, value in os.environ.items() if _is_for_prefect(name)}
         command = [sys.executable, str(PROGRAM), "--home", str(home), "--url", url]
         command += ["--key", key, "--minutes", str(minutes), "--socket", str(listener.fileno())]
@@ -243,13 +245,11 @@ def _temporary_server(home: Path, auth: str) -> Iterator[str]:
         auth: what a request must bring.
     """
     log = home / "server.log"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
+    port = free_port()
+    url = f"http://{HOST}:{port}"
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(PROGRAM.parents[1])]
     command += ["--factory", "flows.database:create_app", "--log-level", "error"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
+    command += ["--host", HOST, "--port", str(port)]
     with server(command, server_environment(home, url, auth), log) as process:
         if not answers(process, f"{url}/api/health"):
             raise _not_started(log)

@@ -8,7 +8,6 @@ Imports must be few: clients wait for this at every change.
 
 import os
 import re
-import socket
 import stat
 import sys
 from collections.abc import Iterator
@@ -103,14 +102,15 @@ def files(folder: Path) -> dict[str, str]:
     }
 
 
-def isolation(folder: Path) -> dict[str, str]:
-    """Variables that keep two Rays of one machine out of each other's files and ports."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        fallback = free.getsockname()[1]
-    first = 20_000 + WINDOW * (fallback % 24)  # below the ports the kernel hands out
+def isolation(folder: Path, port: int) -> dict[str, str]:
+    """Variables that keep two Rays of one machine out of each other's files and ports.
+
+    Args:
+        port: a free one, for the proxy that Serve has behind HAProxy.
+    """
+    first = 20_000 + WINDOW * (port % 24)  # below the ports the kernel hands out
     return files(folder) | {
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(port),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + WINDOW),
     }

@@ -21,6 +21,7 @@ from lifecycle.runtime import files
 from lifecycle.runtime.logs import worker_environment
 from lifecycle.runtime.nodes import require_same_nodes
 from lifecycle.runtime.ray_internals import use_cluster_mode
+from lifecycle.runtime.servers import free_port
 from lifecycle.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def connect_ray(settings: Settings) -> Iterator[None]:
             if folder:
                 # Ray opens its folder to all users; the one around both stays ours
                 (folder / "f").mkdir(mode=0o700)
-                os.environ.update(launcher.isolation(folder / "f"))
+                os.environ.update(launcher.isolation(folder / "f", free_port()))
                 _start(settings, folder / "r")
             else:
                 _join(settings)

@@ -4,6 +4,7 @@ A Prefect server by itself answers every origin, so that any page in a browser c
 ours answers whoever knows its auth string alone.
 """
 
+import itertools
 import os
 import secrets
 import signal
@@ -29,6 +30,9 @@ STARTUP_S = 180.0
 """Seconds a server may take: the first start makes its database."""
 STOP_S = 5.0
 POLL_S = 0.05
+RESERVED_PORTS = range(61_000, 65_536)
+"""Ports that Linux gives to no connection (`ip_local_port_range` ends at 60999)."""
+ATTEMPTS = 20
 DATABASE = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 """Variables that name the database of a Prefect server."""
 
@@ -91,10 +95,17 @@ def answers(process: Process, url: str, stop: Event | None = None) -> bool:
 def free_port(preferred: int = 0) -> int:
     """The preferred port of loopback, or a free one if another process has it.
 
+    The kernel would give one that it also gives to connections, so that one of them may have it
+    before the server that it is meant for.
+
+    Args:
+        preferred: 0 for none.
+
     Raises:
         BackendError: none is free.
     """
-    for port in (preferred, 0):
+    others = (secrets.choice(RESERVED_PORTS) for _ in range(ATTEMPTS))
+    for port in itertools.chain([preferred] if preferred else [], others, [0]):
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))

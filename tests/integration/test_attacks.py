@@ -25,6 +25,7 @@ from onnx import TensorProto, helper
 from lifecycle.errors import ServingError
 from lifecycle.ingress.launcher import MAX_BODY
 from lifecycle.project import Project
+from lifecycle.runtime.servers import free_port
 from lifecycle.serving.auth import KeyStore
 from lifecycle.serving.deployment import deploy, undeploy
 from lifecycle.serving.proxy import check_port
@@ -559,10 +560,7 @@ def test_https_with_certificate_files(target: Target, tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
     key.write_bytes(issued.private_key_pem.bytes())
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port = free.getsockname()[1]
-    made = target.made
+    made, port = target.made, free_port()
     settings = made.settings.model_copy(
         update={"serve_port": port, "serve_tls_cert": cert, "serve_tls_key": key}
     )

@@ -71,7 +71,7 @@ class Shell:
         home = folder / ".home"
         home.mkdir(exist_ok=True)
         self._short = Path(tempfile.mkdtemp(prefix="lc-", dir="/tmp"))
-        apart = launcher.isolation(self._short)
+        apart = launcher.isolation(self._short, free_port())
         venv = folder / ".venv"
         environment = {
             "HOME": str(home),

@@ -10,6 +10,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from lifecycle.errors import BackendError, LifecycleError, RayError
+from lifecycle.runtime.servers import free_port
 from lifecycle.settings import Settings
 from tasks.services import require_services
 
@@ -59,9 +60,7 @@ def website(connection: socket.socket) -> None:
 
 @pytest.fixture
 def dead() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    return free_port()
 
 
 @pytest.mark.parametrize("answer", [None, silent, website], ids=["dead", "silent", "website"])

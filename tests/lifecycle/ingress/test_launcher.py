@@ -195,7 +195,7 @@ def test_the_environment_is_what_ray_reads(monkeypatch: pytest.MonkeyPatch) -> N
 
     source = Path(known.__file__).read_text()
     folder = Path("/tmp/lc-12345678/f")  # noqa: S108
-    names = [*launcher.environment(), *launcher.isolation(folder)]
+    names = [*launcher.environment(), *launcher.isolation(folder, free_port())]
     assert not [n for n in names if n.startswith("RAY_") and f'"{n}"' not in source]
     assert Path(launcher.environment()["RAY_SERVE_HAPROXY_BINARY_PATH"]).is_file()
     node = "f" * 56

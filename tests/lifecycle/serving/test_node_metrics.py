@@ -71,7 +71,7 @@ def test_rates_are_right_and_no_counter_seems_to_restart(
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("prometheus is not installed: make servers")
-    for name, value in launcher.isolation(short).items():
+    for name, value in launcher.isolation(short, free_port()).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
     made = train(make_project(serving={"replicas": 2}), settings)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import textwrap
@@ -13,6 +12,7 @@ import httpx
 import pytest
 
 from lifecycle.ingress.config import REFUSALS
+from lifecycle.runtime.servers import free_port
 from lifecycle.serving.unrouted import Unrouted
 from tests.support.small import ROOT
 
@@ -93,10 +93,8 @@ SCRIPT = textwrap.dedent(
 @pytest.mark.system
 def test_the_real_serve_without_haproxy(tmp_path: Any) -> None:
     """With it: `test_a_path_of_no_project_is_told_the_projects` in test_app.py."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path), str(port)],
+        [sys.executable, "-c", SCRIPT, str(tmp_path), str(free_port())],
         capture_output=True,
         text=True,
         cwd=ROOT,
