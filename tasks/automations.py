@@ -25,8 +25,6 @@ MAX_RUNS = 3
 """How often a run is started in all, when its process is lost again and again."""
 HEARTBEATS = 3
 """A run that missed as many is taken for dead."""
-LOST = f"{HEARTBEATS} heartbeats are missing"
-"""Message of the crash of a run without a process: nobody cancelled that, and nobody else tells."""
 QUIET_STEP = timedelta(hours=1)
 """How exactly the end of quiet hours is met: an event says how many of these are left."""
 CANCELLED_WITHIN = timedelta(seconds=15)
@@ -77,9 +75,9 @@ def prefix_of(env: str, project: str) -> str:
 
 def declare(watch: Watch) -> list[AutomationCore]:
     """The automations that should be on the server."""
-    declared = [_crashed(watch), *_taken_up(watch)]
+    declared = [_crashed(watch), _taken_up(watch)]
     if watch.blocks:
-        declared += [*_given_up(watch), _notices(watch), *_notices_of_night(watch), *_silent(watch)]
+        declared += [_given_up(watch), _notices(watch), *_notices_of_night(watch), *_silent(watch)]
     return declared
 
 
@@ -97,73 +95,56 @@ def _crashed(watch: Watch) -> AutomationCore:
             threshold=1,
             within=timedelta(seconds=HEARTBEATS * watch.heartbeat_s),
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=LOST)],
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED, message=f"{HEARTBEATS} heartbeats are missing"
+            )
+        ],
     )
 
 
-def _taken_up(watch: Watch) -> Iterator[AutomationCore]:
-    for kind, trigger in _crash(watch, [str(count) for count in range(1, MAX_RUNS)]):
-        yield AutomationCore(
-            name=f"{watch.prefix}a {kind} run is taken up again",
-            description=f"With the same parameters, until it was started {MAX_RUNS} times.",
-            trigger=trigger,
-            actions=[
-                ChangeFlowRunState(
-                    state=StateType.SCHEDULED, name="AwaitingRetry", message="taken up again"
-                )
-            ],
-        )
+def _taken_up(watch: Watch) -> AutomationCore:
+    return AutomationCore(
+        name=f"{watch.prefix}a crashed run is taken up again",
+        description=f"With the same parameters, until it was started {MAX_RUNS} times.",
+        trigger=_crash(watch, [str(count) for count in range(1, MAX_RUNS)]),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.SCHEDULED, name="AwaitingRetry", message="taken up again"
+            )
+        ],
+    )
 
 
-def _given_up(watch: Watch) -> Iterator[AutomationCore]:
+def _given_up(watch: Watch) -> AutomationCore:
     # 0: it never began, since the worker could not start it
-    for kind, trigger in _crash(watch, ["0", str(MAX_RUNS)]):
-        yield AutomationCore(
-            name=f"{watch.prefix}a {kind} run is given up",
-            description="It is not taken up again.",
-            trigger=trigger,
-            actions=_messages(
-                watch,
-                f"{watch.project} in {watch.env}: {{{{ flow.name }}}} crashed and is given up",
-                "{{ flow_run.name }}: {{ flow_run.state.message }}\n{{ flow_run | ui_url }}",
-            ),
-        )
-
-
-def _crash(watch: Watch, counts: list[str]) -> Iterator[tuple[str, EventTrigger]]:
-    """Triggers for crashes of runs that were started so many times, by the kind of crash.
-
-    Of a lost run the automation above tells, once. Of others engine and worker may both tell, a
-    second apart: the window makes them one, and leaves out runs that somebody cancels.
-    """
-    match: dict[str, str | list[str]] = {
-        "prefect.resource.id": "prefect.flow-run.*",
-        "prefect.run-count": counts,
-    }
-    crashed = {"prefect.flow-run.Crashed"}
-    yield (
-        "lost",
-        EventTrigger(
-            expect=crashed,
-            match=match | {"prefect.state-message": LOST},
-            match_related=_tagged(watch),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Reactive,
-            threshold=1,
+    return AutomationCore(
+        name=f"{watch.prefix}a crashed run is given up",
+        description="It is not taken up again.",
+        trigger=_crash(watch, ["0", str(MAX_RUNS)]),
+        actions=_messages(
+            watch,
+            f"{watch.project} in {watch.env}: {{{{ flow.name }}}} crashed and is given up",
+            "{{ flow_run.name }}: {{ flow_run.state.message }}\n{{ flow_run | ui_url }}",
         ),
     )
-    yield (
-        "crashed",
-        EventTrigger(
-            after=crashed,
-            expect={f"prefect.flow-run.{state}" for state in ("Cancelled", "Pending", "Running")},
-            match=match | {"prefect.state-message": f"!{LOST}"},
-            match_related=_tagged(watch),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=CANCELLED_WITHIN,
-        ),
+
+
+def _crash(watch: Watch, counts: list[str]) -> EventTrigger:
+    """A trigger for crashes of runs that were started so many times.
+
+    Engine and worker may both tell of one, a second apart: the window makes them one, and leaves
+    out runs that somebody cancels.
+    """
+    return EventTrigger(
+        after={"prefect.flow-run.Crashed"},
+        expect={f"prefect.flow-run.{state}" for state in ("Cancelled", "Pending", "Running")},
+        match={"prefect.resource.id": "prefect.flow-run.*", "prefect.run-count": counts},
+        match_related=_tagged(watch),
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=CANCELLED_WITHIN,
     )
 
 

@@ -98,7 +98,7 @@ def test_automations_are_kept_as_declared_and_only_those_of_the_project(
 ) -> None:
     watch = replace(WATCH, blocks=find_blocks(client, sinks[0]), quiet=timedelta(hours=3))
     other = replace(watch, project="watched_too")
-    assert len(keep_automations(client, watch.prefix, declare(watch))) == 10
+    assert len(keep_automations(client, watch.prefix, declare(watch))) == 8
     keep_automations(client, other.prefix, declare(other))
     assert keep_automations(client, watch.prefix, declare(watch)) == (), "nothing changed"
 
@@ -116,7 +116,7 @@ def test_automations_are_kept_as_declared_and_only_those_of_the_project(
     keep_automations(client, watch.prefix, [])
     names = [automation.name for automation in client.read_automations()]
     assert not [name for name in names if name.startswith(watch.prefix)]
-    assert len(keep_automations(client, other.prefix, [])) == 10
+    assert len(keep_automations(client, other.prefix, [])) == 8
 
 
 def test_a_block_that_is_not_there_is_refused(client: SyncPrefectClient) -> None:
