@@ -66,6 +66,20 @@ def serve_grpc_on_loopback() -> None:
     replica.add_port_to_grpc_server = add_loopback_port
 
 
+def free_cpus() -> list[float]:
+    """CPUs of each node that nothing holds at the moment; Ray is connected already.
+
+    Cause: `ray.available_resources()` has their sum, and a task has to fit on one node.
+
+    Raises:
+        RayError: this Ray counts them elsewhere.
+    """
+    state: Any = import_module("ray._private.state")
+    _require(state, "available_resources_per_node")
+    nodes: dict[str, dict[str, float]] = state.available_resources_per_node()
+    return [resources.get("CPU", 0.0) for resources in nodes.values()]
+
+
 def serve_port() -> int:
     """The port that this cluster's Ray Serve listens on.
 

@@ -72,11 +72,15 @@ def fit_on_workers(
     validation: DatasetVersion,
     parameters: Mapping[str, Scalar],
     settings: Settings,
+    cpus: int,
 ) -> tuple[Fitted, FeatureSchema]:
     """Train with `training.num_workers` workers; Ray is connected already.
 
     Equal arguments give equal models, also after failures. What one worker gives differs a little:
     the histograms' bins come from sketches that are merged, sums are added in another order.
+
+    Args:
+        cpus: those that each worker asks Ray for.
 
     Raises:
         TrainingError: a worker failed more often than `training.max_failures` allows.
@@ -91,7 +95,7 @@ def fit_on_workers(
         threads_of(project, settings),
         plan(project, train, validation, workers),
     )
-    trainer = _trainer(job, settings.ray_storage or str(settings.folder("ray")))
+    trainer = _trainer(job, cpus, settings.ray_storage or str(settings.folder("ray")))
     try:
         result: Any = trainer.fit()
     except TrainingFailedError as error:
@@ -107,14 +111,14 @@ def fit_on_workers(
     return Fitted(load_booster(answer["model"]), answer["curve"]), job.plan.schema
 
 
-def _trainer(job: Job, storage: str) -> Any:
+def _trainer(job: Job, cpus: int, storage: str) -> Any:
     training = job.project.training
     worker: Any = _worker  # Ray's annotation forbids a return value, its documentation has one
     return lean_trainer()(
         worker,
         train_loop_config={"job": job},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=training.num_workers, resources_per_worker={"CPU": job.threads}
+            num_workers=training.num_workers, resources_per_worker={"CPU": cpus}
         ),
         run_config=ray.train.RunConfig(
             name=_name(job),

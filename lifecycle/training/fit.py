@@ -24,6 +24,7 @@ from lifecycle.features.encode import (
 from lifecycle.lake.read import read_version
 from lifecycle.project import CostsSpec, DecisionSpec, Project, Scalar
 from lifecycle.records import Bundle, DatasetVersion, Evaluated, Identity, Noise, Split, Tuned
+from lifecycle.runtime.ray_internals import free_cpus
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import BundleSchema, load_model, write_bundle
 from lifecycle.training.calibration import Calibration, calibrate
@@ -165,11 +166,12 @@ def train_model(
     if workers == 1 and settings.local_ray:
         return _fit(project, train, validation, parameters, threads)
     check_workers(project, train.rows, threads)
+    cpus = cpus_to_claim(workers, threads)
     if workers == 1:
-        return _fit_in_task(project, train, validation, parameters, threads)
+        return _fit_in_task(project, cpus, train, validation, parameters, threads)
     from lifecycle.training.distributed import fit_on_workers  # Ray Train takes a second to import
 
-    fitted, schema = fit_on_workers(project, train, validation, parameters, settings)
+    fitted, schema = fit_on_workers(project, train, validation, parameters, settings, cpus)
     calibration, threshold = _calibrated_on_part(project, fitted.model, schema, validation)
     return FittedModel(fitted.model, schema, fitted.curve, calibration, threshold)
 
@@ -199,6 +201,26 @@ def check_workers(project: Project, rows: int, threads: int) -> None:
             f"have {has} CPUs; ask for fewer workers or training.threads, or give Ray more "
             "(LIFECYCLE_RAY_CPUS for a local one)"
         )
+
+
+def cpus_to_claim(workers: int, threads: int) -> int:
+    """CPUs that each worker asks Ray for: its threads, or as many as fit beside what runs.
+
+    Replicas of Serve hold CPUs for as long as they answer. A worker that asked for all of a node
+    would wait for them for ever; the share that it has too many threads for is theirs anyway.
+    The number of threads stays: it is part of the model's identity.
+    """
+    free = free_cpus()
+    for count in range(threads, 0, -1):
+        if sum(int(cpus // count) for cpus in free) >= workers:
+            return count
+    logger.warning(
+        "waiting for a free CPU of Ray per worker (%d of them, free are %s): what else runs there, "
+        "such as replicas of Serve, holds the others",
+        workers,
+        " + ".join(f"{cpus:g}" for cpus in free) or "none",
+    )
+    return 1
 
 
 def _fit(
@@ -256,12 +278,12 @@ def _calibrated_on_part(
     return calibrated(project, model, encode(features, schema), truth[has_truth])
 
 
-def _fit_in_task(project: Project, *arguments: Any) -> FittedModel:
+def _fit_in_task(project: Project, cpus: int, *arguments: Any) -> FittedModel:
     """The same in one worker of the cluster; Ray starts it again if its node dies."""
     import ray  # half a second, which a script without a cluster does without
     from ray.exceptions import RayError as AnyRayError
 
-    remote: Any = ray.remote(num_cpus=arguments[-1], max_retries=project.training.max_failures)
+    remote: Any = ray.remote(num_cpus=cpus, max_retries=project.training.max_failures)
     running = remote(_send).remote(project, *arguments)
     try:
         sent: _Sent | LifecycleError = ray.get(running)

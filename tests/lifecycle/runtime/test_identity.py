@@ -46,6 +46,7 @@ SHAPELESS = {
     "runtime.process",
     "runtime.ray_internals",
     "runtime.run",
+    "runtime.servers",
     "runtime.traces",
 }
 """What those import that only moves, names or reports results."""

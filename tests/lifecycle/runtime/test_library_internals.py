@@ -37,6 +37,7 @@ PRIVATE = {
         "_internal",
         "ray._private.ray_constants",
         "ray._private.services",
+        "ray._private.state",
         "ray.serve._private.replica",
         "ray.train.v2._internal.callbacks.datasets",
         "ray.train.v2._internal.callbacks.placement_group_callback",
@@ -149,6 +150,15 @@ def test_serve_opens_its_grpc_server_by_the_name_that_is_replaced(
     source = Path(replica.__file__).read_text()
     assert "add_port_to_grpc_server(" in source
     assert '"[::]:' in source
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_free_cpus_of_each_node() -> None:
+    """training/fit.py"""
+    import ray
+
+    assert len(ray_internals.free_cpus()) == len(ray.nodes())
+    assert sum(ray_internals.free_cpus()) <= ray.cluster_resources()["CPU"]
 
 
 def test_serve_knows_its_port(monkeypatch: pytest.MonkeyPatch) -> None:

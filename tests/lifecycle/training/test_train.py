@@ -12,7 +12,7 @@ from lifecycle.records import Tuned
 from lifecycle.runtime.identity import identity_of
 from lifecycle.runtime.plugins import plugs_digest
 from lifecycle.training.bundle import load_bundle
-from lifecycle.training.fit import fit, train_model
+from lifecycle.training.fit import cpus_to_claim, fit, train_model
 from lifecycle.training.matrix import open_matrices
 from lifecycle.training.predictor import open_predictor
 
@@ -72,6 +72,47 @@ def test_workers_that_would_wait_for_ever(make_project, prepare, settings, train
     split = prepare(project)
     with pytest.raises(TrainingError, match=message):
         train_model(project, split.train, split.validation, {}, settings)
+
+
+@pytest.mark.component
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_fit_starts_beside_a_replica(make_project, prepare, elsewhere):
+    """It waited for ever for both CPUs of a node whose replica holds half a one."""
+    import ray
+
+    @ray.remote(num_cpus=0.5)
+    class Replica:
+        def ready(self) -> bool:
+            return True
+
+    replica = Replica.remote()
+    assert ray.get(replica.ready.remote())
+    project = make_project(training={"threads": 2})
+    split = prepare(project)
+    assert train_model(project, split.train, split.validation, {}, elsewhere).model.rounds > 0
+    ray.kill(replica)
+
+
+@pytest.mark.parametrize(
+    ("free", "workers", "threads", "cpus"),
+    [
+        ([0.0, 2.0], 1, 2, 2),
+        ([0.0, 1.5], 1, 2, 1),
+        ([8.0, 3.5], 1, 4, 4),
+        ([8.0, 3.5], 3, 4, 3),
+        ([2.0, 2.0], 2, 1, 1),
+        ([], 1, 2, 1),
+    ],
+)
+def test_cpus_that_are_free_are_claimed(monkeypatch, free, workers, threads, cpus):
+    monkeypatch.setattr("lifecycle.training.fit.free_cpus", lambda: free)
+    assert cpus_to_claim(workers, threads) == cpus
+
+
+def test_where_no_cpu_is_free_it_says_what_it_waits_for(monkeypatch, caplog):
+    monkeypatch.setattr("lifecycle.training.fit.free_cpus", lambda: [0.5, 1.0])
+    assert cpus_to_claim(2, 4) == 1
+    assert "waiting for a free CPU of Ray per worker (2 of them, free are 0.5 + 1)" in caplog.text
 
 
 def test_one_worker_on_a_local_ray_needs_no_ray(make_project, prepare, settings, monkeypatch):
