@@ -10,7 +10,7 @@ CHECKS := .venv-checks
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 UV := $(BIN)/uv pip install -q --no-deps --require-hashes --python
 
-.PHONY: help install demo test test-system test-all test-pages servers stack stack-test chaos lint bench serve ui deploy release clean distclean
+.PHONY: help install demo test test-system test-all test-pages servers stack stack-test chaos lint docs bench serve ui deploy release clean distclean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
@@ -60,6 +60,12 @@ lint: $(READY)  ## ruff, mypy strict, import directions, names
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tests.lint
 
+# in an environment of its own, from its lock
+docs: $(READY)  ## the site of docs/, into .site: open .site/index.html
+	@[ .venv-docs/.ready -nt requirements-docs.lock ] || { $(BIN)/uv venv -q --clear --python $(BIN)/python .venv-docs && \
+	  $(UV) .venv-docs/bin/python -r requirements-docs.lock && touch .venv-docs/.ready; }
+	PATH="$(CURDIR)/.venv-docs/bin:$$PATH" NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs -q build
+
 bench: $(READY)  ## measure against the bare libraries; writes benchmarks/results.json
 	$(BIN)/python -m benchmarks
 
@@ -88,7 +94,7 @@ release: $(READY)  ## build the wheel, install it with the locked packages into 
 
 clean:  ## remove .lifecycle (data versions, models, runs), .stack and tool caches
 	@if [ -e .lifecycle/prefect/warm-server.json ]; then LIFECYCLE_HOME='$(CURDIR)/.lifecycle' $(BIN)/lifecycle down --force || true; fi
-	rm -rf .lifecycle .stack .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .lifecycle .stack .site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 distclean: clean  ## also remove .venv and .venv-checks
 	rm -rf .venv .venv-* *.egg-info

@@ -244,7 +244,7 @@ def describe(
     show_version: Annotated[
         bool,
         typer.Option(
-            "--version", is_eager=True, callback=_print_version, help="Show the completion script."
+            "--version", is_eager=True, callback=_print_version, help="Show the version."
         ),
     ] = False,
 ) -> None:
@@ -270,7 +270,7 @@ def run(
         str,
         typer.Argument(
             metavar="FLOW [PROJECT] [OPTIONS]",
-            help="Shell.",
+            help="A flow of the list above, its project file and its options.",
             autocompletion=lambda: list(flow_summaries()),
         ),
     ],

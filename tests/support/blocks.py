@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "docs" / "tutorial.md",
+    ROOT / "docs" / "runbooks.md",
     *sorted((ROOT / "docs" / "how-to").glob("*.md")),
 ]
 COMMANDS, OUTPUT = "bash", "text"
