@@ -19,7 +19,9 @@ SOURCES = {
 }
 """Pages of the site that are files of the repository."""
 DECISIONS = "decisions.md"
-LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?!https?://|#|mailto:)(?P<place>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
+LINK = re.compile(
+    r"\[(?P<text>[^\]]+)\]\((?!https?://|#|mailto:)(?P<place>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)"
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -59,7 +61,8 @@ def decisions() -> str:
     for file in sorted((ROOT / "docs" / "decisions").glob("*.md"), reverse=True):
         title = file.read_text().partition("\n")[0].lstrip("# ")
         lines.append(f"- [{title}](decisions/{file.name})\n")
-    return "# Decisions\n\nEach says what was found, decided, measured and rejected.\n\n" + "".join(lines)
+    head = "# Decisions\n\nEach says what was found, decided, measured and rejected.\n\n"
+    return head + "".join(lines)
 
 
 def results() -> str:

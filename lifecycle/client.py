@@ -1,5 +1,6 @@
 """A small client of the endpoint: rows in, predictions out, errors as this project's own.
 
+Example:
     with Client("http://127.0.0.1:8000/health_visits", key="…") as client:
         predictions = client.predict(frame)
         predictions.values

@@ -243,9 +243,7 @@ def _print_version(is_set: bool) -> None:
 def describe(
     show_version: Annotated[
         bool,
-        typer.Option(
-            "--version", is_eager=True, callback=_print_version, help="Show the version."
-        ),
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
     ] = False,
 ) -> None:
     """Run the machine-learning lifecycle of a project file, and look at what it made."""
