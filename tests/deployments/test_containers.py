@@ -19,7 +19,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from deployments.stack import Stack, Targets, scrape_config
-from lifecycle.redaction import SECRET_NAME
+from lifecycle.redaction import PLAIN, SECRET_NAME
 from lifecycle.serving.metrics import BUCKETS, CANDIDATE, COUNTERS, IN_FLIGHT, INFO, LOST, SECONDS
 from lifecycle.settings import OTHER_VARIABLES, PREFIX, Settings
 
@@ -302,7 +302,36 @@ def test_pods_are_restricted_ask_for_resources_and_hold_no_secret(
     assert not any(manifest["kind"] == "Secret" for manifest in rendered)
     assert variables(rendered)["LIFECYCLE_ENV"] == env
     assert_settings(variables(rendered))
-    assert not any(SECRET_NAME.search(name) for name in variables(rendered))
+    assert not any(SECRET_NAME.search(name) for name in set(variables(rendered)) - PLAIN)
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_pods_of_ray_have_what_nodes_without_the_home_of_the_flow_need(
+    env: str, manifests: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    rendered = manifests(env)
+    settings = variables(rendered)
+    lake, checkpoints = settings["LIFECYCLE_LAKE_URI"], settings["LIFECYCLE_RAY_STORAGE"]
+    assert checkpoints.startswith(f"s3://lake-{env}/")
+    assert not f"{checkpoints}/".startswith(f"{lake}/"), "checkpoints are no tables"
+    claims = {m["metadata"]["name"]: m for m in rendered if m["kind"] == "PersistentVolumeClaim"}
+    folder = str(Path(settings["LIFECYCLE_SERVE_KEYS"]).parent)
+    homes = set()
+    for name, pod in pods(rendered):
+        if name not in {"head", "nodes"}:
+            continue
+        (container,) = pod["containers"]
+        reference = {"name": "lifecycle-logins", "key": "LIFECYCLE_PII_KEY"}
+        secret = {"name": "LIFECYCLE_PII_KEY", "valueFrom": {"secretKeyRef": reference}}
+        assert secret in container["env"], name
+        mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        keys = mounts[folder]
+        assert keys.get("readOnly", False) == (name != "head"), "releases run on the head"
+        claim = volumes[keys["name"]]["persistentVolumeClaim"]["claimName"]
+        assert claims[claim]["spec"]["accessModes"] == ["ReadWriteMany"]
+        homes.add(str(volumes[mounts["/srv/lifecycle"]["name"]]))
+    assert len(homes) == 2, "each has a home of its own"
 
 
 def test_prometheus_takes_its_files_and_alerts_fire_when_they_should() -> None:
