@@ -29,6 +29,7 @@ from prefect.utilities.templating import PlaceholderType, find_placeholders
 
 from lifecycle.environments import DEV, environment_file, environment_help, environments
 from lifecycle.errors import BackendError, LifecycleError, ProjectError, SettingsError
+from lifecycle.project import Project
 from lifecycle.project.loader import load_project
 from lifecycle.redaction import redact
 from lifecycle.runtime.console import open_console, write_error
@@ -113,7 +114,8 @@ def find_target(env: str, project: str | None = None) -> Target:
     if not path:
         raise _unset("LIFECYCLE_PROJECT", env)
     workspace = values.get("LIFECYCLE_WORKSPACE", "")
-    name = _project_name(path, workspace)
+    loaded = _load(path, workspace)
+    name = loaded.name
     deployment = env
     if name != _name_of_first(written.get("LIFECYCLE_PROJECT"), path, name, workspace):
         deployment = f"{env}-{name}"
@@ -128,10 +130,15 @@ def find_target(env: str, project: str | None = None) -> Target:
         "LIFECYCLE_PROJECT_NAME": name,
         "LIFECYCLE_DEPLOYMENT": deployment,
         "LIFECYCLE_TIMEZONE": settings.timezone,
-        "LIFECYCLE_SCHEDULES": "on" if settings.are_schedules_active else "off",
+        "LIFECYCLE_SCHEDULES": _switch(settings.are_schedules_active),
+        "LIFECYCLE_LIVE": _switch(settings.are_schedules_active and loaded.monitoring.live),
         HEARTBEAT: os.environ.get(HEARTBEAT) or DEFAULT_HEARTBEAT_S,
     }
     return Target(settings, name, deployment, values | derived)
+
+
+def _switch(is_on: object) -> str:
+    return "on" if is_on else "off"
 
 
 def _name_of_first(first: str | None, path: str, name: str, workspace: str) -> str | None:
@@ -139,15 +146,15 @@ def _name_of_first(first: str | None, path: str, name: str, workspace: str) -> s
     if first in (None, path):
         return name
     try:
-        return _project_name(first, workspace)
+        return _load(first, workspace).name
     except ProjectError:
         return None
 
 
-def _project_name(path: str, workspace: str) -> str:
-    """Name of a project; its file is looked for in the workspace, then in the working folder."""
+def _load(path: str, workspace: str) -> Project:
+    """A project; its file is looked for in the workspace, then in the working folder."""
     place = Path(workspace, path)
-    return load_project(place if place.is_file() else path).name
+    return load_project(place if place.is_file() else path)
 
 
 def _unset(variable: str, env: str) -> SettingsError:

@@ -53,6 +53,7 @@ class Event(StrEnum):
     MODEL_ROLLED_BACK = "lifecycle.model.rolled-back"
     SCORING_FINISHED = "lifecycle.scoring.finished"
     MONITORING_FINISHED = "lifecycle.monitoring.finished"
+    LIVE_MONITORED = "lifecycle.live.monitored"
     DRIFT_FOUND = "lifecycle.drift.found"
     PROJECT_DEPLOYED = "lifecycle.project.deployed"
 
@@ -68,6 +69,7 @@ TITLES = {
     Event.MODEL_ROLLED_BACK: "v{version} was rolled back",
     Event.SCORING_FINISHED: "v{version} has scored",
     Event.MONITORING_FINISHED: "v{version} was monitored",
+    Event.LIVE_MONITORED: "answers of v{version} were monitored",
     Event.DRIFT_FOUND: "features have drifted",
     Event.PROJECT_DEPLOYED: "deployed",
 }

@@ -37,6 +37,8 @@ MAX_POINTS = 10_000
 """Predictions that `observe` hands over of each version, at most."""
 OPEN_FILES = 64
 """Files that are open at once, at most."""
+OPEN_BYTES = 64 * 2**20
+"""Their bytes, at most, unless a single file has more."""
 OPENERS = 8
 """Threads that fetch and hash them."""
 KEY = "key"
@@ -158,8 +160,20 @@ def open_log(
     conditions += [] if since is None else [pc.field("time") >= _scalar(since)]
     conditions += [] if until is None else [pc.field("time") < _scalar(until)]
     filter_expression = reduce(and_, conditions) if conditions else None
-    for start in range(0, max(1, len(files)), OPEN_FILES):
-        yield _rows(uri, files[start : start + OPEN_FILES], declared, columns, filter_expression)
+    for group in _groups(files):
+        yield _rows(uri, group, declared, columns, filter_expression)
+
+
+def _groups(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
+    """Files that are read together, of a bounded number and size; one group at least."""
+    group: list[DataFile] = []
+    for file in files:
+        size = sum(other.size for other in group)
+        if group and (len(group) == OPEN_FILES or size + file.size > OPEN_BYTES):
+            yield group
+            group = []
+        group.append(file)
+    yield group
 
 
 def _rows(
@@ -218,9 +232,17 @@ def _read(
     if not tables:
         return SCHEMA.empty_table().select(columns or SCHEMA.names)
     table = pa.concat_tables(tables, promote_options="default")
-    internal = pc.starts_with(table[KEY].fill_null(""), INTERNAL_KEY)
-    table = table.filter(pc.invert(internal))
+    table = client_rows(table)
     return table if columns is None else table.select(columns)
+
+
+def client_rows(rows: pa.Table) -> pa.Table:
+    """Rows of the log that clients asked for: without those of the smoke test.
+
+    Args:
+        rows: with the column `key`.
+    """
+    return rows.filter(pc.invert(pc.starts_with(rows[KEY].fill_null(""), INTERNAL_KEY)))
 
 
 def _may_hold(file: DataFile, since: float | None, until: float | None) -> bool:

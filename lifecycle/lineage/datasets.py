@@ -7,6 +7,7 @@ from lifecycle.features.join import TABLE as JOINED
 from lifecycle.features.store import VIEW
 from lifecycle.lake.table import history, table_uri
 from lifecycle.lineage.graph import Graph, Kind, Node
+from lifecycle.monitoring.live import LIVE, LIVE_PREDICTIONS
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
@@ -47,6 +48,8 @@ def tables(project: Project, settings: Settings) -> dict[str, Kind]:
         JOINED: "joined",
         **dict.fromkeys(PARTS, "part"),
         SCORES: "scores",
+        LIVE: "dataset",
+        LIVE_PREDICTIONS: "scores",
     }
 
 

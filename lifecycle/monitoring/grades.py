@@ -153,6 +153,7 @@ def estimate_windows(
     released: Evaluation,
     ledger: pa.Table,
     as_of: datetime | None = None,
+    table: str = PREDICTIONS,
 ) -> tuple[EstimatedQuality | None, ...]:
     """Estimate the gate's metric of windows; former windows of the model grade the estimates.
 
@@ -161,6 +162,7 @@ def estimate_windows(
         released: the model's evaluation at release.
         ledger: labels as known at the moment that is looked at.
         as_of: that moment; None for now.
+        table: which has the predictions of former windows.
 
     Raises:
         BackendError: a table cannot be read.
@@ -172,7 +174,7 @@ def estimate_windows(
     if not estimator.possible:
         return tuple(None for _ in windows)
     current = {str(window.window) for window, _ in windows}
-    earlier = scored_windows(project, settings, scored, as_of)
+    earlier = scored_windows(project, settings, scored, as_of, table)
     former = [
         (each, with_ledger(open_window(each, project), each, project, ledger))
         for each in earlier
@@ -202,18 +204,23 @@ def _pair(
 
 
 def scored_windows(
-    project: Project, settings: Settings, reference: Scored, as_of: datetime | None = None
+    project: Project,
+    settings: Settings,
+    reference: Scored,
+    as_of: datetime | None = None,
+    table: str = PREDICTIONS,
 ) -> list[Scored]:
     """Windows that a model has scored, the oldest first; of one scored twice, the newest.
 
     Args:
         reference: the model's holdout, which is none of them.
         as_of: only those that were scored by then.
+        table: which has the predictions.
 
     Raises:
         BackendError: the lake cannot be read.
     """
-    versions = history(uri := table_uri(settings, project.name, PREDICTIONS))
+    versions = history(uri := table_uri(settings, project.name, table))
     if as_of is not None:
         versions = versions[versions["time"] <= pd.Timestamp(moment(as_of)).tz_convert(None)]
     windows: dict[str, Scored] = {}
@@ -221,8 +228,7 @@ def scored_windows(
         note = version["note"]
         if note.get("model") != reference.model.uri or note.get("window", "") in windows:
             continue
-        table, _, number = note.get("table", "").rpartition("@")
-        dataset = _dataset(table_uri(settings, project.name, table), int(number or -1))
+        dataset = dataset_of(project, settings, note.get("table", ""))
         if dataset is None or dataset.digest == reference.dataset.digest:
             continue
         text = note["window"]
@@ -241,9 +247,16 @@ def scored_windows(
     return list(windows.values())[::-1]
 
 
-def _dataset(uri: str, number: int) -> DatasetVersion | None:
-    commit = read_commit(uri, number) if number >= 0 else None
+def dataset_of(project: Project, settings: Settings, text: str) -> DatasetVersion | None:
+    """The dataset version that a note names, such as `current@7`; None if it is gone.
+
+    Raises:
+        BackendError: the lake cannot be read.
+    """
+    table, _, number = text.rpartition("@")
+    uri = table_uri(settings, project.name, table)
+    commit = read_commit(uri, int(number)) if number else None
     if not commit or "digest" not in commit:
         return None
-    rows = rows_left(uri, number)
-    return DatasetVersion(uri=uri, version=number, digest=commit["digest"], rows=rows)
+    rows = rows_left(uri, int(number))
+    return DatasetVersion(uri=uri, version=int(number), digest=commit["digest"], rows=rows)

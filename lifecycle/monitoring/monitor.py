@@ -6,14 +6,16 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
 from lifecycle.labels.ledger import Ledger, content_digest
 from lifecycle.monitoring.drift import drift_report
-from lifecycle.monitoring.grades import estimate_windows
+from lifecycle.monitoring.grades import PREDICTIONS, estimate_windows
 from lifecycle.monitoring.labels import with_ledger
+from lifecycle.monitoring.live import LIVE_PREDICTIONS
 from lifecycle.monitoring.report import WindowFindings, monitoring_page
 from lifecycle.monitoring.results import (
     MetricRow,
@@ -46,6 +48,7 @@ def monitor_windows(
     scored: Sequence[Scored],
     released: Evaluation,
     as_of: datetime | None = None,
+    source: Literal["monitoring", "live"] = "monitoring",
 ) -> Monitored:
     """Compare the latest windows with the reference and decide whether to retrain.
 
@@ -59,6 +62,7 @@ def monitor_windows(
             are judged, and the one before these is what the first of them is compared with.
         released: the model's evaluation at release.
         as_of: labels of the ledger as known then, and no results in the tables; by default, now.
+        source: where the windows come from, as the tables have it.
 
     Raises:
         BackendError: a table cannot be read, or the results cannot be written.
@@ -97,7 +101,14 @@ def monitor_windows(
         drifts, qualities, released, project.monitoring, project.retraining, project.metric
     )
     estimates = estimate_windows(
-        project, settings, (reference, before), windows, released, ledger, as_of
+        project,
+        settings,
+        (reference, before),
+        windows,
+        released,
+        ledger,
+        as_of,
+        table=LIVE_PREDICTIONS if source == "live" else PREDICTIONS,
     )
     findings = []
     for (each, frame), drift, change, measured, estimated in zip(
@@ -107,7 +118,7 @@ def monitor_windows(
         if estimated is not None:
             rows.append(estimate_row(estimated, project.target, drift.current_rows))
         if as_of is None:
-            write_results(project, settings, each.model, each.window, rows, alarms)
+            write_results(project, settings, each.model, each.window, rows, alarms, source)
         findings.append(WindowFindings(frame, drift, change, measured, alarms, estimated))
     html = monitoring_page(project, (reference, before), findings, released, decision, categorical)
     digest = _digest(reference, compared, ledger)

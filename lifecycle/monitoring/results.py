@@ -30,8 +30,9 @@ from lifecycle.settings import Settings
 METRICS, ALARMS = "monitoring_metrics", "monitoring_alarms"
 ALL = "all"
 """The slice that is no slice."""
-SOURCE = "monitoring"
-"""Who wrote a row: each writer replaces its own."""
+Source = Literal["monitoring", "live", "operations"]
+"""Who wrote a row: each writer replaces its own. `monitoring`: of windows that were scored; `live`:
+of windows of the prediction log; `operations`: of the endpoint in the latter."""
 Comparison = Literal["reference", "window before", "release"]
 KEY = [
     pa.field("window", pa.string(), nullable=False),
@@ -212,6 +213,7 @@ def write_results(
     window: Window,
     metrics: Sequence[MetricRow],
     alarms: Sequence[Alarm],
+    source: Source = "monitoring",
 ) -> None:
     """Replace a window's rows in both tables, each in one commit.
 
@@ -222,7 +224,7 @@ def write_results(
         "window": str(window),
         "model": model.name,
         "version": model.version,
-        "source": SOURCE,
+        "source": source,
     }
     now = datetime.now(UTC)
     values: list[dict[str, Any]] = [key | row.model_dump() for row in metrics]

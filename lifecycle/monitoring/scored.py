@@ -25,6 +25,9 @@ from lifecycle.training.own_metrics import own_metrics
 
 logger = logging.getLogger(__name__)
 
+PREDICTION_ID = "prediction_id"
+"""Column of a window of the prediction log: the id that each row was answered under."""
+
 
 @dataclass(frozen=True)
 class OpenWindow:
@@ -47,6 +50,8 @@ class OpenWindow:
     """(n,): the time of each row, if the project has one."""
     attributes: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
     """Protected attribute or column to slice by → each row's level, as text (n,)."""
+    ids: NDArray[np.object_] | None = None
+    """(n,): ids of the predictions, of a window of the prediction log."""
 
     @property
     def answer(self) -> "pd.Series[Any]":
@@ -90,21 +95,36 @@ def open_window(scored: Scored, project: Project) -> OpenWindow:
             "score the window again"
         )
     arrived = project.target in frame.columns
+    time = project.time.column if project.time else ""
     return OpenWindow(
         features=build_features(frame, project, load_hook(project)),
         prediction=answers[numbers if project.classes else "prediction"].to_numpy(dtype=np.float64),
         truth=labels(frame, project) if arrived else np.full(len(frame), np.nan),
-        entity=frame[project.entity].to_numpy(dtype=object) if project.entity else None,
+        entity=_entity(frame, project),
         task=project.task,
         target=project.target,
         classes=project.classes,
-        time=frame[project.time.column].to_numpy() if project.time else None,
+        time=frame[time].to_numpy() if time in frame.columns else None,
         attributes={
             name: frame[name].astype(object).map(_level).to_numpy(dtype=object)
             for name in dict.fromkeys((*project.protected, *project.evaluation.slices))
             if name in frame.columns
         },
+        ids=frame[PREDICTION_ID].to_numpy(dtype=object) if _is_logged(frame, project) else None,
     )
+
+
+def _is_logged(frame: pd.DataFrame, project: Project) -> bool:
+    return PREDICTION_ID in frame.columns and PREDICTION_ID not in project.columns
+
+
+def _entity(frame: pd.DataFrame, project: Project) -> NDArray[np.object_] | None:
+    """What each row is about; None where a logged request did not say it, since all must."""
+    if not project.entity:
+        return None
+    if _is_logged(frame, project) and frame[project.entity].isna().any():
+        return None
+    return frame[project.entity].to_numpy(dtype=object)
 
 
 def _level(value: object) -> str:

@@ -1,6 +1,6 @@
 """The sections on monitoring and what may follow from it."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -30,10 +30,23 @@ class DriftSpec(Section):
     """Share of features that may drift before a window counts as violating."""
 
 
+class LiveWindowSpec(NamedTuple):
+    """Length of a window over the prediction log: minutes or rows, the other is 0."""
+
+    minutes: int
+    rows: int
+
+
+MINUTES = {"minute": 1, "hour": 60, "day": 1440}
+
+
 class MonitoringSpec(Section):
     """Current windows against the reference window."""
 
     drift: DriftSpec = DriftSpec()
+    live: Annotated[str, Field(pattern=r"^[1-9]\d* (rows?|minutes?|hours?|days?)$")] | None = None
+    """Length of the windows over the prediction log, `1 day` or `5000 rows`: what the endpoint
+    answered is then monitored as scored tables are. Not without it."""
     labels: SourceSpec | None = None
     """Where labels come from that the windows' own rows do not have: a file, table or database with
     the target and `prediction_id`, or the entity and time of a row."""
@@ -63,6 +76,19 @@ class MonitoringSpec(Section):
                 "windows and 1 per 5 windows"
             )
         return self
+
+    @property
+    def live_window(self) -> LiveWindowSpec | None:
+        """Length of the windows over the prediction log."""
+        if self.live is None:
+            return None
+        count, unit = self.live.removesuffix("s").split()
+        number = int(count)
+        return (
+            LiveWindowSpec(0, number)
+            if unit == "row"
+            else LiveWindowSpec(number * MINUTES[unit], 0)
+        )
 
     @property
     def alarm_rate(self) -> float:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "prefect.yaml").read_text()
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load(TEXT)["deployments"]
 FLOWS = {"prepare", "train", "release", "score", "monitor", "retrain", "end_to_end"}
-FLOWS |= {"erase", "retention", "promote"}
+FLOWS |= {"erase", "retention", "promote", "monitor_live"}
 ENVIRONMENTS = ("dev", "staging", "prod")
 
 
@@ -43,7 +43,8 @@ def test_every_flow_has_one_entry_and_every_schedule_a_time_zone_and_a_slug() ->
     assert {d["entrypoint"].split(".")[1] for d in DEPLOYMENTS} == FLOWS
     schedules = [schedule for d in DEPLOYMENTS for schedule in d.get("schedules", ())]
     assert {(s["timezone"], s["active"], bool(s["slug"])) for s in schedules} == {
-        ("{{ $LIFECYCLE_TIMEZONE }}", "{{ $LIFECYCLE_SCHEDULES }}", True)
+        ("{{ $LIFECYCLE_TIMEZONE }}", "{{ $LIFECYCLE_SCHEDULES }}", True),
+        ("{{ $LIFECYCLE_TIMEZONE }}", "{{ $LIFECYCLE_LIVE }}", True),
     }
 
 
@@ -62,6 +63,7 @@ def test_every_variable_is_set_for_each_environment(
     assert len(read_declarations(target)) == len(FLOWS)
     assert (target.name, target.project) == (env, "health_visits")
     assert target.variables["LIFECYCLE_SCHEDULES"] == ("off" if env == "dev" else "on")
+    assert target.variables["LIFECYCLE_LIVE"] == "off", "not declared"
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

@@ -1,0 +1,61 @@
+"""Monitoring of the prediction log as a Prefect task."""
+
+from prefect.artifacts import create_markdown_artifact
+
+from lifecycle.monitoring.live_monitor import monitor_log
+from lifecycle.project import Project
+from lifecycle.quality import gates
+from lifecycle.records import Decision, Monitored, Trained, Window
+from lifecycle.release import artifacts
+from lifecycle.serving import batch
+from lifecycle.settings import Settings
+from tasks.events import Details, Event, send_event
+from tasks.policies import NOT_CACHED, RETRIES, slug, task
+from tasks.progress import say, step
+
+
+@task(name="monitor-live", **NOT_CACHED, **RETRIES)
+def monitor_live_windows(
+    project: Project, settings: Settings, champion: Trained
+) -> list[Monitored]:
+    """Compare what the endpoint answered with the champion's holdout, window by window."""
+    if project.monitoring.live is None:
+        say("monitor", "monitoring.live is not declared: the prediction log is not monitored")
+        return []
+    with step("monitor", "comparing the prediction log with the reference") as report:
+        path = artifacts.bundle_path(champion.model, settings)
+        holdout = champion.split.holdout
+        reference = batch.score(project, settings, holdout, Window(), champion.model, path)
+        reports = monitor_log(project, settings, reference, champion.evaluation)
+        report(_line(reports))
+    for findings in reports:
+        _show(project, settings, champion, findings)
+    return reports
+
+
+def _line(reports: list[Monitored]) -> str:
+    if not reports:
+        return "no window of the prediction log is over that has not been compared"
+    windows = ", ".join(str(findings.drift[-1].window) for findings in reports[-3:])
+    more = f"{len(reports) - 3} more and " if len(reports) > 3 else ""
+    return f"{more}{windows} → {reports[-1].report}"
+
+
+def _show(project: Project, settings: Settings, champion: Trained, findings: Monitored) -> None:
+    """Leave a window's decision where people look, and send what was found."""
+    decision: Decision = findings.decision
+    verdict = "nothing to do" if decision.passed else "retraining is asked for"
+    say("monitor", "\n".join([f"{verdict}:", *(f"· {reason}" for reason in decision.reasons)]))
+    create_markdown_artifact(key=f"{slug(project)}-live", markdown=gates.render(decision))
+    drift = findings.drift[-1]
+    numbers = {
+        "window": str(drift.window),
+        "rows": drift.current_rows,
+        "drifted": [column.column for column in drift.drifted],
+        "alarms": [alarm.column for alarm in findings.alarms if alarm.window == drift.window],
+        "retraining": not decision.passed,
+    }
+    details = Details(champion.model, findings.report, decision.reasons, numbers)
+    if drift.drifted:
+        send_event(Event.DRIFT_FOUND, project, settings, details)
+    send_event(Event.LIVE_MONITORED, project, settings, details)
