@@ -12,10 +12,20 @@ from flows.release import release
 from flows.train import train
 from lifecycle.environments import Environment
 from lifecycle.project.loader import ProjectFile
-from lifecycle.records import Monitored, Release, Window
+from lifecycle.records import Asked, Monitored, Release, Window
 from lifecycle.settings import Settings
 from tasks.data import window_through
 from tasks.monitoring import tell_no_retraining
+from tasks.release import current_champion
+from tasks.retraining import (
+    attempt,
+    is_outdated,
+    is_sound,
+    note_relapse,
+    permitted,
+    relapse,
+    request_of,
+)
 from tasks.runs import flow
 
 
@@ -26,17 +36,39 @@ def retrain(
     monitored: Monitored | None = None,
     window: Window | None = None,
     force: bool = False,
+    asked: Asked | None = None,
+    unattended: bool = False,
 ) -> Release | None:
     """Learn from all that has arrived; the new model must beat the champion to replace it.
 
-    Without `monitored`, monitoring runs first. None if it finds nothing to do and `force` is off.
+    Without `monitored`, monitoring runs first. None if nothing asks for it and `force` is off.
+    `asked` is a request that an event brought. `unattended`, as a deployment runs it, it is
+    held back: by cooldown, budget, useless tries and broken data; and if measured quality fell soon
+    after a release, the version before serves again.
     """
+    settings = Settings.load(env)
+    if unattended and not permitted(project, settings):
+        return None
+    champion = current_champion(project, settings)
+    if asked and is_outdated(asked, champion):
+        return None
     monitored = monitored or monitor(project, env)
-    if monitored.decision.passed and not force:
+    if unattended:
+        if not is_sound(project, settings, champion, monitored):
+            return None
+        asked = asked or request_of(project, settings, champion, monitored)
+    if monitored.decision.passed and not force and not asked:
         tell_no_retraining(monitored)
         return None
-    window = window or window_through(project, Settings.load(env), monitored)
-    return release(project, env, train(project, env, prepared=prepare(project, env, window)))
+    if unattended and asked and (reason := relapse(project, settings, asked)):
+        taken_back = release(project, env, rollback=True, reason=reason)
+        note_relapse(project, settings, taken_back)
+        return taken_back
+    with attempt(project, settings, asked, unattended) as running:
+        window = window or window_through(project, settings, monitored)
+        trained = train(project, env, prepared=prepare(project, env, window))
+        running.release = release(project, env, trained)
+    return running.release
 
 
 FORCE = Option(

@@ -13,7 +13,12 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ActionTypes, ChangeFlowRunState, SendNotification
+from prefect.events.actions import (
+    ActionTypes,
+    ChangeFlowRunState,
+    RunDeployment,
+    SendNotification,
+)
 from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
 
@@ -31,6 +36,14 @@ CANCELLED_WITHIN = timedelta(seconds=15)
 """A cancelled run's process reports a crash first; the cancellation follows within seconds."""
 NEVER = "lifecycle.notice.withdrawn"
 """An event that nobody sends: what expects it falls due when its time is over."""
+ASKED_WITHIN = timedelta(hours=1)
+"""Requests for retraining in this time start one run; its own guards hold back the next ones."""
+ASKED = """{
+"version": {{ event.payload.model.version }},
+"triggers": {{ event.payload.numbers.triggers | tojson }},
+"reasons": {{ event.payload.reasons | tojson }}
+}"""
+"""The request that an event carries, as the flow `retrain` takes it."""
 PAGE = 200
 
 SUBJECT = (
@@ -51,6 +64,7 @@ class Watch:
         heartbeat_s: seconds between two signs of life of a run.
         silence: time after which what is expected is missed.
         quiet: length of the quiet hours.
+        retraining: the deployment that learns anew when it is asked for; None where nothing asks.
     """
 
     env: str
@@ -61,6 +75,7 @@ class Watch:
     heartbeat_s: float
     silence: timedelta
     quiet: timedelta
+    retraining: UUID | None = None
 
     @property
     def prefix(self) -> str:
@@ -76,6 +91,8 @@ def prefix_of(env: str, project: str) -> str:
 def declare(watch: Watch) -> list[AutomationCore]:
     """The automations that should be on the server."""
     declared = [_crashed(watch), _taken_up(watch)]
+    if watch.retraining:
+        declared.append(_retraining(watch, watch.retraining))
     if watch.blocks:
         declared += [_given_up(watch), _notices(watch), *_notices_of_night(watch), *_silent(watch)]
     return declared
@@ -98,6 +115,28 @@ def _crashed(watch: Watch) -> AutomationCore:
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED, message=f"{HEARTBEATS} heartbeats are missing"
+            )
+        ],
+    )
+
+
+def _retraining(watch: Watch, deployment: UUID) -> AutomationCore:
+    request = {"__prefect_kind": "jinja", "template": ASKED}
+    return AutomationCore(
+        name=f"{watch.prefix}retraining",
+        description="Monitoring asks for it; the run holds itself back as the project declares.",
+        trigger=EventTrigger(
+            expect={str(Event.RETRAINING_ASKED)},
+            match={"prefect.resource.id": resource_id(watch.env, watch.project)},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=ASKED_WITHIN,
+        ),
+        actions=[
+            RunDeployment(
+                deployment_id=deployment,
+                parameters={"asked": {"__prefect_kind": "json", "value": request}},
             )
         ],
     )
@@ -159,7 +198,7 @@ def _tagged(watch: Watch) -> list[Any]:
 def _notices(watch: Watch) -> AutomationCore:
     return AutomationCore(
         name=f"{watch.prefix}notices",
-        description="A failed gate, a rollback, a refused batch: one message per cause and day.",
+        description="What stages report to people: one message per cause and day.",
         trigger=EventTrigger(
             expect={str(event) for event in (*HELD_EVENTS, Event.MODEL_ROLLED_BACK)},
             match=_events_of(watch, NOT_HELD),

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice, takewhile
 from pathlib import Path
@@ -47,6 +47,7 @@ EXPECTED = {
     "flows.monitor.monitor": ("monitoring", Event.MONITORING_FINISHED),
 }
 """Entrypoints that are missed if their schedule runs none, and what each sends at its end."""
+RETRAIN = "flows.retrain.retrain"
 PAGE = 200
 """Deployments that a Prefect server returns at once."""
 MAX_LINES_SHOWN = 5
@@ -67,6 +68,8 @@ class Target:
     """Name of the deployments, behind the name of the flow: `train/NAME`."""
     variables: dict[str, str]
     """Values of the variables that `prefect.yaml` uses."""
+    asks: bool = False
+    """Whether the project declares what asks for retraining."""
 
     @property
     def env(self) -> str:
@@ -134,7 +137,7 @@ def find_target(env: str, project: str | None = None) -> Target:
         "LIFECYCLE_LIVE": _switch(settings.are_schedules_active and loaded.monitoring.live),
         HEARTBEAT: os.environ.get(HEARTBEAT) or DEFAULT_HEARTBEAT_S,
     }
-    return Target(settings, name, deployment, values | derived)
+    return Target(settings, name, deployment, values | derived, loaded.retraining.asks)
 
 
 def _switch(is_on: object) -> str:
@@ -207,8 +210,9 @@ def deploy(target: Target, declared: list[dict[str, Any]]) -> Change:
         if declared:
             _require_pool(client, f"lifecycle-{target.env}")
             scheduled = {entrypoint for entrypoint in slugs if slugs[entrypoint]}
-            automations = declare(_watch(client, target, scheduled))
+            watch = _watch(client, target, scheduled)
             _prefect_deploy(target)
+            automations = declare(replace(watch, retraining=_retraining(client, target)))
         removed, unscheduled = _remove_undeclared(client, target, slugs)
         changes = keep_automations(client, prefix_of(target.env, target.project), automations)
     if declared:
@@ -253,6 +257,17 @@ def _watch(client: SyncPrefectClient, target: Target, scheduled: set[str]) -> Wa
         silence=timedelta(hours=settings.silence_hours),
         quiet=settings.quiet,
     )
+
+
+def _retraining(client: SyncPrefectClient, target: Target) -> UUID | None:
+    """The deployment that monitoring starts; None where the project or the environment wants none.
+
+    Where schedules are off, nothing is to start by itself.
+    """
+    if not (target.asks and target.settings.are_schedules_active):
+        return None
+    deployed = _deployed(client, target)
+    return next((each.id for each in deployed if each.entrypoint == RETRAIN), None)
 
 
 def _flow_of(entrypoint: str | None) -> str:

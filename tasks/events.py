@@ -54,6 +54,8 @@ class Event(StrEnum):
     SCORING_FINISHED = "lifecycle.scoring.finished"
     MONITORING_FINISHED = "lifecycle.monitoring.finished"
     LIVE_MONITORED = "lifecycle.live.monitored"
+    RETRAINING_ASKED = "lifecycle.retraining.asked"
+    RETRAINING_STOPPED = "lifecycle.retraining.stopped"
     DRIFT_FOUND = "lifecycle.drift.found"
     PROJECT_DEPLOYED = "lifecycle.project.deployed"
 
@@ -70,12 +72,14 @@ TITLES = {
     Event.SCORING_FINISHED: "v{version} has scored",
     Event.MONITORING_FINISHED: "v{version} was monitored",
     Event.LIVE_MONITORED: "answers of v{version} were monitored",
+    Event.RETRAINING_ASKED: "retraining is asked for",
+    Event.RETRAINING_STOPPED: "retraining has stopped: a person is needed",
     Event.DRIFT_FOUND: "features have drifted",
     Event.PROJECT_DEPLOYED: "deployed",
 }
 """What each event says in a message's subject."""
 
-HELD_EVENTS = (Event.DATA_REFUSED, Event.MODEL_REJECTED)
+HELD_EVENTS = (Event.DATA_REFUSED, Event.MODEL_REJECTED, Event.RETRAINING_STOPPED)
 """Events that quiet hours hold back: the champion goes on serving meanwhile."""
 NOT_HELD = "0"
 REPEATED = "again"

@@ -12,6 +12,7 @@ from lifecycle.settings import Settings
 from tasks.events import Details, Event, send_event
 from tasks.policies import NOT_CACHED, RETRIES, slug, task
 from tasks.progress import say, step
+from tasks.retraining import ask
 
 
 @task(name="monitor-live", **NOT_CACHED, **RETRIES)
@@ -59,3 +60,4 @@ def _show(project: Project, settings: Settings, champion: Trained, findings: Mon
     if drift.drifted:
         send_event(Event.DRIFT_FOUND, project, settings, details)
     send_event(Event.LIVE_MONITORED, project, settings, details)
+    ask(project, settings, champion, findings)

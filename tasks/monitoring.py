@@ -16,6 +16,7 @@ from lifecycle.settings import Settings
 from tasks.events import Details, Event, send_event
 from tasks.policies import NOT_CACHED, RETRIES, slug, task
 from tasks.progress import say, step
+from tasks.retraining import ask
 
 
 @task(name="score", **NOT_CACHED, **RETRIES)
@@ -95,6 +96,7 @@ def _send_findings(
     if columns:
         send_event(Event.DRIFT_FOUND, project, settings, details)
     send_event(Event.MONITORING_FINISHED, project, settings, details)
+    ask(project, settings, champion, reports)
 
 
 def _is_newest(alarm: Alarm, reports: Monitored) -> bool:

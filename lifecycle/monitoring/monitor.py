@@ -97,9 +97,6 @@ def monitor_windows(
     ]
     drifts = tuple(comparison[0] for comparison in comparisons)
     changes = tuple(comparison[1] for comparison in comparisons)
-    decision = decide_retraining(
-        drifts, qualities, released, project.monitoring, project.retraining, project.metric
-    )
     estimates = estimate_windows(
         project,
         settings,
@@ -109,6 +106,15 @@ def monitor_windows(
         ledger,
         as_of,
         table=LIVE_PREDICTIONS if source == "live" else PREDICTIONS,
+    )
+    decision = decide_retraining(
+        drifts,
+        qualities,
+        released,
+        project.monitoring,
+        project.retraining,
+        project.metric,
+        estimates,
     )
     findings = []
     for (each, frame), drift, change, measured, estimated in zip(

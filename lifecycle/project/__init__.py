@@ -32,7 +32,7 @@ from lifecycle.project.data import (
     SplitSpec,
     TimeSpec,
 )
-from lifecycle.project.monitoring import DriftSpec, MonitoringSpec, RetrainingSpec
+from lifecycle.project.monitoring import DriftSpec, MonitoringSpec, RetrainingSpec, duration
 from lifecycle.project.project import Project
 from lifecycle.project.serving import RolloutSpec, ScoringSpec, ServingSpec
 from lifecycle.project.training import (
@@ -94,5 +94,6 @@ __all__ = [
     "TrainingSpec",
     "TuningSpec",
     "allowed_loss",
+    "duration",
     "greater_is_better",
 ]

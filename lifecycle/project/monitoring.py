@@ -1,5 +1,6 @@
 """The sections on monitoring and what may follow from it."""
 
+from datetime import timedelta
 from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -38,6 +39,13 @@ class LiveWindowSpec(NamedTuple):
 
 
 MINUTES = {"minute": 1, "hour": 60, "day": 1440}
+Duration = Annotated[str, Field(pattern=r"^\d+ (minutes?|hours?|days?)$")]
+
+
+def duration(text: str) -> timedelta:
+    """Length of time that a text such as `1 day` or `90 minutes` says."""
+    count, unit = text.removesuffix("s").split()
+    return timedelta(minutes=int(count) * MINUTES[unit])
 
 
 class MonitoringSpec(Section):
@@ -98,8 +106,35 @@ class MonitoringSpec(Section):
 
 
 class RetrainingSpec(Section):
-    """Triggers of retraining."""
+    """What asks for retraining, and what holds a machine back that retrains by itself."""
 
-    triggers: tuple[Literal["drift", "quality"], ...] = ("quality",)
+    triggers: tuple[Literal["drift", "quality", "estimate"], ...] = ("quality",)
     """Findings of monitoring that lead to retraining. With `drift` among them, drift alone is
-    reason enough, even if the measured quality is no worse."""
+    reason enough, even if the measured quality is no worse. `estimate`: the quality that is
+    estimated before the labels."""
+    new_rows: int | None = Field(default=None, ge=1)
+    """Retraining is asked for by as many rows that have arrived since the champion's data, or since
+    the last try."""
+    every: Duration | None = None
+    """Retraining is asked for by this age of the champion's data, and again that long after a
+    try."""
+    cooldown: Duration = "1 day"
+    """Between two tries of the machine, at least."""
+    budget: Annotated[str, Field(pattern=r"^[1-9]\d* per [1-9]\d* days?$")] = "10 per 30 days"
+    """Tries of the machine, at most."""
+    give_up_after: int = Field(default=3, ge=1)
+    """Tries in a row without a release that still holds: then the machine stops, and a person is
+    called."""
+    probation: Duration = "7 days"
+    """If measured quality falls so soon after a release, the version before serves again."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether anything asks for retraining."""
+        return bool(self.triggers or self.new_rows or self.every)
+
+    @property
+    def budget_numbers(self) -> tuple[int, timedelta]:
+        """Tries, and the time they are for."""
+        count, _, days, _ = self.budget.split()
+        return int(count), timedelta(days=int(days))

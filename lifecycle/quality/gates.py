@@ -20,6 +20,7 @@ from lifecycle.records import (
     Decision,
     DriftReport,
     Estimate,
+    EstimatedQuality,
     Evaluated,
     Evaluation,
     Gain,
@@ -116,6 +117,7 @@ def decide_retraining(
     spec: MonitoringSpec,
     retraining: RetrainingSpec,
     metric: Metric,
+    estimates: Sequence[EstimatedQuality | None] = (),
 ) -> Decision:
     """Ask for retraining if enough of the latest windows violate, the newest among them.
 
@@ -128,6 +130,8 @@ def decide_retraining(
         drift: one report per window, oldest first.
         quality: the metrics of the same windows; None where no labels have arrived.
         released: the evaluation the model was released with.
+        estimates: of the metric in the same windows; they count where `retraining.triggers` has
+            `estimate` and the quality of a window is not measured yet.
 
     Returns:
         A decision; passed means that there is nothing to do.
@@ -139,19 +143,31 @@ def decide_retraining(
         return Decision(gate="retraining", passed=True, reasons=("No window has arrived yet.",))
     reasons: list[str] = []
     violating: list[set[str]] = []
-    for report, measured in list(zip(drift, quality, strict=True))[-spec.windows :]:
+    estimated = [*estimates] if "estimate" in retraining.triggers else []
+    estimated = estimated or [None] * len(drift)
+    windows = list(zip(drift, quality, estimated, strict=True))[-spec.windows :]
+    for report, measured, expected in windows:
         if report.current_rows < spec.min_rows:
             reasons.append(f"Window {report.window}: {_few(report.current_rows, spec)}.")
             continue
         moved, moved_words = _drift_words(report, spec)
         worse, worse_words = _quality_words(measured, released, spec, metric, report.alpha)
         causes = {name for name, holds in (("drift", moved), ("quality", worse)) if holds}
+        if expected is not None and (measured is None or measured.rows < spec.min_rows):
+            falls, words = _estimate_words(expected, released, spec, metric)
+            worse_words += f" {words}"
+            causes |= {"estimate"} if falls else set()
         violating.append(causes & set(retraining.triggers))
         muted = sorted(causes - set(retraining.triggers))
         note = f" {' and '.join(muted).capitalize()} alone {NO_TRIGGER}." if muted else ""
         reasons.append(f"Window {report.window}: {moved_words} {worse_words}{note}")
     needed, verdict = _retraining_words(violating, spec)
-    return Decision(gate="retraining", passed=not needed, reasons=(*reasons, verdict))
+    return Decision(
+        gate="retraining",
+        passed=not needed,
+        reasons=(*reasons, verdict),
+        blocking=tuple(sorted(set().union(*violating))) if needed else (),
+    )
 
 
 def render(decision: Decision) -> str:
@@ -384,6 +400,23 @@ def _quality_words(
         f"{metric} {_words(now)} on {measured.rows:,} labelled rows against {_words(then)} at "
         f"release {change}, {'above' if worse else 'within'} the loss of {limit:.4g} allowed "
         f"({source})."
+    )
+
+
+def _estimate_words(
+    estimated: EstimatedQuality, released: Evaluation, spec: MonitoringSpec, metric: Metric
+) -> tuple[bool, str]:
+    """Judge whether all of an estimate's interval is worse than the loss that is allowed."""
+    if estimated.grade.withdrawn:
+        return False, f"The estimate of {metric} is withdrawn: {estimated.grade.withdrawn}."
+    then, now = _estimate(released, metric), estimated.estimate
+    allowed = allowed_loss(spec.max_quality_loss, then.value)
+    best = now.high if greater_is_better(metric) else now.low
+    falls = -_better_by(best, then.value, metric) > allowed
+    return falls, (
+        f"{metric} is estimated at {_words(now)} against {_words(then)} at release: "
+        f"{'all' if falls else 'not all'} of that is beyond the loss of {allowed:.4g} allowed "
+        f"(max_quality_loss: {spec.max_quality_loss})."
     )
 
 

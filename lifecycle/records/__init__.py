@@ -22,6 +22,8 @@ from lifecycle.records.data import (
 from lifecycle.records.governance import Erasure, Learner, Retained, Searched, TableSize
 from lifecycle.records.monitoring import (
     Alarm,
+    Asked,
+    Attempt,
     ColumnDrift,
     Cycle,
     DriftReport,
@@ -32,6 +34,7 @@ from lifecycle.records.monitoring import (
     Period,
     Scored,
     SliceDrift,
+    Trigger,
 )
 from lifecycle.records.release import (
     Action,
@@ -71,6 +74,8 @@ __all__ = [
     "Action",
     "Alarm",
     "Approval",
+    "Asked",
+    "Attempt",
     "Bundle",
     "Candidate",
     "Change",
@@ -119,6 +124,7 @@ __all__ = [
     "Traffic",
     "Trained",
     "Trial",
+    "Trigger",
     "Tuned",
     "Violation",
     "Window",

@@ -1,5 +1,6 @@
 """Results of scoring, of monitoring and of the whole cycle."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -184,3 +185,36 @@ class Cycle(Record):
     periods: tuple[Period, ...]
     report: Path
     """The summary as one HTML page."""
+
+
+# Retraining without a hand.
+
+Trigger = Literal["drift", "quality", "estimate", "new data", "schedule"]
+
+
+class Asked(Record):
+    """A request for retraining, as monitoring makes it and an event carries it."""
+
+    version: int
+    """The champion that it is about: of another one by now it says nothing."""
+    triggers: tuple[Trigger, ...]
+    reasons: tuple[str, ...]
+
+
+class Attempt(Record):
+    """One run that learned a model, or tried to."""
+
+    id: str
+    """Of the flow run: taken up again it is the same attempt."""
+    time: datetime
+    """When it began."""
+    by_hand: bool
+    """Whether a person started it: then the count of useless tries begins anew."""
+    triggers: tuple[str, ...] = ()
+    outcome: Literal["running", "released", "finding", "failed", "rolled back"] = "running"
+    """`finding`: the model did not beat the champion, and is kept as challenger. What is `running`
+    while no run is under way was killed."""
+    version: int | None = None
+    """Of the new model."""
+    seconds: float | None = None
+    reasons: tuple[str, ...] = ()

@@ -162,7 +162,8 @@ class Decision(Record):
     passed: bool
     reasons: tuple[str, ...]
     blocking: tuple[str, ...] = ()
-    """Those of a promotion's reasons that do not let it pass."""
+    """Those of a promotion's reasons that do not let it pass; of retraining, what asks for it:
+    `drift`, `quality`, `estimate`."""
 
 
 class ModelVersion(Record):

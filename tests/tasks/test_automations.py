@@ -11,13 +11,14 @@ from uuid import UUID
 import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWebhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 from prefect.states import Cancelled, Cancelling, Crashed, Pending, Running
 
 from lifecycle.errors import SettingsError
 from lifecycle.project import Project
-from lifecycle.records import ModelVersion
+from lifecycle.records import Asked, ModelVersion
 from lifecycle.settings import Settings
 from tasks import automations
 from tasks.automations import Watch, declare, find_blocks, keep_automations
@@ -117,6 +118,28 @@ def test_automations_are_kept_as_declared_and_only_those_of_the_project(
     names = [automation.name for automation in client.read_automations()]
     assert not [name for name in names if name.startswith(watch.prefix)]
     assert len(keep_automations(client, other.prefix, [])) == 8
+
+
+def test_requests_for_retraining_start_one_run_that_carries_the_first(
+    client: SyncPrefectClient, make_project: Callable[..., Project]
+) -> None:
+    flow = client.create_flow_from_name("retrain")
+    declared = {"project": "shop.yaml", "env": "dev", "unattended": True}
+    deployment = client.create_deployment(flow, name="asked", parameters=declared)
+    keep_automations(client, WATCH.prefix, declare(replace(WATCH, retraining=deployment)))
+    reasons = ('auc is "0.2" worse',)
+    numbers = {"triggers": ["quality", "new data"]}
+    details = Details(MODEL, "page.html", reasons, numbers)
+    for name in ("another", "watched", "watched"):
+        project = make_project(name=name)
+        send_event(Event.RETRAINING_ASKED, project, Settings(), details)
+    EventsWorker.drain_all(timeout=10)
+    of_it = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+    wait_for(lambda: bool(client.read_flow_runs(deployment_filter=of_it)), 20, "a run of retrain")
+    (run,) = client.read_flow_runs(deployment_filter=of_it)
+    asked = Asked.model_validate(run.parameters.pop("asked"))
+    assert asked == Asked(version=3, triggers=("quality", "new data"), reasons=reasons)
+    assert run.parameters == declared
 
 
 def test_a_block_that_is_not_there_is_refused(client: SyncPrefectClient) -> None:
