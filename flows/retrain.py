@@ -12,7 +12,7 @@ from flows.release import release
 from flows.train import train
 from lifecycle.environments import Environment
 from lifecycle.project.loader import ProjectFile
-from lifecycle.records import Asked, Monitored, Release, Window
+from lifecycle.records import Monitored, Release, RetrainingRequest, Window
 from lifecycle.settings import Settings
 from tasks.data import window_through
 from tasks.monitoring import tell_no_retraining
@@ -36,13 +36,13 @@ def retrain(
     monitored: Monitored | None = None,
     window: Window | None = None,
     force: bool = False,
-    asked: Asked | None = None,
+    request: RetrainingRequest | None = None,
     unattended: bool = False,
 ) -> Release | None:
     """Learn from all that has arrived; the new model must beat the champion to replace it.
 
     Without `monitored`, monitoring runs first. None if nothing asks for it and `force` is off.
-    `asked` is a request that an event brought. `unattended`, as a deployment runs it, it is
+    `request` came by an event. `unattended`, as a deployment runs it, it is
     held back: by cooldown, budget, useless tries and broken data; and if measured quality fell soon
     after a release, the version before serves again.
     """
@@ -50,21 +50,21 @@ def retrain(
     if unattended and not permitted(project, settings):
         return None
     champion = current_champion(project, settings)
-    if asked and is_outdated(asked, champion):
+    if request and is_outdated(request, champion):
         return None
     monitored = monitored or monitor(project, env)
     if unattended:
         if not is_sound(project, settings, champion, monitored):
             return None
-        asked = asked or request_of(project, settings, champion, monitored)
-    if monitored.decision.passed and not force and not asked:
+        request = request or request_of(project, settings, champion, monitored)
+    if monitored.decision.passed and not force and not request:
         tell_no_retraining(monitored)
         return None
-    if unattended and asked and (reason := relapse(project, settings, asked)):
+    if unattended and request and (reason := relapse(project, settings, request)):
         taken_back = release(project, env, rollback=True, reason=reason)
         note_relapse(project, settings, taken_back)
         return taken_back
-    with attempt(project, settings, asked, unattended) as running:
+    with attempt(project, settings, request, unattended) as running:
         window = window or window_through(project, settings, monitored)
         trained = train(project, env, prepared=prepare(project, env, window))
         running.release = release(project, env, trained)

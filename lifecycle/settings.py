@@ -344,6 +344,10 @@ class Settings(BaseSettings):
         """Return whether this process starts Ray itself, and so has to stop it."""
         return self.ray_address == "local"
 
+    def gauges_folder(self, project_name: str) -> Path:
+        """Return where flows leave what they found, for Prometheus."""
+        return self.folder("gauges", project_name)
+
     def folder(self, *parts: str) -> Path:
         """A folder under `home`, made if needed.
 

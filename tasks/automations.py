@@ -38,7 +38,7 @@ NEVER = "lifecycle.notice.withdrawn"
 """An event that nobody sends: what expects it falls due when its time is over."""
 ASKED_WITHIN = timedelta(hours=1)
 """Requests for retraining in this time start one run; its own guards hold back the next ones."""
-ASKED = """{
+REQUEST = """{
 "version": {{ event.payload.model.version }},
 "triggers": {{ event.payload.numbers.triggers | tojson }},
 "reasons": {{ event.payload.reasons | tojson }}
@@ -121,7 +121,7 @@ def _crashed(watch: Watch) -> AutomationCore:
 
 
 def _retraining(watch: Watch, deployment: UUID) -> AutomationCore:
-    request = {"__prefect_kind": "jinja", "template": ASKED}
+    request = {"__prefect_kind": "jinja", "template": REQUEST}
     return AutomationCore(
         name=f"{watch.prefix}retraining",
         description="Monitoring asks for it; the run holds itself back as the project declares.",
@@ -136,7 +136,7 @@ def _retraining(watch: Watch, deployment: UUID) -> AutomationCore:
         actions=[
             RunDeployment(
                 deployment_id=deployment,
-                parameters={"asked": {"__prefect_kind": "json", "value": request}},
+                parameters={"request": {"__prefect_kind": "json", "value": request}},
             )
         ],
     )

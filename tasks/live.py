@@ -2,6 +2,7 @@
 
 from prefect.artifacts import create_markdown_artifact
 
+from lifecycle.monitoring import gauges
 from lifecycle.monitoring.live_monitor import monitor_log
 from lifecycle.project import Project
 from lifecycle.quality import gates
@@ -29,6 +30,7 @@ def monitor_live_windows(
         reference = batch.score(project, settings, holdout, Window(), champion.model, path)
         reports = monitor_log(project, settings, reference, champion.evaluation)
         report(_line(reports))
+    gauges.publish_findings(project, settings, champion.model, champion.evaluation, reports, "live")
     for findings in reports:
         _show(project, settings, champion, findings)
     return reports

@@ -5,7 +5,7 @@ from datetime import datetime
 from prefect.artifacts import create_markdown_artifact
 
 from lifecycle.labels import delivery
-from lifecycle.monitoring import monitor
+from lifecycle.monitoring import gauges, monitor
 from lifecycle.project import Project
 from lifecycle.quality import gates
 from lifecycle.quality.summary import spoken
@@ -79,6 +79,9 @@ def monitor_windows(
         key=f"{slug(project)}-monitoring", markdown=gates.render(reports.decision)
     )
     if as_of is None:  # else nobody is to be told what was so once
+        gauges.publish_findings(
+            project, settings, champion.model, champion.evaluation, [reports], "monitoring"
+        )
         _send_findings(project, settings, champion, reports)
     return reports
 

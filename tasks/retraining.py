@@ -9,56 +9,58 @@ from uuid import uuid4
 
 from prefect.runtime import flow_run
 
-from lifecycle.monitoring import retraining
+from lifecycle.monitoring import gauges, retraining
 from lifecycle.project import Project
-from lifecycle.records import Asked, Attempt, Decision, Monitored, Release, Trained
+from lifecycle.records import Attempt, Decision, Monitored, Release, RetrainingRequest, Trained
 from lifecycle.settings import Settings
 from tasks.events import Details, Event, send_event
 from tasks.progress import say
 from tasks.runs import trail_of
 
 
-def ask(project: Project, settings: Settings, champion: Trained, found: Monitored) -> Asked | None:
+def ask(
+    project: Project, settings: Settings, champion: Trained, monitored: Monitored
+) -> RetrainingRequest | None:
     """Send the event that starts retraining, if anything asks for it; None if nothing does.
 
     Broken data ask for a person instead: no model is to learn them.
     """
-    asked = request_of(project, settings, champion, found)
-    if asked is None or not is_sound(project, settings, champion, found):
+    request = request_of(project, settings, champion, monitored)
+    if request is None or not is_sound(project, settings, champion, monitored):
         return None
-    numbers = {"triggers": [*asked.triggers]}
-    details = Details(champion.model, found.report, asked.reasons, numbers)
+    numbers = {"triggers": [*request.triggers]}
+    details = Details(champion.model, monitored.report, request.reasons, numbers)
     send_event(Event.RETRAINING_ASKED, project, settings, details)
-    return asked
+    return request
 
 
 def request_of(
-    project: Project, settings: Settings, champion: Trained, found: Monitored
-) -> Asked | None:
-    """What asks for retraining now: monitoring, new data, or time; None if nothing does."""
+    project: Project, settings: Settings, champion: Trained, monitored: Monitored
+) -> RetrainingRequest | None:
+    """Collect what asks for retraining now: monitoring, new data, time; None if nothing does."""
     spec = project.retraining
     attempts = retraining.read_attempts(settings, project.name)
     since = retraining.newest_knowledge(champion, attempts)
     rows = retraining.rows_since(project, settings, champion, since) if spec.new_rows else 0
-    return retraining.request_of(found.decision, champion, spec, rows, since, datetime.now(UTC))
+    return retraining.request_of(monitored.decision, champion, spec, rows, since, datetime.now(UTC))
 
 
-def is_sound(project: Project, settings: Settings, champion: Trained, found: Monitored) -> bool:
-    """Whether the newest window may be learned from; if its data are broken, a person is called."""
-    newest = found.drift[-1].window
+def is_sound(project: Project, settings: Settings, champion: Trained, monitored: Monitored) -> bool:
+    """Tell whether the newest window may be learned from; if it is broken, a person is called."""
+    newest = monitored.drift[-1].window
     broken = tuple(
         f"Nothing is learned from broken data: window {newest}: {diagnosis}"
-        for alarm in found.alarms
+        for alarm in monitored.alarms
         if alarm.window == newest and (diagnosis := getattr(alarm, "diagnosis", None))
         if diagnosis.broken
     )
     if broken:
-        _stop(project, settings, broken, champion, found.report)
+        _stop(project, settings, broken, champion, monitored.report)
     return not broken
 
 
 def permitted(project: Project, settings: Settings) -> bool:
-    """Whether the machine may try again; if it has stopped, a person is called."""
+    """Tell whether the machine may try again; if it has stopped, a person is called."""
     attempts = retraining.read_attempts(settings, project.name)
     own = str(flow_run.id or "")
     others = [attempt for attempt in attempts if attempt.id != own]
@@ -71,18 +73,21 @@ def permitted(project: Project, settings: Settings) -> bool:
     return decision.passed
 
 
-def is_outdated(asked: Asked, champion: Trained) -> bool:
-    """Whether a request is about a champion that is none any more."""
-    outdated = asked.version != champion.model.version
+def is_outdated(request: RetrainingRequest, champion: Trained) -> bool:
+    """Tell whether a request is about a champion that is none any more."""
+    outdated = request.version != champion.model.version
     if outdated:
-        say("retrain", f"not needed: v{asked.version} asked, and v{champion.model.version} serves")
+        say(
+            "retrain",
+            f"not needed: v{request.version} request, and v{champion.model.version} serves",
+        )
     return outdated
 
 
-def relapse(project: Project, settings: Settings, asked: Asked) -> str | None:
-    """Why the version before should serve again; None if a new one should be learned."""
+def relapse(project: Project, settings: Settings, request: RetrainingRequest) -> str | None:
+    """Say why the version before should serve again; None if a new one should be learned."""
     changes = trail_of(project, settings).changes()
-    return retraining.relapse(changes, asked, project.retraining, datetime.now(UTC))
+    return retraining.relapse(changes, request, project.retraining, datetime.now(UTC))
 
 
 def note_relapse(project: Project, settings: Settings, release: Release) -> None:
@@ -91,7 +96,7 @@ def note_relapse(project: Project, settings: Settings, release: Release) -> None
         if attempt.version == release.challenger.version and attempt.outcome == "released":
             reasons = (*attempt.reasons, *release.decision.reasons)
             rolled = attempt.model_copy(update={"outcome": "rolled back", "reasons": reasons})
-            retraining.write_attempt(settings, project.name, rolled)
+            _write(project, settings, rolled)
 
 
 @dataclass
@@ -103,7 +108,7 @@ class Running:
 
 @contextmanager
 def attempt(
-    project: Project, settings: Settings, asked: Asked | None, unattended: bool
+    project: Project, settings: Settings, request: RetrainingRequest | None, unattended: bool
 ) -> Iterator[Running]:
     """Record a try from its beginning, so that one that is killed counts as well.
 
@@ -117,10 +122,10 @@ def attempt(
         id=str(flow_run.id or uuid4()),
         time=datetime.now(UTC),
         by_hand=not unattended,
-        triggers=asked.triggers if asked else (),
-        reasons=asked.reasons if asked else (),
+        triggers=request.triggers if request else (),
+        reasons=request.reasons if request else (),
     )
-    retraining.write_attempt(settings, project.name, row)
+    _write(project, settings, row)
     running, decision = Running(), Decision(gate="", passed=False, reasons=("the run failed",))
     outcome = "failed"
     version = None
@@ -136,7 +141,13 @@ def attempt(
             "seconds": time.monotonic() - began,
             "reasons": (*row.reasons, *decision.reasons),
         }
-        retraining.write_attempt(settings, project.name, row.model_copy(update=ended))
+        _write(project, settings, row.model_copy(update=ended))
+
+
+def _write(project: Project, settings: Settings, attempt: Attempt) -> None:
+    retraining.write_attempt(settings, project.name, attempt)
+    attempts = retraining.read_attempts(settings, project.name)
+    gauges.publish_tries(project, settings, attempts, len(retraining.useless(attempts)))
 
 
 def _stop(
@@ -147,5 +158,5 @@ def _stop(
     report: object = "",
 ) -> None:
     say("retrain", "\n".join(["stopped, a person is needed:", *(f"· {text}" for text in reasons)]))
-    details = Details(champion and champion.model, report, reasons)
+    details = Details(champion.model if champion else None, report, reasons)
     send_event(Event.RETRAINING_STOPPED, project, settings, details)

@@ -108,8 +108,8 @@ def _timed(since: int, step: int) -> Stretch:
 
 
 def _moment(microseconds: int) -> str:
-    seconds, rest = divmod(microseconds, MICROSECONDS)
-    time = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest, tzinfo=None)
+    seconds, fraction = divmod(microseconds, MICROSECONDS)
+    time = datetime.fromtimestamp(seconds, UTC).replace(microsecond=fraction, tzinfo=None)
     return f"{time.isoformat(timespec='microseconds')}Z"
 
 
@@ -153,7 +153,7 @@ def cut(
     digest = sha256({"model": model.uri, "digest": model.digest, **bounds})
     uri = table_uri(settings, project.name, LIVE_PREDICTIONS)
     if former := find_version(uri, digest):
-        return _opened(Noted(former, note_of(uri, former.version)), project, settings, model)
+        return _scored_window(Noted(former, note_of(uri, former.version)), project, settings, model)
     parts = _answers(project, settings, model, ["time"], stretch.since, stretch.until)
     count = sum(len(part) for part in parts)
     if not count:
@@ -183,7 +183,7 @@ def cut(
         note=note | bounds | provenance(),
         digest=digest,
     )
-    return _opened(Noted(predictions, note | bounds), project, settings, model)
+    return _scored_window(Noted(predictions, note | bounds), project, settings, model)
 
 
 def live_windows(
@@ -199,13 +199,13 @@ def live_windows(
         if len(windows) == count:
             break
         if noted.note.get("model") == model.uri and (
-            window := _opened(noted, project, settings, model)
+            window := _scored_window(noted, project, settings, model)
         ):
             windows.append(window)
     return sorted(windows, key=lambda window: window.stretch.since)
 
 
-def _opened(
+def _scored_window(
     noted: Noted, project: Project, settings: Settings, model: ModelVersion
 ) -> LiveWindow | None:
     """The window that a version of `live_predictions` is; None if its rows are gone."""
@@ -325,15 +325,15 @@ def operations(project: Project, settings: Settings, stretch: Stretch) -> list[M
 
 
 def label_rows(truth: NDArray[np.float64], target: str) -> list[MetricRow]:
-    """How many labels a window has by now, and their mean: by these a change of them is seen.
+    """Count the labels of a window, and take their mean: by these a change of them is seen.
 
     Args:
         truth: (rows,): NaN where no label has arrived.
     """
-    known = truth[~np.isnan(truth)]
+    labels = truth[~np.isnan(truth)]
     values = {
-        "labels": float(len(known)),
-        "label_mean": float(known.mean()) if len(known) else None,
+        "labels": float(len(labels)),
+        "label_mean": float(labels.mean()) if len(labels) else None,
     }
     return [
         MetricRow(comparison="none", column=target, metric=name, value=value, rows=len(truth))

@@ -40,7 +40,7 @@ LABEL_METRICS = ("labels", "label_mean")
 class LabelState(NamedTuple):
     """Labels of a window at a moment: if it differs, the window is monitored again."""
 
-    count: float
+    labels: float
     mean: float | None
 
 
@@ -75,12 +75,12 @@ def monitor_log(
         return []
     windows = live_windows(project, settings, model, MAX_DUE)
     ledger = Ledger(settings, project.name).rows(None)
-    done = _label_states(project, settings, model)
+    states = _label_states(project, settings, model)
     reports = []
     for at, window in enumerate(windows):
         rows = label_rows(_truth(window, project, ledger), project.target)
         state = LabelState(rows[0].value or 0.0, rows[1].value)
-        if done.get(str(window.scored.window)) == state:
+        if states.get(str(window.scored.window)) == state:
             continue
         since = max(0, at - project.monitoring.windows)
         scored = [each.scored for each in windows[since : at + 1]]

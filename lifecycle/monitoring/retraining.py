@@ -21,7 +21,7 @@ from lifecycle.lake.rows import replace_rows
 from lifecycle.lake.table import noted_versions, table_uri
 from lifecycle.monitoring.grades import PREDICTIONS
 from lifecycle.project import Project, RetrainingSpec, duration
-from lifecycle.records import Asked, Attempt, Change, Decision, Trained, Trigger
+from lifecycle.records import Attempt, Change, Decision, RetrainingRequest, Trained, Trigger
 from lifecycle.settings import Settings
 
 TABLE = "retraining"
@@ -74,13 +74,10 @@ def permit(attempts: Sequence[Attempt], spec: RetrainingSpec, now: datetime) -> 
     Args:
         attempts: earlier ones, oldest first, without the run that asks.
     """
-    own = list(
-        takewhile(lambda attempt: not attempt.by_hand, reversed(attempts))
-    )  # since a person's
-    useless = list(takewhile(lambda attempt: attempt.outcome != "released", own))
-    if len(useless) >= spec.give_up_after:
-        outcomes = ", ".join(_outcome(attempt) for attempt in reversed(useless))
-        tries = "1 try" if len(useless) == 1 else f"{len(useless)} tries"
+    wasted = useless(attempts)
+    if len(wasted) >= spec.give_up_after:
+        outcomes = ", ".join(map(_outcome, wasted))
+        tries = "1 try" if len(wasted) == 1 else f"{len(wasted)} tries"
         return _refused(
             f"Stopped: {tries} in a row brought no release that holds ({outcomes}); "
             f"retraining.give_up_after is {spec.give_up_after}. {RESUME}.",
@@ -89,21 +86,31 @@ def permit(attempts: Sequence[Attempt], spec: RetrainingSpec, now: datetime) -> 
     count, period = spec.budget_numbers
     spent = [attempt for attempt in attempts if not attempt.by_hand and attempt.time > now - period]
     if len(spent) >= count:
-        again = spent[-count].time + period
+        earliest = spent[-count].time + period
         return _refused(
             f"The budget is spent: {len(spent)} tries in {period.days} days "
-            f"(retraining.budget: {spec.budget}); the next may begin on {_text(again)}.",
+            f"(retraining.budget: {spec.budget}); the next may begin on {_text(earliest)}.",
             "budget",
         )
-    rest = duration(spec.cooldown)
-    if attempts and attempts[-1].time > now - rest:
-        again = attempts[-1].time + rest
+    cooldown = duration(spec.cooldown)
+    if attempts and attempts[-1].time > now - cooldown:
+        earliest = attempts[-1].time + cooldown
         return _refused(
             f"Too soon: the last try began on {_text(attempts[-1].time)} (retraining.cooldown: "
-            f"{spec.cooldown}); the next may begin on {_text(again)}.",
+            f"{spec.cooldown}); the next may begin on {_text(earliest)}.",
             "cooldown",
         )
     return Decision(gate="retraining alone", passed=True, reasons=("Within budget.",))
+
+
+def useless(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The newest tries in a row, since a person's, without a release that holds; oldest first.
+
+    Args:
+        attempts: all, oldest first.
+    """
+    own = takewhile(lambda attempt: not attempt.by_hand, reversed(attempts))
+    return list(takewhile(lambda attempt: attempt.outcome != "released", own))[::-1]
 
 
 def _refused(reason: str, kind: str) -> Decision:
@@ -120,9 +127,9 @@ def _text(time: datetime) -> str:
 
 
 def relapse(
-    changes: Sequence[Change], asked: Asked, spec: RetrainingSpec, now: datetime
+    changes: Sequence[Change], request: RetrainingRequest, spec: RetrainingSpec, now: datetime
 ) -> str | None:
-    """Why the version before should serve again instead of a new one; None if it should not.
+    """Say why the version before should serve again; None if a new one should be learned.
 
     Measured quality fell within `probation` of a release. What came back by a rollback is not on
     probation: after it, the way is forward.
@@ -131,17 +138,17 @@ def relapse(
         changes: of the audit trail, oldest first.
     """
     crowned = [change for change in changes if change.action in CROWNING]
-    if "quality" not in asked.triggers or not crowned or len(champions(changes)) < 2:
+    if "quality" not in request.triggers or not crowned or len(champions(changes)) < 2:
         return None
     newest = crowned[-1]
     age = now - datetime.fromisoformat(newest.time)
-    if (newest.action, newest.version) != ("promote", asked.version):
+    if (newest.action, newest.version) != ("promote", request.version):
         return None
     if age > duration(spec.probation):
         return None
     return (
-        f"quality fell {_span(age)} after the release of v{asked.version}, within "
-        f"retraining.probation ({spec.probation}): {' '.join(asked.reasons[-2:])}"
+        f"quality fell {_span(age)} after the release of v{request.version}, within "
+        f"retraining.probation ({spec.probation}): {' '.join(request.reasons[-2:])}"
     )
 
 
@@ -157,8 +164,8 @@ def request_of(
     rows: int,
     since: datetime,
     now: datetime,
-) -> Asked | None:
-    """What asks for retraining now; None if nothing does.
+) -> RetrainingRequest | None:
+    """Collect what asks for retraining now; None if nothing does.
 
     Args:
         decision: of monitoring.
@@ -181,11 +188,13 @@ def request_of(
         )
     if not triggers:
         return None
-    return Asked(version=champion.model.version, triggers=tuple(triggers), reasons=tuple(reasons))
+    return RetrainingRequest(
+        version=champion.model.version, triggers=tuple(triggers), reasons=tuple(reasons)
+    )
 
 
 def newest_knowledge(champion: Trained, attempts: Sequence[Attempt]) -> datetime:
-    """When the champion's data were split, or the last try began, if that is later.
+    """Return when the champion's data were split, or the last try began, if that is later.
 
     Raises:
         BackendError: the lake cannot be read.

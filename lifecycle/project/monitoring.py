@@ -106,7 +106,7 @@ class MonitoringSpec(Section):
 
 
 class RetrainingSpec(Section):
-    """What asks for retraining, and what holds a machine back that retrains by itself."""
+    """Triggers of retraining, and limits of a machine that retrains by itself."""
 
     triggers: tuple[Literal["drift", "quality", "estimate"], ...] = ("quality",)
     """Findings of monitoring that lead to retraining. With `drift` among them, drift alone is
@@ -130,7 +130,7 @@ class RetrainingSpec(Section):
 
     @property
     def asks(self) -> bool:
-        """Whether anything asks for retraining."""
+        """Tell whether anything is declared that asks for retraining."""
         return bool(self.triggers or self.new_rows or self.every)
 
     @property

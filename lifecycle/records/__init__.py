@@ -22,7 +22,6 @@ from lifecycle.records.data import (
 from lifecycle.records.governance import Erasure, Learner, Retained, Searched, TableSize
 from lifecycle.records.monitoring import (
     Alarm,
-    Asked,
     Attempt,
     ColumnDrift,
     Cycle,
@@ -32,6 +31,7 @@ from lifecycle.records.monitoring import (
     LabelDrift,
     Monitored,
     Period,
+    RetrainingRequest,
     Scored,
     SliceDrift,
     Trigger,
@@ -74,7 +74,6 @@ __all__ = [
     "Action",
     "Alarm",
     "Approval",
-    "Asked",
     "Attempt",
     "Bundle",
     "Candidate",
@@ -115,6 +114,7 @@ __all__ = [
     "Record",
     "Release",
     "Retained",
+    "RetrainingRequest",
     "Scored",
     "Searched",
     "Slice",

@@ -192,7 +192,7 @@ class Cycle(Record):
 Trigger = Literal["drift", "quality", "estimate", "new data", "schedule"]
 
 
-class Asked(Record):
+class RetrainingRequest(Record):
     """A request for retraining, as monitoring makes it and an event carries it."""
 
     version: int

@@ -56,13 +56,16 @@ class Meters:
     Args:
         folder: the application's folder on this node, on a local disk.
         role: the role of the replica, `champion` or `candidate`.
+        gauges: folder of texts that `render` appends: what flows on this machine have found.
 
     Raises:
         OSError: the folder is not writable.
     """
 
-    def __init__(self, folder: Path, model: ModelVersion, role: str) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: Path, model: ModelVersion, role: str, gauges: Path | None = None
+    ) -> None:
+        self._folder, self._gauges = folder, gauges
         self.counts = Counters(folder)
         self._cells = self.counts.cells
         self._series: dict[tuple[str, int, int], _Series] = {}
@@ -115,7 +118,8 @@ class Meters:
 
         registry = CollectorRegistry()
         registry.register(_Families(snapshot(self._folder)))
-        return generate_latest(registry)
+        files = sorted(self._gauges.glob("*.prom")) if self._gauges else []
+        return b"".join([generate_latest(registry), *(file.read_bytes() for file in files)])
 
     def sweep(self, committed: Callable[[str], int] | None = None) -> None:
         """Move the numbers of ended replicas to one file.

@@ -337,8 +337,9 @@ def test_pods_of_ray_have_what_nodes_without_the_home_of_the_flow_need(
 def test_prometheus_takes_its_files_and_alerts_fire_when_they_should() -> None:
     folder = DEPLOYMENTS / "prometheus"
     check("promtool", "check", "config", "--syntax-only", "prometheus.yml", folder=folder)
-    check("promtool", "check", "rules", "alerts.yml", folder=folder)
-    check("promtool", "test", "rules", "alerts.test.yml", folder=folder)
+    for rules in ("alerts", "monitoring"):
+        check("promtool", "check", "rules", f"{rules}.yml", folder=folder)
+        check("promtool", "test", "rules", f"{rules}.test.yml", folder=folder)
 
 
 def test_make_stack_scrapes_by_the_same_description(tmp_path: Path) -> None:

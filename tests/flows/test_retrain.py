@@ -12,12 +12,12 @@ from lifecycle.lake.table import table_uri
 from lifecycle.lake.write import write_version
 from lifecycle.monitoring.retraining import read_attempts
 from lifecycle.project import Project
-from lifecycle.records import Asked, Decision, Window
+from lifecycle.records import Decision, RetrainingRequest, Window
 from lifecycle.settings import Settings
 from tests.lifecycle.monitoring.test_monitor import MODEL
 from tests.support.small import small_frame
 
-FELL = Asked(version=1, triggers=("quality",), reasons=("auc is 0.2 worse.",))
+FELL = RetrainingRequest(version=1, triggers=("quality",), reasons=("auc is 0.2 worse.",))
 QUIET = Decision(gate="retraining", passed=True, reasons=("Nothing to do.",))
 
 
@@ -73,7 +73,7 @@ def stages(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stag
 
 
 def run(project: Project, **changes: Any) -> Any:
-    return retrain.fn(**({"project": project, "asked": FELL, "unattended": True} | changes))
+    return retrain.fn(**({"project": project, "request": FELL, "unattended": True} | changes))
 
 
 def outcomes(stages: Stages) -> list[str]:
@@ -109,7 +109,7 @@ def test_useless_tries_stop_it_until_a_person_forces_one(
     assert run(project) is None
     assert stages.events == ["lifecycle.retraining.stopped"], "a person is called"
     stages.passes, stages.fails = True, False
-    assert run(project, unattended=False, asked=None, force=True).decision.passed
+    assert run(project, unattended=False, request=None, force=True).decision.passed
     assert run(project)
     assert outcomes(stages) == ["finding", "failed", "released", "released"]
 
@@ -133,9 +133,9 @@ def test_a_request_about_a_former_champion_is_none(make_project: Make, stages: S
 
 
 def test_without_a_request_monitoring_decides(make_project: Make, stages: Stages) -> None:
-    assert run(make_project(), asked=None) is None
+    assert run(make_project(), request=None) is None
     assert stages.calls == ["monitor"]
-    assert run(make_project(retraining={"every": "0 minutes"}), asked=None)
+    assert run(make_project(retraining={"every": "0 minutes"}), request=None)
     assert stages.calls[1:] == ["monitor", "train", "release"]
     (attempt,) = read_attempts(stages.settings, "small")
     assert attempt.triggers == ("schedule",)
@@ -151,7 +151,7 @@ def test_quality_that_falls_after_a_release_takes_the_version_before(
     stages.version = 2
     trail.record("promote", MODEL.model_copy(update={"version": 2}), ["better"])
     stages.calls.clear()
-    assert run(project, asked=FELL.model_copy(update={"version": 2}))
+    assert run(project, request=FELL.model_copy(update={"version": 2}))
     assert stages.calls == ["monitor", "rollback"]
     assert "auc is 0.2 worse." in stages.reason
     assert outcomes(stages) == ["rolled back"]

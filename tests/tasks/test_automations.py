@@ -18,7 +18,7 @@ from prefect.states import Cancelled, Cancelling, Crashed, Pending, Running
 
 from lifecycle.errors import SettingsError
 from lifecycle.project import Project
-from lifecycle.records import Asked, ModelVersion
+from lifecycle.records import ModelVersion, RetrainingRequest
 from lifecycle.settings import Settings
 from tasks import automations
 from tasks.automations import Watch, declare, find_blocks, keep_automations
@@ -125,7 +125,7 @@ def test_requests_for_retraining_start_one_run_that_carries_the_first(
 ) -> None:
     flow = client.create_flow_from_name("retrain")
     declared = {"project": "shop.yaml", "env": "dev", "unattended": True}
-    deployment = client.create_deployment(flow, name="asked", parameters=declared)
+    deployment = client.create_deployment(flow, name="request", parameters=declared)
     keep_automations(client, WATCH.prefix, declare(replace(WATCH, retraining=deployment)))
     reasons = ('auc is "0.2" worse',)
     numbers = {"triggers": ["quality", "new data"]}
@@ -137,8 +137,10 @@ def test_requests_for_retraining_start_one_run_that_carries_the_first(
     of_it = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
     wait_for(lambda: bool(client.read_flow_runs(deployment_filter=of_it)), 20, "a run of retrain")
     (run,) = client.read_flow_runs(deployment_filter=of_it)
-    asked = Asked.model_validate(run.parameters.pop("asked"))
-    assert asked == Asked(version=3, triggers=("quality", "new data"), reasons=reasons)
+    request = RetrainingRequest.model_validate(run.parameters.pop("request"))
+    assert request == RetrainingRequest(
+        version=3, triggers=("quality", "new data"), reasons=reasons
+    )
     assert run.parameters == declared
 
 

@@ -21,7 +21,6 @@ from lifecycle.monitoring.retraining import (
 from lifecycle.project import Project, RetrainingSpec
 from lifecycle.quality.gates import decide_retraining
 from lifecycle.records import (
-    Asked,
     Attempt,
     Change,
     Decision,
@@ -29,6 +28,7 @@ from lifecycle.records import (
     EstimatedQuality,
     Evaluation,
     Grade,
+    RetrainingRequest,
 )
 from lifecycle.settings import Settings
 from tests.lifecycle.monitoring.test_monitor import MODEL, one_window
@@ -36,7 +36,7 @@ from tests.support.small import small_frame
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
 SPEC = RetrainingSpec()
-FELL = Asked(version=2, triggers=("quality",), reasons=("log_loss is 0.2 worse.",))
+FELL = RetrainingRequest(version=2, triggers=("quality",), reasons=("log_loss is 0.2 worse.",))
 
 
 def tried(days_ago: float, outcome: Any = "released", **changes: Any) -> Attempt:
@@ -85,7 +85,7 @@ def changed(action: Any, version: int, days_ago: float) -> Change:
 
 
 @pytest.mark.parametrize(
-    ("changes", "asked", "goes_back"),
+    ("changes", "cause", "goes_back"),
     [
         ([changed("promote", 1, 90), changed("promote", 2, 3)], FELL, True),
         ([changed("promote", 1, 90), changed("promote", 2, 8)], FELL, False),
@@ -114,9 +114,9 @@ def changed(action: Any, version: int, days_ago: float) -> Change:
     ids=["soon", "late", "no version before", "drift alone", "after a rollback", "with a reject"],
 )
 def test_quality_that_falls_soon_after_a_release_goes_back(
-    changes: list[Change], asked: Asked, goes_back: bool
+    changes: list[Change], cause: RetrainingRequest, goes_back: bool
 ) -> None:
-    reason = relapse(changes, asked, SPEC, NOW)
+    reason = relapse(changes, cause, SPEC, NOW)
     assert (reason is not None) == goes_back
     if reason:
         assert "log_loss is 0.2 worse." in reason
@@ -165,10 +165,10 @@ def test_new_rows_and_time_ask_as_well(
     assert request_of(quiet, champion, spec, rows, since, at) is None
     scored("3", "current", 170)
     rows = rows_since(project, settings, champion, since)
-    asked = request_of(quiet, champion, spec, rows, since, at + timedelta(days=30))
-    assert asked
-    assert asked.triggers == ("new data", "schedule")
-    assert asked.reasons[0].startswith("330 rows have arrived since")
+    request = request_of(quiet, champion, spec, rows, since, at + timedelta(days=30))
+    assert request
+    assert request.triggers == ("new data", "schedule")
+    assert request.reasons[0].startswith("330 rows have arrived since")
     later = tried(0).model_copy(update={"time": datetime.now(UTC) + timedelta(days=1)})
     since = newest_knowledge(champion, [later])
     assert rows_since(project, settings, champion, since) == 0, "counted since the last try"
@@ -176,7 +176,7 @@ def test_new_rows_and_time_ask_as_well(
 
 @pytest.fixture
 def trained(settings: Settings) -> Any:
-    """The little of a champion that is asked for: its version and its holdout."""
+    """The little of a champion that the rules look at: its version and its holdout."""
     from types import SimpleNamespace
 
     holdout = write_version(small_frame(90), table_uri(settings, "small", "holdout"), note={})
