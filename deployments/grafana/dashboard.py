@@ -1,6 +1,5 @@
 """The Grafana dashboard of a project; `python -m deployments.grafana.dashboard` writes it.
 
-
 Made with Grafana's own typed library; a test runs every query against a real Prometheus.
 """
 
