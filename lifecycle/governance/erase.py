@@ -49,6 +49,7 @@ from lifecycle.lake.prediction_log import TABLE as LOG
 from lifecycle.lake.read import part_of, row_numbers
 from lifecycle.lake.table import ROW, noted_versions, table_uri
 from lifecycle.monitoring.results import ALARMS, METRICS
+from lifecycle.monitoring.retraining import TABLE as TRIES
 from lifecycle.project import Project
 from lifecycle.records import Erasure, ModelVersion, Searched
 from lifecycle.release.registry import note_erasure
@@ -197,7 +198,7 @@ def _erase_databases(places: Places, subject: Subject) -> Iterator[Treated]:
                 yield Treated(label, f"{table}, {rows} rows edited")
 
 
-OWN_TABLES = (ERASED, TRAIL, MODEL_TRAIL, METRICS, ALARMS)
+OWN_TABLES = (ERASED, TRAIL, MODEL_TRAIL, METRICS, ALARMS, TRIES)
 """Tables without rows about persons."""
 GROWING = (LOG, LABELS)
 """Tables that many append to, and that keep no versions."""

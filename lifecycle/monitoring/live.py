@@ -270,6 +270,9 @@ def _predictions(rows: pa.Table, project: Project, model: ModelVersion) -> pa.Ta
     else:
         answers = {"prediction": rows["prediction"].to_numpy()}
     values = {name: pa.array(column) for name, column in answers.items()}
+    if project.entity:  # by which an erasure finds rows here, as it does in the window itself
+        logged = {name: column for column, name in _logged(project).items()}
+        values[project.entity] = rows[logged[project.entity]].combine_chunks()
     values["model_version"] = pa.array(np.full(len(rows), model.version, dtype=np.int64))
     return pa.table(values, schema=pa.schema([(n, v.type) for n, v in values.items()]))
 

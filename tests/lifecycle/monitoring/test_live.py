@@ -7,6 +7,9 @@ import pandas as pd
 import pytest
 from deltalake import DeltaTable
 
+from lifecycle.governance.folder import open_folder
+from lifecycle.governance.subject import Subject
+from lifecycle.governance.tables import erase_versions
 from lifecycle.labels.delivery import deliver, label_source
 from lifecycle.lake.prediction_log import LogTable
 from lifecycle.lake.read import read_version
@@ -15,6 +18,7 @@ from lifecycle.monitoring import live
 from lifecycle.monitoring.live import cut, due_stretches, live_windows, operations
 from lifecycle.monitoring.live_monitor import monitor_log
 from lifecycle.monitoring.results import ALARMS, METRICS
+from lifecycle.monitoring.scored import open_window
 from lifecycle.project import Project
 from lifecycle.serving.prediction_log import Entry, LogRows
 from lifecycle.serving.records import PredictionRequest
@@ -145,6 +149,24 @@ def test_a_large_window_is_sampled_and_the_same_window_is_cut_once(
     assert cut(project, settings, MODEL, stretch) == window
     counts = {row.metric: row.value for row in operations(project, settings, stretch)}
     assert counts["requests"] == 800, "operations count all rows"
+
+
+def test_an_erased_person_leaves_a_window_and_its_predictions(
+    project: Project, settings: Settings
+) -> None:
+    log_answers(settings, project, small_frame(400), START, "a")
+    *_, stretch = due_stretches(project, settings, MODEL, START + HOUR + 90)
+    window = cut(project, settings, MODEL, stretch)
+    assert window
+    subject = Subject(columns=frozenset({"customer"}), texts=frozenset({"1000"}))
+    for table in (live.LIVE, live.LIVE_PREDICTIONS):
+        uri = table_uri(settings, "small", table)
+        erase_versions(uri, open_folder(uri), subject, "by letter 17")
+    (left,) = live_windows(project, settings, MODEL, 1)
+    opened = open_window(left.scored, project)
+    assert opened.entity is not None
+    assert len(opened.entity) == len(opened.prediction) == 398
+    assert "1000" not in opened.entity
 
 
 def test_requests_that_the_champion_answered_instead_are_fallbacks(
