@@ -24,6 +24,7 @@ from lifecycle.serving.prediction_log import Entry, LogRows
 from lifecycle.serving.records import PredictionRequest
 from lifecycle.settings import Settings
 from tests.lifecycle.monitoring.test_monitor import MODEL, answers, released, scored
+from tests.support.graded import graded_project
 from tests.support.log_writer import said
 from tests.support.small import small_frame
 
@@ -190,3 +191,22 @@ def test_requests_that_the_champion_answered_instead_are_fallbacks(
 def test_a_length_that_is_none_is_refused(make_project: Make) -> None:
     with pytest.raises(Exception, match=r"monitoring\.live"):
         make_project(monitoring={"live": "now and then"})
+
+
+def test_a_window_of_several_classes_has_their_probabilities(
+    make_project: Make, settings: Settings
+) -> None:
+    project = graded_project(make_project, monitoring={"live": "1 hour"})
+    table = LogTable(table_uri(settings, "small", "prediction_log"))
+    request = PredictionRequest(2, records=[{"age": 41.5, "visits": 3, "city": "Rome"}] * 2)
+    outcome = said("a", [[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
+    entry = Entry("a", START * 10**9, 1, outcome, "shop", None, request)
+    table.append(LogRows(project, b"k" * 32).table([entry]), "a", 2)
+    *_, stretch = due_stretches(project, settings, MODEL, START + HOUR + 90)
+    window = cut(project, settings, MODEL, stretch)
+    assert window
+    opened = open_window(window.scored, project)
+    assert opened.prediction.tolist() == [[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]]
+    assert opened.entity is None, "the requests did not say it"
+    assert opened.ids is not None
+    assert opened.ids.tolist() == ["a-0", "a-1"]
