@@ -135,6 +135,11 @@ class _Lines(logging.StreamHandler[Any]):
             self.stream = sys.stderr if is_stream else sys.__stderr__
             super().emit(record)
 
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:
+        """Take one of ours only: `ray.init` gives its own to all handlers of the logger `ray`."""
+        if isinstance(fmt, EcsFormatter):
+            super().setFormatter(fmt)
+
 
 _lines = _Lines()
 

@@ -139,6 +139,29 @@ def test_prefects_loggers_and_those_of_others_are_lines_too(
     assert "UserWarning: old" in old["message"]
 
 
+def test_lines_stay_lines_when_ray_begins(
+    json_settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray was imported before logs began, and so its logger has our handler, too."""
+    import ray
+    from ray._private.ray_logging import setup_logger
+
+    logger = logging.getLogger("ray")
+    former = logger.level, list(logger.handlers)
+    assert ray.__version__
+    assert former[1], "it has a handler that writes to the screen"
+    begin_logs(json_settings)
+    try:
+        assert logs._lines in logger.handlers
+        setup_logger(logging.ERROR, "%(message)s")  # as `ray.init` does
+        logging.getLogger("lifecycle.progress").warning("joined")
+    finally:
+        logger.handlers[:] = former[1]
+        logger.setLevel(former[0])
+    (line,) = lines(capsys)
+    assert line["message"] == "joined"
+
+
 def test_in_a_replica_lines_pass_by_what_ray_serve_has_for_a_stream(
     json_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
