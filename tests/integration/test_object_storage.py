@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -454,3 +455,40 @@ def test_a_write_whose_answer_is_lost_leaves_one_version(
         assert state() == expected, f"write {at} of {writes}"
         lines = data_chain(settings, "small").lines()
         assert [(line.action, line.version) for line in lines] == [("ingest", 0)]
+
+
+def test_a_server_that_is_gone_in_the_middle_of_a_flow(
+    make_project: Callable[..., Project],
+    settings: Settings,
+    plan: Callable[[int, str], int],
+    monkeypatch: pytest.MonkeyPatch,
+    prefect_server: None,
+) -> None:
+    """The flow ends with one line, and the next one brings what an undisturbed one does."""
+    from flows.prepare import prepare
+
+    monkeypatch.setenv("AWS_TIMEOUT", "500ms")  # 30 s by default
+    project = make_project()
+    tables = [table_uri(settings, "small", name) for name in ("accepted", "train", "holdout")]
+
+    def state() -> list[tuple[str, int, str, int]]:
+        noted = [version for uri in tables for version, _ in noted_versions(uri)]
+        return [(v.uri, v.version, v.digest, len(read_version(v))) for v in noted]
+
+    prepare(project=project)
+    expected, writes = state(), plan(0, "")
+    for kind in ("dead", "silent"):
+        for name, _ in objects("lake"):
+            boto3.client("s3").delete_object(Bucket="lake", Key=name)
+        plan(writes // 2, kind)
+        begun = time.monotonic()
+        with pytest.raises(BackendError, match=r"^s3://lake/\S+: cannot (read|write)") as ended:
+            prepare(project=project)
+        assert time.monotonic() - begun < 30, "11 requests of 0.5 s, and the flow"
+        assert "\n" not in str(ended.value)
+        plan(0, "")
+        assert set(state()) <= set(expected), "no version is there in part"
+        prepare(project=project)
+        assert state() == expected
+        lines = data_chain(settings, "small").lines()
+        assert len(lines) == len({(line.action, line.table, line.version) for line in lines})

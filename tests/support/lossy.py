@@ -3,16 +3,19 @@
 A process of its own, since deltalake keeps Python's lock while it waits for an answer. It prints
 its own URL. A GET of `/-/NUMBER/KIND` answers how many writes there were since the last one, and
 plans the next failure: at the write with that number, `lost` ends the connection once the server
-has done it, so that nobody hears of it; `dead` ends that one and every later one before. 0: none.
+has done it, so that nobody hears of it; from that write on `dead` ends every connection before, and
+`silent` answers nothing, as a server that was stopped. 0: none.
 """
 
 import http.client
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
+LASTING = ("dead", "silent")
 OWN = ("content-length", "connection", "transfer-encoding")
 
 
@@ -39,8 +42,8 @@ class Way(ThreadingHTTPServer):
         with self._lock:
             is_write = method in ("PUT", "POST", "DELETE")
             self._writes += is_write
-            if self._at and self._kind == "dead":
-                return "dead" if self._writes >= self._at else ""
+            if self._at and self._kind in LASTING:
+                return self._kind if self._writes >= self._at else ""
             return self._kind if self._at and is_write and self._writes == self._at else ""
 
 
@@ -57,6 +60,9 @@ class Forward(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         failure = self.server.failure(self.command)
+        while failure == "silent":
+            time.sleep(0.05)
+            failure = self.server.failure("GET") or "dead"
         if failure != "dead":
             behind = http.client.HTTPConnection(self.server.behind, timeout=30)
             behind.request(self.command, self.path, body, dict(self.headers))
