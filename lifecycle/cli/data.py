@@ -121,18 +121,12 @@ def _version(settings: Settings, project_name: str, table: str, text: str) -> Da
     Raises:
         DataError: there is no such version.
     """
-
-    from lifecycle.lake.table import history, table_uri
+    from lifecycle.lake.table import numbered_version, table_uri
 
     name, _, number = text.rpartition("@")
-    uri = table_uri(settings, project_name, name or table)
-    commits = history(uri)
-    for version in commits.to_dict("records"):
-        if str(version["version"]) == number:
-            facts = {key: version[key] for key in ("version", "digest", "rows")}
-            return DatasetVersion(uri=uri, **facts)
-    have = ", ".join(map(str, commits["version"])) or "none"
-    raise DataError(f"{name or table} has no version {number!r} in {uri}; it has {have}")
+    if not number.isdecimal():
+        raise DataError(f"{text!r} is no version: name a number, such as 4, or train@4")
+    return numbered_version(table_uri(settings, project_name, name or table), int(number))
 
 
 def show(difference: VersionDiff) -> None:

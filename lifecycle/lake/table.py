@@ -14,7 +14,7 @@ import pyarrow.fs
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from lifecycle.errors import BackendError, first_line
+from lifecycle.errors import BackendError, DataError, first_line
 from lifecycle.lake.manifest import NOTE, place_of, read_commit
 from lifecycle.records import DatasetVersion, Record
 from lifecycle.settings import Settings
@@ -90,6 +90,26 @@ def history(uri: str) -> pd.DataFrame:
         for commit in commits(uri)
     ]
     return pd.DataFrame(versions[::-1], columns=["version", "digest", "rows", "time", "note"])
+
+
+def numbered_version(uri: str, number: int | None = None) -> DatasetVersion:
+    """A version of a table by its number, by default the newest.
+
+    Raises:
+        DataError: there is no such version.
+        BackendError: the table cannot be read.
+    """
+    versions = history(uri)
+    matching = versions if number is None else versions[versions["version"] == number]
+    if matching.empty:
+        have = ", ".join(map(str, versions["version"])) or "none"
+        table = uri.rstrip("/").rpartition("/")[2]
+        which = "" if number is None else f" {number}"
+        raise DataError(f"{table} has no version{which} in {uri}; it has {have}")
+    last = matching.iloc[-1]
+    return DatasetVersion(
+        uri=uri, version=int(last["version"]), digest=last["digest"], rows=int(last["rows"])
+    )
 
 
 def find_version(

@@ -94,11 +94,25 @@ def open_window(scored: Scored, project: Project) -> OpenWindow:
             f"the {len(frame)} rows of {scored.dataset.uri} version {scored.dataset.version}: "
             "score the window again"
         )
+    prediction = answers[numbers if project.classes else "prediction"].to_numpy(dtype=np.float64)
+    return window_of(frame, prediction, project)
+
+
+def window_of(frame: pd.DataFrame, prediction: NDArray[np.float64], project: Project) -> OpenWindow:
+    """Rows with the predictions made for them, as a window.
+
+    Args:
+        frame: typed as the contract says; the target may be missing.
+        prediction: (n,), or (n, k) for several classes.
+
+    Raises:
+        FeatureError: the features hook fails.
+    """
     arrived = project.target in frame.columns
     time = project.time.column if project.time else ""
     return OpenWindow(
         features=build_features(frame, project, load_hook(project)),
-        prediction=answers[numbers if project.classes else "prediction"].to_numpy(dtype=np.float64),
+        prediction=prediction,
         truth=labels(frame, project) if arrived else np.full(len(frame), np.nan),
         entity=_entity(frame, project),
         task=project.task,

@@ -23,7 +23,7 @@ from lifecycle.features.encode import Floats
 from lifecycle.features.store import VIEW
 from lifecycle.lake.column_types import is_number, to_arrow
 from lifecycle.lake.read import open_version
-from lifecycle.lake.table import history, table_uri
+from lifecycle.lake.table import history, numbered_version, table_uri
 from lifecycle.profiling.record import Kind
 from lifecycle.profiling.schema import ProfileSchema, guessed, known_of, known_of_view
 from lifecycle.project import ContractSpec, Project, SourceSpec
@@ -111,7 +111,7 @@ def open_table(
         if versions.empty:
             return None
         version = int(versions.iloc[-1])
-    return open_ref(_ref(uri, version), project)
+    return open_ref(numbered_version(uri, version), project)
 
 
 def open_ref(ref: DatasetVersion, project: Project | None = None) -> ProfileInput:
@@ -215,21 +215,10 @@ def open_against(
     if not isinstance(against, int):
         return open_any(against, target=target, table=table, settings=settings)
     if isinstance(data, DatasetVersion):
-        return open_ref(_ref(data.uri, against))
+        return open_ref(numbered_version(data.uri, against))
     if isinstance(data, Project) or str(data).endswith(YAML):
         return open_any(data, table=table, version=against, settings=settings)
     raise DataError("against: a frame or a file has no versions: name another frame or file")
-
-
-def _ref(uri: str, version: int) -> DatasetVersion:
-    commits = history(uri)
-    matching = commits[commits["version"] == version]
-    if matching.empty:
-        have = ", ".join(map(str, commits["version"])) or "none"
-        table = uri.rstrip("/").rpartition("/")[2]
-        raise DataError(f"{table} has no version {version} in {uri}; it has {have}")
-    last = matching.iloc[-1]
-    return DatasetVersion(uri=uri, version=version, digest=last["digest"], rows=last["rows"])
 
 
 def _contract(ref: DatasetVersion, ingested: str) -> ContractSpec | None:

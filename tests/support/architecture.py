@@ -9,8 +9,8 @@ import grimp
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 BEGIN, END = "```mermaid\n", "```\n"
-LOOSE = ("client", "errors", "redaction", "settings")
-"""Modules of `lifecycle` that are in no package; everyone may import them but the client."""
+LOOSE = ("api", "client", "errors", "redaction", "settings")
+"""Modules of `lifecycle` that are in no package; everyone may import them but api and client."""
 
 
 def imports() -> dict[str, set[str]]:

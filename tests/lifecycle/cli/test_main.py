@@ -378,8 +378,8 @@ def test_project_yaml_of_the_working_folder_is_the_default(
         assert "project.yaml: cannot read the project file" in err
     make_project()
     assert run("contract")[0] == 0
-    assert "has no version '0'" in run("diff", "0", "1")[2]
-    assert "has no version '0'" in run("diff", "project.yaml", "train", "0", "1")[2]
+    assert "has no version 0" in run("diff", "0", "1")[2]
+    assert "has no version 0" in run("diff", "project.yaml", "train", "0", "1")[2]
     assert run("diff", "project.yaml", "1")[0] == 2
     assert "name one thing" in run("lineage", "project.yaml")[2]
 

@@ -135,7 +135,7 @@ def test_diff(run: Run, lived: Lived) -> None:
     assert "Kolmogorov-Smirnov" in out
     assert '"added"' in run("diff", "accepted", "0", "0", "--json").stdout
     assert "the same content" in run("diff", "0", "0").output
-    assert "accepted has no version '7'" in str(run("diff", "0", "7").exception)
+    assert "accepted has no version 7" in str(run("diff", "0", "7").exception)
     assert "name two versions" in str(run("diff", "0").exception)
 
 
