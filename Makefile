@@ -10,7 +10,7 @@ CHECKS := .venv-checks
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 UV := $(BIN)/uv pip install -q --no-deps --require-hashes --python
 
-.PHONY: help install demo test test-system test-all test-pages servers stack stack-test chaos lint docs bench serve ui deploy release clean distclean
+.PHONY: help install demo test test-system test-all test-pages servers stack stack-test chaos lint docs bench serve page ui deploy release clean distclean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
@@ -37,12 +37,14 @@ test-all: test test-system  ## every test but those of make test-pages
 test-pages: $(READY) servers  ## every command of README, tutorial and how-tos, run as written: half an hour
 	$(BIN)/python -m pytest -m pages
 
-# what is tried on a real server that is no Python package
+# what is tried on a real server or browser that is no Python package; pages are looked at from an environment of its own
 servers:
-	@if { ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null; } && command -v prometheus >/dev/null; then :; \
+	@if { ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null; } && command -v prometheus >/dev/null && command -v chromium >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends postgresql prometheus >/dev/null; \
-	else echo "Some tests need PostgreSQL's server programs, and make stack Prometheus: sudo apt-get install postgresql prometheus"; fi
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends postgresql prometheus chromium >/dev/null; \
+	else echo "Some tests need PostgreSQL's server programs, and make stack Prometheus, those of pages Chromium: sudo apt-get install postgresql prometheus chromium"; fi
+	@[ .venv-browser/ready -nt requirements-browser.lock ] || { $(BIN)/uv venv -q --clear --python $(BIN)/python .venv-browser && \
+	  $(BIN)/uv pip install -q --no-deps --require-hashes --python .venv-browser/bin/python -r requirements-browser.lock && touch .venv-browser/ready; } || echo "Pages are not looked at in a browser: .venv-browser cannot be filled"
 
 stack: $(READY) servers  ## staging and prod on loopback: PostgreSQL, Prefect, MLflow, S3, Ray, workers, Prometheus; until Ctrl-C
 	@$(BIN)/python -m deployments.stack
@@ -72,8 +74,11 @@ bench: $(READY)  ## measure against the bare libraries; writes benchmarks/result
 serve: $(READY)  ## serve the champion of PROJECT in the foreground
 	$(BIN)/lifecycle serve $(PROJECT)$(if $(ENV), --env $(ENV))
 
-ui: $(READY)  ## MLflow UI and Prefect UI on loopback, until Ctrl-C (MLFLOW_PORT, PREFECT_PORT)
-	@LIFECYCLE_HOME='$(LIFECYCLE_HOME)' $(BIN)/lifecycle ui$(if $(ENV), --env $(ENV))
+page: $(READY)  ## one page about PROJECT in all environments: what runs, since when, why, how well
+	$(BIN)/lifecycle page $(PROJECT)$(if $(ENV), --env $(ENV))
+
+ui: $(READY)  ## the page of PROJECT, MLflow UI and Prefect UI on loopback, until Ctrl-C (MLFLOW_PORT, PREFECT_PORT, PAGE_PORT)
+	@LIFECYCLE_HOME='$(LIFECYCLE_HOME)' $(BIN)/lifecycle ui $(PROJECT)$(if $(ENV), --env $(ENV))
 
 deploy: $(READY)  ## every flow as a Prefect deployment of ENV, a file of deployments/, for PROJECT if it is given
 	@test -n "$(ENV)" || { echo "Say which environment: make deploy ENV=dev (or another of: $(basename $(notdir $(wildcard deployments/*.env))))"; exit 2; }

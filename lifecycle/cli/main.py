@@ -125,11 +125,17 @@ VERBS = {
         "API keys of the endpoint.",
         "lifecycle keys add shop --rate 50",
     ),
+    "page": Verb(
+        "Pages and servers",
+        "page:page",
+        "Write one page about a project in all environments: what runs, since when, why, how well.",
+        "lifecycle page project.yaml",
+    ),
     "ui": Verb(
         "Pages and servers",
         "servers:ui",
-        "Show MLflow and Prefect in a browser, on loopback, until Ctrl-C.",
-        "lifecycle ui --mlflow-port 5001",
+        "Show MLflow, Prefect and a project's page in a browser, on loopback, until Ctrl-C.",
+        "lifecycle ui project.yaml --mlflow-port 5001",
     ),
     "doctor": Verb(
         "Pages and servers",

@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 
 from lifecycle.cli.main import VERBS, example_text
+from lifecycle.cli.page import serving_page
 from lifecycle.cli.project import EnvOption, ProjectPath
 from lifecycle.errors import BackendError, RegistryError, SettingsError
 from lifecycle.ingress import launcher
@@ -41,10 +42,11 @@ from lifecycle.settings import SERVED, Settings
 HOST = "127.0.0.1"
 USAGE = 2
 """Exit code of a process of ours that a setting keeps from its work."""
-MLFLOW_PORT, PREFECT_PORT = 5000, 4200
+MLFLOW_PORT, PREFECT_PORT, PAGE_PORT = 5000, 4200, 8010
 """Where they are looked for; with another process there, a free port is taken and told."""
 MlflowPort = Annotated[int, typer.Option(envvar="MLFLOW_PORT", help="Port of MLflow's pages.")]
 PrefectPort = Annotated[int, typer.Option(envvar="PREFECT_PORT", help="Port of Prefect's pages.")]
+PagePort = Annotated[int, typer.Option(envvar="PAGE_PORT", help="Port of the project's page.")]
 
 keys = typer.Typer(
     no_args_is_help=True,
@@ -224,16 +226,22 @@ def serve(project: ProjectPath = PROJECT_FILE, env: EnvOption = None) -> None:
         undeploy(loaded.name)
 
 
-# `lifecycle ui`: the pages of MLflow and of a Prefect server on loopback, until Ctrl-C.
+# `lifecycle ui`: MLflow, a Prefect server and a project's page on loopback, until Ctrl-C.
 
 
 def ui(
+    project: Annotated[
+        Path | None,
+        typer.Argument(metavar="[PROJECT]", help="Project file, whose page is shown, too."),
+    ] = None,
     env: EnvOption = None,
     mlflow_port: MlflowPort = MLFLOW_PORT,
     prefect_port: PrefectPort = PREFECT_PORT,
+    page_port: PagePort = PAGE_PORT,
 ) -> None:
-    """Show MLflow and Prefect in a browser, on loopback, until Ctrl-C."""
+    """Show MLflow, Prefect and a project's page in a browser, on loopback, until Ctrl-C."""
     settings = Settings.load(env)
+    loaded = load_project(project, settings.env) if project else None
     console = open_console()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -242,6 +250,7 @@ def ui(
     auth = auth_string(home)
     with ExitStack() as servers:
         processes = []
+        mlflow = ""
         if settings.tracking_uri.startswith(SERVED):
             console.print(f"MLflow   {redact(settings.tracking_uri)}")
         else:
@@ -253,11 +262,15 @@ def ui(
             _require(processes[0], f"{mlflow}/health", settings.home / "mlflow-ui.log", stop)
             console.print(f"MLflow   {mlflow}")
         _require(processes[-1], f"{prefect}/api/health", home / "server.log", stop)
+        if loaded is not None and not stop.is_set():
+            port = free_port(page_port)
+            if servers.enter_context(serving_page(loaded, settings, port, (mlflow, prefect))):
+                console.print(f"Page     http://{HOST}:{port}    of {loaded.name}, as of now")
         if not stop.is_set():
             file = shlex.quote(str(auth_file(home)))
             console.print(
                 f"Prefect  {prefect}    its page asks for the text in {auth_file(home)}\n"
-                "Ctrl-C stops both. For flows and Prefect's commands in another shell:\n"
+                "Ctrl-C stops all. For flows and Prefect's commands in another shell:\n"
                 f"  export PREFECT_API_URL={prefect}/api DO_NOT_TRACK=1\n"
                 f'  export PREFECT_API_AUTH_STRING="$(cat {file})"'
             )

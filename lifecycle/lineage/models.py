@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +30,27 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
-def add_models(graph: Graph, project: Project, settings: Settings) -> None:
+def add_models(
+    graph: Graph,
+    project: Project,
+    settings: Settings,
+    registered: Mapping[ModelVersion, tuple[str, ...]] | None = None,
+    runs: "Mapping[str, Run] | None" = None,
+) -> None:
     """Every complete version with its parts, code, run and release.
+
+    Args:
+        registered: the versions with their aliases, where they were read already.
+        runs: MLflow runs by their ids, where they were read already.
 
     Raises:
         BackendError: registry, tracking store or audit trail cannot be read.
     """
-    runs = {run.info.run_id: run for run in _runs(project, settings)}
-    for model, aliases in versions(project.name, settings).items():
+    if runs is None:
+        runs = {run.info.run_id: run for run in model_runs(project, settings)}
+    if registered is None:
+        registered = versions(project.name, settings)
+    for model, aliases in registered.items():
         node = _model(model, aliases, runs.get(model.run_id))
         graph.add(node)
         if run := runs.get(model.run_id):
@@ -45,8 +58,12 @@ def add_models(graph: Graph, project: Project, settings: Settings) -> None:
     _add_releases(graph, project, settings)
 
 
-def _runs(project: Project, settings: Settings) -> Iterator["Run"]:
-    """The MLflow runs of the project's models, with tags and dataset inputs, page by page."""
+def model_runs(project: Project, settings: Settings) -> Iterator["Run"]:
+    """The MLflow runs of the project's models, with tags and dataset inputs, page by page.
+
+    Raises:
+        BackendError: the tracking store cannot be read.
+    """
     client = connect(settings)
     with backend_errors(settings):
         experiment = client.get_experiment_by_name(project.name)
@@ -76,14 +93,14 @@ def _model(model: ModelVersion, aliases: tuple[str, ...], run: "Run | None") -> 
         kind="model",
         name=f"model {model.name} version {model.version}",
         digest=model.digest,
-        time=_iso(run.info.end_time or run.info.start_time) if run else "",
+        time=iso(run.info.end_time or run.info.start_time) if run else "",
         facts=facts,
     )
 
 
 def _add_making(graph: Graph, model: Node, run: "Run") -> None:
     """Parts, code and run that made a model."""
-    for source, context in _inputs(run):
+    for source, context in inputs_of(run):
         graph.link(source, model.id, "measured" if context == "holdout" else "taught")
     tags = run.data.tags
     versions = {
@@ -107,20 +124,20 @@ def _add_making(graph: Graph, model: Node, run: "Run") -> None:
         "flow run": versions.get("run", ""),
         "by": versions.get("who", ""),
         "MLflow run": run.info.run_id,
-        "began": _iso(run.info.start_time),
+        "began": iso(run.info.start_time),
     }
     name = versions.get("run_name") or run.info.run_name
     node = Node(
         id=f"run:{run.info.run_id}",
         kind="run",
         name=f"run {name}",
-        time=_iso(run.info.end_time) if run.info.end_time else "",
+        time=iso(run.info.end_time) if run.info.end_time else "",
         facts={key: value for key, value in facts.items() if value},
     )
     graph.link(graph.add(node).id, model.id, "made")
 
 
-def _inputs(run: "Run") -> Iterator[tuple[str, str]]:
+def inputs_of(run: "Run") -> Iterator[tuple[str, str]]:
     """`train@5` and its context, `training`, for each dataset input of a run."""
     for dataset_input in run.inputs.dataset_inputs if run.inputs else ():
         source: dict[str, Any] = json.loads(dataset_input.dataset.source)
@@ -153,7 +170,8 @@ def _add_releases(graph: Graph, project: Project, settings: Settings) -> None:
         graph.link(f"model:{version}", node.id, "became" if crowned else "was tried in")
 
 
-def _iso(milliseconds: int | None) -> str:
+def iso(milliseconds: int | None) -> str:
+    """A moment of MLflow's as UTC, ISO 8601; empty without one."""
     if milliseconds is None:
         return ""
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC).replace(tzinfo=None)

@@ -5,9 +5,11 @@ Graphviz turns DOT into SVG (`dot -Tsvg lineage.dot`).
 """
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
+from markupsafe import Markup
 from rich.text import Text
 from rich.tree import Tree
 
@@ -219,3 +221,118 @@ def short(value: str) -> str:
     bare = value.removeprefix("md5:").removesuffix("-dirty")
     digest = len(bare) in (32, 40, 64) and all(sign in "0123456789abcdef" for sign in bare)
     return value.replace(bare, bare[:SHORT]) if digest else value
+
+
+# Lineage as inline SVG, for pages: columns from what was used (left) to what was made (right).
+
+BOX_WIDTH, BOX_HEIGHT, COLUMN_GAP, ROW_GAP = 168, 46, 28, 14
+"""Pixels."""
+MAX_LETTERS = 23
+"""Of a line in a box."""
+
+
+def svg(lineage: Lineage, links: Mapping[str, str] | None = None) -> Markup:
+    """A picture of the graph; each box has all its facts as a title.
+
+    Args:
+        links: address by node id; such a box leads there.
+    """
+    depths = _depths(lineage)
+    columns: list[list[Node]] = [[] for _ in range(max(depths.values(), default=0) + 1)]
+    for node in lineage.nodes:
+        columns[depths[node.id]].append(node)
+    height = max(map(len, columns)) * (BOX_HEIGHT + ROW_GAP) + ROW_GAP
+    places: dict[str, tuple[float, float]] = {}
+    for depth, column in enumerate(columns):
+        sources = {
+            node.id: [
+                places[edge.source][1]
+                for edge in lineage.edges
+                if edge.target == node.id and edge.source in places
+            ]
+            for node in column
+        }
+        column.sort(key=lambda node: fmean(sources[node.id] or [0.0]))  # fewer lines cross
+        top = (height - len(column) * (BOX_HEIGHT + ROW_GAP) + ROW_GAP) / 2
+        for row, node in enumerate(column):
+            places[node.id] = (
+                8 + depth * (BOX_WIDTH + COLUMN_GAP),
+                top + row * (BOX_HEIGHT + ROW_GAP),
+            )
+    width = 16 + len(columns) * (BOX_WIDTH + COLUMN_GAP) - COLUMN_GAP
+    return Markup(
+        '<svg class="lineage" width="{}" height="{}" viewBox="0 0 {} {}" role="group" '
+        'aria-label="{}">{}{}</svg>'
+    ).format(
+        width,
+        height,
+        width,
+        height,
+        _title(lineage),
+        Markup("").join(_arrow(edge, places) for edge in lineage.edges),
+        Markup("").join(
+            _svg_box(node, places[node.id], lineage.subject, (links or {}).get(node.id, ""))
+            for node in lineage.nodes
+        ),
+    )
+
+
+def _depths(lineage: Lineage) -> dict[str, int]:
+    """Column of each node: one after the last of those that went into it."""
+    into: dict[str, list[str]] = {node.id: [] for node in lineage.nodes}
+    for edge in lineage.edges:
+        into[edge.target].append(edge.source)
+    depths: dict[str, int] = {}
+
+    def depth(id: str) -> int:
+        if id not in depths:
+            depths[id] = 0  # a circle, which no lineage has, would end here
+            depths[id] = max((depth(source) + 1 for source in into[id]), default=0)
+        return depths[id]
+
+    for node in lineage.nodes:
+        depth(node.id)
+    out_of: dict[str, list[str]] = {node.id: [] for node in lineage.nodes}
+    for edge in lineage.edges:
+        out_of[edge.source].append(edge.target)
+    for node in lineage.nodes:  # what was used by itself stands right before its user
+        if not into[node.id] and out_of[node.id]:
+            depths[node.id] = min(depths[target] for target in out_of[node.id]) - 1
+    return depths
+
+
+def _arrow(edge: Edge, places: Mapping[str, tuple[float, float]]) -> Markup:
+    (from_x, from_y), (to_x, to_y) = places[edge.source], places[edge.target]
+    x, y, end = from_x + BOX_WIDTH, from_y + BOX_HEIGHT / 2, to_y + BOX_HEIGHT / 2
+    middle = (x + to_x) / 2
+    return Markup(
+        '<path class="edge" d="M{:g} {:g}C{:g} {:g} {:g} {:g} {:g} {:g}"><title>{}</title></path>'
+    ).format(x, y, middle, y, middle, end, to_x, end, edge.what)
+
+
+def _svg_box(node: Node, place: tuple[float, float], subject: str, link: str) -> Markup:
+    first, *others = _box(node)
+    second = f"{node.time[:16].replace('T', ' ')}" if node.time else (others[0] if others else "")
+    box = Markup(
+        '<g class="node{}"><title>{}</title><rect x="{:g}" y="{:g}" width="{}" height="{}" rx="5" '
+        'fill="{}"/><text x="{:g}" y="{:g}">{}</text><text class="fact" x="{:g}" y="{:g}">{}</text>'
+        "</g>"
+    ).format(
+        " subject" if node.id == subject else "",
+        "\n".join([first, *others]),
+        *place,
+        BOX_WIDTH,
+        BOX_HEIGHT,
+        COLOURS[node.kind],
+        place[0] + 9,
+        place[1] + 19,
+        _cut(first),
+        place[0] + 9,
+        place[1] + 36,
+        _cut(second),
+    )
+    return Markup('<a href="{}">{}</a>').format(link, box) if link else box
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_LETTERS else f"{text[: MAX_LETTERS - 1]}…"

@@ -42,7 +42,7 @@ class Server(NamedTuple):
 
 SERVERS = (
     Server(r"(\S+/)?lifecycle serve .*|make serve.*", "Ctrl-C stops it", (8000,)),
-    Server(r"make ui.*", "Ctrl-C stops both", (5000, 4200)),
+    Server(r"make ui.*", "Ctrl-C stops all", (5000, 4200)),
     Server(r"prefect worker start [^&>]*", "Worker .* started"),
 )
 

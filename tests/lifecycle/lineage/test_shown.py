@@ -1,4 +1,4 @@
-"""What a person sees of lineage: trees, a picture, JSON; through the command."""
+"""What a person sees of lineage: trees, a picture, JSON; the command; the project's page."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -15,7 +15,10 @@ from lifecycle.errors import ProjectError
 from lifecycle.lineage.graph import Edge, Kind, Lineage, Node
 from lifecycle.lineage.picture import COLOURS, dot, draw, mermaid, short, trees
 from lifecycle.lineage.walk import lineage
-from tests.support.lived import ASKED, Lived
+from lifecycle.page.gather import gather, read_state
+from lifecycle.page.site import site_page
+from lifecycle.page.sources import Sources
+from tests.support.lived import ASKED, RUN, Lived
 
 Run = Callable[..., Result]
 
@@ -145,3 +148,44 @@ def test_diff(run: Run, lived: Lived) -> None:
 )
 def test_digests_are_shortened(value: str, shown: str) -> None:
     assert short(value) == shown
+
+
+def test_the_page_has_what_the_stores_have(lived: Lived, tmp_path: Path) -> None:
+    project, settings, model = lived.project, lived.settings, lived.trained.model
+    state = read_state(project, settings)
+    [version] = state.versions
+    assert (version.version, version.digest) == (model.version, model.digest)
+    assert version.run_id == model.run_id
+    estimate = lived.trained.evaluation.metrics[project.metric]
+    assert version.metrics[project.metric] == estimate
+    assert version.baseline == lived.trained.baseline.metrics[project.metric].value
+    assert version.parts == {
+        "training": "train@0",
+        "validation": "validation@0",
+        "holdout": "holdout@0",
+    }
+    assert (version.who, version.flow_run, version.aliases[-1]) == ("ada", RUN.id, "champion")
+    assert [change.action for change in state.changes] == ["deploy", "promote"]
+    [window], [monitoring] = state.windows, state.monitorings
+    assert (window.window, window.version) == ("all rows", 1)
+    assert window.rows == lived.scored.predictions.rows
+    assert window.quality(project.metric) is not None
+    assert monitoring.window == "all rows"
+    assert state.lineage is not None
+    assert {"train@0", "model:1", "release:1"} <= {node.id for node in state.lineage.nodes}
+    html = site_page(project, [state], Sources(tmp_path))
+    assert f"{estimate.value:.3g} ({estimate.low:.3g} to {estimate.high:.3g})" in html
+    assert model.run_id in html
+
+
+def test_an_environment_that_does_not_answer_is_a_state(
+    lived: Lived, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "deployments"
+    folder.mkdir()
+    (folder / "far.env").write_text("LIFECYCLE_MLFLOW_TRACKING_URI=http://127.0.0.1:9\n")
+    monkeypatch.chdir(tmp_path)
+    own, far = gather(lived.project, lived.settings, ["far"])
+    assert own.versions
+    assert far.env == "far"
+    assert "127.0.0.1:9" in far.problem

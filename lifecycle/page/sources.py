@@ -1,0 +1,75 @@
+"""Links from the numbers of a page to their sources, which still work when it is handed on.
+
+Pages of an environment's reports become part of the site: those in the site's own folder are linked
+as they are, others are copied into `sources/`. Runs are linked on the servers that have them.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import quote
+
+from lifecycle.page.state import EnvironmentState, VersionState
+from lifecycle.runtime.files import replacing
+
+COPIES = "sources"
+MAX_COPY_BYTES = 20_000_000
+"""A larger file is left where it is, and not linked."""
+LOCAL_MLFLOW, LOCAL_PREFECT = "http://127.0.0.1:5000", "http://127.0.0.1:4200"
+"""Where `lifecycle ui` shows the stores that are files."""
+
+
+class Sources:
+    """Links of a site.
+
+    Args:
+        folder: of the site.
+        mlflow, prefect: where stores that are files are shown.
+    """
+
+    def __init__(
+        self, folder: Path, mlflow: str = LOCAL_MLFLOW, prefect: str = LOCAL_PREFECT
+    ) -> None:
+        self.folder = folder.absolute()
+        self.mlflow, self.prefect = mlflow, prefect
+
+    def mlflow_run(self, state: EnvironmentState, version: VersionState) -> str:
+        """The MLflow run of a version; empty if it has none."""
+        if not (version.run_id and state.experiment):
+            return ""
+        server = state.mlflow or self.mlflow
+        return f"{server}/#/experiments/{state.experiment}/runs/{version.run_id}"
+
+    def flow_run(self, state: EnvironmentState, id: str) -> str:
+        """A flow run on the Prefect server; empty outside a flow."""
+        return f"{state.prefect or self.prefect}/runs/flow-run/{id}" if id else ""
+
+    def file(self, state: EnvironmentState, file: str) -> str:
+        """A page of an environment's reports, made part of the site; empty if it is not there.
+
+        Raises:
+            OSError: it cannot be copied.
+        """
+        path = Path(file)
+        try:
+            content = path.stat()
+        except OSError:  # another machine has it, or it was deleted
+            return ""
+        if path.is_relative_to(self.folder):
+            return quote(path.relative_to(self.folder).as_posix())
+        if content.st_size > MAX_COPY_BYTES:
+            return ""
+        reports = Path(state.reports)
+        name = path.relative_to(reports) if path.is_relative_to(reports) else Path(path.name)
+        copy = self.folder / COPIES / state.env / name
+        self._copy(path, copy, content)
+        return quote(copy.relative_to(self.folder).as_posix())
+
+    def _copy(self, path: Path, copy: Path, content: os.stat_result) -> None:
+        if copy.is_file():
+            former = copy.stat()
+            if (former.st_size, former.st_mtime_ns) == (content.st_size, content.st_mtime_ns):
+                return
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(copy) as temporary:
+            shutil.copy2(path, temporary)
