@@ -24,6 +24,7 @@ from benchmarks import (
     lake,
     monitoring,
     orchestration,
+    page,
     reading,
     serving,
     split,
@@ -57,6 +58,7 @@ PARTS: dict[str, Callable[[int], Iterator[Result]]] = {
     "startup": startup.measure,
     "damage": damage.measure,
     "estimate": estimate.measure,
+    "page": page.measure,
     "reading": reading.measure,
 }
 

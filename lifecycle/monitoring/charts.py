@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from lifecycle.monitoring.history import StoredQuality, WindowResult
 from lifecycle.project.base import greater_is_better
+from lifecycle.records import counted
 from lifecycle.runtime.charts import Mark, Series, Tone, line_chart
 
 
@@ -93,3 +94,59 @@ def _drift(
     )
     title = "Drift: distance of the furthest column, in alarm limits"
     return line_chart(title, names, [line], limit=[1.0] * len(names), marks=marks, from_zero=True)
+
+
+# Windows as a list.
+
+
+def worst_windows(windows: Sequence[WindowResult], count: int = 5) -> list[WindowResult]:
+    """The windows that alarmed most, worst first; of those alike, the newest."""
+    alarming = [window for window in reversed(windows) if window.alarms]
+
+    def badness(window: WindowResult) -> tuple[int, float]:
+        high = sum(alarm.severity == "high" for alarm in window.alarms)
+        return -high, -max((distance.ratio for distance in window.distances), default=0.0)
+
+    return sorted(alarming, key=badness)[:count]
+
+
+def window_list(windows: Sequence[WindowResult], metric: str) -> Markup:
+    """A line per window, the newest first, with what changed in it, the furthest first."""
+    return Markup("").join(_window(window, metric) for window in reversed(windows))
+
+
+def _window(window: WindowResult, metric: str) -> Markup:
+    measured = window.quality(metric) or window.estimated
+    quality = ""
+    if measured is not None and measured.value is not None:
+        quality = f"{measured.metric.replace('_', ' ')} {measured.value:.3g}"
+    rows = [
+        Markup(
+            '<tr><td>{}</td><td class="number">{:.3f}</td><td class="number">{:.3g}</td></tr>'
+        ).format(distance, distance.value, distance.limit)
+        for distance in window.distances
+    ]
+    alarms = [
+        Markup('<li class="{}">{}</li>').format(
+            "bad" if alarm.severity == "high" else "warn", f"{alarm}, against {alarm.comparison}"
+        )
+        for alarm in window.alarms
+    ]
+    state = f"{counted(len(alarms), 'alarm')}" if alarms else ""
+    tone = "bad" if any(alarm.severity == "high" for alarm in window.alarms) else "warn"
+    return Markup(
+        '<details class="window"><summary><span><b>{}</b></span><span>v{}</span><span>{}</span>'
+        '<span>{}</span><span class="{}">{}</span></summary>{}<div class="wide"><table><thead><tr>'
+        "<th>furthest of {}</th><th>distance</th><th>alarm limit</th></tr></thead><tbody>{}"
+        "</tbody></table></div></details>"
+    ).format(
+        window.window,
+        window.version,
+        counted(window.rows or 0, "row"),
+        quality,
+        tone,
+        state,
+        Markup("<ul>{}</ul>").format(Markup("").join(alarms)) if alarms else "",
+        window.compared,
+        Markup("").join(rows),
+    )

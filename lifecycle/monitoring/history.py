@@ -54,7 +54,7 @@ class StoredDistance(Record):
         return f"{self.column}{within}"
 
 
-class StoredAlarm(Record):
+class WindowAlarm(Record):
     """An alarm as the table has it."""
 
     comparison: str
@@ -68,11 +68,16 @@ class StoredAlarm(Record):
     limit: float | None
     time: str
     """UTC, ISO 8601: when it was found."""
+    since: str = ""
+    evidence: str = ""
+    """Of a cause, how it was seen; tables of old have neither."""
 
     def __str__(self) -> str:
         others = f", together with {', '.join(self.columns[1:])}" if self.columns[1:] else ""
         within = "" if self.slice == ALL else f" where {self.slice}"
-        return f"{self.cause}: {self.column}{within}{others}"
+        since = f" since {self.since}" if self.since else ""
+        evidence = f": {self.evidence}" if self.evidence else ""
+        return f"{self.cause}: {self.column}{within}{others}{since}{evidence}"
 
 
 class WindowResult(Record):
@@ -89,15 +94,20 @@ class WindowResult(Record):
     """Against the reference, the furthest first."""
     compared: int
     """How many distances there are."""
-    alarms: tuple[StoredAlarm, ...]
+    alarms: tuple[WindowAlarm, ...]
 
     def quality(self, metric: str) -> StoredQuality | None:
         """The measured value of a metric; None before its labels."""
         return next((measure for measure in self.measured if measure.metric == metric), None)
 
 
-def read_windows(settings: Settings, project_name: str) -> list[WindowResult]:
+def read_windows(
+    settings: Settings, project_name: str, source: str | None = None
+) -> list[WindowResult]:
     """Every window that was monitored, by the version that was monitored last, in order.
+
+    Args:
+        source: who wrote them; by default anybody.
 
     Raises:
         BackendError: a table cannot be read. (Without tables there are no windows.)
@@ -105,13 +115,15 @@ def read_windows(settings: Settings, project_name: str) -> list[WindowResult]:
     metrics = _read(table_uri(settings, project_name, METRICS))
     if metrics is None:
         return []
+    if source is not None:
+        metrics = metrics.filter(pc.equal(metrics["source"], source))
     chosen = metrics.filter(pc.is_in(metrics["comparison"], pa.array(["reference", "release"])))
     rows: dict[tuple[str, str], dict[int, list[dict[str, Any]]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for row in chosen.to_pylist():
         rows[row["source"], row["window"]][row["version"]].append(row)
-    alarms: dict[tuple[str, str, int], list[StoredAlarm]] = defaultdict(list)
+    alarms: dict[tuple[str, str, int], list[WindowAlarm]] = defaultdict(list)
     stored = _read(table_uri(settings, project_name, ALARMS))
     for row in stored.to_pylist() if stored is not None else ():
         alarms[row["source"], row["window"], row["version"]].append(_alarm(row))
@@ -137,7 +149,7 @@ def _result(
     window: str,
     version: int,
     rows: Sequence[Mapping[str, Any]],
-    alarms: Sequence[StoredAlarm],
+    alarms: Sequence[WindowAlarm],
 ) -> WindowResult:
     qualities = [
         StoredQuality(**{name: row[name] for name in StoredQuality.model_fields})
@@ -165,10 +177,10 @@ def _result(
     )
 
 
-def _alarm(row: Mapping[str, Any]) -> StoredAlarm:
-    values = {name: row[name] for name in StoredAlarm.model_fields if name != "time"}
+def _alarm(row: Mapping[str, Any]) -> WindowAlarm:
+    values = {name: row[name] for name in WindowAlarm.model_fields if row.get(name) is not None}
     values["columns"] = tuple(row["columns"] or ())
-    return StoredAlarm(**values, time=row["time"].isoformat(timespec="seconds"))
+    return WindowAlarm.model_validate(values | {"time": row["time"].isoformat(timespec="seconds")})
 
 
 def _place(window: str) -> tuple[tuple[int, float, str], ...]:

@@ -14,10 +14,13 @@ import pyarrow as pa
 from lifecycle.labels.ledger import Ledger, content_digest
 from lifecycle.monitoring.drift import drift_report
 from lifecycle.monitoring.grades import PREDICTIONS, estimate_windows
+from lifecycle.monitoring.grades import estimate_windows
+from lifecycle.monitoring.history import read_windows
 from lifecycle.monitoring.labels import with_ledger
 from lifecycle.monitoring.live import LIVE_PREDICTIONS
 from lifecycle.monitoring.report import WindowFindings, monitoring_page
 from lifecycle.monitoring.results import (
+    SOURCE,
     MetricRow,
     drift_alarms,
     drift_rows,
@@ -126,7 +129,15 @@ def monitor_windows(
         if as_of is None:
             write_results(project, settings, each.model, each.window, rows, alarms, source)
         findings.append(WindowFindings(frame, drift, change, measured, alarms, estimated))
-    html = monitoring_page(project, (reference, before), findings, released, decision, categorical)
+    html = monitoring_page(
+        project,
+        (reference, before),
+        findings,
+        released,
+        decision,
+        categorical,
+        read_windows(settings, project.name, SOURCE),
+    )
     digest = _digest(reference, compared, ledger)
     name = f"{re.sub(r'[^0-9A-Za-z]+', '-', str(latest[-1].window))}-{digest}"
     folder = settings.folder("reports", project.name)

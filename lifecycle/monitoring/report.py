@@ -1,14 +1,16 @@
 """The monitoring report: the decision, quality, drift in numbers, and what drifted in plots."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lifecycle.monitoring.charts import window_charts, window_list, worst_windows
 from lifecycle.monitoring.drift import shares
+from lifecycle.monitoring.history import WindowResult
 from lifecycle.monitoring.results import ALL
 from lifecycle.monitoring.scored import OpenWindow
 from lifecycle.monitoring.sketch import as_floats
@@ -22,6 +24,7 @@ from lifecycle.records import (
     Evaluation,
     Grade,
     Scored,
+    counted,
 )
 from lifecycle.runtime.html import Cell, PageSection, Picture, Table, page
 
@@ -74,8 +77,13 @@ def monitoring_page(
     released: Evaluation,
     decision: Decision,
     categorical: Sequence[str],
+    history: Sequence[WindowResult] = (),
 ) -> str:
-    """The report as a self-contained HTML page; newest window first."""
+    """The report as a self-contained HTML page; newest window first.
+
+    Args:
+        history: every window that was monitored so far, in order.
+    """
     scored, window = reference
     model = scored.model
     lead = (
@@ -86,13 +94,43 @@ def monitoring_page(
         Cell("Nothing to do", "good") if decision.passed else Cell("Retraining is asked for", "bad")
     )
     parts = [PageSection("Why", points=decision.reasons)]
+    if history:
+        parts.append(_timeline(project, history))
     parts.append(PageSection("Quality", table=_quality(released, findings)))
     if any(window_findings.estimated for window_findings in findings):
         parts.append(_estimates(findings))
     for window_findings in reversed(findings):
-        parts.append(_alarms(window_findings, project))
-        parts.append(_window(window_findings, window, categorical))
+        sections = (
+            _alarms(window_findings, project),
+            _window(window_findings, window, categorical),
+        )
+        is_newest = window_findings is findings[-1]
+        parts += [replace(section, folded=not is_newest) for section in sections]
+    names = {str(window_findings.drift.window) for window_findings in findings}
+    if before := [result for result in history if result.window not in names]:
+        title = f"The {counted(len(before), 'window')} before"
+        parts.append(PageSection(title, html=window_list(before, project.metric)))
     return page(f"Monitoring {project.name}", parts, lead=lead, verdict=verdict)
+
+
+def _timeline(project: Project, history: Sequence[WindowResult]) -> PageSection:
+    """Quality, drift and volume of all windows, and those that alarmed most."""
+    worst = [
+        (
+            result.window,
+            f"v{result.version}",
+            Cell(str(result.alarms[0]), "bad" if result.alarms[0].severity == "high" else "warn"),
+            f"{len(result.alarms)}",
+        )
+        for result in worst_windows(history)
+    ]
+    return PageSection(
+        f"All {counted(len(history), 'window')}",
+        table=Table(("worst windows", "version", "first alarm", "alarms"), tuple(worst))
+        if worst
+        else None,
+        html=window_charts(history, project.metric),
+    )
 
 
 def _quality(released: Evaluation, findings: Sequence[WindowFindings]) -> Table:
@@ -200,8 +238,8 @@ def _window(
     ordered = sorted(report.features, key=lambda c: -c.statistic / c.limit)
     labels = [report.labels] if report.labels else []
     columns: list[ColumnDrift] = [report.predictions, *labels, *ordered]
-    rows = tuple(
-        (
+    rows = {
+        column.column: (
             column.column,
             _state(column),
             f"{column.statistic:.3f}",
@@ -213,7 +251,7 @@ def _window(
             *_middles(column.column, reference, current, categorical),
         )
         for column in columns
-    )
+    }
     plots = [column for column in columns if column.alarms or column is report.predictions]
     hidden = len(plots) - PLOTS
     return PageSection(
@@ -223,7 +261,8 @@ def _window(
             "features drifted.",
             *([f"Plots of {hidden} more columns are left out."] if hidden > 0 else []),
         ),
-        table=Table(HEADER, rows),
+        table=Table(HEADER, tuple(rows[column.column] for column in plots)),
+        more=Table(HEADER, tuple(rows.values())) if len(rows) > len(plots) else None,
         pictures=tuple(_picture(c, reference, current, categorical) for c in plots[:PLOTS]),
     )
 

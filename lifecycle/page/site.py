@@ -7,8 +7,7 @@ from pathlib import Path
 
 from lifecycle.lineage.graph import Lineage
 from lifecycle.lineage.picture import svg
-from lifecycle.monitoring.charts import window_charts
-from lifecycle.monitoring.history import WindowResult
+from lifecycle.monitoring.charts import window_charts, worst_windows
 from lifecycle.page.cards import Link, card, outcome, spell_measure, spell_moment, windows_of
 from lifecycle.page.events import KINDS, Event, Kind, events
 from lifecycle.page.sources import Sources
@@ -64,7 +63,7 @@ def site_page(project: Project, states: Sequence[EnvironmentState], sources: Sou
         charts=[
             (state.env, window_charts(windows_of(state), project.metric)) for state in readable
         ],
-        worst={state.env: _worst(state, sources) for state in readable},
+        worst={state.env: worst_windows(windows_of(state)) for state in readable},
         timeline=timeline(_lanes(readable, all_events), start, now) if all_events else "",
         events=[(event, _event_links(event, readable, sources)) for event in all_events],
         events_shown=EVENTS_SHOWN,
@@ -124,17 +123,6 @@ def _event_links(event: Event, states: Sequence[EnvironmentState], sources: Sour
     if event.page and (page := sources.file(state, event.page)):
         links.append(("page", page))
     return links
-
-
-def _worst(state: EnvironmentState, sources: Sources) -> list[WindowResult]:
-    """The windows that alarmed most, the newest of those alike first."""
-    alarming = [window for window in reversed(windows_of(state)) if window.alarms]
-
-    def badness(window: WindowResult) -> tuple[int, float]:
-        high = sum(alarm.severity == "high" for alarm in window.alarms)
-        return -high, -max((distance.ratio for distance in window.distances), default=0.0)
-
-    return sorted(alarming, key=badness)[:5]
 
 
 def _version_rows(project: Project, state: EnvironmentState, sources: Sources) -> list[VersionRow]:

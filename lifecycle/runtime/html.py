@@ -81,6 +81,10 @@ class PageSection:
     brief: tuple[str, ...] | None = None
     """What a terminal shows instead of points and table, which it has shown before."""
     table: Table | None = None
+    more: Table | None = None
+    """A table that is opened on demand."""
+    folded: bool = False
+    """Whether all but the title is opened on demand."""
     pictures: tuple[Picture, ...] = ()
     code: str = ""
     html: str = ""

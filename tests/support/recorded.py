@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from lifecycle.lineage.graph import Edge, Lineage, Node
-from lifecycle.monitoring.history import StoredAlarm, StoredDistance, StoredQuality, WindowResult
+from lifecycle.monitoring.history import StoredDistance, StoredQuality, WindowAlarm, WindowResult
 from lifecycle.page.state import EnvironmentState, Monitoring, VersionState
 from lifecycle.records import Change, Estimate
 
@@ -79,7 +79,7 @@ def _window(at: int, count: int, version: int, rng: np.random.Generator) -> Wind
     )
     labelled = at < count - max(count // 10, 1)
     alarms = [
-        StoredAlarm(
+        WindowAlarm(
             comparison="reference",
             cause="features",
             severity="high" if distance.ratio > 1.3 else "low",
