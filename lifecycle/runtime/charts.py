@@ -106,7 +106,7 @@ def line_chart(
         '<figure class="chart"><figcaption>{}{}</figcaption><div class="area">'
         '<div class="y" aria-hidden="true"><span>{}</span><span>{}</span></div>'
         '<div class="field"><div class="marks" aria-hidden="true">{}</div>{}'
-        '<div class="x" aria-hidden="true">{}</div></div></div></figure>'
+        '<div class="marks x" aria-hidden="true">{}</div></div></div></figure>'
     ).format(
         title,
         _legend(legend) if len(legend) > 1 else "",
@@ -114,7 +114,7 @@ def line_chart(
         spell(scale.low),
         Markup("").join(labels),
         _svg(drawn, _sentence(title, windows, series, len(marks))),
-        _ends(windows),
+        Markup("").join(_ends(windows)),
     )
 
 
@@ -261,12 +261,11 @@ def _sentence(title: str, windows: Sequence[str], series: Sequence[Series], rele
     return "; ".join(parts)
 
 
-def _ends(windows: Sequence[str]) -> Markup:
-    """The first, the middle and the last window below the chart."""
-    if len(windows) < 2:
-        return Markup('<span style="margin:auto">{}</span>').format("".join(windows))
-    names = [windows[0], windows[len(windows) // 2] if len(windows) > 4 else "", windows[-1]]
-    return Markup("").join(Markup("<span>{}</span>").format(name) for name in names)
+def _ends(windows: Sequence[str]) -> list[Markup]:
+    """The first, the middle and the last window, each below its value."""
+    last = len(windows) - 1
+    places = {0, last} | ({last // 2} if last > 3 else set())
+    return _apart([((at + 0.5) / len(windows) * 100, windows[at]) for at in places if at >= 0])
 
 
 def _apart(labels: Sequence[tuple[float, str]]) -> list[Markup]:
