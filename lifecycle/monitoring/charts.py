@@ -136,9 +136,9 @@ def _window(window: WindowResult, metric: str) -> Markup:
     tone = "bad" if any(alarm.severity == "high" for alarm in window.alarms) else "warn"
     return Markup(
         '<details class="window"><summary><span><b>{}</b></span><span>v{}</span><span>{}</span>'
-        '<span>{}</span><span class="{}">{}</span></summary>{}<div class="wide" tabindex="0"><table><thead><tr>'
-        "<th>furthest of {}</th><th>distance</th><th>alarm limit</th></tr></thead><tbody>{}"
-        "</tbody></table></div></details>"
+        '<span>{}</span><span class="{}">{}</span></summary>{}<div class="wide" tabindex="0">'
+        "<table><thead><tr><th>furthest of {}</th><th>distance</th><th>alarm limit</th></tr></thead>"
+        "<tbody>{}</tbody></table></div></details>"
     ).format(
         window.window,
         window.version,

@@ -14,13 +14,11 @@ import pyarrow as pa
 from lifecycle.labels.ledger import Ledger, content_digest
 from lifecycle.monitoring.drift import drift_report
 from lifecycle.monitoring.grades import PREDICTIONS, estimate_windows
-from lifecycle.monitoring.grades import estimate_windows
 from lifecycle.monitoring.history import read_windows
 from lifecycle.monitoring.labels import with_ledger
 from lifecycle.monitoring.live import LIVE_PREDICTIONS
 from lifecycle.monitoring.report import WindowFindings, monitoring_page
 from lifecycle.monitoring.results import (
-    SOURCE,
     MetricRow,
     drift_alarms,
     drift_rows,
@@ -136,7 +134,7 @@ def monitor_windows(
         released,
         decision,
         categorical,
-        read_windows(settings, project.name, SOURCE),
+        read_windows(settings, project.name, source),
     )
     digest = _digest(reference, compared, ledger)
     name = f"{re.sub(r'[^0-9A-Za-z]+', '-', str(latest[-1].window))}-{digest}"

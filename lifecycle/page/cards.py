@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lifecycle.audit.model_trail import CROWNING, decisive
 from lifecycle.monitoring.history import StoredQuality, WindowResult
-from lifecycle.monitoring.results import SOURCE
+from lifecycle.monitoring.results import Source
 from lifecycle.page.events import moment
 from lifecycle.page.sources import Sources
 from lifecycle.page.state import EnvironmentState, VersionState
@@ -42,9 +42,12 @@ class Card:
     """Why the champion is it: what the gate said."""
 
 
-def windows_of(state: EnvironmentState) -> list[WindowResult]:
-    """The windows that `lifecycle run monitor` looked at, in order."""
-    return [window for window in state.windows if window.source == SOURCE]
+def windows_of(state: EnvironmentState, source: Source | None = None) -> list[WindowResult]:
+    """The windows of a source in order; by default those of what arrives, else of live answers."""
+    windows = [window for window in state.windows if window.source == (source or "monitoring")]
+    if source is None and not windows:
+        return windows_of(state, "live")
+    return windows
 
 
 def outcome(state: EnvironmentState, version: VersionState) -> Cell:

@@ -5,9 +5,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from markupsafe import Markup
+
 from lifecycle.lineage.graph import Lineage
 from lifecycle.lineage.picture import svg
 from lifecycle.monitoring.charts import window_charts, worst_windows
+from lifecycle.monitoring.history import WindowResult
+from lifecycle.monitoring.results import Source
 from lifecycle.page.cards import Link, card, outcome, spell_measure, spell_moment, windows_of
 from lifecycle.page.events import KINDS, Event, Kind, events
 from lifecycle.page.sources import Sources
@@ -20,6 +24,7 @@ INDEX = "index.html"
 VERSIONS_SHOWN = 10
 """Versions of an environment that are open at first."""
 EVENTS_SHOWN = 12
+SOURCES: dict[Source, str] = {"monitoring": "", "live": ", live predictions"}
 LANE_TONES: dict[Kind, Tone] = {"release": "first", "training": "second"}
 REASON_LETTERS = 140
 """Of a reason in a list; the whole of the champion's are on the page."""
@@ -34,6 +39,15 @@ class VersionRow:
     outcome: Cell
     links: tuple[Link, ...]
     parts: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Charts of an environment's windows."""
+
+    title: str
+    charts: Markup
+    worst: Sequence[WindowResult]
 
 
 def write_site(project: Project, states: Sequence[EnvironmentState], sources: Sources) -> Path:
@@ -60,10 +74,7 @@ def site_page(project: Project, states: Sequence[EnvironmentState], sources: Sou
         now=f"{now:%Y-%m-%d %H:%M} UTC",
         cards=cards,
         unread=[state for state in states if state.problem],
-        charts=[
-            (state.env, window_charts(windows_of(state), project.metric)) for state in readable
-        ],
-        worst={state.env: worst_windows(windows_of(state)) for state in readable},
+        figures=[figure for state in readable for figure in _figures(project, state)],
         timeline=timeline(_lanes(readable, all_events), start, now) if all_events else "",
         events=[(event, _event_links(event, readable, sources)) for event in all_events],
         events_shown=EVENTS_SHOWN,
@@ -93,6 +104,20 @@ def in_order(states: Sequence[EnvironmentState]) -> list[EnvironmentState]:
         return len(path)
 
     return sorted(states, key=lambda state: (-steps(state.env), state.holder("champion") is None))
+
+
+def _figures(project: Project, state: EnvironmentState) -> list[Figures]:
+    """Charts and worst windows of what arrives, and of what the endpoint answered."""
+    windows = {source: windows_of(state, source) for source in SOURCES}
+    return [
+        Figures(
+            f"{state.env}{SOURCES[source]}",
+            window_charts(results, project.metric),
+            worst_windows(results),
+        )
+        for source, results in windows.items()
+        if results or (source == "monitoring" and not windows["live"])
+    ]
 
 
 # What happened.
