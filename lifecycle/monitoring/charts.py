@@ -137,8 +137,8 @@ def _window(window: WindowResult, metric: str) -> Markup:
     return Markup(
         '<details class="window"><summary><span><b>{}</b></span><span>v{}</span><span>{}</span>'
         '<span>{}</span><span class="{}">{}</span></summary>{}<div class="wide" tabindex="0">'
-        "<table><thead><tr><th>furthest of {}</th><th>distance</th><th>alarm limit</th></tr></thead>"
-        "<tbody>{}</tbody></table></div></details>"
+        "<table><thead><tr><th>furthest of {}</th><th>distance</th><th>alarm limit</th></tr>"
+        "</thead><tbody>{}</tbody></table></div></details>"
     ).format(
         window.window,
         window.version,
