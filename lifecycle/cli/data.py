@@ -23,6 +23,7 @@ def versions(
     """List a project's dataset versions and model versions."""
     from lifecycle.lake.table import history, table_uri
     from lifecycle.lineage.datasets import tables
+    from lifecycle.lineage.models import holdout_metrics, model_runs
     from lifecycle.release.registry import versions as model_versions  # MLflow takes a while
 
     settings = Settings.load(env)
@@ -32,10 +33,16 @@ def versions(
         name: history(table_uri(settings, loaded.name, name)).to_dict("records")
         for name in tables(loaded, settings)
     }
-    models = _table("Models", "version", "alias", "digest", "identity")
+    models = _table("Models", "version", "alias", f"{loaded.metric} (95 %)", "digest", "identity")
+    runs = {run.info.run_id: holdout_metrics(run) for run in model_runs(loaded, settings)}
     for model, aliases in model_versions(loaded.name, settings).items():
+        value = runs.get(model.run_id, {}).get(loaded.metric)
         models.add_row(
-            str(model.version), ", ".join(aliases), model.digest[:12], model.identity[:12]
+            str(model.version),
+            ", ".join(aliases),
+            f"{value.value:.4f} ({value.low:.4f} to {value.high:.4f})" if value else "–",
+            model.digest[:12],
+            model.identity[:12],
         )
     if not any(histories.values()) and not models.row_count:
         console.print(f"{loaded.name}: nothing yet in {settings.home} (LIFECYCLE_HOME)")

@@ -83,6 +83,12 @@ VERBS = {
         "Compare two versions of a table: schema, rows, and how each column's distribution moved.",
         "lifecycle diff 3 4",
     ),
+    "compare": Verb(
+        "Data",
+        "page:compare",
+        "Compare trained versions: what differs in data, parameters and code, and what it did.",
+        "lifecycle compare champion 3",
+    ),
     "labels": Verb(
         "Data",
         "data:labels",

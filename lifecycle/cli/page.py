@@ -1,4 +1,4 @@
-"""`lifecycle page`: one page about a project in all its environments."""
+"""`lifecycle page` and `compare`: what runs where, and how versions differ."""
 
 import io
 import threading
@@ -8,17 +8,25 @@ from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from lifecycle.cli.project import EnvOption, ProjectPath
+from lifecycle.cli.project import EnvOption, ProjectPath, project_first
 from lifecycle.environments import environments
 from lifecycle.errors import LifecycleError, ProjectError
 from lifecycle.project import Project
 from lifecycle.project.loader import PROJECT_FILE, load_project
-from lifecycle.runtime.console import open_console, write_error
+from lifecycle.records import one_line
+from lifecycle.runtime.console import TABLE_WIDTH, open_console, write_error
 from lifecycle.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lifecycle.runtime.html import Table
+
+GROUPS = ("data", "parameters", "code")
 
 
 def page(
@@ -116,3 +124,69 @@ def serving_page(
             yield True
         finally:
             server.shutdown()
+
+
+# `lifecycle compare`.
+
+
+def compare(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[PROJECT] A B [C]",
+            help="Versions: 3, champion, or the first 6 letters of an MLflow run's id.",
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="File for the page; by default in the project's reports.")
+    ] = None,
+    env: EnvOption = None,
+) -> None:
+    """Compare trained versions: what differs in data, parameters and code, and what it did."""
+    project, refs = project_first(words)
+    if not 2 <= len(refs) <= 3:
+        raise ProjectError("lifecycle compare [PROJECT] A B [C]: name two or three versions")
+    from lifecycle.page.comparison import (  # pandas, Arrow and MLflow take a while
+        compare_versions,
+        comparison_page,
+        difference_table,
+        metric_table,
+        verdicts,
+    )
+    from lifecycle.runtime.html import write_page
+
+    settings = Settings.load(env)
+    loaded = load_project(project, settings.env)
+    comparison = compare_versions(loaded, settings, refs)
+    if as_json:
+        typer.echo(comparison.model_dump_json(indent=1))
+        return
+    console = open_console(width=TABLE_WIDTH)
+    for group in GROUPS:
+        if table := difference_table(comparison, group):
+            _show(console, table)
+        else:
+            console.print(f"The same {group}.")
+    _show(console, metric_table(comparison))
+    console.print(f"On the {comparison.rows:,} rows of {comparison.holdout}; gains in pairs.")
+    for line in (*comparison.notes, *(cell.text for cell in verdicts(comparison, loaded.metric))):
+        console.print(line, soft_wrap=True)
+    name = "-".join(str(model.version) for model in comparison.versions)
+    place = output or settings.folder("reports", loaded.name) / f"compare-{name}.html"
+    try:
+        write_page(comparison_page(comparison, loaded.metric), place)
+    except OSError as error:
+        raise ProjectError(f"--output {place}: cannot write it ({error.strerror})") from None
+    console.print(f"The page: {place}", soft_wrap=True)
+
+
+def _show(console: "Console", content: "Table") -> None:
+    """Print a table of a page."""
+    from rich.table import Table as Printed
+
+    table = Printed(*content.header)
+    for row in content.rows:
+        texts = (cell if isinstance(cell, str) else cell.text for cell in row)
+        table.add_row(*(one_line(text) for text in texts))
+    console.print(table)

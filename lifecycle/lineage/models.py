@@ -20,7 +20,7 @@ from lifecycle.lineage.datasets import SHORT, version_of
 from lifecycle.lineage.graph import Graph, Node
 from lifecycle.monitoring.monitor import REPORT_FILES
 from lifecycle.project import Project
-from lifecycle.records import ModelVersion
+from lifecycle.records import Estimate, ModelVersion
 from lifecycle.release.lifetime import MADE_PREFIX, ORIGIN
 from lifecycle.release.mlflow_store import backend_errors, connect
 from lifecycle.release.registry import BUNDLE, IDENTITY, versions
@@ -28,6 +28,9 @@ from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+HOLDOUT = "holdout/"
+"""Begins the metrics of a run on the holdout."""
 
 
 def add_models(
@@ -75,6 +78,24 @@ def model_runs(project: Project, settings: Settings) -> Iterator["Run"]:
             token = page.token
             if not token:
                 return
+
+
+def holdout_metrics(run: "Run") -> dict[str, Estimate]:
+    """The metrics of a run on its holdout that have an interval."""
+    numbers = run.data.metrics
+    names = [
+        name.removeprefix(HOLDOUT).removesuffix(".low")
+        for name in numbers
+        if name.startswith(HOLDOUT) and name.endswith(".low")
+    ]
+    return {
+        name: Estimate(
+            value=numbers[f"{HOLDOUT}{name}"],
+            low=numbers[f"{HOLDOUT}{name}.low"],
+            high=numbers[f"{HOLDOUT}{name}.high"],
+        )
+        for name in names
+    }
 
 
 def _model(model: ModelVersion, aliases: tuple[str, ...], run: "Run | None") -> Node:

@@ -18,7 +18,7 @@ from lifecycle.errors import LifecycleError, first_line
 from lifecycle.page.state import EnvironmentState, Monitoring, VersionState
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
-from lifecycle.records import Estimate, ModelVersion
+from lifecycle.records import ModelVersion
 from lifecycle.redaction import redact
 from lifecycle.release.mlflow_store import require_store
 from lifecycle.settings import SERVED, Settings, variables_of
@@ -33,7 +33,7 @@ ANSWER_S = 120.0
 PROBE_S = 2.0
 NEWEST = 3
 """Nodes of one kind around the champion that its picture shows."""
-HOLDOUT, BASELINE = "holdout/", "baseline/"
+BASELINE = "baseline/"
 
 
 def gather(project: Project, settings: Settings, others: Sequence[str]) -> list[EnvironmentState]:
@@ -105,7 +105,7 @@ def _version(
     run: "Run | None",
     reports: Path,
 ) -> VersionState:
-    from lifecycle.lineage.models import inputs_of, iso
+    from lifecycle.lineage.models import holdout_metrics, inputs_of, iso
     from lifecycle.release.lifetime import MADE_PREFIX, ORIGIN
 
     facts: dict[str, Any] = {}
@@ -124,7 +124,7 @@ def _version(
             "flow_run": origin.get("run", ""),
             "flow_run_name": origin.get("run_name", ""),
             "origin": tags.get(ORIGIN, ""),
-            "metrics": _estimates(numbers),
+            "metrics": holdout_metrics(run),
             "baseline": numbers.get(f"{BASELINE}{project.metric}"),
             "parts": {context: part for part, context in inputs_of(run)},
         }
@@ -143,23 +143,6 @@ def _version(
         pages=pages,
         **facts,
     )
-
-
-def _estimates(numbers: dict[str, float]) -> dict[str, Estimate]:
-    """Metrics of the holdout that have an interval."""
-    names = [
-        name.removeprefix(HOLDOUT).removesuffix(".low")
-        for name in numbers
-        if name.startswith(HOLDOUT) and name.endswith(".low")
-    ]
-    return {
-        name: Estimate(
-            value=numbers[f"{HOLDOUT}{name}"],
-            low=numbers[f"{HOLDOUT}{name}.low"],
-            high=numbers[f"{HOLDOUT}{name}.high"],
-        )
-        for name in names
-    }
 
 
 def _monitorings(graph: "Graph") -> Iterator[Monitoring]:

@@ -113,7 +113,7 @@ def line_chart(
         spell(scale.high),
         spell(scale.low),
         Markup("").join(labels),
-        _svg(drawn, _sentence(title, windows, series, len(marks))),
+        svg(drawn, _sentence(title, windows, series, len(marks))),
         Markup("").join(_ends(windows)),
     )
 
@@ -137,7 +137,7 @@ def timeline(lanes: Sequence[TimelineRow], start: datetime, end: datetime) -> Ma
         last = f", the last on {lane.moments[-1][0]:%Y-%m-%d}" if lane.moments else ""
         rows.append(
             Markup('<div class="lane"><span>{} <b>{}</b></span>{}</div>').format(
-                lane.label, count, _svg(dots, f"{lane.label}: {count}{last}")
+                lane.label, count, svg(dots, f"{lane.label}: {count}{last}")
             )
         )
     ticks = _apart([(x(moment) / 10, label) for moment, label in _ticks(start, end)])
@@ -227,7 +227,8 @@ def _dots(line: Series, windows: Sequence[str], scale: _Scale) -> list[Markup]:
     return dots
 
 
-def _svg(drawn: Sequence[Markup], sentence: str) -> Markup:
+def svg(drawn: Sequence[Markup], sentence: str) -> Markup:
+    """A drawing area with the sentence that stands in for it."""
     return Markup(
         '<svg viewBox="0 0 {:g} {:g}" preserveAspectRatio="none" role="img" aria-label="{}">'
         "{}</svg>"
