@@ -189,3 +189,16 @@ def test_an_environment_that_does_not_answer_is_a_state(
     assert own.versions
     assert far.env == "far"
     assert "127.0.0.1:9" in far.problem
+
+
+def test_a_comparison_refuses_what_is_no_version(run: Run) -> None:
+    for refs, words in (
+        (("1", "7"), "has no version or run '7'; it has the versions 1"),
+        (("1", "champion"), "two of these are the same version"),
+    ):
+        assert words in str(run("compare", *refs).exception)
+
+
+def test_versions_shows_the_metric(run: Run, lived: Lived) -> None:
+    value = lived.trained.evaluation.metrics[lived.project.metric].value
+    assert f"{value:.4f}" in run("versions").output
