@@ -134,7 +134,8 @@ def monitor_windows(
         released,
         decision,
         categorical,
-        read_windows(settings, project.name, source),
+        # the tables say what is so by now, and not what was known then
+        read_windows(settings, project.name, source) if as_of is None else (),
     )
     digest = _digest(reference, compared, ledger)
     name = f"{re.sub(r'[^0-9A-Za-z]+', '-', str(latest[-1].window))}-{digest}"
