@@ -7,24 +7,29 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from flows.end_to_end import command as end_to_end_command
 from flows.end_to_end import end_to_end
 from flows.monitor import monitor
+from flows.monitor_live import monitor_live
 from flows.release import command as release_command
 from flows.release import release
 from flows.retrain import retrain
 from flows.score import score
 from flows.train import train
 from lifecycle.errors import GateError
+from lifecycle.lake.logged_predictions import read_log
+from lifecycle.monitoring.retraining import read_attempts
 from lifecycle.project import Project
 from lifecycle.project.loader import load_project
-from lifecycle.records import Trained
+from lifecycle.records import RetrainingRequest, Trained
 from lifecycle.release.registry import by_alias
 from lifecycle.settings import Settings
 from tasks.events import Event
 from tests.support.events import sent_events
+from tests.support.prefect_server import wait_for
 from tests.support.small import SMALL, small_frame
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +100,14 @@ def test_the_stages_one_by_one(settings: Settings, make_project: Callable[..., P
     assert scored.predictions.rows == 400
     assert monitor(project).decision.passed, "the same rows do not drift"
     assert retrain(project) is None
+    declared = {
+        "monitoring": calm | {"live": "150 rows"},
+        "retraining": {"triggers": ["drift", "quality"]},
+    }
+    watched = make_project(gate=lax, checks=NO_SUITES, **declared)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lifecycle.monitoring.live.SETTLED_S", 0.0)
+        check_live(watched, settings, released.endpoint.url)
 
     training = {"rounds": 1, "parameters": {"max_depth": 1}}
     worse = make_project(gate=lax, checks=NO_SUITES, monitoring=calm, training=training)
@@ -105,6 +118,41 @@ def test_the_stages_one_by_one(settings: Settings, make_project: Callable[..., P
     assert refused.champion == trained.model == by_alias("small", "champion", settings)
     assert any("champion" in reason for reason in refused.decision.reasons)
     check_events(began, trained, challenger)
+
+
+def check_live(project: Project, settings: Settings, url: str) -> None:
+    """Answers of the endpoint become a window, its labels come, and retraining runs by itself."""
+    began = datetime.now(UTC)
+    frame = small_frame(150).assign(city="Lima")
+    records = frame[["age", "visits", "city"]].to_dict("records")
+    answer = httpx.post(f"{url}/predict", json={"records": records}).json()
+    wait_for(lambda: len(read_log(settings, "small", began.timestamp())) == 150, 20, "the log")
+    (found,) = monitor_live(project)
+    assert {column.column for column in found.drift[0].drifted} == {"city"}
+    assert found.quality == (None,)
+
+    labels = [
+        {"prediction_id": f"{answer['id']}-{at}", "bought": int(1 - value)}
+        for at, value in enumerate(frame["bought"])
+    ]
+    assert httpx.post(f"{url}/labels", json={"labels": labels}).status_code == 200
+    (found,) = monitor_live(project)
+    assert found.quality[0]
+    assert "quality" in {alarm.cause for alarm in found.alarms}
+    assert "lifecycle_live_alarms" in httpx.get(f"{url}/metrics").text
+    events = sent_events("dev", "small", began, Event.RETRAINING_ASKED)
+    asked = next(each for each in events[::-1] if each.event == Event.RETRAINING_ASKED).payload
+    request = RetrainingRequest(
+        version=asked["model"]["version"],
+        triggers=asked["numbers"]["triggers"],
+        reasons=asked["reasons"],
+    )
+    assert "quality" in request.triggers
+    kept = retrain(project, request=request, unattended=True)
+    assert kept, "the same rows make the same model"
+    (attempt,) = read_attempts(settings, "small")
+    assert (attempt.outcome, attempt.triggers) == ("finding", request.triggers)
+    assert retrain(project, request=request, unattended=True) is None, "too soon"
 
 
 def check_events(began: datetime, champion: Trained, challenger: Trained) -> None:

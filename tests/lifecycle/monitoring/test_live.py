@@ -26,7 +26,7 @@ from lifecycle.settings import Settings
 from tests.lifecycle.monitoring.test_monitor import MODEL, answers, released, scored
 from tests.support.graded import graded_project
 from tests.support.log_writer import said
-from tests.support.small import small_frame
+from tests.support.small import SMALL, small_frame
 
 HOUR = 3600
 START = 1_800_000_000 // HOUR * HOUR
@@ -210,3 +210,28 @@ def test_a_window_of_several_classes_has_their_probabilities(
     assert opened.entity is None, "the requests did not say it"
     assert opened.ids is not None
     assert opened.ids.tolist() == ["a-0", "a-1"]
+
+
+def test_a_project_with_a_time_that_requests_do_not_say(
+    make_project: Make, settings: Settings
+) -> None:
+    columns = SMALL["contract"]["columns"] | {"seen": {"type": "datetime"}}
+    days = pd.date_range("2024-01-01", periods=100)
+    frame = small_frame(800).assign(seen=lambda f: days[f.index // 8])
+    project = make_project(
+        frame,
+        contract={"columns": columns},
+        time={"column": "seen", "period": "day"},
+        split={"holdout_periods": 10},
+        monitoring={"live": "1 hour"},
+    )
+    reference, at_release = scored(settings, frame[:400], 1), released(project, frame[:400])
+    moved = frame[400:].assign(city="Lima")
+    log_answers(settings, project, moved[:200], START, "a")
+    ids = log_answers(settings, project, moved[200:], START + HOUR, "b")
+    label(settings, project, ids, 1 - moved["bought"][200:])
+    (first, second) = monitor_log(project, settings, reference, at_release, START + 2 * HOUR + 90)
+    assert {column.column for column in first.drift[0].drifted} == {"city"}
+    assert first.quality == (None,), "labels of an entity alone are of no row"
+    assert second.quality[0] is not None
+    assert second.quality[0].rows == 200
