@@ -64,7 +64,7 @@ def retrain(
         taken_back = release(project, env, rollback=True, reason=reason)
         note_relapse(project, settings, taken_back)
         return taken_back
-    with attempt(project, settings, request, unattended) as running:
+    with attempt(project, settings, request, champion, unattended) as running:
         window = window or window_through(project, settings, monitored)
         trained = train(project, env, prepared=prepare(project, env, window))
         running.release = release(project, env, trained)

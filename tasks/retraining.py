@@ -108,10 +108,15 @@ class Running:
 
 @contextmanager
 def attempt(
-    project: Project, settings: Settings, request: RetrainingRequest | None, unattended: bool
+    project: Project,
+    settings: Settings,
+    request: RetrainingRequest | None,
+    champion: Trained,
+    unattended: bool,
 ) -> Iterator[Running]:
     """Record a try from its beginning, so that one that is killed counts as well.
 
+    The same rows make the same model: if that is the champion again, it is a finding, no release.
     A person's counts only where the machine has tried before: the table is the machine's.
     """
     if not unattended and not retraining.read_attempts(settings, project.name):
@@ -133,7 +138,8 @@ def attempt(
         yield running
         if running.release:
             decision, version = running.release.decision, running.release.challenger.version
-            outcome = "released" if decision.passed else "finding"
+            is_new = version != champion.model.version
+            outcome = "released" if decision.passed and is_new else "finding"
     finally:
         ended = {
             "outcome": outcome,

@@ -32,6 +32,7 @@ class Stages:
         self.alarms: tuple[Any, ...] = ()
         self.events: list[str] = []
         self.version = 1
+        self.learned: int | None = None
         holdout = write_version(small_frame(90), table_uri(settings, "small", "holdout"), note={})
         self.split = SimpleNamespace(holdout=holdout)
 
@@ -54,7 +55,8 @@ class Stages:
         self.calls.append("rollback" if rollback else "release")
         self.reason = reason
         decision = Decision(gate="promotion", passed=self.passes, reasons=("as measured",))
-        challenger = SimpleNamespace(version=self.version if rollback else self.version + 1)
+        learned = self.learned or self.version + 1
+        challenger = SimpleNamespace(version=self.version if rollback else learned)
         return SimpleNamespace(decision=decision, challenger=challenger)
 
 
@@ -112,6 +114,14 @@ def test_useless_tries_stop_it_until_a_person_forces_one(
     assert run(project, unattended=False, request=None, force=True).decision.passed
     assert run(project)
     assert outcomes(stages) == ["finding", "failed", "released", "released"]
+
+
+def test_a_model_that_is_the_champion_again_is_no_release(
+    make_project: Make, stages: Stages
+) -> None:
+    stages.learned = 1
+    run(make_project())
+    assert outcomes(stages) == ["finding"]
 
 
 def test_nothing_is_learned_from_broken_data(make_project: Make, stages: Stages) -> None:

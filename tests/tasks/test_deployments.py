@@ -173,9 +173,17 @@ def test_projects_are_deployed_side_by_side_again_and_removed(operator: Path) ->
         "schedules"
     ]
     extra = nightly | {"cron": "0 1 * * *", "slug": "extra"}
-    declare(operator, "retention", "erase", retention=[nightly, extra])
+    declare(operator, "retention", "erase", "retrain", retention=[nightly, extra])
     change = deploy_now()
-    assert (change.deployed, change.removed) == (("erase/test", "retention/test"), ())
+    names = ("retrain/test", "erase/test", "retention/test")
+    assert (change.deployed, change.removed) == (names, ())
+    assert deployed()["retrain/test"].parameters["unattended"] is True
+    with get_client(sync_client=True) as client:
+        (automation,) = client.read_automations_by_name("lifecycle small in test: retraining")
+        (started,) = automation.actions
+        assert started.deployment_id == deployed()["retrain/test"].id
+    declare(operator, "retention", "erase", retention=[nightly, extra])
+    assert "lifecycle small in test: retraining" in deploy_now().automations, "removed with it"
     deploy_now("other.yaml")
     first = deployed()
     assert set(first) == {
