@@ -3,6 +3,7 @@
 from prefect.artifacts import create_markdown_artifact
 
 from lifecycle.monitoring import gauges
+from lifecycle.monitoring.live import live_windows
 from lifecycle.monitoring.live_monitor import monitor_log
 from lifecycle.project import Project
 from lifecycle.quality import gates
@@ -24,13 +25,17 @@ def monitor_live_windows(
     if project.monitoring.live is None:
         say("monitor", "monitoring.live is not declared: the prediction log is not monitored")
         return []
+    model = champion.model
     with step("monitor", "comparing the prediction log with the reference") as report:
-        path = artifacts.bundle_path(champion.model, settings)
-        holdout = champion.split.holdout
-        reference = batch.score(project, settings, holdout, Window(), champion.model, path)
+        path = artifacts.bundle_path(model, settings)
+        reference = batch.score(project, settings, champion.split.holdout, Window(), model, path)
         reports = monitor_log(project, settings, reference, champion.evaluation)
         report(_line(reports))
-    gauges.publish_findings(project, settings, champion.model, champion.evaluation, reports, "live")
+    newest = [str(each.stretch.window) for each in live_windows(project, settings, model, 1)]
+    has_newest = [str(findings.drift[-1].window) for findings in reports[-1:]] == newest
+    gauges.publish_findings(
+        project, settings, model, champion.evaluation, reports, "live", has_newest
+    )
     for findings in reports:
         _show(project, settings, champion, findings)
     return reports

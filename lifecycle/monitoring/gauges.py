@@ -56,23 +56,30 @@ def publish_findings(
     released: Evaluation,
     reports: Sequence[Monitored],
     prefix: Prefix,
+    has_newest: bool = True,
 ) -> None:
     """Write the newest window's drift and alarms, and the quality of the newest that has labels.
 
     Args:
         reports: findings, the oldest first; of several windows each.
         released: the model's evaluation at release.
+        has_newest: whether the newest window is among them; else what is written of it stays.
 
     Raises:
         OSError: the folder cannot be written.
     """
     if not reports:
         return
-    _publish_drift(project, settings, model, reports[-1], prefix)
-    for monitored in reversed(reports):
-        if monitored.quality[-1] is not None:
-            _publish_quality(project, settings, model, released, monitored, prefix)
-            break
+    if has_newest:
+        _publish_drift(project, settings, model, reports[-1], prefix)
+    labelled = [
+        (measured, drift.alpha)
+        for monitored in reports
+        for measured, drift in zip(monitored.quality, monitored.drift, strict=True)
+        if measured is not None
+    ]
+    if labelled:
+        _publish_quality(project, settings, model, released, *labelled[-1], prefix)
 
 
 def _publish_drift(
@@ -130,11 +137,10 @@ def _publish_quality(
     settings: Settings,
     model: ModelVersion,
     released: Evaluation,
-    monitored: Monitored,
+    measured: Evaluation,
+    alpha: float,
     prefix: Prefix,
 ) -> None:
-    measured = monitored.quality[-1]
-    assert measured is not None  # noqa: S101 - the caller has looked
     page = _Page(project, settings, f"{prefix}_quality")
     bounds = [
         ((model.version, name, bound), value)
@@ -147,7 +153,6 @@ def _publish_quality(
     ]
     text = "Quality of the newest window with labels, with its 95 % interval."
     page.set(f"{prefix}_quality", text, bounds, ["version", "metric", "bound"])
-    alpha = monitored.drift[-1].alpha
     limit = quality_limit(measured, released, project.monitoring, project.metric, alpha)
     limits = [((model.version, project.metric), limit)]
     page.set(f"{prefix}_quality_limit", "Quality that is an alarm.", limits, ["version", "metric"])
