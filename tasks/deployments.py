@@ -212,7 +212,9 @@ def deploy(target: Target, declared: list[dict[str, Any]]) -> Change:
             scheduled = {entrypoint for entrypoint in slugs if slugs[entrypoint]}
             watch = _watch(client, target, scheduled)
             _prefect_deploy(target)
-            automations = declare(replace(watch, retraining=_retraining(client, target)))
+            if RETRAIN in slugs:
+                watch = replace(watch, retraining=_retraining(client, target))
+            automations = declare(watch)
         removed, unscheduled = _remove_undeclared(client, target, slugs)
         changes = keep_automations(client, prefix_of(target.env, target.project), automations)
     if declared:
