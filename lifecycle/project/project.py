@@ -57,6 +57,16 @@ def check_rules(project: "Project") -> None:
     _time_and_entity_fit(project)
     _views_join(project)
     _sources_fit(project)
+    _log_is_whole(project)
+
+
+def _log_is_whole(project: "Project") -> None:
+    for name in project.input_columns if project.monitoring.live else ():
+        if (pii := project.columns[name].pii) in ("hash", "drop"):
+            raise ValueError(
+                f"monitoring.live: the prediction log has the input {name!r} not as the model saw "
+                f"it (pii: {pii}): keep it, or leave it out of the inputs"
+            )
 
 
 def _columns_exist(project: "Project") -> None:

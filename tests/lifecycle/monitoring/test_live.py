@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from deltalake import DeltaTable
 
+from lifecycle.errors import ProjectError
 from lifecycle.governance.folder import open_folder
 from lifecycle.governance.subject import Subject
 from lifecycle.governance.tables import erase_versions
@@ -188,8 +189,15 @@ def test_requests_that_the_champion_answered_instead_are_fallbacks(
     assert counts["error_share"] == 0
 
 
+def test_an_input_that_the_log_does_not_keep_is_refused(make_project: Make) -> None:
+    columns = SMALL["contract"]["columns"]
+    columns = columns | {"city": columns["city"] | {"pii": "hash"}}
+    with pytest.raises(ProjectError, match=r"monitoring\.live: .* input 'city' .*\(pii: hash\)"):
+        make_project(monitoring={"live": "1 hour"}, contract={"columns": columns})
+
+
 def test_a_length_that_is_none_is_refused(make_project: Make) -> None:
-    with pytest.raises(Exception, match=r"monitoring\.live"):
+    with pytest.raises(ProjectError, match=r"monitoring\.live"):
         make_project(monitoring={"live": "now and then"})
 
 
