@@ -1,4 +1,4 @@
-"""monitor-live: windows over the prediction log against the reference window → drift, quality."""
+"""monitor_live: windows over the prediction log against the reference window → drift, quality."""
 
 if __name__ == "__main__":
     from flows.command import run_flow
