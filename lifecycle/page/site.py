@@ -218,6 +218,9 @@ def _rules(project: Project) -> list[str]:
         f"{project.monitoring.windows} windows, and allows "
         f"{project.monitoring.false_alarms} an alarm by chance."
     )
+    lines.append(
+        f"To go back to the version before: lifecycle run release {project.file.name} --rollback."
+    )
     return lines
 
 

@@ -202,3 +202,11 @@ def test_a_comparison_refuses_what_is_no_version(run: Run) -> None:
 def test_versions_shows_the_metric(run: Run, lived: Lived) -> None:
     value = lived.trained.evaluation.metrics[lived.project.metric].value
     assert f"{value:.4f}" in run("versions").output
+
+
+def test_the_page_is_a_folder_that_can_be_handed_on(run: Run, tmp_path: Path) -> None:
+    run("page", "--output", tmp_path / "site", "--only")
+    html = (tmp_path / "site" / "index.html").read_text()
+    links = [link for link in re.findall(r'href="([^"#:,]+)"', html) if link]
+    assert any("monitoring" in link for link in links)
+    assert all((tmp_path / "site" / link).is_file() for link in links)

@@ -45,9 +45,9 @@ def test_people_can_use_the_pages(make_project: Callable[..., Project], tmp_path
     contents = {
         "empty": [EnvironmentState(env="dev")],
         "first": [recorded_state("dev", versions=1, windows=1)],
-        "year": [
-            recorded_state("prod", versions=14, windows=365, promotes_from="dev", canary=True),
-            recorded_state("dev", versions=14, windows=30),
+        "seasons": [
+            recorded_state("prod", versions=12, windows=90, promotes_from="dev", canary=True),
+            recorded_state("dev", versions=3, windows=12),
             lost,
         ],
     }
