@@ -157,7 +157,10 @@ def _version_rows(project: Project, state: EnvironmentState, sources: Sources) -
         links = [
             ("MLflow", sources.mlflow_run(state, version)),
             ("Prefect", sources.flow_run(state, version.flow_run)),
-            *((name, sources.file(state, file)) for name, file in version.pages.items()),
+            *(
+                (name, sources.file(state, file, copied=bool(version.aliases)))
+                for name, file in version.pages.items()
+            ),
         ]
         rows.append(
             VersionRow(

@@ -44,8 +44,11 @@ class Sources:
         """A flow run on the Prefect server; empty outside a flow."""
         return f"{state.prefect or self.prefect}/runs/flow-run/{id}" if id else ""
 
-    def file(self, state: EnvironmentState, file: str) -> str:
+    def file(self, state: EnvironmentState, file: str, copied: bool = True) -> str:
         """A page of an environment's reports, made part of the site; empty if it is not there.
+
+        Args:
+            copied: whether it is copied if it lies elsewhere; else it is not linked then.
 
         Raises:
             OSError: it cannot be copied.
@@ -57,7 +60,7 @@ class Sources:
             return ""
         if path.is_relative_to(self.folder):
             return quote(path.relative_to(self.folder).as_posix())
-        if content.st_size > MAX_COPY_BYTES:
+        if not copied or content.st_size > MAX_COPY_BYTES:
             return ""
         reports = Path(state.reports)
         name = path.relative_to(reports) if path.is_relative_to(reports) else Path(path.name)

@@ -158,6 +158,20 @@ def test_pages_become_part_of_the_folder(project: Project, tmp_path: Path) -> No
     assert not (reports / "sources").exists()
 
 
+def test_pages_of_versions_without_a_role_are_not_copied(project: Project, tmp_path: Path) -> None:
+    report = tmp_path / "reports" / "evaluation.html"
+    report.parent.mkdir()
+    report.write_text("<p>evaluation</p>")
+    state = recorded_state("dev", versions=12)
+    pages = {"evaluation": str(report)}
+    versions = tuple(version.model_copy(update={"pages": pages}) for version in state.versions)
+    state = state.model_copy(update={"versions": versions, "reports": str(report.parent)})
+    copied = site_page(project, [state], Sources(tmp_path / "site"))
+    linked = site_page(project, [state], Sources(report.parent))
+    assert copied.count(">evaluation</a>") == 1 + 1  # the champion's, and on its card
+    assert linked.count(">evaluation</a>") == 12 + 1
+
+
 def test_what_users_named_is_text(project: Project, tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>"
     state = states()[0]
