@@ -275,17 +275,13 @@ def _apart(labels: Sequence[tuple[float, str]]) -> list[Markup]:
     for place, text in sorted(labels, reverse=True):
         if not chosen or chosen[-1][0] - place >= MARK_GAP:
             chosen.append((place, text))
+    # moved back by its place, so that the first begins, and the last ends, within the width
     return [
-        Markup('<span style="left:{:.1f}%{}">{}</span>').format(place, _kept_inside(place), text)
+        Markup('<span style="left:{0:.1f}%;transform:translateX(-{0:.1f}%)">{1}</span>').format(
+            place, text
+        )
         for place, text in reversed(chosen)
     ]
-
-
-def _kept_inside(place: float) -> str:
-    """Style of a label at an end, which would else begin or end outside."""
-    if MARK_GAP < place < 100 - MARK_GAP:
-        return ""
-    return f";transform:translateX({'0' if place <= MARK_GAP else '-100%'})"
 
 
 def _ticks(start: datetime, end: datetime) -> list[tuple[datetime, str]]:
