@@ -235,7 +235,7 @@ def verdicts(comparison: VersionComparison, metric: str) -> list[Cell]:
 
 def comparison_page(comparison: VersionComparison, metric: str) -> str:
     """The comparison as a self-contained page."""
-    names = " and ".join(f"v{model.version}" for model in comparison.versions)
+    names = ", ".join(f"v{model.version}" for model in comparison.versions)
     cells = verdicts(comparison, metric)
     same = [g for g in ("data", "parameters", "code") if difference_table(comparison, g) is None]
     sections = [PageSection("What differs", points=tuple(f"The same {g}." for g in same))]
@@ -258,7 +258,7 @@ def comparison_page(comparison: VersionComparison, metric: str) -> str:
     )
     return page(
         f"{comparison.project}: {names}",
-        [PageSection("Verdict", points=tuple(cells)), *sections],
+        [*([PageSection("Verdicts", points=tuple(cells))] if len(cells) > 1 else []), *sections],
         verdict=cells[0],
     )
 

@@ -16,7 +16,7 @@ WIDTH, HEIGHT = 1000.0, 100.0
 """Units of a chart's drawing area, whatever its size on the screen."""
 MAX_DOTS = 120
 """Windows up to which every value has a dot with its number; beyond, only the alarms have."""
-MARK_GAP = 4.0
+MARK_GAP = 9.0
 """Per cent of the width that two labels of marks are apart, at least."""
 MAX_TICKS = 13
 Tone = Literal["first", "second", "alarm"]
