@@ -150,7 +150,10 @@ def _quality_facts(
         text = f"{alarming} of {newest.compared} distances"
         facts.append(Fact("drift", text, note, page, "warn" if alarming else "plain"))
         alarms = [event for event in windows if event.alarms]
-        last = f"last in window {alarms[-1].window}: {alarms[-1].alarms[0]}" if alarms else ""
+        last = ""
+        if alarms:
+            alarm = alarms[-1].alarms[0]
+            last = f"last {spell_moment(alarm.time)}, in window {alarms[-1].window}: {alarm}"
         facts.append(
             Fact(
                 "windows with alarms",
