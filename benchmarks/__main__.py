@@ -11,6 +11,7 @@ from rich.table import Table
 
 from benchmarks import (
     bundle,
+    causes,
     checks,
     command_line,
     cycle,
@@ -45,6 +46,7 @@ PARTS: dict[str, Callable[[int], Iterator[Result]]] = {
     "serving": serving.measure,
     "serving_memory": serving.measure_memory,
     "tracking": tracking.measure,
+    "causes": causes.measure,
     "checks": checks.measure,
     "ingest": ingest.measure,
     "growth": growth.measure,

@@ -57,6 +57,7 @@ class Event(StrEnum):
     RETRAINING_ASKED = "lifecycle.retraining.asked"
     RETRAINING_STOPPED = "lifecycle.retraining.stopped"
     DRIFT_FOUND = "lifecycle.drift.found"
+    ALARM_RAISED = "lifecycle.alarm.raised"
     PROJECT_DEPLOYED = "lifecycle.project.deployed"
 
 
@@ -75,11 +76,17 @@ TITLES = {
     Event.RETRAINING_ASKED: "retraining is asked for",
     Event.RETRAINING_STOPPED: "retraining has stopped: a person is needed",
     Event.DRIFT_FOUND: "features have drifted",
+    Event.ALARM_RAISED: "a window of v{version} alarms",
     Event.PROJECT_DEPLOYED: "deployed",
 }
 """What each event says in a message's subject."""
 
-HELD_EVENTS = (Event.DATA_REFUSED, Event.MODEL_REJECTED, Event.RETRAINING_STOPPED)
+HELD_EVENTS = (
+    Event.DATA_REFUSED,
+    Event.MODEL_REJECTED,
+    Event.RETRAINING_STOPPED,
+    Event.ALARM_RAISED,
+)
 """Events that quiet hours hold back: the champion goes on serving meanwhile."""
 NOT_HELD = "0"
 REPEATED = "again"

@@ -11,6 +11,7 @@ from lifecycle.records import Decision, Monitored, Trained, Window
 from lifecycle.release import artifacts
 from lifecycle.serving import batch
 from lifecycle.settings import Settings
+from tasks.alarms import newest_alarms, say_alarms, send_alarms
 from tasks.events import Details, Event, send_event
 from tasks.policies import NOT_CACHED, RETRIES, slug, task
 from tasks.progress import say, step
@@ -54,17 +55,20 @@ def _show(project: Project, settings: Settings, champion: Trained, findings: Mon
     decision: Decision = findings.decision
     verdict = "nothing to do" if decision.passed else "retraining is asked for"
     say("monitor", "\n".join([f"{verdict}:", *(f"· {reason}" for reason in decision.reasons)]))
-    create_markdown_artifact(key=f"{slug(project)}-live", markdown=gates.render(decision))
+    text = "\n\n".join([gates.render(decision), *say_alarms(findings)])
+    create_markdown_artifact(key=f"{slug(project)}-live", markdown=text)
     drift = findings.drift[-1]
     numbers = {
         "window": str(drift.window),
         "rows": drift.current_rows,
         "drifted": [column.column for column in drift.drifted],
-        "alarms": [alarm.column for alarm in findings.alarms if alarm.window == drift.window],
+        "alarms": [alarm.column for alarm in newest_alarms(findings)],
+        "causes": [alarm.text for alarm in newest_alarms(findings)],
         "retraining": not decision.passed,
     }
     details = Details(champion.model, findings.report, decision.reasons, numbers)
     if drift.drifted:
         send_event(Event.DRIFT_FOUND, project, settings, details)
     send_event(Event.LIVE_MONITORED, project, settings, details)
+    send_alarms(project, settings, champion, findings)
     ask(project, settings, champion, findings)

@@ -9,10 +9,18 @@ from lifecycle.monitoring import gauges, monitor
 from lifecycle.project import Project
 from lifecycle.quality import gates
 from lifecycle.quality.summary import spoken
-from lifecycle.records import Alarm, DriftReport, Ingested, Monitored, Scored, Trained, Window
+from lifecycle.records import (
+    DriftReport,
+    Ingested,
+    Monitored,
+    Scored,
+    Trained,
+    Window,
+)
 from lifecycle.release import artifacts
 from lifecycle.serving import batch
 from lifecycle.settings import Settings
+from tasks.alarms import newest_alarms, say_alarms, send_alarms
 from tasks.events import Details, Event, send_event
 from tasks.policies import NOT_CACHED, RETRIES, slug, task
 from tasks.progress import say, step
@@ -73,10 +81,12 @@ def monitor_windows(
             project, settings, reference, scored, champion.evaluation, as_of
         )
         report(f"{_drift_line(project, reports.drift[-1])} → {reports.report}")
+    lines = say_alarms(reports)
     verdict = "nothing to do" if reports.decision.passed else "retraining is asked for"
     say("monitor", "\n".join([f"{verdict}:", *(f"· {r}" for r in reports.decision.reasons)]))
     create_markdown_artifact(
-        key=f"{slug(project)}-monitoring", markdown=gates.render(reports.decision)
+        key=f"{slug(project)}-monitoring",
+        markdown="\n\n".join([gates.render(reports.decision), *lines]),
     )
     if as_of is None:  # else nobody is to be told what was so once
         gauges.publish_findings(
@@ -92,18 +102,16 @@ def _send_findings(
     columns = [column.column for column in reports.drift[-1].drifted]
     numbers = {
         "drifted": columns,
-        "alarms": [alarm.column for alarm in reports.alarms if _is_newest(alarm, reports)],
+        "alarms": [alarm.column for alarm in newest_alarms(reports)],
+        "causes": [alarm.text for alarm in newest_alarms(reports)],
         "retraining": not reports.decision.passed,
     }
     details = Details(champion.model, reports.report, reports.decision.reasons, numbers)
     if columns:
         send_event(Event.DRIFT_FOUND, project, settings, details)
     send_event(Event.MONITORING_FINISHED, project, settings, details)
+    send_alarms(project, settings, champion, reports)
     ask(project, settings, champion, reports)
-
-
-def _is_newest(alarm: Alarm, reports: Monitored) -> bool:
-    return alarm.window == reports.drift[-1].window
 
 
 def _drift_line(project: Project, drift: DriftReport) -> str:

@@ -49,10 +49,9 @@ def is_sound(project: Project, settings: Settings, champion: Trained, monitored:
     """Tell whether the newest window may be learned from; if it is broken, a person is called."""
     newest = monitored.drift[-1].window
     broken = tuple(
-        f"Nothing is learned from broken data: window {newest}: {diagnosis}"
+        f"Nothing is learned from broken data: window {newest}: {alarm.text}"
         for alarm in monitored.alarms
-        if alarm.window == newest and (diagnosis := getattr(alarm, "diagnosis", None))
-        if diagnosis.broken
+        if alarm.window == newest and alarm.broken
     )
     if broken:
         _stop(project, settings, broken, champion, monitored.report)

@@ -95,6 +95,18 @@ VERBS = {
         "Take in what came true, each label once, for the measured quality of predictions.",
         "lifecycle labels project.yaml outcomes.csv",
     ),
+    "alarms": Verb(
+        "Data",
+        "alarms:alarms",
+        "List what monitoring found: cause, since when, and who acknowledged it, for which reason.",
+        "lifecycle alarms acknowledge 3f9c --reason 'the meter is being changed'",
+    ),
+    "reproduce": Verb(
+        "Data",
+        "alarms:reproduce",
+        "Compute an alarm again from the same versions of the data; exit code 2 if it differs.",
+        "lifecycle reproduce 3f9c",
+    ),
     "lake": Verb(
         "Data",
         "governance:lake",

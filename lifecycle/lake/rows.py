@@ -6,6 +6,7 @@ Unlike a dataset version nothing refers to a state of theirs, so they keep no hi
 import random
 import time
 from collections.abc import Mapping
+from typing import Literal
 
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
@@ -24,6 +25,7 @@ TIDY_EVERY = 100
 def replace_rows(uri: str, rows: pa.Table, key: Mapping[str, str | int]) -> None:
     """Put rows in the place of those with the same key, in one commit.
 
+    A table that lacks some of their columns gets these, empty in the rows that were there.
     Done twice, or killed and done again, it leaves the rows once. No rows: those with the key go.
 
     Args:
@@ -34,10 +36,14 @@ def replace_rows(uri: str, rows: pa.Table, key: Mapping[str, str | int]) -> None
     """
     condition = " AND ".join(f"{name} = {_literal(value)}" for name, value in key.items())
     try:
-        create_table(uri, rows.schema)
+        former = {field.name for field in create_table(uri, rows.schema).schema().fields}
+        is_wider = not former.issuperset(rows.column_names)
+        schema_mode: Literal["merge"] | None = "merge" if is_wider else None
         for attempt in range(ATTEMPTS):
             try:
-                write_deltalake(uri, rows, mode="overwrite", predicate=condition)
+                write_deltalake(
+                    uri, rows, mode="overwrite", predicate=condition, schema_mode=schema_mode
+                )
                 break
             except CommitFailedError:  # another process wrote meanwhile
                 if attempt == ATTEMPTS - 1:

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from lifecycle.labels.ledger import Ledger, content_digest
+from lifecycle.monitoring.causes import name_causes
 from lifecycle.monitoring.drift import drift_report
 from lifecycle.monitoring.grades import PREDICTIONS, estimate_windows
 from lifecycle.monitoring.history import read_windows
@@ -23,6 +25,7 @@ from lifecycle.monitoring.results import (
     drift_alarms,
     drift_rows,
     estimate_row,
+    identified,
     quality_alarms,
     quality_rows,
     write_results,
@@ -30,7 +33,16 @@ from lifecycle.monitoring.results import (
 from lifecycle.monitoring.scored import OpenWindow, categorical_features, open_window, quality
 from lifecycle.project import Project
 from lifecycle.quality.gates import decide_retraining
-from lifecycle.records import Alarm, Decision, DriftReport, Evaluation, Monitored, Scored, Window
+from lifecycle.records import (
+    Alarm,
+    AlarmOrigin,
+    Decision,
+    DriftReport,
+    Evaluation,
+    Monitored,
+    Scored,
+    Window,
+)
 from lifecycle.runtime.html import write_page
 from lifecycle.runtime.identity import sha256
 from lifecycle.runtime.run import provenance
@@ -83,21 +95,20 @@ def monitor_windows(
             )
     before = open_window(reference, project)
     categorical = categorical_features(before.features, project)
+    now = datetime.now(UTC)
     ledger = Ledger(settings, project.name).rows(as_of)
     frames = [
         with_ledger(open_window(window, project), window, project, ledger) for window in compared
     ]
     former = [None, *frames][: len(frames)][-len(latest) :]
     windows = list(zip(latest, frames[-len(latest) :], strict=True))
-    qualities = tuple(
-        quality(window, each, project, released.threshold) for each, window in windows
-    )
-    comparisons = [
-        _compare(project, categorical, before, previous, each.window, window)
+    examined = [
+        examine_window(project, categorical, (before, previous, window), each, released)
         for (each, window), previous in zip(windows, former, strict=True)
     ]
-    drifts = tuple(comparison[0] for comparison in comparisons)
-    changes = tuple(comparison[1] for comparison in comparisons)
+    drifts = tuple(each.drift for each in examined)
+    changes = tuple(each.change for each in examined)
+    qualities = tuple(each.quality for each in examined)
     estimates = estimate_windows(
         project,
         settings,
@@ -118,15 +129,28 @@ def monitor_windows(
         estimates,
     )
     findings = []
-    for (each, frame), drift, change, measured, estimated in zip(
-        windows, drifts, changes, qualities, estimates, strict=True
+    labels = content_digest(ledger) if ledger.num_rows else ""
+    for at, ((each, frame), looked, estimated) in enumerate(
+        zip(windows, examined, estimates, strict=True)
     ):
-        rows, alarms = _results(project, drift, change, measured, released)
+        rows, alarms = looked.rows, identified(looked.alarms, each.model, source)
         if estimated is not None:
-            rows.append(estimate_row(estimated, project.target, drift.current_rows))
+            rows.append(estimate_row(estimated, project.target, looked.drift.current_rows))
         if as_of is None:
-            write_results(project, settings, each.model, each.window, rows, alarms, source)
-        findings.append(WindowFindings(frame, drift, change, measured, alarms, estimated))
+            place = len(compared) - len(latest) + at
+            origin = AlarmOrigin(
+                reference=reference,
+                previous=compared[place - 1] if place else None,
+                window=each,
+                released=released,
+                known_at=now.isoformat(),
+                labels=labels,
+                monitoring=project.monitoring,
+            )
+            write_results(project, settings, each.model, each.window, rows, alarms, source, origin)
+        findings.append(
+            WindowFindings(frame, looked.drift, looked.change, looked.quality, alarms, estimated)
+        )
     html = monitoring_page(
         project,
         (reference, before),
@@ -152,6 +176,45 @@ def monitor_windows(
         before=changes,
         alarms=tuple(alarm for window_findings in findings for alarm in window_findings.alarms),
     )
+
+
+@dataclass(frozen=True)
+class Examined:
+    """Results of looking at a window."""
+
+    drift: DriftReport
+    change: DriftReport | None
+    """Against the window before."""
+    quality: Evaluation | None
+    rows: list[MetricRow]
+    alarms: list[Alarm]
+    """One per cause."""
+
+
+def examine_window(
+    project: Project,
+    categorical: Sequence[str],
+    windows: tuple[OpenWindow, OpenWindow | None, OpenWindow],
+    scored: Scored,
+    released: Evaluation,
+) -> Examined:
+    """Compare a window with the reference and with the window before, and name causes.
+
+    Args:
+        windows: reference, window before, and the window itself.
+        scored: the window.
+        released: the model's evaluation at release.
+
+    Raises:
+        DataError: a window has no rows.
+        FeatureError: the features hook fails.
+    """
+    measured = quality(windows[2], scored, project, released.threshold)
+    reference, previous, current = windows
+    drift, change = _compare(project, categorical, reference, previous, scored.window, current)
+    rows, signs = _results(project, drift, change, measured, released)
+    alarms = name_causes(project, categorical, windows, (drift, change), signs)
+    return Examined(drift, change, measured, rows, alarms)
 
 
 def _compare(
@@ -186,7 +249,7 @@ def _results(
     measured: Evaluation | None,
     released: Evaluation,
 ) -> tuple[list[MetricRow], list[Alarm]]:
-    """What a window's rows and alarms are; no alarms of a window with too few rows."""
+    """What a window's rows are, and what moved; nothing of a window with too few rows."""
     rows = [*drift_rows(drift, "reference")]
     alarms = [*drift_alarms(drift, "reference")]
     if change is not None:

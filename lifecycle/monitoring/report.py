@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from lifecycle.monitoring.charts import window_charts, window_list, worst_windows
 from lifecycle.monitoring.drift import shares
 from lifecycle.monitoring.history import WindowResult
-from lifecycle.monitoring.results import ALL
 from lifecycle.monitoring.scored import OpenWindow
 from lifecycle.monitoring.sketch import as_floats
 from lifecycle.project import Project
@@ -46,7 +45,7 @@ HEADER = (
     "reference",
     "current",
 )
-ALARM_HEADER = ("severity", "what moved", "against", "distance or value", "limit")
+ALARM_HEADER = ("severity", "cause", "against", "distance or value", "limit", "alarm")
 PLOTS = 12
 """Plots a window, the furthest drifted first."""
 ESTIMATED = (
@@ -94,6 +93,8 @@ def monitoring_page(
         Cell("Nothing to do", "good") if decision.passed else Cell("Retraining is asked for", "bad")
     )
     parts = [PageSection("Why", points=decision.reasons)]
+    if newest := findings[-1].alarms:
+        parts.append(PageSection("What happened", points=tuple(alarm.text for alarm in newest)))
     if history:
         parts.append(_timeline(project, history))
     parts.append(PageSection("Quality", table=_quality(released, findings)))
@@ -192,10 +193,11 @@ def _alarms(findings: WindowFindings, project: Project) -> PageSection:
     rows = tuple(
         (
             Cell(alarm.severity, "bad" if alarm.severity == "high" else "warn"),
-            _moved(alarm),
+            alarm.text,
             alarm.comparison,
             f"{alarm.metric.replace('_', ' ')} {alarm.value:.3g}",
             f"{alarm.limit:.3g}",
+            alarm.id,
         )
         for alarm in alarms
     )
@@ -209,12 +211,6 @@ def _alarms(findings: WindowFindings, project: Project) -> PageSection:
         text.insert(0, "None.")
     table = Table(ALARM_HEADER, rows) if rows else None
     return PageSection(f"Alarms of window {report.window}", text=tuple(text), table=table)
-
-
-def _moved(alarm: Alarm) -> str:
-    others = f", together with {', '.join(alarm.columns[1:])}" if alarm.columns[1:] else ""
-    within = "" if alarm.slice == ALL else f" where {alarm.slice}"
-    return f"{alarm.cause}: {alarm.column}{within}{others}"
 
 
 def visible_words(report: DriftReport) -> str:

@@ -15,6 +15,7 @@ from lifecycle.project import Project
 from lifecycle.quality.gates import is_worse, quality_limit
 from lifecycle.records import (
     Alarm,
+    AlarmOrigin,
     ColumnDrift,
     DriftReport,
     EstimatedQuality,
@@ -25,11 +26,13 @@ from lifecycle.records import (
     SliceDrift,
     Window,
 )
+from lifecycle.runtime.identity import sha256
 from lifecycle.settings import Settings
 
 METRICS, ALARMS = "monitoring_metrics", "monitoring_alarms"
 ALL = "all"
 """The slice that is no slice."""
+ID_DIGITS = 10
 Source = Literal["monitoring", "live", "operations"]
 """Who wrote a row: each writer replaces its own. `monitoring`: of windows that were scored; `live`:
 of windows of the prediction log; `operations`: of the endpoint in the latter."""
@@ -67,8 +70,13 @@ ALARMS_SCHEMA = pa.schema(
         pa.field("severity", pa.string(), nullable=False),
         pa.field("columns", pa.list_(pa.string())),
         pa.field("time", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field("since", pa.string()),
+        pa.field("evidence", pa.string()),
+        pa.field("id", pa.string()),
+        pa.field("origin", pa.string()),
     ]
 )
+"""`origin`: an `AlarmOrigin` as JSON, from which the alarm can be computed again."""
 
 
 class MetricRow(Record):
@@ -206,6 +214,16 @@ def quality_alarms(rows: Iterable[MetricRow], window: Window) -> Iterator[Alarm]
             )
 
 
+def identified(alarms: Iterable[Alarm], model: ModelVersion, source: str) -> list[Alarm]:
+    """Give each alarm its name: the same cause in the same window has the same one."""
+    results = []
+    for alarm in alarms:
+        parts = [alarm.comparison, alarm.cause, alarm.column, alarm.slice]
+        digest = sha256([source, model.digest, str(alarm.window), *parts])
+        results.append(alarm.model_copy(update={"id": digest[:ID_DIGITS]}))
+    return results
+
+
 def write_results(
     project: Project,
     settings: Settings,
@@ -214,8 +232,12 @@ def write_results(
     metrics: Sequence[MetricRow],
     alarms: Sequence[Alarm],
     source: Source = "monitoring",
+    origin: AlarmOrigin | None = None,
 ) -> None:
     """Replace a window's rows in both tables, each in one commit.
+
+    Args:
+        origin: what the alarms were computed from.
 
     Raises:
         BackendError: a table cannot be written.
@@ -230,6 +252,7 @@ def write_results(
     values: list[dict[str, Any]] = [key | row.model_dump() for row in metrics]
     table = pa.Table.from_pylist(values, schema=METRICS_SCHEMA)
     replace_rows(table_uri(settings, project.name, METRICS), table, key)
-    values = [alarm.model_dump() | key | {"time": now} for alarm in alarms]
+    text = None if origin is None else origin.model_dump_json()
+    values = [alarm.model_dump() | key | {"time": now, "origin": text} for alarm in alarms]
     table = pa.Table.from_pylist(values, schema=ALARMS_SCHEMA)
     replace_rows(table_uri(settings, project.name, ALARMS), table, key)

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 PREDICTION_ID = "prediction_id"
 """Column of a window of the prediction log: the id that each row was answered under."""
+SAMPLE_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class OpenWindow:
     """Protected attribute or column to slice by → each row's level, as text (n,)."""
     ids: NDArray[np.object_] | None = None
     """(n,): ids of the predictions, of a window of the prediction log."""
+    sample: pd.DataFrame | None = None
+    """Some rows of the data, before features are made of them."""
 
     @property
     def answer(self) -> "pd.Series[Any]":
@@ -125,6 +128,7 @@ def window_of(frame: pd.DataFrame, prediction: NDArray[np.float64], project: Pro
             if name in frame.columns
         },
         ids=frame[PREDICTION_ID].to_numpy(dtype=object) if _is_logged(frame, project) else None,
+        sample=frame.head(SAMPLE_ROWS),
     )
 
 
@@ -158,6 +162,32 @@ def categorical_features(features: pd.DataFrame, project: Project) -> tuple[str,
             and not pd.api.types.is_datetime64_any_dtype(features[name].dtype)
         )
     )
+
+
+def feature_sources(rows: pd.DataFrame, project: Project) -> dict[str, frozenset[str]]:
+    """Find which columns of the data each feature is made of, by mixing one column after another.
+
+    Args:
+        rows: some rows of the data; 64 are enough.
+
+    Returns:
+        Feature → columns; a feature that does not follow from any of them is left out.
+
+    Raises:
+        FeatureError: the features hook fails.
+    """
+    hook = load_hook(project)
+    plain = build_features(rows, project, hook).reset_index(drop=True)
+    if hook is None:
+        return {str(name): frozenset([str(name)]) for name in plain.columns}
+    inputs: dict[str, set[str]] = {str(name): set() for name in plain.columns}
+    for column in rows.columns:
+        mixed = rows.copy()
+        mixed[column] = np.roll(rows[column].to_numpy(), 1)
+        for name, values in build_features(mixed, project, hook).reset_index(drop=True).items():
+            if not values.equals(plain[name]):
+                inputs[str(name)].add(str(column))
+    return {name: frozenset(columns) for name, columns in inputs.items() if columns}
 
 
 # Quality of a window's predictions, once labels have arrived.

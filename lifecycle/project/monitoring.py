@@ -74,6 +74,10 @@ class MonitoringSpec(Section):
     violations: int = Field(default=1, ge=1)
     """Retraining is asked for if this many of them violate, the newest among them."""
 
+    tell_from: Literal["low", "high"] = "high"
+    """Severity from which people are told of an alarm, once its cause is in `violations` of the
+    latest `windows`, until somebody acknowledges it."""
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.violations > self.windows:

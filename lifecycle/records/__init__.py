@@ -21,8 +21,12 @@ from lifecycle.records.data import (
 )
 from lifecycle.records.governance import Erasure, Learner, Retained, Searched, TableSize
 from lifecycle.records.monitoring import (
+    BROKEN,
     Alarm,
+    AlarmOrigin,
     Attempt,
+    Cause,
+    CauseKind,
     ColumnDrift,
     Cycle,
     DriftReport,
@@ -34,6 +38,7 @@ from lifecycle.records.monitoring import (
     RetrainingRequest,
     Scored,
     SliceDrift,
+    StoredAlarm,
     Trigger,
 )
 from lifecycle.records.release import (
@@ -70,13 +75,17 @@ from lifecycle.records.training import (
 )
 
 __all__ = [
+    "BROKEN",
     "CONTROL",
     "Action",
     "Alarm",
+    "AlarmOrigin",
     "Approval",
     "Attempt",
     "Bundle",
     "Candidate",
+    "Cause",
+    "CauseKind",
     "Change",
     "CheckReport",
     "ColumnDrift",
@@ -120,6 +129,7 @@ __all__ = [
     "Slice",
     "SliceDrift",
     "Split",
+    "StoredAlarm",
     "TableSize",
     "Traffic",
     "Trained",

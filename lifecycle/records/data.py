@@ -92,7 +92,7 @@ class Prepared(Record):
     split: Split
 
 
-DataAction = Literal["ingest", "contract", "erase", "proof", "retention", "labels"]
+DataAction = Literal["ingest", "contract", "erase", "proof", "retention", "labels", "acknowledge"]
 """What is done to a project's data."""
 
 

@@ -1,10 +1,11 @@
 """Results of scoring, of monitoring and of the whole cycle."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from lifecycle.project import Metric
+from lifecycle.project import Metric, MonitoringSpec
 from lifecycle.records.base import Record, Window
 from lifecycle.records.data import DatasetVersion, Prepared
 from lifecycle.records.release import Release
@@ -108,13 +109,81 @@ class DriftReport(Record):
         return tuple(column for column in self.features if column.drifted)
 
 
+CauseKind = Literal[
+    "unit changed",
+    "missing or filled",
+    "level renamed",
+    "stuck value",
+    "late feed",
+    "duplicated batch",
+    "covariate shift",
+    "label shift",
+    "concept shift",
+    "segment",
+]
+BROKEN: tuple[CauseKind, ...] = (
+    "unit changed",
+    "missing or filled",
+    "level renamed",
+    "stuck value",
+    "late feed",
+    "duplicated batch",
+)
+"""Causes that are a mistake in the data."""
+CHANGED: tuple[CauseKind, ...] = ("covariate shift", "label shift", "concept shift", "segment")
+"""Causes that are a world that has changed."""
+
+
+class Cause(Record):
+    """Reason for which a window alarms: one for everything that has moved for the same reason."""
+
+    kind: CauseKind
+    columns: tuple[str, ...]
+    """Columns that it shows in, the one it is in first; for a late feed or a duplicated batch, as
+    for what changed in all of them, those that moved."""
+    segment: str = "all"
+    """`all`, or column and level."""
+    since: str = ""
+    """Time of the first row that shows it, ISO 8601; empty where rows have no order in time."""
+    evidence: str
+    """What was seen, in words."""
+    metric: str = ""
+    """What `value` is; empty where a distance of the columns says how far it went."""
+    value: float = 0.0
+    limit: float = 0.0
+
+    @property
+    def broken(self) -> bool:
+        return self.kind in BROKEN
+
+    def __str__(self) -> str:
+        return cause_text(self.kind, self.columns, self.segment, self.since, self.evidence)
+
+
+def cause_text(
+    kind: str, columns: Sequence[str], segment: str = "all", since: str = "", evidence: str = ""
+) -> str:
+    """Return a cause in one line: what, in which columns, where, since when, and how it is seen."""
+    first_columns = ", ".join(columns[:3])
+    more = len(columns) - 3
+    group = "broken data: " if kind in BROKEN else "changed world: " if kind in CHANGED else ""
+    parts = [
+        f"{group}{kind}",
+        f"in {first_columns}{f' and {more} more' if more > 0 else ''}" if first_columns else "",
+        f"where {segment}" if segment != "all" else "",
+        f"since {since}" if since else "",
+    ]
+    return " ".join(filter(None, parts)) + (f": {evidence}" if evidence else "")
+
+
 class Alarm(Record):
     """Something that monitoring found in a window, beyond chance and large enough to be told."""
 
     window: Window
     comparison: Literal["reference", "window before", "release"]
     """What the window was compared with."""
-    cause: Literal["features", "predictions", "labels", "quality"]
+    cause: Literal["features", "predictions", "labels", "quality"] | CauseKind
+    """Why, once that was looked into; before, what moved."""
     severity: Literal["low", "high"]
     """High from the declared threshold on; low from the part of it that is worth an alarm."""
     column: str
@@ -126,6 +195,54 @@ class Alarm(Record):
     metric: str
     value: float
     limit: float
+    since: str = ""
+    """See `Cause.since`."""
+    evidence: str = ""
+    """See `Cause.evidence`."""
+    id: str = ""
+    """Name of the alarm in the table of alarms."""
+
+    @property
+    def broken(self) -> bool:
+        """Tell whether the data are at fault, not the world."""
+        return self.cause in BROKEN
+
+    @property
+    def text(self) -> str:
+        """Cause, or what moved, in one line."""
+        return cause_text(self.cause, self.columns, self.slice, self.since, self.evidence)
+
+
+class StoredAlarm(Record):
+    """An alarm as the table has it."""
+
+    id: str
+    window: str
+    model: str
+    version: int
+    source: str
+    comparison: str
+    cause: str
+    severity: str
+    column: str
+    columns: tuple[str, ...]
+    slice: str
+    metric: str
+    value: float
+    limit: float
+    since: str
+    evidence: str
+    time: datetime
+    """When it was written, UTC."""
+    origin: str | None
+    """An `AlarmOrigin` as JSON."""
+    acknowledged: str = ""
+    """Who acknowledged its cause, when and why; empty if nobody did."""
+
+    @property
+    def text(self) -> str:
+        """Cause in one line."""
+        return cause_text(self.cause, self.columns, self.slice, self.since, self.evidence)
 
 
 class Grade(Record):
@@ -139,6 +256,23 @@ class Grade(Record):
     """Mean of estimate less measured quality."""
     withdrawn: str = ""
     """Why the estimate says nothing any more, in words; empty while it does."""
+
+
+class AlarmOrigin(Record):
+    """Everything that the alarms of a window were computed from: the same again makes the same."""
+
+    reference: Scored
+    previous: Scored | None
+    """The window before it."""
+    window: Scored
+    released: Evaluation
+    """The model's evaluation at release."""
+    known_at: str
+    """UTC, ISO 8601: labels as known then."""
+    labels: str
+    """Digest of these labels; empty without any."""
+    monitoring: MonitoringSpec
+    """As the project declared it."""
 
 
 class EstimatedQuality(Record):

@@ -125,12 +125,8 @@ def test_a_model_that_is_the_champion_again_is_no_release(
 
 
 def test_nothing_is_learned_from_broken_data(make_project: Make, stages: Stages) -> None:
-    class Diagnosis(SimpleNamespace):
-        def __str__(self) -> str:
-            return "broken data: unit changed in age"
-
-    diagnosis = Diagnosis(broken=True)
-    stages.alarms = (SimpleNamespace(window=Window(first=7, last=7), diagnosis=diagnosis),)
+    text = "broken data: unit changed in age"
+    stages.alarms = (SimpleNamespace(window=Window(first=7, last=7), broken=True, text=text),)
     assert run(make_project()) is None
     assert (stages.calls, outcomes(stages)) == (["monitor"], [])
     assert stages.events == ["lifecycle.retraining.stopped"]

@@ -105,7 +105,7 @@ def test_what_was_answered_and_came_true_ends_in_the_tables_of_alarms(
     assert not third.decision.passed
     alarms = rows_of(settings, ALARMS)
     assert set(alarms["source"]) == {"live"}
-    assert {"features", "quality"} <= set(alarms["cause"])
+    assert set(alarms["cause"]) == {"stuck value"}, "one alarm for all that the broken column did"
     window = str(third.drift[0].window)
     assert window == "2027-01-15T09:00Z to 2027-01-15T09:59Z"
     metrics = rows_of(settings, METRICS).query("window == @window")

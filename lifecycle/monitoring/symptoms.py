@@ -1,0 +1,502 @@
+"""Signs of broken data in a column, or in the rows.
+
+None of them is what a changed world looks like:
+
+| sign | what is seen |
+|---|---|
+| unit changed | the reference's distribution, times a factor between units |
+| missing or filled | missing values, or one value, took the place of others, here and there |
+| stuck value | one value, and no other, in all rows from some time on |
+| level renamed | a level has gone, and another has just its share |
+| duplicated batch | rows that are there twice, entity and time included |
+| late feed | no rows any more from some time on, for longer than the reference ever had none |
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lifecycle.monitoring.locate import ALL, Floats, Mask, Place, Sides, locate, order_of, time_text
+from lifecycle.monitoring.scored import OpenWindow
+from lifecycle.records import CauseKind, Window
+
+UNITS = (1e6, 1000, 100, 86_400, 3_600, 60, 24, 10, 7, 12, 3.6, 2.54, 2.20462, 1.60934, 3.28084)
+"""Factors between units of one quantity; their inverses count as well."""
+AFFINE = ((1.8, 32.0), (1 / 1.8, -32 / 1.8), (1.0, 273.15), (1.0, -273.15))
+"""Degrees Celsius, Fahrenheit and Kelvin: factor and summand."""
+Unit = tuple[float, float]
+"""Factor and summand."""
+EXPLAINED = 0.25
+"""A changed unit leaves at most so much of the distance."""
+MIN_CHANGED = 0.05
+"""Share of the rows whose unit has changed, at least."""
+MIN_UNIT_SHARE = 0.8
+"""Share of the rows from the first bad one to the last, in the segment, whose unit has changed."""
+POINTS = 200
+MIN_ADDED = 0.02
+"""Share of the rows that a value, a level or missing ones must have gained."""
+FEW_VALUES = 12
+"""With no more distinct values in the reference, there is no unit, and one that becomes frequent
+may be the world's."""
+MIN_GROWTH = 4.0
+"""How many times as frequent as before a value is that others were filled with."""
+CONSTANT = 0.97
+"""Share of the rows of a run that have the value at which a column is stuck."""
+MIN_STUCK_ROWS = 20
+SAME_SHARE = 2.0
+"""How many times as frequent as its new name a level that has gone may have been, or less."""
+MAX_LEFT = 0.1
+"""Share of its rows that a level keeps, at most, since it has another name."""
+MIN_DUPLICATES = 20
+MIN_DUPLICATED = 0.01
+"""Share of the rows that are there twice, at least."""
+MIN_GAP_SHARE = 0.03
+"""Share of the window's time that must be without rows."""
+GAPS = 3.0
+"""How many times the longest gap of the reference a late feed lacks."""
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """A sign of broken data, and where it is."""
+
+    kind: CauseKind
+    columns: tuple[str, ...]
+    place: Place
+    bad: Mask
+    """(n,): current rows that have it."""
+    evidence: str
+    share: float
+    """Of the current rows."""
+    limit: float = 0.0
+
+
+def column_symptom(sides: Sides, name: str, chance: float) -> Symptom | None:
+    """Look for what is broken in a column that alarms; None if nothing is.
+
+    Args:
+        chance: what the column's distance is by chance alone.
+    """
+    least = max(MIN_ADDED, chance / 2)
+    if name in sides.categorical:
+        return _renamed(sides, name, least) or _one_value(sides, name, least)
+    return _unit(sides, name, least) or _one_value(sides, name, least)
+
+
+def unseen(sides: Sides, name: str) -> bool:
+    """Tell whether some rows have what the reference never had, so that no drift is needed.
+
+    That is missing values, a new level, or numbers beyond its smallest and largest.
+    """
+    if name in sides.categorical:
+        before, after = sides.texts(name)
+        if before.isna().any():
+            return False
+        bad = ~after.isin(before.unique()).to_numpy()
+    else:
+        numbers = sides.numbers(name)
+        former = numbers[0][~np.isnan(numbers[0])]
+        if not len(former):
+            return False
+        low, high = former.min(), former.max()
+        margin = high - low  # a world that changes goes a little beyond
+        bad = (numbers[1] < low - margin) | (numbers[1] > high + margin)
+        if len(former) == len(numbers[0]):
+            bad |= np.isnan(numbers[1])
+    return bool(bad.mean() > MIN_ADDED and bad.sum() >= MIN_DUPLICATES)
+
+
+# One value in the place of others.
+
+
+def _one_value(sides: Sides, name: str, least: float) -> Symptom | None:
+    """A value, or a missing one, that took the place of others."""
+    sign = _frequent(sides, name, least)
+    if sign is None:
+        return None
+    value, masks, is_known, few = sign
+    before, bad = masks
+    place = locate(sides, before.astype(float), bad.astype(float), sides.sources(name))
+    run = bad[place.run]
+    share = float(run.mean()) if len(run) else 0.0
+    shares = float(before.mean()), float(bad.mean())
+    is_missing = value is None
+    words = "missing" if is_missing else f"{_number(value)}"
+    is_stuck = not is_missing and is_known and share >= CONSTANT and len(run) >= MIN_STUCK_ROWS
+    if is_stuck and few:
+        is_stuck = longest(run) > GAPS * longest(before[_in_order(sides.reference)])
+    if is_stuck:
+        evidence = f"{words} in {share:.0%} of {len(run):,} rows one after another"
+        return Symptom("stuck value", (name,), place, bad, evidence, shares[1] - shares[0])
+    if not is_missing and is_known and (few or shares[1] < MIN_GROWTH * shares[0]):
+        return None  # what was frequent before may become more so
+    evidence = f"{words} in {shares[1]:.1%} of the rows ({shares[0]:.1%} in the reference)"
+    return Symptom("missing or filled", (name,), place, bad, evidence, shares[1] - shares[0])
+
+
+def longest(mask: Mask) -> int:
+    """Return the number of rows of the longest run of true ones."""
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
+    return int((ends[1::2] - ends[::2]).max(initial=0))
+
+
+def _in_order(window: OpenWindow) -> NDArray[np.intp]:
+    order = order_of(window)
+    return np.arange(len(window.features)) if order is None else order
+
+
+def _frequent(
+    sides: Sides, name: str, least: float
+) -> tuple[Any, tuple[Mask, Mask], bool, bool] | None:
+    """Return the value whose share grew most, its masks, whether the reference has it and few."""
+    if name in sides.categorical:
+        return _frequent_level(sides, name, least)
+    before, after = sides.numbers(name)
+    missing = np.isnan(before), np.isnan(after)
+    if missing[1].mean() - missing[0].mean() > least:
+        return None, missing, bool(missing[0].any()), False
+    values, counts = np.unique(after[~missing[1]], return_counts=True)
+    if not len(values):
+        return None
+    tops = values[np.argsort(-counts)[:5]]
+    former = np.sort(before[~missing[0]])
+    at = [np.searchsorted(former, tops, side) for side in ("left", "right")]
+    shares_before = (at[1] - at[0]) / max(len(before), 1)
+    shares_after = np.sort(counts)[::-1][:5] / len(after)
+    best = int(np.argmax(shares_after - shares_before))
+    if shares_after[best] - shares_before[best] <= least:
+        return None
+    value = float(tops[best])
+    few = len(np.unique(former)) <= FEW_VALUES
+    is_known = bool(shares_before[best] > 0) if few else bool(former[0] <= value <= former[-1])
+    return value, (before == value, after == value), is_known, few
+
+
+def _frequent_level(
+    sides: Sides, name: str, least: float
+) -> tuple[Any, tuple[Mask, Mask], bool, bool] | None:
+    """Return the level whose share grew most, or that is all there is, as `_frequent` does."""
+    before, after = sides.texts(name)
+    missing = before.isna().to_numpy(), after.isna().to_numpy()
+    if missing[1].mean() - missing[0].mean() > least:
+        return None, missing, bool(missing[0].any()), False
+    shares = after.value_counts(normalize=True)
+    gained = shares - before.value_counts(normalize=True).reindex(shares.index).fillna(0.0)
+    if not len(gained):
+        return None
+    top: Any = shares.index[0] if shares.iloc[0] >= CONSTANT else gained.idxmax()
+    if gained.loc[top] <= least:
+        return None
+    return top, ((before == top).to_numpy(), (after == top).to_numpy()), True, True
+
+
+# A changed unit.
+
+
+def _unit(sides: Sides, name: str, least: float) -> Symptom | None:
+    """A factor between units in a part of the rows.
+
+    If a share p of the rows has values a x + b, the distribution is (1 - p) F(t) + p F((t - b)/a),
+    from which p follows by least squares; what is left over says whether it is so.
+    """
+    before, after = sides.numbers(name)
+    former = np.sort(before[~np.isnan(before)])
+    values = np.sort(after[~np.isnan(after)])
+    if len(former) < POINTS or len(values) < MIN_STUCK_ROWS or len(np.unique(former)) <= FEW_VALUES:
+        return None
+    grid = _grid(former, values)
+    moved = _cumulative(values, grid) - _cumulative(former, grid)
+    furthest = float(np.abs(moved).max())
+    fits = [
+        (*fit, unit)
+        for unit in _candidates()
+        if (fit := _fit(former, grid, moved, unit)) is not None and fit[1] >= MIN_CHANGED
+    ]
+    if not fits or furthest <= least:
+        return None
+    remainder, share, unit = min(fits)
+    noise = np.sqrt(1 / len(former) + 1 / len(values))
+    if remainder > max(EXPLAINED * furthest, min(noise, furthest / 2)):
+        return None
+    if not _leaves_support(former, values, unit, share):
+        return None
+    likely = _likelihood(former, unit, share)
+    scores = likely(before), likely(after)
+    place = locate(sides, *scores, sides.sources(name))
+    run = np.sort(after[place.run])  # a unit changes in all rows of its place
+    refit = _fit(former, grid, _cumulative(run, grid) - _cumulative(former, grid), unit)
+    if refit is None or refit[1] < MIN_UNIT_SHARE:
+        return None
+    bad = np.nan_to_num(scores[1]) > 0.5
+    evidence = f"{_unit_words(unit)} in about {share:.0%} of the rows"
+    return Symptom("unit changed", (name,), place, bad, evidence, share)
+
+
+def _grid(former: Floats, values: Floats) -> Floats:
+    at = np.linspace(0, 1, POINTS)
+    points: Floats = np.unique(np.concatenate([np.quantile(values, at), np.quantile(former, at)]))
+    return points
+
+
+def _fit(former: Floats, grid: Floats, moved: Floats, unit: Unit) -> tuple[float, float] | None:
+    """Return what a unit leaves of a difference of distributions, and the share of rows in it."""
+    expected = _cumulative(former, (grid - unit[1]) / unit[0]) - _cumulative(former, grid)
+    size = float(expected @ expected)
+    if size <= 0:
+        return None
+    share = float(np.clip(expected @ moved / size, 0, 1))
+    return float(np.abs(moved - share * expected).max()), share
+
+
+def _candidates() -> Iterator[Unit]:
+    for factor in UNITS:
+        yield factor, 0.0
+        yield 1 / factor, 0.0
+    yield from AFFINE
+
+
+def _cumulative(ordered: Floats, grid: Floats) -> Floats:
+    shares: Floats = np.searchsorted(ordered, grid, side="right") / len(ordered)
+    return shares
+
+
+def _leaves_support(former: Floats, values: Floats, unit: Unit, share: float) -> bool:
+    """Judge whether values lie where the reference has few, or lack where it has many.
+
+    A world that changes has other shares of values that there were.
+    """
+    low, high = np.quantile(former, [0.01, 0.99])
+    expected = former * unit[0] + unit[1]
+    outside = float(((expected < low) | (expected > high)).mean())
+    outside_share = float(((values < low) | (values > high)).mean()) - 0.02
+    if outside >= 0.5:
+        return outside_share >= 0.5 * outside * share
+    ratio = np.quantile(expected, 0.9) - np.quantile(expected, 0.1)
+    width = np.quantile(former, 0.9) - np.quantile(former, 0.1)
+    return bool(width > 0 and not 0.6 < ratio / width < 1.6)
+
+
+def _likelihood(former: Floats, unit: Unit, share: float) -> Callable[[Floats], Floats]:
+    """How likely each value is of the changed unit, by densities over common bins."""
+    other = former * unit[0] + unit[1]
+    ends = np.unique(
+        np.quantile(np.concatenate([former, np.sort(other)]), np.linspace(0, 1, POINTS // 4))
+    )
+    counts = [np.histogram(side, ends)[0] / len(side) + 1e-6 for side in (former, other)]
+    chances = share * counts[1] / (share * counts[1] + (1 - share) * counts[0] + 1e-9)
+
+    def likely(values: Floats) -> Floats:
+        at = np.clip(np.searchsorted(ends, values, side="right") - 1, 0, len(chances) - 1)
+        scores: Floats = np.where(np.isnan(values), np.nan, chances[at])
+        return scores
+
+    return likely
+
+
+def _unit_words(unit: Unit) -> str:
+    factor, summand = unit
+    if summand:
+        sign = "+" if summand > 0 else "−"
+        scale = "" if factor == 1 else f" × {factor:.4g}"
+        return f"values{scale} {sign} {abs(summand):.5g}"
+    return f"values × {factor:.6g}" if factor > 1 else f"values ÷ {1 / factor:.6g}"
+
+
+# A renamed level.
+
+
+def _renamed(sides: Sides, name: str, least: float) -> Symptom | None:
+    """A level that has gone and one that has its share."""
+    before, after = sides.texts(name)
+    shares = [side.value_counts() / len(side) for side in (before, after)]
+    table = pd.DataFrame({"before": shares[0], "after": shares[1]}).fillna(0.0)
+    new = table[(table["before"] == 0) & (table["after"] > least / 2)]
+    rows = _in_order(sides.current)
+    first = int(np.argmax(after.isin(new.index).to_numpy()[rows])) if len(new) else 0
+    since = after.iloc[rows[first:]].value_counts() / (len(rows) - first)
+    table["since"] = since.reindex(table.index).fillna(0.0)
+    pairs = [*_pairs(table, new)]
+    if not pairs:
+        return None
+    names = {level for _, level in pairs}
+    bad = after.isin(names).to_numpy()
+    base = before.isin(names).to_numpy()
+    place = locate(sides, base.astype(float), bad.astype(float), sides.sources(name))
+    words = ", ".join(f"{former!r} is now {level!r}" for former, level in pairs[:3])
+    return Symptom("level renamed", (name,), place, bad, words, float(bad.mean()))
+
+
+def _pairs(table: pd.DataFrame, new: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Yield former and new names, the most alike in share first."""
+    vanished = table[(table["before"] > 0) & (table["since"] < MAX_LEFT * table["before"])]
+    lost = (vanished["before"] - vanished["since"]).to_dict()
+    for level, share in table.loc[new.index, "since"].sort_values(ascending=False).items():
+        alike = [former for former in lost if _plain(former) == _plain(level)]
+        if not alike:
+            alike = [
+                former
+                for former, loss in lost.items()
+                if 1 / SAME_SHARE <= max(loss, 1e-9) / share <= SAME_SHARE
+            ]
+        if alike:
+            former = min(alike, key=lambda candidate: abs(lost[candidate] - share))
+            del lost[former]
+            yield str(former), str(level)
+
+
+def _plain(level: Any) -> str:
+    return "".join(filter(str.isalnum, str(level).casefold()))
+
+
+# Rows that are there twice, or not yet.
+
+
+def row_symptoms(
+    reference: OpenWindow, current: OpenWindow, sides: Sides, window: Window
+) -> list[Symptom]:
+    """Look for rows that are there twice, and for those that have not come.
+
+    Args:
+        reference: all rows of it; `sides` may have a choice of them.
+        current: all rows of it.
+    """
+    signs = [duplicated_batch(reference, current, sides.rows[1]), late_feed(sides, window)]
+    return [sign for sign in signs if sign is not None]
+
+
+def duplicated_batch(reference: OpenWindow, current: OpenWindow, rows: int) -> Symptom | None:
+    """Rows that are there twice, with entity and time.
+
+    Args:
+        rows: how many of the current rows, evenly chosen, the symptom says of whether they are.
+    """
+    bad = _duplicates(current)
+    if bad is None or bad.sum() < MIN_DUPLICATES or bad.mean() <= MIN_DUPLICATED:
+        return None
+    before = _duplicates(reference)
+    usual, share = 0.0 if before is None else float(before.mean()), float(bad.mean())
+    limit = max(2 * usual, MIN_DUPLICATED)
+    if share <= limit:
+        return None
+    order = order_of(current)
+    repeats = np.flatnonzero(bad) if order is None else order[bad[order]]
+    times = current.time
+    since = time_text(times[repeats[0]]) if order is not None and times is not None else ""
+    evidence = f"{bad.sum():,} rows of {len(bad):,} are there twice ({usual:.1%} in the reference)"
+    chosen = bad if len(bad) == rows else bad[np.linspace(0, len(bad) - 1, rows).astype(np.intp)]
+    place = Place(ALL, since, np.flatnonzero(chosen))
+    return Symptom("duplicated batch", (), place, chosen, evidence, share, limit)
+
+
+def _duplicates(window: OpenWindow) -> Mask | None:
+    """Mark each row that is there before; None where rows have neither entity nor time."""
+    if window.entity is None and window.time is None:
+        return None
+    answers = window.prediction.reshape(len(window.features), -1)
+    frame = window.features.reset_index(drop=True).copy(deep=False)
+    frame.columns = pd.RangeIndex(len(frame.columns))
+    for values in (*answers.T, window.entity, window.time):
+        if values is not None:
+            frame[len(frame.columns)] = values
+    return frame.duplicated().to_numpy()
+
+
+def late_feed(sides: Sides, window: Window) -> Symptom | None:
+    """No rows any more from some time on: in the whole window, or of a segment."""
+    order, former = sides.order, order_of(sides.reference)
+    if order is None or former is None:
+        return None
+    times, before = _moments(sides.current), _moments(sides.reference)
+    if times is None or before is None:
+        return None
+    end = _end(window, times)
+    length = max(end - float(times.min()), 1e-9)
+    gap = _gap(times, before, end, length)
+    if gap is not None:
+        return _late(sides, ALL, times, np.ones(len(times), dtype=bool), gap, length)
+    end = float(times.max())
+    gaps = [
+        (silence / length, segment, silence)
+        for segment in sides.segments
+        if (silence := _gap(times[segment.after], before[segment.before], end, length)) is not None
+        and _is_surprising(segment.after, times, silence)
+    ]
+    if not gaps:
+        return None
+    _, segment, silence = max(gaps, key=lambda item: item[0])
+    return _late(sides, segment.name, times, segment.after, silence, length)
+
+
+def _gap(times: Floats, before: Floats, end: float, length: float) -> float | None:
+    """Seconds without rows at the end, if they are more than the reference ever had."""
+    silent = end - float(times.max())
+    usual = max(float(np.diff(np.unique(side)).max(initial=0.0)) for side in (before, times))
+    return silent if silent > max(GAPS * usual, MIN_GAP_SHARE * length) else None
+
+
+def _is_surprising(inside: Mask, times: Floats, silent: float) -> bool:
+    """Judge whether a segment would have had rows in the end: else a quiet one is only quiet."""
+    later_share = float((times > times.max() - silent).mean())
+    rate = inside.sum() / max(float((times <= times.max() - silent).sum()), 1.0)
+    return bool(rate * later_share * len(times) >= 20)
+
+
+def _late(
+    sides: Sides, name: str, times: Floats, inside: Mask, silent: float, length: float
+) -> Symptom:
+    order = sides.order
+    assert order is not None  # noqa: S101 - it was looked at
+    rows = order[inside[order]]
+    moments = sides.current.time
+    since = time_text(moments[rows[-1]]) if moments is not None else ""
+    evidence = f"no rows in the last {silent / length:.0%} of the window"
+    share = silent / length
+    return Symptom(
+        "late feed", (), Place(name, since, rows), inside, evidence, share, MIN_GAP_SHARE
+    )
+
+
+def _moments(window: OpenWindow) -> Floats | None:
+    """Times of the rows in seconds, or numbers; None of other times."""
+    times = pd.Series(window.time)
+    if pd.api.types.is_datetime64_any_dtype(times.dtype):
+        return times.astype("datetime64[us]").astype("int64").to_numpy() / 1e6
+    return times.to_numpy(dtype=np.float64) if pd.api.types.is_numeric_dtype(times.dtype) else None
+
+
+def _end(window: Window, times: Floats) -> float:
+    """Time at which the window ends; that of its last row if it does not say, or is not over."""
+    if not isinstance(window.last, str):
+        return float(times.max())
+    try:
+        last = pd.Timestamp(window.last)
+    except ValueError:
+        return float(times.max())
+    last = last.tz_convert(None) if last.tzinfo else last
+    end = last.value / 1e9
+    return max(float(times.max()), end) if end <= time.time() else float(times.max())
+
+
+def _number(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)
+
+
+def merged(symptoms: Sequence[Symptom], n: int) -> list[NDArray[np.intp]]:
+    """Put symptoms of one kind in mostly the same rows together, as places in the list."""
+    groups: list[list[int]] = []
+    for at, symptom in enumerate(symptoms):
+        for group in groups:
+            other = symptoms[group[0]]
+            both = int((symptom.bad & other.bad).sum())
+            either = max(int((symptom.bad | other.bad).sum()), 1)
+            if symptom.kind == other.kind and n and both / either > 0.5:
+                group.append(at)
+                break
+        else:
+            groups.append([at])
+    return [np.array(group) for group in groups]

@@ -1,0 +1,187 @@
+"""Causes of alarms: broken data is told from a changed world, and placed."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lifecycle.monitoring.causes import alarms_of, find_causes
+from lifecycle.monitoring.drift import drift_report
+from lifecycle.monitoring.results import drift_alarms
+from lifecycle.monitoring.scored import OpenWindow
+from lifecycle.project import DriftSpec
+from lifecycle.records import Alarm, Window
+
+START = pd.Timestamp("2025-03-01")
+CATEGORIES = ("city",)
+END = Window(first="2025-03-01", last=str(START + pd.Timedelta("1999h")))
+
+WORSE = Alarm(
+    window=END,
+    comparison="release",
+    cause="quality",
+    severity="high",
+    column="bought",
+    columns=("bought",),
+    slice="all",
+    metric="log_loss",
+    value=0.7,
+    limit=0.6,
+)
+
+
+def rows(seed: int, count: int = 2_000) -> pd.DataFrame:
+    """Visits, one an hour."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {
+            "income": np.exp(rng.normal(10, 0.6, count)),
+            "age": rng.normal(45, 12, count),
+            "city": rng.choice(["Rome", "Oslo", "Lima"], count, p=[0.5, 0.3, 0.2]),
+        }
+    )
+    frame["double"] = frame["age"] * 2  # a feature made of another column
+    frame["bought"] = (rng.random(count) < chance(frame)).astype(float)
+    frame["time"] = START + pd.to_timedelta(np.arange(count), unit="h")
+    return frame
+
+
+def chance(frame: pd.DataFrame) -> "pd.Series[float]":
+    """The model, which is right."""
+    margin = (frame["age"].fillna(45) - 45) / 12 + (frame["city"] == "Rome") * 0.8 - 0.4
+    return 1 / (1 + np.exp(-margin))
+
+
+def opened(frame: pd.DataFrame) -> OpenWindow:
+    return OpenWindow(
+        frame[["income", "age", "double", "city"]].reset_index(drop=True),
+        chance(frame).to_numpy(),
+        frame["bought"].to_numpy(dtype=float),
+        None,
+        "binary",
+        "bought",
+        time=frame["time"].to_numpy(),
+    )
+
+
+def alarms(frame: pd.DataFrame, is_worse: bool = False) -> list[Alarm]:
+    windows = opened(rows(1, 4_000)), opened(frame)
+    spec = DriftSpec()
+    report = drift_report(*windows, spec, END, CATEGORIES, with_visible=False)
+    sources = {"double": frozenset(["age"])}
+    causes = find_causes(*windows, report, CATEGORIES, spec, sources, is_worse=is_worse)
+    return alarms_of(causes, report, [*drift_alarms(report, "reference"), WORSE], "reference")
+
+
+def from_row(frame: pd.DataFrame, column: str, values: Any, first: int = 800) -> pd.DataFrame:
+    changed = frame[column].astype(object if column == "city" else float).copy()
+    changed.iloc[first:] = pd.Series(values, index=frame.index).iloc[first:]
+    frame = frame.assign(**{column: changed})
+    return frame.assign(double=frame["age"] * 2)
+
+
+def test_nothing_alarms_where_nothing_has_changed() -> None:
+    assert alarms(rows(2)) == []
+
+
+def test_a_changed_unit_is_one_alarm_with_its_column_and_first_bad_time() -> None:
+    frame = rows(2)
+    [alarm] = alarms(from_row(frame, "income", frame["income"] * 100))
+    assert (alarm.cause, alarm.columns, alarm.slice) == ("unit changed", ("income",), "all")
+    assert abs(pd.Timestamp(alarm.since) - START - pd.Timedelta("800h")) < pd.Timedelta("10h")
+    assert alarm.severity == "high"
+    assert "× 100" in alarm.evidence
+    assert "broken data: unit changed in income since 2025-04-0" in alarm.text
+
+
+def test_a_changed_unit_in_one_city_names_the_city() -> None:
+    frame = rows(2)
+    in_rome = frame["city"] == "Rome"
+    [alarm] = alarms(frame.assign(income=frame["income"].where(~in_rome, frame["income"] / 1000)))
+    assert (alarm.cause, alarm.slice) == ("unit changed", "city=Rome")
+
+
+@pytest.mark.parametrize("fill", [np.nan, 0.0, -999.0])
+def test_what_is_made_of_a_filled_column_is_no_alarm_of_its_own(fill: float) -> None:
+    frame = rows(2)
+    lost = np.random.default_rng(3).random(len(frame)) < 0.5
+    [alarm] = alarms(from_row(frame, "age", frame["age"].where(~lost, fill)))
+    assert (alarm.cause, alarm.columns) == ("missing or filled", ("age", "double"))
+
+
+def test_a_stuck_value_is_told_from_a_fill() -> None:
+    frame = rows(2)
+    [alarm] = alarms(from_row(frame, "age", frame["age"].iloc[799]))
+    assert (alarm.cause, alarm.columns[0]) == ("stuck value", "age")
+    assert alarm.since == str((START + pd.Timedelta("799h")).isoformat())
+
+
+def test_a_renamed_level_is_told_from_a_place_that_joined() -> None:
+    frame = rows(2)
+    [renamed] = alarms(from_row(frame, "city", frame["city"].replace("Oslo", "OSLO ")))
+    assert (renamed.cause, renamed.columns) == ("level renamed", ("city",))
+    assert renamed.evidence == "'Oslo' is now 'OSLO '"
+    joined = rows(3)
+    joined.loc[np.random.default_rng(5).random(2_000) < 0.3, "city"] = "Kyiv"
+    [alarm] = alarms(joined)
+    assert (alarm.cause, alarm.slice) == ("segment", "city=Kyiv")
+
+
+def test_a_batch_that_came_twice_alarms_by_itself() -> None:
+    frame = rows(2)
+    twice = pd.concat([frame, frame.iloc[500:700]]).sort_values("time", kind="stable")
+    [alarm] = alarms(twice)
+    assert (alarm.cause, alarm.column, alarm.metric) == (
+        "duplicated batch",
+        "rows",
+        "duplicated rows",
+    )
+    assert alarm.value == 200 / 2_200
+    assert alarm.since == (START + pd.Timedelta("500h")).isoformat()
+
+
+def test_a_late_feed_says_since_when_there_is_nothing() -> None:
+    frame = rows(2)
+    [alarm] = alarms(frame.iloc[:1_500])
+    assert (alarm.cause, alarm.slice) == ("late feed", "all")
+    assert alarm.since == (START + pd.Timedelta("1499h")).isoformat()
+    [of_lima] = alarms(frame[(frame["city"] != "Lima") | (frame.index < 1_200)])
+    assert (of_lima.cause, of_lima.slice) == ("late feed", "city=Lima")
+
+
+def draw(chances: Any, seed: int = 9, frame: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Rows of the same world, drawn with other chances."""
+    pool = rows(seed, 20_000) if frame is None else frame
+    weights = np.asarray(chances(pool), dtype=float)
+    chosen = np.random.default_rng(seed).choice(
+        len(pool), 2_000, replace=False, p=weights / weights.sum()
+    )
+    return pool.iloc[chosen].reset_index(drop=True).assign(time=rows(1, 2_000)["time"])
+
+
+def test_a_changed_world_is_told_apart_by_what_stayed_the_same() -> None:
+    [covariate] = alarms(draw(lambda pool: np.exp((pool["age"] - 45) / 15)))
+    assert covariate.cause == "covariate shift"
+    assert set(covariate.columns) == {"age", "double"}
+    [label] = alarms(draw(lambda pool: 0.15 + pool["bought"]))
+    assert label.cause == "label shift"
+    assert label.column == "bought"
+    frame = rows(2)
+    flipped = np.random.default_rng(3).random(len(frame)) < 0.4
+    flipped &= (frame["city"] == "Rome").to_numpy()
+    changed = frame.assign(bought=frame["bought"].where(~flipped, 1 - frame["bought"]))
+    [concept] = alarms(changed, is_worse=True)
+    assert (concept.cause, concept.slice) == ("concept shift", "city=Rome")
+
+
+def test_without_labels_and_times_the_cause_is_found_all_the_same() -> None:
+    frame = rows(2)
+    broken = opened(frame.assign(income=frame["income"] * 100))
+    bare = replace(broken, time=None, truth=np.full(len(frame), np.nan))
+    reference = replace(opened(rows(1, 4_000)), time=None)
+    spec = DriftSpec()
+    report = drift_report(reference, bare, spec, Window(), CATEGORIES, with_visible=False)
+    [cause] = find_causes(reference, bare, report, CATEGORIES, spec, {})
+    assert (cause.kind, cause.columns, cause.since) == ("unit changed", ("income",), "")
