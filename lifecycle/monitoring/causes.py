@@ -13,7 +13,7 @@
    (`monitoring.locate`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -130,9 +130,9 @@ def _broken(
         if name not in names and (symptom := column_symptom(sides, name, drift.chance)):
             ranked.append((drift.statistic / drift.alarm_limit, symptom))
     ranked.sort(key=lambda pair: (len(sides.sources(pair[1].columns[0])), -pair[0]))
-    symptoms = _roots(sides, [symptom for _, symptom in ranked])
+    symptoms = _roots(sides, _confined(sides, [symptom for _, symptom in ranked], moved))
     broken = {symptom.columns[0] for symptom in symptoms}
-    rows = [sign for sign in rows if sign.place.segment.partition("=")[0] not in broken]
+    rows = [sign for sign in rows if _is_late(sides, sign, broken, moved)]
     causes = [_cause(symptom) for symptom in rows]
     others = dict(moved)
     for group in merged(symptoms, sides.rows[1]):
@@ -156,6 +156,35 @@ def _broken(
         others = _still_moved(sides, [symptom.bad for symptom in symptoms], others, spec)
     order = sorted(causes, key=lambda cause: -cause.value)
     return order, others
+
+
+def _confined(
+    sides: Sides, symptoms: Sequence[Symptom], moved: Mapping[str, ColumnDrift]
+) -> list[Symptom]:
+    """Leave out signs that are none if other columns have moved, too.
+
+    A month that the reference lacks is one value in all rows, and no stuck one.
+    """
+    sure = [symptom for symptom in symptoms if symptom.is_sure]
+    roots = frozenset().union(*(sides.sources(symptom.columns[0]) for symptom in sure))
+    unexplained = [sides.sources(name) for name in moved if not sides.sources(name) & roots]
+    return [
+        symptom
+        for symptom in symptoms
+        if symptom.is_sure
+        or all(columns & sides.sources(symptom.columns[0]) for columns in unexplained)
+    ]
+
+
+def _is_late(
+    sides: Sides, sign: Symptom, broken: Collection[str], moved: Mapping[str, ColumnDrift]
+) -> bool:
+    """Judge whether rows of a segment are late, and neither renamed nor those of a season past."""
+    if sign.place.segment == ALL:
+        return True
+    column = sign.place.segment.partition("=")[0]
+    own = sides.sources(column)
+    return column not in broken and all(sides.sources(name) & own for name in moved)
 
 
 def _roots(sides: Sides, symptoms: list[Symptom]) -> list[Symptom]:

@@ -74,6 +74,8 @@ class Symptom:
     share: float
     """Of the current rows."""
     limit: float = 0.0
+    is_sure: bool = True
+    """Whether it is one even if other columns moved as well; else the world may have changed."""
 
 
 def column_symptom(sides: Sides, name: str, chance: float) -> Symptom | None:
@@ -132,11 +134,20 @@ def _one_value(sides: Sides, name: str, least: float) -> Symptom | None:
         is_stuck = longest(run) > GAPS * longest(before[_in_order(sides.reference)])
     if is_stuck:
         evidence = f"{words} in {share:.0%} of {len(run):,} rows one after another"
-        return Symptom("stuck value", (name,), place, bad, evidence, shares[1] - shares[0])
+        added = shares[1] - shares[0]
+        return Symptom("stuck value", (name,), place, bad, evidence, added, is_sure=not few)
     if not is_missing and is_known and (few or shares[1] < MIN_GROWTH * shares[0]):
         return None  # what was frequent before may become more so
     evidence = f"{words} in {shares[1]:.1%} of the rows ({shares[0]:.1%} in the reference)"
-    return Symptom("missing or filled", (name,), place, bad, evidence, shares[1] - shares[0])
+    added = shares[1] - shares[0]
+    is_sure = is_missing or (not few and is_far(sides.numbers(name)[0], float(value)))
+    return Symptom("missing or filled", (name,), place, bad, evidence, added, is_sure=is_sure)
+
+
+def is_far(values: Floats, value: float) -> bool:
+    """Tell whether a value lies further outside than the reference is wide."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    return bool(value < 2 * low - high or value > 2 * high - low)
 
 
 def longest(mask: Mask) -> int:
@@ -321,14 +332,16 @@ def _renamed(sides: Sides, name: str, least: float) -> Symptom | None:
     since = after.iloc[rows[first:]].value_counts() / (len(rows) - first)
     table["since"] = since.reindex(table.index).fillna(0.0)
     pairs = [*_pairs(table, new)]
-    if not pairs:
+    if not pairs or len(pairs) < len(new):  # else levels have joined
         return None
     names = {level for _, level in pairs}
     bad = after.isin(names).to_numpy()
     base = before.isin(names).to_numpy()
     place = locate(sides, base.astype(float), bad.astype(float), sides.sources(name))
     words = ", ".join(f"{former!r} is now {level!r}" for former, level in pairs[:3])
-    return Symptom("level renamed", (name,), place, bad, words, float(bad.mean()))
+    is_sure = all(_plain(level) == _plain(other) for level, other in pairs)
+    share = float(bad.mean())
+    return Symptom("level renamed", (name,), place, bad, words, share, is_sure=is_sure)
 
 
 def _pairs(table: pd.DataFrame, new: pd.DataFrame) -> Iterator[tuple[str, str]]:

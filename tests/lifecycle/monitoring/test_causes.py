@@ -176,6 +176,15 @@ def test_a_changed_world_is_told_apart_by_what_stayed_the_same() -> None:
     assert (concept.cause, concept.slice) == ("concept shift", "city=Rome")
 
 
+def test_a_world_in_which_many_columns_moved_at_once_is_not_broken() -> None:
+    frame = rows(2)
+    season = frame.assign(city="Kyiv", income=frame["income"] * 1.3, age=frame["age"] + 9)
+    season["double"] = season["age"] * 2
+    kinds = [alarm.cause for alarm in alarms(season)]
+    assert len(kinds) == 1
+    assert kinds[0] in ("covariate shift", "segment", "label shift")
+
+
 def test_without_labels_and_times_the_cause_is_found_all_the_same() -> None:
     frame = rows(2)
     broken = opened(frame.assign(income=frame["income"] * 100))
