@@ -78,7 +78,7 @@ def is_outdated(request: RetrainingRequest, champion: Trained) -> bool:
     if outdated:
         say(
             "retrain",
-            f"not needed: it was asked for v{request.version}, and v{champion.model.version} serves",
+            f"not needed: asked for v{request.version}, and v{champion.model.version} serves",
         )
     return outdated
 
