@@ -26,12 +26,14 @@ from lifecycle.monitoring.symptoms import (
     merged,
     unseen,
 )
-from lifecycle.monitoring.world import MIN_REST_ROWS, World, distance
+from lifecycle.monitoring.world import MIN_LABELS, MIN_REST_ROWS, World, distance
 from lifecycle.project import DriftSpec, Project
 from lifecycle.records import Alarm, Cause, ColumnDrift, DriftReport
 
 MAX_ROWS = 20_000
 """Rows of either window that are looked at: more of them say nothing new."""
+OF_TRUTH = ("label shift", "concept shift")
+"""Causes that quality falls by."""
 ROWS = "rows"
 """What stands for the column of a cause that is in all of them."""
 
@@ -251,7 +253,13 @@ def name_causes(
         is_worse=any(alarm.cause == "quality" for alarm in alarms),
     )
     positive = [alarm for alarm in alarms if alarm.comparison in (comparison, "release")]
-    return alarms_of(causes, report, positive, comparison) or positive
+    named = alarms_of(causes, report, positive, comparison)
+    if not named or any(cause.broken or cause.kind in OF_TRUTH for cause in causes):
+        return named or positive
+    labels = min(int(np.isfinite(window.truth).sum()) for window in (base, current))
+    if labels < MIN_LABELS:  # nobody can tell whether the features explain it
+        named += [alarm for alarm in positive if alarm.cause == "quality"]
+    return named
 
 
 def alarms_of(
