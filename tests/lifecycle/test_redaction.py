@@ -158,6 +158,8 @@ def test_what_is_remembered_is_hidden() -> None:
 
 
 WRONG_VALUES = """
+import warnings
+warnings.filterwarnings("ignore", "This process .* is multi-threaded")  # of our fork
 import os, sys
 import lifecycle.release.registry
 from lifecycle.cli.main import main
