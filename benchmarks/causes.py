@@ -27,7 +27,7 @@ from lifecycle.monitoring.results import drift_alarms, quality_alarms, quality_r
 from lifecycle.monitoring.scored import OpenWindow, categorical_features, feature_sources
 from lifecycle.project import DriftSpec, Project
 from lifecycle.project.loader import load_project
-from lifecycle.records import Alarm, CauseKind, Window
+from lifecycle.records import BROKEN, CHANGED, Alarm, CauseKind, Window
 from lifecycle.training.evaluation.evaluate import Measurement, evaluate
 
 EACH, FIRST = 10, 10
@@ -41,18 +41,7 @@ FACTORS = (1000.0, 100.0, 60.0, 41.0, 24.0, 12.0, 10.0, 3.6, 2.54, 2.20462, 1.60
 FILLS = ("missing", 0.0, -1.0, -999.0, 9999.0, "mean")
 CLOSE = 0.05
 """Share of the window's rows by which a first bad time may be off."""
-KINDS: tuple[CauseKind, ...] = (
-    "unit changed",
-    "missing or filled",
-    "level renamed",
-    "stuck value",
-    "late feed",
-    "duplicated batch",
-    "covariate shift",
-    "label shift",
-    "concept shift",
-    "segment",
-)
+KINDS: tuple[CauseKind, ...] = (*BROKEN, *CHANGED)
 
 
 class Table(NamedTuple):

@@ -55,7 +55,7 @@ def named(expression: str) -> str:
 
 
 def ratio() -> str:
-    """How far each column is from the reference, in limits: above 1 there is an alarm."""
+    """Distance of each column from the reference, in limits: above 1 there is an alarm."""
     parts = [
         f'label_replace(lifecycle_{source}_distance{{project="$project"}} '
         f'/ lifecycle_{source}_distance_limit{{project="$project"}}, '

@@ -5,12 +5,12 @@ Unlike a dataset version nothing refers to a state of theirs, so they keep no hi
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from lifecycle.errors import BackendError, first_line
 from lifecycle.lake.table import create_table
@@ -55,6 +55,23 @@ def replace_rows(uri: str, rows: pa.Table, key: Mapping[str, str | int]) -> None
             table.vacuum(dry_run=False)
     except (DeltaError, OSError) as error:
         raise BackendError(f"{uri}: cannot write the table: {first_line(error)}") from None
+
+
+def read_rows(uri: str, columns: Sequence[str] | None = None) -> pa.Table | None:
+    """Read the rows of a table of results; None if there is no table yet.
+
+    Args:
+        columns: by default all.
+
+    Raises:
+        BackendError: the table cannot be read.
+    """
+    try:
+        return DeltaTable(uri).to_pyarrow_table(columns=list(columns) if columns else None)
+    except TableNotFoundError:
+        return None
+    except (DeltaError, OSError, pa.ArrowException) as error:
+        raise BackendError(f"{uri}: cannot read the table: {first_line(error)}") from None
 
 
 def _literal(value: str | int) -> str:

@@ -6,13 +6,10 @@ of the same model version. A release begins anew.
 """
 
 from collections.abc import Sequence
-from typing import Any
-
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lifecycle.audit.data_trail import data_chain, record_data
-from lifecycle.errors import BackendError, DataError, first_line
+from lifecycle.errors import DataError
+from lifecycle.lake.rows import read_rows
 from lifecycle.lake.table import table_uri
 from lifecycle.monitoring.results import ALARMS
 from lifecycle.project import Project
@@ -30,17 +27,13 @@ def stored_alarms(project: Project, settings: Settings) -> list[StoredAlarm]:
     Raises:
         BackendError: the table or the audit trail cannot be read.
     """
-    uri = table_uri(settings, project.name, ALARMS)
-    try:
-        rows: list[dict[str, Any]] = DeltaTable(uri).to_pyarrow_table().to_pylist()
-    except TableNotFoundError:
+    table = read_rows(table_uri(settings, project.name, ALARMS))
+    if table is None:
         return []
-    except (DeltaError, OSError) as error:
-        raise BackendError(f"{uri}: cannot read the table: {first_line(error)}") from None
     fields = StoredAlarm.model_fields.keys() - {"acknowledged"}
     alarms = [
         StoredAlarm(**{name: value for name, value in row.items() if name in fields})
-        for row in rows
+        for row in table.to_pylist()
         if row.get("id")  # rows of former releases have none
     ]
     lines = acknowledgements(project, settings)
@@ -137,7 +130,7 @@ def is_same_cause(alarm: Alarm | StoredAlarm, other: Alarm | StoredAlarm) -> boo
 
 
 def _words(alarm: StoredAlarm, lines: Sequence[DataChange], alarms: dict[str, StoredAlarm]) -> str:
-    """Who acknowledged an alarm's cause, when and why; empty if nobody did."""
+    """The acknowledgement of an alarm's cause: who, when, why; empty without one."""
     for line in reversed(lines):
         other = alarms.get(line.digest)
         same = line.digest == alarm.id or (

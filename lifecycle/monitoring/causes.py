@@ -253,13 +253,13 @@ def name_causes(
         is_worse=any(alarm.cause == "quality" for alarm in alarms),
     )
     positive = [alarm for alarm in alarms if alarm.comparison in (comparison, "release")]
-    per_cause = alarms_of(causes, report, positive, comparison)
-    if not per_cause or any(cause.broken or cause.kind in OF_TRUTH for cause in causes):
-        return per_cause or positive
+    alarms_by_cause = alarms_of(causes, report, positive, comparison)
+    if not alarms_by_cause or any(cause.broken or cause.kind in OF_TRUTH for cause in causes):
+        return alarms_by_cause or positive
     labels = min(int(np.isfinite(window.truth).sum()) for window in (base, current))
     if labels < MIN_LABELS:  # nobody can tell whether the features explain it
-        per_cause += [alarm for alarm in positive if alarm.cause == "quality"]
-    return per_cause
+        alarms_by_cause += [alarm for alarm in positive if alarm.cause == "quality"]
+    return alarms_by_cause
 
 
 def alarms_of(

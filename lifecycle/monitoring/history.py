@@ -7,10 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from lifecycle.errors import BackendError, first_line
+from lifecycle.lake.rows import read_rows
 from lifecycle.lake.table import table_uri
 from lifecycle.monitoring.results import ALARMS, ALL, METRICS
 from lifecycle.records import Record
@@ -86,14 +84,14 @@ class WindowResult(Record):
     window: str
     version: int
     source: str
-    """Who wrote it; `monitoring` or what watches the endpoint."""
+    """Writer of the row: `monitoring`, or what watches the endpoint."""
     rows: int | None
     measured: tuple[StoredQuality, ...]
     estimated: StoredQuality | None
     distances: tuple[StoredDistance, ...]
     """Against the reference, the furthest first."""
     compared: int
-    """How many distances there are."""
+    """Count of the distances."""
     alarms: tuple[WindowAlarm, ...]
 
     def quality(self, metric: str) -> StoredQuality | None:
@@ -112,7 +110,7 @@ def read_windows(
     Raises:
         BackendError: a table cannot be read. (Without tables there are no windows.)
     """
-    metrics = _read(table_uri(settings, project_name, METRICS))
+    metrics = read_rows(table_uri(settings, project_name, METRICS))
     if metrics is None:
         return []
     if source is not None:
@@ -124,7 +122,7 @@ def read_windows(
     for row in chosen.to_pylist():
         rows[row["source"], row["window"]][row["version"]].append(row)
     alarms: dict[tuple[str, str, int], list[WindowAlarm]] = defaultdict(list)
-    stored = _read(table_uri(settings, project_name, ALARMS))
+    stored = read_rows(table_uri(settings, project_name, ALARMS))
     for row in stored.to_pylist() if stored is not None else ():
         alarms[row["source"], row["window"], row["version"]].append(_alarm(row))
     results = []
@@ -133,15 +131,6 @@ def read_windows(
         own_alarms = alarms[source, window, version]
         results.append(_result(source, window, version, versions[version], own_alarms))
     return sorted(results, key=lambda result: (result.source, _place(result.window)))
-
-
-def _read(uri: str) -> pa.Table | None:
-    try:
-        return DeltaTable(uri).to_pyarrow_table()
-    except TableNotFoundError:
-        return None
-    except (DeltaError, OSError, pa.ArrowException) as error:
-        raise BackendError(f"{uri}: cannot read the table: {first_line(error)}") from None
 
 
 def _result(

@@ -262,7 +262,7 @@ def _inputs(rows: pa.Table, project: Project) -> pa.Table:
 
 
 def _predictions(rows: pa.Table, project: Project, model: ModelVersion) -> pa.Table:
-    """What was answered, as the table `predictions` has it, without row numbers."""
+    """Answers, as the table `predictions` has them, without row numbers."""
     if project.classes:
         names = probability_columns(project.classes)
         flat = rows["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)

@@ -10,12 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from lifecycle.errors import BackendError, first_line
 from lifecycle.labels.ledger import Ledger
 from lifecycle.lake.read import read_version, stored_schema
+from lifecycle.lake.rows import read_rows
 from lifecycle.lake.table import table_uri
 from lifecycle.monitoring.labels import with_ledger
 from lifecycle.monitoring.live import (
@@ -117,17 +115,11 @@ def _label_states(
     project: Project, settings: Settings, model: ModelVersion
 ) -> dict[str, LabelState]:
     """Window → its labels when it was monitored last."""
-    uri = table_uri(settings, project.name, METRICS)
     names = ["window", "model", "version", "source", "metric", "value"]
-    try:
-        rows = DeltaTable(uri).to_pyarrow_table(columns=names).to_pylist()
-    except TableNotFoundError:
-        return {}
-    except (DeltaError, OSError) as error:
-        raise BackendError(f"{uri}: cannot read: {first_line(error)}") from None
+    table = read_rows(table_uri(settings, project.name, METRICS), names)
     own = [
         row
-        for row in rows
+        for row in (() if table is None else table.to_pylist())
         if (row["source"], row["model"], row["version"])
         == ("operations", model.name, model.version)
     ]

@@ -83,16 +83,9 @@ def monitor_windows(
         FeatureError: the features hook fails.
         ValueError: no windows, or a window was scored by another model than the reference.
     """
-    if not scored:
-        raise ValueError("no window to monitor: score one first")
     latest = list(scored)[-project.monitoring.windows :]
     compared = list(scored)[-project.monitoring.windows - 1 :]
-    for window in compared:
-        if window.model.digest != reference.model.digest:
-            raise ValueError(
-                f"window {window.window} was scored by {window.model.uri}, the reference by "
-                f"{reference.model.uri}: predictions of two models cannot be compared"
-            )
+    _check_models(reference, compared)
     before = open_window(reference, project)
     categorical = categorical_features(before.features, project)
     now = datetime.now(UTC)
@@ -100,11 +93,13 @@ def monitor_windows(
     frames = [
         with_ledger(open_window(window, project), window, project, ledger) for window in compared
     ]
-    former = [None, *frames][: len(frames)][-len(latest) :]
+    previous = [None, *zip(compared, frames, strict=True)][: len(frames)][-len(latest) :]
     windows = list(zip(latest, frames[-len(latest) :], strict=True))
     examined = [
-        examine_window(project, categorical, (before, previous, window), each, released)
-        for (each, window), previous in zip(windows, former, strict=True)
+        examine_window(
+            project, categorical, (before, former[1] if former else None, window), each, released
+        )
+        for (each, window), former in zip(windows, previous, strict=True)
     ]
     drifts = tuple(each.drift for each in examined)
     changes = tuple(each.change for each in examined)
@@ -130,17 +125,16 @@ def monitor_windows(
     )
     findings = []
     labels = content_digest(ledger) if ledger.num_rows else ""
-    for at, ((each, frame), looked, estimated) in enumerate(
-        zip(windows, examined, estimates, strict=True)
+    for (each, frame), former, looked, estimated in zip(
+        windows, previous, examined, estimates, strict=True
     ):
         rows, alarms = looked.rows, identified(looked.alarms, each.model, source)
         if estimated is not None:
             rows.append(estimate_row(estimated, project.target, looked.drift.current_rows))
         if as_of is None:
-            place = len(compared) - len(latest) + at
             origin = AlarmOrigin(
                 reference=reference,
-                previous=compared[place - 1] if place else None,
+                previous=former[0] if former else None,
                 window=each,
                 released=released,
                 known_at=now.isoformat(),
@@ -176,6 +170,22 @@ def monitor_windows(
         before=changes,
         alarms=tuple(alarm for window_findings in findings for alarm in window_findings.alarms),
     )
+
+
+def _check_models(reference: Scored, windows: Sequence[Scored]) -> None:
+    """Check that there are windows, and that all were scored by the model of the reference.
+
+    Raises:
+        ValueError: there are none, or one was scored by another.
+    """
+    if not windows:
+        raise ValueError("no window to monitor: score one first")
+    for window in windows:
+        if window.model.digest != reference.model.digest:
+            raise ValueError(
+                f"window {window.window} was scored by {window.model.uri}, the reference by "
+                f"{reference.model.uri}: predictions of two models cannot be compared"
+            )
 
 
 @dataclass(frozen=True)
@@ -249,7 +259,7 @@ def _results(
     measured: Evaluation | None,
     released: Evaluation,
 ) -> tuple[list[MetricRow], list[Alarm]]:
-    """What a window's rows are, and what moved; nothing of a window with too few rows."""
+    """The rows of a window for the tables, and its alarms: no alarm with too few rows."""
     rows = [*drift_rows(drift, "reference")]
     alarms = [*drift_alarms(drift, "reference")]
     if change is not None:

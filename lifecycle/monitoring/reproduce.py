@@ -42,7 +42,7 @@ class Reproduction(Record):
     differences: tuple[str, ...]
     """Each in words; none if it is the same to the digit."""
     notes: tuple[str, ...]
-    """What is not as it was then."""
+    """Differences from what it was then."""
 
     @property
     def same(self) -> bool:

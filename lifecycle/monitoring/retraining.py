@@ -7,17 +7,13 @@ audit trail and of what monitoring found: the flow asks them before it learns an
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
-from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lifecycle.audit.model_trail import CROWNING, champions
 from lifecycle.data.split import PARTS
-from lifecycle.errors import BackendError, first_line
 from lifecycle.lake.manifest import read_commit
-from lifecycle.lake.rows import replace_rows
+from lifecycle.lake.rows import read_rows, replace_rows
 from lifecycle.lake.table import noted_versions, table_uri
 from lifecycle.monitoring.grades import PREDICTIONS
 from lifecycle.project import Project, RetrainingSpec, duration
@@ -48,13 +44,8 @@ def read_attempts(settings: Settings, project_name: str) -> list[Attempt]:
     Raises:
         BackendError: the table cannot be read.
     """
-    uri = table_uri(settings, project_name, TABLE)
-    try:
-        rows: list[dict[str, Any]] = DeltaTable(uri).to_pyarrow_table().to_pylist()
-    except TableNotFoundError:
-        return []
-    except (DeltaError, OSError) as error:
-        raise BackendError(f"{uri}: cannot read: {first_line(error)}") from None
+    table = read_rows(table_uri(settings, project_name, TABLE))
+    rows = [] if table is None else table.to_pylist()
     return sorted((Attempt.model_validate(row) for row in rows), key=lambda attempt: attempt.time)
 
 

@@ -289,7 +289,7 @@ def _leaves_support(former: Floats, values: Floats, unit: Unit, share: float) ->
 
 
 def _likelihood(former: Floats, unit: Unit, share: float) -> Callable[[Floats], Floats]:
-    """How likely each value is of the changed unit, by densities over common bins."""
+    """Probability that each value is of the changed unit, by densities over common bins."""
     other = former * unit[0] + unit[1]
     ends = np.unique(
         np.quantile(np.concatenate([former, np.sort(other)]), np.linspace(0, 1, POINTS // 4))

@@ -348,7 +348,7 @@ def explanations(
 
 
 def _blocks(window: OpenWindow) -> NDArray[np.intp]:
-    """Which rows may be alike: those of an entity, or a run of rows in time."""
+    """Blocks of rows that may be alike: those of an entity, or a run of rows in time."""
     if window.entity is not None:
         return np.asarray(pd.factorize(window.entity)[0], dtype=np.intp)
     rows = len(window.features)
@@ -411,6 +411,6 @@ def _misfit(
 
 
 def _design(residuals: Floats, blocks: NDArray[np.intp]) -> float:
-    """How much more a mean varies than one of independent rows (Kish's design effect)."""
+    """Variance of a mean over that of a mean of independent rows (Kish's design effect)."""
     sums = np.bincount(blocks, residuals)
     return max(1.0, float((sums**2).sum() / max((residuals**2).sum(), 1e-12)))

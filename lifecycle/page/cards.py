@@ -39,7 +39,7 @@ class Card:
     champion: str
     facts: tuple[Fact, ...]
     reasons: tuple[str, ...] = ()
-    """Why the champion is it: what the gate said."""
+    """Reasons of the gate for the champion."""
 
 
 def windows_of(state: EnvironmentState, source: Source | None = None) -> list[WindowResult]:
@@ -93,7 +93,7 @@ def card(project: Project, state: EnvironmentState, sources: Sources) -> Card:
 
 
 def _verdict(project: Project, state: EnvironmentState, champion: int) -> Cell:
-    """What to do, from the newest look at the newest window."""
+    """Advice from the newest look at the newest window."""
     windows = windows_of(state)
     if not windows:
         return Cell("released, and not monitored yet", "plain")

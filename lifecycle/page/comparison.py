@@ -152,7 +152,7 @@ def _find_version(
 
 
 def _facts(run: "Run | None") -> dict[tuple[str, str], str]:
-    """What went into a training, by group and name."""
+    """Inputs of a training, by group and name."""
     if run is None:
         return {}
     tags = run.data.tags

@@ -175,7 +175,7 @@ def _version_rows(project: Project, state: EnvironmentState, sources: Sources) -
 
 
 def _node_links(state: EnvironmentState, sources: Sources) -> dict[str, str]:
-    """Where the boxes of the lineage lead."""
+    """Links of the boxes of the lineage."""
     links: dict[str, str] = {}
     for node in state.lineage.nodes if state.lineage else ():
         if node.kind == "monitoring":
@@ -196,7 +196,7 @@ def _data(lineage: Lineage) -> list[object]:
 
 
 def _rules(project: Project) -> list[str]:
-    """What the project declares of release and monitoring, in words."""
+    """Rules of release and monitoring that the project declares, in words."""
     gate, rollout, retraining = project.gate, project.serving.rollout, project.retraining
     metric = project.metric.replace("_", " ")
     chance = f"{gate.confidence:.0%} sure"

@@ -22,6 +22,7 @@ from lifecycle.records.data import (
 from lifecycle.records.governance import Erasure, Learner, Retained, Searched, TableSize
 from lifecycle.records.monitoring import (
     BROKEN,
+    CHANGED,
     Alarm,
     AlarmOrigin,
     Attempt,
@@ -76,6 +77,7 @@ from lifecycle.records.training import (
 
 __all__ = [
     "BROKEN",
+    "CHANGED",
     "CONTROL",
     "Action",
     "Alarm",

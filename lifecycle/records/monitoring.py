@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from lifecycle.project import Metric, MonitoringSpec
 from lifecycle.records.base import Record, Window
@@ -109,28 +109,19 @@ class DriftReport(Record):
         return tuple(column for column in self.features if column.drifted)
 
 
-CauseKind = Literal[
+BrokenKind = Literal[
     "unit changed",
     "missing or filled",
     "level renamed",
     "stuck value",
     "late feed",
     "duplicated batch",
-    "covariate shift",
-    "label shift",
-    "concept shift",
-    "segment",
 ]
-BROKEN: tuple[CauseKind, ...] = (
-    "unit changed",
-    "missing or filled",
-    "level renamed",
-    "stuck value",
-    "late feed",
-    "duplicated batch",
-)
+ChangedKind = Literal["covariate shift", "label shift", "concept shift", "segment"]
+CauseKind = BrokenKind | ChangedKind
+BROKEN: tuple[BrokenKind, ...] = get_args(BrokenKind)
 """Causes that are a mistake in the data."""
-CHANGED: tuple[CauseKind, ...] = ("covariate shift", "label shift", "concept shift", "segment")
+CHANGED: tuple[ChangedKind, ...] = get_args(ChangedKind)
 """Causes that are a world that has changed."""
 
 

@@ -33,9 +33,9 @@ class Series:
     """Lower ends of the intervals; empty without intervals."""
     high: Sequence[float | None] = ()
     alarms: Sequence[bool] = ()
-    """Which values are alarms."""
+    """Mask of the values that are alarms."""
     notes: Sequence[str] = ()
-    """What the dot of a value says more."""
+    """More text of the dot of each value."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Where a window and a value are in the drawing area."""
+    """Place of a window and a value in the drawing area."""
 
     step: float
     low: float
@@ -242,7 +242,7 @@ def _legend(items: Sequence[tuple[str, str]]) -> Markup:
 
 
 def _sentence(title: str, windows: Sequence[str], series: Sequence[Series], releases: int) -> str:
-    """What the chart shows, for those who do not see it."""
+    """Text of the chart, for those who do not see it."""
     if not windows:
         return f"{title}: no windows"
     parts = [f"{title}, {len(windows)} windows from {windows[0]} to {windows[-1]}"]

@@ -77,7 +77,7 @@ class Operator:
             return "UNKNOWN"
 
     def starts(self, run: str) -> int:
-        """How often a process began with the run."""
+        """Count of the processes that began with the run."""
         return int(self.get(f"/flow_runs/{run}")["run_count"])
 
     def is_noticed(self, run: str) -> bool:
