@@ -1,8 +1,8 @@
 """Runs that wait in a queue: all end once, though the Prefect server is killed in the middle.
 
-The flow does nothing but add its run to a file, so that one that ran twice is seen. Workers, pool
-and heartbeats are those of our deployments; the database is SQLite. No automation is there, which
-in a deployment takes up again what has crashed.
+The flow does nothing but add its run to a file, so that one that ran twice is seen. Workers, pool,
+heartbeats and the automations that take up again what has crashed are those of our deployments;
+the database is SQLite.
 """
 
 import json
@@ -29,9 +29,13 @@ AT_ONCE = 2
 """Runs that a worker has under way, at most."""
 KILLED_AT = 60
 """Runs that have ended when the server is killed."""
-OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+ENDED = {"Completed", "Failed", "Cancelled", "GivenUp"}
+"""The last is `tasks.automations.GIVEN_UP`, whose module would import Prefect here."""
 PATIENCE_S = 1_700.0
+"""Longer than the 15 minutes after which a server that was started anew acts on a crash."""
+CRASHED = "Crashed"
 POLL_S = 1.0
+HEARTBEAT_S = 30
 FLOW = """
 import os
 from prefect import flow
@@ -44,11 +48,21 @@ def noted():
 """
 ENQUEUE = f"""
 import sys
+from datetime import timedelta
 from prefect import flow
+from prefect.client.orchestration import get_client
 from prefect.deployments import run_deployment
+from tasks.automations import Watch, declare, keep_automations
 
+tags = ["lifecycle", "queue"]
+never = timedelta(days=1)
+watch = Watch("dev", "queue", tags, (), {{}}, {HEARTBEAT_S}, silence=never, quiet=timedelta())
+with get_client(sync_client=True) as client:
+    keep_automations(client, watch.prefix, declare(watch))
 deployed = flow.from_source(sys.argv[1], entrypoint="noted.py:noted")
-deployed.deploy(name="queue", work_pool_name="queue", build=False, print_next_steps=False)
+deployed.deploy(
+    name="queue", work_pool_name="queue", tags=tags, build=False, print_next_steps=False
+)
 for _ in range({RUNS}):
     run_deployment("noted/queue", timeout=0)
 """
@@ -76,7 +90,7 @@ class Queue:
             "NOTED": str(self.noted),
             "PREFECT_HOME": str(folder / "prefect"),
             "PREFECT_API_URL": url,
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
             "PREFECT_WORKER_QUERY_SECONDS": "1",  # 10 by default, a pause between short runs
         }
         self._api = httpx.Client(base_url=url, timeout=60, trust_env=False)
@@ -108,14 +122,16 @@ class Queue:
         return time.monotonic()
 
     def states(self) -> Counter[str]:
-        """Number of runs in each state."""
+        """Number of runs in each state, by name."""
         body = {"limit": 200, "sort": "ID_DESC"}
         runs = self._api.post("/flow_runs/filter", json=body).raise_for_status().json()
-        return Counter(str(run["state_type"]) for run in runs)
+        return Counter(str(run["state_name"]) for run in runs)
 
-    def unfinished(self) -> int:
-        """Number of runs that wait or are under way."""
-        return RUNS - sum(count for state, count in self.states().items() if state in OVER)
+    def settle(self, over: set[str], end: float) -> Counter[str]:
+        """Wait until all runs are in one of these states, or time is up; number in each."""
+        while (states := self.states()).keys() - over and time.monotonic() < end:
+            time.sleep(POLL_S)
+        return states
 
     def _start(self, *words: str) -> Any:
         command = [sys.executable, "-m", "prefect", "--no-prompt", *words]
@@ -139,10 +155,10 @@ def measure(rounds: int) -> Iterator[Result]:
             before = len(queue.noted.read_text().splitlines())
             back = time.monotonic()
             resumed = queue.wait(before + 1, end)
-            while queue.unfinished() and time.monotonic() < end:
-                time.sleep(POLL_S)
+            crashed = queue.settle(ENDED | {CRASHED}, end)[CRASHED]
             seconds = time.monotonic() - begun
-            states = queue.states()
+            states = queue.settle(ENDED, end)
+            late = time.monotonic() - begun - seconds
             workers.close()
         noted = Counter(queue.noted.read_text().splitlines())
     detail = (
@@ -150,9 +166,11 @@ def measure(rounds: int) -> Iterator[Result]:
         f"{KILLED_AT} and up again {back - killed:.1f} s later"
     )
     ends = json.dumps(dict(states))
-    yield limit("queue: runs that did not complete", [RUNS - states["COMPLETED"]], "runs", 0, ends)
+    yield limit("queue: runs that did not complete", [RUNS - states["Completed"]], "runs", 0, ends)
     yield limit("queue: runs that never ran", [RUNS - len(noted)], "runs", 0, detail)
     repeats = sum(count > 1 for count in noted.values())
     yield limit("queue: runs that ran twice", [repeats], "runs", 0, detail)
     yield information("queue: from the first worker to the last run", [seconds], "s", detail)
+    aside = f"{crashed} runs crashed; {detail}"
+    yield information("queue: until crashed runs were taken up and ended", [late], "s", aside)
     yield information("queue: next run after the server is back", [resumed - back], "s", detail)

@@ -28,10 +28,17 @@ from tasks.events import HELD_EVENTS, NOT_HELD, ONE_MESSAGE, Event, resource_id
 
 MAX_RUNS = 3
 """How often a run is started in all, when its process is lost again and again."""
+STARTED_WITHIN = timedelta(days=1)
+"""Starts of a run that never began are counted for so long, from the first on."""
+GIVEN_UP = "GivenUp"
+"""Name of the state of such a run that is not taken up again."""
 HEARTBEATS = 3
 """A run that missed as many is taken for dead."""
 QUIET_STEP = timedelta(hours=1)
 """How exactly the end of quiet hours is met: an event says how many of these are left."""
+CRASHED = "prefect.flow-run.Crashed"
+STATES_AFTER = ("Cancelled", "Pending", "Running", GIVEN_UP)
+"""A crashed run that comes into one of these is not taken up again for that crash."""
 CANCELLED_WITHIN = timedelta(seconds=15)
 """A cancelled run's process reports a crash first; the cancellation follows within seconds."""
 NEVER = "lifecycle.notice.withdrawn"
@@ -90,7 +97,7 @@ def prefix_of(env: str, project: str) -> str:
 
 def declare(watch: Watch) -> list[AutomationCore]:
     """The automations that should be on the server."""
-    declared = [_crashed(watch), _taken_up(watch)]
+    declared = [_crashed(watch), _taken_up(watch), _never_began(watch)]
     if watch.retraining:
         declared.append(_retraining(watch, watch.retraining))
     if watch.blocks:
@@ -146,7 +153,7 @@ def _taken_up(watch: Watch) -> AutomationCore:
     return AutomationCore(
         name=f"{watch.prefix}a crashed run is taken up again",
         description=f"With the same parameters, until it was started {MAX_RUNS} times.",
-        trigger=_crash(watch, [str(count) for count in range(1, MAX_RUNS)]),
+        trigger=_crash(watch, [str(count) for count in range(MAX_RUNS)]),
         actions=[
             ChangeFlowRunState(
                 state=StateType.SCHEDULED, name="AwaitingRetry", message="taken up again"
@@ -155,17 +162,51 @@ def _taken_up(watch: Watch) -> AutomationCore:
     )
 
 
+def _never_began(watch: Watch) -> AutomationCore:
+    """Give up a run whose process could not begin it, often enough: Prefect's count stays at 0.
+
+    It is a crash before and after; the name of its state keeps it from being taken up again.
+    """
+    return AutomationCore(
+        name=f"{watch.prefix}a run that never began is given up",
+        description=f"It crashed {MAX_RUNS} times before it began, and is not taken up again.",
+        trigger=EventTrigger(
+            after={CRASHED},  # the first one starts the time and is not counted
+            expect={CRASHED},
+            match={"prefect.resource.id": "prefect.flow-run.*", "prefect.run-count": "0"},
+            match_related=_tagged(watch),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Reactive,
+            threshold=MAX_RUNS - 1,
+            within=STARTED_WITHIN,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                name=GIVEN_UP,
+                message=f"it never began, in {MAX_RUNS} starts",
+                force=True,  # a run that crashed cannot crash, else
+            ),
+            *_told_of_loss(watch, "{{ event.payload.validated_state.message }}"),
+        ],
+    )
+
+
 def _given_up(watch: Watch) -> AutomationCore:
-    # 0: it never began, since the worker could not start it
     return AutomationCore(
         name=f"{watch.prefix}a crashed run is given up",
         description="It is not taken up again.",
-        trigger=_crash(watch, ["0", str(MAX_RUNS)]),
-        actions=_messages(
-            watch,
-            f"{watch.project} in {watch.env}: {{{{ flow.name }}}} crashed and is given up",
-            "{{ flow_run.name }}: {{ flow_run.state.message }}\n{{ flow_run | ui_url }}",
-        ),
+        trigger=_crash(watch, [str(MAX_RUNS)]),
+        actions=_told_of_loss(watch, "{{ flow_run.state.message }}"),
+    )
+
+
+def _told_of_loss(watch: Watch, reason: str) -> list[ActionTypes]:
+    """Messages that a run is given up, for a reason."""
+    return _messages(
+        watch,
+        f"{watch.project} in {watch.env}: {{{{ flow.name }}}} crashed and is given up",
+        f"{{{{ flow_run.name }}}}: {reason}\n{{{{ flow_run | ui_url }}}}",
     )
 
 
@@ -173,11 +214,11 @@ def _crash(watch: Watch, counts: list[str]) -> EventTrigger:
     """A trigger for crashes of runs that were started so many times.
 
     Engine and worker may both tell of one, a second apart: the window makes them one, and leaves
-    out runs that somebody cancels.
+    out runs that somebody cancels, or that are given up.
     """
     return EventTrigger(
-        after={"prefect.flow-run.Crashed"},
-        expect={f"prefect.flow-run.{state}" for state in ("Cancelled", "Pending", "Running")},
+        after={CRASHED},
+        expect={f"prefect.flow-run.{state}" for state in STATES_AFTER},
         match={"prefect.resource.id": "prefect.flow-run.*", "prefect.run-count": counts},
         match_related=_tagged(watch),
         for_each={"prefect.resource.id"},

@@ -99,7 +99,7 @@ def test_automations_are_kept_as_declared_and_only_those_of_the_project(
 ) -> None:
     watch = replace(WATCH, blocks=find_blocks(client, sinks[0]), quiet=timedelta(hours=3))
     other = replace(watch, project="watched_too")
-    assert len(keep_automations(client, watch.prefix, declare(watch))) == 8
+    assert len(keep_automations(client, watch.prefix, declare(watch))) == 9
     keep_automations(client, other.prefix, declare(other))
     assert keep_automations(client, watch.prefix, declare(watch)) == (), "nothing changed"
 
@@ -117,7 +117,7 @@ def test_automations_are_kept_as_declared_and_only_those_of_the_project(
     keep_automations(client, watch.prefix, [])
     names = [automation.name for automation in client.read_automations()]
     assert not [name for name in names if name.startswith(watch.prefix)]
-    assert len(keep_automations(client, other.prefix, [])) == 8
+    assert len(keep_automations(client, other.prefix, [])) == 9
 
 
 def test_requests_for_retraining_start_one_run_that_carries_the_first(
@@ -172,6 +172,8 @@ def test_lost_runs_are_taken_up_again_and_people_are_told_once_per_cause(
     begin(client, cancelled)
     for state_ in (Cancelling(), Crashed(message="aborted by a termination signal"), Cancelled()):
         client.set_flow_run_state(cancelled, state_, force=True)
+    stillborn = run_of_a_deployment(client, watch.tags)
+    client.set_flow_run_state(stillborn, Crashed(message="Failed to submit"))
     send_deployed("watched", settings)
 
     # two runs meet the same refusal; a rollback; and a gate that closes in the night
@@ -194,14 +196,25 @@ def test_lost_runs_are_taken_up_again_and_people_are_told_once_per_cause(
 
     wait_for(lambda: state(client, lost)[0] == "AwaitingRetry", 40, "the lost run's new start")
     assert state(client, lost)[1] == "taken up again"
-    for _ in range(2):  # its process is lost twice more, and the worker says so
-        client.set_flow_run_state(lost, Pending())
+    wait_for(lambda: state(client, stillborn)[0] == "AwaitingRetry", 20, "its second start")
+    for _ in range(2):  # their processes are lost twice more, and the worker says so
+        for run in (stillborn, lost):
+            client.set_flow_run_state(run, Pending())
         begin(client, lost)
-        client.set_flow_run_state(lost, Crashed(message="exit code -9"))
-        wait_for(lambda: state(client, lost)[0] != "Crashed" or len(posted) > 4, 40, "a new start")
-    wait_for(lambda: len(posted) == 5, 30, "all messages")
-    wait_for(lambda: len(mailed) == 5, 10, "all mails")
+        for run in (stillborn, lost):
+            client.set_flow_run_state(run, Crashed(message="exit code -9"))
+        wait_for(
+            lambda: (
+                len(posted) == 6
+                or all(state(client, run)[0] == "AwaitingRetry" for run in (stillborn, lost))
+            ),
+            40,
+            "new starts",
+        )
+    wait_for(lambda: len(posted) == 6, 30, "all messages")
+    wait_for(lambda: len(mailed) == 6, 10, "all mails")
     assert state(client, lost) == ("Crashed", "exit code -9")
+    assert state(client, stillborn) == ("GivenUp", "it never began, in 3 starts")
     assert state(client, foreign)[0] == "Running", "a run of another project"
     assert state(client, cancelled)[0] == "Cancelled", "a run that a person ended"
     later = {post["text"].splitlines()[0] for post in posted[at_once:]}
