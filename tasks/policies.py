@@ -56,6 +56,21 @@ def cached_by(
     return key
 
 
+SHAPED_HERE: tuple[Result, ...] = ("data", "features", "model", "checks")
+"""What flows make themselves; `answers` are made by replicas, of the code that those find."""
+
+
+def pin_code() -> None:
+    """Hash the code that shapes results, soon after this process has imported it.
+
+    Its files may be replaced while a flow waits for its turn and works. What the flow makes then
+    is the old code's, and would bear the identity of the new.
+    """
+    lock_digest()
+    for result in SHAPED_HERE:
+        code_digest(result)
+
+
 def _plain(value: Any) -> Any:
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 

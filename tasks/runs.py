@@ -26,6 +26,7 @@ from lifecycle.runtime.run import Run, running
 from lifecycle.runtime.traces import begin_traces, span
 from lifecycle.settings import Settings
 from tasks.exclusive import exclusive
+from tasks.policies import pin_code
 
 # In whose name a version is changed.
 
@@ -74,6 +75,8 @@ def flow(
         @wraps(fn)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
             direct_loopback()  # for a run of a deployment, which no script began
+            if is_exclusive:
+                pin_code()
             bound = inspect.signature(fn).bind(*args, **kwargs)
             arguments = bound.arguments
             arguments["project"] = _in_environment(arguments["project"], arguments.get("env"))

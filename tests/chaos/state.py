@@ -1,6 +1,6 @@
 """What a home holds, without times: equal after an uninterrupted run and after a killed one."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +75,16 @@ def _registry(project: Project, settings: Settings) -> dict[str, Any]:
 
 
 def _trails(project: Project, settings: Settings) -> dict[str, Any]:
-    data = data_chain(settings, project.name)
+    data: dict[str, list[Any]] = defaultdict(list)  # retention goes by tables, and back to those
+    for line in data_chain(settings, project.name).lines():
+        data[str(line.table)].append((line.action, line.version, line.digest))
     return {
         "damage": verify(settings, project.name),
         "models": [
             (line.action, line.version, line.digest)
             for line in model_chain(settings, project.name).lines()
         ],
-        "data": [(line.action, line.table, line.version, line.digest) for line in data.lines()],
+        "data": data,
     }
 
 

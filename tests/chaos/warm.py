@@ -43,8 +43,10 @@ def _preload() -> None:
 
     from lifecycle.release.mlflow_store import load_mlflow
     from lifecycle.settings import Settings
+    from tasks.policies import pin_code
     from tests.chaos import stages, state  # noqa: F401
 
+    pin_code()  # of what all forks run, also if a file is edited meanwhile
     load_mlflow(Settings.load(None))
     stages.replace_endpoint()
     assert deltalake

@@ -1,7 +1,9 @@
 """Which run a flow, its tasks and the flows in it are, as `lifecycle` sees it."""
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import current_thread
 from typing import Any
@@ -13,7 +15,10 @@ from prefect.runtime import flow_run
 from lifecycle.environments import Environment
 from lifecycle.project import Project
 from lifecycle.project.loader import ProjectFile
+from lifecycle.runtime import identity
+from lifecycle.runtime.identity import code_digest
 from lifecycle.runtime.run import current_run
+from tasks import runs
 from tasks.runs import flow
 
 pytestmark = [pytest.mark.component, pytest.mark.usefixtures("prefect_server")]
@@ -51,6 +56,37 @@ def test_it_stays_a_flow_like_any_other() -> None:
     assert set(outer.parameters.properties) == {"project", "env", "fail"}
     assert outer.version != inner.with_options(version="other").version
     assert outer._entrypoint.endswith("test_runs:outer")
+
+
+@flow(flow_run_name="patient-{project.name}", is_exclusive=True)
+def patient(project: ProjectFile, env: Environment | None = None) -> str:
+    return code_digest("model")
+
+
+def test_what_it_makes_is_of_the_code_that_it_began_with(
+    make_project: Callable[..., Project], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    copy = tmp_path / "lifecycle"
+    shutil.copytree(identity.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+
+    @contextmanager
+    def upgrade(*of: object) -> Iterator[None]:
+        with (copy / "training" / "fit.py").open("a") as file:
+            file.write("# the next version\n")
+        yield
+
+    monkeypatch.setattr(identity, "PACKAGE", copy)
+    monkeypatch.setattr(runs, "exclusive", upgrade)
+    try:
+        code_digest.cache_clear()
+        before = code_digest("model")
+        code_digest.cache_clear()
+        assert patient(make_project()) == before, "it was upgraded while it waited for its turn"
+        code_digest.cache_clear()
+        assert code_digest("model") != before, "a new process has the new code"
+    finally:
+        code_digest.cache_clear()
+        identity.lock_digest.cache_clear()
 
 
 def test_it_tells_how_it_ended(
