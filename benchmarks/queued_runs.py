@@ -171,6 +171,6 @@ def measure(rounds: int) -> Iterator[Result]:
     repeats = sum(count > 1 for count in noted.values())
     yield limit("queue: runs that ran twice", [repeats], "runs", 0, detail)
     yield information("queue: from the first worker to the last run", [seconds], "s", detail)
-    aside = f"{crashed} runs crashed; {detail}"
-    yield information("queue: until crashed runs were taken up and ended", [late], "s", aside)
+    loss = f"{crashed} runs crashed; {detail}"
+    yield information("queue: until crashed runs were taken up and ended", [late], "s", loss)
     yield information("queue: next run after the server is back", [resumed - back], "s", detail)

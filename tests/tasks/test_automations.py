@@ -172,8 +172,8 @@ def test_lost_runs_are_taken_up_again_and_people_are_told_once_per_cause(
     begin(client, cancelled)
     for state_ in (Cancelling(), Crashed(message="aborted by a termination signal"), Cancelled()):
         client.set_flow_run_state(cancelled, state_, force=True)
-    stillborn = run_of_a_deployment(client, watch.tags)
-    client.set_flow_run_state(stillborn, Crashed(message="Failed to submit"))
+    unstarted = run_of_a_deployment(client, watch.tags)
+    client.set_flow_run_state(unstarted, Crashed(message="Failed to submit"))
     send_deployed("watched", settings)
 
     # two runs meet the same refusal; a rollback; and a gate that closes in the night
@@ -196,17 +196,17 @@ def test_lost_runs_are_taken_up_again_and_people_are_told_once_per_cause(
 
     wait_for(lambda: state(client, lost)[0] == "AwaitingRetry", 40, "the lost run's new start")
     assert state(client, lost)[1] == "taken up again"
-    wait_for(lambda: state(client, stillborn)[0] == "AwaitingRetry", 20, "its second start")
+    wait_for(lambda: state(client, unstarted)[0] == "AwaitingRetry", 20, "its second start")
     for _ in range(2):  # their processes are lost twice more, and the worker says so
-        for run in (stillborn, lost):
+        for run in (unstarted, lost):
             client.set_flow_run_state(run, Pending())
         begin(client, lost)
-        for run in (stillborn, lost):
+        for run in (unstarted, lost):
             client.set_flow_run_state(run, Crashed(message="exit code -9"))
         wait_for(
             lambda: (
                 len(posted) == 6
-                or all(state(client, run)[0] == "AwaitingRetry" for run in (stillborn, lost))
+                or all(state(client, run)[0] == "AwaitingRetry" for run in (unstarted, lost))
             ),
             40,
             "new starts",
@@ -214,7 +214,7 @@ def test_lost_runs_are_taken_up_again_and_people_are_told_once_per_cause(
     wait_for(lambda: len(posted) == 6, 30, "all messages")
     wait_for(lambda: len(mailed) == 6, 10, "all mails")
     assert state(client, lost) == ("Crashed", "exit code -9")
-    assert state(client, stillborn) == ("GivenUp", "it never began, in 3 starts")
+    assert state(client, unstarted) == ("GivenUp", "it never began, in 3 starts")
     assert state(client, foreign)[0] == "Running", "a run of another project"
     assert state(client, cancelled)[0] == "Cancelled", "a run that a person ended"
     later = {post["text"].splitlines()[0] for post in posted[at_once:]}
