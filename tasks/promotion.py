@@ -15,9 +15,8 @@ from lifecycle.audit.model_trail import (
     rolled_back,
     standing,
 )
-from lifecycle.errors import OvertakenError, SettingsError
+from lifecycle.errors import GateError, OvertakenError, SettingsError
 from lifecycle.project import Project
-from lifecycle.quality.card import model_card
 from lifecycle.quality.program import ChecksProgram
 from lifecycle.records import (
     Action,
@@ -33,7 +32,7 @@ from lifecycle.records import (
     Split,
     Trained,
 )
-from lifecycle.release import artifacts, promotion, registry
+from lifecycle.release import artifacts, cards, promotion, registry
 from lifecycle.release.offer import ANSWER_S
 from lifecycle.serving.proxy import STARTUP_S
 from lifecycle.serving.smoke import PATIENCE_S
@@ -327,16 +326,8 @@ def accept(
         words = f"{settings.env} has changed since this promotion looked at it: {error}. Run again."
         return Decision(gate="promotion", passed=False, reasons=(words,), blocking=(words,))
     with step(STAGE, "registering in MLflow") as tell:
-        card = model_card(
-            project,
-            judgement.split,
-            judgement.evaluated.candidate,
-            judgement.evaluated.baseline,
-            judgement.checks,
-            judgement.decision,
-        )
         offered = promotion.as_offered(project, settings, offer)
-        trained = promotion.accept(offered, settings, offer, judgement, card)
+        trained = promotion.accept(offered, settings, offer, judgement)
         tell(f"{offer} is challenger here as v{trained.model.version}")
     return trained
 
@@ -344,7 +335,11 @@ def accept(
 def duel_of(
     project: Project, settings: Settings, proposal: Proposal, judgement: Judgement | None
 ) -> tuple[Trained, Duel]:
-    """The promoted version against the champion; without a judgement it is the champion already."""
+    """The promoted version against the champion; without a judgement it is the champion already.
+
+    Raises:
+        GateError: a claim of its model card is false; it stays challenger.
+    """
     alias = registry.CHALLENGER if judgement else registry.CHAMPION
     model = registry.by_alias(project.name, alias, settings) or proposal.champion
     assert model  # noqa: S101 - `accept` has set it, or it is the champion
@@ -358,6 +353,9 @@ def duel_of(
             champion_evaluation=None,
             decision=decision,
         )
+    cards.ensure_card(project, trained, settings)
+    if found := cards.verify_card(model, settings, project):
+        raise GateError(f"{model.uri} is not released: {' '.join(cards.claims_in_words(found))}")
     return trained, Duel(
         champion=champion_of(project, settings),
         challenger_evaluation=judgement.evaluated.candidate,

@@ -6,7 +6,8 @@ from typing import Any
 from lifecycle.audit.model_trail import champions, rolled_back
 from lifecycle.errors import RegistryError
 from lifecycle.project import Project
-from lifecycle.quality import card, gates
+from lifecycle.quality import gates
+from lifecycle.quality.card import remeasured_claims
 from lifecycle.quality.summary import spell
 from lifecycle.records import (
     Candidate,
@@ -17,7 +18,7 @@ from lifecycle.records import (
     ModelVersion,
     Trained,
 )
-from lifecycle.release import artifacts, register, registry
+from lifecycle.release import artifacts, cards, register, registry
 from lifecycle.release.registry import CHALLENGER, CHAMPION
 from lifecycle.runtime.cluster import is_connected
 from lifecycle.serving import proxy
@@ -131,14 +132,6 @@ def register_challenger(project: Project, settings: Settings, candidate: Candida
             identity=candidate.identity,
             noise=candidate.noise,
         )
-        text = card.model_card(
-            project,
-            candidate.split,
-            evaluated.candidate,
-            evaluated.baseline,
-            candidate.checks,
-            candidate.decision,
-        )
         trained = register.register(
             project,
             settings,
@@ -146,7 +139,6 @@ def register_challenger(project: Project, settings: Settings, candidate: Candida
             trained=content,
             plots=evaluated.plots,
             report=evaluated.report,
-            card=text,
         )
         model = trained.model
         report(
@@ -181,7 +173,8 @@ def _cut_short(changes: Sequence[Change], champion: ModelVersion) -> Change | No
 def challenge(project: Project, settings: Settings, trained: Trained, again: bool = False) -> Duel:
     """Measure challenger and champion on the challenger's holdout, and let the gate decide.
 
-    A version that was rolled back does not pass, unless it may come back `again`.
+    A version that was rolled back does not pass, unless it may come back `again`. Nor does one
+    whose model card claims what is not so, by the store or by the new measurement.
     """
     champion = champion_of(project, settings)
     changes = trail_of(project, settings).changes()
@@ -200,9 +193,24 @@ def challenge(project: Project, settings: Settings, trained: Trained, again: boo
         )
         duel = _undisputed(trained, champion, "rollback", False, (reason,))
     else:
-        duel = _measure(project, settings, trained, champion)
+        duel = _verified(project, settings, trained, champion)
     show_decision(project, "release", duel.decision, None if trained.cached else trained.decision)
     return duel
+
+
+def _verified(
+    project: Project, settings: Settings, trained: Trained, champion: ModelVersion | None
+) -> Duel:
+    """The duel, unless a claim of the challenger's model card is false."""
+    cards.ensure_card(project, trained, settings)
+    found = cards.verify_card(trained.model, settings, project)
+    if not found:
+        duel = _measure(project, settings, trained, champion)
+        card = cards.read_card(trained.model, settings)
+        found = remeasured_claims(card, duel.challenger_evaluation, project) if card else []
+        if not found:
+            return duel
+    return _undisputed(trained, champion, "model card", False, cards.claims_in_words(found))
 
 
 def _undisputed(
@@ -231,7 +239,7 @@ def _measure(
         "subject": f"challenger v{trained.model.version}",
         "warnings": trained.evaluation.warnings,
     }
-    if project.gate.max_fairness_gap:
+    if project.protected:
         update["gaps"] = assess.assess_fairness(project, answers)
     evaluation = measured.candidate.model_copy(update=update)
     decision = gates.decide(

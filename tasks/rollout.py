@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.audit.model_trail import Trail, champions
+from lifecycle.errors import LifecycleError, first_line
 from lifecycle.lake.read import open_frames, read_head
 from lifecycle.project import Project
 from lifecycle.records import (
@@ -24,7 +25,7 @@ from lifecycle.records import (
     Traffic,
     Trained,
 )
-from lifecycle.release import artifacts, hooks, policies, registry, rollback, rollout
+from lifecycle.release import artifacts, cards, hooks, policies, registry, rollback, rollout
 from lifecycle.release.watch import LogWatch
 from lifecycle.serving import deployment
 from lifecycle.serving.auth import KeyStore
@@ -164,6 +165,7 @@ def roll_out(
             report(_champion_answers(outcome.endpoint))
         else:
             report(f"v{challenger.version} was sent back, the champion answers; {_trail(project)}")
+    _update_cards(project, settings)
     event = Event.MODEL_RELEASED if outcome.endpoint else Event.MODEL_REJECTED
     _send(event, project, settings, challenger, outcome.decision)
     return concluded(trained, duel, outcome)
@@ -199,6 +201,7 @@ def keep(project: Project, settings: Settings, trained: Trained, duel: Duel) -> 
     it challenger, too; that ends here.
     """
     registry.delete_alias(trained.model, registry.CHALLENGER, settings)
+    _update_cards(project, settings)
     version = f"{project.name} v{trained.model.version}"
     say("release", f"{version} is already champion and no other version waits: nothing to do")
     return concluded(trained, duel, None)
@@ -226,6 +229,7 @@ def roll_back(project: Project, settings: Settings, reason: str = "") -> Release
             report(
                 f"v{rolled.away.version} was sent back; v{champion.version} is champion as before"
             )
+    _update_cards(project, settings)
     _send(Event.MODEL_ROLLED_BACK, project, settings, rolled.away, decision)
     return Release(
         decision=decision,
@@ -235,6 +239,14 @@ def roll_back(project: Project, settings: Settings, reason: str = "") -> Release
         champion_evaluation=None,
         endpoint=rolled.endpoint,
     )
+
+
+def _update_cards(project: Project, settings: Settings) -> None:
+    """Give model cards the status that a release has made; a failure waits for the next one."""
+    try:
+        cards.update_statuses(project.name, settings)
+    except LifecycleError as error:  # what serves is settled, and the trail has it
+        say("release", f"model cards keep their status until the next release: {first_line(error)}")
 
 
 def concluded(trained: Trained, duel: Duel, outcome: rollout.RolloutOutcome | None) -> Release:

@@ -22,6 +22,7 @@ from lifecycle.monitoring.monitor import REPORT_FILES
 from lifecycle.project import Project
 from lifecycle.records import Estimate, ModelVersion
 from lifecycle.release.lifetime import MADE_PREFIX, ORIGIN
+from lifecycle.release.mlflow_run import logged_estimates
 from lifecycle.release.mlflow_store import backend_errors, connect
 from lifecycle.release.registry import BUNDLE, IDENTITY, versions
 from lifecycle.settings import Settings
@@ -29,8 +30,8 @@ from lifecycle.settings import Settings
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-HOLDOUT = "holdout/"
-"""Begins the metrics of a run on the holdout."""
+HOLDOUT = "holdout"
+"""Group of the metrics of a run on the holdout."""
 
 
 def add_models(
@@ -82,20 +83,7 @@ def model_runs(project: Project, settings: Settings) -> Iterator["Run"]:
 
 def holdout_metrics(run: "Run") -> dict[str, Estimate]:
     """The metrics of a run on its holdout that have an interval."""
-    numbers = run.data.metrics
-    names = [
-        name.removeprefix(HOLDOUT).removesuffix(".low")
-        for name in numbers
-        if name.startswith(HOLDOUT) and name.endswith(".low")
-    ]
-    return {
-        name: Estimate(
-            value=numbers[f"{HOLDOUT}{name}"],
-            low=numbers[f"{HOLDOUT}{name}.low"],
-            high=numbers[f"{HOLDOUT}{name}.high"],
-        )
-        for name in names
-    }
+    return logged_estimates(run, HOLDOUT)
 
 
 def _model(model: ModelVersion, aliases: tuple[str, ...], run: "Run | None") -> Node:

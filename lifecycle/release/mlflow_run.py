@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lifecycle.project import Project
-from lifecycle.records import Bundle, CheckReport, DatasetVersion, Trained, Trial
+from lifecycle.records import Bundle, CheckReport, DatasetVersion, Estimate, Gap, Trained, Trial
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ def _numbers(bundle: Bundle, trained: Trained) -> dict[str, float]:
     for name, estimate in evaluation.at_threshold.items():
         numbers[f"holdout/at_threshold.{name.replace(' ', '_')}"] = estimate.value
     for gap in evaluation.gaps:
-        name = re.sub(r"\W+", "_", f"{gap.attribute}_{gap.measure}").strip("_")
-        numbers[f"gap/{name}"] = gap.value  # MLflow takes no brackets in a name
+        numbers[gap_name(gap)] = gap.value
     if trained.noise:
         numbers["noise/deviation"] = trained.noise.deviation
     for part, measured in (("holdout", trained.evaluation), ("baseline", trained.baseline)):
@@ -81,6 +80,33 @@ def _numbers(bundle: Bundle, trained: Trained) -> dict[str, float]:
             numbers[f"{part}/{name}.low"] = estimate.low
             numbers[f"{part}/{name}.high"] = estimate.high
     return numbers
+
+
+def gap_name(gap: Gap) -> str:
+    """The metric of a run that has a gap; MLflow takes no brackets in a name."""
+    return "gap/" + re.sub(r"\W+", "_", f"{gap.attribute}_{gap.measure}").strip("_")
+
+
+def logged_estimates(run: "Run", group: str) -> dict[str, Estimate]:
+    """The metrics of a run that have an interval.
+
+    Args:
+        group: `holdout` or `baseline`.
+    """
+    numbers, start = run.data.metrics, f"{group}/"
+    names = [
+        name.removeprefix(start).removesuffix(".low")
+        for name in numbers
+        if name.startswith(start) and name.endswith(".low")
+    ]
+    return {
+        name: Estimate(
+            value=numbers[f"{start}{name}"],
+            low=numbers[f"{start}{name}.low"],
+            high=numbers[f"{start}{name}.high"],
+        )
+        for name in names
+    }
 
 
 def log_datasets(
@@ -113,7 +139,6 @@ def log_files(
     checks: CheckReport,
     plots: Sequence[Path],
     report: Path | None,
-    card: str,
 ) -> None:
     for plot in plots:
         client.log_artifact(run_id, str(plot), PLOTS)
@@ -121,7 +146,6 @@ def log_files(
         client.log_artifact(run_id, str(report))
     for report in checks.reports:
         client.log_artifact(run_id, str(report), CHECKS)
-    client.log_text(run_id, card, "model_card.md")
 
 
 # The trials of a search as child runs of the model's MLflow run, and the plots of the search.

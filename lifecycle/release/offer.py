@@ -18,7 +18,7 @@ from pydantic import Field
 
 from lifecycle import errors
 from lifecycle.audit.model_trail import CROWNING, Trail, history
-from lifecycle.errors import BackendError, LifecycleError, RegistryError
+from lifecycle.errors import BackendError, GateError, LifecycleError, RegistryError
 from lifecycle.lake.read import open_version
 from lifecycle.lake.row_hash import Hashes, fold, value_hashes
 from lifecycle.lake.table import relocated
@@ -26,6 +26,7 @@ from lifecycle.records import DatasetVersion, ModelVersion, Offer, Split
 from lifecycle.records.base import Record
 from lifecycle.redaction import redact
 from lifecycle.release.artifacts import logged_record, registered_bundle
+from lifecycle.release.cards import claims_in_words, verify_card
 from lifecycle.release.hooks import module_of, registered_hook
 from lifecycle.release.mlflow_store import backend_errors, connect
 from lifecycle.release.registry import CHAMPION, by_alias, versions
@@ -155,6 +156,7 @@ def find_offer(request: OfferRequest, settings: Settings, folder: Path) -> Offer
     Raises:
         BackendError: registry or trail cannot be reached.
         BundleError: the registered bundle is not what it was.
+        GateError: a claim of its model card is false.
         RegistryError: there is no such version, or it was never champion.
     """
     name = request.project_name
@@ -171,6 +173,8 @@ def find_offer(request: OfferRequest, settings: Settings, folder: Path) -> Offer
                 target.parent.mkdir(parents=True)
                 shutil.copyfile(copy, target)
     trained = logged_record(model, settings).model_copy(update={"model": model})
+    if found := verify_card(model, settings):
+        raise GateError(f"{model.uri} is not offered: {' '.join(claims_in_words(found))}")
     exports = [change for change in changes if change.action == "export"]
     last = exports[-1] if exports else None
     return Offer(

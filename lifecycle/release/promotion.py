@@ -180,12 +180,8 @@ def accept(
     settings: Settings,
     offer: Offer,
     judgement: Judgement,
-    card: str,
 ) -> Trained:
     """Register an offer as challenger; a version that is here already is taken.
-
-    Args:
-        card: the model card, Markdown.
 
     Raises:
         BackendError: MLflow cannot be reached or written.
@@ -213,9 +209,6 @@ def accept(
         trained=trained,
         plots=judgement.evaluated.plots,
         report=judgement.evaluated.report,
-        card=f"Promoted from {offer}, where it learned from {offer.origin.split.train.rows:,} "
-        f"rows. The parts below are those of {settings.env}; it learned from none of them.\n\n"
-        f"{card}",
     )
 
 

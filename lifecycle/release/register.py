@@ -1,9 +1,9 @@
 """Registering a model: one MLflow run that says everything about it, then one version.
 
 The order makes it safe to be killed anywhere: files first, then the version with its tags, its
-record, the runs of the trials below it, the end of the run, the alias, and last the tag that says
-nothing is missing. Registering the same identity again takes up a version that was cut short, and
-closes cut-short runs as KILLED.
+record and its card, the runs of the trials below it, the end of the run, the alias, and last the
+tag that says nothing is missing. Registering the same identity again takes up a version that was
+cut short, and closes cut-short runs as KILLED.
 """
 
 import logging
@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from lifecycle.errors import BundleError
 from lifecycle.project import Project
+from lifecycle.quality.card_page import markdown
 from lifecycle.records import Bundle, Identity, ModelVersion, Trained
 from lifecycle.release.artifacts import RECORD, registered_bundle
+from lifecycle.release.cards import draft_card, write_card
 from lifecycle.release.lifetime import ORIGIN, begin_run, end_killed, end_run
 from lifecycle.release.mlflow_model import create_model, log_model
 from lifecycle.release.mlflow_run import log_files, log_numbers, log_search
@@ -64,7 +66,6 @@ def register(
     trained: Trained,
     plots: Sequence[Path] = (),
     report: Path | None = None,
-    card: str,
 ) -> Trained:
     """Register a bundle with everything known about it, as the `challenger`.
 
@@ -72,7 +73,6 @@ def register(
         trained: what training found out; its `model` is `unregistered`.
         plots: PNG files of the evaluation.
         report: the evaluation as a page.
-        card: the model card, Markdown.
 
     Returns:
         `trained` with the registered version.
@@ -91,13 +91,14 @@ def register(
         with backend_errors(settings):
             try:
                 client.set_tag(run_id, BUNDLE, trained.model.digest)
+                card = markdown(draft_card(project, trained, settings))
                 description = f"{_summary(project, trained)}\n\n{card}"[:LONGEST_DESCRIPTION]
                 client.set_tag(run_id, NOTE, description)
                 tags = _tags(trained) | {NOTE: description}
                 model_id = create_model(client, run_id, trained.tuned.parameters, tags)
                 uri = log_model(client, run_id, model_id, project, bundle, trained.split)
                 log_numbers(client, run_id, model_id, bundle, trained)
-                log_files(client, run_id, trained.checks, plots, report, card)
+                log_files(client, run_id, trained.checks, plots, report)
                 logged = run_id, uri, model_id
                 model = _create_version(client, project, logged, trained, description)
             except Exception as error:
@@ -106,6 +107,8 @@ def register(
     registered = trained.model_copy(update={"model": model})
     with backend_errors(settings):
         client.log_text(model.run_id, registered.model_dump_json(indent=1), RECORD)
+    write_card(project, registered, settings)
+    with backend_errors(settings):
         log_search(client, model.run_id, project, settings, registered)
         _finish(client, model)
     return registered

@@ -109,9 +109,7 @@ def promote(file: str, point: str) -> None:
         if approval_of(trail.changes(), offer.model.digest) is None:
             Trail(prod, "small", "eve").record("approve", named, ("It is better.",))
         promotion.claim(trail, offer, named, base, {})
-        promotion.accept(
-            project, prod, offer, judgement_of(offer.trained, offer.trained.split), "# Card"
-        )
+        promotion.accept(project, prod, offer, judgement_of(offer.trained, offer.trained.split))
     model = by_alias("small", CHALLENGER, prod) or champion
     assert model
     if model != champion or champions(trail.changes())[-1:] != [model.version]:

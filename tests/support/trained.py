@@ -101,7 +101,6 @@ class Made:
             trained=self.trained(reports),
             plots=(plot,),
             report=page,
-            card="# A model",
         )
 
 

@@ -71,9 +71,7 @@ def test_the_same_bytes_arrive_and_both_trails_say_so(
     named = promotion.as_unregistered(made.project, prod, offer)
     promotion.claim(trail, offer, named, standing(trail.changes()), {"reason": "it is time"})
     for _ in range(2):  # again is the same as once
-        accepted = promotion.accept(
-            made.project, prod, offer, judgement_of(trained, made.split), "# Card"
-        )
+        accepted = promotion.accept(made.project, prod, offer, judgement_of(trained, made.split))
         assert list(versions("small", prod)) == [accepted.model]
     assert accepted.model.digest == trained.model.digest
     assert by_alias("small", CHALLENGER, prod) == accepted.model

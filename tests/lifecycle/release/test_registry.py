@@ -110,6 +110,8 @@ def test_a_registered_model_says_everything(small_model: Any, tmp_path: Path) ->
         "checks",
         "evaluation.html",
         "lifecycle",
+        "card.json",
+        "model_card.html",
         "model_card.md",
         "plots",
         "project.yaml",
@@ -257,7 +259,7 @@ def register(made, step, when):
         os.kill(os.getpid(), signal.SIGKILL)
     setattr(recording, step, die)
     recording.register(made["project"], made["settings"], bundle=made["bundle"],
-                       trained=made["trained"], card="# card")
+                       trained=made["trained"])
 
 for arguments in pickle.load(open(sys.argv[1], "rb")):
     if (child := os.fork()) == 0:

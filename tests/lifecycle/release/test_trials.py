@@ -58,7 +58,6 @@ def register_it(made: Any, trained: Any) -> Any:
         trained=trained,
         plots=(),
         report=page,
-        card="# A model",
     )
 
 

@@ -1,0 +1,457 @@
+"""Model cards in MLflow, beside the version they are about: written, verified, given a status.
+
+`card.json` is written once, when the version is registered, and its SHA-256 is in the audit trail
+of cards. `model_card.md` and `model_card.html` are made of it, and made anew when its status
+changes or somebody writes a note. The order makes it safe to be killed anywhere: first the line of
+the trail, then the files that show it, last the tag with the status.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from lifecycle.audit.card_trail import (
+    CardAction,
+    CardChange,
+    Status,
+    append_line,
+    card_chain,
+    card_line,
+    status_of,
+)
+from lifecycle.audit.model_trail import history
+from lifecycle.errors import RegistryError
+from lifecycle.lake.manifest import read_commit
+from lifecycle.lake.read import PART_OF
+from lifecycle.lake.table import erased_rows, note_of, relocated, rows_left
+from lifecycle.project import Project
+from lifecycle.quality.card import (
+    FalseClaim,
+    ModelCard,
+    declared_claims,
+    false_claims,
+    make_card,
+    measured_claims,
+)
+from lifecycle.quality.card_page import CARD_HTML, CARD_MARKDOWN, card_page, markdown
+from lifecycle.records import (
+    Change,
+    DatasetVersion,
+    Identity,
+    ModelVersion,
+    Split,
+    Trained,
+    one_line,
+)
+from lifecycle.release.artifacts import bundle_path, logged_record
+from lifecycle.release.mlflow_run import gap_name, logged_estimates
+from lifecycle.release.mlflow_store import backend_errors, connect
+from lifecycle.release.registry import CHAMPION, COMPLETE, IDENTITY, as_record, by_alias, versions_of
+from lifecycle.runtime.html import write_page
+from lifecycle.settings import Settings
+from lifecycle.training.bundle import load_bundle
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+CARD = "card.json"
+STATUS = "lifecycle.card"
+"""Tag of a version: the status of its card."""
+MODELS_TRAIL = "the audit trail of model cards"
+MAX_CLAIMS_SHOWN = 5
+"""False claims that a message names."""
+MOST_TABLES = 3
+"""Between a part and what was ingested: the part, a table with joined views, the ingested one."""
+SHORT = 12
+
+
+# Written.
+
+
+def write_card(project: Project, trained: Trained, settings: Settings) -> ModelCard:
+    """Log the card of a registered version as a draft; again is the same as once.
+
+    Raises:
+        BackendError: MLflow, the lake or the trail cannot be read or written.
+        BundleError: the bundle is not what its digest says.
+    """
+    model = trained.model
+    card = draft_card(project, trained, settings)
+    text = card_text(card)
+    with backend_errors(settings):
+        connect(settings).log_text(model.run_id, text, CARD)
+    lines = card_lines(settings, model)
+    if not lines or lines[-1].card != _sha256(text):
+        _publish(settings, card, card_line("draft", model, _sha256(text), ("Registered.",)))
+    return card
+
+
+def ensure_card(project: Project, trained: Trained, settings: Settings) -> None:
+    """Give a version its card that was registered before versions had one.
+
+    Raises:
+        BackendError, BundleError: see `write_card`.
+    """
+    if not card_lines(settings, trained.model):
+        write_card(project, trained, settings)
+
+
+def draft_card(project: Project, trained: Trained, settings: Settings) -> ModelCard:
+    """The card of a version that is about to be registered.
+
+    Raises:
+        BackendError: the lake cannot be read.
+        BundleError: the bundle is not what its digest says.
+    """
+    path = settings.folder("bundles", project.name) / trained.model.digest
+    if not path.is_dir():
+        path = bundle_path(trained.model, settings)
+    rounds = load_bundle(path, trained.model.digest).manifest.rounds
+    return make_card(project, trained, rounds, _contract_of(trained.split))
+
+
+def card_text(card: ModelCard) -> str:
+    """A card as its file has it."""
+    return card.model_dump_json(indent=1)
+
+
+def add_note(model: ModelVersion, text: str, settings: Settings) -> CardChange:
+    """Note something of a version: in the audit trail, on its card and on its page.
+
+    Args:
+        text: in words; never a personal value.
+
+    Raises:
+        RegistryError: the note is empty, or the version has no card.
+        BackendError: a store cannot be read or written.
+    """
+    words = one_line(" ".join(text.split()))
+    if not words:
+        raise RegistryError(f"{model.uri}: a note needs words")
+    card = read_card(model, settings)
+    if card is None:
+        raise RegistryError(
+            f"{model.uri}: it has no model card, since a former release registered it; its next "
+            "release writes one"
+        )
+    return _publish(
+        settings, card, card_line("note", model, _stored_digest(model, settings), (words,))
+    )
+
+
+def update_statuses(project_name: str, settings: Settings) -> list[CardChange]:
+    """Bring the status of every card in line with the audit trail of the versions.
+
+    Returns:
+        The lines of the cards whose status was changed.
+
+    Raises:
+        BackendError: a store cannot be read or written.
+    """
+    changes = history(settings, project_name)
+    champion = by_alias(project_name, CHAMPION, settings)
+    results = []
+    for registered in versions_of(connect(settings), project_name, None, settings):
+        if COMPLETE not in registered.tags:
+            continue
+        model = as_record(registered)
+        status = status_of(model.version, changes, champion and champion.version)
+        if registered.tags.get(STATUS) == status:
+            continue
+        card = read_card(model, settings)
+        if card is None:
+            continue
+        lines = [line for line in card_lines(settings, model) if line.action != "note"]
+        line = card_line(
+            status, model, _stored_digest(model, settings), _reason(status, model, changes)
+        )
+        if lines and lines[-1].action == status:  # a process was killed after its line
+            line = lines[-1]
+        results.append(_publish(settings, card, line))
+    return results
+
+
+def _reason(status: Status, model: ModelVersion, changes: Sequence[Change]) -> tuple[str, ...]:
+    """Who made the version champion, or which one came after it."""
+    for change in reversed(changes):
+        if change.action not in ("promote", "rollback"):
+            continue
+        if status == "approved" and change.version == model.version:
+            return (f"{change.action} by {change.who}.", *change.reasons[:1])
+        if status == "archived" and change.version != model.version:
+            return (f"v{change.version} is champion since, {change.action} by {change.who}.",)
+    return ("By hand.",) if status == "approved" else ()
+
+
+def _publish(settings: Settings, card: ModelCard, line: CardChange) -> CardChange:
+    """Write a line, the documents that show it, and the tag."""
+    model = card.model
+    if not line.hash:
+        earlier = card_lines(settings, model)
+        documents = _documents(settings, card, [*earlier, line])
+        line = append_line(settings, line.model_copy(update={"pages": _pages_digest(documents)}))
+    lines = [each for each in card_lines(settings, model) if each.time <= line.time]
+    documents = _documents(settings, card, lines)
+    with backend_errors(settings):
+        client = connect(settings)
+        for name, text in documents.items():
+            client.log_text(model.run_id, text, name)
+        status = _status(lines)
+        client.set_model_version_tag(model.name, str(model.version), STATUS, status)
+    folder = settings.folder("reports", model.name) / model.digest[:SHORT]
+    write_page(documents[CARD_HTML], folder / CARD_HTML)
+    return line
+
+
+def _documents(settings: Settings, card: ModelCard, lines: Sequence[CardChange]) -> dict[str, str]:
+    """Markdown and page of a card as of the newest of these lines; the same at any later time."""
+    words = card_history(settings, card.model, lines)
+    status = _status(lines)
+    return {
+        CARD_MARKDOWN: markdown(card, status, words),
+        CARD_HTML: card_page(card, status, words),
+    }
+
+
+def _pages_digest(documents: dict[str, str]) -> str:
+    return _sha256("".join(documents[name] for name in (CARD_MARKDOWN, CARD_HTML)))
+
+
+def _status(lines: Sequence[CardChange]) -> Status:
+    """The status after the newest of these lines."""
+    actions = [line.action for line in lines if line.action != "note"]
+    status: CardAction = actions[-1] if actions else "draft"
+    return "draft" if status == "note" else status
+
+
+# Read.
+
+
+def read_card(model: ModelVersion, settings: Settings) -> ModelCard | None:
+    """The card of a version as it was registered; None if it has none.
+
+    Raises:
+        BackendError: MLflow cannot be reached.
+        RegistryError: the card cannot be read.
+    """
+    text = _load(model, CARD, settings)
+    if text is None:
+        return None
+    try:
+        return ModelCard.model_validate_json(text)
+    except ValidationError as error:
+        raise RegistryError(
+            f"{model.uri}: its {CARD} is no model card ({error.error_count()} problems)"
+        ) from None
+
+
+def card_lines(settings: Settings, model: ModelVersion) -> list[CardChange]:
+    """The lines of the trail on the card of a version, the oldest first.
+
+    Raises:
+        BackendError: the trail cannot be read.
+    """
+    lines = card_chain(settings, model.name).lines()
+    return [line for line in lines if line.version == model.version]
+
+
+def card_history(
+    settings: Settings, model: ModelVersion, lines: Sequence[CardChange]
+) -> tuple[str, ...]:
+    """Decisions and notes on a version up to the newest of these lines, a sentence each.
+
+    Raises:
+        BackendError: the trail of the versions cannot be read.
+    """
+    end = lines[-1].time if lines else ""
+    events = [(line.time, f"{line.action} by {line.who}", " ".join(line.reasons)) for line in lines]
+    events += [
+        (change.time, f"{change.action} by {change.who}", " ".join(change.reasons[:1]))
+        for change in history(settings, model.name)
+        if change.version == model.version and change.time <= end
+    ]
+    return tuple(
+        f"{time[:16].replace('T', ' ')} {what}{f': {why}' if why else ''}"
+        for time, what, why in sorted(events)
+    )
+
+
+def status_and_history(model: ModelVersion, settings: Settings) -> tuple[Status, tuple[str, ...]]:
+    """The status of a version's card now, and the decisions and notes on it.
+
+    Raises:
+        BackendError: a trail cannot be read.
+    """
+    lines = card_lines(settings, model)
+    return _status(lines), card_history(settings, model, lines)
+
+
+# Verified.
+
+
+def verify_card(
+    model: ModelVersion, settings: Settings, project: Project | None = None
+) -> list[FalseClaim]:
+    """Every claim of a version's card that the store says otherwise; none of a version without.
+
+    Measured claims are compared with the run, the bundle and the lake, and so is the record of the
+    training, which gates read. What the project declares may have changed since: it is compared
+    where the file of the card is not the registered one, to name what was changed in it.
+
+    Args:
+        project: the project of the version.
+
+    Raises:
+        BackendError: a store cannot be read.
+        BundleError: the registered bundle is not what its digest says.
+        RegistryError: the version has no readable record.
+    """
+    lines = card_lines(settings, model)
+    text = _load(model, CARD, settings)
+    if text is None:
+        return [_changed(CARD, "nothing", lines[-1].card)] if lines else []
+    digest, sealed = _sha256(text), lines[-1].card if lines else "no line"
+    try:
+        card = ModelCard.model_validate_json(text)
+    except ValidationError:
+        return [_changed(CARD, digest, sealed)]
+    record = relocated(logged_record(model, settings), settings)
+    found = _false_measures(card, model, record, settings)
+    found += false_claims(card.model, model, "model")
+    if digest != sealed:
+        if project is not None:
+            found += false_claims(card.declared, declared_claims(project), "declared")
+        if not found:
+            found.append(_changed(CARD, digest, sealed))
+    documents = {name: _load(model, name, settings) for name in (CARD_MARKDOWN, CARD_HTML)}
+    pages = _pages_digest({name: content or "" for name, content in documents.items()})
+    if lines and pages not in [line.pages for line in lines]:
+        found.append(_changed(f"{CARD_MARKDOWN} or {CARD_HTML}", pages, lines[-1].pages))
+    return found
+
+
+def claims_in_words(found: Sequence[FalseClaim]) -> tuple[str, ...]:
+    """False claims as reasons of a decision: the first ones, and how many there are."""
+    reasons = [f"False claim: {claim}." for claim in found[:MAX_CLAIMS_SHOWN]]
+    if more := len(found) - len(reasons):
+        reasons.append(f"{more} more claims of the model card are not so.")
+    return tuple(reasons)
+
+
+def _changed(file: str, digest: str, sealed: str) -> FalseClaim:
+    return FalseClaim(claim=file, claimed=digest, actual=sealed, place=MODELS_TRAIL)
+
+
+def _false_measures(
+    card: ModelCard, model: ModelVersion, record: Trained, settings: Settings
+) -> list[FalseClaim]:
+    """Claims of the card, and of the record, that run, bundle and lake say otherwise."""
+    stored, rounds, contract = _stored(model, record, settings)
+    contract = contract or card.measured.contract  # where the lake has no such rows any more
+    actual = measured_claims(stored, rounds, contract)
+    found = false_claims(card.measured, actual, "measured")
+    names = {claim.claim for claim in found}
+    recorded = measured_claims(record, rounds, contract)
+    for claim in false_claims(recorded, actual, "measured"):
+        if claim.claim not in names:
+            place = f"{claim.place}, and not the record of the training,"
+            found.append(claim.model_copy(update={"place": place}))
+    return found
+
+
+def _stored(model: ModelVersion, record: Trained, settings: Settings) -> tuple[Trained, int, str]:
+    """The record with what run, bundle and lake say in place of its own; rounds and contract."""
+    with backend_errors(settings):
+        run = connect(settings).get_run(model.run_id)
+    loaded = load_bundle(bundle_path(model, settings), model.digest)
+    numbers = run.data.metrics
+    evaluation = record.evaluation
+    gaps = tuple(
+        gap.model_copy(update={"value": numbers.get(gap_name(gap), gap.value)})
+        for gap in evaluation.gaps
+    )
+    measured: dict[str, Any] = {
+        "metrics": logged_estimates(run, "holdout"),
+        "threshold": numbers.get("threshold"),
+        "calibration_error": numbers.get("holdout/calibration_error"),
+        "gaps": gaps,
+    }
+    baseline = record.baseline.model_copy(update={"metrics": logged_estimates(run, "baseline")})
+    split = record.split
+    parts = {name: _in_lake(part) for name, part in split if isinstance(part, DatasetVersion)}
+    stored = record.model_copy(
+        update={
+            "model": model.model_copy(update={"digest": loaded.digest}),
+            "evaluation": evaluation.model_copy(update=measured),
+            "baseline": baseline,
+            "split": split.model_copy(update=parts),
+            "identity": _identity(run, record.identity),
+        }
+    )
+    return stored, loaded.manifest.rounds, _contract_of(split)
+
+
+def _identity(run: "Run", recorded: Identity) -> Identity:
+    """The identity as the tags of a run have it; of a run without them, as recorded."""
+    tags = run.data.tags
+    parts = {
+        name: tags[f"{IDENTITY}.{name}"]
+        for name in Identity.model_fields
+        if f"{IDENTITY}.{name}" in tags
+    }
+    content = recorded.model_dump() | parts | {"digest": tags.get(IDENTITY, recorded.digest)}
+    return Identity.model_validate(content)
+
+
+def _in_lake(part: DatasetVersion) -> DatasetVersion:
+    """A part with the rows and the digest that the lake has; as recorded where it is gone."""
+    info = read_commit(part.uri, part.version) or {}
+    if "digest" not in info:  # another environment's, or deleted by retention
+        return part
+    rows = rows_left(part.uri, part.version) + erased_rows(part.uri, part.version)
+    return part.model_copy(update={"digest": str(info["digest"]), "rows": rows})
+
+
+def _contract_of(split: Split) -> str:
+    """Version of the contract under which the rows of a split were ingested; empty if unknown."""
+    uri, version = split.holdout.uri, split.holdout.version
+    for _ in range(MOST_TABLES):
+        note = note_of(uri, version)
+        if "contract" in note:
+            return note["contract"]
+        if PART_OF in note:
+            place = json.loads(note[PART_OF])
+            table, version = place["table"], int(place["version"])
+        elif "@" in note.get("table", ""):
+            table, _, number = note["table"].rpartition("@")
+            version = int(number)
+        else:
+            break
+        uri = f"{uri.rstrip('/').rpartition('/')[0]}/{table}"
+    return ""
+
+
+# Files and tags of MLflow.
+
+
+def _load(model: ModelVersion, name: str, settings: Settings) -> str | None:
+    """A text of the run of a version; None if it has none of this name."""
+    client = connect(settings)
+    import mlflow
+
+    with backend_errors(settings):
+        if not any(file.path == name for file in client.list_artifacts(model.run_id)):
+            return None
+        text: str = mlflow.artifacts.load_text(f"runs:/{model.run_id}/{name}")
+        return text
+
+
+def _stored_digest(model: ModelVersion, settings: Settings) -> str:
+    return _sha256(_load(model, CARD, settings) or "")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
