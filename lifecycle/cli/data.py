@@ -21,9 +21,12 @@ def versions(
     env: EnvOption = None,
 ) -> None:
     """List a project's dataset versions and model versions."""
+    from lifecycle.audit.card_trail import status_of
+    from lifecycle.audit.model_trail import history as model_history
     from lifecycle.lake.table import history, table_uri
     from lifecycle.lineage.datasets import tables
     from lifecycle.lineage.models import holdout_metrics, model_runs
+    from lifecycle.release.registry import CHAMPION
     from lifecycle.release.registry import versions as model_versions  # MLflow takes a while
 
     settings = Settings.load(env)
@@ -33,13 +36,18 @@ def versions(
         name: history(table_uri(settings, loaded.name, name)).to_dict("records")
         for name in tables(loaded, settings)
     }
-    models = _table("Models", "version", "alias", f"{loaded.metric} (95 %)", "digest", "identity")
+    quality = f"{loaded.metric} (95 %)"
+    models = _table("Models", "version", "alias", "card", quality, "digest", "identity")
     runs = {run.info.run_id: holdout_metrics(run) for run in model_runs(loaded, settings)}
-    for model, aliases in model_versions(loaded.name, settings).items():
+    changes = model_history(settings, loaded.name)
+    registered = model_versions(loaded.name, settings)
+    champion = next((m.version for m, names in registered.items() if CHAMPION in names), None)
+    for model, aliases in registered.items():
         value = runs.get(model.run_id, {}).get(loaded.metric)
         models.add_row(
             str(model.version),
             ", ".join(aliases),
+            status_of(model.version, changes, champion),
             f"{value.value:.4f} ({value.low:.4f} to {value.high:.4f})" if value else "–",
             model.digest[:12],
             model.identity[:12],

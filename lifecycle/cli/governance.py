@@ -239,6 +239,7 @@ def audit(
     env: EnvOption = None,
 ) -> None:
     """List every change of models and data; with --verify, exit code 2 if a line was changed."""
+    from lifecycle.audit.card_trail import card_chain
     from lifecycle.audit.data_trail import data_chain
     from lifecycle.audit.model_trail import model_chain
 
@@ -246,12 +247,18 @@ def audit(
     loaded = load_project(project, settings.env)
     console = open_console()
     models, data = model_chain(settings, loaded.name), data_chain(settings, loaded.name)
-    for name, chain in (("models", models), ("data", data)) if check else ():
-        broken = chain.broken()
+    cards = card_chain(settings, loaded.name)
+    broken_ends = {"models": models.broken, "data": data.broken, "model cards": cards.broken}
+    for name, find in broken_ends.items() if check else ():
+        broken = find()
         if broken is not None:
             write_error(f"{loaded.name}: the audit trail of {name} is not intact: {broken}")
             raise typer.Exit(BROKEN)
-    lines: dict[str, Sequence[Link]] = {"models": models.lines(), "data": data.lines()}
+    lines: dict[str, Sequence[Link]] = {
+        "models": models.lines(),
+        "data": data.lines(),
+        "model cards": cards.lines(),
+    }
     if not any(lines.values()):
         console.print(f"{loaded.name}: no version was ever changed in {settings.lake}")
         return

@@ -89,6 +89,18 @@ VERBS = {
         "Compare trained versions: what differs in data, parameters and code, and what it did.",
         "lifecycle compare champion 3",
     ),
+    "card": Verb(
+        "Data",
+        "card:card",
+        "Show the model card of a version, or two side by side; exit code 2 if a claim is false.",
+        "lifecycle card champion 3",
+    ),
+    "note": Verb(
+        "Data",
+        "card:note",
+        "Note something of a model version: on its card and in the audit trail.",
+        "lifecycle note 3 'the board asked for a second opinion'",
+    ),
     "labels": Verb(
         "Data",
         "data:labels",

@@ -165,10 +165,10 @@ def compare(
     console = open_console(width=TABLE_WIDTH)
     for group in GROUPS:
         if table := difference_table(comparison, group):
-            _show(console, table)
+            show_table(console, table)
         else:
             console.print(f"The same {group}.")
-    _show(console, metric_table(comparison))
+    show_table(console, metric_table(comparison))
     console.print(f"On the {comparison.rows:,} rows of {comparison.holdout}; gains in pairs.")
     for line in (*comparison.notes, *(cell.text for cell in verdicts(comparison, loaded.metric))):
         console.print(line, soft_wrap=True)
@@ -181,7 +181,7 @@ def compare(
     console.print(f"The page: {place}", soft_wrap=True)
 
 
-def _show(console: "Console", content: "Table") -> None:
+def show_table(console: "Console", content: "Table") -> None:
     """Print a table of a page."""
     from rich.table import Table as Printed
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from lifecycle.audit.card_trail import TABLE as CARD_TRAIL
 from lifecycle.audit.data_trail import TABLE as TRAIL
 from lifecycle.audit.data_trail import record_data
 from lifecycle.audit.model_trail import TABLE as MODEL_TRAIL
@@ -198,7 +199,7 @@ def _erase_databases(places: Places, subject: Subject) -> Iterator[Treated]:
                 yield Treated(label, f"{table}, {rows} rows edited")
 
 
-OWN_TABLES = (ERASED, TRAIL, MODEL_TRAIL, METRICS, ALARMS, TRIES)
+OWN_TABLES = (ERASED, TRAIL, MODEL_TRAIL, CARD_TRAIL, METRICS, ALARMS, TRIES)
 """Tables without rows about persons."""
 GROWING = (LOG, LABELS)
 """Tables that many append to, and that keep no versions."""

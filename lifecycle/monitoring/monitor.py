@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from lifecycle.labels.ledger import Ledger, content_digest
 from lifecycle.monitoring.causes import name_causes
+from lifecycle.monitoring.claims import claim_alarms
 from lifecycle.monitoring.drift import drift_report
 from lifecycle.monitoring.grades import PREDICTIONS, estimate_windows
 from lifecycle.monitoring.history import read_windows
@@ -198,7 +199,7 @@ class Examined:
     quality: Evaluation | None
     rows: list[MetricRow]
     alarms: list[Alarm]
-    """One per cause."""
+    """One per cause, and one per claim of the model card that the window disproves."""
 
 
 def examine_window(
@@ -224,6 +225,9 @@ def examine_window(
     drift, change = _compare(project, categorical, reference, previous, scored.window, current)
     rows, signs = _results(project, drift, change, measured, released)
     alarms = name_causes(project, categorical, windows, (drift, change), signs)
+    if not any(alarm.broken for alarm in alarms):
+        window = scored.window
+        alarms += claim_alarms(project, current, window, measured, released, drift.alpha)
     return Examined(drift, change, measured, rows, alarms)
 
 

@@ -74,7 +74,7 @@ def compare_versions(
         LifecycleError: a model cannot answer the holdout.
     """
     registered = versions(project.name, settings)
-    models = [_find_version(project.name, registered, ref) for ref in refs]
+    models = [find_version(project.name, registered, ref) for ref in refs]
     if len(set(models)) < len(models):
         raise RegistryError(f"{', '.join(refs)}: two of these are the same version")
     runs = {run.info.run_id: run for run in model_runs(project, settings)}
@@ -138,10 +138,18 @@ def differences(facts: Sequence[Mapping[tuple[str, str], str]]) -> list[Differen
     return sorted(unequal, key=lambda difference: groups.index(difference.group))
 
 
-def _find_version(
+def find_version(
     name: str, registered: Mapping[ModelVersion, tuple[str, ...]], ref: str
 ) -> ModelVersion:
-    """The version that is meant."""
+    """The version that is meant.
+
+    Args:
+        registered: versions with their aliases.
+        ref: a number, an alias, or the first letters of an MLflow run's id.
+
+    Raises:
+        RegistryError: there is none.
+    """
     text = ref.removeprefix("model:").removeprefix("v")
     for model, aliases in registered.items():
         is_run = len(text) >= MIN_RUN_LETTERS and model.run_id.startswith(text)

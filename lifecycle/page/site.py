@@ -7,6 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from lifecycle.audit.card_trail import status_of
 from lifecycle.lineage.graph import Lineage
 from lifecycle.lineage.picture import svg
 from lifecycle.monitoring.charts import window_charts, worst_windows
@@ -37,6 +38,8 @@ class VersionRow:
     version: VersionState
     metric: str
     outcome: Cell
+    card: str
+    """Status of its model card."""
     links: tuple[Link, ...]
     parts: tuple[str, ...] = field(default=())
 
@@ -152,6 +155,7 @@ def _event_links(event: Event, states: Sequence[EnvironmentState], sources: Sour
 
 def _version_rows(project: Project, state: EnvironmentState, sources: Sources) -> list[VersionRow]:
     rows = []
+    champion = state.holder("champion")
     for version in state.versions:
         estimate = version.metrics.get(project.metric)
         links = [
@@ -167,6 +171,7 @@ def _version_rows(project: Project, state: EnvironmentState, sources: Sources) -
                 version,
                 spell_measure(estimate) if estimate else "–",
                 outcome(state, version),
+                status_of(version.version, state.changes, champion and champion.version),
                 tuple((name, link) for name, link in links if link),
                 tuple(sorted(set(version.parts.values()))),
             )

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from lifecycle.project import Project, Scalar
 from lifecycle.quality.evaluation_page import threshold_source
+from lifecycle.quality.findings import measure_words
 from lifecycle.records import (
     DatasetVersion,
     Decision,
@@ -322,6 +323,21 @@ def _spell(value: Scalar | None) -> str:
 def _parts(split: Split) -> dict[str, Part]:
     parts = {"train": split.train, "validation": split.validation, "holdout": split.holdout}
     return {name: part_of(dataset) for name, dataset in parts.items()}
+
+
+def fairness_limit(
+    limits: Mapping[str, Mapping[Any, float]], metric: str, gap: Gap
+) -> float | None:
+    """How wide a gap may be; None where no limit is declared.
+
+    Args:
+        limits: protected attribute → measure → limit, as `gate.max_fairness_gap`.
+        metric: the metric that decides.
+    """
+    for measure, limit in limits.get(gap.attribute, {}).items():
+        if gap.measure.startswith(measure_words(measure, metric)):
+            return limit
+    return None
 
 
 def gap_key(gap: Gap) -> str:

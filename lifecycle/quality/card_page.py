@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from lifecycle.project import Scalar
-from lifecycle.quality.card import ModelCard, claims
+from lifecycle.quality.card import ModelCard, claims, fairness_limit
 from lifecycle.quality.findings import one_line
 from lifecycle.records import Estimate, Gap
 from lifecycle.runtime.html import Cell, PageSection, Table, Tone, page
@@ -14,7 +14,6 @@ CARD_MARKDOWN, CARD_HTML = "model_card.md", "model_card.html"
 NONE = "–"
 DRAFT = "draft"
 TONES: dict[str, Tone] = {"draft": "warn", "approved": "good"}
-METRIC_DIFFERENCE = "metric_difference"
 
 
 def card_sections(card: ModelCard, history: Sequence[str] = ()) -> list[PageSection]:
@@ -260,7 +259,7 @@ def _fairness(card: ModelCard) -> PageSection:
             gap.measure,
             f"{gap.value:.4g}",
             NONE if gap.low is None or gap.high is None else f"{gap.low:.4g} to {gap.high:.4g}",
-            NONE if (limit := limit_of(card, gap)) is None else f"{limit:.4g}",
+            NONE if (limit := _limit(card, gap)) is None else f"{limit:.4g}",
             gap.lowest,
             gap.highest,
         )
@@ -274,15 +273,8 @@ def _fairness(card: ModelCard) -> PageSection:
     )
 
 
-def limit_of(card: ModelCard, gap: Gap) -> float | None:
-    """How wide a gap may be; None where the project declares no limit."""
-    metric = card.declared.metric
-    for measure, limit in card.declared.fairness_limits.get(gap.attribute, {}).items():
-        of_metric = measure == METRIC_DIFFERENCE
-        words = f"{metric} difference" if of_metric else measure.replace("_", " ")
-        if gap.measure.startswith(words):
-            return limit
-    return None
+def _limit(card: ModelCard, gap: Gap) -> float | None:
+    return fairness_limit(card.declared.fairness_limits, card.declared.metric, gap)
 
 
 def _checks(card: ModelCard) -> PageSection:

@@ -132,3 +132,8 @@ def _sentence(text: str) -> str:
     """One line without markup, at most 300 characters, with a full stop."""
     line = " ".join(re.sub(r"<[^>]+>", " ", text).split()) or "No detail given."
     return one_line(line if len(line) <= 300 else line[:297] + "...")
+
+
+def measure_words(measure: str, metric: str) -> str:
+    """How the name of a gap begins that `gate.max_fairness_gap` limits by this measure."""
+    return f"{metric} difference" if measure == "metric_difference" else measure.replace("_", " ")

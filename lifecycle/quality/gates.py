@@ -13,7 +13,7 @@ from lifecycle.project import (
     greater_is_better,
 )
 from lifecycle.project.checks import letters
-from lifecycle.quality.findings import one_line, without_part
+from lifecycle.quality.findings import measure_words, one_line, without_part
 from lifecycle.records import (
     CheckReport,
     ColumnDrift,
@@ -253,8 +253,7 @@ def _fairness(gaps: Sequence[Gap], gate: GateSpec, metric: Metric) -> list[Verdi
     for attribute, limits in gate.max_fairness_gap.items():
         for measure, limit in limits.items():
             key = f"gate.max_fairness_gap.{attribute}.{measure}"
-            of_metric = measure == "metric_difference"
-            words = f"{metric} difference" if of_metric else measure.replace("_", " ")
+            words = measure_words(measure, metric)
             gap = next(
                 (g for g in gaps if g.attribute == attribute and g.measure.startswith(words)), None
             )

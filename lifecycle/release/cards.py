@@ -49,7 +49,14 @@ from lifecycle.records import (
 from lifecycle.release.artifacts import bundle_path, logged_record
 from lifecycle.release.mlflow_run import gap_name, logged_estimates
 from lifecycle.release.mlflow_store import backend_errors, connect
-from lifecycle.release.registry import CHAMPION, COMPLETE, IDENTITY, as_record, by_alias, versions_of
+from lifecycle.release.registry import (
+    CHAMPION,
+    COMPLETE,
+    IDENTITY,
+    as_record,
+    by_alias,
+    versions_of,
+)
 from lifecycle.runtime.html import write_page
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle

@@ -21,7 +21,7 @@ from lifecycle.release.registry import versions, versions_of
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 
-TRAILS = ("audit", "data_audit")
+TRAILS = ("audit", "data_audit", "card_audit")
 
 
 def state_of(project: Project, settings: Settings) -> dict[str, Any]:

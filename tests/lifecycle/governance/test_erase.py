@@ -279,7 +279,7 @@ def test_thousands_of_persons_leave_at_once(planted: Planted) -> None:
 
 def test_files_of_the_trails_are_not_searched_for_values_of_columns(tmp_path: Path) -> None:
     """They have none, and come and go as lines are packed."""
-    for name in ("accepted", "data_audit", "audit", "erased"):
+    for name in ("accepted", "data_audit", "audit", "card_audit", "erased"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.parquet").write_bytes(b"packed meanwhile")
     table = pa.table({"customer": ["Bob"], "city": ["Oslo"]})

@@ -93,7 +93,7 @@ def test_metrics_are_of_the_model_and_of_the_dataset_they_were_measured_on(
     assert {"name": "age", "required": False, "type": "double"} in columns
     assert run.data.tags["mlflow.source.git.dirty"] in ("true", "false")
     description = client.get_model_version("small", "1").description
-    assert "# A model" in description
+    assert "# Model card: small" in description
     assert entry.tags["mlflow.note.content"] == run.data.tags["mlflow.note.content"] == description
 
 
