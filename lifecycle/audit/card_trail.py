@@ -47,7 +47,7 @@ class CardChange(Link):
     card: str
     """SHA-256 of the card, as the registry has its file."""
     pages: str = ""
-    """SHA-256 of the card's Markdown and page that were made with this line."""
+    """SHA-256 of Markdown and page that were made with this line, a blank between them."""
 
     def __str__(self) -> str:
         return f"{self.action} v{self.version}"
@@ -79,13 +79,12 @@ def card_line(
 
 
 def append_line(settings: Settings, line: CardChange) -> CardChange:
-    """Append a line, unless the newest of its action says the same: then that is returned.
+    """Append a line.
 
     Raises:
         BackendError: the trail cannot be read or written.
     """
-    chain = card_chain(settings, line.model)
-    return chain.append(line, lambda last: _content(last) == _content(line))
+    return card_chain(settings, line.model).append(line, lambda _: False)
 
 
 def status_of(version: int, changes: Sequence[Change], champion: int | None) -> Status:
@@ -99,7 +98,3 @@ def status_of(version: int, changes: Sequence[Change], champion: int | None) -> 
         return "approved"
     crowned = any(change.action in CROWNING and change.version == version for change in changes)
     return "archived" if crowned else "draft"
-
-
-def _content(line: CardChange) -> tuple[object, ...]:
-    return line.version, line.card, line.reasons

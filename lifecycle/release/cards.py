@@ -9,6 +9,7 @@ the trail, then the files that show it, last the tag with the status.
 import hashlib
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -55,6 +56,7 @@ from lifecycle.release.registry import (
     IDENTITY,
     as_record,
     by_alias,
+    erased_rows_of,
     versions_of,
 )
 from lifecycle.runtime.html import write_page
@@ -158,11 +160,17 @@ def update_statuses(project_name: str, settings: Settings) -> list[CardChange]:
     Raises:
         BackendError: a store cannot be read or written.
     """
+    lines_by_version: dict[int, list[CardChange]] = {}
+    for line in card_chain(settings, project_name).lines():
+        lines_by_version.setdefault(line.version, []).append(line)
+    if not lines_by_version:
+        return []
     changes = history(settings, project_name)
     champion = by_alias(project_name, CHAMPION, settings)
     results = []
     for registered in versions_of(connect(settings), project_name, None, settings):
-        if COMPLETE not in registered.tags:
+        lines = lines_by_version.get(int(registered.version))
+        if COMPLETE not in registered.tags or lines is None:
             continue
         model = as_record(registered)
         status = status_of(model.version, changes, champion and champion.version)
@@ -171,12 +179,10 @@ def update_statuses(project_name: str, settings: Settings) -> list[CardChange]:
         card = read_card(model, settings)
         if card is None:
             continue
-        lines = [line for line in card_lines(settings, model) if line.action != "note"]
-        line = card_line(
-            status, model, _stored_digest(model, settings), _reason(status, model, changes)
-        )
-        if lines and lines[-1].action == status:  # a process was killed after its line
-            line = lines[-1]
+        line = lines[-1]
+        if line.action != status:  # else a process was killed after its line
+            reasons = _reason(status, model, changes)
+            line = card_line(status, model, _stored_digest(model, settings), reasons)
         results.append(_publish(settings, card, line))
     return results
 
@@ -194,28 +200,38 @@ def _reason(status: Status, model: ModelVersion, changes: Sequence[Change]) -> t
 
 
 def _publish(settings: Settings, card: ModelCard, line: CardChange) -> CardChange:
-    """Write a line, the documents that show it, and the tag."""
+    """Write a line, the documents that show it, and the tag.
+
+    A line that says what the last one of the version says is that one: its writer was killed.
+    """
     model = card.model
+    lines = card_lines(settings, model)
+    if lines and _content(lines[-1]) == _content(line):
+        line = lines[-1]
+        documents = _documents(settings, card, lines)
+        if line.pages != _pages_digest(documents):  # they are worded otherwise by now
+            line = card_line(line.action, model, line.card, (*line.reasons, "Written again."))
     if not line.hash:
-        earlier = card_lines(settings, model)
-        documents = _documents(settings, card, [*earlier, line])
+        lines = [*lines, line]
+        documents = _documents(settings, card, lines)
         line = append_line(settings, line.model_copy(update={"pages": _pages_digest(documents)}))
-    lines = [each for each in card_lines(settings, model) if each.time <= line.time]
-    documents = _documents(settings, card, lines)
     with backend_errors(settings):
         client = connect(settings)
         for name, text in documents.items():
             client.log_text(model.run_id, text, name)
-        status = _status(lines)
-        client.set_model_version_tag(model.name, str(model.version), STATUS, status)
+        client.set_model_version_tag(model.name, str(model.version), STATUS, _status(lines))
     folder = settings.folder("reports", model.name) / model.digest[:SHORT]
     write_page(documents[CARD_HTML], folder / CARD_HTML)
     return line
 
 
+def _content(line: CardChange) -> tuple[object, ...]:
+    return line.action, line.card, line.reasons
+
+
 def _documents(settings: Settings, card: ModelCard, lines: Sequence[CardChange]) -> dict[str, str]:
     """Markdown and page of a card as of the newest of these lines; the same at any later time."""
-    words = card_history(settings, card.model, lines)
+    words = _history(settings, card.model, lines, lines[-1].time)
     status = _status(lines)
     return {
         CARD_MARKDOWN: markdown(card, status, words),
@@ -224,7 +240,7 @@ def _documents(settings: Settings, card: ModelCard, lines: Sequence[CardChange])
 
 
 def _pages_digest(documents: dict[str, str]) -> str:
-    return _sha256("".join(documents[name] for name in (CARD_MARKDOWN, CARD_HTML)))
+    return " ".join(_sha256(documents[name]) for name in (CARD_MARKDOWN, CARD_HTML))
 
 
 def _status(lines: Sequence[CardChange]) -> Status:
@@ -265,15 +281,17 @@ def card_lines(settings: Settings, model: ModelVersion) -> list[CardChange]:
     return [line for line in lines if line.version == model.version]
 
 
-def card_history(
-    settings: Settings, model: ModelVersion, lines: Sequence[CardChange]
+def _history(
+    settings: Settings, model: ModelVersion, lines: Sequence[CardChange], end: str
 ) -> tuple[str, ...]:
-    """Decisions and notes on a version up to the newest of these lines, a sentence each.
+    """Decisions and notes on a version, a sentence each.
+
+    Args:
+        end: moment after which lines of the trail of the versions are left out.
 
     Raises:
         BackendError: the trail of the versions cannot be read.
     """
-    end = lines[-1].time if lines else ""
     events = [(line.time, f"{line.action} by {line.who}", " ".join(line.reasons)) for line in lines]
     events += [
         (change.time, f"{change.action} by {change.who}", " ".join(change.reasons[:1]))
@@ -293,7 +311,7 @@ def status_and_history(model: ModelVersion, settings: Settings) -> tuple[Status,
         BackendError: a trail cannot be read.
     """
     lines = card_lines(settings, model)
-    return _status(lines), card_history(settings, model, lines)
+    return _status(lines), _history(settings, model, lines, datetime.now(UTC).isoformat())
 
 
 # Verified.
@@ -333,11 +351,7 @@ def verify_card(
             found += false_claims(card.declared, declared_claims(project), "declared")
         if not found:
             found.append(_changed(CARD, digest, sealed))
-    documents = {name: _load(model, name, settings) for name in (CARD_MARKDOWN, CARD_HTML)}
-    pages = _pages_digest({name: content or "" for name, content in documents.items()})
-    if lines and pages not in [line.pages for line in lines]:
-        found.append(_changed(f"{CARD_MARKDOWN} or {CARD_HTML}", pages, lines[-1].pages))
-    return found
+    return found + _changed_documents(model, lines, settings)
 
 
 def claims_in_words(found: Sequence[FalseClaim]) -> tuple[str, ...]:
@@ -350,6 +364,20 @@ def claims_in_words(found: Sequence[FalseClaim]) -> tuple[str, ...]:
 
 def _changed(file: str, digest: str, sealed: str) -> FalseClaim:
     return FalseClaim(claim=file, claimed=digest, actual=sealed, place=MODELS_TRAIL)
+
+
+def _changed_documents(
+    model: ModelVersion, lines: Sequence[CardChange], settings: Settings
+) -> list[FalseClaim]:
+    """Documents that are not as the trail has them; an erasure replaces pages."""
+    found = []
+    for at, name in enumerate((CARD_MARKDOWN, CARD_HTML)):
+        sealed = [line.pages.split(" ")[at] for line in lines if " " in line.pages]
+        digest = _sha256(_load(model, name, settings) or "")
+        erased = name == CARD_HTML and erased_rows_of(model, settings)
+        if sealed and digest not in sealed and not erased:
+            found.append(_changed(name, digest, sealed[-1]))
+    return found
 
 
 def _false_measures(

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
+from typer import Exit
 
 from lifecycle.audit.card_trail import card_chain
-from lifecycle.errors import GateError, RegistryError
+from lifecycle.cli import card as commands
+from lifecycle.errors import GateError, ProjectError, RegistryError
 from lifecycle.records import Trained
 from lifecycle.release import cards
 from lifecycle.release.cards import (
@@ -232,7 +235,7 @@ def test_a_false_number_in_the_documents_is_found(
 
     monkeypatch.setattr(cards, "_load", falsified)
     [claim] = verify_card(carded.trained.model, carded.made.settings)
-    assert claim.claim == "model_card.md or model_card.html"
+    assert claim.claim == "model_card.md"
 
 
 def test_a_record_that_was_falsified_is_found(
@@ -292,6 +295,10 @@ def test_status_and_notes_are_on_the_card_and_in_the_trail(carded: Carded) -> No
     assert tags()[STATUS] == "approved"
     lines = card_chain(settings, "small").lines()
     assert [line.action for line in lines] == ["draft", "note", "approved"]
+    add_note(model, "Again.", settings)
+    add_note(model, "Again.", settings)
+    assert len(card_chain(settings, "small").lines()) == 4, "said twice in a row it is said once"
+    assert update_statuses("small", settings) == []
     assert card_chain(settings, "small").broken() is None
     status, history = status_and_history(model, settings)
     assert status == "approved"
@@ -303,3 +310,36 @@ def test_status_and_notes_are_on_the_card_and_in_the_trail(carded: Carded) -> No
     page = settings.folder("reports", "small") / model.digest[:12] / "model_card.html"
     assert "Status: approved" in page.read_text()
     assert verify_card(model, settings, made.project) == []
+
+
+def test_the_commands(
+    carded: Carded,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("LIFECYCLE_HOME", str(carded.made.settings.home))
+    file, page = str(carded.made.project.file), tmp_path / "card.html"
+    commands.note([file, "1", "Looked at by the board."])
+    commands.card([file, "1"], output=page)
+    shown = capsys.readouterr().out
+    assert "# Model card: small v1" in shown
+    assert "Looked at by the board." in shown
+    assert "Every claim is what the store has." in shown
+    assert "Looked at by the board." in page.read_text()
+    commands.card([file, "1"], as_json=True, output=page)
+    assert json.loads(capsys.readouterr().out) == carded.content
+    commands.card([file, "1", "1"], output=page)
+    assert "Claims that differ" in page.read_text()
+    content = json.loads(json.dumps(carded.content))
+    claim = FALSE_MEASURES["metric"](content)
+    load, text = cards._load, json.dumps(content)
+    monkeypatch.setattr(cards, "_load", lambda m, n, s: text if n == CARD else load(m, n, s))
+    with pytest.raises(Exit) as ended:
+        commands.card([file, "1"], output=page)
+    assert ended.value.exit_code == commands.FALSE
+    assert f"the card claims {claim} = " in capsys.readouterr().err
+    with pytest.raises(ProjectError, match="name one or two versions"):
+        commands.card([file])
+    with pytest.raises(RegistryError, match="no version or run '7'"):
+        commands.note([file, "7", "x"])
