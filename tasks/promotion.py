@@ -354,8 +354,8 @@ def duel_of(
             decision=decision,
         )
     cards.ensure_card(project, trained, settings)
-    if found := cards.verify_card(model, settings, project):
-        raise GateError(f"{model.uri} is not released: {' '.join(cards.claims_in_words(found))}")
+    if problems := cards.verify_card(model, settings, project):
+        raise GateError(f"{model.uri} is not released: {' '.join(cards.claims_in_words(problems))}")
     return trained, Duel(
         champion=champion_of(project, settings),
         challenger_evaluation=judgement.evaluated.candidate,

@@ -203,14 +203,14 @@ def _verified(
 ) -> Duel:
     """The duel, unless a claim of the challenger's model card is false."""
     cards.ensure_card(project, trained, settings)
-    found = cards.verify_card(trained.model, settings, project)
-    if not found:
+    false_claims = cards.verify_card(trained.model, settings, project)
+    if not false_claims:
         duel = _measure(project, settings, trained, champion)
         card = cards.read_card(trained.model, settings)
-        found = remeasured_claims(card, duel.challenger_evaluation, project) if card else []
-        if not found:
+        false_claims = remeasured_claims(card, duel.challenger_evaluation, project) if card else []
+        if not false_claims:
             return duel
-    return _undisputed(trained, champion, "model card", False, cards.claims_in_words(found))
+    return _undisputed(trained, champion, "model card", False, cards.claims_in_words(false_claims))
 
 
 def _undisputed(

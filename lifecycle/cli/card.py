@@ -86,14 +86,14 @@ def card(
         write_page(html, place)
     except OSError as error:
         raise ProjectError(f"--output {place}: cannot write it ({error.strerror})") from None
-    found = [claim for model in models for claim in verify_card(model, settings, loaded)]
+    problems = [claim for model in models for claim in verify_card(model, settings, loaded)]
     if not as_json:
-        if not found:
+        if not problems:
             console.print("Every claim is what the store has.")
         console.print(f"The page: {place}", soft_wrap=True)
-    for claim in found:
+    for claim in problems:
         write_error(one_line(str(claim)))
-    if found:
+    if problems:
         raise typer.Exit(FALSE)
 
 
@@ -108,15 +108,15 @@ def note(
 
     A note stays: it is a line of a trail that only grows. Never name a person in it.
     """
-    project, rest = project_first(words)
-    if len(rest) != 2:
+    project, texts = project_first(words)
+    if len(texts) != 2:
         raise ProjectError("lifecycle note [PROJECT] VERSION TEXT: quote the text")
     from lifecycle.release.cards import add_note
 
     settings = Settings.load(env)
     loaded = load_project(project, settings.env)
-    model = _model(loaded.name, rest[0], settings)
-    line = add_note(model, rest[1], settings)
+    model = _model(loaded.name, texts[0], settings)
+    line = add_note(model, texts[1], settings)
     open_console().print(f"{model.name} v{model.version}: noted by {line.who}.", soft_wrap=True)
 
 

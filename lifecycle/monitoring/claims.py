@@ -62,7 +62,7 @@ def claim_alarms(
             gap.attribute not in broken or gap.value / limit > _excess(broken[gap.attribute])
         ):
             broken[gap.attribute] = (gap, limit, words)
-    return alarms + [_gap_alarm(window, *found) for found in broken.values()]
+    return alarms + [_gap_alarm(window, *excess) for excess in broken.values()]
 
 
 def _gaps(project: Project, current: OpenWindow, released: Evaluation) -> Sequence[Gap]:
@@ -80,9 +80,11 @@ def _gaps(project: Project, current: OpenWindow, released: Evaluation) -> Sequen
         if attribute in current.attributes
         for level in np.unique(current.attributes[attribute][labelled].astype(str))
     ]
-    known = {attribute for attribute in levels if levels[attribute] <= _values(parts, attribute)}
+    comparable = {
+        attribute for attribute in levels if levels[attribute] <= _values(parts, attribute)
+    }
     return fairness_gaps(
-        [part for part in parts if part.by in known],
+        [part for part in parts if part.by in comparable],
         current.truth[labelled],
         current.prediction[labelled],
         None if current.entity is None else current.entity[labelled],
@@ -115,8 +117,8 @@ def _limit(project: Project, gap: Gap, then: Gap, widened: float) -> tuple[float
     return then.value + spread, f"{then.value:.4g} ({then.low:.4g} to {then.high:.4g})"
 
 
-def _excess(found: tuple[Gap, float, str]) -> float:
-    gap, limit, _ = found
+def _excess(excess: tuple[Gap, float, str]) -> float:
+    gap, limit, _ = excess
     return gap.value / limit
 
 

@@ -53,7 +53,7 @@ PLACES = {
 RECORD_PLACE = "the record of the training"
 
 
-class Part(Record):
+class PartClaim(Record):
     """A part of the data, as the lake has it."""
 
     table: str
@@ -109,7 +109,7 @@ class Measured(Record):
     """Environment and version that it was promoted from; empty if it was trained here."""
     origin_rows: int | None = None
     """Rows that it learned from there."""
-    parts: dict[str, Part]
+    parts: dict[str, PartClaim]
     withheld: int
     rule: str
     holdout_rows: int
@@ -176,7 +176,7 @@ def make_card(project: Project, trained: Trained, rounds: int, contract: str) ->
 
 
 def declared_claims(project: Project) -> Declared:
-    """What the project file claims of its models."""
+    """Claims that the project file makes of its models."""
     gate = project.gate
     return Declared(
         task=project.task,
@@ -206,7 +206,7 @@ def declared_claims(project: Project) -> Declared:
 
 
 def measured_claims(trained: Trained, rounds: int, contract: str) -> Measured:
-    """What the record of a training claims of its model; see `make_card`."""
+    """Claims that the record of a training makes of its model; see `make_card`."""
     evaluation, baseline, checks = trained.evaluation, trained.baseline, trained.checks
     origin = trained.origin
     return Measured(
@@ -248,13 +248,20 @@ def false_claims(claimed: Record, actual: Record, prefix: str) -> list[FalseClai
         actual: the same, made from what the store has.
         prefix: the name of that part in the card.
     """
-    ours, theirs = dict(claims(claimed, prefix)), dict(claims(actual, prefix))
+    claimed_values, actual_values = dict(claims(claimed, prefix)), dict(claims(actual, prefix))
     return [
         FalseClaim(
-            claim=name, claimed=ours.get(name), actual=theirs.get(name), place=place_of(name)
+            claim=name,
+            claimed=claimed_values.get(name),
+            actual=actual_values.get(name),
+            place=place_of(name),
         )
-        for name in dict.fromkeys((*ours, *theirs))
-        if not (name in ours and name in theirs and _equal(ours[name], theirs[name]))
+        for name in dict.fromkeys((*claimed_values, *actual_values))
+        if not (
+            name in claimed_values
+            and name in actual_values
+            and _equal(claimed_values[name], actual_values[name])
+        )
     ]
 
 
@@ -269,9 +276,11 @@ def remeasured_claims(
     if evaluation.rows != measured.holdout_rows:
         return []
     same_groups = card.declared.min_rows == project.evaluation.min_rows
-    again = {f"metrics.{name}": estimate for name, estimate in evaluation.metrics.items()}
+    estimates = {f"metrics.{name}": estimate for name, estimate in evaluation.metrics.items()}
     claimed = {f"metrics.{name}": estimate for name, estimate in measured.metrics.items()}
-    results = [(name, claimed[name].value, again[name].value) for name in again if name in claimed]
+    results = [
+        (name, claimed[name].value, estimates[name].value) for name in estimates if name in claimed
+    ]
     gaps = {gap_key(gap): gap for gap in evaluation.gaps if same_groups}
     results += [
         (f"gaps.{name}", measured.gaps[name].value, gap.value)
@@ -320,7 +329,7 @@ def _spell(value: Scalar | None) -> str:
     return "nothing" if value is None else repr(value)
 
 
-def _parts(split: Split) -> dict[str, Part]:
+def _parts(split: Split) -> dict[str, PartClaim]:
     parts = {"train": split.train, "validation": split.validation, "holdout": split.holdout}
     return {name: part_of(dataset) for name, dataset in parts.items()}
 
@@ -328,7 +337,7 @@ def _parts(split: Split) -> dict[str, Part]:
 def fairness_limit(
     limits: Mapping[str, Mapping[Any, float]], metric: str, gap: Gap
 ) -> float | None:
-    """How wide a gap may be; None where no limit is declared.
+    """Limit of a gap; None where none is declared.
 
     Args:
         limits: protected attribute → measure → limit, as `gate.max_fairness_gap`.
@@ -345,9 +354,9 @@ def gap_key(gap: Gap) -> str:
     return f"{gap.attribute}: {gap.measure}"
 
 
-def part_of(dataset: DatasetVersion) -> Part:
+def part_of(dataset: DatasetVersion) -> PartClaim:
     """A version of a table as a card names it, without the machine's folders."""
-    return Part(
+    return PartClaim(
         table=dataset.uri.rstrip("/").rpartition("/")[2],
         version=dataset.version,
         rows=dataset.rows,

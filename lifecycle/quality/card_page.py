@@ -70,9 +70,15 @@ def title(card: ModelCard) -> str:
 
 def difference_table(first: ModelCard, other: ModelCard) -> Table:
     """Every claim in which two cards differ."""
-    ours, theirs = (_all_claims(card) for card in (first, other))
-    names = [name for name in dict.fromkeys((*ours, *theirs)) if ours.get(name) != theirs.get(name)]
-    rows = tuple((name, _text(ours.get(name)), _text(theirs.get(name))) for name in names)
+    first_claims, other_claims = (_all_claims(card) for card in (first, other))
+    names = [
+        name
+        for name in dict.fromkeys((*first_claims, *other_claims))
+        if first_claims.get(name) != other_claims.get(name)
+    ]
+    rows = tuple(
+        (name, _text(first_claims.get(name)), _text(other_claims.get(name))) for name in names
+    )
     return Table(("claim", f"v{first.model.version}", f"v{other.model.version}"), rows)
 
 

@@ -135,5 +135,5 @@ def _sentence(text: str) -> str:
 
 
 def measure_words(measure: str, metric: str) -> str:
-    """How the name of a gap begins that `gate.max_fairness_gap` limits by this measure."""
+    """Beginning of the name of a gap that `gate.max_fairness_gap` limits by this measure."""
     return f"{metric} difference" if measure == "metric_difference" else measure.replace("_", " ")

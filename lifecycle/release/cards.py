@@ -299,8 +299,8 @@ def _history(
         if change.version == model.version and change.time <= end
     ]
     return tuple(
-        f"{time[:16].replace('T', ' ')} {what}{f': {why}' if why else ''}"
-        for time, what, why in sorted(events)
+        f"{time[:16].replace('T', ' ')} {event}{f': {reason}' if reason else ''}"
+        for time, event, reason in sorted(events)
     )
 
 
@@ -344,20 +344,20 @@ def verify_card(
     except ValidationError:
         return [_changed(CARD, digest, sealed)]
     record = relocated(logged_record(model, settings), settings)
-    found = _false_measures(card, model, record, settings)
-    found += false_claims(card.model, model, "model")
+    problems = _false_measures(card, model, record, settings)
+    problems += false_claims(card.model, model, "model")
     if digest != sealed:
         if project is not None:
-            found += false_claims(card.declared, declared_claims(project), "declared")
-        if not found:
-            found.append(_changed(CARD, digest, sealed))
-    return found + _changed_documents(model, lines, settings)
+            problems += false_claims(card.declared, declared_claims(project), "declared")
+        if not problems:
+            problems.append(_changed(CARD, digest, sealed))
+    return problems + _changed_documents(model, lines, settings)
 
 
-def claims_in_words(found: Sequence[FalseClaim]) -> tuple[str, ...]:
+def claims_in_words(problems: Sequence[FalseClaim]) -> tuple[str, ...]:
     """False claims as reasons of a decision: the first ones, and how many there are."""
-    reasons = [f"False claim: {claim}." for claim in found[:MAX_CLAIMS_SHOWN]]
-    if more := len(found) - len(reasons):
+    reasons = [f"False claim: {claim}." for claim in problems[:MAX_CLAIMS_SHOWN]]
+    if more := len(problems) - len(reasons):
         reasons.append(f"{more} more claims of the model card are not so.")
     return tuple(reasons)
 
@@ -370,14 +370,14 @@ def _changed_documents(
     model: ModelVersion, lines: Sequence[CardChange], settings: Settings
 ) -> list[FalseClaim]:
     """Documents that are not as the trail has them; an erasure replaces pages."""
-    found = []
+    problems = []
     for at, name in enumerate((CARD_MARKDOWN, CARD_HTML)):
         sealed = [line.pages.split(" ")[at] for line in lines if " " in line.pages]
         digest = _sha256(_load(model, name, settings) or "")
         erased = name == CARD_HTML and erased_rows_of(model, settings)
         if sealed and digest not in sealed and not erased:
-            found.append(_changed(name, digest, sealed[-1]))
-    return found
+            problems.append(_changed(name, digest, sealed[-1]))
+    return problems
 
 
 def _false_measures(
@@ -387,14 +387,14 @@ def _false_measures(
     stored, rounds, contract = _stored(model, record, settings)
     contract = contract or card.measured.contract  # where the lake has no such rows any more
     actual = measured_claims(stored, rounds, contract)
-    found = false_claims(card.measured, actual, "measured")
-    names = {claim.claim for claim in found}
+    problems = false_claims(card.measured, actual, "measured")
+    names = {claim.claim for claim in problems}
     recorded = measured_claims(record, rounds, contract)
     for claim in false_claims(recorded, actual, "measured"):
         if claim.claim not in names:
             place = f"{claim.place}, and not the record of the training,"
-            found.append(claim.model_copy(update={"place": place}))
-    return found
+            problems.append(claim.model_copy(update={"place": place}))
+    return problems
 
 
 def _stored(model: ModelVersion, record: Trained, settings: Settings) -> tuple[Trained, int, str]:

@@ -1,4 +1,4 @@
-"""The version that one environment offers to another: found, verified, copied out; and its note.
+"""The version that one environment offers to another: problems, verified, copied out; and its note.
 
 Each request runs in a process of its own, whose variables are those of the offering environment
 (`settings.variables_of`): MLflow, object storage and the lake keep credentials for a whole process,
@@ -173,8 +173,8 @@ def find_offer(request: OfferRequest, settings: Settings, folder: Path) -> Offer
                 target.parent.mkdir(parents=True)
                 shutil.copyfile(copy, target)
     trained = logged_record(model, settings).model_copy(update={"model": model})
-    if found := verify_card(model, settings):
-        raise GateError(f"{model.uri} is not offered: {' '.join(claims_in_words(found))}")
+    if problems := verify_card(model, settings):
+        raise GateError(f"{model.uri} is not offered: {' '.join(claims_in_words(problems))}")
     exports = [change for change in changes if change.action == "export"]
     last = exports[-1] if exports else None
     return Offer(
