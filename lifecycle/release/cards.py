@@ -296,7 +296,9 @@ def _history(
     events += [
         (change.time, f"{change.action} by {change.who}", " ".join(change.reasons[:1]))
         for change in history(settings, model.name)
-        if change.version == model.version and change.time <= end
+        if change.time <= end
+        and (change.version or model.version) == model.version  # an offer has no version yet
+        and change.digest == model.digest
     ]
     return tuple(
         f"{time[:16].replace('T', ' ')} {event}{f': {reason}' if reason else ''}"
