@@ -1,9 +1,10 @@
 """Model cards in MLflow, beside the version they are about: written, verified, given a status.
 
-`card.json` is written once, when the version is registered, and its SHA-256 is in the audit trail
-of cards. `model_card.md` and `model_card.html` are made of it, and made anew when its status
-changes or somebody writes a note. The order makes it safe to be killed anywhere: first the line of
-the trail, then the files that show it, last the tag with the status.
+`card.json` is written when the version is registered, and its SHA-256 is in the audit trail of
+cards. `model_card.md` and `model_card.html` are made of it, and made anew when its status changes
+or somebody writes a note. The order makes it safe to be killed anywhere: first the line of the
+trail, then the files that show it, last the tag with the status. A file that any line of its
+version has is intact.
 """
 
 import hashlib
@@ -89,12 +90,15 @@ def write_card(project: Project, trained: Trained, settings: Settings) -> ModelC
     """
     model = trained.model
     card = draft_card(project, trained, settings)
-    text = card_text(card)
+    text, lines = card_text(card), card_lines(settings, model)
+    digest = _sha256(text)
+    if not lines:
+        _publish(settings, card, card_line("draft", model, digest, ("Registered.",)))
+    elif lines[-1].card != digest:
+        line = card_line(_status(lines), model, digest, ("Registered again, with other claims.",))
+        _publish(settings, card, line)
     with backend_errors(settings):
         connect(settings).log_text(model.run_id, text, CARD)
-    lines = card_lines(settings, model)
-    if not lines or lines[-1].card != _sha256(text):
-        _publish(settings, card, card_line("draft", model, _sha256(text), ("Registered.",)))
     return card
 
 
@@ -140,15 +144,13 @@ def add_note(model: ModelVersion, text: str, settings: Settings) -> CardChange:
     words = one_line(" ".join(text.split()))
     if not words:
         raise RegistryError(f"{model.uri}: a note needs words")
-    card = read_card(model, settings)
-    if card is None:
+    card, lines = read_card(model, settings), card_lines(settings, model)
+    if card is None or not lines:
         raise RegistryError(
             f"{model.uri}: it has no model card, since a former release registered it; its next "
             "release writes one"
         )
-    return _publish(
-        settings, card, card_line("note", model, _stored_digest(model, settings), (words,))
-    )
+    return _publish(settings, card, card_line("note", model, lines[-1].card, (words,)))
 
 
 def update_statuses(project_name: str, settings: Settings) -> list[CardChange]:
@@ -182,7 +184,7 @@ def update_statuses(project_name: str, settings: Settings) -> list[CardChange]:
         line = lines[-1]
         if line.action != status:  # else a process was killed after its line
             reasons = _reason(status, model, changes)
-            line = card_line(status, model, _stored_digest(model, settings), reasons)
+            line = card_line(status, model, line.card, reasons)
         results.append(_publish(settings, card, line))
     return results
 
@@ -348,7 +350,7 @@ def verify_card(
     record = relocated(logged_record(model, settings), settings)
     problems = _false_measures(card, model, record, settings)
     problems += false_claims(card.model, model, "model")
-    if digest != sealed:
+    if digest not in [line.card for line in lines]:
         if project is not None:
             problems += false_claims(card.declared, declared_claims(project), "declared")
         if not problems:
@@ -484,10 +486,6 @@ def _load(model: ModelVersion, name: str, settings: Settings) -> str | None:
             return None
         text: str = mlflow.artifacts.load_text(f"runs:/{model.run_id}/{name}")
         return text
-
-
-def _stored_digest(model: ModelVersion, settings: Settings) -> str:
-    return _sha256(_load(model, CARD, settings) or "")
 
 
 def _sha256(text: str) -> str:

@@ -312,6 +312,24 @@ def test_status_and_notes_are_on_the_card_and_in_the_trail(carded: Carded) -> No
     assert verify_card(model, settings, made.project) == []
 
 
+def test_registered_again_with_other_claims_it_keeps_its_status(carded: Carded) -> None:
+    made, trained = carded.made, carded.trained
+    model = trained.model
+    former = card_lines(made.settings, model)
+    again = trained.model_copy(update={"noise": None})
+    client = connect(made.settings)
+    client.log_text(model.run_id, again.model_dump_json(), "lifecycle/trained.json")
+    cards.write_card(made.project, again, made.settings)
+    lines = card_lines(made.settings, model)
+    assert [line.reasons for line in lines[len(former) :]] == [
+        ("Registered again, with other claims.",)
+    ]
+    assert verify_card(model, made.settings, made.project) == []
+    client.log_text(model.run_id, trained.model_dump_json(), "lifecycle/trained.json")
+    cards.write_card(made.project, trained, made.settings)
+    assert verify_card(model, made.settings, made.project) == []
+
+
 def test_the_commands(
     carded: Carded,
     monkeypatch: pytest.MonkeyPatch,
@@ -319,6 +337,7 @@ def test_the_commands(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("LIFECYCLE_HOME", str(carded.made.settings.home))
+    settings = carded.made.settings
     file, page = str(carded.made.project.file), tmp_path / "card.html"
     commands.note([file, "1", "Looked at by the board."])
     commands.card([file, "1"], output=page)
@@ -333,12 +352,18 @@ def test_the_commands(
     assert "Claims that differ" in page.read_text()
     content = json.loads(json.dumps(carded.content))
     claim = FALSE_MEASURES["metric"](content)
-    load, text = cards._load, json.dumps(content)
-    monkeypatch.setattr(cards, "_load", lambda m, n, s: text if n == CARD else load(m, n, s))
+    load = cards._load
+    monkeypatch.setattr(
+        cards, "_load", lambda m, n, s: json.dumps(content) if n == CARD else load(m, n, s)
+    )
     with pytest.raises(Exit) as ended:
         commands.card([file, "1"], output=page)
     assert ended.value.exit_code == commands.FALSE
     assert f"the card claims {claim} = " in capsys.readouterr().err
+    purpose = FALSE_DECLARATIONS["purpose"](content)
+    commands.note([file, "1", "A note does not make a falsified card the registered one."])
+    problems = verify_card(carded.trained.model, settings, carded.made.project)
+    assert {claim, purpose} <= {problem.claim for problem in problems}
     with pytest.raises(ProjectError, match="name one or two versions"):
         commands.card([file])
     with pytest.raises(RegistryError, match="no version or run '7'"):
