@@ -155,7 +155,8 @@ def _event_links(event: Event, states: Sequence[EnvironmentState], sources: Sour
 
 def _version_rows(project: Project, state: EnvironmentState, sources: Sources) -> list[VersionRow]:
     rows = []
-    champion = state.holder("champion")
+    holder = state.holder("champion")
+    champion = None if holder is None else holder.version
     for version in state.versions:
         estimate = version.metrics.get(project.metric)
         links = [
@@ -171,7 +172,7 @@ def _version_rows(project: Project, state: EnvironmentState, sources: Sources) -
                 version,
                 spell_measure(estimate) if estimate else "–",
                 outcome(state, version),
-                status_of(version.version, state.changes, champion and champion.version),
+                status_of(version.version, state.changes, champion),
                 tuple((name, link) for name, link in links if link),
                 tuple(sorted(set(version.parts.values()))),
             )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 
 from lifecycle.project import Scalar
@@ -102,14 +103,11 @@ def _side_by_side(
 ) -> Iterable[PageSection]:
     """A section of both; one that is the same in both is folded."""
     if first == other:
-        yield _without_marks(PageSection(f"{first.title} (the same)", folded=True, **_parts(first)))
+        heading = f"{first.title} (the same)"
+        yield _without_marks(replace(first, title=heading, folded=True))
         return
     for name, section in zip(names, (first, other), strict=True):
-        yield _without_marks(PageSection(f"{first.title}, {name}", **_parts(section)))
-
-
-def _parts(section: PageSection) -> dict[str, object]:
-    return {"text": section.text, "points": section.points, "table": section.table}
+        yield _without_marks(replace(section, title=f"{first.title}, {name}"))
 
 
 def _all_claims(card: ModelCard) -> dict[str, Scalar | None]:
@@ -343,14 +341,14 @@ def _without_marks(section: PageSection) -> PageSection:
             for row in table.rows
         )
         table = Table(tuple(map(_plain, table.header)), rows)
-    return PageSection(
-        _plain(section.title),
+    return replace(
+        section,
+        title=_plain(section.title),
         text=tuple(map(_plain, section.text)),
         points=tuple(
             _plain(point) if isinstance(point, str) else point for point in section.points
         ),
         table=table,
-        folded=section.folded,
     )
 
 

@@ -168,14 +168,15 @@ def update_statuses(project_name: str, settings: Settings) -> list[CardChange]:
     if not lines_by_version:
         return []
     changes = history(settings, project_name)
-    champion = by_alias(project_name, CHAMPION, settings)
+    holder = by_alias(project_name, CHAMPION, settings)
+    champion = None if holder is None else holder.version
     results = []
     for registered in versions_of(connect(settings), project_name, None, settings):
         lines = lines_by_version.get(int(registered.version))
         if COMPLETE not in registered.tags or lines is None:
             continue
         model = as_record(registered)
-        status = status_of(model.version, changes, champion and champion.version)
+        status = status_of(model.version, changes, champion)
         if registered.tags.get(STATUS) == status:
             continue
         card = read_card(model, settings)
