@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from itertools import compress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,12 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lifecycle.cli.project import EnvOption, ProjectPath
+from lifecycle.cli.project import EnvOption, ProjectPath, project_first
+from lifecycle.errors import ContractError, ProjectError
 from lifecycle.project import ColumnSpec, ContractSpec, Project
 from lifecycle.project.contract import Bounds
 from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.records import counted
 from lifecycle.runtime.console import TABLE_WIDTH, open_console, styled
+from lifecycle.runtime.files import write_atomic
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,11 +29,45 @@ CATEGORIES_SHOWN = 8
 TITLES = ("column", "type", "unit", "promises", "personal data", "description")
 
 
+USAGE = "lifecycle contract [PROJECT] [export | import DOCUMENT]"
+
+
 def contract(
-    project: ProjectPath = PROJECT_FILE,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PROJECT] [export | import DOCUMENT]",
+            help="Without `export` or `import`, the contract is shown.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="export: file to write; by default the screen.")
+    ] = None,
+    schema: Annotated[
+        str | None, typer.Option(help="import: table of the document, where it has several.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="import: show what would change; write nothing.")
+    ] = False,
     env: EnvOption = None,
 ) -> None:
-    """Show a project's data contract, and what changed in it since the last ingestion."""
+    """Show a project's data contract, and what changed in it since the last ingestion.
+
+    `export` writes it as a document of the Open Data Contract Standard; `import` takes the
+    contract of the project file from such a document.
+    """
+    project, arguments = project_first(words or [])
+    if arguments[:1] == ["export"] and len(arguments) <= 2:
+        _export(Path(arguments[1]) if len(arguments) == 2 else project, output)
+    elif arguments[:1] == ["import"] and len(arguments) == 2:
+        _import(project, Path(arguments[1]), schema, dry_run=dry_run)
+    elif arguments:
+        raise ContractError(f"{USAGE}: got {' '.join(arguments)!r}")
+    else:
+        _show_contract(project, env)
+
+
+def _show_contract(project: Path, env: str | None) -> None:
     from lifecycle.data.contract import last_contract
 
     settings = Settings.load(env)
@@ -46,6 +84,79 @@ def contract(
     former = last_contract(settings, loaded.name)
     for line in _since(former, spec):
         console.print(line)
+
+
+def _export(project: Path, output: Path | None) -> None:
+    """Write the contract as a document of the Open Data Contract Standard."""
+    from lifecycle.scaffold.odcs_export import API_VERSION, odcs_document
+
+    loaded = load_project(project)
+    document = odcs_document(loaded)
+    console = open_console(stderr=output is None)  # the document itself may go into a pipe
+    if output is None:
+        typer.echo(document.text, nl=False)
+    else:
+        write_atomic(output, document.text)
+        about = f"contract {loaded.contract.version} as an Open Data Contract {API_VERSION}"
+        console.print(f"Wrote {output}: {loaded.name}, {about}", soft_wrap=True)
+    if document.custom:
+        keys = ", ".join(document.custom)
+        console.print(f"Only as custom properties, not checked by others: {keys}", soft_wrap=True)
+    for name in loaded.feature_views:
+        console.print(f"Not in the document: columns of feature_views.{name}", soft_wrap=True)
+
+
+def _import(project: Path, document: Path, schema: str | None, *, dry_run: bool) -> None:
+    """Take the contract of a project file from a document, and say what it has no place for."""
+    import yaml
+
+    from lifecycle.data.contract import changes
+    from lifecycle.scaffold.odcs_import import read_document
+    from lifecycle.scaffold.project_edit import with_contract
+
+    text = _text_of(project)
+    try:
+        declared = yaml.safe_load(text)
+    except yaml.YAMLError:
+        declared = None
+    if not isinstance(declared, dict):
+        load_project(project)  # says what is wrong, and where
+    try:
+        contract, notes = read_document(_text_of(document), declared, schema)
+    except ContractError as error:
+        lines = str(error).splitlines()
+        raise ContractError("\n".join(f"{document}: {line}" for line in lines)) from None
+    present = declared.get("contract")
+    former = ContractSpec.model_validate(present) if present else None
+    console = open_console()
+    for change in changes(former, contract) if former else ():
+        console.print(f"  {change}", soft_wrap=True)
+    for note in notes:
+        console.print(f"not in the contract: {note}", soft_wrap=True)
+    if former == contract:
+        console.print(f"{project}: the contract is the document's already")
+        return
+    changed = with_contract(text, contract)
+    with TemporaryDirectory() as folder:
+        trial = Path(folder) / project.name
+        trial.write_text(changed, encoding="utf-8")
+        try:
+            load_project(trial)
+        except ProjectError as error:
+            message = str(error).replace(str(trial), f"{project} with this contract")
+            raise ProjectError(message) from None
+    if not dry_run:
+        write_atomic(project.resolve(), changed)
+    done = "would have" if dry_run else "has"
+    console.print(f"{project} {done} contract {contract.version} of {document}", soft_wrap=True)
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.reason
+        raise ContractError(f"{file}: cannot be read ({reason})") from None
 
 
 def _columns(project: Project) -> Table:

@@ -63,7 +63,7 @@ VERBS = {
         "Data",
         "contract:contract",
         "Show a project's data contract, and what changed in it since the last ingestion.",
-        "lifecycle contract project.yaml",
+        "lifecycle contract export project.yaml --output contract.odcs.yaml",
     ),
     "rejected": Verb(
         "Data",

@@ -92,7 +92,7 @@ def project_text(draft: Draft) -> str:
         "max_rejected_share": draft.rejected,
         "columns": {name: guess.spec for name, guess in draft.columns.items()},
     }
-    lines = _block(head)
+    lines = block_lines(head)
     if roles.otherwise:
         lines.insert(list(head).index("task"), f"# {one_line(roles.otherwise)}")
     return "\n".join(
@@ -104,16 +104,16 @@ def project_text(draft: Draft) -> str:
                 f"# suspected: {one_line(column)}: {one_line(suspect)}"
                 for column, suspect in suspects.items()
             ),
-            *_block({"leakage": list(suspects)}),
+            *block_lines({"leakage": list(suspects)}),
             "# Attributes that must not decide, such as sex or race: reported on only.",
             *(f"# likely by its name: {one_line(column)}" for column in draft.protected),
             "protected: []",
-            *_block({"ignore": roles.ignore}),
+            *block_lines({"ignore": roles.ignore}),
             "",
             "# Below version 1.0.0 anything may change; set 1.0.0 when others read the data.",
-            *_block({"contract": promises}),
+            *block_lines({"contract": promises}),
             "",
-            *_block(DEFAULTS | {"split": DEFAULTS["split"] | draft.split}),
+            *block_lines(DEFAULTS | {"split": DEFAULTS["split"] | draft.split}),
             "",
             *MORE,
             "",
@@ -121,14 +121,14 @@ def project_text(draft: Draft) -> str:
     )
 
 
-def _block(mapping: Mapping[str, object], indent: str = "") -> list[str]:
+def block_lines(mapping: Mapping[str, object], indent: str = "") -> list[str]:
     """A mapping as YAML lines: nested where it holds mappings of mappings, else one line a key."""
     lines = []
     for key, value in mapping.items():
         if isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
-            lines += [f"{indent}{_flow(key)}:", *_block(value, indent + "  ")]
+            lines += [f"{indent}{flow_text(key)}:", *block_lines(value, indent + "  ")]
         else:
-            lines.append(f"{indent}{_flow(key)}: {_flow(value)}")
+            lines.append(f"{indent}{flow_text(key)}: {flow_text(value)}")
     return lines
 
 
@@ -145,7 +145,8 @@ def _text(dumper: Any, text: str) -> yaml.ScalarNode:
 _OneLine.add_representer(str, _text)
 
 
-def _flow(value: object) -> str:
+def flow_text(value: object) -> str:
+    """A value as YAML on one line."""
     text: str = yaml.dump(
         value,
         Dumper=_OneLine,

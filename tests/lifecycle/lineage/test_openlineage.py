@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 from openlineage.client.serde import Serde
+from referencing import Registry, Resource
 
 from lifecycle.errors import BackendError
 from lifecycle.lake.read import read_version
@@ -86,6 +87,39 @@ def events(lived: Lived) -> list[Event]:
 def test_events_are_as_published(events: list[Event]) -> None:
     for event in events:
         check(event)
+
+
+@pytest.fixture(scope="module")
+def published(shared_schemas: Path) -> Registry:
+    """The specification's own schemas, by the address that events name them with."""
+    files = (shared_schemas / "openlineage").rglob("*.json")
+    schemas = [Resource.from_contents(json.loads(file.read_text())) for file in files]
+    return Registry().with_resources((schema.id() or "", schema) for schema in schemas)
+
+
+def violations(value: Any, url: str, registry: Registry) -> list[str]:
+    validator = jsonschema.Draft202012Validator(
+        {"$ref": url}, registry=registry, format_checker=jsonschema.FormatChecker()
+    )
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
+
+
+def test_events_keep_the_published_schemas(events: list[Event], published: Registry) -> None:
+    for event in events:
+        assert violations(event, event["schemaURL"], published) == []
+        for facet in facets_of(event):
+            assert violations(facet, facet["_schemaURL"], published) == []
+
+
+def test_the_published_schemas_find_what_is_not(events: list[Event], published: Registry) -> None:
+    wrong = events[0] | {"eventType": "DONE", "eventTime": "today"}
+    assert len(violations(wrong, wrong["schemaURL"], published)) == 2
+    facet = next(
+        facet for event in events for facet in facets_of(event) if "datasetVersion" in facet
+    )
+    assert violations(facet | {"datasetVersion": 3}, facet["_schemaURL"], published) == [
+        "$.datasetVersion: 3 is not of type 'string'"
+    ]
 
 
 @pytest.mark.parametrize(
