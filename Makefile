@@ -10,7 +10,7 @@ CHECKS := .venv-checks
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 UV := $(BIN)/uv pip install -q --no-deps --require-hashes --python
 
-.PHONY: help install demo test test-system test-all test-pages servers stack stack-test chaos lint docs bench serve page ui deploy release clean distclean
+.PHONY: help install demo test test-system test-all test-pages servers stack stack-test chaos lint docs notebooks bench serve page ui deploy release clean distclean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
@@ -63,10 +63,15 @@ lint: $(READY)  ## ruff, mypy strict, import directions, names
 	$(BIN)/python -m tests.lint
 
 # in an environment of its own, from its lock
-docs: $(READY)  ## the site of docs/, into .site: open .site/index.html
-	@[ .venv-docs/.ready -nt requirements-docs.lock ] || { $(BIN)/uv venv -q --clear --python $(BIN)/python .venv-docs && \
-	  $(UV) .venv-docs/bin/python -r requirements-docs.lock && touch .venv-docs/.ready; }
+.venv-docs/.ready: requirements-docs.lock | $(READY)
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-docs && \
+	  $(UV) .venv-docs/bin/python -r requirements-docs.lock && touch $@
+
+docs: .venv-docs/.ready  ## the site of docs/, into .site: open .site/index.html
 	PATH="$(CURDIR)/.venv-docs/bin:$$PATH" NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs -q build
+
+notebooks: .venv-docs/.ready  ## each notebook and its text made equal: the newer one wins
+	.venv-docs/bin/jupytext --quiet --sync notebooks/*.ipynb
 
 bench: $(READY)  ## measure against the bare libraries; writes benchmarks/results.json
 	$(BIN)/python -m benchmarks

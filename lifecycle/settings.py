@@ -126,6 +126,9 @@ class Settings(BaseSettings):
     openlineage: str = ""
     """Where every flow tells what it made, as OpenLineage events: a file that grows by a line an
     event, or the URL of a service such as Marquez; by default nowhere."""
+    wandb: str = ""
+    """Project in Weights & Biases where each trained model's numbers are mirrored; by default none.
+    Needs the extra `wandb`; its own variables (`WANDB_API_KEY`, `WANDB_MODE=offline`) say how."""
     log_format: Literal["text", "json"] | None = None
     """How runs of deployments, Ray's workers and the endpoint's replicas log: `json` is a line of
     the Elastic Common Schema per record, on standard error. By default json outside `dev`; where it

@@ -101,6 +101,12 @@ VERBS = {
         "Note something of a model version: on its card and in the audit trail.",
         "lifecycle note 3 'the board asked for a second opinion'",
     ),
+    "review": Verb(
+        "Data",
+        "page:review",
+        "Say what the newest version's gate says and what differs, at the pull request.",
+        "lifecycle review project.yaml champion --event event.json",
+    ),
     "labels": Verb(
         "Data",
         "data:labels",

@@ -1,6 +1,7 @@
-"""`lifecycle page` and `compare`: what runs where, and how versions differ."""
+"""`lifecycle page`, `compare`, `review`: what runs where, and how versions differ."""
 
 import io
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from lifecycle.project import Project
 from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.records import one_line
 from lifecycle.runtime.console import TABLE_WIDTH, open_console, write_error
+from lifecycle.runtime.files import write_atomic
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
@@ -190,3 +192,68 @@ def show_table(console: "Console", content: "Table") -> None:
         texts = (cell if isinstance(cell, str) else cell.text for cell in row)
         table.add_row(*(one_line(text) for text in texts))
     console.print(table)
+
+
+# `lifecycle review`: the newest version and its differences, as a comment at a pull request.
+
+
+def review(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PROJECT] [AGAINST]",
+            help="Version to compare with; by default the champion, or the version before.",
+        ),
+    ] = None,
+    event: Annotated[
+        Path | None,
+        typer.Option(help="Event of a pull request, as JSON; by default the pipeline's own."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Comment with the text of this file: nothing is read.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File for the text; then nothing is commented.")
+    ] = None,
+    env: EnvOption = None,
+) -> None:
+    """Say what the newest version's gate says and what differs, at the pull request.
+
+    The comment of an earlier run is replaced. Without a pull request or a token the text is
+    printed.
+    """
+    from lifecycle.page.comment import discussion_of, put_comment
+
+    project, refs = project_first(words or [])
+    if len(refs) > 1:
+        raise ProjectError("lifecycle review [PROJECT] [AGAINST]: name one version at most")
+    if report is not None:
+        text = _text_of(report)
+    else:
+        from lifecycle.page.review import review as write_review  # pandas and MLflow take a while
+
+        settings = Settings.load(env)
+        text = write_review(load_project(project, settings.env), settings, *refs)
+    if output is not None:
+        write_atomic(output, text)
+        return
+    discussion = discussion_of(event, os.environ)
+    notes = open_console(stderr=True)
+    if discussion is None:
+        note = "no comment: this is no pipeline of a pull request, and no --event names one"
+    elif not discussion.headers:
+        names = " or ".join(discussion.token_names)
+        note = f"no comment at {discussion.title}: set {names} to write it"
+    else:
+        note = put_comment(discussion, text)
+    if note.startswith("no comment"):
+        typer.echo(text)
+    notes.print(note, soft_wrap=True)
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.reason
+        raise ProjectError(f"--report {file}: cannot be read ({reason})") from None

@@ -42,7 +42,7 @@ def log_numbers(
     now = time.time_ns() // 1_000_000
     split = trained.split
     parts = {"holdout": split.holdout, "validation": split.validation, "training": split.train}
-    numbers = [(name, value, 0) for name, value in _numbers(bundle, trained).items()]
+    numbers = [(name, value, 0) for name, value in numbers_of(bundle, trained).items()]
     numbers += [
         (f"curve/{part}", value, step)
         for part, values in bundle.curve.items()
@@ -59,7 +59,8 @@ def log_numbers(
         client.log_batch(run_id, metrics[start : start + BATCH], [] if start else params)
 
 
-def _numbers(bundle: Bundle, trained: Trained) -> dict[str, float]:
+def numbers_of(bundle: Bundle, trained: Trained) -> dict[str, float]:
+    """Metrics of a training by name; what stands before the `/` is their group."""
     tuned, evaluation = trained.tuned, trained.evaluation
     numbers: dict[str, float] = {"rounds": bundle.rounds, "tuning/trials": tuned.trials}
     if tuned.value is not None:

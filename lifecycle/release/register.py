@@ -19,7 +19,7 @@ from lifecycle.release.artifacts import RECORD, registered_bundle
 from lifecycle.release.cards import draft_card, write_card
 from lifecycle.release.lifetime import ORIGIN, begin_run, end_killed, end_run
 from lifecycle.release.mlflow_model import create_model, log_model
-from lifecycle.release.mlflow_run import log_files, log_numbers, log_search
+from lifecycle.release.mlflow_run import log_files, log_numbers, log_search, numbers_of
 from lifecycle.release.mlflow_store import backend_errors, connect
 from lifecycle.release.registry import (
     BUNDLE,
@@ -32,6 +32,7 @@ from lifecycle.release.registry import (
     as_record,
     versions_of,
 )
+from lifecycle.release.wandb_mirror import mirror_run
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 
@@ -111,6 +112,7 @@ def register(
     with backend_errors(settings):
         log_search(client, model.run_id, project, settings, registered)
         _finish(client, model)
+    mirror_run(settings, registered, bundle, numbers_of(bundle, registered))
     return registered
 
 

@@ -42,6 +42,28 @@ def test_files_are_what_github_and_gitlab_take() -> None:
     validate("--builtin-schema", "vendor.gitlab-ci", *transform, ".gitlab-ci.yml")
 
 
+def test_forms_of_issues_are_what_github_takes() -> None:
+    forms = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+    config = next(form for form in forms if form.name == "config.yml")
+    forms.remove(config)
+    validate("--builtin-schema", "vendor.github-issue-forms", *map(str, forms))
+    validate("--builtin-schema", "vendor.github-issue-config", str(config))
+
+
+def test_owners_are_named_for_what_is_there() -> None:
+    lines = [line for line in (ROOT / "CODEOWNERS").read_text().splitlines() if line[0] != "#"]
+    for pattern, *owners in map(str.split, lines):
+        assert pattern == "*" or (ROOT / pattern.lstrip("/")).exists(), pattern
+        assert owners
+        assert all(re.fullmatch(r"@[\w-]+/[\w-]+", owner) for owner in owners)
+
+
+def test_both_services_show_one_template() -> None:
+    github = ROOT / ".github" / "pull_request_template.md"
+    gitlab = ROOT / ".gitlab" / "merge_request_templates" / "Default.md"
+    assert github.read_text() == gitlab.read_text()
+
+
 @pytest.mark.parametrize("maker", PIPELINES)
 def test_commands_of_a_pipeline_exist(maker: str) -> None:
     text = PIPELINES[maker]
@@ -70,8 +92,8 @@ def run(tmp_path: Path) -> Run:
     programs = tmp_path / ".venv" / "bin"
     programs.mkdir(parents=True)
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
-    card = '"$LIFECYCLE_HOME/mlartifacts/run"'
-    lifecycle = f'mkdir -p {card}; echo "## Gate \\`promotion\\`: $VERDICT" > {card}/model_card.md'
+    # `review … --output report.md`
+    lifecycle = 'if [ "$1" = review ]; then echo "## Gate \\`promotion\\`: $VERDICT" > "$6"; fi'
     for name, line in {"make": "", "prefect": "", "lifecycle": lifecycle}.items():
         folder = tmp_path if name == "make" else programs
         (folder / name).write_text(f'#!/bin/sh\necho "{name} $*"\n{line}\n')
@@ -97,8 +119,27 @@ def test_training_on_a_sample_reports_and_fails_with_the_gate(
     assert said.splitlines() == [
         f"lifecycle run prepare {project} --env dev --last 1976",
         f"lifecycle run train {project} --env dev --last 1976",
+        f"lifecycle review {project} --env dev --output report.md",
     ]
     assert verdict in (tmp_path / "report.md").read_text()
+
+
+def test_the_commit_before_is_trained_first_where_it_is_there(run: Run, tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        who = ["-c", "user.name=ada", "-c", "user.email=ada@example.org"]
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "before")
+    code, said = run("train-sample", VERDICT="passed", BASE="HEAD")
+    assert code == 0, said
+    projects = [line.split()[3] for line in said.splitlines() if line.startswith("lifecycle run")]
+    project = "examples/health_visits/project.yaml"
+    assert projects == [f"{tmp_path}/.lifecycle/base/{project}"] * 2 + [project] * 2
+    assert not (tmp_path / ".lifecycle" / "base").exists()
+    code, said = run("train-sample", VERDICT="passed", BASE="0" * 40)
+    assert code == 0, said
+    assert "could not be trained: the report compares with nothing" in said
 
 
 def test_delivery_deploys_and_runs_or_promotes(run: Run) -> None:
