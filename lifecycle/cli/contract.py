@@ -114,20 +114,20 @@ def _import(project: Path, document: Path, schema: str | None, *, dry_run: bool)
     from lifecycle.scaffold.odcs_import import read_document
     from lifecycle.scaffold.project_edit import with_contract
 
-    text = _text_of(project)
+    former, text = None, ""
     try:
+        text = _text_of(project)
         declared = yaml.safe_load(text)
-    except yaml.YAMLError:
-        declared = None
-    if not isinstance(declared, dict):
+        if (present := declared.get("contract")) is not None:
+            former = ContractSpec.model_validate(present)
+    except (ContractError, yaml.YAMLError, ValueError, AttributeError):
         load_project(project)  # says what is wrong, and where
+        raise
     try:
         contract, notes = read_document(_text_of(document), declared, schema)
     except ContractError as error:
         lines = str(error).splitlines()
         raise ContractError("\n".join(f"{document}: {line}" for line in lines)) from None
-    present = declared.get("contract")
-    former = ContractSpec.model_validate(present) if present else None
     console = open_console()
     for change in changes(former, contract) if former else ():
         console.print(f"  {change}", soft_wrap=True)

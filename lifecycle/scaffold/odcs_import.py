@@ -286,8 +286,9 @@ def _columns(
         if name != logical_name:
             part.note("name", f"the column is called by its physicalName, {name}")
         names[logical_name] = name
+        position = part.take("primaryKeyPosition", int) or 0
         if part.take("primaryKey", bool):
-            key.append((part.take("primaryKeyPosition", int) or len(key) + at, name))
+            key.append((position if position > 0 else at, name))
         column = _column(part, former.get(name))
         if column is not None:
             columns[name] = column
@@ -327,7 +328,7 @@ def _column(part: _Part, former: ColumnSpec | None) -> dict[str, Any] | None:
         return None
     if logical == "date":
         part.note("logicalType date", "read as a datetime")
-    part.close("", "id", "primaryKeyPosition", "encryptedName")
+    part.close("", "id")
     return {"type": kind} | new | custom
 
 

@@ -372,6 +372,9 @@ def test_the_command_refuses_what_the_project_cannot_have(tmp_path: Path) -> Non
     assert file.read_text() == EVERYTHING
     assert isinstance(run(file, "imports", document).exception, ContractError)
     assert isinstance(run(file, "import", tmp_path / "none.yaml").exception, ContractError)
+    assert "lifecycle init" in str(run(tmp_path / "no.yaml", "import", document).exception)
+    file.write_text("name: orders\ncontract: {columns: {a: {type: text}}}\n")
+    assert f"{file}:2: contract.columns.a.type" in str(run(file, "import", document).exception)
 
 
 def test_a_project_gets_its_contract(tmp_path: Path) -> None:
