@@ -147,8 +147,8 @@ def _import(project: Path, document: Path, schema: str | None, *, dry_run: bool)
             raise ProjectError(message) from None
     if not dry_run:
         write_atomic(project.resolve(), changed)
-    done = "would have" if dry_run else "has"
-    console.print(f"{project} {done} contract {contract.version} of {document}", soft_wrap=True)
+    verb = "would have" if dry_run else "has"
+    console.print(f"{project} {verb} contract {contract.version} of {document}", soft_wrap=True)
 
 
 def _text_of(file: Path) -> str:

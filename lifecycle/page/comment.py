@@ -21,7 +21,7 @@ FORBIDDEN = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 
 class Discussion(NamedTuple):
-    """Where the comments of a pull request or merge request are."""
+    """Place of the comments of a pull request or merge request."""
 
     title: str
     """Such as `pull request 7 of ada/shop`."""
@@ -124,9 +124,9 @@ def put_comment(discussion: Discussion, text: str) -> str:
         try:
             for comment in _comments(client, discussion):
                 if str(comment.get("body", "")).startswith(marker):
-                    url, done = f"{discussion.comment}/{comment['id']}", "updated the comment"
+                    url, outcome = f"{discussion.comment}/{comment['id']}", "updated the comment"
                     client.request(discussion.update, url, json={"body": text}).raise_for_status()
-                    return f"{done} at {discussion.title}"
+                    return f"{outcome} at {discussion.title}"
             client.post(discussion.comments, json={"body": text}).raise_for_status()
         except httpx.HTTPStatusError as error:
             answer = error.response

@@ -64,7 +64,7 @@ def mirror_run(
     }
     command = [sys.executable, "-P", "-m", __name__]
     try:
-        done = subprocess.run(  # noqa: S603
+        process = subprocess.run(  # noqa: S603
             command,
             input=json.dumps(content, default=str),
             capture_output=True,
@@ -75,8 +75,8 @@ def mirror_run(
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         logger.warning("%s v%d is not in Weights & Biases: %s", model.name, model.version, error)
         return
-    if done.returncode:
-        reason = " ".join(done.stderr.strip().splitlines()[-LAST_LINES:])
+    if process.returncode:
+        reason = " ".join(process.stderr.strip().splitlines()[-LAST_LINES:])
         logger.warning("%s v%d is not in Weights & Biases: %s", model.name, model.version, reason)
 
 

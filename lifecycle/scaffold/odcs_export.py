@@ -202,9 +202,9 @@ def _table_custom(project: Project) -> dict[str, Any]:
         "extra_columns": spec.extra_columns,
     }
     if spec.freshness:
-        said = {"max_age_days"} if project.time else set()
-        rest = spec.freshness.model_dump(exclude_defaults=True, exclude=said)
-        custom |= {"freshness": rest} if rest else {}
+        service_levels = {"max_age_days"} if project.time else set()
+        others = spec.freshness.model_dump(exclude_defaults=True, exclude=service_levels)
+        custom |= {"freshness": others} if others else {}
     return custom
 
 

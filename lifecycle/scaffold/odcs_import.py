@@ -55,31 +55,33 @@ class ContractImport(NamedTuple):
     notes: tuple[str, ...]
 
 
-class _Rest:
+class _Remainder:
     """What a contract has no place for, gathered by what it is."""
 
     def __init__(self) -> None:
         self._places: dict[tuple[str, str], list[str]] = {}
 
-    def add(self, what: str, place: str, outcome: str = "") -> None:
-        outcome = outcome or UNIMPORTED.get(what, LEFT_OUT)
-        self._places.setdefault((what, outcome), []).append(place)
+    def add(self, subject: str, place: str, outcome: str = "") -> None:
+        outcome = outcome or UNIMPORTED.get(subject, LEFT_OUT)
+        self._places.setdefault((subject, outcome), []).append(place)
 
     def lines(self) -> Iterator[str]:
-        for (what, outcome), places in self._places.items():
+        for (subject, outcome), places in self._places.items():
             names = ", ".join(name for name in places[:PLACES_SHOWN] if name)
             more = len(places) - PLACES_SHOWN
             where = f" of {names}" if names else ""
-            yield f"{what}{where}{f' and {more} more' if more > 0 else ''}: {outcome}"
+            yield f"{subject}{where}{f' and {more} more' if more > 0 else ''}: {outcome}"
 
 
 class _Part:
-    """A mapping of the document whose keys are taken one by one; the others go to the rest."""
+    """A mapping of the document whose keys are taken one by one; the others go to the remainder."""
 
-    def __init__(self, values: object, place: str, rest: _Rest, owner: str | None = None) -> None:
+    def __init__(
+        self, values: object, place: str, remainder: _Remainder, owner: str | None = None
+    ) -> None:
         if not isinstance(values, dict):
             raise ContractError(f"{place or 'the document'}: must be a mapping: got {values!r:.60}")
-        self.place, self._rest = place, rest
+        self.place, self._remainder = place, remainder
         self.owner = place if owner is None else owner  # which column or table a note is about
         self._values = {
             str(key): value for key, value in values.items() if value not in (None, "", [], {})
@@ -103,37 +105,37 @@ class _Part:
     def part(self, key: str) -> "_Part":
         """A mapping inside; empty if there is none."""
         place = f"{self.place}.{key}".lstrip(".")
-        return _Part(self.take(key, dict) or {}, place, self._rest, self.owner)
+        return _Part(self.take(key, dict) or {}, place, self._remainder, self.owner)
 
     def parts(self, key: str, name: str) -> list["_Part"]:
         """The mappings of a list."""
         values, place = self.take(key, list) or [], f"{self.place} {name}".strip()
         return [
-            _Part(value, f"{place} {at}", self._rest, self.owner)
+            _Part(value, f"{place} {at}", self._remainder, self.owner)
             for at, value in enumerate(values, 1)
         ]
 
     def custom(self) -> dict[str, Any]:
         """The custom properties that an export wrote; the others are left out."""
-        ours: dict[str, Any] = {}
+        properties: dict[str, Any] = {}
         for part in self.parts("customProperties", "custom property"):
             name, value = part.take("property", str) or "", part.any("value")
             if name.startswith(PREFIX):
-                ours[name.removeprefix(PREFIX)] = value
+                properties[name.removeprefix(PREFIX)] = value
             else:
                 self.note(f"custom property {name}")
             part.close()
-        return ours
+        return properties
 
-    def note(self, what: str, outcome: str = "") -> None:
+    def note(self, subject: str, outcome: str = "") -> None:
         """Name something of this mapping that has no place in a contract."""
-        self._rest.add(what, self.owner, outcome)
+        self._remainder.add(subject, self.owner, outcome)
 
-    def close(self, prefix: str = "", *known: str) -> None:
-        """Name what was not taken, but for the keys in `known`."""
+    def close(self, prefix: str = "", *silent: str) -> None:
+        """Name what was not taken, but for the keys in `silent`."""
         for key in self._values:
-            if key not in known:
-                self._rest.add(f"{prefix}{key}", self.owner)
+            if key not in silent:
+                self._remainder.add(f"{prefix}{key}", self.owner)
 
 
 def read_document(
@@ -150,12 +152,14 @@ def read_document(
         ContractError: it is no document of the standard's version 3, has no such table, or says
             what no contract can; one line each.
     """
-    rest = _Rest()
-    document = _Part(_parsed(text), "", rest)
+    remainder = _Remainder()
+    document = _Part(_parsed(text), "", remainder)
     _check_version(document)
     present = _present(declared)
     old = present.model_dump(exclude_defaults=True) if present else {}
-    new = {key: old[key] for key in ("max_rejected_share", "extra_columns", "rules") if key in old}
+    new: dict[str, Any] = {
+        key: old[key] for key in ("max_rejected_share", "extra_columns", "rules") if key in old
+    }
     project_name = str(declared.get("name", ""))
     part = _table(document, table or project_name, is_chosen=table is not None)
     new |= _head(document, declared, present)
@@ -172,8 +176,8 @@ def read_document(
     document.close()
     for name in present.columns if present else ():
         if name not in new["columns"]:
-            rest.add("column", name, "not in the document: removed")
-    return ContractImport(_valid(new), tuple(rest.lines()))
+            remainder.add("column", name, "not in the document: removed")
+    return ContractImport(_valid(new), tuple(remainder.lines()))
 
 
 def _parsed(text: str) -> object:
@@ -226,7 +230,7 @@ def _table(document: _Part, name: str, *, is_chosen: bool) -> _Part:
     for other in tables:
         if other != name:
             document.note(f"schema {other}")
-    part = _Part(tables[name], name, document._rest)
+    part = _Part(tables[name], name, document._remainder)
     part.take("name", str)
     return part
 
@@ -256,7 +260,7 @@ def _head(
     description.close("description.")
     team = document.any("team")
     if isinstance(team, dict):
-        part = _Part(team, "team", document._rest, "")
+        part = _Part(team, "team", document._remainder, "")
         head["owner"] = part.take("name", str) or ""
         part.close("team.")
     elif isinstance(team, list):
@@ -301,7 +305,9 @@ def _columns(
 def _column(part: _Part, former: ColumnSpec | None) -> dict[str, Any] | None:
     """One column, or None if a contract cannot have its type."""
     old = former.model_dump(exclude_defaults=True) if former else {}
-    new = {key: old[key] for key in ("unit", "pii", "pii_class", "severity") if key in old}
+    new: dict[str, Any] = {
+        key: old[key] for key in ("unit", "pii", "pii_class", "severity") if key in old
+    }
     new["nullable"] = not part.take("required", bool)
     new["unique"] = bool(part.take("unique", bool))
     new["description"] = part.take("description", str) or ""
@@ -352,14 +358,14 @@ def _options(part: _Part, logical: str | None, column: dict[str, Any]) -> None:
 
 def _take_pattern(part: _Part, pattern: str, column: dict[str, Any]) -> None:
     """A regular expression that is looked for in a value becomes one for the whole value."""
-    whole = _whole(pattern)
-    if whole is None:
+    expression = _full_match(pattern)
+    if expression is None:
         part.note(f"pattern {pattern}", "left out: not an expression of RE2")
     else:
-        column["pattern"] = whole
+        column["pattern"] = expression
 
 
-def _whole(pattern: str) -> str | None:
+def _full_match(pattern: str) -> str | None:
     """The same expression for the whole value, or None if RE2 cannot read it."""
     if not _compiles(pattern):
         return None
@@ -412,8 +418,10 @@ def _column_quality(part: _Part, column: dict[str, Any], former: ColumnSpec | No
         arguments.close("rule's argument ")
         rule.close("rule's ", *RULE_WORDS)
     if former and former.expect:
-        ours = former.expect.model_dump(exclude_none=True, exclude={"missing_share", "severity"})
-        expect = ours | expect
+        statistics = former.expect.model_dump(
+            exclude_none=True, exclude={"missing_share", "severity"}
+        )
+        expect = statistics | expect
     if expect:
         column["expect"] = expect
         if len(soft) > 1:
@@ -440,8 +448,8 @@ def _own_implementation(rule: _Part) -> dict[str, Any]:
 def _leave_rule(rule: _Part, metric: str | None) -> None:
     values = rule._values
     name = values.get("name") or values.get("description") or ""
-    what = f"rule {metric or values.get('type', 'library')}"
-    rule.note(f"{what} {name!r}" if name else what)
+    subject = f"rule {metric or values.get('type', 'library')}"
+    rule.note(f"{subject} {name!r}" if name else subject)
 
 
 def _severity(rule: _Part) -> str:
