@@ -39,6 +39,8 @@ DAYS = {"h": 1 / 24, "d": 1.0, "w": 7.0, "y": 365.0}
 """Days of a unit, by its first letter; `m` may be minutes or months and is none of them."""
 SOFT_SEVERITIES = ("warning", "warn", "info", "low", "minor")
 LEFT_OUT = "left out"
+FRESHNESS_KEYS = ("at_least", "severity")
+"""Of `freshness`: what the standard's service levels cannot say."""
 RULE_WORDS = ("id", "name", "description", "dimension", "type", "engine", "implementation")
 """Words of a rule that are not named one by one: with the rule they are taken or left out."""
 UNIMPORTED = {
@@ -170,13 +172,18 @@ def read_document(
     freshness = custom.pop("freshness", None)
     new |= custom
     new |= _service_levels(document, part.place, declared, names)
-    if isinstance(freshness, dict):
+    if not isinstance(freshness, dict):
+        freshness = {
+            key: value for key, value in old.get("freshness", {}).items() if key in FRESHNESS_KEYS
+        }
+        if "freshness" not in new and "at_least" not in freshness:
+            freshness = {}  # it had an age, and the document has none
+        elif "freshness" in new:
+            freshness.pop("at_least", None)  # one of the two bounds, and the document has the other
+    if freshness:
         new["freshness"] = new.get("freshness", {}) | freshness
     part.close("", "id", "logicalType")
     document.close()
-    for name in present.columns if present else ():
-        if name not in new["columns"]:
-            remainder.add("column", name, "not in the document: removed")
     return ContractImport(_valid(new), tuple(remainder.lines()))
 
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from lifecycle.cli.main import app
 from lifecycle.errors import ContractError, ProjectError
 from lifecycle.project import ContractSpec, Project
+from lifecycle.project.contract import FreshnessSpec
 from lifecycle.project.loader import load_project
 from lifecycle.scaffold.odcs_export import odcs_document
 from lifecycle.scaffold.odcs_import import ContractImport, read_document
@@ -307,7 +308,12 @@ def test_what_only_the_project_says_stays(tmp_path: Path) -> None:
     assert contract.columns["customer"] == kept.columns["customer"]
     assert contract.extra_columns == kept.extra_columns
     assert (contract.retention, contract.freshness) == (None, None)
-    assert "column of colour: not in the document: removed" in notes
+    assert "colour" not in contract.columns
+    assert not notes
+    text = EVERYTHING.replace("max_age_days: 7", "at_least: 7")
+    assert imported(yaml.safe_dump(content), text).contract.freshness == FreshnessSpec(
+        at_least=7, severity="warning"
+    )
 
 
 @pytest.mark.parametrize(
