@@ -17,10 +17,12 @@ from lifecycle.page.comparison import (
 )
 from lifecycle.profiling.diff import diff
 from lifecycle.project import Project
+from lifecycle.quality.card_page import difference_table as claim_table
 from lifecycle.quality.gates import render
 from lifecycle.records import ModelVersion, counted, one_line
 from lifecycle.records.data import VersionDiff
 from lifecycle.release.artifacts import logged_record
+from lifecycle.release.cards import read_card
 from lifecycle.release.registry import CHAMPION, by_alias, versions
 from lifecycle.runtime.html import Cell, Table
 from lifecycle.settings import Settings
@@ -92,6 +94,7 @@ def _changes(
     yield f"On the {comparison.rows:,} rows of {_text(comparison.holdout)}; gains in pairs."
     yield ""
     yield from _differences(comparison)
+    yield from _card_difference(former, newest, settings)
     parts = [logged_record(model, settings).split.train for model in (former, newest)]
     yield "## Data"
     yield ""
@@ -116,6 +119,21 @@ def _differences(comparison: VersionComparison) -> Iterator[str]:
     yield ""
     for table in tables:
         yield from _markdown(table)
+    yield "</details>"
+    yield ""
+
+
+def _card_difference(
+    former: ModelVersion, newest: ModelVersion, settings: Settings
+) -> Iterator[str]:
+    """Claims of the model cards that differ, to be opened."""
+    cards = [read_card(model, settings) for model in (former, newest)]
+    if cards[0] is None or cards[1] is None:
+        return
+    table = claim_table(cards[0], cards[1])
+    yield f"<details><summary>Claims of the model card that differ: {len(table.rows)}</summary>"
+    yield ""
+    yield from _markdown(table)
     yield "</details>"
     yield ""
 
