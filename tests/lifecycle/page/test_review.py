@@ -245,7 +245,9 @@ def test_the_text_has_gate_metrics_and_data(
     assert re.search(r"## Against v1\n\nv2 .* v1 by roc auc: ", text)
     assert "| metric | v1 | v2 | gain of v2 over v1 |\n| --- | --- | --- | --- |" in text
     assert "<details><summary>What differs: data (" in text
-    assert re.search(r"<summary>Claims of the model card that differ: \d+</summary>\n\n\| claim", text)
+    assert re.search(
+        r"<summary>Claims of the model card that differ: \d+</summary>\n\n\| claim", text
+    )
     assert re.search(r"Rows: [\d,]+ the same, [\d,]+ added, [\d,]+ removed", text)
     assert re.search(r"\| age \| 0\.\d+ \|", text)
     assert "@" not in text
