@@ -288,7 +288,7 @@ def test_the_help_of_a_verb_loads_no_library() -> None:
 @pytest.mark.parametrize(
     ("words", "completions"),
     [
-        ("lifecycle re", {"rejected", "reproduce", "retention"}),
+        ("lifecycle re", {"rejected", "reproduce", "retention", "review"}),
         ("lifecycle erase --dr", {"--dry-run"}),
         ("lifecycle versions --env st", {"staging"}),
         ("lifecycle run pre", {"prepare"}),
