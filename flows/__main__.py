@@ -2,7 +2,7 @@
 
 import sys
 
-from flows.command import run_flow
+from lifecycle.cli.flow import run_flow
 
 if len(sys.argv) < 2:
     sys.exit("usage: lifecycle run FLOW [PROJECT] [OPTIONS]")

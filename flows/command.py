@@ -17,13 +17,15 @@ from typing import Any, NoReturn
 from prefect import Flow
 
 from flows.console import Screen
-from flows.server import prefect_server, start_early
+from flows.server import forget_early, prefect_server, start_early
+from lifecycle.cli.flow import HELP, PREDICTING
 from lifecycle.environments import environment_help
 from lifecycle.errors import LifecycleError, full_disk
 from lifecycle.project import Project
 from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.records import Window
 from lifecycle.runtime.console import open_console, write_error
+from lifecycle.runtime.fork_server import Script, leave_server
 from lifecycle.runtime.logs import begin_logs
 from lifecycle.runtime.process import (
     end_process,
@@ -31,6 +33,7 @@ from lifecycle.runtime.process import (
     process_age,
     without_package,
 )
+from lifecycle.runtime.servers import prefect_home
 from lifecycle.settings import Settings
 from tasks.cluster import preload
 from tasks.services import require_services
@@ -125,32 +128,69 @@ class Command:
         return 0
 
 
-PREDICTING = ("score",)
-"""Flows that predict as a replica does, and like it without XGBoost's scikit-learn estimators."""
-
-
 def run_flow(
-    name: str, arguments: Sequence[str] | None = None, program: str | None = None
+    name: str,
+    arguments: Sequence[str] | None = None,
+    program: str | None = None,
+    conditions: str | None = None,
 ) -> NoReturn:
     """Run the command of `flows/NAME.py` and end the process.
 
     The local Prefect server starts before that file is imported: both take seconds, side by side.
+
+    Args:
+        conditions: under which this process began, where it may leave a fork for later scripts.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     prepare_process()
-    _start_server(sys.argv[1:] if arguments is None else arguments)
+    _start_server(given)
+    command = _import_command(name)
+    if conditions:
+        _leave_fork(conditions, given)
+    end_process(command.run(given, program))
+
+
+def _import_command(name: str) -> Command:
     with without_package("sklearn") if name in PREDICTING else nullcontext():
         command: Command = import_module(f"flows.{name}").command
-    end_process(command.run(arguments, program))
+    return command
+
+
+def _leave_fork(conditions: str, arguments: list[str]) -> None:
+    """Leave what is imported for the next script, where settings say so."""
+    with suppress(LifecycleError, argparse.ArgumentError, OSError):
+        settings = Settings.load(_environment(arguments))
+        if settings.warm_minutes:
+            preload(settings).join()
+            home = prefect_home(settings)
+            leave_server(conditions, _run_script, home, settings.warm_minutes, forget_early)
+
+
+def _run_script(script: Script) -> int:
+    """Do in a fork what a script asks for."""
+    prepare_process()
+    _start_server(script.arguments)
+    return _import_command(script.flow).run(script.arguments, script.program)
 
 
 def _start_server(arguments: Sequence[str]) -> None:
     """Start the server of the environment that the arguments name, unless they ask for help."""
-    if {"-h", "--help"} & set(arguments):
+    if HELP & set(arguments):
         return
+    with suppress(LifecycleError, argparse.ArgumentError):  # reported when the flow begins
+        start_early(Settings.load(_environment(arguments)))
+
+
+def _environment(arguments: Sequence[str]) -> str | None:
+    """The environment that the arguments of any flow name.
+
+    Raises:
+        argparse.ArgumentError: they name it without a value.
+    """
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     parser.add_argument(ENV, TO, dest="env")
-    with suppress(LifecycleError, argparse.ArgumentError):  # reported when the flow begins
-        start_early(Settings.load(parser.parse_known_args(arguments)[0].env))
+    environment: str | None = parser.parse_known_args(arguments)[0].env
+    return environment
 
 
 def window_of(options: argparse.Namespace) -> Window | None:

@@ -1,7 +1,7 @@
 """end_to_end: the whole cycle on the periods as they arrive, ending with a summary."""
 
 if __name__ == "__main__":
-    from flows.command import run_flow
+    from lifecycle.cli.flow import run_flow
 
     run_flow("end_to_end")
 

@@ -1,7 +1,7 @@
 """erase: find → erase → prove → list the models that learned → train those anew."""
 
 if __name__ == "__main__":
-    from flows.command import run_flow
+    from lifecycle.cli.flow import run_flow
 
     run_flow("erase")
 

@@ -1,7 +1,7 @@
 """monitor: current windows against the reference window → drift, quality → decision."""
 
 if __name__ == "__main__":
-    from flows.command import run_flow
+    from lifecycle.cli.flow import run_flow
 
     run_flow("monitor")
 

@@ -1,7 +1,7 @@
 """monitor_live: windows over the prediction log against the reference window → drift, quality."""
 
 if __name__ == "__main__":
-    from flows.command import run_flow
+    from lifecycle.cli.flow import run_flow
 
     run_flow("monitor_live")
 

@@ -1,7 +1,7 @@
 """prepare: ingest → validate → join feature views → split."""
 
 if __name__ == "__main__":
-    from flows.command import run_flow
+    from lifecycle.cli.flow import run_flow
 
     run_flow("prepare")
 

@@ -1,7 +1,7 @@
 """promote: champion of one environment → same bundle, gated and approved → release in the next."""
 
 if __name__ == "__main__":
-    from flows.command import run_flow
+    from lifecycle.cli.flow import run_flow
 
     run_flow("promote")
 

@@ -1,7 +1,7 @@
 """release: gate challenger against champion → straight, canary or shadow → alias `champion`."""
 
 if __name__ == "__main__":
-    from flows.command import run_flow
+    from lifecycle.cli.flow import run_flow
 
     run_flow("release")
 

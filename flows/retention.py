@@ -1,7 +1,7 @@
 """retention: delete what is older than the contract allows."""
 
 if __name__ == "__main__":
-    from flows.command import run_flow
+    from lifecycle.cli.flow import run_flow
 
     run_flow("retention")
 

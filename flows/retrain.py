@@ -1,7 +1,7 @@
 """retrain: prepare → train → release, when monitoring asks for it."""
 
 if __name__ == "__main__":
-    from flows.command import run_flow
+    from lifecycle.cli.flow import run_flow
 
     run_flow("retrain")
 

@@ -1,7 +1,7 @@
 """score: batch inference of a dataset version with the champion."""
 
 if __name__ == "__main__":
-    from flows.command import run_flow
+    from lifecycle.cli.flow import run_flow
 
     run_flow("score")
 

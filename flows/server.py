@@ -117,6 +117,11 @@ def start_early(settings: Settings) -> None:
                 _pending.append((process, starter.pop_all()))
 
 
+def forget_early() -> None:
+    """Leave the server of `start_early` and its lock to the process that started it: in a fork."""
+    _pending.clear()
+
+
 _pending: list[tuple[Process, ExitStack]] = []
 """The server of `start_early`, if any, and the lock by which other scripts wait for it."""
 

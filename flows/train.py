@@ -1,7 +1,7 @@
 """train: tune → fit → evaluate → check → gate → register as challenger."""
 
 if __name__ == "__main__":
-    from flows.command import run_flow
+    from lifecycle.cli.flow import run_flow
 
     run_flow("train")
 

@@ -66,6 +66,8 @@ def reading_cluster(project: Project, settings: Settings) -> Iterator[None]:
 # Imports that take seconds, done while a script waits for its server anyway.
 
 
-def preload(settings: Settings) -> None:
+def preload(settings: Settings) -> Thread:
     """Import MLflow in the background: nearly every flow asks the registry."""
-    Thread(target=load_mlflow, args=(settings,), name="preload").start()
+    thread = Thread(target=load_mlflow, args=(settings,), name="preload")
+    thread.start()
+    return thread

@@ -16,6 +16,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from lifecycle.cli.flow import HELP, hand_over
 from lifecycle.errors import LifecycleError, SettingsError, full_disk
 from lifecycle.redaction import redact
 from lifecycle.runtime.process import prepare_process, process_age
@@ -319,7 +320,8 @@ def run(
     name = flow.replace("-", "_")
     if name not in (flows := flow_summaries()):
         raise SettingsError(f"there is no flow {flow!r}; choose one of {', '.join(flows)}")
-    if not {"-h", "--help"} & set(context.args):
+    hand_over(name, context.args, f"lifecycle run {name}")
+    if not HELP & set(context.args):
         _announce(" ".join((name, *context.args)))
     # the same process goes on as the flow, so that signals and exit code are its own. -P: a
     # package of the working folder must not stand in for one of ours

@@ -23,6 +23,7 @@ from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.redaction import redact
 from lifecycle.runtime.cluster import ENVIRONMENT, LOOPBACK, require_ray
 from lifecycle.runtime.console import open_console, write_error
+from lifecycle.runtime.fork_server import end_fork_servers, fork_servers
 from lifecycle.runtime.process import TELEMETRY
 from lifecycle.runtime.ray_internals import start_node_on_loopback
 from lifecycle.runtime.servers import (
@@ -333,9 +334,14 @@ def status(env: EnvOption = None) -> None:
     """Show what runs for this home when no script does: where, since when, until when."""
     settings = Settings.load(env)
     home = prefect_home(settings)
-    server = running_server(home)
+    server, forks = running_server(home), fork_servers(home)
+    for fork in forks:
+        open_console().print(
+            f"Scripts  start from process {fork.process}, which has imported what they need"
+        )
     if server is None:
-        open_console().print(f"Nothing runs for {settings.home} (LIFECYCLE_HOME).")
+        if not forks:
+            open_console().print(f"Nothing runs for {settings.home} (LIFECYCLE_HOME).")
         return
     with unused(home) as is_unused:
         until = f"until {_clock(runs_until(home, server))} unless it is used"
@@ -350,9 +356,12 @@ def status(env: EnvOption = None) -> None:
 def down(env: EnvOption = None, force: Force = False) -> None:
     """End what a script left running for the next one; runs and models stay."""
     home = prefect_home(Settings.load(env))
-    server = running_server(home)
+    server, ended = running_server(home), end_fork_servers(home)
+    if ended:
+        open_console().print("The next script imports what it needs for itself.")
     if server is None:
-        open_console().print("Nothing runs.")
+        if not ended:
+            open_console().print("Nothing runs.")
         return
     with unused(home) as is_unused:
         if not (is_unused or force):

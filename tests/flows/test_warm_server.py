@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from lifecycle.project import Project
+from lifecycle.runtime.fork_server import end_fork_servers, fork_servers
 from lifecycle.runtime.process import process_start
 from lifecycle.runtime.warm_server import WarmServer, end_server, in_use, running_server, unused
 from tests.flows.test_server import SCRIPT
@@ -87,6 +88,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Shared by the tests of this module: the first server makes the database."""
     folder = tmp_path_factory.mktemp("warm")
     yield folder
+    end_fork_servers(folder / "prefect")
     end_warm_server(folder)
 
 
@@ -189,6 +191,24 @@ def test_a_flow_starts_its_server_while_it_imports(
     assert f"{server.url} stays 5 min" in done.stdout
     assert run("--env", "moon").returncode == 2
     assert warm_server(home) == server
+
+    # and leaves what it has imported: the next one is a fork
+    [ready] = fork_servers(home / "prefect")
+    left = ready.record.stat().st_mtime_ns
+    again = run()
+    assert again.returncode == 0, again.stderr
+    assert ready.record.stat().st_mtime_ns > left
+    assert fork_servers(home / "prefect") == [ready]
+    assert "unchanged" in again.stdout
+    shown = subprocess.run(
+        [Path(sys.executable).with_name("lifecycle"), "status"],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert f"start from process {ready.process}" in shown
+    assert server.url in shown
 
 
 def test_no_server_stays_in_ci(home: Path) -> None:
