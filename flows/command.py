@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,7 +36,7 @@ from lifecycle.runtime.process import (
 )
 from lifecycle.runtime.servers import prefect_home
 from lifecycle.settings import Settings
-from tasks.cluster import preload
+from tasks.cluster import preload, preload_steps
 from tasks.services import require_services
 
 
@@ -146,7 +147,7 @@ def run_flow(
     _start_server(given)
     command = _import_command(name)
     if conditions:
-        _leave_fork(conditions, given)
+        _leave_fork(conditions, name, given)
     end_process(command.run(given, program))
 
 
@@ -156,14 +157,15 @@ def _import_command(name: str) -> Command:
     return command
 
 
-def _leave_fork(conditions: str, arguments: list[str]) -> None:
+def _leave_fork(conditions: str, name: str, arguments: list[str]) -> None:
     """Leave what is imported for the next script, where settings say so."""
+    idle = partial(preload_steps, training=name not in PREDICTING)
     with suppress(LifecycleError, argparse.ArgumentError, OSError):
         settings = Settings.load(_environment(arguments))
         if settings.warm_minutes:
             preload(settings).join()
             home = prefect_home(settings)
-            leave_server(conditions, _run_script, home, settings.warm_minutes, forget_early)
+            leave_server(conditions, _run_script, home, settings.warm_minutes, forget_early, idle)
 
 
 def _run_script(script: Script) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from threading import Thread
 
 from lifecycle.data.sources import Spread, open_source, spread
@@ -63,7 +64,21 @@ def reading_cluster(project: Project, settings: Settings) -> Iterator[None]:
         yield
 
 
-# Imports that take seconds, done while a script waits for its server anyway.
+# Imports that take seconds, done while nobody waits for them.
+
+STEPS = (
+    "prefect.flow_engine",
+    "prefect.task_engine",
+    "mlflow.store.model_registry.sqlalchemy_store",
+)
+"""What the first step of any flow imports."""
+TRAINING = (
+    "flows.train",
+    "lifecycle.training.evaluation.explain",
+    "lifecycle.training.evaluation.plots",
+    "mlflow.pyfunc",
+)
+REQUIREMENTS = "mlflow.utils.requirements_utils"
 
 
 def preload(settings: Settings) -> Thread:
@@ -71,3 +86,15 @@ def preload(settings: Settings) -> Thread:
     thread = Thread(target=load_mlflow, args=(settings,), name="preload")
     thread.start()
     return thread
+
+
+def preload_steps(training: bool) -> None:
+    """Import what steps import when they begin.
+
+    Args:
+        training: those of training, too, with scikit-learn and matplotlib.
+    """
+    for module in STEPS + TRAINING * training:
+        import_module(module)
+    if training:  # MLflow looks into all installed packages once per process, to log a model
+        import_module(REQUIREMENTS).warn_dependency_requirement_mismatches(["mlflow"])

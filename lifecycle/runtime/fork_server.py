@@ -144,6 +144,7 @@ def leave_server(
     home: Path,
     minutes: float,
     release: Callable[[], object],
+    idle: Callable[[], object],
 ) -> None:
     """Leave a fork of this process as the server of the conditions it began under.
 
@@ -152,6 +153,7 @@ def leave_server(
         home: Prefect's folder, where the server is noted.
         minutes: without a script after which it ends.
         release: drops what is open here and must not stay open there, such as locks.
+        idle: runs there once, when half a second has passed without a script.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -166,8 +168,7 @@ def leave_server(
         with (home / "server.log").open("ab") as log, open(os.devnull, "rb") as nothing:
             for number, file in enumerate((nothing, log, log)):
                 os.dup2(file.fileno(), number)
-        gc.freeze()  # a collection would copy the memory that forks share
-        _Server(key, run, home).serve(minutes * 60)
+        _Server(key, run, home).serve(minutes * 60, idle)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -227,11 +228,16 @@ class _Server:
         self.works: dict[int, _Work] = {}
         """By the file descriptor that shows the end of a fork."""
 
-    def serve(self, seconds: float) -> None:
+    def serve(self, seconds: float, idle: Callable[[], object]) -> None:
         """Serve until no script has come for so long, or the record is gone."""
-        used = time.monotonic()
+        used, rested = time.monotonic(), False
         while self.works or (self._is_found() and time.monotonic() - used < seconds):
-            for key, _ in self.events.select(WATCH_S):
+            events = self.events.select(WATCH_S)
+            if not (events or rested):
+                idle()
+                gc.freeze()  # a collection would copy the memory that forks share
+                rested = True
+            for key, _ in events:
                 used = time.monotonic()
                 if key.fileobj is self.listener:
                     self._accept()

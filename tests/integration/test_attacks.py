@@ -481,16 +481,17 @@ def custom_domain(folder: Path) -> None:
     (folder / "schema.json").write_text(json.dumps(schema))
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("change", "signed"),
     [
         (swapped_byte, False),
-        pytest.param(added_code, False, marks=pytest.mark.system),
-        pytest.param(added_code, True, marks=pytest.mark.system),
-        pytest.param(pickled, False, marks=pytest.mark.system),
-        pytest.param(pickled, True, marks=pytest.mark.system),
-        pytest.param(another_schema, False, marks=pytest.mark.system),
-        pytest.param(custom_domain, False, marks=pytest.mark.system),
+        (added_code, False),
+        (added_code, True),
+        (pickled, False),
+        (pickled, True),
+        (another_schema, False),
+        (custom_domain, False),
         (custom_domain, True),
     ],
 )
@@ -515,6 +516,7 @@ def test_a_bad_bundle_is_not_served_and_the_former_goes_on(
     assert not list(Path.cwd().glob("owned"))
 
 
+@pytest.mark.system
 def test_a_good_bundle_is_served_after_all_that(target: Target) -> None:
     made = target.made
     second = made.model.model_copy(update={"version": 2})

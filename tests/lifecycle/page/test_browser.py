@@ -31,7 +31,7 @@ BROWSER = Path(f"{sys.prefix}-browser") / "bin" / "python"
 PROGRAM = Path(__file__).parents[2] / "support" / "browse.py"
 
 pytestmark = [
-    pytest.mark.component,
+    pytest.mark.system,
     pytest.mark.skipif(
         not (BROWSER.exists() and shutil.which("chromium")),
         reason="`make servers` installs Chromium and what drives it",

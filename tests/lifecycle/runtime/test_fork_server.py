@@ -32,7 +32,7 @@ def run(script):
 home, minutes, *arguments = sys.argv[1:]
 key = conditions("test")
 run_forked(key, "flow", arguments, None)
-leave_server(key, run, Path(home), float(minutes), lambda: None)
+leave_server(key, run, Path(home), float(minutes), lambda: None, lambda: None)
 print("did not find a server")
 """
 WAIT_S = 20.0
