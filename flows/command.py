@@ -142,13 +142,13 @@ def run_flow(
     Args:
         conditions: under which this process began, where it may leave a fork for later scripts.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = list(sys.argv[1:] if arguments is None else arguments)
     prepare_process()
-    _start_server(given)
+    _start_server(options)
     command = _import_command(name)
     if conditions:
-        _leave_fork(conditions, name, given)
-    end_process(command.run(given, program))
+        _leave_fork(conditions, name, options)
+    end_process(command.run(options, program))
 
 
 def _import_command(name: str) -> Command:

@@ -18,9 +18,9 @@ def run_flow(
     name: str, arguments: Sequence[str] | None = None, program: str | None = None
 ) -> NoReturn:
     """Run the command of `flows/NAME.py` and end the process."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    key = hand_over(name, given, program)
-    import_module("flows.command").run_flow(name, given, program, key)
+    options = list(sys.argv[1:] if arguments is None else arguments)
+    key = hand_over(name, options, program)
+    import_module("flows.command").run_flow(name, options, program, key)
 
 
 def hand_over(name: str, arguments: list[str], program: str | None) -> str | None:

@@ -60,7 +60,7 @@ BEGUN = b"begun"
 
 
 class Script(NamedTuple):
-    """What a script hands over."""
+    """A script's call: all that a fork needs to stand in for it."""
 
     flow: str
     arguments: list[str]
@@ -165,8 +165,8 @@ def leave_server(
         release()
         os.closerange(STREAMS, os.sysconf("SC_OPEN_MAX"))  # of whoever called the script
         home.mkdir(parents=True, exist_ok=True)
-        with (home / "server.log").open("ab") as log, open(os.devnull, "rb") as nothing:
-            for number, file in enumerate((nothing, log, log)):
+        with (home / "server.log").open("ab") as log, open(os.devnull, "rb") as no_input:
+            for number, file in enumerate((no_input, log, log)):
                 os.dup2(file.fileno(), number)
         _Server(key, run, home).serve(minutes * 60, idle)
     except BaseException:

@@ -55,6 +55,7 @@ def test_short_values_count_after_the_name_of_their_column(seed: int) -> None:
     assert ends <= {end for _, end in NamedMatcher(names, values).spans(data)}
 
 
+@pytest.mark.system
 def test_a_hundred_thousand_persons_take_seconds() -> None:
     """Time grows with the bytes: 50 times the persons take no 10 times as long."""
     persons = [f"Anna {n:06d} Berg" for n in range(100_000)]

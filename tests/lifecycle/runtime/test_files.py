@@ -26,6 +26,7 @@ OWN_RENAMES = {
     "lake/manifest.py",  # a copy that is deleted while it is open
     "quality/checks_program.py",  # another interpreter's
     "release/artifacts.py",  # folders
+    "runtime/fork_server.py",  # a socket
     "training/bundle.py",  # folders
     "lineage/picture.py",
 }
