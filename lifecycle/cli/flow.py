@@ -1,7 +1,7 @@
 """The start of a flow from the shell: by a process that is ready for it, or by this one."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import pairwise
 from typing import NoReturn
@@ -20,7 +20,8 @@ def run_flow(
     """Run the command of `flows/NAME.py` and end the process."""
     options = list(sys.argv[1:] if arguments is None else arguments)
     key = hand_over(name, options, program)
-    import_module("flows.command").run_flow(name, options, program, key)
+    run: Callable[..., NoReturn] = import_module("flows.command").run_flow
+    run(name, options, program, key)
 
 
 def hand_over(name: str, arguments: list[str], program: str | None) -> str | None:
