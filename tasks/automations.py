@@ -30,17 +30,17 @@ MAX_RUNS = 3
 """How often a run is started in all, when its process is lost again and again."""
 STARTED_WITHIN = timedelta(days=1)
 """Starts of a run that never began are counted for so long, from the first on."""
-GIVEN_UP = "GivenUp"
-"""Name of the state of such a run that is not taken up again."""
 HEARTBEATS = 3
 """A run that missed as many is taken for dead."""
 QUIET_STEP = timedelta(hours=1)
 """How exactly the end of quiet hours is met: an event says how many of these are left."""
-CRASHED = "prefect.flow-run.Crashed"
-STATES_AFTER = ("Cancelled", "Pending", "Running", GIVEN_UP)
-"""A crashed run that comes into one of these is not taken up again for that crash."""
 CANCELLED_WITHIN = timedelta(seconds=15)
 """A cancelled run's process reports a crash first; the cancellation follows within seconds."""
+CRASHED = "prefect.flow-run.Crashed"
+RETRY, GIVEN_UP = "AwaitingRetry", "GivenUp"
+"""Names of the states that a crashed run is brought into."""
+STATES_AFTER = (RETRY, GIVEN_UP, "Cancelled", "Pending", "Running")
+"""A run that comes into one of these has been seen to."""
 NEVER = "lifecycle.notice.withdrawn"
 """An event that nobody sends: what expects it falls due when its time is over."""
 ASKED_WITHIN = timedelta(hours=1)
@@ -58,6 +58,23 @@ SUBJECT = (
 )
 BODY = """{{ event.payload.reasons | join("\\n") }}
 {{ event.payload.report }}"""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Time after a crash, at the end of which a run is acted on that nothing was done for.
+
+    Attributes:
+        name: end of the names of the automations.
+    """
+
+    time: timedelta
+    name: str
+
+
+AFTER_RESTART = Wait(timedelta(minutes=17), ", after a restart of the server")
+"""A server that was started anew holds a crash back for 15 minutes, and has by then forgotten what
+should have been done within a shorter time: Prefect sweeps such triggers a minute after it."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +114,13 @@ def prefix_of(env: str, project: str) -> str:
 
 def declare(watch: Watch) -> list[AutomationCore]:
     """The automations that should be on the server."""
-    declared = [_crashed(watch), _taken_up(watch), _never_began(watch)]
+    declared = [_crashed(watch), _never_began(watch)]
+    for after in (Wait(CANCELLED_WITHIN, ""), AFTER_RESTART):
+        declared += [_taken_up(watch, after), _given_up(watch, after)]
     if watch.retraining:
         declared.append(_retraining(watch, watch.retraining))
     if watch.blocks:
-        declared += [_given_up(watch), _notices(watch), *_notices_of_night(watch), *_silent(watch)]
+        declared += [_notices(watch), *_notices_of_night(watch), *_silent(watch)]
     return declared
 
 
@@ -149,24 +168,19 @@ def _retraining(watch: Watch, deployment: UUID) -> AutomationCore:
     )
 
 
-def _taken_up(watch: Watch) -> AutomationCore:
+def _taken_up(watch: Watch, after: Wait) -> AutomationCore:
     return AutomationCore(
-        name=f"{watch.prefix}a crashed run is taken up again",
+        name=f"{watch.prefix}a crashed run is taken up again{after.name}",
         description=f"With the same parameters, until it was started {MAX_RUNS} times.",
-        trigger=_crash(watch, [str(count) for count in range(MAX_RUNS)]),
+        trigger=_crash(watch, [str(count) for count in range(MAX_RUNS)], after),
         actions=[
-            ChangeFlowRunState(
-                state=StateType.SCHEDULED, name="AwaitingRetry", message="taken up again"
-            )
+            ChangeFlowRunState(state=StateType.SCHEDULED, name=RETRY, message="taken up again")
         ],
     )
 
 
 def _never_began(watch: Watch) -> AutomationCore:
-    """Give up a run whose process could not begin it, often enough: Prefect's count stays at 0.
-
-    It is a crash before and after; the name of its state keeps it from being taken up again.
-    """
+    """Give up a run that no process could begin: Prefect's count of its starts stays at 0."""
     return AutomationCore(
         name=f"{watch.prefix}a run that never began is given up",
         description=f"It crashed {MAX_RUNS} times before it began, and is not taken up again.",
@@ -180,37 +194,34 @@ def _never_began(watch: Watch) -> AutomationCore:
             threshold=MAX_RUNS - 1,
             within=STARTED_WITHIN,
         ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                name=GIVEN_UP,
-                message=f"it never began, in {MAX_RUNS} starts",
-                force=True,  # a run that crashed cannot crash, else
-            ),
-            *_told_of_loss(watch, "{{ event.payload.validated_state.message }}"),
-        ],
+        actions=_give_up(watch, f"it never began, in {MAX_RUNS} starts"),
     )
 
 
-def _given_up(watch: Watch) -> AutomationCore:
+def _given_up(watch: Watch, after: Wait) -> AutomationCore:
     return AutomationCore(
-        name=f"{watch.prefix}a crashed run is given up",
+        name=f"{watch.prefix}a crashed run is given up{after.name}",
         description="It is not taken up again.",
-        trigger=_crash(watch, [str(MAX_RUNS)]),
-        actions=_told_of_loss(watch, "{{ flow_run.state.message }}"),
+        trigger=_crash(watch, [str(MAX_RUNS)], after),
+        actions=_give_up(watch, f"it crashed in {MAX_RUNS} starts"),
     )
 
 
-def _told_of_loss(watch: Watch, reason: str) -> list[ActionTypes]:
-    """Messages that a run is given up, for a reason."""
-    return _messages(
-        watch,
-        f"{watch.project} in {watch.env}: {{{{ flow.name }}}} crashed and is given up",
-        f"{{{{ flow_run.name }}}}: {reason}\n{{{{ flow_run | ui_url }}}}",
-    )
+def _give_up(watch: Watch, reason: str) -> list[ActionTypes]:
+    """Name the state, which stays a crash, so that nothing more is done for it; tell people."""
+    return [
+        # by force: Prefect refuses a crash of a run that has ended
+        ChangeFlowRunState(state=StateType.CRASHED, name=GIVEN_UP, message=reason, force=True),
+        *_messages(
+            watch,
+            f"{watch.project} in {watch.env}: {{{{ flow.name }}}} crashed and is given up",
+            "{{ flow_run.name }}: {{ event.payload.validated_state.message }}\n"
+            "{{ flow_run | ui_url }}",
+        ),
+    ]
 
 
-def _crash(watch: Watch, counts: list[str]) -> EventTrigger:
+def _crash(watch: Watch, counts: list[str], after: Wait) -> EventTrigger:
     """A trigger for crashes of runs that were started so many times.
 
     Engine and worker may both tell of one, a second apart: the window makes them one, and leaves
@@ -224,7 +235,7 @@ def _crash(watch: Watch, counts: list[str]) -> EventTrigger:
         for_each={"prefect.resource.id"},
         posture=Posture.Proactive,
         threshold=1,
-        within=CANCELLED_WITHIN,
+        within=after.time,
     )
 
 

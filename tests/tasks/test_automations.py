@@ -13,7 +13,10 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWe
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.events import emit_event
+from prefect.events.schemas.automations import EventTrigger
 from prefect.events.worker import EventsWorker
+from prefect.server.events.ordering import PRECEDING_EVENT_LOOKBACK
+from prefect.settings import PREFECT_EVENTS_EXPIRED_BUCKET_BUFFER
 from prefect.states import Cancelled, Cancelling, Crashed, Pending, Running
 
 from lifecycle.errors import SettingsError
@@ -99,7 +102,7 @@ def test_automations_are_kept_as_declared_and_only_those_of_the_project(
 ) -> None:
     watch = replace(WATCH, blocks=find_blocks(client, sinks[0]), quiet=timedelta(hours=3))
     other = replace(watch, project="watched_too")
-    assert len(keep_automations(client, watch.prefix, declare(watch))) == 9
+    assert len(keep_automations(client, watch.prefix, declare(watch))) == 11
     keep_automations(client, other.prefix, declare(other))
     assert keep_automations(client, watch.prefix, declare(watch)) == (), "nothing changed"
 
@@ -117,7 +120,7 @@ def test_automations_are_kept_as_declared_and_only_those_of_the_project(
     keep_automations(client, watch.prefix, [])
     names = [automation.name for automation in client.read_automations()]
     assert not [name for name in names if name.startswith(watch.prefix)]
-    assert len(keep_automations(client, other.prefix, [])) == 9
+    assert len(keep_automations(client, other.prefix, [])) == 11
 
 
 def test_requests_for_retraining_start_one_run_that_carries_the_first(
@@ -142,6 +145,12 @@ def test_requests_for_retraining_start_one_run_that_carries_the_first(
         version=3, triggers=("quality", "new data"), reasons=reasons
     )
     assert run.parameters == declared
+
+
+def test_a_crash_that_prefect_holds_back_is_still_acted_on() -> None:
+    (late,) = (core.trigger for core in declare(WATCH) if "up again, after" in core.name)
+    assert isinstance(late, EventTrigger)
+    assert late.within > PRECEDING_EVENT_LOOKBACK + PREFECT_EVENTS_EXPIRED_BUCKET_BUFFER.value()
 
 
 def test_a_block_that_is_not_there_is_refused(client: SyncPrefectClient) -> None:
@@ -213,7 +222,7 @@ def test_lost_runs_are_taken_up_again_and_people_are_told_once_per_cause(
         )
     wait_for(lambda: len(posted) == 6, 30, "all messages")
     wait_for(lambda: len(mailed) == 6, 10, "all mails")
-    assert state(client, lost) == ("Crashed", "exit code -9")
+    assert state(client, lost) == ("GivenUp", "it crashed in 3 starts")
     assert state(client, unstarted) == ("GivenUp", "it never began, in 3 starts")
     assert state(client, foreign)[0] == "Running", "a run of another project"
     assert state(client, cancelled)[0] == "Cancelled", "a run that a person ended"
