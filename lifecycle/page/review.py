@@ -78,7 +78,10 @@ def _changes(
 ) -> Iterator[str]:
     """What differs between the newest version and another."""
     if against is None:
-        yield "There is no other version to compare with."
+        yield (
+            "There is no other version to compare with: none was trained before, or nothing that "
+            "shapes a model has changed since."
+        )
         return
     try:
         comparison = compare_versions(project, settings, (against, str(newest.version)))

@@ -235,7 +235,7 @@ def test_the_text_has_gate_metrics_and_data(
     with pytest.raises(RegistryError, match="has no version yet"):
         review(project, settings)
     train(project, settings).register()
-    assert "There is no other version to compare with." in review(project, settings)
+    assert "There is no other version to compare with: none was" in review(project, settings)
     frame = small_frame(500)
     frame["age"] += 20
     frame.to_csv(project.folder / "small.csv", index=False)
