@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lifecycle.project import Project
+from lifecycle.project.loader import load_project
 from lifecycle.quality.card import (
     ModelCard,
     claims,
@@ -31,7 +33,9 @@ from lifecycle.records import (
     Tuned,
 )
 from tests.support.graded import graded_project
+from tests.support.small import ROOT
 
+EXAMPLES = sorted((ROOT / "examples").glob("*/project.yaml"))
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e[-+]\d+)?(?![\w.]\w)")
 SCORE = Estimate(value=0.7, low=0.68, high=0.72)
 IDENTITY = Identity(data="d", code="c", lock="l", project="p", seed=1, digest="i")
@@ -175,14 +179,17 @@ def test_the_licence_is_what_lies_beside_the_project_file(
 FINITE = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: value + 0.0)
 
 
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.parent.name)
+@settings(max_examples=15)
 @given(
     value=FINITE, low=FINITE, high=FINITE, rows=st.integers(0, 10**9), gap=st.floats(0, 1), v=FINITE
 )
 def test_every_number_of_the_tables_is_a_claim(
-    health: Project, value: float, low: float, high: float, rows: int, gap: float, v: float
+    example: Path, value: float, low: float, high: float, rows: int, gap: float, v: float
 ) -> None:
+    project = load_project(example)
     score = Estimate(value=value, low=low, high=high)
-    card = card_of(health, score, rows, gap)
+    card = card_of(project, score, rows, gap)
     spelled = {"–", "---"}
     for _, claim in claims(card, "card"):
         if isinstance(claim, float):
@@ -196,7 +203,7 @@ def test_every_number_of_the_tables_is_a_claim(
     numbers = [number for number in numbers if number not in ("95", "3")]  # 95 %, t@3
     assert set(numbers) <= spelled
     assert f"{value:.4g}" in spelled
-    changed = card_of(health, Estimate(value=v, low=low, high=high), rows, gap)
+    changed = card_of(project, Estimate(value=v, low=low, high=high), rows, gap)
     found = false_claims(card.measured, changed.measured, "measured")
     assert bool(found) == (value != v)
 
