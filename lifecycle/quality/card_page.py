@@ -214,7 +214,7 @@ def _analyses(card: ModelCard) -> PageSection:
     measured = card.measured
     rows = [
         (
-            f"**{name}**" if name == card.declared.metric else name,
+            f"**{name}** (decides)" if name == card.declared.metric else name,
             *_estimate(estimate),
             f"{measured.baseline_metrics[name].value:.4g}"
             if name in measured.baseline_metrics
@@ -230,7 +230,7 @@ def _analyses(card: ModelCard) -> PageSection:
         rows.append(("expected calibration error", f"{measured.calibration_error:.4g}", NONE, NONE))
     return PageSection(
         "Quantitative analyses",
-        text=(f"{measured.holdout_rows:,} rows. The metric that decides is in bold.",),
+        text=(f"On the {measured.holdout_rows:,} rows of the holdout.",),
         table=Table(("metric", "value", "95 % interval", measured.baseline), tuple(rows)),
     )
 

@@ -1,4 +1,4 @@
-"""The version that one environment offers to another: problems, verified, copied out; and its note.
+"""The version that one environment offers to another: found, verified, copied out; and its note.
 
 Each request runs in a process of its own, whose variables are those of the offering environment
 (`settings.variables_of`): MLflow, object storage and the lake keep credentials for a whole process,

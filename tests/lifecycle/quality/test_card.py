@@ -120,7 +120,7 @@ def test_card_of_the_example(health: Project) -> None:
         "under version 1.2.0 of the contract",
         "**Leakage, refused as features:** `outpdol`",
         "`female`, `black`. None is an input",
-        "| **roc_auc** | 0.7 | 0.68 to 0.72 | 0.5 |",
+        "| **roc_auc** (decides) | 0.7 | 0.68 to 0.72 | 0.5 |",
         "| female | demographic parity difference | 0.125 | 0.0625 to 0.25 |",
         "base\\|line",
         "- failed: Label Drift: Drift 0.4.",
