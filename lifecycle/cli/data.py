@@ -31,7 +31,7 @@ def versions(
 
     settings = Settings.load(env)
     loaded = load_project(project, settings.env)
-    console = open_console()
+    console = open_console(width=TABLE_WIDTH)
     histories = {
         name: history(table_uri(settings, loaded.name, name)).to_dict("records")
         for name in tables(loaded, settings)
@@ -53,7 +53,8 @@ def versions(
             model.identity[:12],
         )
     if not any(histories.values()) and not models.row_count:
-        console.print(f"{loaded.name}: nothing yet in {settings.home} (LIFECYCLE_HOME)")
+        text = f"{loaded.name}: nothing yet in {settings.home} (LIFECYCLE_HOME)"
+        console.print(text, soft_wrap=True)
         return
     if any(histories.values()):
         _show_data(console, histories)
@@ -82,7 +83,7 @@ def _show_data(console: Console, tables: dict[str, list[dict[Any, Any]]]) -> Non
                 rules.setdefault(note["rule"], []).append(version)
     console.print(data)
     for rule, of in rules.items():
-        console.print(f"{', '.join(of)}: {rule}")
+        console.print(f"{', '.join(of)}: {rule}", soft_wrap=True)
 
 
 def _table(title: str, *columns: str) -> Table:
