@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from lifecycle.audit.data_trail import record_data, record_owed
+from lifecycle.audit.data_trail import data_chain, record_data, record_owed
 from lifecycle.governance.delta_log import LOG as LOG_FOLDER
 from lifecycle.governance.delta_log import (
     drop_old_checkpoints,
@@ -192,15 +192,28 @@ def _delete_versions(
     files: Mapping[str, list[int]],
     days: float,
 ) -> None:
-    """The line first: killed behind it, the files go with the next run."""
-    listing = ", ".join(f"v{version}" for version in versions)
-    reason = f"older than {days:g} days: {listing}"
-    record_data(settings, project.name, "retention", name, max(versions), reasons=(reason,))
+    """The line first: killed behind it, the files go with the next run.
+
+    That finds fewer versions where some are forgotten already, but the last of them, whose line
+    has named them all.
+    """
+    newest = max(versions)
+    if not _has_deletion(settings, project, name, newest):
+        listing = ", ".join(f"v{version}" for version in versions)
+        reason = f"older than {days:g} days: {listing}"
+        record_data(settings, project.name, "retention", name, newest, reasons=(reason,))
     table = open_folder(table_uri(settings, project.name, name))
     for path, item in files.items():
         if set(item) <= set(versions):
             table.remove(f"{table.path}/{path}")
     forget_versions(table, versions)
+
+
+def _has_deletion(settings: Settings, project: Project, name: str, version: int) -> bool:
+    """Return whether the trail says that versions up to this one go; a packed one has a digest."""
+    deletion = ("retention", name, version, "")
+    lines = data_chain(settings, project.name).lines()
+    return any(deletion == (line.action, line.table, line.version, line.digest) for line in lines)
 
 
 def _pack(settings: Settings, project: Project, name: str, dry_run: bool) -> int:

@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 from lifecycle.audit.data_trail import data_chain
 from lifecycle.data.ingest import ingest
 from lifecycle.errors import BackendError
-from lifecycle.governance import retention
+from lifecycle.governance import delta_log, retention
 from lifecycle.governance.folder import open_folder
 from lifecycle.governance.retention import lake_sizes, retain
 from lifecycle.governance.subject import find_subject
@@ -158,6 +158,29 @@ def test_the_line_of_packed_files_that_a_killed_run_owes_comes_once(
     assert [line.reasons for line in lines] == [
         ("16 small files of v19 put together, with the same rows",)
     ]
+
+
+def test_a_deletion_killed_between_two_versions_has_one_line(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grow, _ = grown(tmp_path, settings, 3)
+    later = datetime.now(UTC).timestamp() + 40 * 86_400
+    monkeypatch.setattr(retention.time, "time", lambda: later)
+    replace, calls = delta_log._replace, iter(range(9))
+
+    def killed(*arguments: Any) -> bool:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return replace(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delta_log, "_replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            retain(grow, settings)
+    assert retain(grow, settings).versions["accepted"] == (1,), "0 is forgotten already"
+    lines = [line for line in data_chain(settings, "grow").lines() if line.table == "accepted"]
+    reasons = [line.reasons for line in lines if line.action == "retention" and not line.digest]
+    assert reasons == [("older than 30 days: v0, v1",)]
 
 
 def test_a_person_is_erased_from_files_that_an_expired_version_lists(
