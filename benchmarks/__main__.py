@@ -34,6 +34,7 @@ from benchmarks import (
     tracking,
     train_flow,
     tuning,
+    wide,
 )
 from benchmarks.result import Result
 
@@ -60,6 +61,7 @@ PARTS: dict[str, Callable[[int], Iterator[Result]]] = {
     "bundle": bundle.measure,
     "cycle": cycle.measure,
     "startup": startup.measure,
+    "wide": wide.measure,
     "damage": damage.measure,
     "estimate": estimate.measure,
     "page": page.measure,
