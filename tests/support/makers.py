@@ -140,6 +140,8 @@ PLACES: dict[str, Maker] = {
     "function, frame": function("return t.to_pandas(integer_object_nulls=True)"),
     "function, iterator": function("yield from t.to_batches(max_chunksize=7)"),
 }
+SLOW = ("s3, partitions of parquet", "s3, excel")
+"""Half of the seconds of all places; each differs from one that is quick only in its format."""
 ON_RAY = {
     "folder of csv": "component",
     "partitions of parquet": "system",

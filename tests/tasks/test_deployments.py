@@ -167,6 +167,7 @@ def test_of_what_prefect_says_the_message_is_shown(output: str, message: str) ->
     assert _error_of(output) == message
 
 
+@pytest.mark.system
 @pytest.mark.usefixtures("pool")
 def test_projects_are_deployed_side_by_side_again_and_removed(operator: Path) -> None:
     (nightly,) = next(d for d in WHOLE["deployments"] if "retention" in d["entrypoint"])[

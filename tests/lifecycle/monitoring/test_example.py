@@ -51,6 +51,7 @@ def test_the_limits_are_the_defaults_and_drift_is_declared_a_trigger(demo: Proje
     ]  # fmt: skip
 
 
+@pytest.mark.system
 def test_places_that_join_or_leave_are_drift_and_the_years_between_are_not(
     demo: Project, train: Callable[..., Any], settings: Settings
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from lifecycle.data.sources import open_source, spread
 from lifecycle.project import Project
 from lifecycle.settings import Settings
-from tests.support.makers import ON_RAY, PLACES, Opener, project_of
+from tests.support.makers import ON_RAY, PLACES, SLOW, Opener, project_of
 from tests.support.places import (
     Place,
     SqlPlace,
@@ -45,7 +45,8 @@ def database(postgres: Postgres) -> Iterator[str]:
 
 @pytest.fixture(
     params=[
-        *PLACES,
+        *(name for name in PLACES if name not in SLOW),
+        *(pytest.param(name, marks=pytest.mark.system) for name in SLOW),
         *(
             pytest.param((name,), id=f"{name}, on Ray", marks=getattr(pytest.mark, tier))
             for name, tier in ON_RAY.items()
