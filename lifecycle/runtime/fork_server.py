@@ -81,12 +81,19 @@ def conditions(kind: str) -> str | None:
         kind: scripts of another kind import other things.
 
     Returns:
-        None where a fork cannot stand in: not on Linux, or under a debugger or tracer.
+        None where a fork cannot stand in: not on Linux, under a debugger or tracer, or where the
+        system does not tell.
     """
     if sys.platform != "linux" or sys.gettrace() or sys.getprofile():
         return None
     if set(TRACERS) & set(sys.modules):
         return None
+    with suppress(OSError):
+        return _digest(kind)
+    return None
+
+
+def _digest(kind: str) -> str:
     no_telemetry()
     direct_loopback()
     mask = os.umask(0o077)
@@ -262,11 +269,12 @@ class _Server:
         try:
             message, streams, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, STREAMS)
             script = Script(*json.loads(message))
+            connection.send(BEGUN)  # first: a script that has waited too long works by itself
             with warnings.catch_warnings(action="ignore"):
                 process = os.fork()
             if not process:
+                connection.close()
                 self._work(script, streams)
-            connection.send(BEGUN)
         except (OSError, ValueError, TypeError):  # it is gone, or no script of ours
             connection.close()
             return
@@ -298,8 +306,9 @@ class _Server:
         except OSError:
             sent = b""
         with suppress(ProcessLookupError):
-            if sent:
-                os.killpg(work.process, int(sent))
+            if sent:  # a terminal sends its signals to all processes of a script
+                send = os.kill if int(sent) == signal.SIGTERM else os.killpg
+                send(work.process, int(sent))
                 return
             self.events.unregister(work.connection)
             os.kill(work.process, signal.SIGKILL)
