@@ -275,6 +275,7 @@ class _Server:
             if not process:
                 connection.close()
                 self._work(script, streams)
+            os.setpgid(process, process)  # here, too: a signal may come before the fork does it
         except (OSError, ValueError, TypeError):  # it is gone, or no script of ours
             connection.close()
             return
@@ -316,7 +317,7 @@ class _Server:
     def _work(self, script: Script, streams: list[int]) -> NoReturn:
         """Do a script's work, as the process that it would have been."""
         try:
-            os.setsid()
+            os.setpgid(0, 0)
             die_with_parent()
             if os.getppid() != self.process:
                 os._exit(1)
