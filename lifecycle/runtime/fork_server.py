@@ -275,7 +275,8 @@ class _Server:
             if not process:
                 connection.close()
                 self._work(script, streams)
-            os.setpgid(process, process)  # here, too: a signal may come before the fork does it
+            with suppress(OSError):  # here, too: a signal may come before the fork does it
+                os.setpgid(process, process)
         except (OSError, ValueError, TypeError):  # it is gone, or no script of ours
             connection.close()
             return
