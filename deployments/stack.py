@@ -35,7 +35,7 @@ from lifecycle.runtime.cluster import ENVIRONMENT, LOOPBACK, require_ray
 from lifecycle.runtime.console import open_console, styled, write_error
 from lifecycle.runtime.files import write_atomic
 from lifecycle.runtime.process import TELEMETRY, prepare_process
-from lifecycle.runtime.servers import HOST, Process, free_port, server
+from lifecycle.runtime.servers import HOST, Process, free_port, mlflow_users, server
 from lifecycle.serving.auth import KeyStore
 
 ENVIRONMENTS = ("staging", "prod")
@@ -56,13 +56,6 @@ import sys, threading
 from moto.server import ThreadedMotoServer
 ThreadedMotoServer(ip_address="127.0.0.1", port=int(sys.argv[1]), verbose=False).start()
 threading.Event().wait()
-"""
-AUTH = """[mlflow]
-default_permission = READ
-database_uri = {database}
-admin_username = {user}
-admin_password = {password}
-authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 """
 SCRAPED = Path(__file__).with_name("prometheus") / "prometheus.yml"
 
@@ -345,10 +338,10 @@ class Stack:
         port = self._port(name)
         folder = self._servers / name
         folder.mkdir(exist_ok=True)
-        users = AUTH.format(
-            database=self._database(f"mlflow_{env}_users", "+psycopg").replace("%", "%%"),
-            user=ADMIN,
-            password=self.environment["MLFLOW_TRACKING_PASSWORD"],
+        users = mlflow_users(
+            self._database(f"mlflow_{env}_users", "+psycopg"),
+            ADMIN,
+            self.environment["MLFLOW_TRACKING_PASSWORD"],
         )
         write_atomic(folder / "auth.ini", users, 0o600)
         command = [_program("mlflow"), "server", "--app-name", "basic-auth", "--host", HOST]

@@ -180,6 +180,12 @@ VERBS = {
         "Ask for everything an environment needs: a line each, with the cure of what is wrong.",
         "lifecycle doctor --env staging",
     ),
+    "upgrade": Verb(
+        "Pages and servers",
+        "upgrade:upgrade",
+        "Upgrade an environment's databases after a rehearsal on copies, or leave it as it is.",
+        "lifecycle upgrade --rehearse --env staging --python ../new/.venv/bin/python",
+    ),
     "status": Verb(
         "Pages and servers",
         "servers:status",

@@ -135,6 +135,25 @@ def auth_string(home: Path) -> str:
     return text
 
 
+MLFLOW_USERS = """[mlflow]
+default_permission = READ
+database_uri = {database}
+admin_username = {user}
+admin_password = {password}
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+"""
+
+
+def mlflow_users(database: str, user: str, password: str) -> str:
+    """The configuration of an MLflow server with basic auth.
+
+    Args:
+        database: URL of the database of its users.
+        user, password: of its administrator.
+    """
+    return MLFLOW_USERS.format(database=database.replace("%", "%%"), user=user, password=password)
+
+
 def server_environment(home: Path, url: str, auth: str) -> dict[str, str]:
     """Variables of a server's process.
 
