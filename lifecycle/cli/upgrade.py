@@ -64,7 +64,9 @@ def upgrade(
         verdict = f"{settings.env} has the databases of before the upgrade"
     elif rehearse:
         is_well = run.rehearse()
-        verdict = f"{settings.env} {'can' if is_well else 'cannot'} be upgraded; nothing was changed"
+        verdict = (
+            f"{settings.env} {'can' if is_well else 'cannot'} be upgraded; nothing was changed"
+        )
     else:
         is_well = run.upgrade()
         verdict = f"{settings.env} is upgraded" if is_well else f"{settings.env} is as it was"

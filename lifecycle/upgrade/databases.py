@@ -71,8 +71,8 @@ class Database(Protocol):
     def remove(self) -> None:
         """Remove it, of copies and what failed; nothing happens if it is gone."""
 
-    def backup(self, stamp: str) -> str:
-        """A name for the former one once it is replaced."""
+    def backup(self, suffix: str) -> str:
+        """A name for it once it is replaced."""
 
     def exists(self) -> bool:
         """Return whether it is there."""
@@ -152,8 +152,8 @@ class SqliteDatabase:
         for end in ("", "-journal", "-wal", "-shm"):
             Path(f"{self.file}{end}").unlink(missing_ok=True)
 
-    def backup(self, stamp: str) -> str:
-        return str(self.file.with_name(f"{self.file.name}.before-{stamp}"))
+    def backup(self, suffix: str) -> str:
+        return str(self.file.with_name(f"{self.file.name}.{suffix}"))
 
     def exists(self) -> bool:
         return self.file.is_file()
@@ -241,8 +241,8 @@ class PostgresDatabase:
         with self._maintenance() as connection:
             connection.execute(f"DROP DATABASE IF EXISTS {_quoted(self.name)}")
 
-    def backup(self, stamp: str) -> str:
-        return self._derived(f"before_{stamp}")
+    def backup(self, suffix: str) -> str:
+        return self._derived(suffix)
 
     def exists(self) -> bool:
         with self._maintenance() as connection:
