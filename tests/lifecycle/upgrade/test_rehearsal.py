@@ -3,12 +3,16 @@
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from lifecycle.errors import BackendError, SettingsError
+from lifecycle.runtime.process import process_start
+from lifecycle.runtime.servers import prefect_home
+from lifecycle.runtime.warm_server import WarmServer, in_use, running_server, write_record
 from lifecycle.settings import Settings, sqlite_url
 from lifecycle.upgrade import rehearsal
 from lifecycle.upgrade.answers import Answers, VersionAnswers
@@ -147,6 +151,30 @@ def test_a_database_in_use_is_not_replaced(
         holder.kill()
         holder.wait()
     assert content(home) == before
+
+
+def test_a_prefect_server_that_waits_for_scripts_is_ended(
+    settings: Settings, home: Path, tmp_path: Path
+) -> None:
+    prefect = prefect_home(settings)
+    waiting = subprocess.Popen(["sleep", "60"])  # noqa: S607
+    warm = WarmServer(
+        url="http://127.0.0.1:1",
+        process=waiting.pid,
+        process_start=process_start(waiting.pid),
+        started=datetime.now(UTC),
+        minutes=10,
+        key="",
+        home=str(prefect),
+    )
+    write_record(prefect, warm)
+    upgrade = upgrade_to(settings, interpreter(tmp_path / "new"))
+    with in_use(prefect), pytest.raises(BackendError, match="a script uses the Prefect server"):
+        upgrade.upgrade()
+    assert running_server(prefect) == warm
+    assert upgrade.upgrade()
+    assert running_server(prefect) is None
+    assert waiting.poll() is not None
 
 
 def test_what_cannot_be_upgraded_is_said_at_once(settings: Settings, tmp_path: Path) -> None:
