@@ -118,7 +118,8 @@ def predict_of(
     with backend_errors(settings):
         source = client.get_model_version_download_uri(model.name, str(model.version))
     with _scratch_folder(source) as folder:
-        loaded = mlflow.pyfunc.load_model(model.uri, dst_path=folder)
+        # by `models:/NAME/VERSION` MLflow would leave a file in a local registry's artifacts
+        loaded = mlflow.pyfunc.load_model(source, dst_path=folder)
 
     def predict(frame: pd.DataFrame) -> NDArray[np.float64]:
         try:

@@ -1,4 +1,4 @@
-"""What every registered version answers for the rows of its holdout, as digests.
+"""Answers of every registered version for the rows of its holdout, as digests.
 
 A program: `lifecycle upgrade` runs it with the former interpreter and with the new one, in an
 environment whose `home` and MLflow are copies, and compares the two files. Since the two may be of
@@ -30,13 +30,13 @@ from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 
 
-class Tolerant(Record):
+class ExchangedRecord(Record):
     """A record that another version of this package may have written."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
-class VersionAnswers(Tolerant):
+class VersionAnswers(ExchangedRecord):
     """A registered version and its answers."""
 
     name: str
@@ -55,7 +55,7 @@ class VersionAnswers(Tolerant):
         return f"{self.name} v{self.version}"
 
 
-class Answers(Tolerant):
+class RegistryAnswers(ExchangedRecord):
     """All registered versions, by an interpreter with its packages."""
 
     packages: dict[str, str]
@@ -63,7 +63,7 @@ class Answers(Tolerant):
     versions: tuple[VersionAnswers, ...] = ()
 
 
-class ServedChampion(Tolerant):
+class ServedChampion(ExchangedRecord):
     """A champion that was served and asked."""
 
     name: str
@@ -73,13 +73,13 @@ class ServedChampion(Tolerant):
     """Rows whose answers were those of the offline model, over every protocol."""
 
 
-class ServedChampions(Tolerant):
+class ServedChampions(ExchangedRecord):
     """The champions of all projects that were named."""
 
     champions: tuple[ServedChampion, ...]
 
 
-def read_answers(settings: Settings, *, scored: bool = True) -> Answers:
+def read_answers(settings: Settings, *, scored: bool = True) -> RegistryAnswers:
     """Ask every complete version in the registry.
 
     Args:
@@ -88,16 +88,16 @@ def read_answers(settings: Settings, *, scored: bool = True) -> Answers:
     Raises:
         BackendError: the registry cannot be reached.
     """
-    found = []
+    entries = []
     for name in _model_names(settings):
         for model, aliases in sorted(versions(name, settings).items(), key=lambda v: v[0].version):
             entry = VersionAnswers(
                 name=name, version=model.version, digest=model.digest, aliases=aliases
             )
-            found.append(_scored(entry, model, settings) if scored else entry)
+            entries.append(_scored(entry, model, settings) if scored else entry)
     packages = {str(d.metadata["Name"]).lower(): d.version for d in distributions()}
     packages["python"] = platform.python_version()
-    return Answers(packages=packages, versions=tuple(found))
+    return RegistryAnswers(packages=packages, versions=tuple(entries))
 
 
 def _model_names(settings: Settings) -> Iterator[str]:

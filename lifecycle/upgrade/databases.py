@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from lifecycle.errors import BackendError, SettingsError, first_line
 from lifecycle.redaction import redact
 from lifecycle.runtime.files import sweep_files
+from lifecycle.runtime.identity import file_digest
 from lifecycle.runtime.servers import DATABASE, prefect_home
 from lifecycle.settings import SERVED, SQLITE, Settings, sqlite_file, sqlite_url
 
@@ -44,11 +45,13 @@ DEBIAN = Path("/usr/lib/postgresql")
 class Database(Protocol):
     """A database of MLflow or Prefect, or a copy of one."""
 
-    kind: Kind
+    @property
+    def kind(self) -> Kind:
+        """The program that it belongs to."""
 
     @property
     def place(self) -> str:
-        """Where it is, for people: without a password."""
+        """Its place, for people: without a password."""
 
     @property
     def url(self) -> str:
@@ -59,7 +62,14 @@ class Database(Protocol):
         """The same for a client that waits for each answer."""
 
     def users(self) -> list[str]:
-        """Who has it open, apart from this process."""
+        """Processes or connections that have it open, apart from this process."""
+
+    def mark(self) -> str:
+        """A text that every write to it changes.
+
+        Raises:
+            BackendError: it cannot be read.
+        """
 
     def copy(self) -> "Database":
         """A copy next to it, of one moment, while others may write.
@@ -77,7 +87,7 @@ class Database(Protocol):
     def exists(self) -> bool:
         """Return whether it is there."""
 
-    def named(self, name: str) -> "Database":
+    def sibling(self, name: str) -> "Database":
         """The database of another name next to it, such as a backup."""
 
     def swap(self, new: str, old: str) -> None:
@@ -92,7 +102,7 @@ class Database(Protocol):
 
     @property
     def name(self) -> str:
-        """What `swap` calls it."""
+        """Name by which `swap` takes it."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +139,13 @@ class SqliteDatabase:
                     processes.add(link.parts[2])
         return [f"process {number}" for number in sorted(processes - {str(os.getpid())})]
 
+    def mark(self) -> str:
+        try:
+            _settle(self.file)
+            return file_digest(self.file)
+        except (sqlite3.Error, OSError) as error:
+            raise BackendError(f"{self.file} cannot be read: {first_line(error)}") from None
+
     def copy(self) -> "SqliteDatabase":
         sweep_files(self.file.parent, f".{self.file.name}.")
         name = f".{self.file.name}.{os.getpid()}-{secrets.token_hex(4)}"
@@ -158,7 +175,7 @@ class SqliteDatabase:
     def exists(self) -> bool:
         return self.file.is_file()
 
-    def named(self, name: str) -> "SqliteDatabase":
+    def sibling(self, name: str) -> "SqliteDatabase":
         return replace(self, file=Path(name))
 
     def swap(self, new: str, old: str) -> None:
@@ -167,6 +184,7 @@ class SqliteDatabase:
             _settle(self.file)
             os.link(self.file, old)  # so that there is no moment without a database
             Path(new).replace(self.file)
+            Path(new).unlink(missing_ok=True)  # of one file under both names, which stay
             _sync(self.file.parent)
         except (sqlite3.Error, OSError) as error:
             raise BackendError(f"{self.file} cannot be replaced: {first_line(error)}") from None
@@ -223,8 +241,13 @@ class PostgresDatabase:
         with self._maintenance() as connection:
             return [row[0] for row in connection.execute(statement, (self.name,))]
 
+    def mark(self) -> str:
+        query = "SELECT (tup_inserted, tup_updated, tup_deleted)::text FROM pg_stat_database"
+        with self._maintenance() as connection:
+            return str(_single(connection, query, (self.name,)))
+
     def copy(self) -> "PostgresDatabase":
-        copy = self.named(self._derived("upgrade"))
+        copy = self.sibling(self._derived("upgrade"))
         copy.remove()  # of an upgrade that was killed
         try:
             if self.users():  # PostgreSQL copies no database that is in use
@@ -248,7 +271,7 @@ class PostgresDatabase:
         with self._maintenance() as connection:
             return _single(connection, "SELECT true FROM pg_database", (self.name,)) is not None
 
-    def named(self, name: str) -> "PostgresDatabase":
+    def sibling(self, name: str) -> "PostgresDatabase":
         return replace(self, address=self.address.set(database=name))
 
     def swap(self, new: str, old: str) -> None:
@@ -382,7 +405,7 @@ def open_database(url: str) -> Database | None:
         BackendError: it cannot be read, or is of a kind that is not known here.
     """
     if url.replace("+aiosqlite", "").startswith(SQLITE):
-        file = sqlite_file(url)
+        file = sqlite_file(url).resolve()  # what a link points to is what is replaced
         kind = _kind(sqlite_url(file)) if file.is_file() else None
         return SqliteDatabase(kind, file) if kind else None
     try:
@@ -445,7 +468,7 @@ def _literal(text: str) -> str:
 
 
 def _single(connection: "psycopg.Connection[Any]", query: str, values: tuple[str, ...]) -> object:
-    row = connection.execute(f"{query} WHERE datname = %s", values).fetchone()  # type: ignore[arg-type]
+    row = connection.execute(f"{query} WHERE datname = %s", values).fetchone()
     return row[0] if row else None
 
 

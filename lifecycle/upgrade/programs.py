@@ -1,4 +1,4 @@
-"""What an interpreter does in an upgrade: programs of its own, over copies, in a `home` to lose."""
+"""Programs of an interpreter in an upgrade: they work on copies, in a `home` that is deleted."""
 
 import os
 import secrets
@@ -16,7 +16,7 @@ from lifecycle.runtime.files import write_atomic
 from lifecycle.runtime.process import TELEMETRY, die_with_parent
 from lifecycle.runtime.servers import DATABASE, HOST, answers, free_port, mlflow_users, server
 from lifecycle.settings import SERVED, Settings
-from lifecycle.upgrade.answers import Answers, ServedChampion, ServedChampions
+from lifecycle.upgrade.answers import RegistryAnswers, ServedChampion, ServedChampions
 from lifecycle.upgrade.databases import Database
 
 UPGRADE_MLFLOW = (
@@ -28,6 +28,8 @@ UPGRADE_PREFECT = ("-m", "prefect", "--no-prompt", "server", "database", "upgrad
 ANSWERS, ENDPOINT = "lifecycle.upgrade.answers", "tasks.upgrade"
 """Programs that an interpreter must have."""
 USER = "rehearsal"
+CHECK_S = 45.0
+"""Seconds that a look at databases in place may take: the former ones are back within a minute."""
 
 
 class Programs:
@@ -58,7 +60,7 @@ class Programs:
         else:
             self._run(("-c", UPGRADE_MLFLOW), {"UPGRADE_URL": copy.url})
 
-    def ask(self, mlflow: Database) -> Answers:
+    def ask(self, mlflow: Database) -> RegistryAnswers:
         """The answers of every registered version.
 
         Raises:
@@ -66,16 +68,17 @@ class Programs:
             SettingsError: the place of artifacts is not known.
         """
         with self._mlflow(mlflow) as variables:
-            return Answers.model_validate_json(self._result(ANSWERS, (), variables))
+            return RegistryAnswers.model_validate_json(self._result(ANSWERS, (), variables))
 
-    def list_versions(self, mlflow: Database) -> Answers:
+    def list_versions(self, mlflow: Database) -> RegistryAnswers:
         """The registered versions, not asked, whichever way the database is reached.
 
         Raises:
             BackendError: the program failed.
         """
         variables = {"LIFECYCLE_MLFLOW_TRACKING_URI": mlflow.plain_url}
-        return Answers.model_validate_json(self._result(ANSWERS, ("--list",), variables))
+        content = self._result(ANSWERS, ("--list",), variables, CHECK_S)
+        return RegistryAnswers.model_validate_json(content)
 
     def serve(self, mlflow: Database, projects: Sequence[Path]) -> tuple[ServedChampion, ...]:
         """Serve the champion of each project file on loopback, and ask it.
@@ -98,8 +101,8 @@ class Programs:
         if not settings.tracking_uri.startswith(SERVED):
             yield {"LIFECYCLE_MLFLOW_TRACKING_URI": copy.plain_url}
             return
-        named = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION")
-        if not (destination := named or settings.mlflow_artifact_root):
+        variable = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION")
+        if not (destination := variable or settings.mlflow_artifact_root):
             raise SettingsError(
                 "MLFLOW_ARTIFACTS_DESTINATION is not set: name the place where the MLflow server "
                 "keeps artifacts, as that server's --artifacts-destination does"
@@ -129,22 +132,34 @@ class Programs:
             }
 
     def _result(
-        self, program: str, arguments: Sequence[str], variables: Mapping[str, str]
+        self,
+        program: str,
+        arguments: Sequence[str],
+        variables: Mapping[str, str],
+        timeout: float | None = None,
     ) -> bytes:
         """What a program writes to the file that it is given."""
         file = self._folder / "result.json"
         file.unlink(missing_ok=True)
-        self._run(("-m", program, str(file), *arguments), variables)
+        self._run(("-m", program, str(file), *arguments), variables, timeout)
         try:
             return file.read_bytes()
         except OSError:
             raise BackendError(f"{self.python}: {program} wrote no result") from None
 
-    def _run(self, arguments: Sequence[str], variables: Mapping[str, str]) -> None:
+    def _run(
+        self,
+        arguments: Sequence[str],
+        variables: Mapping[str, str],
+        timeout: float | None = None,
+    ) -> None:
         """Run a program, and wait for it.
 
+        Args:
+            timeout: seconds that it may take.
+
         Raises:
-            BackendError: it failed; says what it printed last.
+            BackendError: it failed, or takes longer; says what it printed last.
         """
         log = self._folder / "program.log"
         with log.open("wb") as output:
@@ -156,10 +171,13 @@ class Programs:
                     stdout=output,
                     stderr=output,
                     check=False,
+                    timeout=timeout,
                     preexec_fn=die_with_parent if sys.platform == "linux" else None,
                 )
             except OSError as error:
                 raise BackendError(f"{self.python} cannot be run: {error.strerror}") from None
+            except subprocess.TimeoutExpired:
+                raise BackendError(f"{self.python} gave no answer in {timeout:g} s") from None
         if process.returncode:
             reason = _last_line(log)
             raise BackendError(f"{self.python} ended with {process.returncode}: {reason}")

@@ -26,7 +26,7 @@ from lifecycle.runtime.files import temporary_prefix, write_atomic
 from lifecycle.runtime.servers import prefect_home
 from lifecycle.runtime.warm_server import end_server, one_starter, running_server, unused
 from lifecycle.settings import Settings
-from lifecycle.upgrade.answers import Answers, Tolerant
+from lifecycle.upgrade.answers import ExchangedRecord, RegistryAnswers
 from lifecycle.upgrade.databases import Database, Kind, SqliteDatabase, find_databases, revision_of
 from lifecycle.upgrade.programs import Programs
 from lifecycle.upgrade.report import Line, State, compare, listed
@@ -41,7 +41,7 @@ POLL_S = 0.2
 RECORD = "upgrade.json"
 
 
-class UpgradeRecord(Tolerant):
+class UpgradeRecord(ExchangedRecord):
     """The last upgrade of an environment, in its `home`."""
 
     time: str
@@ -50,20 +50,20 @@ class UpgradeRecord(Tolerant):
     finished: bool = False
 
 
-class Pair(NamedTuple):
+class CopyPair(NamedTuple):
     """A database and its copy."""
 
     database: Database
     copy: Database
 
 
-class Trial(NamedTuple):
+class UpgradeTrial(NamedTuple):
     """A rehearsal that went well: the migrated copies, and who looked at them."""
 
-    pairs: list[Pair]
+    pairs: list[CopyPair]
     former: Programs
     new: Programs
-    before: Answers
+    before: RegistryAnswers
 
 
 class Stop(Exception):
@@ -95,7 +95,7 @@ class Upgrade:
         Raises:
             LifecycleError: it cannot begin.
         """
-        with self._alone():
+        with self._locked_home():
             databases = self._databases()
             try:
                 with self._trial(databases):
@@ -113,12 +113,13 @@ class Upgrade:
             LifecycleError: it cannot begin; or databases could not be put back, which `put_back`
                 then does.
         """
-        with self._alone():
+        with self._locked_home():
             databases = self._databases()
-            with self._unused(databases):
+            with self._idle(databases):
+                marks = [database.mark() for database in databases]
                 try:
                     with self._trial(databases) as trial:
-                        self._replace(trial)
+                        self._replace(trial, marks)
                         return True
                 except Stop:
                     return False
@@ -129,21 +130,21 @@ class Upgrade:
         Raises:
             LifecycleError: there is no upgrade to go back from, or the databases are in use.
         """
-        with self._alone():
+        with self._locked_home():
             record = self._record()
             if record is None:
                 raise SettingsError(
                     f"no upgrade is recorded in {self._record_file}: there is nothing to go back to"
                 )
             databases = find_databases(self._settings)
-            with self._unused(databases):
+            with self._idle(databases):
                 for database in databases:
                     self._put_back(database, record)
                 self._record_file.unlink()
 
     def _put_back(self, database: Database, record: UpgradeRecord) -> None:
         backup = record.backups.get(database.kind, "")
-        if not backup or not database.named(backup).exists():
+        if not backup or not database.sibling(backup).exists():
             text = f"{database.place} was not replaced by the upgrade of {record.time}; left alone"
             self._add(database.kind, "ok" if backup and not record.finished else "warn", text)
             return
@@ -167,7 +168,7 @@ class Upgrade:
         return find_databases(self._settings)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _locked_home(self) -> Iterator[None]:
         """Keep another upgrade of this home away."""
         with (self._settings.folder() / ".upgrade.lock").open("w") as lock:
             try:
@@ -179,7 +180,7 @@ class Upgrade:
             yield
 
     @contextmanager
-    def _unused(self, databases: Sequence[Database]) -> Iterator[None]:
+    def _idle(self, databases: Sequence[Database]) -> Iterator[None]:
         """End a waiting Prefect server of scripts, and see that nobody has a database open.
 
         Raises:
@@ -200,20 +201,20 @@ class Upgrade:
             yield
 
     @contextmanager
-    def _trial(self, databases: Sequence[Database]) -> Iterator[Trial]:
+    def _trial(self, databases: Sequence[Database]) -> Iterator[UpgradeTrial]:
         """Copies that were migrated and tried; removed in the end, unless they were swapped in.
 
         Raises:
             Stop: something is wrong; the report says what.
         """
-        pairs: list[Pair] = []
+        pairs: list[CopyPair] = []
         try:
             with TemporaryDirectory(prefix=temporary_prefix()) as name:
                 folder = Path(name)
                 former = Programs(Path(sys.executable), self._settings, folder / "former")
                 new = Programs(self._python, self._settings, folder / "new")
                 with self._step("copies", "copying the databases"):
-                    pairs += [Pair(database, database.copy()) for database in databases]
+                    pairs += [CopyPair(database, database.copy()) for database in databases]
                     self._relocate(pairs)
                 places = ", ".join(database.place for database in databases)
                 text = f"of {places}; lake ({redact(self._settings.lake)}) and artifacts: only read"
@@ -229,7 +230,7 @@ class Upgrade:
                 if any(line.state == "fail" for line in self.lines):
                     raise Stop
                 self._serve(mlflow, new)
-                yield Trial(pairs, former, new, before)
+                yield UpgradeTrial(pairs, former, new, before)
         finally:
             for pair in pairs:
                 pair.copy.remove()
@@ -256,14 +257,22 @@ class Upgrade:
             text = f"{champion.name} v{champion.version} answered {rows} over every protocol"
             self._add("endpoint", "ok", text)
 
-    def _replace(self, trial: Trial) -> None:
+    def _replace(self, trial: UpgradeTrial, marks: Sequence[str]) -> None:
         """Swap the copies in and look again; on any failure swap the former ones in.
+
+        Args:
+            marks: of the databases before they were copied.
 
         Raises:
             Stop: it failed, and everything is as it was.
         """
         with self._step("swap", "looking whether the databases are unused"):
             _require_unused([database for pair in trial.pairs for database in pair])
+            for (database, _), mark in zip(trial.pairs, marks, strict=True):
+                if database.mark() != mark:
+                    raise BackendError(
+                        f"{database.place} was written to meanwhile: end what does, and begin again"
+                    )
         backups = {p.database.kind: p.database.backup(f"before-{self._stamp}") for p in trial.pairs}
         record, previous = UpgradeRecord(time=self._time, backups=backups), self._record()
         self._write(record)
@@ -279,22 +288,22 @@ class Upgrade:
             self._undo(swapped, backups, previous, trial)
             raise
         self._write(record.model_copy(update={"finished": True}))
-        kept = ", ".join(backups.values())
-        self._add("swap", "ok", f"the migrated databases are in place; kept: {kept}")
+        names = ", ".join(backups.values())
+        self._add("swap", "ok", f"the migrated databases are in place; kept: {names}")
 
     def _undo(
         self,
         swapped: Sequence[Database],
         backups: Mapping[Kind, str],
         previous: UpgradeRecord | None,
-        trial: Trial,
+        trial: UpgradeTrial,
     ) -> None:
         """Swap the former databases in, and look at them by the former interpreter."""
         begin = time.monotonic()
         for database in swapped:
             failed = database.backup(f"failed-{self._stamp}")
             database.swap(backups[database.kind], failed)
-            database.named(failed).remove()
+            database.sibling(failed).remove()
         if previous is None:
             self._record_file.unlink()
         else:
@@ -306,7 +315,7 @@ class Upgrade:
             _check_list(trial.former, swapped, trial.before)
         self._add("back", "ok", f"the former databases were in place again after {seconds:.1f} s")
 
-    def _relocate(self, pairs: Sequence[Pair]) -> None:
+    def _relocate(self, pairs: Sequence[CopyPair]) -> None:
         """As a flow does when `home` was moved: the copy names artifacts where they are now."""
         for pair in pairs:
             if pair.copy.kind == "MLflow" and isinstance(pair.copy, SqliteDatabase):
@@ -345,7 +354,7 @@ class Upgrade:
         write_atomic(self._record_file, record.model_dump_json(indent=1), 0o600)
 
 
-def _check_list(programs: Programs, databases: Sequence[Database], before: Answers) -> None:
+def _check_list(programs: Programs, databases: Sequence[Database], before: RegistryAnswers) -> None:
     """See that an interpreter lists the same versions, with the same aliases.
 
     Raises:

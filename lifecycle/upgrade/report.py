@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from lifecycle.records import counted
-from lifecycle.upgrade.answers import Answers, VersionAnswers
+from lifecycle.upgrade.answers import RegistryAnswers, VersionAnswers
 
 State = Literal["ok", "warn", "fail"]
-NAMED = ("python", "lifecycle-flows", "mlflow", "prefect", "ray", "xgboost")
+MAIN_PACKAGES = ("python", "lifecycle-flows", "mlflow", "prefect", "ray", "xgboost")
 """Packages whose versions a report names."""
 MAX_SHOWN = 5
 """Versions of models that a line names."""
@@ -21,8 +21,8 @@ class Line(NamedTuple):
     text: str
 
 
-def compare(before: Answers, after: Answers, is_same: bool = False) -> list[Line]:
-    """What differs between the answers of two interpreters.
+def compare(before: RegistryAnswers, after: RegistryAnswers, is_same: bool = False) -> list[Line]:
+    """Compare the answers of two interpreters, and their packages.
 
     Args:
         is_same: whether they are one interpreter, which says little.
@@ -54,7 +54,7 @@ def compare(before: Answers, after: Answers, is_same: bool = False) -> list[Line
     return lines
 
 
-def listed(answers: Answers) -> list[tuple[object, ...]]:
+def listed(answers: RegistryAnswers) -> list[tuple[object, ...]]:
     """The versions without their answers."""
     return [(v.name, v.version, v.digest, v.aliases) for v in answers.versions]
 
@@ -64,12 +64,12 @@ def _same(old: VersionAnswers, new: VersionAnswers) -> bool:
 
 
 def _titles(entries: Sequence[VersionAnswers]) -> str:
-    shown = ", ".join(entry.title for entry in entries[:MAX_SHOWN])
-    left = len(entries) - MAX_SHOWN
-    return f"{shown} and {left} more" if left > 0 else shown
+    titles = ", ".join(entry.title for entry in entries[:MAX_SHOWN])
+    remainder = len(entries) - MAX_SHOWN
+    return f"{titles} and {remainder} more" if remainder > 0 else titles
 
 
-def _packages(before: Answers, after: Answers, is_same: bool) -> Line:
+def _packages(before: RegistryAnswers, after: RegistryAnswers, is_same: bool) -> Line:
     if is_same:
         text = (
             "one interpreter is compared with itself; --python names the new one, such as "
@@ -78,7 +78,9 @@ def _packages(before: Answers, after: Answers, is_same: bool) -> Line:
         return Line("packages", "warn", text)
     old, new = before.packages, after.packages
     names = {name for name in {*old, *new} if old.get(name) != new.get(name)}
-    shown = [f"{n} {old.get(n, 'none')} → {new.get(n, 'none')}" for n in NAMED if n in names]
-    if others := len(names) - len(shown):
-        shown.append(f"{counted(others, 'other package')} differ")
-    return Line("packages", "ok", ", ".join(shown) or "the same versions")
+    parts = [
+        f"{n} {old.get(n, 'none')} → {new.get(n, 'none')}" for n in MAIN_PACKAGES if n in names
+    ]
+    if others := len(names) - len(parts):
+        parts.append(f"{counted(others, 'other package')} differ")
+    return Line("packages", "ok", ", ".join(parts) or "the same versions")

@@ -64,9 +64,7 @@ def interpreter(file: Path, breaks: str = "", answer: str = "same") -> Path:
         breaks: what it fails at: `mlflow`, `prefect`, `answers`, `list` or `endpoint`.
         answer: what its versions answer.
     """
-    text = SCRIPT.format(
-        python=PYTHON, database=DATABASE[0], breaks=breaks, answer=answer
-    )
+    text = SCRIPT.format(python=PYTHON, database=DATABASE[0], breaks=breaks, answer=answer)
     file.write_text(text)
     file.chmod(0o755)
     return file

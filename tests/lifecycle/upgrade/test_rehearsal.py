@@ -1,8 +1,10 @@
 """An upgrade changes nothing unless everything went well; then the former databases are kept."""
 
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from lifecycle.runtime.servers import prefect_home
 from lifecycle.runtime.warm_server import WarmServer, in_use, running_server, write_record
 from lifecycle.settings import Settings, sqlite_url
 from lifecycle.upgrade import rehearsal
-from lifecycle.upgrade.answers import Answers, VersionAnswers
+from lifecycle.upgrade.answers import RegistryAnswers, VersionAnswers
 from lifecycle.upgrade.databases import SqliteDatabase, find_databases
 from lifecycle.upgrade.rehearsal import Upgrade
 from lifecycle.upgrade.report import compare
@@ -153,11 +155,26 @@ def test_a_database_in_use_is_not_replaced(
     assert content(home) == before
 
 
+def test_what_was_written_meanwhile_is_not_lost(
+    settings: Settings, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(*_: object) -> None:
+        with closing(sqlite3.connect(home / "mlflow.db")) as connection, connection:
+            connection.execute("INSERT INTO content VALUES (8)")
+
+    monkeypatch.setattr(Upgrade, "_serve", write)
+    upgrade = upgrade_to(settings, interpreter(tmp_path / "new"))
+    assert not upgrade.upgrade()
+    assert "mlflow.db was written to meanwhile" in texts(upgrade, "fail")
+    with closing(sqlite3.connect(home / "mlflow.db")) as connection:
+        assert connection.execute("SELECT max(number) FROM content").fetchall() == [(8,)]
+
+
 def test_a_prefect_server_that_waits_for_scripts_is_ended(
     settings: Settings, home: Path, tmp_path: Path
 ) -> None:
     prefect = prefect_home(settings)
-    waiting = subprocess.Popen(["sleep", "60"])  # noqa: S607
+    waiting = subprocess.Popen(["sleep", "60"])
     warm = WarmServer(
         url="http://127.0.0.1:1",
         process=waiting.pid,
@@ -189,16 +206,16 @@ def test_what_cannot_be_upgraded_is_said_at_once(settings: Settings, tmp_path: P
 
 
 def test_answers_are_compared_version_by_version() -> None:
-    def answers(**changes: object) -> Answers:
+    def answers(**changes: object) -> RegistryAnswers:
         entries = [
             VersionAnswers(
                 name="m", version=n, digest="d", aliases=(), rows=5, answers=f"a{n}"
             ).model_copy(update=changes if n == 2 else {})
             for n in (1, 2)
         ]
-        return Answers(packages={"mlflow": "1", "numpy": "1"}, versions=tuple(entries))
+        return RegistryAnswers(packages={"mlflow": "1", "numpy": "1"}, versions=tuple(entries))
 
-    def lines(before: Answers, after: Answers) -> list[tuple[str, str]]:
+    def lines(before: RegistryAnswers, after: RegistryAnswers) -> list[tuple[str, str]]:
         return [(line.state, line.text) for line in compare(before, after)[1:]]
 
     newer = answers().model_copy(update={"packages": {"mlflow": "2", "scipy": "1"}})
