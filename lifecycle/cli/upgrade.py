@@ -39,7 +39,7 @@ def upgrade(
     """Upgrade an environment's databases after a rehearsal on copies, or leave it as it is.
 
     Every registered version answers its holdout by both interpreters, byte for byte, and the
-    champion is served. Exit code 1 if something was found.
+    champion is served. Exit code 1 if the environment cannot be upgraded, and so is as it was.
     """
     from lifecycle.upgrade.rehearsal import Upgrade  # MLflow's database takes a while
 
