@@ -236,7 +236,8 @@ class PostgresDatabase:
         statement = (
             "SELECT DISTINCT coalesce(nullif(application_name, ''), 'a client') || ' from ' "
             "|| coalesce(host(client_addr), 'this machine') FROM pg_stat_activity "
-            "WHERE datname = %s AND pid <> pg_backend_pid() ORDER BY 1"
+            "WHERE datname = %s AND backend_type = 'client backend' "
+            "AND pid <> pg_backend_pid() ORDER BY 1"
         )
         with self._maintenance() as connection:
             return [row[0] for row in connection.execute(statement, (self.name,))]

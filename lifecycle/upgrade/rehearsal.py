@@ -214,7 +214,8 @@ class Upgrade:
                 former = Programs(Path(sys.executable), self._settings, folder / "former")
                 new = Programs(self._python, self._settings, folder / "new")
                 with self._step("copies", "copying the databases"):
-                    pairs += [CopyPair(database, database.copy()) for database in databases]
+                    for database in databases:
+                        pairs.append(CopyPair(database, database.copy()))
                     self._relocate(pairs)
                 places = ", ".join(database.place for database in databases)
                 text = f"of {places}; lake ({redact(self._settings.lake)}) and artifacts: only read"
@@ -300,6 +301,7 @@ class Upgrade:
     ) -> None:
         """Swap the former databases in, and look at them by the former interpreter."""
         begin = time.monotonic()
+        _require_unused(swapped)  # the program that looked may be leaving
         for database in swapped:
             failed = database.backup(f"failed-{self._stamp}")
             database.swap(backups[database.kind], failed)
