@@ -153,7 +153,6 @@ def chaos(folder: Path) -> Iterator[Chaos]:
     (folder / "work").mkdir()
     (folder / "server").mkdir()
     prefect = Server(folder / "server")
-    wait_for(prefect.healthy, 90, "the Prefect server")
     home = folder / "work" / "home"
     variables = prefect.env | {
         "LIFECYCLE_HOME": str(home),
@@ -164,9 +163,8 @@ def chaos(folder: Path) -> Iterator[Chaos]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
-    variables.pop("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", None)
     command = [sys.executable, "-m", "tests.chaos.warm", str(library), str(folder / "work")]
-    process = subprocess.Popen(
+    started = subprocess.Popen(
         command,
         cwd=ROOT,
         env=variables,
@@ -175,10 +173,13 @@ def chaos(folder: Path) -> Iterator[Chaos]:
         stdout=subprocess.PIPE,
     )
     try:
-        yield Chaos(folder, Warm(process))
+        with started as process:
+            try:
+                wait_for(prefect.healthy, 90, "the Prefect server")  # while the other one imports
+                yield Chaos(folder, Warm(process))
+            finally:
+                process.kill()
     finally:
-        process.kill()
-        process.wait()
         prefect.process.terminate()
         prefect.process.wait(30)
         prefect.log.close()

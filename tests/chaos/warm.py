@@ -49,6 +49,7 @@ def _preload() -> None:
     pin_code()  # of what all forks run, also if a file is edited meanwhile
     load_mlflow(Settings.load(None))
     stages.replace_endpoint()
+    stages.hurry()
     assert deltalake
     assert matplotlib.figure
 
