@@ -74,7 +74,8 @@ class Wait:
 
 AFTER_RESTART = Wait(timedelta(minutes=17), ", after a restart of the server")
 """A server that was started anew holds a crash back for 15 minutes, and has by then forgotten what
-should have been done within a shorter time: Prefect sweeps such triggers a minute after it."""
+should have been done within a shorter time: Prefect sweeps such triggers a minute after it. This
+one may be swept, too: Prefect looks at it once in its time."""
 
 
 @dataclass(frozen=True)

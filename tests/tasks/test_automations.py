@@ -147,7 +147,7 @@ def test_requests_for_retraining_start_one_run_that_carries_the_first(
     assert run.parameters == declared
 
 
-def test_a_crash_that_prefect_holds_back_is_still_acted_on() -> None:
+def test_a_second_trigger_outlasts_what_prefect_holds_back() -> None:
     (late,) = (core.trigger for core in declare(WATCH) if "up again, after" in core.name)
     assert isinstance(late, EventTrigger)
     assert late.within > PRECEDING_EVENT_LOOKBACK + PREFECT_EVENTS_EXPIRED_BUCKET_BUFFER.value()
