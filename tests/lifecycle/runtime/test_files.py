@@ -27,6 +27,7 @@ OWN_RENAMES = {
     "quality/checks_program.py",  # another interpreter's
     "release/artifacts.py",  # folders
     "runtime/fork_server.py",  # a socket
+    "upgrade/databases.py",  # databases, which another program has written
     "training/bundle.py",  # folders
     "lineage/picture.py",
 }
