@@ -35,7 +35,7 @@ from lifecycle.runtime.cluster import ENVIRONMENT, LOOPBACK, require_ray
 from lifecycle.runtime.console import open_console, styled, write_error
 from lifecycle.runtime.files import write_atomic
 from lifecycle.runtime.process import TELEMETRY, prepare_process
-from lifecycle.runtime.servers import HOST, Process, free_port, mlflow_users, server
+from lifecycle.runtime.servers import HOST, LATE_EVENTS, Process, free_port, mlflow_users, server
 from lifecycle.serving.auth import KeyStore
 
 ENVIRONMENTS = ("staging", "prod")
@@ -325,6 +325,7 @@ class Stack:
             PREFECT_SERVER_API_AUTH_STRING=auth,
             PREFECT_SERVER_CORS_ALLOWED_ORIGINS=url,
             PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=leases,
+            **LATE_EVENTS,
             **TELEMETRY,
         )
         yield

@@ -24,6 +24,7 @@ prefect)
     PREFECT_API_DATABASE_CONNECTION_URL=$(database asyncpg prefect) \
     PREFECT_SERVER_CORS_ALLOWED_ORIGINS=${PREFECT_SERVER_CORS_ALLOWED_ORIGINS:-http://127.0.0.1:4200} \
     PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem \
+    PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER=PT20M \
     exec prefect server start --host 0.0.0.0 --port 4200
   ;;
 mlflow)

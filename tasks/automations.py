@@ -61,24 +61,6 @@ BODY = """{{ event.payload.reasons | join("\\n") }}
 
 
 @dataclass(frozen=True)
-class Wait:
-    """Time after a crash, at the end of which a run is acted on that nothing was done for.
-
-    Attributes:
-        name: end of the names of the automations.
-    """
-
-    time: timedelta
-    name: str
-
-
-AFTER_RESTART = Wait(timedelta(minutes=17), ", after a restart of the server")
-"""A server that was started anew holds a crash back for 15 minutes, and has by then forgotten what
-should have been done within a shorter time: Prefect sweeps such triggers a minute after it. This
-one may be swept, too: Prefect looks at it once in its time."""
-
-
-@dataclass(frozen=True)
 class Watch:
     """A project in an environment as its automations see it.
 
@@ -115,9 +97,7 @@ def prefix_of(env: str, project: str) -> str:
 
 def declare(watch: Watch) -> list[AutomationCore]:
     """The automations that should be on the server."""
-    declared = [_crashed(watch), _never_began(watch)]
-    for after in (Wait(CANCELLED_WITHIN, ""), AFTER_RESTART):
-        declared += [_taken_up(watch, after), _given_up(watch, after)]
+    declared = [_crashed(watch), _taken_up(watch), _never_began(watch), _given_up(watch)]
     if watch.retraining:
         declared.append(_retraining(watch, watch.retraining))
     if watch.blocks:
@@ -169,11 +149,11 @@ def _retraining(watch: Watch, deployment: UUID) -> AutomationCore:
     )
 
 
-def _taken_up(watch: Watch, after: Wait) -> AutomationCore:
+def _taken_up(watch: Watch) -> AutomationCore:
     return AutomationCore(
-        name=f"{watch.prefix}a crashed run is taken up again{after.name}",
+        name=f"{watch.prefix}a crashed run is taken up again",
         description=f"With the same parameters, until it was started {MAX_RUNS} times.",
-        trigger=_crash(watch, [str(count) for count in range(MAX_RUNS)], after),
+        trigger=_crash(watch, [str(count) for count in range(MAX_RUNS)]),
         actions=[
             ChangeFlowRunState(state=StateType.SCHEDULED, name=RETRY, message="taken up again")
         ],
@@ -199,11 +179,11 @@ def _never_began(watch: Watch) -> AutomationCore:
     )
 
 
-def _given_up(watch: Watch, after: Wait) -> AutomationCore:
+def _given_up(watch: Watch) -> AutomationCore:
     return AutomationCore(
-        name=f"{watch.prefix}a crashed run is given up{after.name}",
+        name=f"{watch.prefix}a crashed run is given up",
         description="It is not taken up again.",
-        trigger=_crash(watch, [str(MAX_RUNS)], after),
+        trigger=_crash(watch, [str(MAX_RUNS)]),
         actions=_give_up(watch, f"it crashed in {MAX_RUNS} starts"),
     )
 
@@ -222,7 +202,7 @@ def _give_up(watch: Watch, reason: str) -> list[ActionTypes]:
     ]
 
 
-def _crash(watch: Watch, counts: list[str], after: Wait) -> EventTrigger:
+def _crash(watch: Watch, counts: list[str]) -> EventTrigger:
     """A trigger for crashes of runs that were started so many times.
 
     Engine and worker may both tell of one, a second apart: the window makes them one, and leaves
@@ -236,7 +216,7 @@ def _crash(watch: Watch, counts: list[str], after: Wait) -> EventTrigger:
         for_each={"prefect.resource.id"},
         posture=Posture.Proactive,
         threshold=1,
-        within=after.time,
+        within=CANCELLED_WITHIN,
     )
 
 

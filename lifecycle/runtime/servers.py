@@ -154,6 +154,11 @@ def mlflow_users(database: str, user: str, password: str) -> str:
     return MLFLOW_USERS.format(database=database.replace("%", "%%"), user=user, password=password)
 
 
+LATE_EVENTS = {"PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "PT20M"}
+"""A Prefect server that was started anew holds some events back for 15 minutes, and by default has
+then forgotten the automations that wait for what follows them (decision 39)."""
+
+
 def server_environment(home: Path, url: str, auth: str) -> dict[str, str]:
     """Variables of a server's process.
 
@@ -162,7 +167,9 @@ def server_environment(home: Path, url: str, auth: str) -> dict[str, str]:
         url: where it listens; its own page is the one origin that may ask.
         auth: what a request must bring.
     """
-    variables = TELEMETRY | {
+    variables = {
+        **TELEMETRY,
+        **LATE_EVENTS,
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"{url}/api",
         "PREFECT_UI_API_URL": f"{url}/api",
