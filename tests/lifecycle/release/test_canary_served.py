@@ -1,6 +1,7 @@
 """A canary on a real Serve, under load: its release is killed, and labels speak against it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,7 +139,9 @@ def test_labels_that_come_send_a_worse_candidate_back(
     learned = rows.head(LEARNED)
     inverted = make_project(learned.assign(bought=1 - learned.bought), serving={"rollout": LAX})
     elsewhere = settings.model_copy(update={"home": settings.home / "elsewhere"})
-    replace(train(inverted, elsewhere), settings=settings).register()
+    worse = train(inverted, elsewhere)
+    shutil.copytree(elsewhere.home / "bundles", settings.home / "bundles", dirs_exist_ok=True)
+    replace(worse, settings=settings).register()
     came: list[float] = []
 
     def label(text: str, stays: bool) -> None:
