@@ -6,48 +6,31 @@ contract is named, never dropped in silence.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar, cast
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from lifecycle.errors import ContractError
 from lifecycle.project import ColumnSpec, ContractSpec
 from lifecycle.project.contract import Bounds, ExpectSpec
+from lifecycle.scaffold.odcs_document import DocumentPart, Remainder, parsed_document
 from lifecycle.scaffold.odcs_export import (
     ENGINE,
     LOGICAL_TYPES,
-    PREFIX,
     inferred_type,
     share_of,
     status_of,
 )
 
-T = TypeVar("T")
-TYPE_NAMES: dict[type, str] = {
-    str: "text",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    list: "a list",
-    dict: "a mapping",
-}
-PLACES_SHOWN = 4
 DAYS = {"h": 1 / 24, "d": 1.0, "w": 7.0, "y": 365.0}
 """Days of a unit, by its first letter; `m` may be minutes or months and is none of them."""
 SOFT_SEVERITIES = ("warning", "warn", "info", "low", "minor")
-LEFT_OUT = "left out"
 FRESHNESS_KEYS = ("at_least", "severity")
 """Of `freshness`: what the standard's service levels cannot say."""
 RULE_WORDS = ("id", "name", "description", "dimension", "type", "engine", "implementation")
 """Words of a rule that are not named one by one: with the rule they are taken or left out."""
-UNIMPORTED = {
-    "servers": "left out: the project's `source` says where the data are",
-    "classification": "left out: `pii` and `pii_class` say how personal data are stored",
-    "physicalType": "left out: `type` decides, whatever the source stores",
-}
 
 
 class ContractImport(NamedTuple):
@@ -55,89 +38,6 @@ class ContractImport(NamedTuple):
 
     contract: ContractSpec
     notes: tuple[str, ...]
-
-
-class _Remainder:
-    """What a contract has no place for, gathered by what it is."""
-
-    def __init__(self) -> None:
-        self._places: dict[tuple[str, str], list[str]] = {}
-
-    def add(self, subject: str, place: str, outcome: str = "") -> None:
-        outcome = outcome or UNIMPORTED.get(subject, LEFT_OUT)
-        self._places.setdefault((subject, outcome), []).append(place)
-
-    def lines(self) -> Iterator[str]:
-        for (subject, outcome), places in self._places.items():
-            names = ", ".join(name for name in places[:PLACES_SHOWN] if name)
-            more = len(places) - PLACES_SHOWN
-            where = f" of {names}" if names else ""
-            yield f"{subject}{where}{f' and {more} more' if more > 0 else ''}: {outcome}"
-
-
-class _Part:
-    """A mapping of the document whose keys are taken one by one; the others go to the remainder."""
-
-    def __init__(
-        self, values: object, place: str, remainder: _Remainder, owner: str | None = None
-    ) -> None:
-        if not isinstance(values, dict):
-            raise ContractError(f"{place or 'the document'}: must be a mapping: got {values!r:.60}")
-        self.place, self._remainder = place, remainder
-        self.owner = place if owner is None else owner  # which column or table a note is about
-        self._values = {
-            str(key): value for key, value in values.items() if value not in (None, "", [], {})
-        }
-
-    def take(self, key: str, kind: type[T]) -> T | None:
-        """A value that must be of that type, or None."""
-        value = self._values.pop(key, None)
-        is_number = kind is float and isinstance(value, int) and not isinstance(value, bool)
-        if value is None or is_number:
-            return cast(T | None, value)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            where = f"{self.place}.{key}".lstrip(".")
-            raise ContractError(f"{where}: must be {TYPE_NAMES[kind]}: got {value!r:.60}")
-        return value
-
-    def any(self, key: str) -> Any:
-        """A value of any type, or None."""
-        return self._values.pop(key, None)
-
-    def part(self, key: str) -> "_Part":
-        """A mapping inside; empty if there is none."""
-        place = f"{self.place}.{key}".lstrip(".")
-        return _Part(self.take(key, dict) or {}, place, self._remainder, self.owner)
-
-    def parts(self, key: str, name: str) -> list["_Part"]:
-        """The mappings of a list."""
-        values, place = self.take(key, list) or [], f"{self.place} {name}".strip()
-        return [
-            _Part(value, f"{place} {at}", self._remainder, self.owner)
-            for at, value in enumerate(values, 1)
-        ]
-
-    def custom(self) -> dict[str, Any]:
-        """The custom properties that an export wrote; the others are left out."""
-        properties: dict[str, Any] = {}
-        for part in self.parts("customProperties", "custom property"):
-            name, value = part.take("property", str) or "", part.any("value")
-            if name.startswith(PREFIX):
-                properties[name.removeprefix(PREFIX)] = value
-            else:
-                self.note(f"custom property {name}")
-            part.close()
-        return properties
-
-    def note(self, subject: str, outcome: str = "") -> None:
-        """Name something of this mapping that has no place in a contract."""
-        self._remainder.add(subject, self.owner, outcome)
-
-    def close(self, prefix: str = "", *silent: str) -> None:
-        """Name what was not taken, but for the keys in `silent`."""
-        for key in self._values:
-            if key not in silent:
-                self._remainder.add(f"{prefix}{key}", self.owner)
 
 
 def read_document(
@@ -154,8 +54,8 @@ def read_document(
         ContractError: it is no document of the standard's version 3, has no such table, or says
             what no contract can; one line each.
     """
-    remainder = _Remainder()
-    document = _Part(_parsed(text), "", remainder)
+    remainder = Remainder()
+    document = DocumentPart(parsed_document(text), "", remainder)
     _check_version(document)
     present = _present(declared)
     old = present.model_dump(exclude_defaults=True) if present else {}
@@ -187,15 +87,7 @@ def read_document(
     return ContractImport(_valid(new), tuple(remainder.lines()))
 
 
-def _parsed(text: str) -> object:
-    try:
-        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ContractError(f"line {line}: not valid YAML: {error.problem}") from None
-
-
-def _check_version(document: _Part) -> None:
+def _check_version(document: DocumentPart) -> None:
     kind, version = document.any("kind"), str(document.any("apiVersion"))
     if kind != "DataContract" or not version.startswith("v3."):
         raise ContractError(
@@ -223,7 +115,7 @@ def _valid(contract: Mapping[str, Any]) -> ContractSpec:
         raise ContractError("\n".join(lines)) from None
 
 
-def _table(document: _Part, name: str, *, is_chosen: bool) -> _Part:
+def _table(document: DocumentPart, name: str, *, is_chosen: bool) -> DocumentPart:
     """The table of that name, or the only one."""
     values = document.take("schema", list) or []
     tables = {str(value.get("name")): value for value in values if isinstance(value, dict)}
@@ -237,13 +129,13 @@ def _table(document: _Part, name: str, *, is_chosen: bool) -> _Part:
     for other in tables:
         if other != name:
             document.note(f"schema {other}")
-    part = _Part(tables[name], name, document._remainder)
+    part = DocumentPart(tables[name], name, document._remainder)
     part.take("name", str)
     return part
 
 
 def _head(
-    document: _Part, declared: Mapping[str, Any], present: ContractSpec | None
+    document: DocumentPart, declared: Mapping[str, Any], present: ContractSpec | None
 ) -> dict[str, Any]:
     """Version, owner and description; what only repeats the project is taken."""
     head: dict[str, Any] = {}
@@ -267,7 +159,7 @@ def _head(
     description.close("description.")
     team = document.any("team")
     if isinstance(team, dict):
-        part = _Part(team, "team", document._remainder, "")
+        part = DocumentPart(team, "team", document._remainder, "")
         head["owner"] = part.take("name", str) or ""
         part.close("team.")
     elif isinstance(team, list):
@@ -282,7 +174,7 @@ def _is_owner(member: Mapping[str, Any]) -> bool:
 
 
 def _columns(
-    table: _Part, present: ContractSpec | None, names: dict[str, str]
+    table: DocumentPart, present: ContractSpec | None, names: dict[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
     """Columns in the document's order, and the key; `names` gets name → name in the source."""
     columns: dict[str, Any] = {}
@@ -309,7 +201,7 @@ def _columns(
     return columns, [name for _, name in sorted(key) if name in columns]
 
 
-def _column(part: _Part, former: ColumnSpec | None) -> dict[str, Any] | None:
+def _column(part: DocumentPart, former: ColumnSpec | None) -> dict[str, Any] | None:
     """One column, or None if a contract cannot have its type."""
     old = former.model_dump(exclude_defaults=True) if former else {}
     new: dict[str, Any] = {
@@ -345,7 +237,7 @@ def _column(part: _Part, former: ColumnSpec | None) -> dict[str, Any] | None:
     return {"type": kind} | new | custom
 
 
-def _options(part: _Part, logical: str | None, column: dict[str, Any]) -> None:
+def _options(part: DocumentPart, logical: str | None, column: dict[str, Any]) -> None:
     """Bounds and pattern of a column."""
     if logical in ("integer", "number"):
         for end in ("minimum", "maximum"):
@@ -363,7 +255,7 @@ def _options(part: _Part, logical: str | None, column: dict[str, Any]) -> None:
     part.close("logicalTypeOptions.")
 
 
-def _take_pattern(part: _Part, pattern: str, column: dict[str, Any]) -> None:
+def _take_pattern(part: DocumentPart, pattern: str, column: dict[str, Any]) -> None:
     """A regular expression that is looked for in a value becomes one for the whole value."""
     expression = _full_match(pattern)
     if expression is None:
@@ -392,7 +284,9 @@ def _compiles(pattern: str) -> bool:
     return True
 
 
-def _column_quality(part: _Part, column: dict[str, Any], former: ColumnSpec | None) -> set[str]:
+def _column_quality(
+    part: DocumentPart, column: dict[str, Any], former: ColumnSpec | None
+) -> set[str]:
     """Take a column's rules; return the severities of those that judge single rows."""
     expect: dict[str, Any] = {}
     severities, soft = set[str](), set[str]()
@@ -439,32 +333,32 @@ def _column_quality(part: _Part, column: dict[str, Any], former: ColumnSpec | No
     return severities
 
 
-def _statistic(rule: _Part) -> dict[str, Any]:
+def _statistic(rule: DocumentPart) -> dict[str, Any]:
     """Bounds on a statistic that an export wrote as a rule of its own engine."""
     own = _own_implementation(rule)
     name, bounds = own.get("statistic"), own.get("bounds")
     return {str(name): bounds} if name in ExpectSpec.model_fields else {}
 
 
-def _own_implementation(rule: _Part) -> dict[str, Any]:
+def _own_implementation(rule: DocumentPart) -> dict[str, Any]:
     implementation = rule._values.get("implementation")
     is_ours = rule._values.get("engine") == ENGINE and isinstance(implementation, dict)
     return cast(dict[str, Any], implementation) if is_ours else {}
 
 
-def _leave_rule(rule: _Part, metric: str | None) -> None:
+def _leave_rule(rule: DocumentPart, metric: str | None) -> None:
     values = rule._values
     name = values.get("name") or values.get("description") or ""
     subject = f"rule {metric or values.get('type', 'library')}"
     rule.note(f"{subject} {name!r}" if name else subject)
 
 
-def _severity(rule: _Part) -> str:
+def _severity(rule: DocumentPart) -> str:
     severity = rule.take("severity", str)
     return "warning" if severity and severity.lower() in SOFT_SEVERITIES else "error"
 
 
-def _bounds(rule: _Part) -> Bounds | None:
+def _bounds(rule: DocumentPart) -> Bounds | None:
     """Bounds of a comparison, both included; None if it is none or has other ends."""
     low, high = rule._values.get("mustBeGreaterOrEqualTo"), rule._values.get("mustBeLessOrEqualTo")
     between, exact = rule._values.get("mustBeBetween"), rule._values.get("mustBe")
@@ -484,7 +378,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _table_quality(table: _Part, new: dict[str, Any], names: Mapping[str, str]) -> None:
+def _table_quality(table: DocumentPart, new: dict[str, Any], names: Mapping[str, str]) -> None:
     """Take the rules of the rows and of the data as a whole."""
     groups: list[list[str]] = []
     rules: list[dict[str, Any]] = []
@@ -514,7 +408,7 @@ def _table_quality(table: _Part, new: dict[str, Any], names: Mapping[str, str]) 
         new["rules"] = rules
 
 
-def _open_ends(rule: _Part) -> tuple[int | None, int | None] | None:
+def _open_ends(rule: DocumentPart) -> tuple[int | None, int | None] | None:
     """Bounds of a count whose ends are not included."""
     low, high = rule.take("mustBeGreaterThan", int), rule.take("mustBeLessThan", int)
     if low is None and high is None:
@@ -523,7 +417,7 @@ def _open_ends(rule: _Part) -> tuple[int | None, int | None] | None:
 
 
 def _service_levels(
-    document: _Part, table: str, declared: Mapping[str, Any], names: Mapping[str, str]
+    document: DocumentPart, table: str, declared: Mapping[str, Any], names: Mapping[str, str]
 ) -> dict[str, Any]:
     """Freshness and retention, in days."""
     levels: dict[str, Any] = {}
@@ -549,7 +443,7 @@ def _service_levels(
     return levels
 
 
-def _days(level: _Part) -> float | None:
+def _days(level: DocumentPart) -> float | None:
     value, unit = level.any("value"), str(level.any("unit") or "")
     days = DAYS.get(unit[:1].lower())
     return float(value) * days if days and _is_number(value) else None

@@ -1,6 +1,7 @@
 """Leftovers that no other tool reports.
 
-They are a module that imports itself, and a docstring's parameter that the function does not have.
+They are a module that imports itself or is too long, and a docstring's parameter that the function
+does not have.
 """
 
 import ast
@@ -8,6 +9,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+LONGEST = 500
+"""Lines of a module: more are two subjects."""
 FOLDERS = ("lifecycle", "tasks", "flows", "benchmarks")
 
 
@@ -16,7 +19,10 @@ def problems(root: Path) -> Iterator[str]:
     for folder in FOLDERS:
         for path in sorted((root / folder).rglob("*.py")):
             place = path.relative_to(root)
-            tree = ast.parse(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            if (lines := text.count("\n")) > LONGEST:
+                yield f"{place}:{LONGEST}: {lines} lines, and {LONGEST} are allowed"
+            tree = ast.parse(text)
             module = ".".join(place.with_suffix("").parts)
             for node in ast.walk(tree):
                 if isinstance(node, ast.ImportFrom):

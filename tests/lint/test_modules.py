@@ -9,6 +9,13 @@ def test_that_no_module_imports_itself_and_no_docstring_has_another_parameter() 
     assert list(modules.problems(ROOT)) == []
 
 
+def test_that_a_long_module_is_reported(tmp_path: Path) -> None:
+    file = tmp_path / "flows" / "a.py"
+    file.parent.mkdir()
+    file.write_text("\n" * 501)
+    assert list(modules.problems(tmp_path)) == ["flows/a.py:500: 501 lines, and 500 are allowed"]
+
+
 def test_that_both_are_reported(tmp_path: Path) -> None:
     file = tmp_path / "tasks" / "a.py"
     file.parent.mkdir()
