@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LONGEST = 500
-"""Lines of a module: more are two subjects."""
+"""Lines of a module of the product: more are two subjects."""
 FOLDERS = ("lifecycle", "tasks", "flows", "benchmarks")
 
 
@@ -20,7 +20,7 @@ def problems(root: Path) -> Iterator[str]:
         for path in sorted((root / folder).rglob("*.py")):
             place = path.relative_to(root)
             text = path.read_text(encoding="utf-8")
-            if (lines := text.count("\n")) > LONGEST:
+            if (lines := text.count("\n")) > LONGEST and folder != "benchmarks":
                 yield f"{place}:{LONGEST}: {lines} lines, and {LONGEST} are allowed"
             tree = ast.parse(text)
             module = ".".join(place.with_suffix("").parts)
