@@ -106,7 +106,7 @@ def test_automations_are_kept_as_declared_and_only_those_of_the_project(
 ) -> None:
     watch = replace(WATCH, blocks=find_blocks(client, sinks[0]), quiet=timedelta(hours=3))
     other = replace(watch, project="watched_too")
-    assert len(keep_automations(client, watch.prefix, declare(watch))) == 11
+    assert len(keep_automations(client, watch.prefix, declare(watch))) == 9
     keep_automations(client, other.prefix, declare(other))
     assert keep_automations(client, watch.prefix, declare(watch)) == (), "nothing changed"
 
@@ -124,7 +124,7 @@ def test_automations_are_kept_as_declared_and_only_those_of_the_project(
     keep_automations(client, watch.prefix, [])
     names = [automation.name for automation in client.read_automations()]
     assert not [name for name in names if name.startswith(watch.prefix)]
-    assert len(keep_automations(client, other.prefix, [])) == 11
+    assert len(keep_automations(client, other.prefix, [])) == 9
 
 
 def test_requests_for_retraining_start_one_run_that_carries_the_first(

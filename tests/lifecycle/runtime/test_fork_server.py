@@ -36,6 +36,8 @@ leave_server(key, run, Path(home), float(minutes), lambda: None, lambda: None)
 print("did not find a server")
 """
 WAIT_S = 20.0
+DEFAULT_SIGNALS = ("env", "--default-signal=HUP")
+"""As in a terminal, also where the tests run without one: what is ignored is a condition."""
 
 
 class Scripts:
@@ -51,7 +53,16 @@ class Scripts:
         self, code: str = "", minutes: float = 5, prefix: tuple[str, ...] = (), **variables: str
     ) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [*prefix, sys.executable, "-c", PROGRAM, str(self.home), str(minutes), code],
+            [
+                *DEFAULT_SIGNALS,
+                *prefix,
+                sys.executable,
+                "-c",
+                PROGRAM,
+                str(self.home),
+                str(minutes),
+                code,
+            ],
             cwd=self.folder,
             env=self.variables | variables,
             stdin=subprocess.PIPE,
