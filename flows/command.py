@@ -19,7 +19,7 @@ from prefect import Flow
 
 from flows.console import Screen
 from flows.server import forget_early, prefect_server, start_early
-from lifecycle.cli.flow import HELP, PREDICTING
+from lifecycle.cli.flow import ENV_FLAGS, HELP, PREDICTING
 from lifecycle.environments import environment_help
 from lifecycle.errors import LifecycleError, full_disk
 from lifecycle.project import Project
@@ -47,7 +47,7 @@ class Option:
         self.flag, self.declaration = flag, declaration
 
 
-ENV, TO = "--env", "--to"
+ENV, TO = ENV_FLAGS
 """The option that names the environment, and its spelling in `promote`."""
 
 
@@ -159,13 +159,20 @@ def _import_command(name: str) -> Command:
 
 def _leave_fork(conditions: str, name: str, arguments: list[str]) -> None:
     """Leave what is imported for the next script, where settings say so."""
-    idle = partial(preload_steps, training=name not in PREDICTING)
+    idle = partial(_import_steps, training=name not in PREDICTING)
     with suppress(LifecycleError, argparse.ArgumentError, OSError):
         settings = Settings.load(_environment(arguments))
         if settings.warm_minutes:
             preload(settings).join()
             home = prefect_home(settings)
             leave_server(conditions, _run_script, home, settings.warm_minutes, forget_early, idle)
+
+
+def _import_steps(training: bool) -> None:
+    """Import what steps import when they begin; with those of training, whichever flow ran."""
+    if training:
+        import_module("flows.train")
+    preload_steps(training)
 
 
 def _run_script(script: Script) -> int:

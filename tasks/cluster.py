@@ -73,7 +73,6 @@ STEPS = (
 )
 """What the first step of any flow imports."""
 TRAINING = (
-    "flows.train",
     "lifecycle.training.evaluation.explain",
     "lifecycle.training.evaluation.plots",
     "mlflow.pyfunc",

@@ -24,7 +24,7 @@ from lifecycle.audit.card_trail import (
     card_line,
     status_of,
 )
-from lifecycle.audit.model_trail import history
+from lifecycle.audit.model_trail import CROWNING, history
 from lifecycle.errors import RegistryError
 from lifecycle.lake.manifest import read_commit
 from lifecycle.lake.read import PART_OF
@@ -193,7 +193,7 @@ def update_statuses(project_name: str, settings: Settings) -> list[CardChange]:
 def _reason(status: Status, model: ModelVersion, changes: Sequence[Change]) -> tuple[str, ...]:
     """Who made the version champion, or which one came after it."""
     for change in reversed(changes):
-        if change.action not in ("promote", "rollback"):
+        if change.action not in CROWNING:
             continue
         if status == "approved" and change.version == model.version:
             return (f"{change.action} by {change.who}.", *change.reasons[:1])

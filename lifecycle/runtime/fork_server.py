@@ -337,7 +337,6 @@ class _Server:
             os.environ.update(script.variables)
             sys.argv = [script.command, *script.arguments]
             sys.path[:] = script.import_path
-            gc.unfreeze()
             end_process(_exit_code(self.run, script))
         finally:
             os._exit(1)
