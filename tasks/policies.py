@@ -6,11 +6,10 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import prefect
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.context import TaskRunContext
+from prefect.context import TagsContext, TaskRunContext
 
 from lifecycle.errors import BackendError
 from lifecycle.lake.table import missing
@@ -106,11 +105,23 @@ T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 
 
+class _UntaggedTask(Task[P, T]):
+    """A task whose runs do not inherit the tags of the flow run.
+
+    For a run with tags Prefect asks the server for a slot of each of them. On SQLite the server
+    refuses whenever something was written meanwhile, and the client tries again after 2 s.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with TagsContext(current_tags=set()):
+            return super().__call__(*args, **kwargs)
+
+
 def task(**options: Any) -> Callable[[Callable[P, T]], Task[P, T]]:
     """Prefect's `task`, which keeps the message of every error: none with a secret in it.
 
     Its log lines have its name, and the model version that it is given or returns; so has what
-    comes after it in the run. With traces it is a span.
+    comes after it in the run. With traces it is a span. Its runs have no tags.
     """
 
     def decorate(fn: Callable[P, T]) -> Task[P, T]:
@@ -122,7 +133,7 @@ def task(**options: Any) -> Callable[[Callable[P, T]], Task[P, T]]:
             add_labels(**_model_labels(result))
             return result
 
-        return prefect.task(**options)(run)
+        return _UntaggedTask(run, **options)
 
     return decorate
 

@@ -9,8 +9,8 @@ from threading import current_thread
 from typing import Any
 
 import pytest
-from prefect import task
-from prefect.runtime import flow_run
+from prefect import tags, task
+from prefect.runtime import flow_run, task_run
 
 from lifecycle.environments import Environment
 from lifecycle.project import Project
@@ -18,7 +18,7 @@ from lifecycle.project.loader import ProjectFile
 from lifecycle.runtime import identity
 from lifecycle.runtime.identity import code_digest
 from lifecycle.runtime.run import current_run
-from tasks import runs
+from tasks import policies, runs
 from tasks.runs import flow
 
 pytestmark = [pytest.mark.component, pytest.mark.usefixtures("prefect_server")]
@@ -40,6 +40,25 @@ def outer(project: ProjectFile, env: Environment | None = None, fail: bool = Fal
     if fail:
         raise ValueError("as asked")
     return seen(), seen.submit().result(), inner(project, env), seen(), str(flow_run.id)
+
+
+@policies.task()
+def tags_here() -> tuple[list[str], list[str]]:
+    return list(flow_run.tags), list(task_run.tags)
+
+
+@flow(flow_run_name="tagged-{project.name}")
+def tagged(project: ProjectFile, env: Environment | None = None) -> Any:
+    return tags_here()
+
+
+def test_a_task_waits_for_no_slot_of_a_tag_of_its_flow(
+    make_project: Callable[..., Project],
+) -> None:
+    with tags("ours"):
+        of_flow, of_task = tagged(make_project())
+    assert "ours" in of_flow
+    assert of_task == []
 
 
 def test_tasks_know_their_run_on_threads_too(make_project: Callable[..., Project]) -> None:
