@@ -161,7 +161,7 @@ WRONG_VALUES = """
 import warnings
 warnings.filterwarnings("ignore", "This process .* is multi-threaded")  # of our fork
 import os, sys
-import lifecycle.release.registry
+import lifecycle.audit.card_trail, lifecycle.lineage.models, lifecycle.release.registry
 from lifecycle.cli.main import main
 sys.argv = ["lifecycle", "versions", sys.argv[1]]
 for name, value in {wrong!r}.items():

@@ -168,6 +168,7 @@ def test_a_block_that_is_not_there_is_refused(client: SyncPrefectClient) -> None
         find_blocks(client, Settings(notify="slack-webhook/nobody"))
 
 
+@pytest.mark.system
 def test_lost_runs_are_taken_up_again_and_people_are_told_once_per_cause(
     client: SyncPrefectClient,
     sinks: tuple[Settings, list[Any], list[Any]],
