@@ -319,7 +319,12 @@ def test_regression_runs_what_it_can(tmp_path: Path) -> None:
     assert "Weak Segments Performance (holdout)" in ran  # does not run with stock scorers
 
 
-@pytest.mark.parametrize("metric", ["average_precision", "log_loss", "brier", "accuracy"])
+def one_soon(metrics: list[str]) -> list[Any]:
+    """The first of the metrics in `make test`, the others with the system tests: 5 s each."""
+    return [metrics[0], *(pytest.param(name, marks=pytest.mark.system) for name in metrics[1:])]
+
+
+@pytest.mark.parametrize("metric", one_soon(["log_loss", "average_precision", "brier", "accuracy"]))
 def test_every_metric_can_decide(
     parts: tuple[PredictedPart, PredictedPart], tmp_path: Path, metric: str
 ) -> None:
@@ -376,7 +381,7 @@ def test_multiclass_runs_on_names_in_any_order(tmp_path: Path) -> None:
     assert "500 of 1,000 rows of the train part and 500 of 797 of the holdout" in page
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "roc_auc", "f1_macro", "own"])
+@pytest.mark.parametrize("metric", one_soon(["own", "accuracy", "roc_auc", "f1_macro"]))
 def test_every_multiclass_metric_can_decide_though_a_class_is_missing(
     tmp_path: Path, metric: str
 ) -> None:
@@ -403,7 +408,7 @@ def test_every_multiclass_metric_can_decide_though_a_class_is_missing(
         assert "Compared by log_loss, as own is a metric of the project&#39;s own." in page
 
 
-@pytest.mark.parametrize("metric", METRICS["count"])
+@pytest.mark.parametrize("metric", one_soon(list(METRICS["count"])))
 def test_counts_are_checked_as_regression_is(tmp_path: Path, metric: str) -> None:
     frame = small_frame(1000)
     expected = (frame["age"] / 3 + (frame["city"] == "Rome") * 9).to_numpy(dtype=float)
