@@ -146,7 +146,7 @@ ON_RAY = {
     "folder of csv": "component",
     "partitions of parquet": "system",
     "dvc, folder of jsonl.gz": "system",
-    "s3, glob of jsonl": "component",
+    "s3, glob of jsonl": "system",
 }
 """Read once more by Ray's workers, which have none of this process's variables; and the tier."""
 Opener = Callable[[Project], Source]
