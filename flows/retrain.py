@@ -44,13 +44,15 @@ def retrain(
     Without `monitored`, monitoring runs first. None if nothing asks for it and `force` is off.
     `request` came by an event. `unattended`, as a deployment runs it, it is
     held back: by cooldown, budget, useless tries and broken data; and if measured quality fell soon
-    after a release, the version before serves again.
+    after a release, the version before serves again, which none of these holds back.
     """
     settings = Settings.load(env)
-    if unattended and not permitted(project, settings):
-        return None
     champion = current_champion(project, settings)
     if request and is_outdated(request, champion):
+        return None
+    if unattended and request and (reason := relapse(project, settings, request)):
+        return _take_back(project, env, settings, reason)
+    if unattended and not permitted(project, settings):
         return None
     monitored = monitored or monitor(project, env)
     if unattended:
@@ -61,14 +63,21 @@ def retrain(
         tell_no_retraining(monitored)
         return None
     if unattended and request and (reason := relapse(project, settings, request)):
-        taken_back = release(project, env, rollback=True, reason=reason)
-        note_relapse(project, settings, taken_back)
-        return taken_back
+        return _take_back(project, env, settings, reason)
     with attempt(project, settings, request, champion, unattended) as running:
         window = window or window_through(project, settings, monitored)
         trained = train(project, env, prepared=prepare(project, env, window))
         running.release = release(project, env, trained)
     return running.release
+
+
+def _take_back(
+    project: ProjectFile, env: Environment | None, settings: Settings, reason: str
+) -> Release:
+    """Let the version before serve again; the try that released this one did not hold."""
+    taken_back = release(project, env, rollback=True, reason=reason)
+    note_relapse(project, settings, taken_back)
+    return taken_back
 
 
 FORCE = Option(

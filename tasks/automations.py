@@ -44,7 +44,7 @@ STATES_AFTER = (RETRY, GIVEN_UP, "Cancelled", "Pending", "Running")
 NEVER = "lifecycle.notice.withdrawn"
 """An event that nobody sends: what expects it falls due when its time is over."""
 ASKED_WITHIN = timedelta(hours=1)
-"""Requests for retraining in this time start one run; its own guards hold back the next ones."""
+"""Requests about one champion in this time start one run; its own guards hold back the next."""
 REQUEST = """{
 "version": {{ event.payload.model.version }},
 "triggers": {{ event.payload.numbers.triggers | tojson }},
@@ -135,7 +135,8 @@ def _retraining(watch: Watch, deployment: UUID) -> AutomationCore:
         trigger=EventTrigger(
             expect={str(Event.RETRAINING_ASKED)},
             match={"prefect.resource.id": resource_id(watch.env, watch.project)},
-            for_each={"prefect.resource.id"},
+            # a new champion that fails within the hour must not wait for it to be over
+            for_each={"prefect.resource.id", "lifecycle.model-version"},
             posture=Posture.Reactive,
             threshold=1,
             within=ASKED_WITHIN,

@@ -25,7 +25,7 @@ from lifecycle.lake.write import VersionWriter, write_batches
 from lifecycle.monitoring.grades import dataset_of
 from lifecycle.monitoring.results import MetricRow
 from lifecycle.monitoring.scored import PREDICTION_ID
-from lifecycle.project import Project
+from lifecycle.project import Project, duration
 from lifecycle.records import ModelVersion, Scored, Window
 from lifecycle.runtime.identity import sha256
 from lifecycle.runtime.run import provenance
@@ -36,8 +36,6 @@ MAX_ROWS = 1_000_000
 """Rows of a window that are compared, at most."""
 MAX_DUE = 48
 """Windows that one look cuts, the newest: what is older was never asked for."""
-SETTLED_S = 60.0
-"""Seconds after which a row is in the log, if its replica can write: a window ends as long ago."""
 ROW_NUMBER = "row"
 MICROSECONDS = 1_000_000
 MINUTE, DAY = 60 * MICROSECONDS, 86_400 * MICROSECONDS
@@ -79,7 +77,8 @@ def due_stretches(
     spec = project.monitoring.live_window
     if spec is None:
         return []
-    settled = int((now - SETTLED_S) * MICROSECONDS)
+    delay = duration(project.monitoring.live_delay)
+    settled = int((now - delay.total_seconds()) * MICROSECONDS)
     newest = next(iter(live_windows(project, settings, model, 1)), None)
     cursor = newest.stretch.until if newest else 0
     if spec.minutes:

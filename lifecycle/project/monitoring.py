@@ -55,6 +55,9 @@ class MonitoringSpec(Section):
     live: Annotated[str, Field(pattern=r"^[1-9]\d* (rows?|minutes?|hours?|days?)$")] | None = None
     """Length of the windows over the prediction log, `1 day` or `5000 rows`: what the endpoint
     answered is then monitored as scored tables are. Not without it."""
+    live_delay: Duration = "1 minute"
+    """How long after its end a window of the prediction log is read. What a replica logs later, as
+    when the lake is down, is in no window."""
     labels: SourceSpec | None = None
     """Where labels come from that the windows' own rows do not have: a file, table or database with
     the target and `prediction_id`, or the entity and time of a row."""

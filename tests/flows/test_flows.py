@@ -100,10 +100,9 @@ def test_the_stages_one_by_one(settings: Settings, make_project: Callable[..., P
     assert scored.predictions.rows == 400
     assert monitor(project).decision.passed, "the same rows do not drift"
     assert retrain(project) is None
-    watched = make_project(gate=lax, checks=NO_SUITES, monitoring=calm | {"live": "150 rows"})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lifecycle.monitoring.live.SETTLED_S", 0.0)
-        check_live(watched, settings, released.endpoint.url)
+    live = {"live": "150 rows", "live_delay": "0 minutes"}
+    watched = make_project(gate=lax, checks=NO_SUITES, monitoring=calm | live)
+    check_live(watched, settings, released.endpoint.url)
 
     training = {"rounds": 1, "parameters": {"max_depth": 1}}
     worse = make_project(gate=lax, checks=NO_SUITES, monitoring=calm, training=training)

@@ -127,7 +127,7 @@ def test_automations_are_kept_as_declared_and_only_those_of_the_project(
     assert len(keep_automations(client, other.prefix, [])) == 9
 
 
-def test_requests_for_retraining_start_one_run_that_carries_the_first(
+def test_requests_about_a_champion_start_one_run_that_carries_the_first(
     client: SyncPrefectClient, make_project: Callable[..., Project]
 ) -> None:
     flow = client.create_flow_from_name("retrain")
@@ -140,15 +140,18 @@ def test_requests_for_retraining_start_one_run_that_carries_the_first(
     for name in ("another", "watched", "watched"):
         project = make_project(name=name)
         send_event(Event.RETRAINING_ASKED, project, Settings(), details)
+    next_champion = replace(details, model=MODEL.model_copy(update={"version": 4}))
+    send_event(Event.RETRAINING_ASKED, project, Settings(), next_champion)
     EventsWorker.drain_all(timeout=10)
     of_it = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
-    wait_for(lambda: bool(client.read_flow_runs(deployment_filter=of_it)), 20, "a run of retrain")
-    (run,) = client.read_flow_runs(deployment_filter=of_it)
-    request = RetrainingRequest.model_validate(run.parameters.pop("request"))
-    assert request == RetrainingRequest(
-        version=3, triggers=("quality", "new data"), reasons=reasons
-    )
-    assert run.parameters == declared
+    wait_for(lambda: len(client.read_flow_runs(deployment_filter=of_it)) > 1, 20, "two runs")
+    runs = client.read_flow_runs(deployment_filter=of_it)
+    requests = [RetrainingRequest.model_validate(run.parameters.pop("request")) for run in runs]
+    assert sorted(requests, key=lambda request: request.version) == [
+        RetrainingRequest(version=version, triggers=("quality", "new data"), reasons=reasons)
+        for version in (3, 4)
+    ]
+    assert [run.parameters for run in runs] == [declared, declared]
 
 
 def test_the_servers_we_start_outlast_what_prefect_holds_back_after_a_restart() -> None:
