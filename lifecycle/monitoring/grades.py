@@ -5,7 +5,7 @@ lie outside their 95 % intervals, which happens by chance once in 400 times, or 
 further out than `FAR` half-widths. A model that is released begins anew.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -115,7 +115,7 @@ def grade(pairs: Sequence[tuple[Estimate, float]]) -> Grade:
 def estimated_qualities(
     estimator: Estimator,
     project: Project,
-    former: Sequence[tuple[Scored, OpenWindow]],
+    former: Iterable[tuple[Scored, OpenWindow]],
     windows: Sequence[tuple[Scored, OpenWindow]],
 ) -> tuple[EstimatedQuality | None, ...]:
     """Estimates of windows, each with its grade by the labelled windows up to it.
@@ -175,11 +175,11 @@ def estimate_windows(
         return tuple(None for _ in windows)
     current = {str(window.window) for window, _ in windows}
     earlier = scored_windows(project, settings, scored, as_of, table)
-    former = [
-        (each, with_ledger(open_window(each, project), each, project, ledger))
+    former = (  # one at a time in memory
+        (each, with_ledger(open_window(each, project, settings), each, project, ledger))
         for each in earlier
         if str(each.window) not in current
-    ]
+    )
     return estimated_qualities(estimator, project, former, windows)
 
 

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -24,7 +23,7 @@ from lifecycle.lake.table import Noted, find_version, note_of, noted_versions, t
 from lifecycle.lake.write import VersionWriter, write_batches
 from lifecycle.monitoring.grades import dataset_of
 from lifecycle.monitoring.results import MetricRow
-from lifecycle.monitoring.scored import PREDICTION_ID
+from lifecycle.monitoring.scored import MAX_ROWS, PREDICTION_ID, sampled
 from lifecycle.project import Project, duration
 from lifecycle.records import ModelVersion, Scored, Window
 from lifecycle.runtime.identity import sha256
@@ -32,8 +31,6 @@ from lifecycle.runtime.run import provenance
 from lifecycle.settings import Settings
 
 LIVE, LIVE_PREDICTIONS = "live", "live_predictions"
-MAX_ROWS = 1_000_000
-"""Rows of a window that are compared, at most."""
 MAX_DUE = 48
 """Windows that one look cuts, the newest: what is older was never asked for."""
 ROW_NUMBER = "row"
@@ -280,8 +277,7 @@ def _sample(rows: pa.Table, share: float) -> pa.Table:
     """An even share of rows, the same of the same rows: chosen by their ids."""
     if share >= 1 or not len(rows):
         return rows
-    hashes = pd.util.hash_array(rows["id"].to_numpy())
-    return rows.filter(pa.array(hashes < np.uint64(share * float(2**64 - 2**12))))
+    return rows.filter(pa.array(sampled(rows["id"], share)))
 
 
 # Operations of the endpoint beside it, and how far a window's labels have come.

@@ -84,37 +84,30 @@ def monitor_windows(
         FeatureError: the features hook fails.
         ValueError: no windows, or a window was scored by another model than the reference.
     """
-    latest = list(scored)[-project.monitoring.windows :]
-    compared = list(scored)[-project.monitoring.windows - 1 :]
-    _check_models(reference, compared)
-    before = open_window(reference, project)
-    categorical = categorical_features(before.features, project)
-    now = datetime.now(UTC)
-    ledger = Ledger(settings, project.name).rows(as_of)
-    frames = [
-        with_ledger(open_window(window, project), window, project, ledger) for window in compared
-    ]
-    previous = [None, *zip(compared, frames, strict=True)][: len(frames)][-len(latest) :]
-    windows = list(zip(latest, frames[-len(latest) :], strict=True))
+    seen = _open(project, settings, reference, scored, as_of)
+    categorical = categorical_features(seen.reference[1].features, project)
     examined = [
         examine_window(
-            project, categorical, (before, former[1] if former else None, window), each, released
+            project,
+            categorical,
+            (seen.reference[1], former[1] if former else None, frame),
+            each,
+            released,
         )
-        for (each, window), former in zip(windows, previous, strict=True)
+        for (each, frame), former in zip(seen.windows, seen.previous, strict=True)
     ]
-    drifts = tuple(each.drift for each in examined)
-    changes = tuple(each.change for each in examined)
-    qualities = tuple(each.quality for each in examined)
     estimates = estimate_windows(
         project,
         settings,
-        (reference, before),
-        windows,
+        seen.reference,
+        seen.windows,
         released,
-        ledger,
+        seen.ledger,
         as_of,
         table=LIVE_PREDICTIONS if source == "live" else PREDICTIONS,
     )
+    drifts = tuple(each.drift for each in examined)
+    qualities = tuple(each.quality for each in examined)
     decision = decide_retraining(
         drifts,
         qualities,
@@ -124,31 +117,23 @@ def monitor_windows(
         project.metric,
         estimates,
     )
-    findings = []
-    labels = content_digest(ledger) if ledger.num_rows else ""
-    for (each, frame), former, looked, estimated in zip(
-        windows, previous, examined, estimates, strict=True
-    ):
-        rows, alarms = looked.rows, identified(looked.alarms, each.model, source)
-        if estimated is not None:
-            rows.append(estimate_row(estimated, project.target, looked.drift.current_rows))
-        if as_of is None:
-            origin = AlarmOrigin(
-                reference=reference,
-                previous=former[0] if former else None,
-                window=each,
-                released=released,
-                known_at=now.isoformat(),
-                labels=labels,
-                monitoring=project.monitoring,
-            )
-            write_results(project, settings, each.model, each.window, rows, alarms, source, origin)
-        findings.append(
-            WindowFindings(frame, looked.drift, looked.change, looked.quality, alarms, estimated)
+    findings = [
+        WindowFindings(
+            frame,
+            looked.drift,
+            looked.change,
+            looked.quality,
+            identified(looked.alarms, each.model, source),
+            estimated,
         )
+        for (each, frame), looked, estimated in zip(seen.windows, examined, estimates, strict=True)
+    ]
+    if as_of is None:
+        for number, (looked, found) in enumerate(zip(examined, findings, strict=True)):
+            _store(project, settings, seen, number, looked, found, released, source)
     html = monitoring_page(
         project,
-        (reference, before),
+        seen.reference,
         findings,
         released,
         decision,
@@ -156,11 +141,10 @@ def monitor_windows(
         # the tables say what is so by now, and not what was known then
         read_windows(settings, project.name, source) if as_of is None else (),
     )
-    digest = _digest(reference, compared, ledger)
-    name = f"{re.sub(r'[^0-9A-Za-z]+', '-', str(latest[-1].window))}-{digest}"
+    name = re.sub(r"[^0-9A-Za-z]+", "-", str(scored[-1].window))
     folder = settings.folder("reports", project.name)
-    report = write_page(html, folder / f"monitoring-{name}.html")
-    _record(report, reference, latest, drifts, decision)
+    report = write_page(html, folder / f"monitoring-{name}-{seen.digest}.html")
+    _record(report, reference, [each for each, _ in seen.windows], drifts, decision)
     logger.info("Monitoring report: %s", report)
     return Monitored(
         drift=drifts,
@@ -168,8 +152,90 @@ def monitor_windows(
         decision=decision,
         report=report,
         estimates=estimates,
-        before=changes,
-        alarms=tuple(alarm for window_findings in findings for alarm in window_findings.alarms),
+        before=tuple(each.change for each in examined),
+        alarms=tuple(alarm for found in findings for alarm in found.alarms),
+    )
+
+
+Opened = tuple[Scored, OpenWindow]
+"""A window and its rows."""
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Windows that are looked at, opened, with what they are compared with."""
+
+    reference: Opened
+    windows: list[Opened]
+    """Oldest first."""
+    previous: list[Opened | None]
+    """The one before each."""
+    ledger: pa.Table
+    known_at: datetime
+    """When the ledger was read."""
+    digest: str
+    """Short name of all of it: the same comparison writes the same file."""
+
+
+def _open(
+    project: Project,
+    settings: Settings,
+    reference: Scored,
+    scored: Sequence[Scored],
+    as_of: datetime | None,
+) -> _Comparison:
+    """Open the latest windows and the one before them, with the labels known by then."""
+    compared = list(scored)[-project.monitoring.windows - 1 :]
+    _check_models(reference, compared)
+    known_at = datetime.now(UTC)
+    ledger = Ledger(settings, project.name).rows(as_of)
+    opened = [
+        (each, with_ledger(open_window(each, project, settings), each, project, ledger))
+        for each in compared
+    ]
+    windows = opened[-project.monitoring.windows :]
+    labels = [content_digest(ledger)] if ledger.num_rows else []
+    digests = [each.predictions.digest for each in (reference, *compared)]
+    return _Comparison(
+        reference=(reference, open_window(reference, project, settings)),
+        windows=windows,
+        previous=[None, *opened][: len(opened)][-len(windows) :],
+        ledger=ledger,
+        known_at=known_at,
+        digest=sha256(digests + labels)[:10],
+    )
+
+
+def _store(
+    project: Project,
+    settings: Settings,
+    seen: _Comparison,
+    number: int,
+    looked: "Examined",
+    found: WindowFindings,
+    released: Evaluation,
+    source: Literal["monitoring", "live"],
+) -> None:
+    """Write what was found in a window into the tables, with what it was computed from.
+
+    Args:
+        number: of the window among those that are looked at.
+    """
+    window, previous = seen.windows[number][0], seen.previous[number]
+    rows = list(looked.rows)
+    if found.estimated is not None:
+        rows.append(estimate_row(found.estimated, project.target, looked.drift.current_rows))
+    origin = AlarmOrigin(
+        reference=seen.reference[0],
+        previous=previous[0] if previous else None,
+        window=window,
+        released=released,
+        known_at=seen.known_at.isoformat(),
+        labels=content_digest(seen.ledger) if seen.ledger.num_rows else "",
+        monitoring=project.monitoring,
+    )
+    write_results(
+        project, settings, window.model, window.window, rows, found.alarms, source, origin
     )
 
 
@@ -297,9 +363,3 @@ def _record(
         "made": provenance(),
     }
     write_page(json.dumps(content, indent=1), report.with_suffix(".json"))
-
-
-def _digest(reference: Scored, windows: Sequence[Scored], ledger: pa.Table) -> str:
-    """Short name of what was compared: the same comparison writes the same file."""
-    labels = [content_digest(ledger)] if ledger.num_rows else []
-    return sha256([s.predictions.digest for s in (reference, *windows)] + labels)[:10]

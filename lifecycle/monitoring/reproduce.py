@@ -72,9 +72,11 @@ def reproduce(project: Project, settings: Settings, name: str) -> Reproduction:
     labels = content_digest(ledger) if ledger.num_rows else ""
     if labels != origin.labels:
         notes.append(f"Labels known by {origin.known_at[:19]} are others now: some came or went.")
-    reference = open_window(origin.reference, project)
+    reference = open_window(origin.reference, project, settings)
     current, previous = (
-        None if each is None else with_ledger(open_window(each, project), each, project, ledger)
+        None
+        if each is None
+        else with_ledger(open_window(each, project, settings), each, project, ledger)
         for each in (origin.window, origin.previous)
     )
     assert current is not None  # noqa: S101 - the window itself is always there

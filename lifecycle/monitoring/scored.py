@@ -1,12 +1,15 @@
 """Scored windows as frames: what the model saw, what it answered, what came true."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from lifecycle.errors import DataError, TargetError
@@ -17,9 +20,19 @@ from lifecycle.features.encode import (
     most_probable,
     probability_columns,
 )
-from lifecycle.lake.read import read_numbers, read_version
+from lifecycle.lake.column_types import to_frame
+from lifecycle.lake.read import (
+    is_nullable,
+    open_rows,
+    read_numbers,
+    read_version,
+    stored_schema,
+)
+from lifecycle.lake.stretches import is_for_ray, on_ray
+from lifecycle.lake.table import ROW
 from lifecycle.project import Project, Scalar, TaskKind
-from lifecycle.records import Evaluation, Scored
+from lifecycle.records import DatasetVersion, Evaluation, Scored
+from lifecycle.settings import Settings
 from lifecycle.training.evaluation.evaluate import Measurement, evaluate
 from lifecycle.training.own_metrics import own_metrics
 
@@ -28,6 +41,12 @@ logger = logging.getLogger(__name__)
 PREDICTION_ID = "prediction_id"
 """Column of a window of the prediction log: the id that each row was answered under."""
 SAMPLE_ROWS = 64
+MAX_ROWS = 1_000_000
+"""Rows of a window that are compared, at most."""
+NEARLY = 1.01
+"""What is sampled already has some rows more, by chance."""
+HASHES = float(2**64 - 2**12)
+"""The greatest of 64 bits, nearly: as a number with 53 it must not be rounded up."""
 
 
 @dataclass(frozen=True)
@@ -77,28 +96,85 @@ class OpenWindow:
         )
 
 
-def open_window(scored: Scored, project: Project) -> OpenWindow:
+def open_window(scored: Scored, project: Project, settings: Settings | None = None) -> OpenWindow:
     """Open a window's rows and the predictions made for them.
+
+    Of a window with more than `MAX_ROWS` rows an even sample is opened, always the same one, and
+    the others are read past: memory has a bound.
+
+    Args:
+        settings: of the environment whose Ray Data may read a large window; by default this
+            process does.
 
     Raises:
         BackendError: a table cannot be read.
         DataError: the window has no rows, or the predictions are not those of its rows.
         FeatureError: the features hook fails.
+        RayError: Ray cannot be joined, or is gone.
     """
-    frame = read_version(scored.dataset)
-    if not len(frame):
-        raise DataError(f"window {scored.window}: {scored.dataset.uri} has no rows to monitor")
+    dataset, predictions = scored.dataset, scored.predictions
+    if not dataset.rows:
+        raise DataError(f"window {scored.window}: {dataset.uri} has no rows to monitor")
     numbers = list(probability_columns(project.classes)) or ["prediction"]
-    answers = read_version(scored.predictions, columns=["row", *numbers]).sort_values("row")
-    if not np.array_equal(answers["row"].to_numpy(), read_numbers(scored.dataset)):
+    if dataset.rows <= NEARLY * MAX_ROWS:
+        frame, rows = read_version(dataset), read_numbers(dataset)
+        answers = read_version(predictions, columns=["row", *numbers]).sort_values("row")
+    else:
+        engine = (project, settings) if settings else None
+        share = MAX_ROWS / dataset.rows
+        frame, rows = _sample(dataset, stored_schema(dataset).names, ROW, share, engine)
+        answers, _ = _sample(predictions, ["row", *numbers], "row", share, engine)
+    if predictions.rows != dataset.rows or not np.array_equal(answers["row"].to_numpy(), rows):
         raise DataError(
-            f"window {scored.window}: {scored.predictions.uri} version "
-            f"{scored.predictions.version} has {len(answers)} predictions, which are not those of "
-            f"the {len(frame)} rows of {scored.dataset.uri} version {scored.dataset.version}: "
-            "score the window again"
+            f"window {scored.window}: {predictions.uri} version {predictions.version} has "
+            f"{predictions.rows} predictions, which are not those of the {dataset.rows} rows of "
+            f"{dataset.uri} version {dataset.version}: score the window again"
         )
     prediction = answers[numbers if project.classes else "prediction"].to_numpy(dtype=np.float64)
     return window_of(frame, prediction, project)
+
+
+def _sample(
+    version: DatasetVersion,
+    columns: list[str],
+    number: str,
+    share: float,
+    engine: tuple[Project, Settings] | None,
+) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    """Rows of a version that a sample has, by their numbers, and these (rows,)."""
+    read = partial(_sampled_rows, version=version, columns=columns, number=number, share=share)
+    if engine and is_for_ray(version.rows, *engine):
+        parts = on_ray(version, read, engine[1], "monitoring")
+    else:
+        parts = read(0, None)
+    with closing(parts):
+        table = pa.concat_tables(parts).sort_by(number)
+    frame = to_frame(table.select(columns), is_nullable)
+    return frame, table[number].to_numpy()
+
+
+def _sampled_rows(
+    first: int,
+    end: int | None,
+    version: DatasetVersion,
+    columns: list[str],
+    number: str,
+    share: float,
+) -> Generator[pa.Table]:
+    """Yield the rows with numbers from `first` up to `end` that a sample has."""
+    for batch in open_rows(version, columns, first, end):
+        chosen = sampled(batch[number], share)
+        yield pa.Table.from_batches([batch.filter(pa.array(chosen))])
+
+
+def sampled(keys: pa.Array | pa.ChunkedArray, share: float) -> NDArray[np.bool_]:
+    """Tell which rows an even sample has (n,): the same ones of the same keys.
+
+    Args:
+        keys: (n,): what each row is known by, such as its number.
+        share: of all rows, below 1.
+    """
+    return pd.util.hash_array(keys.to_numpy(zero_copy_only=False)) < np.uint64(share * HASHES)
 
 
 def window_of(frame: pd.DataFrame, prediction: NDArray[np.float64], project: Project) -> OpenWindow:

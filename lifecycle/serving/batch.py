@@ -1,26 +1,25 @@
 """Batch inference: reads a dataset version and commits a version of the table `predictions`."""
 
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lifecycle.errors import LifecycleError
 from lifecycle.features.encode import most_probable, probability_columns
 from lifecycle.lake.column_types import to_arrow, to_frame
-from lifecycle.lake.read import batch_frame, is_nullable, numbers_end, open_rows
+from lifecycle.lake.read import batch_frame, is_nullable, open_rows
+from lifecycle.lake.stretches import is_for_ray, on_ray
 from lifecycle.lake.table import ROW, find_version, table_uri
 from lifecycle.lake.write import write_batches
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion, ModelVersion, Scored, Window
-from lifecycle.runtime.cluster import connect_ray, ray_data, rows_of
 from lifecycle.runtime.identity import sha256
 from lifecycle.runtime.nodes import on_this_machine
 from lifecycle.runtime.run import provenance
@@ -32,8 +31,6 @@ from lifecycle.training.predictor import check_views, open_predictor
 TABLE = "predictions"
 SLICE = 100_000
 """Rows predicted at a time."""
-STRETCH = 500_000
-"""Row numbers that one task of Ray Data scores."""
 THREADS = 2
 """XGBoost threads of one scorer; batches use them, single rows would not."""
 
@@ -61,10 +58,8 @@ def score(
         BundleError: the bundle is not the model's, or the features hook is not training's.
         FeatureError: the features hook fails.
     """
-    # a Ray of this machine has no room that this process has not, and takes a gigabyte for itself
-    is_large = dataset.rows > project.scoring.ray_data_above_rows
     engine: Literal["process", "ray_data"] = (
-        "ray_data" if is_large and not settings.local_ray else "process"
+        "ray_data" if is_for_ray(dataset.rows, project, settings) else "process"
     )
     uri = table_uri(settings, project.name, TABLE)
     digest = sha256({"dataset": dataset.digest, "model": model.digest, "version": model.uri})
@@ -73,12 +68,20 @@ def score(
         rows = f"{dataset.uri.rstrip('/').rpartition('/')[2]}@{dataset.version}"
         note = {"window": str(window), "model": model.uri, "table": rows} | provenance()
         columns = list(dict.fromkeys([*key_columns(project), *project.input_columns]))
-        with connect_ray(settings) if engine == "ray_data" else nullcontext():
-            tables = (
-                _on_ray(dataset, columns, (bundle, model, project, settings))
-                if engine == "ray_data"
-                else _in_process(Scorer(bundle, model, project), dataset, columns)
+        if engine == "ray_data":
+            work = partial(
+                _score_stretch,
+                dataset=dataset,
+                columns=columns,
+                bundle=bundle,
+                model=model,
+                project=project,
+                settings=settings,
             )
+            tables = on_ray(dataset, work, settings, "scoring")
+        else:
+            tables = _in_process(Scorer(bundle, model, project), dataset, columns)
+        with closing(tables):
             predictions = _write(tables, uri, note, digest)
     return Scored(
         dataset=dataset, predictions=predictions, model=model, window=window, engine=engine
@@ -124,36 +127,25 @@ def _answers(predictions: NDArray[np.float64], schema: BundleSchema) -> dict[str
 
 
 def _score_stretch(
-    stretch: dict[str, Any],
+    first: int,
+    end: int,
     dataset: DatasetVersion,
     columns: list[str],
     bundle: Path,
     model: ModelVersion,
     project: Project,
     settings: Settings,
-) -> Iterator[dict[str, Any]]:
-    """Some row numbers, read and scored where Ray Data has room.
+) -> Iterator[pa.Table]:
+    """Score some row numbers, where Ray Data has room.
 
-    Tables travel as Arrow streams, and an error of ours is returned: raised, Ray would wrap it in
-    its own and print it. The bundle is opened for every stretch: milliseconds, against the seconds
-    an actor takes to start.
+    The bundle is opened for every stretch: milliseconds, against the seconds an actor takes to
+    start.
     """
-    try:
-        settings = on_this_machine(settings)
-        scorer = Scorer(local_bundle(bundle, model, settings), model, project)
-        for batch in open_rows(dataset, columns, stretch["first"], stretch["end"]):
-            if batch.num_rows:
-                table = scorer.score(*batch_frame(batch, project.columns))
-                yield {"rows": _packed(table), "error": None}
-    except LifecycleError as error:
-        yield {"rows": b"", "error": error}
-
-
-def _packed(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
-    return bytes(sink.getvalue())
+    settings = on_this_machine(settings)
+    scorer = Scorer(local_bundle(bundle, model, settings), model, project)
+    for batch in open_rows(dataset, columns, first, end):
+        if batch.num_rows:
+            yield scorer.score(*batch_frame(batch, project.columns))
 
 
 def key_columns(project: Project) -> list[str]:
@@ -170,7 +162,7 @@ def _write(
     return write_batches(first.schema, batches, uri, note=note, digest=digest)
 
 
-def _in_process(scorer: Scorer, dataset: DatasetVersion, columns: list[str]) -> Iterator[pa.Table]:
+def _in_process(scorer: Scorer, dataset: DatasetVersion, columns: list[str]) -> Generator[pa.Table]:
     """The version's rows, `SLICE` of them in memory at a time; the last slice may be shorter."""
     for rows in _slices(open_rows(dataset, columns)):
         frame = to_frame(rows.drop_columns([ROW]), is_nullable)
@@ -193,36 +185,3 @@ def _slices(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
             buffer, rows = table.slice(SLICE).to_batches(), rows - SLICE
     if rows:
         yield pa.Table.from_batches(buffer)
-
-
-def _on_ray(
-    dataset: DatasetVersion,
-    columns: list[str],
-    arguments: tuple[Path, ModelVersion, Project, Settings],
-) -> Iterator[pa.Table]:
-    """The version's rows, read and scored where Ray has room, brought back in order.
-
-    Raises:
-        LifecycleError: whatever a worker of ours raised.
-    """
-    end = numbers_end(dataset)
-    stretches = [
-        {"first": first, "end": min(first + STRETCH, end)} for first in range(0, end, STRETCH)
-    ]
-    bundle, model, project, settings = arguments
-    predict_part = partial(
-        _score_stretch,
-        dataset=dataset,
-        columns=columns,
-        bundle=bundle,
-        model=model,
-        project=project,
-        settings=settings,
-    )
-    scored = (
-        ray_data().from_items(stretches, override_num_blocks=len(stretches)).flat_map(predict_part)
-    )
-    for row in rows_of(scored, "scoring"):
-        if row["error"] is not None:
-            raise row["error"]
-        yield pa.ipc.open_stream(row["rows"]).read_all()

@@ -303,8 +303,8 @@ def test_a_model_is_replaced_and_taken_back_without_a_hand(operator: Operator) -
     changes = {"name": "shop", "source": {"path": "shop.csv"}, "gate": gate, "monitoring": live}
     write_project(folder, "shop.yaml", **changes)
     old.to_csv(folder / "shop.csv", index=False)
-    words = ("python", "-m", "tasks.deployments", "--env", "staging", "--project", "shop.yaml")
-    operator.stack.command(*words)
+    deploy = ("python", "-m", "tasks.deployments", "--env", "staging", "--project", "shop.yaml")
+    operator.stack.command(*deploy)
     operator.flow("end-to-end", "staging-shop")
     with operator.settings("staging") as settings:
         key = KeyStore(settings.keys_file).add("shop")
@@ -355,7 +355,9 @@ def test_a_model_is_replaced_and_taken_back_without_a_hand(operator: Operator) -
     text = (folder / "site" / "index.html").read_text()
     for words in ("promote v2", "rollback v1", "retraining is asked for"):
         assert words in text
-_and_no_secret_is_in_a_log(operator: Operator) -> None:
+
+
+def test_only_loopback_is_open_and_no_secret_is_in_a_log(operator: Operator) -> None:
     for process in operator.stack.processes.values():
         tree = psutil.Process(process.pid)
         for one in (tree, *tree.children(recursive=True)):
