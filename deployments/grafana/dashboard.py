@@ -17,6 +17,8 @@ FILE = Path(__file__).with_name("lifecycle.json")
 SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 BOTH = '__name__=~"lifecycle_(monitoring|live)_{}",project="$project"'
 """Of scored tables and of the prediction log, which have the same gauges."""
+PROJECTS = '{__name__=~"lifecycle_(monitoring|live)_rows"}'
+"""Series that say which projects there are: some are monitored by what they answer alone."""
 
 
 class Query(NamedTuple):
@@ -204,7 +206,7 @@ def dashboard() -> models.Dashboard:
         .with_variable(grafana.DatasourceVariable("datasource").type("prometheus"))
         .with_variable(
             grafana.QueryVariable("project")
-            .query("label_values(lifecycle_monitoring_rows, project)")
+            .query(f"label_values({PROJECTS}, project)")
             .datasource(SOURCE)
             .refresh(models.VariableRefresh.ON_DASHBOARD_LOAD)
         )

@@ -342,6 +342,21 @@ def test_prometheus_takes_its_files_and_alerts_fire_when_they_should() -> None:
         check("promtool", "test", "rules", f"{rules}.test.yml", folder=folder)
 
 
+def test_each_alert_fires_in_a_test_of_its_file() -> None:
+    for rules in ("alerts", "monitoring"):
+        folder = DEPLOYMENTS / "prometheus"
+        groups = yaml.safe_load((folder / f"{rules}.yml").read_text())["groups"]
+        tests = yaml.safe_load((folder / f"{rules}.test.yml").read_text())["tests"]
+        samples = [
+            sample["labels"]
+            for test in tests
+            for query in test["promql_expr_test"]
+            for sample in query["exp_samples"]
+        ]
+        fired = set(re.findall(r'alertname="(\w+)"', "".join(samples)))
+        assert fired == {rule["alert"] for group in groups for rule in group["rules"]}
+
+
 def test_make_stack_scrapes_by_the_same_description(tmp_path: Path) -> None:
     targets = {"prod": Targets("127.0.0.1:1", tmp_path / "key", ["127.0.0.1:2", "127.0.0.1:3"])}
     file = tmp_path / "prometheus.yml"
