@@ -8,12 +8,13 @@ from typing import Literal
 from lifecycle.page.state import EnvironmentState
 from lifecycle.runtime.html import Tone
 
-Kind = Literal["release", "alarm", "training", "monitoring"]
+Kind = Literal["release", "alarm", "training", "monitoring", "attempt"]
 KINDS: dict[Kind, str] = {
     "release": "releases",
     "alarm": "alarms",
     "training": "trainings",
     "monitoring": "retraining asked for",
+    "attempt": "retraining tried",
 }
 TONES: dict[str, Tone] = {
     "promote": "good",
@@ -22,6 +23,7 @@ TONES: dict[str, Tone] = {
     "not released": "warn",
     "decline": "warn",
 }
+ATTEMPT_TONES: dict[str, Tone] = {"released": "good", "failed": "bad", "rolled back": "bad"}
 SILENT = ("deploy",)
 """Actions that repeat what the line before them says."""
 
@@ -113,4 +115,16 @@ def _of(state: EnvironmentState) -> Iterator[Event]:
             flow_run=monitoring.flow_run,
             page=monitoring.page,
             tone="warn",
+        )
+    for attempt in state.attempts:
+        made = f", v{attempt.version}" if attempt.version else ""
+        yield Event(
+            moment(attempt.time.isoformat()),
+            state.env,
+            "attempt",
+            f"retraining {'by hand' if attempt.by_hand else 'by itself'}: {attempt.outcome}{made}",
+            reason=f"asked for by {' and '.join(attempt.triggers)}" if attempt.triggers else "",
+            version=attempt.version or 0,
+            flow_run=attempt.id,
+            tone=ATTEMPT_TONES.get(attempt.outcome, "plain"),
         )

@@ -69,6 +69,7 @@ def read_state(project: Project, settings: Settings) -> EnvironmentState:
     from lifecycle.lineage.graph import Graph
     from lifecycle.lineage.models import add_models, add_monitored, model_runs
     from lifecycle.monitoring.history import read_windows
+    from lifecycle.monitoring.retraining import read_attempts
     from lifecycle.release.registry import versions
 
     graph = Graph()
@@ -94,6 +95,7 @@ def read_state(project: Project, settings: Settings) -> EnvironmentState:
         changes=tuple(history(settings, project.name)),
         windows=tuple(read_windows(settings, project.name)),
         monitorings=tuple(_monitorings(graph)),
+        attempts=tuple(read_attempts(settings, project.name)),
         lineage=_champion_lineage(graph, project, registered),
     )
 

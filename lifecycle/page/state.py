@@ -4,7 +4,7 @@ from pydantic import Field
 
 from lifecycle.lineage.graph import Lineage
 from lifecycle.monitoring.history import WindowResult
-from lifecycle.records import Change, Estimate, Record
+from lifecycle.records import Attempt, Change, Estimate, Record
 
 
 class VersionState(Record):
@@ -72,6 +72,8 @@ class EnvironmentState(Record):
     windows: tuple[WindowResult, ...] = ()
     monitorings: tuple[Monitoring, ...] = ()
     """Oldest first."""
+    attempts: tuple[Attempt, ...] = ()
+    """Of retraining, oldest first."""
     lineage: Lineage | None = None
     """Of the champion, without the many alike."""
 

@@ -353,7 +353,7 @@ def test_a_model_is_replaced_and_taken_back_without_a_hand(operator: Operator) -
         *("lifecycle", "page", "shop.yaml", "--env", "staging", "--only", "--output", "site")
     )
     text = (folder / "site" / "index.html").read_text()
-    for words in ("promote v2", "rollback v1", "retraining is asked for"):
+    for words in ("promote v2", "rollback v1", "retraining by itself: rolled back, v2"):
         assert words in text
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from lifecycle.page.site import INDEX, in_order, site_page, write_site
 from lifecycle.page.sources import Sources
 from lifecycle.page.state import EnvironmentState, Monitoring
 from lifecycle.project import Project
-from lifecycle.records import Change
+from lifecycle.records import Attempt, Change
 from tests.support.recorded import METRIC, recorded_state
 
 MAX_BYTES = 2_000_000
@@ -232,6 +233,19 @@ def test_nothing_at_all(project: Project, tmp_path: Path) -> None:
     html = site_page(project, [EnvironmentState(env="dev")], Sources(tmp_path))
     assert "no champion: nothing is released here yet" in html
     assert "There is no champion yet." in html
+
+
+def test_a_try_of_the_machine_is_an_event() -> None:
+    made = datetime(2026, 11, 1, tzinfo=UTC)
+    attempt = Attempt(
+        id="r", time=made, by_hand=False, triggers=("quality",), outcome="rolled back", version=2
+    )
+    newest = events([states()[0].model_copy(update={"attempts": (attempt,)})])[0]
+    assert (newest.text, newest.reason, newest.tone) == (
+        "retraining by itself: rolled back, v2",
+        "asked for by quality",
+        "bad",
+    )
 
 
 def test_events_are_in_one_order() -> None:
