@@ -161,9 +161,14 @@ def _monitor_newest(champion: _Champion) -> None:
     champion.monitor(champion.score(current.dataset, newest))
 
 
+def _monitor_all(champion: _Champion) -> None:
+    champion.monitor(champion.score(champion.ingested.dataset, champion.ingested.window))
+
+
 STAGES: dict[str, tuple[Callable[[_Champion], None], str]] = {
     "score": (_score, "all rows scored"),
     "monitor": (_monitor_newest, "periods found, the newest of 20 ingested, scored, compared"),
+    "monitor as one window": (_monitor_all, "all rows, which are scored, compared as one window"),
 }
 
 

@@ -87,6 +87,9 @@ def test_what_was_answered_and_came_true_ends_in_the_tables_of_alarms(
 
     before_its_end = monitor_log(project, settings, reference, at_release, START + HOUR + 30)
     assert before_its_end == [], "the hour has not settled yet"
+    later = project.monitoring.model_copy(update={"live_delay": "5 minutes"})
+    patient = project.model_copy(update={"monitoring": later})
+    assert monitor_log(patient, settings, reference, at_release, START + HOUR + 90) == []
     (first,) = monitor_log(project, settings, reference, at_release, START + HOUR + 90)
     assert first.decision.passed
     assert first.drift[0].current_rows == 400, "without the smoke test"
