@@ -84,25 +84,25 @@ def monitor_windows(
         FeatureError: the features hook fails.
         ValueError: no windows, or a window was scored by another model than the reference.
     """
-    seen = _open(project, settings, reference, scored, as_of)
-    categorical = categorical_features(seen.reference[1].features, project)
+    comparison = _open(project, settings, reference, scored, as_of)
+    categorical = categorical_features(comparison.reference[1].features, project)
     examined = [
         examine_window(
             project,
             categorical,
-            (seen.reference[1], former[1] if former else None, frame),
+            (comparison.reference[1], former[1] if former else None, frame),
             each,
             released,
         )
-        for (each, frame), former in zip(seen.windows, seen.previous, strict=True)
+        for (each, frame), former in zip(comparison.windows, comparison.previous, strict=True)
     ]
     estimates = estimate_windows(
         project,
         settings,
-        seen.reference,
-        seen.windows,
+        comparison.reference,
+        comparison.windows,
         released,
-        seen.ledger,
+        comparison.ledger,
         as_of,
         table=LIVE_PREDICTIONS if source == "live" else PREDICTIONS,
     )
@@ -126,14 +126,16 @@ def monitor_windows(
             identified(looked.alarms, each.model, source),
             estimated,
         )
-        for (each, frame), looked, estimated in zip(seen.windows, examined, estimates, strict=True)
+        for (each, frame), looked, estimated in zip(
+            comparison.windows, examined, estimates, strict=True
+        )
     ]
     if as_of is None:
-        for number, (looked, found) in enumerate(zip(examined, findings, strict=True)):
-            _store(project, settings, seen, number, looked, found, released, source)
+        for number, (looked, finding) in enumerate(zip(examined, findings, strict=True)):
+            _store(project, settings, comparison, number, looked, finding, released, source)
     html = monitoring_page(
         project,
-        seen.reference,
+        comparison.reference,
         findings,
         released,
         decision,
@@ -143,8 +145,8 @@ def monitor_windows(
     )
     name = re.sub(r"[^0-9A-Za-z]+", "-", str(scored[-1].window))
     folder = settings.folder("reports", project.name)
-    report = write_page(html, folder / f"monitoring-{name}-{seen.digest}.html")
-    _record(report, reference, [each for each, _ in seen.windows], drifts, decision)
+    report = write_page(html, folder / f"monitoring-{name}-{comparison.digest}.html")
+    _record(report, reference, [each for each, _ in comparison.windows], drifts, decision)
     logger.info("Monitoring report: %s", report)
     return Monitored(
         drift=drifts,
@@ -153,22 +155,22 @@ def monitor_windows(
         report=report,
         estimates=estimates,
         before=tuple(each.change for each in examined),
-        alarms=tuple(alarm for found in findings for alarm in found.alarms),
+        alarms=tuple(alarm for finding in findings for alarm in finding.alarms),
     )
 
 
-Opened = tuple[Scored, OpenWindow]
+WindowRows = tuple[Scored, OpenWindow]
 """A window and its rows."""
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Windows that are looked at, opened, with what they are compared with."""
+    """Windows that are looked at, with their rows and with what they are compared with."""
 
-    reference: Opened
-    windows: list[Opened]
+    reference: WindowRows
+    windows: list[WindowRows]
     """Oldest first."""
-    previous: list[Opened | None]
+    previous: list[WindowRows | None]
     """The one before each."""
     ledger: pa.Table
     known_at: datetime
@@ -189,17 +191,17 @@ def _open(
     _check_models(reference, compared)
     known_at = datetime.now(UTC)
     ledger = Ledger(settings, project.name).rows(as_of)
-    opened = [
+    pairs = [
         (each, with_ledger(open_window(each, project, settings), each, project, ledger))
         for each in compared
     ]
-    windows = opened[-project.monitoring.windows :]
+    windows = pairs[-project.monitoring.windows :]
     labels = [content_digest(ledger)] if ledger.num_rows else []
     digests = [each.predictions.digest for each in (reference, *compared)]
     return _Comparison(
         reference=(reference, open_window(reference, project, settings)),
         windows=windows,
-        previous=[None, *opened][: len(opened)][-len(windows) :],
+        previous=[None, *pairs][: len(pairs)][-len(windows) :],
         ledger=ledger,
         known_at=known_at,
         digest=sha256(digests + labels)[:10],
@@ -209,10 +211,10 @@ def _open(
 def _store(
     project: Project,
     settings: Settings,
-    seen: _Comparison,
+    comparison: _Comparison,
     number: int,
     looked: "Examined",
-    found: WindowFindings,
+    finding: WindowFindings,
     released: Evaluation,
     source: Literal["monitoring", "live"],
 ) -> None:
@@ -221,21 +223,21 @@ def _store(
     Args:
         number: of the window among those that are looked at.
     """
-    window, previous = seen.windows[number][0], seen.previous[number]
+    window, previous = comparison.windows[number][0], comparison.previous[number]
     rows = list(looked.rows)
-    if found.estimated is not None:
-        rows.append(estimate_row(found.estimated, project.target, looked.drift.current_rows))
+    if finding.estimated is not None:
+        rows.append(estimate_row(finding.estimated, project.target, looked.drift.current_rows))
     origin = AlarmOrigin(
-        reference=seen.reference[0],
+        reference=comparison.reference[0],
         previous=previous[0] if previous else None,
         window=window,
         released=released,
-        known_at=seen.known_at.isoformat(),
-        labels=content_digest(seen.ledger) if seen.ledger.num_rows else "",
+        known_at=comparison.known_at.isoformat(),
+        labels=content_digest(comparison.ledger) if comparison.ledger.num_rows else "",
         monitoring=project.monitoring,
     )
     write_results(
-        project, settings, window.model, window.window, rows, found.alarms, source, origin
+        project, settings, window.model, window.window, rows, finding.alarms, source, origin
     )
 
 

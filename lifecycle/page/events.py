@@ -117,12 +117,13 @@ def _of(state: EnvironmentState) -> Iterator[Event]:
             tone="warn",
         )
     for attempt in state.attempts:
-        made = f", v{attempt.version}" if attempt.version else ""
+        suffix = f", v{attempt.version}" if attempt.version else ""
+        how = "by hand" if attempt.by_hand else "by itself"
         yield Event(
             moment(attempt.time.isoformat()),
             state.env,
             "attempt",
-            f"retraining {'by hand' if attempt.by_hand else 'by itself'}: {attempt.outcome}{made}",
+            f"retraining {how}: {attempt.outcome}{suffix}",
             reason=f"asked for by {' and '.join(attempt.triggers)}" if attempt.triggers else "",
             version=attempt.version or 0,
             flow_run=attempt.id,

@@ -315,15 +315,14 @@ def test_a_model_is_replaced_and_taken_back_without_a_hand(operator: Operator) -
         "the key to hold",
     )
     pd.concat([old, turned(small_frame(1200))]).to_csv(folder / "shop.csv", index=False)
-    hourly = operator.get("/deployments/name/monitor-live/staging-shop")["id"]
-    often = [{"active": True, "schedule": {"interval": 15.0}}]
-    operator.post(f"/deployments/{hourly}/schedules", often)
+    for delay_s in range(5, 400, 30):  # the hourly schedule, so to say
+        operator.begin("monitor-live", "staging-shop", delay_s=delay_s)
 
     visitors = small_frame(225).query("city != 'Rome'").reset_index(drop=True)
     assert live_through(operator, key, turned(visitors)) == 1
-    wait_for(lambda: operator.champion(name="shop") == 2, RUN_S, "a model of the new world")
+    wait_for(lambda: operator.champion(name="shop") == 2, 2 * RUN_S, "a model of the new world")
     wait_for(lambda: live_through(operator, key, visitors) == 2, 30, "its answers")
-    wait_for(lambda: operator.champion(name="shop") == 1, RUN_S, "the version before")
+    wait_for(lambda: operator.champion(name="shop") == 1, 2 * RUN_S, "the version before")
 
     with operator.settings("staging") as settings:
         wait_for(
