@@ -173,6 +173,8 @@ class _Comparison:
     previous: list[WindowRows | None]
     """The one before each."""
     ledger: pa.Table
+    labels: str
+    """Digest of the ledger; empty if it is."""
     known_at: datetime
     """When the ledger was read."""
     digest: str
@@ -196,15 +198,16 @@ def _open(
         for each in compared
     ]
     windows = pairs[-project.monitoring.windows :]
-    labels = [content_digest(ledger)] if ledger.num_rows else []
+    labels = content_digest(ledger) if ledger.num_rows else ""
     digests = [each.predictions.digest for each in (reference, *compared)]
     return _Comparison(
         reference=(reference, open_window(reference, project, settings)),
         windows=windows,
         previous=[None, *pairs][: len(pairs)][-len(windows) :],
         ledger=ledger,
+        labels=labels,
         known_at=known_at,
-        digest=sha256(digests + labels)[:10],
+        digest=sha256([*digests, labels] if labels else digests)[:10],
     )
 
 
@@ -233,7 +236,7 @@ def _store(
         window=window,
         released=released,
         known_at=comparison.known_at.isoformat(),
-        labels=content_digest(comparison.ledger) if comparison.ledger.num_rows else "",
+        labels=comparison.labels,
         monitoring=project.monitoring,
     )
     write_results(
