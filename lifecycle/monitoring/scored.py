@@ -113,8 +113,6 @@ def open_window(scored: Scored, project: Project, settings: Settings | None = No
         RayError: Ray cannot be joined, or is gone.
     """
     dataset, predictions = scored.dataset, scored.predictions
-    if not dataset.rows:
-        raise DataError(f"window {scored.window}: {dataset.uri} has no rows to monitor")
     numbers = list(probability_columns(project.classes)) or ["prediction"]
     if dataset.rows <= NEARLY * MAX_ROWS:
         frame, rows = read_version(dataset), read_numbers(dataset)
@@ -124,10 +122,12 @@ def open_window(scored: Scored, project: Project, settings: Settings | None = No
         share = MAX_ROWS / dataset.rows
         frame, rows = _sample(dataset, stored_schema(dataset).names, ROW, share, engine)
         answers, _ = _sample(predictions, ["row", *numbers], "row", share, engine)
-    if predictions.rows != dataset.rows or not np.array_equal(answers["row"].to_numpy(), rows):
+    if not len(frame):
+        raise DataError(f"window {scored.window}: {dataset.uri} has no rows to monitor")
+    if not np.array_equal(answers["row"].to_numpy(), rows):
         raise DataError(
             f"window {scored.window}: {predictions.uri} version {predictions.version} has "
-            f"{predictions.rows} predictions, which are not those of the {dataset.rows} rows of "
+            f"{len(answers)} predictions, which are not those of the {len(frame)} rows of "
             f"{dataset.uri} version {dataset.version}: score the window again"
         )
     prediction = answers[numbers if project.classes else "prediction"].to_numpy(dtype=np.float64)

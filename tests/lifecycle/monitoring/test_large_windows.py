@@ -43,12 +43,12 @@ def test_an_even_sample_is_opened_and_always_the_same(
     pd.testing.assert_frame_equal(opened.features, again.features)
 
     short = write_version(
-        pd.DataFrame({"row": np.arange(1999), "prediction": answers(frame[:1999])}),
+        pd.DataFrame({"row": np.arange(1000), "prediction": answers(frame[:1000])}),
         f"{settings.home}/short",
         note={},
     )
     other = window.model_copy(update={"predictions": short})
-    with pytest.raises(DataError, match="1999 predictions, which are not those of the 2000 rows"):
+    with pytest.raises(DataError, match=rf"predictions, which are not those of the {rows} rows"):
         open_window(other, project)
 
 
