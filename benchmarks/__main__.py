@@ -26,6 +26,7 @@ from benchmarks import (
     monitoring,
     orchestration,
     page,
+    peers,
     queued_runs,
     reading,
     serving,
@@ -65,6 +66,7 @@ PARTS: dict[str, Callable[[int], Iterator[Result]]] = {
     "damage": damage.measure,
     "estimate": estimate.measure,
     "page": page.measure,
+    "peers": peers.measure,
     "reading": reading.measure,
 }
 

@@ -29,12 +29,13 @@ ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("LIFECYCLE_SHARED_DATA", ROOT.parent / "shared" / "data"))
 SIZES, COLUMNS = (200, 2_000, 20_000), (5, 20, 100)
 REFERENCE_ROWS = 10_000
-WINDOWS, PER_REFERENCE = 1_000, 25
-"""Windows of a configuration, and how many of them are compared with one reference."""
+WINDOWS, PER_REFERENCE = 1_000, 5
+"""Windows of a configuration, and how many of them are compared with one reference: they share what
+chance made of it."""
 ALARMS = (4, 17)
 """The 95 % band of the number of alarms at a rate of 1 % in 1,000 windows."""
 WEEK = 168
-SHIFT, SHIFT_ROWS, SHIFT_COLUMNS, SHIFT_WINDOWS = 0.25, 2_000, 20, 200
+SHIFT, SHIFT_ROWS, SHIFT_COLUMNS, SHIFT_WINDOWS, SHIFT_PER_REFERENCE = 0.25, 2_000, 20, 200, 25
 LARGE_ROWS, LARGE_COLUMNS = 1_000_000, 20
 
 
@@ -134,18 +135,48 @@ def compare(
     )
 
 
+class Pair(NamedTuple):
+    """Two windows to compare."""
+
+    reference: OpenWindow
+    current: OpenWindow
+
+
+def pairs(population: Population, rows: int, columns: int, windows: int) -> Iterator[Pair]:
+    """Yield windows without drift, `PER_REFERENCE` for each reference; always the same."""
+    rng = np.random.default_rng([rows, columns])
+    for at in range(windows):
+        if at % PER_REFERENCE == 0:
+            reference = draw(population, REFERENCE_ROWS, columns, rng)
+        yield Pair(reference, draw(population, rows, columns, rng))
+
+
+def shifted_pairs(population: Population, windows: int) -> Iterator[tuple[str, Pair]]:
+    """Yield windows in which one continuous column has moved, with its name; each in turn."""
+    rng = np.random.default_rng(23)
+    features = population.features.iloc[:, :SHIFT_COLUMNS]
+    names = [
+        str(name)
+        for name in features.columns
+        if name not in population.categorical and features[name].nunique() > 50
+    ]
+    for at in range(windows):
+        if at % SHIFT_PER_REFERENCE == 0:
+            reference = draw(population, REFERENCE_ROWS, SHIFT_COLUMNS, rng)
+        name = names[at % len(names)]
+        current = draw(population, SHIFT_ROWS, SHIFT_COLUMNS, rng)
+        current.features[name] += SHIFT * features[name].std()
+        yield name, Pair(reference, current)
+
+
 def count_alarms(population: Population, rows: int, columns: int, windows: int) -> tuple[int, int]:
     """Windows without drift beyond the limit by chance, and those that alarm."""
-    rng = np.random.default_rng([rows, columns])
     beyond = alarms = 0
-    for _ in range(windows // PER_REFERENCE):
-        reference = draw(population, REFERENCE_ROWS, columns, rng)
-        report: DriftReport | None = None
-        for _ in range(PER_REFERENCE):
-            current = draw(population, rows, columns, rng)
-            report = compare(population, reference, current, report)
-            beyond += any(column.statistic > column.chance for column in report.columns)
-            alarms += bool(report.alarms)
+    report: DriftReport | None = None
+    for at, pair in enumerate(pairs(population, rows, columns, windows)):
+        report = compare(population, *pair, report if at % PER_REFERENCE else None)
+        beyond += any(column.statistic > column.chance for column in report.columns)
+        alarms += bool(report.alarms)
     return beyond, alarms
 
 
@@ -178,24 +209,13 @@ def _false_alarms(population: Population, rows: int, columns: int) -> Result:
 
 def _power(population: Population) -> Result:
     """How often a shift of one continuous column is found, with its threshold."""
-    rng = np.random.default_rng(23)
-    features = population.features.iloc[:, :SHIFT_COLUMNS]
-    names = [
-        name
-        for name in features.columns
-        if name not in population.categorical and features[name].nunique() > 50
-    ]
-    counts = {name: [0, 0] for name in names}
-    for at in range(SHIFT_WINDOWS // PER_REFERENCE):
-        reference = draw(population, REFERENCE_ROWS, SHIFT_COLUMNS, rng)
-        report: DriftReport | None = None
-        for look in range(PER_REFERENCE):
-            name = names[(at * PER_REFERENCE + look) % len(names)]
-            current = draw(population, SHIFT_ROWS, SHIFT_COLUMNS, rng)
-            current.features[name] += SHIFT * features[name].std()
-            report = compare(population, reference, current, report)
-            counts[name][0] += any(column.column == name for column in report.alarms)
-            counts[name][1] += 1
+    counts: dict[str, list[int]] = {}
+    report: DriftReport | None = None
+    for at, (name, pair) in enumerate(shifted_pairs(population, SHIFT_WINDOWS)):
+        report = compare(population, *pair, report if at % SHIFT_PER_REFERENCE else None)
+        hits = counts.setdefault(name, [0, 0])
+        hits[0] += any(column.column == name for column in report.alarms)
+        hits[1] += 1
     share = sum(hits for hits, _ in counts.values()) / SHIFT_WINDOWS
     each = ", ".join(f"{name} {hits}/{tries}" for name, (hits, tries) in counts.items())
     return Result(

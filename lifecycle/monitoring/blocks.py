@@ -1,8 +1,9 @@
 """Blocks of rows that are drawn together when the reference is resampled.
 
 Rows of one entity, or next to each other in time, may be alike: resampled one by one, they would
-make the limits too narrow. So what is drawn is whole entities, or runs of rows in time (Carlstein,
-Annals of Statistics 14, 1986; Politis and Romano, JASA 89, 1994).
+make the limits too narrow. So what is drawn is whole entities, or runs of rows in time that overlap
+(Künsch, Annals of Statistics 17, 1989; in a circle: Politis and Romano 1992). Runs side by side say
+less: a window as long as a run would be one of as few as there are.
 """
 
 import math
@@ -16,6 +17,8 @@ from lifecycle.profiling.compare import independent_rows
 
 MAX_CELLS = 2048
 """Blocks that the resamples are drawn from: of a larger reference, so many by chance."""
+MAX_OVERLAP = 8
+"""Cells of a run: the next begins a cell later. As many as `MAX_CELLS` allows."""
 MIN_BLOCKS = 50
 """A reference is cut into at least so many runs of rows: fewer say little of how runs differ."""
 SERIES_ROWS = 1 << 16
@@ -26,8 +29,8 @@ SERIES_ROWS = 1 << 16
 class ResamplingCells:
     """Rows of the reference in cells, and how many of these the two windows amount to.
 
-    A cell is what the current window is drawn in, a block what the reference is drawn in: some
-    cells in a row if the current window is shorter than a block, else one.
+    The reference is drawn in blocks, some cells in a row; the current window in pieces, which are
+    shorter if it is shorter than a block.
     """
 
     rows: NDArray[np.intp]
@@ -36,10 +39,13 @@ class ResamplingCells:
     """(r,): the cell of each."""
     count: int
     per_block: int
+    per_piece: int
     reference_blocks: float
     window_cells: float
     words: str
     """What is drawn, for the report."""
+    overlaps: bool = False
+    """Whether a block or a piece begins in any cell; else where the one before ends."""
     half: NDArray[np.intp] | None = None
     """(r,): which half of a block in time each row is in; None where blocks have no order."""
 
@@ -51,14 +57,18 @@ def cells_of_rows(
     order: NDArray[np.intp] | None,
     rng: np.random.Generator,
 ) -> ResamplingCells:
-    """Cut the reference into runs of `length` rows in time.
+    """Cut the reference into cells, of which runs of `length` rows in time are made.
 
     Args:
         order: the reference's rows (m,) in the order of time; None for the order they have.
     """
     length = max(1, min(length, reference_rows // 2))
-    cell_rows = min(length, window_rows)
-    per_block = -(-length // cell_rows)
+    piece_rows = min(length, window_rows)
+    pieces = -(-length // piece_rows)
+    blocks = max(1, reference_rows // (pieces * piece_rows))
+    cell_rows = -(-piece_rows // max(1, min(MAX_OVERLAP, MAX_CELLS // (blocks * pieces))))
+    per_piece = piece_rows // cell_rows
+    per_block = pieces * per_piece
     block_rows = per_block * cell_rows
     blocks = max(1, reference_rows // block_rows)
     count = min(blocks, max(2, MAX_CELLS // per_block))
@@ -72,9 +82,11 @@ def cells_of_rows(
         cell=np.arange(len(at)) // cell_rows,
         count=-(-len(at) // cell_rows),
         per_block=per_block,
+        per_piece=per_piece,
         reference_blocks=reference_rows / block_rows,
         window_cells=window_rows / cell_rows,
         words="single rows" if length == 1 else f"runs of {length:,} rows in time",
+        overlaps=count == blocks and per_block > 1,
         half=None if length == 1 else (2 * np.arange(len(at))) // block_rows,
     )
 
@@ -107,6 +119,7 @@ def cells_of_entities(
         cell=codes,
         count=len(sizes),
         per_block=1,
+        per_piece=1,
         reference_blocks=len(entities),
         window_cells=max(1.0, independent_rows(current, len(current)) * inequality),
         words="whole entities",

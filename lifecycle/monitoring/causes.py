@@ -11,12 +11,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from lifecycle.monitoring.feed import row_symptoms
 from lifecycle.monitoring.locate import ALL, Mask, Sides
+from lifecycle.monitoring.novelty import Novelty
 from lifecycle.monitoring.results import Comparison
 from lifecycle.monitoring.scored import OpenWindow, feature_sources
 from lifecycle.monitoring.symptoms import (
@@ -24,7 +26,6 @@ from lifecycle.monitoring.symptoms import (
     Symptom,
     column_symptom,
     merged,
-    unseen,
 )
 from lifecycle.monitoring.world import MIN_LABELS, MIN_REST_ROWS, World, distance
 from lifecycle.project import DriftSpec, Project
@@ -58,8 +59,9 @@ def find_causes(
     sides = Sides(_sampled(reference), _sampled(current), categorical, sources)
     moved = {drift.column: drift for drift in report.features if drift.alarms}
     signs = row_symptoms(reference, current, sides, report.window)
-    new = [drift for drift in report.features if unseen(sides, drift.column)]
-    broken, others = _broken(sides, signs, moved, new, spec)
+    novelty = Novelty(sides)
+    new = [drift for drift in report.features if novelty.has(drift.column)]
+    broken, others = _broken(sides, signs, moved, new, spec, novelty)
     good = ~np.logical_or.reduce([np.zeros(sides.rows[1], dtype=bool), *_duplicate_rows(signs)])
     world = World(sides, report, others, spec, is_worse, good)
     return [*broken, *world.causes(broken)]
@@ -95,6 +97,7 @@ def _broken(
     moved: dict[str, ColumnDrift],
     unseen_in: Sequence[ColumnDrift],
     spec: DriftSpec,
+    novelty: Novelty,
 ) -> tuple[list[Cause], dict[str, ColumnDrift]]:
     """The causes in the data, and the columns that moved without them.
 
@@ -104,7 +107,8 @@ def _broken(
     """
     ranked: list[tuple[float, Symptom]] = []
     for drift in unseen_in:
-        if symptom := column_symptom(sides, drift.column, 0.0):
+        symptom = novelty.stuck(drift.column) or column_symptom(sides, drift.column, 0.0)
+        if symptom is not None:
             ranked.append((drift.statistic / drift.alarm_limit, symptom))
     names = {symptom.columns[0] for _, symptom in ranked}
     for name, drift in moved.items():
@@ -240,18 +244,19 @@ def name_causes(
     report, base = drift, reference
     if comparison == "window before" and change is not None and previous is not None:
         report, base = change, previous
-    sources = {}
-    if alarms and reference.sample is not None:
-        sources = feature_sources(reference.sample, project)
-    causes = find_causes(
+    find = partial(
+        find_causes,
         base,
         current,
         report,
         categorical,
         project.monitoring.drift,
-        sources,
         is_worse=any(alarm.cause == "quality" for alarm in alarms),
     )
+    causes = [] if alarms else find(sources={})
+    if alarms or causes:  # what features are made of takes a while to find out
+        sample = reference.sample
+        causes = find(sources={} if sample is None else feature_sources(sample, project))
     positive = [alarm for alarm in alarms if alarm.comparison in (comparison, "release")]
     alarms_by_cause = alarms_of(causes, report, positive, comparison)
     if not alarms_by_cause or any(cause.broken or cause.kind in OF_TRUTH for cause in causes):

@@ -71,7 +71,7 @@ def late_feed(sides: Sides, window: Window) -> Symptom | None:
     order, former = sides.order, order_of(sides.reference)
     if order is None or former is None:
         return None
-    times, before = _moments(sides.current), _moments(sides.reference)
+    times, before = moments(sides.current), moments(sides.reference)
     if times is None or before is None:
         return None
     end = _end(window, times)
@@ -121,8 +121,8 @@ def _late(
     )
 
 
-def _moments(window: OpenWindow) -> Floats | None:
-    """Times of the rows in seconds, or numbers; None of other times."""
+def moments(window: OpenWindow) -> Floats | None:
+    """Return the times of the rows in seconds, or numbers; None of other times."""
     times = pd.Series(window.time)
     if pd.api.types.is_datetime64_any_dtype(times.dtype):
         return times.astype("datetime64[us]").astype("int64").to_numpy() / 1e6

@@ -25,6 +25,8 @@ Item = TypeVar("Item")
 
 TOGETHER = 16
 """Measures that are counted with one product of matrices."""
+COUNTED_TOGETHER = 1 << 17
+"""Cells drawn that are counted at once: in the processor's cache it takes a third of the time."""
 BEYOND = 10
 """Pairs of draws that are beyond the limit: it is the quantile that so many exceed."""
 SIGHT_RESAMPLES = 300
@@ -63,10 +65,9 @@ class Draws:
         self.reference_rows, self.current_rows = rows
         self.count = math.ceil(BEYOND / alpha)
         self._cells = cells
-        blocks = -(-cells.count // cells.per_block)
-        in_blocks = _weights(rng, cells.reference_blocks, blocks, self.count)
-        self._reference = np.repeat(in_blocks, cells.per_block, axis=1)[:, : cells.count]
-        self._current = _weights(rng, cells.window_cells, cells.count, self.count)
+        size = cells.reference_blocks * cells.per_block
+        self._reference = _runs(rng, cells, size, cells.per_block, self.count)
+        self._current = _runs(rng, cells, cells.window_cells, cells.per_piece, self.count)
 
     def limits(self, measures: Sequence[Measure]) -> Floats:
         """Distance of each measure that chance exceeds, with any of the others, in `alpha`."""
@@ -212,6 +213,27 @@ def _shifted(measure: Measure, shift: float) -> tuple[Codes, int, float]:
     return codes, sketch.bins, sketch.overshoot(moved)
 
 
+def _runs(
+    rng: np.random.Generator, cells: ResamplingCells, size: float, length: int, resamples: int
+) -> Weights:
+    """How often each cell is in each of the draws (resamples, cells) of runs of cells.
+
+    Args:
+        size: cells of a draw.
+        length: cells of a run.
+    """
+    length = min(length, cells.count)
+    if length == 1:
+        return _weights(rng, size, cells.count, resamples)
+    if not cells.overlaps:
+        runs = _weights(rng, size / length, -(-cells.count // length), resamples)
+        return np.repeat(runs, length, axis=1)[:, : cells.count]
+    starts = _weights(rng, size / length, cells.count, resamples)
+    sums = np.cumsum(np.concatenate([starts[:, 1 - length :], starts], axis=1), axis=1)
+    sums[:, length:] -= sums[:, :-length].copy()
+    return np.maximum(sums[:, length - 1 :], 0)  # a part of a run leaves rounding
+
+
 def _weights(rng: np.random.Generator, count: float, cells: int, resamples: int) -> Weights:
     """How often each cell is in each of the draws (resamples, cells) of `count` cells.
 
@@ -221,12 +243,16 @@ def _weights(rng: np.random.Generator, count: float, cells: int, resamples: int)
     cells_drawn = max(1, int(count))
     if cells_drawn > 4 * cells:
         return rng.poisson(count / cells, (resamples, cells)).astype(np.float32)
-    drawn = rng.integers(0, cells, (resamples, cells_drawn)) + cells * np.arange(resamples)[:, None]
-    weights = np.bincount(drawn.ravel(), minlength=cells * resamples).astype(np.float32)
-    if (part := count - cells_drawn) > 0:
-        last = rng.integers(0, cells, resamples) + cells * np.arange(resamples)
-        weights[last] += np.float32(part)
-    return weights.reshape(resamples, cells)
+    weights = np.empty((resamples, cells), dtype=np.float32)
+    step = max(1, COUNTED_TOGETHER // max(cells_drawn, cells))
+    for first in range(0, resamples, step):
+        part = weights[first : first + step]
+        drawn = rng.integers(0, cells, (len(part), cells_drawn))
+        drawn += cells * np.arange(len(part))[:, None]
+        part[:] = np.bincount(drawn.ravel(), minlength=part.size).reshape(part.shape)
+    if (rest := count - cells_drawn) > 0:
+        weights[np.arange(resamples), rng.integers(0, cells, resamples)] += np.float32(rest)
+    return weights
 
 
 def _few_blocks(blocks: float, tail: float) -> float:

@@ -102,6 +102,12 @@ class Sides:
         return order_of(self.current)
 
     @cached_property
+    def orders(self) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
+        """The rows of both windows in the order of time; None where either has none."""
+        former = order_of(self.reference)
+        return None if self.order is None or former is None else (former, self.order)
+
+    @cached_property
     def segments(self) -> list[RowSegment]:
         """Levels of categories and attributes that both windows have rows enough of."""
         return [*self._segments()]
@@ -120,6 +126,11 @@ class Sides:
                     and counts[1] <= MAX_SEGMENT_SHARE * self.rows[1]
                 ):
                     yield RowSegment(name, level, *masks)
+
+    def rows_of(self, segment: str) -> Mask:
+        """Mark the reference's rows (m,) of a segment; all rows if it is no level of a column."""
+        masks = [part.before for part in self.segments if part.name == segment]
+        return masks[0] if masks else np.ones(self.rows[0], dtype=bool)
 
     @cached_property
     def candidates(self) -> tuple[str, ...]:

@@ -36,6 +36,17 @@ MIN_CHANGED = 0.05
 """Share of the rows whose unit has changed, at least."""
 MIN_UNIT_SHARE = 0.8
 """Share of the rows from the first bad one to the last, in the segment, whose unit has changed."""
+MIN_WIDENED = 1.6
+"""How many times as wide a unit makes the values, or less, where they stay within the others."""
+MIN_SCALE = 4.0
+"""How many times as large, or less, values of a scale that no list of units has must be."""
+SCALE_DOUBT = 2.0
+"""How many times as much such a scale must leave less of the distance than a unit."""
+SCALED_SHARES = (1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1)
+MIN_STEPS = 0.9
+"""Share of the reference's values that are there again, from which a column goes in steps."""
+TRIED = 3
+"""Factors whose place is looked for, those that leave least first."""
 POINTS = 200
 MIN_ADDED = 0.02
 """Share of the rows that a value, a level or missing ones must have gained."""
@@ -44,6 +55,8 @@ FEW_VALUES = 12
 may be the world's."""
 MIN_GROWTH = 4.0
 """How many times as frequent as before a value is that others were filled with."""
+MAX_MOVED = 0.5
+"""How far the other rows may have moved at most: else it is all of them that changed."""
 CONSTANT = 0.97
 """Share of the rows of a run that have the value at which a column is stuck."""
 MIN_STUCK_ROWS = 20
@@ -86,29 +99,6 @@ def column_symptom(sides: Sides, name: str, chance: float) -> Symptom | None:
     return _unit(sides, name, least) or _one_value(sides, name, least)
 
 
-def unseen(sides: Sides, name: str) -> bool:
-    """Tell whether some rows have what the reference never had, so that no drift is needed.
-
-    That is missing values, a new level, or numbers beyond its smallest and largest.
-    """
-    if name in sides.categorical:
-        before, after = sides.texts(name)
-        if before.isna().any():
-            return False
-        bad = ~after.isin(before.unique()).to_numpy()
-    else:
-        numbers = sides.numbers(name)
-        former = numbers[0][~np.isnan(numbers[0])]
-        if not len(former):
-            return False
-        low, high = former.min(), former.max()
-        margin = high - low  # a world that changes goes a little beyond
-        bad = (numbers[1] < low - margin) | (numbers[1] > high + margin)
-        if len(former) == len(numbers[0]):
-            bad |= np.isnan(numbers[1])
-    return bool(bad.mean() > MIN_ADDED and bad.sum() >= MIN_DUPLICATES)
-
-
 # One value in the place of others.
 
 
@@ -134,10 +124,24 @@ def _one_value(sides: Sides, name: str, least: float) -> Symptom | None:
         return Symptom("stuck value", (name,), place, bad, evidence, added, is_sure=not few)
     if not is_missing and is_known and (few or shares[1] < MIN_GROWTH * shares[0]):
         return None  # what was frequent before may become more so
+    if not is_missing and not few and _moved_elsewhere(sides, name, before, bad) > MAX_MOVED:
+        return None  # it is frequent since all values are others
     evidence = f"{words} in {shares[1]:.1%} of the rows ({shares[0]:.1%} in the reference)"
     added = shares[1] - shares[0]
     is_sure = is_missing or (not few and is_far(sides.numbers(name)[0], float(value)))
     return Symptom("missing or filled", (name,), place, bad, evidence, added, is_sure=is_sure)
+
+
+def _moved_elsewhere(sides: Sides, name: str, before: Mask, bad: Mask) -> float:
+    """Kolmogorov-Smirnov distance of the rows that do not have a value."""
+    values = [
+        np.sort(side[~mask & ~np.isnan(side)])
+        for side, mask in zip(sides.numbers(name), (before, bad), strict=True)
+    ]
+    if not all(len(side) for side in values):
+        return 0.0
+    grid = _grid(*values)
+    return float(np.abs(_cumulative(values[0], grid) - _cumulative(values[1], grid)).max())
 
 
 def is_far(values: Floats, value: float) -> bool:
@@ -219,25 +223,83 @@ def _unit(sides: Sides, name: str, least: float) -> Symptom | None:
     grid = _grid(former, values)
     moved = _cumulative(values, grid) - _cumulative(former, grid)
     furthest = float(np.abs(moved).max())
-    fits = [
-        (*fit, unit)
-        for unit in _candidates()
+    if furthest <= least:
+        return None
+    fits = sorted(
+        (fit[0] * doubt, *fit, unit)
+        for candidates, doubt in ((_units(), 1.0), (_scales(former, values), SCALE_DOUBT))
+        for unit in candidates
         if (fit := _fit(former, grid, moved, unit)) is not None and fit[1] >= MIN_CHANGED
-    ]
-    if not fits or furthest <= least:
+    )
+    for _, remainder, share, unit in fits[:TRIED]:
+        if remainder > furthest / 2 or not _leaves_support(former, values, unit, share):
+            continue
+        is_sure = not 1 / MIN_SCALE < unit[0] < MIN_SCALE  # a world may change by less
+        unseen = None if is_sure else _unseen_share(sides, name)
+        if unseen is not None and unseen < share / 2:
+            continue
+        is_sure = is_sure or unseen is not None
+        symptom = _in_place(sides, name, unit, share, (furthest, remainder), is_sure=is_sure)
+        if symptom is not None:
+            return symptom
+    return None
+
+
+def _unseen_share(sides: Sides, name: str) -> float | None:
+    """Share of the rows whose value no reference row has; None where most values are unique.
+
+    Years, percent and counts are steps of which every world has the same; other units are between.
+    """
+    before, after = sides.numbers(name)
+    entity = sides.reference.entity
+    frame = pd.DataFrame({"value": before, "entity": np.arange(len(before))})
+    if entity is not None:
+        frame = frame.assign(entity=entity).drop_duplicates()
+    if frame.value.duplicated(keep=False).mean() < MIN_STEPS:
         return None
-    remainder, share, unit = min(fits)
-    noise = np.sqrt(1 / len(former) + 1 / len(values))
-    if remainder > max(EXPLAINED * furthest, min(noise, furthest / 2)):
-        return None
-    if not _leaves_support(former, values, unit, share):
-        return None
-    likely = _likelihood(former, unit, share)
+    present = after[~np.isnan(after)]
+    return float((~np.isin(present, before)).mean()) if len(present) else None
+
+
+def _in_place(
+    sides: Sides,
+    name: str,
+    unit: Unit,
+    share: float,
+    distances: tuple[float, float],
+    *,
+    is_sure: bool,
+) -> Symptom | None:
+    """A changed unit, if it explains what moved in all rows, or in those of its place.
+
+    Args:
+        share: of the rows that seem to have the unit.
+        distances: of all rows, and what the unit leaves of it.
+        is_sure: whether it is enough that it explains either; else it has to explain both.
+    """
+    furthest, remainder = distances
+    before, after = sides.numbers(name)
+    former = before[~np.isnan(before)]
+    likely = _likelihood(np.sort(former), unit, share)
     scores = likely(before), likely(after)
     place = locate(sides, *scores, sides.sources(name))
-    run = np.sort(after[place.run])  # a unit changes in all rows of its place
-    refit = _fit(former, grid, _cumulative(run, grid) - _cumulative(former, grid), unit)
+    run = after[place.run]
+    run = np.sort(run[~np.isnan(run)])
+    base = before[sides.rows_of(place.segment)]
+    base = np.sort(base[~np.isnan(base)])
+    if len(run) < MIN_STUCK_ROWS or len(base) < MIN_STUCK_ROWS:
+        return None
+    grid = _grid(base, run)
+    moved = _cumulative(run, grid) - _cumulative(base, grid)
+    refit = _fit(base, grid, moved, unit)  # a unit changes in all rows of its place
     if refit is None or refit[1] < MIN_UNIT_SHARE:
+        return None
+    noise = np.sqrt(1 / len(former) + 1 / (~np.isnan(after)).sum())
+    explained = (
+        remainder <= max(EXPLAINED * furthest, min(noise, furthest / 2)),
+        refit[0] <= EXPLAINED * float(np.abs(moved).max()),
+    )
+    if not (any(explained) if is_sure else all(explained)):
         return None
     bad = np.nan_to_num(scores[1]) > 0.5
     evidence = f"{_unit_words(unit)} in about {share:.0%} of the rows"
@@ -260,11 +322,27 @@ def _fit(former: Floats, grid: Floats, moved: Floats, unit: Unit) -> tuple[float
     return float(np.abs(moved - share * expected).max()), share
 
 
-def _candidates() -> Iterator[Unit]:
+def _units() -> Iterator[Unit]:
     for factor in UNITS:
         yield factor, 0.0
         yield 1 / factor, 0.0
     yield from AFFINE
+
+
+def _scales(former: Floats, values: Floats) -> Iterator[Unit]:
+    """Yield factors that no list has, as of a scale from 0 to 1: no world changes by so much.
+
+    If all changed values are above the others, or below, the middle one of them is that of the
+    reference times the factor.
+    """
+    middle = float(np.median(former))
+    if middle <= 0:
+        return
+    for share in SCALED_SHARES:
+        for quantile in (share / 2, 1 - share / 2):
+            factor = float(np.quantile(values, quantile)) / middle
+            if factor > MIN_SCALE or 0 < factor < 1 / MIN_SCALE:
+                yield factor, 0.0
 
 
 def _cumulative(ordered: Floats, grid: Floats) -> Floats:
@@ -285,7 +363,7 @@ def _leaves_support(former: Floats, values: Floats, unit: Unit, share: float) ->
         return outside_share >= 0.5 * outside * share
     ratio = np.quantile(expected, 0.9) - np.quantile(expected, 0.1)
     width = np.quantile(former, 0.9) - np.quantile(former, 0.1)
-    return bool(width > 0 and not 0.6 < ratio / width < 1.6)
+    return bool(width > 0 and not 1 / MIN_WIDENED < ratio / width < MIN_WIDENED)
 
 
 def _likelihood(former: Floats, unit: Unit, share: float) -> Callable[[Floats], Floats]:

@@ -30,6 +30,8 @@ COLUMNS = 3
 """Features that label shift is held against, the furthest moved."""
 CLEAR = 2.0
 """Standard deviations from which the truth given the prediction has changed."""
+NEAR = 0.8
+"""Divergence of the labels, as a part of the furthest, from which the shift is theirs."""
 RUNS = 50
 """Runs of rows in time that a reference without entities is cut into."""
 GROWN = 1.5
@@ -134,6 +136,9 @@ class World:
         if misfits is None or is_broken:
             misfits = {"label shift" if self._labels_moved else "covariate shift": 0.0}
         kind = min(misfits, key=lambda name: misfits[name])
+        gap = abs(misfits.get("label shift", 0.0) - misfits.get("covariate shift", 0.0))
+        if len(misfits) > 1 and kind != "concept shift" and gap < CLEAR and self._labels_moved:
+            kind = origin(self.sides, self._furthest, self.spec)
         if kind == "covariate shift":
             causes = [self._features()] if self.moved or self._answers_moved else []
             if not causes or (self.is_worse and misfits[kind] > SURE):
@@ -347,6 +352,40 @@ def explanations(
     }
 
 
+def origin(
+    sides: Sides, names: Sequence[str], spec: DriftSpec
+) -> Literal["covariate shift", "label shift"]:
+    """Tell where a shift began that both explain: where it is the furthest.
+
+    What a shift makes of anything that depends on its origin is never further than at the origin
+    (the data-processing inequality; Cover and Thomas, Elements of Information Theory, 2.8).
+
+    Args:
+        names: features, the furthest moved first.
+    """
+    counted = [~np.isnan(window.truth) for window in (sides.reference, sides.current)]
+    blocks = _blocks(sides.reference)[counted[0]]
+    truth = _binned(sides.reference.truth, sides.current.truth, counted, sides.current.task)
+    inputs = [_binned(_first(sides.reference), _first(sides.current), counted, "", BINS)]
+    for name in names[:COLUMNS]:
+        codes = _codes(sides, name, spec)[0]
+        inputs.append(_binned(codes[0].astype(float), codes[1].astype(float), counted, "", BINS))
+    furthest = max(_information(column, blocks) for column in inputs)
+    is_label = _information(truth, blocks) >= NEAR * furthest
+    return "label shift" if is_label else "covariate shift"
+
+
+def _information(
+    value: tuple[NDArray[np.intp], NDArray[np.intp]], blocks: NDArray[np.intp]
+) -> float:
+    """Divergence of both windows' bins as a G-test sees it, less what it is by chance."""
+    bins = int(max(side.max() for side in value)) + 1
+    tables = [np.bincount(side, minlength=bins).reshape(1, bins).astype(float) for side in value]
+    degrees = int((tables[0] + tables[1] > 0).sum()) - 1
+    design = _design(value[0] - float(value[0].mean()), blocks)
+    return _likelihood_ratio(tables) - design * degrees
+
+
 def _blocks(window: OpenWindow) -> NDArray[np.intp]:
     """Blocks of rows that may be alike: those of an entity, or a run of rows in time."""
     if window.entity is not None:
@@ -392,12 +431,8 @@ def _misfit(
         for g, v in zip(condition, value, strict=True)
     ]
     totals = [table.sum(axis=1, keepdims=True) for table in tables]
-    pooled = (tables[0] + tables[1]) / np.maximum(totals[0] + totals[1], 1)
-    g = 0.0
-    for table, total in zip(tables, totals, strict=True):
-        expected = pooled * total
-        positive = table > 0
-        g += 2 * float((table[positive] * np.log(table[positive] / expected[positive])).sum())
+    pooled = tables[0] + tables[1]
+    g = _likelihood_ratio(tables)
     both = (totals[0] > 0) & (totals[1] > 0)
     degrees = int(((pooled > 0) & both).sum() - both.sum())
     means = tables[0] @ np.arange(bins) / np.maximum(totals[0][:, 0], 1)
@@ -408,6 +443,18 @@ def _misfit(
     spread = float(residuals.std()) * np.sqrt(design * (1 / len(residuals) + 1 / len(after)))
     shift = abs(float(after[both[condition[1], 0]].mean())) / max(float(spread), 1e-12)
     return max(excess, shift - 2)
+
+
+def _likelihood_ratio(tables: Sequence[Floats]) -> float:
+    """G of two windows' counts (levels, bins), summed over the levels."""
+    totals = [table.sum(axis=1, keepdims=True) for table in tables]
+    pooled = (tables[0] + tables[1]) / np.maximum(totals[0] + totals[1], 1)
+    g = 0.0
+    for table, total in zip(tables, totals, strict=True):
+        expected = pooled * total
+        positive = table > 0
+        g += 2 * float((table[positive] * np.log(table[positive] / expected[positive])).sum())
+    return g
 
 
 def _design(residuals: Floats, blocks: NDArray[np.intp]) -> float:

@@ -12,7 +12,7 @@ from lifecycle.monitoring.drift import drift_report
 from lifecycle.monitoring.results import drift_alarms
 from lifecycle.monitoring.scored import OpenWindow
 from lifecycle.project import DriftSpec
-from lifecycle.records import Alarm, Window
+from lifecycle.records import Alarm, Cause, Window
 
 START = pd.Timestamp("2025-03-01")
 CATEGORIES = ("city",)
@@ -75,6 +75,13 @@ def alarms(frame: pd.DataFrame, is_worse: bool = False) -> list[Alarm]:
     return alarms_of(causes, report, [*drift_alarms(report, "reference"), WORSE], "reference")
 
 
+def causes_of(reference: OpenWindow, current: OpenWindow) -> list[Cause]:
+    spec = DriftSpec()
+    report = drift_report(reference, current, spec, END, CATEGORIES, with_visible=False)
+    sources = {"double": frozenset(["age"])}
+    return find_causes(reference, current, report, CATEGORIES, spec, sources)
+
+
 def from_row(frame: pd.DataFrame, column: str, values: Any, first: int = 800) -> pd.DataFrame:
     changed = frame[column].astype(object if column == "city" else float).copy()
     changed.iloc[first:] = pd.Series(values, index=frame.index).iloc[first:]
@@ -103,6 +110,23 @@ def test_a_changed_unit_in_one_city_names_the_city() -> None:
     assert (alarm.cause, alarm.slice) == ("unit changed", "city=Rome")
 
 
+def test_a_scale_that_no_list_of_units_has_is_a_changed_unit() -> None:
+    frame = rows(2)
+    [alarm] = alarms(frame.assign(income=frame["income"] / 41))
+    assert (alarm.cause, alarm.columns) == ("unit changed", ("income",))
+    assert "÷ 4" in alarm.evidence
+
+
+def test_steps_that_there_were_before_are_no_other_unit() -> None:
+    frame, factor = rows(2), 1.60934
+    before = rows(1, 4_000).assign(age=lambda f: f["age"].round())
+    frame["age"] = frame["age"].round()
+    shrunk = opened(frame.assign(age=frame["age"] / factor))
+    younger = opened(frame.assign(age=(frame["age"] / factor).round()))
+    kinds = [causes_of(opened(before), window)[0].kind for window in (shrunk, younger)]
+    assert kinds == ["unit changed", "covariate shift"]
+
+
 @pytest.mark.parametrize("fill", [np.nan, 0.0, -999.0])
 def test_what_is_made_of_a_filled_column_is_no_alarm_of_its_own(fill: float) -> None:
     frame = rows(2)
@@ -116,6 +140,60 @@ def test_a_stuck_value_is_told_from_a_fill() -> None:
     [alarm] = alarms(from_row(frame, "age", frame["age"].iloc[799]))
     assert (alarm.cause, alarm.columns[0]) == ("stuck value", "age")
     assert alarm.since == str((START + pd.Timedelta("799h")).isoformat())
+
+
+def test_a_value_stuck_in_a_few_rows_alarms_though_nothing_has_moved() -> None:
+    frame = rows(2)
+    in_lima = (frame["city"] == "Lima").to_numpy() & (np.arange(len(frame)) >= 1_400)
+    [alarm] = alarms(frame.assign(income=frame["income"].where(~in_lima, 20_000.0)))
+    assert in_lima.mean() < 0.07
+    assert (alarm.cause, alarm.columns, alarm.slice) == ("stuck value", ("income",), "city=Lima")
+
+
+def test_a_value_that_stays_from_row_to_row_is_not_stuck() -> None:
+    """A rate that is set once a day, and then once in four."""
+    rates = np.random.default_rng(3).normal(10, 1, 400)
+    before, after = rows(1, 4_000), rows(2)
+    windows = [
+        opened(before.assign(income=rates[np.arange(len(before)) // 24])),
+        opened(after.assign(income=rates[np.arange(len(after)) // 96])),
+    ]
+    kinds = [cause.kind for cause in causes_of(*windows)]
+    assert "stuck value" not in kinds
+
+
+def test_a_frequent_value_that_takes_the_place_of_few_alarms_by_itself() -> None:
+    frame = rows(2)
+    lost = np.random.default_rng(3).random(len(frame)) < 0.04
+    [alarm] = alarms(frame.assign(income=frame["income"].where(~lost, 25_000.0)))
+    assert (alarm.cause, alarm.columns) == ("missing or filled", ("income",))
+
+
+def test_a_shift_that_labels_and_features_both_explain_began_where_it_is_the_furthest() -> None:
+    def near(frame: pd.DataFrame) -> OpenWindow:
+        """The label is about the prediction, which is about the age."""
+        age = frame["age"].to_numpy()
+        noise = np.random.default_rng(4).normal(size=(2, len(frame)))
+        answers = age + 2 * noise[0]
+        truth = answers + 2 * noise[1]
+        return replace(opened(frame), prediction=answers, truth=truth, task="regression")
+
+    def tilted(score: Any) -> OpenWindow:
+        pool = near(rows(5, 20_000))
+        chances = np.exp((score(pool) - 45) / 14)
+        at = np.random.default_rng(6).choice(20_000, 2_000, False, chances / chances.sum())
+        return replace(
+            pool,
+            features=pool.features.iloc[at].reset_index(drop=True),
+            prediction=pool.prediction[at],
+            truth=pool.truth[at],
+            time=rows(2)["time"].to_numpy(),
+        )
+
+    reference = near(rows(1, 4_000))
+    label = causes_of(reference, tilted(lambda window: window.truth))
+    feature = causes_of(reference, tilted(lambda window: window.features["age"].to_numpy()))
+    assert (label[0].kind, feature[0].kind) == ("label shift", "covariate shift")
 
 
 def test_a_renamed_level_is_told_from_a_place_that_joined() -> None:

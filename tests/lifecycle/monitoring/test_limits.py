@@ -34,11 +34,24 @@ def test_blocks_are_as_long_as_rows_hang_together() -> None:
 def test_a_window_shorter_than_a_block_is_drawn_as_one_run() -> None:
     rng = np.random.default_rng(3)
     short = cells_of_rows(1000, 30, 100, None, rng)
-    assert (short.per_block, short.window_cells) == (4, 1)
+    assert (short.per_block, short.per_piece, short.window_cells) == (28, 7, 7.5)
+    assert short.overlaps
     long = cells_of_rows(1000, 250, 100, None, rng)
-    assert (long.per_block, long.count, long.window_cells) == (1, 10, 2.5)
+    assert (long.per_block, long.per_piece, long.count) == (7, 7, 70)
     large = cells_of_rows(1_000_000, 1000, 1, None, rng)
     assert large.count == len(large.rows) == 2048
+    assert not large.overlaps
+
+
+def test_runs_begin_in_any_cell_while_there_are_few_and_side_by_side_else() -> None:
+    rng = np.random.default_rng(3)
+    few = cells_of_rows(10_000, 200, 200, None, rng)
+    drawn = Draws(few, (10_000, 200), 0.05, rng)._current
+    starts = {int(np.flatnonzero(draw & ~np.roll(draw, 1))[0]) for draw in drawn > 0}
+    assert drawn.sum(axis=1).tolist() == [8] * len(drawn), "one run of 8 cells of 25 rows"
+    assert len(starts) > 50, "side by side there would be 50"
+    many = cells_of_rows(1_000_000, 500, 100, None, rng)
+    assert (many.per_block, many.overlaps, many.count) == (1, False, 2048)
 
 
 def test_entities_are_drawn_with_as_many_rows_as_the_window_has_of_each() -> None:
