@@ -20,6 +20,7 @@ from lifecycle.monitoring.symptoms import (
     MIN_DUPLICATES,
     MIN_STUCK_ROWS,
     Symptom,
+    unseen_steps,
 )
 
 Order = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -60,6 +61,9 @@ class Novelty:
             return True
         if len(np.unique(former)) <= FEW_VALUES or self._is_steady(numbers[0]):
             return False
+        steps = unseen_steps(self._sides, name)
+        if steps is not None and _counts(steps):
+            return True
         return self._is_repeated(former, numbers[1]) or self.stuck(name) is not None
 
     def _is_steady(self, before: Floats) -> bool:

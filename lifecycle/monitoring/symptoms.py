@@ -45,6 +45,10 @@ SCALE_DOUBT = 2.0
 SCALED_SHARES = (1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1)
 MIN_STEPS = 0.9
 """Share of the reference's values that are there again, from which a column goes in steps."""
+MIN_MATCHED = 0.9
+"""Share of the new values that are former ones in another unit, at least."""
+STEP_ERROR = 1e-5
+"""Relative error up to which two values are the same."""
 TRIED = 3
 """Factors whose place is looked for, those that leave least first."""
 POINTS = 200
@@ -96,7 +100,11 @@ def column_symptom(sides: Sides, name: str, chance: float) -> Symptom | None:
     least = max(MIN_ADDED, chance / 2)
     if name in sides.categorical:
         return _renamed(sides, name, least) or _one_value(sides, name, least)
-    return _unit(sides, name, least) or _one_value(sides, name, least)
+    return (
+        _other_steps(sides, name)
+        or _unit(sides, name, least)
+        or _one_value(sides, name, least)
+    )
 
 
 # One value in the place of others.
@@ -140,8 +148,7 @@ def _moved_elsewhere(sides: Sides, name: str, before: Mask, bad: Mask) -> float:
     ]
     if not all(len(side) for side in values):
         return 0.0
-    grid = _grid(*values)
-    return float(np.abs(_cumulative(values[0], grid) - _cumulative(values[1], grid)).max())
+    return _furthest(*values)
 
 
 def is_far(values: Floats, value: float) -> bool:
@@ -220,23 +227,21 @@ def _unit(sides: Sides, name: str, least: float) -> Symptom | None:
     values = np.sort(after[~np.isnan(after)])
     if len(former) < POINTS or len(values) < MIN_STUCK_ROWS or len(np.unique(former)) <= FEW_VALUES:
         return None
-    grid = _grid(former, values)
-    moved = _cumulative(values, grid) - _cumulative(former, grid)
-    furthest = float(np.abs(moved).max())
+    furthest = _furthest(former, values)
     if furthest <= least:
         return None
     fits = sorted(
         (fit[0] * doubt, *fit, unit)
         for candidates, doubt in ((_units(), 1.0), (_scales(former, values), SCALE_DOUBT))
         for unit in candidates
-        if (fit := _fit(former, grid, moved, unit)) is not None and fit[1] >= MIN_CHANGED
+        if (fit := _fit(former, values, unit)) is not None and fit[1] >= MIN_CHANGED
     )
     for _, remainder, share, unit in fits[:TRIED]:
         if remainder > furthest / 2 or not _leaves_support(former, values, unit, share):
             continue
         is_sure = not 1 / MIN_SCALE < unit[0] < MIN_SCALE  # a world may change by less
-        unseen = None if is_sure else _unseen_share(sides, name)
-        if unseen is not None and unseen < share / 2:
+        unseen = None if is_sure else unseen_steps(sides, name)
+        if unseen is not None and unseen.mean() < share / 2:
             continue
         is_sure = is_sure or unseen is not None
         symptom = _in_place(sides, name, unit, share, (furthest, remainder), is_sure=is_sure)
@@ -245,8 +250,8 @@ def _unit(sides: Sides, name: str, least: float) -> Symptom | None:
     return None
 
 
-def _unseen_share(sides: Sides, name: str) -> float | None:
-    """Share of the rows whose value no reference row has; None where most values are unique.
+def unseen_steps(sides: Sides, name: str) -> Mask | None:
+    """Mark values that no reference row has (n,); None where most values are unique.
 
     Years, percent and counts are steps of which every world has the same; other units are between.
     """
@@ -255,10 +260,38 @@ def _unseen_share(sides: Sides, name: str) -> float | None:
     frame = pd.DataFrame({"value": before, "entity": np.arange(len(before))})
     if entity is not None:
         frame = frame.assign(entity=entity).drop_duplicates()
-    if frame.value.duplicated(keep=False).mean() < MIN_STEPS:
+    if frame["value"].duplicated(keep=False).mean() < MIN_STEPS:
         return None
-    present = after[~np.isnan(after)]
-    return float((~np.isin(present, before)).mean()) if len(present) else None
+    unseen: Mask = ~np.isnan(after) & ~np.isin(after, before)
+    return unseen
+
+
+def _other_steps(sides: Sides, name: str) -> Symptom | None:
+    """A unit in which values that are new are all among those there were."""
+    bad = unseen_steps(sides, name)
+    if bad is None or bad.sum() < MIN_DUPLICATES or bad.mean() <= MIN_ADDED:
+        return None
+    before, after = sides.numbers(name)
+    values, counts = np.unique(after[bad], return_counts=True)
+    former = np.unique(before[~np.isnan(before)])
+    if min(len(values), len(former)) <= FEW_VALUES / 2:
+        return None
+    matches = [(_matched(values, counts, former, unit), unit) for unit in _units()]
+    share, unit = max(matches, key=lambda match: match[0])
+    if share < MIN_MATCHED:
+        return None
+    place = locate(sides, np.zeros(len(before)), bad.astype(float), sides.sources(name))
+    evidence = f"{_unit_words(unit)} in about {bad.mean():.0%} of the rows"
+    return Symptom("unit changed", (name,), place, bad, evidence, float(bad.mean()))
+
+
+def _matched(values: Floats, counts: NDArray[np.intp], former: Floats, unit: Unit) -> float:
+    """Share of the rows whose value, back in the former unit, is one of `former` (ascending)."""
+    back = (values - unit[1]) / unit[0]
+    at = np.clip(np.searchsorted(former, back), 1, len(former) - 1)
+    nearest = np.minimum(np.abs(former[at] - back), np.abs(former[at - 1] - back))
+    scale = np.maximum(np.abs(back), float(np.abs(former).max()) / 100)
+    return float(counts[nearest <= STEP_ERROR * scale].sum() / counts.sum())
 
 
 def _in_place(
@@ -289,15 +322,13 @@ def _in_place(
     base = np.sort(base[~np.isnan(base)])
     if len(run) < MIN_STUCK_ROWS or len(base) < MIN_STUCK_ROWS:
         return None
-    grid = _grid(base, run)
-    moved = _cumulative(run, grid) - _cumulative(base, grid)
-    refit = _fit(base, grid, moved, unit)  # a unit changes in all rows of its place
+    refit = _fit(base, run, unit)  # a unit changes in all rows of its place
     if refit is None or refit[1] < MIN_UNIT_SHARE:
         return None
     noise = np.sqrt(1 / len(former) + 1 / (~np.isnan(after)).sum())
     explained = (
         remainder <= max(EXPLAINED * furthest, min(noise, furthest / 2)),
-        refit[0] <= EXPLAINED * float(np.abs(moved).max()),
+        refit[0] <= EXPLAINED * _furthest(base, run),
     )
     if not (any(explained) if is_sure else all(explained)):
         return None
@@ -306,15 +337,31 @@ def _in_place(
     return Symptom("unit changed", (name,), place, bad, evidence, share)
 
 
-def _grid(former: Floats, values: Floats) -> Floats:
+def _grid(*samples: Floats) -> Floats:
+    """Quantiles of ascending samples."""
     at = np.linspace(0, 1, POINTS)
-    points: Floats = np.unique(np.concatenate([np.quantile(values, at), np.quantile(former, at)]))
-    return points
+    points = [side[(at * (len(side) - 1)).astype(np.intp)] for side in samples]
+    grid: Floats = np.unique(np.concatenate(points))
+    return grid
 
 
-def _fit(former: Floats, grid: Floats, moved: Floats, unit: Unit) -> tuple[float, float] | None:
-    """Return what a unit leaves of a difference of distributions, and the share of rows in it."""
-    expected = _cumulative(former, (grid - unit[1]) / unit[0]) - _cumulative(former, grid)
+def _furthest(former: Floats, values: Floats) -> float:
+    """Kolmogorov-Smirnov distance of two ascending samples, seen at their quantiles."""
+    grid = _grid(former, values)
+    return float(np.abs(_cumulative(values, grid) - _cumulative(former, grid)).max())
+
+
+def _fit(former: Floats, values: Floats, unit: Unit) -> tuple[float, float] | None:
+    """Return what a unit leaves of a difference of distributions, and the share of rows in it.
+
+    Args:
+        former: values of the reference, ascending.
+        values: current ones, ascending.
+    """
+    grid = _grid(former, values, former * unit[0] + unit[1])
+    base = _cumulative(former, grid)
+    expected = _cumulative(former, (grid - unit[1]) / unit[0]) - base
+    moved = _cumulative(values, grid) - base
     size = float(expected @ expected)
     if size <= 0:
         return None
