@@ -36,6 +36,8 @@ MIN_CHANGED = 0.05
 """Share of the rows whose unit has changed, at least."""
 MIN_UNIT_SHARE = 0.8
 """Share of the rows from the first bad one to the last, in the segment, whose unit has changed."""
+MIN_NEAR_SHARE = 0.9
+"""That share for a factor by which a world may change, of values without steps."""
 MIN_WIDENED = 1.6
 """How many times as wide a unit makes the values, or less, where they stay within the others."""
 MIN_SCALE = 4.0
@@ -323,14 +325,16 @@ def _in_place(
     if len(run) < MIN_STUCK_ROWS or len(base) < MIN_STUCK_ROWS:
         return None
     refit = _fit(base, run, unit)  # a unit changes in all rows of its place
-    if refit is None or refit[1] < MIN_UNIT_SHARE:
+    if refit is None or refit[1] < (MIN_UNIT_SHARE if is_sure else MIN_NEAR_SHARE):
         return None
     noise = np.sqrt(1 / len(former) + 1 / (~np.isnan(after)).sum())
-    explained = (
-        remainder <= max(EXPLAINED * furthest, min(noise, furthest / 2)),
-        refit[0] <= EXPLAINED * _furthest(base, run),
-    )
-    if not (any(explained) if is_sure else all(explained)):
+    within = EXPLAINED * _furthest(base, run)
+    if is_sure:
+        is_explained = remainder <= max(EXPLAINED * furthest, min(noise, furthest / 2))
+        is_explained |= refit[0] <= within
+    else:
+        is_explained = remainder <= EXPLAINED * furthest and refit[0] <= within / 2
+    if not is_explained:
         return None
     bad = np.nan_to_num(scores[1]) > 0.5
     evidence = f"{_unit_words(unit)} in about {share:.0%} of the rows"
