@@ -1,4 +1,4 @@
-"""Evidently and NannyML on the windows of `benchmarks.monitoring`, each in an environment of its own.
+"""Evidently and NannyML on the windows of `benchmarks.monitoring`, each in its environment.
 
 They cannot be installed beside this package: both want older libraries. Their interpreters are
 named by `LIFECYCLE_EVIDENTLY_PYTHON` and `LIFECYCLE_NANNYML_PYTHON`; a tool without one is left

@@ -102,11 +102,7 @@ def column_symptom(sides: Sides, name: str, chance: float) -> Symptom | None:
     least = max(MIN_ADDED, chance / 2)
     if name in sides.categorical:
         return _renamed(sides, name, least) or _one_value(sides, name, least)
-    return (
-        _other_steps(sides, name)
-        or _unit(sides, name, least)
-        or _one_value(sides, name, least)
-    )
+    return _other_steps(sides, name) or _unit(sides, name, least) or _one_value(sides, name, least)
 
 
 # One value in the place of others.
