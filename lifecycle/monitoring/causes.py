@@ -24,9 +24,11 @@ from lifecycle.monitoring.scored import OpenWindow, feature_sources
 from lifecycle.monitoring.symptoms import (
     MIN_ADDED,
     Symptom,
-    column_symptom,
     merged,
+    one_value,
+    renamed_level,
 )
+from lifecycle.monitoring.units import changed_unit
 from lifecycle.monitoring.world import MIN_LABELS, MIN_REST_ROWS, World, distance
 from lifecycle.project import DriftSpec, Project
 from lifecycle.records import Alarm, Cause, ColumnDrift, DriftReport
@@ -107,12 +109,12 @@ def _broken(
     """
     ranked: list[tuple[float, Symptom]] = []
     for drift in unseen_in:
-        symptom = novelty.stuck(drift.column) or column_symptom(sides, drift.column, 0.0)
+        symptom = novelty.stuck(drift.column) or _column_symptom(sides, drift.column, 0.0)
         if symptom is not None:
             ranked.append((drift.statistic / drift.alarm_limit, symptom))
     names = {symptom.columns[0] for _, symptom in ranked}
     for name, drift in moved.items():
-        if name not in names and (symptom := column_symptom(sides, name, drift.chance)):
+        if name not in names and (symptom := _column_symptom(sides, name, drift.chance)):
             ranked.append((drift.statistic / drift.alarm_limit, symptom))
     ranked.sort(key=lambda pair: (len(sides.sources(pair[1].columns[0])), -pair[0]))
     symptoms = _roots(sides, _confined(sides, [symptom for _, symptom in ranked], moved))
@@ -141,6 +143,18 @@ def _broken(
         others = _still_moved(sides, [symptom.bad for symptom in symptoms], others, spec)
     order = sorted(causes, key=lambda cause: -cause.value)
     return order, others
+
+
+def _column_symptom(sides: Sides, name: str, chance: float) -> Symptom | None:
+    """Look for what is broken in a column; None if nothing is.
+
+    Args:
+        chance: what the column's distance is by chance alone.
+    """
+    least = max(MIN_ADDED, chance / 2)
+    if name in sides.categorical:
+        return renamed_level(sides, name, least) or one_value(sides, name, least)
+    return changed_unit(sides, name, least) or one_value(sides, name, least)
 
 
 def _confined(

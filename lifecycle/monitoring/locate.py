@@ -97,6 +97,14 @@ class Sides:
         return len(self.reference.features), len(self.current.features)
 
     @cached_property
+    def entities(self) -> NDArray[np.intp]:
+        """Number of the entity of each reference row (m,); of the row itself without any."""
+        entity = self.reference.entity
+        if entity is None:
+            return np.arange(self.rows[0])
+        return np.asarray(pd.factorize(entity)[0], dtype=np.intp)
+
+    @cached_property
     def order(self) -> NDArray[np.intp] | None:
         """The current rows in the order of time; None where they have none."""
         return order_of(self.current)

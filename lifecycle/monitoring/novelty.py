@@ -20,8 +20,8 @@ from lifecycle.monitoring.symptoms import (
     MIN_DUPLICATES,
     MIN_STUCK_ROWS,
     Symptom,
-    unseen_steps,
 )
+from lifecycle.monitoring.units import unseen_steps
 
 Order = tuple[NDArray[np.intp], NDArray[np.intp]]
 """Rows in the order of level and time, and the level of each."""
