@@ -6,6 +6,7 @@ apart, as rows of a prediction log have one. An incident changes the rows of the
 predictions are made from what has been changed. Nothing of the incident is told to the code.
 """
 
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -373,6 +374,7 @@ class Outcome(NamedTuple):
     case: Incident
     alarms: list[Alarm]
     seconds: float
+    """CPU time of all threads: what else runs does not count."""
 
     @property
     def right(self) -> bool:
@@ -418,7 +420,7 @@ def run(at: int, case: Incident, number: int) -> Outcome:
     current = open_rows(table, case.rows)
     measured = _measured(table, current)
     spec = DriftSpec()
-    started = time.perf_counter()
+    started = time.process_time()
     report = drift_report(
         reference,
         current,
@@ -441,11 +443,11 @@ def run(at: int, case: Incident, number: int) -> Outcome:
         is_worse=any(alarm.cause == "quality" for alarm in alarms),
     )
     results = alarms_of(causes, report, alarms, "reference")
-    return Outcome(case, results, time.perf_counter() - started)
+    return Outcome(case, results, time.process_time() - started)
 
 
 def measure(_rounds: int) -> Iterator[Result]:
-    """One round: what is measured is no time, but for the last row."""
+    """One round: what is measured is no time, but for the last row, which is CPU time."""
     outcomes: dict[CauseKind, list[Outcome]] = {kind: [] for kind in KINDS}
     for at, table in enumerate(_tables()):
         for kind in KINDS:
@@ -487,9 +489,15 @@ def measure(_rounds: int) -> Iterator[Result]:
     ]
     detail = f"of {len(alarms)} windows that nothing was done to"
     yield information("causes: windows with an alarm", [sum(map(bool, alarms))], "windows", detail)
-    large = [o.seconds for o in everything if len(o.case.rows) >= ROWS[-1]]
-    detail = f"{len(large)} windows of {ROWS[-1]:,} rows: drift, limits and cause, the slowest"
-    yield limit("causes: seconds of a large window", [max(large)], "s", 1.0, detail)
+    yield _time([o.seconds for o in everything if len(o.case.rows) >= ROWS[-1]])
+
+
+def _time(seconds: list[float]) -> Result:
+    detail = (
+        f"{len(seconds)} windows of {ROWS[-1]:,} rows: drift, limits and cause, the slowest; CPU "
+        f"of all threads, half of them {statistics.median(seconds):.2f} s and less"
+    )
+    return limit("causes: seconds of a large window", [max(seconds)], "s", 1.0, detail)
 
 
 def _seed(number: int) -> np.random.Generator:

@@ -231,7 +231,8 @@ def _runs(
     starts = _weights(rng, size / length, cells.count, resamples)
     sums = np.cumsum(np.concatenate([starts[:, 1 - length :], starts], axis=1), axis=1)
     sums[:, length:] -= sums[:, :-length].copy()
-    return np.maximum(sums[:, length - 1 :], 0)  # a part of a run leaves rounding
+    weights: Weights = np.maximum(sums[:, length - 1 :], 0)  # a part of a run leaves rounding
+    return weights
 
 
 def _weights(rng: np.random.Generator, count: float, cells: int, resamples: int) -> Weights:

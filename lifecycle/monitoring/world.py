@@ -382,8 +382,8 @@ def _information(
     bins = int(max(side.max() for side in value)) + 1
     tables = [np.bincount(side, minlength=bins).reshape(1, bins).astype(float) for side in value]
     degrees = int((tables[0] + tables[1] > 0).sum()) - 1
-    design = _design(value[0] - float(value[0].mean()), blocks)
-    return _likelihood_ratio(tables) - design * degrees
+    before = value[0].astype(np.float64)
+    return _likelihood_ratio(tables) - _design(before - before.mean(), blocks) * degrees
 
 
 def _blocks(window: OpenWindow) -> NDArray[np.intp]:
