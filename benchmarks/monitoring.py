@@ -255,7 +255,7 @@ def _best_power(population: Population) -> Result:
     drawn = (_drawn_rows(population, SHIFT_ROWS, rng)[0] for _ in range(WINDOWS))
     deviations = np.std([np.nanmean(values[at], axis=0) for at in drawn], axis=0)
     family = SHIFT_COLUMNS + 2  # prediction and target, too
-    known, share = (
+    with_column, share = (
         scipy.stats.norm.sf(scipy.stats.norm.isf(tail) - SHIFT / deviations)
         for tail in (0.01, 0.01 / family / 2)
     )
@@ -265,7 +265,7 @@ def _best_power(population: Population) -> Result:
         f"{SHIFT_ROWS:,} rows, found by the best test of columns one by one",
         [float(share.mean())],
         "share",
-        f"told the mean and its deviation between windows; {known.mean():.1%} if also told which "
+        f"told the mean and its deviation between windows; {with_column.mean():.1%} if also told which "
         f"column may move, and which way; deviations: {each}",
     )
 

@@ -53,7 +53,7 @@ FASTER = 20.0
 
 
 class Verdict(NamedTuple):
-    """What a tool says of a window."""
+    """Verdict of a tool on a window."""
 
     columns: list[str]
     as_a_whole: bool
@@ -153,16 +153,16 @@ def _false_alarms(peers: list[Peer], population: Population, rows: int) -> Itera
         for peer in peers:
             verdicts[peer.tool].append(peer.verdict(pair, population.categorical))
     for peer in peers:
-        said = verdicts[peer.tool]
+        answers = verdicts[peer.tool]
         name = (
             f"monitoring: {population.name}, {rows:,} rows × {COLUMNS} columns, windows of "
             f"{WINDOWS} without drift in which {peer.tool} calls a column drifted"
         )
-        count = sum(bool(verdict.columns) for verdict in said)
+        count = sum(bool(verdict.columns) for verdict in answers)
         detail = (
             f"{peer.tool} {peer.version}: the window as a whole in "
-            f"{sum(verdict.as_a_whole for verdict in said)}; ours alarms in "
-            f"{sum(verdict.as_a_whole for verdict in own)} of the same; {_times(said, own)}"
+            f"{sum(verdict.as_a_whole for verdict in answers)}; ours alarms in "
+            f"{sum(verdict.as_a_whole for verdict in own)} of the same; {_times(answers, own)}"
         )
         yield information(name, [count], "windows", detail)
 
@@ -199,8 +199,8 @@ def _own(population: Population, pair: Pair) -> Verdict:
     return Verdict(columns, bool(columns), time.perf_counter() - started)
 
 
-def _times(said: list[Verdict], own: list[Verdict]) -> str:
-    seconds = [statistics.median(verdict.seconds for verdict in side) for side in (said, own)]
+def _times(answers: list[Verdict], own: list[Verdict]) -> str:
+    seconds = [statistics.median(verdict.seconds for verdict in side) for side in (answers, own)]
     return f"{seconds[0]:.2g} s a window, ours {seconds[1]:.2g} s with its limits"
 
 
@@ -222,18 +222,18 @@ def _speed(peer: Peer) -> Result:
         started = time.perf_counter()
         report = drift_report(pair.reference, pair.current, DriftSpec(), Window(), ())
         seconds.append(time.perf_counter() - started)
-    said = peer.verdict(_without_target(pair), ())
+    answers = peer.verdict(_without_target(pair), ())
     alarms = [drift.column for drift in report.alarms]
-    if not set(said.columns) == set(alarms) == {"c0"}:
-        raise DataError(f"verdicts differ: {peer.tool} {said.columns}, ours {alarms}")
+    if not set(answers.columns) == set(alarms) == {"c0"}:
+        raise DataError(f"verdicts differ: {peer.tool} {answers.columns}, ours {alarms}")
     detail = (
-        f"{peer.tool} {peer.version} {said.seconds:.1f} s, one run; ours with limits and visible "
+        f"{peer.tool} {peer.version} {answers.seconds:.1f} s, one run; ours with limits and visible "
         f"shifts {statistics.median(seconds):.2f} s, median of {len(seconds)}; both call the one "
         f"column drifted that moved by {SHIFT:g} σ, and no other"
     )
     return at_least(
         f"monitoring: {LARGE_ROWS:,} × {LARGE_COLUMNS} against as many, {peer.tool} / ours",
-        [said.seconds / statistics.median(seconds)],
+        [answers.seconds / statistics.median(seconds)],
         "×",
         FASTER,
         detail,

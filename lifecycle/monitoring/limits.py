@@ -251,8 +251,8 @@ def _weights(rng: np.random.Generator, count: float, cells: int, resamples: int)
         drawn = rng.integers(0, cells, (len(part), cells_drawn))
         drawn += cells * np.arange(len(part))[:, None]
         part[:] = np.bincount(drawn.ravel(), minlength=part.size).reshape(part.shape)
-    if (rest := count - cells_drawn) > 0:
-        weights[np.arange(resamples), rng.integers(0, cells, resamples)] += np.float32(rest)
+    if (fraction := count - cells_drawn) > 0:
+        weights[np.arange(resamples), rng.integers(0, cells, resamples)] += np.float32(fraction)
     return weights
 
 
