@@ -265,8 +265,8 @@ def _best_power(population: Population) -> Result:
         f"{SHIFT_ROWS:,} rows, found by the best test of columns one by one",
         [float(share.mean())],
         "share",
-        f"told the mean and its deviation between windows; {with_column.mean():.1%} if also told which "
-        f"column may move, and which way; deviations: {each}",
+        f"told the mean and its deviation between windows; {with_column.mean():.1%} if also told "
+        f"which column may move, and which way; deviations: {each}",
     )
 
 

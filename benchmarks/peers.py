@@ -200,7 +200,7 @@ def _own(population: Population, pair: Pair) -> Verdict:
 
 
 def _times(answers: list[Verdict], own: list[Verdict]) -> str:
-    seconds = [statistics.median(verdict.seconds for verdict in side) for side in (answers, own)]
+    seconds = [statistics.median(item.seconds for item in side) for side in (answers, own)]
     return f"{seconds[0]:.2g} s a window, ours {seconds[1]:.2g} s with its limits"
 
 
@@ -222,18 +222,18 @@ def _speed(peer: Peer) -> Result:
         started = time.perf_counter()
         report = drift_report(pair.reference, pair.current, DriftSpec(), Window(), ())
         seconds.append(time.perf_counter() - started)
-    answers = peer.verdict(_without_target(pair), ())
+    verdict = peer.verdict(_without_target(pair), ())
     alarms = [drift.column for drift in report.alarms]
-    if not set(answers.columns) == set(alarms) == {"c0"}:
-        raise DataError(f"verdicts differ: {peer.tool} {answers.columns}, ours {alarms}")
+    if not set(verdict.columns) == set(alarms) == {"c0"}:
+        raise DataError(f"verdicts differ: {peer.tool} {verdict.columns}, ours {alarms}")
     detail = (
-        f"{peer.tool} {peer.version} {answers.seconds:.1f} s, one run; ours with limits and visible "
-        f"shifts {statistics.median(seconds):.2f} s, median of {len(seconds)}; both call the one "
+        f"{peer.tool} {peer.version} {verdict.seconds:.1f} s, one run; ours with limits and "
+        f"visible shifts {statistics.median(seconds):.2f} s, median of {len(seconds)}; both call the one "
         f"column drifted that moved by {SHIFT:g} σ, and no other"
     )
     return at_least(
         f"monitoring: {LARGE_ROWS:,} × {LARGE_COLUMNS} against as many, {peer.tool} / ours",
-        [answers.seconds / statistics.median(seconds)],
+        [verdict.seconds / statistics.median(seconds)],
         "×",
         FASTER,
         detail,
