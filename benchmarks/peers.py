@@ -228,8 +228,8 @@ def _speed(peer: Peer) -> Result:
         raise DataError(f"verdicts differ: {peer.tool} {verdict.columns}, ours {alarms}")
     detail = (
         f"{peer.tool} {peer.version} {verdict.seconds:.1f} s, one run; ours with limits and "
-        f"visible shifts {statistics.median(seconds):.2f} s, median of {len(seconds)}; both call the one "
-        f"column drifted that moved by {SHIFT:g} σ, and no other"
+        f"visible shifts {statistics.median(seconds):.2f} s, median of {len(seconds)}; both call "
+        f"the one column drifted that moved by {SHIFT:g} σ, and no other"
     )
     return at_least(
         f"monitoring: {LARGE_ROWS:,} × {LARGE_COLUMNS} against as many, {peer.tool} / ours",
