@@ -46,7 +46,7 @@ VARIABLES = {
 }
 COLUMNS, SIZES = 20, (200, 2_000)
 """No larger ones: NannyML's reference has to be several chunks of the window's size."""
-WINDOWS = 40
+WINDOWS = 10
 """Windows of a configuration: the first of those that ours is measured on. Evidently takes seconds
 for each."""
 FASTER = 20.0
