@@ -289,8 +289,9 @@ class Stack:
         with psycopg.connect(self._database("postgres"), autocommit=True) as connection:
             for name in (*names, *(f"mlflow_{env}_users" for env in ENVIRONMENTS)):
                 connection.execute(f'CREATE DATABASE "{name}"')
-        urls = [self._database(name, "+psycopg") for name in names]
-        self.environment["LIFECYCLE_DATABASES"] = " ".join(urls)
+        for env in ENVIRONMENTS:
+            urls = [self._database(name, "+psycopg") for name in ("prefect", f"mlflow_{env}")]
+            self.environment[f"LIFECYCLE_{env.upper()}__DATABASES"] = " ".join(urls)
 
     def _s3(self) -> Iterator[None]:
         import boto3
@@ -348,7 +349,7 @@ class Stack:
         command = [_program("mlflow"), "server", "--app-name", "basic-auth", "--host", HOST]
         command += ["--port", str(port), "--workers", "1", "--serve-artifacts"]
         command += ["--backend-store-uri", self._database(f"mlflow_{env}", "+psycopg")]
-        command += ["--artifacts-destination", f"s3://models-{env}/mlflow"]
+        command += ["--artifacts-destination", _artifacts(env)]
         self._run(
             name,
             command,
@@ -414,7 +415,7 @@ class Stack:
         self.environment |= {
             f"LIFECYCLE_{env.upper()}__{name}": text
             for name, text in self._of("AWS_", "MLFLOW_TRACKING_").items()
-        }
+        } | {f"LIFECYCLE_{env.upper()}__MLFLOW_ARTIFACTS_DESTINATION": _artifacts(env)}
         self._write_secrets(self.environment)
         folder = self.folder / "deployments"
         folder.mkdir(exist_ok=True)
@@ -504,6 +505,11 @@ def postgresql(folder: Path, port: int, user: str, password: str) -> list[str]:
         *command,
         *(part for key, value in options.items() for part in ("-c", f"{key}={value}")),
     ]
+
+
+def _artifacts(env: str) -> str:
+    """Where the MLflow server of an environment keeps artifacts."""
+    return f"s3://models-{env}/mlflow"
 
 
 def _program(name: str) -> str:

@@ -28,7 +28,7 @@ PREFIXES = ("LIFECYCLE_", "PREFECT_", "MLFLOW_", "RAY_", "AWS_", "PG")
 """Begin the variables of an environment; others are no concern of it."""
 SECRET_NAME = re.compile(
     r"(?:^|_)(?:KEYS?|TOKENS?|PASS|PASSWD|PASSPHRASE|PWD|CREDENTIALS?|SAS|HEADERS)(?:_|$)"
-    r"|SECRET|PASSWORD|APIKEY|AUTH_STRING|CONNECTION_STRING|^LIFECYCLE_DATABASES$",
+    r"|SECRET|PASSWORD|APIKEY|AUTH_STRING|CONNECTION_STRING|^LIFECYCLE_(\w+__)?DATABASES$",
     re.IGNORECASE,
 )
 PLAIN = frozenset(

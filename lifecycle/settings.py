@@ -84,7 +84,8 @@ class Settings(BaseSettings):
     """Where new MLflow experiments keep artifacts; by default where the MLflow server puts them,
     and without a server in `home`/mlartifacts."""
     ray_address: str = "local"
-    """`local` starts a Ray of its own and stops it; anything else is joined and left running."""
+    """`local` starts a Ray of its own and stops it. `host:port` joins a cluster of which this
+    machine is a node, `ray://host:10001` one of which it is none; both are left running."""
     keep_warm: float | None = Field(default=None, ge=0)
     """Minutes that the Prefect server of a script waits for the next script; 0 ends it with its
     script. By default 10 in `dev`, and 0 in other environments and where `CI` is set."""
@@ -347,6 +348,11 @@ class Settings(BaseSettings):
         """Return whether this process starts Ray itself, and so has to stop it."""
         return self.ray_address == "local"
 
+    @property
+    def remote_ray(self) -> bool:
+        """Return whether flows reach the cluster from a machine that is none of its nodes."""
+        return self.ray_address.startswith("ray://")
+
     def gauges_folder(self, project_name: str) -> Path:
         """Return where flows leave what they found, for Prometheus."""
         return self.folder("gauges", project_name)
@@ -373,14 +379,22 @@ class Settings(BaseSettings):
     def load(cls, env: str | None = None) -> Self:
         """Settings of an environment: `LIFECYCLE_*` variables win over `deployments/<env>.env`.
 
+        So do those for this environment alone, `LIFECYCLE_STAGING__*`: a shell that works in
+        several has one of each.
+
         Raises:
             SettingsError: an environment without a file, or a value of the wrong type; names the
                 places searched, or the variable.
         """
         name = env or os.environ.get("LIFECYCLE_ENV") or DEV
         file = environment_file(name)
+        own = {
+            variable.lower(): value
+            for variable, value in own_variables(name).items()
+            if variable.lower() in cls.model_fields and f"{PREFIX}{variable}" not in os.environ
+        }
         try:
-            loaded = cls(_env_file=file, env=name)
+            loaded = cls(_env_file=file, env=name, **own)
         except ValidationError as error:
             problems = [
                 _problem(error["loc"], error["msg"], error["input"]) for error in error.errors()
@@ -412,6 +426,21 @@ def _warn_of_unknown(variable: str) -> None:
         logger.warning("%s is not a setting and is ignored%s", variable, hint)
 
 
+def own_prefix(env: str) -> str:
+    """Beginning of the variables that are for one environment alone: `LIFECYCLE_STAGING__`."""
+    return f"{PREFIX}{re.sub(r'[^A-Z0-9]', '_', env.upper())}{APART}"
+
+
+def own_variables(env: str) -> dict[str, str]:
+    """Variables that are for one environment alone, by the names that they stand for."""
+    prefix = own_prefix(env)
+    return {
+        name.removeprefix(prefix): value
+        for name, value in os.environ.items()
+        if name.startswith(prefix)
+    }
+
+
 def variables_of(env: str) -> dict[str, str]:
     """Variables for a process of another environment than this process works in.
 
@@ -423,17 +452,14 @@ def variables_of(env: str) -> dict[str, str]:
         SettingsError: there is no such environment.
     """
     environment_file(env)
-    prefix = f"{PREFIX}{re.sub(r'[^A-Z0-9]', '_', env.upper())}{APART}"
     variables = {
         name: value
         for name, value in os.environ.items()
         if not name.upper().startswith(PREFIX) and (name in PLAIN or not SECRET_NAME.search(name))
     }
-    for variable, value in os.environ.items():
-        name = variable.removeprefix(prefix)
-        if variable.startswith(prefix):
-            is_setting = name.lower() in Settings.model_fields or name in OTHER_VARIABLES
-            variables[f"{PREFIX}{name}" if is_setting else name] = value
+    for name, value in own_variables(env).items():
+        is_setting = name.lower() in Settings.model_fields or name in OTHER_VARIABLES
+        variables[f"{PREFIX}{name}" if is_setting else name] = value
     return variables | {f"{PREFIX}ENV": env}
 
 

@@ -21,6 +21,7 @@ from lifecycle.runtime import files
 from lifecycle.runtime.logs import worker_environment
 from lifecycle.runtime.nodes import require_same_nodes
 from lifecycle.runtime.ray_internals import use_cluster_mode
+from lifecycle.runtime.remote_driver import PORT, require_shared_stores
 from lifecycle.runtime.servers import free_port
 from lifecycle.settings import Settings
 
@@ -230,7 +231,7 @@ def require_ray(address: str, timeout: float = KNOCK_S) -> tuple[str, int]:
     """
     target = urlsplit(address if "://" in address else f"ray-gcs://{address}")
     try:
-        host, port = target.hostname or "", target.port or 6379
+        host, port = target.hostname or "", target.port or (PORT if target.scheme == "ray" else 6379)
         _greet(host, port, timeout)
     except (OSError, ValueError) as error:
         raise RayError(
@@ -265,9 +266,24 @@ def _join(settings: Settings) -> None:
 
     address = settings.ray_address
     host, port = require_ray(address)
+    if settings.remote_ray:
+        require_shared_stores(settings)
+        logging.getLogger("ray").setLevel(logging.ERROR)  # its client tells each step on stderr
+        _init(settings, f"ray://{host}:{port}")
+        require_same_nodes()
+        return
     own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # Ray's
     if host in ("127.0.0.1", "localhost") and not _answers(own, port):
         use_cluster_mode(False)  # else Ray would look for it at that address
+    _init(settings, address)
+    # asks for a CPU, so that it is where tasks will be; a head often has none
+    ray.remote(num_cpus=1, max_retries=0)(_warm_up).remote()
+    require_same_nodes()
+
+
+def _init(settings: Settings, address: str) -> None:
+    import ray
+
     try:
         ray.init(
             address=address,
@@ -280,9 +296,6 @@ def _join(settings: Settings) -> None:
             f"LIFECYCLE_RAY_ADDRESS: cannot join Ray at {address!r} ({ray_reason(error)}); "
             f"{JOIN_ADVICE}"
         ) from error
-    # asks for a CPU, so that it is where tasks will be; a head often has none
-    ray.remote(num_cpus=1, max_retries=0)(_warm_up).remote()
-    require_same_nodes()
 
 
 def _warm_up() -> None:

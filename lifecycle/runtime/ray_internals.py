@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from lifecycle.errors import RayError
+from lifecycle.runtime.remote_driver import on_cluster
 
 LOOPBACK = "127.0.0.1"
 
@@ -66,6 +67,7 @@ def serve_grpc_on_loopback() -> None:
     replica.add_port_to_grpc_server = add_loopback_port
 
 
+@on_cluster
 def free_cpus() -> list[float]:
     """CPUs of each node that nothing holds at the moment; Ray is connected already.
 

@@ -21,6 +21,7 @@ from lifecycle.records import ModelVersion, Traffic
 from lifecycle.runtime.identity import code_digest, sha256
 from lifecycle.runtime.nodes import on_this_machine
 from lifecycle.runtime.ray_internals import with_version
+from lifecycle.runtime.remote_driver import on_cluster
 from lifecycle.serving.node_bundle import local_bundle
 from lifecycle.serving.prediction_log import CLOSE_SECONDS
 from lifecycle.serving.predictor import Engine
@@ -40,6 +41,7 @@ ATTEMPTS = 3
 """Serve gives its proxies a minute to take a new version, which a busy machine may miss."""
 
 
+@on_cluster
 def deploy(
     bundle: Path,
     model: ModelVersion,
@@ -69,6 +71,7 @@ def deploy(
     return f"{settings.serve_url}/{project.name}"
 
 
+@on_cluster
 def set_traffic(project: Project, settings: Settings, traffic: Traffic) -> None:
     """Share the requests with a candidate, or no longer; every replica follows before this returns.
 
@@ -86,12 +89,14 @@ def set_traffic(project: Project, settings: Settings, traffic: Traffic) -> None:
     _run_champion(Path(bundle), model, as_deployed, settings, engine, traffic)
 
 
+@on_cluster
 def serving(project_name: str) -> ModelVersion | None:
     """Return the version that serves a project in the connected Ray; None if there is none."""
     deployed = _deployed(project_name)
     return deployed[1] if deployed else None
 
 
+@on_cluster
 def start_candidate(
     bundle: Path,
     model: ModelVersion,
@@ -118,6 +123,7 @@ def stop_candidate(project_name: str) -> None:
     undeploy(candidate_name(project_name))
 
 
+@on_cluster
 def undeploy(project_name: str) -> None:
     """Stop serving a project; nothing happens if it is not served. Others keep being served."""
     serve = quiet_serve()

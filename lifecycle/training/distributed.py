@@ -20,13 +20,14 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.train.v2.api.report_config import CheckpointConsistencyMode
 from xgboost import collective
 
-from lifecycle.errors import LifecycleError, TrainingError
+from lifecycle.errors import LifecycleError, SettingsError, TrainingError
 from lifecycle.features.encode import FeatureSchema
 from lifecycle.project import Project, Scalar
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.identity import code_digest, lock_digest, project_digest, sha256
 from lifecycle.runtime.plugins import plugs_digest
 from lifecycle.runtime.ray_internals import lean_trainer
+from lifecycle.runtime.remote_driver import is_remote, on_cluster
 from lifecycle.settings import Settings
 from lifecycle.training.matrix import Matrices, row_weights
 from lifecycle.training.parameters import constrained, plain, threads_of
@@ -84,18 +85,35 @@ def fit_on_workers(
 
     Raises:
         TrainingError: a worker failed more often than `training.max_failures` allows.
+        SettingsError: nodes do not reach the place of the checkpoints.
         BackendError, FeatureError, TargetError: as `shards.plan` and `shards.read_shard` raise.
     """
-    workers = project.training.num_workers
-    job = Job(
-        project,
-        train,
-        validation,
-        dict(parameters),
-        threads_of(project, settings),
-        plan(project, train, validation, workers),
-    )
-    trainer = _trainer(job, cpus, settings.ray_storage or str(settings.folder("ray")))
+    storage = settings.ray_storage or str(settings.folder("ray"))
+    if is_remote() and "://" not in storage:
+        raise SettingsError(
+            "LIFECYCLE_RAY_STORAGE: the Ray cluster has no folder of this machine, and several "
+            "workers leave checkpoints: name object storage (s3://…)"
+        )
+    arguments = project, train, validation, dict(parameters), threads_of(project, settings)
+    answer, schema = _run(arguments, storage, cpus)
+    return Fitted(load_booster(answer["model"]), answer["curve"]), schema
+
+
+@on_cluster
+def _run(
+    arguments: tuple[Project, DatasetVersion, DatasetVersion, dict[str, Scalar], int],
+    storage: str,
+    cpus: int,
+) -> tuple[dict[str, Any], FeatureSchema]:
+    """Return what the first worker returned, and the schema of the matrices.
+
+    Args:
+        arguments: those of `Job`, but for the plan.
+        storage: where checkpoints are left.
+    """
+    project, train, validation, _, _ = arguments
+    job = Job(*arguments, plan(project, train, validation, project.training.num_workers))
+    trainer = _trainer(job, cpus, storage)
     try:
         result: Any = trainer.fit()
     except TrainingFailedError as error:
@@ -108,7 +126,7 @@ def fit_on_workers(
     answer: dict[str, Any] = result.return_value
     if "error" in answer:
         raise answer["error"]
-    return Fitted(load_booster(answer["model"]), answer["curve"]), job.plan.schema
+    return answer, job.plan.schema
 
 
 def _trainer(job: Job, cpus: int, storage: str) -> Any:

@@ -25,7 +25,7 @@ from lifecycle.redaction import redact
 from lifecycle.runtime.files import sweep_files
 from lifecycle.runtime.identity import file_digest
 from lifecycle.runtime.servers import DATABASE, prefect_home
-from lifecycle.settings import SERVED, SQLITE, Settings, sqlite_file, sqlite_url
+from lifecycle.settings import SERVED, SQLITE, Settings, own_prefix, sqlite_file, sqlite_url
 
 if TYPE_CHECKING:
     import psycopg
@@ -389,7 +389,8 @@ def find_databases(settings: Settings) -> list[Database]:
         if kinds.count(kind) > 1:
             raise SettingsError(
                 f"LIFECYCLE_DATABASES names {kinds.count(kind)} databases of {kind}: name those of "
-                f"{settings.env} alone, others are not its to change"
+                f"{settings.env} alone, others are not its to change; in a shell that works in "
+                f"several environments by {own_prefix(settings.env)}DATABASES"
             )
     if "MLflow" not in kinds:
         raise SettingsError(

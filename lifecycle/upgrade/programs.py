@@ -15,7 +15,7 @@ from lifecycle.redaction import redact
 from lifecycle.runtime.files import write_atomic
 from lifecycle.runtime.process import TELEMETRY, die_with_parent
 from lifecycle.runtime.servers import DATABASE, HOST, answers, free_port, mlflow_users, server
-from lifecycle.settings import SERVED, Settings
+from lifecycle.settings import SERVED, Settings, own_variables
 from lifecycle.upgrade.answers import RegistryAnswers, ServedChampion, ServedChampions
 from lifecycle.upgrade.databases import Database
 
@@ -27,6 +27,7 @@ UPGRADE_MLFLOW = (
 UPGRADE_PREFECT = ("-m", "prefect", "--no-prompt", "server", "database", "upgrade", "-y")
 ANSWERS, ENDPOINT = "lifecycle.upgrade.answers", "tasks.upgrade"
 """Programs that an interpreter must have."""
+DESTINATION = "MLFLOW_ARTIFACTS_DESTINATION"
 USER = "rehearsal"
 CHECK_S = 45.0
 """Seconds that a look at databases in place may take: the former ones are back within a minute."""
@@ -101,11 +102,11 @@ class Programs:
         if not settings.tracking_uri.startswith(SERVED):
             yield {"LIFECYCLE_MLFLOW_TRACKING_URI": copy.plain_url}
             return
-        variable = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION")
+        variable = own_variables(settings.env).get(DESTINATION) or os.environ.get(DESTINATION)
         if not (destination := variable or settings.mlflow_artifact_root):
             raise SettingsError(
-                "MLFLOW_ARTIFACTS_DESTINATION is not set: name the place where the MLflow server "
-                "keeps artifacts, as that server's --artifacts-destination does"
+                f"{DESTINATION} is not set: name the place where the MLflow server of "
+                f"{settings.env} keeps artifacts, as that server's --artifacts-destination does"
             )
         password, configuration = secrets.token_urlsafe(24), self._folder / "auth.ini"
         users = f"sqlite:///{self._folder / 'users.db'}"

@@ -1,4 +1,7 @@
-"""A cluster of two hosts that share nothing but Python: one of them is killed in a training."""
+"""A cluster of two hosts that share nothing but Python: one of them is killed in a training.
+
+The machine itself is no node of it: flows there reach it through Ray Client.
+"""
 
 import os
 import subprocess
@@ -33,6 +36,7 @@ KEYS = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_ALLOW_HTTP": "true",
 }
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5e" * 32}
 HOOK = """\
 def make(frame):
     return frame.assign(old=frame["age"] > 50)
@@ -61,6 +65,11 @@ class Cluster(NamedTuple):
     node: Host
     env: dict[str, str]
 
+    @property
+    def outside(self) -> str:
+        """Its address for a machine that is no node."""
+        return f"ray://{self.head.address}:10001"
+
     def join(self) -> None:
         """Start Ray on the other host."""
         command = ["ray", "start", "--address", self.env["LIFECYCLE_RAY_ADDRESS"]]
@@ -84,7 +93,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         for bucket in ("lake", "models"):
             client.create_bucket(Bucket=bucket)
         stack.enter_context(_server(mlflow, _mlflow(address, mlflow, folder), keys, folder))
-        env = keys | ENVIRONMENT
+        env = keys | ENVIRONMENT | TOKEN
         env |= {
             "LIFECYCLE_HOME": "/tmp/of-the-flow",  # noqa: S108 - the host's own
             "LIFECYCLE_RAY_ADDRESS": f"{head.address}:6379",
@@ -133,7 +142,31 @@ def test_the_whole_cycle_with_a_host_killed_in_training(cluster: Cluster) -> Non
     assert len(list(home.glob("bundles/small/*/model.ubj"))) == 1, "a replica fetched its bundle"
 
 
-def test_a_node_of_another_release_is_refused_by_name(cluster: Cluster) -> None:
+def test_a_flow_on_a_machine_that_is_no_node(cluster: Cluster, tmp_path: Path) -> None:
+    small_frame(ROWS).to_csv(tmp_path / "small.csv", index=False)
+    (tmp_path / "features.py").write_text(HOOK)
+    training = {"rounds": 5, "early_stopping_rounds": 5, "num_workers": 2}
+    project = PROJECT | {"name": "remote", "training": training, "serving": {"replicas": 1}}
+    (tmp_path / "project.yaml").write_text(yaml.safe_dump(project))
+    settings = {"LIFECYCLE_HOME": str(tmp_path / "home"), "LIFECYCLE_RAY_ADDRESS": cluster.outside}
+    done = subprocess.run(
+        [BIN / "lifecycle", "run", "end_to_end", "project.yaml"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **cluster.env, **settings},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said[-6000:]
+    assert f"{ROWS:,} predictions of v1 in Ray Data" in said
+    answer = httpx.get(f"http://{cluster.head.address}:8000/remote/model", timeout=30).json()
+    assert answer["model"]["version"] == 1, answer
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("place", ["node", "outside"])
+def test_a_node_of_another_release_is_refused_by_name(cluster: Cluster, place: str) -> None:
     script = (
         "import lifecycle.runtime.identity as identity, lifecycle.runtime.nodes as nodes\n"
         "nodes.lock_digest = lambda: 'of another release'\n"
@@ -146,7 +179,8 @@ def test_a_node_of_another_release_is_refused_by_name(cluster: Cluster) -> None:
         "except RayError as error:\n"
         "    print(error)\n"
     )
-    said = cluster.head.run([sys.executable, "-c", script], cluster.env, 120)
+    address = {"LIFECYCLE_RAY_ADDRESS": cluster.outside} if place == "outside" else {}
+    said = cluster.head.run([sys.executable, "-c", script], cluster.env | address, 120)
     for host in (cluster.head, cluster.node):
         assert f"node {host.address} has other locked packages (requirements.lock)" in said
     assert "joined" not in said

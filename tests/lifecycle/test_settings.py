@@ -306,3 +306,18 @@ def test_another_environment_gets_variables_of_its_own_and_no_secret_of_this_one
     assert theirs.tracking_uri == "http://west.example:5000"
     with pytest.raises(SettingsError, match="unknown environment 'moon'"):
         variables_of("moon")
+
+
+def test_a_variable_for_one_environment_alone(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (installed / "deployments" / "eu-west.env").write_text("LIFECYCLE_SERVE_PORT=8001\n")
+    monkeypatch.setenv("LIFECYCLE_EU_WEST__SERVE_PORT", "8002")
+    assert Settings.load("dev").serve_port == 8000
+    assert Settings.load("eu-west").serve_port == 8002
+    monkeypatch.setenv("LIFECYCLE_SERVE_PORT", "8003")  # as a program's own is set for its child
+    assert Settings.load("eu-west").serve_port == 8003
+    monkeypatch.delenv("LIFECYCLE_SERVE_PORT")
+    monkeypatch.setenv("LIFECYCLE_EU_WEST__SERVE_PORT", "many")
+    with pytest.raises(SettingsError, match="LIFECYCLE_SERVE_PORT: .*'many'"):
+        Settings.load("eu-west")

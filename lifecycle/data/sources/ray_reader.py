@@ -29,9 +29,10 @@ def spread(source: Source, settings: Settings) -> Source:
     """The source, read by the nodes of a cluster if there is one and they reach its files.
 
     Files of this machine count as reached where the lake is a folder, too: nodes then have to share
-    a file system anyway.
+    a file system anyway. A flow that is not on a node reads its files itself: their rows would only
+    pass through the head.
     """
-    if settings.local_ray or not isinstance(source, Files):
+    if settings.local_ray or settings.remote_ray or not isinstance(source, Files):
         return source
     reached = source.remote or "://" not in settings.lake
     return Spread(source, settings) if reached else source
