@@ -1,5 +1,6 @@
 """What a home holds, without times: equal after an uninterrupted run and after a killed one."""
 
+import json
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,20 @@ from lifecycle.governance.folder import open_folder
 from lifecycle.governance.tables import table_names
 from lifecycle.lake.content import digest_of
 from lifecycle.lake.read import read_version
+from lifecycle.lake.rows import read_rows
 from lifecycle.lake.table import noted_versions
+from lifecycle.monitoring.results import ALARMS, METRICS
 from lifecycle.project import Project
 from lifecycle.release.artifacts import record_of, registered_bundle
 from lifecycle.release.mlflow_store import connect
 from lifecycle.release.registry import versions, versions_of
+from lifecycle.runtime.identity import sha256
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 
 TRAILS = ("audit", "data_audit", "card_audit")
+REPLACED = (METRICS, ALARMS)
+"""Tables whose rows a repeated run replaces, with a commit more: they are compared by their rows."""
 
 
 def state_of(project: Project, settings: Settings) -> dict[str, Any]:
@@ -44,6 +50,9 @@ def _tables(project: Project, settings: Settings) -> dict[str, Any]:
         uri = f"{root}/{name}"
         if name in TRAILS:
             continue
+        if name in REPLACED:
+            tables[name] = _rows_of(uri)
+            continue
         noted = []
         for version, _ in noted_versions(uri):
             try:
@@ -53,6 +62,15 @@ def _tables(project: Project, settings: Settings) -> dict[str, Any]:
             noted.append((version.rows, version.digest, content))
         tables[name] = {"newest": DeltaTable(uri).version(), "versions": noted}
     return tables
+
+
+def _rows_of(uri: str) -> dict[str, Any]:
+    """The number and the digest of a table's rows, in whatever order, but for their times."""
+    table = read_rows(uri)
+    assert table is not None
+    kept = [name for name in table.column_names if name != "time"]
+    texts = sorted(json.dumps(row, sort_keys=True) for row in table.select(kept).to_pylist())
+    return {"rows": len(texts), "digest": sha256(texts)}
 
 
 def _registry(project: Project, settings: Settings) -> dict[str, Any]:
