@@ -1,16 +1,19 @@
 """Rows of a version, worked on by stretches of their numbers where Ray has room."""
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
-from lifecycle.errors import LifecycleError
+from lifecycle.errors import LifecycleError, RayError, ray_reason
 from lifecycle.lake.read import numbers_end
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.cluster import connect_ray, ray_data, rows_of
+from lifecycle.runtime.remote_driver import is_remote
 from lifecycle.settings import Settings
 
 STRETCH = 500_000
@@ -47,8 +50,12 @@ def on_ray(
     if not stretches:
         return
     with connect_ray(settings):
-        items = ray_data().from_items(stretches, override_num_blocks=len(stretches))
-        for row in rows_of(items.flat_map(partial(_work_on, work=work)), stage):
+        if is_remote():
+            rows = _rows_by_tasks(stretches, work, stage)
+        else:
+            items = ray_data().from_items(stretches, override_num_blocks=len(stretches))
+            rows = rows_of(items.flat_map(partial(_work_on, work=work)), stage)
+        for row in rows:
             if row["error"] is not None:
                 raise row["error"]
             yield pa.ipc.open_stream(row["rows"]).read_all()

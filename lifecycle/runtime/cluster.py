@@ -231,7 +231,10 @@ def require_ray(address: str, timeout: float = KNOCK_S) -> tuple[str, int]:
     """
     target = urlsplit(address if "://" in address else f"ray-gcs://{address}")
     try:
-        host, port = target.hostname or "", target.port or (PORT if target.scheme == "ray" else 6379)
+        host, port = (
+            target.hostname or "",
+            target.port or (PORT if target.scheme == "ray" else 6379),
+        )
         _greet(host, port, timeout)
     except (OSError, ValueError) as error:
         raise RayError(
