@@ -27,7 +27,7 @@ from lifecycle.training.bundle import load_bundle
 
 TRAILS = ("audit", "data_audit", "card_audit")
 REPLACED = (METRICS, ALARMS)
-"""Tables whose rows a repeated run replaces, with a commit more: they are compared by their rows."""
+"""Tables whose rows a repeated run replaces, with one commit more: their rows are compared."""
 
 
 def state_of(project: Project, settings: Settings) -> dict[str, Any]:

@@ -319,5 +319,5 @@ def test_a_variable_for_one_environment_alone(
     assert Settings.load("eu-west").serve_port == 8003
     monkeypatch.delenv("LIFECYCLE_SERVE_PORT")
     monkeypatch.setenv("LIFECYCLE_EU_WEST__SERVE_PORT", "many")
-    with pytest.raises(SettingsError, match="LIFECYCLE_SERVE_PORT: .*'many'"):
+    with pytest.raises(SettingsError, match=r"LIFECYCLE_SERVE_PORT: .*'many'"):
         Settings.load("eu-west")
