@@ -92,7 +92,7 @@ def test_an_error_of_ours_is_raised_as_it_is(connected: Any) -> None:
         raise TrainingError("too few rows")
 
     connected(Head())
-    with pytest.raises(TrainingError, match="^too few rows$"):
+    with pytest.raises(TrainingError, match=r"^too few rows$"):
         on_cluster(fail)()
 
 
