@@ -388,7 +388,7 @@ class Settings(BaseSettings):
         """
         name = env or os.environ.get("LIFECYCLE_ENV") or DEV
         file = environment_file(name)
-        own = {
+        own: dict[str, Any] = {
             variable.lower(): value
             for variable, value in own_variables(name).items()
             if variable.lower() in cls.model_fields and f"{PREFIX}{variable}" not in os.environ

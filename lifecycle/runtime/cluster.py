@@ -51,6 +51,8 @@ HTTP2_SETTINGS = b"\x04"
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + HTTP2_SETTINGS + b"\0" * 5
 """A client's first bytes, with an empty SETTINGS frame."""
 JOIN_ADVICE = "start that cluster, or set LIFECYCLE_RAY_ADDRESS=local"
+REMOTE_ADVICE = "see that RAY_AUTH_MODE and RAY_AUTH_TOKEN are those of that cluster"
+"""Somebody listens there, and Ray Client reports a wrong token as a connection that timed out."""
 ATTEMPTS = 3
 """Ray gives its processes 30 s to start, which a busy machine may miss."""
 BUSY = 2.0
@@ -295,9 +297,9 @@ def _init(settings: Settings, address: str) -> None:
             runtime_env=worker_environment(settings),
         )
     except Exception as error:
+        advice = REMOTE_ADVICE if settings.remote_ray else JOIN_ADVICE
         raise RayError(
-            f"LIFECYCLE_RAY_ADDRESS: cannot join Ray at {address!r} ({ray_reason(error)}); "
-            f"{JOIN_ADVICE}"
+            f"LIFECYCLE_RAY_ADDRESS: cannot join Ray at {address!r} ({ray_reason(error)}); {advice}"
         ) from error
 
 
