@@ -9,7 +9,7 @@ from datetime import UTC, datetime, time, timedelta
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import quote, unquote, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
