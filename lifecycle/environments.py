@@ -1,5 +1,7 @@
 """The environments: which there are, and the file that says where each one's things are."""
 
+import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -69,3 +71,25 @@ Environment = Annotated[
 ]
 """Name of an environment. The schema lists those that are there when it is deployed, so that a
 Prefect server refuses others."""
+
+
+# Variables that are for one environment alone.
+
+PREFIX = "LIFECYCLE_"
+APART = "__"
+"""Stands between the name of an environment and that of its variable."""
+
+
+def own_prefix(env: str) -> str:
+    """Beginning of the variables that are for one environment alone: `LIFECYCLE_STAGING__`."""
+    return f"{PREFIX}{re.sub(r'[^A-Z0-9]', '_', env.upper())}{APART}"
+
+
+def own_variables(env: str) -> dict[str, str]:
+    """Variables that are for one environment alone, by the names that they stand for."""
+    prefix = own_prefix(env)
+    return {
+        name.removeprefix(prefix): value
+        for name, value in os.environ.items()
+        if name.startswith(prefix)
+    }

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from lifecycle.environments import DEV, environment_file
+from lifecycle.environments import APART, DEV, PREFIX, environment_file, own_variables
 from lifecycle.errors import SettingsError
 from lifecycle.redaction import PLAIN, SECRET_NAME, redact, remember, remember_url
 
@@ -44,9 +44,6 @@ SIGNING = frozenset(f"{kind}{bits}" for kind in ("RS", "PS", "ES") for bits in (
 }
 """Algorithms of tokens with a private and a public key."""
 
-PREFIX = "LIFECYCLE_"
-APART = "__"
-"""Stands between the name of another environment and that of its variable."""
 OTHER_VARIABLES = (
     "WORKSPACE",
     "PROJECT",
@@ -424,21 +421,6 @@ def _warn_of_unknown(variable: str) -> None:
         close = get_close_matches(name, names, n=1)
         hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
         logger.warning("%s is not a setting and is ignored%s", variable, hint)
-
-
-def own_prefix(env: str) -> str:
-    """Beginning of the variables that are for one environment alone: `LIFECYCLE_STAGING__`."""
-    return f"{PREFIX}{re.sub(r'[^A-Z0-9]', '_', env.upper())}{APART}"
-
-
-def own_variables(env: str) -> dict[str, str]:
-    """Variables that are for one environment alone, by the names that they stand for."""
-    prefix = own_prefix(env)
-    return {
-        name.removeprefix(prefix): value
-        for name, value in os.environ.items()
-        if name.startswith(prefix)
-    }
 
 
 def variables_of(env: str) -> dict[str, str]:

@@ -97,8 +97,8 @@ def _call_on_head(
 def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Runs on the head. An error of ours is returned: raised, Ray would wrap and print it."""
     try:
-        named = {name: _as_here(value) for name, value in kwargs.items()}
-        return function(*map(_as_here, args), **named)
+        options = {name: _as_here(value) for name, value in kwargs.items()}
+        return function(*map(_as_here, args), **options)
     except LifecycleError as error:
         return error
 

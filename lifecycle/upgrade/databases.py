@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from lifecycle.environments import own_prefix
 from lifecycle.errors import BackendError, SettingsError, first_line
 from lifecycle.redaction import redact
 from lifecycle.runtime.files import sweep_files
 from lifecycle.runtime.identity import file_digest
 from lifecycle.runtime.servers import DATABASE, prefect_home
-from lifecycle.settings import SERVED, SQLITE, Settings, own_prefix, sqlite_file, sqlite_url
+from lifecycle.settings import SERVED, SQLITE, Settings, sqlite_file, sqlite_url
 
 if TYPE_CHECKING:
     import psycopg

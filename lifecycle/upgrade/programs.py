@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lifecycle.data.privacy import FILE as PII_KEY_FILE
+from lifecycle.environments import own_variables
 from lifecycle.errors import BackendError, SettingsError
 from lifecycle.redaction import redact
 from lifecycle.runtime.files import write_atomic
 from lifecycle.runtime.process import TELEMETRY, die_with_parent
 from lifecycle.runtime.servers import DATABASE, HOST, answers, free_port, mlflow_users, server
-from lifecycle.settings import SERVED, Settings, own_variables
+from lifecycle.settings import SERVED, Settings
 from lifecycle.upgrade.answers import RegistryAnswers, ServedChampion, ServedChampions
 from lifecycle.upgrade.databases import Database
 

@@ -19,9 +19,10 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from deployments.stack import Stack, Targets, scrape_config
+from lifecycle.environments import PREFIX
 from lifecycle.redaction import PLAIN, SECRET_NAME
 from lifecycle.serving.metrics import BUCKETS, CANDIDATE, COUNTERS, IN_FLIGHT, INFO, LOST, SECONDS
-from lifecycle.settings import OTHER_VARIABLES, PREFIX, Settings
+from lifecycle.settings import OTHER_VARIABLES, Settings
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = ROOT / "deployments"
