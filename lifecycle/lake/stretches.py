@@ -61,6 +61,37 @@ def on_ray(
             yield pa.ipc.open_stream(row["rows"]).read_all()
 
 
+def _rows_by_tasks(
+    stretches: list[dict[str, Any]], work: Work, stage: str
+) -> Iterator[dict[str, Any]]:
+    """The same by plain tasks, which Ray Client knows: Ray Data has to be called on a node.
+
+    As many stretches are under way as the cluster has CPUs; results come in their order.
+    """
+    import ray
+    from ray.exceptions import RayError as AnyRayError
+    from ray.exceptions import RayTaskError
+
+    remote: Any = ray.remote(num_cpus=1)(_list_of)
+    cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]  # Ray's
+    running: deque[Any] = deque()
+    rest = iter(stretches)
+    try:
+        running.extend(remote.remote(stretch, work) for stretch in islice(rest, max(1, int(cpus))))
+        while running:
+            rows: list[dict[str, Any]] = ray.get(running.popleft())
+            running.extend(remote.remote(stretch, work) for stretch in islice(rest, 1))
+            yield from rows
+    except RayTaskError:  # not an error of ours, so its trace is wanted
+        raise
+    except (AnyRayError, ConnectionError) as error:
+        raise RayError(f"{stage}: Ray gave up ({ray_reason(error)}); run again") from None
+
+
+def _list_of(stretch: dict[str, Any], work: Work) -> list[dict[str, Any]]:
+    return list(_work_on(stretch, work))
+
+
 def _work_on(stretch: dict[str, Any], work: Work) -> Iterator[dict[str, Any]]:
     """Run the work, in a process of Ray's.
 
