@@ -75,12 +75,12 @@ def _rows_by_tasks(
     remote: Any = ray.remote(num_cpus=1)(_list_of)
     cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]  # Ray's
     running: deque[Any] = deque()
-    others = iter(stretches)
+    queue = iter(stretches)
     try:
-        running.extend(remote.remote(stretch, work) for stretch in islice(others, max(1, int(cpus))))
+        running.extend(remote.remote(stretch, work) for stretch in islice(queue, max(1, int(cpus))))
         while running:
             rows: list[dict[str, Any]] = ray.get(running.popleft())
-            running.extend(remote.remote(stretch, work) for stretch in islice(others, 1))
+            running.extend(remote.remote(stretch, work) for stretch in islice(queue, 1))
             yield from rows
     except RayTaskError:  # not an error of ours, so its trace is wanted
         raise
