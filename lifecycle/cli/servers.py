@@ -124,7 +124,7 @@ def front_env(
     # was there first
     folder = Path(f"/tmp/lc-front-{os.getuid()}-{settings.serve_port}")  # noqa: S108
     variables = (
-        TELEMETRY | launcher.environment() | launcher.certificate(settings) | launcher.files(folder)
+        TELEMETRY | launcher.environment() | launcher.listener(settings) | launcher.files(folder)
     )
     if one_machine:
         variables |= LOOPBACK

@@ -71,6 +71,8 @@ class Options:
 
     max_body: int
     """Bytes a request may declare, below 10^9."""
+    host: str = ""
+    """Address to listen on; by default Ray's, which is that of the replicas, too."""
     pem: str = ""
     """File with certificate chain and key; without it the front speaks HTTP."""
     lua: str = ""
@@ -237,7 +239,8 @@ def _defaults() -> list[str]:
 
 def _bind(address: str, options: Options) -> str:
     tls = f" ssl crt {options.pem} ssl-min-ver TLSv1.2 alpn http/1.1" if options.pem else ""
-    return f"bind {address}{tls}"
+    host, _, port = address.rpartition(":")
+    return f"bind {options.host or host}:{port}{tls}"
 
 
 def _guards(options: Options) -> list[str]:

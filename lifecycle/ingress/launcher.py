@@ -11,6 +11,7 @@ import re
 import stat
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -82,13 +83,28 @@ def environment() -> dict[str, str]:
     }
 
 
-def certificate(settings: "Settings") -> dict[str, str]:
-    """Variables that have the front speak HTTPS, or HTTP if the settings have no certificate."""
+def listener(settings: "Settings") -> dict[str, str]:
+    """Variables that say where the front listens, and whether by HTTPS: with a certificate.
+
+    Where the address is one of several, it is the front's alone: Serve is told to listen on all,
+    since the front asks the replicas of its own node at 127.0.0.1, those of others at theirs.
+    """
     cert, key = settings.serve_tls_cert, settings.serve_tls_key
+    host = settings.serve_host if is_one_of_several(settings.serve_host) else ""
     return {
+        "LIFECYCLE_FRONT_HOST": f"[{host}]" if ":" in host else host,
         "LIFECYCLE_FRONT_TLS_CERT": str(cert.absolute()) if cert else "",
         "LIFECYCLE_FRONT_TLS_KEY": str(key.absolute()) if key else "",
     }
+
+
+def is_one_of_several(host: str) -> bool:
+    """Return whether a host is neither the loopback nor every address of the machine."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host != "localhost"
+    return not (address.is_loopback or address.is_unspecified)
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -161,6 +177,7 @@ def prepare(config: Path, first: bool) -> list[str]:
         last_config.unlink(missing_ok=True)
     options = Options(
         max_body=int(os.environ.get("LIFECYCLE_FRONT_MAX_BODY") or MAX_BODY),
+        host=os.environ.get("LIFECYCLE_FRONT_HOST", ""),
         pem=_pem(folder),
         lua=watch(folder),
     )

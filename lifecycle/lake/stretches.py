@@ -14,6 +14,7 @@ from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.cluster import connect_ray, ray_data, rows_of
 from lifecycle.runtime.remote_driver import is_remote
+from lifecycle.runtime.traces import below
 from lifecycle.settings import Settings
 
 STRETCH = 500_000
@@ -54,7 +55,8 @@ def on_ray(
             rows = _rows_by_tasks(stretches, work, stage)
         else:
             items = ray_data().from_items(stretches, override_num_blocks=len(stretches))
-            rows = rows_of(items.flat_map(partial(_work_on, work=work)), stage)
+            traced = below(partial(_work_on, work=work), f"{stage} of rows")
+            rows = rows_of(items.flat_map(traced), stage)
         for row in rows:
             if row["error"] is not None:
                 raise row["error"]

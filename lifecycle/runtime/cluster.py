@@ -181,7 +181,7 @@ def prepare_environment(local: bool, settings: Settings | None = None) -> None:
     for name, value in (ENVIRONMENT | own).items():
         os.environ.setdefault(name, value)
     if local and settings:
-        os.environ.update(launcher.certificate(settings))
+        os.environ.update(launcher.listener(settings))
 
 
 def _start(settings: Settings, folder: Path) -> None:

@@ -25,6 +25,8 @@ from lifecycle.runtime.traces import begin_traces, current_ids, outgoing
 from lifecycle.settings import Settings
 
 CONTEXT = "LIFECYCLE_LOG_CONTEXT"
+SENT = {"log_format", "traces", "traces_share"}
+"""Settings that go with the work to a worker, whose node may not have the environment's file."""
 """Variable by which a Ray worker learns whose work it does."""
 FIELDS = "ecs"
 """Attribute of a record with fields of the schema, as `extra={FIELDS: {"http.…": …}}` adds them."""
@@ -202,7 +204,7 @@ def worker_environment(settings: Settings) -> dict[str, Any]:
         return {}
     context = {
         "env": settings.env,
-        "log_format": settings.log_format,
+        "logging": settings.model_dump(include=SENT),
         "labels": current_labels(),
         "trace": current_trace(),
         "parent": outgoing(),
@@ -229,4 +231,4 @@ def _settings_of(context: dict[str, Any]) -> Settings:
         settings = Settings.load(context["env"])
     except Exception:
         settings = Settings.model_construct(env=context["env"])
-    return settings.model_copy(update={"log_format": context["log_format"]})
+    return settings.model_copy(update=context["logging"])

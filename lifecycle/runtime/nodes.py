@@ -17,6 +17,8 @@ ANSWER_S = 60.0
 """Seconds all nodes may take to start a worker and answer: a cold one imports for some of them."""
 JOIN_S = 20.0
 """The same where a flow joins, and waits for it."""
+HEAD = "node:__internal_head__"
+"""Resource that Ray gives its head alone."""
 CLOCK_S = 5.0
 """Seconds that a clock may differ; leases and time limits are in tens of seconds."""
 
@@ -108,6 +110,17 @@ def require_same_nodes() -> None:
             f"LIFECYCLE_RAY_ADDRESS: {'; '.join(problems)}: install the same release and its lock "
             "on every node, and start the cluster again"
         )
+
+
+def head_variable(name: str) -> str:
+    """Return an environment variable of the head of the connected Ray; empty without one."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    [head] = [node for node in ray.nodes() if HEAD in node["Resources"]]  # type: ignore[no-untyped-call]  # the same
+    affinity = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
+    remote = ray.remote(num_cpus=0, scheduling_strategy=affinity)(os.getenv)  # type: ignore[call-overload]  # the same
+    return str(ray.get(remote.remote(name, "")))
 
 
 def ask_nodes(patience: float = ANSWER_S) -> list[ClusterNode]:

@@ -5,11 +5,15 @@ spans. Context comes in and goes out as W3C Trace Context (https://www.w3.org/TR
 Nothing of OpenTelemetry is imported while it is off: a replica starts without.
 """
 
+import platform
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from inspect import isgeneratorfunction
+from threading import Thread
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from lifecycle.redaction import redact
 from lifecycle.runtime.run import current_trace
@@ -23,9 +27,16 @@ RESPONSE = "traceresponse"
 VALID = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
 EXPORT_S = 5.0
 """Seconds that a delivery to the collector may take, and so the end of a process waits at most."""
+DELIVERY_S = 1.0
+"""Seconds that a Ray worker waits at the end of its work for the collector to take its spans."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _provider: Any = None
 _parent: dict[str, str] = {}
+_is_late = False
+"""Whether the collector once took longer than `DELIVERY_S`; then nothing waits for it any more."""
 
 
 def begin_traces(settings: "Settings", parent: Mapping[str, str] | None = None) -> None:
@@ -52,7 +63,11 @@ def begin_traces(settings: "Settings", parent: Mapping[str, str] | None = None) 
         def generate_trace_id(self) -> int:
             return int(current_trace() or "0", 16) or super().generate_trace_id()
 
-    resource = {"service.name": "lifecycle", "deployment.environment.name": settings.env}
+    resource = {
+        "service.name": "lifecycle",
+        "deployment.environment.name": settings.env,
+        "host.name": platform.node(),
+    }
     _provider = TracerProvider(
         resource=Resource.create(resource),
         sampler=ParentBased(TraceIdRatioBased(settings.traces_share)),
@@ -64,8 +79,9 @@ def begin_traces(settings: "Settings", parent: Mapping[str, str] | None = None) 
 
 def end_traces() -> None:
     """Deliver what is left, and send no more."""
-    global _provider
+    global _provider, _is_late
     provider, _provider = _provider, None
+    _is_late = False
     _parent.clear()
     if provider is not None:
         provider.shutdown()
@@ -120,6 +136,62 @@ def span(
             current.set_attribute("error.type", kind)
             current.set_status(trace.StatusCode.ERROR, redact(f"{kind}: {error}"))
             raise
+
+
+# Work in Ray's workers: its spans are below the one that sent it there.
+
+
+@contextmanager
+def worker_span(
+    name: str, attributes: Mapping[str, Any], parent: Mapping[str, str]
+) -> Iterator[None]:
+    """A span around work in a Ray worker, delivered at its end: Ray may then end the process.
+
+    Args:
+        parent: headers of the span that sent the work, from `outgoing`.
+    """
+    try:
+        with span(name, attributes, parent=parent):
+            yield
+    finally:
+        _deliver()
+
+
+def below(work: Callable[P, T], name: str) -> Callable[P, T]:
+    """Make a function, or a generator, a span below the current one, in whichever worker it runs.
+
+    While traces are off it is returned as it is.
+    """
+    if _provider is None:
+        return work
+    parent = outgoing()
+
+    if isgeneratorfunction(work):
+
+        @wraps(work)
+        def generate(*args: P.args, **kwargs: P.kwargs) -> Any:
+            with worker_span(name, {}, parent):
+                yield from work(*args, **kwargs)
+
+        return generate
+
+    @wraps(work)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        with worker_span(name, {}, parent):
+            return work(*args, **kwargs)
+
+    return run
+
+
+def _deliver() -> None:
+    """Send the spans that have ended; where the collector is late, go on without waiting for it."""
+    global _is_late
+    if _provider is None or _is_late:
+        return
+    delivery = Thread(target=_provider.force_flush, daemon=True)  # it takes no time limit
+    delivery.start()
+    delivery.join(DELIVERY_S)
+    _is_late = delivery.is_alive()
 
 
 def current_ids() -> dict[str, str]:

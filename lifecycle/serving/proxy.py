@@ -8,10 +8,13 @@ import time
 from typing import Any
 
 from lifecycle.errors import BackendError, PortInUseError, UnavailableError
+from lifecycle.ingress import launcher
+from lifecycle.runtime.nodes import head_variable
 from lifecycle.runtime.ray_internals import serve_port
 from lifecycle.serving.counters import clear
 from lifecycle.settings import Settings
 
+FRONT = "LIFECYCLE_FRONT_HOST"
 METRICS = "metrics"
 """Folder below `home` with the counts of each application, in a folder per node."""
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
@@ -55,7 +58,7 @@ def start_proxy(settings: Settings) -> None:
     try:
         serve.start(
             proxy_location="HeadOnly",
-            http_options={"host": settings.serve_host, "port": settings.serve_port},
+            http_options={"host": _interface(settings), "port": settings.serve_port},
             logging_config=QUIET,
         )
     except Exception as error:
@@ -63,6 +66,18 @@ def start_proxy(settings: Settings) -> None:
             raise refusal from None
         logger.warning("the endpoint's HTTP proxy is late, as on a busy machine: waiting for it")
     _wait_for_proxy(settings)
+
+
+def _interface(settings: Settings) -> str:
+    """The address that Serve listens on, with its replicas if they are behind the front.
+
+    Then it has to be the replicas' on each node, and the front alone keeps to that of the settings
+    (`launcher.listener`).
+    """
+    host = settings.serve_host
+    if not launcher.is_one_of_several(host) or not head_variable(FRONT):
+        return host
+    return "::" if ":" in host else "0.0.0.0"  # noqa: S104 - the replicas', inside the cluster
 
 
 def refused(text: str, settings: Settings) -> BackendError | None:

@@ -28,6 +28,7 @@ from lifecycle.runtime.identity import code_digest, lock_digest, project_digest,
 from lifecycle.runtime.plugins import plugs_digest
 from lifecycle.runtime.ray_internals import lean_trainer
 from lifecycle.runtime.remote_driver import is_remote, on_cluster
+from lifecycle.runtime.traces import below
 from lifecycle.settings import Settings
 from lifecycle.training.matrix import Matrices, row_weights
 from lifecycle.training.parameters import constrained, plain, threads_of
@@ -131,7 +132,8 @@ def _run(
 
 def _trainer(job: Job, cpus: int, storage: str) -> Any:
     training = job.project.training
-    worker: Any = _worker  # Ray's annotation forbids a return value, its documentation has one
+    # Ray's annotation forbids a return value, its documentation has one
+    worker: Any = below(_worker, "train in a worker")
     return lean_trainer()(
         worker,
         train_loop_config={"job": job},

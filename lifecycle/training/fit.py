@@ -25,6 +25,7 @@ from lifecycle.lake.read import read_version
 from lifecycle.project import CostsSpec, DecisionSpec, Project, Scalar
 from lifecycle.records import Bundle, DatasetVersion, Evaluated, Identity, Noise, Split, Tuned
 from lifecycle.runtime.ray_internals import free_cpus
+from lifecycle.runtime.traces import below
 from lifecycle.settings import Settings
 from lifecycle.training.bundle import BundleSchema, load_model, write_bundle
 from lifecycle.training.calibration import Calibration, calibrate
@@ -284,7 +285,7 @@ def _fit_in_task(project: Project, cpus: int, *arguments: Any) -> FittedModel:
     from ray.exceptions import RayError as AnyRayError
 
     remote: Any = ray.remote(num_cpus=cpus, max_retries=project.training.max_failures)
-    running = remote(_send).remote(project, *arguments)
+    running = remote(below(_send, "fit in a worker")).remote(project, *arguments)
     try:
         sent: _Sent | LifecycleError = ray.get(running)
     except AnyRayError as error:

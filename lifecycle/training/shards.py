@@ -29,6 +29,7 @@ from lifecycle.lake.read import batch_frame, numbers_end, open_rows
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.cluster import ray_data, rows_of
+from lifecycle.runtime.traces import below
 from lifecycle.training.matrix import class_counts
 
 STRETCH = 500_000
@@ -139,7 +140,7 @@ def _look(project: Project, parts: dict[str, DatasetVersion]) -> dict[str, list[
         for first in range(0, end, STRETCH)
     ]
     surveys: dict[str, list[_Survey]] = {name: [] for name in parts}
-    survey = partial(_see, project=project, parts=parts)
+    survey = below(partial(_see, project=project, parts=parts), "survey rows")
     table = ray_data().from_items(stretches, override_num_blocks=len(stretches)).map(survey)
     for row in rows_of(table, "training"):
         if isinstance(row["seen"], LifecycleError):

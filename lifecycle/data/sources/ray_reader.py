@@ -16,6 +16,7 @@ from lifecycle.data.sources.files import Files
 from lifecycle.errors import LifecycleError, RayError, ray_reason
 from lifecycle.project import ColumnSpec
 from lifecycle.runtime.cluster import connect_ray, ray_data
+from lifecycle.runtime.traces import below
 from lifecycle.settings import Settings
 
 BLOCK = 16 << 20
@@ -89,7 +90,7 @@ def _read_all(
     names_rows = data.from_items([{"name": name} for name in names], override_num_blocks=len(names))
     names_rows.context.target_max_block_size = BLOCK
     read = names_rows.map_batches(
-        _read,
+        below(_read, "read a file"),
         batch_size=1,
         batch_format="pyarrow",
         fn_kwargs={"files": files, "columns": dict(columns), "subset": subset},

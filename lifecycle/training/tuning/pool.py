@@ -11,6 +11,7 @@ from ray.exceptions import RayError as AnyRayError
 from ray.exceptions import RayTaskError
 
 from lifecycle.errors import LifecycleError, RayError, TrainingError, ray_reason
+from lifecycle.runtime.traces import outgoing
 from lifecycle.training.tuning import Objective, Pruning, ReportedTrial, TrialOutcome
 from lifecycle.training.tuning.trials import Queued, ValidationMetric, Worker
 
@@ -111,7 +112,13 @@ class Pool:
             trial, at = self._queue.popleft(), self._idle.pop()
             news = self._news[self._sent[at] : trial.outcomes]
             self._sent[at] = trial.outcomes
-            reference = self._actors[at].run.remote(trial.number, trial.parameters, news)
+            actor, arguments = self._actors[at], (trial.number, trial.parameters, news)
+            parent = outgoing()
+            reference = (
+                actor.run_traced.remote(parent, *arguments)
+                if parent
+                else actor.run.remote(*arguments)
+            )
             self._running[reference] = trial.number, at
 
     def _ended(self, reference: Any) -> tuple[int, TrialOutcome | LifecycleError]:

@@ -94,6 +94,19 @@ class Worker:
         seconds = time.perf_counter() - began
         return TrialOutcome(value, tuple(watch.scores), watch.marks, seconds)
 
+    def run_traced(
+        self,
+        parent: Mapping[str, str],
+        number: int,
+        parameters: "Mapping[str, Scalar]",
+        news: list[ReportedTrial],
+    ) -> TrialOutcome | LifecycleError:
+        """Run a trial as a span below the one with these headers."""
+        from lifecycle.runtime.traces import worker_span
+
+        with worker_span("trial", {"lifecycle.trial": number}, parent):
+            return self.run(number, parameters, news)
+
     def judge(self) -> "Judge | None":
         """The pruner, told all that was sent."""
         if self._pruning is None:

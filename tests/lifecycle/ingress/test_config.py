@@ -37,6 +37,16 @@ def test_what_ray_writes_today_is_known(folder: Path, replicas: dict[str, list[i
     assert checked.returncode == 0, checked.stderr
 
 
+def test_the_front_listens_where_it_is_told_to(folder: Path) -> None:
+    written = render(folder, 8123).read_text().replace("bind 127.0.0.1:8123", "bind *:8123")
+    for host, line in [
+        ("10.0.0.2", "10.0.0.2:8123"),
+        ("[fd00::2]", "[fd00::2]:8123"),
+        ("", "*:8123"),
+    ]:
+        assert f"    bind {line}\n" in harden(written, Options(max_body=1000, host=host))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [

@@ -139,7 +139,7 @@ def test_https_only_and_no_old_tls(folder: Path, monkeypatch: pytest.MonkeyPatch
     cert.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
     key.write_bytes(made.private_key_pem.bytes())
     settings = Settings(serve_tls_cert=cert, serve_tls_key=key)
-    for name, value in launcher.certificate(settings).items():
+    for name, value in launcher.listener(settings).items():
         monkeypatch.setenv(name, value)
     port = free_port()
     context = ssl.create_default_context()

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 from lifecycle.errors import PortInUseError, UnavailableError
+from lifecycle.ingress import launcher
+from lifecycle.serving import proxy
 from lifecycle.serving.proxy import refused
 from lifecycle.settings import Settings
 
+ALL = "0.0.0.0"  # noqa: S104 - nothing listens here
 # as Ray 2.60 gives it, where another process listened on the port
 TAKEN = """\x1b[36mray::HAProxyManager.ready()\x1b[39m (pid=17711, ip=127.0.0.1, actor_id=6b4b)
   File "concurrent/futures/_base.py", line 456, in result
@@ -47,3 +50,25 @@ def test_a_refusal_is_one_line(text: str, kind: type[Exception], says: str) -> N
 
 def test_what_is_late_is_waited_for() -> None:
     assert refused(LATE, Settings(home=Path("/home"))) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "front", "listens"),
+    [
+        ("127.0.0.1", "", "127.0.0.1"),
+        ("localhost", "10.0.0.2", "localhost"),
+        (ALL, "10.0.0.2", ALL),
+        ("10.0.0.2", "10.0.0.2", ALL),
+        ("fd00::2", "[fd00::2]", "::"),
+        ("head.example", "head.example", ALL),
+        ("10.0.0.2", "", "10.0.0.2"),  # a cluster without the front: there is only Serve's own
+    ],
+)
+def test_replicas_listen_on_their_own_nodes(
+    host: str, front: str, listens: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy, "head_variable", lambda name: front)
+    settings = Settings(serve_host=host)
+    assert proxy._interface(settings) == listens
+    if listens != host:
+        assert launcher.listener(settings)["LIFECYCLE_FRONT_HOST"] == front
