@@ -45,6 +45,7 @@ SHAPELESS = {
     "runtime.nodes",
     "runtime.process",
     "runtime.ray_internals",
+    "runtime.remote_driver",
     "runtime.run",
     "runtime.servers",
     "runtime.traces",
