@@ -10,7 +10,7 @@ CHECKS := .venv-checks
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 UV := $(BIN)/uv pip install -q --no-deps --require-hashes --python
 
-.PHONY: help install demo test test-system test-all test-pages servers stack stack-test chaos lint docs notebooks bench serve page ui deploy release clean distclean
+.PHONY: help install demo test test-system test-all test-pages servers stack stack-test chaos lint docs screenshots notebooks bench serve page ui deploy release clean distclean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
@@ -69,6 +69,10 @@ lint: $(READY)  ## ruff, mypy strict, import directions, names
 
 docs: .venv-docs/.ready  ## the site of docs/, into .site: open .site/index.html
 	PATH="$(CURDIR)/.venv-docs/bin:$$PATH" NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs -q build
+
+screenshots: $(READY) servers  ## the pictures of docs/images, from what make demo left in .lifecycle
+	LIFECYCLE_HOME='$(LIFECYCLE_HOME)' $(BIN)/lifecycle page examples/health_visits/project.yaml --only
+	.venv-browser/bin/python -m tests.support.screenshots '$(LIFECYCLE_HOME)/reports/health_visits' docs/images
 
 notebooks: .venv-docs/.ready  ## each notebook and its text made equal: the newer one wins
 	.venv-docs/bin/jupytext --quiet --sync notebooks/*.ipynb

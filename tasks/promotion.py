@@ -32,7 +32,7 @@ from lifecycle.records import (
     Split,
     Trained,
 )
-from lifecycle.release import artifacts, cards, promotion, registry
+from lifecycle.release import artifacts, card_verification, cards, promotion, registry
 from lifecycle.release.offer import ANSWER_S
 from lifecycle.serving.proxy import STARTUP_S
 from lifecycle.serving.smoke import PATIENCE_S
@@ -354,8 +354,10 @@ def duel_of(
             decision=decision,
         )
     cards.ensure_card(project, trained, settings)
-    if problems := cards.verify_card(model, settings, project):
-        raise GateError(f"{model.uri} is not released: {' '.join(cards.claims_in_words(problems))}")
+    if problems := card_verification.verify_card(model, settings, project):
+        raise GateError(
+            f"{model.uri} is not released: {' '.join(card_verification.claims_in_words(problems))}"
+        )
     return trained, Duel(
         champion=champion_of(project, settings),
         challenger_evaluation=judgement.evaluated.candidate,

@@ -18,7 +18,7 @@ from lifecycle.records import (
     ModelVersion,
     Trained,
 )
-from lifecycle.release import artifacts, cards, register, registry
+from lifecycle.release import artifacts, card_verification, cards, register, registry
 from lifecycle.release.registry import CHALLENGER, CHAMPION
 from lifecycle.runtime.cluster import is_connected
 from lifecycle.serving import proxy
@@ -203,14 +203,15 @@ def _verified(
 ) -> Duel:
     """The duel, unless a claim of the challenger's model card is false."""
     cards.ensure_card(project, trained, settings)
-    false_claims = cards.verify_card(trained.model, settings, project)
+    false_claims = card_verification.verify_card(trained.model, settings, project)
     if not false_claims:
         duel = _measure(project, settings, trained, champion)
         card = cards.read_card(trained.model, settings)
         false_claims = remeasured_claims(card, duel.challenger_evaluation, project) if card else []
         if not false_claims:
             return duel
-    return _undisputed(trained, champion, "model card", False, cards.claims_in_words(false_claims))
+    reasons = card_verification.claims_in_words(false_claims)
+    return _undisputed(trained, champion, "model card", False, reasons)
 
 
 def _undisputed(

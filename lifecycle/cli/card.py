@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lifecycle.cli.project import EnvOption, project_first
-from lifecycle.errors import ProjectError, RegistryError
+from lifecycle.errors import ProjectError
 from lifecycle.project.loader import load_project
 from lifecycle.records import one_line
 from lifecycle.runtime.console import TABLE_WIDTH, open_console, write_error
 from lifecycle.settings import Settings
 
 if TYPE_CHECKING:
-    from lifecycle.quality.card import ModelCard
     from lifecycle.records import ModelVersion
 
 FALSE = 2
@@ -50,17 +49,14 @@ def card(
         difference_table,
         markdown,
     )
-    from lifecycle.release.cards import (
-        card_text,
-        status_and_history,
-        verify_card,
-    )
+    from lifecycle.release.card_verification import verify_card
+    from lifecycle.release.cards import card_text, require_card, status_and_history
     from lifecycle.runtime.html import write_page
 
     settings = Settings.load(env)
     loaded = load_project(project, settings.env)
     models = [_model(loaded.name, ref, settings) for ref in refs]
-    cards = [_card(model, settings) for model in models]
+    cards = [require_card(model, settings) for model in models]
     console = open_console(width=TABLE_WIDTH)
     if len(cards) == 1:
         status, history = status_and_history(models[0], settings)
@@ -130,20 +126,3 @@ def _model(name: str, ref: str, settings: Settings) -> "ModelVersion":
     from lifecycle.release.registry import versions
 
     return find_version(name, versions(name, settings), ref)
-
-
-def _card(model: "ModelVersion", settings: Settings) -> "ModelCard":
-    """The card of a version.
-
-    Raises:
-        RegistryError: it has none.
-    """
-    from lifecycle.release.cards import read_card
-
-    card = read_card(model, settings)
-    if card is None:
-        raise RegistryError(
-            f"{model.uri}: it has no model card: it was registered before versions had one; its "
-            "next release writes one"
-        )
-    return card

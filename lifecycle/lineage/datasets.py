@@ -6,16 +6,14 @@ from lifecycle.data.split import PARTS
 from lifecycle.features.join import TABLE as JOINED
 from lifecycle.features.store import VIEW
 from lifecycle.lake.table import history, table_uri
-from lifecycle.lineage.graph import Graph, Kind, Node
-from lifecycle.monitoring.live import LIVE, LIVE_PREDICTIONS
+from lifecycle.lineage.graph import SHORT, Graph, Kind, Node
+from lifecycle.monitoring.results import LIVE, LIVE_PREDICTIONS
 from lifecycle.project import Project
 from lifecycle.records import DatasetVersion
 from lifecycle.settings import Settings
 
 INGESTED = ("accepted", "current", "rejected")
 SCORES = "predictions"
-SHORT = 12
-"""Digits of a digest that a person is shown."""
 FACTS = (
     "window",
     "rule",

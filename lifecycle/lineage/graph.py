@@ -29,6 +29,11 @@ rows of a dataset with their features of every view; `part`: train, validation o
 a version of the table of batch predictions; `log`: all logged answers of a model version; `rows`:
 those of a part that are about a prediction's entity."""
 
+SHORT = 12
+"""Digits of a digest that a person is shown."""
+NOTHING_TO_DO = "nothing to do"
+"""Verdict of a monitoring that asks for nothing."""
+
 
 class Node(Record):
     """One thing that was made or used."""

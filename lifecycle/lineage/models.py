@@ -16,9 +16,9 @@ from lifecycle.lake.logged_predictions import open_log
 from lifecycle.lake.prediction_log import SCHEMA
 from lifecycle.lake.read import open_rows, stored_schema
 from lifecycle.lake.table import ROW
-from lifecycle.lineage.datasets import SHORT, version_of
-from lifecycle.lineage.graph import Graph, Node
-from lifecycle.monitoring.monitor import REPORT_FILES
+from lifecycle.lineage.datasets import version_of
+from lifecycle.lineage.graph import NOTHING_TO_DO, SHORT, Graph, Node
+from lifecycle.monitoring.results import REPORT_FILES
 from lifecycle.project import Project
 from lifecycle.records import Estimate, ModelVersion
 from lifecycle.release.lifetime import MADE_PREFIX, ORIGIN
@@ -79,6 +79,24 @@ def model_runs(project: Project, settings: Settings) -> Iterator["Run"]:
             token = page.token
             if not token:
                 return
+
+
+def newest_failure(project: Project, settings: Settings) -> "Run | None":
+    """The training that failed or was killed last; None if all came to their end.
+
+    Raises:
+        BackendError: the tracking store cannot be read.
+    """
+    client = connect(settings)
+    with backend_errors(settings):
+        experiment = client.get_experiment_by_name(project.name)
+        if experiment is None:
+            return None
+        ended = "attributes.status != 'FINISHED' and attributes.status != 'RUNNING'"
+        query = f"{ended} and tags.`{IDENTITY}` LIKE '%'"  # trials have none
+        order = ["attributes.end_time DESC"]
+        runs = client.search_runs([experiment.experiment_id], query, max_results=1, order_by=order)
+        return runs[0] if runs else None
 
 
 def holdout_metrics(run: "Run") -> dict[str, Estimate]:
@@ -195,7 +213,7 @@ def add_monitored(graph: Graph, project: Project, settings: Settings) -> None:
     scores = {node.digest: node.id for node in graph.nodes.values() if node.kind == "scores"}
     for file in sorted(settings.home.glob(f"reports/{project.name}/{REPORT_FILES}")):
         content = json.loads(file.read_text(encoding="utf-8"))
-        verdict = "nothing to do" if content["passed"] else "retraining asked for"
+        verdict = NOTHING_TO_DO if content["passed"] else "retraining asked for"
         facts = {"report": str(file.with_suffix(".html")), "verdict": verdict}
         facts |= {"drifted": ", ".join(content["drifted"]) or "nothing"} | content["made"]
         node = Node(

@@ -14,8 +14,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from lifecycle.errors import ProjectError
-from lifecycle.lineage.datasets import SHORT
-from lifecycle.lineage.graph import Edge, Kind, Lineage, Node
+from lifecycle.lineage.graph import SHORT, Edge, Kind, Lineage, Node
 from lifecycle.records import one_line
 from lifecycle.runtime.console import styled
 from lifecycle.runtime.files import write_atomic

@@ -18,6 +18,7 @@ from lifecycle.lake.manifest import read_commit
 from lifecycle.lake.table import history, rows_left, table_uri
 from lifecycle.monitoring.estimate import FeatureCodes, Reference, estimate_quality, reference_of
 from lifecycle.monitoring.labels import with_ledger
+from lifecycle.monitoring.results import PREDICTIONS
 from lifecycle.monitoring.scored import OpenWindow, categorical_features, open_window
 from lifecycle.project import Project
 from lifecycle.records import (
@@ -39,7 +40,6 @@ FAR = 2.0
 """Half-widths of the interval from which one window is enough."""
 GRADED = 12
 """Labelled windows that a grade looks at, the newest."""
-PREDICTIONS = "predictions"
 
 
 class Estimator:

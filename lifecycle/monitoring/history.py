@@ -69,6 +69,8 @@ class WindowAlarm(Record):
     since: str = ""
     evidence: str = ""
     """Of a cause, how it was seen; tables of old have neither."""
+    id: str = ""
+    """By which it is acknowledged; rows of old have none."""
 
     def __str__(self) -> str:
         others = f", together with {', '.join(self.columns[1:])}" if self.columns[1:] else ""

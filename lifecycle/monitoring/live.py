@@ -22,7 +22,7 @@ from lifecycle.lake.prediction_log import input_fields
 from lifecycle.lake.table import Noted, find_version, note_of, noted_versions, table_uri
 from lifecycle.lake.write import VersionWriter, write_batches
 from lifecycle.monitoring.grades import dataset_of
-from lifecycle.monitoring.results import MetricRow
+from lifecycle.monitoring.results import LIVE, LIVE_PREDICTIONS, MetricRow
 from lifecycle.monitoring.scored import MAX_ROWS, PREDICTION_ID, sampled
 from lifecycle.project import Project, duration
 from lifecycle.records import ModelVersion, Scored, Window
@@ -30,7 +30,6 @@ from lifecycle.runtime.identity import sha256
 from lifecycle.runtime.run import provenance
 from lifecycle.settings import Settings
 
-LIVE, LIVE_PREDICTIONS = "live", "live_predictions"
 MAX_DUE = 48
 """Windows that one look cuts, the newest: what is older was never asked for."""
 ROW_NUMBER = "row"

@@ -16,12 +16,13 @@ from lifecycle.labels.ledger import Ledger, content_digest
 from lifecycle.monitoring.causes import name_causes
 from lifecycle.monitoring.claims import claim_alarms
 from lifecycle.monitoring.drift import drift_report
-from lifecycle.monitoring.grades import PREDICTIONS, estimate_windows
+from lifecycle.monitoring.grades import estimate_windows
 from lifecycle.monitoring.history import read_windows
 from lifecycle.monitoring.labels import with_ledger
-from lifecycle.monitoring.live import LIVE_PREDICTIONS
 from lifecycle.monitoring.report import WindowFindings, monitoring_page
 from lifecycle.monitoring.results import (
+    LIVE_PREDICTIONS,
+    PREDICTIONS,
     MetricRow,
     drift_alarms,
     drift_rows,
@@ -50,9 +51,6 @@ from lifecycle.runtime.run import provenance
 from lifecycle.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-REPORT_FILES = "monitoring-*.json"
-"""Files of a project's reports that say what was compared and found."""
 
 
 def monitor_windows(

@@ -30,6 +30,12 @@ from lifecycle.runtime.identity import sha256
 from lifecycle.settings import Settings
 
 METRICS, ALARMS = "monitoring_metrics", "monitoring_alarms"
+PREDICTIONS = "predictions"
+"""Table of the windows that were scored."""
+LIVE, LIVE_PREDICTIONS = "live", "live_predictions"
+"""Tables of the windows that are cut from the prediction log: their rows, and what was answered."""
+REPORT_FILES = "monitoring-*.json"
+"""Files of a project's reports that say what was compared and found."""
 ALL = "all"
 """The slice that is no slice."""
 ID_DIGITS = 10

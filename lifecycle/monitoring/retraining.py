@@ -15,7 +15,7 @@ from lifecycle.data.split import PARTS
 from lifecycle.lake.manifest import read_commit
 from lifecycle.lake.rows import read_rows, replace_rows
 from lifecycle.lake.table import noted_versions, table_uri
-from lifecycle.monitoring.grades import PREDICTIONS
+from lifecycle.monitoring.results import PREDICTIONS
 from lifecycle.project import Project, RetrainingSpec, duration
 from lifecycle.records import Attempt, Change, Decision, RetrainingRequest, Trained, Trigger
 from lifecycle.settings import Settings

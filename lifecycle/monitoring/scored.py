@@ -1,8 +1,8 @@
 """Scored windows as frames: what the model saw, what it answered, what came true."""
 
 import logging
-from collections.abc import Generator, Mapping
-from contextlib import closing
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -31,6 +31,7 @@ from lifecycle.lake.read import (
 from lifecycle.lake.stretches import is_for_ray, on_ray
 from lifecycle.lake.table import ROW
 from lifecycle.project import Project, Scalar, TaskKind
+from lifecycle.project.expression import holds
 from lifecycle.records import DatasetVersion, Evaluation, Scored
 from lifecycle.settings import Settings
 from lifecycle.training.evaluation.evaluate import Measurement, evaluate
@@ -70,6 +71,8 @@ class OpenWindow:
     """(n,): the time of each row, if the project has one."""
     attributes: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
     """Protected attribute or column to slice by → each row's level, as text (n,)."""
+    segments: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    """Segment of `evaluation.segments` → which rows are in it (n,)."""
     ids: NDArray[np.object_] | None = None
     """(n,): ids of the predictions, of a window of the prediction log."""
     sample: pd.DataFrame | None = None
@@ -203,9 +206,17 @@ def window_of(frame: pd.DataFrame, prediction: NDArray[np.float64], project: Pro
             for name in dict.fromkeys((*project.protected, *project.evaluation.slices))
             if name in frame.columns
         },
+        segments=dict(_segments(frame, project)),
         ids=frame[PREDICTION_ID].to_numpy(dtype=object) if _is_logged(frame, project) else None,
         sample=frame.head(SAMPLE_ROWS),
     )
+
+
+def _segments(frame: pd.DataFrame, project: Project) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Segments whose columns the rows have; logged requests may lack some."""
+    for name, condition in project.evaluation.segments.items():
+        with suppress(ValueError):
+            yield name, holds(condition, frame)
 
 
 def _is_logged(frame: pd.DataFrame, project: Project) -> bool:

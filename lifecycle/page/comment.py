@@ -1,9 +1,11 @@
 """A comment at a pull request of GitHub or GitLab, which the next run updates."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import httpx
 
@@ -17,6 +19,10 @@ GITHUB_API = "https://api.github.com"
 GITLAB_API = "https://gitlab.com/api/v4"
 GITHUB_TOKENS = ("GITHUB_TOKEN", "GH_TOKEN")
 GITLAB_TOKENS = ("GITLAB_COMMENT_TOKEN", "GITLAB_TOKEN")
+CHANGE = re.compile(
+    r"(?P<server>https?://[^/]+)/(?P<project>.+?)(?:/-)?/(?P<kind>pull|merge_requests)/(?P<number>\d+)"
+)
+"""Page of a pull request or merge request: Jenkins names it in CHANGE_URL."""
 FORBIDDEN = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 
@@ -56,7 +62,8 @@ def discussion_of(event: Path | None, environment: Mapping[str, str]) -> Discuss
         if "pull_request" not in _content(event):
             return None
     if event is None:
-        return None
+        change = CHANGE.fullmatch(environment.get("CHANGE_URL", ""))
+        return _of_page(change, environment) if change else None
     content = _content(event)
     try:
         if content.get("object_kind") == "merge_request":
@@ -68,6 +75,17 @@ def discussion_of(event: Path | None, environment: Mapping[str, str]) -> Discuss
         raise SettingsError(
             f"{event}: not an event of a pull request (GitHub) or merge request (GitLab)"
         ) from None
+
+
+def _of_page(change: re.Match[str], environment: Mapping[str, str]) -> Discussion:
+    """The request with this page, on the service's own server where none is named."""
+    server, project, number = change["server"], change["project"], change["number"]
+    if change["kind"] == "pull":
+        is_public = server == "https://github.com"
+        api = {} if is_public else {"GITHUB_API_URL": f"{server}/api/v3"}
+        return _github(project, int(number), api | {**environment})
+    api = {"CI_API_V4_URL": f"{server}/api/v4"}
+    return _gitlab(quote(project, safe=""), number, api | {**environment})
 
 
 def _content(event: Path) -> dict[str, Any]:

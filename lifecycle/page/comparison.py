@@ -13,7 +13,7 @@ from markupsafe import Markup
 from lifecycle.errors import RegistryError
 from lifecycle.features.encode import labels
 from lifecycle.lake.read import read_version
-from lifecycle.lineage.datasets import SHORT
+from lifecycle.lineage.graph import SHORT
 from lifecycle.lineage.models import inputs_of, model_runs
 from lifecycle.project import Project
 from lifecycle.records import Estimate, Evaluation, Gain, ModelVersion, Record

@@ -103,7 +103,7 @@ def _of(state: EnvironmentState) -> Iterator[Event]:
             tone="bad" if worst.severity == "high" else "warn",
         )
     for monitoring in state.monitorings:
-        if monitoring.verdict == "nothing to do":
+        if not monitoring.asks:
             continue
         yield Event(
             moment(monitoring.time),

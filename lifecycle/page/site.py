@@ -13,8 +13,9 @@ from lifecycle.lineage.picture import svg
 from lifecycle.monitoring.charts import window_charts, worst_windows
 from lifecycle.monitoring.history import WindowResult
 from lifecycle.monitoring.results import Source
-from lifecycle.page.cards import Link, card, outcome, spell_measure, spell_moment, windows_of
+from lifecycle.page.cards import card
 from lifecycle.page.events import KINDS, Event, Kind, events
+from lifecycle.page.facts import Link, outcome, spell_measure, spell_moment, windows_of
 from lifecycle.page.sources import Sources
 from lifecycle.page.state import EnvironmentState, VersionState
 from lifecycle.project import Project
@@ -65,7 +66,7 @@ def write_site(project: Project, states: Sequence[EnvironmentState], sources: So
 def site_page(project: Project, states: Sequence[EnvironmentState], sources: Sources) -> str:
     """The page of a project as HTML."""
     readable = in_order([state for state in states if not state.problem])
-    cards = [card(project, state, sources) for state in readable]
+    cards = [card(project, state, sources, readable) for state in readable]
     all_events = events(readable)
     now = datetime.now(UTC)
     start = min([event.time for event in all_events], default=now)

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from lifecycle.lineage.graph import Lineage
+from lifecycle.lineage.graph import NOTHING_TO_DO, Lineage
 from lifecycle.monitoring.history import WindowResult
 from lifecycle.records import Attempt, Change, Estimate, Record
 
@@ -49,6 +49,21 @@ class Monitoring(Record):
     flow_run_name: str = ""
     page: str
 
+    @property
+    def asks(self) -> bool:
+        """True if it asks for retraining."""
+        return self.verdict != NOTHING_TO_DO
+
+
+class FailedTraining(Record):
+    """A training whose run failed or was killed."""
+
+    time: str
+    """UTC, ISO 8601."""
+    reason: str
+    flow_run: str = ""
+    """Of Prefect."""
+
 
 class EnvironmentState(Record):
     """A project in one environment."""
@@ -57,6 +72,8 @@ class EnvironmentState(Record):
     problem: str = ""
     """Why nothing could be read; empty if it could."""
     promotes_from: str = ""
+    approval: bool = False
+    """Whether a person is asked before a version is promoted to here."""
     mlflow: str = ""
     """Address of an MLflow server; empty where MLflow is a file in `home`."""
     experiment: str = ""
@@ -70,6 +87,10 @@ class EnvironmentState(Record):
     changes: tuple[Change, ...] = ()
     """The audit trail of the versions, oldest first."""
     windows: tuple[WindowResult, ...] = ()
+    acknowledged: dict[str, str] = Field(default_factory=dict)
+    """Id of an alarm → who acknowledged its cause, when and why."""
+    failed_training: FailedTraining | None = None
+    """The newest."""
     monitorings: tuple[Monitoring, ...] = ()
     """Oldest first."""
     attempts: tuple[Attempt, ...] = ()

@@ -29,6 +29,7 @@ from lifecycle.records import (
     Split,
     Trained,
 )
+from lifecycle.runtime.identity import PACKAGE
 
 LICENCE_FILES = ("LICENCE", "LICENSE")
 """Names, without ending, of a file beside the project file whose first line names the licence."""
@@ -365,7 +366,12 @@ def part_of(dataset: DatasetVersion) -> PartClaim:
 
 
 def _licence(project: Project) -> str:
-    """First line of a licence beside the project file."""
+    """First line of a licence beside the project file.
+
+    That of this package is not the model's: whoever follows the tutorial works in its checkout.
+    """
+    if project.folder == PACKAGE.parent.resolve():
+        return ""
     for name in LICENCE_FILES:
         for file in sorted(project.folder.glob(f"{name}*")):
             try:

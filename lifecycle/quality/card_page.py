@@ -57,7 +57,20 @@ def card_page(card: ModelCard, status: str = DRAFT, history: Sequence[str] = ())
     """A card as a page that opens without a network."""
     sections = [_without_marks(section) for section in card_sections(card, history)]
     verdict = Cell(f"Status: {status}", TONES.get(status, "plain"))
-    return page(title(card), sections, lead=card.declared.purpose, verdict=verdict)
+    return page(title(card), sections, lead=_in_brief(card), verdict=verdict)
+
+
+def _in_brief(card: ModelCard) -> str:
+    """The deciding metric with its interval, beside the baseline's: figures come first."""
+    measured, metric = card.measured, card.declared.metric
+    estimate, trivial = measured.metrics.get(metric), measured.baseline_metrics.get(metric)
+    if estimate is None:
+        return ""
+    comparison = f"; {measured.baseline} {trivial.value:.4g}" if trivial else ""
+    return (
+        f"{metric} {estimate.value:.4g} ({estimate.low:.4g} to {estimate.high:.4g}) on "
+        f"{measured.holdout_rows:,} rows that it did not learn from{comparison}."
+    )
 
 
 def title(card: ModelCard) -> str:

@@ -1,4 +1,4 @@
-"""Model cards in MLflow, beside the version they are about: written, verified, given a status.
+"""Model cards in MLflow, beside the version they are about: written, read, given a status.
 
 `card.json` is written when the version is registered, and its SHA-256 is in the audit trail of
 cards. `model_card.md` and `model_card.html` are made of it, and made anew when its status changes
@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -25,39 +25,31 @@ from lifecycle.audit.card_trail import (
     status_of,
 )
 from lifecycle.audit.model_trail import CROWNING, history
-from lifecycle.errors import RegistryError
-from lifecycle.lake.manifest import read_commit
+from lifecycle.errors import LifecycleError, RegistryError
 from lifecycle.lake.read import PART_OF
-from lifecycle.lake.table import erased_rows, note_of, relocated, rows_left
+from lifecycle.lake.table import note_of
 from lifecycle.project import Project
+from lifecycle.project.loader import load_project
 from lifecycle.quality.card import (
-    FalseClaim,
     ModelCard,
     declared_claims,
-    false_claims,
     make_card,
-    measured_claims,
 )
 from lifecycle.quality.card_page import CARD_HTML, CARD_MARKDOWN, card_page, markdown
 from lifecycle.records import (
     Change,
-    DatasetVersion,
-    Identity,
     ModelVersion,
     Split,
     Trained,
     one_line,
 )
-from lifecycle.release.artifacts import bundle_path, logged_record
-from lifecycle.release.mlflow_run import gap_name, logged_estimates
+from lifecycle.release.artifacts import bundle_path
 from lifecycle.release.mlflow_store import backend_errors, connect
 from lifecycle.release.registry import (
     CHAMPION,
     COMPLETE,
-    IDENTITY,
     as_record,
     by_alias,
-    erased_rows_of,
     versions_of,
 )
 from lifecycle.runtime.html import write_page
@@ -65,14 +57,11 @@ from lifecycle.settings import Settings
 from lifecycle.training.bundle import load_bundle
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    pass
 
 CARD = "card.json"
 STATUS = "lifecycle.card"
 """Tag of a version: the status of its card."""
-MODELS_TRAIL = "the audit trail of model cards"
-MAX_CLAIMS_SHOWN = 5
-"""False claims that a message names."""
 MOST_TABLES = 3
 """Between a part and what was ingested: the part, a table with joined views, the ingested one."""
 SHORT = 12
@@ -91,15 +80,33 @@ def write_card(project: Project, trained: Trained, settings: Settings) -> ModelC
     model = trained.model
     card = draft_card(project, trained, settings)
     text, lines = card_text(card), card_lines(settings, model)
-    digest = _sha256(text)
+    digest = text_digest(text)
     if not lines:
         _publish(settings, card, card_line("draft", model, digest, ("Registered.",)))
     elif lines[-1].card != digest:
         line = card_line(_status(lines), model, digest, ("Registered again, with other claims.",))
         _publish(settings, card, line)
+    _log_project(project, card, settings)
     with backend_errors(settings):
         connect(settings).log_text(model.run_id, text, CARD)
     return card
+
+
+def _log_project(project: Project, card: ModelCard, settings: Settings) -> None:
+    """Leave the project file with the run, if it has what the card declares.
+
+    The run has it from the begin of the training, unless it was promoted. Of another training with
+    the same identity it may be older: a purpose may be edited without making another model.
+    """
+    try:
+        text = project.file.read_text(encoding="utf-8")
+        declared = declared_claims(load_project(project.file, settings.env))
+    except (OSError, LifecycleError):  # made in code, or edited meanwhile
+        return
+    if declared == card.declared:
+        name = project_file(card.model, settings) or project.file.name
+        with backend_errors(settings):
+            connect(settings).log_text(card.model.run_id, text, name)
 
 
 def ensure_card(project: Project, trained: Trained, settings: Settings) -> None:
@@ -123,7 +130,7 @@ def draft_card(project: Project, trained: Trained, settings: Settings) -> ModelC
     if not path.is_dir():
         path = bundle_path(trained.model, settings)
     rounds = load_bundle(path, trained.model.digest).manifest.rounds
-    return make_card(project, trained, rounds, _contract_of(trained.split))
+    return make_card(project, trained, rounds, contract_of(trained.split))
 
 
 def card_text(card: ModelCard) -> str:
@@ -144,12 +151,9 @@ def add_note(model: ModelVersion, text: str, settings: Settings) -> CardChange:
     words = one_line(" ".join(text.split()))
     if not words:
         raise RegistryError(f"{model.uri}: a note needs words")
-    card, lines = read_card(model, settings), card_lines(settings, model)
-    if card is None or not lines:
-        raise RegistryError(
-            f"{model.uri}: it has no model card, since a former release registered it; its next "
-            "release writes one"
-        )
+    card, lines = require_card(model, settings), card_lines(settings, model)
+    if not lines:
+        raise _no_card(model)
     return _publish(settings, card, card_line("note", model, lines[-1].card, (words,)))
 
 
@@ -243,7 +247,7 @@ def _documents(settings: Settings, card: ModelCard, lines: Sequence[CardChange])
 
 
 def _pages_digest(documents: dict[str, str]) -> str:
-    return " ".join(_sha256(documents[name]) for name in (CARD_MARKDOWN, CARD_HTML))
+    return " ".join(text_digest(documents[name]) for name in (CARD_MARKDOWN, CARD_HTML))
 
 
 def _status(lines: Sequence[CardChange]) -> Status:
@@ -263,7 +267,7 @@ def read_card(model: ModelVersion, settings: Settings) -> ModelCard | None:
         BackendError: MLflow cannot be reached.
         RegistryError: the card cannot be read.
     """
-    text = _load(model, CARD, settings)
+    text = load_document(model, CARD, settings)
     if text is None:
         return None
     try:
@@ -272,6 +276,26 @@ def read_card(model: ModelVersion, settings: Settings) -> ModelCard | None:
         raise RegistryError(
             f"{model.uri}: its {CARD} is no model card ({error.error_count()} problems)"
         ) from None
+
+
+def require_card(model: ModelVersion, settings: Settings) -> ModelCard:
+    """The card of a version that must have one.
+
+    Raises:
+        BackendError: MLflow cannot be reached.
+        RegistryError: there is none, or it cannot be read.
+    """
+    card = read_card(model, settings)
+    if card is None:
+        raise _no_card(model)
+    return card
+
+
+def _no_card(model: ModelVersion) -> RegistryError:
+    return RegistryError(
+        f"{model.uri}: it has no model card: it was registered before versions had one; its next "
+        "release writes one"
+    )
 
 
 def card_lines(settings: Settings, model: ModelVersion) -> list[CardChange]:
@@ -319,144 +343,12 @@ def status_and_history(model: ModelVersion, settings: Settings) -> tuple[Status,
     return _status(lines), _history(settings, model, lines, datetime.now(UTC).isoformat())
 
 
-# Verified.
-
-
-def verify_card(
-    model: ModelVersion, settings: Settings, project: Project | None = None
-) -> list[FalseClaim]:
-    """Every claim of a version's card that the store says otherwise; none of a version without.
-
-    Measured claims are compared with the run, the bundle and the lake, and so is the record of the
-    training, which gates read. What the project declares may have changed since: it is compared
-    where the file of the card is not the registered one, to name what was changed in it.
-
-    Args:
-        project: the project of the version.
+def contract_of(split: Split) -> str:
+    """Version of the contract under which the rows of a split were ingested; empty if unknown.
 
     Raises:
-        BackendError: a store cannot be read.
-        BundleError: the registered bundle is not what its digest says.
-        RegistryError: the version has no readable record.
+        BackendError: the lake cannot be read.
     """
-    lines = card_lines(settings, model)
-    text = _load(model, CARD, settings)
-    if text is None:
-        return [_changed(CARD, "nothing", lines[-1].card)] if lines else []
-    digest, sealed = _sha256(text), lines[-1].card if lines else "no line"
-    try:
-        card = ModelCard.model_validate_json(text)
-    except ValidationError:
-        return [_changed(CARD, digest, sealed)]
-    record = relocated(logged_record(model, settings), settings)
-    problems = _false_measures(card, model, record, settings)
-    problems += false_claims(card.model, model, "model")
-    if digest not in [line.card for line in lines]:
-        if project is not None:
-            problems += false_claims(card.declared, declared_claims(project), "declared")
-        if not problems:
-            problems.append(_changed(CARD, digest, sealed))
-    return problems + _changed_documents(model, lines, settings)
-
-
-def claims_in_words(problems: Sequence[FalseClaim]) -> tuple[str, ...]:
-    """False claims as reasons of a decision: the first ones, and how many there are."""
-    reasons = [f"False claim: {claim}." for claim in problems[:MAX_CLAIMS_SHOWN]]
-    if more := len(problems) - len(reasons):
-        reasons.append(f"{more} more claims of the model card are not so.")
-    return tuple(reasons)
-
-
-def _changed(file: str, digest: str, sealed: str) -> FalseClaim:
-    return FalseClaim(claim=file, claimed=digest, actual=sealed, place=MODELS_TRAIL)
-
-
-def _changed_documents(
-    model: ModelVersion, lines: Sequence[CardChange], settings: Settings
-) -> list[FalseClaim]:
-    """Documents that are not as the trail has them; an erasure replaces pages."""
-    problems = []
-    for at, name in enumerate((CARD_MARKDOWN, CARD_HTML)):
-        sealed = [line.pages.split(" ")[at] for line in lines if " " in line.pages]
-        digest = _sha256(_load(model, name, settings) or "")
-        erased = name == CARD_HTML and erased_rows_of(model, settings)
-        if sealed and digest not in sealed and not erased:
-            problems.append(_changed(name, digest, sealed[-1]))
-    return problems
-
-
-def _false_measures(
-    card: ModelCard, model: ModelVersion, record: Trained, settings: Settings
-) -> list[FalseClaim]:
-    """Claims of the card, and of the record, that run, bundle and lake say otherwise."""
-    stored, rounds, contract = _stored(model, record, settings)
-    contract = contract or card.measured.contract  # where the lake has no such rows any more
-    actual = measured_claims(stored, rounds, contract)
-    problems = false_claims(card.measured, actual, "measured")
-    names = {claim.claim for claim in problems}
-    recorded = measured_claims(record, rounds, contract)
-    for claim in false_claims(recorded, actual, "measured"):
-        if claim.claim not in names:
-            place = f"{claim.place}, and not the record of the training,"
-            problems.append(claim.model_copy(update={"place": place}))
-    return problems
-
-
-def _stored(model: ModelVersion, record: Trained, settings: Settings) -> tuple[Trained, int, str]:
-    """The record with what run, bundle and lake say in place of its own; rounds and contract."""
-    with backend_errors(settings):
-        run = connect(settings).get_run(model.run_id)
-    loaded = load_bundle(bundle_path(model, settings), model.digest)
-    numbers = run.data.metrics
-    evaluation = record.evaluation
-    gaps = tuple(
-        gap.model_copy(update={"value": numbers.get(gap_name(gap), gap.value)})
-        for gap in evaluation.gaps
-    )
-    measured: dict[str, Any] = {
-        "metrics": logged_estimates(run, "holdout"),
-        "threshold": numbers.get("threshold"),
-        "calibration_error": numbers.get("holdout/calibration_error"),
-        "gaps": gaps,
-    }
-    baseline = record.baseline.model_copy(update={"metrics": logged_estimates(run, "baseline")})
-    split = record.split
-    parts = {name: _in_lake(part) for name, part in split if isinstance(part, DatasetVersion)}
-    stored = record.model_copy(
-        update={
-            "model": model.model_copy(update={"digest": loaded.digest}),
-            "evaluation": evaluation.model_copy(update=measured),
-            "baseline": baseline,
-            "split": split.model_copy(update=parts),
-            "identity": _identity(run, record.identity),
-        }
-    )
-    return stored, loaded.manifest.rounds, _contract_of(split)
-
-
-def _identity(run: "Run", recorded: Identity) -> Identity:
-    """The identity as the tags of a run have it; of a run without them, as recorded."""
-    tags = run.data.tags
-    parts = {
-        name: tags[f"{IDENTITY}.{name}"]
-        for name in Identity.model_fields
-        if f"{IDENTITY}.{name}" in tags
-    }
-    content = recorded.model_dump() | parts | {"digest": tags.get(IDENTITY, recorded.digest)}
-    return Identity.model_validate(content)
-
-
-def _in_lake(part: DatasetVersion) -> DatasetVersion:
-    """A part with the rows and the digest that the lake has; as recorded where it is gone."""
-    info = read_commit(part.uri, part.version) or {}
-    if "digest" not in info:  # another environment's, or deleted by retention
-        return part
-    rows = rows_left(part.uri, part.version) + erased_rows(part.uri, part.version)
-    return part.model_copy(update={"digest": str(info["digest"]), "rows": rows})
-
-
-def _contract_of(split: Split) -> str:
-    """Version of the contract under which the rows of a split were ingested; empty if unknown."""
     uri, version = split.holdout.uri, split.holdout.version
     for _ in range(MOST_TABLES):
         note = note_of(uri, version)
@@ -477,8 +369,12 @@ def _contract_of(split: Split) -> str:
 # Files and tags of MLflow.
 
 
-def _load(model: ModelVersion, name: str, settings: Settings) -> str | None:
-    """A text of the run of a version; None if it has none of this name."""
+def load_document(model: ModelVersion, name: str, settings: Settings) -> str | None:
+    """A text of the run of a version; None if it has none of this name.
+
+    Raises:
+        BackendError: MLflow cannot be reached.
+    """
     client = connect(settings)
     import mlflow
 
@@ -489,5 +385,19 @@ def _load(model: ModelVersion, name: str, settings: Settings) -> str | None:
         return text
 
 
-def _sha256(text: str) -> str:
+def project_file(model: ModelVersion, settings: Settings) -> str | None:
+    """Name of the project file that the run of a version has; None if it has none, or several.
+
+    Raises:
+        BackendError: MLflow cannot be reached.
+    """
+    client = connect(settings)
+    with backend_errors(settings):
+        names = [file.path for file in client.list_artifacts(model.run_id) if not file.is_dir]
+    files = [name for name in names if name.endswith((".yaml", ".yml"))]
+    return files[0] if len(files) == 1 else None
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 of a document."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -26,7 +26,7 @@ from lifecycle.records import DatasetVersion, ModelVersion, Offer, Split
 from lifecycle.records.base import Record
 from lifecycle.redaction import redact
 from lifecycle.release.artifacts import logged_record, registered_bundle
-from lifecycle.release.cards import claims_in_words, verify_card
+from lifecycle.release.card_verification import claims_in_words, verify_card
 from lifecycle.release.hooks import module_of, registered_hook
 from lifecycle.release.mlflow_store import backend_errors, connect
 from lifecycle.release.registry import CHAMPION, by_alias, versions

@@ -17,7 +17,7 @@ from lifecycle.data.split_parts import (
     places,
     starts_of,
 )
-from lifecycle.project import SplitSpec, TimeSpec
+from lifecycle.project import MonitoringSpec, SplitSpec, TimeSpec
 from lifecycle.records import counted
 from lifecycle.scaffold.columns import Column
 from lifecycle.scaffold.project_text import DEFAULTS
@@ -153,10 +153,16 @@ def _said_of_arrival(arrival: Arrival | None, total: int, why_none: str) -> str:
     if arrival is None:
         later = "set time.arrives_from to let some rows arrive later, and be monitored"
         return f"none, since {why_none}; {later}"
+    each, enough = arrival.rows // arrival.periods, MonitoringSpec().min_rows
+    too_few = (
+        f"; each has about {each:,} rows, and monitoring says nothing of fewer than {enough:,}: "
+        "lower monitoring.min_rows to hear of them"
+    )
     return (
         f"{arrival.since:%Y-%m-%d}, so the {arrival.rows:,} rows ({arrival.rows / total:.0%}) of "
         f"the newest {counted(arrival.periods, arrival.period)} arrive later, are scored and "
         "monitored; change it with time.arrives_from, or take it out to learn from all rows"
+        + (too_few if each < enough else "")
     )
 
 

@@ -264,9 +264,13 @@ def _place(name: str, column: Column, roles: Roles, hint: str) -> bool:
     elif column.kind == "datetime":
         if roles.time and roles.time["column"] == name:
             return False
-        reason = "is another time"
+        reason, lost = "is another time", column.values.isna().mean()
+        if lost and roles.time:
+            reason += (
+                f", missing in {lost:.1%} of the rows; if it is known only later, move it to "
+                "leakage: rows that are scored need not have it then"
+            )
         if not roles.time:
-            lost = column.values.isna().mean()
             reason = (
                 f"is a time, but missing in {lost:.1%} of the rows; to divide by it all the same, "
                 f"set time: {{column: {name}}}, not nullable, and max_rejected_share: "

@@ -138,7 +138,10 @@ def _version(version: int, made: datetime, aliases: tuple[str, ...], origin: str
         origin=f"{origin} v{version}" if origin else "",
         metrics={METRIC: Estimate(value=value, low=value - 0.01, high=value + 0.01)},
         baseline=0.5,
-        parts={part: f"{part}@{version - 1}" for part in ("train", "validation", "holdout")},
+        parts={
+            name: f"{part}@{version - 1}"
+            for name, part in (("training", "train"), ("holdout", "holdout"))
+        },
     )
 
 
@@ -192,17 +195,17 @@ def _lineage(champion: int) -> Lineage:
     nodes = [
         Node(id="source:ab", kind="source", name="visits.csv", digest="ab" * 32),
         Node(
-            id="accepted@4",
+            id=f"accepted@{champion - 1}",
             kind="dataset",
-            name="accepted version 4",
+            name=f"accepted version {champion - 1}",
             time=made,
             facts={"rows": "20,186"},
         ),
         *(
             Node(
-                id=f"{part}@4",
+                id=f"{part}@{champion - 1}",
                 kind="part",
-                name=f"{part} version 4",
+                name=f"{part} version {champion - 1}",
                 time=made,
                 facts={"rows": "9,000"},
             )
@@ -235,9 +238,11 @@ def _lineage(champion: int) -> Lineage:
         ),
     ]
     model = f"model:{champion}"
-    pairs = [("source:ab", "accepted@4", "was ingested as")]
+    rows = f"accepted@{champion - 1}"
+    pairs = [("source:ab", rows, "was ingested as")]
     for part in ("train", "validation", "holdout"):
-        pairs += [("accepted@4", f"{part}@4", "was split into"), (f"{part}@4", model, "taught")]
+        of_part = f"{part}@{champion - 1}"
+        pairs += [(rows, of_part, "was split into"), (of_part, model, "taught")]
     pairs += [("code:cd", model, "is the code of"), ("run:1", model, "made")]
     pairs += [(model, f"release:{champion}", "became"), (model, "predictions@9", "predicted")]
     pairs += [("predictions@9", "monitoring:9", "was checked in")]

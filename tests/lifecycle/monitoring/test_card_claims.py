@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lifecycle.monitoring.claims import claim_alarms
+from lifecycle.monitoring.claims import claim_alarms, slice_mask
 from lifecycle.monitoring.scored import OpenWindow
 from lifecycle.project import Project
-from lifecycle.records import Alarm, Estimate, Evaluation, Gap, Window
+from lifecycle.records import Alarm, Estimate, Evaluation, Gap, Slice, Window
 
 ALPHA = 0.01
 WINDOW = Window(first=3, last=3)
@@ -111,3 +111,96 @@ def test_without_labels_rows_or_claims_nothing_is_judged(
 def test_equal_groups_hardly_ever_alarm(project: Project) -> None:
     raised = [alarms(project, window(0.02, 800, seed), claimed(0.03)) for seed in range(40)]
     assert sum(map(bool, raised)) == 0
+
+
+# Slices.
+
+
+@pytest.fixture
+def sliced(make_project: Callable[..., Project]) -> Project:
+    """No claim but those of slices, by a column of categories and one of numbers."""
+    return make_project(
+        evaluation={"slices": ["city", "age"], "segments": {"old": "age >= 60"}, "min_rows": 50}
+    )
+
+
+def uneven(worse: str, share: float, rows: int = 4000, seed: int = 5) -> OpenWindow:
+    """Rows of two cities; in one of them a share of the answers is turned around."""
+    rng = np.random.default_rng(seed)
+    city = np.where(np.arange(rows) % 2, "Oslo", "Rome").astype(object)
+    truth = (rng.random(rows) < 0.5).astype(float)
+    right = rng.random(rows) < np.where(city == worse, 0.85 - share, 0.85)
+    prediction = np.where(right, truth, 1 - truth) * 0.6 + 0.2 + rng.random(rows) * 0.1
+    age = np.array([str(20 + at % 60) for at in range(rows)], dtype=object)
+    return OpenWindow(
+        pd.DataFrame(),
+        prediction,
+        truth,
+        None,
+        "binary",
+        "bought",
+        attributes={"city": city, "age": age},
+        segments={"old": np.arange(rows) % 60 >= 40},
+    )
+
+
+def sliced_evaluation(value: float = 0.85, **values: float) -> Evaluation:
+    """An evaluation that claims a value for each city."""
+    slices = tuple(
+        Slice(
+            by="city", value=city, rows=400, estimate=Estimate(value=v, low=v - 0.03, high=v + 0.03)
+        )
+        for city, v in values.items()
+    )
+    return evaluation(value).model_copy(update={"slices": slices})
+
+
+def test_a_slice_that_fell_disproves_its_claim(sliced: Project) -> None:
+    released = sliced_evaluation(Oslo=0.85, Rome=0.85)
+    [alarm] = claim_alarms(sliced, uneven("Rome", 0.2), WINDOW, evaluation(), released, ALPHA)
+    assert (alarm.cause, alarm.metric, alarm.slice) == ("quality", "roc_auc", "city = Rome")
+    assert alarm.value < alarm.limit < 0.85
+    assert "claims a roc_auc of 0.85 (0.82 to 0.88) where city = Rome, and here it is" in alarm.text
+
+
+def test_slices_that_hold_or_were_claimed_so_say_nothing(sliced: Project) -> None:
+    released = sliced_evaluation(Oslo=0.85, Rome=0.85)
+    assert claim_alarms(sliced, uneven("", 0), WINDOW, evaluation(), released, ALPHA) == []
+    low = sliced_evaluation(Oslo=0.85, Rome=0.65)
+    assert claim_alarms(sliced, uneven("Rome", 0.2), WINDOW, evaluation(), low, ALPHA) == []
+
+
+def test_where_all_rows_are_worse_a_slice_is_not_said_as_well(sliced: Project) -> None:
+    released = sliced_evaluation(Oslo=0.85, Rome=0.85)
+    fell = evaluation(0.7)
+    assert claim_alarms(sliced, uneven("Rome", 0.2), WINDOW, fell, released, ALPHA) == []
+
+
+def test_equal_slices_hardly_ever_alarm(sliced: Project) -> None:
+    released = sliced_evaluation(Oslo=0.85, Rome=0.85)
+    raised = [
+        claim_alarms(sliced, uneven("", 0, 800, seed), WINDOW, evaluation(), released, ALPHA)
+        for seed in range(40)
+    ]
+    assert sum(map(bool, raised)) == 0
+
+
+@pytest.mark.parametrize(
+    ("by", "value", "rows"),
+    [
+        ("city", "Rome", 2000),
+        ("city", "Lima", 0),
+        ("city", "missing", 0),
+        ("age", "up to 34", 1005),
+        ("age", "over 34 to 49", 1005),
+        ("segment", "old", 1320),
+        ("segment", "young", None),
+        ("income", "up to 3", None),
+    ],
+)
+def test_the_rows_of_a_claimed_slice(
+    sliced: Project, by: str, value: str, rows: int | None
+) -> None:
+    claim = Slice(by=by, value=value, rows=1, estimate=None)
+    mask = slice_mask(claim, uneven("", 0), sliced)
+    assert (None if mask is None else int(mask.sum())) == rows

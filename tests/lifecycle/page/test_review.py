@@ -25,6 +25,7 @@ GITLAB = {"object_kind": "merge_request", "object_attributes": {"iid": 7}, "proj
 TEXT = f"{marker('shop')}\n# shop v2\n"
 PIPELINES = ("GITHUB_TOKEN", "GH_TOKEN", "GITLAB_TOKEN", "GITLAB_COMMENT_TOKEN")
 PIPELINES += ("GITHUB_EVENT_PATH", "CI_MERGE_REQUEST_IID", "GITHUB_API_URL", "CI_API_V4_URL")
+PIPELINES += ("CHANGE_URL",)
 
 
 class Service(ThreadingHTTPServer):
@@ -219,6 +220,37 @@ def test_the_pipeline_says_where(service: Service, tmp_path: Path) -> None:
     assert gone is not None
     with pytest.raises(BackendError, match="comment at pull request 7"):
         put_comment(gone, TEXT)
+
+
+@pytest.mark.parametrize(
+    ("page", "title", "comments"),
+    [
+        (
+            "https://github.com/ada/shop/pull/7",
+            "pull request 7 of ada/shop",
+            "https://api.github.com/repos/ada/shop/issues/7/comments",
+        ),
+        (
+            "https://git.example/ada/shop/pull/7",
+            "pull request 7 of ada/shop",
+            "https://git.example/api/v3/repos/ada/shop/issues/7/comments",
+        ),
+        (
+            "https://gitlab.example/ada/shops/one/-/merge_requests/9",
+            "merge request 9 of project ada%2Fshops%2Fone",
+            "https://gitlab.example/api/v4/projects/ada%2Fshops%2Fone/merge_requests/9/notes",
+        ),
+    ],
+)
+def test_jenkins_names_the_page_of_a_request(page: str, title: str, comments: str) -> None:
+    discussion = discussion_of(None, {"CHANGE_URL": page})
+    assert discussion is not None
+    assert (discussion.title, discussion.comments) == (title, comments)
+
+
+def test_a_request_of_another_service_is_none_of_ours() -> None:
+    page = "https://bitbucket.example/projects/A/repos/shop/pull-requests/7"
+    assert discussion_of(None, {"CHANGE_URL": page}) is None
 
 
 def test_wrong_words(tmp_path: Path) -> None:

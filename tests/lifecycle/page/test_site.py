@@ -67,10 +67,12 @@ def test_every_number_of_the_champion_is_that_of_the_store(
         assert shown[f"roc auc {name}"].startswith(
             f"{value.value:.3g} ({value.low:.3g} to {value.high:.3g})"
         )
-    assert shown["challenger"] == "v6 canary since 2026-08-28 08:00: To 10 % of the entities."
+    assert shown["challenger"] == (
+        "v6 canary since 2026-08-28 08:00: To 10 % of the entities. It waits for the gate."
+    )
     assert "released by deployment release" in shown["champion since"]
-    assert shown["windows with alarms"].startswith(
-        f"{sum(bool(w.alarms) for w in state.windows)} of 30"
+    assert shown["open alarms"].startswith(
+        f"none {sum(bool(w.alarms) for w in state.windows)} of 30 windows had one"
     )
 
 

@@ -32,6 +32,7 @@ from lifecycle.records import (
     Trained,
     Tuned,
 )
+from lifecycle.runtime.identity import PACKAGE
 from tests.support.graded import graded_project
 from tests.support.small import ROOT
 
@@ -174,6 +175,8 @@ def test_the_licence_is_what_lies_beside_the_project_file(
     (project.folder / "LICENSE.txt").write_text("\n  MIT License\n")
     assert card_of(project).declared.licence == "MIT License"
     assert "**Licence:** MIT License." in markdown(card_of(project))
+    project._file = PACKAGE.parent / "project.yaml"
+    assert card_of(project).declared.licence == "", "this package's licence is not the model's"
 
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: value + 0.0)

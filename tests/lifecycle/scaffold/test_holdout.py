@@ -13,6 +13,7 @@ from lifecycle.data.sources import open_source
 from lifecycle.data.split import small_holdout
 from lifecycle.data.windows import arriving, first_window
 from lifecycle.scaffold.generate import infer_project
+from lifecycle.scaffold.holdout import Arrival, _said_of_arrival
 from lifecycle.scaffold.roles import RoleOptions
 from lifecycle.settings import Settings
 from tests.support.inference import infer, visits, write
@@ -91,6 +92,23 @@ def test_the_project_says_what_was_guessed_of_time(tmp_path: Path) -> None:
     assert project.contract.version == "0.1.0"
     _, guesses = infer(write(tmp_path, visits(2, None)), "bought")
     assert any(guess.startswith("arrives_from: none") for guess in guesses)
+
+
+@pytest.mark.parametrize(("rows", "warned"), [(180, True), (200, False)])
+def test_windows_that_are_too_small_to_monitor_are_told(rows: int, warned: bool) -> None:
+    arrival = Arrival("month", 2, pd.Timestamp("2024-11-01"), rows)
+    text = _said_of_arrival(arrival, 1000, "")
+    assert (
+        "each has about 90 rows, and monitoring says nothing of fewer than 100" in text
+    ) == warned
+
+
+def test_a_second_time_that_is_not_known_yet_may_be_leakage(tmp_path: Path) -> None:
+    frame = visits(366, None)
+    frame["cancelled"] = frame["seen"].where(frame["bought"] == frame["bought"].max())
+    _, guesses = infer(write(tmp_path, frame), "bought")
+    said = next(guess for guess in guesses if guess.startswith("ignore: cancelled is another time"))
+    assert "if it is known only later, move it to leakage" in said
 
 
 TODAY = pd.Timestamp.now("UTC").tz_localize(None).normalize()
