@@ -1,4 +1,4 @@
-"""Pictures of the documentation, taken from the pages that `make demo` left. Run by `.venv-browser`.
+"""Pictures of the documentation, taken from pages that `make demo` left. Run by `.venv-browser`.
 
     .venv-browser/bin/python -m tests.support.screenshots REPORTS FOLDER
 
