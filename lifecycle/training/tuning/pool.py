@@ -11,7 +11,6 @@ from ray.exceptions import RayError as AnyRayError
 from ray.exceptions import RayTaskError
 
 from lifecycle.errors import LifecycleError, RayError, TrainingError, ray_reason
-from lifecycle.runtime.traces import outgoing
 from lifecycle.training.tuning import Objective, Pruning, ReportedTrial, TrialOutcome
 from lifecycle.training.tuning.trials import Queued, ValidationMetric, Worker
 
@@ -108,6 +107,8 @@ class Pool:
 
     def _hand_out(self) -> None:
         """The oldest trials to the idle actors, each with what its actor does not know yet."""
+        from lifecycle.runtime.traces import outgoing  # an actor imports this module, and not that
+
         while self._queue and self._idle:
             trial, at = self._queue.popleft(), self._idle.pop()
             news = self._news[self._sent[at] : trial.outcomes]
