@@ -51,6 +51,7 @@ OTHER_VARIABLES = (
     "DEPLOYMENT",
     "MAKER",
     "LOG_CONTEXT",
+    "FRONT_HOST",
     "FRONT_MAX_BODY",
     "FRONT_TLS_CERT",
     "FRONT_TLS_KEY",

@@ -60,6 +60,7 @@ def tensors(rows: Any, binary: bool) -> list[triton.InferInput]:
     return made
 
 
+@pytest.mark.system
 def test_triton_learns_of_the_model(server: triton.InferenceServerClient) -> None:
     assert server.is_server_live()
     assert server.is_server_ready()

@@ -30,6 +30,7 @@ def trail(settings: Settings) -> Trail:
     return trail
 
 
+@pytest.mark.system
 def test_of_100_raced_pairs_exactly_one_wins_each(settings: Settings, trail: Trail) -> None:
     bases: list[str] = []
     start = Barrier(2, lambda: bases.append(standing(trail.changes())))

@@ -83,6 +83,7 @@ def test_a_flipped_bit_of_a_data_file_is_told(ref: DatasetVersion, seed: int) ->
         read_version(ref)
 
 
+@pytest.mark.system
 def test_a_sample_of_flips_of_tables_and_bundle_is_never_silent() -> None:
     """`make bench` does 300, each read in a process apart."""
     command = [sys.executable, "-m", "benchmarks.damage", "20"]

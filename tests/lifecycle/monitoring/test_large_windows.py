@@ -52,6 +52,7 @@ def test_an_even_sample_is_opened_and_always_the_same(
         open_window(other, project)
 
 
+@pytest.mark.system
 @pytest.mark.component
 @pytest.mark.usefixtures("ray_cluster")
 def test_ray_data_finds_the_same_to_the_digit(

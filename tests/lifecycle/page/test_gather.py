@@ -16,6 +16,7 @@ from lifecycle.settings import Settings
 pytestmark = pytest.mark.component
 
 
+@pytest.mark.system
 def test_other_environments_are_read_with_their_own_variables(
     make_project: Callable[..., Project],
     settings: Settings,

@@ -71,6 +71,7 @@ def test_a_copy_has_the_rows_whether_the_database_is_in_use_or_not(
             connection.close()
 
 
+@pytest.mark.system
 def test_an_upgrade_keeps_rights_and_goes_back(
     settings: Settings,
     urls: tuple[str, str],
