@@ -102,7 +102,6 @@ def test_two_scripts_at_once_share_a_server_which_the_next_one_finds(home: Path)
     assert runs(home, f"{server.url}/api") == ["Completed"] * 3
 
 
-@pytest.mark.system
 @pytest.mark.smoke
 def test_nobody_else_gets_in(home: Path) -> None:
     server = some_server(home)

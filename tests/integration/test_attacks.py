@@ -182,18 +182,18 @@ def test_a_key_of_another_project(target: Target) -> None:
 
 
 def test_more_requests_than_a_key_may(target: Target) -> None:
-    key = target.keys.add("eager", rate=5)
+    key = target.keys.add("eager", rate=1)
     time.sleep(1.1)
     began = time.monotonic()
     answers = [target.post(x_api_key=key) for _ in range(20)]
     seconds = time.monotonic() - began
     late = [response for response in answers if response.status_code == 429]
-    # five a second, and as many of the second before and of that behind; a slow machine asks longer
-    assert 5 <= len(answers) - len(late) <= 5 * (seconds + 2)
+    # one a second, and one of the second before and of that behind; a slow machine asks longer
+    assert 1 <= len(answers) - len(late) <= seconds + 2
     assert {response.headers["retry-after"] for response in late} == {"1"}
     assert "too many requests" in refused(late[0], 429)
     assert target.post().status_code == 200, "others are not held back"
-    time.sleep(1.0)
+    time.sleep(2.0)
     assert target.post(x_api_key=key).status_code == 200
 
 

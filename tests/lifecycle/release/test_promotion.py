@@ -95,7 +95,6 @@ def test_the_same_bytes_arrive_and_both_trails_say_so(
 
 
 @pytest.mark.system
-@pytest.mark.component
 def test_a_holdout_with_rows_it_learned_from_is_warned_of(made: Made, prod: Settings) -> None:
     crown(made)
     offer = promotion.take_offer(made.project, prod, "staging")

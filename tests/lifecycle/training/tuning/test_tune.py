@@ -81,7 +81,6 @@ def tunable(make_project, prepare):
 
 
 @pytest.mark.system
-@pytest.mark.component
 @pytest.mark.usefixtures("ray_cluster")
 def test_the_data_are_opened_once_for_all_workers(tunable, tmp_path, monkeypatch):
     project, split = tunable
