@@ -1,8 +1,10 @@
 """What tests/support/tiers.py promises: long files begin, and a tier that takes too long fails."""
 
+import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,13 +36,20 @@ def test_two_tests_with_one_id_are_refused() -> None:
         refuse_shared_ids(["a.py::one", "a.py::two", "a.py::one"])
 
 
-def test_files_of_one_prefect_server_are_in_one_process() -> None:
-    files = tomllib.loads(BUDGET.read_text())["prefect"]["files"]
-    using = [file for file in files if "prefect_server" in (ROOT / file).read_text()]
-    assert using == files
+def test_files_of_one_prefect_server_and_ray_are_in_one_process() -> None:
+    files = tomllib.loads(BUDGET.read_text())["shared"]["files"]
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+    using = {
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "tests").rglob("test_*.py")
+        if file != Path(__file__)
+        for text in [file.read_text()]
+        if re.search(r'"(prefect_server|ray_cluster)"', text) and "mark.alone" not in text
+    }
+    assert using - set(files) == set()
     scheduling = SharedServerScheduling.__new__(SharedServerScheduling)
     scheduling._shared = files
-    assert {scheduling._split_scope(f"{file}::test") for file in files} == {"prefect"}
+    assert {scheduling._split_scope(f"{file}::test") for file in files} == {"shared"}
     assert scheduling._split_scope("tests/other.py::test[a::b]") == "tests/other.py"
 
 

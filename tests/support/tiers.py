@@ -59,18 +59,18 @@ def end_with_threads(seconds: float = LEFT_S) -> None:
 
 
 class SharedServerScheduling(LoadFileScheduling):
-    """As `--dist loadfile`, but the files of one Prefect server are all in one process.
+    """As `--dist loadfile`, but the files of one Prefect server and Ray are all in one process.
 
     In two processes they would start two, each of which takes as long as many of its tests.
     """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._shared: list[str] = tomllib.loads(BUDGET.read_text())["prefect"]["files"]
+        self._shared: list[str] = tomllib.loads(BUDGET.read_text())["shared"]["files"]
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
-        return "prefect" if file in self._shared else file
+        return "shared" if file in self._shared else file
 
 
 class TierTimes:
