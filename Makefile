@@ -19,9 +19,10 @@ install: $(READY)  ## make .venv and .venv-checks from their locks, and nothing 
 demo: $(READY)  ## the whole lifecycle on the bundled example: SQLite, local Ray, local files
 	$(BIN)/lifecycle run end_to_end $(PROJECT)$(if $(ENV), --env $(ENV))
 
-# more processes than processors: most tests wait for servers to start, and three took 10 minutes where two took
-# 11. A file's tests share its fixtures, so they stay together (xdist 3.8 does nothing for its groups under pytest
-# 9.2). Long files begin: tests/budget.toml sorts them, where xdist would begin with those of many tests
+# more processes than processors, since most tests wait for servers to start: three take 9 minutes on two cores. A
+# file's tests share its fixtures, and some files one Prefect server and one Ray ([shared] of tests/budget.toml), so
+# they stay together (xdist 3.8 does nothing for its groups under pytest 9.2). Long files begin, where xdist would
+# begin with those of many tests
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --durations=25
 
 test: $(READY) servers  ## unit and component tests, and one system test of each kind
