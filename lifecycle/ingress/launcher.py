@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from lifecycle.settings import Settings
 
 PROGRAM = "lifecycle-front"
+HOST = "LIFECYCLE_FRONT_HOST"
+"""Variable with the address that the front listens on, where Serve listens on all."""
 MAX_BODY = 64 * 2**20
 """Bytes a request may declare unless LIFECYCLE_FRONT_MAX_BODY says otherwise; a project's
 `max_body_bytes` is below it."""
@@ -92,7 +94,7 @@ def listener(settings: "Settings") -> dict[str, str]:
     cert, key = settings.serve_tls_cert, settings.serve_tls_key
     host = settings.serve_host if is_one_of_several(settings.serve_host) else ""
     return {
-        "LIFECYCLE_FRONT_HOST": f"[{host}]" if ":" in host else host,
+        HOST: f"[{host}]" if ":" in host else host,
         "LIFECYCLE_FRONT_TLS_CERT": str(cert.absolute()) if cert else "",
         "LIFECYCLE_FRONT_TLS_KEY": str(key.absolute()) if key else "",
     }
@@ -177,7 +179,7 @@ def prepare(config: Path, first: bool) -> list[str]:
         last_config.unlink(missing_ok=True)
     options = Options(
         max_body=int(os.environ.get("LIFECYCLE_FRONT_MAX_BODY") or MAX_BODY),
-        host=os.environ.get("LIFECYCLE_FRONT_HOST", ""),
+        host=os.environ.get(HOST, ""),
         pem=_pem(folder),
         lua=watch(folder),
     )

@@ -138,19 +138,35 @@ def _excess(excess: tuple[Gap, float, str]) -> float:
 
 
 def _gap_alarm(window: Window, gap: Gap, limit: float, words: str) -> Alarm:
+    evidence = (
+        f"the model card claims a {gap.measure} of {words}, and here it is "
+        f"{gap.value:.4g}, lowest for {gap.lowest}, highest for {gap.highest}"
+    )
+    return _alarm(window, gap.attribute, gap.measure, gap.value, limit, evidence)
+
+
+def _alarm(
+    window: Window,
+    column: str,
+    metric: str,
+    value: float,
+    limit: float,
+    evidence: str,
+    place: str = ALL,
+) -> Alarm:
+    """An alarm on a claim that does not hold, in all rows or in a slice."""
     return Alarm(
         window=window,
         comparison="release",
         cause="quality",
         severity="high",
-        column=gap.attribute,
-        columns=(gap.attribute,),
-        slice=ALL,
-        metric=gap.measure,
-        value=gap.value,
+        column=column,
+        columns=(column,),
+        slice=place,
+        metric=metric,
+        value=value,
         limit=limit,
-        evidence=f"the model card claims a {gap.measure} of {words}, and here it is "
-        f"{gap.value:.4g}, lowest for {gap.lowest}, highest for {gap.highest}",
+        evidence=evidence,
     )
 
 
@@ -166,20 +182,11 @@ def _floor(
     reach = widened * ((now.high - now.value) if upward else (now.value - now.low))
     limit = floor - reach if upward else floor + reach
     if is_worse(now.value, limit, metric):
-        yield Alarm(
-            window=window,
-            comparison="release",
-            cause="quality",
-            severity="high",
-            column=metric,
-            columns=(metric,),
-            slice=ALL,
-            metric=metric,
-            value=now.value,
-            limit=limit,
-            evidence=f"the model card claims a {metric} no worse than {floor:.4g}, and here it is "
-            f"{now.value:.4g}",
+        evidence = (
+            f"the model card claims a {metric} no worse than {floor:.4g}, and here it is "
+            f"{now.value:.4g}"
         )
+        yield _alarm(window, metric, metric, now.value, limit, evidence)
 
 
 # Slices.
@@ -269,17 +276,8 @@ def _slice_alarm(
     window: Window, metric: str, claim: Slice, then: Estimate, now: Estimate, limit: float
 ) -> Alarm:
     place = f"{claim.by} = {claim.value}"
-    return Alarm(
-        window=window,
-        comparison="release",
-        cause="quality",
-        severity="high",
-        column=metric,
-        columns=(metric,),
-        slice=place,
-        metric=metric,
-        value=now.value,
-        limit=limit,
-        evidence=f"the model card claims a {metric} of {then.value:.4g} ({then.low:.4g} to "
-        f"{then.high:.4g}) where {place}, and here it is {now.value:.4g}",
+    evidence = (
+        f"the model card claims a {metric} of {then.value:.4g} ({then.low:.4g} to "
+        f"{then.high:.4g}) where {place}, and here it is {now.value:.4g}"
     )
+    return _alarm(window, metric, metric, now.value, limit, evidence, place)

@@ -25,9 +25,9 @@ from lifecycle.runtime.traces import begin_traces, current_ids, outgoing
 from lifecycle.settings import Settings
 
 CONTEXT = "LIFECYCLE_LOG_CONTEXT"
-SENT = {"log_format", "traces", "traces_share"}
-"""Settings that go with the work to a worker, whose node may not have the environment's file."""
 """Variable by which a Ray worker learns whose work it does."""
+WORKER_SETTINGS = {"log_format", "traces", "traces_share"}
+"""Settings that go with the work to a worker, whose node may not have the environment's file."""
 FIELDS = "ecs"
 """Attribute of a record with fields of the schema, as `extra={FIELDS: {"http.…": …}}` adds them."""
 LOG, ACCESS = "lifecycle.log", "lifecycle.access"
@@ -204,7 +204,7 @@ def worker_environment(settings: Settings) -> dict[str, Any]:
         return {}
     context = {
         "env": settings.env,
-        "logging": settings.model_dump(include=SENT),
+        "logging": settings.model_dump(include=WORKER_SETTINGS),
         "labels": current_labels(),
         "trace": current_trace(),
         "parent": outgoing(),

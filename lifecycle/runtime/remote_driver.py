@@ -11,7 +11,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from lifecycle.errors import LifecycleError, RayError, SettingsError, ray_reason
-from lifecycle.runtime.nodes import on_this_machine
+from lifecycle.runtime.nodes import HEAD, on_this_machine
 from lifecycle.settings import SERVED, Settings
 
 P = ParamSpec("P")
@@ -19,8 +19,6 @@ T = TypeVar("T")
 
 PORT = 10001
 """Where a head listens for Ray Client unless `ray start` is told otherwise."""
-HEAD = "node:__internal_head__"
-"""A resource that every head has, and no other node."""
 SHARE_OF_HEAD = 0.001
 """As little as Ray counts, so that any number of functions runs there side by side."""
 

@@ -14,7 +14,6 @@ from lifecycle.runtime.ray_internals import serve_port
 from lifecycle.serving.counters import clear
 from lifecycle.settings import Settings
 
-FRONT = "LIFECYCLE_FRONT_HOST"
 METRICS = "metrics"
 """Folder below `home` with the counts of each application, in a folder per node."""
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
@@ -75,7 +74,7 @@ def _interface(settings: Settings) -> str:
     (`launcher.listener`).
     """
     host = settings.serve_host
-    if not launcher.is_one_of_several(host) or not head_variable(FRONT):
+    if not launcher.is_one_of_several(host) or not head_variable(launcher.HOST):
         return host
     return "::" if ":" in host else "0.0.0.0"  # noqa: S104 - the replicas', inside the cluster
 
