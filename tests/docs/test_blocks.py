@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.blocks import COMMANDS, LANGUAGES, OUTPUT, PAGES, Block, blocks, missing_lines
+from tests.support.blocks import (
+    COMMANDS,
+    LANGUAGES,
+    OUTPUT,
+    PAGES,
+    PYTHON,
+    Block,
+    blocks,
+    missing_lines,
+)
 from tests.support.shell import CommandFailed, Shell
 
 ALL = [block for page in PAGES for block in blocks(page)]
@@ -64,7 +73,7 @@ def test_every_fence_of_a_page_is_read(page: Path) -> None:
 def test_a_block_says_what_it_is(block: Block) -> None:
     """Without it a command would be taken for something else and never run."""
     assert block.language in LANGUAGES, f"{block.place}: ```{block.language}"
-    kinds = {COMMANDS: "not run: ", OUTPUT: "not held: "}
+    kinds = {COMMANDS: "not run: ", PYTHON: "not run: ", OUTPUT: "not held: "}
     if block.note:
         kind = kinds.get(block.language, "nothing")
         assert block.note.startswith(kind), f"{block.place}: <!-- {block.note} -->"

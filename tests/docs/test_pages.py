@@ -1,4 +1,4 @@
-"""README, tutorial and how-tos: their commands run as written, and print what the pages show.
+"""README, tutorial and how-tos: their commands and Python run as written, and print what the pages show.
 
 Each page has a shell of its own in a checkout of its own. All but a few go on from where README
 leaves its reader, with a model of `voters.csv`. They take half an hour in all, so that
@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.support.blocks import COMMANDS, OUTPUT, PAGES, Block, blocks, missing_lines
+from tests.support.blocks import COMMANDS, OUTPUT, PAGES, PYTHON, Block, blocks, missing_lines
 from tests.support.checkout import make_checkout
 from tests.support.postgres import running_postgres
 from tests.support.shell import Shell
@@ -24,11 +24,16 @@ pytestmark = [pytest.mark.pages, pytest.mark.timeout(1800)]
 
 README = "README.md"
 RAYS_OWN = re.compile(r"^(INFO|WARNING) .* serve \d+ -- |\((?:pid|[\w:.]+ pid)=\d+")
-RUN = [
-    page.name
-    for page in PAGES
-    if any(b.language == COMMANDS and not b.note.startswith("not run:") for b in blocks(page))
-]
+RUN_BY = {COMMANDS: "{}", PYTHON: "python - <<'END_OF_BLOCK'\n{}END_OF_BLOCK\n"}
+"""How a shell runs a block of a language."""
+
+
+def is_run(block: Block) -> bool:
+    """Whether a reader can run it with what the page has given so far."""
+    return block.language in RUN_BY and not block.note.startswith("not run:")
+
+
+RUN = [page.name for page in PAGES if any(map(is_run, blocks(page)))]
 
 
 class Reader:
@@ -60,15 +65,15 @@ class Reader:
         with Shell(self.folder, self._top / f"log-{page.stem}", **environment) as shell:
             screen: str | None = None
             for block in blocks(page):
-                if block.language == COMMANDS:
-                    screen = None if block.note.startswith("not run:") else self._run(shell, block)
+                if block.language in RUN_BY:
+                    screen = self._run(shell, block) if is_run(block) else None
                 elif block.language == OUTPUT and not block.note and screen is not None:
                     missing = missing_lines(block.text, screen)
                     assert not missing, f"{block.place}: not printed: {missing}\n{screen}"
 
     def _run(self, shell: Shell, block: Block) -> str:
         try:
-            screen = shell.run(block.text)
+            screen = shell.run(RUN_BY[block.language].format(block.text))
             noise = [line for line in screen.splitlines() if RAYS_OWN.search(line)]
             assert not noise, f"what Ray says to its developers: {noise}"
             return screen

@@ -1,9 +1,9 @@
 """The code blocks of README, tutorial and how-tos, and how what a page shows is held to the screen.
 
-Blocks of commands are `bash`, what they print is `text` and follows them. One line before a block,
+Blocks of commands are `bash`, what they print is `text` and follows them; `python` runs, too. One line before a block,
 which no reader sees, says where that does not hold:
 
-    <!-- not run: why --> before commands that cannot run in a test
+    <!-- not run: why --> before what cannot run in a test
     <!-- not held: why --> before a shown output that is not that of the commands above it
 """
 
@@ -20,8 +20,8 @@ PAGES = [
     ROOT / "docs" / "runbooks.md",
     *sorted((ROOT / "docs" / "how-to").glob("*.md")),
 ]
-COMMANDS, OUTPUT = "bash", "text"
-LANGUAGES = {COMMANDS, OUTPUT, "yaml", "python", "json", "ini"}
+COMMANDS, OUTPUT, PYTHON = "bash", "text", "python"
+LANGUAGES = {COMMANDS, OUTPUT, PYTHON, "yaml", "json", "ini"}
 
 BLOCK = re.compile(
     r"(?:^ *<!-- (?P<note>[^\n]*?) -->\n)?^(?P<fence> *```)(?P<language>\w*)\n(?P<text>.*?)^ *```$",
