@@ -1,4 +1,4 @@
-"""What the pages declare: each block of YAML is one that a project file can hold, each variable a setting."""
+"""What the pages declare: blocks of YAML are of a project file, variables are settings."""
 
 import json
 from io import StringIO
@@ -49,7 +49,7 @@ def of(language: str) -> Any:
 
 
 def laid_over(below: Any, above: Any) -> Any:
-    """Two declarations as one; of a key in both, mappings are joined and anything else is the upper's."""
+    """Two declarations as one: mappings are joined, anything else is the upper's."""
     if not (isinstance(below, dict) and isinstance(above, dict)):
         return above
     joined = {
@@ -70,7 +70,8 @@ def test_a_project_can_declare_it(block: Block, tmp_path: Path) -> None:
 def test_a_variable_is_a_setting(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     variables = dotenv_values(stream=StringIO(block.text))
     ours = {name: value for name, value in variables.items() if name.startswith(PREFIX)}
-    assert ours and None not in ours.values()
+    assert ours
+    assert None not in ours.values()
     for name, value in ours.items():
         assert name.removeprefix(PREFIX).lower() in Settings.model_fields, name
         monkeypatch.setenv(name, value or "")
