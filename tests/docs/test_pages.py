@@ -1,4 +1,4 @@
-"""README, tutorial and how-tos: their commands and Python run as written, and print what the pages show.
+"""README, tutorial and how-tos: their commands and Python run, and print what the pages show.
 
 Each page has a shell of its own in a checkout of its own. All but a few go on from where README
 leaves its reader, with a model of `voters.csv`. They take half an hour in all, so that
