@@ -42,7 +42,7 @@ OWN = {"feature-views.md": YEARS}
 """What the project of a page has besides."""
 
 
-def of(language: str) -> Any:
+def of(language: str) -> pytest.MarkDecorator:
     """A test for each block of a language."""
     chosen = [block for block in BLOCKS if block.language == language]
     return pytest.mark.parametrize("block", chosen, ids=lambda block: block.place)

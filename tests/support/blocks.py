@@ -1,7 +1,7 @@
 """The code blocks of README, tutorial and how-tos, and how what a page shows is held to the screen.
 
-Blocks of commands are `bash`, what they print is `text` and follows them; `python` runs, too. One line before a block,
-which no reader sees, says where that does not hold:
+Blocks of commands are `bash`, what they print is `text` and follows them; `python` runs, too. One
+line before a block, which no reader sees, says where that does not hold:
 
     <!-- not run: why --> before what cannot run in a test
     <!-- not held: why --> before a shown output that is not that of the commands above it
