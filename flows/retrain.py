@@ -19,6 +19,7 @@ from tasks.monitoring import tell_no_retraining
 from tasks.release import current_champion
 from tasks.retraining import (
     attempt,
+    choose_window,
     is_outdated,
     is_sound,
     note_relapse,
@@ -65,9 +66,12 @@ def retrain(
     if unattended and request and (reason := relapse(project, settings, request)):
         return _take_back(project, env, settings, reason)
     with attempt(project, settings, request, champion, unattended) as running:
-        window = window or window_through(project, settings, monitored)
-        trained = train(project, env, prepared=prepare(project, env, window))
-        running.release = release(project, env, trained)
+        prepared = prepare(project, env, window or window_through(project, settings, monitored))
+        if window is None:
+            prepared, running.reason = choose_window(
+                project, settings, prepared, champion, monitored
+            )
+        running.release = release(project, env, train(project, env, prepared=prepared))
     return running.release
 
 

@@ -7,14 +7,28 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 
 from lifecycle.monitoring import gauges, retraining
-from lifecycle.project import Project
-from lifecycle.records import Attempt, Decision, Monitored, Release, RetrainingRequest, Trained
+from lifecycle.project import Project, TuningSpec
+from lifecycle.records import (
+    Attempt,
+    Decision,
+    Monitored,
+    Prepared,
+    Release,
+    RetrainingRequest,
+    Trained,
+    TrainingWindow,
+)
 from lifecycle.settings import Settings
+from lifecycle.training import window
+from lifecycle.training.window import NAMES
+from tasks.cluster import ray_for_training, running_cluster
 from tasks.events import Details, Event, send_event
-from tasks.progress import say
+from tasks.policies import NOT_CACHED, RETRIES, slug, task
+from tasks.progress import say, step, update
 from tasks.runs import trail_of
 
 
@@ -98,10 +112,52 @@ def note_relapse(project: Project, settings: Settings, release: Release) -> None
             _write(project, settings, rolled)
 
 
+@task(name="choose-training-window", **NOT_CACHED, **RETRIES)
+def choose_window(
+    project: Project,
+    settings: Settings,
+    prepared: Prepared,
+    champion: Trained,
+    monitored: Monitored,
+) -> tuple[Prepared, str]:
+    """Choose the rows to learn from; the data with their split, and the reason."""
+
+    def show(tried: TrainingWindow) -> None:
+        update("retrain", f"{NAMES[tried.kind]}: {project.metric} {tried.value:.4g}")
+
+    split, change = prepared.split, retraining.change_time(monitored)
+    without_search = project.model_copy(update={"tuning": TuningSpec()})
+    with (
+        running_cluster(settings),
+        ray_for_training(without_search, settings, split.train.rows),
+        step("retrain", "choosing the training window") as report,
+    ):
+        choice = window.choose_window(project, settings, split, champion, change, show)
+        report(choice.reason or "all rows are learned from: there is no other window")
+    if choice.windows:
+        create_table_artifact(
+            key=f"{slug(project)}-training-window",
+            table=[
+                {
+                    "rows": NAMES[tried.kind],
+                    "count": tried.rows,
+                    "from": tried.first,
+                    project.metric: tried.value,
+                    "at least better by": tried.gain.least if tried.gain else None,
+                }
+                for tried in choice.windows
+            ],
+            description=choice.reason,
+        )
+    return prepared.model_copy(update={"split": choice.split}), choice.reason
+
+
 @dataclass
 class Running:
     """A try that is under way; `release` is its result."""
 
+    reason: str = ""
+    """Why it learns from the rows that it learns from."""
     release: Release | None = None
 
 
@@ -144,7 +200,7 @@ def attempt(
             "outcome": outcome,
             "version": version,
             "seconds": time.monotonic() - began,
-            "reasons": (*row.reasons, *decision.reasons),
+            "reasons": (*row.reasons, *filter(None, [running.reason]), *decision.reasons),
         }
         _write(project, settings, row.model_copy(update=ended))
 

@@ -1,6 +1,6 @@
 """Splitting by time and by entity: training sees no entity and no moment of the holdout."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,20 @@ from lifecycle.data.split_parts import (
     keys_of,
     places_by_number,
     read_keys,
+    starts_of,
 )
 from lifecycle.errors import SplitError, TargetError
 from lifecycle.lake.column_types import release_memory
 from lifecycle.lake.content import digest_of
 from lifecycle.lake.manifest import is_intact
-from lifecycle.lake.read import PART_OF, part_note, read_numbers, row_numbers
+from lifecycle.lake.read import (
+    PART_OF,
+    part_note,
+    part_of,
+    read_numbers,
+    read_version,
+    row_numbers,
+)
 from lifecycle.lake.table import NUMBER, find_version, noted_versions, table_uri
 from lifecycle.lake.write import GROUP, VersionWriter
 from lifecycle.project import Project, SplitSpec, TimeSpec
@@ -323,6 +331,40 @@ def _write(
         )
         for part, mask in parts.masks.items()
     }
+
+
+def training_periods(project: Project, part: DatasetVersion) -> Periods | None:
+    """Periods of a part's rows; None without a time column.
+
+    Raises:
+        BackendError: the lake cannot be read.
+    """
+    if project.time is None:
+        return None
+    column = project.time.column
+    return Periods(starts_of(read_version(part, [column])[column], project.time), project.time)
+
+
+def without_earlier(
+    project: Project, settings: Settings, split: Split, periods: Periods, first: int
+) -> Split:
+    """Leave out the training rows of earlier periods; the other parts stay as they are.
+
+    Args:
+        periods: of the training part's rows.
+        first: number of the first period to learn from.
+
+    Raises:
+        BackendError: the lake cannot be read or written.
+    """
+    dataset = cast(DatasetVersion, part_of(split.train))  # split_version writes nothing else
+    mask = periods.since(first)
+    rule = f"{split.rule}; training from {periods.name(first)} on"
+    note = {"dataset": dataset.digest, "rule": rule} | part_note(dataset, project.target)
+    uri = table_uri(settings, project.name, "train")
+    train = _write_part(dataset, row_numbers(split.train)[mask], uri, note | provenance())
+    withheld = split.withheld + split.train.rows - train.rows
+    return split.model_copy(update={"train": train, "withheld": withheld, "rule": rule})
 
 
 def _write_part(

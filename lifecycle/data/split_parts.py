@@ -77,6 +77,10 @@ class Periods:
         """Start of a period: a whole number, a time or a day."""
         return self._periods[number]
 
+    def number(self, start: Any) -> int:
+        """Number of the first period that starts there or later; `len` if there is none."""
+        return int(np.searchsorted(self._periods, start))
+
     def name(self, number: int) -> str:
         """Name of a period; behind the last one comes the end."""
         if number >= len(self._periods):

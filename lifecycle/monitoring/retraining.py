@@ -17,7 +17,15 @@ from lifecycle.lake.rows import read_rows, replace_rows
 from lifecycle.lake.table import noted_versions, table_uri
 from lifecycle.monitoring.results import PREDICTIONS
 from lifecycle.project import Project, RetrainingSpec, duration
-from lifecycle.records import Attempt, Change, Decision, RetrainingRequest, Trained, Trigger
+from lifecycle.records import (
+    Attempt,
+    Change,
+    Decision,
+    Monitored,
+    RetrainingRequest,
+    Trained,
+    Trigger,
+)
 from lifecycle.settings import Settings
 
 TABLE = "retraining"
@@ -182,6 +190,15 @@ def request_of(
     return RetrainingRequest(
         version=champion.model.version, triggers=tuple(triggers), reasons=tuple(reasons)
     )
+
+
+def change_time(monitored: Monitored) -> str:
+    """Time from which the world is another, as the oldest alarm has it; empty without one."""
+    for alarm in monitored.alarms:
+        if not alarm.broken:
+            first = "" if alarm.window.first is None else str(alarm.window.first)
+            return alarm.since or first
+    return ""
 
 
 def newest_knowledge(champion: Trained, attempts: Sequence[Attempt]) -> datetime:

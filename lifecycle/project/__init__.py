@@ -32,7 +32,13 @@ from lifecycle.project.data import (
     SplitSpec,
     TimeSpec,
 )
-from lifecycle.project.monitoring import DriftSpec, MonitoringSpec, RetrainingSpec, duration
+from lifecycle.project.monitoring import (
+    DriftSpec,
+    MonitoringSpec,
+    RetrainingSpec,
+    WindowKind,
+    duration,
+)
 from lifecycle.project.project import Project
 from lifecycle.project.serving import RolloutSpec, ScoringSpec, ServingSpec
 from lifecycle.project.training import (
@@ -93,6 +99,7 @@ __all__ = [
     "TimeValue",
     "TrainingSpec",
     "TuningSpec",
+    "WindowKind",
     "allowed_loss",
     "duration",
     "greater_is_better",

@@ -112,6 +112,10 @@ class MonitoringSpec(Section):
         return int(count) / max(int(windows), 1)
 
 
+WindowKind = Literal["rolling", "change"]
+"""A stretch of the newest training rows."""
+
+
 class RetrainingSpec(Section):
     """Triggers of retraining, and limits of a machine that retrains by itself."""
 
@@ -134,6 +138,10 @@ class RetrainingSpec(Section):
     called."""
     probation: Duration = "7 days"
     """If measured quality falls so soon after a release, the version before serves again."""
+    windows: tuple[WindowKind, ...] = ("rolling", "change")
+    """What may be learned from in place of all rows, where the validation part says that it is
+    better: as long a stretch as the champion learned from, the rows since the change that
+    monitoring found. Needs `time`."""
 
     @property
     def asks(self) -> bool:

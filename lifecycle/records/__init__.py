@@ -71,8 +71,10 @@ from lifecycle.records.training import (
     Origin,
     Slice,
     Trained,
+    TrainingWindow,
     Trial,
     Tuned,
+    WindowChoice,
 )
 
 __all__ = [
@@ -135,11 +137,13 @@ __all__ = [
     "TableSize",
     "Traffic",
     "Trained",
+    "TrainingWindow",
     "Trial",
     "Trigger",
     "Tuned",
     "Violation",
     "Window",
+    "WindowChoice",
     "WindowEnd",
     "counted",
     "one_line",

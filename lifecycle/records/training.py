@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lifecycle.project import Metric, Scalar
+from lifecycle.project import Metric, Scalar, WindowKind
 from lifecycle.records.base import Record
 from lifecycle.records.data import Split
 
@@ -79,6 +79,28 @@ class Gain(Estimate):
     least: float
     """Lower end of the one-sided interval of the gain, with `confidence`."""
     confidence: float
+
+
+class TrainingWindow(Record):
+    """A stretch of the training part, and how a model of its rows does on the validation part."""
+
+    kind: Literal["all"] | WindowKind
+    first: str
+    """Name of its first period."""
+    rows: int
+    value: float
+    """The deciding metric."""
+    gain: Gain | None
+    """Over a model of all rows, on the same rows; None of all rows."""
+
+
+class WindowChoice(Record):
+    """The windows that were compared, all rows first, and a split that has the best of them."""
+
+    split: Split
+    windows: tuple[TrainingWindow, ...]
+    reason: str
+    """In words, with the metric of each."""
 
 
 class Slice(Record):

@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pandas as pd
 import psutil
 import pytest
 import yaml
 
 from deployments.stack import Stack
-from lifecycle.audit.model_trail import history
+from lifecycle.audit.model_trail import CROWNING, history
+from lifecycle.monitoring.alarms import stored_alarms
+from lifecycle.monitoring.retraining import read_attempts
+from lifecycle.project.loader import load_project
 from lifecycle.serving.auth import KeyStore
 from lifecycle.settings import Settings
 from tests.support.prefect_server import wait_for
@@ -113,9 +117,9 @@ class Operator:
         answer.raise_for_status()
         return answer.json()
 
-    def champion(self, env: str = "staging") -> int:
+    def champion(self, env: str = "staging", name: str = "small") -> int:
         """The version with the alias, as the MLflow server has it."""
-        model = self.mlflow("registered-models/get?name=small", env)["registered_model"]
+        model = self.mlflow(f"registered-models/get?name={name}", env)["registered_model"]
         return int({a["alias"]: a["version"] for a in model["aliases"]}["champion"])
 
     @contextmanager
@@ -129,11 +133,16 @@ class Operator:
 
     def ask(self, key: str, env: str = "staging") -> httpx.Response:
         record = small_frame().drop(columns=["bought", "customer"]).to_dict("records")[0]
+        return self.send("small/predict", key, env, records=[record])
+
+    def send(self, route: str, key: str, env: str = "staging", **body: Any) -> httpx.Response:
+        """Post to a route of an environment's endpoint."""
         return httpx.post(
-            f"http://127.0.0.1:{self.stack.ports[f'serve-{env}']}/small/predict",
-            json={"records": [record]},
+            f"http://127.0.0.1:{self.stack.ports[f'serve-{env}']}/{route}",
+            json=body,
             headers={"X-API-Key": key},
             trust_env=False,
+            timeout=30,
         )
 
     def kill(self, name: str) -> None:
@@ -176,10 +185,10 @@ def block(stack: Stack, url: str) -> None:
     stack.command("python", "-c", f"{code}{hook}.save('ops')")
 
 
-def write_project(folder: Path, **changes: Any) -> None:
+def write_project(folder: Path, file: str = "project.yaml", **changes: Any) -> None:
     gate = {"gain_over_baseline": -1.0, "gain_over_champion": -1.0, "require_checks": False}
     project = SMALL | {"checks": {"suites": []}, "gate": gate} | changes
-    (folder / "project.yaml").write_text(yaml.safe_dump(project, sort_keys=False))
+    (folder / file).write_text(yaml.safe_dump(project, sort_keys=False))
 
 
 def test_the_doctor_finds_all_in_order(operator: Operator) -> None:
@@ -267,6 +276,84 @@ def test_a_rollback_is_told(operator: Operator) -> None:
     with operator.settings("staging") as settings:
         actions = [f"{c.action} v{c.version}" for c in history(settings, "small")]
     assert actions[-1] == "rollback v1"
+
+
+def turned(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a world in which who bought does not, and who did not does."""
+    return frame.assign(bought=1 - frame["bought"], customer=frame["customer"] + 10_000)
+
+
+def live_through(operator: Operator, key: str, world: pd.DataFrame) -> int:
+    """Ask the shop's endpoint about visitors, then tell it what they did; who answered."""
+    visitors = world[["age", "visits", "city"]].to_dict("records")
+    answer = operator.send("shop/predict", key, records=visitors).raise_for_status().json()
+    labels = [
+        {"prediction_id": f"{answer['id']}-{at}", "bought": int(value)}
+        for at, value in enumerate(world["bought"])
+    ]
+    operator.send("shop/labels", key, labels=labels).raise_for_status()
+    return int(answer["model"]["version"])
+
+
+def test_a_model_is_replaced_and_taken_back_without_a_hand(operator: Operator) -> None:
+    """The world turns, and turns back: all that the test does after the first line is to ask."""
+    folder, old = operator.stack.folder, small_frame()
+    gate = {"gain_over_baseline": -1.0, "require_checks": False}
+    live = {"live": "150 rows", "live_delay": "0 minutes"}
+    changes = {"name": "shop", "source": {"path": "shop.csv"}, "gate": gate, "monitoring": live}
+    write_project(folder, "shop.yaml", **changes)
+    old.to_csv(folder / "shop.csv", index=False)
+    deploy = ("python", "-m", "tasks.deployments", "--env", "staging", "--project", "shop.yaml")
+    operator.stack.command(*deploy)
+    operator.flow("end-to-end", "staging-shop")
+    with operator.settings("staging") as settings:
+        key = KeyStore(settings.keys_file).add("shop")
+    first = old[["age", "visits", "city"]].head(1).to_dict("records")
+    wait_for(
+        lambda: operator.send("shop/predict", key, records=first).status_code == 200,
+        10,
+        "the key to hold",
+    )
+    pd.concat([old, turned(small_frame(1200))]).to_csv(folder / "shop.csv", index=False)
+    for delay_s in range(5, 400, 30):  # the hourly schedule, so to say
+        operator.begin("monitor-live", "staging-shop", delay_s=delay_s)
+
+    visitors = small_frame(225).query("city != 'Rome'").reset_index(drop=True)
+    assert live_through(operator, key, turned(visitors)) == 1
+    wait_for(lambda: operator.champion(name="shop") == 2, 2 * RUN_S, "a model of the new world")
+    wait_for(lambda: live_through(operator, key, visitors) == 2, 30, "its answers")
+    wait_for(lambda: operator.champion(name="shop") == 1, 2 * RUN_S, "the version before")
+
+    with operator.settings("staging") as settings:
+        wait_for(
+            lambda: [a.outcome for a in read_attempts(settings, "shop")] == ["rolled back"],
+            30,
+            "the try to be noted",
+        )
+        crowned = [c for c in history(settings, "shop") if c.action in CROWNING]
+        alarms = stored_alarms(load_project(folder / "shop.yaml"), settings)
+    assert [(change.action, change.version) for change in crowned] == [
+        ("promote", 1),
+        ("promote", 2),
+        ("rollback", 1),
+    ]
+    assert "within retraining.probation" in crowned[-1].reasons[-1]
+    found = {(alarm.version, alarm.source, alarm.cause) for alarm in alarms}
+    assert {(1, "live", "quality"), (2, "live", "quality")} <= found
+    runs = operator.post("/flow_runs/filter", {"flows": {"name": {"any_": ["retrain"]}}})
+    assert {run["created_by"]["type"] for run in runs} == {"AUTOMATION"}
+    subjects = ("a window of v1 alarms", "v2 was rolled back")
+    wait_for(
+        lambda: all(f"shop in staging: {text}" in str(operator.posted) for text in subjects),
+        60,
+        "the notifications",
+    )
+    operator.stack.command(
+        *("lifecycle", "page", "shop.yaml", "--env", "staging", "--only", "--output", "site")
+    )
+    text = (folder / "site" / "index.html").read_text()
+    for words in ("promote v2", "rollback v1", "retraining by itself: rolled back, v2"):
+        assert words in text
 
 
 def test_only_loopback_is_open_and_no_secret_is_in_a_log(operator: Operator) -> None:

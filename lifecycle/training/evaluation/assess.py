@@ -290,7 +290,7 @@ def assess_baseline(project: Project, split: Split, answers: Answers) -> tuple[E
     return evaluation, gain(project, answers, trivial, BASELINE_CONFIDENCE)
 
 
-def gain(project: Project, answers: Answers, other: Predicted, confidence: float) -> Gain:
+def gain(project: Project, answers: Answers, other: Answers | Predicted, confidence: float) -> Gain:
     """Measure the gain in the deciding metric over another model on the same rows."""
     return compare(
         answers.truth,
