@@ -117,7 +117,10 @@ def _rolling(project: Project, periods: Periods, champion: Trained) -> int:
     if former is None or not len(former):
         return 0
     length = former.start(len(former) - 1) - former.start(0)
-    return periods.number(periods.start(len(periods) - 1) - length)
+    start = periods.start(len(periods) - 1) - length
+    first = periods.number(start)
+    # months differ in length: the one that holds the start is in the stretch
+    return first - 1 if first > 0 and periods.start(first) > start else first
 
 
 def _start(time: str, spec: TimeSpec, like: Any) -> Any:
@@ -146,7 +149,7 @@ def _answers(project: Project, settings: Settings, split: Split, champion: Train
     training = project.training.model_copy(update={"refit": False})
     other = project.model_copy(update={"training": training})
     tuned = Tuned(parameters=dict(training.parameters), value=None, trials=0)
-    with TemporaryDirectory(dir=settings.folder("bundles"), prefix=".window-") as folder:
+    with TemporaryDirectory(prefix="lifecycle-window-") as folder:
         bundle = fit(other, split, tuned, settings, champion.identity, Path(folder))
         return answer(other, split.validation, bundle.path, bundle.digest)
 

@@ -68,6 +68,7 @@ def stages(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stag
         monkeypatch.setattr(f"flows.retrain.{name}", getattr(stages, name))
     monkeypatch.setattr("flows.retrain.prepare", lambda *_: "prepared")
     monkeypatch.setattr("flows.retrain.window_through", lambda *_: Window(last=7))
+    monkeypatch.setattr("flows.retrain.choose_window", lambda *_: ("prepared", "From all rows."))
     monkeypatch.setattr(
         "tasks.retraining.send_event", lambda event, *_: stages.events.append(str(event))
     )
@@ -93,7 +94,7 @@ def test_a_request_is_carried_out_once_and_the_next_one_waits(
     assert stages.calls == ["monitor", "train", "release"]
     (attempt,) = read_attempts(stages.settings, "small")
     assert (attempt.outcome, attempt.version, attempt.triggers) == ("released", 2, ("quality",))
-    assert attempt.reasons == ("auc is 0.2 worse.", "as measured")
+    assert attempt.reasons == ("auc is 0.2 worse.", "From all rows.", "as measured")
     assert run(project) is None, "too soon"
     assert len(stages.calls) == 3, "and not even monitored"
 
