@@ -29,7 +29,7 @@ def seconds_of(parts: dict[str, Any], python: Path, **request: Any) -> float:
         parts: `train` and `holdout`: frames of features, target and `(answer)`, a probability.
         request: what `bare.json` says.
     """
-    defaults = {"rows": None, "importances": None, "slim": {}, "integrity_of": 1}
+    defaults: dict[str, Any] = {"rows": None, "importances": None, "slim": {}, "integrity_of": 1}
     with TemporaryDirectory() as folder:
         for name, frame in parts.items():
             frame.to_parquet(Path(folder, f"{name}.parquet"), index=False)
@@ -56,7 +56,8 @@ def main(folder: Path) -> float:
 
     logging.getLogger("deepchecks").setLevel(logging.CRITICAL)
     request = json.loads((folder / "bare.json").read_text())
-    data, answers = [], {}
+    data = []
+    answers: dict[str, Any] = {}
     for name, file in (("train", "train.parquet"), ("test", "holdout.parquet")):
         frame = pd.read_parquet(folder / file)
         positive = frame.pop("(answer)").to_numpy()

@@ -52,7 +52,9 @@ class Stopwatch:
 
 def read(project: Project) -> pd.DataFrame:
     """The source with the declared ranges and categories asserted, bad rows dropped."""
-    frame = load_plug(project, project.source.function, "source.function")()
+    function = project.source.function
+    assert function is not None
+    frame: pd.DataFrame = load_plug(project, function, "source.function")()
     keep = pd.Series(True, index=frame.index)
     for name, spec in project.contract.columns.items():
         column = frame[name]
@@ -164,7 +166,9 @@ def cycle(trainings: int) -> dict[str, float]:
     """Train on what lies before the first year to arrive, then with each next year; score and
     compare every year that arrives."""
     watch, project = Stopwatch(), load_project(EXAMPLE)
-    first = int(project.time.arrives_from)
+    time = project.time
+    assert time is not None
+    first = int(str(time.arrives_from))
     with watch("prepare"):
         frame = read(project)
     booster = xgb.Booster()

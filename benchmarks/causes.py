@@ -341,12 +341,13 @@ def _drawn(
     tilt = ((values - values.mean()) / values.std()).clip(-3, 3).fillna(0.0)
     strength = float(rng.uniform(0.6, 1.4) * rng.choice([-1, 1]))
     segment, origin = "all", column
+    chances: pd.Series[float]
     if kind == "covariate shift":
-        chances = np.exp(strength * tilt)
+        chances = pd.Series(np.exp(strength * tilt))
     elif kind == "label shift":
         truth = pool[table.project.target].astype(float)
-        truth = truth if table.project.task == "binary" else np.log1p(truth)
-        chances = np.exp(strength * (truth - truth.mean()) / truth.std())
+        truth = truth if table.project.task == "binary" else pd.Series(np.log1p(truth))
+        chances = pd.Series(np.exp(strength * (truth - truth.mean()) / truth.std()))
         origin = ""
     else:
         level, segment = _segment(table, pool, rng)

@@ -11,7 +11,7 @@ Beside them: the same without weights (CBPE, or DLE for numbers), and the qualit
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -200,7 +200,7 @@ def _load(case: Case) -> tuple[Floats, Floats]:
         else pd.factorize(frame[name])[0].astype(np.float64)
         for name in frame
     ]
-    truth = target.eq("Yes") if case.target == "Churn" else target
+    truth: pd.Series[Any] = target.eq("Yes") if case.target == "Churn" else target
     if case.task == "binary" and case.target != "Churn":
         truth = target > DEAR
     return np.column_stack(numbers), truth.to_numpy(dtype=np.float64)
@@ -229,7 +229,7 @@ def _estimate(case: Case, split: Split, rows: NDArray[np.int64], weighted: bool 
         split.reference,
         split.features[rows],
         split.prediction[rows],
-        case.metric,  # type: ignore[arg-type]
+        case.metric,
         case.task,
         weighted=weighted,
     )

@@ -9,6 +9,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -179,8 +180,9 @@ def _packed(uri: str) -> Result:
 def _upsert(folder: Path, rounds: int) -> Result:
     """Rows in a hundred, spread over the whole table, come again with other values."""
     (folder / "in").mkdir()
-    source = {"path": "in/*.parquet", "format": "parquet", "incremental": {"by": "files"}}
-    project = declare(folder, source, key=True)
+    incremental = {"by": "files"}
+    source: dict[str, object] = {"path": "in/*.parquet", "format": "parquet"}
+    project = declare(folder, source | {"incremental": incremental}, key=True)
     settings = Settings(home=folder / "home")
     table = frame(0, UPSERTED)
     table.to_parquet(folder / "in" / "000.parquet", index=False)
@@ -198,7 +200,7 @@ def _upsert(folder: Path, rounds: int) -> Result:
         if count != len(ids):
             raise RuntimeError(f"{count:,} rows were replaced, not {len(ids):,}")
         times.append(seconds)
-        bare.append(_timed(lambda file=file: _replace(folder / "bare.parquet", file))[0])
+        bare.append(_timed(partial(_replace, folder / "bare.parquet", file))[0])
     share = f"upsert of {CHANGED:.0%} of {UPSERTED:,} rows"
     name = f"growth: {share} / polars writing all anew"
     result = ratio(name, times, bare, 0.5, "s of wall time")

@@ -146,7 +146,7 @@ def _round(project: Project, folder: Path, number: int) -> tuple[float, float]:
     if number == 0:
         stored = pl.from_arrow(read_table(ingested.dataset))
         assert isinstance(stored, pl.DataFrame)
-        assert stored.equals(pl.read_parquet(bare).select(stored.columns).cast(dict(stored.schema)))
+        assert stored.equals(pl.read_parquet(bare).select(stored.columns).cast(stored.schema))
     return middle - started, ended - middle
 
 

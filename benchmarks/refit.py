@@ -65,14 +65,15 @@ def data_sets() -> Iterator[Data]:
     ):
         frame = getattr(sm.datasets, name).load_pandas().data
         truth = frame.pop(target).to_numpy(np.float64)
-        yield Data(name, task, frame, truth if task == "count" else truth > 0)  # type: ignore[arg-type]
+        answers = truth if task == "count" else (truth > 0).astype(np.float64)
+        yield Data(name, task, frame, answers)  # type: ignore[arg-type]
     if SHARED.is_dir():
         yield from _shared()
 
 
 def _shared() -> Iterator[Data]:
     churn = pd.read_csv(SHARED / "telco_churn.csv", na_values=" ").drop(columns="customerID")
-    yield Data("telco_churn", "binary", churn, (churn.pop("Churn") == "Yes").to_numpy(np.float64))
+    yield Data("telco_churn", "binary", churn, churn.pop("Churn").eq("Yes").to_numpy(np.float64))
     houses = pd.read_csv(SHARED / "california_housing.csv")
     value = houses.pop("median_house_value").to_numpy(np.float64)
     yield Data("california_housing", "regression", houses, value)

@@ -62,7 +62,8 @@ def ray_default(folder: Path, port: int) -> None:
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    serve.run(serve.deployment(Model).bind(str(folder / "model.ubj")), name="m", route_prefix="/")
+    served = serve.deployment(name="Model")(Model)
+    serve.run(served.bind(str(folder / "model.ubj")), name="m", route_prefix="/")
 
 
 def minimal(_folder: Path, port: int) -> None:
@@ -77,7 +78,8 @@ def minimal(_folder: Path, port: int) -> None:
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    serve.run(serve.deployment(Hello).bind(), name="hello", route_prefix="/")
+    served = serve.deployment(name="Hello")(Hello)
+    serve.run(served.bind(), name="hello", route_prefix="/")
 
 
 def serve_endpoint(folder: Path, port: int, version: int = 1) -> None:
@@ -109,7 +111,7 @@ def noop(folder: Path, port: int) -> None:
 
     project, settings, _, _ = serve_inputs(folder, port)
     start_proxy(settings)
-    served = serve.deployment(name="noop", **_options(project))(NoOp)
+    served = serve.deployment(name="noop", **_options(project, settings))(NoOp)
     serve.run(served.bind(), name="noop", route_prefix="/noop")
 
 
