@@ -73,7 +73,8 @@ def data_sets() -> Iterator[Data]:
 
 def _shared() -> Iterator[Data]:
     churn = pd.read_csv(SHARED / "telco_churn.csv", na_values=" ").drop(columns="customerID")
-    yield Data("telco_churn", "binary", churn, churn.pop("Churn").eq("Yes").to_numpy(np.float64))
+    answers = np.asarray(churn.pop("Churn").eq("Yes"), dtype=np.float64)
+    yield Data("telco_churn", "binary", churn, answers)
     houses = pd.read_csv(SHARED / "california_housing.csv")
     value = houses.pop("median_house_value").to_numpy(np.float64)
     yield Data("california_housing", "regression", houses, value)

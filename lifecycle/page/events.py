@@ -119,13 +119,13 @@ def _of(state: EnvironmentState) -> Iterator[Event]:
     for attempt in state.attempts:
         suffix = f", v{attempt.version}" if attempt.version else ""
         how = "by hand" if attempt.by_hand else "by itself"
-        triggers = f"asked for by {' and '.join(attempt.triggers)}." if attempt.triggers else ""
+        triggers = f"asked for by {' and '.join(attempt.triggers)}" if attempt.triggers else ""
         yield Event(
             moment(attempt.time.isoformat()),
             state.env,
             "attempt",
             f"retraining {how}: {attempt.outcome}{suffix}",
-            reason=" ".join(filter(None, (triggers, *attempt.reasons))),
+            reason=": ".join(filter(None, (triggers, " ".join(attempt.reasons)))),
             version=attempt.version or 0,
             flow_run=attempt.id,
             tone=ATTEMPT_TONES.get(attempt.outcome, "plain"),

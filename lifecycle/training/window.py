@@ -60,12 +60,12 @@ def choose_window(
     first_periods = _first_periods(project, periods, champion, change) if periods else {}
     if not periods or not first_periods:
         return WindowChoice(split=split, windows=(), reason="")
-    whole = _answers(project, settings, split, champion)
+    reference = _answers(project, settings, split, champion)
     every = TrainingWindow(
         kind="all",
         first=periods.name(0),
         rows=split.train.rows,
-        value=score(project, whole),
+        value=score(project, reference),
         gain=None,
     )
     on_window(every)
@@ -80,7 +80,7 @@ def choose_window(
             first=periods.name(first),
             rows=part.train.rows,
             value=score(project, answers),
-            gain=gain(project, answers, whole, project.gate.confidence),
+            gain=gain(project, answers, reference, project.gate.confidence),
         )
         on_window(window)
         splits[kind] = part
@@ -160,5 +160,7 @@ def _reason(project: Project, best: TrainingWindow, windows: Sequence[TrainingWi
         f"{NAMES[window.kind]} ({window.rows:,} from {window.first}): {window.value:.4g}"
         for window in windows
     )
-    why = "better by more than chance" if best.kind != "all" else "no other is better beyond chance"
-    return f"Learned from {NAMES[best.kind]}, {why}. {project.metric} on validation: {each}."
+    verdict = (
+        "better by more than chance" if best.kind != "all" else "no other is better beyond chance"
+    )
+    return f"Learned from {NAMES[best.kind]}, {verdict}. {project.metric} on validation: {each}."
