@@ -1,5 +1,6 @@
 """How pages mark their blocks, and what counts as shown: held on texts of the test's own."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.support.blocks import (
     OUTPUT,
     PAGES,
     PYTHON,
+    ROOT,
     Block,
     blocks,
     missing_lines,
@@ -78,6 +80,9 @@ def test_a_block_says_what_it_is(block: Block) -> None:
         kind = kinds.get(block.language, "nothing")
         assert block.note.startswith(kind), f"{block.place}: <!-- {block.note} -->"
         assert len(block.note.removeprefix(kind).split()) > 2, f"{block.place}: give the reason"
+        tests = re.findall(r"tests/[\w/]+\.py", block.note)
+        assert all((ROOT / test).is_file() for test in tests), f"{block.place}: {tests}"
+        assert tests or block.language != PYTHON, f"{block.place}: name the test that runs it"
 
 
 def test_a_shell_keeps_what_a_page_sets_and_ends_what_it_started(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
@@ -13,11 +14,12 @@ from lifecycle.lake.table import table_uri
 from lifecycle.monitoring.alarms import acknowledge, alarm_of, alarms_to_tell, stored_alarms
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.monitoring.reproduce import reproduce
-from lifecycle.monitoring.results import ALARMS
+from lifecycle.monitoring.results import ALARMS, METRICS
 from lifecycle.project import Project
 from lifecycle.records import Monitored
 from lifecycle.settings import Settings
 from tests.lifecycle.monitoring.test_monitor import released, scored
+from tests.support.blocks import run_on
 from tests.support.small import small_frame
 
 
@@ -51,6 +53,16 @@ def test_an_alarm_is_computed_again_to_the_digit(
     [note] = reproduce(changed, settings, alarm.id).notes
     assert "monitoring" in note
     assert reproduce(changed, settings, alarm.id).same
+
+
+def test_the_tables_are_read_as_the_page_says(
+    make_project: Callable[..., Project], settings: Settings
+) -> None:
+    [alarm] = monitored(make_project(), settings, broken()).alarms
+    alarms = run_on("monitor.md", ALARMS, table_uri(settings, "small", ALARMS))["alarms"]
+    assert list(alarms["id"]) == [alarm.id]
+    moved = run_on("monitor.md", METRICS, table_uri(settings, "small", METRICS))["moved"]
+    assert "age" in pa.table(moved)["column"].to_pylist()
 
 
 def test_an_alarm_that_was_written_otherwise_is_different(

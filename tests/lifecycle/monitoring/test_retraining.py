@@ -10,6 +10,7 @@ from lifecycle.audit.model_trail import Trail
 from lifecycle.lake.table import table_uri
 from lifecycle.lake.write import write_version
 from lifecycle.monitoring.retraining import (
+    TABLE,
     newest_knowledge,
     permit,
     read_attempts,
@@ -32,6 +33,7 @@ from lifecycle.records import (
 )
 from lifecycle.settings import Settings
 from tests.lifecycle.monitoring.test_monitor import MODEL, one_window
+from tests.support.blocks import run_on
 from tests.support.small import small_frame
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
@@ -130,6 +132,8 @@ def test_attempts_are_kept_and_one_that_is_taken_up_again_is_the_same(settings: 
     kept = read_attempts(settings, "small")
     assert [attempt.outcome for attempt in kept] == ["failed", "released"]
     assert (kept[0].triggers, kept[0].reasons, kept[0].seconds) == (("drift",), ("city",), 4.5)
+    tries = run_on("retraining.md", TABLE, table_uri(settings, "small", TABLE))["tries"]
+    assert sorted(tries["outcome"]) == ["failed", "released"]
 
 
 def test_new_rows_and_time_ask_as_well(
