@@ -67,7 +67,7 @@ def retrain(
         return _take_back(project, env, settings, reason)
     with attempt(project, settings, request, champion, unattended) as running:
         prepared = prepare(project, env, window or window_through(project, settings, monitored))
-        if window is None:
+        if window is None and project.time:
             prepared, running.reason = choose_window(
                 project, settings, prepared, champion, monitored
             )

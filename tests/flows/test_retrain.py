@@ -89,7 +89,7 @@ Make = Callable[..., Project]
 def test_a_request_is_carried_out_once_and_the_next_one_waits(
     make_project: Make, stages: Stages
 ) -> None:
-    project = make_project()
+    project = make_project(time={"column": "visits"})
     assert run(project).decision.passed
     assert stages.calls == ["monitor", "train", "release"]
     (attempt,) = read_attempts(stages.settings, "small")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from lifecycle.lake.table import table_uri
 from lifecycle.lake.write import write_version
 from lifecycle.monitoring.retraining import (
     TABLE,
+    change_time,
     newest_knowledge,
     permit,
     read_attempts,
@@ -30,6 +32,7 @@ from lifecycle.records import (
     Evaluation,
     Grade,
     RetrainingRequest,
+    Window,
 )
 from lifecycle.settings import Settings
 from tests.lifecycle.monitoring.test_monitor import MODEL, one_window
@@ -223,3 +226,25 @@ def test_the_trail_knows_what_was_released(settings: Settings) -> None:
     changes = trail.changes()
     assert relapse(changes, FELL, SPEC, datetime.now(UTC))
     assert not relapse(changes, FELL.model_copy(update={"version": 1}), SPEC, datetime.now(UTC))
+
+
+@pytest.mark.parametrize(
+    ("alarms", "time"),
+    [
+        ([], ""),
+        ([(True, "2026-03-01", 3)], ""),
+        ([(True, "2026-03-01", 3), (False, "2026-04-02", 4), (False, "", 5)], "2026-04-02"),
+        ([(False, "", 5), (False, "6", 6)], "5"),
+        ([(False, "", None)], ""),
+    ],
+)
+def test_the_oldest_alarm_that_is_no_broken_data_says_since_when_the_world_is_another(
+    alarms: list[tuple[bool, str, int | None]], time: str
+) -> None:
+    monitored: Any = SimpleNamespace(
+        alarms=[
+            SimpleNamespace(broken=broken, since=since, window=Window(first=first, last=first))
+            for broken, since, first in alarms
+        ]
+    )
+    assert change_time(monitored) == time
