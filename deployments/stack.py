@@ -103,8 +103,16 @@ class Stack:
         environment: variables of an operator's commands.
     """
 
-    def __init__(self, folder: Path, nodes: int = 2) -> None:
+    def __init__(
+        self, folder: Path, nodes: int = 2, tell: Callable[[str, Process], None] | None = None
+    ) -> None:
+        """Name the folder and the count of Ray's nodes beside each head.
+
+        Args:
+            tell: is called for each server that answers.
+        """
         self.folder = folder.absolute()
+        self._tell = tell
         self.processes: dict[str, Process] = {}
         self.places: dict[str, str] = {}
         self.ports: dict[str, int] = {}
@@ -207,9 +215,11 @@ class Stack:
         begun = [start() for start in starts.values()]
         for steps in begun:
             next(steps, None)
-        for steps in begun:
+        for name, steps in zip(starts, begun, strict=True):
             for _ in steps:
                 pass
+            if self._tell and name in self.processes:
+                self._tell(name, self.processes[name])
 
     def _secrets(self) -> dict[str, str]:
         """What the operator's commands, workers and Ray need, made once and kept for its owner."""
@@ -325,6 +335,7 @@ class Stack:
             PREFECT_API_DATABASE_CONNECTION_URL=self._database("prefect", "+asyncpg"),
             PREFECT_SERVER_API_AUTH_STRING=auth,
             PREFECT_SERVER_CORS_ALLOWED_ORIGINS=url,
+            PREFECT_SERVER_UI_API_URL="/api",  # else its page asks port 4200
             PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=leases,
             **LATE_EVENTS,
             **TELEMETRY,
@@ -554,12 +565,16 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     console = open_console()
+
+    def tell(name: str, process: Process) -> None:
+        place = stack.places.get(name, "")
+        console.print(styled((f"{name:<20}", "bold"), f"pid {process.pid:<8} {place}"))
+
+    stack = Stack(options.folder, nodes=options.nodes, tell=tell)
     try:
-        with Stack(options.folder, nodes=options.nodes) as stack:
-            for name, process in stack.processes.items():
-                place = stack.places.get(name, "")
-                console.print(styled((f"{name:<20}", "bold"), f"pid {process.pid:<8} {place}"))
-            console.print(f"\nIn another terminal:\n  cd {stack.folder}\n  set -a; . ./secrets.env")
+        with stack:
+            console.print(f"\nIn another terminal:\n  source {sys.prefix}/bin/activate")
+            console.print(f"  cd {stack.folder}\n  set -a; . ./secrets.env; set +a")
             console.print("  lifecycle doctor --env staging\n\nCtrl-C ends it.")
             while not stop.wait(1):
                 for name, process in stack.processes.items():

@@ -189,6 +189,7 @@ def test_servers_start_with_authentication(start: Callable[..., str], tmp_path: 
     said = start("prefect", **DATABASE, PREFECT_API_AUTH_STRING="a:b")
     assert "prefect server start --host 0.0.0.0 --port 4200" in said
     assert "PREFECT_SERVER_API_AUTH_STRING=a:b" in said
+    assert "PREFECT_SERVER_UI_API_URL=/api" in said, "a browser does not know the name prefect"
     assert "CONNECTION_URL=postgresql+asyncpg://u:p@db:5432/prefect" in said
     login = {"MLFLOW_TRACKING_USERNAME": "u", "MLFLOW_TRACKING_PASSWORD": "p" * 12}
     login |= {"MLFLOW_FLASK_SERVER_SECRET_KEY": "k", "MLFLOW_ARTIFACTS": "s3://m/x"}

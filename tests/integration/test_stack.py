@@ -196,6 +196,8 @@ def test_the_doctor_finds_all_in_order(operator: Operator) -> None:
         text = operator.stack.command("lifecycle", "doctor", "--env", env)
         assert f"{env} has what it needs" in text
         assert "fail " not in text
+    page = httpx.get(f"{operator.stack.places['prefect']}/ui-settings", trust_env=False)
+    assert page.json()["api_url"] == "/api", "Prefect's page asks the server that it came from"
 
 
 def test_a_first_model_on_a_schedule_and_behind_a_key(operator: Operator) -> None:
