@@ -39,6 +39,7 @@ database_uri = $(database psycopg "${name}_users")
 admin_username = ${MLFLOW_TRACKING_USERNAME:?}
 admin_password = ${MLFLOW_TRACKING_PASSWORD:?}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+auth_cache_ttl_seconds = 60
 INI
   MLFLOW_AUTH_CONFIG_PATH=$users MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
     MLFLOW_FLASK_SERVER_SECRET_KEY=${MLFLOW_FLASK_SERVER_SECRET_KEY:?} \

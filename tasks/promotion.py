@@ -1,9 +1,9 @@
 """Promotion between environments as Prefect tasks: offer, judgement, approval, claim."""
 
+from prefect.context import FlowRunContext
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
-from prefect.runtime import deployment
 from prefect.settings import PREFECT_API_URL
 from pydantic import Field
 
@@ -150,14 +150,25 @@ def require_approver(settings: Settings, approved_by: str, because: str) -> None
     """
     if bool(approved_by.strip()) != bool(because.strip()):
         raise SettingsError("--approved-by NAME and --because TEXT belong together")
-    if approved_by and deployment.name:
-        raise SettingsError("approved_by: a run of a deployment is approved in Prefect, not by it")
+    if approved_by and _is_scheduled():
+        raise SettingsError(
+            "approved_by: nobody approves a run that a schedule or a trigger starts"
+        )
     if settings.approval == "required" and not approved_by and not _can_ask():
         raise SettingsError(
             f"{settings.env} requires an approval (LIFECYCLE_APPROVAL), and no Prefect server that "
             "others see is there to ask for it: run again with --approved-by NAME --because TEXT, "
             "or set PREFECT_API_URL"
         )
+
+
+def _is_scheduled() -> bool:
+    """Return whether a schedule or an automation started this run, and no person or pipeline."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    if run is None:
+        return False
+    return bool(run.auto_scheduled or (run.created_by and run.created_by.type == "AUTOMATION"))
 
 
 def _can_ask() -> bool:

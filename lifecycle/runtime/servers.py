@@ -141,6 +141,10 @@ database_uri = {database}
 admin_username = {user}
 admin_password = {password}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+auth_cache_ttl_seconds = 60
+"""
+"""Without the cache MLflow hashes the password anew for each request, in 0.1 s of a processor,
+and a registration has dozens. A password changed over the API holds at once in a single process.
 """
 
 

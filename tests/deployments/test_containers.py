@@ -21,6 +21,7 @@ from jsonschema import Draft202012Validator
 from deployments.stack import Stack, Targets, scrape_config
 from lifecycle.environments import PREFIX
 from lifecycle.redaction import PLAIN, SECRET_NAME
+from lifecycle.runtime.servers import mlflow_users
 from lifecycle.serving.metrics import BUCKETS, CANDIDATE, COUNTERS, IN_FLIGHT, INFO, LOST, SECONDS
 from lifecycle.settings import OTHER_VARIABLES, Settings
 
@@ -197,7 +198,8 @@ def test_servers_start_with_authentication(start: Callable[..., str], tmp_path: 
     assert "--app-name basic-auth" in said
     assert "--backend-store-uri postgresql+psycopg://u:p@db:5432/mlflow_prod " in said
     file = Path(re.findall(r"MLFLOW_AUTH_CONFIG_PATH=(.*)", said)[0])
-    assert "database_uri = postgresql+psycopg://u:p@db:5432/mlflow_prod_users" in file.read_text()
+    database = "postgresql+psycopg://u:p@db:5432/mlflow_prod_users"
+    assert file.read_text() == mlflow_users(database, "u", "p" * 12)
     assert file.stat().st_mode & 0o077 == 0
 
 

@@ -1,8 +1,13 @@
-"""How long a promotion may wait, by its settings."""
+"""How long a promotion may wait, and who may approve it."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+from uuid import uuid4
 
 import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
 
 from lifecycle.errors import SettingsError
 from lifecycle.project import Project
@@ -34,6 +39,26 @@ def test_the_worst_case_follows_from_the_settings(
 )
 def test_times_are_spoken(seconds: float, text: str) -> None:
     assert spoken_time(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("started", "is_refused"),
+    [
+        ({}, False),
+        ({"created_by": {"type": "USER"}}, False),
+        ({"auto_scheduled": True}, True),
+        ({"created_by": {"type": "AUTOMATION"}}, True),
+    ],
+)
+def test_a_pipeline_brings_its_approval_and_a_schedule_does_not(
+    settings: Settings, started: dict[str, Any], is_refused: bool
+) -> None:
+    """`.ci/deliver prod WHO WHY` starts the deployment with both as parameters."""
+    run = FlowRun.model_validate({"flow_id": uuid4(), **started})
+    asked = settings.model_copy(update={"approval": "required"})
+    refusal = pytest.raises(SettingsError, match="nobody approves a run that a schedule")
+    with FlowRunContext.model_construct(flow_run=run), refusal if is_refused else nullcontext():
+        require_approver(asked, "Kim", "it is better")
 
 
 def test_where_nobody_can_be_asked_the_approval_is_an_option(
