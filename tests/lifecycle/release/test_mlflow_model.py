@@ -173,7 +173,7 @@ def test_a_model_is_served_from_an_environment_made_from_it_alone(
             process = stack.enter_context(server(serve, variables | root, log))
             begun[manager] = process, log, f"http://{HOST}:{port}"
         for manager, (process, log, url) in begun.items():
-            wait_for(partial(answers, process, log, url), 600, f"the model server of {manager}")
+            wait_for(partial(answers, process, log, url), 500, f"the model server of {manager}")
             answer = httpx.post(f"{url}/invocations", json=records, trust_env=False, timeout=60)
             assert answer.status_code == 200, answer.text
             np.testing.assert_array_equal(answer.json()["predictions"], made.expected(frame))
