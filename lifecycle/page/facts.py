@@ -130,12 +130,14 @@ def quality_facts(
         window, value = measured[-1]
         note = f"window {window.window}, v{window.version}, {value.rows or 0:,} labelled rows"
         tone: Tone = "bad" if value.alarm else "plain"
-        yield Fact(f"{metric} measured", spell_measure(value), note, page, tone)
+        name = f"{metric} measured{_other(window, champion)}"
+        yield Fact(name, spell_measure(value), note, page, tone)
     estimated = [(window, window.estimated) for window in windows if window.estimated]
     if estimated:
         window, value = estimated[-1]
         note = f"window {window.window}, before its labels"
-        yield Fact(f"{metric} estimated", spell_measure(value), note, page)
+        name = f"{metric} estimated{_other(window, champion)}"
+        yield Fact(name, spell_measure(value), note, page)
     if windows:
         newest = windows[-1]
         alarming = sum(distance.alarm for distance in newest.distances)
@@ -145,6 +147,11 @@ def quality_facts(
             note += f"; furthest {furthest}, {furthest.ratio:.1f} × its limit"
         text = f"{alarming} of {newest.compared} distances"
         yield Fact("drift", text, note, page, "warn" if alarming else "plain")
+
+
+def _other(window: WindowResult, champion: VersionState) -> str:
+    """Whose a window's number is, where it is not the champion's."""
+    return "" if window.version == champion.version else f" of v{window.version}"
 
 
 # Alarms.
@@ -310,9 +317,9 @@ def _arriving(state: EnvironmentState, states: Sequence[EnvironmentState]) -> Fa
         if change.digest == waiting.digest and change.action in FAILURES:
             text = f"{change.action} by {change.who} on {spell_moment(change.time)}"
             return Fact(f"from {origin.env}", f"v{waiting.version}", text, (link,))
-    person = ", which asks a person to approve" if state.approval else ""
-    text = f"waits for a person: lifecycle run promote --env {state.env}{person}"
-    return Fact(f"from {origin.env}", f"v{waiting.version}", text, (link,))
+    approval = ", then an approval" if state.approval else ""
+    text = f"for a person: lifecycle run promote --env {state.env}{approval}"
+    return Fact(f"waits in {origin.env}", f"v{waiting.version}", text, (link,))
 
 
 # What failed last.
@@ -349,7 +356,8 @@ def monitored_fact(state: EnvironmentState, sources: Sources) -> Fact | None:
     last = state.monitorings[-1]
     run = sources.flow_run(state, last.flow_run)
     links = (*monitoring_link(state, sources), *([("Prefect run", run)] if run else []))
-    note = f"window {last.window}: {last.verdict}"
+    verdict = last.verdict if last.asks else "retraining is not asked for"
+    note = f"window {last.window}: {verdict}"
     return Fact("last monitored", spell_moment(last.time), note, links)
 
 

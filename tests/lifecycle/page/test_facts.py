@@ -77,7 +77,10 @@ def first_card(project: Project, tmp_path: Path) -> str:
         ("and why?", r"asked for by quality \(roc_auc is 0.79, below 0.8.\)"),
         ("what did it cost?", r"cost of that training 41 s of one run"),
         ("which challenger waits?", r"challenger v6 canary since 2026-08-28 08:00"),
-        ("and for whom?", r"v8 waits for a person: lifecycle run promote --env prod, which asks"),
+        (
+            "and for whom?",
+            r"waits in staging v8 for a person: lifecycle run promote --env prod, then",
+        ),
         ("what failed last?", r"last failure 2026-03-01 09:00 reject v3: roc_auc fell by 0.011"),
     ],
 )
@@ -138,9 +141,16 @@ def test_the_newest_failure_counts(project: Project) -> None:
     assert nothing.value == "none recorded"
 
 
+def test_a_number_of_the_version_before_says_so(project: Project) -> None:
+    prod = states()[0]
+    former = prod.model_copy(update={"windows": prod.windows[:1]})
+    shown = facts(project, former)
+    assert {"roc auc measured of v1", "roc auc estimated of v1"} <= shown.keys()
+
+
 def test_what_waits_in_the_environment_before(project: Project) -> None:
     prod, staging, _ = states()
-    assert facts(project, prod, staging)["from staging"].value == "v8"
+    assert facts(project, prod, staging)["waits in staging"].value == "v8"
     champion = staging.holder("champion")
     assert champion is not None
     line = prod.changes[-1].model_copy(
@@ -155,7 +165,7 @@ def test_what_waits_in_the_environment_before(project: Project) -> None:
         prod.model_copy(update={"versions": tuple(alike)}),
         staging.model_copy(update={"versions": tuple(same)}),
     )
-    assert "from staging" not in shown
+    assert not {"from staging", "waits in staging"} & shown.keys()
 
 
 def test_a_model_that_came_from_elsewhere_names_its_origin(project: Project) -> None:
