@@ -1,4 +1,4 @@
-"""A real PostgreSQL server of the tests' own, in a temporary folder, on the loopback."""
+"""A real PostgreSQL server of the tests' own, in a temporary folder."""
 
 import shutil
 import subprocess
@@ -25,13 +25,14 @@ class Postgres:
     """Where the server is; each test makes a database of its own with `database`."""
 
     port: int
+    address: str = "127.0.0.1"
     user: str = USER
     password: str = PASSWORD
 
     def url(self, database: str = "postgres", driver: str = "psycopg") -> str:
         """A SQLAlchemy URL; `driver=""` gives `postgresql://`, as libpq has it."""
         scheme = f"postgresql+{driver}" if driver else "postgresql"
-        return f"{scheme}://{self.user}:{self.password}@127.0.0.1:{self.port}/{database}"
+        return f"{scheme}://{self.user}:{self.password}@{self.address}:{self.port}/{database}"
 
     @contextmanager
     def database(self, name: str) -> Iterator[str]:
@@ -48,18 +49,26 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
-    """Start a server, and stop it at the end; root starts it as user `postgres`, as it must."""
+def running_postgres(address: str = "127.0.0.1") -> Iterator[Postgres]:
+    """Start a server, and stop it at the end; root starts it as user `postgres`, as it must.
+
+    Args:
+        address: of a network of the tests' own, for clients on other hosts of it.
+    """
     folder = Path(tempfile.mkdtemp(prefix="lifecycle-pg-"))
     folder.chmod(0o755)  # its own user passes through
     try:
         port = free_port()
         command = [*postgresql(folder / "server", port, USER, PASSWORD), "-c", "fsync=off"]
+        command += ["-c", f"listen_addresses={address}"]
+        with (folder / "server" / "data" / "pg_hba.conf").open("a") as clients:
+            clients.write("host all all samenet scram-sha-256\n")
         with (folder / "log").open("wb") as log:
             server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
             try:
-                _wait(server, port, folder / "log")
-                yield Postgres(port)
+                made = Postgres(port, address)
+                _wait(server, made, folder / "log")
+                yield made
             finally:
                 server.send_signal(2)  # SIGINT: end without waiting for clients
                 try:
@@ -71,12 +80,11 @@ def running_postgres() -> Iterator[Postgres]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    place = f"host=127.0.0.1 port={port} user={USER} password={PASSWORD} dbname=postgres"
+def _wait(server: "subprocess.Popen[bytes]", made: Postgres, log: Path) -> None:
     end = time.monotonic() + START_SECONDS
     while server.poll() is None and time.monotonic() < end:
         try:
-            psycopg.connect(place).close()
+            psycopg.connect(made.url(driver="")).close()
         except psycopg.OperationalError:
             time.sleep(0.1)
         else:

@@ -31,7 +31,7 @@ def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 @contextmanager
-def collector() -> Iterator[tuple[str, list[Any]]]:
+def collector(address: str = "127.0.0.1") -> Iterator[tuple[str, list[Any]]]:
     """An OpenTelemetry collector; its URL, and the spans that come in."""
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -53,9 +53,9 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer((address, 0), Handler)
     with _running(server):
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1/traces", spans
+        yield f"http://{address}:{server.server_address[1]}/v1/traces", spans
 
 
 @contextmanager

@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
 from deployments.stack import Targets, scrape_config
 from lifecycle.ingress import launcher
 from lifecycle.project import Project
-from lifecycle.runtime.servers import HOST, free_port, server
+from lifecycle.runtime.servers import free_port
 from lifecycle.serving.auth import KeyStore
 from lifecycle.serving.records import to_records
 from lifecycle.settings import Settings
 from tests.support.load import load
 from tests.support.nodes import driver, nodes
 from tests.support.prefect_server import wait_for
+from tests.support.prometheus import prometheus_program, running_prometheus
 from tests.support.spread import serve_spread
 
 pytestmark = [pytest.mark.system, pytest.mark.alone]
@@ -38,28 +38,6 @@ def short() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-class Prometheus:
-    """A running one, and what it knows."""
-
-    def __init__(self, port: int) -> None:
-        self.url = f"http://{HOST}:{port}"
-
-    def ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/-/ready", trust_env=False).is_success
-        except httpx.TransportError:
-            return False
-
-    def ask(self, query: str) -> list[dict[str, Any]]:
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": query}, trust_env=False)
-        found: list[dict[str, Any]] = answer.raise_for_status().json()["data"]["result"]
-        return found
-
-    def number(self, query: str) -> float:
-        found = self.ask(query)
-        return float(found[0]["value"][1]) if found else 0.0
-
-
 def test_rates_are_right_and_no_counter_seems_to_restart(
     make_project: Callable[..., Project],
     train: Callable[..., Any],
@@ -68,9 +46,7 @@ def test_rates_are_right_and_no_counter_seems_to_restart(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("prometheus is not installed: make servers")
+    prometheus_program()
     for name, value in launcher.isolation(short, free_port()).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
@@ -90,14 +66,7 @@ def test_rates_are_right_and_no_counter_seems_to_restart(
         plain = config["scrape_configs"][0] | {"job_name": "one-port"}
         del plain["metric_relabel_configs"]
         config["scrape_configs"].append(plain)
-        file = tmp_path / "prometheus.yml"
-        file.write_text(yaml.safe_dump(config))
-        port = free_port()  # not before Ray's processes have taken theirs
-        command = [program, f"--config.file={file}", f"--storage.tsdb.path={tmp_path}/data"]
-        command += [f"--web.listen-address={HOST}:{port}"]
-        with server(command, {}, tmp_path / "prometheus.log"):
-            prometheus = Prometheus(port)
-            wait_for(prometheus.ready, 30, "Prometheus")
+        with running_prometheus(config, tmp_path) as prometheus:
             with load(url, records, clients=2, pause=0.02) as busy:
                 count = f"count(lifecycle_requests_total{SELECTOR} > 50)"
                 wait_for(lambda: prometheus.number(count) == 2, 40, "the counts of two nodes")
