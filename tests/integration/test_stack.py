@@ -340,8 +340,10 @@ def test_a_model_is_replaced_and_taken_back_without_a_hand(operator: Operator) -
         ("rollback", 1),
     ]
     assert "within retraining.probation" in crowned[-1].reasons[-1]
-    found = {(alarm.version, alarm.source, alarm.cause) for alarm in alarms}
-    assert {(1, "live", "quality"), (2, "live", "quality")} <= found
+    assert {alarm.source for alarm in alarms} == {"live"}
+    causes = {n: {alarm.cause for alarm in alarms if alarm.version == n} for n in (1, 2)}
+    assert "quality" in causes[1]
+    assert causes[2] & {"quality", "concept shift"}, "there are rows enough to tell why"
     runs = operator.post("/flow_runs/filter", {"flows": {"name": {"any_": ["retrain"]}}})
     assert {run["created_by"]["type"] for run in runs} == {"AUTOMATION"}
     subjects = ("a window of v1 alarms", "v2 was rolled back")
