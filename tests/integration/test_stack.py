@@ -344,7 +344,8 @@ def test_a_model_is_replaced_and_taken_back_without_a_hand(operator: Operator) -
     causes = {n: {alarm.cause for alarm in alarms if alarm.version == n} for n in (1, 2)}
     assert "quality" in causes[1]
     assert causes[2] & {"quality", "concept shift"}, "there are rows enough to tell why"
-    runs = operator.post("/flow_runs/filter", {"flows": {"name": {"any_": ["retrain"]}}})
+    begun = {"flow_runs": {"name": {"any_": ["retrain-shop"]}}}  # named when they begin
+    runs = operator.post("/flow_runs/filter", begun)
     assert {run["created_by"]["type"] for run in runs} == {"AUTOMATION"}
     subjects = ("a window of v1 alarms", "v2 was rolled back")
     wait_for(
