@@ -340,10 +340,9 @@ def test_a_model_is_replaced_and_taken_back_without_a_hand(operator: Operator) -
         ("rollback", 1),
     ]
     assert "within retraining.probation" in crowned[-1].reasons[-1]
-    assert {alarm.source for alarm in alarms} == {"live"}
-    causes = {n: {alarm.cause for alarm in alarms if alarm.version == n} for n in (1, 2)}
-    assert "quality" in causes[1]
-    assert causes[2] & {"quality", "concept shift"}, "there are rows enough to tell why"
+    live = [alarm for alarm in alarms if alarm.source == "live"]
+    assert "quality" in {alarm.cause for alarm in live if alarm.version == 1}
+    assert {alarm.version for alarm in live} == {1, 2}
     begun = {"flow_runs": {"name": {"any_": ["retrain-shop"]}}}  # named when they begin
     runs = operator.post("/flow_runs/filter", begun)
     assert {run["created_by"]["type"] for run in runs} == {"AUTOMATION"}
