@@ -7,7 +7,6 @@ are left. Which weighs more is measured: each window's model answers the same va
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -101,7 +100,7 @@ def _first_periods(
         if kind == "rolling":
             first = _rolling(project, periods, champion)
         elif change and project.time:
-            first = periods.number(_start(change, project.time, periods.start(0)))
+            first = _change_number(periods, change, project.time)
         is_other = first > 0 and first not in firsts.values()
         if is_other and periods.since(first).sum() >= FEWEST_ROWS:
             firsts[kind] = first
@@ -123,13 +122,16 @@ def _rolling(project: Project, periods: Periods, champion: Trained) -> int:
     return first - 1 if first > 0 and periods.start(first) > start else first
 
 
-def _start(time: str, spec: TimeSpec, like: Any) -> Any:
-    """Start of the period that a time lies in, of the type of the others."""
-    if not isinstance(like, np.datetime64):
-        return int(time)
-    moment = pd.Timestamp(time)
+def _change_number(periods: Periods, change: str, spec: TimeSpec) -> int:
+    """Number of the period that a change lies in, or of the next one."""
+    try:
+        if not isinstance(periods.start(0), np.datetime64):
+            return periods.number(int(float(change)))
+        moment = pd.Timestamp(change)
+    except ValueError:  # the log has times of its own, whatever the project's are
+        return 0
     moment = moment.tz_convert(None) if moment.tzinfo else moment
-    return starts_of(pd.Series([moment]), spec)[0]
+    return periods.number(starts_of(pd.Series([moment]), spec)[0])
 
 
 def _can_be_learned(project: Project, split: Split) -> bool:

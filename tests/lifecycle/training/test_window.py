@@ -100,7 +100,7 @@ def test_all_rows_are_learned_from_where_nothing_is_surely_better(make: Make) ->
     assert len(choice.windows) == 3
 
 
-@pytest.mark.parametrize("change", ["", "0", str(YEARS)])
+@pytest.mark.parametrize("change", ["", "0", str(YEARS), "2024-05-01"])
 def test_a_change_without_training_rows_before_or_after_is_no_window(
     make: Make, change: str
 ) -> None:
