@@ -63,7 +63,8 @@ def test_a_project_can_declare_it(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "project.yaml"
     project = laid_over(PROJECT, OWN.get(block.page.name, {}))
     file.write_text(yaml.safe_dump(laid_over(project, yaml.safe_load(block.text))))
-    load_project(file)
+    declared = load_project(file).model_fields_set
+    assert yaml.safe_load(block.text).keys() <= declared
 
 
 @of("ini")
