@@ -2,7 +2,7 @@
 
 Each environment has stores of its own, as the stages leave them: an MLflow database, an audit
 trail, tables of the lake with a version per training or window, results and reports of monitoring.
-Timed are the whole command, as a person waits for it, and MLflow's import, which is most of it.
+Timed are the whole command, as a person waits for it, and MLflow's import, half of it.
 """
 
 import json
@@ -56,7 +56,7 @@ def measure(rounds: int) -> Iterator[Result]:
     size_text = f"{WINDOWS} windows × {VERSIONS} versions × {len(ENVIRONMENTS)} environments"
     yield limit("page of a project", seconds, "s", MAX_SECONDS, f"the whole command; {size_text}")
     yield limit("size of that page", [size], "MB", MAX_MEGABYTES, size_text)
-    yield information("import of MLflow", imports, "s", "in a process of its own; three import it")
+    yield information("import of MLflow", imports, "s", "in a process of its own; one imports it")
 
 
 def _environments(project: Project, folder: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ import typer
 from lifecycle.cli.project import EnvOption, ProjectPath, project_first
 from lifecycle.environments import environments
 from lifecycle.errors import LifecycleError, ProjectError
+from lifecycle.page.readers import read_states
 from lifecycle.project import Project
 from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.records import one_line
@@ -69,12 +70,11 @@ def build(
     Raises:
         LifecycleError: this environment cannot be read, or the folder cannot be written.
     """
-    from lifecycle.page.gather import gather  # pandas, Arrow and MLflow take a while
-    from lifecycle.page.site import write_site
+    others = [] if only else [name for name in environments() if name != settings.env]
+    states = read_states(project, settings, others)
+    from lifecycle.page.site import write_site  # pandas and Arrow take a while: imported meanwhile
     from lifecycle.page.sources import Sources
 
-    others = [] if only else [name for name in environments() if name != settings.env]
-    states = gather(project, settings, others)
     if missing := [state.env for state in states if state.problem]:
         write_error(f"Left out: {', '.join(missing)}; the page says why")
     folder = output or settings.folder("reports", project.name)

@@ -1,79 +1,26 @@
-"""Reading of what is recorded of a project, environment by environment, for its page.
+"""Reading of what is recorded of a project in an environment, for its page."""
 
-Every environment but the own one is read in a process of its own (`settings.variables_of`), since
-MLflow, object storage and the lake keep credentials for a whole process. These run side by side:
-on Linux they are forks of one process that has imported MLflow, and has none of their variables
-but those that all have in common. An environment that cannot be read becomes a state that says
-why: a page of the others is better than none.
-"""
-
-import json
 import os
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from importlib import import_module
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lifecycle.errors import LifecycleError, first_line
 from lifecycle.page.state import EnvironmentState, FailedTraining, Monitoring, VersionState
 from lifecycle.project import Project
-from lifecycle.project.loader import load_project
 from lifecycle.records import ModelVersion
 from lifecycle.redaction import redact
 from lifecycle.release.mlflow_store import require_store
-from lifecycle.runtime.files import write_atomic
-from lifecycle.settings import SERVED, Settings, variables_of
+from lifecycle.settings import SERVED, Settings
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from lifecycle.lineage.graph import Graph, Lineage
 
-ANSWER_S = 120.0
-"""Seconds that another environment may take."""
 PROBE_S = 2.0
 NEWEST = 3
 """Nodes of one kind around the champion that its picture shows."""
 BASELINE = "baseline/"
-IMPORTED = (
-    "mlflow.store.tracking.sqlalchemy_store",
-    "lifecycle.lineage.models",
-    "lifecycle.monitoring.alarms",
-    "lifecycle.monitoring.retraining",
-)
-"""Modules that reading an environment imports, and that take seconds."""
-LOG = ".log"
-"""Ends the file with what a reader printed."""
-
-
-def gather(project: Project, settings: Settings, others: Sequence[str]) -> list[EnvironmentState]:
-    """The states of the own environment and of others, in this order.
-
-    Args:
-        others: names of environments; each is read with its own file and variables.
-
-    Raises:
-        LifecycleError: the own environment cannot be read.
-    """
-    with tempfile.TemporaryDirectory(prefix="lifecycle-page-") as name:
-        folder = Path(name)
-        readers = _start(project, {env: variables_of(env) for env in others}, folder)
-        try:
-            states = [read_state(project, settings)]
-            deadline = time.monotonic() + ANSWER_S
-            for reader in readers:
-                with suppress(subprocess.TimeoutExpired):
-                    reader.wait(max(deadline - time.monotonic(), 0.0))
-            return states + [_result(env, folder) for env in others]
-        finally:
-            for reader in readers:
-                _end(reader)
 
 
 def read_state(project: Project, settings: Settings) -> EnvironmentState:
@@ -234,115 +181,3 @@ def _prefect_pages() -> str:
     """Address of the Prefect server that this environment's flows are told of."""
     address = os.environ.get("PREFECT_UI_URL") or os.environ.get("PREFECT_API_URL", "")
     return redact(address).rstrip("/").removesuffix("/api")
-
-
-# The processes of other environments.
-
-
-def _start(
-    project: Project, variables: Mapping[str, Mapping[str, str]], folder: Path
-) -> list["subprocess.Popen[bytes]"]:
-    """Start what reads other environments; each leaves a file with its name in the folder.
-
-    Args:
-        variables: environment → its variables, which only a pipe sees.
-    """
-    envs = list(variables)
-    # the frameworks of macOS do not survive a fork
-    groups = [envs] if sys.platform == "linux" and envs else [[env] for env in envs]
-    readers = []
-    for group in groups:
-        own = [variables[env] for env in group]
-        common = {
-            name: value
-            for name, value in own[0].items()
-            if all(other.get(name) == value for other in own)
-        }
-        command = [sys.executable, "-P", "-m", __name__, str(project.file), str(folder)]
-        with (folder / f"{group[0]}{LOG}").open("wb") as log:
-            reader = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-                command,
-                env=common,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # so that it can be ended with its forks
-            )
-        assert reader.stdin is not None  # noqa: S101 - it is a pipe
-        with suppress(BrokenPipeError), reader.stdin:
-            reader.stdin.write(json.dumps({env: variables[env] for env in group}).encode())
-        readers.append(reader)
-    return readers
-
-
-def _end(reader: "subprocess.Popen[bytes]") -> None:
-    """End a reader and its forks, whatever they wait for."""
-    if reader.poll() is None:
-        os.killpg(reader.pid, signal.SIGKILL)
-        reader.wait()
-
-
-def _result(env: str, folder: Path) -> EnvironmentState:
-    with suppress(OSError, ValueError):
-        return EnvironmentState.model_validate_json((folder / env).read_bytes())
-    with suppress(OSError):
-        lines = (folder / f"{env}{LOG}").read_text(errors="replace").strip().splitlines()
-        if lines:
-            return EnvironmentState(env=env, problem=redact(lines[-1]))
-    return EnvironmentState(
-        env=env,
-        problem=f"no answer within {ANSWER_S:g} s; `lifecycle page --only --env {env}` says more",
-    )
-
-
-def main(file: str, folder: str) -> None:
-    """Write the states of the environments on standard input: name → variables."""
-    variables: dict[str, dict[str, str]] = json.load(sys.stdin)
-    if len(variables) == 1:
-        [(env, own)] = variables.items()
-        _write_state(env, own, file, Path(folder))
-        return
-    _import_all()
-    children = [
-        pid for env, own in variables.items() if (pid := _fork(env, own, file, Path(folder)))
-    ]
-    for pid in children:
-        os.waitpid(pid, 0)
-
-
-def _import_all() -> None:
-    """Import once what each fork needs; nothing of it reads an environment's variables."""
-    for name in IMPORTED:
-        import_module(name)
-
-
-def _fork(env: str, own: Mapping[str, str], file: str, folder: Path) -> int:
-    """Read an environment in a fork; its process id."""
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        with (folder / f"{env}{LOG}").open("ab") as log:
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-        _write_state(env, own, file, folder)
-    except BaseException as error:  # else the fork would go on as if it were the first process
-        (folder / f"{env}{LOG}").write_text(f"{type(error).__name__}: {error}")
-    finally:
-        os._exit(0)
-
-
-def _write_state(env: str, own: Mapping[str, str], file: str, folder: Path) -> None:
-    """Read the state of an environment with its variables, and write it as JSON."""
-    os.environ.clear()
-    os.environ.update(own)
-    try:
-        settings = Settings.load()
-        state = read_state(load_project(Path(file), settings.env), settings)
-    except LifecycleError as error:
-        state = EnvironmentState(env=env, problem=redact(first_line(error)))
-    write_atomic(folder / env, state.model_dump_json())
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -11,13 +11,15 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from lifecycle.cli.main import app
-from lifecycle.errors import ProjectError
+from lifecycle.errors import BackendError, ProjectError
 from lifecycle.lineage.graph import Edge, Kind, Lineage, Node
 from lifecycle.lineage.picture import COLOURS, dot, draw, mermaid, short, trees
 from lifecycle.lineage.walk import lineage
-from lifecycle.page.gather import gather, read_state
+from lifecycle.page.gather import read_state
+from lifecycle.page.readers import read_states
 from lifecycle.page.site import site_page
 from lifecycle.page.sources import Sources
+from lifecycle.settings import Settings
 from tests.support.lived import ASKED, RUN, Lived
 
 Run = Callable[..., Result]
@@ -185,7 +187,8 @@ def test_an_environment_that_does_not_answer_is_a_state(
     folder.mkdir()
     (folder / "far.env").write_text("LIFECYCLE_MLFLOW_TRACKING_URI=http://127.0.0.1:9\n")
     monkeypatch.chdir(tmp_path)
-    own, far = gather(lived.project, lived.settings, ["far"])
+    monkeypatch.setenv("LIFECYCLE_HOME", str(lived.settings.home))
+    own, far = read_states(lived.project, lived.settings, ["far"])
     assert own.versions
     assert far.env == "far"
     assert "127.0.0.1:9" in far.problem
@@ -210,3 +213,15 @@ def test_the_page_is_a_folder_that_can_be_handed_on(run: Run, tmp_path: Path) ->
     links = [link for link in re.findall(r'href="([^"#:,]+)"', html) if link]
     assert any("monitoring" in link for link in links)
     assert all((tmp_path / "site" / link).is_file() for link in links)
+
+
+def test_the_own_environment_has_to_answer(
+    lived: Lived, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "deployments"
+    folder.mkdir()
+    (folder / "far.env").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LIFECYCLE_MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(BackendError, match=r"MLflow at http://127\.0\.0\.1:9"):
+        read_states(lived.project, Settings.load(), ["far"])

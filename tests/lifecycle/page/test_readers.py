@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.page.gather import gather
+from lifecycle.page.readers import read_states
 from lifecycle.project import Project
 from lifecycle.release.lifetime import FAILURE
 from lifecycle.release.mlflow_store import connect, experiment_id
@@ -24,6 +24,7 @@ def test_other_environments_are_read_with_their_own_variables(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LIFECYCLE_HOME", str(settings.home))
     contents = {
         "staging": ["LIFECYCLE_PROMOTES_FROM=dev", "LIFECYCLE_APPROVAL=required"],
         "prod": [f"LIFECYCLE_MLFLOW_TRACKING_URI=http://127.0.0.1:{free_port()}"],
@@ -37,7 +38,7 @@ def test_other_environments_are_read_with_their_own_variables(
     tags = {IDENTITY: "1" * 64, FAILURE: "no rows"}
     run = client.create_run(experiment_id(client, project.name, settings), tags=tags)
     client.set_terminated(run.info.run_id, "FAILED")
-    dev, staging, prod = gather(project, settings, ["staging", "prod"])
+    dev, staging, prod = read_states(project, settings, ["staging", "prod"])
     assert (dev.env, staging.env, prod.env) == ("dev", "staging", "prod")
     assert dev.problem == staging.problem == ""
     assert dev.failed_training is not None
