@@ -7,6 +7,7 @@ cost, what waits and for whom, and what failed last.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from lifecycle.audit.model_trail import CROWNING, decisive
 from lifecycle.lineage.graph import Lineage
@@ -23,9 +24,15 @@ SOURCES: tuple[Source, ...] = ("monitoring", "live")
 """Writers of windows of the model; those of the endpoint itself are no windows of answers."""
 ALARMS_NAMED = 2
 """Open alarms that are named; the others are counted."""
-FAILURES = ("reject", "not released", "rollback", "decline")
-"""Actions of the trail that are said to have failed."""
-MINUTE_S, HOUR_S = 60.0, 3600.0
+FAILURES = {
+    "reject": "rejected",
+    "not released": "not released",
+    "rollback": "gone back to",
+    "decline": "declined",
+}
+"""Actions of the trail that are said to have failed, and their words."""
+MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86_400.0
+DAYS_FROM = 3
 LONGEST_IN_UNIT = 100
 """Seconds or minutes are told up to so many; beyond, the next unit is."""
 GREW = "grew into"
@@ -129,6 +136,7 @@ def quality_facts(
     if measured:
         window, value = measured[-1]
         note = f"window {window.window}, v{window.version}, {value.rows or 0:,} labelled rows"
+        note += "" if value.limit is None else f"; alarm limit {value.limit:.3g}"
         tone: Tone = "bad" if value.alarm else "plain"
         name = f"{metric} measured{_other(window, champion)}"
         yield Fact(name, spell_measure(value), note, page, tone)
@@ -233,9 +241,9 @@ def training_facts(state: EnvironmentState, sources: Sources) -> Iterator[Fact]:
     seconds = attempt.seconds if newest is None and attempt else newest.seconds if newest else None
     if seconds is not None:
         times = [version.seconds for version in trained if version.seconds is not None]
-        note = "of one run, tuning and checks in it"
+        note = "time of one run, with tuning and checks"
         if len(times) > 1:
-            note += f"; all {len(times)} versions {spell_seconds(sum(times))}"
+            note += f"; of all {len(times)} versions {spell_seconds(sum(times))}"
         yield Fact("cost of that training", spell_seconds(seconds), note)
 
 
@@ -275,14 +283,7 @@ def challenger_facts(state: EnvironmentState, states: Sequence[EnvironmentState]
     arriving = _arriving(state, states)
     challenger = state.holder("challenger")
     if challenger is not None:
-        trial = next(
-            (
-                change
-                for change in reversed(decisive(state.changes))
-                if change.version == challenger.version
-            ),
-            None,
-        )
+        trial = trial_of(state, challenger)
         link = ("its training", f"#{state.env}-v{challenger.version}")
         text = _waits_for(state, trial)
         yield Fact("challenger", f"v{challenger.version}", text, (link,))
@@ -290,6 +291,18 @@ def challenger_facts(state: EnvironmentState, states: Sequence[EnvironmentState]
         yield Fact("challenger", "none waits")
     if arriving is not None:
         yield arriving
+
+
+def trial_of(state: EnvironmentState, challenger: VersionState) -> Change | None:
+    """What was decided last of a challenger; None before its release began."""
+    return next(
+        (
+            change
+            for change in reversed(decisive(state.changes))
+            if change.version == challenger.version
+        ),
+        None,
+    )
 
 
 def _waits_for(state: EnvironmentState, trial: Change | None) -> str:
@@ -305,18 +318,39 @@ def _waits_for(state: EnvironmentState, trial: Change | None) -> str:
     return f"{trial.action} on {since}{reason}"
 
 
-def _arriving(state: EnvironmentState, states: Sequence[EnvironmentState]) -> Fact | None:
-    """The champion of the environment that promotions come from, if it is not here."""
+def arrival(
+    state: EnvironmentState, states: Sequence[EnvironmentState]
+) -> tuple[EnvironmentState, VersionState] | None:
+    """The environment that promotions come from and its champion, if that is not here."""
     origin = next((other for other in states if other.env == state.promotes_from), None)
     waiting = origin.holder("champion") if origin else None
     holder = state.holder("champion")
     if origin is None or waiting is None or (holder and holder.digest == waiting.digest):
         return None
+    return origin, waiting
+
+
+def refusal(state: EnvironmentState, version: VersionState) -> Change | None:
+    """The newest line that says that a version of elsewhere did not get here."""
+    return next(
+        (
+            change
+            for change in reversed(state.changes)
+            if change.digest == version.digest and change.action in FAILURES
+        ),
+        None,
+    )
+
+
+def _arriving(state: EnvironmentState, states: Sequence[EnvironmentState]) -> Fact | None:
+    arriving = arrival(state, states)
+    if arriving is None:
+        return None
+    origin, waiting = arriving
     link = (f"v{waiting.version} in {origin.env}", f"#{origin.env}-v{waiting.version}")
-    for change in reversed(state.changes):
-        if change.digest == waiting.digest and change.action in FAILURES:
-            text = f"{change.action} by {change.who} on {spell_moment(change.time)}"
-            return Fact(f"from {origin.env}", f"v{waiting.version}", text, (link,))
+    if refused := refusal(state, waiting):
+        text = f"{FAILURES[refused.action]} by {refused.who} on {spell_moment(refused.time)}"
+        return Fact(f"from {origin.env}", f"v{waiting.version}", text, (link,))
     approval = ", then an approval" if state.approval else ""
     text = f"for a person: lifecycle run promote --env {state.env}{approval}"
     return Fact(f"waits in {origin.env}", f"v{waiting.version}", text, (link,))
@@ -334,7 +368,7 @@ def failure_fact(state: EnvironmentState, sources: Sources) -> Fact:
             reason = f": {change.reasons[0]}" if change.reasons else ""
             is_listed = change.version and state.version(change.version)
             place = ((name, f"#{state.env}-v{change.version}"),) if is_listed else ()
-            failures.append((change.time, f"{change.action} {name}{reason}", place))
+            failures.append((change.time, f"{FAILURES[change.action]} {name}{reason}", place))
     for attempt in state.attempts:
         if attempt.outcome == "failed":
             reason = f": {attempt.reasons[-1]}" if attempt.reasons else ""
@@ -384,6 +418,14 @@ def spell_measure(value: Estimate | StoredQuality) -> str:
 def spell_moment(text: str) -> str:
     """Day and minute in UTC; a dash where it is not known."""
     return f"{moment(text):%Y-%m-%d %H:%M}" if text else "–"
+
+
+def spell_age(text: str, now: datetime) -> str:
+    """How long ago a stored moment is, in its largest unit."""
+    seconds = (now - moment(text)).total_seconds()
+    if seconds >= DAYS_FROM * DAY_S:
+        return f"{seconds / DAY_S:,.0f} days"
+    return f"{seconds / HOUR_S:.0f} h" if seconds >= HOUR_S else spell_seconds(seconds)
 
 
 def spell_seconds(seconds: float) -> str:

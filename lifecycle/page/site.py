@@ -1,5 +1,6 @@
 """The page of a project: the verdict first, then figures, then words."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -66,9 +67,9 @@ def write_site(project: Project, states: Sequence[EnvironmentState], sources: So
 def site_page(project: Project, states: Sequence[EnvironmentState], sources: Sources) -> str:
     """The page of a project as HTML."""
     readable = in_order([state for state in states if not state.problem])
-    cards = [card(project, state, sources, readable) for state in readable]
-    all_events = events(readable)
     now = datetime.now(UTC)
+    cards = [card(project, state, sources, readable, now) for state in readable]
+    all_events = events(readable)
     start = min([event.time for event in all_events], default=now)
     environment = templates()
     environment.filters["day"] = spell_moment
@@ -235,4 +236,4 @@ def _rules(project: Project) -> list[str]:
 
 
 def _brief(text: str) -> str:
-    return text if len(text) <= REASON_LETTERS else f"{text[: REASON_LETTERS - 1]}…"
+    return textwrap.shorten(text, REASON_LETTERS, placeholder=" …")

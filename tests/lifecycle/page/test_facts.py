@@ -66,8 +66,15 @@ def first_card(project: Project, tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("question", "answer"),
     [
-        ("which model answers in prod?", r"prod champion v5 "),
+        ("which model answers in prod?", r"prod canary v6 · champion v5 "),
         ("who released it?", r"released by deployment release"),
+        (
+            "what is to do?",
+            r"look at features: plan, found \d+ days ago, and say that you know it: "
+            r"lifecycle alarms acknowledge ab12 --env prod "
+            r"promote v8 of staging, champion there for \d+ days, or leave it; somebody has to "
+            r"approve: lifecycle run promote --env prod",
+        ),
         ("and why?", r"why this one roc_auc 0.812 on the holdout beats the champion's 0.804"),
         ("since when?", r"champion since 2026-06-29 09:00"),
         ("which data?", r"data train version 4, 9,000 rows from accepted version 4, from visits"),
@@ -75,13 +82,13 @@ def first_card(project: Project, tmp_path: Path) -> str:
         ("which alarms are open?", r"open alarms 1 features: plan \(window 2025-11-30\)"),
         ("when was the last retraining?", r"last retraining 2026-08-28 06:00 v6 by deployment"),
         ("and why?", r"asked for by quality \(roc_auc is 0.79, below 0.8.\)"),
-        ("what did it cost?", r"cost of that training 41 s of one run"),
+        ("what did it cost?", r"cost of that training 41 s time of one run"),
         ("which challenger waits?", r"challenger v6 canary since 2026-08-28 08:00"),
         (
             "and for whom?",
             r"waits in staging v8 for a person: lifecycle run promote --env prod, then",
         ),
-        ("what failed last?", r"last failure 2026-03-01 09:00 reject v3: roc_auc fell by 0.011"),
+        ("what failed last?", r"last failure 2026-03-01 09:00 rejected v3: roc_auc fell by 0.011"),
     ],
 )
 def test_the_answer_is_on_the_first_card(first_card: str, question: str, answer: str) -> None:
@@ -97,8 +104,27 @@ def test_an_acknowledged_alarm_is_not_open(project: Project) -> None:
     fact = facts(project, known)["open alarms"]
     assert fact.value == "none"
     assert fact.note.endswith("acknowledged by ada on 2026-09-01: the meter")
-    verdict = card(project, known, Sources(Path("/nowhere"))).verdict
-    assert verdict.text == "nothing to do: the alarms of window 2025-11-30 are acknowledged"
+    soon = datetime(2025, 12, 2, tzinfo=UTC)
+    shown = card(project, known, Sources(Path("/nowhere")), now=soon)
+    text = "nothing to do: the alarms of window 2025-11-30 are acknowledged"
+    assert (shown.verdict.text, shown.to_do) == (text, ())
+    later = card(project, known, Sources(Path("/nowhere")), now=datetime(2025, 12, 9, tzinfo=UTC))
+    assert later.verdict.text == "not monitored for 8 days, so nothing is known of it now"
+    [duty] = later.to_do
+    assert duty.text == "have it monitored, the last time was 8 days ago"
+    assert duty.command == "lifecycle doctor --env prod"
+
+
+def test_retraining_is_to_do_until_somebody_tries(project: Project) -> None:
+    prod = states()[0]
+    last = prod.monitorings[-1].model_copy(update={"verdict": "retraining is asked for"})
+    asking = prod.model_copy(update={"monitorings": (last,), "attempts": (), "versions": ()})
+    now = datetime(2025, 12, 2, tzinfo=UTC)
+    [duty] = card(project, asking, Sources(Path("/nowhere")), now=now).to_do
+    assert duty.text == "retrain, unless a deployment does; asked for 18 h ago"
+    assert duty.command == "lifecycle run retrain --env prod"
+    tried = asking.model_copy(update={"attempts": prod.attempts})
+    assert card(project, tried, Sources(Path("/nowhere")), now=now).to_do == ()
 
 
 def test_a_try_that_brought_no_version_is_the_last_retraining(project: Project) -> None:
@@ -157,7 +183,7 @@ def test_what_waits_in_the_environment_before(project: Project) -> None:
         update={"action": "decline", "digest": champion.digest, "who": "grace", "version": 0}
     )
     declined = prod.model_copy(update={"changes": (*prod.changes, line)})
-    assert facts(project, declined, staging)["from staging"].note.startswith("decline by grace on")
+    assert facts(project, declined, staging)["from staging"].note.startswith("declined by grace on")
     alike = [version.model_copy(update={"digest": "7" * 64}) for version in prod.versions]
     same = [version.model_copy(update={"digest": "7" * 64}) for version in staging.versions]
     shown = facts(
