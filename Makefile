@@ -40,10 +40,10 @@ test-pages: $(READY) servers  ## every command of README, tutorial and how-tos, 
 
 # what is tried on a real server or browser that is no Python package; pages are looked at from an environment of its own
 servers:
-	@if { ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null; } && command -v prometheus >/dev/null && command -v chromium >/dev/null; then :; \
+	@if { ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null; } && command -v prometheus >/dev/null && command -v prometheus-pushgateway >/dev/null && command -v chromium >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends postgresql prometheus chromium >/dev/null; \
-	else echo "Some tests need PostgreSQL's server programs, and make stack Prometheus, those of pages Chromium: sudo apt-get install postgresql prometheus chromium"; fi
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends postgresql prometheus prometheus-pushgateway chromium >/dev/null; \
+	else echo "Some tests need PostgreSQL's server programs, and make stack Prometheus, those of metrics its Pushgateway, those of pages Chromium: sudo apt-get install postgresql prometheus prometheus-pushgateway chromium"; fi
 	@[ .venv-browser/ready -nt requirements-browser.lock ] || { $(BIN)/uv venv -q --clear --python $(BIN)/python .venv-browser && \
 	  $(BIN)/uv pip install -q --no-deps --require-hashes --python .venv-browser/bin/python -r requirements-browser.lock && touch .venv-browser/ready; } || echo "Pages are not looked at in a browser: .venv-browser cannot be filled"
 

@@ -69,12 +69,16 @@ class Targets(NamedTuple):
     """Addresses of the metrics agents of Ray's nodes."""
 
 
-def scrape_config(targets: Mapping[str, Targets], interval: str) -> str:
+def scrape_config(
+    targets: Mapping[str, Targets], interval: str, gateway: str | None = None
+) -> str:
     """What Prometheus scrapes: the jobs of `deployments/prometheus`, with these targets.
 
     Args:
         targets: of each environment.
         interval: between two scrapes, such as `5s`.
+        gateway: host and port of a Pushgateway; this stack has none, since its flows and its
+            endpoints share a home.
     """
     config = yaml.safe_load(SCRAPED.read_text())
     config["global"] = {"scrape_interval": interval, "evaluation_interval": interval}
@@ -82,9 +86,14 @@ def scrape_config(targets: Mapping[str, Targets], interval: str) -> str:
     jobs = []
     for job in config["scrape_configs"]:
         kind, _, env = job["job_name"].partition("-")
-        if env not in targets:
+        if kind != "pushgateway" and env not in targets:
             continue
-        if kind == "endpoint":
+        if kind == "pushgateway":
+            if gateway is None:
+                continue
+            del job["file_sd_configs"]
+            job["static_configs"] = [{"targets": [gateway]}]
+        elif kind == "endpoint":
             job["authorization"] = {"credentials_file": str(targets[env].key)}
             job["static_configs"][0]["targets"] = [targets[env].endpoint]
         else:

@@ -14,13 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from dotenv import dotenv_values
-from pydantic import (
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lifecycle.environments import APART, DEV, PREFIX, environment_file, own_variables
@@ -139,6 +133,9 @@ class Settings(BaseSettings):
     http://127.0.0.1:4318/v1/traces; by default there are no traces."""
     traces_share: float = Field(default=1.0, ge=0, le=1)
     """Share of the traces that begin here and are sent; those that others began go by theirs."""
+    pushgateway: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    """URL of a Prometheus Pushgateway, to which flows push what monitoring and retraining found, with
+    `USER:PASSWORD@` where it asks for them; by default they leave files for the endpoint."""
     promotes_from: str = ""
     """The environment whose champion `promote` brings here, unless it is told another one."""
     approval: Literal["none", "required"] = "none"

@@ -78,6 +78,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         "databases": _databases,
         "lake": _lake,
         "endpoint": _endpoint,
+        "gauges": _gauges,
         "checks": _checks,
         "Ray": _ray,
     }
@@ -335,6 +336,33 @@ def _endpoint(settings: Settings) -> Iterator[Finding]:
     else:
         text = f"what answers at {url} is not well ({answer.status_code}); see the Ray Serve logs"
         yield Finding("endpoint", "fail", text)
+
+
+def _gauges(settings: Settings) -> Iterator[Finding]:
+    """Where flows leave what monitoring and retraining found for Prometheus."""
+    url = settings.pushgateway
+    if not url:
+        if settings.remote_ray:  # the endpoint looks into the homes of the cluster
+            text = (
+                "what monitoring and retraining find here never reaches Prometheus: flows leave it "
+                f"in {settings.home}, which the endpoint does not see; name a Prometheus "
+                "Pushgateway (LIFECYCLE_PUSHGATEWAY)"
+            )
+            yield Finding("gauges", "warn", text)
+        return
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/-/ready", timeout=PROBE_S)
+        problem = "" if answer.is_success else f"says {answer.status_code}"
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        problem = f"does not answer ({first_line(error)})"
+    if problem:
+        text = (
+            f"the Pushgateway {redact(url)} {problem}; start it, or correct LIFECYCLE_PUSHGATEWAY, "
+            "its user and password, too"
+        )
+        yield Finding("gauges", "fail", text)
+    else:
+        yield Finding("gauges", "ok", f"flows push to {redact(url)}")
 
 
 def _checks(settings: Settings) -> Iterator[Finding]:

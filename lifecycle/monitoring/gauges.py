@@ -1,35 +1,46 @@
-"""Results of monitoring and retraining for Prometheus: text files that are scraped.
+"""Results of monitoring and retraining for Prometheus: pushed, or left in text files.
 
-A flow ends when it has monitored, so nobody could scrape it. It leaves files in
-`Settings.gauges_folder`, which the endpoint appends to its `/metrics` and node exporter's textfile
-collector reads. What was measured in the newest window stands there until the next one.
+A flow ends when it has monitored, so nobody could scrape it. It pushes to the Pushgateway of the
+settings. Without one it leaves files in `Settings.gauges_folder`, which the endpoint appends to its
+`/metrics` and node exporter's textfile collector reads. What was measured in the newest window
+stands there until the next one.
 """
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
+from http.client import HTTPException
 from typing import Literal
+from urllib.parse import unquote, urlsplit
 
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+from prometheus_client import CollectorRegistry, Gauge, push_to_gateway, write_to_textfile
+from prometheus_client.exposition import basic_auth_handler, default_handler
 
+from lifecycle.errors import first_line
 from lifecycle.monitoring.results import compared
 from lifecycle.project import Project, RetrainingSpec
 from lifecycle.quality.gates import quality_limit
 from lifecycle.records import Attempt, Evaluation, ModelVersion, Monitored, SliceDrift
+from lifecycle.redaction import redact
 from lifecycle.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 OUTCOMES = ("released", "finding", "failed", "rolled back")
 PLACE = ["version", "slice", "column", "metric"]
 Prefix = Literal["monitoring", "live"]
 """Of scored tables, or of windows of the prediction log."""
+PUSH_TIMEOUT_S = 5.0
+"""Seconds that a push may take: a gateway that is down must not hold a flow up."""
 
 
 class _Page:
-    """One file of gauges, each labelled with the project."""
+    """Gauges that are replaced together, each labelled with the project."""
 
     def __init__(self, project: Project, settings: Settings, name: str) -> None:
         self._registry = CollectorRegistry()
-        self._project = project.name
-        self._path = settings.gauges_folder(project.name) / f"{name}.prom"
+        self._project, self._settings, self._name = project.name, settings, name
 
     def set(
         self,
@@ -44,9 +55,44 @@ class _Page:
             if value is not None:
                 gauge.labels(self._project, *map(str, values)).set(value)
 
-    def write(self) -> None:
-        """Write the file in one step."""
-        write_to_textfile(str(self._path), self._registry)
+    def publish(self) -> None:
+        """Push the page, or write its file in one step.
+
+        A gateway that does not take it is a warning: the flow has done its work. Once it has taken
+        it, a file from before there was a gateway is removed, since nobody would renew it.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        path = self._settings.gauges_folder(self._project) / f"{self._name}.prom"
+        url = self._settings.pushgateway
+        if not url:
+            write_to_textfile(str(path), self._registry)
+            return
+        try:
+            self._push(url)
+        except (OSError, HTTPException, ValueError) as error:
+            logger.warning(
+                "the gauges %s of %s were not pushed to %s (%s): Prometheus keeps those of the run "
+                "before; see that the gateway is up, or correct LIFECYCLE_PUSHGATEWAY",
+                *(self._name, self._project, redact(url), first_line(error)),
+            )
+        else:
+            path.unlink(missing_ok=True)
+
+    def _push(self, url: str) -> None:
+        """Replace the group of this environment, project and page."""
+        parts = urlsplit(url)
+        user, password = (unquote(text or "") for text in (parts.username, parts.password))
+        log_in = partial(basic_auth_handler, username=user, password=password)
+        push_to_gateway(
+            parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(),
+            job=f"flows-{self._settings.env}",
+            registry=self._registry,
+            grouping_key={"env": self._settings.env, "project": self._project, "page": self._name},
+            timeout=PUSH_TIMEOUT_S,
+            handler=log_in if user else default_handler,
+        )
 
 
 def publish_findings(
@@ -58,12 +104,12 @@ def publish_findings(
     prefix: Prefix,
     has_newest: bool = True,
 ) -> None:
-    """Write the newest window's drift and alarms, and the quality of the newest that has labels.
+    """Publish the newest window's drift and alarms, and the quality of the newest with labels.
 
     Args:
         reports: findings, the oldest first; of several windows each.
         released: the model's evaluation at release.
-        has_newest: whether the newest window is among them; else what is written of it stays.
+        has_newest: whether the newest window is among them; else what was published of it stays.
 
     Raises:
         OSError: the folder cannot be written.
@@ -129,7 +175,7 @@ def _publish_drift(
         page.set(
             f"{prefix}_estimate_withdrawn", "1: the estimate was wrong.", withdrawn, ["version"]
         )
-    page.write()
+    page.publish()
 
 
 def _publish_quality(
@@ -158,13 +204,13 @@ def _publish_quality(
     page.set(f"{prefix}_quality_limit", "Quality that is an alarm.", limits, ["version", "metric"])
     labels = [([model.version], float(measured.rows))]
     page.set(f"{prefix}_labels", "Labels of that window.", labels, ["version"])
-    page.write()
+    page.publish()
 
 
 def publish_tries(
     project: Project, settings: Settings, attempts: Sequence[Attempt], useless: int
 ) -> None:
-    """Write how the machine's own tries ended, and how many of the newest brought nothing.
+    """Publish how the machine's own tries ended, and how many of the newest brought nothing.
 
     Raises:
         OSError: the folder cannot be written.
@@ -180,4 +226,4 @@ def publish_tries(
     page.set("retraining_give_up_after", text, [((), float(spec.give_up_after))])
     began = attempts[-1].time.timestamp() if attempts else None
     page.set("retraining_last_try_timestamp_seconds", "When the last try began.", [((), began)])
-    page.write()
+    page.publish()

@@ -134,7 +134,7 @@ class ModelServer:
         if self._views is not None:
             self._views.follow()
         folder = settings.folder(METRICS, project.name, node_name())
-        gauges = settings.gauges_folder(project.name)
+        gauges = None if settings.pushgateway else settings.gauges_folder(project.name)
         self._meters = meters = Meters(folder, model, "champion", gauges)
         self._publisher = None if settings.local_ray else Publisher(folder, project.name)
         self._log = (

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -289,13 +290,13 @@ def test_pods_are_restricted_ask_for_resources_and_hold_no_secret(
 ) -> None:
     rendered = manifests(env)
     found = dict(pods(rendered))
-    assert set(found) == {"postgresql", "prefect", "mlflow", "head", "nodes"}
+    assert set(found) == {"postgresql", "prefect", "mlflow", "head", "nodes", "pushgateway"}
     for name, pod in found.items():
         assert pod["securityContext"]["runAsNonRoot"], name
         for container in pod["containers"]:
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}, name
             assert set(container["resources"]["requests"]) == {"cpu", "memory"}, name
-            assert re.search(r":\d", container["image"]), name
+            assert re.search(r":v?\d", container["image"]), name
             if "lifecycle-flows" in container["image"]:
                 assert container["args"][0] in roles()
             references = [s.get("secretRef") for s in container.get("envFrom", [])]
@@ -338,6 +339,25 @@ def test_pods_of_ray_have_what_nodes_without_the_home_of_the_flow_need(
     assert len(homes) == 2, "each has a home of its own"
 
 
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_flows_push_to_the_gateway_that_prometheus_asks(
+    env: str, manifests: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    rendered = manifests(env)
+    named = {(m["kind"], m["metadata"]["name"]): m for m in rendered}
+    service, policy = named["Service", "pushgateway"], named["NetworkPolicy", "pushgateway"]
+    (port,) = service["spec"]["ports"]
+    url = urlsplit(variables(rendered)["LIFECYCLE_PUSHGATEWAY"])
+    assert (url.hostname, url.port) == ("pushgateway", port["port"])
+    pod = dict(pods(rendered))["pushgateway"]
+    assert pod["containers"][0]["ports"] == [{"name": port["name"], "containerPort": url.port}]
+    assert policy["spec"]["ingress"][0]["ports"] == [{"port": url.port}]
+    monitor = named["ServiceMonitor", "pushgateway"]["spec"]
+    (target,) = monitor["endpoints"]
+    assert (target["port"], target["honorLabels"]) == (port["name"], True)
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+
+
 def test_prometheus_takes_its_files_and_alerts_fire_when_they_should() -> None:
     folder = DEPLOYMENTS / "prometheus"
     check("promtool", "check", "config", "--syntax-only", "prometheus.yml", folder=folder)
@@ -372,6 +392,12 @@ def test_make_stack_scrapes_by_the_same_description(tmp_path: Path) -> None:
     assert found == [["127.0.0.1:1"], ["127.0.0.1:2", "127.0.0.1:3"]]
     assert all(Path(rules).is_file() for rules in config["rule_files"])
     assert "/run/lifecycle" not in file.read_text()
+    text = scrape_config(targets, "5s", "127.0.0.1:4")
+    job = yaml.safe_load(text)["scrape_configs"][-1]
+    assert job["job_name"] == "pushgateway"
+    assert (job["static_configs"], job["honor_labels"]) == ([{"targets": ["127.0.0.1:4"]}], True)
+    file.write_text(text)
+    check("promtool", "check", "config", "--syntax-only", str(file))
 
 
 def test_collectors_of_logs_read_where_lines_are_and_send_what_they_read() -> None:
@@ -390,7 +416,8 @@ def test_collectors_of_logs_read_where_lines_are_and_send_what_they_read() -> No
 def test_alerts_are_the_same_in_kubernetes() -> None:
     documents = yaml.safe_load_all((KUBERNETES / "base" / "monitoring.yaml").read_text())
     rule = next(d for d in documents if d["kind"] == "PrometheusRule")
-    assert rule["spec"]["groups"] == ALERTS["groups"]
+    others = yaml.safe_load((DEPLOYMENTS / "prometheus" / "monitoring.yml").read_text())
+    assert rule["spec"]["groups"] == ALERTS["groups"] + others["groups"]
 
 
 def test_alerts_ask_for_metrics_that_the_endpoint_has() -> None:

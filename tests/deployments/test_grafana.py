@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployments.grafana.dashboard import FILE, PROJECTS, ROWS, rendered
+from deployments.stack import Targets, scrape_config
 from lifecycle.monitoring.gauges import publish_findings, publish_tries
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.project import Project
@@ -26,23 +28,36 @@ from lifecycle.serving.metrics import DROPPED, Meters
 from lifecycle.settings import Settings
 from tests.lifecycle.monitoring.test_monitor import MODEL, released, scored
 from tests.support.prefect_server import wait_for
-from tests.support.small import ROOT, small_frame
+from tests.support.prometheus import running_pushgateway
+from tests.support.small import small_frame
 
 Make = Callable[..., Project]
+Publish = Callable[[str, Settings], None]
 
 
 @pytest.fixture
-def meters(make_project: Make, settings: Settings) -> Iterator[Meters]:
-    """Meters of a replica on the machine where a window was monitored and retraining was tried."""
+def publish(make_project: Make, settings: Settings) -> Publish:
+    """Publish a monitored window and a try of retraining as a project's."""
     project, frame = make_project(), small_frame(800)
     at_release = released(project, frame[:400])
     reference = scored(settings, frame[:400], 1)
     current = scored(settings, frame[400:].assign(city="Lima"), 2)
     found = monitor_windows(project, settings, reference, [current], at_release)
-    for prefix in ("monitoring", "live"):
-        publish_findings(project, settings, MODEL, at_release, [found], prefix)
     tries = [Attempt(id="a", time=datetime.now(UTC), by_hand=False, outcome="finding")]
-    publish_tries(project, settings, tries, useless=1)
+
+    def publish(name: str, to: Settings) -> None:
+        named = project.model_copy(update={"name": name})
+        for prefix in ("monitoring", "live"):
+            publish_findings(named, to, MODEL, at_release, [found], prefix)
+        publish_tries(named, to, tries, useless=1)
+
+    return publish
+
+
+@pytest.fixture
+def meters(publish: Publish, settings: Settings) -> Iterator[Meters]:
+    """Meters of a replica on the machine where a window was monitored and retraining was tried."""
+    publish("small", settings)
     folder = settings.folder("metrics", "small", "node")
     meters = Meters(folder, MODEL, "champion", settings.gauges_folder("small"))
     meters.counts.cell(DROPPED, reason="full")
@@ -78,14 +93,20 @@ def test_what_was_found_stands_in_the_metrics_of_the_endpoint(meters: Meters) ->
 
 @pytest.mark.component
 @pytest.mark.skipif(not shutil.which("prometheus"), reason="no prometheus on this machine")
-def test_every_query_returns_data(meters: Meters, tmp_path: Path) -> None:
+def test_every_query_returns_data(
+    meters: Meters, publish: Publish, settings: Settings, tmp_path: Path
+) -> None:
+    """Of a project whose gauges are appended to the endpoint's, and of one that pushed them."""
     panels = [each for each in json.loads(FILE.read_text())["panels"] if each["type"] != "row"]
     assert len(panels) == sum(map(len, ROWS.values()))
     assert all(panel["targets"] for panel in panels)
     queries = {target["expr"] for panel in panels for target in panel["targets"]} | {PROJECTS}
     assert len(queries) > 20
-    with scraping(meters, tmp_path) as ask:
-        left = set(queries)
+    with running_pushgateway(tmp_path) as gateway, scraping(meters, tmp_path, gateway) as ask:
+        left = {query.replace("$project", "small") for query in queries}
+        if gateway:
+            publish("pushed", settings.model_copy(update={"pushgateway": f"http://{gateway}"}))
+            left |= {query.replace("$project", "pushed") for query in queries}
 
         def all_answered() -> bool:
             meters.started()
@@ -95,11 +116,21 @@ def test_every_query_returns_data(meters: Meters, tmp_path: Path) -> None:
 
         wait_for(all_answered, 30, "data for every query")
         assert not ask("lifecycle_no_such_gauge")
+        if gateway:
+            (pushed,) = ask('lifecycle_monitoring_timestamp_seconds{project="pushed"}')
+            labels = {"job": "flows-dev", "env": "dev", "page": "monitoring", "project": "pushed"}
+            name = "lifecycle_monitoring_timestamp_seconds"
+            assert pushed["metric"] == {"__name__": name} | labels
 
 
 @contextmanager
-def scraping(meters: Meters, folder: Path) -> Iterator[Callable[[str], list[object]]]:
-    """A Prometheus that scrapes the meters as production's does; gives the answer of a query."""
+def scraping(
+    meters: Meters, folder: Path, gateway: str | None
+) -> Iterator[Callable[[str], list[Any]]]:
+    """A Prometheus that scrapes the meters, and the gateway, as production's does.
+
+    Gives the answer of a query.
+    """
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -114,15 +145,15 @@ def scraping(meters: Meters, folder: Path) -> Iterator[Callable[[str], list[obje
     server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
     Thread(target=server.serve_forever, daemon=True).start()
     target = f"127.0.0.1:{server.server_address[1]}"
-    jobs = yaml.safe_load((ROOT / "deployments" / "prometheus" / "prometheus.yml").read_text())
-    (of_endpoint,) = (j for j in jobs["scrape_configs"] if j["job_name"] == "endpoint-prod")
+    text = scrape_config({"prod": Targets(target, folder / "key", [])}, "500ms", gateway)
+    jobs = {job["job_name"]: job for job in yaml.safe_load(text)["scrape_configs"]}
     config = {
         "global": {"scrape_interval": "500ms"},
         "scrape_configs": [
             {  # the rules of the port, so that what they drop is seen; and those of Ray's agent
                 "job_name": "endpoint",
                 "static_configs": [{"targets": [target]}],
-                "metric_relabel_configs": of_endpoint["metric_relabel_configs"],
+                "metric_relabel_configs": jobs["endpoint-prod"]["metric_relabel_configs"],
             },
             {
                 "job_name": "ray",
@@ -135,6 +166,7 @@ def scraping(meters: Meters, folder: Path) -> Iterator[Callable[[str], list[obje
                     }
                 ],
             },
+            *([jobs["pushgateway"]] if gateway else []),
         ],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
@@ -149,8 +181,8 @@ def scraping(meters: Meters, folder: Path) -> Iterator[Callable[[str], list[obje
         process = subprocess.Popen(command, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}/api/v1/query"
 
-    def ask(query: str) -> list[object]:
-        text = query.replace("$project", "small").replace("$__rate_interval", "5s")
+    def ask(query: str) -> list[Any]:
+        text = query.replace("$__rate_interval", "5s")
         assert not re.search(r"\$(?!1)", text), "a variable that only Grafana knows"
         try:
             answer = httpx.get(url, params={"query": text}, timeout=5)
@@ -159,7 +191,7 @@ def scraping(meters: Meters, folder: Path) -> Iterator[Callable[[str], list[obje
         assert answer.status_code not in (400, 422), answer.text
         if answer.status_code != 200:  # it is starting
             return []
-        result: list[object] = answer.json()["data"]["result"]
+        result: list[Any] = answer.json()["data"]["result"]
         return result
 
     try:

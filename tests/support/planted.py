@@ -11,6 +11,7 @@ SECRETS = {
     "LIFECYCLE_DATABASES": "postgresql://u:planted-db1@h/a mysql://v:planted%2Fdb2@h/b",
     "LIFECYCLE_MLFLOW_TRACKING_URI": "http://me:planted-mlflow@127.0.0.1:9",
     "LIFECYCLE_OPENLINEAGE": "http://me:planted-lineage@127.0.0.1:9/api",
+    "LIFECYCLE_PUSHGATEWAY": "http://me:planted-gateway@127.0.0.1:9",
     "LIFECYCLE_LAKE_URI": "s3://key:planted-lake@bucket/tables",
     "LIFECYCLE_RAY_ADDRESS": "ray://u:planted-ray@127.0.0.1:9",
     "MLFLOW_TRACKING_PASSWORD": "planted-mlflow-password",

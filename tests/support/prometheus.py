@@ -1,4 +1,4 @@
-"""A real Prometheus on the loopback, and what it knows."""
+"""A real Prometheus, and what it knows; and a real Pushgateway."""
 
 import shutil
 from collections.abc import Iterator
@@ -21,10 +21,7 @@ class Prometheus:
         self.url = f"http://{HOST}:{port}"
 
     def ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/-/ready", trust_env=False).is_success
-        except httpx.TransportError:
-            return False
+        return _is_ready(self.url)
 
     def ask(self, query: str) -> list[dict[str, Any]]:
         answer = httpx.get(f"{self.url}/api/v1/query", params={"query": query}, trust_env=False)
@@ -45,6 +42,20 @@ def prometheus_program() -> str:
 
 
 @contextmanager
+def running_pushgateway(folder: Path, address: str = HOST) -> Iterator[str | None]:
+    """A gateway until the block ends; its host and port, or None where it is not installed."""
+    program = shutil.which("prometheus-pushgateway") or shutil.which("pushgateway")
+    if program is None:
+        yield None
+        return
+    place = f"{address}:{free_port()}"
+    command = [program, f"--web.listen-address={place}", "--persistence.file="]
+    with server(command, {}, folder / "pushgateway.log"):
+        wait_for(lambda: _is_ready(f"http://{place}"), 30, "the Pushgateway")
+        yield place
+
+
+@contextmanager
 def running_prometheus(config: dict[str, Any], folder: Path) -> Iterator[Prometheus]:
     """One that scrapes as the configuration says, until the block ends."""
     file = folder / "prometheus.yml"
@@ -56,3 +67,10 @@ def running_prometheus(config: dict[str, Any], folder: Path) -> Iterator[Prometh
         prometheus = Prometheus(port)
         wait_for(prometheus.ready, 30, "Prometheus")
         yield prometheus
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/-/ready", trust_env=False).is_success
+    except httpx.TransportError:
+        return False

@@ -61,6 +61,7 @@ def test_a_weak_secret_is_refused_outside_dev(
         ("MLflow", {"mlflow_tracking_uri": "http://127.0.0.1:{port}"}, "start that server"),
         ("lake", {"lake_uri": "/proc/none"}, "correct LIFECYCLE_LAKE_URI"),
         ("databases", {"databases": "postgresql+psycopg://u:Pw-1@127.0.0.1:{port}/x"}, "URL"),
+        ("gauges", {"pushgateway": "http://me:Pw-1@127.0.0.1:{port}"}, "LIFECYCLE_PUSHGATEWAY"),
         ("checks", {"checks_python": "/nowhere/python"}, "`make install` makes it"),
     ],
 )
