@@ -69,9 +69,7 @@ class Targets(NamedTuple):
     """Addresses of the metrics agents of Ray's nodes."""
 
 
-def scrape_config(
-    targets: Mapping[str, Targets], interval: str, gateway: str | None = None
-) -> str:
+def scrape_config(targets: Mapping[str, Targets], interval: str, gateway: str | None = None) -> str:
     """What Prometheus scrapes: the jobs of `deployments/prometheus`, with these targets.
 
     Args:

@@ -134,8 +134,8 @@ class Settings(BaseSettings):
     traces_share: float = Field(default=1.0, ge=0, le=1)
     """Share of the traces that begin here and are sent; those that others began go by theirs."""
     pushgateway: str = Field(default="", pattern=r"^(https?://\S+)?$")
-    """URL of a Prometheus Pushgateway, to which flows push what monitoring and retraining found, with
-    `USER:PASSWORD@` where it asks for them; by default they leave files for the endpoint."""
+    """URL of a Prometheus Pushgateway, to which flows push what monitoring and retraining found;
+    with `USER:PASSWORD@` where it asks for them. By default they leave files for the endpoint."""
     promotes_from: str = ""
     """The environment whose champion `promote` brings here, unless it is told another one."""
     approval: Literal["none", "required"] = "none"

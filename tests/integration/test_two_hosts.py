@@ -29,7 +29,12 @@ from tests.support.hosts import BIN, Host, can_make_hosts, two_hosts
 from tests.support.load import Load, load
 from tests.support.postgres import running_postgres
 from tests.support.prefect_server import wait_for
-from tests.support.prometheus import Prometheus, prometheus_program, running_prometheus
+from tests.support.prometheus import (
+    Prometheus,
+    prometheus_program,
+    running_prometheus,
+    running_pushgateway,
+)
 from tests.support.sinks import collector
 from tests.support.small import SMALL, small_frame
 
@@ -92,8 +97,8 @@ RAY += ["--metrics-export-port", str(AGENT_PORT), "--block"]
 
 
 class Cluster(NamedTuple):
-    """A head on one host, a node on the other; S3, PostgreSQL, MLflow and a collector of traces
-    beside them.
+    """A head on one host, a node on the other; S3, PostgreSQL, MLflow, a collector of traces and,
+    where it is installed, a Pushgateway beside them.
     """
 
     head: Host
@@ -101,6 +106,8 @@ class Cluster(NamedTuple):
     env: dict[str, str]
     spans: list[Any]
     """What the collector was sent."""
+    gateway: str | None
+    """Host and port of the Pushgateway."""
 
     @property
     def outside(self) -> str:
@@ -149,6 +156,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             client.create_bucket(Bucket=bucket)
         stack.enter_context(_server(mlflow, _mlflow(address, mlflow, database), keys, folder))
         traces, spans = stack.enter_context(collector(address))
+        gateway = stack.enter_context(running_pushgateway(folder, address))
         env = keys | ENVIRONMENT | TOKEN
         env |= {
             "LIFECYCLE_HOME": "/tmp/of-the-flow",  # noqa: S108 - the host's own
@@ -162,9 +170,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             "LIFECYCLE_SERVE_HOST": head.address,
             "LIFECYCLE_KEEP_WARM": "0",
             "LIFECYCLE_TRACES": traces,
+            "LIFECYCLE_PUSHGATEWAY": f"http://{gateway}" if gateway else "",
             "RAY_metrics_report_interval_ms": "1000",
         }
-        made = Cluster(head, node, env, spans)
+        made = Cluster(head, node, env, spans, gateway)
         made.begin_ray(head, {}, "--head", "--port", "6379", "--include-dashboard", "false")
         _wait_for_ray(head)
         made.join()
@@ -195,13 +204,14 @@ def released(cluster: Cluster) -> str:
 
 @pytest.fixture(scope="module")
 def prometheus(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """It scrapes the front and both hosts, as `deployments/prometheus` says."""
+    """It scrapes the front, both hosts and the gateway, as `deployments/prometheus` says."""
     prometheus_program()
     folder = tmp_path_factory.mktemp("prometheus")
     key = folder / "key"
     key.write_text("none is asked for")
     agents = [f"{host.address}:{AGENT_PORT}" for host in (cluster.head, cluster.node)]
-    text = scrape_config({"prod": Targets(cluster.front, key, agents)}, "1s")
+    targets = {"prod": Targets(cluster.front, key, agents)}
+    text = scrape_config(targets, "1s", cluster.gateway)
     config = yaml.safe_load(text.replace("health_visits", "small"))
     with running_prometheus(config, folder) as made:
         yield made
@@ -221,8 +231,10 @@ def test_a_host_is_killed_in_training(cluster: Cluster, released: str) -> None:
     assert len(traces) == 1, "one run, one trace"
 
 
-@pytest.mark.usefixtures("released")
-def test_a_flow_on_a_machine_that_is_no_node(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def outside(cluster: Cluster, released: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The life of a model on a machine that is no node; what the flows said."""
+    tmp_path = tmp_path_factory.mktemp("outside")
     small_frame(ROWS).to_csv(tmp_path / "small.csv", index=False)
     (tmp_path / "features.py").write_text(HOOK)
     training = {"rounds": 5, "early_stopping_rounds": 5, "num_workers": 2}
@@ -230,7 +242,7 @@ def test_a_flow_on_a_machine_that_is_no_node(cluster: Cluster, tmp_path: Path) -
     (tmp_path / "project.yaml").write_text(yaml.safe_dump(project))
     settings = {"LIFECYCLE_HOME": str(tmp_path / "home"), "LIFECYCLE_RAY_ADDRESS": cluster.outside}
     said = ""
-    for flow in ("end_to_end", "score"):
+    for flow in ("end_to_end", "monitor"):
         done = subprocess.run(
             [BIN / "lifecycle", "run", flow, "project.yaml"],
             cwd=tmp_path,
@@ -241,9 +253,14 @@ def test_a_flow_on_a_machine_that_is_no_node(cluster: Cluster, tmp_path: Path) -
         )
         said += done.stdout + done.stderr
         assert done.returncode == 0, said[-6000:]
-    assert "fitted 5 rounds" in said
-    assert f"{ROWS:,} predictions of v1 in Ray Data" in said
-    assert "Traceback" not in said
+    return said
+
+
+def test_a_flow_on_a_machine_that_is_no_node(cluster: Cluster, outside: str) -> None:
+    assert "fitted 5 rounds" in outside
+    assert f"{ROWS:,} predictions of v1 in Ray Data" in outside
+    assert "were not pushed" not in outside
+    assert "Traceback" not in outside
     answer = httpx.get(f"http://{cluster.front}/remote/model", timeout=30).json()
     assert answer["model"]["version"] == 1, answer
 
@@ -267,6 +284,28 @@ def test_a_node_of_another_release_is_refused_by_name(cluster: Cluster, place: s
     for host in (cluster.head, cluster.node):
         assert f"node {host.address} has other locked packages (requirements.lock)" in said
     assert "joined" not in said
+
+
+@pytest.mark.usefixtures("outside")
+def test_what_a_flow_outside_found_is_one_series(cluster: Cluster, prometheus: Prometheus) -> None:
+    assert_one_series(cluster, prometheus, "remote", ROWS)
+
+
+def assert_one_series(cluster: Cluster, prometheus: Prometheus, project: str, rows: int) -> None:
+    """The gateway alone has what monitoring found, and Prometheus sees no other value."""
+    if cluster.gateway is None:
+        pytest.skip("prometheus-pushgateway is not installed: make servers")
+    gauge = f'lifecycle_monitoring_rows{{project="{project}"}}'
+    wait_for(lambda: prometheus.number(gauge) == rows, 60, "the gauges")
+    for _ in range(6):  # nodes take turns
+        page = httpx.get(f"http://{cluster.front}/{project}/metrics", timeout=30)
+        assert "lifecycle_model_info" in page.text
+        assert "lifecycle_monitoring" not in page.text
+    wait_for(lambda: prometheus.number(f"count_over_time({gauge}[5s])") >= 4, 30, "scrapes")
+    (series,) = prometheus.ask(gauge)
+    assert series["metric"]["job"] == "flows-dev"
+    assert "instance" not in series["metric"]
+    assert prometheus.number(f"changes({gauge}[5s])") == 0
 
 
 @pytest.mark.usefixtures("released")
@@ -300,19 +339,23 @@ def test_a_canary_under_load_with_the_counts_of_both_hosts(
 
 
 @pytest.mark.usefixtures("released")
-def test_millions_of_rows_are_scored_and_monitored_and_a_person_erased(cluster: Cluster) -> None:
+def test_millions_of_rows_are_scored_and_monitored_and_a_person_erased(
+    cluster: Cluster, request: pytest.FixtureRequest
+) -> None:
     table = pa.Table.from_pandas(small_frame(LARGE_ROWS), preserve_index=False)
     csv.write_csv(table, cluster.head.tmp / "project" / "small.csv")
     monitored = cluster.flow("monitor")
     assert re.search(rf"{LARGE_ROWS:,} predictions of v\d in Ray Data", monitored), monitored
     assert re.search(r"drifted features of \d+: none", monitored), monitored
     assert _senders(cluster.spans, "scoring of rows") >= {"score_dataset"}
+    if cluster.gateway is not None:
+        assert_one_series(cluster, request.getfixturevalue("prometheus"), "small", LARGE_ROWS)
 
     erased = cluster.flow("erase", "--entity", PERSON, "--reason", "letter 17")
     assert "nothing is left" in erased
     # the search reaches the head's home, and not another host's: there must be no rows in it
     home = cluster.node.tmp / "of-the-node"
-    assert {path.name for path in home.iterdir()} == {"bundles", "gauges", "metrics", "plugs"}
+    assert {path.name for path in home.iterdir()} - {"gauges"} == {"bundles", "metrics", "plugs"}
 
 
 def _wait_for_ray(host: Host) -> None:

@@ -12,6 +12,7 @@ from lifecycle.serving.auth import KeyStore
 from lifecycle.settings import Settings
 from tasks import doctor
 from tasks.doctor import Finding, examine, main
+from tests.support.servers import running_web
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +76,22 @@ def test_what_does_not_answer_has_its_line(
     assert text in finding.text
     assert "\n" not in finding.text
     assert "Pw-1" not in finding.text
+
+
+def test_where_gauges_are_pushed_or_would_be_lost(tmp_path: Path) -> None:
+    outside = Settings(home=tmp_path, ray_address="ray://10.0.0.2:10001")
+    (lost,) = doctor._gauges(outside)
+    assert lost.state == "warn"
+    assert "LIFECYCLE_PUSHGATEWAY" in lost.text
+    with running_web() as web:
+        web.files["/-/ready"] = b"OK"
+        url = f"http://me:Pw-1@127.0.0.1:{web.port}/"
+        (fine,) = doctor._gauges(outside.model_copy(update={"pushgateway": url}))
+        assert fine == Finding("gauges", "ok", f"flows push to {url.replace('Pw-1', '***')}")
+        web.files.clear()
+        (wrong,) = doctor._gauges(outside.model_copy(update={"pushgateway": url}))
+    assert wrong.state == "fail"
+    assert "says 404" in wrong.text
 
 
 def test_a_bucket_that_loses_a_commit_is_told(
