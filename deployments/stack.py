@@ -108,17 +108,23 @@ class Stack:
         folder: of the operator: environment files, secrets, and `servers/` with logs and data.
         processes: name of each server → its process.
         environment: variables of an operator's commands.
+        python: interpreter beside which programs are; another one may take its place at any time,
+            for what is started from then on.
     """
 
     def __init__(
-        self, folder: Path, nodes: int = 2, tell: Callable[[str, Process], None] | None = None
+        self,
+        folder: Path,
+        nodes: int = 2,
+        tell: Callable[[str, Process], None] | None = None,
+        python: Path = Path(sys.executable),
     ) -> None:
         """Name the folder and the count of Ray's nodes beside each head.
 
         Args:
             tell: is called for each server that answers.
         """
-        self.folder = folder.absolute()
+        self.folder, self.python = folder.absolute(), python
         self._tell = tell
         self.processes: dict[str, Process] = {}
         self.places: dict[str, str] = {}
@@ -177,7 +183,7 @@ class Stack:
             BackendError: it failed; says what it printed.
         """
         answer = subprocess.run(  # noqa: S603 - programs of our own environment
-            [_program(words[0]), *words[1:]],
+            [self._program(words[0]), *words[1:]],
             cwd=self.folder,
             env=_plain_environment() | self.environment,
             stdout=subprocess.PIPE,
@@ -255,6 +261,10 @@ class Stack:
         text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
         write_atomic(self.folder / "secrets.env", text, 0o600)
 
+    def _program(self, name: str) -> str:
+        beside = self.python.with_name(name)
+        return str(beside) if beside.exists() else name
+
     def _run(self, name: str, command: Sequence[str], **variables: str) -> Process:
         """Start a server: nothing of the caller's own servers is in its environment."""
         begin = server(command, variables, self.log(name), environment=_plain_environment())
@@ -307,7 +317,8 @@ class Stack:
             for name in (*names, *(f"mlflow_{env}_users" for env in ENVIRONMENTS)):
                 connection.execute(f'CREATE DATABASE "{name}"')
         for env in ENVIRONMENTS:
-            urls = [self._database(name, "+psycopg") for name in ("prefect", f"mlflow_{env}")]
+            names = ["prefect", f"mlflow_{env}", f"mlflow_{env}_users"]
+            urls = [self._database(name, "+psycopg") for name in names]
             self.environment[f"LIFECYCLE_{env.upper()}__DATABASES"] = " ".join(urls)
 
     def _s3(self) -> Iterator[None]:
@@ -337,7 +348,7 @@ class Stack:
         leases = "prefect.server.concurrency.lease_storage.filesystem"
         self._run(
             "prefect",
-            [_program("prefect"), "server", "start", "--host", HOST, "--port", str(port)],
+            [self._program("prefect"), "server", "start", "--host", HOST, "--port", str(port)],
             PREFECT_HOME=str(self._servers / "prefect"),
             PREFECT_API_DATABASE_CONNECTION_URL=self._database("prefect", "+asyncpg"),
             PREFECT_SERVER_API_AUTH_STRING=auth,
@@ -364,7 +375,7 @@ class Stack:
             self.environment["MLFLOW_TRACKING_PASSWORD"],
         )
         write_atomic(folder / "auth.ini", users, 0o600)
-        command = [_program("mlflow"), "server", "--app-name", "basic-auth", "--host", HOST]
+        command = [self._program("mlflow"), "server", "--app-name", "basic-auth", "--host", HOST]
         command += ["--port", str(port), "--workers", "1", "--serve-artifacts"]
         command += ["--backend-store-uri", self._database(f"mlflow_{env}", "+psycopg")]
         command += ["--artifacts-destination", _artifacts(env)]
@@ -398,8 +409,17 @@ class Stack:
         self.places[f"{name}-folder"] = str(short / "r")
         variables = launcher.environment() | launcher.isolation(short / "f", free_port()) | LOOPBACK
         variables |= ENVIRONMENT | TELEMETRY | self._of("RAY", "AWS", "LIFECYCLE_PII")
+        variables["RAY_SERVE_HAPROXY_BINARY_PATH"] = self._program(launcher.PROGRAM)
         self._ray_variables[env] = variables
-        head = [_program("ray"), "start", "--head", "--node-ip-address", HOST, "--port", str(port)]
+        head = [
+            self._program("ray"),
+            "start",
+            "--head",
+            "--node-ip-address",
+            HOST,
+            "--port",
+            str(port),
+        ]
         head += ["--num-cpus", "0" if self._nodes else "2", "--temp-dir", str(short / "r")]
         head += ["--metrics-export-port", str(self._port(f"{name}-metrics"))]
         head += ["--include-dashboard", "false", "--disable-usage-stats", "--block"]
@@ -411,7 +431,7 @@ class Stack:
 
     def _ray_node(self, env: str, number: int) -> Iterator[None]:
         name, variables = f"ray-{env}-{number}", self._ray_variables[env]
-        node = [_program("lifecycle"), "ray-node", self.places[f"ray-{env}"]]
+        node = [self._program("lifecycle"), "ray-node", self.places[f"ray-{env}"]]
         node += ["--cpus", "2", "--metrics-port", str(self._port(f"{name}-metrics")), "--block"]
         self._run(name, node, **variables)
         yield
@@ -445,7 +465,7 @@ class Stack:
         write_atomic(file, text)
 
     def _worker(self, env: str) -> Iterator[None]:
-        worker = [_program("prefect"), "worker", "start", "--type", "process"]
+        worker = [self._program("prefect"), "worker", "start", "--type", "process"]
         worker += ["--pool", f"lifecycle-{env}"]
         self._run(f"worker-{env}", worker, **self.environment, PREFECT_WORKER_QUERY_SECONDS="2")
         yield
@@ -528,11 +548,6 @@ def postgresql(folder: Path, port: int, user: str, password: str) -> list[str]:
 def _artifacts(env: str) -> str:
     """Where the MLflow server of an environment keeps artifacts."""
     return f"s3://models-{env}/mlflow"
-
-
-def _program(name: str) -> str:
-    beside = Path(sys.executable).with_name(name)
-    return str(beside) if beside.exists() else name
 
 
 def _plain_environment() -> dict[str, str]:

@@ -241,6 +241,37 @@ def roll_back(project: Project, settings: Settings, reason: str = "") -> Release
     )
 
 
+@task(name="restore-champion", **NOT_CACHED)
+def restore_champion(
+    project: Project, settings: Settings, trained: Trained, reason: str = ""
+) -> Release:
+    """Serve the champion again where its cluster was started anew; one that answers is left alone.
+
+    Another version waits for its own release, which would judge it.
+    """
+    champion, lane, endpoint = trained.model, ServeLane(project, settings), None
+    served = lane.serving()
+    version = f"{champion.name} v{champion.version}"
+    if served is not None and rollout.same(served, champion):
+        reasons: tuple[str, ...] = (f"{version} answers already.",)
+        say("release", f"{version} is champion and answers already: nothing to do")
+    else:
+        state = "nothing" if served is None else f"v{served.version}"
+        reasons = (f"It is the champion, and {state} answered.", *((reason,) if reason else ()))
+        with step("release", f"deploying the champion v{champion.version} on Ray Serve") as report:
+            endpoint = lane.deploy(champion)
+            trail_of(project, settings).record("deploy", champion, reasons)
+            report(_champion_answers(endpoint))
+    return Release(
+        decision=Decision(gate="restore", passed=True, reasons=reasons),
+        challenger=champion,
+        champion=champion,
+        evaluation=trained.evaluation,
+        champion_evaluation=None,
+        endpoint=endpoint,
+    )
+
+
 def _update_cards(project: Project, settings: Settings) -> None:
     """Give model cards the status that a release has made; a failure waits for the next one."""
     try:

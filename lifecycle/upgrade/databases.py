@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -31,8 +31,16 @@ from lifecycle.settings import SERVED, SQLITE, Settings, sqlite_file, sqlite_url
 if TYPE_CHECKING:
     import psycopg
 
-Kind = Literal["MLflow", "Prefect"]
-MARKS: dict[str, Kind] = {"registered_models": "MLflow", "flow_run": "Prefect"}
+Kind = Literal["MLflow", "Prefect", "users"]
+"""`users` is that of who may ask an MLflow server, by basic authentication, unless MLflow's own has
+their tables, too."""
+REVISIONS = {"users": "alembic_version_auth"}
+"""Where it is not `alembic_version`: the table with the state of a database's tables."""
+MARKS: dict[str, Kind] = {
+    "registered_models": "MLflow",
+    "flow_run": "Prefect",
+    REVISIONS["users"]: "users",
+}
 """A table that tells whose database it is."""
 PATIENCE_S = 60
 """Seconds to wait for another writer of a SQLite file."""
@@ -44,7 +52,7 @@ DEBIAN = Path("/usr/lib/postgresql")
 
 
 class Database(Protocol):
-    """A database of MLflow or Prefect, or a copy of one."""
+    """A database of MLflow, of its users or of Prefect, or a copy of one."""
 
     @property
     def kind(self) -> Kind:
@@ -123,7 +131,7 @@ class SqliteDatabase:
 
     @property
     def url(self) -> str:
-        if self.kind == "MLflow":
+        if self.kind != "Prefect":
             return self.plain_url
         return f"sqlite+aiosqlite:///{self.plain_url.partition(':///')[2]}"
 
@@ -223,7 +231,7 @@ class PostgresDatabase:
 
     @property
     def url(self) -> str:
-        if self.kind == "MLflow":
+        if self.kind != "Prefect":
             return self.plain_url
         query = {("ssl" if key == "sslmode" else key): v for key, v in self.address.query.items()}
         return _text(self.address.set(drivername="postgresql+asyncpg", query=query))
@@ -244,9 +252,8 @@ class PostgresDatabase:
             return [row[0] for row in connection.execute(statement, (self.name,))]
 
     def mark(self) -> str:
-        query = "SELECT (tup_inserted, tup_updated, tup_deleted)::text FROM pg_stat_database"
-        with self._maintenance() as connection:
-            return str(_single(connection, query, (self.name,)))
+        with self._connected(self.name) as connection:
+            return str(connection.execute(WRITES).fetchone())
 
     def copy(self) -> "PostgresDatabase":
         copy = self.sibling(self._derived("upgrade"))
@@ -336,8 +343,11 @@ class PostgresDatabase:
         """Its URL as PostgreSQL's programs take it, without the password: others see arguments."""
         return _text(self.address.set(drivername="postgresql", password=None))
 
+    def _maintenance(self) -> "AbstractContextManager[psycopg.Connection[Any]]":
+        return self._connected(MAINTENANCE)
+
     @contextmanager
-    def _maintenance(self) -> "Iterator[psycopg.Connection[Any]]":
+    def _connected(self, name: str) -> "Iterator[psycopg.Connection[Any]]":
         try:
             import psycopg
         except ModuleNotFoundError:
@@ -345,7 +355,7 @@ class PostgresDatabase:
                 "psycopg is not installed: install lifecycle-flows[postgresql]"
             ) from None
 
-        address = self.address.set(drivername="postgresql", database=MAINTENANCE)
+        address = self.address.set(drivername="postgresql", database=name)
         try:
             with psycopg.connect(_text(address), autocommit=True) as connection:
                 yield connection
@@ -356,6 +366,8 @@ class PostgresDatabase:
             ) from None
 
 
+WRITES = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_user_tables"
+"""Of programs alone: what PostgreSQL notes of itself, as autovacuum does, is in other tables."""
 RIGHTS = """
 SELECT a.privilege_type, r.rolname, a.is_grantable
 FROM pg_database d, aclexplode(d.datacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee
@@ -368,7 +380,7 @@ WHERE d.datname = %s AND s.setrole = 0
 
 
 def find_databases(settings: Settings) -> list[Database]:
-    """The databases of MLflow and Prefect that an environment names, MLflow's first.
+    """The databases of MLflow, Prefect and users that an environment names, in this order.
 
     Raises:
         BackendError: one cannot be read.
@@ -402,7 +414,7 @@ def find_databases(settings: Settings) -> list[Database]:
 
 
 def open_database(url: str) -> Database | None:
-    """The database of a URL, if it is one of MLflow or Prefect; None for another or no file.
+    """The database of a URL, if an upgrade migrates it; None for another or no file.
 
     Raises:
         BackendError: it cannot be read, or is of a kind that is not known here.
@@ -430,11 +442,11 @@ def revision_of(database: Database) -> str:
     Raises:
         BackendError: it cannot be read.
     """
+    table = sa.table(REVISIONS.get(database.kind, "alembic_version"), sa.column("version_num"))
     with _reading(database.plain_url) as engine, engine.connect() as connection:
-        if not sa.inspect(connection).has_table("alembic_version"):
+        if not sa.inspect(connection).has_table(table.name):
             return ""
-        rows = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars()
-        return ", ".join(sorted(rows))
+        return ", ".join(sorted(connection.execute(sa.select(table.c.version_num)).scalars()))
 
 
 def _kind(url: str) -> Kind | None:

@@ -20,11 +20,13 @@ from lifecycle.settings import SERVED, Settings
 from lifecycle.upgrade.answers import RegistryAnswers, ServedChampion, ServedChampions
 from lifecycle.upgrade.databases import Database
 
-UPGRADE_MLFLOW = (
-    "import os, runpy, sys; sys.argv = ['mlflow', 'db', 'upgrade', os.environ['UPGRADE_URL']]; "
-    "runpy.run_module('mlflow', run_name='__main__', alter_sys=True)"
+WITH_URL = (
+    "import os, runpy, sys; sys.argv.append(os.environ['UPGRADE_URL']); "
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
 )
-"""`mlflow db upgrade` with a URL that nobody else sees: arguments of a process are public."""
+"""A module with a URL that nobody else sees: arguments of a process are public."""
+UPGRADE_MLFLOW = ("-c", WITH_URL, "mlflow", "db", "upgrade")
+UPGRADE_USERS = ("-c", WITH_URL, "mlflow.server.auth", "db", "upgrade", "--url")
 UPGRADE_PREFECT = ("-m", "prefect", "--no-prompt", "server", "database", "upgrade", "-y")
 ANSWERS, ENDPOINT = "lifecycle.upgrade.answers", "tasks.upgrade"
 """Programs that an interpreter must have."""
@@ -60,7 +62,8 @@ class Programs:
         if copy.kind == "Prefect":
             self._run(UPGRADE_PREFECT, {name: copy.url for name in DATABASE})
         else:
-            self._run(("-c", UPGRADE_MLFLOW), {"UPGRADE_URL": copy.url})
+            command = UPGRADE_MLFLOW if copy.kind == "MLflow" else UPGRADE_USERS
+            self._run(command, {"UPGRADE_URL": copy.url})
 
     def ask(self, mlflow: Database) -> RegistryAnswers:
         """The answers of every registered version.

@@ -43,7 +43,7 @@ def test_each_flow_has_a_command_that_fills_parameters_of_the_flow(name: str) ->
         (
             "release",
             ["--rollback", "--reason", "slow"],
-            {"rollback": True, "again": False, "reason": "slow"},
+            {"rollback": True, "again": False, "reason": "slow", "restore": False},
         ),
         ("erase", ["--retrain", "--entity", "7"], {"retrain": True}),
         ("monitor", [], {}),

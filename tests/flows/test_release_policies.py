@@ -11,6 +11,7 @@ from flows.train import train
 from lifecycle.audit.model_trail import history, verify
 from lifecycle.project import Project
 from lifecycle.release.registry import by_alias
+from lifecycle.serving.deployment import serving, undeploy
 from lifecycle.settings import Settings
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("prefect_server", "ray_cluster")]
@@ -76,6 +77,12 @@ def test_release_policies_and_the_way_back(
     assert "small v1 is champion and answers" in out
     assert by_alias("small", "champion", settings) == one
 
+    undeploy("small")  # as a cluster that was started anew
+    for is_gone in (True, False):
+        restored = release(project(5, "straight"), restore=True, reason="new nodes")
+        assert (restored.champion, restored.endpoint is not None) == (one, is_gone)
+    assert serving("small") == one, "though a better version may wait"
+
     changes = history(settings, "small")
     assert [(c.action, c.version) for c in changes] == [
         ("deploy", 1),
@@ -86,8 +93,10 @@ def test_release_policies_and_the_way_back(
         ("deploy", 2),
         ("promote", 2),
         ("rollback", 1),
+        ("deploy", 1),
     ]
-    assert changes[-1].reasons == ("Back from v2, by hand.", "complaints")
+    assert changes[-1].reasons == ("It is the champion, and nothing answered.", "new nodes")
+    assert changes[-2].reasons == ("Back from v2, by hand.", "complaints")
     assert "no traffic at night" in changes[6].reasons
     assert any("gate.floor" in reason for reason in changes[4].reasons)
     assert all("flow run release-small" in change.who for change in changes)

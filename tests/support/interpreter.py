@@ -35,12 +35,13 @@ SCRIPT = dedent(
         return [entry | dict(name=name) for name in names]
 
     breaks, answer = {breaks!r}, {answer!r}
-    program = sys.argv[3] if sys.argv[2] == "-m" else "mlflow"
+    program = sys.argv[3] if sys.argv[2] == "-m" else sys.argv[4]
     file = sys.argv[4] if len(sys.argv) > 4 else ""
     is_list = "--list" in sys.argv
-    if program in ("mlflow", "prefect"):
-        url = os.environ["UPGRADE_URL"] if program == "mlflow" else os.environ[{database!r}]
-        run(url, "UPDATE alembic_version SET version_num = 'new'")
+    if program in ("mlflow", "mlflow.server.auth", "prefect"):
+        url = os.environ[{database!r} if program == "prefect" else "UPGRADE_URL"]
+        table = "alembic_version_auth" if program == "mlflow.server.auth" else "alembic_version"
+        run(url, "UPDATE " + table + " SET version_num = 'new'")
         if program == breaks:
             run(url, "DROP TABLE content")
             sys.exit("column runs.later: the migration ends here")
@@ -61,7 +62,8 @@ def interpreter(file: Path, breaks: str = "", answer: str = "same") -> Path:
     """Make an interpreter.
 
     Args:
-        breaks: what it fails at: `mlflow`, `prefect`, `answers`, `list` or `endpoint`.
+        breaks: what it fails at: `mlflow`, `mlflow.server.auth`, `prefect`, `answers`,
+            `list` or `endpoint`.
         answer: what its versions answer.
     """
     text = SCRIPT.format(python=PYTHON, database=DATABASE[0], breaks=breaks, answer=answer)
@@ -71,12 +73,13 @@ def interpreter(file: Path, breaks: str = "", answer: str = "same") -> Path:
 
 
 def make_databases(*urls: str) -> None:
-    """Make a database of MLflow and one of Prefect, as small as they are told by.
+    """Make a database of MLflow, one of Prefect and one of users, as small as they are told by.
 
     Args:
-        urls: of MLflow's, then of Prefect's.
+        urls: in this order; the last may be left out.
     """
-    for url, table in zip(urls, ("registered_models", "flow_run"), strict=True):
+    for url, table in zip(urls, ("registered_models", "flow_run", "users"), strict=False):
+        revision = "alembic_version_auth" if table == "users" else "alembic_version"
         engine = sa.create_engine(url)
         with engine.begin() as connection:
             for statement in (
@@ -85,8 +88,8 @@ def make_databases(*urls: str) -> None:
                 "CREATE TABLE experiments (name VARCHAR(20), artifact_location VARCHAR(200))",
                 "CREATE TABLE content (number INTEGER)",
                 "INSERT INTO content VALUES (7)",
-                "CREATE TABLE alembic_version (version_num VARCHAR(32))",
-                "INSERT INTO alembic_version VALUES ('former')",
+                f"CREATE TABLE {revision} (version_num VARCHAR(32))",
+                f"INSERT INTO {revision} VALUES ('former')",  # noqa: S608 - as above
             ):
                 connection.execute(sa.text(statement))
         engine.dispose()

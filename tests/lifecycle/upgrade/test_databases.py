@@ -71,6 +71,19 @@ def test_a_copy_has_the_rows_whether_the_database_is_in_use_or_not(
             connection.close()
 
 
+def test_a_mark_is_of_what_programs_write_and_not_of_autovacuum(
+    settings: Settings, urls: tuple[str, str]
+) -> None:
+    database = find_databases(environment(settings, urls))[0]
+    place = sa.make_url(urls[0]).set(drivername="postgresql").render_as_string(hide_password=False)
+    marks = []
+    for statement in ("SELECT 1", "VACUUM ANALYZE", "UPDATE content SET number = 8"):
+        with psycopg.connect(place, autocommit=True) as connection:
+            connection.execute(statement)
+        marks.append(database.mark())
+    assert marks[0] == marks[1] != marks[2]
+
+
 @pytest.mark.system
 def test_an_upgrade_keeps_rights_and_goes_back(
     settings: Settings,

@@ -25,10 +25,16 @@ from tests.support.interpreter import interpreter, make_databases
 
 
 @pytest.fixture
+def settings(settings: Settings) -> Settings:
+    users = SecretStr(sqlite_url(settings.home / "users.db"))
+    return settings.model_copy(update={"databases": users})
+
+
+@pytest.fixture
 def home(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home with both databases, and a former interpreter that answers in a moment."""
+    """A home with all databases, and a former interpreter that answers in a moment."""
     databases = settings.folder() / "mlflow.db", settings.folder("prefect") / "prefect.db"
-    make_databases(*map(sqlite_url, databases))
+    make_databases(*map(sqlite_url, (*databases, settings.home / "users.db")))
     monkeypatch.setattr(sys, "executable", str(interpreter(tmp_path / "former")))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     return settings.home
@@ -60,6 +66,7 @@ def test_a_rehearsal_tries_all_of_it_and_changes_nothing(
     report = texts(upgrade, "ok")
     assert "MLflow: copy migrated in 0 s: from former to new" in report
     assert "Prefect: copy migrated in 0 s: from former to new" in report
+    assert "users: copy migrated in 0 s: from former to new" in report
     assert "1 version, 7 rows of their holdouts: every answer is equal, byte for byte" in report
     assert "small v1 answered 7 rows over every protocol" in report
     assert f"lake ({settings.lake}) and artifacts: only read" in report
@@ -70,6 +77,7 @@ def test_a_rehearsal_tries_all_of_it_and_changes_nothing(
     [
         ("mlflow", "same", "MLflow: .* ended with 1: column runs.later: the migration ends here"),
         ("prefect", "same", "Prefect: .* ended with 1: column runs.later"),
+        ("mlflow.server.auth", "same", "users: .* ended with 1: column runs.later"),
         ("answers", "same", "answers: .* ended with 1: no such column"),
         ("endpoint", "same", "endpoint: .* the replica does not start"),
         ("list", "same", "check: .* ended with 1: no such column"),
