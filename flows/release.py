@@ -42,8 +42,8 @@ def release(
     if restore:
         if settings.local_ray and not is_connected():
             raise SettingsError(
-                "--restore: LIFECYCLE_RAY_ADDRESS names no cluster, and an endpoint on a Ray of the "
-                "command's own would end with it; `lifecycle serve` serves until Ctrl-C"
+                "--restore: LIFECYCLE_RAY_ADDRESS names no cluster, and an endpoint on a Ray of "
+                "this command alone would end with it; `lifecycle serve` serves until Ctrl-C"
             )
         with ray_cluster(settings):
             return restore_champion(project, settings, current_champion(project, settings), reason)

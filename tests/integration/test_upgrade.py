@@ -55,11 +55,16 @@ pytestmark = [
 ]
 
 
+def tell(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 @contextmanager
 def timed(what: str) -> Iterator[None]:
     begin = time.monotonic()
     yield
-    print(f"{time.monotonic() - begin:7.1f} s  {what}", flush=True)
+    tell(f"{time.monotonic() - begin:7.1f} s  {what}")
 
 
 def end(stack: Stack, *names: str) -> None:
@@ -165,7 +170,7 @@ def go_over_and_back(stack: Stack, broken: Path) -> None:
     end(stack, "worker-staging", *SERVERS)
 
     text = upgrade(NEW)
-    print(text)
+    tell(text)
     assert "staging is upgraded" in text
     databases = stack.environment["LIFECYCLE_PROD__DATABASES"].split()
     own = [url for url in databases if not url.endswith("/prefect")]  # which is upgraded already
@@ -194,7 +199,7 @@ def go_over_and_back(stack: Stack, broken: Path) -> None:
     for env in ("staging", "prod"):
         with timed(f"{env} taken back"):
             text = stack.command("lifecycle", "upgrade", "--back", "--env", env)
-            print(text)
+            tell(text)
             assert f"{env} has the databases of before the upgrade" in text
     stack.python = FORMER
     with timed("the former servers answer"):
@@ -206,5 +211,5 @@ def go_over_and_back(stack: Stack, broken: Path) -> None:
     operator.flow("score")
     caller.stop.set()
     caller.join()
-    print(f"{caller.answers:,} answers, {len(caller.failures):,} not: {set(caller.failures)}")
+    tell(f"{caller.answers:,} answers, {len(caller.failures):,} not: {set(caller.failures)}")
     operator.close()
