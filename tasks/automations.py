@@ -8,7 +8,7 @@ what has not happened in time.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -26,6 +26,8 @@ from lifecycle.errors import SettingsError
 from lifecycle.settings import Settings
 from tasks.events import HELD_EVENTS, NOT_HELD, ONE_MESSAGE, Event, resource_id
 
+Outcome = Literal["made", "changed", "unchanged", "removed"]
+"""What a deploy makes of something that it declares or declared."""
 MAX_RUNS = 3
 """How often a run is started in all, when its process is lost again and again."""
 STARTED_WITHIN = timedelta(days=1)
@@ -324,7 +326,7 @@ def find_blocks(client: SyncPrefectClient, settings: Settings) -> list[UUID]:
 
 def keep_automations(
     client: SyncPrefectClient, prefix: str, declared: Sequence[AutomationCore]
-) -> tuple[str, ...]:
+) -> dict[str, Outcome]:
     """Make the automations on the server those that are declared; what is equal stays untouched.
 
     An automation that somebody paused stays paused.
@@ -333,24 +335,26 @@ def keep_automations(
         prefix: beginning of the names of those that may be changed and removed.
 
     Returns:
-        The names of those that were made, changed or removed.
+        The name of each, and what became of it.
     """
-    changed = []
+    outcomes: dict[str, Outcome] = {}
     deployed = {a.name: a for a in _automations(client) if a.name.startswith(prefix)}
     for automation in declared:
         former = deployed.pop(automation.name, None)
+        outcomes[automation.name] = "made"
         if former is None:
             client.create_automation(automation)
+            continue
+        target = automation.model_copy(update={"enabled": former.enabled})
+        if _content(former) == _content(target):
+            outcomes[automation.name] = "unchanged"
         else:
-            target = automation.model_copy(update={"enabled": former.enabled})
-            if _content(former) == _content(target):
-                continue
             client.update_automation(former.id, target)
-        changed.append(automation.name)
+            outcomes[automation.name] = "changed"
     for former in deployed.values():
         client.delete_automation(former.id)
-        changed.append(former.name)
-    return tuple(changed)
+        outcomes[former.name] = "removed"
+    return outcomes
 
 
 def _automations(client: SyncPrefectClient) -> list[Automation]:

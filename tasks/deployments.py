@@ -35,7 +35,7 @@ from lifecycle.redaction import redact
 from lifecycle.runtime.console import open_console, write_error
 from lifecycle.runtime.process import prepare_process
 from lifecycle.settings import Settings
-from tasks.automations import Watch, declare, find_blocks, keep_automations, prefix_of
+from tasks.automations import Outcome, Watch, declare, find_blocks, keep_automations, prefix_of
 from tasks.events import Event, send_deployed
 from tasks.services import require_prefect
 
@@ -50,6 +50,8 @@ EXPECTED = {
 RETRAIN = "flows.retrain.retrain"
 PAGE = 200
 """Deployments that a Prefect server returns at once."""
+NOTED = ("created", "updated", "updated_by", "last_polled", "status", "version_id", "version_info")
+"""What a Prefect server notes of a deployment at each deploy, though it stays as it was."""
 MAX_LINES_SHOWN = 5
 """Last lines of `prefect deploy` that are shown when it fails."""
 NO_REASON = "An exception occurred."
@@ -84,15 +86,26 @@ class Target:
 
 @dataclass(frozen=True)
 class Change:
-    """Changes that a deploy made: names such as `train/staging`."""
+    """What a deploy made of each name, such as `train/staging`."""
 
-    deployed: tuple[str, ...]
+    deployed: dict[str, Outcome]
+    """Deployments that the file declares, in its order."""
     removed: tuple[str, ...]
     """Deployments that the file no longer declares."""
     unscheduled: tuple[str, ...]
     """Deployments that lost a schedule, with its slug."""
-    automations: tuple[str, ...]
-    """Automations that were made, changed or removed."""
+    automations: dict[str, Outcome]
+    """Automations of the environment and project."""
+
+    @property
+    def lines(self) -> list[str]:
+        """One line for each name."""
+        return [
+            *(f"{outcome:<10} {name}" for name, outcome in self.deployed.items()),
+            *(f"removed    {name}" for name in self.removed),
+            *(f"removed    schedule {name}" for name in self.unscheduled),
+            *(f"{outcome:<10} automation {name}" for name, outcome in self.automations.items()),
+        ]
 
 
 def find_target(env: str, project: str | None = None) -> Target:
@@ -207,6 +220,7 @@ def deploy(target: Target, declared: list[dict[str, Any]]) -> Change:
         slugs.setdefault(entry["entrypoint"], set()).update(s.get("slug", "") for s in schedules)
     with get_client(sync_client=True) as client:
         automations: list[AutomationCore] = []
+        before = _contents(client, target)
         if declared:
             _require_pool(client, f"lifecycle-{target.env}")
             scheduled = {entrypoint for entrypoint in slugs if slugs[entrypoint]}
@@ -217,10 +231,26 @@ def deploy(target: Target, declared: list[dict[str, Any]]) -> Change:
             automations = declare(watch)
         removed, unscheduled = _remove_undeclared(client, target, slugs)
         changes = keep_automations(client, prefix_of(target.env, target.project), automations)
+        after = _contents(client, target)
     if declared:
         send_deployed(target.project, target.settings)
-    names = tuple(f"{_flow_of(entrypoint)}/{target.name}" for entrypoint in slugs)
-    return Change(names, removed, unscheduled, changes)
+    outcomes: dict[str, Outcome] = {}
+    for entrypoint in slugs:
+        name = f"{_flow_of(entrypoint)}/{target.name}"
+        is_equal = before.get(name) == after.get(name)
+        outcomes[name] = "made" if name not in before else "unchanged" if is_equal else "changed"
+    return Change(outcomes, removed, unscheduled, changes)
+
+
+def _contents(client: SyncPrefectClient, target: Target) -> dict[str, dict[str, Any]]:
+    """What each deployment of the target says, by name, without what the server notes of it."""
+    schedules = {"__all__": {"id", "created", "updated"}}
+    return {
+        f"{_flow_of(each.entrypoint)}/{each.name}": each.model_dump(
+            exclude={**dict.fromkeys(NOTED, True), "schedules": schedules}
+        )
+        for each in _deployed(client, target)
+    }
 
 
 def _remove_undeclared(
@@ -350,14 +380,9 @@ def main(arguments: list[str] | None = None) -> None:
     console = open_console()
     schedules = "active" if target.variables["LIFECYCLE_SCHEDULES"] == "on" else "inactive"
     if change.deployed:
-        names = ", ".join(change.deployed)
-        console.print(f"{target.project} in {env}: {names}; schedules are {schedules}")
-    for name in change.removed:
-        console.print(f"removed {name}")
-    for name in change.unscheduled:
-        console.print(f"removed the schedule {name}")
-    for name in change.automations:
-        console.print(f"automation made, changed or removed: {name}")
+        console.print(f"{target.project} in {env}; schedules are {schedules}")
+    for line in change.lines:
+        console.print(line, soft_wrap=True)
 
 
 if __name__ == "__main__":

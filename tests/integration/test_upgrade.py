@@ -138,6 +138,16 @@ def go_over_and_back(stack: Stack, broken: Path) -> None:
             start(stack, *reversed(RAY))
             assert "v1 is champion and answers" in restore()
 
+    def stop_work() -> None:
+        stack.command("prefect", "work-pool", "pause", "lifecycle-staging")
+        with timed("workers and servers ended"):
+            end(stack, *WORKERS, *SERVERS)
+
+    def go_on() -> None:
+        start(stack, *WORKERS)
+        stack.command("prefect", "work-pool", "resume", "lifecycle-staging")
+        operator.flow("score")
+
     for env in ("staging", "prod"):
         stack.command("python", "-m", "tasks.deployments", "--env", env)
     operator = Operator(stack, [])
@@ -155,8 +165,7 @@ def go_over_and_back(stack: Stack, broken: Path) -> None:
         upgrade(NEW)
     caller = Caller(operator, key)
     caller.start()
-    with timed("workers and servers ended"):
-        end(stack, *WORKERS, *SERVERS)
+    stop_work()
 
     begin = time.monotonic()
     with pytest.raises(BackendError, match="staging is as it was"):
@@ -165,9 +174,8 @@ def go_over_and_back(stack: Stack, broken: Path) -> None:
         start(stack, *SERVERS)
         assert is_as_before()
     assert time.monotonic() - begin < BACK_S
-    start(stack, "worker-staging")
-    operator.flow("score")
-    end(stack, "worker-staging", *SERVERS)
+    go_on()
+    stop_work()
 
     text = upgrade(NEW)
     tell(text)
@@ -188,13 +196,12 @@ def go_over_and_back(stack: Stack, broken: Path) -> None:
     assert not caller.failures, "the endpoint needed none of that"
     replace_ray()
     assert is_as_before()
-    start(stack, *WORKERS)
     stack.command("python", "-m", "tasks.deployments", "--env", "staging")
+    go_on()
     assert "staging has what it needs" in stack.command("lifecycle", "doctor", "--env", "staging")
-    operator.flow("score")
     operator.flow("train")
 
-    end(stack, *WORKERS, *SERVERS)
+    stop_work()
     stack.environment["LIFECYCLE_PROD__DATABASES"] = " ".join(databases)
     for env in ("staging", "prod"):
         with timed(f"{env} taken back"):
@@ -207,8 +214,7 @@ def go_over_and_back(stack: Stack, broken: Path) -> None:
         assert is_as_before()
     replace_ray()
     assert is_as_before()
-    start(stack, "worker-staging")
-    operator.flow("score")
+    go_on()
     caller.stop.set()
     caller.join()
     tell(f"{caller.answers:,} answers, {len(caller.failures):,} not: {set(caller.failures)}")

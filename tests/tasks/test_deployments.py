@@ -177,14 +177,21 @@ def test_projects_are_deployed_side_by_side_again_and_removed(operator: Path) ->
     declare(operator, "retention", "erase", "retrain", retention=[nightly, extra])
     change = deploy_now()
     names = ("retrain/test", "erase/test", "retention/test")
-    assert (change.deployed, change.removed) == (names, ())
+    assert (change.deployed, change.removed) == (dict.fromkeys(names, "made"), ())
     assert deployed()["retrain/test"].parameters["unattended"] is True
     with get_client(sync_client=True) as client:
         (automation,) = client.read_automations_by_name("lifecycle small in test: retraining")
         (started,) = automation.actions
         assert started.deployment_id == deployed()["retrain/test"].id
     declare(operator, "retention", "erase", retention=[nightly, extra])
-    assert "lifecycle small in test: retraining" in deploy_now().automations, "removed with it"
+    change = deploy_now()
+    assert change.automations["lifecycle small in test: retraining"] == "removed", "with it"
+    assert change.deployed == dict.fromkeys(names[1:], "unchanged")
+    assert change.lines[:3] == [
+        "unchanged  erase/test",
+        "unchanged  retention/test",
+        "removed    retrain/test",
+    ]
     deploy_now("other.yaml")
     first = deployed()
     assert set(first) == {
@@ -202,6 +209,7 @@ def test_projects_are_deployed_side_by_side_again_and_removed(operator: Path) ->
     declare(operator, "retention")
     change = deploy_now()
     assert change.removed == ("erase/test",)
+    assert change.deployed == {"retention/test": "changed"}
     assert change.unscheduled == ("retention/test extra",)
     second = deployed()
     assert set(second) == {"retention/test", "erase/test-other", "retention/test-other"}
