@@ -10,7 +10,7 @@ CHECKS := .venv-checks
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 UV := $(BIN)/uv pip install -q --no-deps --require-hashes --python
 
-.PHONY: help install demo test test-system test-all test-pages servers stack stack-test chaos lint docs screenshots notebooks bench serve page ui deploy release clean distclean
+.PHONY: help install demo test test-system test-all test-pages servers stack stack-test upgrade-test chaos lint docs screenshots notebooks bench serve page ui deploy release clean distclean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
@@ -52,6 +52,9 @@ stack: $(READY) servers  ## staging and prod on loopback: PostgreSQL, Prefect, M
 
 stack-test: $(READY) servers  ## the tests of staging and prod on that stack
 	$(BIN)/python -m pytest --durations=10 tests/integration/test_stack.py
+
+upgrade-test: $(READY) servers  ## both environments of that stack upgraded and taken back; FORMER=…/.venv/bin/python of a former version
+	FORMER_PYTHON=$(FORMER) $(BIN)/python -m pytest -s tests/integration/test_upgrade.py
 
 chaos: $(READY)  ## SIGKILL and a full disk at 200 seeded points of the flows (POINTS, SEED); needs a C compiler
 	$(BIN)/python -m tests.chaos$(if $(POINTS), --points $(POINTS))$(if $(SEED), --seed $(SEED))

@@ -256,12 +256,14 @@ def ask_approval(
     if change := approval_of(trail.changes(), proposal.offer.model.digest):
         say(STAGE, f"approved by {change.who} on {change.time[:10]}, before a run was cut short")
         return Approval(who=change.who, reason=change.reasons[0])
+    way = "Brought to"  # and so given before the judgement, of whichever version is offered
     if option is None:
         answer = _wait(project, settings, proposal.offer)
         if isinstance(answer, Decision):
             return answer
-        option = answer
-    _record(project, settings, proposal.offer, "approve", option.who, option.reason, f"In {who()}.")
+        option, way = answer, "Answered in"
+    reasons = option.reason, f"{way} {who()}."
+    _record(project, settings, proposal.offer, "approve", option.who, *reasons)
     say(STAGE, f"approved by {option.who}: {option.reason}")
     return option
 

@@ -259,8 +259,11 @@ def restore_champion(
         state = "nothing" if served is None else f"v{served.version}"
         reasons = (f"It is the champion, and {state} answered.", *((reason,) if reason else ()))
         with step("release", f"deploying the champion v{champion.version} on Ray Serve") as report:
-            endpoint = lane.deploy(champion)
-            trail_of(project, settings).record("deploy", champion, reasons)
+            endpoint, trail = lane.deploy(champion), trail_of(project, settings)
+            trail.record("deploy", champion, reasons)
+            if champions(trail.changes())[-1:] != [champion.version]:
+                # the registry went back, as to the databases of before an upgrade, or by hand
+                trail.record("promote", champion, ("The registry has it as champion.",))
             report(_champion_answers(endpoint))
     return Release(
         decision=Decision(gate="restore", passed=True, reasons=reasons),

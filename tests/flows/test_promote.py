@@ -1,5 +1,6 @@
 """The promotion flow: nobody answers, somebody approves in Prefect, and once more."""
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -121,6 +122,7 @@ def test_nobody_answers_then_somebody_approves_and_again_is_as_once(
     lines = history(prod, "small")[1:]
     assert [line.action for line in lines] == ["approve", "import", "promote"]
     assert (lines[0].who, lines[0].reasons[0]) == ("Eva Berg", "better in the north")
+    assert re.fullmatch(r"Answered in .*, flow run promote-small\.", lines[0].reasons[1])
     assert "approved by: Eva Berg, better in the north" in lines[1].reasons
     exported = history(staging, "small")[-1]
     assert exported.reasons == (

@@ -10,7 +10,7 @@ from flows.release import command, release
 from flows.train import train
 from lifecycle.audit.model_trail import history, verify
 from lifecycle.project import Project
-from lifecycle.release.registry import by_alias
+from lifecycle.release.registry import by_alias, set_alias
 from lifecycle.serving.deployment import serving, undeploy
 from lifecycle.settings import Settings
 
@@ -82,6 +82,9 @@ def test_release_policies_and_the_way_back(
         restored = release(project(5, "straight"), restore=True, reason="new nodes")
         assert (restored.champion, restored.endpoint is not None) == (one, is_gone)
     assert serving("small") == one, "though a better version may wait"
+    set_alias(trained.model, "champion", settings)  # as in a registry that went back
+    assert release(project(5, "straight"), restore=True).champion == trained.model
+    assert serving("small") == trained.model
 
     changes = history(settings, "small")
     assert [(c.action, c.version) for c in changes] == [
@@ -94,9 +97,13 @@ def test_release_policies_and_the_way_back(
         ("promote", 2),
         ("rollback", 1),
         ("deploy", 1),
+        ("deploy", 2),
+        ("promote", 2),
     ]
-    assert changes[-1].reasons == ("It is the champion, and nothing answered.", "new nodes")
-    assert changes[-2].reasons == ("Back from v2, by hand.", "complaints")
+    assert changes[-1].reasons == ("The registry has it as champion.",)
+    assert changes[-2].reasons == ("It is the champion, and v1 answered.",)
+    assert changes[-3].reasons == ("It is the champion, and nothing answered.", "new nodes")
+    assert changes[-4].reasons == ("Back from v2, by hand.", "complaints")
     assert "no traffic at night" in changes[6].reasons
     assert any("gate.floor" in reason for reason in changes[4].reasons)
     assert all("flow run release-small" in change.who for change in changes)

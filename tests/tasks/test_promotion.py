@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -11,8 +12,15 @@ from prefect.context import FlowRunContext
 
 from lifecycle.errors import SettingsError
 from lifecycle.project import Project
+from lifecycle.records import Approval
 from lifecycle.settings import Settings
-from tasks.promotion import longest_steps, require_approver, require_origin, spoken_time
+from tasks.promotion import (
+    ask_approval,
+    longest_steps,
+    require_approver,
+    require_origin,
+    spoken_time,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -59,6 +67,21 @@ def test_a_pipeline_brings_its_approval_and_a_schedule_does_not(
     refusal = pytest.raises(SettingsError, match="nobody approves a run that a schedule")
     with FlowRunContext.model_construct(flow_run=run), refusal if is_refused else nullcontext():
         require_approver(asked, "Kim", "it is better")
+
+
+def test_the_trail_says_that_an_approval_was_brought(
+    settings: Settings, make_project: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[tuple[str, ...]] = []
+    monkeypatch.setattr("tasks.promotion.trail_of", lambda *_: SimpleNamespace(changes=tuple))
+    monkeypatch.setattr("tasks.promotion._record", lambda *words: lines.append(words[3:]))
+    monkeypatch.setattr("tasks.promotion.who", lambda: "deployment promote, flow run promote-small")
+    asked = settings.model_copy(update={"approval": "required"})
+    offer: Any = SimpleNamespace(offer=SimpleNamespace(model=SimpleNamespace(digest="d")))
+    given = Approval(who="Kim", reason="it is better")
+    assert ask_approval(make_project(), asked, offer, given) == given
+    brought = "Brought to deployment promote, flow run promote-small."
+    assert lines == [("approve", "Kim", "it is better", brought)]
 
 
 def test_where_nobody_can_be_asked_the_approval_is_an_option(
