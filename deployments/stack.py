@@ -194,10 +194,9 @@ class Stack:
             raise BackendError(f"{' '.join(words[:3])}: {answer.stdout.strip()[-2000:]}")
         return answer.stdout
 
-    def restart(self, name: str) -> None:
-        """Start a server again that has ended, where it was."""
-        for _ in self._starts[name]():
-            pass
+    def restart(self, *names: str) -> None:
+        """Start servers again that have ended, side by side, where they were."""
+        self._begin({name: self._starts[name] for name in names})
 
     def _start(self) -> None:
         for former in (self._servers, self.folder / "state"):

@@ -86,7 +86,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Change:
-    """What a deploy made of each name, such as `train/staging`."""
+    """Outcomes of a deploy, by name, such as `train/staging`."""
 
     deployed: dict[str, Outcome]
     """Deployments that the file declares, in its order."""
