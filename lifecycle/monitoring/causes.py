@@ -31,7 +31,7 @@ from lifecycle.monitoring.symptoms import (
 from lifecycle.monitoring.units import changed_unit
 from lifecycle.monitoring.world import MIN_LABELS, MIN_REST_ROWS, World, distance
 from lifecycle.project import DriftSpec, Project
-from lifecycle.records import Alarm, Cause, ColumnDrift, DriftReport
+from lifecycle.records import Alarm, Cause, ColumnDrift, ConditionalDrift, DriftReport
 
 MAX_ROWS = 20_000
 """Rows of either window that are looked at: more of them say nothing new."""
@@ -59,7 +59,7 @@ def find_causes(
         is_worse: whether measured quality alarms.
     """
     sides = Sides(_sampled(reference), _sampled(current), categorical, sources)
-    moved = {drift.column: drift for drift in report.features if drift.alarms}
+    moved = {drift.column: drift for drift in report.moved}
     signs = row_symptoms(reference, current, sides, report.window)
     novelty = Novelty(sides)
     new = [drift for drift in report.features if novelty.has(drift.column)]
@@ -221,7 +221,8 @@ def _still_moved(
     return {
         name: drift
         for name, drift in moved.items()
-        if distance(sides, name, spec, after=good) > drift.alarm_limit
+        if isinstance(drift, ConditionalDrift)
+        or distance(sides, name, spec, after=good) > drift.alarm_limit
     }
 
 
@@ -291,7 +292,9 @@ def alarms_of(
         report: with the distances of its columns.
         alarms: what moved.
     """
-    drifts: dict[str, ColumnDrift] = {drift.column: drift for drift in report.features}
+    drifts: dict[str, ColumnDrift] = {
+        drift.column: drift for drift in (*report.features, *report.moved)
+    }
     if report.labels is not None:
         drifts[report.labels.column] = report.labels
     return [_alarm(cause, report, drifts, alarms, comparison) for cause in causes]

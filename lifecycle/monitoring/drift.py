@@ -21,6 +21,7 @@ from lifecycle.monitoring.blocks import (
     cells_of_entities,
     cells_of_rows,
 )
+from lifecycle.monitoring.conditional import residuals, shift_threshold
 from lifecycle.monitoring.limits import Draws, Measure
 from lifecycle.monitoring.scored import OpenWindow
 from lifecycle.monitoring.sketch import (
@@ -33,7 +34,15 @@ from lifecycle.monitoring.sketch import (
     sketch_numbers,
 )
 from lifecycle.project import DriftSpec
-from lifecycle.records import ColumnDrift, DriftReport, LabelDrift, SliceDrift, Window
+from lifecycle.records import (
+    CONDITIONAL,
+    ColumnDrift,
+    ConditionalDrift,
+    DriftReport,
+    LabelDrift,
+    SliceDrift,
+    Window,
+)
 
 PREDICTION = "prediction"
 """What the predictions are called among the columns."""
@@ -64,12 +73,14 @@ class _BinnedColumn:
     overshoot: float = 0.0
     slice: str = ""
     is_target: bool = False
+    is_conditional: bool = False
     means: tuple[float, float] | None = None
 
     @property
     def key(self) -> tuple[str, str]:
         """Name and slice of the column, as `_key` has them."""
-        return self.name, "target" if self.is_target else self.slice
+        kind = "target" if self.is_target else "conditional" if self.is_conditional else self.slice
+        return self.name, kind
 
     @property
     def rows(self) -> tuple[int, int]:
@@ -108,7 +119,10 @@ def drift_report(
             raise DataError(f"{name}: no rows to measure drift on")
     if missing := [name for name in before.columns if name not in after.columns]:
         raise DataError(f"window {window}: has no features {', '.join(missing)}")
-    columns = [*_columns(reference, current, spec, categorical)]
+    columns = [
+        *_columns(reference, current, spec, categorical),
+        *_conditional(reference, current, spec, categorical),
+    ]
     if like is None:
         drifts, drawn = _calibrated(reference, current, columns, spec, alpha, with_visible)
     else:
@@ -125,6 +139,7 @@ def drift_report(
         predictions=predictions,
         labels=next((drift for drift in others if isinstance(drift, LabelDrift)), None),
         slices=tuple(drift for drift in others if isinstance(drift, SliceDrift)),
+        conditional=tuple(drift for drift in others if isinstance(drift, ConditionalDrift)),
         groups=_groups(columns[: len(features)], features),
         drawn=drawn,
         alpha=alpha,
@@ -202,6 +217,7 @@ def _groups(
 def _key(drift: ColumnDrift) -> tuple[str, str]:
     """What a distance is about, in any report of the same project."""
     kind = drift.slice if isinstance(drift, SliceDrift) else ""
+    kind = "conditional" if isinstance(drift, ConditionalDrift) else kind
     return drift.column, "target" if isinstance(drift, LabelDrift) else kind
 
 
@@ -240,6 +256,24 @@ def _columns(
             for mask, codes in zip(masks, (answers.before, answers.after), strict=True)
         )
         yield replace(answers, slice=name, before=before, after=after, values=None)
+
+
+def _conditional(
+    reference: OpenWindow, current: OpenWindow, spec: DriftSpec, categorical: Collection[str]
+) -> Iterator[_BinnedColumn]:
+    """Yield what is left of each number given the others, by the distance that has its unit."""
+    for name, before, after in residuals(reference, current, categorical):
+        sketch = replace(sketch_numbers(before, "wasserstein"), scale=1.0)
+        yield _BinnedColumn(
+            name,
+            sketch,
+            shift_threshold(spec),
+            sketch.codes(before),
+            sketch.codes(after),
+            before,
+            sketch.overshoot(after),
+            is_conditional=True,
+        )
 
 
 def _slices(
@@ -304,6 +338,8 @@ def _drift(column: _BinnedColumn, chance: float, spec: DriftSpec) -> ColumnDrift
     )
     if column.slice:
         return SliceDrift(**drift.model_dump(), slice=column.slice, rows=column.rows[1])
+    if column.is_conditional:
+        return ConditionalDrift(**drift.model_dump() | {"test": f"{CONDITIONAL}{drift.test}"})
     if column.is_target:
         return LabelDrift(**drift.model_dump(), rows=column.rows[1], means=column.means)
     return drift
@@ -323,7 +359,7 @@ def _cells(
     if times is None or pd.isna(times).any() or len(pd.unique(times)) < MIN_TIMES:
         return cells_of_rows(*rows, 1, None, rng)
     order = np.argsort(times, kind="stable")
-    features = [column for column in columns if not column.slice]
+    features = [column for column in columns if not (column.slice or column.is_conditional)]
     series = np.stack([column.before[order] for column in features], axis=1).astype(np.float64)
     return cells_of_rows(*rows, block_length(series), order, rng)
 

@@ -17,6 +17,7 @@ from lifecycle.records import (
     Alarm,
     AlarmOrigin,
     ColumnDrift,
+    ConditionalDrift,
     DriftReport,
     EstimatedQuality,
     Evaluation,
@@ -104,6 +105,7 @@ class MetricRow(Record):
 
 def drift_rows(report: DriftReport, comparison: Comparison) -> Iterator[MetricRow]:
     """Yield the distances of a window with their limits."""
+    alarming = [id(drift) for drift in report.alarms]
     for drift in compared(report, comparison):
         yield MetricRow(
             comparison=comparison,
@@ -115,7 +117,7 @@ def drift_rows(report: DriftReport, comparison: Comparison) -> Iterator[MetricRo
             chance=drift.chance,
             visible=drift.visible,
             rows=drift.rows if isinstance(drift, SliceDrift | LabelDrift) else report.current_rows,
-            alarm=drift.alarms,
+            alarm=id(drift) in alarming,
         )
 
 
@@ -161,7 +163,8 @@ def compared(report: DriftReport, comparison: Comparison) -> Sequence[ColumnDrif
     """
     if comparison == "reference":
         return report.columns
-    return [*report.features, *([report.labels] if report.labels else [])]
+    labels = [report.labels] if report.labels else []
+    return [*report.features, *labels, *report.conditional]
 
 
 def drift_alarms(report: DriftReport, comparison: Comparison) -> Iterator[Alarm]:
@@ -171,6 +174,8 @@ def drift_alarms(report: DriftReport, comparison: Comparison) -> Iterator[Alarm]
     for names in report.groups:
         group = [features[name] for name in names]
         yield _alarm(report, comparison, "features", group)
+    if given := [drift for drift in report.alarms if isinstance(drift, ConditionalDrift)]:
+        yield _alarm(report, comparison, "features", given)
     for drift in alarming:
         if isinstance(drift, LabelDrift):
             yield _alarm(report, comparison, "labels", [drift])

@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lifecycle.monitoring.conditional import residuals
 from lifecycle.monitoring.locate import ALL, Floats, Mask, RowSegment, Sides, locate, order_of
 from lifecycle.monitoring.scored import OpenWindow
 from lifecycle.monitoring.sketch import shares_of, sketch_levels, sketch_numbers
 from lifecycle.project import DriftSpec
-from lifecycle.records import Cause, ColumnDrift, DriftReport
+from lifecycle.records import Cause, ColumnDrift, ConditionalDrift, DriftReport
 
 BINS = 10
 MIN_REST_ROWS = 200
@@ -159,6 +160,9 @@ class World:
     def _features(self) -> Cause:
         """Covariate shift, or the segment that it is in."""
         names = self._furthest if self.moved else self._furthest[:COLUMNS]
+        furthest = self.moved.get(names[0])
+        if isinstance(furthest, ConditionalDrift):
+            return self._given_others(names, furthest)
         joined = self._joined(names)
         if joined is not None:
             return joined
@@ -191,6 +195,19 @@ class World:
             evidence = "the predictions moved, no feature by itself"
         return Cause(
             kind="covariate shift", columns=tuple(names), since=place.since, evidence=evidence
+        )
+
+    def _given_others(self, names: Sequence[str], drift: ConditionalDrift) -> Cause:
+        """A shift that the other columns hide."""
+        sides = self.sides
+        every = residuals(sides.reference, sides.current, sides.categorical)
+        found = [(left.before, left.after) for left in every if left.name == drift.column]
+        scores = found[0] if found else self._scores(drift.column)  # too few of a sample
+        return Cause(
+            kind="covariate shift",
+            columns=tuple(names),
+            since=locate(sides, *scores, sides.sources(drift.column)).since,
+            evidence=f"it moved by {drift.statistic:.2g} σ given the other columns, none by itself",
         )
 
     def _scores(self, name: str) -> tuple[Floats, Floats]:

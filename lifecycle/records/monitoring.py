@@ -74,6 +74,14 @@ class SliceDrift(ColumnDrift):
     rows: int
 
 
+CONDITIONAL = "conditional_"
+"""Begins the test's name of a distance given the other columns."""
+
+
+class ConditionalDrift(ColumnDrift):
+    """The distance of a number given the other columns, in its standard deviations."""
+
+
 class DriftReport(Record):
     """Reference window against one current window."""
 
@@ -85,6 +93,8 @@ class DriftReport(Record):
     labels: LabelDrift | None = None
     """None where no labels have arrived."""
     slices: tuple[SliceDrift, ...] = ()
+    conditional: tuple[ConditionalDrift, ...] = ()
+    """Numbers given the other features; none with too few rows for a regression."""
     drawn: str = "single rows"
     """What the reference was resampled in, for the limits by chance."""
     groups: tuple[tuple[str, ...], ...] = ()
@@ -93,15 +103,30 @@ class DriftReport(Record):
     """In how many windows without drift anything is beyond its limit by chance."""
 
     @property
-    def columns(self) -> tuple[ColumnDrift, ...]:
-        """Everything that was compared: features, predictions, labels, slices."""
+    def answers(self) -> tuple[ColumnDrift, ...]:
+        """Predictions and labels, and the predictions of slices."""
         labels = () if self.labels is None else (self.labels,)
-        return (*self.features, self.predictions, *labels, *self.slices)
+        return (self.predictions, *labels, *self.slices)
+
+    @property
+    def columns(self) -> tuple[ColumnDrift, ...]:
+        """Everything that was compared."""
+        return (*self.features, *self.answers, *self.conditional)
+
+    @property
+    def moved(self) -> tuple[ColumnDrift, ...]:
+        """Features that alarm: by themselves, or where none does, given the others.
+
+        A feature that has moved takes residuals of others with it: a straight line is not all that
+        they have to do with each other.
+        """
+        moved = tuple(column for column in self.features if column.alarms)
+        return moved or tuple(column for column in self.conditional if column.alarms)
 
     @property
     def alarms(self) -> tuple[ColumnDrift, ...]:
         """Distances beyond chance that are large enough to be told, the furthest first."""
-        beyond = [column for column in self.columns if column.alarms]
+        beyond = [*self.moved, *(column for column in self.answers if column.alarms)]
         return tuple(sorted(beyond, key=lambda column: -column.statistic / column.alarm_limit))
 
     @property
