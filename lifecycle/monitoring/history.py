@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from lifecycle.lake.rows import read_rows
 from lifecycle.lake.table import table_uri
 from lifecycle.monitoring.results import ALARMS, ALL, METRICS
-from lifecycle.records import CONDITIONAL, Record
+from lifecycle.records import CONDITIONAL, GIVEN_OTHERS, Record
 from lifecycle.settings import Settings
 
 ESTIMATED = " estimated"
@@ -49,7 +49,7 @@ class StoredDistance(Record):
 
     def __str__(self) -> str:
         within = "" if self.slice == ALL else f" where {self.slice}"
-        given = " given the others" if self.metric.startswith(CONDITIONAL) else ""
+        given = GIVEN_OTHERS if self.metric.startswith(CONDITIONAL) else ""
         return f"{self.column}{given}{within}"
 
 

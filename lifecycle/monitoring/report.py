@@ -15,8 +15,10 @@ from lifecycle.monitoring.scored import OpenWindow
 from lifecycle.monitoring.sketch import as_floats
 from lifecycle.project import Project
 from lifecycle.records import (
+    GIVEN_OTHERS,
     Alarm,
     ColumnDrift,
+    ConditionalDrift,
     Decision,
     DriftReport,
     EstimatedQuality,
@@ -215,7 +217,11 @@ def _alarms(findings: WindowFindings, project: Project) -> PageSection:
 
 def visible_words(report: DriftReport) -> str:
     """Say which shift of a numeric column the window would have shown; empty without any."""
-    shifts = [c.visible for c in report.features if c.visible is not None]
+    least: dict[str, float] = {}
+    for drift in (*report.features, *report.conditional):
+        if drift.visible is not None:
+            least[drift.column] = min(drift.visible, least.get(drift.column, drift.visible))
+    shifts = [*least.values()]
     if not shifts:
         return ""
     worst = max(shifts)
@@ -230,25 +236,32 @@ def _window(
     findings: WindowFindings, reference: OpenWindow, categorical: Sequence[str]
 ) -> PageSection:
     report, current = findings.drift, findings.window
-    since = {drift.column: drift for drift in (findings.change.features if findings.change else ())}
+    change = findings.change
+    before = (*change.features, *change.conditional) if change else ()
+    since = {_name(drift): drift for drift in before}
     ordered = sorted(report.features, key=lambda c: -c.statistic / c.limit)
     labels = [report.labels] if report.labels else []
-    columns: list[ColumnDrift] = [report.predictions, *labels, *ordered]
+    given = [drift for drift in report.moved if isinstance(drift, ConditionalDrift)]
+    columns: list[ColumnDrift] = [report.predictions, *labels, *given, *ordered]
     rows = {
-        column.column: (
-            column.column,
+        _name(column): (
+            _name(column),
             _state(column),
             f"{column.statistic:.3f}",
             f"{column.limit:.3g}",
             "chance" if column.chance > column.threshold else "declared",
-            _since(since.get(column.column)),
+            _since(since.get(_name(column))),
             "–" if column.visible is None else f"{column.visible:.2g} σ",
             column.test.replace("_", " "),
             *_middles(column.column, reference, current, categorical),
         )
         for column in columns
     }
-    plots = [column for column in columns if column.alarms or column is report.predictions]
+    plots = [
+        column
+        for column in columns
+        if column not in given and (column.alarms or column is report.predictions)
+    ]
     hidden = len(plots) - PLOTS
     return PageSection(
         f"Window {report.window}",
@@ -257,10 +270,14 @@ def _window(
             "features drifted.",
             *([f"Plots of {hidden} more columns are left out."] if hidden > 0 else []),
         ),
-        table=Table(HEADER, tuple(rows[column.column] for column in plots)),
-        more=Table(HEADER, tuple(rows.values())) if len(rows) > len(plots) else None,
+        table=Table(HEADER, tuple(rows[_name(column)] for column in (*given, *plots))),
+        more=Table(HEADER, tuple(rows.values())) if len(rows) > len(given) + len(plots) else None,
         pictures=tuple(_picture(c, reference, current, categorical) for c in plots[:PLOTS]),
     )
+
+
+def _name(drift: ColumnDrift) -> str:
+    return f"{drift.column}{GIVEN_OTHERS if isinstance(drift, ConditionalDrift) else ''}"
 
 
 def _state(column: ColumnDrift) -> Cell:

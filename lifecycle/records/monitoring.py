@@ -76,6 +76,8 @@ class SliceDrift(ColumnDrift):
 
 CONDITIONAL = "conditional_"
 """Begins the test's name of a distance given the other columns."""
+GIVEN_OTHERS = " given the others"
+"""Follows the column's name in words."""
 
 
 class ConditionalDrift(ColumnDrift):
