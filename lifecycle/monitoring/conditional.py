@@ -54,9 +54,12 @@ def residuals(
     Nothing is yielded with too few rows for a regression, or too many columns.
     """
     before, after = reference.features, current.features
+    most = min(MAX_TERMS, len(before) // ROWS_EACH)
+    if len(before.columns) > most:
+        return
     terms = [term for name in before.columns for term in _terms(before[name], name in categorical)]
     of_many = [at for at, term in enumerate(terms) if term.has_many]
-    if not of_many or len(terms) > MAX_TERMS or len(before) < ROWS_EACH * len(terms):
+    if not of_many or len(terms) > most:
         return
     part = _parts(reference)
     grams = np.zeros((PARTS, len(terms), len(terms)))
