@@ -37,7 +37,7 @@ TOGETHER = 1 << 16
 
 
 class Residuals(NamedTuple):
-    """What is left of a number, in its standard deviations; NaN where it is missing."""
+    """Remainder of a number, in its standard deviations; NaN where it is missing."""
 
     name: str
     before: Floats
@@ -69,9 +69,9 @@ def residuals(
             own = values[part[rows] == number]
             grams[number] += own.T @ own
     sizes = np.bincount(part, minlength=PARTS)
-    whole = grams.sum(axis=0)
+    total = grams.sum(axis=0)
     left_out = [
-        _coefficients(whole - gram, len(before) - size, of_many)
+        _coefficients(total - gram, len(before) - size, of_many)
         for gram, size in zip(grams, sizes, strict=True)
     ]
     sides = [np.empty((len(frame), len(of_many)), np.float32) for frame in (before, after)]
@@ -80,7 +80,7 @@ def residuals(
         for number, coefficients in enumerate(left_out):
             own = part[rows] == number
             sides[0][rows][own] = values[own] @ coefficients
-    coefficients = _coefficients(whole, len(before), of_many)
+    coefficients = _coefficients(total, len(before), of_many)
     for rows in _slices(len(after)):
         sides[1][rows] = _matrix(after, rows, terms) @ coefficients
     for at, term in enumerate(terms[index] for index in of_many):

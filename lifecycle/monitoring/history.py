@@ -49,8 +49,8 @@ class StoredDistance(Record):
 
     def __str__(self) -> str:
         within = "" if self.slice == ALL else f" where {self.slice}"
-        given = GIVEN_OTHERS if self.metric.startswith(CONDITIONAL) else ""
-        return f"{self.column}{given}{within}"
+        suffix = GIVEN_OTHERS if self.metric.startswith(CONDITIONAL) else ""
+        return f"{self.column}{suffix}{within}"
 
 
 class WindowAlarm(Record):

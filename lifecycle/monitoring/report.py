@@ -241,8 +241,8 @@ def _window(
     since = {_name(drift): drift for drift in before}
     ordered = sorted(report.features, key=lambda c: -c.statistic / c.limit)
     labels = [report.labels] if report.labels else []
-    given = [drift for drift in report.moved if isinstance(drift, ConditionalDrift)]
-    columns: list[ColumnDrift] = [report.predictions, *labels, *given, *ordered]
+    conditional = [drift for drift in report.moved if isinstance(drift, ConditionalDrift)]
+    columns: list[ColumnDrift] = [report.predictions, *labels, *conditional, *ordered]
     rows = {
         _name(column): (
             _name(column),
@@ -260,7 +260,7 @@ def _window(
     plots = [
         column
         for column in columns
-        if column not in given and (column.alarms or column is report.predictions)
+        if column not in conditional and (column.alarms or column is report.predictions)
     ]
     hidden = len(plots) - PLOTS
     return PageSection(
@@ -270,8 +270,10 @@ def _window(
             "features drifted.",
             *([f"Plots of {hidden} more columns are left out."] if hidden > 0 else []),
         ),
-        table=Table(HEADER, tuple(rows[_name(column)] for column in (*given, *plots))),
-        more=Table(HEADER, tuple(rows.values())) if len(rows) > len(given) + len(plots) else None,
+        table=Table(HEADER, tuple(rows[_name(column)] for column in (*conditional, *plots))),
+        more=Table(HEADER, tuple(rows.values()))
+        if len(rows) > len(conditional) + len(plots)
+        else None,
         pictures=tuple(_picture(c, reference, current, categorical) for c in plots[:PLOTS]),
     )
 

@@ -174,8 +174,8 @@ def drift_alarms(report: DriftReport, comparison: Comparison) -> Iterator[Alarm]
     for names in report.groups:
         group = [features[name] for name in names]
         yield _alarm(report, comparison, "features", group)
-    if given := [drift for drift in report.alarms if isinstance(drift, ConditionalDrift)]:
-        yield _alarm(report, comparison, "features", given)
+    if conditional := [drift for drift in report.alarms if isinstance(drift, ConditionalDrift)]:
+        yield _alarm(report, comparison, "features", conditional)
     for drift in alarming:
         if isinstance(drift, LabelDrift):
             yield _alarm(report, comparison, "labels", [drift])

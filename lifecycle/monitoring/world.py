@@ -201,8 +201,8 @@ class World:
         """A shift that the other columns hide."""
         sides = self.sides
         every = residuals(sides.reference, sides.current, sides.categorical)
-        found = [(left.before, left.after) for left in every if left.name == drift.column]
-        scores = found[0] if found else self._scores(drift.column)  # too few of a sample
+        pairs = [(each.before, each.after) for each in every if each.name == drift.column]
+        scores = pairs[0] if pairs else self._scores(drift.column)  # too few of a sample
         return Cause(
             kind="covariate shift",
             columns=tuple(names),

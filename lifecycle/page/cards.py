@@ -26,7 +26,7 @@ ID_LETTERS = 8
 
 @dataclass(frozen=True)
 class Duty:
-    """What waits for a person."""
+    """Action of a person that something waits for."""
 
     text: str
     """An action, and since when it waits."""
@@ -186,10 +186,10 @@ def _asking(state: EnvironmentState) -> str | None:
     """When monitoring asked for the retraining that nobody has tried yet."""
     if not (state.monitorings and state.monitorings[-1].asks):
         return None
-    asked = state.monitorings[-1].time
+    time = state.monitorings[-1].time
     tries = [attempt.time for attempt in state.attempts]
     tries += [moment(version.trained) for version in state.versions if version.trained]
-    return None if any(time > moment(asked) for time in tries) else asked
+    return None if any(later > moment(time) for later in tries) else time
 
 
 def _in_weight(reasons: Sequence[str]) -> tuple[str, ...]:

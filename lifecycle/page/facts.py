@@ -294,7 +294,7 @@ def challenger_facts(state: EnvironmentState, states: Sequence[EnvironmentState]
 
 
 def trial_of(state: EnvironmentState, challenger: VersionState) -> Change | None:
-    """What was decided last of a challenger; None before its release began."""
+    """The last decision on a challenger; None before its release began."""
     return next(
         (
             change
@@ -421,7 +421,7 @@ def spell_moment(text: str) -> str:
 
 
 def spell_age(text: str, now: datetime) -> str:
-    """How long ago a stored moment is, in its largest unit."""
+    """Age of a stored moment, in its largest unit."""
     seconds = (now - moment(text)).total_seconds()
     if seconds >= DAYS_FROM * DAY_S:
         return f"{seconds / DAY_S:,.0f} days"
