@@ -410,15 +410,8 @@ class Stack:
         variables |= ENVIRONMENT | TELEMETRY | self._of("RAY", "AWS", "LIFECYCLE_PII")
         variables["RAY_SERVE_HAPROXY_BINARY_PATH"] = self._program(launcher.PROGRAM)
         self._ray_variables[env] = variables
-        head = [
-            self._program("ray"),
-            "start",
-            "--head",
-            "--node-ip-address",
-            HOST,
-            "--port",
-            str(port),
-        ]
+        head = [self._program("ray"), "start", "--head"]
+        head += ["--node-ip-address", HOST, "--port", str(port)]
         head += ["--num-cpus", "0" if self._nodes else "2", "--temp-dir", str(short / "r")]
         head += ["--metrics-export-port", str(self._port(f"{name}-metrics"))]
         head += ["--include-dashboard", "false", "--disable-usage-stats", "--block"]
