@@ -194,11 +194,17 @@ def first_line(error: BaseException) -> str:
 def ray_reason(error: BaseException) -> str:
     """One line of an error of Ray's: what the task raised with its type, else its first line.
 
-    Such an error often goes on with the traces of several processes; they are logged.
+    Such an error often goes on with the traces of several processes; they are logged. A first line
+    that only announces a trace is followed by the trace's last line.
     """
     logger.debug("Ray's error", exc_info=error)
     cause: BaseException | None = getattr(error, "cause", None)
-    return f"{type(cause).__name__}: {first_line(cause)}" if cause else first_line(error)
+    if cause:
+        return f"{type(cause).__name__}: {first_line(cause)}"
+    line, *trace = str(error).strip().splitlines() or [""]
+    if trace and line.endswith(":"):
+        return f"{line} {first_line(Exception(trace[-1]))}"
+    return first_line(error)
 
 
 def full_disk(error: OSError) -> str:

@@ -74,7 +74,7 @@ def _rows_by_tasks(
     from ray.exceptions import RayError as AnyRayError
     from ray.exceptions import RayTaskError
 
-    remote: Any = ray.remote(num_cpus=1)(_list_of)
+    remote: Any = ray.remote(num_cpus=1)(below(_list_of, f"{stage} of rows"))
     cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]  # Ray's
     running: deque[Any] = deque()
     queue = iter(stretches)

@@ -53,6 +53,7 @@ HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + HTTP2_SETTINGS
 JOIN_ADVICE = "start that cluster, or set LIFECYCLE_RAY_ADDRESS=local"
 REMOTE_ADVICE = "see that RAY_AUTH_MODE and RAY_AUTH_TOKEN are those of that cluster"
 """Somebody listens there, and Ray Client reports a wrong token as a connection that timed out."""
+SERVER_ADVICE = "see ray_client_server*.err among the logs of Ray on the head"
 ATTEMPTS = 3
 """Ray gives its processes 30 s to start, which a busy machine may miss."""
 BUSY = 2.0
@@ -287,20 +288,36 @@ def _join(settings: Settings) -> None:
 
 
 def _init(settings: Settings, address: str) -> None:
+    """Join, through Ray Client in several attempts.
+
+    Its server forks a process for each client, which now and then crashes before it begins
+    (https://github.com/ray-project/ray/issues/63202), and reports that it could not start it.
+
+    Raises:
+        RayError: it cannot be joined.
+    """
     import ray
 
-    try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env=worker_environment(settings),
-        )
-    except Exception as error:
-        advice = REMOTE_ADVICE if settings.remote_ray else JOIN_ADVICE
-        raise RayError(
-            f"LIFECYCLE_RAY_ADDRESS: cannot join Ray at {address!r} ({ray_reason(error)}); {advice}"
-        ) from error
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=worker_environment(settings),
+            )
+        except Exception as error:
+            advice = REMOTE_ADVICE if settings.remote_ray else JOIN_ADVICE
+            if settings.remote_ray and isinstance(error, ConnectionAbortedError):
+                if attempt < ATTEMPTS:
+                    logger.warning("Ray Client's server did not start, trying once more")
+                    continue
+                advice = SERVER_ADVICE
+            reason = ray_reason(error)
+            raise RayError(
+                f"LIFECYCLE_RAY_ADDRESS: cannot join Ray at {address!r} ({reason}); {advice}"
+            ) from error
+        return
 
 
 def _warm_up() -> None:

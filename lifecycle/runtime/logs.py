@@ -20,6 +20,7 @@ from ecs_logging import StdlibFormatter
 
 from lifecycle.redaction import redact
 from lifecycle.runtime.process import redact_records
+from lifecycle.runtime.ray_internals import SETUP_HOOK
 from lifecycle.runtime.run import current_labels, current_run, current_trace, work_for
 from lifecycle.runtime.traces import begin_traces, current_ids, outgoing
 from lifecycle.settings import Settings
@@ -209,10 +210,11 @@ def worker_environment(settings: Settings) -> dict[str, Any]:
         "trace": current_trace(),
         "parent": outgoing(),
     }
-    return {
-        "env_vars": {CONTEXT: json.dumps(context)},
-        "worker_process_setup_hook": f"{__name__}.begin_in_worker",
-    }
+    hook = f"{__name__}.begin_in_worker"
+    variables = {CONTEXT: json.dumps(context)}
+    if settings.remote_ray:
+        variables[SETUP_HOOK] = hook
+    return {"env_vars": variables, "worker_process_setup_hook": hook}
 
 
 def begin_in_worker() -> None:

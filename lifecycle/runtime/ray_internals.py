@@ -12,6 +12,12 @@ from lifecycle.errors import RayError
 from lifecycle.runtime.remote_driver import on_cluster
 
 LOOPBACK = "127.0.0.1"
+SETUP_HOOK = "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR"
+"""Variable of a worker with the name of the function that it calls first.
+
+Cause: `ray.init` makes it of `worker_process_setup_hook` in the `runtime_env`, but not where it
+goes through Ray Client: the function would never be called.
+"""
 
 
 def use_cluster_mode(enabled: bool) -> None:

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from lifecycle.errors import LifecycleError, RayError, SettingsError, ray_reason
 from lifecycle.runtime.nodes import HEAD, on_this_machine
+from lifecycle.runtime.traces import below
 from lifecycle.settings import SERVED, Settings
 
 P = ParamSpec("P")
@@ -75,7 +76,8 @@ def _call_on_head(
     from ray.exceptions import RayTaskError
 
     remote: Any = ray.remote(num_cpus=0, max_retries=0, resources={HEAD: SHARE_OF_HEAD})
-    running = remote(_call).remote(function, args, kwargs)
+    call = below(_call, f"{function.__name__.strip('_')} on the head")
+    running = remote(call).remote(function, args, kwargs)
     try:
         answer = ray.get(running)
     except RayTaskError:  # not an error of ours, so its trace is wanted

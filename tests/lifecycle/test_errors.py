@@ -33,6 +33,10 @@ def test_what_a_task_of_rays_raised_is_named_with_its_type() -> None:
     assert ray_reason(error) == "ray::task() (pid=1)"
     error.cause = DataError("no rows\nmore")  # type: ignore[attr-defined]  # as Ray's errors have
     assert ray_reason(error) == "DataError: no rows"
+    announced = "Initialization failure from server:"
+    told = ConnectionError(f"{announced}\nTraceback (most recent call last):\n  …\nOSError: full")
+    assert ray_reason(told) == f"{announced} OSError: full"
+    assert ray_reason(ConnectionError("nothing:")) == "nothing:"
 
 
 def test_no_module_takes_the_first_line_by_itself() -> None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from lifecycle.errors import RayError
-from lifecycle.runtime.cluster import connect_ray
+from lifecycle.runtime.cluster import _init, connect_ray
 from lifecycle.settings import Settings
 
 STARTED = textwrap.dedent("""
@@ -121,6 +121,31 @@ def test_an_address_where_no_ray_is(address: str) -> None:
         connect_ray(Settings(ray_address=address)),
     ):
         pass
+
+
+@pytest.mark.usefixtures("without_ray")
+@pytest.mark.parametrize("crashes", [2, 3])
+def test_a_server_of_ray_client_that_crashes_is_started_again(
+    crashes: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[dict[str, object]] = []
+
+    def init(**options: object) -> None:
+        calls.append(options)
+        if len(calls) <= crashes:
+            trace = "Traceback (most recent call last):\n  …\nRuntimeError: it failed"
+            raise ConnectionAbortedError(f"Initialization failure from server:\n{trace}")
+
+    monkeypatch.setattr("ray.init", init)
+    outside = settings.model_copy(update={"ray_address": "ray://10.0.0.2:10001"})
+    if crashes == 2:
+        _init(outside, outside.ray_address)
+    else:
+        with pytest.raises(
+            RayError, match=r"from server: RuntimeError: it failed\); see ray_client"
+        ):
+            _init(outside, outside.ray_address)
+    assert len(calls) == 3
 
 
 @pytest.mark.usefixtures("without_ray")

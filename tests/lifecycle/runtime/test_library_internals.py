@@ -118,6 +118,18 @@ def test_ray_reads_whether_it_may_be_a_cluster_from_its_constant(
     assert (address != "127.0.0.1") is enabled or address == services.get_node_ip_address()
 
 
+def test_a_worker_calls_the_function_that_the_variable_names() -> None:
+    """runtime/logs.py"""
+    from ray._private import ray_constants
+    from ray._private.runtime_env.setup_hook import upload_worker_process_setup_hook_if_needed
+
+    name = ray_internals.SETUP_HOOK
+    assert name == ray_constants.WORKER_PROCESS_SETUP_HOOK_ENV_VAR
+    environment = {"env_vars": {name: "a.begin"}, "worker_process_setup_hook": "a.begin"}
+    made = upload_worker_process_setup_hook_if_needed(environment, None)  # type: ignore[no-untyped-call,arg-type,unused-ignore]  # Ray's
+    assert made["env_vars"] == {name: "a.begin"}, "the variable may be there already"
+
+
 def test_ray_start_takes_the_loopback_address_for_this_machines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -15,6 +15,7 @@ import yaml
 from lifecycle.redaction import remember
 from lifecycle.runtime import logs
 from lifecycle.runtime.logs import begin_logs, end_logs, worker_environment
+from lifecycle.runtime.ray_internals import SETUP_HOOK
 from lifecycle.runtime.run import Run, add_labels, labelled, running
 from lifecycle.settings import Settings
 from tests.support.planted import SECRETS
@@ -81,6 +82,11 @@ def test_in_dev_nothing_changes(settings: Settings, capsys: pytest.CaptureFixtur
     assert logging.root.handlers == handlers
     with running(RUN):
         assert worker_environment(settings) == {}
+        joined = worker_environment(Settings(env="prod", ray_address="10.0.0.2:6379"))
+        outside = worker_environment(Settings(env="prod", ray_address="ray://10.0.0.2:10001"))
+    assert SETUP_HOOK not in joined["env_vars"], "Ray sets it"
+    assert outside["env_vars"].pop(SETUP_HOOK) == joined["worker_process_setup_hook"]
+    assert outside == joined
     assert Settings(env="prod").has_json_logs
     assert not Settings(env="prod", log_format="text").has_json_logs
 

@@ -10,7 +10,9 @@ import pytest
 from lifecycle.errors import RayError, SettingsError, TrainingError
 from lifecycle.runtime import remote_driver
 from lifecycle.runtime.remote_driver import is_remote, on_cluster, require_shared_stores
+from lifecycle.runtime.traces import begin_traces, end_traces, span
 from lifecycle.settings import Settings
+from tests.support.sinks import collector
 
 SHARED = {"lake_uri": "s3://lake/lake", "mlflow_tracking_uri": "http://mlflow.example:5000"}
 
@@ -85,6 +87,21 @@ def test_elsewhere_the_head_calls_with_settings_of_its_own(
         "max_retries": 0,
         "resources": {"node:__internal_head__": 0.001},
     }
+
+
+def test_what_the_head_does_is_below_the_span_that_called(
+    connected: Any, settings: Settings
+) -> None:
+    connected(Head())
+    with collector() as (url, spans):
+        begin_traces(settings.model_copy(update={"traces": url}))
+        try:
+            with span("fit", {}):
+                on_cluster(print)()
+        finally:
+            end_traces()
+    called, fit = spans
+    assert (called.name, called.parent_span_id) == ("print on the head", fit.span_id)
 
 
 def test_an_error_of_ours_is_raised_as_it_is(connected: Any) -> None:
