@@ -29,7 +29,10 @@ RIDGE = 1e-3
 MAX_LEVELS = 12
 """A category with more levels is not regressed on."""
 ROWS_EACH = 20
-"""Rows of the reference for each column that is regressed on; with fewer there is no regression."""
+"""Rows of either window for each column that is regressed on; with fewer there is no regression.
+
+The columns of a short window are far from their means together, where a coefficient's error counts.
+"""
 MAX_TERMS = 500
 """With more columns to regress on there is no regression: its cost goes with their square."""
 TOGETHER = 1 << 16
@@ -54,7 +57,7 @@ def residuals(
     Nothing is yielded with too few rows for a regression, or too many columns.
     """
     before, after = reference.features, current.features
-    most = min(MAX_TERMS, len(before) // ROWS_EACH)
+    most = min(MAX_TERMS, min(len(before), len(after)) // ROWS_EACH)
     if len(before.columns) > most:
         return
     terms = [term for name in before.columns for term in _terms(before[name], name in categorical)]

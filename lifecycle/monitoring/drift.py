@@ -127,6 +127,7 @@ def drift_report(
         drifts, drawn = _calibrated(reference, current, columns, spec, alpha, with_visible)
     else:
         chances = {_key(drift): drift.chance for drift in like.columns}
+        columns = [column for column in columns if column.key in chances]
         drifts = [_drift(column, chances[column.key], spec) for column in columns]
         drawn = like.drawn
     features = tuple(drifts[: len(before.columns)])

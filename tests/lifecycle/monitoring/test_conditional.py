@@ -132,9 +132,11 @@ def test_missing_numbers_stay_missing() -> None:
 
 
 def test_without_rows_for_a_regression_there_is_none() -> None:
-    few = weather(1, 50)
-    assert [*residuals(few, few, CATEGORIES)] == []
-    assert compared(few, few).conditional == ()
+    few, many = weather(1, 50), weather(2, 4_000)
+    for windows in ((few, few), (few, many), (many, few)):
+        assert [*residuals(*windows, CATEGORIES)] == []
+    assert compared(many, few).conditional == ()
+    assert compared(many, weather(3, 500), like=compared(many, few)).conditional == ()
 
 
 def test_the_threshold_is_the_shift_of_a_normal_column() -> None:
