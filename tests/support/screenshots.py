@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.support.browse import CHROMIUM, FLAGS
 
 QUALITY = 80
-SCREEN, PHONE = (1200, 800), (390, 780)
+SCREEN, CARD, PHONE = (1200, 800), (1200, 1000), (390, 780)
 ROOT = Path(__file__).parents[2]
 LOADED_MS, DRAWN_MS = 90_000, 2000
 """What a page may take to have its data, and then to draw them."""
@@ -91,7 +91,7 @@ def _servers(home: Path) -> Iterator[Servers]:
 
 def _shots(reports: Path, servers: Servers) -> Iterator[Shot]:
     site = (reports / "index.html").as_uri()
-    yield Shot("page", site)
+    yield Shot("page", site, CARD)
     yield Shot("page-phone", site, PHONE)
     yield Shot("page-figures", f"{site}#figures")
     yield Shot("monitoring", _newest(reports, "monitoring-*.html"))
