@@ -92,7 +92,7 @@ class WindowResult(Record):
     measured: tuple[StoredQuality, ...]
     estimated: StoredQuality | None
     distances: tuple[StoredDistance, ...]
-    """Against the reference, the furthest first."""
+    """Against the reference: those that alarm, then the others, each the furthest first."""
     compared: int
     """Count of the distances."""
     alarms: tuple[WindowAlarm, ...]
@@ -149,7 +149,7 @@ def _result(
         if row["comparison"] == "release"
     ]
     drifts = [row for row in rows if row["comparison"] == "reference" and row["value"] is not None]
-    drifts.sort(key=lambda row: -row["value"] / (row["limit"] or 1.0))
+    drifts.sort(key=lambda row: (not row["alarm"], -row["value"] / (row["limit"] or 1.0)))
     estimates = [measure for measure in qualities if measure.metric.endswith(ESTIMATED)]
     counts = [row["rows"] for row in rows if row["slice"] == ALL and row["rows"] is not None]
     return WindowResult(

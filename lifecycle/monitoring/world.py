@@ -29,6 +29,11 @@ SURE = 6.0
 """Standard deviations from which a truth that changed beside the features is a second cause."""
 COLUMNS = 3
 """Features that label shift is held against, the furthest moved."""
+DOUBTFUL = 3.0
+"""Standard deviations from which a covariate shift is said to be more than that."""
+DOUBT = (
+    "for the same prediction the truth is another now, as where a column is measured differently"
+)
 CLEAR = 2.0
 """Standard deviations from which the truth given the prediction has changed."""
 NEAR = 0.8
@@ -104,7 +109,13 @@ class World:
                 misfits["covariate shift"] > CLEAR
                 and misfits["label shift"] < misfits["covariate shift"] / 2
             )
-            return [self._truth("label shift") if is_label else self._features()]
+            if is_label:
+                return [self._truth("label shift")]
+            cause = self._features()
+            if misfits is None or misfits["covariate shift"] < DOUBTFUL:
+                return [cause]
+            doubt = f"{cause.evidence}; {DOUBT} ({misfits['covariate shift']:.1f} σ)"
+            return [cause.model_copy(update={"evidence": doubt})]
         return []
 
     @property

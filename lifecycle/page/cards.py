@@ -153,25 +153,25 @@ def _to_do(
     now: datetime,
 ) -> Iterator[Duty]:
     """What waits for a person here, the most urgent first."""
-    env = f"--env {state.env}"
+    file, env = project.file.name, f"--env {state.env}"
     if age := _lateness(state, now):
         yield Duty(
             f"have it monitored, the last time was {age} ago", f"lifecycle doctor {env}", "warn"
         )
     if (asking := _asking(state)) is not None:
         text = f"retrain, unless a deployment does; asked for {spell_age(asking, now)} ago"
-        yield Duty(text, f"lifecycle run retrain {env}", "bad")
+        yield Duty(text, f"lifecycle run retrain {file} {env}", "bad")
     for _, alarm in facts.open_alarms(project, state)[: facts.ALARMS_NAMED]:
         age = spell_age(alarm.time, now)
         yield Duty(
-            f"look at {alarm.cause}: {alarm.column}, found {age} ago, and say that you know it",
-            f"lifecycle alarms acknowledge {alarm.id[:ID_LETTERS]} {env}",
+            f"look at {alarm.cause}: {alarm.column}, found {age} ago, and say what it was",
+            f"lifecycle alarms {file} acknowledge {alarm.id[:ID_LETTERS]} --reason '…' {env}",
             "bad" if alarm.severity == "high" else "warn",
         )
     challenger = state.holder("challenger")
     if challenger is not None and facts.trial_of(state, challenger) is None:
         text = f"release v{challenger.version}, or leave it"
-        yield Duty(text, f"lifecycle run release {env}", "warn")
+        yield Duty(text, f"lifecycle run release {file} {env}", "warn")
     arriving = facts.arrival(state, states)
     if arriving is not None and facts.refusal(state, arriving[1]) is None:
         origin, waiting = arriving
@@ -179,7 +179,7 @@ def _to_do(
         since = f", champion there for {spell_age(crowned.time, now)}" if crowned else ""
         approval = "; somebody has to approve" if state.approval else ""
         text = f"promote v{waiting.version} of {origin.env}{since}, or leave it{approval}"
-        yield Duty(text, f"lifecycle run promote {env}", "warn")
+        yield Duty(text, f"lifecycle run promote {file} {env}", "warn")
 
 
 def _asking(state: EnvironmentState) -> str | None:

@@ -241,6 +241,11 @@ def verdicts(comparison: VersionComparison, metric: str) -> list[Cell]:
     return cells
 
 
+def worse_metrics(gains: Mapping[str, Gain]) -> list[str]:
+    """Names of the metrics that are worse than those of the first version, beyond chance."""
+    return [name.replace("_", " ") for name, gain in gains.items() if gain.high < 0]
+
+
 def comparison_page(comparison: VersionComparison, metric: str) -> str:
     """The comparison as a self-contained page."""
     names = ", ".join(f"v{model.version}" for model in comparison.versions)

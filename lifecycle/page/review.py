@@ -7,6 +7,7 @@ of the version with the gate's decision, the registry, and the parts that the mo
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from lifecycle.data.contract import changes, contract_of
 from lifecycle.errors import LifecycleError, RegistryError
 from lifecycle.page.comparison import (
     VersionComparison,
@@ -14,20 +15,23 @@ from lifecycle.page.comparison import (
     difference_table,
     metric_table,
     verdicts,
+    worse_metrics,
 )
 from lifecycle.profiling.diff import diff
-from lifecycle.project import Project
+from lifecycle.project import ContractSpec, Project
 from lifecycle.quality.card_page import difference_table as claim_table
 from lifecycle.quality.gates import render
 from lifecycle.records import ModelVersion, counted, one_line
 from lifecycle.records.data import VersionDiff
 from lifecycle.release.artifacts import logged_record
-from lifecycle.release.cards import read_card
+from lifecycle.release.cards import ingestion_note, read_card
 from lifecycle.release.registry import CHAMPION, by_alias, versions
 from lifecycle.runtime.html import Cell, Table
 from lifecycle.settings import Settings
 
 GROUPS = ("data", "parameters", "code")
+WORSE = "**Worse than "
+"""Begins the line that `.ci/train-sample` fails by."""
 COLUMNS_SHOWN = 8
 """Of the columns whose distribution moved, the furthest first."""
 TITLES = ("column", "distance", "missing", "mean")
@@ -54,12 +58,20 @@ def review(project: Project, settings: Settings, against: str | None = None) -> 
         raise RegistryError(f"{project.name} has no version yet: `lifecycle run train` makes one")
     newest = registered[-1]
     record = logged_record(newest, settings)
+    against = against or _former(project, settings, registered)
+    comparison: VersionComparison | str = ""
+    if against is not None:
+        try:
+            comparison = compare_versions(project, settings, (against, str(newest.version)))
+        except LifecycleError as error:
+            comparison = f"Not compared with {_text(against)}: {_text(str(error))}"
     lines = [
         marker(project.name),
         f"# {_text(project.name)} v{newest.version}, trained in {settings.env}",
         "",
+        *(_worse(comparison) if isinstance(comparison, VersionComparison) else ()),
         render(record.decision).replace("@", "&#64;"),
-        *_changes(project, settings, newest, against or _former(project, settings, registered)),
+        *_changes(project, settings, comparison),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -73,22 +85,29 @@ def _former(project: Project, settings: Settings, registered: Sequence[ModelVers
     return str(earlier[-1].version) if earlier else None
 
 
+def _worse(comparison: VersionComparison) -> Iterator[str]:
+    """A first line that the gate may not have: it compares with the champion alone."""
+    if names := worse_metrics(comparison.gains[0]):
+        former = comparison.versions[0].version
+        yield f"{WORSE}v{former}, beyond chance: {', '.join(map(_text, names))}.**"
+        yield ""
+
+
 def _changes(
-    project: Project, settings: Settings, newest: ModelVersion, against: str | None
+    project: Project, settings: Settings, comparison: VersionComparison | str
 ) -> Iterator[str]:
-    """What differs between the newest version and another."""
-    if against is None:
-        yield (
+    """What differs between the newest version and another.
+
+    Args:
+        comparison: of both, or why there is none; empty without another version.
+    """
+    if isinstance(comparison, str):
+        yield comparison or (
             "There is no other version to compare with: none was trained before, or nothing that "
             "shapes a model has changed since."
         )
         return
-    try:
-        comparison = compare_versions(project, settings, (against, str(newest.version)))
-    except LifecycleError as error:
-        yield f"Not compared with {_text(against)}: {_text(str(error))}"
-        return
-    former = comparison.versions[0]
+    former, newest = comparison.versions
     yield f"## Against v{former.version}"
     yield ""
     yield from (_text(cell.text) for cell in verdicts(comparison, project.metric))
@@ -98,7 +117,9 @@ def _changes(
     yield ""
     yield from _differences(comparison)
     yield from _card_difference(former, newest, settings)
-    parts = [logged_record(model, settings).split.train for model in (former, newest)]
+    splits = [logged_record(model, settings).split for model in (former, newest)]
+    yield from _contract(*(contract_of(ingestion_note(split)) for split in splits))
+    parts = [split.train for split in splits]
     yield "## Data"
     yield ""
     if parts[0].digest == parts[1].digest:
@@ -108,6 +129,16 @@ def _changes(
         yield from _data(diff(parts[0], parts[1], project.contract))
     except LifecycleError as error:  # such as rows that were erased since
         yield f"Not compared: {_text(str(error))}"
+
+
+def _contract(former: ContractSpec | None, present: ContractSpec | None) -> Iterator[str]:
+    """What the contract allows now and did not, or the other way round."""
+    differences = changes(former, present) if former and present else ()
+    if differences:
+        yield "## Contract"
+        yield ""
+        yield from (f"- {_text(str(difference))}" for difference in differences)
+        yield ""
 
 
 def _differences(comparison: VersionComparison) -> Iterator[str]:

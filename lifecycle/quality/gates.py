@@ -84,6 +84,7 @@ def decide(
     verdicts += _fairness(challenger.gaps, gate, metric)
     verdicts += _checks(checks, gate.require_checks, accept or {})
     verdicts += _warnings(challenger)
+    verdicts.sort(key=lambda verdict: verdict[0])  # what blocks is read first
     return Decision(
         gate="promotion",
         passed=all(holds for holds, _ in verdicts),

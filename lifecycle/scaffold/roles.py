@@ -294,6 +294,9 @@ def _place(name: str, column: Column, roles: Roles, hint: str) -> bool:
     if reason:
         roles.ignore.append(name)
         roles.notes.append(f"ignore: {name} {reason}")
+        if column.kind == "string" and PERSONAL.search(name) and column.distinct > 1:
+            column.spec["pii"] = "drop"
+            roles.notes.append(f"pii: drop, since {name} may be personal: it is not stored")
     return False
 
 
@@ -371,6 +374,12 @@ def _promise_unique(name: str, column: Column, roles: Roles) -> None:
 # Panels: the same people, firms or places, measured year after year. Proposed, never guessed: that
 # each pair of a number and a year comes once may also have other reasons.
 
+PERSONAL = re.compile(
+    r"^((first|last|full|family|user|customer|person|patient|client)_?)?name$"
+    r"|(^|_)(surname|e_?mail|phone|telephone|mobile|street|address|iban|ssn|passport)($|_)",
+    re.IGNORECASE,
+)
+"""Names of columns with personal data that a model has no use for."""
 YEAR = re.compile(r"(^|[^a-z])(year|yr|jahr|annee|année|ano|año|anno)([^a-z]|$)", re.IGNORECASE)
 FIRST_YEAR, LAST_YEAR = 1800, 2100
 

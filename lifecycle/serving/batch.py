@@ -45,7 +45,7 @@ def score(
 ) -> Scored:
     """Predict every row of a dataset version. The same dataset and model are scored only once.
 
-    The table has the entity and time columns, `row` (0..n-1 in the dataset), `prediction` and
+    The table has the columns of `key_columns`, `row` (0..n-1 in the dataset), `prediction` and
     `model_version`, in the dataset's order. Multiclass: `prediction` is the most probable class,
     and each class has a column with its probability (`classes.probability_columns`). Binary with a
     `decision`: `predicted` is what the threshold makes of the probability.
@@ -149,9 +149,13 @@ def _score_stretch(
 
 
 def key_columns(project: Project) -> list[str]:
-    """Entity and time: what says whom a prediction is about, and when."""
+    """Entity, what the contract says identifies a row, and time: whom a prediction is about."""
+    contract = project.contract
+    unique = [name for name, spec in contract.columns.items() if spec.unique]
     time = project.time.column if project.time else None
-    return [key for key in (project.entity, time) if key is not None]
+    keys = dict.fromkeys((project.entity, *contract.key, *unique, time))
+    dropped = [name for name, spec in contract.columns.items() if spec.pii == "drop"]
+    return [key for key in keys if key is not None and key not in dropped]
 
 
 def _write(

@@ -124,6 +124,21 @@ def test_training_on_a_sample_reports_and_fails_with_the_gate(
     assert verdict in (tmp_path / "report.md").read_text()
 
 
+def test_a_project_of_ones_own_has_no_last_year_of_the_example(run: Run) -> None:
+    code, said = run("train-sample", VERDICT="passed", PROJECT="shop/project.yaml")
+    assert code == 0, said
+    assert said.startswith("lifecycle run prepare shop/project.yaml --env dev\n")
+    _, said = run("train-sample", VERDICT="passed", PROJECT="shop/project.yaml", LAST="2026-08")
+    assert said.startswith("lifecycle run prepare shop/project.yaml --env dev --last 2026-08\n")
+
+
+def test_a_change_for_the_worse_fails_though_there_is_no_champion(run: Run) -> None:
+    worse = "passed\n**Worse than v1, beyond chance: log loss.**"
+    code, said = run("train-sample", VERDICT=worse)
+    assert code == 1
+    assert said.endswith("**Worse than v1, beyond chance: log loss.**\n")
+
+
 def test_the_commit_before_is_trained_first_where_it_is_there(run: Run, tmp_path: Path) -> None:
     def git(*words: str) -> None:
         who = ["-c", "user.name=ada", "-c", "user.email=ada@example.org"]

@@ -11,6 +11,7 @@ from lifecycle.monitoring.causes import alarms_of, find_causes
 from lifecycle.monitoring.drift import drift_report
 from lifecycle.monitoring.results import drift_alarms
 from lifecycle.monitoring.scored import OpenWindow
+from lifecycle.monitoring.world import DOUBT
 from lifecycle.project import DriftSpec
 from lifecycle.records import Alarm, Cause, Window
 
@@ -243,6 +244,7 @@ def test_a_changed_world_is_told_apart_by_what_stayed_the_same() -> None:
     [covariate] = alarms(draw(lambda pool: np.exp((pool["age"] - 45) / 15)))
     assert covariate.cause == "covariate shift"
     assert set(covariate.columns) == {"age", "double"}
+    assert DOUBT not in covariate.evidence
     [label] = alarms(draw(lambda pool: 0.15 + pool["bought"]))
     assert label.cause == "label shift"
     assert label.column == "bought"
@@ -252,6 +254,15 @@ def test_a_changed_world_is_told_apart_by_what_stayed_the_same() -> None:
     changed = frame.assign(bought=frame["bought"].where(~flipped, 1 - frame["bought"]))
     [concept] = alarms(changed, is_worse=True)
     assert (concept.cause, concept.slice) == ("concept shift", "city=Rome")
+
+
+def test_a_column_that_is_measured_differently_leaves_the_truth_behind() -> None:
+    """No metric that decides need show it: the order of the predictions may be as good."""
+    frame = rows(2)
+    age = frame["age"] + np.random.default_rng(5).normal(6, 3, len(frame))
+    [alarm] = alarms(frame.assign(age=age, double=age * 2))
+    assert (alarm.cause, alarm.column) == ("covariate shift", "age")
+    assert DOUBT in alarm.evidence
 
 
 def test_a_world_in_which_many_columns_moved_at_once_is_not_broken() -> None:

@@ -70,10 +70,10 @@ def first_card(project: Project, tmp_path: Path) -> str:
         ("who released it?", r"released by deployment release"),
         (
             "what is to do?",
-            r"look at features: plan, found \d+ days ago, and say that you know it: "
-            r"lifecycle alarms acknowledge ab12 --env prod "
+            r"look at features: plan, found \d+ days ago, and say what it was: "
+            r"lifecycle alarms project.yaml acknowledge ab12 --reason '…' --env prod "
             r"promote v8 of staging, champion there for \d+ days, or leave it; somebody has to "
-            r"approve: lifecycle run promote --env prod",
+            r"approve: lifecycle run promote project.yaml --env prod",
         ),
         ("and why?", r"why this one roc_auc 0.812 on the holdout beats the champion's 0.804"),
         ("since when?", r"champion since 2026-06-29 09:00"),
@@ -122,7 +122,7 @@ def test_retraining_is_to_do_until_somebody_tries(project: Project) -> None:
     now = datetime(2025, 12, 2, tzinfo=UTC)
     [duty] = card(project, asking, Sources(Path("/nowhere")), now=now).to_do
     assert duty.text == "retrain, unless a deployment does; asked for 18 h ago"
-    assert duty.command == "lifecycle run retrain --env prod"
+    assert duty.command == "lifecycle run retrain project.yaml --env prod"
     tried = asking.model_copy(update={"attempts": prod.attempts})
     assert card(project, tried, Sources(Path("/nowhere")), now=now).to_do == ()
 

@@ -183,7 +183,7 @@ FINITE = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: value + 0.0)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.parent.name)
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(
     value=FINITE, low=FINITE, high=FINITE, rows=st.integers(0, 10**9), gap=st.floats(0, 1), v=FINITE
 )

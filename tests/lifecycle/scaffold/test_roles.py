@@ -70,6 +70,20 @@ def test_identifiers_that_differ_in_every_row(tmp_path: Path) -> None:
     assert "ignore: note is free text with 400 values" in guesses
 
 
+def test_what_names_a_person_is_not_stored(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    frame = small_frame().assign(
+        name=[f"Ada {n:x}" for n in rng.integers(0, 300, 400)],
+        e_mail=[f"{n:x}@example.org" for n in rng.integers(0, 300, 400)],
+        product_name=[f"tea {n:x}" for n in rng.integers(0, 300, 400)],
+    )
+    project, guesses = infer(write(tmp_path, frame), "bought")
+    dropped = {name for name, spec in project.contract.columns.items() if spec.pii == "drop"}
+    assert dropped == {"name", "e_mail"}
+    assert "pii: drop, since name may be personal: it is not stored" in guesses
+    assert "product_name" in project.ignore
+
+
 def test_protected_attributes_and_duplicates_are_told(tmp_path: Path) -> None:
     frame = small_frame().drop(columns="customer").assign(Sex="f", id=[f"x{n}" for n in range(400)])
     frame.loc[frame.index % 2 == 0, "Sex"] = "m"

@@ -14,7 +14,7 @@ from lifecycle.lake.read import open_rows, read_version
 from lifecycle.lake.table import history, table_uri
 from lifecycle.project import Project
 from lifecycle.records import Scored, Window
-from lifecycle.serving.batch import Scorer, score
+from lifecycle.serving.batch import Scorer, key_columns, score
 from lifecycle.settings import Settings
 
 
@@ -39,6 +39,21 @@ def test_every_row_gets_its_prediction_with_its_keys(small_model: Any) -> None:
     np.testing.assert_array_equal(table["customer"], source["customer"])
     np.testing.assert_array_equal(table["prediction"], small_model.expected(source))
     assert set(table["model_version"]) == {1}
+
+
+def test_keys_are_what_tells_rows_apart(make_project: Callable[..., Project]) -> None:
+    columns = {
+        "customer": {"type": "string"},
+        "order": {"type": "integer", "unique": True},
+        "mail": {"type": "string", "unique": True, "pii": "drop"},
+        "line": {"type": "integer"},
+    }
+    contract = make_project().contract.model_dump(mode="json", exclude_defaults=True)
+    contract["columns"] |= columns
+    contract["key"] = ["line"]
+    project = make_project(contract=contract)
+    assert key_columns(project)[:3] == ["customer", "line", "order"]
+    assert "mail" not in key_columns(project)
 
 
 def test_the_same_model_and_dataset_are_scored_once(small_model: Any) -> None:
