@@ -28,8 +28,8 @@ def monitor(
 ) -> Monitored:
     """Compare scored windows with what the champion was released on, and decide on retraining.
 
-    Without `scored`: the latest `monitoring.windows` periods and the one before them, scored first.
-    With `as_of`: by the labels that were known then.
+    The latest `monitoring.windows` periods and the one before them are scored first, unless a flow
+    brings what it has `scored`. With `as_of`: by the labels that were known then.
     """
     settings = Settings.load(env)
     champion = current_champion(project, settings)
