@@ -7,7 +7,7 @@ of the version with the gate's decision, the registry, and the parts that the mo
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from lifecycle.data.contract import changes, contract_of
+from lifecycle.data.contract import changes
 from lifecycle.errors import LifecycleError, RegistryError
 from lifecycle.page.comparison import (
     VersionComparison,
@@ -24,7 +24,8 @@ from lifecycle.quality.gates import render
 from lifecycle.records import ModelVersion, counted, one_line
 from lifecycle.records.data import VersionDiff
 from lifecycle.release.artifacts import logged_record
-from lifecycle.release.cards import ingestion_note, read_card
+from lifecycle.release.card_verification import project_of
+from lifecycle.release.cards import read_card
 from lifecycle.release.registry import CHAMPION, by_alias, versions
 from lifecycle.runtime.html import Cell, Table
 from lifecycle.settings import Settings
@@ -117,9 +118,9 @@ def _changes(
     yield ""
     yield from _differences(comparison)
     yield from _card_difference(former, newest, settings)
-    splits = [logged_record(model, settings).split for model in (former, newest)]
-    yield from _contract(*(contract_of(ingestion_note(split)) for split in splits))
-    parts = [split.train for split in splits]
+    projects = [project_of(model, settings) for model in (former, newest)]
+    yield from _contract(*(each.contract if each else None for each in projects))
+    parts = [logged_record(model, settings).split.train for model in (former, newest)]
     yield "## Data"
     yield ""
     if parts[0].digest == parts[1].digest:

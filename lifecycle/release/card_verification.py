@@ -139,7 +139,7 @@ def _false_declarations(
     """
     with backend_errors(settings):
         tags = connect(settings).get_run(model.run_id).data.tags
-    project = _project_of(model, settings)
+    project = project_of(model, settings)
     if project is None:
         return []
     declared, unknown = card.declared, ["licence"]
@@ -150,8 +150,12 @@ def _false_declarations(
     return false_claims(declared, actual, "declared")
 
 
-def _project_of(model: ModelVersion, settings: Settings) -> Project | None:
-    """The project file of a run, read; None if it has none that this release reads."""
+def project_of(model: ModelVersion, settings: Settings) -> Project | None:
+    """The project of a version as its run has the file; None if this release reads none.
+
+    Raises:
+        BackendError: MLflow cannot be reached.
+    """
     name = cards.project_file(model, settings)
     text = cards.load_document(model, name, settings) if name else None
     if name is None or text is None:

@@ -349,20 +349,11 @@ def contract_of(split: Split) -> str:
     Raises:
         BackendError: the lake cannot be read.
     """
-    return ingestion_note(split).get("contract", "")
-
-
-def ingestion_note(split: Split) -> dict[str, str]:
-    """Note of the commit by which the rows of a split were ingested; empty if unknown.
-
-    Raises:
-        BackendError: the lake cannot be read.
-    """
     uri, version = split.holdout.uri, split.holdout.version
     for _ in range(MOST_TABLES):
         note = note_of(uri, version)
         if "contract" in note:
-            return dict(note)
+            return note["contract"]
         if PART_OF in note:
             place = json.loads(note[PART_OF])
             table, version = place["table"], int(place["version"])
@@ -372,7 +363,7 @@ def ingestion_note(split: Split) -> dict[str, str]:
         else:
             break
         uri = f"{uri.rstrip('/').rpartition('/')[0]}/{table}"
-    return {}
+    return ""
 
 
 # Files and tags of MLflow.

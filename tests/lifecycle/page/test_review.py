@@ -1,5 +1,6 @@
 """The review of a change: its text, and one comment at a pull request that is updated."""
 
+import copy
 import json
 import re
 import threading
@@ -15,10 +16,12 @@ from typer.testing import CliRunner, Result
 from lifecycle.cli.main import app
 from lifecycle.errors import BackendError, ProjectError, RegistryError, SettingsError
 from lifecycle.page.comment import MAX_LENGTH, PAGE_SIZE, discussion_of, put_comment
+from lifecycle.page.comparison import worse_metrics
 from lifecycle.page.review import marker, review
 from lifecycle.project import Project
+from lifecycle.records import Gain
 from lifecycle.settings import Settings
-from tests.support.small import small_frame
+from tests.support.small import SMALL, small_frame
 
 GITHUB = {"pull_request": {"number": 7}, "repository": {"full_name": "ada/shop"}}
 GITLAB = {"object_kind": "merge_request", "object_attributes": {"iid": 7}, "project": {"id": 3}}
@@ -285,3 +288,37 @@ def test_the_text_has_gate_metrics_and_data(
     assert "@" not in text
     assert review(project, settings, "1") == text
     assert "Not compared with 7" in review(project, settings, "7")
+
+
+@pytest.mark.component
+def test_what_is_worse_comes_first_and_what_the_contract_lets_through_is_shown(
+    make_project: Callable[..., Project],
+    train: Any,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The gate has no champion to compare with in a pipeline, and passes both."""
+    train(make_project(), settings).register()
+    contract = copy.deepcopy(SMALL["contract"]) | {"version": "2.0.0"}
+    contract["columns"]["age"]["maximum"] = 150
+    project = make_project(contract=contract)
+    train(project, settings).register()
+    assert "Worse" not in review(project, settings)
+    monkeypatch.setattr("lifecycle.page.review.worse_metrics", lambda _: ["log loss", "brier"])
+    text = review(project, settings)
+    title = "# small v2, trained in dev"
+    first = "**Worse than v1, beyond chance: log loss, brier.**"
+    assert text.startswith(f"{marker('small')}\n{title}\n\n{first}\n\n## Gate")
+    assert "## Contract\n\n- ~ columns.age.maximum: 120 → 150 (major)\n" in text
+
+
+def test_a_metric_is_worse_if_its_gain_is_below_zero_beyond_chance() -> None:
+    gains = {
+        name: Gain(value=(low + high) / 2, low=low, high=high, least=low, confidence=0.9)
+        for name, low, high in (
+            ("log_loss", -0.05, -0.01),
+            ("roc_auc", -0.1, 0.02),
+            ("brier", 0.01, 0.05),
+        )
+    }
+    assert worse_metrics(gains) == ["log loss"]
