@@ -33,6 +33,8 @@ MIN_RUN_LETTERS = 6
 """Of an MLflow run's id that name it."""
 ORIGIN_TAGS = {"who": "trained by", "run_name": "flow run", "commit": "commit"}
 CONFIDENCE = 0.95
+ROUNDING = 1e-9
+"""What sums in another order make of a gain between equal models, at most."""
 
 
 class Difference(Record):
@@ -243,7 +245,7 @@ def verdicts(comparison: VersionComparison, metric: str) -> list[Cell]:
 
 def worse_metrics(gains: Mapping[str, Gain]) -> list[str]:
     """Names of the metrics that are worse than those of the first version, beyond chance."""
-    return [name.replace("_", " ") for name, gain in gains.items() if gain.high < 0]
+    return [name.replace("_", " ") for name, gain in gains.items() if gain.high < -ROUNDING]
 
 
 def comparison_page(comparison: VersionComparison, metric: str) -> str:

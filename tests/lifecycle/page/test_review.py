@@ -319,6 +319,7 @@ def test_a_metric_is_worse_if_its_gain_is_below_zero_beyond_chance() -> None:
             ("log_loss", -0.05, -0.01),
             ("roc_auc", -0.1, 0.02),
             ("brier", 0.01, 0.05),
+            ("accuracy", -2e-16, -1e-16),
         )
     }
     assert worse_metrics(gains) == ["log loss"]
