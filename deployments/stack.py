@@ -9,7 +9,6 @@ S3 server keeps its buckets in memory, so databases and state begin empty each t
 import argparse
 import fcntl
 import os
-import pwd
 import secrets
 import shlex
 import shutil
@@ -23,12 +22,12 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import NamedTuple
 
 import httpx
-import yaml
 from dotenv import dotenv_values
 
+from deployments.postgresql import postgresql
+from deployments.scrape_config import Targets, scrape_config
 from lifecycle.errors import BackendError, LifecycleError
 from lifecycle.ingress import launcher
 from lifecycle.runtime.cluster import ENVIRONMENT, LOOPBACK, require_ray
@@ -49,7 +48,6 @@ Start = Callable[[], Iterator[None]]
 RAY_ATTEMPTS = 3
 """Ray gives its own processes 30 s to start, which a busy machine may miss."""
 POLL_S = 0.2
-DEBIAN = "/usr/lib/postgresql"
 STARTED = "Ray runtime started"
 S3 = """
 import sys, threading
@@ -57,48 +55,6 @@ from moto.server import ThreadedMotoServer
 ThreadedMotoServer(ip_address="127.0.0.1", port=int(sys.argv[1]), verbose=False).start()
 threading.Event().wait()
 """
-SCRAPED = Path(__file__).with_name("prometheus") / "prometheus.yml"
-
-
-class Targets(NamedTuple):
-    """Where Prometheus finds an environment."""
-
-    endpoint: str
-    key: Path
-    nodes: Sequence[str]
-    """Addresses of the metrics agents of Ray's nodes."""
-
-
-def scrape_config(targets: Mapping[str, Targets], interval: str, gateway: str | None = None) -> str:
-    """What Prometheus scrapes: the jobs of `deployments/prometheus`, with these targets.
-
-    Args:
-        targets: of each environment.
-        interval: between two scrapes, such as `5s`.
-        gateway: host and port of a Pushgateway; this stack has none, since its flows and its
-            endpoints share a home.
-    """
-    config = yaml.safe_load(SCRAPED.read_text())
-    config["global"] = {"scrape_interval": interval, "evaluation_interval": interval}
-    config["rule_files"] = [str(SCRAPED.with_name(name)) for name in config["rule_files"]]
-    jobs = []
-    for job in config["scrape_configs"]:
-        kind, _, env = job["job_name"].partition("-")
-        if kind != "pushgateway" and env not in targets:
-            continue
-        if kind == "pushgateway":
-            if gateway is None:
-                continue
-            del job["file_sd_configs"]
-            job["static_configs"] = [{"targets": [gateway]}]
-        elif kind == "endpoint":
-            job["authorization"] = {"credentials_file": str(targets[env].key)}
-            job["static_configs"][0]["targets"] = [targets[env].endpoint]
-        else:
-            del job["dns_sd_configs"]
-            job["static_configs"] = [{"targets": list(targets[env].nodes)}]
-        jobs.append(job)
-    return yaml.safe_dump(config | {"scrape_configs": jobs}, sort_keys=False)
 
 
 class Stack:
@@ -488,53 +444,6 @@ class Stack:
         self.places["prometheus"] = f"http://{HOST}:{port}"
         yield
         self._wait("prometheus", lambda: _answers(f"{self.places['prometheus']}/-/ready"))
-
-
-def postgresql(folder: Path, port: int, user: str, password: str) -> list[str]:
-    """The command of a PostgreSQL server in a folder, whose cluster is made on first use.
-
-    As root it runs as user `postgres`, since it refuses to run as root.
-
-    Raises:
-        BackendError: PostgreSQL is not installed, or its cluster cannot be made.
-    """
-    found = sorted(Path(DEBIAN).glob("*/bin/initdb"))
-    initdb = found[-1] if found else Path(shutil.which("initdb") or "")
-    if not initdb.is_file():
-        raise BackendError(
-            f"no PostgreSQL server under {DEBIAN}: `sudo apt-get install postgresql` installs it"
-        )
-    owner = "postgres" if os.geteuid() == 0 else None
-    prefix: list[str] = []
-    folder.mkdir(parents=True, exist_ok=True)
-    if owner:
-        account = pwd.getpwnam(owner)
-        os.chown(folder, account.pw_uid, account.pw_gid)
-        # it ends with us: what dies with its parent by our own means no longer does as another user
-        prefix = ["setpriv", f"--reuid={owner}", f"--regid={owner}", "--clear-groups"]
-        prefix += ["--pdeathsig=INT", "--"]
-    data = folder / "data"
-    if not data.exists():
-        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".password") as secret:
-            secret.write(password)
-            secret.flush()
-            os.chmod(secret.name, 0o644)
-            make = [str(initdb), "-D", str(data), "-U", user, f"--pwfile={secret.name}"]
-            make += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
-            made = subprocess.run([*prefix, *make], cwd=folder, capture_output=True, text=True)  # noqa: S603
-        if made.returncode:
-            shutil.rmtree(data, ignore_errors=True)
-            raise BackendError(
-                f"PostgreSQL cannot make its databases in {folder}: {made.stderr.strip()}; name "
-                f"another --folder that the user {owner or 'you are'} reaches"
-            )
-    options = {"listen_addresses": HOST, "port": port, "unix_socket_directories": ""}
-    options["max_connections"] = 100
-    command = [*prefix, str(initdb.with_name("postgres")), "-D", str(data)]
-    return [
-        *command,
-        *(part for key, value in options.items() for part in ("-c", f"{key}={value}")),
-    ]
 
 
 def _artifacts(env: str) -> str:

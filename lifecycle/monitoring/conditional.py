@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.monitoring.scored import OpenWindow
-from lifecycle.monitoring.sketch import BINS, SKETCHED_ROWS, Floats, as_floats
+from lifecycle.monitoring.sketch import BINS, SKETCHED_ROWS, Floats, as_floats, levels_of
 from lifecycle.project import DriftSpec
 
 PARTS = 5
@@ -87,7 +87,7 @@ def residuals(
     for rows in _slices(len(after)):
         sides[1][rows] = _matrix(after, rows, terms) @ coefficients
     for at, term in enumerate(terms[index] for index in of_many):
-        missing = (frame[term.name].isna().to_numpy() for frame in (before, after))
+        missing = (np.isnan(as_floats(frame[term.name])) for frame in (before, after))
         pair = (
             np.where(mask, np.nan, side[:, at]) for mask, side in zip(missing, sides, strict=True)
         )
@@ -140,8 +140,8 @@ def _terms(column: "pd.Series[Any]", is_category: bool) -> Iterator[_Term]:
 
 
 def _texts(column: "pd.Series[Any]") -> NDArray[np.object_]:
-    codes, levels = pd.factorize(column, use_na_sentinel=True)
-    return np.array([*map(str, levels), ""], dtype=object)[codes]
+    codes, names = levels_of(column)
+    return np.array(names, dtype=object)[codes]
 
 
 def _matrix(frame: pd.DataFrame, rows: slice, terms: list[_Term]) -> Floats:

@@ -96,7 +96,7 @@ class LevelSketch:
     def codes(self, column: "pd.Series[Any]") -> Codes:
         """Bin of each row (n,)."""
         bins = {level: at for at, level in enumerate(self.levels)}
-        codes, names = _levels(column)
+        codes, names = levels_of(column)
         return np.array([bins.get(name, len(bins)) for name in names], dtype=np.int16)[codes]
 
     def distances(self, reference: NDArray[Any], current: NDArray[Any]) -> NDArray[Any]:
@@ -134,7 +134,7 @@ def sketch_numbers(values: Floats, test: NumericTest) -> NumericSketch:
 
 def sketch_levels(column: "pd.Series[Any]", test: CategoricalTest) -> LevelSketch:
     """Return the frequent levels of a reference column, a missing value being a level, too."""
-    codes, names = _levels(column)
+    codes, names = levels_of(column)
     counts: Counter[str] = Counter()
     for name, count in zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True):
         counts[name] += count  # 1 and "1" are one level
@@ -157,7 +157,7 @@ def as_floats(column: "pd.Series[Any]") -> Floats:
     return np.where(np.isinf(values), np.nan, values)
 
 
-def _levels(column: "pd.Series[Any]") -> tuple[NDArray[np.intp], list[str]]:
+def levels_of(column: "pd.Series[Any]") -> tuple[NDArray[np.intp], list[str]]:
     """Codes of the rows and the levels' names, `1` and `"1"` being one level."""
     codes, values = pd.factorize(column, use_na_sentinel=True)
     names = [*map(str, values), MISSING]

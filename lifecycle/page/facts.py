@@ -33,6 +33,7 @@ FAILURES = {
 """Actions of the trail that are said to have failed, and their words."""
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86_400.0
 DAYS_FROM = 3
+"""An age of so many days and more is told in days."""
 LONGEST_IN_UNIT = 100
 """Seconds or minutes are told up to so many; beyond, the next unit is."""
 GREW = "grew into"

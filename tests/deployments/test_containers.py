@@ -19,7 +19,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from deployments.stack import Stack, Targets, scrape_config
+from deployments.scrape_config import Targets, scrape_config
+from deployments.stack import Stack
 from lifecycle.environments import PREFIX
 from lifecycle.redaction import PLAIN, SECRET_NAME
 from lifecycle.runtime.servers import mlflow_users

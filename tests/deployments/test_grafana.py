@@ -18,7 +18,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployments.grafana.dashboard import FILE, PROJECTS, ROWS, rendered
-from deployments.stack import Targets, scrape_config
+from deployments.scrape_config import Targets, scrape_config
 from lifecycle.monitoring.gauges import publish_findings, publish_tries
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.project import Project

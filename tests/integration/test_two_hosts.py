@@ -23,7 +23,7 @@ import pytest
 import yaml
 from pyarrow import csv
 
-from deployments.stack import Targets, scrape_config
+from deployments.scrape_config import Targets, scrape_config
 from lifecycle.runtime.cluster import ENVIRONMENT
 from lifecycle.runtime.servers import free_port
 from tests.support.hosts import BIN, Host, can_make_hosts, two_hosts

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from deployments.stack import postgresql
+from deployments.postgresql import postgresql
 from lifecycle.runtime.servers import free_port
 
 START_SECONDS = 60

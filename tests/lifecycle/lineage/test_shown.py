@@ -180,14 +180,18 @@ def test_the_page_has_what_the_stores_have(lived: Lived, tmp_path: Path) -> None
     assert model.run_id in html
 
 
-def test_an_environment_that_does_not_answer_is_a_state(
-    lived: Lived, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def far_away(lived: Lived, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment `far`, whose MLflow does not answer, beside the own one."""
     folder = tmp_path / "deployments"
     folder.mkdir()
     (folder / "far.env").write_text("LIFECYCLE_MLFLOW_TRACKING_URI=http://127.0.0.1:9\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LIFECYCLE_HOME", str(lived.settings.home))
+
+
+@pytest.mark.usefixtures("far_away")
+def test_an_environment_that_does_not_answer_is_a_state(lived: Lived) -> None:
     own, far = read_states(lived.project, lived.settings, ["far"])
     assert own.versions
     assert far.env == "far"
@@ -215,13 +219,8 @@ def test_the_page_is_a_folder_that_can_be_handed_on(run: Run, tmp_path: Path) ->
     assert all((tmp_path / "site" / link).is_file() for link in links)
 
 
-def test_the_own_environment_has_to_answer(
-    lived: Lived, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "deployments"
-    folder.mkdir()
-    (folder / "far.env").write_text("")
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("far_away")
+def test_the_own_environment_has_to_answer(lived: Lived, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIFECYCLE_MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(BackendError, match=r"MLflow at http://127\.0\.0\.1:9"):
         read_states(lived.project, Settings.load(), ["far"])

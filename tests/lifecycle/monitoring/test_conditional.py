@@ -122,6 +122,7 @@ def test_missing_numbers_stay_missing() -> None:
     reference = weather(1, 4_000)
     frame = reference.features.copy()
     frame.loc[::4, "humidity"] = np.nan
+    frame.loc[::8, "humidity"] = np.inf
     [left] = [
         each
         for each in residuals(replace(reference, features=frame), reference, CATEGORIES)

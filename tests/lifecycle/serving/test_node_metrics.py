@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.stack import Targets, scrape_config
+from deployments.scrape_config import Targets, scrape_config
 from lifecycle.ingress import launcher
 from lifecycle.project import Project
 from lifecycle.runtime.servers import free_port
