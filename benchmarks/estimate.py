@@ -5,11 +5,14 @@ windows are drawn from. *Covariate shift*: rows of a window are drawn with a pro
 along a direction of its own in the features; the truth of each row stays. *Concept shift*: the
 window's truth is changed for the same features. Estimates see no label of a window.
 
-Beside them: the same without weights (CBPE, or DLE for numbers), and the quality at release.
+Beside them: the same without weights, the quality at release, and, if `LIFECYCLE_NANNYML_PYTHON`
+names an interpreter that has it, NannyML's CBPE (for numbers its DLE), which knows no log loss.
 """
 
+import os
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +21,8 @@ import pandas as pd
 import xgboost as xgb
 from numpy.typing import NDArray
 
+from benchmarks import bare_estimates
+from benchmarks.peers import VARIABLES, Peer
 from benchmarks.result import Result, information, limit
 from lifecycle.monitoring.estimate import Reference, estimate_quality
 from lifecycle.monitoring.grades import grade
@@ -25,7 +30,7 @@ from lifecycle.records import Estimate
 from lifecycle.training.evaluation.evaluate import metric_value
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
-SPLITS, WINDOWS, REFERENCE = 12, 10, 2_000
+SPLITS, WINDOWS, REFERENCE = 24, 10, 2_000
 STRENGTH = 1.5
 """How far a window's rows lie along its direction, in standard deviations, about."""
 COVER = (0.93, 0.97)
@@ -73,6 +78,8 @@ CASES = (
         "houses, RMSE", "california_housing.csv", "median_house_value", "regression", "rmse", 1_000
     ),
     Case("houses, MAE", "california_housing.csv", "median_house_value", "regression", "mae", 1_000),
+    Case("bikes, RMSE", "bike_sharing_hour.csv", "cnt", "regression", "rmse", 1_000),
+    Case("bikes, MAE", "bike_sharing_hour.csv", "cnt", "regression", "mae", 1_000),
 )
 DEAR = 250_000
 
@@ -90,23 +97,32 @@ class Split(NamedTuple):
 
 def measure(_rounds: int) -> Iterator[Result]:
     """One round: what is measured is no time."""
-    for case in CASES:
-        yield from _covariate_shift(case)
-    for case in (CASES[0], CASES[-1]):
+    with ExitStack() as stack:
+        python = os.environ.get(VARIABLES["nannyml"])
+        script = bare_estimates.__file__
+        peer = stack.enter_context(Peer("nannyml", python, script)) if python else None
+        for case in CASES:
+            yield from _covariate_shift(case, peer)
+    for case in (CASES[0], CASES[5]):
         yield _concept_shift(case)
     yield _seconds(CASES[2])
 
 
-def _covariate_shift(case: Case) -> Iterator[Result]:
+def _covariate_shift(case: Case, peer: Peer | None) -> Iterator[Result]:
     errors: dict[str, list[float]] = {"estimate": [], "unweighted": [], "release": []}
+    if peer and case.metric in bare_estimates.METRICS:
+        errors["NannyML"] = []
     covered = []
     for seed in range(SPLITS):
         rng = np.random.default_rng(seed)
         split = _split(case, rng)
         released = _measured(case, split, split.holdout)
-        for _ in range(WINDOWS):
-            window = _window(split, case.rows, rng)
-            truth = _measured(case, split, window)
+        windows = [_window(split, case.rows, rng) for _ in range(WINDOWS)]
+        truths = [_measured(case, split, window) for window in windows]
+        if peer and "NannyML" in errors:
+            found = _nannyml(peer, case, split, windows)
+            errors["NannyML"] += [abs(a - b) for a, b in zip(found, truths, strict=True)]
+        for window, truth in zip(windows, truths, strict=True):
             own, plain = (_estimate(case, split, window, weighted) for weighted in (True, False))
             covered.append(own.low <= truth <= own.high)
             errors["estimate"].append(abs(own.value - truth))
@@ -126,6 +142,20 @@ def _covariate_shift(case: Case) -> Iterator[Result]:
     yield limit(f"estimate: {case.name}: error / unweighted", [plain_ratio], "×", 1.0, detail)
     ratio = mean["estimate"] / mean["release"]
     yield limit(f"estimate: {case.name}: error / same as at release", [ratio], "×", 0.7, detail)
+    if peer and "NannyML" in mean:
+        name = f"estimate: {case.name}: error / NannyML's"
+        detail = f"NannyML {peer.version}, {detail}"
+        yield limit(name, [mean["estimate"] / mean["NannyML"]], "×", 1.0, detail)
+
+
+def _nannyml(peer: Peer, case: Case, split: Split, windows: list[NDArray[np.int64]]) -> list[float]:
+    def columns(rows: NDArray[np.int64]) -> dict[str, Floats]:
+        features = {f"c{at}": split.features[rows, at] for at in range(split.features.shape[1])}
+        return features | {"prediction": split.prediction[rows], "truth": split.truth[rows]}
+
+    sides = {"reference": columns(split.holdout), "current": columns(np.concatenate(windows))}
+    values: list[float] = peer.ask(sides, rows=case.rows, metric=case.metric)
+    return values
 
 
 def _concept_shift(case: Case) -> Result:
@@ -194,6 +224,8 @@ def _load(case: Case) -> tuple[Floats, Floats]:
     if "TotalCharges" in frame:
         frame["TotalCharges"] = pd.to_numeric(frame["TotalCharges"], errors="coerce")
         frame = frame.drop(columns="customerID")
+    # of bikes: the two parts of the target, and the row's number
+    frame = frame.drop(columns=["casual", "registered", "instant"], errors="ignore")
     numbers = [
         frame[name].to_numpy(dtype=np.float64)
         if pd.api.types.is_numeric_dtype(frame[name])

@@ -64,14 +64,15 @@ class Peer:
     """A tool in a process of its own interpreter.
 
     Args:
-        tool: name of the tool, as `bare_monitors.py` has it.
+        tool: name of the tool, as the script has it.
         python: its interpreter.
+        script: what it runs, which answers line by line.
     """
 
-    def __init__(self, tool: str, python: str) -> None:
+    def __init__(self, tool: str, python: str, script: str = bare_monitors.__file__) -> None:
         self._folder = TemporaryDirectory()
         self._process = subprocess.Popen(
-            [python, "-I", bare_monitors.__file__, tool],
+            [python, "-I", script, tool],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -89,16 +90,22 @@ class Peer:
 
     def verdict(self, pair: Pair, categorical: tuple[str, ...]) -> Verdict:
         """Ask for a pair of windows."""
-        files = []
-        for name, window in (("reference", pair.reference), ("current", pair.current)):
-            files.append(str(Path(self._folder.name, f"{name}.npz")))
-            np.savez(files[-1], **columns_of(window, categorical))
+        sides = {
+            name: columns_of(window, categorical)
+            for name, window in (("reference", pair.reference), ("current", pair.current))
+        }
         names = [*categorical, *_categorical_target(pair.reference)]
-        present = [name for name in names if name in columns_of(pair.reference, categorical)]
-        request = {"reference": files[0], "current": files[1], "categorical": present}
+        present = [name for name in names if name in sides["reference"]]
+        return Verdict(**self.ask(sides, categorical=present))
+
+    def ask(self, sides: dict[str, dict[str, Any]], **request: Any) -> Any:
+        """Ask about frames, each columns by name."""
         assert self._process.stdin is not None
+        for name, columns in sides.items():
+            request[name] = str(Path(self._folder.name, f"{name}.npz"))
+            np.savez(request[name], **columns)
         print(json.dumps(request), file=self._process.stdin, flush=True)
-        return Verdict(**self._answer())
+        return self._answer()
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None

@@ -11,10 +11,11 @@ Regression: a second model learns the size of the errors from features and predi
 estimation, NannyML's DLE); errors of the reference, divided by their expected size, give the rest.
 The same weights make these those of the window; without them intervals were too narrow.
 
-Labels are drawn, the metric is measured on each draw, and the spread of the draws is the interval:
-of the labels by chance, and of what a reference of its size can say. What no estimate without
-labels can see is that the truth itself has changed for the same rows (concept shift): so it is held
-against the labels once they arrive, and withdrawn where it was wrong (`verdict`).
+Labels are drawn, and the metric is measured on each draw. The estimate is the mean of draws from
+what is likeliest; the interval is that of draws from all that a reference of its size leaves
+possible. What no estimate without labels can see is that the truth itself has changed for the same
+rows (concept shift): so it is held against the labels once they arrive, and withdrawn where it was
+wrong (`grades`).
 """
 
 import math
@@ -61,8 +62,10 @@ SHIFTED = 1.645
 """Standard errors by which the classifier must beat chance before its weights count: 1 in 20."""
 Z = 1.96
 """Half the width of a 95 % interval, in standard deviations."""
-NOISE = 6.0
-"""What the weights alone move the calibration by in 1 of 20 windows (chi-squared, 2 degrees)."""
+NOISE = {1: 3.84, 2: 5.99}
+"""What the weights alone move one number by, or two, in 1 of 20 windows (chi-squared)."""
+ABSOLUTE = ("mae",)
+"""Metrics of absolute errors; those of the others are squares, or nearly."""
 PRIOR = 4.0
 """Rows that the belief in the model's own calibration weighs."""
 
@@ -88,8 +91,8 @@ class ErrorModel:
     """Expects the size of an error from features and prediction (DLE: the loss is the target).
 
     Attributes:
-        relative: (n,), errors of the reference divided by the size that a model expected which had
-            not seen them.
+        size: (n,), expected by a model that had not seen the row: root of the expected square.
+        relative: (n,), errors of the reference divided by it.
     """
 
     def __init__(self, reference: Reference) -> None:
@@ -98,7 +101,8 @@ class ErrorModel:
         self._mean = float(squares.mean()) or 1.0
         target = squares / self._mean + 1e-6
         rows = np.column_stack([reference.features, reference.prediction])
-        self.relative = errors / self._size(_out_of_fold(rows, target))
+        self.size = self._size(_out_of_fold(rows, target))
+        self.relative = errors / self.size
         self._booster = _fitted(rows, target)
 
     def sizes(self, features: Floats, prediction: Floats) -> Floats:
@@ -177,19 +181,23 @@ def estimate_quality(
     if weighted:
         weights = density_ratio(reference.features, features)
     draw = (
-        _errors(reference, features, prediction, weights, rng)
+        _errors(reference, features, prediction, weights, metric, rng)
         if task in ("regression", "count")
         else _classes(reference, prediction, weights, rng)
     )
     family = family_of(metric, task, threshold)  # type: ignore[arg-type]
     place, ones = family.names.index(metric), np.ones(len(prediction), dtype=np.int64)
-    values = []
-    for _ in range(DRAWS):
-        value = family.prepare(draw(), prediction)(ones)[place]
-        if math.isfinite(value):
-            values.append(value)
-    middle, spread = float(np.mean(values)), float(np.std(values))
-    return Estimate(value=middle, low=middle - Z * spread, high=middle + Z * spread)
+
+    def metric_of_draws(likeliest: bool) -> list[float]:
+        drawn = (draw(likeliest) for _ in range(DRAWS))
+        values = (family.prepare(truth, prediction)(ones)[place] for truth in drawn)
+        return [value for value in values if math.isfinite(value)]
+
+    possible = metric_of_draws(likeliest=False)
+    middle, half = float(np.mean(possible)), Z * float(np.std(possible))
+    # what is unsure would move a mean: most metrics bend in the calibration
+    value = float(np.mean(metric_of_draws(likeliest=True)))
+    return Estimate(value=value, low=min(middle - half, value), high=max(middle + half, value))
 
 
 def density_ratio(reference: Floats, window: Floats) -> Floats:
@@ -249,14 +257,14 @@ def _separation(terms: Floats, inside: Floats, balance: Floats) -> Floats:
 
 def _classes(
     reference: Reference, prediction: Floats, weights: Floats, rng: np.random.Generator
-) -> Callable[[], Floats]:
-    """Draws labels from calibrated probabilities, and the calibration from what is known of it."""
+) -> Callable[[bool], Floats]:
+    """Draws labels from calibrated probabilities, by the likeliest calibration or any possible."""
     if prediction.ndim == 1:
         centre, spread = _calibration(reference.prediction, reference.truth == 1, weights)
         margin = log_odds(prediction)
 
-        def draw_binary() -> Floats:
-            slope, intercept = centre + spread @ rng.standard_normal(2)
+        def draw_binary(likeliest: bool) -> Floats:
+            slope, intercept = centre if likeliest else centre + spread @ rng.standard_normal(2)
             drawn = rng.random(len(margin)) < sigmoid(slope * margin + intercept)
             return drawn.astype(np.float64)
 
@@ -267,10 +275,11 @@ def _classes(
     ]
     margins = [log_odds(prediction[:, at]) for at in classes]
 
-    def draw_class() -> Floats:
+    def draw_class(likeliest: bool) -> Floats:
         shares, common = [], rng.standard_normal()  # a model is too sure of all classes, or of none
         for (centre, spread), margin in zip(fits, margins, strict=True):
-            slope, intercept = centre + spread @ np.array([common, rng.standard_normal()])
+            moved = spread @ np.array([common, rng.standard_normal()])
+            slope, intercept = centre if likeliest else centre + moved
             shares.append(sigmoid(slope * margin + intercept))
         ends = np.cumsum(np.column_stack(shares), axis=1)
         below = rng.random(len(ends))[:, None] * ends[:, -1:] > ends
@@ -293,11 +302,15 @@ def _calibration(
         return plain, np.linalg.cholesky(own).astype(np.float64)
     centre, covariance = _logistic(probability, truth, weights)
     moved = centre - plain
-    evidence = float(moved @ np.linalg.solve(covariance, moved))
-    belief = max(0.0, 1 - NOISE / max(evidence, 1e-9))
+    belief = _belief(float(moved @ np.linalg.solve(covariance, moved)), freedom=2)
     doubt = (1 - belief) * moved  # what is left of the move may be true all the same
     root = np.linalg.cholesky(belief * covariance + (1 - belief) * own + np.outer(doubt, doubt))
     return plain + belief * moved, root.astype(np.float64)
+
+
+def _belief(evidence: float, freedom: int) -> float:
+    """Share of what the weights moved that is more than noise, from 0 to 1."""
+    return max(0.0, 1 - NOISE[freedom] / max(evidence, 1e-9))
 
 
 def _logistic(
@@ -326,19 +339,42 @@ def _errors(
     features: Floats,
     prediction: Floats,
     weights: Floats,
+    metric: Metric,
     rng: np.random.Generator,
-) -> Callable[[], Floats]:
-    """Draws truths: the prediction and an error of the reference, as large as is expected here."""
-    relative = reference.errors.relative
-    sizes = reference.errors.sizes(features, prediction)
+) -> Callable[[bool], Floats]:
+    """Draws truths: the prediction and an error of the reference, as large as is expected here.
 
-    def draw() -> Floats:
-        chances = np.cumsum(weights * rng.exponential(size=len(weights)))  # Rubin 1981
-        at = np.searchsorted(chances, rng.random(len(sizes)) * chances[-1])
-        drawn: Floats = prediction + sizes * relative[np.minimum(at, len(relative) - 1)]
+    Errors stand in relation to what was expected of them, so one of a row where much was expected
+    counts for more: only so does the reference get the error back that it has (a ratio of sums,
+    not the mean of ratios, which is larger; Cochran, *Sampling Techniques*, 1977).
+    """
+    model, power = reference.errors, 1 if metric in ABSOLUTE else 2
+    counts = model.size**power
+    losses = np.abs(model.relative) ** power
+    belief = _belief(_evidence(counts, losses, weights), freedom=1)
+    sizes = model.sizes(features, prediction)
+
+    def draw(likeliest: bool) -> Floats:
+        if likeliest:
+            chances = counts * (1 + belief * (weights - 1))
+        else:  # what is left of the weights may be true all the same, or its contrary
+            share = belief + (1 - belief) * rng.standard_normal()
+            chances = counts * np.maximum(1 + share * (weights - 1), 0)
+            chances *= rng.exponential(size=len(weights))  # Rubin 1981
+        ends = np.cumsum(chances)
+        at = np.searchsorted(ends, rng.random(len(sizes)) * ends[-1])
+        drawn: Floats = prediction + sizes * model.relative[np.minimum(at, len(ends) - 1)]
         return drawn
 
     return draw
+
+
+def _evidence(counts: Floats, losses: Floats, weights: Floats) -> float:
+    """Square of how far weights move the mean of losses, in its standard errors."""
+    plain, own = counts / counts.sum(), counts * weights / (counts * weights).sum()
+    mean = own @ losses
+    variance = (own * (losses - mean)) @ (own * (losses - mean))
+    return float((mean - plain @ losses) ** 2 / max(variance, 1e-30))
 
 
 def _out_of_fold(rows: Floats, target: Floats) -> Floats:
