@@ -101,17 +101,20 @@ class ErrorModel:
         self._mean = float(squares.mean()) or 1.0
         target = squares / self._mean + 1e-6
         rows = np.column_stack([reference.features, reference.prediction])
-        self.size = self._size(_out_of_fold(rows, target))
+        fold = np.arange(len(rows)) % FOLDS
+        self._parts = [_fitted(rows[fold != at], target[fold != at]) for at in range(FOLDS)]
+        self._whole = _fitted(rows, target)
+        of_parts = [self._size(part, rows) for part in self._parts]
+        self.size = np.choose(fold, of_parts)
         self.relative = errors / self.size
-        self._booster = _fitted(rows, target)
 
-    def sizes(self, features: Floats, prediction: Floats) -> Floats:
-        """Root of the expected square of each error (n,)."""
+    def sizes(self, features: Floats, prediction: Floats) -> list[Floats]:
+        """Root of the expected square of each error (n,): of all rows, and of each part of them."""
         rows = np.column_stack([features, prediction])
-        return self._size(self._booster.inplace_predict(rows).astype(np.float64))
+        return [self._size(booster, rows) for booster in (self._whole, *self._parts)]
 
-    def _size(self, squares: Floats) -> Floats:
-        sizes: Floats = np.sqrt(squares * self._mean)
+    def _size(self, booster: xgb.Booster, rows: Floats) -> Floats:
+        sizes: Floats = np.sqrt(booster.inplace_predict(rows).astype(np.float64) * self._mean)
         return sizes
 
 
@@ -352,9 +355,10 @@ def _errors(
     counts = model.size**power
     losses = np.abs(model.relative) ** power
     belief = _belief(_evidence(counts, losses, weights), freedom=1)
-    sizes = model.sizes(features, prediction)
+    whole, *parts = model.sizes(features, prediction)
 
     def draw(likeliest: bool) -> Floats:
+        sizes = whole if likeliest else parts[rng.integers(len(parts))]
         if likeliest:
             chances = counts * (1 + belief * (weights - 1))
         else:  # what is left of the weights may be true all the same, or its contrary
@@ -375,16 +379,6 @@ def _evidence(counts: Floats, losses: Floats, weights: Floats) -> float:
     mean = own @ losses
     variance = (own * (losses - mean)) @ (own * (losses - mean))
     return float((mean - plain @ losses) ** 2 / max(variance, 1e-30))
-
-
-def _out_of_fold(rows: Floats, target: Floats) -> Floats:
-    """Predictions (n,) for rows by models that have not seen them."""
-    fold = np.arange(len(rows)) % FOLDS
-    answers = np.empty(len(rows))
-    for at in range(FOLDS):
-        booster = _fitted(rows[fold != at], target[fold != at])
-        answers[fold == at] = booster.inplace_predict(rows[fold == at])
-    return answers
 
 
 def _fitted(rows: Floats, target: Floats) -> xgb.Booster:

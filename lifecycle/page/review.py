@@ -23,6 +23,7 @@ from lifecycle.quality.card_page import difference_table as claim_table
 from lifecycle.quality.gates import render
 from lifecycle.records import ModelVersion, counted, one_line
 from lifecycle.records.data import VersionDiff
+from lifecycle.redaction import redact
 from lifecycle.release.artifacts import logged_record
 from lifecycle.release.card_verification import project_of
 from lifecycle.release.cards import read_card
@@ -56,7 +57,11 @@ def review(project: Project, settings: Settings, against: str | None = None) -> 
     """
     registered = sorted(versions(project.name, settings), key=lambda model: model.version)
     if not registered:
-        raise RegistryError(f"{project.name} has no version yet: `lifecycle run train` makes one")
+        store = redact(settings.tracking_uri)
+        raise RegistryError(
+            f"{project.name} has no version in {settings.env} ({store}): `lifecycle run train` "
+            "makes one"
+        )
     newest = registered[-1]
     record = logged_record(newest, settings)
     against = against or _former(project, settings, registered)

@@ -15,8 +15,8 @@ from lifecycle.runtime.files import replacing
 COPIES = "sources"
 MAX_COPY_BYTES = 20_000_000
 """A larger file is left where it is, and not linked."""
-LOCAL_MLFLOW, LOCAL_PREFECT = "http://127.0.0.1:5000", "http://127.0.0.1:4200"
-"""Where `lifecycle ui` shows the stores that are files."""
+UI = ("http://127.0.0.1:5000", "http://127.0.0.1:4200")
+"""Where `lifecycle ui` shows the MLflow and the Prefect that are files, unless told otherwise."""
 
 
 class Sources:
@@ -24,14 +24,17 @@ class Sources:
 
     Args:
         folder: of the site.
-        mlflow, prefect: where stores that are files are shown.
+        ui: where an MLflow and a Prefect that are files are shown at this moment, if they are.
     """
 
-    def __init__(
-        self, folder: Path, mlflow: str = LOCAL_MLFLOW, prefect: str = LOCAL_PREFECT
-    ) -> None:
+    def __init__(self, folder: Path, ui: tuple[str, str] | None = None) -> None:
         self.folder = folder.absolute()
-        self.mlflow, self.prefect = mlflow, prefect
+        self.mlflow, self.prefect = ui or UI
+        self._shown = ui is not None
+
+    def unshown(self, state: EnvironmentState) -> bool:
+        """Tell whether links of an environment wait for somebody to start `lifecycle ui`."""
+        return not self._shown and bool(state.versions) and not (state.mlflow and state.prefect)
 
     def mlflow_run(self, state: EnvironmentState, version: VersionState) -> str:
         """The MLflow run of a version; empty if it has none."""

@@ -14,6 +14,7 @@ from lifecycle.runtime.html import Cell, PageSection, Table, Tone, page
 CARD_MARKDOWN, CARD_HTML = "model_card.md", "model_card.html"
 NONE = "–"
 DRAFT = "draft"
+DIGEST = re.compile("[0-9a-f]{32,64}")
 TONES: dict[str, Tone] = {"draft": "warn", "approved": "good"}
 
 
@@ -83,13 +84,14 @@ def title(card: ModelCard) -> str:
 
 
 def difference_table(first: ModelCard, other: ModelCard) -> Table:
-    """Every claim in which two cards differ."""
+    """Every claim in which two cards differ; digests, which say only that, come last."""
     first_claims, other_claims = (_all_claims(card) for card in (first, other))
     names = [
         name
         for name in dict.fromkeys((*first_claims, *other_claims))
         if first_claims.get(name) != other_claims.get(name)
     ]
+    names.sort(key=lambda name: _is_digest(first_claims.get(name, other_claims.get(name))))
     rows = tuple(
         (name, _text(first_claims.get(name)), _text(other_claims.get(name))) for name in names
     )
@@ -130,7 +132,15 @@ def _all_claims(card: ModelCard) -> dict[str, Scalar | None]:
 
 
 def _text(value: Scalar | None) -> str:
-    return NONE if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return NONE
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)[:12] if _is_digest(value) else str(value)
+
+
+def _is_digest(value: Scalar | None) -> bool:
+    return isinstance(value, str) and DIGEST.fullmatch(value) is not None
 
 
 # The sections.

@@ -175,6 +175,19 @@ def test_pages_of_versions_without_a_role_are_not_copied(project: Project, tmp_p
     assert linked.count(">evaluation</a>") == 12 + 1
 
 
+def test_links_that_nothing_answers_yet_are_told(project: Project, tmp_path: Path) -> None:
+    served = {"mlflow": "https://mlflow.example", "prefect": "https://prefect.example"}
+    dev, staging = (state.model_copy(update=dict.fromkeys(served, "")) for state in states()[:2])
+    of = [dev, staging.model_copy(update=served)]
+    told = "Links to MLflow and Prefect of dev open on the machine that wrote this page"
+    assert told in site_page(project, of, Sources(tmp_path))
+    ui = Sources(tmp_path, ("http://127.0.0.1:5001", "http://127.0.0.1:4201"))
+    shown = site_page(project, of, ui)
+    assert told not in shown
+    assert "http://127.0.0.1:5001/#/experiments" in shown
+    assert "Links to MLflow" not in site_page(project, of[1:], Sources(tmp_path))
+
+
 def test_what_users_named_is_text(project: Project, tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>"
     state = states()[0]

@@ -214,13 +214,20 @@ def test_every_number_of_the_tables_is_a_claim(
 def test_two_cards_side_by_side(health: Project) -> None:
     first = card_of(health)
     other = card_of(health, score=Estimate(value=0.8, low=0.68, high=0.72), number=8)
+    digests = ("1" * 64, "2" * 64)
+    first, other = (
+        card.model_copy(update={"measured": card.measured.model_copy(update={"digest": digest})})
+        for card, digest in zip((first, other), digests, strict=True)
+    )
     table = difference_table(first, other)
     assert table.header == ("claim", "v7", "v8")
     assert ("measured.metrics.roc_auc.value", "0.7", "0.8") in table.rows
     assert {row[0] for row in table.rows} == {
         "measured.metrics.roc_auc.value",
         "measured.slices.age=old.estimate.value",
+        "measured.digest",
     }
+    assert table.rows[-1] == ("measured.digest", "1" * 12, "2" * 12)
     html = difference_page(first, other)
     assert "<h2>Quantitative analyses, v7</h2>" in html
     assert "<summary><h2>Factors (the same)</h2></summary>" in html
