@@ -108,6 +108,12 @@ VERBS = {
         "Say what the newest version's gate says and what differs, at the pull request.",
         "lifecycle review project.yaml champion --event event.json",
     ),
+    "predictions": Verb(
+        "Data",
+        "predictions:predictions",
+        "Show what was predicted for the rows that were scored last, or write all of it to a file.",
+        "lifecycle predictions project.yaml --output predictions.csv",
+    ),
     "labels": Verb(
         "Data",
         "data:labels",

@@ -1,0 +1,91 @@
+"""`lifecycle predictions`: what a model answered for the rows that were scored."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lifecycle.cli.project import EnvOption, ProjectPath
+from lifecycle.project.loader import PROJECT_FILE, load_project
+from lifecycle.records import DatasetVersion, counted
+from lifecycle.runtime.console import TABLE_WIDTH, open_console, styled
+from lifecycle.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+
+def predictions(
+    project: ProjectPath = PROJECT_FILE,
+    version: Annotated[
+        int | None, typer.Option(help="Version of the predictions; by default the newest.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Number of rows to show.")] = 10,
+    output: Annotated[
+        Path | None, typer.Option(help="File for all rows: .csv or .parquet.")
+    ] = None,
+    env: EnvOption = None,
+) -> None:
+    """Show what was predicted for the rows that were scored last, or write all of it to a file."""
+    from lifecycle.lake.export import export  # pandas and Arrow take a while
+    from lifecycle.lake.read import read_head
+    from lifecycle.lake.table import history, numbered_version, table_uri
+    from lifecycle.serving.batch import TABLE
+
+    settings = Settings.load(env)
+    loaded = load_project(project, settings.env)
+    uri = table_uri(settings, loaded.name, TABLE)
+    versions = history(uri).to_dict("records")
+    console = open_console(width=TABLE_WIDTH)
+    if not versions:
+        text = f"{loaded.name}: no predictions in {settings.lake}: `lifecycle run score` makes them"
+        console.print(text, soft_wrap=True)
+        return
+    ref = numbered_version(uri, versions[-1]["version"] if version is None else version)
+    _show_origin(console, loaded.name, ref, versions)
+    if output is not None:
+        export(ref, output)
+        console.print(f"{counted(ref.rows, 'row')} in {output}", soft_wrap=True)
+    elif rows and ref.rows:
+        _show_rows(console, ref, read_head(ref, rows))
+
+
+def _show_origin(
+    console: "Console", name: str, ref: DatasetVersion, versions: list[dict[Any, Any]]
+) -> None:
+    entry = next(entry for entry in versions if entry["version"] == ref.version)
+    note = entry["note"]
+    model = note["model"].rpartition("/")[2]
+    console.print(
+        styled(
+            (name, "bold"),
+            f" predictions@{ref.version}: {counted(ref.rows, 'row')} of {note['table']} "
+            f"({note['window']}) by v{model}, written {entry['time']:%Y-%m-%d %H:%M} UTC",
+        ),
+        soft_wrap=True,
+    )
+    if others := [entry["version"] for entry in versions if entry["version"] != ref.version]:
+        console.print(
+            f"{counted(len(others), 'other version')}: `lifecycle versions` lists them", style="dim"
+        )
+
+
+def _show_rows(console: "Console", ref: DatasetVersion, frame: "pd.DataFrame") -> None:
+    from rich.table import Table
+
+    count = len(frame)
+    title = "Rows" if count == ref.rows else f"The first {count:,} of {ref.rows:,} rows"
+    table = Table(title=title, title_justify="left")
+    for name in frame:
+        is_number = frame[name].dtype.kind in "if"
+        table.add_column(str(name), justify="right" if is_number else "left")
+    for row in frame.itertuples(index=False):
+        table.add_row(*map(_cell, row))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else str(value)
