@@ -47,15 +47,16 @@ FOLDS = 3
 MAX_WEIGHT = 20.0
 """Beyond it, a few rows of the reference would stand for the whole window."""
 TREES: dict[str, Any] = {
-    "objective": "reg:gamma",
-    "max_depth": 3,
-    "eta": 0.15,
+    "objective": "reg:squarederror",  # whose mean is right, which that of gamma was not
+    "max_depth": 4,
+    "eta": 0.1,
     "min_child_weight": 20,
-    "max_bin": 64,
     "nthread": 1,
     "seed": 17,
 }
-ROUNDS = 30
+ROUNDS = 60
+LEAST = 0.05
+"""Of the mean loss: trees of squared errors may expect one below zero."""
 RIDGE = 10.0
 """Of the classifier, in rows: its coefficients are of standard deviations."""
 SHIFTED = 1.645
@@ -82,40 +83,53 @@ class Reference:
     """(n,)."""
 
     @cached_property
-    def errors(self) -> "ErrorModel":
-        """Regression: what is learned of the errors' size."""
-        return ErrorModel(self)
+    def absolute_errors(self) -> "ErrorModel":
+        """Regression: what is learned of the errors."""
+        return ErrorModel(self, power=1)
+
+    @cached_property
+    def squared_errors(self) -> "ErrorModel":
+        """Regression: what is learned of the errors' squares."""
+        return ErrorModel(self, power=2)
 
 
 class ErrorModel:
-    """Expects the size of an error from features and prediction (DLE: the loss is the target).
+    """Expects the loss of a row from features and prediction (DLE: the loss is the target).
+
+    Args:
+        power: 1 if the loss is the absolute error, 2 if it is the square.
 
     Attributes:
-        size: (n,), expected by a model that had not seen the row: root of the expected square.
-        relative: (n,), errors of the reference divided by it.
+        loss: (n,), expected by a model that had not seen the row.
+        relative: (n,), errors of the reference, divided by what was expected of them. The mean of
+            their losses is 1 where each counts as much as was expected of it (a ratio of sums: the
+            mean of ratios is larger; Cochran, *Sampling Techniques*, 1977).
     """
 
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: Reference, power: int) -> None:
         errors = reference.truth - reference.prediction
-        squares = errors**2
-        self._mean = float(squares.mean()) or 1.0
-        target = squares / self._mean + 1e-6
+        losses = np.abs(errors) ** power
+        self.power = power
+        self._mean = float(losses.mean()) or 1.0
+        target = losses / self._mean
         rows = np.column_stack([reference.features, reference.prediction])
         fold = np.arange(len(rows)) % FOLDS
-        self._parts = [_fitted(rows[fold != at], target[fold != at]) for at in range(FOLDS)]
-        self._whole = _fitted(rows, target)
-        of_parts = [self._size(part, rows) for part in self._parts]
-        self.size = np.choose(fold, of_parts)
-        self.relative = errors / self.size
+        parts = [_fitted(rows[fold != at], target[fold != at]) for at in range(FOLDS)]
+        self.loss = np.choose(fold, [self._loss(part, rows) for part in parts])
+        scale = losses.sum() / self.loss.sum() or 1.0
+        self.relative = errors / (scale * self.loss) ** (1 / power)
+        self._booster = _fitted(rows, target)
 
-    def sizes(self, features: Floats, prediction: Floats) -> list[Floats]:
-        """Root of the expected square of each error (n,): of all rows, and of each part of them."""
-        rows = np.column_stack([features, prediction])
-        return [self._size(booster, rows) for booster in (self._whole, *self._parts)]
-
-    def _size(self, booster: xgb.Booster, rows: Floats) -> Floats:
-        sizes: Floats = np.sqrt(booster.inplace_predict(rows).astype(np.float64) * self._mean)
+    def sizes(self, features: Floats, prediction: Floats) -> Floats:
+        """Expected size of each error (n,)."""
+        losses = self._loss(self._booster, np.column_stack([features, prediction]))
+        sizes: Floats = losses ** (1 / self.power)
         return sizes
+
+    def _loss(self, booster: xgb.Booster, rows: Floats) -> Floats:
+        shares = booster.inplace_predict(rows).astype(np.float64)
+        losses: Floats = np.maximum(shares, LEAST) * self._mean
+        return losses
 
 
 def reference_of(window: OpenWindow, levels: "FeatureCodes") -> Reference:
@@ -345,20 +359,13 @@ def _errors(
     metric: Metric,
     rng: np.random.Generator,
 ) -> Callable[[bool], Floats]:
-    """Draws truths: the prediction and an error of the reference, as large as is expected here.
-
-    Errors stand in relation to what was expected of them, so one of a row where much was expected
-    counts for more: only so does the reference get the error back that it has (a ratio of sums,
-    not the mean of ratios, which is larger; Cochran, *Sampling Techniques*, 1977).
-    """
-    model, power = reference.errors, 1 if metric in ABSOLUTE else 2
-    counts = model.size**power
-    losses = np.abs(model.relative) ** power
+    """Draws truths: the prediction and an error of the reference, as large as is expected here."""
+    model = reference.absolute_errors if metric in ABSOLUTE else reference.squared_errors
+    counts, losses = model.loss, np.abs(model.relative) ** model.power
     belief = _belief(_evidence(counts, losses, weights), freedom=1)
-    whole, *parts = model.sizes(features, prediction)
+    sizes = model.sizes(features, prediction)
 
     def draw(likeliest: bool) -> Floats:
-        sizes = whole if likeliest else parts[rng.integers(len(parts))]
         if likeliest:
             chances = counts * (1 + belief * (weights - 1))
         else:  # what is left of the weights may be true all the same, or its contrary
@@ -382,7 +389,7 @@ def _evidence(counts: Floats, losses: Floats, weights: Floats) -> float:
 
 
 def _fitted(rows: Floats, target: Floats) -> xgb.Booster:
-    matrix = xgb.QuantileDMatrix(rows, label=target, nthread=1, max_bin=TREES["max_bin"])
+    matrix = xgb.QuantileDMatrix(rows, label=target, nthread=1)
     return xgb.train(TREES, matrix, ROUNDS)
 
 
