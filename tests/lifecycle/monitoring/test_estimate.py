@@ -10,7 +10,13 @@ import pytest
 
 from lifecycle.features.encode import labels
 from lifecycle.labels.ledger import MOMENT, SCHEMA, Ledger
-from lifecycle.monitoring.estimate import FeatureCodes, Reference, density_ratio, estimate_quality
+from lifecycle.monitoring.estimate import (
+    ErrorModel,
+    FeatureCodes,
+    Reference,
+    density_ratio,
+    estimate_quality,
+)
 from lifecycle.monitoring.grades import grade
 from lifecycle.monitoring.monitor import monitor_windows
 from lifecycle.project import Project
@@ -71,6 +77,43 @@ def test_the_error_of_a_number_grows_with_its_expected_size() -> None:
     found = estimate_quality(reference, features, prediction, "rmse", "regression")
     same = metric_value("rmse", reference.truth, reference.prediction, "regression")
     assert abs(found.value - measured) < 0.7 * abs(same - measured)
+
+
+def test_what_is_unsure_widens_an_estimate_and_does_not_move_it() -> None:
+    """A calibrated model under a shift: what the weights make of its calibration is noise."""
+    rng = np.random.default_rng(11)
+
+    def rows(count: int, shift: float) -> tuple[np.ndarray, ...]:
+        features = rng.standard_normal((count, 3)) + np.array([shift, 0, 0])
+        prediction = logistic(features[:, 0] + features[:, 1])
+        return features, prediction, (rng.random(count) < prediction).astype(float)
+
+    reference = Reference(*rows(1_500, 0.0))
+    features, prediction, _ = rows(500, 1.0)
+    assert (density_ratio(reference.features, features) != 1).any()
+    weighted, plain = (
+        estimate_quality(reference, features, prediction, "log_loss", "binary", weighted=weighted)
+        for weighted in (True, False)
+    )
+    assert weighted.value == plain.value
+    assert weighted.high - weighted.low > 1.1 * (plain.high - plain.low)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_the_losses_that_are_expected_have_the_mean_of_those_that_came(power: int) -> None:
+    rng = np.random.default_rng(11)
+
+    def rows(count: int) -> tuple[np.ndarray, ...]:
+        features = rng.random((count, 3))
+        noise = np.exp(3 * features[:, 0]) * rng.standard_normal(count)
+        return features, features[:, 0], features[:, 0] + noise
+
+    model = ErrorModel(Reference(*rows(6_000)), power)
+    drawn = np.average(np.abs(model.relative) ** power, weights=model.loss)
+    assert drawn == pytest.approx(1)
+    features, prediction, truth = rows(50_000)
+    losses = model.sizes(features, prediction) ** power
+    assert losses.mean() == pytest.approx((np.abs(truth - prediction) ** power).mean(), rel=0.04)
 
 
 def test_without_a_shift_every_weight_is_one_and_the_same_rows_give_the_same_estimate() -> None:
