@@ -14,7 +14,7 @@ from lifecycle.runtime.cluster import is_connected
 from lifecycle.settings import Settings
 from tasks.cluster import ray_cluster
 from tasks.release import challenge, current_challenger, current_champion, is_done, require_port
-from tasks.rollout import keep, reject, restore_champion, roll_back, roll_out
+from tasks.rollout import hold, keep, reject, restore_champion, roll_back, roll_out
 from tasks.runs import flow
 
 
@@ -27,6 +27,7 @@ def release(
     again: bool = False,
     reason: str = "",
     restore: bool = False,
+    unattended: bool = False,
 ) -> Release:
     """Make the challenger champion if it is better on the same holdout and keeps what it promises.
 
@@ -34,7 +35,8 @@ def release(
     version with the alias `challenger` is taken. `rollback` ends a canary that is under way or
     goes back to the champion before; what was rolled back is released only `again`. `restore` puts
     the champion's endpoint back on a cluster that was started anew, and judges nobody. `reason`
-    goes into the audit trail.
+    goes into the audit trail. `unattended`, and where LIFECYCLE_APPROVAL says so, a challenger that
+    passes waits for a person, who releases it without that.
     """
     settings = Settings.load(env)
     if restore and rollback:
@@ -57,6 +59,8 @@ def release(
         return reject(project, settings, trained, duel)
     if is_done(project, settings, trained, duel):
         return keep(project, settings, trained, duel)
+    if unattended and settings.approval == "required":
+        return hold(project, settings, trained, duel)
     require_port(settings)
     with ray_cluster(settings):
         return roll_out(project, settings, trained, duel, reason)

@@ -45,7 +45,8 @@ def retrain(
     Without `monitored`, monitoring runs first. None if nothing asks for it and `force` is off.
     `request` came by an event. `unattended`, as a deployment runs it, it is
     held back: by cooldown, budget, useless tries and broken data; and if measured quality fell soon
-    after a release, the version before serves again, which none of these holds back.
+    after a release, the version before serves again, which none of these holds back. Where
+    LIFECYCLE_APPROVAL says so, what it learned waits for a person.
     """
     settings = Settings.load(env)
     champion = current_champion(project, settings)
@@ -71,7 +72,8 @@ def retrain(
             prepared, running.reason = choose_window(
                 project, settings, prepared, champion, monitored
             )
-        running.release = release(project, env, train(project, env, prepared=prepared))
+        trained = train(project, env, prepared=prepared)
+        running.release = release(project, env, trained, unattended=unattended)
     return running.release
 
 

@@ -194,6 +194,20 @@ def reject(project: Project, settings: Settings, trained: Trained, duel: Duel) -
     return concluded(trained, duel, None)
 
 
+def hold(project: Project, settings: Settings, trained: Trained, duel: Duel) -> Release:
+    """Leave a challenger that passed to a person, who is told."""
+    reason = (
+        f"v{trained.model.version} passed the gate and waits as challenger, since {settings.env} "
+        "requires an approval (LIFECYCLE_APPROVAL). Whoever approves it releases it: "
+        f'lifecycle run release --env {settings.env} --reason "…"'
+    )
+    reasons = (reason, *duel.decision.reasons)
+    decision = Decision(gate="approval", passed=False, reasons=reasons, blocking=(reason,))
+    say("release", reason)
+    _send(Event.RETRAINING_STOPPED, project, settings, trained.model, decision)
+    return concluded(trained, duel.model_copy(update={"decision": decision}), None)
+
+
 def keep(project: Project, settings: Settings, trained: Trained, duel: Duel) -> Release:
     """Say that the champion is what a release would make the champion: nothing is to be done.
 

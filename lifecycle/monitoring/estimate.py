@@ -316,12 +316,15 @@ def _calibration(
     """
     plain, own = _logistic(probability, truth, np.ones(len(truth)))
     if (weights == 1).all():
-        return plain, np.linalg.cholesky(own).astype(np.float64)
-    centre, covariance = _logistic(probability, truth, weights)
+        return plain, np.linalg.cholesky(_spread(own)).astype(np.float64)
+    centre, influence = _logistic(probability, truth, weights)
     moved = centre - plain
-    belief = _belief(float(moved @ np.linalg.solve(covariance, moved)), freedom=2)
+    # of the same rows, so that the move varies less than either
+    evidence = float(moved @ np.linalg.solve(_spread(influence - own), moved))
+    belief = _belief(evidence, freedom=2)
     doubt = (1 - belief) * moved  # what is left of the move may be true all the same
-    root = np.linalg.cholesky(belief * covariance + (1 - belief) * own + np.outer(doubt, doubt))
+    spread = belief * _spread(influence) + (1 - belief) * _spread(own) + np.outer(doubt, doubt)
+    root = np.linalg.cholesky(spread)
     return plain + belief * moved, root.astype(np.float64)
 
 
@@ -333,8 +336,8 @@ def _belief(evidence: float, freedom: int) -> float:
 def _logistic(
     probability: Floats, truth: NDArray[np.bool_], weights: Floats
 ) -> tuple[Floats, Floats]:
-    """Slope and intercept, and their covariance: the robust one (Huber 1967), which holds for
-    weighted rows too."""
+    """Slope and intercept, and how far each row moves them (n, 2): the sum of its squares is their
+    robust covariance (Huber 1967), which holds for weighted rows too."""
     rows = np.column_stack([log_odds(probability), np.ones(len(probability))])
     belief, start = np.diag([PRIOR, PRIOR / 4]), np.array([1.0, 0.0])
     at = start
@@ -347,8 +350,14 @@ def _logistic(
         if np.abs(step).max() < 1e-8:
             break
     scores = rows * (weights * (sigmoid(rows @ at) - truth))[:, None]
-    inverse = np.linalg.inv(curvature)
-    return at, inverse @ (scores.T @ scores) @ inverse + 1e-12 * np.eye(2)
+    influence: Floats = scores @ np.linalg.inv(curvature)
+    return at, influence
+
+
+def _spread(influence: Floats) -> Floats:
+    """Covariance of what rows move by `influence` (n, k)."""
+    covariance: Floats = influence.T @ influence + 1e-12 * np.eye(influence.shape[1])
+    return covariance
 
 
 def _errors(
@@ -381,11 +390,11 @@ def _errors(
 
 
 def _evidence(counts: Floats, losses: Floats, weights: Floats) -> float:
-    """Square of how far weights move the mean of losses, in its standard errors."""
+    """Square of how far weights move the mean of losses, in standard errors of that move."""
     plain, own = counts / counts.sum(), counts * weights / (counts * weights).sum()
-    mean = own @ losses
-    variance = (own * (losses - mean)) @ (own * (losses - mean))
-    return float((mean - plain @ losses) ** 2 / max(variance, 1e-30))
+    influence = own * (losses - own @ losses) - plain * (losses - plain @ losses)
+    moved = (own - plain) @ losses
+    return float(moved**2 / max(influence @ influence, 1e-30))
 
 
 def _fitted(rows: Floats, target: Floats) -> xgb.Booster:

@@ -364,8 +364,8 @@ class Attempt(Record):
     """Whether a person started it: then the count of useless tries begins anew."""
     triggers: tuple[str, ...] = ()
     outcome: Literal["running", "released", "finding", "failed", "rolled back"] = "running"
-    """`finding`: the model did not beat the champion, and is kept as challenger. What is `running`
-    while no run is under way was killed."""
+    """`finding`: the model did not beat the champion, or waits for an approval, and is kept as
+    challenger. What is `running` while no run is under way was killed."""
     version: int | None = None
     """Of the new model."""
     seconds: float | None = None

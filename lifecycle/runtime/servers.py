@@ -61,7 +61,7 @@ def server(
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C is for us, who still tell how it ended
-            preexec_fn=die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=_begin,
         )
     try:
         yield process
@@ -71,6 +71,14 @@ def server(
                 os.killpg(process.pid, number)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_S)
+
+
+def _begin() -> None:
+    """Runs in the new process. What a script starts with `&` ignores SIGINT, and its children do:
+    Prefect's worker, which passes SIGTERM on as SIGINT to itself, would never end."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.platform == "linux":
+        die_with_parent()
 
 
 def answers(process: Process, url: str, stop: Event | None = None) -> bool:

@@ -70,6 +70,13 @@ def test_release_policies_and_the_way_back(
     assert refused.decision.gate == "promotion"
     assert refused.endpoint is None
 
+    monkeypatch.setenv("LIFECYCLE_APPROVAL", "required")
+    held = release(project(5, "straight"), unattended=True)
+    assert (held.decision.gate, held.decision.passed) == ("approval", False)
+    assert "v2 passed the gate and waits as challenger" in held.decision.reasons[0]
+    assert held.champion == one == serving("small")
+    assert by_alias("small", "challenger", settings) == trained.model
+
     two = release(project(5, "straight"), reason="no traffic at night")
     assert two.champion == trained.model
     code, out, _ = roll_back("--reason", "complaints")

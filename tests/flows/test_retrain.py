@@ -51,8 +51,11 @@ class Stages:
             raise OSError("the disk is full")
         return "trained"
 
-    def release(self, *_: Any, rollback: bool = False, reason: str = "") -> Any:
+    def release(
+        self, *_: Any, rollback: bool = False, reason: str = "", unattended: bool = False
+    ) -> Any:
         self.calls.append("rollback" if rollback else "release")
+        self.unattended = unattended
         self.reason = reason
         decision = Decision(gate="promotion", passed=self.passes, reasons=("as measured",))
         learned = self.learned or self.version + 1
@@ -92,6 +95,7 @@ def test_a_request_is_carried_out_once_and_the_next_one_waits(
     project = make_project(time={"column": "visits"})
     assert run(project).decision.passed
     assert stages.calls == ["monitor", "train", "release"]
+    assert stages.unattended
     (attempt,) = read_attempts(stages.settings, "small")
     assert (attempt.outcome, attempt.version, attempt.triggers) == ("released", 2, ("quality",))
     assert attempt.reasons == ("auc is 0.2 worse.", "From all rows.", "as measured")
@@ -113,6 +117,7 @@ def test_useless_tries_stop_it_until_a_person_forces_one(
     assert stages.events == ["lifecycle.retraining.stopped"], "a person is called"
     stages.passes, stages.fails = True, False
     assert run(project, unattended=False, request=None, force=True).decision.passed
+    assert not stages.unattended
     assert run(project)
     assert outcomes(stages) == ["finding", "failed", "released", "released"]
 

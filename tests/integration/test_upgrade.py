@@ -21,7 +21,7 @@ import pytest
 from deployments.stack import Stack
 from lifecycle.errors import BackendError
 from lifecycle.serving.auth import KeyStore
-from tests.integration.test_stack import Operator, write_project
+from tests.integration.test_stack import RUN_S, Operator, write_project
 from tests.support.prefect_server import wait_for
 from tests.support.small import ROOT, small_frame
 
@@ -75,9 +75,8 @@ def end(stack: Stack, *names: str) -> None:
         process = psutil.Process(stack.processes[name].pid)
         everything = [*process.children(recursive=True), process]
         process.terminate()
-        stack.processes[name].wait(END_S)
         _, left = psutil.wait_procs(everything, END_S)
-        assert not left, f"{name} left {left}"
+        assert not left, f"{name} left {[each.cmdline() for each in left]}:\n{stack.tail(name)}"
 
 
 class Caller(threading.Thread):
@@ -144,6 +143,8 @@ def go_over_and_back(stack: Stack, broken: Path) -> None:
 
     def stop_work() -> None:
         stack.command("prefect", "work-pool", "pause", "lifecycle-staging")
+        running = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}}
+        wait_for(lambda: not operator.post("/flow_runs/filter", running), RUN_S, "the last run")
         with timed("workers and servers ended"):
             end(stack, *WORKERS, *SERVERS)
 

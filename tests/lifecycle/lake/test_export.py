@@ -16,7 +16,9 @@ FRAME = pd.DataFrame(
     {
         "name": ["Ada", 'a "quoted", name', "two\nlines", None],
         "visits": pd.array([1, None, 2**53 + 1, -4], dtype="Int64"),
-        "seen": pd.to_datetime(["2024-01-01", None, "2024-03-01 12:30", "1969-12-31"], format="ISO8601"),
+        "seen": pd.to_datetime(
+            ["2024-01-01", None, "2024-03-01 12:30", "1969-12-31"], format="ISO8601"
+        ),
         "prediction": np.array([0.1, 1 / 3, 1e-300, -0.0]),
     }
 )

@@ -1,5 +1,6 @@
-"""Ports of our servers on loopback."""
+"""Our servers on loopback: their ports, and how they begin."""
 
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from lifecycle.errors import BackendError
 from lifecycle.runtime import servers
-from lifecycle.runtime.servers import HOST, RESERVED_PORTS, free_port
+from lifecycle.runtime.servers import HOST, RESERVED_PORTS, free_port, server
 
 KERNEL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
@@ -36,3 +37,15 @@ def test_no_port_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "HOST", "192.0.2.1")  # an address that is not this machine's
     with pytest.raises(BackendError, match="no port of"):
         free_port()
+
+
+def test_what_a_script_starts_in_the_background_hears_sigint_again(tmp_path: Path) -> None:
+    """Prefect's worker passes SIGTERM on as SIGINT: it went on for as long as it was looked at."""
+    code = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for `command &`
+    try:
+        with server([sys.executable, "-c", code], {}, tmp_path / "log") as process:
+            process.wait(30)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (tmp_path / "log").read_text() == "True\n"
