@@ -111,7 +111,7 @@ VERBS = {
     "predictions": Verb(
         "Data",
         "predictions:predictions",
-        "Show what was predicted for the rows that were scored last, or write all of it to a file.",
+        "Show the newest predictions of scored rows, or write all of a version to a file.",
         "lifecycle predictions project.yaml --output predictions.csv",
     ),
     "labels": Verb(

@@ -1,4 +1,4 @@
-"""`lifecycle predictions`: what a model answered for the rows that were scored."""
+"""`lifecycle predictions`: what a model predicted for the rows that `score` was given."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lifecycle.cli.project import EnvOption, ProjectPath
+from lifecycle.errors import DataError
 from lifecycle.project.loader import PROJECT_FILE, load_project
 from lifecycle.records import DatasetVersion, counted
+from lifecycle.redaction import redact
 from lifecycle.runtime.console import TABLE_WIDTH, open_console, styled
 from lifecycle.settings import Settings
 
@@ -27,8 +29,8 @@ def predictions(
     ] = None,
     env: EnvOption = None,
 ) -> None:
-    """Show what was predicted for the rows that were scored last, or write all of it to a file."""
-    from lifecycle.lake.export import export  # pandas and Arrow take a while
+    """Show the newest predictions of scored rows, or write all of a version to a file."""
+    from lifecycle.lake.export import export, writer_of  # pandas and Arrow take a while
     from lifecycle.lake.read import read_head
     from lifecycle.lake.table import history, numbered_version, table_uri
     from lifecycle.serving.batch import TABLE
@@ -36,12 +38,15 @@ def predictions(
     settings = Settings.load(env)
     loaded = load_project(project, settings.env)
     uri = table_uri(settings, loaded.name, TABLE)
+    if output is not None:
+        writer_of(output)  # before anything is read
     versions = history(uri).to_dict("records")
-    console = open_console(width=TABLE_WIDTH)
     if not versions:
-        text = f"{loaded.name}: no predictions in {settings.lake}: `lifecycle run score` makes them"
-        console.print(text, soft_wrap=True)
-        return
+        store = redact(settings.lake)
+        raise DataError(
+            f"{loaded.name}: no predictions in {store}: `lifecycle run score` makes them"
+        )
+    console = open_console(width=TABLE_WIDTH)
     ref = numbered_version(uri, versions[-1]["version"] if version is None else version)
     _show_origin(console, loaded.name, ref, versions)
     if output is not None:
@@ -72,13 +77,14 @@ def _show_origin(
 
 
 def _show_rows(console: "Console", ref: DatasetVersion, frame: "pd.DataFrame") -> None:
+    from pandas.api.types import is_numeric_dtype
     from rich.table import Table
 
     count = len(frame)
     title = "Rows" if count == ref.rows else f"The first {count:,} of {ref.rows:,} rows"
     table = Table(title=title, title_justify="left")
     for name in frame:
-        is_number = frame[name].dtype.kind in "if"
+        is_number = is_numeric_dtype(frame[name])
         table.add_column(str(name), justify="right" if is_number else "left")
     for row in frame.itertuples(index=False):
         table.add_row(*map(_cell, row))
@@ -86,6 +92,8 @@ def _show_rows(console: "Console", ref: DatasetVersion, frame: "pd.DataFrame") -
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return "" if value is None else str(value)
+    import pandas as pd
+
+    if pd.isna(value):
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

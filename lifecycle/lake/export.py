@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from lifecycle.errors import DataError
+from lifecycle.errors import DataError, first_line
 from lifecycle.lake.read import open_version, stored_schema
 from lifecycle.records import DatasetVersion
 from lifecycle.runtime.files import replacing
 
-WRITERS: dict[str, Callable[[BinaryIO, pa.Schema], AbstractContextManager[Any]]] = {
+Writer = Callable[[BinaryIO, pa.Schema], AbstractContextManager[Any]]
+WRITERS: dict[str, Writer] = {
     ".csv": pyarrow.csv.CSVWriter,
     ".parquet": pyarrow.parquet.ParquetWriter,
 }
@@ -31,12 +32,11 @@ def export(version: DatasetVersion, path: Path) -> None:
             are written.
 
     Raises:
-        DataError: the ending is another, or the file cannot be written.
+        DataError: the ending is another, the file cannot be written, or a column holds what its
+            kind of file cannot.
         BackendError: the version is not there, or is damaged.
     """
-    writer = WRITERS.get(path.suffix.lower())
-    if writer is None:
-        raise DataError(f"{path}: name a file that ends in {' or '.join(WRITERS)}")
+    writer = writer_of(path)
     schema = stored_schema(version)
     try:
         with (
@@ -48,3 +48,17 @@ def export(version: DatasetVersion, path: Path) -> None:
                 file.write_batch(batch.cast(schema))
     except OSError as error:
         raise DataError(f"{path}: cannot write it ({error.strerror or error})") from None
+    except pa.ArrowException as error:
+        raise DataError(f"{path}: cannot write it ({first_line(error)})") from None
+
+
+def writer_of(path: Path) -> Writer:
+    """What writes a file of this ending.
+
+    Raises:
+        DataError: nothing does.
+    """
+    writer = WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise DataError(f"{path}: name a file that ends in {' or '.join(WRITERS)}")
+    return writer

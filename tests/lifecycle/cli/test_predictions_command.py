@@ -35,9 +35,15 @@ def show(
 def test_the_newest_are_shown_and_written(
     show: Callable[..., str], settings: Settings, tmp_path: Path
 ) -> None:
-    assert "small: no predictions in" in show()
+    for words in ((), ("--output", "answers.csv"), ("--version", "3")):
+        with pytest.raises(DataError, match=r"small: no predictions in .*`lifecycle run score`"):
+            show(*words)
+    with pytest.raises(DataError, match=r"a\.xlsx: name a file that ends in \.csv or \.parquet"):
+        show("--output", "a.xlsx")
     for model, rows in ((1, 3), (2, 12)):
-        frame = pd.DataFrame({"customer": range(rows), "prediction": [model / 3] * rows})
+        seen = pd.Series([pd.NaT, *[pd.Timestamp(2024, 5, 1)] * (rows - 1)])
+        frame = pd.DataFrame({"seen": seen, "prediction": [model / 3] * rows})
+        frame["customer"] = pd.array([None, *range(rows - 1)], dtype="Int64")
         note = {"model": f"models:/small/{model}", "table": f"arriving@{model}", "window": "all"}
         write_version(frame, table_uri(settings, "small", "predictions"), note=note)
     newest = show()
@@ -45,13 +51,14 @@ def test_the_newest_are_shown_and_written(
     assert "1 other version: `lifecycle versions` lists them" in newest
     assert "The first 10 of 12 rows" in newest
     assert newest.count("0.666667") == 10
+    assert "nan" not in newest.lower()
+    assert "NaT" not in newest
+    assert "<NA>" not in newest
     former = show("--version", "0")
     assert "predictions@0: 3 rows of arriving@1 (all) by v1" in former
     assert former.count("0.333333") == 3
     file = tmp_path / "answers.csv"
     assert f"12 rows in {file}" in show("--output", str(file))
     assert pd.read_csv(file)["prediction"].tolist() == [2 / 3] * 12
-    with pytest.raises(DataError, match=r"a\.xlsx: name a file that ends in \.csv or \.parquet"):
-        show("--output", "a.xlsx")
     with pytest.raises(DataError, match=r"no version 7 in .*; it has 0, 1"):
         show("--version", "7")

@@ -1,14 +1,18 @@
 """Versions as files: every value comes back, and nothing half-written is there."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from lifecycle.errors import DataError
+from lifecycle.errors import BackendError, DataError
+from lifecycle.lake import export as exporting
 from lifecycle.lake.export import export
+from lifecycle.lake.read import BATCH, open_version
 from lifecycle.lake.write import write_version
 from lifecycle.records import DatasetVersion
 
@@ -61,3 +65,37 @@ def test_a_place_that_cannot_be_written(
     with pytest.raises(DataError, match=problem):
         export(version, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["lake"]
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
+def test_what_cannot_be_read_to_its_end_replaces_nothing(
+    version: DatasetVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def begun(version: DatasetVersion) -> Iterator[pa.RecordBatch]:
+        yield from open_version(version)
+        raise BackendError("the disk is gone")
+
+    monkeypatch.setattr(exporting, "open_version", begun)
+    path = tmp_path / name
+    path.write_text("what was there before")
+    with pytest.raises(BackendError, match="gone"):
+        export(version, path)
+    assert path.read_text() == "what was there before"
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(["lake", name])
+
+
+def test_no_row_and_more_than_a_batch(tmp_path: Path) -> None:
+    for rows in (0, BATCH + 10):
+        frame = pd.DataFrame({"row": np.arange(rows)})
+        path = tmp_path / f"{rows}.csv"
+        export(write_version(frame, str(tmp_path / "lake" / str(rows)), note={}), path)
+        assert pd.read_csv(path)["row"].tolist() == frame["row"].tolist()
+
+
+def test_what_a_kind_of_file_cannot_hold_is_one_clear_error(
+    version: DatasetVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = pa.schema({"scores": pa.list_(pa.float64())})
+    monkeypatch.setattr(exporting, "stored_schema", lambda _: lists)
+    with pytest.raises(DataError, match=r"p\.csv: cannot write it \(.*list"):
+        export(version, tmp_path / "p.csv")
