@@ -7,15 +7,15 @@ Kuberski, Perrakis and Bifet, *Estimating Model Performance Under Covariate Shif
 2024: PAPE). The weights are the odds of a classifier that tells window from reference (Bickel,
 Brückner and Scheffer, *Discriminative Learning Under Covariate Shift*, 2009).
 
-Regression: a second model learns the size of the errors from features and prediction (direct loss
-estimation, NannyML's DLE); errors of the reference, divided by their expected size, give the rest.
+Numbers: a second model learns the loss of a row from its features and prediction (direct loss
+estimation, NannyML's DLE); losses of the reference, divided by what was expected, give the rest.
 The same weights make these those of the window; without them intervals were too narrow.
 
-Labels are drawn, and the metric is measured on each draw. The estimate is the mean of draws from
-what is likeliest; the interval is that of draws from all that a reference of its size leaves
-possible. What no estimate without labels can see is that the truth itself has changed for the same
-rows (concept shift): so it is held against the labels once they arrive, and withdrawn where it was
-wrong (`grades`).
+Labels, or losses, are drawn, and the metric is measured on each draw. The estimate is the mean of
+draws from what is likeliest; the interval is that of draws from all that a reference of its size
+leaves possible, but for what the model of the losses has learned. What no estimate without labels
+can see is that the truth itself has changed for the same rows (concept shift): so it is held
+against the labels once they arrive, and withdrawn where it was wrong (`grades`).
 """
 
 import math
@@ -35,9 +35,13 @@ from lifecycle.monitoring.sketch import as_floats
 from lifecycle.project import Metric
 from lifecycle.records import Estimate
 from lifecycle.training.calibration import log_odds, sigmoid
-from lifecycle.training.evaluation.metrics import family_of
+from lifecycle.training.evaluation.metrics import family_of, losses
 
 Floats = NDArray[np.float64]
+Draw = Callable[[bool], Floats]
+"""Draws labels (n,): the likeliest, or some that are possible."""
+Measure = Callable[[bool], float]
+"""Measures the metric on a draw: of the likeliest, or of some that is possible."""
 
 DRAWS = 200
 MAX_ROWS = 10_000
@@ -65,8 +69,6 @@ Z = 1.96
 """Half the width of a 95 % interval, in standard deviations."""
 NOISE = {1: 3.84, 2: 5.99}
 """What the weights alone move one number by, or two, in 1 of 20 windows (chi-squared)."""
-ABSOLUTE = ("mae",)
-"""Metrics of absolute errors; those of the others are squares, or nearly."""
 PRIOR = 4.0
 """Rows that the belief in the model's own calibration weighs."""
 
@@ -83,53 +85,42 @@ class Reference:
     """(n,)."""
 
     @cached_property
-    def absolute_errors(self) -> "ErrorModel":
-        """Regression: what is learned of the errors."""
-        return ErrorModel(self, power=1)
+    def _loss_models(self) -> dict[Metric, "LossModel"]:
+        return {}
 
-    @cached_property
-    def squared_errors(self) -> "ErrorModel":
-        """Regression: what is learned of the errors' squares."""
-        return ErrorModel(self, power=2)
+    def loss_model(self, metric: Metric) -> "LossModel":
+        """Regression and counts: what is learned of a metric's losses."""
+        if metric not in self._loss_models:
+            self._loss_models[metric] = LossModel(self, metric)
+        return self._loss_models[metric]
 
 
-class ErrorModel:
+class LossModel:
     """Expects the loss of a row from features and prediction (DLE: the loss is the target).
 
-    Args:
-        power: 1 if the loss is the absolute error, 2 if it is the square.
+    Its mean over the reference is that of the losses.
 
     Attributes:
-        loss: (n,), expected by a model that had not seen the row.
-        relative: (n,), errors of the reference, divided by what was expected of them. The mean of
-            their losses is 1 where each counts as much as was expected of it (a ratio of sums: the
-            mean of ratios is larger; Cochran, *Sampling Techniques*, 1977).
+        expected: (n,), of the reference's rows by models that had not seen them.
+        relative: (n,), losses of the reference, divided by what was expected of them. Their mean is
+            1 where each counts as much as was expected of it (the mean of ratios is larger than the
+            ratio of sums; Cochran, *Sampling Techniques*, 1977).
     """
 
-    def __init__(self, reference: Reference, power: int) -> None:
-        errors = reference.truth - reference.prediction
-        losses = np.abs(errors) ** power
-        self.power = power
-        self._mean = float(losses.mean()) or 1.0
-        target = losses / self._mean
+    def __init__(self, reference: Reference, metric: Metric) -> None:
+        measured = losses(metric, reference.truth, reference.prediction)
+        mean = float(measured.mean()) or 1.0
         rows = np.column_stack([reference.features, reference.prediction])
-        fold = np.arange(len(rows)) % FOLDS
+        target, fold = measured / mean, np.arange(len(rows)) % FOLDS
         parts = [_fitted(rows[fold != at], target[fold != at]) for at in range(FOLDS)]
-        self.loss = np.choose(fold, [self._loss(part, rows) for part in parts])
-        scale = losses.sum() / self.loss.sum() or 1.0
-        self.relative = errors / (scale * self.loss) ** (1 / power)
+        self.expected = np.choose(fold, [_shares(part, rows) for part in parts]) * mean
+        self.relative = measured / self.expected * (self.expected.sum() / (measured.sum() or 1.0))
         self._booster = _fitted(rows, target)
+        self._scale = mean / float(_shares(self._booster, rows).mean())
 
-    def sizes(self, features: Floats, prediction: Floats) -> Floats:
-        """Expected size of each error (n,)."""
-        losses = self._loss(self._booster, np.column_stack([features, prediction]))
-        sizes: Floats = losses ** (1 / self.power)
-        return sizes
-
-    def _loss(self, booster: xgb.Booster, rows: Floats) -> Floats:
-        shares = booster.inplace_predict(rows).astype(np.float64)
-        losses: Floats = np.maximum(shares, LEAST) * self._mean
-        return losses
+    def losses(self, features: Floats, prediction: Floats) -> Floats:
+        """Expected loss of each row (n,)."""
+        return _shares(self._booster, np.column_stack([features, prediction])) * self._scale
 
 
 def reference_of(window: OpenWindow, levels: "FeatureCodes") -> Reference:
@@ -197,23 +188,20 @@ def estimate_quality(
     weights = np.ones(len(reference.truth))
     if weighted:
         weights = density_ratio(reference.features, features)
-    draw = (
-        _errors(reference, features, prediction, weights, metric, rng)
+    measure = (
+        _numbers(reference, features, prediction, weights, metric, rng)
         if task in ("regression", "count")
-        else _classes(reference, prediction, weights, rng)
+        else _classes(reference, prediction, weights, metric, task, threshold, rng)
     )
-    family = family_of(metric, task, threshold)  # type: ignore[arg-type]
-    place, ones = family.names.index(metric), np.ones(len(prediction), dtype=np.int64)
 
-    def metric_of_draws(likeliest: bool) -> list[float]:
-        drawn = (draw(likeliest) for _ in range(DRAWS))
-        values = (family.prepare(truth, prediction)(ones)[place] for truth in drawn)
+    def measured(likeliest: bool) -> list[float]:
+        values = (measure(likeliest) for _ in range(DRAWS))
         return [value for value in values if math.isfinite(value)]
 
-    possible = metric_of_draws(likeliest=False)
+    possible = measured(likeliest=False)
     middle, half = float(np.mean(possible)), Z * float(np.std(possible))
     # what is unsure would move a mean: most metrics bend in the calibration
-    value = float(np.mean(metric_of_draws(likeliest=True)))
+    value = float(np.mean(measured(likeliest=True)))
     return Estimate(value=value, low=min(middle - half, value), high=max(middle + half, value))
 
 
@@ -273,26 +261,45 @@ def _separation(terms: Floats, inside: Floats, balance: Floats) -> Floats:
 
 
 def _classes(
+    reference: Reference,
+    prediction: Floats,
+    weights: Floats,
+    metric: Metric,
+    task: str,
+    threshold: float | None,
+    rng: np.random.Generator,
+) -> Measure:
+    """Draws labels from calibrated probabilities, and measures them."""
+    draw = (_binary if prediction.ndim == 1 else _several)(reference, prediction, weights, rng)
+    family = family_of(metric, task, threshold)  # type: ignore[arg-type]
+    place, ones = family.names.index(metric), np.ones(len(prediction), dtype=np.int64)
+    return lambda likeliest: family.prepare(draw(likeliest), prediction)(ones)[place]
+
+
+def _binary(
     reference: Reference, prediction: Floats, weights: Floats, rng: np.random.Generator
-) -> Callable[[bool], Floats]:
-    """Draws labels from calibrated probabilities, by the likeliest calibration or any possible."""
-    if prediction.ndim == 1:
-        centre, spread = _calibration(reference.prediction, reference.truth == 1, weights)
-        margin = log_odds(prediction)
+) -> Draw:
+    centre, spread = _calibration(reference.prediction, reference.truth == 1, weights)
+    margin = log_odds(prediction)
 
-        def draw_binary(likeliest: bool) -> Floats:
-            slope, intercept = centre if likeliest else centre + spread @ rng.standard_normal(2)
-            drawn = rng.random(len(margin)) < sigmoid(slope * margin + intercept)
-            return drawn.astype(np.float64)
+    def draw(likeliest: bool) -> Floats:
+        slope, intercept = centre if likeliest else centre + spread @ rng.standard_normal(2)
+        drawn = rng.random(len(margin)) < sigmoid(slope * margin + intercept)
+        return drawn.astype(np.float64)
 
-        return draw_binary
+    return draw
+
+
+def _several(
+    reference: Reference, prediction: Floats, weights: Floats, rng: np.random.Generator
+) -> Draw:
     classes = range(prediction.shape[1])
     fits = [
         _calibration(reference.prediction[:, at], reference.truth == at, weights) for at in classes
     ]
     margins = [log_odds(prediction[:, at]) for at in classes]
 
-    def draw_class(likeliest: bool) -> Floats:
+    def draw(likeliest: bool) -> Floats:
         shares, common = [], rng.standard_normal()  # a model is too sure of all classes, or of none
         for (centre, spread), margin in zip(fits, margins, strict=True):
             moved = spread @ np.array([common, rng.standard_normal()])
@@ -303,7 +310,7 @@ def _classes(
         drawn: Floats = below.sum(axis=1).astype(np.float64)
         return drawn
 
-    return draw_class
+    return draw
 
 
 def _calibration(
@@ -360,41 +367,51 @@ def _spread(influence: Floats) -> Floats:
     return covariance
 
 
-def _errors(
+def _numbers(
     reference: Reference,
     features: Floats,
     prediction: Floats,
     weights: Floats,
     metric: Metric,
     rng: np.random.Generator,
-) -> Callable[[bool], Floats]:
-    """Draws truths: the prediction and an error of the reference, as large as is expected here."""
-    model = reference.absolute_errors if metric in ABSOLUTE else reference.squared_errors
-    counts, losses = model.loss, np.abs(model.relative) ** model.power
-    belief = _belief(_evidence(counts, losses, weights), freedom=1)
-    sizes = model.sizes(features, prediction)
+) -> Measure:
+    """Draws losses as large as are expected here, and measures them."""
+    model = reference.loss_model(metric)
+    expected, varies = model.losses(features, prediction), float(prediction.var())
+    belief = _belief(_evidence(model.expected, model.relative, weights), freedom=1)
 
-    def draw(likeliest: bool) -> Floats:
+    def measure(likeliest: bool) -> float:
         if likeliest:
-            chances = counts * (1 + belief * (weights - 1))
+            chances = model.expected * (1 + belief * (weights - 1))
         else:  # what is left of the weights may be true all the same, or its contrary
             share = belief + (1 - belief) * rng.standard_normal()
-            chances = counts * np.maximum(1 + share * (weights - 1), 0)
+            chances = model.expected * np.maximum(1 + share * (weights - 1), 0)
             chances *= rng.exponential(size=len(weights))  # Rubin 1981
         ends = np.cumsum(chances)
-        at = np.searchsorted(ends, rng.random(len(sizes)) * ends[-1])
-        drawn: Floats = prediction + sizes * model.relative[np.minimum(at, len(ends) - 1)]
-        return drawn
+        at = np.searchsorted(ends, rng.random(len(expected)) * ends[-1])
+        loss = float(np.mean(expected * model.relative[np.minimum(at, len(ends) - 1)]))
+        if metric == "r2":  # of errors that have nothing to do with the prediction
+            return 1 - loss / (varies + loss) if varies + loss else 1.0
+        return math.sqrt(loss) if metric == "rmse" else loss
 
-    return draw
+    return measure
 
 
-def _evidence(counts: Floats, losses: Floats, weights: Floats) -> float:
-    """Square of how far weights move the mean of losses, in standard errors of that move."""
+def _evidence(counts: Floats, values: Floats, weights: Floats) -> float:
+    """Square of how far weights move a mean, in standard errors of that move.
+
+    Args:
+        counts: how much each value (n,) counts without weights.
+    """
     plain, own = counts / counts.sum(), counts * weights / (counts * weights).sum()
-    influence = own * (losses - own @ losses) - plain * (losses - plain @ losses)
-    moved = (own - plain) @ losses
+    influence = own * (values - own @ values) - plain * (values - plain @ values)
+    moved = (own - plain) @ values
     return float(moved**2 / max(influence @ influence, 1e-30))
+
+
+def _shares(booster: xgb.Booster, rows: Floats) -> Floats:
+    """Expected losses (n,), in shares of their mean."""
+    return np.maximum(booster.inplace_predict(rows).astype(np.float64), LEAST)
 
 
 def _fitted(rows: Floats, target: Floats) -> xgb.Booster:

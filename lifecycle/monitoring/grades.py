@@ -2,7 +2,8 @@
 
 The rule of withdrawal: an estimate says nothing any more while the newest two labelled windows both
 lie outside their 95 % intervals, which happens by chance once in 400 times, or the newest one lies
-further out than `FAR` half-widths. A model that is released begins anew.
+further than `FAR` half-widths from the middle of its interval. A model that is released begins
+anew.
 """
 
 from collections.abc import Iterable, Sequence
@@ -101,8 +102,9 @@ def grade(pairs: Sequence[tuple[Estimate, float]]) -> Grade:
         reason = f"the newest {MISSES} labelled windows lie outside their intervals"
     elif pairs:
         estimate, measured = pairs[-1]
-        half = max(estimate.high - estimate.value, 1e-12)
-        if abs(measured - estimate.value) > FAR * half:
+        middle = (estimate.low + estimate.high) / 2  # the value lies to one side of it
+        half = max((estimate.high - estimate.low) / 2, 1e-12)
+        if abs(measured - middle) > FAR * half:
             reason = f"the newest labelled window lies {FAR:g} half-widths outside and further"
     return Grade(
         windows=len(pairs),

@@ -121,6 +121,12 @@ def _count_losses(y: Floats, p: Floats) -> list[Floats]:
     return [2 * (y * np.log(ratio) - y + positive), (y - p) ** 2, np.abs(y - p)]
 
 
+def losses(metric: Metric, y: Floats, p: Floats) -> Floats:
+    """Loss of each row (n,), whose mean makes a metric of regression or counts."""
+    deviance, squared, absolute = _count_losses(y, p)
+    return {"poisson_deviance": deviance, "mae": absolute}.get(metric, squared)
+
+
 def _count_errors(means: list[float]) -> list[float]:
     deviance, squared, absolute = means
     return [deviance, squared**0.5, absolute]
