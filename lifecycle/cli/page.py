@@ -79,7 +79,7 @@ def build(
         write_error(f"Left out: {', '.join(missing)}; the page says why")
     folder = output or settings.folder("reports", project.name)
     try:
-        return write_site(project, states, Sources(folder, servers))
+        return write_site(project, states, Sources(folder, servers or ("", "")))
     except OSError as error:
         raise ProjectError(f"--output {folder}: cannot write it ({error.strerror})") from None
 

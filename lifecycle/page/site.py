@@ -78,7 +78,6 @@ def site_page(project: Project, states: Sequence[EnvironmentState], sources: Sou
         project=project,
         now=f"{now:%Y-%m-%d %H:%M} UTC",
         cards=cards,
-        unshown=[state.env for state in readable if sources.unshown(state)],
         unread=[state for state in states if state.problem],
         figures=[figure for state in readable for figure in _figures(project, state)],
         timeline=timeline(_lanes(readable, all_events), start, now) if all_events else "",
@@ -95,6 +94,7 @@ def site_page(project: Project, states: Sequence[EnvironmentState], sources: Sou
         ],
         data=[(state, _data(state.lineage)) for state in readable if state.lineage],
         rules=_rules(project),
+        waiting=sources.waiting,  # known when all links are made
     )
 
 

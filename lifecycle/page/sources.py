@@ -24,28 +24,37 @@ class Sources:
 
     Args:
         folder: of the site.
-        ui: where an MLflow and a Prefect that are files are shown at this moment, if they are.
+        ui: where the MLflow and the Prefect that are files are shown at this moment; empty for one
+            that is a server.
+
+    Attributes:
+        waiting: environment → stores whose links open only while somebody shows them.
     """
 
-    def __init__(self, folder: Path, ui: tuple[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, ui: tuple[str, str] = ("", "")) -> None:
         self.folder = folder.absolute()
-        self.mlflow, self.prefect = ui or UI
-        self._shown = ui is not None
-
-    def unshown(self, state: EnvironmentState) -> bool:
-        """Tell whether links of an environment wait for somebody to start `lifecycle ui`."""
-        return not self._shown and bool(state.versions) and not (state.mlflow and state.prefect)
+        self.waiting: dict[str, list[str]] = {}
+        self._mlflow, self._prefect = (here or usual for here, usual in zip(ui, UI, strict=True))
 
     def mlflow_run(self, state: EnvironmentState, version: VersionState) -> str:
         """The MLflow run of a version; empty if it has none."""
         if not (version.run_id and state.experiment):
             return ""
-        server = state.mlflow or self.mlflow
+        server = state.mlflow or self._shown(state, "MLflow", self._mlflow)
         return f"{server}/#/experiments/{state.experiment}/runs/{version.run_id}"
 
     def flow_run(self, state: EnvironmentState, id: str) -> str:
         """A flow run on the Prefect server; empty outside a flow."""
-        return f"{state.prefect or self.prefect}/runs/flow-run/{id}" if id else ""
+        if not id:
+            return ""
+        server = state.prefect or self._shown(state, "Prefect", self._prefect)
+        return f"{server}/runs/flow-run/{id}"
+
+    def _shown(self, state: EnvironmentState, store: str, address: str) -> str:
+        waiting = self.waiting.setdefault(state.env, [])
+        if store not in waiting:
+            waiting.append(store)
+        return address
 
     def file(self, state: EnvironmentState, file: str, copied: bool = True) -> str:
         """A page of an environment's reports, made part of the site; empty if it is not there.

@@ -175,17 +175,28 @@ def test_pages_of_versions_without_a_role_are_not_copied(project: Project, tmp_p
     assert linked.count(">evaluation</a>") == 12 + 1
 
 
-def test_links_that_nothing_answers_yet_are_told(project: Project, tmp_path: Path) -> None:
-    served = {"mlflow": "https://mlflow.example", "prefect": "https://prefect.example"}
-    dev, staging = (state.model_copy(update=dict.fromkeys(served, "")) for state in states()[:2])
-    of = [dev, staging.model_copy(update=served)]
-    told = "Links to MLflow and Prefect of dev open on the machine that wrote this page"
-    assert told in site_page(project, of, Sources(tmp_path))
-    ui = Sources(tmp_path, ("http://127.0.0.1:5001", "http://127.0.0.1:4201"))
-    shown = site_page(project, of, ui)
-    assert told not in shown
-    assert "http://127.0.0.1:5001/#/experiments" in shown
-    assert "Links to MLflow" not in site_page(project, of[1:], Sources(tmp_path))
+@pytest.mark.parametrize(
+    ("served", "told"),
+    [
+        ({}, "Links to MLflow and Prefect of dev open on the machine"),
+        ({"mlflow": "https://mlflow.example"}, "Links to Prefect of dev open on the machine"),
+        ({"prefect": "https://prefect.example"}, "Links to MLflow of dev open on the machine"),
+        ({"mlflow": "https://mlflow.example", "prefect": "https://prefect.example"}, ""),
+    ],
+)
+def test_links_that_wait_for_the_ui_are_told(
+    project: Project, tmp_path: Path, served: dict[str, str], told: str
+) -> None:
+    files = {"mlflow": "", "prefect": ""}
+    dev = states()[0].model_copy(update=files | served)
+    html = site_page(project, [dev], Sources(tmp_path, ("", "http://127.0.0.1:4201")))
+    assert told in html
+    assert ("of dev open on" in html) == bool(told)
+    for store, address in (
+        ("mlflow", "http://127.0.0.1:5000"),
+        ("prefect", "http://127.0.0.1:4201"),
+    ):
+        assert f'href="{served.get(store, address)}/' in html
 
 
 def test_what_users_named_is_text(project: Project, tmp_path: Path) -> None:
