@@ -187,8 +187,7 @@ def _to_retrain(erasure: Erasure) -> list[str]:
     return [
         f"{learner.model.name} v{learner.model.version} is the champion, and "
         f"{counted(learner.learned, 'row')} "
-        "it learned from are gone: train and release again (`lifecycle run erase --retrain`, or "
-        "`lifecycle run train` and `lifecycle run release`)"
+        "it learned from are gone: learn from what is left (`lifecycle run retrain --force`)"
         for learner in erasure.learners
         if learner.needs_retraining
     ]
