@@ -11,8 +11,11 @@ import pytest
 from lifecycle.features.encode import labels
 from lifecycle.labels.ledger import MOMENT, SCHEMA, Ledger
 from lifecycle.monitoring.estimate import (
+    NOISE,
     FeatureCodes,
     Reference,
+    _calibration,
+    _evidence,
     density_ratio,
     estimate_quality,
 )
@@ -144,6 +147,24 @@ def test_a_shift_that_changes_no_error_moves_no_number() -> None:
     )
     assert weighted.value == plain.value
     assert weighted.high - weighted.low > plain.high - plain.low
+
+
+def test_noise_alone_is_believed_in_one_of_twenty_windows() -> None:
+    """It was believed in none, and hardly anything else was: a move varies less than its ends."""
+    rng = np.random.default_rng(11)
+    believed = {"mean": 0, "calibration": 0}
+    for _ in range(300):
+        margin = rng.standard_normal(800)
+        weights = np.exp(0.6 * rng.standard_normal(800) + 0.3 * margin)
+        values = rng.exponential(size=800)
+        believed["mean"] += _evidence(np.ones(800), values, weights) > NOISE[1]
+        truth = rng.random(800) < logistic(margin)
+        plain, weighted = (
+            _calibration(logistic(margin), truth, each)[0] for each in (np.ones(800), weights)
+        )
+        believed["calibration"] += (weighted != plain).any()
+    assert 6 <= believed["mean"] <= 30
+    assert 6 <= believed["calibration"] <= 30
 
 
 def test_without_a_shift_every_weight_is_one_and_the_same_rows_give_the_same_estimate() -> None:
