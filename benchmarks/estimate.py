@@ -134,8 +134,8 @@ def _covariate_shift(case: Case, peer: Peer | None) -> Iterator[Result]:
         windows = [_window(split, case.rows, rng) for _ in range(WINDOWS)]
         truths = [_measured(case, split, window) for window in windows]
         if peer and "NannyML" in errors:
-            found = _nannyml(peer, case, split, windows)
-            errors["NannyML"] += [abs(a - b) for a, b in zip(found, truths, strict=True)]
+            estimates = _nannyml(peer, case, split, windows)
+            errors["NannyML"] += [abs(a - b) for a, b in zip(estimates, truths, strict=True)]
         for window, truth in zip(windows, truths, strict=True):
             own, plain = (_estimate(case, split, window, weighted) for weighted in (True, False))
             covered.append(own.low <= truth <= own.high)

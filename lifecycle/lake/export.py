@@ -53,7 +53,7 @@ def export(version: DatasetVersion, path: Path) -> None:
 
 
 def writer_of(path: Path) -> Writer:
-    """What writes a file of this ending.
+    """Return the writer of files with this ending.
 
     Raises:
         DataError: nothing does.

@@ -40,17 +40,17 @@ class Sources:
         """The MLflow run of a version; empty if it has none."""
         if not (version.run_id and state.experiment):
             return ""
-        server = state.mlflow or self._shown(state, "MLflow", self._mlflow)
+        server = state.mlflow or self._address(state, "MLflow", self._mlflow)
         return f"{server}/#/experiments/{state.experiment}/runs/{version.run_id}"
 
     def flow_run(self, state: EnvironmentState, id: str) -> str:
         """A flow run on the Prefect server; empty outside a flow."""
         if not id:
             return ""
-        server = state.prefect or self._shown(state, "Prefect", self._prefect)
+        server = state.prefect or self._address(state, "Prefect", self._prefect)
         return f"{server}/runs/flow-run/{id}"
 
-    def _shown(self, state: EnvironmentState, store: str, address: str) -> str:
+    def _address(self, state: EnvironmentState, store: str, address: str) -> str:
         waiting = self.waiting.setdefault(state.env, [])
         if store not in waiting:
             waiting.append(store)
