@@ -83,3 +83,23 @@ def test_a_person_is_erased_from_everything_the_flows_wrote(
     parts = (trained.split.train, trained.split.validation, trained.split.holdout)
     assert sum(part.rows for part in parts) == 396
     assert check(project, settings, [PERSON]).left == ()
+
+
+def test_a_champion_that_learned_from_the_person_is_replaced(
+    make_project: Callable[..., Project], settings: Settings
+) -> None:
+    """By the command that the erasure names, since what it asks for is gone then."""
+    gate = GATE | {"gain_over_champion": -1.0}
+    project = make_project(frame_with_person(), **project_changes(), gate=gate)
+    for flow in ("train", "release"):
+        code, screen = run(settings.home, flow, project)
+        assert code == 0, screen
+    erase = ("--entity", PERSON, "--reason", "letter 17")
+    code, screen = run(settings.home, "erase", project, *erase)
+    assert code == 0, screen
+    code, screen = run(settings.home, "retrain", project, "--force")
+    assert code == 0, screen
+    champion = by_alias("small", CHAMPION, settings)
+    assert champion is not None
+    assert champion.version == 2
+    assert record_of(champion, settings).split.rows == 396

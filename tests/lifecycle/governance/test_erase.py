@@ -212,7 +212,7 @@ def test_a_champion_whose_data_changed_is_told_as_such(
     assert erased_rows_of(model, settings) == 0
     done = run(planted)
     show_erasure(done)
-    told = "small v1 is the champion, and 4 rows it learned from are gone: train and release again"
+    told = "small v1 is the champion, and 4 rows it learned from are gone: learn from what is left"
     assert told in capsys.readouterr().out
     other = read_version(planted.trained.split.train)["customer"].iloc[0]
     request = file_request(project, settings, [other])
