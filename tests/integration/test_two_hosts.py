@@ -370,15 +370,14 @@ def test_a_canary_under_load_with_the_counts_of_both_hosts(
     with load(f"http://{cluster.front}/small", records, clients=2, pause=0.02) as busy:
         wait_for(lambda: prometheus.number(hosts) == 2, 120, "both hosts' counts")
         time.sleep(WATCHED_S + 3)
-        rate = prometheus.number(f"sum(rate({REQUESTS}[{WATCHED_S}s]))")
-        low, high = _rates(busy, WATCHED_S)
+        # a scrape that comes late on a busy machine is no wrong count: the next window is right
+        wait_for(lambda: _is_counted(busy, prometheus), 30, "a rate as the clients count it")
         said = cluster.flow("release")
         busy.wait_for(busy.total + 200)
     # the smoke tests of the releases asked, too
     total = f"sum({REQUESTS})"
     wait_for(lambda: prometheus.number(total) >= busy.total, 120, "every request")
     assert busy.failures == []
-    assert 0.9 * low <= rate <= 1.1 * high
     assert prometheus.number(f"sum(resets({REQUESTS}[10m]))") == 0
     new = REQUESTS.replace("}", ', version="2"}')
     assert prometheus.number(f"count(sum by (instance) ({new}) > 20)") == 2, said
@@ -416,6 +415,12 @@ def _wait_for_ray(host: Host) -> None:
     except AssertionError as error:
         error.add_note(_text(log)[-4000:])
         raise
+
+
+def _is_counted(busy: Load, prometheus: Prometheus) -> bool:
+    rate = prometheus.number(f"sum(rate({REQUESTS}[{WATCHED_S}s]))")
+    low, high = _rates(busy, WATCHED_S)
+    return 0.9 * low <= rate <= 1.1 * high
 
 
 def _rates(busy: Load, seconds: float) -> tuple[float, float]:
