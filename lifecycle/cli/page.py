@@ -60,12 +60,12 @@ def build(
     output: Path | None = None,
     *,
     only: bool = False,
-    servers: tuple[str, str] | None = None,
+    servers: tuple[str, str] = ("", ""),
 ) -> Path:
     """Write the site and return the place of its first page.
 
     Args:
-        servers: addresses of MLflow and Prefect, where stores that are files are shown.
+        servers: addresses where an MLflow and a Prefect that are files are shown; empty for none.
 
     Raises:
         LifecycleError: this environment cannot be read, or the folder cannot be written.
@@ -79,7 +79,7 @@ def build(
         write_error(f"Left out: {', '.join(missing)}; the page says why")
     folder = output or settings.folder("reports", project.name)
     try:
-        return write_site(project, states, Sources(folder, servers or ("", "")))
+        return write_site(project, states, Sources(folder, servers))
     except OSError as error:
         raise ProjectError(f"--output {folder}: cannot write it ({error.strerror})") from None
 

@@ -1,7 +1,7 @@
 """`lifecycle predictions`: what a model predicted for the rows that `score` was given."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -84,16 +84,14 @@ def _show_rows(console: "Console", ref: DatasetVersion, frame: "pd.DataFrame") -
     title = "Rows" if count == ref.rows else f"The first {count:,} of {ref.rows:,} rows"
     table = Table(title=title, title_justify="left")
     for name in frame:
-        is_number = is_numeric_dtype(frame[name])
-        table.add_column(str(name), justify="right" if is_number else "left")
-    for row in frame.itertuples(index=False):
-        table.add_row(*map(_cell, row))
+        justify: Literal["left", "right"] = "right" if is_numeric_dtype(frame[name]) else "left"
+        table.add_column(str(name), justify=justify)
+    for row, missing in zip(frame.itertuples(index=False), frame.isna().to_numpy(), strict=True):
+        table.add_row(
+            *("" if gap else _cell(value) for value, gap in zip(row, missing, strict=True))
+        )
     console.print(table)
 
 
 def _cell(value: Any) -> str:
-    import pandas as pd
-
-    if pd.isna(value):
-        return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
